@@ -1,0 +1,111 @@
+"""Every error that this package raises on purpose.
+
+Each class keeps a builtin parent, so that callers who never heard of this package can still catch it, and every message
+is one sentence of the form ``<subject> must <rule>, got <value> [<where>]. <What to do>.``, built by `explain`.
+"""
+
+from __future__ import annotations
+
+
+class ReasonKneeError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class BoxError(ReasonKneeError, ValueError):
+    """A box that is not a box, or does not fit its volume."""
+
+
+class GradeError(ReasonKneeError, ValueError):
+    """A grade, slot or spelling that MOAKS or the official prompts do not know."""
+
+
+class GeometryError(ReasonKneeError, ValueError):
+    """Two grids that differ by more than a permutation and flips of their axes."""
+
+
+class VolumeError(ReasonKneeError, OSError):
+    """A volume file that cannot be read, or does not hold what its header promises."""
+
+
+class VolumeNotFoundError(VolumeError, FileNotFoundError):
+    """A volume file that is not where the annotations say it is."""
+
+
+class ReleaseError(ReasonKneeError, ValueError):
+    """An official release that differs from what is known of its format."""
+
+
+class PrepareError(ReasonKneeError, RuntimeError):
+    """A prepared repository that cannot be written."""
+
+
+class RepositoryError(ReasonKneeError, ValueError):
+    """A folder or URL that should hold a prepared repository, and does not hold a sound one."""
+
+
+class RepositoryNotFoundError(RepositoryError, FileNotFoundError):
+    """No prepared repository where one was asked for."""
+
+
+class MissingExtraError(ReasonKneeError, ImportError):
+    """An optional dependency that the called function needs."""
+
+
+def explain(subject: str, rule: str, got: object, remedy: str, *, where: str | None = None) -> str:
+    """Build an error message in the house form.
+
+    Parameters
+    ----------
+    subject, rule : str
+        What was looked at, and what holds for it; joined by "must".
+    got : object
+        What was found. A string is used as it stands; anything else by its repr.
+    remedy : str
+        What the reader can do now: a whole sentence without its full stop, or several.
+    where : str, optional
+        The place: a file, a record, an axis.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> explain("box", "lie inside the volume", "stop=(400, 384, 160) for shape (384, 384, 160)",
+    ...         "Box.clip(shape) trims an overshoot", where="on axis 0")
+    'box must lie inside the volume, got stop=(400, 384, 160) for shape (384, 384, 160) on axis 0. Box.clip(shape) trims an overshoot.'
+    """
+    found = got if isinstance(got, str) else repr(got)
+    place = f" {where}" if where else ""
+    return f"{subject} must {rule}, got {found}{place}. {remedy.rstrip('.')}."
+
+
+def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:
+    """Build the error for an optional dependency that is not installed.
+
+    Examples
+    --------
+    >>> print(missing_extra("matplotlib", "figures", "figures.show"))
+    matplotlib must be installed for figures.show, got no such module. Run: pip install "reasonknee_datasets[figures]".
+    """
+    remedy = f'Run: pip install "reasonknee_datasets[{extra}]"'
+    return MissingExtraError(explain(module, f"be installed for {purpose}", "no such module", remedy))
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Attach the place to an error on its way up ("while reading ..."), without changing its type or message.
+
+    ``BaseException.add_note`` came with Python 3.11; on 3.10 the note is kept in ``__notes__`` all the same, where pytest and
+    rich print it.
+
+    Examples
+    --------
+    >>> error = BoxError("box must have three axes, got 2. Give three numbers.")
+    >>> add_note(error, "while reading 9016403/00M/right/q19")
+    >>> error.__notes__
+    ['while reading 9016403/00M/right/q19']
+    """
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:
+        error.__dict__.setdefault("__notes__", []).append(note)

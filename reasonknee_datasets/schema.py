@@ -1,0 +1,200 @@
+"""The row: its columns, Arrow types and ids, written down once.
+
+Published Parquet is written from `arrow_schema`, never inferred, and holds only types that stock ``datasets``, the Hub's viewer
+and Croissant understand. The lazy ``volume`` is no column here: it is joined at load (see `reasonknee_datasets.feature`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import pyarrow as pa
+
+from reasonknee_datasets.errors import RepositoryError, explain
+
+Split = Literal["train", "validation", "test"]
+Side = Literal["left", "right"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+VISITS = ("00M", "12M", "24M", "48M")
+SIDES: tuple[Side, ...] = ("right", "left")
+
+
+class Grade(TypedDict):
+    """One structured grade; a missing one is None, never 0."""
+
+    attribute: str
+    grade: int | None
+    scale: str
+
+
+class Quintuple(TypedDict):
+    """One row of the ``quintuples`` config, as written to Parquet."""
+
+    id: str
+    volume_path: str
+    patient: str
+    visit: str
+    side: str
+    study: str
+    series: str
+    question_id: int
+    category: str
+    finding: str
+    subregion: str
+    question: str
+    box: list[int]
+    reasoning: list[str]
+    grades: list[Grade]
+    answer: str
+    synthetic: bool
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's name, Arrow type and one-line meaning (the dataset card's table is made from these)."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+_GRADES = pa.list_(pa.struct([("attribute", pa.string()), ("grade", pa.int32()), ("scale", pa.string())]))
+
+QUINTUPLE_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "patient/visit/side/qNN, stable for ever; the series follows the side where a visit has two"),
+    Column("volume_path", pa.string(), "the MRI, relative to the repository"),
+    Column("patient", pa.string(), "OAI participant; the unit of every split and every confidence interval"),
+    Column("visit", pa.string(), "00M, 12M, 24M or 48M"),
+    Column("side", pa.string(), "right or left knee"),
+    Column("study", pa.string(), "OAI study folder (the date)"),
+    Column("series", pa.string(), "OAI series barcode"),
+    Column("question_id", pa.int32(), "1 to 62, the number of the official question"),
+    Column("category", pa.string(), "one of the MOAKS categories"),
+    Column("finding", pa.string(), "what is looked for"),
+    Column("subregion", pa.string(), "where it is looked for"),
+    Column("question", pa.string(), "the diagnostic question, verbatim"),
+    Column("box", pa.list_(pa.int32(), 6), "i0 j0 k0 i1 j1 k1: half-open voxels in the array order of the stored volume"),
+    Column("reasoning", pa.list_(pa.string()), "the clinicians' steps, in order"),
+    Column("grades", _GRADES, "attribute, grade and scale; a missing grade is null, never 0"),
+    Column("answer", pa.string(), "the true answer as JSON, in the schema that this question's prompt asks for"),
+    Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
+    Column("record", pa.string(), "JSON: the little that is needed besides this row to rebuild the official record exactly"),
+)
+
+VOLUME_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "patient/visit/side, the prefix of its quintuples' ids"),
+    Column("volume_path", pa.string(), "the MRI, relative to the repository"),
+    Column("patient", pa.string(), "OAI participant"),
+    Column("visit", pa.string(), "00M, 12M, 24M or 48M"),
+    Column("side", pa.string(), "right or left knee"),
+    Column("study", pa.string(), "OAI study folder (the date)"),
+    Column("series", pa.string(), "OAI series barcode"),
+    Column("shape", pa.list_(pa.int32(), 3), "voxels along each array axis; null without images"),
+    Column("spacing", pa.list_(pa.float64(), 3), "mm along each array axis; null without images"),
+    Column("affine", pa.list_(pa.float64(), 16), "voxel centre to world (RAS+, mm), row by row; null without images"),
+    Column("dtype", pa.string(), "stored voxel type; null without images"),
+    Column("bytes", pa.int64(), "size of the file; null without images"),
+    Column("sha256", pa.string(), "of the file; null without images"),
+    Column("voxels_sha256", pa.string(), "of the decoded voxels in canonical order; null without images"),
+    Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
+)
+
+BALANCED_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "a row of the quintuples config"),
+    Column("multiplicity", pa.int32(), "how often the official balanced file repeats it"),
+)
+
+CONFIGS: dict[str, tuple[Column, ...]] = {
+    "quintuples": QUINTUPLE_COLUMNS,
+    "volumes": VOLUME_COLUMNS,
+    "balanced": BALANCED_COLUMNS,
+}
+
+
+def arrow_schema(config: str = "quintuples") -> pa.Schema:
+    """Give the Arrow schema that a config's Parquet files are written with.
+
+    Examples
+    --------
+    >>> arrow_schema("balanced").names
+    ['id', 'multiplicity']
+    """
+    return pa.schema([(column.name, column.type) for column in CONFIGS[config]])
+
+
+_ID = re.compile(
+    r"(?P<patient>[0-9]+)/(?P<visit>[0-9]{2}M)/(?P<side>left|right)(?:/(?P<series>[0-9]+))?(?:/q(?P<question>[0-9]{2}))?"
+)
+
+
+def volume_id(patient: str, visit: str, side: str, series: str | None = None) -> str:
+    """Name one volume: ``patient/visit/side``, with the series only where a visit holds two of one knee.
+
+    Examples
+    --------
+    >>> volume_id("9016403", "00M", "right")
+    '9016403/00M/right'
+    """
+    return "/".join(part for part in (patient, visit, side, series) if part)
+
+
+def quintuple_id(volume: str, question_id: int) -> str:
+    """Name one row.
+
+    Examples
+    --------
+    >>> quintuple_id("9016403/00M/right", 19)
+    '9016403/00M/right/q19'
+    """
+    return f"{volume}/q{question_id:02d}"
+
+
+def volume_path(volume: str) -> str:
+    """Place a volume in a prepared repository, relative to its root.
+
+    Examples
+    --------
+    >>> volume_path("9016403/00M/right")
+    'volumes/9016403/00M_right.nii.gz'
+    >>> volume_path("9016403/00M/right/10329009")
+    'volumes/9016403/00M_right_10329009.nii.gz'
+    """
+    patient, *rest = volume.split("/")
+    return f"volumes/{patient}/{'_'.join(rest)}.nii.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class RowId:
+    """The parts of an id; ``series`` and ``question_id`` are None where the id has none."""
+
+    patient: str
+    visit: str
+    side: str
+    series: str | None
+    question_id: int | None
+
+
+def parse_id(text: str) -> RowId:
+    """Take an id apart.
+
+    Raises
+    ------
+    RepositoryError
+        If the text is no id.
+
+    Examples
+    --------
+    >>> parse_id("9016403/00M/right/q19")
+    RowId(patient='9016403', visit='00M', side='right', series=None, question_id=19)
+    """
+    match = _ID.fullmatch(text)
+    if match is None:
+        raise RepositoryError(
+            explain("id", "read patient/visit/side[/series][/qNN]", text, "Take ids from the `id` column of a prepared repository")
+        )
+    question = match["question"]
+    return RowId(match["patient"], match["visit"], match["side"], match["series"], int(question) if question else None)
