@@ -71,9 +71,8 @@ def explain(subject: str, rule: str, got: object, remedy: str, *, where: str | N
 
     Examples
     --------
-    >>> explain("box", "lie inside the volume", "stop=(400, 384, 160) for shape (384, 384, 160)",
-    ...         "Box.clip(shape) trims an overshoot", where="on axis 0")
-    'box must lie inside the volume, got stop=(400, 384, 160) for shape (384, 384, 160) on axis 0. Box.clip(shape) trims an overshoot.'
+    >>> explain("box", "lie inside the volume", "stop=(400, 384, 160)", "Box.clip(shape) trims it", where="on axis 0")
+    'box must lie inside the volume, got stop=(400, 384, 160) on axis 0. Box.clip(shape) trims it.'
     """
     found = got if isinstance(got, str) else repr(got)
     place = f" {where}" if where else ""
@@ -95,8 +94,8 @@ def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:
 def add_note(error: BaseException, note: str) -> None:
     """Attach the place to an error on its way up ("while reading ..."), without changing its type or message.
 
-    ``BaseException.add_note`` came with Python 3.11; on 3.10 the note is kept in ``__notes__`` all the same, where pytest and
-    rich print it.
+    ``BaseException.add_note`` came with Python 3.11; on 3.10 the note is kept in ``__notes__`` all the same, where
+    pytest and rich print it.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """The row: its columns, Arrow types and ids, written down once.
 
-Published Parquet is written from `arrow_schema`, never inferred, and holds only types that stock ``datasets``, the Hub's viewer
-and Croissant understand. The lazy ``volume`` is no column here: it is joined at load (see `reasonknee_datasets.feature`).
+Published Parquet is written from `arrow_schema`, never inferred, and holds only types that stock ``datasets``, the
+Hub's viewer and Croissant understand. The lazy ``volume`` is no column here: it is joined at load (see
+`reasonknee_datasets.feature`).
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class Column:
 _GRADES = pa.list_(pa.struct([("attribute", pa.string()), ("grade", pa.int32()), ("scale", pa.string())]))
 
 QUINTUPLE_COLUMNS: tuple[Column, ...] = (
-    Column("id", pa.string(), "patient/visit/side/qNN, stable for ever; the series follows the side where a visit has two"),
+    Column(
+        "id", pa.string(), "patient/visit/side/qNN, stable for ever; the series follows the side where there are two"
+    ),
     Column("volume_path", pa.string(), "the MRI, relative to the repository"),
     Column("patient", pa.string(), "OAI participant; the unit of every split and every confidence interval"),
     Column("visit", pa.string(), "00M, 12M, 24M or 48M"),
@@ -77,12 +80,12 @@ QUINTUPLE_COLUMNS: tuple[Column, ...] = (
     Column("finding", pa.string(), "what is looked for"),
     Column("subregion", pa.string(), "where it is looked for"),
     Column("question", pa.string(), "the diagnostic question, verbatim"),
-    Column("box", pa.list_(pa.int32(), 6), "i0 j0 k0 i1 j1 k1: half-open voxels in the array order of the stored volume"),
+    Column("box", pa.list_(pa.int32(), 6), "i0 j0 k0 i1 j1 k1: half-open voxels, array order of the stored volume"),
     Column("reasoning", pa.list_(pa.string()), "the clinicians' steps, in order"),
     Column("grades", _GRADES, "attribute, grade and scale; a missing grade is null, never 0"),
     Column("answer", pa.string(), "the true answer as JSON, in the schema that this question's prompt asks for"),
     Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
-    Column("record", pa.string(), "JSON: the little that is needed besides this row to rebuild the official record exactly"),
+    Column("record", pa.string(), "JSON: what else is needed to rebuild the official record exactly"),
 )
 
 VOLUME_COLUMNS: tuple[Column, ...] = (
@@ -194,7 +197,7 @@ def parse_id(text: str) -> RowId:
     match = _ID.fullmatch(text)
     if match is None:
         raise RepositoryError(
-            explain("id", "read patient/visit/side[/series][/qNN]", text, "Take ids from the `id` column of a prepared repository")
+            explain("id", "read patient/visit/side[/series][/qNN]", text, "Take ids from the `id` column")
         )
     question = match["question"]
     return RowId(match["patient"], match["visit"], match["side"], match["series"], int(question) if question else None)
