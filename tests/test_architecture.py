@@ -1,0 +1,97 @@
+"""The house: imports point up the list of DESIGN, and the package stays light to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reasonknee_datasets
+
+ROOT = Path(reasonknee_datasets.__file__).parent
+
+# A module may import from its own floor and from the floors above it in this list.
+FLOORS = (
+    {"errors", "moaks", "boxes", "orientation", "conventions"},
+    {"volumes"},
+    {"schema"},
+    {"manifest", "feature", "release"},
+    {"figures", "card", "summary"},
+    {"prepare"},
+    {"phantom"},
+    {"builder", "load"},
+    {"transforms"},
+    {"collate", "loader"},
+    {"bench"},
+    {"publish"},
+    {"cli", "demo"},
+)
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+MODULES = sorted(
+    path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem not in {"__init__", "__main__"}
+)
+
+
+def floor_of(path: Path) -> int:
+    return FLOOR[path.relative_to(ROOT).with_suffix("").parts[0]]
+
+
+def imports(source: str) -> set[str]:
+    """Name every room of the package that a module imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "reasonknee_datasets" and len(parts) > 1 and parts[1] in FLOOR:
+                found.add(parts[1])
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_up_the_list(path: Path) -> None:
+    own = floor_of(path)
+    lower = {name for name in imports(path.read_text(encoding="utf-8")) if FLOOR[name] > own}
+    assert not lower, f"{path.relative_to(ROOT)} imports {sorted(lower)}, which stand below it in the house"
+
+
+def test_the_check_sees_an_import_inside_a_function() -> None:
+    source = "def f():\n    from reasonknee_datasets.cli import main\n    return main\n"
+    assert imports(source) == {"cli"}
+
+
+@pytest.mark.parametrize("heavy", ["torch", "datasets", "matplotlib", "transformers", "pandas", "nibabel"])
+def test_importing_the_package_stays_light(heavy: str) -> None:
+    code = f"import sys, reasonknee_datasets; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_the_command_line_prints() -> None:
+    for path in MODULES:
+        if path.stem == "cli":
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path
+
+
+def test_no_private_collection_of_helpers() -> None:
+    assert not [path for path in MODULES if path.stem in {"utils", "util", "helpers", "misc", "common"}]
+
+
+def test_core_code_never_imports_torch_at_module_level() -> None:
+    for path in MODULES:
+        if floor_of(path) >= FLOOR["transforms"]:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "torch" for name in names), path
