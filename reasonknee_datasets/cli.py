@@ -1,0 +1,181 @@
+"""The ``reasonknee`` command: one subcommand a job, each a thin call of the function that does it.
+
+Every import of the work itself stands in its command, so that ``reasonknee --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from reasonknee_datasets import __version__
+from reasonknee_datasets.errors import ReasonKneeError
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a misspelt command with the nearest one."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice" in message:
+            typed = message.split("'")[1] if "'" in message else ""
+            near = get_close_matches(typed, _COMMANDS, n=1)
+            message += f". Did you mean {near[0]!r}?" if near else ""
+        super().error(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status: 0 done, 1 a named problem, 2 wrong usage.
+
+    A problem that this package names is printed as its one sentence; REASONKNEE_TRACEBACK=1 shows where it arose.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except ReasonKneeError as error:
+        if os.environ.get("REASONKNEE_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(f"  {note}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # `reasonknee info DIR | head` is not a failure; python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="reasonknee", description="Load, train on and score 3DReasonKnee.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"reasonknee_datasets {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (add, run, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        add(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", type=Path, default=Path("reasonknee_demo"), help="a new folder (default: %(default)s)"
+    )
+    _add_phantom_size(command, patients=6)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.demo import run_demo
+
+    run_demo(arguments.out, patients=arguments.patients, size=arguments.size, seed=arguments.seed, say=print)
+
+
+def _add_phantom_size(command: argparse.ArgumentParser, *, patients: int) -> None:
+    command.add_argument("--patients", type=_positive, default=patients, help="how many (default: %(default)s)")
+    command.add_argument("--size", choices=("tiny", "oai"), default="tiny", help="voxel grid (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
+
+
+def _add_phantom(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, help="a new folder for the synthetic release")
+    _add_phantom_size(command, patients=6)
+    command.add_argument("--annotations-only", action="store_true", help="records without voxels, for scale")
+    command.add_argument("--box-convention", metavar="NAME", help="write the boxes in this convention")
+    command.add_argument("--workers", type=_positive, help="processes (default: one a core)")
+
+
+def _phantom(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.phantom import write_release
+
+    options = {} if arguments.box_convention is None else {"box_convention": arguments.box_convention}
+    write_release(
+        arguments.out,
+        patients=arguments.patients,
+        size=arguments.size,
+        seed=arguments.seed,
+        annotations_only=arguments.annotations_only,
+        workers=arguments.workers,
+        **options,
+    )
+    print(f"SYNTHETIC release of {arguments.patients} patients: {arguments.out}")
+
+
+def _add_prepare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--release", type=Path, required=True, help="the official release")
+    command.add_argument("--images", type=Path, help="the images, if they are not in the release's data/images")
+    command.add_argument("--out", type=Path, required=True, help="the prepared repository, by custom 3dreasonknee")
+    command.add_argument(
+        "--volumes", choices=("copy", "link", "none"), default="copy", help="what becomes of the images (default: copy)"
+    )
+    command.add_argument("--box-convention", metavar="NAME", help="the convention of the boxes; else it is established")
+    command.add_argument(
+        "--allow",
+        metavar="KIND",
+        action="append",
+        default=[],
+        help="go on in spite of this kind of problem; repeatable",
+    )
+    command.add_argument("--workers", type=_positive, help="processes (default: one a core)")
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.prepare import prepare
+    from reasonknee_datasets.summary import summarise
+
+    prepare(
+        arguments.release,
+        arguments.out,
+        images=arguments.images,
+        volumes=arguments.volumes,
+        box_convention=arguments.box_convention,
+        allow=frozenset(arguments.allow),
+        workers=arguments.workers,
+    )
+    print(summarise(arguments.out))
+
+
+def _add_info(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dir", metavar="DIR", help="a prepared repository: a folder or URL")
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.summary import summarise
+
+    print(summarise(arguments.dir))
+
+
+def _add_show(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dir", metavar="DIR", help="a prepared repository: a folder or URL")
+    command.add_argument("id", metavar="ID", help="the row, for example 9016403/00M/right/q19")
+    command.add_argument("--out", type=Path, required=True, help="the picture to write: .png, .pdf or .svg")
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.figures import show
+    from reasonknee_datasets.load import find_example
+
+    show(find_example(arguments.dir, arguments.id), out=arguments.out)
+    print(arguments.out)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number
+
+
+_COMMANDS = {
+    "demo": (_add_demo, _demo, "make, prepare, load, crop and draw synthetic data, end to end"),
+    "phantom": (_add_phantom, _phantom, "write a synthetic release in the official layout"),
+    "prepare": (_add_prepare, _prepare, "turn the official release and OAI images into a repository that loads"),
+    "info": (_add_info, _info, "say what a prepared repository holds"),
+    "show": (_add_show, _show, "draw one row: three planes, box, question, reasoning and grades"),
+}

@@ -1,0 +1,106 @@
+"""The main job from end to end on synthetic data: release, prepare, load, crop, picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.figures import show
+from reasonknee_datasets.load import load_dataset
+from reasonknee_datasets.phantom import write_release
+from reasonknee_datasets.prepare import prepare
+from reasonknee_datasets.volumes import cache_info
+
+# A finding that is there to be seen: the demo looks for the first row of this category with a grade above 0.
+_CATEGORY = "bone_marrow_lesion"
+_ROWS_SEARCHED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo made, and the example that it showed."""
+
+    release: Path
+    repository: Path
+    figure: Path
+    example_id: str
+
+
+def run_demo(out: Path, *, patients: int, size: str, seed: int, say: Callable[[str], None]) -> Demo:
+    """Make a synthetic release, prepare it, stream it, crop one box and draw it.
+
+    Parameters
+    ----------
+    out : Path
+        A folder that does not exist yet.
+    patients, size, seed
+        As for `reasonknee_datasets.phantom.write_release`.
+    say : callable
+        Receives one line a step.
+
+    Raises
+    ------
+    PrepareError
+        If ``out`` exists.
+    """
+    if out.exists():
+        raise PrepareError(
+            explain("demo folder", "not exist yet", str(out), f"Remove {out}, or name another folder with --out")
+        )
+    release, repository, figure = out / "release", out / "3dreasonknee", out / "example.png"
+
+    started = time.perf_counter()
+
+    def step(text: str) -> None:
+        say(f"[{time.perf_counter() - started:5.1f} s] {text}")
+
+    write_release(release, patients=patients, size=size, seed=seed)
+    step(f"wrote a SYNTHETIC release of {patients} patients in the official layout: {release}")
+    prepare(release, repository)
+    step(f"prepared it as Parquet and .nii.gz: {repository}")
+    rows = load_dataset("3dreasonknee", split="train", streaming=True, data_dir=str(repository))
+    example = _first_finding(rows)
+    step(f"streamed to the first {_CATEGORY} with a grade above 0: {example['id']}")
+    say(_describe(example))
+    volume, box = example["volume"], Box.from_row(example["box"])
+    crop = volume.slicer[box.slices].get_fdata()
+    info = cache_info()
+    step(f"cropped {crop.shape} of {volume.shape} voxels, {crop.size / _size(volume.shape):.1%}; cache: {info}")
+    show(example, out=figure)
+    step(f"drew it: {figure}")
+    return Demo(release, repository, figure, example["id"])
+
+
+def _first_finding(rows: Any) -> dict[str, Any]:
+    """Take the first row worth a picture; the very first row where the sample holds none."""
+    first: dict[str, Any] | None = None
+    for number, row in enumerate(rows):
+        first = first or row
+        if row["category"] == _CATEGORY and any(grade["grade"] for grade in row["grades"]):
+            return dict(row)
+        if number >= _ROWS_SEARCHED:
+            break
+    if first is None:
+        raise PrepareError(explain("train split", "hold a row", "none", "Ask for at least 3 patients"))
+    return first
+
+
+def _describe(example: dict[str, Any]) -> str:
+    grades = ", ".join(f"{grade['attribute']} {grade['grade']} ({grade['scale']})" for grade in example["grades"])
+    steps = "\n".join(f"    {number}. {text.strip()}" for number, text in enumerate(example["reasoning"], 1))
+    return (
+        f"  question  {example['question']}\n  box       {example['box']}\n  grades    {grades}\n"
+        f"  reasoning\n{steps}\n  answer    {example['answer']}"
+    )
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    total = 1
+    for extent in shape:
+        total *= extent
+    return total
