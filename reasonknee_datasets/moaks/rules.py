@@ -1,0 +1,68 @@
+"""Rules across slots: broken ones are reported and never corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from reasonknee_datasets.moaks.vocabulary import Question, get_question
+
+FIRST_VISIT = "00M"
+PROGRESSIVE_MACERATION = 7  # "only for follow-up": there is nothing to progress from at the first visit
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: which question, which rule, and what was found."""
+
+    question_id: int
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"question {self.question_id}: {self.message}"
+
+
+def violations(
+    question: int | Question, grades: Mapping[str, int | None], visit: str | None = None
+) -> tuple[Violation, ...]:
+    """Find grades of one question that contradict each other or the visit.
+
+    The readers who graded made such combinations, so they are facts of the data: report them, never correct them. A
+    missing grade contradicts nothing. A tear location without a cyst is legal.
+
+    Parameters
+    ----------
+    question : int or Question
+        The question, or its number.
+    grades : mapping of attribute to int or None
+        Legal grades by attribute.
+    visit : str, optional
+        ``00M`` is the first.
+
+    Examples
+    --------
+    >>> for violation in violations(19, {"size": 0, "depth": 2}):
+    ...     print(violation)
+    question 19: size is 0 but depth is 2
+    """
+    asked = get_question(question)
+    return tuple(Violation(asked.id, rule, message) for rule, message in _broken(asked.category, grades, visit))
+
+
+def _broken(category: str, grades: Mapping[str, int | None], visit: str | None) -> Iterator[tuple[str, str]]:
+    if category == "bone_marrow_lesion":
+        yield from _zero_but_above(grades, "size", "number")
+        yield from _zero_but_above(grades, "size", "percent")
+        yield from _zero_but_above(grades, "number", "size")
+    elif category == "cartilage_lesion":
+        yield from _zero_but_above(grades, "size", "depth")
+    elif category == "meniscal_morphology" and visit == FIRST_VISIT:
+        if grades.get("morphology") == PROGRESSIVE_MACERATION:
+            yield "progressive_at_first_visit", f"morphology is 7 (progressive) at the first visit, {visit}"
+
+
+def _zero_but_above(grades: Mapping[str, int | None], zero: str, above: str) -> Iterator[tuple[str, str]]:
+    value = grades.get(above)
+    if grades.get(zero) == 0 and value is not None and value > 0:
+        yield f"{zero}_zero_{above}_above", f"{zero} is 0 but {above} is {value}"
