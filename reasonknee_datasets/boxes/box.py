@@ -1,0 +1,345 @@
+"""`Box`: a half-open range of voxels on each axis of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+from operator import index
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reasonknee_datasets.errors import BoxError, explain
+
+Triple = tuple[int, int, int]
+
+_HALF_OPEN = "Boxes are half-open voxel ranges in array order"
+
+
+def _triple(name: str, values: Sequence[SupportsIndex]) -> Triple:
+    try:
+        i, j, k = (index(value) for value in values)
+    except (TypeError, ValueError):
+        raise BoxError(explain(f"box {name}", "be three whole voxel numbers", repr(values), _HALF_OPEN)) from None
+    return i, j, k
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of voxels: on each axis from ``start`` up to, and not including, ``stop``, in array order.
+
+    A box holds at least one voxel. It may reach beyond a volume (`pad` can do that): `clip` trims it, `check_inside`
+    refuses it.
+
+    Parameters
+    ----------
+    start, stop : three ints each
+        First voxel and one past the last, along the array's axes as stored.
+
+    Raises
+    ------
+    BoxError
+        If these are not whole numbers, or the box is empty.
+
+    Examples
+    --------
+    >>> box = Box((10, 20, 30), (12, 25, 33))
+    >>> box.shape, box.size, box.center
+    ((2, 5, 3), 30, (10.5, 22.0, 31.0))
+    >>> box.to_row()
+    [10, 20, 30, 12, 25, 33]
+    """
+
+    start: Triple
+    stop: Triple
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", _triple("start", self.start))
+        object.__setattr__(self, "stop", _triple("stop", self.stop))
+        for axis, (low, high) in enumerate(zip(self.start, self.stop, strict=True)):
+            if low >= high:
+                got = f"start={self.start}, stop={self.stop}"
+                remedy = f"{_HALF_OPEN}: one voxel at 5 is start 5, stop 6"
+                raise BoxError(explain("box", "have start below stop", got, remedy, where=f"on axis {axis}"))
+
+    @classmethod
+    def from_row(cls, row: Sequence[SupportsIndex]) -> Box:
+        """Read the ``box`` column: i0 j0 k0 i1 j1 k1."""
+        if len(row) != 6:
+            remedy = "A row is i0 j0 k0 i1 j1 k1"
+            raise BoxError(explain("box row", "hold six numbers", f"{len(row)}: {list(row)}", remedy))
+        return cls(tuple(row[:3]), tuple(row[3:]))  # type: ignore[arg-type]  # __post_init__ checks the three
+
+    def to_row(self) -> list[int]:
+        """Write the ``box`` column: i0 j0 k0 i1 j1 k1."""
+        return [*self.start, *self.stop]
+
+    @classmethod
+    def from_mask(cls, mask: ArrayLike, label: int | Collection[int] | None = None) -> Box:
+        """Find the smallest box around the marked voxels of a mask.
+
+        Parameters
+        ----------
+        mask : (i, j, k) array
+            Non-zero where marked, or a label map.
+        label : int or collection of ints, optional
+            Only these labels; any non-zero voxel where left out.
+
+        Raises
+        ------
+        BoxError
+            If nothing is marked: an empty mask is no box, and least of all the whole volume.
+
+        Examples
+        --------
+        >>> mask = np.zeros((8, 8, 8), np.uint8)
+        >>> mask[2:4, 3, 5:8] = 44
+        >>> Box.from_mask(mask, 44)
+        Box(start=(2, 3, 5), stop=(4, 4, 8))
+        """
+        marked = _marked(np.asarray(mask), label)
+        # Projections, not argwhere: the latter would make 24 bytes for every marked voxel.
+        plane = marked.any(axis=0)
+        profiles = (marked.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
+        if not profiles[0].any():
+            what = "the mask" if label is None else f"the mask for label {label}"
+            remedy = "An empty region has no box: leave the row out, or check the label against labels.json"
+            raise BoxError(explain(what, "mark at least one voxel", "none", remedy))
+        ends = [_extent(profile) for profile in profiles]
+        return cls((ends[0][0], ends[1][0], ends[2][0]), (ends[0][1], ends[1][1], ends[2][1]))
+
+    @property
+    def shape(self) -> Triple:
+        """Voxels along each axis."""
+        i, j, k = (high - low for low, high in zip(self.start, self.stop, strict=True))
+        return i, j, k
+
+    @property
+    def size(self) -> int:
+        """How many voxels it holds."""
+        return prod(self.shape)
+
+    @property
+    def center(self) -> tuple[float, float, float]:
+        """Its centre in voxel coordinates, where a whole number is a voxel's centre (as affines have it)."""
+        i, j, k = ((low + high - 1) / 2 for low, high in zip(self.start, self.stop, strict=True))
+        return i, j, k
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """For indexing: ``array[box.slices]``. A box that starts below 0 must be clipped first."""
+        if min(self.start) < 0:
+            remedy = "NumPy would count a negative start from the far end: Box.clip(shape) first"
+            raise BoxError(explain("box", "start at 0 or above to index an array", f"start={self.start}", remedy))
+        i, j, k = (slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
+        return i, j, k
+
+    def clip(self, shape: Sequence[int]) -> Box:
+        """Trim it to a volume.
+
+        Parameters
+        ----------
+        shape : three ints
+            Voxels of the volume along each axis.
+
+        Raises
+        ------
+        BoxError
+            If nothing is left.
+        """
+        inside = self.intersect(Box((0, 0, 0), _triple("volume shape", shape)))
+        if inside is None:
+            got = f"start={self.start}, stop={self.stop} for shape {tuple(shape)}"
+            raise BoxError(explain("box", "overlap the volume", got, _HALF_OPEN))
+        return inside
+
+    def pad(
+        self,
+        *,
+        voxels: int | Sequence[int] = 0,
+        mm: float | Sequence[float] = 0.0,
+        affine: NDArray[Any] | None = None,
+    ) -> Box:
+        """Widen it on both sides of every axis.
+
+        Parameters
+        ----------
+        voxels : int or three ints
+            Voxels to add at each end, per array axis; negative to shrink.
+        mm : float or three floats
+            Millimetres to add at each end, per array axis, rounded up to whole voxels.
+        affine : (4, 4) array, optional
+            Voxel centre to world, for the spacing; needed with ``mm``.
+
+        Returns
+        -------
+        Box
+            It may reach beyond the volume: clip it where that matters.
+
+        Examples
+        --------
+        >>> Box((10, 10, 10), (12, 12, 12)).pad(mm=1.0, affine=np.diag([0.7, 0.5, 2.0, 1.0]))
+        Box(start=(8, 8, 9), stop=(14, 14, 13))
+        """
+        margin = np.broadcast_to(np.asarray(voxels), (3,)).tolist()
+        lengths = np.broadcast_to(np.asarray(mm, dtype=np.float64), (3,))
+        if lengths.any():
+            if affine is None:
+                raise BoxError(
+                    explain("padding in mm", "come with an affine", "none", "Give affine=, or pad in voxels=")
+                )
+            spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+            # A hair less than the quotient, so that 0.7 mm at 0.7 mm spacing is one voxel whatever the rounding.
+            margin = [v + ceil(mm / step - 1e-6) for v, mm, step in zip(margin, lengths, spacing, strict=True)]
+        start = [low - m for low, m in zip(self.start, margin, strict=True)]
+        stop = [high + m for high, m in zip(self.stop, margin, strict=True)]
+        return Box.from_row([*start, *stop])
+
+    def intersect(self, other: Box) -> Box | None:
+        """Give the voxels that both hold, or None where they hold none in common."""
+        start = [max(a, b) for a, b in zip(self.start, other.start, strict=True)]
+        stop = [min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]
+        return Box.from_row([*start, *stop]) if all(a < b for a, b in zip(start, stop, strict=True)) else None
+
+    def iou(self, other: Box) -> float:
+        """Voxels in both over voxels in either, 0 to 1.
+
+        Examples
+        --------
+        >>> Box((0, 0, 0), (2, 2, 2)).iou(Box((1, 0, 0), (3, 2, 2)))
+        0.3333333333333333
+        """
+        common = self.intersect(other)
+        both = common.size if common else 0
+        return both / (self.size + other.size - both)
+
+    def contains(self, other: Box | Sequence[SupportsIndex]) -> bool:
+        """Tell whether it holds all of another box, or a voxel (i, j, k)."""
+        if not isinstance(other, Box):
+            voxel = _triple("voxel", other)
+            other = Box(voxel, (voxel[0] + 1, voxel[1] + 1, voxel[2] + 1))
+        return self.intersect(other) == other
+
+    def check_inside(self, shape: Sequence[int], where: str | None = None) -> Box:
+        """Give the box back if it lies inside a volume.
+
+        Parameters
+        ----------
+        shape : three ints
+            Voxels of the volume along each axis.
+        where : str, optional
+            The place, for the message: a record's id, a file.
+
+        Raises
+        ------
+        BoxError
+            If any part lies outside.
+
+        Examples
+        --------
+        >>> Box((0, 0, 0), (400, 384, 160)).check_inside((384, 384, 160))
+        Traceback (most recent call last):
+        reasonknee_datasets.errors.BoxError: box must lie inside the volume, got stop=(400, 384, 160) for shape \
+(384, 384, 160) on axis 0. Boxes are half-open voxel ranges in array order; Box.clip(shape) trims an overshoot.
+        """
+        for axis, (low, high, length) in enumerate(zip(self.start, self.stop, shape, strict=True)):
+            if low < 0 or high > length:
+                end = f"start={self.start}" if low < 0 else f"stop={self.stop}"
+                place = f"on axis {axis}" + (f", {where}" if where else "")
+                remedy = f"{_HALF_OPEN}; Box.clip(shape) trims an overshoot"
+                got = f"{end} for shape {tuple(shape)}"
+                raise BoxError(explain("box", "lie inside the volume", got, remedy, where=place))
+        return self
+
+
+def _marked(mask: NDArray[Any], label: int | Collection[int] | None) -> NDArray[np.bool_]:
+    if mask.ndim != 3:
+        remedy = "Drop the axes of length one: mask[..., 0]"
+        raise BoxError(explain("mask", "have three axes", f"shape {mask.shape}", remedy))
+    if label is None:
+        return mask.astype(bool, copy=False)
+    if isinstance(label, Collection):
+        return np.isin(mask, list(label))
+    return np.asarray(mask == label)
+
+
+def _extent(profile: NDArray[np.bool_]) -> tuple[int, int]:
+    return int(profile.argmax()), len(profile) - int(profile[::-1].argmax())
+
+
+def label_boxes(mask: ArrayLike) -> dict[int, Box]:
+    """Find the box of every label of a label map in one pass.
+
+    Parameters
+    ----------
+    mask : (i, j, k) array of small non-negative ints
+        Label map; 0 is background.
+
+    Returns
+    -------
+    dict of int to Box
+        By label, in rising order; a label without voxels is not there.
+
+    Examples
+    --------
+    >>> mask = np.zeros((8, 8, 8), np.uint8)
+    >>> mask[2:4, 3, 5:8] = 44
+    >>> mask[7, 7, 7] = 49
+    >>> label_boxes(mask)
+    {44: Box(start=(2, 3, 5), stop=(4, 4, 8)), 49: Box(start=(7, 7, 7), stop=(8, 8, 8))}
+    """
+    labels = np.asarray(mask)
+    if labels.ndim != 3 or labels.dtype.kind not in "bui":
+        got = f"{labels.dtype} of shape {labels.shape}"
+        raise BoxError(explain("label map", "be three-dimensional and of whole numbers", got, "Cast it to uint8 first"))
+    slow = int(np.argmax(np.abs(labels.strides)))  # walk the array as it lies in memory, C or Fortran order
+    moved = np.moveaxis(labels, slow, 0)
+    if moved.size == 0:
+        return {}
+    # For each label and axis: which planes hold it. A plane at a time keeps the scratch small (a volume is 24 million).
+    seen = [np.zeros((int(moved.max()) + 1, length), dtype=bool) for length in moved.shape]
+    for plane_index, plane in enumerate(moved):
+        rows, columns = np.nonzero(plane)
+        found = plane[rows, columns]
+        seen[0][found, plane_index] = True
+        seen[1][found, rows] = True
+        seen[2][found, columns] = True
+    seen.insert(slow, seen.pop(0))
+    boxes = {}
+    for label in np.flatnonzero(seen[0].any(axis=1)).tolist():
+        ends = [_extent(profiles[label]) for profiles in seen]
+        boxes[label] = Box.from_row([low for low, _ in ends] + [high for _, high in ends])
+    return boxes
+
+
+def world_bounds(box: Box, affine: ArrayLike) -> NDArray[np.float64]:
+    """Find the world-space extent of a voxel box.
+
+    The eight outer corners are mapped, because under an oblique affine two opposite corners do not span the box.
+
+    Parameters
+    ----------
+    box : Box
+        Half-open voxel box in array order.
+    affine : (4, 4) float array
+        Voxel-centre to world (RAS+, mm) affine.
+
+    Returns
+    -------
+    (2, 3) float array
+        Lowest and highest world coordinates in mm.
+
+    Examples
+    --------
+    >>> world_bounds(Box((0, 0, 0), (2, 2, 2)), np.eye(4))
+    array([[-0.5, -0.5, -0.5],
+           [ 1.5,  1.5,  1.5]])
+    """
+    # Voxel numbers are centres, so the outer faces lie half a voxel further out.
+    faces = np.array(list(product(*zip(box.start, box.stop, strict=True))), dtype=np.float64) - 0.5
+    matrix = np.asarray(affine, dtype=np.float64)
+    corners = faces @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.stack([corners.min(axis=0), corners.max(axis=0)])

@@ -1,0 +1,238 @@
+"""How six numbers may describe a box, as values that convert both ways.
+
+What the official numbers mean is not documented. Five things are open: which number stands for which direction, whether
+the two ends stand together or all starts come first, whether the end is included, whether the numbers are voxels or
+shares of the volume, and which array axis is the slice, x or y.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reasonknee_datasets.boxes.box import Box
+from reasonknee_datasets.errors import BoxError, explain
+
+Direction = Literal["slice", "x", "y"]
+Layout = Literal["pairs", "corners"]
+
+DIRECTIONS: tuple[Direction, Direction, Direction] = ("slice", "x", "y")
+
+_NAME = re.compile(
+    r"(?P<d0>slice|x|y)(?P<a0>[012])-(?P<d1>slice|x|y)(?P<a1>[012])-(?P<d2>slice|x|y)(?P<a2>[012])"
+    r"-(?P<layout>pairs|corners)-(?P<end>inclusive|exclusive)-(?P<unit>voxel|normalised)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxConvention:
+    """One way to write a box as six numbers.
+
+    Its name, ``str(convention)``, is the three directions in the order of the numbers, each with its array axis, then
+    layout, end and unit: ``slice0-x1-y2-pairs-inclusive-voxel``.
+
+    Parameters
+    ----------
+    order : three of "slice", "x", "y"
+        Which direction the numbers describe first, second and third.
+    layout : {"pairs", "corners"}
+        ``pairs``: start and end of one direction, then of the next. ``corners``: the three starts, then the three ends.
+    inclusive : bool
+        Whether the end is the last voxel (True) or one past it.
+    normalised : bool
+        Whether the numbers are shares of the volume's length along their axis, 0 to 1, rather than voxels.
+    axes : three ints
+        The array axes of slice, x and y.
+
+    Examples
+    --------
+    >>> convention = BoxConvention.parse("slice2-x1-y0-pairs-inclusive-voxel")
+    >>> convention.positions
+    ('slice_start', 'slice_end', 'x_start', 'x_end', 'y_start', 'y_end')
+    >>> convention.decode([60, 79, 100, 199, 40, 49], shape=(384, 384, 160))
+    Box(start=(40, 100, 60), stop=(50, 200, 80))
+    """
+
+    order: tuple[Direction, Direction, Direction] = DIRECTIONS
+    layout: Layout = "pairs"
+    inclusive: bool = False
+    normalised: bool = False
+    axes: tuple[int, int, int] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != sorted(DIRECTIONS):
+            remedy = "Name each direction once"
+            raise BoxError(explain("convention order", "be slice, x and y in some order", repr(self.order), remedy))
+        if sorted(self.axes) != [0, 1, 2]:
+            remedy = "Name each array axis once"
+            raise BoxError(explain("convention axes", "be 0, 1 and 2 in some order", repr(self.axes), remedy))
+        if self.layout not in ("pairs", "corners"):
+            remedy = "pairs is start, end, start, end ...; corners is three starts, then three ends"
+            raise BoxError(explain("convention layout", "be pairs or corners", repr(self.layout), remedy))
+
+    def __str__(self) -> str:
+        directions = "-".join(f"{name}{axis}" for name, axis in zip(self.order, self.array_axes, strict=True))
+        end = "inclusive" if self.inclusive else "exclusive"
+        return f"{directions}-{self.layout}-{end}-{'normalised' if self.normalised else 'voxel'}"
+
+    @classmethod
+    def parse(cls, name: str) -> BoxConvention:
+        """Read a convention's name; `CONVENTIONS` lists one name for each that differs.
+
+        Raises
+        ------
+        BoxError
+            If the name is not of that form.
+        """
+        match = _NAME.fullmatch(name.strip().lower())
+        if match is None:
+            remedy = (
+                "Name each direction with its array axis in the order of the numbers, then pairs or corners, inclusive "
+                "or exclusive, voxel or normalised"
+            )
+            rule = "read like slice0-x1-y2-pairs-inclusive-voxel"
+            raise BoxError(explain("box convention", rule, repr(name), remedy))
+        order = (match["d0"], match["d1"], match["d2"])
+        axis_of = dict(zip(order, (int(match["a0"]), int(match["a1"]), int(match["a2"])), strict=True))
+        axes = tuple(axis_of.get(direction, -1) for direction in DIRECTIONS)
+        return cls(
+            order,  # type: ignore[arg-type]  # __post_init__ checks that each stands once
+            "pairs" if match["layout"] == "pairs" else "corners",
+            match["end"] == "inclusive",
+            match["unit"] == "normalised",
+            axes,  # type: ignore[arg-type]
+        )
+
+    @property
+    def array_axes(self) -> tuple[int, int, int]:
+        """The array axis that the numbers describe first, second and third."""
+        first, second, third = (self.axes[DIRECTIONS.index(direction)] for direction in self.order)
+        return first, second, third
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """What each of the six numbers is."""
+        names = [(f"{direction}_start", f"{direction}_end") for direction in self.order]
+        if self.layout == "pairs":
+            return tuple(name for pair in names for name in pair)
+        return tuple(pair[end] for end in (0, 1) for pair in names)
+
+    def canonical(self) -> BoxConvention:
+        """Give the equivalent convention with the order slice, x, y.
+
+        Which direction is called x makes no difference to the six numbers, only which array axis they describe: so
+        (order, axes) pairs fall into classes of six that convert every box alike, and this is the one in `CONVENTIONS`.
+
+        Examples
+        --------
+        >>> str(BoxConvention.parse("x2-y0-slice1-pairs-inclusive-voxel").canonical())
+        'slice2-x0-y1-pairs-inclusive-voxel'
+        """
+        return BoxConvention(DIRECTIONS, self.layout, self.inclusive, self.normalised, self.array_axes)
+
+    def decode(self, numbers: Sequence[float], shape: Sequence[int]) -> Box:
+        """Read six numbers as a box.
+
+        Parameters
+        ----------
+        numbers : six numbers
+            As the official record holds them.
+        shape : three ints
+            Voxels of the array along each axis; only normalised numbers depend on it.
+
+        Raises
+        ------
+        BoxError
+            If these are not six finite numbers, if voxels are not whole or shares not within 0 to 1, or if an end does
+            not lie beyond its start. Whether the box lies inside the volume is for `Box.check_inside`.
+
+        Examples
+        --------
+        >>> BoxConvention(normalised=True).decode([0.25, 0.5, 0, 1, 0.5, 1], (160, 384, 384))
+        Box(start=(40, 0, 192), stop=(80, 384, 384))
+        """
+        try:
+            values = np.asarray(numbers, dtype=np.float64)
+        except (TypeError, ValueError):
+            values = np.empty(0)
+        if values.shape != (6,):
+            raise BoxError(explain("bounding box", "be six numbers", repr(numbers), "Look at the record itself"))
+        rows, valid = self.decode_rows(values[None], np.asarray(shape)[None])
+        if not valid[0]:
+            rule = "hold shares from 0 to 1" if self.normalised else "hold whole voxel numbers"
+            remedy = "boxes.infer_convention tells which convention explains the boxes"
+            message = explain(
+                "bounding box", f"{rule}, each end beyond its start", repr(numbers), remedy, where=f"as {self}"
+            )
+            raise BoxError(message)
+        return Box.from_row([int(value) for value in rows[0]])
+
+    def decode_rows(self, numbers: ArrayLike, shapes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Read many boxes at once.
+
+        Parameters
+        ----------
+        numbers : (n, 6) array
+            Official numbers.
+        shapes : (n, 3) or (3,) array
+            Voxels of each box's array along each axis.
+
+        Returns
+        -------
+        rows : (n, 6) float array
+            Whole numbers i0 j0 k0 i1 j1 k1, half-open; meaningless where not valid.
+        valid : (n,) bool array
+            Where the numbers can be a box under this convention.
+        """
+        given = np.asarray(numbers, dtype=np.float64)
+        lengths = np.broadcast_to(np.asarray(shapes, dtype=np.float64), (len(given), 3))
+        lengths = lengths[:, [0, 1, 2, 0, 1, 2]]
+        rows = given[:, self._sources()]
+        valid = np.isfinite(rows).all(axis=1)
+        rows = np.where(valid[:, None], rows, 0.0)
+        if self.normalised:
+            valid &= ((rows >= 0.0) & (rows <= 1.0)).all(axis=1)
+            rows = np.rint(rows * lengths)
+        else:
+            whole = np.rint(rows)
+            valid &= (whole == rows).all(axis=1)
+            rows = whole
+        rows[:, 3:] += self.inclusive
+        valid &= (rows[:, :3] < rows[:, 3:]).all(axis=1)
+        return rows, valid
+
+    def _sources(self) -> list[int]:
+        """Tell for each of i0 j0 k0 i1 j1 k1 which of the six numbers holds it."""
+        turn = np.argsort(self.array_axes).tolist()  # of each array axis, the place among the three directions
+        if self.layout == "pairs":
+            return [2 * place for place in turn] + [2 * place + 1 for place in turn]
+        return [*turn, *(place + 3 for place in turn)]
+
+    def encode(self, box: Box, shape: Sequence[int]) -> list[int] | list[float]:
+        """Write a box as six numbers: ints for voxels, floats for shares.
+
+        Examples
+        --------
+        >>> BoxConvention.parse("slice2-x1-y0-pairs-inclusive-voxel").encode(Box((40, 100, 60), (50, 200, 80)), ())
+        [60, 79, 100, 199, 40, 49]
+        """
+        row = [*box.start, *(end - self.inclusive for end in box.stop)]
+        places = np.argsort(self._sources()).tolist()
+        if not self.normalised:
+            return [row[place] for place in places]
+        return [row[place] / shape[place % 3] for place in places]
+
+
+CONVENTIONS: tuple[BoxConvention, ...] = tuple(
+    BoxConvention(DIRECTIONS, layout, inclusive, normalised, (axes[0], axes[1], axes[2]))
+    for normalised, layout, inclusive, axes in product(
+        (False, True), ("pairs", "corners"), (False, True), permutations(range(3))
+    )
+)
+"""The 48 candidates that convert some box differently, in canonical form; 288 names describe them."""
