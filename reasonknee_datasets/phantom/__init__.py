@@ -1,0 +1,8 @@
+"""A synthetic release that means something: knees whose grades can be measured again in their voxels."""
+
+from __future__ import annotations
+
+from reasonknee_datasets.phantom.labels import LABELS, REGION_NAMES, region_of
+from reasonknee_datasets.phantom.spec import DrawnKnee, KneeSpec
+
+__all__ = ["LABELS", "REGION_NAMES", "DrawnKnee", "KneeSpec", "region_of"]

@@ -1,0 +1,104 @@
+"""The mask's labels, and which of them make the region that a question asks about.
+
+The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as is known;
+the names of the rest are this project's own. Every region is the *healthy* anatomy: no lesion moves a label, so that a box drawn
+around a region tells nothing about the grade. The one exception is the effusion, which is drawn as it is.
+
+A subregion's label (50-64) reaches from its bone across the cartilage to the joint line; the cartilage in between carries the
+cartilage's own label. What is left of the label beyond the cartilage is a film of less than 1 mm, which makes the subregion's box
+hold its cartilage. To get a subregion's bone alone, open its label by one voxel (three in-plane at 0.36 mm) and keep the largest
+piece.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from reasonknee_datasets.moaks import QUESTIONS, Question
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LABELS: Mapping[str, int] = MappingProxyType(
+    {
+        "anterior_cruciate_ligament": 40,  # with its two attachments, 4.5 mm deep into the bone
+        "posterior_cruciate_ligament": 41,  # likewise
+        "patellar_tendon": 42,
+        "hoffa_fat_pad": 43,
+        "medial_meniscus": 44,
+        "lateral_meniscus": 45,
+        "joint_effusion": 46,
+        "femoral_cartilage": 47,
+        "patellar_cartilage": 48,
+        "tibial_cartilage": 49,
+        "femur_medial_anterior": 50,
+        "femur_medial_central": 51,
+        "femur_medial_posterior": 52,
+        "femur_lateral_anterior": 53,
+        "femur_lateral_central": 54,
+        "femur_lateral_posterior": 55,
+        "patella_medial": 56,
+        "patella_lateral": 57,
+        "tibia_medial_anterior": 58,
+        "tibia_medial_central": 59,
+        "tibia_medial_posterior": 60,
+        "tibia_lateral_anterior": 61,
+        "tibia_lateral_central": 62,
+        "tibia_lateral_posterior": 63,
+        "tibia_subspinous": 64,
+    }
+)
+
+_PATELLA = ("patella_medial", "patella_lateral")
+_MEDIAL_PLATEAU = ("tibia_medial_anterior", "tibia_medial_central", "tibia_medial_posterior")
+_LATERAL_PLATEAU = ("tibia_lateral_anterior", "tibia_lateral_central", "tibia_lateral_posterior")
+
+# What a question's region is where it is not simply the label of the question's own name.
+_REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "patella_superior": _PATELLA,
+        "patella_inferior": _PATELLA,
+        "tibia_medial": _MEDIAL_PLATEAU,
+        "tibia_lateral": _LATERAL_PLATEAU,
+        "joint_cavity": ("joint_effusion",),
+        "medial_meniscus_root": ("medial_meniscus",),
+        "lateral_meniscus_root": ("lateral_meniscus",),
+    }
+)
+# An extruded meniscus hangs over the margin of the plateau: the bones beside it are wider, so their boxes hold the overhang.
+_EXTRUSION: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "medial_meniscus_anterior": ("medial_meniscus", "tibia_medial_anterior"),
+        "medial_meniscus_medial": ("medial_meniscus", "femur_medial_central", "tibia_medial_central"),
+        "lateral_meniscus_anterior": ("lateral_meniscus", "tibia_lateral_anterior"),
+        "lateral_meniscus_lateral": ("lateral_meniscus", "femur_lateral_central", "tibia_lateral_central"),
+    }
+)
+
+
+def _region(question: Question) -> tuple[str, ...]:
+    if question.finding == "meniscal_extrusion":
+        return _EXTRUSION[question.subregion]
+    if question.subregion in LABELS:
+        return (question.subregion,)
+    if question.subregion in _REGIONS:
+        return _REGIONS[question.subregion]
+    return (question.subregion.rsplit("_", 1)[0],)  # the horns and bodies of one meniscus share its label
+
+
+REGION_NAMES: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {question.id: _region(question) for question in QUESTIONS.values() if question.in_records}
+)
+"""Question 1 to 62 to the names of the labels whose common bounding box is its box."""
+
+
+def region_of(question_id: int) -> tuple[int, ...]:
+    """Give the label ids that make up a question's region.
+
+    Examples
+    --------
+    >>> region_of(4), region_of(30), region_of(50)
+    ((51,), (56, 57), (44,))
+    """
+    return tuple(LABELS[name] for name in REGION_NAMES[question_id])
