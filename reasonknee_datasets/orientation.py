@@ -220,14 +220,15 @@ def between(
     if sorted(axes) == [0, 1, 2]:
         signs = [bool(steps[axis, column] < 0) for column, axis in enumerate(axes)]
         turn = Reorientation((axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2]))
-        apart = _corner_distance(turn.apply_affine(affine_a, shape_a), affine_b, shape_b)
-        if turn.apply_shape(shape_a) == tuple(shape_b) and apart <= tol_mm:
+        turned = turn.apply_shape(shape_a)
+        apart = _corner_distance(turn.apply_affine(affine_a, shape_a), turned, affine_b, shape_b)
+        if turned == tuple(shape_b) and apart <= tol_mm:
             return turn
-    else:
-        apart = _corner_distance(affine_a, affine_b, shape_b)
+    else:  # rotated so far that two axes of one follow one axis of the other
+        apart = _corner_distance(affine_a, shape_a, affine_b, shape_b)
     got = (
         f"{describe_geometry(affine_a, shape_a)} and {describe_geometry(affine_b, shape_b)}, "
-        f"corners {apart:.3g} mm apart at best"
+        f"corners up to {apart:.3g} mm apart"
     )
     remedy = "Use the image that the mask was drawn on, saved again without resampling, cropping or a new origin"
     rule = f"be the same up to a permutation and flips of the axes, within {tol_mm:g} mm"
@@ -262,8 +263,16 @@ def _linear(affine: ArrayLike) -> NDArray[np.float64]:
     return matrix[:3, :3]
 
 
-def _corner_distance(affine: ArrayLike, other: ArrayLike, shape: Sequence[int]) -> float:
-    """Give the largest distance between the same corner voxel under two affines, in mm."""
-    corners = np.array(list(product(*((0, length - 1) for length in shape), (1,))), dtype=np.float64)
-    gap = corners @ (np.asarray(affine, dtype=np.float64) - np.asarray(other, dtype=np.float64)).T
-    return float(np.linalg.norm(gap[:, :3], axis=1).max())
+def _corner_distance(
+    affine: ArrayLike, shape: Sequence[int], other_affine: ArrayLike, other_shape: Sequence[int]
+) -> float:
+    """Give the largest distance between the same outer corners of two grids, in mm."""
+    gap = _corners(affine, shape) - _corners(other_affine, other_shape)
+    return float(np.linalg.norm(gap, axis=1).max())
+
+
+def _corners(affine: ArrayLike, shape: Sequence[int]) -> NDArray[np.float64]:
+    # Outer faces, not voxel centres, so that spacing and direction tell even along an axis of a single voxel.
+    corners = np.array(list(product(*((-0.5, length - 0.5) for length in shape))))
+    matrix = np.asarray(affine, dtype=np.float64)
+    return np.asarray(corners @ matrix[:3, :3].T + matrix[:3, 3])

@@ -12,6 +12,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reasonknee_datasets.boxes.extents import label_extents, marked_extent
 from reasonknee_datasets.errors import BoxError, explain
 
 Triple = tuple[int, int, int]
@@ -100,16 +101,12 @@ class Box:
         >>> Box.from_mask(mask, 44)
         Box(start=(2, 3, 5), stop=(4, 4, 8))
         """
-        marked = _marked(np.asarray(mask), label)
-        # Projections, not argwhere: the latter would make 24 bytes for every marked voxel.
-        plane = marked.any(axis=0)
-        profiles = (marked.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
-        if not profiles[0].any():
+        row = marked_extent(np.asarray(mask), label)
+        if row is None:
             what = "the mask" if label is None else f"the mask for label {label}"
             remedy = "An empty region has no box: leave the row out, or check the label against labels.json"
             raise BoxError(explain(what, "mark at least one voxel", "none", remedy))
-        ends = [_extent(profile) for profile in profiles]
-        return cls((ends[0][0], ends[1][0], ends[2][0]), (ends[0][1], ends[1][1], ends[2][1]))
+        return cls.from_row(row)
 
     @property
     def shape(self) -> Triple:
@@ -255,21 +252,6 @@ class Box:
         return self
 
 
-def _marked(mask: NDArray[Any], label: int | Collection[int] | None) -> NDArray[np.bool_]:
-    if mask.ndim != 3:
-        remedy = "Drop the axes of length one: mask[..., 0]"
-        raise BoxError(explain("mask", "have three axes", f"shape {mask.shape}", remedy))
-    if label is None:
-        return mask.astype(bool, copy=False)
-    if isinstance(label, Collection):
-        return np.isin(mask, list(label))
-    return np.asarray(mask == label)
-
-
-def _extent(profile: NDArray[np.bool_]) -> tuple[int, int]:
-    return int(profile.argmax()), len(profile) - int(profile[::-1].argmax())
-
-
 def label_boxes(mask: ArrayLike) -> dict[int, Box]:
     """Find the box of every label of a label map in one pass.
 
@@ -291,28 +273,7 @@ def label_boxes(mask: ArrayLike) -> dict[int, Box]:
     >>> label_boxes(mask)
     {44: Box(start=(2, 3, 5), stop=(4, 4, 8)), 49: Box(start=(7, 7, 7), stop=(8, 8, 8))}
     """
-    labels = np.asarray(mask)
-    if labels.ndim != 3 or labels.dtype.kind not in "bui":
-        got = f"{labels.dtype} of shape {labels.shape}"
-        raise BoxError(explain("label map", "be three-dimensional and of whole numbers", got, "Cast it to uint8 first"))
-    slow = int(np.argmax(np.abs(labels.strides)))  # walk the array as it lies in memory, C or Fortran order
-    moved = np.moveaxis(labels, slow, 0)
-    if moved.size == 0:
-        return {}
-    # For each label and axis: which planes hold it. A plane at a time keeps the scratch small (a volume is 24 million).
-    seen = [np.zeros((int(moved.max()) + 1, length), dtype=bool) for length in moved.shape]
-    for plane_index, plane in enumerate(moved):
-        rows, columns = np.nonzero(plane)
-        found = plane[rows, columns]
-        seen[0][found, plane_index] = True
-        seen[1][found, rows] = True
-        seen[2][found, columns] = True
-    seen.insert(slow, seen.pop(0))
-    boxes = {}
-    for label in np.flatnonzero(seen[0].any(axis=1)).tolist():
-        ends = [_extent(profiles[label]) for profiles in seen]
-        boxes[label] = Box.from_row([low for low, _ in ends] + [high for _, high in ends])
-    return boxes
+    return {label: Box.from_row(row) for label, row in label_extents(np.asarray(mask)).items()}
 
 
 def world_bounds(box: Box, affine: ArrayLike) -> NDArray[np.float64]:

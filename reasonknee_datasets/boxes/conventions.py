@@ -24,6 +24,8 @@ Layout = Literal["pairs", "corners"]
 
 DIRECTIONS: tuple[Direction, Direction, Direction] = ("slice", "x", "y")
 
+_LAYOUTS: tuple[Layout, Layout] = ("pairs", "corners")
+
 _NAME = re.compile(
     r"(?P<d0>slice|x|y)(?P<a0>[012])-(?P<d1>slice|x|y)(?P<a1>[012])-(?P<d2>slice|x|y)(?P<a2>[012])"
     r"-(?P<layout>pairs|corners)-(?P<end>inclusive|exclusive)-(?P<unit>voxel|normalised)"
@@ -194,18 +196,16 @@ class BoxConvention:
         lengths = np.broadcast_to(np.asarray(shapes, dtype=np.float64), (len(given), 3))
         lengths = lengths[:, [0, 1, 2, 0, 1, 2]]
         rows = given[:, self._sources()]
-        valid = np.isfinite(rows).all(axis=1)
-        rows = np.where(valid[:, None], rows, 0.0)
+        possible = np.isfinite(rows)
+        rows = np.where(possible, rows, 0.0)
         if self.normalised:
-            valid &= ((rows >= 0.0) & (rows <= 1.0)).all(axis=1)
+            possible &= (rows >= 0.0) & (rows <= 1.0)
             rows = np.rint(rows * lengths)
         else:
-            whole = np.rint(rows)
-            valid &= (whole == rows).all(axis=1)
-            rows = whole
+            possible &= np.rint(rows) == rows
         rows[:, 3:] += self.inclusive
-        valid &= (rows[:, :3] < rows[:, 3:]).all(axis=1)
-        return rows, valid
+        possible[:, :3] &= rows[:, :3] < rows[:, 3:]
+        return rows, np.asarray(np.all(possible, axis=1))
 
     def _sources(self) -> list[int]:
         """Tell for each of i0 j0 k0 i1 j1 k1 which of the six numbers holds it."""
@@ -231,8 +231,6 @@ class BoxConvention:
 
 CONVENTIONS: tuple[BoxConvention, ...] = tuple(
     BoxConvention(DIRECTIONS, layout, inclusive, normalised, (axes[0], axes[1], axes[2]))
-    for normalised, layout, inclusive, axes in product(
-        (False, True), ("pairs", "corners"), (False, True), permutations(range(3))
-    )
+    for normalised, layout, inclusive, axes in product((False, True), _LAYOUTS, (False, True), permutations(range(3)))
 )
 """The 48 candidates that convert some box differently, in canonical form; 288 names describe them."""

@@ -18,16 +18,8 @@ from reasonknee_datasets.moaks.meanings import (
 )
 from reasonknee_datasets.moaks.rules import Violation, violations
 from reasonknee_datasets.moaks.spellings import find_question, find_slot
-from reasonknee_datasets.moaks.vocabulary import (
-    ATTRIBUTES,
-    CATEGORIES,
-    QUESTIONS,
-    SLOTS,
-    Question,
-    Scale,
-    Slot,
-    get_question,
-)
+from reasonknee_datasets.moaks.values import Question, Scale, Slot
+from reasonknee_datasets.moaks.vocabulary import ATTRIBUTES, CATEGORIES, QUESTIONS, SLOTS, get_question
 
 __all__ = [
     "ATTRIBUTES",

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from reasonknee_datasets.errors import GradeError, explain
 from reasonknee_datasets.moaks.spellings import find_question, find_slot, normal_form
-from reasonknee_datasets.moaks.vocabulary import Question, get_question
+from reasonknee_datasets.moaks.values import Question
+from reasonknee_datasets.moaks.vocabulary import get_question
 
 # Keys that only wrap: of the prompts (MOAKS_scores, MOAKS_grade) and of the records (final_diagnosis, at times twice).
 _WRAPPERS = frozenset(

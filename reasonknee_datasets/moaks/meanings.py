@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from reasonknee_datasets.moaks.vocabulary import Slot
+from reasonknee_datasets.moaks.values import Slot
 
 EXTRUSION_BANDS_MM: tuple[tuple[float, float], ...] = ((0.0, 2.0), (2.0, 3.0), (3.0, 5.0), (5.0, inf))
 """Meniscal extrusion in mm per grade, as MOAKS defines it; the prompts' text says "3 to 4.9mm" for grade 2."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reasonknee_datasets.moaks.vocabulary import Question, get_question
+from reasonknee_datasets.moaks.values import Question
+from reasonknee_datasets.moaks.vocabulary import get_question
 
 FIRST_VISIT = "00M"
 PROGRESSIVE_MACERATION = 7  # "only for follow-up": there is nothing to progress from at the first visit
@@ -57,9 +58,8 @@ def _broken(category: str, grades: Mapping[str, int | None], visit: str | None) 
         yield from _zero_but_above(grades, "number", "size")
     elif category == "cartilage_lesion":
         yield from _zero_but_above(grades, "size", "depth")
-    elif category == "meniscal_morphology" and visit == FIRST_VISIT:
-        if grades.get("morphology") == PROGRESSIVE_MACERATION:
-            yield "progressive_at_first_visit", f"morphology is 7 (progressive) at the first visit, {visit}"
+    elif visit == FIRST_VISIT and grades.get("morphology") == PROGRESSIVE_MACERATION:
+        yield "progressive_at_first_visit", f"morphology is 7 (progressive) at the first visit, {visit}"
 
 
 def _zero_but_above(grades: Mapping[str, int | None], zero: str, above: str) -> Iterator[tuple[str, str]]:

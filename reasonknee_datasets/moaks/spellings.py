@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from functools import cache
 
 from reasonknee_datasets.errors import GradeError, explain
-from reasonknee_datasets.moaks.vocabulary import QUESTIONS, Question, Slot, get_question
+from reasonknee_datasets.moaks.values import Question, Slot
+from reasonknee_datasets.moaks.vocabulary import QUESTIONS, get_question
 
 # Two spellings of one thing, in normal form; applied in this order to the words of any key.
 _SAME_WORDS = (
