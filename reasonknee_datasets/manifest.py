@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
 from reasonknee_datasets.schema import CONFIGS, SPLITS
+from reasonknee_datasets.volumes.geometry import Geometry
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -51,9 +51,29 @@ class VolumeRecord:
     voxels_sha256: str | None = None
 
     @property
-    def matrix(self) -> NDArray[np.float64] | None:
-        """The (4, 4) voxel-centre to world (RAS+, mm) affine as an array."""
-        return None if self.affine is None else np.array(self.affine, dtype=np.float64)
+    def geometry(self) -> Geometry | None:
+        """The grid that `open_volume` holds the file to."""
+        return None if self.shape is None or self.affine is None else Geometry(self.shape, self.affine)
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> VolumeRecord:
+        """Read what ``dataclasses.asdict`` gave to JSON.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is something else.
+        """
+        shape, affine = item["shape"], item["affine"]
+        i, j, k = shape if shape is not None else (1, 1, 1)
+        return cls(
+            shape=None if shape is None else (int(i), int(j), int(k)),
+            affine=None if affine is None else _read_affine(affine),
+            dtype=item["dtype"],
+            bytes=item["bytes"],
+            sha256=item["sha256"],
+            voxels_sha256=item["voxels_sha256"],
+        )
 
 
 Shards = Mapping[str, Mapping[str, tuple[Shard, ...]]]
@@ -199,6 +219,10 @@ class Manifest:
             raise RepositoryError(explain("volume", "be listed in the manifest", volume_path, remedy))
         return record
 
+    def geometry(self, volume_path: str) -> Geometry | None:
+        """Look up the grid that a volume must have; None where it was prepared without images."""
+        return self.volume(volume_path).geometry
+
     def all_shards(self) -> Iterator[Shard]:
         """Go through the Parquet files of every config and split."""
         for splits in self.configs.values():
@@ -271,16 +295,8 @@ def _read_volumes(tree: Mapping[str, Any], where: str) -> dict[str, VolumeRecord
     volumes = {}
     for path, item in tree.items():
         try:
-            shape, affine = item["shape"], item["affine"]
-            record = VolumeRecord(
-                shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
-                affine=None if affine is None else _read_affine(affine),
-                dtype=item["dtype"],
-                bytes=item["bytes"],
-                sha256=item["sha256"],
-                voxels_sha256=item["voxels_sha256"],
-            )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            record = VolumeRecord.from_json(item)
+        except (KeyError, TypeError, ValueError) as error:
             rule = f"give shape, affine, dtype, bytes and hashes of volume {path}"
             message = explain("manifest", rule, repr(item)[:200], _PREPARE_AGAIN, where=f"in {where}")
             raise RepositoryError(message) from error

@@ -8,11 +8,11 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
+from reasonknee_datasets.volumes.geometry import Geometry
 
 AFFINE = ((0.7, 0.0, 0.01, -50.0), (0.0, 0.36458, 0.0, -70.5), (-0.01, 0.0, 0.36458, -70.0), (0.0, 0.0, 0.0, 1.0))
 VOLUME = "volumes/0000001/00M_right.nii.gz"
@@ -68,7 +68,8 @@ def test_lookups(manifest: Manifest) -> None:
     assert manifest.splits() == ("train",)
     assert manifest.rows("quintuples", "train") == 186
     assert [shard.rows for shard in manifest.all_shards()] == [124, 62]
-    np.testing.assert_array_equal(manifest.volume(VOLUME).matrix, np.array(AFFINE))
+    assert manifest.geometry(VOLUME) == Geometry((160, 384, 384), AFFINE)
+    assert manifest.geometry("volumes/0000002/00M_left.nii.gz") is None
     with pytest.raises(RepositoryError, match=r"split must be one of config 'quintuples', got test\. .* has train"):
         manifest.shards("quintuples", "test")
     with pytest.raises(RepositoryError, match=r"config must be one of the manifest's, got rows\. .* has quintuples"):
