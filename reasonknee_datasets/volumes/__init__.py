@@ -1,0 +1,25 @@
+"""Lazy NIfTI volumes: opened on first touch, decoded once for all who look, read by region."""
+
+from __future__ import annotations
+
+from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache
+from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
+from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels
+from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.image import LazyVolume, open_volume
+
+__all__ = [
+    "CacheInfo",
+    "DecodeCache",
+    "Geometry",
+    "LazyVolume",
+    "VolumeFingerprint",
+    "cache_info",
+    "find_credentials",
+    "fingerprint",
+    "hash_voxels",
+    "open_volume",
+    "redact",
+    "set_credentials",
+    "shared_cache",
+]

@@ -1,0 +1,185 @@
+"""The decode cache that all volumes of a process share, bounded in bytes.
+
+A volume's 62 questions look at one array. Whoever asks first decodes it, everybody else waits for that or finds it
+here; the least recently used volumes leave when the bound is reached.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from reasonknee_datasets.errors import VolumeError, explain
+
+_DEFAULT_BYTES = 512_000_000
+_VARIABLE = "REASONKNEE_CACHE_BYTES"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """What a cache has done since it was made, or since this process was forked.
+
+    Attributes
+    ----------
+    hits, misses : int
+        Reads that found their voxels, and reads that did not.
+    decodes : int
+        Volumes that were decoded; below `misses` where threads waited for one decode.
+    entries, bytes : int
+        What the cache holds now.
+    max_bytes : int
+        What it may hold.
+    """
+
+    hits: int
+    misses: int
+    decodes: int
+    entries: int
+    bytes: int
+    max_bytes: int
+
+
+class DecodeCache:
+    """Decoded volumes in storage order, least recently used out first; safe for threads and forks.
+
+    Parameters
+    ----------
+    max_bytes : int, optional
+        Bound on the decoded bytes held; a volume larger than the bound is decoded and not kept. By default
+        ``REASONKNEE_CACHE_BYTES``, or 512 MB.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cache = DecodeCache(max_bytes=1000)
+    >>> cache.get("knee", lambda: np.zeros(100, np.int16)).flags.writeable
+    False
+    >>> cache.info()
+    CacheInfo(hits=0, misses=1, decodes=1, entries=1, bytes=200, max_bytes=1000)
+    """
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.max_bytes = _bytes_from_environment() if max_bytes is None else max_bytes
+        self._arrays: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self.renew_after_fork()
+        _all.add(self)
+
+    def __reduce__(self) -> tuple[type[DecodeCache], tuple[int]]:
+        """Pickle the bound and no voxels."""
+        return DecodeCache, (self.max_bytes,)
+
+    def renew_after_fork(self) -> None:
+        """Renew locks (whoever held one is gone) and counters; arrays decoded before the fork stay, shared."""
+        self._lock = threading.Lock()
+        self._decoding: dict[Hashable, threading.Lock] = {}
+        self._hits = self._misses = self._decodes = 0
+
+    def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Give a volume's array, read-only; decode it where it is missing, once for all threads that wait for it.
+
+        Parameters
+        ----------
+        key : hashable
+            Identity of the file's state.
+        decode : callable
+            Makes the array; its error reaches this caller, and the next one tries again.
+        """
+        with self._lock:
+            if (found := self._find(key)) is not None:
+                self._hits += 1
+                return found
+            self._misses += 1
+            decoding = self._decoding.setdefault(key, threading.Lock())
+        with decoding:
+            with self._lock:
+                if (found := self._find(key)) is not None:
+                    return found
+            try:
+                array = decode()
+            except BaseException:
+                with self._lock:
+                    self._decoding.pop(key, None)
+                raise
+            array.flags.writeable = False
+            with self._lock:
+                self._decoding.pop(key, None)
+                self._decodes += 1
+                self._keep(key, array)
+            return array
+
+    def info(self) -> CacheInfo:
+        """Tell what the cache has done and holds."""
+        with self._lock:
+            held = sum(array.nbytes for array in self._arrays.values())
+            return CacheInfo(self._hits, self._misses, self._decodes, len(self._arrays), held, self.max_bytes)
+
+    def clear(self) -> None:
+        """Forget every array and set the counters to zero."""
+        with self._lock:
+            self._arrays.clear()
+            self._hits = self._misses = self._decodes = 0
+
+    def _find(self, key: Hashable) -> NDArray[Any] | None:
+        found = self._arrays.get(key)
+        if found is not None:
+            self._arrays.move_to_end(key)
+        return found
+
+    def _keep(self, key: Hashable, array: NDArray[Any]) -> None:
+        if array.nbytes > self.max_bytes:
+            return
+        self._arrays[key] = array
+        held = sum(kept.nbytes for kept in self._arrays.values())
+        while held > self.max_bytes:
+            held -= self._arrays.popitem(last=False)[1].nbytes
+
+
+_all: weakref.WeakSet[DecodeCache] = weakref.WeakSet()
+_shared_lock = threading.Lock()
+_shared: list[DecodeCache] = []
+
+
+def shared_cache() -> DecodeCache:
+    """Give the cache of this process, made on first use."""
+    with _shared_lock:
+        if not _shared:
+            _shared.append(DecodeCache())
+        return _shared[0]
+
+
+def cache_info() -> CacheInfo:
+    """Tell what this process's shared decode cache has done and holds.
+
+    Examples
+    --------
+    >>> cache_info().max_bytes
+    512000000
+    """
+    return shared_cache().info()
+
+
+def _bytes_from_environment() -> int:
+    text = os.environ.get(_VARIABLE, "").strip()
+    if not text:
+        return _DEFAULT_BYTES
+    if not text.isdecimal():
+        remedy = "Set it to 512000000, or to 0 for none"
+        raise VolumeError(explain(_VARIABLE, "be a whole number of bytes", text, remedy))
+    return int(text)
+
+
+def _renew_after_fork() -> None:
+    global _shared_lock  # a lock held by a thread that the fork did not copy can only be replaced
+    _shared_lock = threading.Lock()
+    for cache in list(_all):
+        cache.renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)

@@ -1,0 +1,115 @@
+"""What a volume file is, in hashes: of its bytes, and of its voxels however they are stored."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from numpy.typing import NDArray
+
+from reasonknee_datasets.orientation import to_canonical
+from reasonknee_datasets.volumes.header import read_header
+from reasonknee_datasets.volumes.proxy import VolumeProxy
+from reasonknee_datasets.volumes.source import HeldSource, find_source
+from reasonknee_datasets.volumes.voxels import StoredVoxels
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFingerprint:
+    """Geometry and hashes of one volume file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the stored array.
+    affine : (4, 4) tuple of tuples of float
+        Voxel-centre to world (RAS+, mm).
+    dtype : str
+        Stored voxel type, whatever its byte order: ``"int16"``.
+    bytes : int
+        Size of the file.
+    sha256 : str
+        Of the file.
+    voxels_sha256 : str
+        Of the voxel values in canonical order (see `hash_voxels`).
+    """
+
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+    dtype: str
+    bytes: int
+    sha256: str
+    voxels_sha256: str
+
+
+def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
+    """Read a volume file once and tell its geometry and hashes.
+
+    Parameters
+    ----------
+    path : str or path
+        A NIfTI file.
+
+    Raises
+    ------
+    VolumeError
+        If the file is damaged; the whole of it is read and its checksums are verified.
+    """
+    source = find_source(path)
+    header = read_header(source)
+    data = source.read([(0, header.identity.size)], header.identity)[0]
+    voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, None)
+    affine = header.header.get_best_affine()
+    return VolumeFingerprint(
+        header.shape,
+        tuple(tuple(row) for row in affine.tolist()),
+        header.dtype.name if header.dtype.fields is None else str(header.dtype),
+        header.identity.size,
+        hashlib.sha256(data).hexdigest(),
+        hash_voxels(VolumeProxy(voxels), affine),
+    )
+
+
+def hash_voxels(dataobj: ArrayProxy | NDArray[Any], affine: NDArray[np.floating]) -> str:
+    """Hash a volume's values in the array order closest to RAS+, first axis fastest.
+
+    Two conversions of one scan agree where the values agree: however their axes run, whatever their byte order,
+    integer width, compression and scaling factors. Values that are all whole numbers are hashed as the narrowest
+    signed integers that hold them all, anything else as 64-bit floats; shape and type go into the hash first.
+
+    Examples
+    --------
+    >>> values, affine = np.arange(24).reshape(2, 3, 4), np.eye(4)
+    >>> flipped = np.diag([-1.0, 1, 1, 1])
+    >>> hash_voxels(values, affine) == hash_voxels(values[::-1].astype(np.float32), flipped)
+    True
+    """
+    array = np.asanyarray(dataobj)
+    turned = to_canonical(affine).apply_array(array) if array.ndim >= 3 else array
+    values = _plain(turned)
+    digest = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
+    digest.update(np.asfortranarray(values).ravel(order="K").view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Give the values in the one type that stands for all types that can hold them."""
+    if array.dtype.fields is not None or array.dtype.kind == "c" or array.size == 0:
+        return array.astype(array.dtype.newbyteorder("<"), copy=False)
+    if array.dtype.kind == "f" and not _whole(array):
+        return array.astype("<f8")
+    low, high = int(array.min()), int(array.max())
+    for dtype in ("<i1", "<i2", "<i4", "<i8"):
+        limits = np.iinfo(dtype)
+        if limits.min <= low and high <= limits.max:
+            return array.astype(dtype, copy=False)
+    return array.astype("<u8")
+
+
+def _whole(array: NDArray[Any]) -> bool:
+    """Tell whether floating values are all integers that 64 bits hold."""
+    return bool(np.isfinite(array).all() and (np.abs(array) < 2.0**63).all() and (array == np.rint(array)).all())

@@ -1,0 +1,168 @@
+"""Header and affine of a volume, read once for each file and process."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, inflate_head
+from reasonknee_datasets.volumes.once import Once
+from reasonknee_datasets.volumes.source import FileIdentity, Source
+
+# One small read covers header, extensions and slab index of every file that this package writes.
+HEAD_BYTES = 32 * 1024
+# NIfTI extensions stand before the voxels; a header that claims more than this is damage, not metadata.
+_MAX_OFFSET = 64 * 1024 * 1024
+# An OAI knee is 47 MB; what claims 100 times that is refused before memory is taken, unless the user says otherwise.
+_MAX_VOLUME_BYTES = 8 * 1024**3
+_REMEDY = "Copy or convert the file again"
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeHeader:
+    """Everything that a file's first bytes say; shared between images, so never changed and never handed out.
+
+    Attributes
+    ----------
+    identity : FileIdentity
+        The state of the file that these facts belong to.
+    compression : {"gzip", "none"}
+        By content, not by name.
+    image_class : type
+        `nibabel.Nifti1Image` or `nibabel.Nifti2Image`.
+    header : nibabel.Nifti1Header or nibabel.Nifti2Header
+        As read; take a copy.
+    shape, dtype, offset, slope, inter
+        What nibabel's array proxy takes from the header.
+    """
+
+    identity: FileIdentity
+    compression: Literal["gzip", "none"]
+    image_class: Any  # nibabel's methods are untyped
+    header: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    inter: float
+
+    @property
+    def promised(self) -> int:
+        """Length of the (inflated) NIfTI file."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+    def same_layout(self, other: VolumeHeader) -> bool:
+        """Tell whether another state of the file can stand in for this one without anybody noticing."""
+        return bool(self.header == other.header) and self.image_class is other.image_class
+
+
+_headers: Once[FileIdentity, VolumeHeader] = Once(limit=10_000)
+
+
+def read_header(source: Source) -> VolumeHeader:
+    """Read a volume's header; once for each state of a file and process, whatever the number of threads.
+
+    Raises
+    ------
+    VolumeNotFoundError
+        If the file is not there.
+    VolumeError
+        If it is no NIfTI-1 or NIfTI-2 file, or its header promises what it cannot hold.
+    """
+    return _headers.get(source.identify(), lambda: _parse(source))
+
+
+def _parse(source: Source) -> VolumeHeader:
+    identity, head = source.read_head(HEAD_BYTES)
+    compression: Literal["gzip", "none"] = "gzip" if head[:2] == GZIP_MAGIC else "none"
+    start = _opened(source, identity, head, compression, 540)
+    image_class = _image_class(start, source.label)
+    try:
+        offset = _offset(start, image_class)
+        block = _opened(source, identity, head, compression, max(offset, len(start)))
+        header = image_class.header_class.from_fileobj(io.BytesIO(block[: max(offset, 540)]))
+        slope, inter = header.get_slope_inter()
+        parsed = VolumeHeader(
+            identity,
+            compression,
+            image_class,
+            header,
+            tuple(int(size) for size in header.get_data_shape()),
+            header.get_data_dtype(),
+            header.get_data_offset(),
+            1.0 if slope is None else slope,
+            0.0 if inter is None else inter,
+        )
+    except (HeaderDataError, ImageFileError, ValueError, OverflowError, KeyError) as error:
+        message = explain("NIfTI header", "be sound", str(error), _REMEDY, where=f"in {source.label}")
+        raise VolumeError(message) from error
+    _check_promise(parsed, source.label)
+    return parsed
+
+
+def _opened(source: Source, identity: FileIdentity, head: bytes, compression: str, count: int) -> bytes:
+    """Give the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
+    if compression == "none":
+        return head if len(head) >= count else source.read([(0, min(count, identity.size))], identity)[0]
+    try:
+        block, have = inflate_head(head, count), len(head)
+        while len(block) < count and have < identity.size:
+            have = min(max(4 * have, count), identity.size)
+            block = inflate_head(source.read([(0, have)], identity)[0], count)
+    except zlib.error as error:
+        message = explain("gzip volume", "begin with sound data", str(error), _REMEDY, where=f"in {source.label}")
+        raise VolumeError(message) from error
+    return block
+
+
+def _image_class(start: bytes, label: str) -> Any:
+    """Choose NIfTI-1 or NIfTI-2 as `nibabel.load` does."""
+    image_class: Any
+    for image_class in (nib.Nifti1Image, nib.Nifti2Image):
+        if image_class.header_class.may_contain_header(start):
+            return image_class
+    got = f"{len(start)} bytes that begin with {start[:8]!r}"
+    raise VolumeError(explain("volume", "be a NIfTI-1 or NIfTI-2 file", got, _REMEDY, where=f"in {label}"))
+
+
+def _offset(start: bytes, image_class: Any) -> int:
+    """Find where the voxels begin, which is as far as extensions can reach."""
+    raw = image_class.header_class(start[: image_class.header_class.sizeof_hdr], check=False)
+    offset = int(raw.get_data_offset())
+    if not 0 <= offset <= _MAX_OFFSET:
+        raise ValueError(f"vox_offset {offset} is beyond {_MAX_OFFSET} bytes of extensions")
+    return offset
+
+
+def _check_promise(parsed: VolumeHeader, label: str) -> None:
+    """Refuse a header that promises more than its file can hold, before anything of that size is allocated."""
+    size, promised, where = parsed.identity.size, parsed.promised, f"in {label}"
+    if any(extent < 0 for extent in parsed.shape):
+        raise VolumeError(explain("NIfTI header", "give sizes of at least 0", parsed.shape, _REMEDY, where=where))
+    if parsed.dtype.itemsize == 0:
+        raise VolumeError(explain("NIfTI header", "name a voxel type", parsed.dtype, _REMEDY, where=where))
+    holds = size * MAX_RATIO if parsed.compression == "gzip" else size
+    if promised > holds:
+        can = "can inflate to" if parsed.compression == "gzip" else "holds"
+        got = f"shape {parsed.shape} of {parsed.dtype} at byte {parsed.offset}, {promised} bytes"
+        rule = f"promise no more than the file {can} ({holds} bytes)"
+        raise VolumeError(explain("NIfTI header", rule, got, _REMEDY, where=where))
+    if parsed.compression == "gzip" and promised > (limit := _volume_limit()):
+        rule = f"promise no more than {limit} bytes"
+        remedy = "If the volume is really that large, set REASONKNEE_MAX_VOLUME_BYTES"
+        raise VolumeError(explain("NIfTI header", rule, f"{promised} bytes", remedy, where=where))
+
+
+def _volume_limit() -> int:
+    text = os.environ.get("REASONKNEE_MAX_VOLUME_BYTES", "")
+    return int(text) if text.isdecimal() else _MAX_VOLUME_BYTES

@@ -1,0 +1,206 @@
+"""The lazy volume: a nibabel image that has read nothing yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import EllipsisType
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.fileholders import FileHolder
+from numpy.typing import DTypeLike, NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import GeometryError, add_note, explain
+from reasonknee_datasets.orientation import Reorientation, between
+from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
+from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.header import VolumeHeader, read_header
+from reasonknee_datasets.volumes.proxy import VolumeProxy
+from reasonknee_datasets.volumes.source import Source, find_source
+from reasonknee_datasets.volumes.voxels import StoredVoxels
+
+CachePolicy = DecodeCache | EllipsisType | None
+
+
+def open_volume(
+    path_or_url: str | os.PathLike[str],
+    *,
+    cache: CachePolicy = ...,
+    storage_options: Mapping[str, Any] | None = None,
+    geometry: Geometry | None = None,
+) -> LazyVolume:
+    """Give a volume as a nibabel image, without opening it.
+
+    Header and affine are read on first use, once for each file and process; voxels when they are sliced.
+
+    Parameters
+    ----------
+    path_or_url : str or path
+        A NIfTI-1 or NIfTI-2 file, ``.nii`` or ``.nii.gz``, on this machine or behind any fsspec URL.
+    cache : DecodeCache or None, optional
+        Where decoded volumes are kept. By default the cache that all volumes of the process share; None keeps nothing,
+        so that every read of an ordinary ``.nii.gz`` decodes it again.
+    storage_options : mapping, optional
+        What fsspec needs for this URL. They are not pickled with the volume: a process that is spawned finds its own
+        by `set_credentials`, which is also what stands in when this is None.
+    geometry : Geometry, optional
+        Shape and affine that the array is to have. A file that differs by a permutation and flips of its axes is shown
+        in this geometry; anything else is an error on first touch.
+
+    Returns
+    -------
+    LazyVolume
+
+    Examples
+    --------
+    >>> open_volume("volumes/9016403/00M_right.nii.gz")  # nothing is opened
+    LazyVolume('...volumes/9016403/00M_right.nii.gz')
+    """
+    return LazyVolume._make(find_source(path_or_url, storage_options), cache, geometry, os.fspath(path_or_url))
+
+
+class LazyVolume(nib.Nifti1Image):
+    """A nibabel image that reads nothing until it is touched, and then no more than it is asked for.
+
+    It is made by `open_volume`. Calling the class itself, as nibabel and tools around it do with
+    ``image.__class__(data, affine, header)``, gives an ordinary image in memory. Whether the file is NIfTI-1 or NIfTI-2
+    is not known before it is touched, so ``isinstance`` tells NIfTI-1 for both; header and answers are the file's.
+
+    It pickles as its path and settings, with the header and affine where they were changed, and never with voxels or
+    credentials.
+    """
+
+    _source: Source
+    _cache_policy: CachePolicy
+    _geometry: Geometry | None
+
+    def __new__(cls, dataobj: Any, affine: Any, header: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Give an ordinary image in memory."""
+        kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        return kind(dataobj, affine, header, *args, **kwargs)
+
+    @classmethod
+    def _make(cls, source: Source, cache: CachePolicy, geometry: Geometry | None, filename: str) -> LazyVolume:
+        volume: LazyVolume = object.__new__(cls)
+        volume._source, volume._cache_policy, volume._geometry = source, cache, geometry
+        volume._data_cache = volume._fdata_cache = None
+        volume.extra = {}
+        volume.file_map = {"image": FileHolder(filename=filename)}
+        return volume
+
+    def _image(self) -> Any:
+        """Give the image behind this one, made on first touch; two threads that touch it first get the same one."""
+        image = self.__dict__.get("_touched")
+        if image is None:
+            image = self.__dict__.setdefault("_touched", self._touch())
+            self.header_class = image.header_class
+        return image
+
+    def _touch(self) -> Any:
+        stored = read_header(self._source)
+        turn = None if self._geometry is None else _turn(stored, self._geometry, self._source.label)
+        cache = shared_cache() if isinstance(self._cache_policy, EllipsisType) else self._cache_policy
+        voxels = StoredVoxels(self._source, stored, cache)
+        # As nibabel's own loader does it: no affine, so that the header passes through unmodified.
+        image = stored.image_class(VolumeProxy(voxels), None, stored.header)
+        image._affine = stored.header.get_best_affine()
+        if turn is None or turn.is_identity:
+            return image
+        return _turned(image, VolumeProxy(voxels, turn), turn)
+
+    @property
+    def _dataobj(self) -> Any:  # type: ignore[override]  # an attribute in nibabel; here only __new__ sets it
+        return self._image()._dataobj
+
+    @property
+    def _header(self) -> Any:
+        return self._image()._header
+
+    @_header.setter
+    def _header(self, header: Any) -> None:
+        self._image()._header = header
+
+    @property
+    def _affine(self) -> Any:
+        return self._image()._affine
+
+    @_affine.setter
+    def _affine(self, affine: Any) -> None:
+        self._image()._affine = affine
+
+    def read_region(self, box: Box) -> NDArray[Any]:
+        """Read a box of voxels, scaled as ``dataobj`` scales.
+
+        Parameters
+        ----------
+        box : Box
+            Half-open voxels in the order of this image's array. It must lie inside; `Box.clip` trims it.
+
+        Returns
+        -------
+        array
+            The caller's own.
+        """
+        box.check_inside(self.shape[:3], where=f"in {self._source.label}")
+        region: NDArray[Any] = self.dataobj[box.slices]
+        return region
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the whole volume, scaled as ``np.asanyarray(image.dataobj)`` is."""
+        array: NDArray[Any] = np.asarray(self._dataobj.__array__(dtype, copy=copy))
+        return array
+
+    def __repr__(self) -> str:
+        return f"LazyVolume({self._source.label!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        image = self.__dict__.get("_touched")
+        changed = None
+        if image is not None:
+            fresh = self._touch()
+            if not (image.header == fresh.header and np.array_equal(image.affine, fresh.affine)):
+                changed = (image.header, image.affine)
+        return _reopen, (self._source.path, self._cache_policy, self._geometry, changed)
+
+    def __copy__(self) -> LazyVolume:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyVolume:
+        volume = LazyVolume._make(
+            self._source, self._cache_policy, self._geometry, self.file_map["image"].filename or ""
+        )
+        if "_touched" in self.__dict__:
+            volume._header, volume._affine = self._header.copy(), self._affine.copy()
+        return volume
+
+
+def _reopen(path: str, cache: CachePolicy, geometry: Geometry | None, changed: tuple[Any, Any] | None) -> LazyVolume:
+    volume = LazyVolume._make(find_source(path), cache, geometry, path)
+    if changed is not None:
+        volume._header, volume._affine = changed
+    return volume
+
+
+def _turn(stored: VolumeHeader, geometry: Geometry, label: str) -> Reorientation:
+    """Find how the stored array is turned into the expected geometry."""
+    try:
+        if len(stored.shape) != 3:
+            remedy = "Convert the file to a 3D volume, or prepare the repository again"
+            raise GeometryError(explain("volume", "have three axes", stored.shape, remedy, where=f"in {label}"))
+        affine = stored.header.get_best_affine()
+        return between(affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
+    except GeometryError as error:
+        add_note(error, f"while comparing {label} with the geometry in the manifest")
+        raise
+
+
+def _turned(image: Any, dataobj: VolumeProxy, turn: Reorientation) -> Any:
+    """Give the image with its axes permuted and flipped, as nibabel's ``as_reoriented`` gives it, but unread."""
+    affine = turn.apply_affine(image.affine, image.shape)
+    turned = image.__class__(dataobj, affine, image.header)
+    dims = [None if old is None else turn.axes.index(old) for old in turned.header.get_dim_info()]
+    turned.header.set_dim_info(*dims)
+    return turned

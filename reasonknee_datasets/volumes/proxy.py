@@ -1,0 +1,150 @@
+"""nibabel's array proxy over our own reading, so that every answer is nibabel's by construction.
+
+Index checks, scaling and casting are nibabel's own functions; only "give me the unscaled voxels of this slice" is ours.
+"""
+
+from __future__ import annotations
+
+import io
+from threading import RLock
+from typing import Any, cast
+
+import numpy as np
+from nibabel import fileslice as _nibabel
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.volumeutils import array_from_file
+from numpy.typing import DTypeLike, NDArray
+
+from reasonknee_datasets.errors import explain
+from reasonknee_datasets.orientation import Reorientation
+from reasonknee_datasets.volumes.voxels import StoredVoxels
+
+# nibabel leaves these untyped.
+_canonical: Any = _nibabel.canonical_slicers
+_fileslice: Any = _nibabel.fileslice
+
+
+class VolumeProxy(ArrayProxy):
+    """An array that is read from its file when it is sliced.
+
+    Parameters
+    ----------
+    voxels : StoredVoxels
+        The stored array.
+    reorientation : Reorientation, optional
+        From the stored array to the one that this proxy shows.
+    shape : tuple of int, optional
+        Another shape for the same voxels, as `reshape` gives.
+    """
+
+    def __init__(
+        self, voxels: StoredVoxels, reorientation: Reorientation | None = None, shape: tuple[int, ...] | None = None
+    ) -> None:
+        # ArrayProxy.__init__ would look for a file to keep open; these are the fields that its other methods use.
+        self.file_like = voxels.source.path
+        self._voxels = voxels
+        self._reorientation = reorientation
+        stored = voxels.header.shape
+        self._natural = stored if reorientation is None else reorientation.apply_shape(stored)
+        self._shape = self._natural if shape is None else shape
+        self._dtype = voxels.header.dtype
+        self._offset, self._slope, self._inter = voxels.header.offset, voxels.header.slope, voxels.header.inter
+        self._mmap, self.order = True, "F"
+        self._keep_file_open = self._persist_opener = False
+        self._lock = RLock()
+
+    def copy(self) -> VolumeProxy:
+        """Give another proxy for the same voxels."""
+        return VolumeProxy(self._voxels, self._reorientation, self._shape)
+
+    def reshape(self, shape: tuple[int, ...]) -> VolumeProxy:
+        """Give a proxy with another shape for the same voxels, without reading them."""
+        reshaped = np.broadcast_to(np.int8(0), self._shape).reshape(shape, order="F").shape
+        return VolumeProxy(self._voxels, self._reorientation, reshaped)
+
+    def __array__(  # type: ignore[override]  # nibabel's lacks the copy= that NumPy 2 passes
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """Read the whole array, scaled; `dtype` as in nibabel."""
+        if copy is False:
+            remedy = "Use np.asarray without copy=False"
+            raise ValueError(explain("array of a lazy volume", "be read into new memory", "copy=False", remedy))
+        read: Any = super().__array__
+        return cast("NDArray[Any]", read(dtype))
+
+    def _get_unscaled(self, slicer: Any) -> NDArray[Any]:
+        canonical = _canonical(slicer, self._shape)
+        if 0 in self._shape or not self._shape:
+            return self._nothing(slicer)
+        if self._shape != self._natural:
+            return cast("NDArray[Any]", self._whole().reshape(self._shape, order="F")[canonical])
+        if all(part == slice(None) for part in canonical):
+            return self._whole()
+        return self._region(canonical)
+
+    def _whole(self) -> NDArray[Any]:
+        whole = self._voxels.whole()
+        return whole if self._reorientation is None else self._reorientation.apply_array(whole)
+
+    def _nothing(self, slicer: Any) -> NDArray[Any]:
+        """Answer for an array without voxels as nibabel does, which is not quite as numpy does."""
+        if _canonical(slicer, self._shape) == _canonical((), self._shape):
+            return array_from_file(self._shape, self._dtype, io.BytesIO(), mmap=False)
+        return cast("NDArray[Any]", _fileslice(io.BytesIO(), slicer, self._shape, self._dtype, 0, order="F"))
+
+    def _region(self, canonical: tuple[Any, ...]) -> NDArray[Any]:
+        """Read what the slices touch, and nothing else, then turn and thin it into what was asked for."""
+        touched, residual = _split(canonical, self._shape)
+        if any(part.start == part.stop for part in touched):
+            return np.empty(np.broadcast_to(np.int8(0), self._shape)[canonical].shape, self._dtype, order="F")
+        if self._reorientation is None:
+            block = self._voxels.region(touched)
+        else:
+            block = self._reorientation.apply_array(self._voxels.region(self._stored(touched)))
+        return cast("NDArray[Any]", block[residual])
+
+    def _stored(self, touched: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Find the same voxels in the stored array."""
+        turn = self._reorientation or Reorientation()
+        stored = list(touched)
+        for axis, old, flip in zip(range(3), turn.axes, turn.flips, strict=True):
+            part = touched[axis]
+            if flip:
+                last = self._shape[axis] - 1
+                part = slice(last - (part.stop - 1), last - part.start + 1, part.step)
+            stored[old] = part
+        return tuple(stored)
+
+
+def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
+    """Split slicers into upward slices with explicit ends, and what turns their result into what was asked for.
+
+    Examples
+    --------
+    >>> _split((3, slice(None, None, -2), None), (5, 6))
+    ((slice(3, 4, 1), slice(1, 6, 2)), (0, slice(None, None, -1), None))
+    """
+    touched: list[slice] = []
+    residual: list[int | slice | None] = []
+    sizes = iter(shape)
+    for part in canonical:
+        if part is None:
+            residual.append(None)
+            continue
+        size = next(sizes)
+        if not isinstance(part, slice):
+            if not 0 <= part < size:
+                message = explain("index", f"lie inside 0 to {size - 1}", part, "Give an index of the volume's array")
+                raise IndexError(message)
+            touched.append(slice(part, part + 1, 1))
+            residual.append(0)
+            continue
+        steps = range(size)[part]
+        if steps.step > 0:
+            touched.append(slice(steps.start, max(steps.start, steps[-1] + 1 if steps else 0), steps.step))
+            residual.append(slice(None))
+        else:
+            first = steps[-1] if steps else 0
+            touched.append(slice(first, steps[0] + 1 if steps else 0, -steps.step))
+            residual.append(slice(None, None, -1))
+    return tuple(touched), tuple(residual)

@@ -1,0 +1,92 @@
+"""Reading voxels in storage order: the whole array, or the region that a selection touches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.volumes.cache import DecodeCache
+from reasonknee_datasets.volumes.header import VolumeHeader, read_header
+from reasonknee_datasets.volumes.inflate import gunzip
+from reasonknee_datasets.volumes.source import LocalSource, Source
+
+Selection = tuple[slice, ...]
+"""One slice with explicit start, stop and positive step for every axis of the stored array."""
+
+
+class StoredVoxels:
+    """The stored array of one file, unscaled, before any reorientation.
+
+    Parameters
+    ----------
+    source : Source
+        Where the bytes are.
+    header : VolumeHeader
+        What the file's header said when the image was first touched.
+    cache : DecodeCache or None
+        Where decoded arrays are kept.
+    """
+
+    def __init__(self, source: Source, header: VolumeHeader, cache: DecodeCache | None) -> None:
+        self.source = source
+        self.header = header
+        self.cache = cache
+
+    def whole(self) -> NDArray[Any]:
+        """Give the whole array: the caller's own, writable, Fortran-ordered."""
+        self._refresh()
+        if self._mappable:
+            return self._map("c")
+        if self.cache is None:
+            return self._decode()
+        return self._cached(self.cache).copy(order="F")
+
+    def region(self, selection: Selection) -> NDArray[Any]:
+        """Give a region: the caller's own, writable."""
+        self._refresh()
+        if self._mappable:
+            array: NDArray[Any] = np.asarray(self._map("r"))
+        else:
+            array = self._decode() if self.cache is None else self._cached(self.cache)
+        return array[selection].copy(order="F")
+
+    @property
+    def _mappable(self) -> bool:
+        return self.header.compression == "none" and isinstance(self.source, LocalSource)
+
+    def _refresh(self) -> None:
+        """Notice a file that changed since its header was read; one with the same header may stand in for it."""
+        if self.source.identify() == self.header.identity:
+            return
+        header = read_header(self.source)
+        if not header.same_layout(self.header):
+            remedy = "Open it again with open_volume"
+            where = f"in {self.source.label}"
+            rule = "keep its header while it is in use"
+            raise VolumeError(explain("volume file", rule, "another header", remedy, where=where))
+        self.header = header
+
+    def _map(self, mode: Any) -> np.memmap[Any, Any]:
+        header = self.header
+        try:
+            return np.memmap(
+                self.source.path, header.dtype, mode=mode, offset=header.offset, shape=header.shape, order="F"
+            )
+        except (OSError, ValueError) as error:
+            remedy = "Check that the file is whole and readable"
+            message = explain("volume file", "map into memory", str(error), remedy, where=f"from {self.source.label}")
+            raise VolumeError(message) from error
+
+    def _cached(self, cache: DecodeCache) -> NDArray[Any]:
+        return cache.get(self.header.identity, self._decode)
+
+    def _decode(self) -> NDArray[Any]:
+        header = self.header
+        packed = self.source.read([(0, header.identity.size)], header.identity)[0]
+        zipped = header.compression == "gzip"
+        data = gunzip(packed, header.promised, self.source.label) if zipped else bytearray(packed)
+        del packed
+        return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
