@@ -65,7 +65,6 @@ def write_diagnosis(question: int | Question, grades: Mapping[str, int | None]) 
 def _check(question: Question, grades: Mapping[str, int | None]) -> dict[str, int | None]:
     for attribute in grades:
         if attribute not in question.attributes:
-            find_slot(question, attribute)  # an official spelling is no attribute name either, but it gets its own hint
             remedy = "Use the names in moaks.ATTRIBUTES; moaks.read_diagnosis translates official spellings"
             known = ", ".join(question.attributes)
             raise GradeError(
@@ -109,8 +108,8 @@ def read_diagnosis(question: int | Question | None, diagnosis: object) -> dict[s
     asked = None if question is None else get_question(question)
     found = list(_parts(asked, diagnosis))
     if len(found) != 1:
-        got = ", ".join(part.subject_key for part, _ in found) or repr(diagnosis)
-        raise _malformed(asked, f"name exactly one subject, got {len(found)}", got)
+        got = " and ".join(part.subject_key for part, _ in found) or f"none in {diagnosis!r}"
+        raise _malformed(asked, "name exactly one subject", got)
     about, value = found[0]
     if asked is not None and about.id != asked.id:
         raise _malformed(asked, f"be about {asked.subject_key}", f"{about.subject_key} (question {about.id})")
