@@ -1,0 +1,74 @@
+"""The figure: the plane that the question names large, the other two beside it, the text at the right."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from reasonknee_datasets.figures.column import draw_column, set_column
+from reasonknee_datasets.figures.page import Page
+from reasonknee_datasets.figures.panels import PAPER, draw_panel
+from reasonknee_datasets.figures.planes import Panel
+from reasonknee_datasets.figures.reading import PLANES, Plane
+
+# Inches.
+_HEIGHT, _TEXT, _MARGIN, _GAP = 7.3, 5.1, 0.22, 0.07
+_MAIN = (2.6, 8.0)  # narrowest and widest large panel; the slice is centred in what it cannot fill
+_REST = (2.1, 4.4)
+
+
+class KneeFigure(Figure):
+    """A matplotlib figure that a notebook shows by itself, with no pyplot and no state behind it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def lay_out(
+    panels: Mapping[Plane, Panel], first: Plane, window: tuple[float, float], page: Page, notes: tuple[str, ...]
+) -> KneeFigure:
+    """Draw three slices and a page of text; the figure grows downwards where the text needs it, and is never cut."""
+    order = [panels[first], *(panels[plane] for plane in PLANES if plane != first)]
+    cells, right = _arrange(order)
+    if page.brief:  # what little is known stands below the slices
+        column = set_column(page, right - _MARGIN, notes, _HEIGHT)
+        corner = (_MARGIN, _HEIGHT + 1.5 * _MARGIN)
+        width, height = right + _MARGIN, corner[1] + column.height + _MARGIN
+    else:
+        column = set_column(page, _TEXT, notes, _HEIGHT)
+        corner = (right + 1.5 * _MARGIN, _MARGIN)
+        width, height = corner[0] + _TEXT + 1.5 * _MARGIN, max(_HEIGHT, column.height) + 2 * _MARGIN
+    figure = KneeFigure(figsize=(width, height), dpi=110, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    for panel, (left, top, wide, high) in zip(order, cells, strict=True):
+        axes = figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
+        axes.set_label(panel.plane)
+        draw_panel(axes, panel, window, side=page.side, synthetic=page.synthetic)
+    draw_column(figure, column, *corner)
+    return figure
+
+
+def _arrange(order: list[Panel]) -> tuple[list[tuple[float, float, float, float]], float]:
+    """Place the panels: left, top, width, height of each in inches, and where the last one ends."""
+    main, *rest = (panel.size for panel in order)
+    main_width = _clamp(_HEIGHT * main[1] / main[0], _MAIN)
+    cells = [(_MARGIN, _MARGIN, main_width, _HEIGHT)]
+    free = _HEIGHT - _GAP * (len(rest) - 1)
+    unit = free / sum(height for height, _ in rest)
+    rest_width = _clamp(unit * max(width for _, width in rest), _REST)
+    unit = min(unit, rest_width / max(width for _, width in rest))
+    spare = (free - unit * sum(height for height, _ in rest)) / len(rest)
+    left, top = _MARGIN + main_width + _GAP, _MARGIN
+    for height, _ in rest:
+        cells.append((left, top, rest_width, height * unit + spare))
+        top += height * unit + spare + _GAP
+    return cells, left + rest_width
+
+
+def _clamp(value: float, limits: tuple[float, float]) -> float:
+    return min(max(value, limits[0]), limits[1])

@@ -1,0 +1,121 @@
+"""What stands beside the slices: an example's row turned into headings, paragraphs and grades. No drawing here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reasonknee_datasets.errors import RepositoryError, explain
+from reasonknee_datasets.moaks import QUESTIONS, Slot, meanings
+
+
+@dataclass(frozen=True, slots=True)
+class GradeLine:
+    """One grade: its attribute, the number (None where it is missing), the highest of an ordinal scale, the words."""
+
+    attribute: str
+    grade: int | None
+    highest: int | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The text of a figure; every part may be empty."""
+
+    title: str
+    subtitle: str
+    identity: str
+    question: str
+    steps: tuple[str, ...]
+    grades: tuple[GradeLine, ...]
+    synthetic: bool
+    side: str | None
+
+    @property
+    def brief(self) -> bool:
+        """Whether there is too little to read for a column of its own, as for a bare volume."""
+        return not (self.question or self.steps or self.grades)
+
+
+def write_page(example: Mapping[str, Any]) -> Page:
+    """Collect an example's text; columns that it lacks are left out.
+
+    Examples
+    --------
+    >>> page = write_page({"patient": "0000001", "side": "left", "question_id": 40, "finding": "osteophyte",
+    ...                    "subregion": "tibia_medial",
+    ...                    "grades": [{"attribute": "grade", "grade": 2, "scale": "ordinal"}]})
+    >>> page.title, page.subtitle, page.identity
+    ('Osteophyte', 'tibia medial', 'patient 0000001 · left knee')
+    >>> page.grades
+    (GradeLine(attribute='grade', grade=2, highest=3, words='medium'),)
+    """
+    finding, side = _text(example, "finding"), _text(example, "side")
+    patient, visit = _text(example, "patient"), _text(example, "visit")
+    known = QUESTIONS.get(example.get("question_id", 0))
+    slots = {slot.attribute: slot for slot in known.slots} if known else {}
+    identity = [_text(example, "id"), "" if not patient or "id" in example else f"patient {patient}"]
+    identity += ["" if "id" in example else visit, f"{side} knee" if side else ""]
+    return Page(
+        title=_spell(finding).capitalize(),
+        subtitle=_spell(_text(example, "subregion")),
+        identity=" · ".join(part for part in identity if part),
+        question=_text(example, "question"),
+        steps=tuple(str(step) for step in _listed(example.get("reasoning")) if str(step).strip()),
+        grades=tuple(_write_grade(slots, grade) for grade in _grade_rows(example.get("grades"))),
+        synthetic=bool(example.get("synthetic")),
+        side=side if side in ("left", "right") else None,
+    )
+
+
+def take_volume(example: Mapping[str, Any]) -> Any:
+    """Give an example's image, or say why there is none.
+
+    Raises
+    ------
+    RepositoryError
+        If the row carries no image, as rows loaded without this package do.
+    """
+    volume = example.get("volume")
+    if volume is None or not hasattr(volume, "dataobj"):
+        found = f"columns {sorted(example)}" if volume is None else f"a {type(volume).__name__}"
+        remedy = (
+            "Take it from reasonknee_datasets.load_dataset without a format, or add one: "
+            "{**example, 'volume': reasonknee_datasets.open_volume(path)}"
+        )
+        raise RepositoryError(explain("an example to draw", "hold a nibabel image as 'volume'", found, remedy))
+    return volume
+
+
+def _text(example: Mapping[str, Any], column: str) -> str:
+    value = example.get(column)
+    return "" if value is None else str(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _grade_rows(grades: Any) -> Iterable[Mapping[str, Any]]:
+    if isinstance(grades, Mapping):  # numpy and pandas formats turn a list of structs into a struct of lists
+        return [dict(zip(grades, values, strict=True)) for values in zip(*grades.values(), strict=True)]
+    return _listed(grades)
+
+
+def _write_grade(slots: Mapping[str, Slot], row: Mapping[str, Any]) -> GradeLine:
+    attribute, value = str(row["attribute"]), row["grade"]
+    slot = slots.get(attribute)
+    words = meanings(slot) if slot else ()
+    # A formatter may have made a null a NaN, which is the only value unlike itself.
+    grade = None if value is None or value != value else int(value)
+    told = words[grade] if grade is not None and 0 <= grade < len(words) else ""
+    highest = slot.high if slot and slot.scale == "ordinal" else None
+    return GradeLine(_spell(attribute), grade, highest, "not graded" if grade is None else told)
+
+
+def _spell(name: str) -> str:
+    return name.replace("_", " ")

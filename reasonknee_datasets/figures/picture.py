@@ -1,0 +1,130 @@
+"""`show`: from an example to a figure."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra
+from reasonknee_datasets.figures.page import take_volume, write_page
+from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
+from reasonknee_datasets.figures.reading import choose_plane
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class FigureError(ReasonKneeError, OSError):
+    """A figure that cannot be written where it should go."""
+
+
+def show(
+    example: Mapping[str, Any],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    window: tuple[float, float] | None = None,
+) -> Figure:
+    """Draw an example: three planes through the box, with question, reasoning and grades beside them.
+
+    Slices are in radiological display whatever the array's order: superior up, anterior at the left of the sagittal
+    slice, the patient's right at the viewer's left. The plane that the question is read in is the large one (see
+    `reasonknee_datasets.figures.reading`). Only the three slices are read from the volume. A row that says
+    ``synthetic`` makes a figure that says so, on every slice.
+
+    Parameters
+    ----------
+    example : mapping
+        A row of `load_dataset`. Only ``volume`` (a nibabel image) is needed; without a ``box`` the slices go through
+        the middle, and other columns are left out where they are absent.
+    out : path, optional
+        Also write the figure there; the suffix chooses the format.
+    window : (float, float), optional
+        Values drawn black and white; ``(0, 400)`` suits OAI's DESS. By default 0 to the 99.5th percentile of the
+        three slices.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One axes a plane, labelled with its name. In a notebook it shows itself.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    BoxError
+        If the box reaches out of the volume.
+    FigureError
+        If `out` cannot be written.
+
+    Examples
+    --------
+    >>> import nibabel as nib, numpy as np
+    >>> volume = nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4))
+    >>> figure = show({"volume": volume, "box": [2, 2, 2, 6, 6, 6], "finding": "meniscal_root_tear"})
+    >>> [axes.get_label() for axes in figure.axes]
+    ['coronal', 'sagittal', 'axial']
+    """
+    try:
+        from reasonknee_datasets.figures.layout import lay_out
+    except ModuleNotFoundError as error:
+        raise missing_extra((error.name or "matplotlib").split(".")[0], "figures", "figures.show") from error
+
+    try:
+        volume = take_volume(example)
+        box = Box.from_row(example["box"]) if example.get("box") is not None else None
+        panels = cut_planes(volume, box)
+    except Exception as error:
+        if example.get("id"):
+            add_note(error, f"while drawing {example['id']}")
+        raise
+    limits = grey_window(panels.values()) if window is None else window
+    first = choose_plane(*(str(example.get(column) or "") for column in ("finding", "subregion", "question")))
+    figure = lay_out(panels, first, limits, write_page(example), _notes(volume, box, panels.values(), limits))
+    if out is not None:
+        _write(figure, Path(out))
+    return figure
+
+
+def _notes(volume: Any, box: Box | None, panels: Iterable[Panel], window: tuple[float, float]) -> tuple[str, ...]:
+    """Say what the pictures cannot: size and place of the box in voxels and millimetres, and the grey values."""
+    spacing: dict[int, float] = {}
+    for panel in panels:
+        spacing |= {axis: mm for (axis, _), mm in zip(panel.screen, panel.spacing, strict=True)}
+    grid = " × ".join(str(count) for count in volume.shape[:3])
+    sizes = " × ".join(f"{spacing[axis]:.3g}" for axis in range(3))
+    notes = [f"Volume {grid} voxels of {sizes} mm; black {_short(window[0])}, white {_short(window[1])}"]
+    if box is not None:
+        ranges = ", ".join(f"{low}–{high}" for low, high in zip(box.start, box.stop, strict=True))
+        extent = " × ".join(f"{(box.stop[axis] - box.start[axis]) * spacing[axis]:.1f}" for axis in range(3))
+        notes.append(f"Box {ranges} (half-open voxels i, j, k), {extent} mm")
+    return tuple(notes)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _write(figure: Figure, path: Path) -> None:
+    formats = figure.canvas.get_supported_filetypes()
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in formats:
+        got = f"{path.name} ({kind or 'no suffix'})"
+        raise FigureError(explain("figure file", f"end in one of {', '.join(sorted(formats))}", got, "Name it .png"))
+    # Drawn in memory first, then moved into place: a full disk leaves no half a picture.
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        try:
+            part.write_bytes(buffer.getvalue())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        remedy = "Name a file in a folder that exists and can be written, on a disk with room"
+        message = explain("figure", "be written", error.strerror or str(error), remedy, where=f"for {path}")
+        raise FigureError(message) from error

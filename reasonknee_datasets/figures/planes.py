@@ -1,0 +1,185 @@
+"""Which arrays are drawn, and which way round: slices in radiological display, whatever order the array is stored in.
+
+Superior is up; anterior is at the left of a sagittal slice and at the top of an axial one; the patient's right is at
+the viewer's left on coronal and axial slices. Nothing is resampled: axes are permuted and flipped, so an oblique scan
+is shown along its own axes, and the tilt is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import GeometryError, explain
+from reasonknee_datasets.figures.reading import PLANES, Plane
+from reasonknee_datasets.orientation import axcodes, to_canonical
+
+# World axes (RAS+): the one that is cut, the one that runs down the screen, the one that runs across it. Both screen
+# axes run against RAS+: from superior or anterior down, from the patient's right or from anterior across.
+_SCREEN: dict[Plane, tuple[int, int, int]] = {"sagittal": (0, 2, 1), "coronal": (1, 2, 0), "axial": (2, 1, 0)}
+_OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """One slice as it is drawn.
+
+    Attributes
+    ----------
+    plane : str
+        "sagittal", "coronal" or "axial".
+    image : (rows, columns) array
+        Row 0 is drawn on top, column 0 at the left.
+    spacing : (float, float)
+        Millimetres per row and per column.
+    cut : (int, int, int)
+        Array axis that is cut, the index of the slice on it, and how many slices there are.
+    screen : ((int, bool), (int, bool))
+        Array axis that runs down the screen and whether it is flipped; the same for across.
+    edges : (str, str, str, str)
+        Letters of the left, right, top and bottom edge, read from the affine.
+    outline : (float, float, float, float) or None
+        Where the slice cuts the box: left, top, right, bottom in millimetres from the panel's upper left corner.
+    tilt : float
+        Degrees between the slice and the anatomical plane.
+    """
+
+    plane: Plane
+    image: NDArray[Any]
+    spacing: tuple[float, float]
+    cut: tuple[int, int, int]
+    screen: tuple[tuple[int, bool], tuple[int, bool]]
+    edges: tuple[str, str, str, str]
+    outline: tuple[float, float, float, float] | None
+    tilt: float
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Height and width in millimetres."""
+        rows, columns = self.image.shape
+        return rows * self.spacing[0], columns * self.spacing[1]
+
+    def pixel(self, voxel: Iterable[int]) -> tuple[int, int]:
+        """Find the row and column that a voxel (i, j, k) of the stored array is drawn at."""
+        place = tuple(voxel)
+        row, column = (
+            count - 1 - place[axis] if flipped else place[axis]
+            for (axis, flipped), count in zip(self.screen, self.image.shape, strict=True)
+        )
+        return row, column
+
+
+def cut_planes(image: Any, box: Box | None = None) -> dict[Plane, Panel]:
+    """Read the three slices through a box's centre.
+
+    Parameters
+    ----------
+    image : nibabel image
+        Only its three slices are read (``dataobj[...]``).
+    box : Box, optional
+        In the array order of `image`; without one the slices go through the middle of the volume.
+
+    Returns
+    -------
+    dict of str to Panel
+        Keyed "sagittal", "coronal" and "axial".
+
+    Examples
+    --------
+    A marker in the volume's upper, front, right corner is drawn at the upper left of the coronal slice:
+
+    >>> import nibabel as nib
+    >>> voxels = np.zeros((4, 4, 4), np.int16)
+    >>> voxels[3, 3, 3] = 9  # RAS+: the last voxel is the rightmost, foremost and uppermost
+    >>> cut_planes(nib.Nifti1Image(voxels, np.eye(4)), Box((3, 3, 3), (4, 4, 4)))["coronal"].image[0]
+    array([9, 0, 0, 0], dtype=int16)
+    """
+    shape = _check_grid(image)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if box is not None:
+        box.check_inside(shape)
+    return {plane: _cut(image, shape, affine, box, plane) for plane in PLANES}
+
+
+def grey_window(panels: Iterable[Panel]) -> tuple[float, float]:
+    """Choose the values drawn black and white: 0 (or the lowest, where some are negative) to the 99.5th percentile.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> voxels = np.arange(8, dtype=np.int16).reshape(2, 2, 2)
+    >>> grey_window(cut_planes(nib.Nifti1Image(voxels, np.eye(4))).values())
+    (0.0, 7.0)
+    """
+    values = np.concatenate([panel.image.ravel() for panel in panels]).astype(np.float64)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, (0.5, 99.5))
+    low = min(0.0, float(low))
+    return low, float(high) if high > low else low + 1.0
+
+
+def _check_grid(image: Any) -> tuple[int, int, int]:
+    shape = tuple(int(count) for count in image.shape)
+    if len(shape) < 3 or any(count != 1 for count in shape[3:]) or 0 in shape:
+        remedy = "Choose one volume of a series, for example image.slicer[..., 0]"
+        raise GeometryError(
+            explain("a volume to draw", "have three axes with voxels on each", f"shape {shape}", remedy)
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _cut(image: Any, shape: tuple[int, int, int], affine: NDArray[np.float64], box: Box | None, plane: Plane) -> Panel:
+    canonical, codes = to_canonical(affine), axcodes(affine)
+    # The screen runs against RAS+, hence "not": what needs no flip to be RAS+ is flipped for the screen.
+    (cut, _), down, across = ((canonical.axes[world], not canonical.flips[world]) for world in _SCREEN[plane])
+    start, stop = (box.start, box.stop) if box is not None else ((0, 0, 0), shape)
+    index = (start[cut] + stop[cut]) // 2
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+
+    def extent(axis: int, flipped: bool) -> tuple[float, float]:
+        low, high = (shape[axis] - stop[axis], shape[axis] - start[axis]) if flipped else (start[axis], stop[axis])
+        return float(low * spacing[axis]), float(high * spacing[axis])
+
+    (top, bottom), (left, right) = extent(*down), extent(*across)
+    return Panel(
+        plane=plane,
+        image=_read_slice(image, cut, index, down, across),
+        spacing=(float(spacing[down[0]]), float(spacing[across[0]])),
+        cut=(cut, index, shape[cut]),
+        screen=(down, across),
+        edges=(*_letters(codes, across), *_letters(codes, down)),
+        outline=(left, top, right, bottom) if box is not None else None,
+        tilt=_tilt(affine, down[0], across[0], _SCREEN[plane][0]),
+    )
+
+
+def _read_slice(image: Any, cut: int, index: int, down: tuple[int, bool], across: tuple[int, bool]) -> NDArray[Any]:
+    region: list[Any] = [slice(None)] * 3 + [0] * (len(image.shape) - 3)
+    region[cut] = index
+    # Only this slice is asked of the file: for a lazy volume nothing else is decoded or copied.
+    pixels = np.asarray(image.dataobj[tuple(region)])
+    if pixels.dtype.kind not in "biuf":
+        remedy = "Convert colour or complex images to one number a voxel first"
+        raise GeometryError(explain("a volume to draw", "hold one real number a voxel", str(pixels.dtype), remedy))
+    pixels = pixels if down[0] < across[0] else pixels.T
+    return pixels[:: -1 if down[1] else 1, :: -1 if across[1] else 1]
+
+
+def _letters(codes: tuple[str, str, str], screen: tuple[int, bool]) -> tuple[str, str]:
+    """Name the sides of the patient at the first and last pixel along a screen axis."""
+    axis, flipped = screen
+    ends = _OPPOSITE[codes[axis]], codes[axis]
+    return ends[::-1] if flipped else ends
+
+
+def _tilt(affine: NDArray[np.float64], down: int, across: int, world: int) -> float:
+    normal = np.cross(affine[:3, down], affine[:3, across])
+    return math.degrees(math.acos(min(1.0, abs(float(normal[world])) / float(np.linalg.norm(normal)))))
