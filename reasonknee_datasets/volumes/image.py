@@ -79,8 +79,7 @@ class LazyVolume(nib.Nifti1Image):
 
     def __new__(cls, dataobj: Any, affine: Any, header: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Give an ordinary image in memory."""
-        kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-        return kind(dataobj, affine, header, *args, **kwargs)
+        return _kind(header)(dataobj, affine, header, *args, **kwargs)
 
     @classmethod
     def _make(cls, source: Source, cache: CachePolicy, geometry: Geometry | None, filename: str) -> LazyVolume:
@@ -90,6 +89,11 @@ class LazyVolume(nib.Nifti1Image):
         volume.extra = {}
         volume.file_map = {"image": FileHolder(filename=filename)}
         return volume
+
+    @classmethod
+    def from_image(cls, img: Any) -> Any:
+        """Give an ordinary image with the same data, as nibabel does for this image's class."""
+        return _kind(img.header).from_image(img)
 
     def _image(self) -> Any:
         """Give the image behind this one, made on first touch; two threads that touch it first get the same one."""
@@ -177,6 +181,10 @@ class LazyVolume(nib.Nifti1Image):
         return volume
 
 
+def _kind(header: Any) -> Any:
+    return nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+
+
 def _reopen(path: str, cache: CachePolicy, geometry: Geometry | None, changed: tuple[Any, Any] | None) -> LazyVolume:
     volume = LazyVolume._make(find_source(path), cache, geometry, path)
     if changed is not None:
@@ -193,7 +201,8 @@ def _turn(stored: VolumeHeader, geometry: Geometry, label: str) -> Reorientation
         affine = stored.header.get_best_affine()
         return between(affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
     except GeometryError as error:
-        add_note(error, f"while comparing {label} with the geometry in the manifest")
+        remedy = "put back the file that was prepared, or prepare the repository again"
+        add_note(error, f"while comparing {label} with the geometry in the manifest: {remedy}")
         raise
 
 

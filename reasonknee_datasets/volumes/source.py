@@ -224,7 +224,10 @@ def check_lengths(label: str, ranges: Sequence[Range], chunks: Sequence[bytes]) 
 def _unreadable(path: str, error: Exception) -> VolumeError:
     """Turn whatever a file system says into one error that names the file and the setting to use."""
     label = redact(path)
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
+    # fsspec's HTTP says "not found" for whatever went wrong; its cause knows better.
+    while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or getattr(error, "status", None) == 404:
         remedy = "Say where the volumes are with volumes_dir= or REASONKNEE_VOLUMES, or copy the file there"
         return VolumeNotFoundError(explain("volume file", "exist", label, remedy))
     remedy = "Check its permissions and the store's storage_options (see set_credentials)"

@@ -1,0 +1,107 @@
+"""A real HTTP server on the loopback that counts what is asked of it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Server:
+    """Where it is, what it was asked, and how it is to behave."""
+
+    url: str = ""
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    sent: int = 0
+    ranges: bool = True
+    token: str | None = None
+    failures: int = 0
+    spoil: bool = False
+
+    def count(self, method: str) -> int:
+        return sum(request[0] == method for request in self.requests)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Static files with single byte ranges, as nginx serves them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, server_state: Server, *args: Any, **kwargs: Any) -> None:
+        self.state = server_state
+        super().__init__(*args, **kwargs)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def answer(self, body: bool) -> None:
+        state, span = self.state, self.headers.get("Range")
+        state.requests.append((self.command, self.path, span))
+        path = Path(self.translate_path(self.path))
+        if state.token and self.headers.get("Authorization") != f"Bearer {state.token}":
+            return self.send_error(403)
+        if body and state.failures:
+            state.failures -= 1
+            return self.send_error(503)
+        if not path.is_file():
+            return self.send_error(404)
+        data = path.read_bytes()
+        match = re.fullmatch(r"bytes=(\d*)-(\d*)", span or "")
+        if match and state.ranges:
+            start, stop = self.ends(match, len(data))
+            if start >= len(data):
+                return self.send_error(416)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+            part = data[start:stop]
+        else:
+            self.send_response(200)
+            part = data
+        if state.ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        if state.spoil and len(part) > 1000:
+            part = part[:500] + bytes([part[500] ^ 255]) + part[501:]
+        self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}-{len(data):x}"')
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        if body:
+            state.sent += len(part)
+            self.wfile.write(part)
+        return None
+
+    @staticmethod
+    def ends(match: re.Match[str], size: int) -> tuple[int, int]:
+        first, last = match.groups()
+        if not first:
+            return max(size - int(last), 0), size
+        return int(first), min(int(last) + 1, size) if last else size
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet."""
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Server]:
+    """Serve a folder on a free port until the block ends."""
+    state = Server()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, state, directory=str(folder)))
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
