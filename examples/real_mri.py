@@ -63,7 +63,9 @@ def existing(path: str | Path) -> Path:
         beside = [file.name for file in path.parent.glob("*.nii*")]
         near = get_close_matches(path.name, beside, n=1)
         remedy = (
-            f"The nearest name is {path.parent / near[0]}" if near else f"{path.parent} holds {beside[:5] or 'no .nii file'}"
+            f"The nearest name is {path.parent / near[0]}"
+            if near
+            else f"{path.parent} holds {beside[:5] or 'no .nii file'}"
         )
         raise VolumeNotFoundError(explain("image", "be a NIfTI file", f"no file {path}", remedy))
     return path
