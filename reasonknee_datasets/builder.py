@@ -1,0 +1,271 @@
+"""The builder script: a prepared repository as datasets, streaming or not, with voxels joined at load.
+
+``datasets`` refuses scripts that lie beside the data, and takes builder classes from installed packages. Everything
+that decides where the data are and who may read them happens in `ReasonKnee.__init__`, so that a builder works by hand,
+from `reasonknee_datasets.load_dataset` and, once registered, from ``datasets.load_dataset``.
+
+``datasets`` replaces ``open``, ``os.path`` and ``pathlib`` in the module of every builder: this one uses none of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets.builder import Key
+from datasets.exceptions import DatasetGenerationError
+
+from reasonknee_datasets import __version__
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, explain
+from reasonknee_datasets.feature import VolumeFeature, write_reference
+from reasonknee_datasets.manifest import Manifest, Shard
+from reasonknee_datasets.schema import CONFIGS
+from reasonknee_datasets.sources import (
+    NAME,
+    VOLUME,
+    VOLUME_PATH,
+    Part,
+    Selection,
+    find_place,
+    find_repository,
+    find_volumes,
+    join,
+    keep_credentials,
+    name_setting,
+    parse_split,
+    read_shard,
+    select,
+)
+from reasonknee_datasets.volumes import Geometry
+
+_ABOUT = (
+    "3DReasonKnee: knee MRI volumes and, for each, diagnostic questions with a 3D box, the clinicians' reasoning steps "
+    "and MOAKS severity grades. Boxes are anatomical regions, not lesions. Not for clinical use."
+)
+_SYNTHETIC = "SYNTHETIC: drawn by the phantom of reasonknee_datasets; no patient, no finding and no grade is real. "
+
+
+@dataclass
+class ReasonKneeConfig(datasets.BuilderConfig):  # type: ignore[misc]  # datasets ships no types
+    """What is loaded, as far as the cache has to know. No credential is ever a field: fields reach files.
+
+    Attributes
+    ----------
+    volumes_dir : str or None
+        The place that holds ``volumes/``.
+    digest : str
+        The manifest's, so that a repository prepared again is not served from the cache of the old one.
+    selection : str
+        Key of columns and rows.
+    """
+
+    volumes_dir: str | None = None
+    digest: str = ""
+    selection: str = ""
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """Name the cache folder: the same data, columns and rows from the same places, read by the same version."""
+        del config_kwargs, custom_features
+        parts = (self.data_dir, self.volumes_dir, self.digest, self.selection, __version__)
+        return f"{self.name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+
+
+class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets ships no types
+    """Builds 3DReasonKnee from a prepared repository.
+
+    Parameters are those of `reasonknee_datasets.load_dataset`, and the ones that ``datasets`` passes to every builder.
+    """
+
+    BUILDER_CONFIG_CLASS = ReasonKneeConfig
+    BUILDER_CONFIGS = [ReasonKneeConfig(name=name) for name in CONFIGS]  # noqa: RUF012 (datasets' own protocol)
+    DEFAULT_CONFIG_NAME = "quintuples"
+    # pyarrow's Parquet threads up to 24.0 must end before the table is freed (apache/arrow#45214).
+    SLEEP_ON_THREADS_SHUTDOWNS = True
+
+    def __init__(
+        self,
+        cache_dir: str | None = None,
+        *,
+        config_name: str | None = None,
+        data_dir: str | PathLike[str] | None = None,
+        volumes_dir: str | PathLike[str] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        token: bool | str | None = None,
+        filters: Any = None,
+        columns: Sequence[str] | None = None,
+        data_files: Any = None,
+        features: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if data_files or features is not None:
+            remedy = "Choose with name=, split=, columns= and filters=, and cast the dataset afterwards"
+            raise RepositoryError(explain("data_files and features", "be left out", "one of them", remedy))
+        config_name = config_name or self.DEFAULT_CONFIG_NAME
+        self._selection = select(config_name, columns, filters)
+        root = find_place(data_dir)
+        keep_credentials(root, storage_options, token)
+        repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
+        volumes = find_volumes(volumes_dir, repository.root)
+        keep_credentials(volumes, storage_options, token)
+        # Not the manifest itself: a streaming dataset takes its builder along into every worker.
+        self._root, self._synthetic = repository.root, repository.manifest.synthetic
+        splits = repository.manifest.splits(config_name)
+        self._shards = {split: repository.manifest.shards(config_name, split) for split in splits}
+        self._references = _write_references(repository.manifest, volumes)
+        kwargs["dataset_name"] = NAME
+        # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
+        super().__init__(
+            cache_dir=cache_dir,
+            config_name=config_name,
+            data_dir=repository.root,
+            volumes_dir=volumes,
+            digest=repository.manifest.digest,
+            selection=self._selection.key,
+            **kwargs,
+        )
+
+    @property
+    def available(self) -> tuple[str, ...]:
+        """The splits of this config."""
+        return tuple(self._shards)
+
+    def check_split(self, split: Any) -> None:
+        """Raise on a split that does not exist or cannot be read, before anything is read or written."""
+        _map_splits(self._spell, split)
+
+    def example(self, row_id: str) -> dict[str, Any]:
+        """Find one row by its id, looking at no column but ``id`` until it is found.
+
+        Raises
+        ------
+        RepositoryError
+            If there is no such row.
+        """
+        rows = pc.field("id") == row_id
+        ids, whole = select(self.config.name, ["id"], rows), select(self.config.name, None, rows)
+        for shard in (shard for shards in self._shards.values() for shard in shards):
+            url = join(self._root, shard.path)
+            if any(True for _ in read_shard(url, shard, ids)):
+                table = self._join_volumes(next(read_shard(url, shard, whole)), whole)
+                example: dict[str, Any] = _volume_features(whole).decode_example(table.to_pylist()[0])
+                return example
+        remedy = "Take ids from the `id` column, for example 9016403/00M/right/q19"
+        raise RepositoryError(explain("id", f"be a row of {self._root}", row_id, remedy))
+
+    def download_and_prepare(self, output_dir: str | None = None, **kwargs: Any) -> None:
+        """Write the chosen rows to the cache of ``datasets``, as its own builders do."""
+        if output_dir is None:
+            kwargs.pop("storage_options", None)  # they open the data; the cache is a folder on this machine
+        try:
+            super().download_and_prepare(output_dir, **kwargs)
+        except DatasetGenerationError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ReasonKneeError):
+                cause = cause.__cause__
+            raise error if cause is None else cause from None
+
+    def as_dataset(self, split: Any = None, in_memory: bool = False) -> Any:
+        """Give prepared rows with lazy volumes; the type set in `_info` alone would be lost on a cached load."""
+        return _with_volumes(super().as_dataset(_map_splits(self._spell, split), in_memory=in_memory))
+
+    def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
+        """Give streamed rows with lazy volumes; slices work here too, by ``skip`` and ``take``."""
+        whole = _with_volumes(super().as_streaming_dataset(base_path=base_path))
+        return whole if split is None else _map_splits(lambda one: self._cut(whole, one), split)
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=(_SYNTHETIC if self._synthetic else "") + _ABOUT,
+            features=datasets.Features.from_arrow_schema(self._selection.schema),
+            homepage="https://huggingface.co/datasets/rajpurkarlab/3DReasonKnee",
+            license="cc-by-4.0 (annotations); OAI data use terms (images)",
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        del dl_manager  # shards are read where they lie, with the credentials of their place
+        # A list is what `datasets` distributes over workers and nodes; a tuple it would hand to each of them whole.
+        generators = [
+            datasets.SplitGenerator(name=split, gen_kwargs={"shards": list(shards)})
+            for split, shards in self._shards.items()
+        ]
+        if self._selection.expression is None:
+            for generator in generators:  # the end of the progress bar
+                generator.split_info.num_examples = sum(shard.rows for shard in self._shards[generator.name])
+        return generators
+
+    def _generate_tables(self, shards: list[Shard]) -> Iterator[tuple[Key, pa.Table]]:
+        for number, shard in enumerate(shards):
+            for index, table in enumerate(read_shard(join(self._root, shard.path), shard, self._selection)):
+                yield Key(number, index), self._join_volumes(table, self._selection)
+
+    def _join_volumes(self, table: pa.Table, selection: Selection) -> pa.Table:
+        """Put a reference beside each volume path; a path that the manifest does not know is an error."""
+        if VOLUME in selection.columns:
+            paths = table[VOLUME_PATH].combine_chunks().dictionary_encode()
+            unknown = [path for path in paths.dictionary.to_pylist() if path not in self._references]
+            if unknown:
+                remedy = "The shards and the manifest are not of one repository: copy it whole, or prepare it again"
+                raise RepositoryError(explain("volume_path", "be listed in the manifest", unknown[0], remedy))
+            references = [self._references[path] for path in paths.dictionary.to_pylist()]
+            table = table.append_column(VOLUME, pa.array(references, pa.string()).take(paths.indices))
+        return table.select(list(selection.columns))
+
+    def _spell(self, split: Any) -> str:
+        """Write a split as ``datasets`` reads it."""
+        return "+".join(part.text for part in parse_split(split, self.available))
+
+    def _cut(self, whole: Mapping[str, datasets.IterableDataset], split: Any) -> datasets.IterableDataset:
+        """Give one split, slice or sum of a streaming dataset."""
+        parts = [self._cut_part(whole[part.name], part) for part in parse_split(split, self.available)]
+        return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+    def _cut_part(self, dataset: datasets.IterableDataset, part: Part) -> datasets.IterableDataset:
+        if part.is_whole:
+            return dataset
+        if self._selection.expression is not None and not part.counts_from_front:
+            remedy = "Count rows from the front, as in train[:100], or load without streaming"
+            rule = "be known without reading every row, where rows are filtered and streamed"
+            raise RepositoryError(explain("slice", rule, part.text, remedy))
+        rows = {part.name: sum(shard.rows for shard in self._shards[part.name])}
+        (bounds,) = datasets.ReadInstruction.from_spec(part.text).to_absolute(rows)
+        return dataset.skip(bounds.from_).take(max(0, bounds.to - bounds.from_))
+
+
+def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
+    """Write the reference of every volume once: a row only looks its own up."""
+    references = {}
+    for path, record in manifest.volumes.items():
+        geometry = None
+        if record.shape is not None and record.affine is not None:
+            geometry = Geometry(record.shape, record.affine)
+        references[path] = write_reference(join(volumes, path), geometry)
+    return references
+
+
+def _volume_features(selection: Selection) -> datasets.Features:
+    features = datasets.Features.from_arrow_schema(selection.schema)
+    if VOLUME in features:
+        features[VOLUME] = VolumeFeature()
+    return features
+
+
+def _with_volumes(loaded: Any) -> Any:
+    """Type the volume column of whatever a builder gave: a dataset, a dict or a list of them."""
+    if isinstance(loaded, dict):
+        return type(loaded)({split: _with_volumes(dataset) for split, dataset in loaded.items()})
+    if isinstance(loaded, list):
+        return [_with_volumes(dataset) for dataset in loaded]
+    return loaded.cast_column(VOLUME, VolumeFeature()) if VOLUME in loaded.column_names else loaded
+
+
+def _map_splits(function: Callable[[Any], Any], split: Any) -> Any:
+    """Apply a function to one split, or to each of a list as ``datasets`` allows."""
+    if split is None:
+        return None
+    return [function(one) for one in split] if isinstance(split, list | tuple) else function(split)

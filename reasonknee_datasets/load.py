@@ -1,0 +1,211 @@
+"""``load_dataset``: 3DReasonKnee by name, everything else as ``datasets`` loads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import datasets
+import datasets.load
+import datasets.packaged_modules
+
+from reasonknee_datasets import __version__
+from reasonknee_datasets.builder import ReasonKnee
+from reasonknee_datasets.errors import ReasonKneeError, explain
+from reasonknee_datasets.sources import NAME
+
+# What datasets.load_dataset takes besides, and means something here.
+_OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
+_OWN = (
+    *("path", "name", "split", "streaming", "data_dir", "volumes_dir"),
+    *("storage_options", "token", "filters", "columns"),
+)
+
+
+def load_dataset(
+    path: str = NAME,
+    name: str | None = None,
+    *,
+    split: Any = None,
+    streaming: bool = False,
+    data_dir: str | os.PathLike[str] | None = None,
+    volumes_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    token: bool | str | None = None,
+    filters: Any = None,
+    columns: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Load 3DReasonKnee, with the volume of each row as a lazy nibabel image.
+
+    Any other ``path`` goes to ``datasets.load_dataset`` untouched.
+
+    Parameters
+    ----------
+    path : str, optional
+        ``"3dreasonknee"``.
+    name : str, optional
+        ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
+        balanced selection as ids with their multiplicity.
+    split : str, Split, ReadInstruction or list of these, optional
+        ``train``, ``validation`` (or ``val``), ``test``, a slice (``"train[:10]"``, ``"train[:10%]"``) or a sum
+        (``"train+val"``). By default all, as a dict.
+    streaming : bool, optional
+        Read while iterating, and write nothing. Otherwise the rows, and never voxels, go to the cache of ``datasets``.
+    data_dir : str or path, optional
+        A prepared repository: a folder or any fsspec URL (``https://``, ``s3://``, ``hf://datasets/owner/name``). By
+        default ``REASONKNEE_DATA``, else ``./3dreasonknee`` if a manifest is there, else a small synthetic phantom,
+        made on first use, with a warning. ``REASONKNEE_REQUIRE_REAL=1`` makes synthetic data an error.
+    volumes_dir : str or path, optional
+        Where voxels are, if not in the repository: the place that holds ``volumes/``. By default
+        ``REASONKNEE_VOLUMES``.
+    storage_options : mapping, optional
+        What fsspec needs to open these places. They stay in this process (see Notes).
+    token : str or bool, optional
+        The Hub's, for ``hf://``.
+    filters : list of tuples, or pyarrow Expression, optional
+        Which rows, as ``[("question_id", "==", 19), ("side", "==", "left")]``; row groups that cannot match are not
+        read.
+    columns : list of str, optional
+        Which columns. Without ``volume_path`` or ``volume`` an example has no volume.
+    **kwargs
+        ``cache_dir``, ``download_mode``, ``verification_mode``, ``keep_in_memory`` and ``num_proc``, as for
+        ``datasets.load_dataset``.
+
+    Returns
+    -------
+    Dataset, DatasetDict, IterableDataset or IterableDatasetDict
+
+    Raises
+    ------
+    RepositoryError
+        If a name is misspelt, or the place holds no sound prepared repository.
+
+    Warns
+    -----
+    SyntheticDataWarning
+        If the phantom stands in.
+
+    Notes
+    -----
+    *Volumes.* Iterating opens no volume file. ``example["volume"]`` reads its header, affine and voxels when they are
+    touched; a row whose file is absent loads and filters, and says on touch which file is missing.
+
+    *Formats.* ``with_format("numpy")`` and ``"torch"`` read every volume whole, and cast as ``datasets`` does: integers
+    to int64, floats to float32. Remove the column, or crop in ``with_transform``, where that is not wanted.
+
+    *Writing.* In Arrow a volume is a string, so ``save_to_disk``, ``to_parquet``, ``push_to_hub`` and ``map`` write no
+    voxel. A function under ``map`` that returns ``{**example}`` hands the *decoded* volume back: in its own column that
+    is refused with an error, but under another name (``{"mri": example["volume"]}``) ``datasets`` embeds the whole
+    file, 47 MB a row. Return only what is new: ``ds.map(lambda example: {"n": len(example["reasoning"])})``. Before
+    publishing, ``remove_columns("volume")``: its references name places on this machine.
+
+    *Credentials* are kept by URL in this process and its forks, and never enter a feature, a file, a fingerprint or a
+    pickle. A process that is *spawned* has to call `reasonknee_datasets.volumes.set_credentials` itself, for example in
+    ``worker_init_fn``, or find them where its store looks for them (``AWS_ACCESS_KEY_ID``, ``HF_TOKEN``).
+
+    Examples
+    --------
+    >>> rows = load_dataset("3dreasonknee", split="train", streaming=True)  # doctest: +SKIP
+    >>> next(iter(rows))["id"]  # doctest: +SKIP
+    '9016403/00M/right/q01'
+    """
+    if path != NAME:
+        given = {
+            "data_dir": data_dir,
+            "volumes_dir": volumes_dir,
+            "storage_options": storage_options,
+            "token": token,
+            "filters": filters,
+            "columns": columns,
+        }
+        kwargs.update({key: value for key, value in given.items() if value is not None})
+        return datasets.load_dataset(path, name, split=split, streaming=streaming, **kwargs)
+    for option in kwargs:
+        if option not in _OPTIONS:
+            near = get_close_matches(option, [*_OWN, *_OPTIONS], n=1)
+            remedy = f"Did you mean {near[0]}=?" if near else f"It takes {', '.join([*_OWN, *_OPTIONS])}"
+            raise TypeError(explain("load_dataset", "be called with known arguments", f"{option}=", remedy))
+    builder = ReasonKnee(
+        kwargs.pop("cache_dir", None),
+        config_name=name,
+        data_dir=data_dir,
+        volumes_dir=volumes_dir,
+        storage_options=storage_options,
+        token=token,
+        filters=filters,
+        columns=columns,
+    )
+    builder.check_split(split)
+    if streaming:
+        return builder.as_streaming_dataset(split=split)
+    in_memory = bool(kwargs.pop("keep_in_memory", None))
+    builder.download_and_prepare(**kwargs)
+    return builder.as_dataset(split=split, in_memory=in_memory)
+
+
+def find_example(data_dir: str | os.PathLike[str], row_id: str, **kwargs: Any) -> dict[str, Any]:
+    """Find one row of a prepared repository by its id, without reading the others.
+
+    Parameters
+    ----------
+    data_dir : str or path
+        A folder or fsspec URL.
+    row_id : str
+        For example ``9016403/00M/right/q19``.
+    **kwargs
+        ``volumes_dir``, ``storage_options`` and ``token``, as for `load_dataset`.
+
+    Raises
+    ------
+    RepositoryError
+        If there is no such row.
+    """
+    return ReasonKnee(data_dir=data_dir, **kwargs).example(row_id)
+
+
+def register() -> None:
+    """Let ``datasets.load_dataset("3dreasonknee")`` itself find the builder, in this process.
+
+    This enters the name in the table of the modules that ``datasets`` brings along. The table is private to
+    ``datasets``, and so is the class that looks in it, which has to be replaced too: it would glob the current folder,
+    or take a URL for a local path, before it ever reached the builder. A later ``datasets`` may move either; then this
+    raises, and `load_dataset` of this package still works. Calling it again changes nothing.
+
+    Raises
+    ------
+    ReasonKneeError
+        If this version of ``datasets`` has no such table.
+
+    Examples
+    --------
+    >>> register()
+    >>> "3dreasonknee" in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
+    True
+    """
+    table = getattr(datasets.packaged_modules, "_PACKAGED_DATASETS_MODULES", None)
+    stock = getattr(datasets.load, "PackagedDatasetModuleFactory", None)
+    if not isinstance(table, dict) or not isinstance(stock, type):
+        remedy = "Call reasonknee_datasets.load_dataset, which needs no registration"
+        got = f"datasets {datasets.__version__}"
+        raise ReasonKneeError(explain("register()", "find the private module table of datasets", got, remedy))
+    if NAME in table:
+        return
+    entry = table[NAME] = (ReasonKnee.__module__, __version__)
+
+    class _ModuleFactory(stock):  # type: ignore[misc, valid-type]  # datasets ships no types
+        def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+            self.is_ours = name == NAME
+            if not self.is_ours:
+                super().__init__(name, *args, **kwargs)
+
+        def get_module(self) -> Any:
+            if not self.is_ours:
+                return super().get_module()
+            # Empty data files, since `datasets` insists on some; where the data are is the builder's to find.
+            given = {"data_files": datasets.data_files.DataFilesDict(), "dataset_name": NAME}
+            return datasets.load.DatasetModule(*entry, given)
+
+    datasets.load.PackagedDatasetModuleFactory = _ModuleFactory

@@ -1,0 +1,29 @@
+"""Finding a prepared repository and reading its tables, locally or through any fsspec URL."""
+
+from reasonknee_datasets.sources.find import NAME, find_place, find_repository, find_volumes, name_setting
+from reasonknee_datasets.sources.places import join, keep_credentials, to_place
+from reasonknee_datasets.sources.repository import Repository
+from reasonknee_datasets.sources.selection import VOLUME, VOLUME_PATH, Selection, select
+from reasonknee_datasets.sources.shards import read_shard
+from reasonknee_datasets.sources.splits import Part, parse_split
+from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
+
+__all__ = [
+    "NAME",
+    "VOLUME",
+    "VOLUME_PATH",
+    "Part",
+    "Repository",
+    "Selection",
+    "SyntheticDataWarning",
+    "find_place",
+    "find_repository",
+    "find_volumes",
+    "join",
+    "keep_credentials",
+    "name_setting",
+    "parse_split",
+    "read_shard",
+    "select",
+    "to_place",
+]

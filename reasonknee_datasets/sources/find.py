@@ -1,0 +1,130 @@
+"""Finding the data: an argument, a setting, the current folder, or a phantom made on the spot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.manifest import MANIFEST
+from reasonknee_datasets.sources.places import is_url, to_place
+from reasonknee_datasets.sources.repository import PREPARE, Repository, open_repository, refuse_official
+from reasonknee_datasets.sources.synthetic import find_phantom
+
+NAME = "3dreasonknee"
+DATA = "REASONKNEE_DATA"
+VOLUMES = "REASONKNEE_VOLUMES"
+REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
+
+
+def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Decide where the repository should be; None where nothing says so.
+
+    ``data_dir`` comes first, then ``REASONKNEE_DATA``, then ``./3dreasonknee`` if it holds a manifest.
+
+    Raises
+    ------
+    RepositoryNotFoundError
+        If the folder that ``data_dir`` or ``REASONKNEE_DATA`` names does not exist.
+    RepositoryError
+        If ``./3dreasonknee`` is an official release: it is there to be used, and would be passed over.
+    """
+    setting = name_setting(data_dir)
+    given = data_dir if data_dir is not None else environment.get(DATA) or None
+    if given is not None:
+        root = to_place(given, setting)
+        if not is_url(root):
+            _check_folder(Path(root), setting)
+        return root
+    beside = Path.cwd() / NAME
+    if (beside / MANIFEST).is_file():
+        return str(beside)
+    if beside.is_dir():
+        refuse_official(str(beside))
+    return None
+
+
+def name_setting(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Name what says where the data are, for messages."""
+    if data_dir is not None:
+        return "data_dir"
+    return DATA if environment.get(DATA) else f"./{NAME}"
+
+
+def find_repository(
+    root: str | None,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    setting: str = "data_dir",
+    environment: Mapping[str, str] = os.environ,
+) -> Repository:
+    """Open the repository at a place, or make the phantom where there is none.
+
+    Parameters
+    ----------
+    root : str or None
+        What `find_place` gave.
+    cache_dir : str or path, optional
+        Where a phantom is kept; by default the cache of ``datasets``.
+    setting : str
+        What named the place, for messages.
+
+    Raises
+    ------
+    RepositoryError
+        If REASONKNEE_REQUIRE_REAL is set and the data are synthetic, whoever named them.
+
+    Warns
+    -----
+    SyntheticDataWarning
+        If the phantom stands in.
+    """
+    real = _is_on(environment.get(REQUIRE_REAL, ""))
+    if root is None:
+        if real:
+            remedy = f"Name a prepared repository with data_dir= or {DATA}, or write one: {PREPARE}"
+            got = f"neither data_dir, {DATA} nor ./{NAME}"
+            rule = f"be found, since {REQUIRE_REAL} is set"
+            raise RepositoryNotFoundError(explain("real data", rule, got, remedy.format(release="RELEASE")))
+        return find_phantom(cache_dir)
+    repository = open_repository(root, where=setting)
+    if real and repository.manifest.synthetic:
+        remedy = f"Name the prepared official release, or unset {REQUIRE_REAL}"
+        rule = f"hold real data, since {REQUIRE_REAL} is set"
+        raise RepositoryError(explain(root, rule, "synthetic data", remedy))
+    return repository
+
+
+def find_volumes(
+    volumes_dir: str | os.PathLike[str] | None, root: str, environment: Mapping[str, str] = os.environ
+) -> str:
+    """Decide where volumes are: ``volumes_dir``, else ``REASONKNEE_VOLUMES``, else the repository itself.
+
+    A row's ``volume_path`` is joined to it as it stands, so the place is the folder that *holds* ``volumes/``. It need
+    not exist: rows load and filter without voxels.
+    """
+    if volumes_dir is not None:
+        return to_place(volumes_dir, "volumes_dir")
+    given = environment.get(VOLUMES)
+    return to_place(given, VOLUMES) if given else root
+
+
+def _check_folder(folder: Path, setting: str) -> None:
+    if folder.is_dir():
+        below = folder / NAME
+        if not (folder / MANIFEST).is_file() and (below / MANIFEST).is_file():
+            rule = f"name a prepared repository, which holds {MANIFEST}"
+            raise RepositoryNotFoundError(explain(setting, rule, str(folder), f"Did you mean {str(below)!r}?"))
+        return
+    there = next(parent for parent in folder.parents if parent.is_dir())
+    missing = folder.relative_to(there).parts[0]
+    near = get_close_matches(missing, sorted(entry.name for entry in there.iterdir()), n=1)
+    remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists, and has no {missing}"
+    rule = "name a prepared repository: a folder or an fsspec URL"
+    raise RepositoryNotFoundError(explain(setting, rule, f"{folder}, which does not exist", remedy))
+
+
+def _is_on(text: str) -> bool:
+    return text.strip().lower() not in {"", "0", "false", "no", "off"}

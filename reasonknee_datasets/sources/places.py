@@ -1,0 +1,150 @@
+"""Places: absolute local folders and fsspec URLs, as strings that hold no secret."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from fsspec import available_protocols
+
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.volumes import set_credentials
+from reasonknee_datasets.volumes.credentials import redact
+
+
+def is_url(text: str) -> bool:
+    """Tell an fsspec URL from a local path.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/3dreasonknee"), is_url("./3dreasonknee")
+    (True, False)
+    """
+    return "://" in text or "::" in text
+
+
+def to_place(given: str | os.PathLike[str], setting: str) -> str:
+    """Write a folder or URL in the one form that the loader uses: absolute, without a slash at its end.
+
+    Parameters
+    ----------
+    given : str or path
+        What the user gave.
+    setting : str
+        Where: the name of an argument or of an environment variable, for messages.
+
+    Raises
+    ------
+    RepositoryError
+        If a URL carries a user name, a password or a query. It would end up in Arrow files and fingerprints.
+
+    Examples
+    --------
+    >>> to_place("https://host/3dreasonknee/", "data_dir")
+    'https://host/3dreasonknee'
+    >>> to_place("https://me:secret@host/3dreasonknee", "data_dir")
+    Traceback (most recent call last):
+        ...
+    reasonknee_datasets.errors.RepositoryError: data_dir must be free of credentials and queries, got ...
+    """
+    text = os.fspath(given)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if not is_url(text):
+        return str(Path(os.path.abspath(Path(text).expanduser())))  # noqa: PTH100 (absolute() keeps "..")
+    for hop in text.split("::"):
+        if redact(hop) != hop:
+            remedy = "Pass keys and tokens with storage_options= or token=, which are written nowhere"
+            raise RepositoryError(explain(setting, "be free of credentials and queries", redact(hop), remedy))
+    return text.rstrip("/")
+
+
+def join(root: str, relative: str) -> str:
+    """Join a place and a path inside it.
+
+    Examples
+    --------
+    >>> join("s3://bucket/3dreasonknee", "manifest.json")
+    's3://bucket/3dreasonknee/manifest.json'
+    >>> join("zip://::s3://bucket/3dreasonknee.zip", "manifest.json")
+    'zip://manifest.json::s3://bucket/3dreasonknee.zip'
+    """
+    first, hop, rest = root.partition("::")
+    if hop and "://" in first:
+        return f"{first.rstrip('/')}{'//' if first.endswith('://') else '/'}{relative}{hop}{rest}"
+    return f"{root}/{relative}"
+
+
+def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None) -> None:
+    """Register what opens a place, for this process; nothing of it goes any further.
+
+    Parameters
+    ----------
+    place : str or None
+        A place; only a URL needs anything.
+    storage_options : mapping, optional
+        What fsspec takes for it. Where data and volumes are in different stores, options may be keyed by protocol, as
+        fsspec allows for chained URLs: ``{"s3": {"key": ...}, "https": {"headers": ...}}``.
+    token : str or bool, optional
+        The Hub's, used for ``hf://`` only.
+    """
+    if place is None or not is_url(place):
+        return
+    protocol = place.rpartition("::")[2].partition("://")[0]
+    options = dict(storage_options or {})
+    if options and all(name in available_protocols() for name in options):
+        options = dict(options.get(protocol, {}))
+    if protocol == "hf" and token is not None:
+        options["token"] = token
+    if protocol == "hf" and options:
+        # A pickled IterableDataset carries every cached HfFileSystem along, and with it the token.
+        options["skip_instance_cache"] = True
+    if options:
+        set_credentials(place, options)
+
+
+@contextmanager
+def reading(url: str, what: str) -> Iterator[None]:
+    """Turn whatever a store raises into one error that names the place and what to do."""
+    try:
+        yield
+    except ReasonKneeError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        remedy = "Copy the repository whole, or prepare it again: reasonknee prepare --release RELEASE --out FOLDER"
+        raise RepositoryNotFoundError(explain(what, "exist", redact(url), remedy)) from error
+    except store_errors() as error:
+        got = f"{type(error).__name__}: {error}".strip().rstrip(".")
+        remedy = "Check the address; pass storage_options= or token= if it needs credentials"
+        if isinstance(error, ImportError):
+            remedy = "Install the file system that this URL needs, for example s3fs for s3://"
+        raise RepositoryError(explain(what, "be readable", got, remedy, where=f"from {redact(url)}")) from error
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """List what file systems raise when they cannot read: OSError, and the roots of those that have their own."""
+    kinds: list[type[Exception]] = [OSError, ImportError, ValueError, TimeoutError]
+    for module, name in (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError")):
+        if module in sys.modules:  # what was never imported cannot have been raised
+            kinds.append(getattr(sys.modules[module], name))
+    return tuple(kinds)
+
+
+def nearest(name: str, names: list[str] | tuple[str, ...]) -> str:
+    """Write ``Did you mean ...?`` for a misspelt name, or list what there is.
+
+    Examples
+    --------
+    >>> nearest("quintuple", ["quintuples", "volumes"])
+    "Did you mean 'quintuples'? There are: quintuples, volumes"
+    >>> nearest("x", ["quintuples", "volumes"])
+    'There are: quintuples, volumes'
+    """
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(names)}"

@@ -1,0 +1,97 @@
+"""A prepared repository that was found: its place and its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fsspec.core import url_to_fs
+
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.sources.places import is_url, join, reading
+from reasonknee_datasets.volumes import find_credentials
+
+PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
+
+# What stands in an official release and never in a prepared repository; the first is asked for over HTTP and S3, where
+# nothing can be listed.
+_OFFICIAL = (
+    "data/split_files/all_studies.csv",
+    "split_files/all_studies.csv",
+    "data/generate_data/train.json",
+    "generate_data/train.json",
+    "data/split_files",
+    "data/generate_data",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A prepared repository.
+
+    Attributes
+    ----------
+    root : str
+        Absolute folder or URL.
+    manifest : Manifest
+        Its table of contents.
+    """
+
+    root: str
+    manifest: Manifest
+
+    def url(self, relative: str) -> str:
+        """Place a file of the repository."""
+        return join(self.root, relative)
+
+
+def open_repository(root: str, *, where: str) -> Repository:
+    """Read the manifest at a place.
+
+    Parameters
+    ----------
+    root : str
+        Absolute folder or URL.
+    where : str
+        The setting that named it, for messages.
+
+    Raises
+    ------
+    RepositoryNotFoundError
+        If no manifest is there.
+    RepositoryError
+        If it is an official release, which has to be prepared first, or the manifest cannot be read.
+    """
+    url = join(root, MANIFEST)
+    try:
+        with reading(url, "manifest"):
+            data = read_bytes(url)
+    except RepositoryNotFoundError as error:
+        refuse_official(root)
+        remedy = f"Name the folder or URL that holds one, or write one: {PREPARE.format(release='RELEASE')}"
+        message = explain(where, f"name a prepared repository, which holds {MANIFEST}", root, remedy)
+        raise RepositoryNotFoundError(message) from error
+    return Repository(root, Manifest.from_bytes(data, where=url))
+
+
+def refuse_official(root: str) -> None:
+    """Raise if a place holds the official release, as its users download it."""
+    with reading(root, "repository"):
+        official = any(exists(join(root, name)) for name in (_OFFICIAL[:1] if is_url(root) else _OFFICIAL))
+    if official:
+        command = PREPARE.format(release=root if not is_url(root) else "DIR")
+        first = f"Download it to DIR, then run: {command}" if is_url(root) else f"Run: {command}"
+        rule = "be a prepared repository"
+        raise RepositoryError(explain(root, rule, "the official release", f"{first}, and load that"))
+
+
+def read_bytes(url: str) -> bytes:
+    """Read a small file whole, with the credentials of its place."""
+    filesystem, path = url_to_fs(url, **find_credentials(url))
+    return bytes(filesystem.cat_file(path))
+
+
+def exists(url: str) -> bool:
+    """Tell whether a file or folder is there, without listing anything."""
+    filesystem, path = url_to_fs(url, **find_credentials(url))
+    return bool(filesystem.exists(path))

@@ -1,0 +1,74 @@
+"""The phantom that stands in where no data are: a tiny synthetic repository, made once and kept in the cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+from reasonknee_datasets import __version__
+from reasonknee_datasets.manifest import MANIFEST
+from reasonknee_datasets.sources.repository import Repository, open_repository
+
+# From six patients on, every split has both sides, several visits and every category.
+_PATIENTS = 6
+_SEED = 0
+
+
+class SyntheticDataWarning(UserWarning):
+    """Synthetic data stand in for the real ones."""
+
+
+def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
+    """Give the phantom repository, made on first use, and warn that it is one.
+
+    Parameters
+    ----------
+    cache_dir : str or path, optional
+        Where it is kept; by default the cache of ``datasets``.
+
+    Warns
+    -----
+    SyntheticDataWarning
+        Always, with the number of rows.
+    """
+    from datasets import config
+
+    cache = Path(cache_dir if cache_dir is not None else config.HF_DATASETS_CACHE).expanduser()
+    # The version is in the name, since another version draws other voxels.
+    home = cache / "3dreasonknee-phantom" / f"{__version__}-{_PATIENTS}-{_SEED}"
+    if not (home / MANIFEST).is_file():
+        _make(home)
+    repository = open_repository(str(home), where="phantom")
+    rows = {split: repository.manifest.rows("quintuples", split) for split in repository.manifest.splits()}
+    told = ", ".join(f"{count} {split}" for split, count in rows.items())
+    warnings.warn(
+        f"No 3DReasonKnee data were found, so these {sum(rows.values())} rows ({told}) are SYNTHETIC: a phantom that "
+        f"this package drew, kept in {home}. Name a prepared repository with data_dir= or REASONKNEE_DATA; "
+        "REASONKNEE_REQUIRE_REAL=1 makes this an error.",
+        SyntheticDataWarning,
+        stacklevel=2,
+    )
+    return repository
+
+
+def _make(home: Path) -> None:
+    """Write the phantom beside its place and move it there whole: two processes may be making it at once."""
+    from filelock import FileLock
+
+    from reasonknee_datasets.phantom import write_release
+    from reasonknee_datasets.prepare import prepare
+
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{home}.lock"):
+        if (home / MANIFEST).is_file():
+            return
+        with tempfile.TemporaryDirectory(dir=home.parent, prefix="making-") as folder:
+            release, repository = Path(folder) / "release", Path(folder) / "repository"
+            write_release(release, patients=_PATIENTS, size="tiny", seed=_SEED)
+            prepare(release, repository)
+            if home.exists():  # left by a killed run: without a manifest it is nothing
+                shutil.rmtree(home)
+            repository.rename(home)

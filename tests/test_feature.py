@@ -1,0 +1,113 @@
+"""The volume column: a string in every file, a lazy image in an example, voxels nowhere."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasets import Features, Value
+
+from reasonknee_datasets.errors import GeometryError, VolumeError
+from reasonknee_datasets.feature import VolumeFeature, read_reference, write_reference
+from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
+
+GRID = Geometry(
+    (160, 384, 384), np.array([[0.7, 0.01, 0, -50], [0, 0.36458, 0, -70], [0, 0, 0.36458, -60], [0, 0, 0, 1]])
+)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/data/3dreasonknee/volumes/1/00M_left.nii.gz",
+        "s3://bucket/volumes/1.nii.gz",
+        "/odd #1/knee#2.nii.gz",
+        "C:\\x.nii",
+    ],
+)
+@pytest.mark.parametrize("geometry", [None, GRID])
+def test_reference_round_trips(place: str, geometry: Geometry | None) -> None:
+    assert read_reference(write_reference(place, geometry)) == (place, geometry)
+
+
+def test_a_path_is_no_reference() -> None:
+    with pytest.raises(VolumeError, match=r"volume reference must read <path or URL>#<geometry>, got /data/x\.nii\.gz"):
+        VolumeFeature().decode_example("/data/x.nii.gz")
+
+
+def test_a_cut_reference_is_refused() -> None:
+    with pytest.raises(GeometryError, match=r"geometry token must"):
+        read_reference(write_reference("/data/x.nii.gz", GRID)[:-3])
+
+
+def test_decoding_opens_nothing() -> None:
+    volume = VolumeFeature().decode_example(write_reference("/no/such/folder/x.nii.gz", GRID))
+    assert isinstance(volume, LazyVolume)
+    assert "/no/such/folder/x.nii.gz" in repr(volume)
+
+
+def test_decoding_a_volume_gives_it_back() -> None:
+    volume = open_volume("/no/such/x.nii.gz")
+    assert VolumeFeature().decode_example(volume) is volume
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        pa.array([{"bytes": b"\x00" * 8, "path": None}]),
+        pa.array([b"\x00" * 8]),
+        pa.array([[1, 2, 3]]),
+        pa.array([1.5]),
+    ],
+    ids=lambda storage: str(storage.type),
+)
+def test_voxels_are_refused(storage: pa.Array) -> None:
+    with pytest.raises(VolumeError, match=r"volume must be written as its reference, never as voxels.*remove_columns"):
+        VolumeFeature().cast_storage(storage)
+
+
+def test_an_image_is_not_encoded() -> None:
+    with pytest.raises(VolumeError, match=r"never as voxels, got LazyVolume"):
+        VolumeFeature().encode_example(open_volume("/no/such/x.nii.gz"))
+
+
+@pytest.mark.parametrize("storage", [pa.array(["a#", None]), pa.array(["a#", None], pa.large_string())])
+def test_strings_are_kept(storage: pa.Array) -> None:
+    assert VolumeFeature().cast_storage(storage).equals(pa.array(["a#", None]))
+
+
+def test_all_null_is_kept() -> None:
+    assert VolumeFeature().cast_storage(pa.nulls(2)).type == pa.string()
+
+
+def test_datasets_finds_the_type_again() -> None:
+    features = Features({"id": Value("string"), "volume": VolumeFeature(decode=False)})
+    assert Features.from_dict(features.to_dict()) == features
+    assert Features.from_arrow_schema(features.arrow_schema) == features
+    assert Features._from_yaml_list(Features({"volume": VolumeFeature()})._to_yaml_list()) == {
+        "volume": VolumeFeature()
+    }
+    assert pickle.loads(pickle.dumps(features)) == features
+
+
+def test_it_holds_nothing_that_could_be_a_secret() -> None:
+    # `datasets` writes the fields of a feature into dataset_info.json and into every Arrow schema.
+    assert {field.name for field in fields(VolumeFeature)} == {"decode", "id", "_type"}
+
+
+def test_undecoded_gives_the_reference() -> None:
+    features = Features({"volume": VolumeFeature(decode=False)})
+    assert features.decode_example({"volume": "a#"}) == {"volume": "a#"}
+    assert VolumeFeature(decode=False).flatten() == Value("string")
+    assert VolumeFeature().flatten() == VolumeFeature()
+
+
+def test_importing_it_warns_of_nothing() -> None:
+    code = "import reasonknee_datasets.feature"
+    run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr.decode()
