@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations, product
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -159,21 +161,26 @@ class BoxConvention:
         >>> BoxConvention(normalised=True).decode([0.25, 0.5, 0, 1, 0.5, 1], (160, 384, 384))
         Box(start=(40, 0, 192), stop=(80, 384, 384))
         """
-        try:
-            values = np.asarray(numbers, dtype=np.float64)
-        except (TypeError, ValueError):
-            values = np.empty(0)
-        if values.shape != (6,):
+        six = list(numbers) if isinstance(numbers, (Sequence, np.ndarray)) else []
+        if len(six) != 6 or not all(isinstance(number, Real) for number in six):
             raise BoxError(explain("bounding box", "be six numbers", repr(numbers), "Look at the record itself"))
-        rows, valid = self.decode_rows(values[None], np.asarray(shape)[None])
-        if not valid[0]:
+        row = [float(six[place]) for place in _places(self.layout, self.array_axes)]
+        if self.normalised:
+            possible = all(0.0 <= value <= 1.0 for value in row)
+            row = [value * shape[place % 3] for place, value in enumerate(row)]
+        else:
+            possible = all(value.is_integer() for value in row)  # neither NaN nor infinity is
+        if possible:
+            start, stop = [round(value) for value in row[:3]], [round(value) + self.inclusive for value in row[3:]]
+            possible = all(low < high for low, high in zip(start, stop, strict=True))
+        if not possible:
             rule = "hold shares from 0 to 1" if self.normalised else "hold whole voxel numbers"
             remedy = "boxes.infer_convention tells which convention explains the boxes"
-            message = explain(
-                "bounding box", f"{rule}, each end beyond its start", repr(numbers), remedy, where=f"as {self}"
+            place = f"as {self}"
+            raise BoxError(
+                explain("bounding box", f"{rule}, each end beyond its start", repr(numbers), remedy, where=place)
             )
-            raise BoxError(message)
-        return Box.from_row([int(value) for value in rows[0]])
+        return Box.from_row([*start, *stop])
 
     def decode_rows(self, numbers: ArrayLike, shapes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Read many boxes at once.
@@ -195,7 +202,7 @@ class BoxConvention:
         given = np.asarray(numbers, dtype=np.float64)
         lengths = np.broadcast_to(np.asarray(shapes, dtype=np.float64), (len(given), 3))
         lengths = lengths[:, [0, 1, 2, 0, 1, 2]]
-        rows = given[:, self._sources()]
+        rows = given[:, _places(self.layout, self.array_axes)]
         possible = np.isfinite(rows)
         rows = np.where(possible, rows, 0.0)
         if self.normalised:
@@ -207,13 +214,6 @@ class BoxConvention:
         possible[:, :3] &= rows[:, :3] < rows[:, 3:]
         return rows, np.asarray(np.all(possible, axis=1))
 
-    def _sources(self) -> list[int]:
-        """Tell for each of i0 j0 k0 i1 j1 k1 which of the six numbers holds it."""
-        turn = np.argsort(self.array_axes).tolist()  # of each array axis, the place among the three directions
-        if self.layout == "pairs":
-            return [2 * place for place in turn] + [2 * place + 1 for place in turn]
-        return [*turn, *(place + 3 for place in turn)]
-
     def encode(self, box: Box, shape: Sequence[int]) -> list[int] | list[float]:
         """Write a box as six numbers: ints for voxels, floats for shares.
 
@@ -223,10 +223,18 @@ class BoxConvention:
         [60, 79, 100, 199, 40, 49]
         """
         row = [*box.start, *(end - self.inclusive for end in box.stop)]
-        places = np.argsort(self._sources()).tolist()
-        if not self.normalised:
-            return [row[place] for place in places]
-        return [row[place] / shape[place % 3] for place in places]
+        places = _places(self.layout, self.array_axes)
+        held = [places.index(position) for position in range(6)]  # which of i0 j0 k0 i1 j1 k1 each position holds
+        return [row[n] / shape[n % 3] for n in held] if self.normalised else [row[n] for n in held]
+
+
+@cache
+def _places(layout: Layout, array_axes: tuple[int, int, int]) -> tuple[int, ...]:
+    """Tell for each of i0 j0 k0 i1 j1 k1 which of the six numbers holds it."""
+    turn = [array_axes.index(axis) for axis in range(3)]  # of each array axis, the place among the three directions
+    if layout == "pairs":
+        return (*(2 * place for place in turn), *(2 * place + 1 for place in turn))
+    return (*turn, *(place + 3 for place in turn))
 
 
 CONVENTIONS: tuple[BoxConvention, ...] = tuple(

@@ -35,10 +35,10 @@ class ConventionReport:
     checked : int
         How many boxes were compared.
     agreements : tuple of Agreement
-        Every candidate, best first.
+        Every candidate, best first, in canonical form.
     leaders : tuple of BoxConvention
-        Those that explain the boxes better than all others and no worse than each other. One: it is `best`. Several:
-        the boxes do not tell them apart. None: no candidate explains any box.
+        Those that no other candidate explains the boxes better than. One: it is `best`. Several: the boxes do not tell
+        them apart. None: no candidate explains any box.
     """
 
     checked: int
@@ -124,7 +124,7 @@ def compare_conventions(
     numbers, rows, shapes, tolerance
         As for `agreement_scores`.
     candidates : sequence of BoxConvention
-        Equivalent ones are compared once.
+        Equivalent ones are compared once, in canonical form.
 
     Examples
     --------
@@ -138,11 +138,11 @@ def compare_conventions(
         got = f"shapes {given.shape} and {true.shape}"
         remedy = "A convention cannot be told from nothing: give one region for each official box"
         raise BoxError(explain("boxes and regions", "be as many rows of six numbers each, at least one", got, remedy))
-    distinct = list({convention.canonical(): convention for convention in candidates}.values())
+    distinct = list(dict.fromkeys(convention.canonical() for convention in candidates))
     scores = np.stack([agreement_scores(c, given, true, shapes, tolerance=tolerance) for c in distinct])
     order = np.argsort(-scores.sum(axis=1, dtype=np.int64), kind="stable").tolist()
-    top = scores[order[0]]
-    leaders = [order[0], *(i for i in order[1:] if not _better(top, scores[i]))] if top.any() else []
+    able = [i for i in order if scores[i].any()]
+    leaders = [i for i in able if not any(_better(scores[j], scores[i]) for j in able)]
     agreements = tuple(
         Agreement(distinct[i], int((scores[i] >= NEAR).sum()), int((scores[i] == EXACT).sum())) for i in order
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 
 from reasonknee_datasets.errors import GradeError, explain
 from reasonknee_datasets.moaks.values import Question, Slot
@@ -35,6 +35,7 @@ _PROSE = {
 }
 
 
+@lru_cache(maxsize=4096)  # half a million records repeat a few hundred keys
 def normal_form(text: str) -> str:
     """Reduce a key to what its official spellings share: case, separators and synonyms go.
 
@@ -54,6 +55,7 @@ def _subjects(question: Question) -> Iterator[str]:
     yield question.subject_key
     yield question.record_key
     yield f"{question.subregion}_{question.finding}"
+    yield f"{question.finding}_{question.subregion}"
     if question.category == "meniscal_root_tear":
         yield "MMRT" if question.subregion.startswith("medial") else "LMRT"  # as the prompts' text says
     if question.category in ("ligament", "tendon", "periarticular", "hoffa_synovitis", "effusion_synovitis"):

@@ -1,0 +1,226 @@
+"""Boxes against counted voxel masks and mapped corners."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from nibabel.affines import apply_affine, from_matvec
+from nibabel.eulerangles import euler2mat
+
+from reasonknee_datasets.boxes import Box, label_boxes, world_bounds
+from reasonknee_datasets.errors import BoxError
+
+SHAPE = (7, 9, 8)
+
+
+@st.composite
+def boxes(draw: st.DrawFn, shape: tuple[int, ...] = SHAPE, reach: int = 0) -> Box:
+    """Draw a box inside a volume, or reaching up to so many voxels beyond it."""
+    ends = [sorted(draw(st.sets(st.integers(-reach, n + reach), min_size=2, max_size=2))) for n in shape]
+    return Box(*zip(*ends, strict=True))
+
+
+def voxels(box: Box, shape: tuple[int, ...] = SHAPE) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Mark a box's voxels one by one, the slow and certain way."""
+    mask = np.zeros(shape, bool)
+    for voxel in product(*(range(n) for n in shape)):
+        mask[voxel] = all(low <= v < high for low, v, high in zip(box.start, voxel, box.stop, strict=True))
+    return mask
+
+
+@given(boxes(), boxes())
+def test_iou_and_intersection_are_those_of_counted_voxels(one: Box, other: Box) -> None:
+    a, b = voxels(one), voxels(other)
+    assert one.size == a.sum()
+    assert one.iou(other) == pytest.approx((a & b).sum() / (a | b).sum())
+    assert one.iou(other) == other.iou(one)
+    common = one.intersect(other)
+    assert (a & b).sum() == (common.size if common else 0)
+    if common:
+        assert np.array_equal(voxels(common), a & b)
+    assert one.contains(other) == bool((a >= b).all())
+
+
+@given(boxes())
+def test_a_box_is_found_again_in_its_mask(box: Box) -> None:
+    mask = voxels(box)
+    assert Box.from_mask(mask) == box
+    assert Box.from_mask(np.asfortranarray(mask.astype(np.uint8) * 7)) == box
+    assert mask[box.slices].all()
+    assert mask[box.slices].shape == box.shape
+    assert mask.sum() == box.size
+    centre = np.argwhere(mask).mean(axis=0)
+    assert box.center == pytest.approx(tuple(centre))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from("CF"), st.sampled_from([np.uint8, np.int16, np.int64]))
+def test_extents_are_those_of_the_marked_voxels(seed: int, order: Any, dtype: Any) -> None:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 5, SHAPE) * (random.random(SHAPE) < 0.02)
+    labels = np.asarray(labels, dtype=dtype, order=order)
+    expected = {}
+    for label in range(1, 5):
+        found = np.argwhere(labels == label)
+        if len(found):
+            expected[label] = Box(tuple(found.min(axis=0)), tuple(found.max(axis=0) + 1))
+            assert Box.from_mask(labels, label) == expected[label]
+        else:
+            with pytest.raises(BoxError, match=f"mask for label {label} must mark at least one voxel"):
+                Box.from_mask(labels, label)
+    assert label_boxes(labels) == expected
+    assert list(label_boxes(labels)) == sorted(expected)
+    if expected:
+        every = Box.from_mask(labels, list(expected))
+        assert every == Box.from_mask(labels)
+        assert all(every.contains(box) for box in expected.values())
+
+
+def test_an_empty_mask_is_an_error_and_not_the_whole_volume() -> None:
+    with pytest.raises(BoxError, match=r"the mask must mark at least one voxel, got none\. An empty region has no box"):
+        Box.from_mask(np.zeros(SHAPE))
+    with pytest.raises(BoxError, match=r"label \[3, 4\] must mark at least one voxel"):
+        Box.from_mask(np.ones(SHAPE), [3, 4])
+    with pytest.raises(BoxError, match=r"must have three axes, got shape \(7, 9, 8, 1\)"):
+        Box.from_mask(np.ones((*SHAPE, 1)))
+    assert label_boxes(np.zeros(SHAPE, np.uint8)) == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.ones(SHAPE), "whole numbers, got float64"),
+        (np.ones((3, 3), np.uint8), r"three-dimensional.*shape \(3, 3\)"),
+        (np.full(SHAPE, -1), "labels from 0 to 65535, got -1 to -1"),
+        (np.full(SHAPE, 2**30), "got 1073741824 to 1073741824"),
+    ],
+)
+def test_a_label_map_that_is_none_is_refused(labels: Any, message: str) -> None:
+    with pytest.raises(BoxError, match=message):
+        label_boxes(labels)
+
+
+def test_a_bool_mask_is_a_label_map_of_one() -> None:
+    assert label_boxes(voxels(Box((1, 2, 3), (4, 5, 6)))) == {1: Box((1, 2, 3), (4, 5, 6))}
+
+
+@given(boxes(reach=4))
+def test_clip_keeps_the_voxels_inside(box: Box) -> None:
+    inside = voxels(box)
+    if not inside.any():
+        with pytest.raises(BoxError, match="must overlap the volume"):
+            box.clip(SHAPE)
+        return
+    assert np.array_equal(voxels(box.clip(SHAPE)), inside)
+    if box.clip(SHAPE) == box:
+        assert box.check_inside(SHAPE) is box
+    else:
+        with pytest.raises(
+            BoxError, match=r"must lie inside the volume.*on axis [012], in train\.json\. .*clip\(shape\)"
+        ):
+            box.check_inside(SHAPE, where="in train.json")
+
+
+def test_the_message_for_an_overshoot_is_the_one_in_the_style() -> None:
+    expected = (
+        r"^box must lie inside the volume, got stop=\(400, 384, 160\) for shape \(384, 384, 160\) on axis 0\. "
+        r"Boxes are half-open voxel ranges in array order; Box\.clip\(shape\) trims an overshoot\.$"
+    )
+    with pytest.raises(BoxError, match=expected):
+        Box((0, 0, 0), (400, 384, 160)).check_inside((384, 384, 160))
+
+
+@given(boxes(), st.integers(0, 5))
+def test_padding_by_voxels_is_undone_by_the_opposite(box: Box, margin: int) -> None:
+    padded = box.pad(voxels=margin)
+    assert padded.shape == tuple(n + 2 * margin for n in box.shape)
+    assert padded.center == box.center
+    assert padded.pad(voxels=-margin) == box
+
+
+@given(boxes(), st.floats(0.01, 20), st.lists(st.floats(0.2, 4), min_size=3, max_size=3), st.floats(-40, 40))
+def test_padding_by_mm_is_enough_and_not_a_voxel_more(box: Box, mm: float, spacing: list[float], angle: float) -> None:
+    affine = from_matvec(euler2mat(np.deg2rad(angle), 0.3, 0) @ np.diag(spacing), [5, 6, 7])
+    padded = box.pad(mm=mm, affine=affine)
+    for axis in range(3):
+        added = (box.start[axis] - padded.start[axis]) * spacing[axis]
+        assert mm - 1e-4 <= added < mm + spacing[axis]
+        assert padded.stop[axis] - box.stop[axis] == box.start[axis] - padded.start[axis]
+
+
+def test_padding_by_whole_spacings_is_not_rounded_up() -> None:
+    # 2.1 / 0.7 is 3.0000000000000004 in floats.
+    assert Box((9, 9, 9), (10, 10, 10)).pad(mm=2.1, affine=np.diag([0.7, 0.7, 0.7, 1])).start == (6, 6, 6)
+    assert Box((9, 9, 9), (10, 10, 10)).pad(voxels=(0, 1, 2)).to_row() == [9, 8, 7, 10, 11, 12]
+    with pytest.raises(BoxError, match="padding in mm must come with an affine"):
+        Box((9, 9, 9), (10, 10, 10)).pad(mm=1)
+    with pytest.raises(BoxError, match="must have start below stop"):
+        Box((9, 9, 9), (10, 10, 10)).pad(voxels=-1)
+
+
+@given(boxes(), st.tuples(*[st.floats(-3, 3)] * 3), st.lists(st.floats(0.2, 4), min_size=3, max_size=3))
+def test_world_bounds_hold_every_corner_of_every_voxel(box: Box, angles: Any, spacing: list[float]) -> None:
+    affine = from_matvec(euler2mat(*angles) @ np.diag(spacing), [-30, 12, 50])
+    offsets = np.array(list(product((-0.5, 0.5), repeat=3)))
+    corners = apply_affine(affine, (np.argwhere(voxels(box))[:, None] + offsets).reshape(-1, 3))
+    assert np.allclose(world_bounds(box, affine), [corners.min(axis=0), corners.max(axis=0)])
+
+
+def test_two_corners_would_lose_part_of_an_oblique_box() -> None:
+    box = Box((0, 0, 0), (40, 40, 40))
+    affine = from_matvec(euler2mat(np.deg2rad(10), np.deg2rad(10), 0))
+    two = apply_affine(affine, np.array([[-0.5] * 3, [39.5] * 3]))
+    kept = np.prod(np.abs(two[1] - two[0])) / np.prod(np.diff(world_bounds(box, affine), axis=0))
+    assert kept < 0.7
+
+
+@given(boxes(reach=3))
+def test_rows_and_pickles_give_the_box_back(box: Box) -> None:
+    assert Box.from_row(box.to_row()) == box
+    assert Box.from_row(np.array(box.to_row(), np.int32)) == box  # type: ignore[arg-type]
+    assert pickle.loads(pickle.dumps(box)) == box
+    assert hash(Box.from_row(box.to_row())) == hash(box)
+    assert all(type(number) is int for number in Box.from_row(np.array(box.to_row())).to_row())  # type: ignore[arg-type]
+    assert eval(repr(box)) == box
+
+
+@given(boxes())
+def test_a_box_contains_its_voxels_only(box: Box) -> None:
+    mask = voxels(box)
+    assert all(box.contains(voxel) == mask[voxel] for voxel in product(*(range(n) for n in SHAPE)))
+
+
+def test_a_box_cannot_be_changed_empty_or_fractional() -> None:
+    box = Box((0, 0, 0), (1, 1, 1))
+    with pytest.raises(AttributeError, match="cannot assign"):
+        box.start = (1, 1, 1)  # type: ignore[misc]
+    with pytest.raises(BoxError, match=r"start below stop, got start=\(0, 5, 0\), stop=\(1, 5, 1\) on axis 1"):
+        Box((0, 5, 0), (1, 5, 1))
+    with pytest.raises(BoxError, match=r"box start must be three whole voxel numbers, got \(0\.5, 0, 0\)"):
+        Box((0.5, 0, 0), (1, 1, 1))  # type: ignore[arg-type]
+    with pytest.raises(BoxError, match="box stop must be three whole voxel numbers"):
+        Box((0, 0, 0), (1, 1))  # type: ignore[arg-type]
+    with pytest.raises(BoxError, match=r"must hold six numbers, got 5"):
+        Box.from_row([1, 2, 3, 4, 5])
+    with pytest.raises(ValueError, match="start below stop"):  # those who never heard of BoxError
+        Box((1, 1, 1), (1, 1, 1))
+
+
+def test_a_negative_start_does_not_index_from_the_far_end() -> None:
+    with pytest.raises(BoxError, match=r"must start at 0 or above to index an array, got start=\(-1, 0, 0\)"):
+        _ = Box((-1, 0, 0), (1, 1, 1)).slices
+
+
+@given(boxes(), boxes(), boxes())
+def test_intersection_is_associative(one: Box, two: Box, three: Box) -> None:
+    left = one.intersect(two)
+    right = two.intersect(three)
+    assume(left and right)
+    assert left is not None
+    assert right is not None
+    assert left.intersect(three) == one.intersect(right)
