@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,13 +13,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, VolumeNotFoundError
+from reasonknee_datasets.figures import show
 from reasonknee_datasets.orientation import Reorientation
 
 pytest.importorskip("matplotlib", reason="figures need the figures extra")
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "../shared/real/knee_mri/MESE_TE006.3.nii.gz"
+LABELS = ROOT / "../shared/real/knee_mri/dess_right_labels.nrrd"
+PATELLA, FIBULA = 7, 8
 needs_real = pytest.mark.skipif(not REAL.is_file(), reason="../shared/real/knee_mri is not here")
 
 
@@ -78,6 +84,51 @@ def test_the_real_crop_and_slices_are_nibabel_s(real_mri: ModuleType) -> None:
     np.testing.assert_array_equal(drawn["axial"], voxels[:, 135, ::-1])
     heights = {axes.get_label(): axes.images[0].get_extent() for axes in result.figure.axes}
     np.testing.assert_allclose(heights["coronal"], (0, 24 * 4, 256 * 0.625, 0), rtol=1e-5)
+
+
+def read_real_labels() -> Any:
+    """Read the real DESS label map (NRRD, LPS) as a NIfTI image."""
+    head, body = LABELS.read_bytes().split(b"\n\n", 1)
+    fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
+    shape = [int(count) for count in fields["sizes"].split()]
+    columns, origin = (
+        [[float(number) for number in group.split(",")] for group in re.findall(r"\(([^)]*)\)", fields[name])]
+        for name in ("space directions", "space origin")
+    )
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = np.transpose(columns), origin[0]
+    voxels = np.frombuffer(gzip.decompress(body), dtype=np.uint8).reshape(shape, order="F")
+    return nib.Nifti1Image(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+
+
+@pytest.mark.skipif(not LABELS.is_file(), reason="../shared/real/knee_mri is not here")
+@pytest.mark.parametrize("turn", list(Reorientation.all())[::11], ids=str)
+def test_real_fibula_and_patella_are_drawn_where_a_radiologist_looks(turn: Reorientation) -> None:
+    stored = read_real_labels()
+    voxels = np.ascontiguousarray(turn.apply_array(np.asarray(stored.dataobj)))
+    image = nib.Nifti1Image(voxels, turn.apply_affine(stored.affine, stored.shape))
+
+    def drawn(label: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Give for each plane through a label's box where the label and all bone lie: fractions down and across."""
+        figure = show({"volume": image, "box": Box.from_mask(voxels, label).to_row(), "side": "right"})
+        arrays = {axes.get_label(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
+        return {
+            plane: (np.argwhere(array == label).mean(axis=0), np.argwhere(array).mean(axis=0))
+            for plane, array in arrays.items()
+        }
+
+    patella = drawn(PATELLA)
+    for plane, across in (("sagittal", 1), ("axial", 0)):
+        own, bones = patella[plane]
+        assert own[across] < bones[across] - 50, f"the patella is anterior on the {plane} slice"
+    fibula = drawn(FIBULA)
+    for plane in ("coronal", "axial"):
+        own, bones = fibula[plane]
+        assert own[1] < bones[1] - 10, f"a right knee's fibula is at the viewer's left on the {plane} slice"
+    own, bones = fibula["axial"]
+    assert own[0] > bones[0] + 10, "and posterior"
+    own, bones = fibula["coronal"]
+    assert own[0] > bones[0] + 10, "and low"
 
 
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::7], ids=str)
