@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError, explain
 
-# A seventh of the finest official voxel: nothing that moves a voxel passes. What NIfTI's float32 affines and quaternions
-# round away is far less: 0.00002 mm at the far corner, the most of 2,000 random oblique knee grids.
+# A seventh of the finest official voxel: nothing that moves a voxel passes. What NIfTI's float32 affines and
+# quaternions round away is far less: 0.00002 mm at the far corner, the most of 2,000 random oblique knee grids.
 TOLERANCE_MM = 0.05
 
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
