@@ -257,3 +257,9 @@ def test_an_axis_of_one_voxel_still_has_its_direction() -> None:
     assert between(np.eye(4), (1, 4, 4), flipped, (1, 4, 4)) == Reorientation(flips=(True, False, False))
     with pytest.raises(GeometryError, match="the two grids"):
         between(np.eye(4), (1, 4, 4), np.diag([2.0, 1, 1, 1]), (1, 4, 4))
+
+
+def test_a_slice_more_is_an_error_however_thin() -> None:
+    thin = np.diag([0.01, 1, 1, 1])
+    with pytest.raises(GeometryError, match="10x4x4 voxels .* and .*11x4x4 voxels"):
+        between(thin, (10, 4, 4), thin, (11, 4, 4))
