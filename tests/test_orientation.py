@@ -261,5 +261,5 @@ def test_an_axis_of_one_voxel_still_has_its_direction() -> None:
 
 def test_a_slice_more_is_an_error_however_thin() -> None:
     thin = np.diag([0.01, 1, 1, 1])
-    with pytest.raises(GeometryError, match="10x4x4 voxels .* and .*11x4x4 voxels"):
+    with pytest.raises(GeometryError, match=r"10x4x4 voxels .* and .*11x4x4 voxels"):
         between(thin, (10, 4, 4), thin, (11, 4, 4))

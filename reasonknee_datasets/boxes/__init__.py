@@ -5,6 +5,9 @@ from __future__ import annotations
 from reasonknee_datasets.boxes.box import Box, label_boxes, world_bounds
 from reasonknee_datasets.boxes.conventions import CONVENTIONS, BoxConvention
 from reasonknee_datasets.boxes.inference import (
+    APART,
+    EXACT,
+    NEAR,
     Agreement,
     ConventionReport,
     agreement_scores,
@@ -13,7 +16,10 @@ from reasonknee_datasets.boxes.inference import (
 )
 
 __all__ = [
+    "APART",
     "CONVENTIONS",
+    "EXACT",
+    "NEAR",
     "Agreement",
     "Box",
     "BoxConvention",
