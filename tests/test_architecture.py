@@ -22,7 +22,7 @@ FLOORS = (
     {"figures", "card", "summary"},
     {"prepare"},
     {"phantom"},
-    {"builder", "load"},
+    {"sources", "builder", "load"},
     {"transforms"},
     {"collate", "loader"},
     {"bench"},
