@@ -70,6 +70,7 @@ def draw_column(figure: Figure, column: Column, left: float, top: float) -> None
             ha="left",
             va="top",
             parse_math=False,
+            usetex=False,
         )
 
 
@@ -97,6 +98,7 @@ def _draw_chip(figure: Figure, line: Line, left: float, top: float) -> None:
         ha="center",
         va="center",
         parse_math=False,
+        usetex=False,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -22,6 +23,10 @@ _REST = (2.1, 4.4)
 
 class KneeFigure(Figure):
     """A matplotlib figure that a notebook shows by itself, with no pyplot and no state behind it."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write the figure, on its own dark ground whatever the user's style says."""
+        super().savefig(fname, **({"facecolor": self.get_facecolor()} | options))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -44,6 +49,7 @@ def lay_out(
         corner = (right + 1.5 * _MARGIN, _MARGIN)
         width, height = corner[0] + _TEXT + 1.5 * _MARGIN, max(_HEIGHT, column.height) + 2 * _MARGIN
     figure = KneeFigure(figsize=(width, height), dpi=110, facecolor=PAPER)
+    figure.set_layout_engine("none")  # a user's style may ask for one, which would move the axes
     FigureCanvasAgg(figure)
     for panel, (left, top, wide, high) in zip(order, cells, strict=True):
         axes = figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))

@@ -31,6 +31,7 @@ def draw_panel(axes: Axes, panel: Panel, window: tuple[float, float], *, side: s
         cmap="gray",
         vmin=window[0],
         vmax=window[1],
+        origin="upper",
         extent=(0.0, width, height, 0.0),
         aspect="auto",  # the limits below already give both axes the same scale
         interpolation="bilinear",
@@ -58,6 +59,7 @@ def _frame(axes: Axes, height: float, width: float) -> None:
     axes.set_facecolor("black")
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.minorticks_off()
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -106,6 +108,7 @@ def _write(
         color=colour,
         family=FONT,
         parse_math=False,
+        usetex=False,
         zorder=5,
         **style,
     )
