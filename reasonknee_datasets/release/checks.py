@@ -1,0 +1,180 @@
+"""The whole check of a release: every record, mask, image and box, and what is left when it is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.errors import VolumeError
+from reasonknee_datasets.release.convention import ENOUGH, BoxCheck, judge, verify
+from reasonknee_datasets.release.files import RecordFiles
+from reasonknee_datasets.release.labels import LabelMap
+from reasonknee_datasets.release.masks import MaskScan, scan_masks
+from reasonknee_datasets.release.regions import Extents, complete_labels, gather
+from reasonknee_datasets.release.report import Problems, ReleaseReport, group_problems
+from reasonknee_datasets.release.splits import Study
+from reasonknee_datasets.release.survey import Survey
+from reasonknee_datasets.release.table import BoxTable, place_boxes
+from reasonknee_datasets.release.volumes import (
+    Grid,
+    ReleaseVolume,
+    check_mask,
+    describe_volume,
+    place_masks,
+    read_grid,
+)
+from reasonknee_datasets.schema import SPLITS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What of the caller's options the check needs."""
+
+    convention: BoxConvention | None
+    allow: frozenset[str]
+    workers: int | None
+    require_images: bool
+    progress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a check leaves: the report, and all that rows are made from.
+
+    ``boxes`` and ``table`` are None where no box convention could be chosen; the report refuses then.
+    """
+
+    report: ReleaseReport
+    survey: Survey
+    labels: LabelMap
+    volumes: Mapping[int, ReleaseVolume]
+    boxes: BoxCheck | None
+    table: BoxTable | None
+
+
+@dataclass(slots=True)
+class Check:
+    """One check of one release; `run` does it all.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+        The split files' rows.
+    files : RecordFiles
+        The records.
+    labels : LabelMap
+        As the release tells it.
+    settings : Settings
+        The caller's.
+    problems, notes
+        What was found when the release was opened; more is added here.
+    """
+
+    studies: Sequence[Study]
+    files: RecordFiles
+    labels: LabelMap
+    settings: Settings
+    problems: Problems
+    notes: list[str]
+
+    def run(self) -> Outcome:
+        """Check everything, in the order in which one thing needs another."""
+        survey = self.files.survey(self.problems)
+        self.notes += survey.check_complete(self.problems)
+        masks = self._scan(survey)
+        extents = Extents.collect([masks.get(volume) for volume in range(len(self.studies))])
+        given = self.settings.convention
+        labels = complete_labels(self.labels, survey.numbers, extents, given, self.notes)
+        boxes = self._verify(survey, extents, labels)
+        grids = self._join(masks, labels)
+        table = None if boxes is None else place_boxes(survey, boxes.convention, masks, grids, self.problems)
+        volumes = {}
+        if table is not None:
+            counts = (table.wanted >= 0).sum(axis=1).tolist()
+            volumes = {
+                volume: describe_volume(self.studies[volume], grid, masks[volume], counts[volume])
+                for volume, grid in grids.items()
+                if counts[volume]
+            }
+        return Outcome(self._report(survey, volumes, boxes), survey, labels, volumes, boxes, table)
+
+    def _scan(self, survey: Survey) -> dict[int, MaskScan | None]:
+        """Read the masks of all volumes that have records."""
+        wanted = np.flatnonzero((survey.index >= 0).any(axis=1)).tolist()
+        masked = [volume for volume in wanted if self.studies[volume].mask.is_file()]
+        scans = scan_masks([self.studies[volume].mask for volume in masked], self.settings.workers)
+        tracked = tqdm(scans, "masks", len(masked), disable=not self.settings.progress, unit="mask")
+        found: dict[int, MaskScan | VolumeError] = dict(zip(masked, tracked, strict=True))
+        return place_masks(self.studies, wanted, found, self.problems)
+
+    def _verify(self, survey: Survey, extents: Extents, labels: LabelMap) -> BoxCheck | None:
+        """Choose the box convention and verify it, as a whole and for each question."""
+        given = self.settings.convention
+        evidence = gather(survey.numbers, extents, labels.questions)
+        convention, fault = judge(given, evidence)
+        if fault is not None:
+            self.problems.add("box-convention", fault)
+        if convention is None:
+            return None
+        boxes = verify(convention, "established" if given is None else "given", evidence)
+        for question, share in boxes.by_question.items():
+            if share < ENOUGH:
+                named = ", ".join(
+                    f"{label} {labels.names.get(label, '')}".strip() for label in labels.questions[question]
+                )
+                message = f"{share:.1%} of {boxes.counts[question]} boxes agree within one voxel with labels {named}"
+                self.problems.add("box-question", message, where=f"question {question}")
+        answered = (np.flatnonzero((survey.index >= 0).any(axis=0)) + 1).tolist()
+        unverified = [str(question) for question in answered if question not in boxes.by_question]
+        if unverified:
+            self.notes.append(
+                f"boxes of {len(unverified)} questions were not verified, for want of a region: {', '.join(unverified)}"
+            )
+        return boxes
+
+    def _join(self, masks: Mapping[int, MaskScan | None], labels: LabelMap) -> dict[int, Grid]:
+        """Compare every mask with its image and its split row; give the volumes that can stay."""
+        sides = labels.sides()
+        grids: dict[int, Grid] = {}
+        for volume, scan in tqdm(masks.items(), "images", disable=not self.settings.progress, unit="image"):
+            study = self.studies[volume]
+            sound = scan is None or check_mask(study, scan, labels.names, sides, self.problems)
+            grid = read_grid(study, scan, self.settings.require_images, self.problems)
+            if sound and grid is not None:
+                grids[volume] = grid
+        return grids
+
+    def _report(self, survey: Survey, volumes: Mapping[int, ReleaseVolume], boxes: BoxCheck | None) -> ReleaseReport:
+        rows: Counter[str] = Counter()
+        kept: Counter[str] = Counter()
+        for volume in volumes.values():
+            rows[volume.split] += volume.rows
+            kept[volume.split] += 1
+        answered = int((survey.index >= 0).any(axis=1).sum())
+        return ReleaseReport(
+            groups=group_problems(self.problems, self.settings.allow),
+            notes=tuple(self.notes),
+            rows={split: rows[split] for split in SPLITS},
+            volumes={split: kept[split] for split in SPLITS},
+            rows_dropped=survey.seen - sum(rows.values()),
+            volumes_dropped=answered - len(volumes),
+            nulled=tuple(survey.nulled),
+            nulled_count=survey.nulled_count,
+            violations=dict(survey.violations),
+            boxes=boxes,
+        )
+
+
+def track_with(progress: bool) -> Any:
+    """Give a progress bar, or one that only passes on."""
+
+    def track(items: Iterable[Any], name: str) -> Iterable[Any]:
+        return tqdm(items, name, unit="record") if progress else items
+
+    return track

@@ -1,0 +1,126 @@
+"""The files of records, joined with the volumes of the split files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.release.records import Content, Fault, RecordReader, check_record, volume_key
+from reasonknee_datasets.release.report import Problems
+from reasonknee_datasets.release.splits import OFFICIAL_SPLITS, Study
+from reasonknee_datasets.release.stream import InvalidJSONError, stream_records
+from reasonknee_datasets.release.survey import Survey, file_name
+from reasonknee_datasets.schema import Split
+
+BALANCED: Mapping[Split, str] = {"train": "train_balanced.json", "test": "test_balanced.json"}
+"""The splits that have a balanced file, and its name."""
+
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+"""Takes an iterable and says what it is, gives it back: a progress bar."""
+
+
+class Found(NamedTuple):
+    """A record that belongs to a volume (its place in the split files) and answers a question."""
+
+    volume: int
+    content: Content
+
+
+class RecordFiles:
+    """The record files of a release.
+
+    Parameters
+    ----------
+    folder : Path
+        ``generate_data``.
+    studies : sequence of Study
+        The volumes.
+    prompts : mapping of str to set of int
+        Official prompts, with the questions that they ask.
+    track : Track
+        A progress bar.
+    """
+
+    def __init__(
+        self, folder: Path, studies: Sequence[Study], prompts: Mapping[str, frozenset[int]], track: Track
+    ) -> None:
+        self._folder = folder
+        self._studies = studies
+        self._track = track
+        self._volumes = {study.key: place for place, study in enumerate(studies)}
+        self._reader = RecordReader(prompts)
+
+    def survey(self, problems: Problems) -> Survey:
+        """Read every file to its end, and collect what is wrong."""
+        survey = Survey.empty(self._studies)
+        for split in OFFICIAL_SPLITS:
+            name = file_name(split)
+            for number, record in self._read(name, problems):
+                survey.seen += 1
+                found = self._find(record, split)
+                if isinstance(found, Found):
+                    survey.take(found.volume, found.content, number, record, problems)
+                else:
+                    problems.add(*found, where=f"generate_data/{name} record {number}")
+        for split, name in BALANCED.items():
+            survey.repeats[split] = np.zeros(survey.index.shape, np.int32)
+            for number, record in self._read(name, problems):
+                found = self._find(record, split)
+                where = f"generate_data/{name} record {number}"
+                if isinstance(found, Found):
+                    survey.count_repeat(split, where, found.volume, found.content, record, problems)
+                else:
+                    problems.add(*found, where=where)
+        return survey
+
+    def rows(self, wanted: NDArray[np.int32]) -> Iterator[tuple[Split, int, Content, Any]]:
+        """Read every file again, and give the wanted records in file order.
+
+        Parameters
+        ----------
+        wanted : (volumes, 62) int array
+            Which record of its split's file is wanted; -1 where none is.
+
+        Yields
+        ------
+        split : str
+        volume : int
+            Place in the split files.
+        content : Content
+        box : list
+            The six numbers as they stand.
+        """
+        for split in OFFICIAL_SPLITS:
+            for number, record in self._read(file_name(split), Problems()):
+                found = self._find(record, split)
+                if isinstance(found, Found) and wanted[found.volume, found.content.number - 1] == number:
+                    yield split, found.volume, found.content, record["final_diagnosis"]["bounding_box"]
+
+    def _read(self, name: str, problems: Problems) -> Iterator[tuple[int, Any]]:
+        """Give the records of one file with their numbers, up to where it breaks."""
+        path = self._folder / name
+        if not path.is_file():
+            problems.add("missing-file", "download it with the rest of the release", where=f"generate_data/{name}")
+            return
+        try:
+            yield from enumerate(self._track(stream_records(path), name))
+        except InvalidJSONError as error:
+            problems.add("invalid-json", str(error))
+
+    def _find(self, record: Any, split: Split) -> Found | Fault:
+        """Find a record's volume and read what it says, or tell what keeps it from being a row."""
+        fault = check_record(record)
+        if fault is not None:
+            return fault
+        volume = self._volumes.get(volume_key(record["image"]))
+        if volume is None:
+            return Fault("unknown-volume", f"image must stand in a split file, got {record['image']}")
+        home = self._studies[volume].split
+        if home != split:
+            return Fault("wrong-split", f"image must be of {split}, got one of {home}: {record['image']}")
+        content = self._reader.read(record)
+        return Found(volume, content) if content.number else content.faults[0]

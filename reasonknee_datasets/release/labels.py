@@ -1,0 +1,311 @@
+"""Which labels of a mask make the region of which question, as the release's own files say.
+
+How ``labels.json`` and ``question_subregion_mapping.json`` are laid out is not documented. They are read as tables:
+whatever the nesting, each entry becomes a row of columns, and the one way to read two of the columns as names and ids,
+or as questions and labels, that fits every row is taken. Where no way fits, or two do, nothing is chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from reasonknee_datasets import moaks
+from reasonknee_datasets.errors import GradeError, ReleaseError, explain
+
+NAMES_FILE = "labels.json"
+MAPPING_FILE = "question_subregion_mapping.json"
+
+Atom = str | int
+Row = dict[str, tuple[Atom, ...] | None]
+"""An entry's values by column; None where something stands that is no flat value, which makes a column useless."""
+
+# Keys by which an entry that is an object gives itself away, and keys that may wrap the whole table.
+_COLUMNS = frozenset({"name", "structure", "title", "number", "value", "index"}) | {
+    f"{stem}{part}{many}"
+    for stem in ("id", "label", "question", "subregion", "region", "mask", "qid")
+    for part in ("", " id", " name", " value", " number")
+    for many in ("", "s")
+}
+_WRAPPERS = frozenset({"labels", "label map", "mapping", "map", "questions", "question subregion mapping"})
+_IGNORED = frozenset({"color", "colour", "description", "opacity", "comment", "notes"})
+# Columns whose names say what they cannot hold.
+_QUESTIONS = re.compile(r"^\.(question|qid)")
+_LABELS = re.compile(r"^\..*(label|region|mask)")
+_QUESTION = re.compile(r"(?:q|question)[ _-]*0*([1-9][0-9]?)", re.IGNORECASE)
+_WHOLE = re.compile(r"[0-9]{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMap:
+    """Names of labels, and the labels of questions.
+
+    Parameters
+    ----------
+    names : mapping of int to str
+        By label id, without the background; empty where the release does not tell.
+    questions : mapping of int to tuple of int
+        Label ids by question; a question that is not there has no known region.
+    """
+
+    names: Mapping[int, str]
+    questions: Mapping[int, tuple[int, ...]]
+
+    def sides(self) -> dict[int, str]:
+        """Tell which labels are medial and which lateral, as far as names and questions tell.
+
+        Examples
+        --------
+        >>> LabelMap({50: "femur medial central", 62: "tibia subspinous"}, {27: (63,)}).sides()
+        {50: 'medial', 63: 'lateral'}
+        """
+        by_name = {label: _one_side(name) for label, name in self.names.items()}
+        told: dict[int, set[str | None]] = {label: {side} for label, side in by_name.items() if side}
+        for question, labels in self.questions.items():
+            for label in labels:
+                told.setdefault(label, set()).add(_one_side(moaks.QUESTIONS[question].subregion))
+        # A label that serves both ends, or a middle (a whole bone, the subspinous tibia), tells nothing.
+        return {label: side for label, sides in sorted(told.items()) if len(sides) == 1 for side in sides if side}
+
+
+def read_label_map(folder: Path, notes: list[str]) -> LabelMap:
+    """Read a release's label map, as far as it can be understood; what cannot is noted."""
+    names: dict[int, str] = {}
+    questions: dict[int, tuple[int, ...]] = {}
+    try:
+        names = read_names(folder / NAMES_FILE)
+    except ReleaseError as error:
+        notes.append(str(error))
+    try:
+        questions = read_mapping(folder / MAPPING_FILE, names)
+    except ReleaseError as error:
+        notes.append(str(error))
+    return LabelMap(names, questions)
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """Read ``labels.json``.
+
+    Returns
+    -------
+    dict of int to str
+        Names by label id, without the background (0).
+
+    Raises
+    ------
+    ReleaseError
+        If it cannot be understood as ids and names.
+    """
+    table = _read_table(path)
+    ways = []
+    for name_column, id_column in permutations(_columns(table), 2):
+        read = _names_by(table, name_column, id_column)
+        if read is not None and read not in ways:
+            ways.append(read)
+    if len(ways) == 1:
+        return {label: name for label, name in ways[0].items() if label}
+    rule = "pair names with whole-number ids, each once"
+    raise _unclear(path, rule, f"{len(ways)} ways to read it so" if ways else "no way to read it so")
+
+
+def read_mapping(path: Path, names: Mapping[int, str]) -> dict[int, tuple[int, ...]]:
+    """Read ``question_subregion_mapping.json``.
+
+    Parameters
+    ----------
+    path : Path
+        The file. It may name questions by number or in any official spelling, and labels by id or name; and it may go
+        from questions to labels or the other way.
+    names : mapping of int to str
+        From `read_names`; without them, only ids can be understood.
+
+    Returns
+    -------
+    dict of int to tuple of int
+        Label ids by question.
+
+    Raises
+    ------
+    ReleaseError
+        If it cannot be understood as questions and labels, or in two different ways.
+    """
+    table = _read_table(path)
+    known = {_plain(name): label for label, name in names.items()}
+    ways = []
+    for question_column, label_column in permutations(_columns(table), 2):
+        if _LABELS.search(question_column) or _QUESTIONS.search(label_column):
+            continue
+        read = _questions_by(table, question_column, label_column, known, frozenset(names))
+        if read and read not in ways:
+            ways.append(read)
+    if len(ways) == 1:
+        return ways[0]
+    rule = "pair questions with labels that labels.json names"
+    raise _unclear(path, rule, f"{len(ways)} ways to read it so" if ways else "no way to read it so")
+
+
+def _one_side(name: str) -> str | None:
+    words = set(_plain(name).split()) & {"medial", "lateral"}
+    return words.pop() if len(words) == 1 else None
+
+
+def _plain(name: str) -> str:
+    """Give one spelling to names that differ in case, blanks, hyphens and underscores only."""
+    return " ".join(re.findall("[a-z0-9%]+", name.lower()))
+
+
+def _unclear(path: Path, rule: str, got: str) -> ReleaseError:
+    remedy = "The boxes are compared with every label's extent instead"
+    return ReleaseError(explain(path.name, rule, got, remedy, where=f"in {path}"))
+
+
+def _read_table(path: Path) -> list[Row]:
+    """Read a file as rows that all have the same columns."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise _unclear(path, "exist", "no such file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unclear(path, "be JSON", str(error)) from error
+    rows = list(_rows(_unwrap(tree)))
+    if not rows or any(row.keys() != rows[0].keys() for row in rows):
+        raise _unclear(path, "hold entries of one form", f"{len(rows)} entries of several" if rows else "none")
+    return rows
+
+
+def _columns(table: list[Row]) -> list[str]:
+    return [column for column in table[0] if all(row[column] is not None for row in table)]
+
+
+def _unwrap(tree: Any) -> Any:
+    """Step into the object or list that holds the table, where something wraps it."""
+    while isinstance(tree, dict):
+        inner = {key: value for key, value in tree.items() if isinstance(value, dict | list) and value}
+        # Alone ({"data": {...}}), or by its name among facts about the file, as nnU-Net writes it ({"labels": {...}}).
+        named = [value for key, value in inner.items() if _plain(key) in _WRAPPERS]
+        if len(named) == 1:
+            tree = named[0]
+        elif len(tree) == 1 and inner and not _WHOLE.fullmatch(next(iter(tree))):
+            (tree,) = tree.values()
+        else:
+            break
+    return tree
+
+
+def _rows(tree: Any) -> Iterator[Row]:
+    """Turn dicts and lists, nested once at most, into rows."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _entry({"key": (_atom(key),)}, value)
+    elif isinstance(tree, list):
+        for place, item in enumerate(tree):
+            if isinstance(item, dict):
+                yield from _object({}, item) if _fields(item) else _rows(item)
+            elif isinstance(item, list) and len(item) == 2:
+                yield {"key": _atoms(item[0]), "value": _atoms(item[1])}
+            else:
+                # A plain list of names: its places are the ids only if it says so by beginning with the background.
+                first = str(tree[0]).lower() == "background"
+                yield {"key": (place,), "value": _atoms(item)} if first else {"value": _atoms(item)}
+
+
+def _entry(above: Row, value: Any) -> Iterator[Row]:
+    """Read what stands under a key."""
+    if isinstance(value, dict):
+        if _fields(value):
+            yield from _object(above, value)
+        elif "group" not in above:
+            for key, inner in value.items():
+                yield from _entry({"group": above["key"], "key": (_atom(key),)}, inner)
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        for item in value:
+            yield from _object(above, item)
+    else:
+        yield {**above, "value": _atoms(value)}
+
+
+def _object(above: Row, item: Mapping[str, Any]) -> Iterator[Row]:
+    """Read an object whose keys name its columns."""
+    row = dict(above)
+    for key, value in item.items():
+        if _plain(key) not in _IGNORED:
+            row[f".{_plain(key)}"] = _atoms(value)
+    yield row
+
+
+def _fields(item: Mapping[str, Any]) -> bool:
+    return any(_plain(key) in _COLUMNS for key in item)
+
+
+def _atoms(value: Any) -> tuple[Atom, ...] | None:
+    """Take a value or a flat list of values; null is an empty list."""
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str | int | float) for each in values):
+        return None
+    return tuple(_atom(each) for each in values)
+
+
+def _atom(value: str | float) -> Atom:
+    if isinstance(value, str):
+        return int(value) if _WHOLE.fullmatch(value.strip()) else value.strip()
+    return int(value) if float(value).is_integer() else str(value)
+
+
+def _names_by(table: list[Row], name_column: str, id_column: str) -> dict[int, str] | None:
+    """Read two columns as names and ids; a group ("femur": {"medial": 50}) goes into the name."""
+    if "group" in (name_column, id_column):
+        return None
+    names: dict[int, str] = {}
+    for row in table:
+        words = row[name_column] or ()
+        if len(words) != 1 or not isinstance(words[0], str):
+            return None
+        group = [word for word in row.get("group") or () if isinstance(word, str)]
+        for label in row[id_column] or ():
+            if not isinstance(label, int) or label in names:
+                return None
+            names[label] = " ".join([*group, words[0]])
+    return names or None
+
+
+def _questions_by(
+    table: list[Row], question_column: str, label_column: str, known: Mapping[str, int], ids: frozenset[int]
+) -> dict[int, tuple[int, ...]] | None:
+    """Read two columns as questions and labels; None where any entry does not fit."""
+    read: dict[int, set[int]] = {}
+    for row in table:
+        labels = [_label(label, known, ids) for label in row[label_column] or ()]
+        numbers = [_question(question) for question in row[question_column] or ()]
+        if None in labels or None in numbers:
+            return None
+        for number in numbers:
+            read.setdefault(number or 0, set()).update(label or 0 for label in labels)
+    # Names beside their own ids are labels.json over again: 56 is that label then, and no question.
+    if all(labels <= {number} for number, labels in read.items()):
+        return None
+    return {number: tuple(sorted(labels)) for number, labels in sorted(read.items()) if labels}
+
+
+def _question(atom: Atom) -> int | None:
+    """Read a question's number, or any official spelling of its subject."""
+    if isinstance(atom, int):
+        return atom if atom in moaks.QUESTIONS else None
+    numbered = _QUESTION.fullmatch(atom)
+    if numbered:
+        return int(numbered[1]) if int(numbered[1]) in moaks.QUESTIONS else None
+    try:
+        return moaks.find_question(atom).id
+    except GradeError:
+        return None
+
+
+def _label(atom: Atom, known: Mapping[str, int], ids: frozenset[int]) -> int | None:
+    """Read a label's id or name; an id must be one that has a name, where names are known."""
+    if isinstance(atom, int):
+        return atom if atom and (atom in ids or not ids) else None
+    return known.get(_plain(atom))

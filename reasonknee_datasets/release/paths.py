@@ -1,0 +1,106 @@
+"""Paths of a release: found from official spellings, and never outside the release."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from reasonknee_datasets.errors import ReleaseError, explain
+
+OFFICIAL_PREFIX = "../data/"
+_REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRoot:
+    """Where a release's files are.
+
+    Parameters
+    ----------
+    data : Path
+        The folder that the official paths call ``../data``, resolved.
+    images : Path
+        The folder that holds ``<patient>/<visit>/...``, resolved.
+    """
+
+    data: Path
+    images: Path
+
+    def locate(self, official: str) -> Path:
+        """Find the file that an official path such as ``../data/masks/knee_000.nii.gz`` means.
+
+        Raises
+        ------
+        ReleaseError
+            If the path leads out of the release: absolute, through ``..``, or over a symbolic link.
+        """
+        inside = official.removeprefix(OFFICIAL_PREFIX)
+        _check_relative(inside, official)
+        if inside.startswith("images/"):
+            return _contain(self.images / inside.removeprefix("images/"), self.images, official)
+        return _contain(self.data / inside, self.data, official)
+
+
+def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
+    """Find ``data`` in or at a folder, and the images beside it or where the caller has them.
+
+    Raises
+    ------
+    ReleaseError
+        If no release is there.
+    """
+    data = next((folder for folder in (root / "data", root) if (folder / "split_files").is_dir()), None)
+    if data is None:
+        got = "no such folder" if not root.exists() else "no split_files in it nor in its data folder"
+        remedy = "Give the folder of the official download (the one that holds data/), or data/ itself"
+        raise ReleaseError(explain("release", "hold data/split_files", got, remedy, where=f"at {root}"))
+    if images is not None and not images.is_dir():
+        remedy = "Give the folder that holds <patient>/<visit>/<study>_<series>_<side>.nii.gz"
+        raise ReleaseError(explain("images", "be a folder", "no such folder", remedy, where=f"at {images}"))
+    if images is None:
+        images = data / "images"
+    elif (images / "images").is_dir():
+        images = images / "images"
+    # Only these two folders may be links themselves: whoever runs this chose them.
+    return ReleaseRoot(data.resolve(), images.resolve())
+
+
+def find_revision(data: Path) -> str | None:
+    """Find the Hub revision that a download came from, where the download tells.
+
+    ``hf download`` leaves it in the name of the snapshot folder, or with ``--local-dir`` in a metadata file.
+    """
+    for folder in (data, *data.parents):
+        if folder.parent.name == "snapshots" and _REVISION.fullmatch(folder.name):
+            return folder.name
+    for root in (data.parent, data):
+        notes = root / ".cache" / "huggingface" / "download"
+        for note in sorted(notes.glob("**/*_split.csv.metadata")):
+            first = note.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+            if _REVISION.fullmatch(first):
+                return first
+    return None
+
+
+def _check_relative(inside: str, official: str) -> None:
+    """Refuse what is lexically outside, before the disk is asked."""
+    parts = PurePosixPath(inside).parts
+    if not parts or inside.startswith("/") or ".." in parts or "\\" in inside or ":" in parts[0] or "\0" in inside:
+        remedy = f"Official paths read {OFFICIAL_PREFIX}<folder>/<file>"
+        raise ReleaseError(explain("path", "stay inside the release", repr(official), remedy))
+
+
+def _contain(path: Path, root: Path, official: str) -> Path:
+    """Refuse a file that a symbolic link takes out of its folder."""
+    target = path.resolve()
+    if target.is_relative_to(root) or _is_hub_blob(target, root):
+        return path
+    remedy = "Replace the link by the file; a folder of images elsewhere is given with --images"
+    raise ReleaseError(explain("path", "stay inside the release", f"{official} -> {target}", remedy))
+
+
+def _is_hub_blob(target: Path, root: Path) -> bool:
+    """Tell whether a link is the Hub cache's own: snapshots/<revision>/... -> blobs/<hash>."""
+    snapshot = next((folder for folder in (root, *root.parents) if folder.parent.name == "snapshots"), None)
+    return snapshot is not None and target.parent == snapshot.parent.parent / "blobs"

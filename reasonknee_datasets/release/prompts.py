@@ -1,0 +1,62 @@
+"""The official question files: 69 prompts, in several wordings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from reasonknee_datasets import moaks
+from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.release.report import Problems
+
+QUESTION_FILES = ("questions.json", "questions_nobbox_guided.json", "questions_nobbox_zeroshot.json")
+
+
+def read_questions(path: Path) -> dict[int, str]:
+    """Read one question file.
+
+    Returns
+    -------
+    dict of int to str
+        The prompts by question, verbatim.
+
+    Raises
+    ------
+    ReleaseError
+        If it is not an object of prompts by question number.
+    """
+    remedy = "Download it again with the rest of the release"
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ReleaseError(explain("question file", "be JSON", str(error), remedy, where=f"in {path}")) from error
+    if not isinstance(tree, dict) or not tree:
+        got = type(tree).__name__
+        raise ReleaseError(explain("question file", "be an object of prompts", got, remedy, where=f"in {path}"))
+    prompts: dict[int, str] = {}
+    for key, prompt in tree.items():
+        if not key.isdecimal() or int(key) not in moaks.QUESTIONS or not isinstance(prompt, str):
+            rule = "hold texts by question number, 1 to 69"
+            got = f"{type(prompt).__name__} under {key!r}"
+            raise ReleaseError(explain("question file", rule, got, remedy, where=f"in {path}"))
+        prompts[int(key)] = prompt
+    return prompts
+
+
+def read_prompts(folder: Path, problems: Problems, notes: list[str]) -> Mapping[str, frozenset[int]]:
+    """Read all question files of a release, and give the questions that each text asks."""
+    asks: dict[str, frozenset[int]] = {}
+    for name in QUESTION_FILES:
+        path = folder / name
+        if not path.is_file():
+            notes.append(f"question_files/{name} is absent: prompts are not compared with it")
+            continue
+        try:
+            prompts = read_questions(path)
+        except ReleaseError as error:
+            problems.add("question-file", str(error), where=f"question_files/{name}")
+            continue
+        for question, prompt in prompts.items():
+            asks[prompt] = asks.get(prompt, frozenset()) | {question}
+    return asks

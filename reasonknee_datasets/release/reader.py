@@ -1,0 +1,252 @@
+"""An official release: opened, checked as a whole, and read row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reasonknee_datasets import moaks
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.release.checks import Check, Outcome, Settings, track_with
+from reasonknee_datasets.release.convention import BoxCheck
+from reasonknee_datasets.release.files import BALANCED, RecordFiles
+from reasonknee_datasets.release.labels import MAPPING_FILE, NAMES_FILE, LabelMap, read_label_map
+from reasonknee_datasets.release.paths import ReleaseRoot, find_revision, find_root
+from reasonknee_datasets.release.prompts import QUESTION_FILES, read_prompts
+from reasonknee_datasets.release.rebuild import describe_turn, write_extras
+from reasonknee_datasets.release.records import Content
+from reasonknee_datasets.release.report import Problems, ReleaseReport, check_allowed
+from reasonknee_datasets.release.splits import OFFICIAL_SPLITS, Study, is_synthetic, read_splits
+from reasonknee_datasets.release.survey import file_name
+from reasonknee_datasets.release.table import BoxTable
+from reasonknee_datasets.release.volumes import ReleaseVolume
+from reasonknee_datasets.schema import Quintuple, Split, quintuple_id, volume_path
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseOptions:
+    """How to read a release.
+
+    Parameters
+    ----------
+    images : Path, optional
+        Where the images are, ``<patient>/<visit>/...``; ``data/images`` of the release by default.
+    box_convention : BoxConvention or str, optional
+        The convention of the official boxes; established by comparing boxes with masks where it is not given, and
+        checked against them where it is.
+    allow : collection of str
+        Kinds of problems to go on with: see `reasonknee_datasets.release.KINDS`.
+    workers : int, optional
+        Processes that read masks; one a core by default.
+    require_images : bool
+        Whether rows need their image. Without, a missing one is no problem, and the volume has no geometry.
+    progress : bool
+        Whether to draw progress bars.
+    """
+
+    images: Path | None = None
+    box_convention: BoxConvention | str | None = None
+    allow: frozenset[str] = frozenset()
+    workers: int | None = None
+    require_images: bool = True
+    progress: bool = False
+
+    def settle(self) -> Settings:
+        """Check the options, and give what the check needs of them."""
+        given = self.box_convention
+        convention = BoxConvention.parse(given) if isinstance(given, str) else given
+        return Settings(convention, check_allowed(self.allow), self.workers, self.require_images, self.progress)
+
+
+class Release:
+    """An official release.
+
+    Nothing is read of it but the split files, the question files and the label map until `check`, which reads
+    everything once. Rows are then read from the files again, one after another, so that memory stays small.
+
+    Parameters
+    ----------
+    root : ReleaseRoot
+        Where the files are.
+    settings : Settings
+        The caller's.
+    """
+
+    def __init__(self, root: ReleaseRoot, settings: Settings) -> None:
+        self.root = root
+        self._settings = settings
+        problems, notes = Problems(), list[str]()
+        self.studies: tuple[Study, ...] = tuple(read_splits(root, problems).values())
+        questions = root.data / "question_files"
+        prompts = read_prompts(questions, problems, notes)
+        labels = read_label_map(questions, notes)
+        self._files = RecordFiles(root.data / "generate_data", self.studies, prompts, track_with(settings.progress))
+        self._check = Check(self.studies, self._files, labels, settings, problems, notes)
+        self._outcome: Outcome | None = None
+
+    def __repr__(self) -> str:
+        return f"Release({str(self.root.data)!r}, {len(self.studies)} volumes)"
+
+    def inspect(self) -> ReleaseReport:
+        """Read everything once, and give what was found, without judging it."""
+        if self._outcome is None:
+            self._outcome = self._check.run()
+        return self._outcome.report
+
+    def check(self) -> ReleaseReport:
+        """Read everything once, and refuse the release if anything is wrong that was not allowed.
+
+        Raises
+        ------
+        ReleaseError
+            With every problem that was found, by kind, with counts and examples.
+        """
+        report = self.inspect()
+        report.raise_if_refused()
+        return report
+
+    @property
+    def volumes(self) -> list[ReleaseVolume]:
+        """Every volume that has rows, in the order of the split files."""
+        return list(self._checked().volumes.values())
+
+    @property
+    def convention(self) -> BoxConvention:
+        """How the official boxes are written."""
+        return self.agreement.convention
+
+    @property
+    def agreement(self) -> BoxCheck:
+        """How well that agrees with the masks, as a whole and by question."""
+        boxes = self._checked().boxes
+        if boxes is None:
+            raise ReleaseError(explain("box convention", "be known", "none", "Name one with --box-convention"))
+        return boxes
+
+    @property
+    def labels(self) -> LabelMap:
+        """Which labels make the region of which question."""
+        return self._checked().labels
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the phantom made it: its patients are numbered as OAI's never are."""
+        return bool(self.studies) and all(is_synthetic(study.patient) for study in self.studies)
+
+    @property
+    def revision(self) -> str | None:
+        """The Hub revision that it was downloaded from, where the download tells."""
+        return find_revision(self.root.data)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The official files that were read, masks and images apart, by their name below ``data``."""
+        names = [f"split_files/{official}_split.csv" for official in OFFICIAL_SPLITS.values()]
+        names += [f"question_files/{name}" for name in (*QUESTION_FILES, NAMES_FILE, MAPPING_FILE)]
+        names += [f"generate_data/{name}" for name in (*map(file_name, OFFICIAL_SPLITS), *BALANCED.values())]
+        return {name: self.root.data / name for name in names if (self.root.data / name).is_file()}
+
+    def quintuples(self) -> Iterator[tuple[Split, Quintuple]]:
+        """Give every row with its split, in the order of the official files."""
+        outcome = self._checked()
+        if outcome.table is None:
+            return
+        table, synthetic = outcome.table, self.synthetic
+        turns = {place: known.turn for place, known in outcome.volumes.items() if not known.turn.is_identity}
+        written = {place: describe_turn(turn) for place, turn in turns.items()}
+        for split, volume, content, numbers in self._files.rows(table.wanted):
+            place = (volume, content.number - 1)
+            row = _make_row(self.studies[volume], synthetic, content, table, place, numbers, written.get(volume))
+            yield split, row
+
+    def balanced(self) -> dict[Split, Counter[str]]:
+        """Give the ids of the balanced files with how often each stands there, for rows that were not dropped."""
+        outcome = self._checked()
+        if outcome.table is None:
+            return {}
+        kept = outcome.table.wanted >= 0
+        counted: dict[Split, Counter[str]] = {}
+        for split, repeats in outcome.survey.repeats.items():
+            places = np.argwhere((repeats > 0) & kept).tolist()
+            counted[split] = Counter(
+                {outcome.survey.row_id(volume, question): int(repeats[volume, question]) for volume, question in places}
+            )
+        return counted
+
+    def _checked(self) -> Outcome:
+        self.check()
+        assert self._outcome is not None
+        return self._outcome
+
+
+def open_release(root: str | Path, options: ReleaseOptions | None = None) -> Release:
+    """Open an official release.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder that holds ``data``, or ``data`` itself.
+    options : ReleaseOptions, optional
+        Where images are, the box convention, and what to allow.
+
+    Returns
+    -------
+    Release
+        Call its `Release.check` next: it reads everything and reports all that is wrong at once.
+
+    Raises
+    ------
+    ReleaseError
+        If no release is there, or an option makes no sense.
+    """
+    options = options or ReleaseOptions()
+    return Release(find_root(Path(root), options.images), options.settle())
+
+
+def _make_row(
+    study: Study,
+    synthetic: bool,
+    content: Content,
+    table: BoxTable,
+    place: tuple[int, int],
+    numbers: list[float],
+    turn: list[int] | None,
+) -> Quintuple:
+    """Put a row together."""
+    question = moaks.QUESTIONS[content.number]
+    written = content.written
+    if turn is not None or table.verbatim[place]:
+        extras = dict(content.extras)
+        if table.verbatim[place]:
+            extras["box"] = numbers
+        if turn is not None:
+            extras["turn"] = turn
+        written = write_extras(extras)
+    return {
+        "id": quintuple_id(study.volume_id, content.number),
+        "volume_path": volume_path(study.volume_id),
+        "patient": study.patient,
+        "visit": study.visit,
+        "side": study.side,
+        "study": study.study,
+        "series": study.series,
+        "question_id": content.number,
+        "category": question.category,
+        "finding": question.finding,
+        "subregion": question.subregion,
+        "question": content.prompt,
+        "box": table.rows[place].tolist(),
+        "reasoning": list(content.steps),
+        "grades": [
+            {"attribute": slot.attribute, "grade": content.grades[slot.attribute], "scale": slot.scale}
+            for slot in question.slots
+        ],
+        "answer": content.answer,
+        "synthetic": synthetic,
+        "record": written,
+    }

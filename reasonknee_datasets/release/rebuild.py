@@ -1,0 +1,203 @@
+"""The ``record`` column: what else is needed to give an official record back, character for character.
+
+A row holds a record's prompt as ``question``, its reasoning as steps, its grades as numbers and its box in voxels. Most
+of the rest follows: the spelling of the diagnosis, the six numbers of the box, the text at the answer's end. The column
+holds only what does not follow, as JSON with these keys, each left out where it is usual:
+
+``gaps``
+    The text before, between and after the steps; two or three strings stand for all where those between are alike.
+``tail``
+    How the answer writes its diagnosis, such as ``inner python`` (see `TAILS`), or ``[text]``.
+``end``
+    What follows the diagnosis in the answer.
+``diagnosis``
+    ``asked`` where the record spells it as the prompt does, or ``[object]`` as it stands.
+``box``
+    The six numbers as they stand.
+``turn``
+    Axes and flips from the mask's array, in which official boxes are defined, to the image's.
+``swapped``
+    1 where the diagnosis stands before the bounding box.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from reasonknee_datasets import moaks
+from reasonknee_datasets.boxes import Box, BoxConvention
+from reasonknee_datasets.errors import ReleaseError, add_note, explain
+from reasonknee_datasets.orientation import Reorientation
+from reasonknee_datasets.release.answers import AnswerText, join_steps
+from reasonknee_datasets.schema import Quintuple
+
+_WRITERS: Mapping[str, Callable[[Any], str]] = {
+    "python": repr,
+    "json": partial(json.dumps, ensure_ascii=False),
+    "compact": partial(json.dumps, ensure_ascii=False, separators=(",", ":")),
+    "indent2": partial(json.dumps, ensure_ascii=False, indent=2),
+    "indent4": partial(json.dumps, ensure_ascii=False, indent=4),
+}
+_CONTENTS = ("inner", "whole", "nested", "asked")
+
+TAILS: tuple[str, ...] = tuple(f"{content} {writer}" for content in _CONTENTS for writer in _WRITERS)
+"""How an answer may write its diagnosis: the record's inner diagnosis, all of final_diagnosis, the inner one under its
+key, or the schema that the prompt asks for; as a Python literal or as JSON."""
+
+_USUAL_TAIL = TAILS[0]
+_USUAL_GAPS = ("", "\n", "\n\nFinal diagnosis: ")
+
+
+def describe_text(
+    answer: AnswerText, final_diagnosis: Mapping[str, Any], question_id: int, grades: Mapping[str, int | None]
+) -> dict[str, Any]:
+    """Find what of a record's text does not follow from its row.
+
+    Parameters
+    ----------
+    answer : AnswerText
+        The record's answer, taken apart.
+    final_diagnosis : mapping
+        The record's.
+    question_id, grades
+        What the row holds.
+    """
+    extras: dict[str, Any] = {}
+    if (gaps := _shorten(answer.gaps)) != _shorten(_spread(_USUAL_GAPS, len(answer.steps))):
+        extras["gaps"] = list(gaps)
+    if answer.end:
+        extras["end"] = answer.end
+    inner = final_diagnosis["final_diagnosis"]
+    asked = moaks.write_answer(question_id, grades)
+    if _dump(inner) == asked:
+        extras["diagnosis"] = "asked"
+    elif _dump(inner) != _dump(moaks.write_diagnosis(question_id, grades)):
+        extras["diagnosis"] = [inner]
+    for tail in TAILS:
+        if _write_tail(tail, inner, final_diagnosis, asked) == answer.tail:
+            break
+    else:
+        extras["tail"] = [answer.tail]
+        tail = _USUAL_TAIL
+    if tail != _USUAL_TAIL:
+        extras["tail"] = tail
+    if next(iter(final_diagnosis)) == "final_diagnosis":
+        extras["swapped"] = 1
+    return extras
+
+
+def write_extras(extras: Mapping[str, Any]) -> str:
+    """Write the ``record`` column."""
+    return json.dumps(extras, ensure_ascii=False, separators=(",", ":"))
+
+
+def describe_turn(turn: Reorientation) -> list[int]:
+    """Write a reorientation as six whole numbers: axes, then flips."""
+    return [*turn.axes, *map(int, turn.flips)]
+
+
+def rebuild_record(
+    row: Quintuple, *, image: str, convention: BoxConvention, shape: Sequence[int] | None
+) -> dict[str, Any]:
+    """Give the official record that a row was made from.
+
+    Prompt, answer and final_diagnosis are the official ones, character for character once written as JSON; the image's
+    path is whatever the caller says, since its prefix differs between official files.
+
+    Parameters
+    ----------
+    row : Quintuple
+        A row of the ``quintuples`` config.
+    image : str
+        What to write as the record's image path.
+    convention : BoxConvention
+        The release's, from the manifest.
+    shape : three ints or None
+        Voxels of the stored volume along each axis, from the manifest; None is enough for boxes in voxels on the mask's
+        own axes.
+
+    Raises
+    ------
+    ReleaseError
+        If the row's ``record`` cannot be read, or the shape is needed and missing.
+    """
+    try:
+        return _rebuild(row, image, convention, shape)
+    except ReleaseError as error:
+        add_note(error, f"while rebuilding {row['id']}")
+        raise
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        remedy = "Take rows as they come from the prepared repository"
+        message = explain("record column", "hold what release.rebuild describes", repr(row.get("record")), remedy)
+        failed = ReleaseError(message)
+        add_note(failed, f"while rebuilding {row['id']}")
+        raise failed from error
+
+
+def _rebuild(row: Quintuple, image: str, convention: BoxConvention, shape: Sequence[int] | None) -> dict[str, Any]:
+    extras = json.loads(row["record"])
+    number, grades = row["question_id"], {grade["attribute"]: grade["grade"] for grade in row["grades"]}
+    spelling = extras.get("diagnosis")
+    if spelling is None:
+        inner: Any = moaks.write_diagnosis(number, grades)
+    else:
+        inner = json.loads(row["answer"]) if spelling == "asked" else spelling[0]
+    numbers = extras["box"] if "box" in extras else _official_box(row, extras.get("turn"), convention, shape)
+    whole = {"bounding_box": numbers, "final_diagnosis": inner}
+    if extras.get("swapped"):
+        whole = dict(reversed(whole.items()))
+    tail = extras.get("tail", _USUAL_TAIL)
+    text = tail[0] if isinstance(tail, list) else _write_tail(tail, inner, whole, row["answer"])
+    steps = row["reasoning"]
+    reasoning = join_steps(steps, _spread(extras.get("gaps", _USUAL_GAPS), len(steps)))
+    answer = reasoning + text + extras.get("end", "")
+    return {"image": image, "prompt": row["question"], "answer": answer, "final_diagnosis": whole}
+
+
+def _official_box(
+    row: Quintuple, turn: Sequence[int] | None, convention: BoxConvention, shape: Sequence[int] | None
+) -> list[int] | list[float]:
+    """Write a row's box as the official six numbers."""
+    box = Box.from_row(row["box"])
+    if turn is None and not convention.normalised:
+        return convention.encode(box, ())
+    if shape is None:
+        remedy = "Give the stored volume's shape, from the manifest"
+        raise ReleaseError(explain("shape", "be known to turn this box back", "None", remedy))
+    back = Reorientation() if turn is None else _read_turn(turn).inverse()
+    return convention.encode(back.apply_box(box, shape), back.apply_shape(shape))
+
+
+def _read_turn(numbers: Sequence[int]) -> Reorientation:
+    i, j, k, a, b, c = numbers
+    return Reorientation((i, j, k), (bool(a), bool(b), bool(c)))
+
+
+def _write_tail(tail: str, inner: Any, whole: Mapping[str, Any], asked: str) -> str:
+    content, writer = tail.split()
+    if content == "asked":
+        return asked if writer == "json" else _WRITERS[writer](json.loads(asked))
+    return _WRITERS[writer]({"inner": inner, "whole": whole, "nested": {"final_diagnosis": inner}}[content])
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _shorten(gaps: Sequence[str]) -> tuple[str, ...]:
+    """Write the gaps between steps once where they are alike."""
+    first, *between, last = gaps
+    return (first, between[0], last) if between and len(set(between)) == 1 else tuple(gaps)
+
+
+def _spread(gaps: Sequence[str], steps: int) -> tuple[str, ...]:
+    """Undo `_shorten` for a number of steps."""
+    if len(gaps) == steps + 1:
+        return tuple(gaps)
+    if steps == 1 and len(gaps) == 3:  # the usual gaps around a single step
+        return gaps[0], gaps[2]
+    first, between, last = gaps
+    return (first, *[between] * (steps - 1), last)
