@@ -22,6 +22,9 @@ from reasonknee_datasets.volumes.geometry import Geometry
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balanced": "balanced"}
+"""Where a prepared repository keeps each config's Parquet."""
+
 _COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
 _PREPARE_AGAIN = f"Prepare the release again: {_COMMAND}"
 

@@ -1,0 +1,173 @@
+"""Quintuples in, a prepared repository out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.prepare.priors import CanonicalGrid
+from reasonknee_datasets.prepare.source import describe_files, is_current, other_input, refuse_other_input
+from reasonknee_datasets.prepare.staging import check_target, staged
+from reasonknee_datasets.prepare.volumes import VolumesMode
+from reasonknee_datasets.prepare.writer import Content, SourceVolume, Writer
+from reasonknee_datasets.release import Release, ReleaseOptions, ReleaseVolume, open_release
+from reasonknee_datasets.schema import volume_path
+
+_WRITERS = ("reasonknee_datasets", "datasets", "pyarrow", "nibabel")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepare` did.
+
+    Attributes
+    ----------
+    path : Path
+        The prepared repository.
+    manifest : Manifest
+        Its contents.
+    written : bool
+        False where it was there already, made from the same input, and nothing was to do.
+    """
+
+    path: Path
+    manifest: Manifest
+    written: bool
+
+
+def prepare(
+    release_root: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    volumes: VolumesMode = "copy",
+    box_convention: BoxConvention | str | None = None,
+    allow: Iterable[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Prepared:
+    """Turn an official release and the user's images into a repository that loads.
+
+    The repository appears whole or not at all: everything is written into a hidden folder beside it and renamed at the
+    end. A run that is interrupted or killed can be started again, and goes on from the volumes that are done; a run
+    that ends with an error leaves nothing behind.
+
+    Parameters
+    ----------
+    release_root : path
+        The official release.
+    out : path
+        The repository, by custom a folder named 3dreasonknee. A second run from the same input has nothing to do.
+    images : path, optional
+        The folder of images, if it is not the release's own ``data/images``.
+    volumes : {"copy", "link", "none"}
+        What becomes of the images: copied; linked (hard where the file system can, else symbolically); or left where
+        they are. Without images only "none" works: the repository then holds annotations alone.
+    box_convention : BoxConvention or str, optional
+        How official boxes are to be read; by default it is established from the masks. Either way it is checked.
+    allow : iterable of str
+        Kinds of problems in the release that do not stop the run.
+    workers : int, optional
+        Processes. By default one a core where there is much to do, else none besides this one. A script that may start
+        processes must call this function under ``if __name__ == "__main__":``.
+    progress : bool
+        Whether progress bars are shown.
+    overwrite : bool
+        Replace a repository that was made from other input. Nothing else is ever replaced.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    ReleaseError
+        If the release has problems that ``allow`` does not name.
+    PrepareError
+        If the repository cannot be written, or ``out`` holds something else.
+    """
+    if volumes not in get_args(VolumesMode):
+        remedy = "copy them, link them or leave them (none)"
+        raise PrepareError(explain("volumes", "be one of copy, link, none", volumes, remedy))
+    release_root, out = Path(release_root), Path(out).absolute()
+    images = None if images is None else Path(images)
+    allowed = sorted(set(allow))
+    check_target(out)
+    options = ReleaseOptions(
+        images=images,
+        box_convention=box_convention,
+        allow=frozenset(allowed),
+        workers=workers,
+        require_images=volumes != "none",
+        progress=progress,
+    )
+    release = open_release(release_root, options)
+    source = {
+        "revision": release.revision,
+        "files": describe_files(release.files),
+        "options": {
+            "volumes": volumes,
+            "box_convention": None if box_convention is None else str(box_convention),
+            "allow": allowed,
+        },
+    }
+    versions = {name: importlib.metadata.version(name) for name in _WRITERS}
+    previous = None if overwrite else _previous(out)
+    if previous is not None:
+        refuse_other_input(previous, source, versions, out)
+        inputs = ((volume_path(each.volume_id), each.image, each.mask) for each in release.studies)
+        if is_current(previous, out, inputs):
+            return Prepared(out, previous, written=False)
+    content = _content(release, source)
+    with staged(out) as folder:
+        manifest = Writer(content, folder, volumes, versions, workers, progress).write()
+        if previous is not None and manifest.digest != previous.digest:
+            raise other_input(out, "its images or masks")
+    return Prepared(out, manifest, written=True)
+
+
+def _previous(out: Path) -> Manifest | None:
+    return Manifest.load(out) if (out / MANIFEST).exists() else None
+
+
+def _content(release: Release, source: dict[str, Any]) -> Content:
+    """Check the release to its end and take from it what a repository is written from."""
+    report = release.check()
+    return Content(
+        volumes=[_source_volume(volume) for volume in release.volumes],
+        rows=release.quintuples(),
+        expected_rows=sum(report.rows.values()),
+        balanced={str(split): ids for split, ids in release.balanced().items()},
+        synthetic=release.synthetic,
+        source=source,
+        box_convention=report.boxes.to_manifest() if report.boxes is not None else {},
+        report=report.to_manifest(),
+    )
+
+
+def _source_volume(volume: ReleaseVolume) -> SourceVolume:
+    grid = None
+    if volume.shape is not None and volume.affine is not None:
+        grid = CanonicalGrid(volume.shape, np.array(volume.affine))
+    return SourceVolume(
+        split=volume.split,
+        id=volume.volume_id,
+        path=volume.volume_path,
+        patient=volume.patient,
+        visit=volume.visit,
+        side=volume.side,
+        study=volume.study,
+        series=volume.series,
+        image=None if grid is None else volume.image,
+        grid=grid,
+    )

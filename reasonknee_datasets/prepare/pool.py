@@ -1,0 +1,65 @@
+"""Many small jobs over processes, with a progress bar, and in this process where starting others would take longer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+from reasonknee_datasets.errors import PrepareError, explain
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """Count the cores that this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def each_done(
+    function: Callable[[T], R], tasks: Sequence[T], *, workers: int, label: str, progress: bool
+) -> Iterator[tuple[T, R]]:
+    """Run a function over tasks, and give each task with its result as soon as it is done, in any order.
+
+    Parameters
+    ----------
+    function : callable
+        A module-level function of one task; it and the tasks are pickled where ``workers`` is above 1.
+    workers : int
+        Processes. They are spawned, never forked: a fork of a process that runs threads (Arrow's, tqdm's) can hang.
+    label : str
+        What the progress bar says.
+    progress : bool
+        Whether there is one.
+    """
+    with tqdm(total=len(tasks), desc=label, disable=not progress, leave=False) as bar:
+        for done in _run(function, tasks, min(workers, len(tasks))):
+            yield done
+            bar.update()
+
+
+def _run(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:
+    if workers <= 1:
+        for task in tasks:
+            yield task, function(task)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        futures = {pool.submit(function, task): task for task in tasks}
+        for future in as_completed(futures):
+            task = futures.pop(future)  # popped, so that results do not pile up here
+            yield task, future.result()
+    except BrokenProcessPool as error:
+        remedy = "Use fewer workers if memory ran out; in a script, call prepare under `if __name__ == '__main__':`"
+        raise PrepareError(explain("worker process", "live to its end", "a sudden death", remedy)) from error
+    finally:
+        # Also reached when the caller stops early, by an error or an interrupt: what has not begun never does.
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,206 @@
+"""A folder appears whole or not at all: after errors, kills, full disks and refused permissions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reasonknee_datasets.errors import PrepareError, VolumeError
+from reasonknee_datasets.manifest import MANIFEST
+from reasonknee_datasets.prepare.staging import WORK, check_target, staged
+from tests import prepare_content as given
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def stage(out: Path, *files: str, error: BaseException | None = None) -> None:
+    """Stage a folder with some files, and fail at the end where an error is given."""
+    with staged(out) as folder:
+        for name in files:
+            (folder / name).write_text("new")
+        if error is not None:
+            raise error
+
+
+def test_the_folder_appears_at_the_end(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with staged(out) as folder:
+        (folder / MANIFEST).write_text("{}")
+        (folder / WORK / "help").write_text("x")
+        assert not out.exists()
+        assert folder.name.startswith(".")
+    assert names(tmp_path / "deep") == {"out"}
+    assert names(out) == {MANIFEST}
+
+
+def test_an_old_folder_is_replaced_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number in (1, 2):
+        with staged(out) as folder:
+            (folder / f"{number}").write_text("x")
+            if number == 2:
+                assert names(out) == {"1"}
+    assert names(out) == {"2"}
+    assert names(tmp_path) == {"out"}
+
+
+@pytest.mark.parametrize("error", [VolumeError("damaged"), ValueError("a fault of ours"), KeyError("x")])
+def test_an_error_leaves_nothing(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        stage(tmp_path / "out", "half", error=error)
+    assert not names(tmp_path)
+
+
+def test_an_error_leaves_the_old_folder_alone(tmp_path: Path) -> None:
+    stage(tmp_path / "out", "old")
+    with pytest.raises(VolumeError, match="damaged"):
+        stage(tmp_path / "out", "new", error=VolumeError("damaged"))
+    assert names(tmp_path) == {"out"}
+    assert names(tmp_path / "out") == {"old"}
+
+
+def test_an_interrupt_keeps_the_work_hidden(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stage(tmp_path / "out", "done", error=KeyboardInterrupt())
+    assert names(tmp_path) == {".out.partial"}
+    stage(tmp_path / "out")
+    assert names(tmp_path / "out") == {"done"}
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    with staged(tmp_path / "out") as folder:
+        with pytest.raises(PrepareError, match="must be written by one run at a time"):
+            stage(tmp_path / "out")
+        assert folder.exists()
+    assert names(tmp_path) == {"out"}
+
+
+def test_a_lock_of_a_killed_run_holds_nobody(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, pathlib\n"
+        "from reasonknee_datasets.prepare.staging import staged\n"
+        "with staged(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'done').write_text('x')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code, tmp_path / "out"], check=False)
+    assert process.returncode == -9
+    assert names(tmp_path) == {".out.partial"}
+    with staged(tmp_path / "out") as folder:
+        assert (folder / "done").exists()
+    assert names(tmp_path) == {"out"}
+
+
+def test_a_kill_between_the_two_renames_is_mended(tmp_path: Path) -> None:
+    stage(tmp_path / ".out.old", "old")
+    with pytest.raises(VolumeError, match="damaged"):
+        stage(tmp_path / "out", "new", error=VolumeError("damaged"))
+    assert names(tmp_path) == {"out"}
+    assert names(tmp_path / "out") == {"old"}
+
+
+def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    check_target(tmp_path / "thesis")
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    with pytest.raises(PrepareError, match=r"out must be new, empty or a prepared repository, got a folder without"):
+        check_target(tmp_path / "thesis")
+    with pytest.raises(PrepareError, match=r"out must be a folder, got a file"):
+        check_target(tmp_path / "thesis" / "chapter.tex")
+    (tmp_path / "thesis" / MANIFEST).write_text("{}")
+    check_target(tmp_path / "thesis")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 300 kB."""
+    yield from _mounted(tmp_path / "disk", "size=300k")
+
+
+@pytest.fixture
+def read_only_disk(tmp_path: Path) -> Iterator[Path]:
+    yield from _mounted(tmp_path / "disk", "size=1m,ro")
+
+
+def _mounted(folder: Path, options: str) -> Iterator[Path]:
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("mounting a disk takes root")
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"this root may not mount: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        # Fails if a file is still open there; the second call lets go of it all the same.
+        closed = subprocess.run(["umount", folder], check=False).returncode == 0
+        if not closed:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+    assert closed, "a file on the disk was left open"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_clear_error(small_disk: Path, tmp_path: Path, workers: int) -> None:
+    made = given.volumes(tmp_path / "images", {"train": range(1, 60)})  # 118 volumes of 1.5 kB and as many shards
+    with (
+        pytest.raises(PrepareError, match=r"disk must have room for the prepared repository, got No space left"),
+        staged(small_disk / "out") as folder,
+    ):
+        given.write(folder, given.content(made), workers=workers)
+    assert not names(small_disk)
+
+
+def test_a_full_disk_leaves_the_old_repository(small_disk: Path, tmp_path: Path) -> None:
+    (small_disk / "out").mkdir()
+    (small_disk / "out" / MANIFEST).write_text("old")
+    with pytest.raises(PrepareError, match="No space left"), staged(small_disk / "out") as folder:
+        (folder / "big").write_bytes(bytes(1_000_000))
+    assert names(small_disk) == {"out"}
+    assert (small_disk / "out" / MANIFEST).read_text() == "old"
+
+
+def test_a_read_only_disk_is_one_clear_error(read_only_disk: Path) -> None:
+    with pytest.raises(PrepareError, match=r"disk must be writable, got Read-only file system at"):
+        stage(read_only_disk / "out")
+    assert not names(read_only_disk)
+
+
+def test_no_permission_is_one_clear_error(tmp_path: Path) -> None:
+    if os.name != "posix" or os.geteuid() == 0:
+        pytest.skip("root may write everywhere; a read-only disk stands for this case")
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(PrepareError, match=r"disk must be open to you, got Permission denied"):
+        stage(tmp_path / "closed" / "out")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX's")
+@pytest.mark.parametrize("limit", [3_000, 30_000])
+def test_a_file_size_limit_is_one_clear_error(tmp_path: Path, limit: int) -> None:
+    # Needs no root: a quota of the kernel's that bites in the middle of a Parquet file, or of a bucket.
+    code = (
+        "import pathlib, resource, sys\n"
+        "from reasonknee_datasets.errors import PrepareError\n"
+        "from reasonknee_datasets.prepare.staging import staged\n"
+        "from tests import prepare_content as given\n"
+        "import datasets\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "made = given.volumes(None, {'train': range(1, 400)})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try:\n"
+        "    with staged(out) as folder:\n"
+        "        given.write(folder, given.content(made), volumes='none')\n"
+        "except PrepareError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "out", str(limit)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "disk must take files of this size, got" in done.stdout
+    assert not names(tmp_path)
