@@ -67,13 +67,23 @@ def reasoning_steps(question_id: int, grades: Grades) -> tuple[str, ...]:
     5
     """
     question = QUESTIONS[question_id]
-    words = {"place": place(question), "plane": phrases.PLANES.get(question.subregion.rsplit("_", 1)[-1], "sagittal")}
-    steps = [text.format(**words) for text in phrases.OPENING[question.finding]]
-    for slot in question.slots:
-        texts = phrases.FINDING[question.finding, slot.attribute]
-        steps.append(_finding(texts, slot.attribute, grades).format(**words))
-    steps.append(_conclusion(question_id, grades))
-    return tuple(steps)
+    findings = (
+        _finding(phrases.FINDING[question.finding, slot.attribute], slot.attribute, grades) for slot in question.slots
+    )
+    return (*opening_steps(question_id), *findings, _conclusion(question_id, grades))
+
+
+def opening_steps(question_id: int) -> tuple[str, ...]:
+    """Write the steps that a question's reasoning begins with, whatever the grades.
+
+    Examples
+    --------
+    >>> opening_steps(45)[0][:67]
+    'I look up the body of the medial meniscus on the coronal images and'
+    """
+    question = QUESTIONS[question_id]
+    plane = phrases.PLANES.get(question.subregion.rsplit("_", 1)[-1], "sagittal")
+    return tuple(text.format(place=place(question), plane=plane) for text in phrases.OPENING[question.finding])
 
 
 def _finding(texts: tuple[str, ...], attribute: str, grades: Grades) -> str:

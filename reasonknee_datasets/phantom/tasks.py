@@ -158,9 +158,9 @@ PERIARTICULAR_LOOK = {
     "popliteal_cyst": (
         "a popliteal cyst",
         "This is a pouch of fluid behind the joint on its medial side, whose narrow neck comes forward between the"
-        " tendon of the semimembranosus and the medial head of the gastrocnemius. It is as bright as joint fluid and"
-        " has a thin wall; a vessel in the same place continues over many slices as a tube and has no neck. Its size"
-        " does not matter here. ",
+        " tendon of the semimembranosus and the gastrocnemius on that side. It is as bright as joint fluid and"
+        " has a thin, even wall; a vessel in the same place continues over many slices as a tube and has no neck. Its"
+        " size does not matter here. ",
     ),
     "infrapatellar_bursitis": (
         "infrapatellar bursitis",

@@ -1,0 +1,109 @@
+"""The small official files: splits, questions, what the grades mean, and the words that say that none of it is real."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reasonknee_datasets.moaks import QUESTIONS, meanings
+from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
+from reasonknee_datasets.phantom.planned import OFFICIAL_SPLITS, PlannedVolume
+from reasonknee_datasets.phantom.reasoning import opening_steps
+from reasonknee_datasets.phantom.wording import prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reasonknee_datasets.phantom.plan import Plan
+
+SPLIT_COLUMNS = (
+    "patient_id",
+    "time",
+    "study_folder",
+    "series_folder",
+    "knee_side",
+    "path",
+    "image_filepath",
+    "label_filepath",
+)
+# OAI's release folders by visit; only that of the first is known from the official files.
+_DICOM_FOLDERS = {"00M": "0.C.2", "12M": "1.C.2", "24M": "3.C.2", "48M": "6.C.2"}
+
+_README = """\
+SYNTHETIC DATA
+
+Everything in this folder was made by a computer program (reasonknee_datasets, `reasonknee phantom`). No patient, no
+image and no grade in it is real, and no text in it comes from the official 3DReasonKnee release, whose layout it
+follows. Patient numbers begin with 0000001; the numbers of the OAI begin with 9. Not for clinical use.
+
+data/phantom.json says from which seed, and in which size, it was made.
+"""
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file as the official ones are written: UTF-8, four spaces."""
+    path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def write_marker(root: Path, facts: dict[str, object]) -> None:
+    """Write what tells people and programs that the release is synthetic: a README and ``data/phantom.json``."""
+    (root / "README.md").write_text(f"# {_README}", encoding="utf-8", newline="\n")
+    write_json(root / "data" / "phantom.json", {"synthetic": True, **facts})
+
+
+def write_splits(folder: Path, plan: Plan) -> None:
+    """Write ``all_studies.csv`` and the three split files."""
+    _write_split(folder / "all_studies.csv", plan.volumes)
+    for split in OFFICIAL_SPLITS:
+        _write_split(folder / f"{split}_split.csv", plan.of_split(split))
+
+
+def _write_split(path: Path, volumes: Iterable[PlannedVolume]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(SPLIT_COLUMNS)
+        for volume in volumes:
+            folder = f"../data/OAI/{volume.visit.lower()}DESS/{_DICOM_FOLDERS[volume.visit]}"
+            writer.writerow(
+                [
+                    volume.patient,
+                    volume.visit,
+                    volume.study,
+                    volume.series,
+                    volume.side_code,
+                    f"{folder}/{volume.patient}/{volume.study}/{volume.series}",
+                    f"../data/images/{volume.image_key}",
+                    f"../data/masks/{volume.mask_name}",
+                ]
+            )
+
+
+def write_questions(folder: Path, label_map_variant: str) -> None:
+    """Write the files of ``question_files``."""
+    write_json(folder / "questions.json", prompts("full"))
+    write_json(folder / "questions_nobbox_guided.json", prompts("guided"))
+    write_json(folder / "questions_nobbox_zeroshot.json", prompts("zeroshot"))
+    write_json(folder / "cot_question_mapping.json", _reasoning_map())
+    write_json(folder / "grade_dict.json", _grade_words())
+    label_map = LABEL_MAP_VARIANTS[label_map_variant]()
+    write_json(folder / "labels.json", label_map.labels)
+    write_json(folder / "question_subregion_mapping.json", label_map.questions)
+
+
+def _reasoning_map() -> dict[str, list[str]]:
+    """Give the steps that each question's reasoning begins with, whatever the grades."""
+    return {
+        str(question.id): list(opening_steps(question.id)) for question in QUESTIONS.values() if question.in_records
+    }
+
+
+def _grade_words() -> dict[str, dict[str, dict[str, str]]]:
+    """Say what each grade means, by finding and attribute."""
+    words: dict[str, dict[str, dict[str, str]]] = {}
+    for question in QUESTIONS.values():
+        for slot in question.slots:
+            of_finding = words.setdefault(question.finding, {})
+            of_finding[slot.attribute] = dict(zip(map(str, slot.legal), meanings(slot), strict=True))
+    return words
