@@ -1,0 +1,163 @@
+"""The healthy knee at some points: every solid's distance, and the label map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reasonknee_datasets.phantom import bones, soft
+from reasonknee_datasets.phantom.bones import Bone
+from reasonknee_datasets.phantom.labels import LABELS
+from reasonknee_datasets.phantom.regions import region_labels
+from reasonknee_datasets.phantom.shape import FILM, Shape
+from reasonknee_datasets.phantom.soft import Meniscus
+from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball
+
+CARTILAGES = {"femur": 47, "patella": 48, "tibia": 49}
+CAPSULE = 9.0
+"""How far the capsule reaches from the ends of femur and tibia, mm."""
+
+# Lowest and highest u, v, w at which a solid, or the capsule around it, is still of interest.
+_REACH = {
+    "femur": ((-53.0, 53.0), (-38.0, 56.0), (-1.0, 300.0)),
+    "tibia": ((-53.0, 53.0), (-40.0, 46.0), (-300.0, 16.0)),
+    "patella": ((-34.0, 32.0), (31.0, 74.0), (8.0, 68.0)),
+    "fibula": ((-52.0, -18.0), (-42.0, -6.0), (-300.0, -6.0)),
+    "medial": ((-4.0, 44.0), (-34.0, 34.0), (-4.0, 13.0)),
+    "lateral": ((-44.0, 4.0), (-34.0, 34.0), (-4.0, 13.0)),
+    "cruciate": ((-22.0, 22.0), (-30.0, 22.0), (-22.0, 36.0)),
+    "patellar_tendon": ((-22.0, 18.0), (22.0, 66.0), (-44.0, 28.0)),
+    "hoffa": ((-24.0, 20.0), (18.0, 54.0), (-18.0, 28.0)),
+}
+
+
+def is_near(p: Points, reach: tuple[tuple[float, float], ...]) -> bool:
+    """Tell whether some of the points may lie within a range of u, v and w."""
+    return all(low < top and high > bottom for (low, high), (bottom, top) in zip(p.bounds, reach, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The healthy anatomy at some points; None for what is too far away to matter.
+
+    Attributes
+    ----------
+    bones : dict of str to Bone
+        femur, tibia, patella: those that are near.
+    menisci : dict of str to Meniscus
+        medial, lateral: those that are near.
+    acl, pcl : tuple of two Field or None
+        Distance to a cruciate ligament and place along it, from the tibia (0) to the femur (1).
+    sites : dict of str to tuple of two Field
+        Distances to a cruciate ligament's tibial and femoral attachment.
+    """
+
+    p: Points
+    bones: dict[str, Bone]
+    fibula: Field | None
+    menisci: dict[str, Meniscus]
+    cruciates: dict[str, tuple[Field, Field]]
+    sites: dict[str, tuple[Field, Field]]
+    patellar_tendon: tuple[Field, Field] | None
+    hoffa: Field | None
+
+    def distance(self, bone: str) -> Field | np.float32:
+        """Distance to a bone, or far."""
+        return self.bones[bone].distance if bone in self.bones else FAR
+
+    def beyond_cartilage(self, bone: str) -> Field | np.float32:
+        """Distance to a bone's surface, cartilage included, or far."""
+        return self.bones[bone].distance - self.bones[bone].cartilage if bone in self.bones else FAR
+
+
+def look(p: Points, shape: Shape) -> View:
+    """Evaluate every solid that is near the points."""
+    near = {name for name, reach in _REACH.items() if is_near(p, reach)}
+    found: dict[str, Bone] = {}
+    contours: dict[str, Field] = {}
+    if "femur" in near:
+        found["femur"] = bones.femur(p, shape)
+    if "tibia" in near:
+        contours = {half: bones.plateau(p, shape, medial=half == "medial") for half in ("medial", "lateral")}
+        found["tibia"] = bones.tibia(p, shape, contours["medial"], contours["lateral"])
+    if "patella" in near:
+        found["patella"] = bones.patella(p, shape)
+    menisci: dict[str, Meniscus] = {}
+    if contours:
+        for half in ("medial", "lateral"):
+            if half in near:
+                free = _joint_space(found)
+                menisci[half] = soft.meniscus(p, shape, contours[half], free, medial=half == "medial")
+    cruciates: dict[str, tuple[Field, Field]] = {}
+    sites: dict[str, tuple[Field, Field]] = {}
+    if "cruciate" in near:
+        for name, path, ends in (("acl", soft.ACL_PATH, soft.ACL_SITES), ("pcl", soft.PCL_PATH, soft.PCL_SITES)):
+            cruciates[name] = soft.cruciate(p, path)
+            sites[name] = soft.attachments(p, ends)
+    tendon = soft.patellar_tendon(p, shape) if "patellar_tendon" in near else None
+    hoffa = _fat_pad(p, shape, found, tendon) if "hoffa" in near else None
+    fibula = bones.fibula(p) if "fibula" in near else None
+    return View(p, found, fibula, menisci, cruciates, sites, tendon, hoffa)
+
+
+def _joint_space(found: dict[str, Bone]) -> Field:
+    """Distance to the cartilages of femur and tibia: negative in the space that menisci fill."""
+    tibia = found["tibia"]
+    floor = tibia.cartilage - tibia.distance + 0.05
+    if "femur" not in found:
+        return floor
+    femur = found["femur"]
+    return np.maximum(floor, femur.cartilage - femur.distance + 0.2)
+
+
+def _fat_pad(p: Points, shape: Shape, found: dict[str, Bone], tendon: tuple[Field, Field] | None) -> Field:
+    """Hoffa's fat pad without its neighbours, and clear of where the patella's lower osteophyte grows."""
+    solid = soft.fat_pad(p, shape)
+    for name, clear in (("femur", 2.2), ("tibia", 2.0), ("patella", 1.5)):
+        if name in found:
+            solid = np.maximum(solid, found[name].cartilage + clear - found[name].distance)
+    if tendon is not None:
+        (v, w), (end_v, end_w), _ = soft.patellar_tendon_path(shape)
+        behind = (p.v - v - (p.w - w) * ((end_v - v) / (end_w - w))) * 0.95
+        solid = np.maximum(solid, np.maximum(0.6 - tendon[0], behind))
+    site = (shape.patella_centre[0], shape.ridge + 3.0, shape.patella_centre[1] - 19.0)
+    return np.maximum(solid, -ball(p, site, 9.5))
+
+
+def label_map(view: View, shape: Shape) -> Field:
+    """Label the healthy anatomy; the effusion, which is no healthy anatomy, is not in it."""
+    label = np.zeros_like(view.p.u)
+    closest = np.full_like(view.p.u, FILM)
+    own = {name: region_labels(view.p, shape, name) for name in view.bones}
+    for name, bone in view.bones.items():
+        outside = bone.distance - bone.cartilage
+        film = (bone.cartilage > 0.0) & (outside < closest)
+        label = np.where(film, own[name], label)
+        closest = np.where(film, outside, closest)
+    if view.hoffa is not None:
+        label[view.hoffa < 0.0] = LABELS["hoffa_fat_pad"]
+    for name, bone in view.bones.items():
+        label[(bone.cartilage > 0.0) & (bone.distance < bone.cartilage)] = CARTILAGES[name]
+    for half, ring in view.menisci.items():
+        label[ring.distance < 0.0] = LABELS[f"{half}_meniscus"]
+    if view.patellar_tendon is not None:
+        label[view.patellar_tendon[0] < 0.0] = LABELS["patellar_tendon"]
+    for name, full in (("acl", "anterior"), ("pcl", "posterior")):
+        if name in view.cruciates:
+            label[view.cruciates[name][0] < 0.0] = LABELS[f"{full}_cruciate_ligament"]
+    for name, bone in view.bones.items():
+        inside = bone.distance < 0.0
+        label[inside] = own[name][inside]
+    for name, full in (("acl", "anterior"), ("pcl", "posterior")):
+        if name in view.sites:
+            label[attached(view, name)] = LABELS[f"{full}_cruciate_ligament"]
+    return label
+
+
+def attached(view: View, ligament: str) -> Field:
+    """Where a cruciate ligament's attachments lie in bone."""
+    tibial, femoral = view.sites[ligament]
+    in_tibia = (tibial < 0.0) & (view.distance("tibia") < 0.0)
+    in_femur = (femoral < 0.0) & (view.distance("femur") < 0.0)
+    return np.asarray(in_tibia | in_femur)

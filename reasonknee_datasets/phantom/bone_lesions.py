@@ -1,0 +1,169 @@
+"""Bone-marrow lesions and their cysts: 1 to 3 bodies in a row, sized to a share of their subregion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reasonknee_datasets.phantom.labels import REGION_NAMES
+from reasonknee_datasets.phantom.regions import regions_of
+from reasonknee_datasets.phantom.sample import share_level
+from reasonknee_datasets.phantom.signs import SIGNS
+from reasonknee_datasets.phantom.wanted import Wanted, questions_of
+
+if TYPE_CHECKING:
+    from reasonknee_datasets.phantom.regions import Region
+    from reasonknee_datasets.phantom.sample import Sample
+    from reasonknee_datasets.phantom.shape import Shape
+    from reasonknee_datasets.phantom.solids import Field, Points
+
+CORTEX = 0.8
+"""Bone that stays between a lesion and the surface, mm."""
+
+# Between two bodies, mm of the world: one and a half voxels of the tiny grid, so that a dark voxel always parts them.
+_GAPS = (2.9, 2.0, 2.0)
+_BORDER = 0.4  # from a lesion to the border of its subregion, mm
+_MARGIN = {"femur": "u", "tibia": "u", "patella": "w"}
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One body: where it grows from, how much it is stretched, and the slab that it keeps to."""
+
+    centre: tuple[float, float, float]
+    stretch: tuple[float, float, float]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class BoneLesion:
+    """All bodies of one subregion, with their common radius and the plane or ball that parts cyst from lesion."""
+
+    region: Region
+    axis: int
+    bodies: tuple[Body, ...]
+    radius: float
+    tilt: tuple[float, float, float]
+    cut: float
+    inner_cyst: bool
+
+    def distances(self, p: Points, bone: Field) -> tuple[Field, Field]:
+        """Distance to the lesion, cyst included, and to its cyst.
+
+        Parameters
+        ----------
+        p : Points
+        bone : Field
+            Distance to the bone's surface.
+        """
+        reach, fences, beside = self.reach(p)
+        whole = np.maximum(reach - self.radius, np.maximum(fences, self.fence(p, bone)))
+        cyst = reach - self.cut if self.inner_cyst else beside - self.cut
+        return whole, np.maximum(cyst, whole)
+
+    def fence(self, p: Points, bone: Field) -> Field:
+        """Distance to what bounds any lesion here: the cortex and the subregion's borders."""
+        return np.maximum(bone + CORTEX, self.region.distance(p) + _BORDER)
+
+    def reach(self, p: Points) -> tuple[Field, Field, Field]:
+        """Distance from the body that owns a point, to the walls of its slab, and along the tilt from its centre."""
+        axis = (p.u, p.v, p.w)[self.axis]
+        reach, fences, beside = np.full_like(axis, np.inf), np.full_like(axis, np.inf), np.zeros_like(axis)
+        for body in self.bodies:
+            fence = np.maximum(body.low - axis, axis - body.high)
+            mine = fence < fences
+            (a, b, c), (du, dv, dw) = body.stretch, body.centre
+            u, v, w = p.u - du, p.v - dv, p.w - dw
+            far = np.sqrt((u * a) ** 2 + (v * b) ** 2 + (w * c) ** 2)
+            tilt = u * self.tilt[0] + v * self.tilt[1] + w * self.tilt[2]
+            reach, beside = np.where(mine, far, reach), np.where(mine, tilt, beside)
+            fences = np.where(mine, fence, fences)
+        return reach, fences, beside
+
+
+def plan_bone_lesions(wanted: Wanted, sample: Sample, shape: Shape, seed: list[int]) -> tuple[BoneLesion, ...]:
+    """Size the lesions that the grades ask for.
+
+    Parameters
+    ----------
+    wanted : Wanted
+    sample : Sample
+    shape : Shape
+    seed : list of int
+        Where bodies sit depends on it; how large they are does not.
+    """
+    regions = {region.name: region for region in regions_of(shape)}
+    lesions = []
+    for question_id in questions_of("bone_marrow_lesion"):
+        grades = wanted.lesion(question_id)
+        if grades:
+            random = np.random.Generator(np.random.PCG64([*seed, question_id]))
+            lesions.append(_plan(regions[REGION_NAMES[question_id][0]], grades, sample, shape.scale, random))
+    return tuple(lesions)
+
+
+def _plan(
+    region: Region, grades: dict[str, int], sample: Sample, scale: float, random: np.random.Generator
+) -> BoneLesion:
+    """Lay out the bodies, then blow them up until they fill their share of the subregion's bone."""
+    index = sample.where(region.label)
+    bone = sample.view.bones[region.bone].distance
+    index = index[bone[index] < 0.0]
+    p, depth = sample.view.p.take(index), bone[index]
+    tilt = random.normal(0.0, 0.25, 3) + np.array([0.0, 0.0, -1.0 if region.bone != "femur" else 1.0])
+    tilt /= np.linalg.norm(tilt)
+    target = SIGNS["bone_marrow_lesion", "size"].targets[grades["size"]]
+    options = []
+    for axis in range(3):
+        bodies = _bodies(p, depth, region, axis, grades["number"], scale, random)
+        lesion = BoneLesion(region, axis, bodies, 0.0, (float(tilt[0]), float(tilt[1]), float(tilt[2])), 0.0, False)
+        reach, fences, _ = lesion.reach(p)
+        allowed = np.maximum(fences, lesion.fence(p, depth)) < 0.0
+        options.append((lesion, np.where(allowed, reach, np.inf).astype(np.float32), int(allowed.sum())))
+    usual = {"u": 0, "v": 1, "w": 2}[_MARGIN[region.bone]] if region.name != "tibia_subspinous" else 1
+    # Large lesions need all the room there is; smaller ones stand side by side under the joint surface.
+    best = max(range(3), key=lambda axis: options[axis][2]) if grades["size"] == 3 else usual
+    lesion, reach, _ = options[best]
+    radius = share_level(reach, target)
+    return _with_cyst(lesion, radius, grades["percent"], reach, p)
+
+
+def _bodies(
+    p: Points, depth: Field, region: Region, axis: int, number: int, scale: float, random: np.random.Generator
+) -> tuple[Body, ...]:
+    """Cut the subregion into slabs of equal volume and find each body's centre, some millimetres under the joint."""
+    coordinates = (p.u, p.v, p.w)
+    edges = np.quantile(coordinates[axis], np.linspace(0.0, 1.0, number + 1))
+    edges[0], edges[-1] = edges[0] - 50.0, edges[-1] + 50.0
+    half_gap = 0.5 * _GAPS[axis] / scale
+    found = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        inside = (coordinates[axis] > low) & (coordinates[axis] < high)
+        middle = [float(np.median(c[inside])) for c in coordinates]
+        # Halfway from the slab's middle to its most superficial part: lesions lie under the joint surface.
+        shallow = inside & (depth > -9.0) & (depth < -5.0)
+        if shallow.any():
+            near = [float(np.median(c[shallow])) for c in coordinates]
+            middle = [0.5 * (a + b) for a, b in zip(middle, near, strict=True)]
+        jitter = random.uniform(-1.0, 1.0, 3)
+        stretch = random.uniform(0.85, 1.15, 3)
+        centre = (middle[0] + float(jitter[0]), middle[1] + float(jitter[1]), middle[2] + float(jitter[2]))
+        stretched = (float(stretch[0]), float(stretch[1]), float(stretch[2]))
+        found.append(Body(centre, stretched, float(low) + half_gap, float(high) - half_gap))
+    return tuple(found)
+
+
+def _with_cyst(lesion: BoneLesion, radius: float, percent: int, reach: Field, p: Points) -> BoneLesion:
+    """Part the cyst off: a small ball in the middle, or all on one side of a plane."""
+    target = SIGNS["bone_marrow_lesion", "percent"].targets[percent]
+    inside = np.flatnonzero(reach < radius)
+    inner = percent == 3
+    if inner:
+        cut = share_level(reach[inside], 1.0 - target)
+    else:
+        _, _, beside = lesion.reach(p.take(inside))
+        cut = share_level(beside, 1.0 - target)
+    return BoneLesion(lesion.region, lesion.axis, lesion.bodies, radius, lesion.tilt, cut, inner)

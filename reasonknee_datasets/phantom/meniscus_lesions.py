@@ -1,0 +1,160 @@
+"""What can be wrong with a meniscus: extrusion, tears, maceration, cysts, hypertrophy, root tears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.phantom.signs import SIGNS
+from reasonknee_datasets.phantom.soft import MENISCUS_CENTRE, Meniscus, ring_axes, root_angle
+from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, ellipsoid
+from reasonknee_datasets.phantom.wanted import Wanted, questions_of
+
+if TYPE_CHECKING:
+    from reasonknee_datasets.phantom.shape import Shape
+
+PARTS = ("anterior", "body", "posterior")
+_ANGLES = (1.05, 0.0, -1.05)  # middle of each part around the ring
+_WINDOWS = (0.30, 0.26, 0.30)  # half of each part's arc that patterns keep to
+_CLEFT_ANGLES = (0.85, -0.12, -0.95)  # beside where an extruded tongue begins
+HALF_SHEET = 0.8  # of a tear, mm
+RIM = 2.2  # depth that patterns leave alone: the outer rim is where `tear_location` shows
+_LOST_FROM = {6: 4.6, 7: 3.3, 8: RIM}  # depth beyond which maceration leaves nothing
+_VERTICAL_DEPTH = 3.4
+CYST_RADIUS = 3.4
+TALLER = 3.5
+_EDGE = 1.6  # rounding of an extruded tongue, mm
+
+
+@dataclass(frozen=True, slots=True)
+class MeniscusPlan:
+    """The findings of one meniscus; lengths in knee coordinates."""
+
+    medial: bool
+    morphology: tuple[int, int, int]
+    tear: int
+    outward: float
+    forward: float
+    cyst: bool
+    hypertrophy: bool
+    root_tear: bool
+    axes: tuple[float, float]
+
+    def added(self, p: Points, ring: Meniscus) -> Field:
+        """Distance to meniscus tissue beyond the healthy meniscus."""
+        centre = MENISCUS_CENTRE if self.medial else -MENISCUS_CENTRE
+        # The tongue leaves the body a little in front of its middle; a cleft of the rim keeps a little behind.
+        side = _tongue(p, ring, self.outward, np.abs(p.v - 0.1 * self.axes[1]))
+        side = np.where(np.abs(ring.angle) < 0.8, side, FAR)
+        front = np.where(ring.angle > 0.9, _tongue(p, ring, self.forward, np.abs(p.u - centre)), FAR)
+        solid = np.minimum(side, front)
+        if self.hypertrophy:
+            within = np.maximum(np.maximum(-ring.depth, ring.depth - 6.0), np.abs(ring.angle) * 12.0 - 19.0)
+            high = np.maximum(p.w - ring.top - TALLER, ring.top - 0.5 - p.w)
+            solid = np.minimum(solid, np.maximum(np.maximum(within, high), ring.free))
+        return solid
+
+    def lost(self, p: Points, ring: Meniscus) -> Field:
+        """Distance to what is fluid within the healthy meniscus."""
+        solid = np.full_like(p.u, FAR)
+        for part, pattern in enumerate(self.morphology):
+            if pattern >= 2:
+                solid = np.minimum(solid, self._pattern(p, ring, part, pattern))
+        if self.tear < 3:
+            along = np.abs(self._arc(ring, _CLEFT_ANGLES[self.tear])) - 3.0
+            solid = np.minimum(solid, np.maximum(np.abs(ring.depth - 0.8) - 1.1, along))
+        if self.root_tear:
+            from_end = (root_angle(medial=self.medial) + ring.angle) * (0.5 * sum(self.axes) - 5.0)
+            solid = np.minimum(solid, from_end - 4.5)
+        return np.maximum(solid, ring.distance - 0.3)
+
+    def signal(self, p: Points, ring: Meniscus) -> Field:
+        """Distance to abnormal signal that reaches no surface."""
+        solid = np.full_like(p.u, FAR)
+        for part, pattern in enumerate(self.morphology):
+            if pattern == 1:
+                along = self._arc(ring, _ANGLES[part])
+                seen = Points(along, ring.depth, p.w - 0.5 * ring.top)
+                solid = np.minimum(solid, ellipsoid(seen, (0.0, 3.6, 0.0), (4.0, 1.6, 1.1)))
+        return np.maximum(solid, ring.distance + 0.4)
+
+    def cyst_distance(self, p: Points) -> Field:
+        """Distance to a cyst beside the rear outer corner, within the corner of the meniscus' box."""
+        if not self.cyst:
+            return np.full_like(p.u, FAR)
+        a, b = self.axes
+        angle = -0.85
+        out = np.array([np.cos(angle) / a, np.sin(angle) / b])
+        out /= np.linalg.norm(out)
+        u = MENISCUS_CENTRE + a * np.cos(angle) + out[0] * (CYST_RADIUS + 0.5)
+        v = b * np.sin(angle) + out[1] * (CYST_RADIUS + 0.5)
+        return ball(p, (float(u) if self.medial else -float(u), float(v), 2.6), CYST_RADIUS)
+
+    def _arc(self, ring: Meniscus, angle: float) -> Field:
+        """Distance along the ring from an angle, mm."""
+        a, b = self.axes
+        radius = float(np.hypot(a * np.sin(angle), b * np.cos(angle)))
+        return (ring.angle - angle) * (radius * np.clip(1.0 - ring.depth * (2.0 / (a + b)), 0.3, 1.2))
+
+    def _pattern(self, p: Points, ring: Meniscus, part: int, pattern: int) -> Field:
+        """Distance to a tear's sheet or to the macerated piece, clear of the outer rim."""
+        window = (np.abs(ring.angle - _ANGLES[part]) - _WINDOWS[part]) * 14.0
+        radial = np.abs(self._arc(ring, _ANGLES[part])) - HALF_SHEET
+        vertical = np.maximum(np.abs(ring.depth - _VERTICAL_DEPTH) - HALF_SHEET, window)
+        if pattern in _LOST_FROM:
+            return np.maximum(window, _LOST_FROM[pattern] - ring.depth)
+        sheets = {
+            2: radial,
+            3: np.maximum(np.abs(p.w - 0.5 * ring.top) - HALF_SHEET, window),
+            4: vertical,
+            5: np.minimum(radial, vertical),
+        }
+        return np.maximum(sheets[pattern], RIM - ring.depth)
+
+
+def _tongue(p: Points, ring: Meniscus, reach: float, beside: Field) -> Field:
+    """Rounded bar from the outer wall outward; its flat end is `reach` mm beyond the wall."""
+    out = np.maximum(-ring.depth - (reach - _EDGE), ring.depth - 1.0)
+    side = np.maximum(beside - 3.5, 0.0)
+    height = np.maximum(np.abs(p.w - 2.0) - 0.7, 0.0)
+    beyond = np.maximum(out, 0.0)
+    return np.sqrt(beyond * beyond + side * side + height * height) - _EDGE
+
+
+def plan_menisci(wanted: Wanted, shape: Shape) -> dict[str, MeniscusPlan]:
+    """Read both menisci's findings from the grades."""
+    plans = {}
+    for half in ("medial", "lateral"):
+        own = {finding: _own(finding, half) for finding in _FINDINGS}
+        extrusion = SIGNS["meniscal_extrusion", "grade"].targets
+        by_place = {QUESTIONS[q].subregion.rsplit("_", 1)[1]: wanted.grade(q, "grade") for q in own["meniscal_extrusion"]}
+        cyst = own["meniscal_cyst"][0]
+        first, second, third = (wanted.grade(q, "morphology") for q in own["meniscal_morphology"])
+        plans[half] = MeniscusPlan(
+            medial=half == "medial",
+            morphology=(first, second, third),
+            tear=wanted.grade(cyst, "tear_location"),
+            outward=extrusion[by_place[half]] / shape.scale,
+            forward=extrusion[by_place["anterior"]] / shape.scale,
+            cyst=wanted.grade(cyst, "presence") == 1,
+            hypertrophy=wanted.grade(own["meniscal_hypertrophy"][0], "presence") == 1,
+            root_tear=wanted.grade(own["meniscal_root_tear"][0], "presence") == 1,
+            axes=ring_axes(shape, medial=half == "medial"),
+        )
+    return plans
+
+
+_FINDINGS = (
+    "meniscal_extrusion",
+    "meniscal_morphology",
+    "meniscal_cyst",
+    "meniscal_hypertrophy",
+    "meniscal_root_tear",
+)
+
+
+def _own(finding: str, half: str) -> tuple[int, ...]:
+    return tuple(q for q in questions_of(finding) if QUESTIONS[q].subregion.startswith(half))
