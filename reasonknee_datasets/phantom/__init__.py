@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from reasonknee_datasets.phantom.labels import LABELS, REGION_NAMES, region_of
+from reasonknee_datasets.phantom.planned import PhantomError
 from reasonknee_datasets.phantom.spec import DrawnKnee, KneeSpec
+from reasonknee_datasets.phantom.writer import write_release
 
-__all__ = ["LABELS", "REGION_NAMES", "DrawnKnee", "KneeSpec", "region_of"]
+__all__ = ["LABELS", "REGION_NAMES", "DrawnKnee", "KneeSpec", "PhantomError", "region_of", "write_release"]
