@@ -172,7 +172,9 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
 
     def as_dataset(self, split: Any = None, in_memory: bool = False) -> Any:
         """Give prepared rows with lazy volumes; the type set in `_info` alone would be lost on a cached load."""
-        return _with_volumes(super().as_dataset(_map_splits(self._spell, split), in_memory=in_memory))
+        if split is None:
+            return datasets.DatasetDict({name: self._read(name, in_memory) for name in self.available})
+        return _map_splits(lambda one: self._read(one, in_memory), split)
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Give streamed rows with lazy volumes; slices work here too, by ``skip`` and ``take``."""
@@ -215,6 +217,16 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             references = [self._references[path] for path in paths.dictionary.to_pylist()]
             table = table.append_column(VOLUME, pa.array(references, pa.string()).take(paths.indices))
         return table.select(list(selection.columns))
+
+    def _read(self, split: Any, in_memory: bool) -> datasets.Dataset:
+        """Give one split, slice or sum; ``datasets`` itself refuses one without rows."""
+        text = self._spell(split)
+        rows = {name: info.num_examples for name, info in self.info.splits.items()}
+        bounds = datasets.ReadInstruction.from_spec(text).to_absolute(rows)
+        if any(part.to > part.from_ for part in bounds):
+            return _with_volumes(super().as_dataset(text, in_memory=in_memory))
+        nothing: dict[str, list[Any]] = {column: [] for column in self._selection.columns}
+        return _with_volumes(datasets.Dataset.from_dict(nothing, info=self.info.copy(), split=datasets.Split(text)))
 
     def _spell(self, split: Any) -> str:
         """Write a split as ``datasets`` reads it."""

@@ -3,10 +3,15 @@
 A row's voxels are joined at load. What stands in the table, in every file that ``datasets`` writes and in every pickle
 is a reference, ``<absolute path or URL>#<geometry token>``: workers need nothing else, and it holds neither voxels nor
 credentials.
+
+``datasets`` embeds nibabel images: whatever a function under ``map`` returns, and whatever it merely *looked at* in its
+example, is turned into bytes with ``to_bytes`` and written, 47 MB a row, before the column's type is asked. So a row's
+volume answers that one caller with its reference, which the column takes back.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,9 +25,11 @@ from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
 
 _TYPE = "ReasonkneeVolume"
+# Read by whoever finds such bytes in a column that is none of ours.
+_IN_PLACE_OF_BYTES = b"A place of a volume and not its voxels, which reasonknee_datasets lets datasets not write: "
 _KEEP_REFERENCE = (
-    "A map that returns {**example} writes what it decoded: return only the new columns, or drop this one first with "
-    'remove_columns("volume"); voxels that are meant to be written take a column of another name'
+    'Leave this column to itself, or drop it with remove_columns("volume"); voxels that are meant to be written, such as '
+    "a crop as an array, take a column of another name"
 )
 
 
@@ -63,14 +70,32 @@ def read_reference(reference: str) -> tuple[str, Geometry | None]:
 _read_token = lru_cache(maxsize=1024)(Geometry.from_token)
 
 
+class RowVolume(LazyVolume):
+    """The `LazyVolume` of a row of a dataset: one that ``datasets`` cannot embed in a file by accident."""
+
+    @classmethod
+    def at(cls, reference: str) -> RowVolume:
+        """Give the volume of a reference, unopened."""
+        place, geometry = read_reference(reference)
+        volume = open_volume(place, geometry=geometry)
+        volume.__class__ = cls
+        return volume  # type: ignore[return-value]  # mypy does not follow __class__
+
+    def to_bytes(self, **kwargs: Any) -> bytes:
+        """Give the file's bytes as nibabel does, and the reference to ``datasets``, which would write them to Arrow."""
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.partition(".")[0] == "datasets":
+            return _IN_PLACE_OF_BYTES + write_reference(self._source.path, self._geometry).encode()
+        data: bytes = super().to_bytes(**kwargs)
+        return data
+
+
 @dataclass
 class VolumeFeature:
     """A volume's reference, decoded to a `LazyVolume`.
 
     Decoding opens nothing: header, affine and voxels are read from the file when they are touched. A column of this
-    type is never written as voxels: where a function under ``map`` hands a decoded volume back (``{**example}``), this
-    column refuses it. ``datasets`` has turned the volume into bytes by then, so under *another* column name it would
-    embed them; that is the one way to write voxels by accident, and dropping or not returning the volume avoids it.
+    type is never written as voxels.
 
     Parameters
     ----------
@@ -95,7 +120,11 @@ class VolumeFeature:
         return self.pa_type
 
     def encode_example(self, value: Any) -> str:
-        """Accept a reference, and nothing that would have to be embedded."""
+        """Accept a reference, a row's volume, or what ``datasets`` made of one; nothing that would be embedded."""
+        if isinstance(value, RowVolume):
+            return write_reference(value._source.path, value._geometry)
+        if isinstance(value, dict):  # as datasets.Nifti encodes images
+            value = _take_back(value.get("bytes"))
         if not isinstance(value, str):
             raise _refuse(type(value).__name__)
         return value
@@ -103,25 +132,33 @@ class VolumeFeature:
     def decode_example(self, value: Any, token_per_repo_id: dict[str, str | bool | None] | None = None) -> LazyVolume:
         """Give the volume of a reference, unopened; a volume is given back as it is."""
         del token_per_repo_id  # credentials are looked up by URL at the moment of reading
-        if isinstance(value, LazyVolume):
-            return value
-        place, geometry = read_reference(str(value))
-        return open_volume(place, geometry=geometry)
+        return value if isinstance(value, LazyVolume) else RowVolume.at(str(value))
 
     def cast_storage(self, storage: pa.Array) -> pa.Array:
-        """Accept strings; refuse voxels.
+        """Accept references; refuse voxels.
 
         The error is an OSError on purpose: a TypeError would make ``datasets`` try again without this type, and write
         the bytes.
         """
         kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
-        if not any(is_kind(storage.type) for is_kind in kinds):
+        if any(is_kind(storage.type) for is_kind in kinds):
+            return storage.cast(self.pa_type)
+        if not pa.types.is_struct(storage.type):
             raise _refuse(str(storage.type))
-        return storage.cast(self.pa_type)
+        return pa.array(
+            [None if row is None else self.encode_example(row) for row in storage.to_pylist()], self.pa_type
+        )
 
     def flatten(self) -> VolumeFeature | Value:
         """Give the type that a flattened table has here."""
         return self if self.decode else Value("string")
+
+
+def _take_back(data: Any) -> str:
+    """Find the reference in what `RowVolume.to_bytes` gave; anything else is voxels."""
+    if not isinstance(data, bytes) or not data.startswith(_IN_PLACE_OF_BYTES):
+        raise _refuse(f"{len(data)} bytes" if isinstance(data, bytes) else type(data).__name__)
+    return data[len(_IN_PLACE_OF_BYTES) :].decode()
 
 
 def _refuse(found: str) -> VolumeError:

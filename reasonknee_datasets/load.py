@@ -96,11 +96,15 @@ def load_dataset(
     *Formats.* ``with_format("numpy")`` and ``"torch"`` read every volume whole, and cast as ``datasets`` does: integers
     to int64, floats to float32. Remove the column, or crop in ``with_transform``, where that is not wanted.
 
-    *Writing.* In Arrow a volume is a string, so ``save_to_disk``, ``to_parquet``, ``push_to_hub`` and ``map`` write no
-    voxel. A function under ``map`` that returns ``{**example}`` hands the *decoded* volume back: in its own column that
-    is refused with an error, but under another name (``{"mri": example["volume"]}``) ``datasets`` embeds the whole
-    file, 47 MB a row. Return only what is new: ``ds.map(lambda example: {"n": len(example["reasoning"])})``. Before
-    publishing, ``remove_columns("volume")``: its references name places on this machine.
+    *Writing.* In Arrow a volume is a string, its place, and ``datasets`` writes no more of it: not by ``save_to_disk``,
+    ``to_parquet`` or ``push_to_hub``, and not by ``map``, where it embeds every other nibabel image that a function
+    returns or looks at, 47 MB a row. So ``ds.map(lambda example: {**example, "n": 1})`` is safe, and so is looking:
+    ``ds.map(lambda example: {"spacing": example["volume"].header.get_zooms()})``. Three things to know. A volume under
+    another name (``{"mri": example["volume"]}``) is written as bytes that give its place; name the column ``volume``.
+    What you make of a volume is yours: arrays and ``slicer`` crops that a function returns are written. And a function
+    that looks at the volumes of *some* rows of a batch has to do so in a copy, ``copy.copy(example)["volume"]``, or
+    ``datasets`` finds two types in one column. Before publishing, ``remove_columns("volume")``: places are this
+    machine's, and whoever lacks this package cannot load the type.
 
     *Credentials* are kept by URL in this process and its forks, and never enter a feature, a file, a fingerprint or a
     pickle. A process that is *spawned* has to call `reasonknee_datasets.volumes.set_credentials` itself, for example in

@@ -32,6 +32,7 @@ class Plan:
     synthetic: bool = True
     marker: str = "first"
     text: int = 20
+    noise: bool = False
 
     def counts(self) -> Mapping[str, int]:
         return self.volumes or {"train": 6, "validation": 2, "test": 3}
@@ -94,7 +95,7 @@ def quintuples(volume: str, plan: Plan) -> list[dict[str, Any]]:
             "category": "cartilage_lesion",
             "finding": "cartilage_lesion",
             "subregion": "femur_medial_central",
-            "question": f"{plan.marker} " + "q" * plan.text,
+            "question": f"{plan.marker} " + _text(plan, volume, question),
             "box": [0, 1, 2, 3, 4, 5],
             "reasoning": ["step one", "step two"],
             "grades": [
@@ -107,6 +108,12 @@ def quintuples(volume: str, plan: Plan) -> list[dict[str, Any]]:
         }
         for question in range(1, plan.questions + 1)
     ]
+
+
+def _text(plan: Plan, volume: str, question: int) -> str:
+    """Give text of some length, which compresses or does not."""
+    seed = [int(volume[:7]), question]
+    return np.random.default_rng(seed).bytes(plan.text // 2).hex() if plan.noise else "q" * plan.text
 
 
 def volume_row(volume: str, record: VolumeRecord, plan: Plan) -> dict[str, Any]:

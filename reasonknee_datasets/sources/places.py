@@ -59,7 +59,7 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     if not is_url(text):
         return str(Path(os.path.abspath(Path(text).expanduser())))  # noqa: PTH100 (absolute() keeps "..")
     for hop in text.split("::"):
-        if redact(hop) != hop:
+        if "://" in hop and ("@" in urlsplit(hop).netloc or urlsplit(hop).query):
             remedy = "Pass keys and tokens with storage_options= or token=, which are written nowhere"
             raise RepositoryError(explain(setting, "be free of credentials and queries", redact(hop), remedy))
     return text.rstrip("/")
@@ -120,7 +120,7 @@ def reading(url: str, what: str) -> Iterator[None]:
         remedy = "Copy the repository whole, or prepare it again: reasonknee prepare --release RELEASE --out FOLDER"
         raise RepositoryNotFoundError(explain(what, "exist", redact(url), remedy)) from error
     except store_errors() as error:
-        got = f"{type(error).__name__}: {error}".strip().rstrip(".")
+        got = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
         remedy = "Check the address; pass storage_options= or token= if it needs credentials"
         if isinstance(error, ImportError):
             remedy = "Install the file system that this URL needs, for example s3fs for s3://"

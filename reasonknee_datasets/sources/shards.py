@@ -17,6 +17,9 @@ from reasonknee_datasets.volumes import find_credentials
 
 # About 4 MB of text: enough to amortise Arrow's overhead, and little to throw away when only the first row is wanted.
 _ROWS = 1000
+# A remote shard up to this size comes in one request, which beats several for parts of it; a server that cannot send
+# ranges then does too.
+_WHOLE = 4_000_000
 _AGAIN = "The shard is not the one in the manifest: copy the repository whole, or prepare it again"
 
 
@@ -30,32 +33,39 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
     RepositoryError
         If the shard is missing, damaged, or not the one that the manifest lists.
     """
-    with reading(url, "shard"), _open(url) as file:
+    with reading(url, "shard"), _open(url, shard) as file:
         try:
             fragment = ds.ParquetFileFormat().make_fragment(file)
             _check(url, fragment, shard, selection)
-            # Read ahead would start the next row group while the caller still looks at the first row.
-            for batch in fragment.to_batches(
-                schema=fragment.physical_schema,
-                columns=selection.stored,
-                filter=selection.expression,
-                batch_size=_ROWS,
-                batch_readahead=0,
-                fragment_readahead=0,
-                use_threads=False,
-            ):
-                if batch.num_rows:
-                    yield pa.Table.from_batches([batch]).cast(selection.stored_schema)
-        except pa.ArrowException as error:
-            message = explain("shard", "be readable Parquet", str(error), _AGAIN, where=f"in {url}")
+            # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
+            for group in fragment.split_by_row_group(selection.expression, fragment.physical_schema):
+                for batch in group.to_batches(
+                    schema=fragment.physical_schema,
+                    columns=selection.stored,
+                    filter=selection.expression,
+                    batch_size=_ROWS,
+                    batch_readahead=0,
+                    fragment_readahead=0,
+                    use_threads=False,
+                ):
+                    if batch.num_rows:
+                        yield pa.Table.from_batches([batch]).cast(selection.stored_schema)
+        except (pa.ArrowException, OSError) as error:
+            # For broken pages pyarrow raises a bare OSError; what a store raises is a subclass or has a number.
+            if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
+                raise
+            message = explain("shard", "be readable Parquet", " ".join(str(error).split()), _AGAIN, where=f"in {url}")
             raise RepositoryError(message) from error
 
 
-def _open(url: str) -> Any:
+def _open(url: str, shard: Shard) -> Any:
     if not is_url(url):
         return pa.OSFile(url, "rb")  # native: no Python call for each read
     filesystem, path = url_to_fs(url, **find_credentials(url))
-    return filesystem.open(path, "rb")
+    if shard.bytes <= _WHOLE:
+        return pa.BufferReader(filesystem.cat_file(path))
+    # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others too.
+    return filesystem.open(path, "rb", cache_type="none")
 
 
 def _check(url: str, fragment: Any, shard: Shard, selection: Selection) -> None:

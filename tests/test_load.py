@@ -1,0 +1,366 @@
+"""Where data are found, what is refused and how, and what goes through to `datasets` untouched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import reasonknee_datasets
+from reasonknee_datasets import load_dataset
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError
+from reasonknee_datasets.load import find_example, register
+from reasonknee_datasets.sources import SyntheticDataWarning, parse_split
+from reasonknee_datasets.sources.places import join, to_place
+from tests.prepared_repository import SHAPE, write_official, write_repository
+
+Load = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for name in ("REASONKNEE_DATA", "REASONKNEE_VOLUMES", "REASONKNEE_REQUIRE_REAL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_repository(tmp_path_factory.mktemp("prepared") / "3dreasonknee")
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def first_row(**kwargs: Any) -> Any:
+        loaded = load_dataset(**{"split": "train", "streaming": True, "cache_dir": str(tmp_path / "cache"), **kwargs})
+        return next(iter(loaded))
+
+    return first_row
+
+
+class TestFinding:
+    def test_an_argument(self, load: Load, repository: Path) -> None:
+        for given in (repository, str(repository), f"{repository}/", f"file://{repository}"):
+            assert load(data_dir=given)["volume"].shape == SHAPE
+
+    def test_a_relative_folder_is_made_absolute(
+        self, load: Load, repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.chdir(repository.parent)
+        row = load(data_dir="3dreasonknee/../3dreasonknee")
+        monkeypatch.chdir(tmp_path)
+        assert row["volume"].shape == SHAPE
+
+    def test_the_home_folder(self, load: Load, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(repository.parent))
+        assert load(data_dir="~/3dreasonknee")["id"] == "0000001/00M/left/q01"
+
+    def test_the_setting(self, load: Load, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REASONKNEE_DATA", str(repository))
+        assert load()["volume"].shape == SHAPE
+
+    def test_an_argument_beats_the_setting(
+        self, load: Load, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REASONKNEE_DATA", str(write_repository(tmp_path / "other", marker="other", images=False)))
+        assert load()["question"].startswith("other")
+        assert load(data_dir=repository)["question"].startswith("first")
+
+    def test_the_current_folder(self, load: Load) -> None:
+        write_repository(Path("3dreasonknee"))
+        assert load()["volume"].shape == SHAPE
+
+    def test_the_setting_beats_the_current_folder(
+        self, load: Load, repository: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_repository(Path("3dreasonknee"), marker="beside", images=False)
+        assert load()["question"].startswith("beside")
+        monkeypatch.setenv("REASONKNEE_DATA", str(repository))
+        assert load()["question"].startswith("first")
+
+    def test_a_zip_file(self, load: Load, repository: Path, tmp_path: Path) -> None:
+        import shutil
+
+        archive = shutil.make_archive(str(tmp_path / "packed"), "zip", repository)
+        row = load(data_dir=f"zip://::{archive}")
+        assert row["volume"].shape == SHAPE
+
+    def test_by_id(self, repository: Path) -> None:
+        example = find_example(repository, "0000009/00M/left/q02")
+        assert example["volume"].shape == SHAPE
+        with pytest.raises(RepositoryError, match=r"id must be a row of .*, got 1/00M/left/q01"):
+            find_example(repository, "1/00M/left/q01")
+
+
+class TestNotFinding:
+    def test_a_misspelt_folder(self, load: Load, repository: Path) -> None:
+        with pytest.raises(
+            RepositoryNotFoundError,
+            match=r"data_dir must name .*3dreasonkne, which does not exist\. Did you mean '.*3drea",
+        ):
+            load(data_dir=repository.parent / "3dreasonkne")
+        with pytest.raises(FileNotFoundError, match=r"exists, and has no nothing_like_it"):
+            load(data_dir=repository.parent / "nothing_like_it" / "at" / "all")
+
+    def test_the_folder_above(self, load: Load, repository: Path) -> None:
+        with pytest.raises(RepositoryNotFoundError, match=r"data_dir must .*Did you mean '.*/3dreasonknee'\?"):
+            load(data_dir=repository.parent)
+
+    def test_a_setting_that_names_nothing(self, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_repository(Path("3dreasonknee"), images=False)  # not taken instead
+        monkeypatch.setenv("REASONKNEE_DATA", str(tmp_path / "gone"))
+        with pytest.raises(RepositoryNotFoundError, match=r"REASONKNEE_DATA must name .*gone, which does not exist"):
+            load()
+
+    def test_a_folder_without_a_manifest(self, load: Load, tmp_path: Path) -> None:
+        with pytest.raises(RepositoryNotFoundError, match=r"which holds manifest\.json, got .*reasonknee prepare"):
+            load(data_dir=tmp_path)
+
+    def test_a_file(self, load: Load, repository: Path) -> None:
+        with pytest.raises(RepositoryNotFoundError, match=r"data_dir must name a prepared repository"):
+            load(data_dir=repository / "manifest.json")
+
+    @pytest.mark.parametrize("inside", ["", "data"])
+    def test_an_official_release(self, load: Load, tmp_path: Path, inside: str) -> None:
+        root = write_official(tmp_path / "release") / inside
+        match = rf"must be a prepared repository, got the official release\. Run: reasonknee prepare --release {root} "
+        with pytest.raises(RepositoryError, match=match):
+            load(data_dir=root)
+
+    def test_an_official_release_in_the_usual_place(self, load: Load) -> None:
+        write_official(Path("3dreasonknee"))
+        with pytest.raises(RepositoryError, match=r"got the official release\. Run: reasonknee prepare --release"):
+            load()
+
+    def test_a_damaged_manifest(self, load: Load, tmp_path: Path) -> None:
+        (tmp_path / "manifest.json").write_text('{"format": 1', encoding="utf-8")
+        with pytest.raises(RepositoryError, match=r"manifest must be JSON.*manifest\.json"):
+            load(data_dir=tmp_path)
+
+    def test_no_permission(self, load: Load, repository: Path) -> None:
+        if os.geteuid() == 0:
+            pytest.skip("root may read everything")
+        (repository / "manifest.json").chmod(0)
+        try:
+            with pytest.raises(RepositoryError, match=r"manifest must be readable, got PermissionError"):
+                load(data_dir=repository)
+        finally:
+            (repository / "manifest.json").chmod(0o644)
+
+    @pytest.mark.parametrize(
+        "url",
+        ["https://me:secret@host/knees", "https://host/knees?signature=secret", "simplecache::ftp://me:secret@host/x"],
+    )
+    @pytest.mark.parametrize("argument", ["data_dir", "volumes_dir"])
+    def test_secrets_in_a_url(self, load: Load, repository: Path, argument: str, url: str) -> None:
+        with pytest.raises(RepositoryError, match=rf"{argument} must be free of credentials and queries") as caught:
+            load(**{"data_dir": repository, argument: url})
+        assert "secret" not in str(caught.value).replace("secrets", "")
+
+    def test_a_file_system_that_is_not_installed(self, load: Load) -> None:
+        with pytest.raises(RepositoryError, match=r"manifest must be readable.*Install the file system"):
+            load(data_dir="abfs://container/3dreasonknee")
+
+    def test_a_protocol_that_nobody_knows(self, load: Load) -> None:
+        with pytest.raises(RepositoryError, match=r"manifest must be readable, got ValueError: Protocol not known: s4"):
+            load(data_dir="s4://bucket/3dreasonknee")
+
+    @pytest.mark.parametrize("option", ["steaming", "datadir", "volume_dir", "filter"])
+    def test_a_misspelt_argument(self, option: str) -> None:
+        with pytest.raises(
+            TypeError, match=rf"load_dataset must be called with known arguments, got {option}=\. Did you"
+        ):
+            load_dataset(**{option: True})
+
+    def test_an_argument_that_means_nothing_here(self) -> None:
+        with pytest.raises(TypeError, match=r"got trust_remote_code=\. It takes path, name, split"):
+            load_dataset("3dreasonknee", trust_remote_code=True)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that lives through the tests of the phantom, which takes some seconds to draw."""
+    return tmp_path_factory.mktemp("phantom")
+
+
+class TestPhantom:
+    def test_it_stands_in_with_a_warning(self, load: Load, kept: Path) -> None:
+        with pytest.warns(
+            SyntheticDataWarning, match=r"these (\d+) rows \(\d+ train, \d+ validation, \d+ test\) are SYNTH"
+        ):
+            loaded = load_dataset("3dreasonknee", cache_dir=str(kept), streaming=True)
+        assert loaded["train"].info.description.startswith("SYNTHETIC")
+        row = next(iter(loaded["train"]))
+        assert row["synthetic"] is True
+        assert row["volume"].get_fdata().ndim == 3
+
+    def test_it_is_made_once(self, load: Load, kept: Path) -> None:
+        def state() -> dict[Path, int]:
+            return {path: path.stat().st_mtime_ns for path in kept.rglob("3dreasonknee-phantom/*/*.json")}
+
+        with pytest.warns(SyntheticDataWarning):
+            load(cache_dir=str(kept))
+        before = state()
+        assert before
+        with pytest.warns(SyntheticDataWarning):
+            load(cache_dir=str(kept))
+        assert state() == before
+
+    def test_nothing_half_made_is_left(self, load: Load, kept: Path) -> None:
+        with pytest.warns(SyntheticDataWarning):
+            load(cache_dir=str(kept))
+        assert not list(kept.rglob("making-*"))
+
+    @pytest.mark.parametrize("value", ["1", "true"])
+    def test_real_data_required(self, load: Load, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        monkeypatch.setenv("REASONKNEE_REQUIRE_REAL", value)
+        with pytest.raises(
+            RepositoryNotFoundError, match=r"real data must be found, since REASONKNEE_REQUIRE_REAL is set"
+        ):
+            load()
+
+    def test_real_data_required_and_synthetic_ones_named(
+        self, load: Load, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REASONKNEE_REQUIRE_REAL", "1")
+        with pytest.raises(RepositoryError, match=r"must hold real data, .*got synthetic data"):
+            load(data_dir=repository)
+        assert load(data_dir=write_repository(tmp_path / "real", synthetic=False, images=False))["synthetic"] is False
+        monkeypatch.setenv("REASONKNEE_REQUIRE_REAL", "0")
+        assert load(data_dir=repository)["synthetic"] is True
+
+
+class TestPassingThrough:
+    @pytest.fixture
+    def parquet(self, tmp_path: Path) -> Path:
+        pq.write_table(pa.table({"x": [1, 2, 3], "y": ["a", "b", "c"]}), tmp_path / "train.parquet")
+        return tmp_path / "train.parquet"
+
+    def test_any_other_name(self, parquet: Path, tmp_path: Path) -> None:
+        own = load_dataset("parquet", data_files={"val": str(parquet)}, cache_dir=str(tmp_path / "cache"))
+        stock = datasets.load_dataset("parquet", data_files={"val": str(parquet)}, cache_dir=str(tmp_path / "cache"))
+        assert {name: part.to_list() for name, part in own.items()} == {
+            name: part.to_list() for name, part in stock.items()
+        }
+        assert list(own) == ["val"]  # not renamed
+
+    def test_its_arguments(self, parquet: Path, tmp_path: Path) -> None:
+        rows = load_dataset(
+            "parquet",
+            split="train",
+            streaming=True,
+            data_files=str(parquet),
+            columns=["x"],
+            filters=[("x", ">", 1)],
+            cache_dir=str(tmp_path / "cache"),
+        )
+        assert list(rows) == [{"x": 2}, {"x": 3}]
+
+    def test_a_folder(self, parquet: Path, tmp_path: Path) -> None:
+        rows = load_dataset(str(parquet.parent), split="train", cache_dir=str(tmp_path / "cache"))
+        assert rows.to_list()[0] == {"x": 1, "y": "a"}
+
+    def test_its_own_errors(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="Empty 'data_files'"):
+            load_dataset("parquet", data_files=[], cache_dir=str(tmp_path))
+
+
+class TestRegistration:
+    """In a process of its own, since `datasets` keeps what it is told."""
+
+    def run(self, repository: Path, tmp_path: Path, *lines: str, **environment: str) -> str:
+        code = textwrap.dedent(
+            f"""
+            import datasets, reasonknee_datasets
+            reasonknee_datasets.register()
+            reasonknee_datasets.register()
+            root, cache = {str(repository)!r}, {str(tmp_path / "cache")!r}
+            """
+        ) + "\n".join(lines)
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path / "work",
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", **environment},
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    def test_datasets_finds_the_builder(self, repository: Path, tmp_path: Path) -> None:
+        out = self.run(
+            repository,
+            tmp_path,
+            "for streaming in (False, True):",
+            "    given = {'data_dir': root, 'cache_dir': cache, 'streaming': streaming}",
+            "    rows = datasets.load_dataset('3dreasonknee', split='val', **given)",
+            "    row = next(iter(rows)); print(row['id'], row['volume'].shape, rows.info.description[:9])",
+            "one = datasets.load_dataset('3dreasonknee', 'volumes', data_dir=root, cache_dir=cache)",
+            "print(sorted(one), one['test'].num_rows)",
+            "builder = datasets.load_dataset_builder('3dreasonknee', data_dir=root, cache_dir=cache)",
+            "print(type(builder).__name__)",
+        )
+        assert out.splitlines() == [
+            *[f"0000007/00M/left/q01 {SHAPE} SYNTHETIC"] * 2,
+            "['test', 'train', 'validation'] 3",
+            "ReasonKnee",
+        ]
+
+    def test_settings_count_there_too(self, repository: Path, tmp_path: Path) -> None:
+        code = "print(datasets.load_dataset('3dreasonknee', cache_dir=cache, split='train')[0]['id'])"
+        assert self.run(repository, tmp_path, code, REASONKNEE_DATA=str(repository)) == "0000001/00M/left/q01\n"
+
+    def test_the_rest_is_as_it_was(self, repository: Path, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"x": [1]}), tmp_path / "work" / "train.parquet")
+        out = self.run(
+            repository,
+            tmp_path,
+            "given = {'cache_dir': cache, 'split': 'train'}",
+            "print(datasets.load_dataset('parquet', data_files='train.parquet', **given).to_list())",
+            f"print(datasets.load_dataset({str(tmp_path / 'work')!r}, **given).to_list())",
+        )
+        assert out == "[{'x': 1}]\n" * 2
+
+    def test_without_it_the_name_is_unknown(self) -> None:
+        assert "3dreasonknee" not in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
+
+    def test_a_datasets_that_keeps_no_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(datasets.packaged_modules, "_PACKAGED_DATASETS_MODULES")
+        with pytest.raises(ReasonKneeError, match=r"register\(\) must find the private module table of datasets"):
+            register()
+
+
+def test_it_is_public() -> None:
+    assert reasonknee_datasets.load_dataset is load_dataset
+    assert reasonknee_datasets.register is register
+
+
+@pytest.mark.parametrize(
+    ("root", "joined"),
+    [
+        ("/data", "/data/manifest.json"),
+        ("https://host/a", "https://host/a/manifest.json"),
+        ("simplecache::s3://b/a", "simplecache::s3://b/a/manifest.json"),
+        ("zip://::/a.zip", "zip://manifest.json::/a.zip"),
+        ("zip://in::s3://b/a.zip", "zip://in/manifest.json::s3://b/a.zip"),
+    ],
+)
+def test_joining(root: str, joined: str) -> None:
+    assert join(to_place(root, "data_dir"), "manifest.json") == joined
+
+
+def test_splits_keep_their_rounding() -> None:
+    (part,) = parse_split("val[:33%](pct1_dropremainder)", ("validation",))
+    assert part.text == "validation[:33%](pct1_dropremainder)"
+    assert (part.stop, part.percent) == (33, True)
