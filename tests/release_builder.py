@@ -18,14 +18,28 @@ import numpy as np
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import Box, BoxConvention
 
-COLUMNS = "patient_id,time,study_folder,series_folder,knee_side,path,image_filepath,label_filepath".split(",")
+COLUMNS = [
+    "patient_id",
+    "time",
+    "study_folder",
+    "series_folder",
+    "knee_side",
+    "path",
+    "image_filepath",
+    "label_filepath",
+]
 SHAPE = (22, 40, 36)
 CONVENTION = "slice0-x1-y2-pairs-inclusive-voxel"
 OFFICIAL = {"train": "train", "validation": "val", "test": "test"}
 
 MEDIAL = {44: "medial meniscus", 50: "femur medial anterior", 51: "femur medial central", 52: "femur medial posterior"}
 MEDIAL |= {56: "patella medial", 58: "tibia medial anterior", 59: "tibia medial central", 60: "tibia medial posterior"}
-LATERAL = {45: "lateral meniscus", 53: "femur lateral anterior", 54: "femur lateral central", 55: "femur lateral posterior"}
+LATERAL = {
+    45: "lateral meniscus",
+    53: "femur lateral anterior",
+    54: "femur lateral central",
+    55: "femur lateral posterior",
+}
 LATERAL |= {57: "patella lateral", 61: "tibia lateral anterior", 62: "tibia lateral central"}
 LATERAL |= {63: "tibia lateral posterior"}
 MIDDLE = {40: "cruciate ligaments", 42: "patellar tendon", 43: "fat pad", 46: "joint fluid", 64: "tibia subspinous"}
@@ -157,7 +171,7 @@ def draw_mask(knee: Knee, number: int) -> np.ndarray:
             if label in MIDDLE:
                 first[0] = rng.integers(7, 12)
             mask[tuple(slice(a, a + b) for a, b in zip(first, size, strict=True))] = label
-    return np.where(np.isin(mask, knee.empty), 0, mask).astype(np.uint8)
+    return mask
 
 
 def make_grades(question: moaks.Question, rng: np.random.Generator) -> dict[str, int | None]:
@@ -185,7 +199,9 @@ def write_text(question: moaks.Question, diagnosis: Any, form: int = 0) -> str:
     return "\n".join(steps) + f"\n\nFinal diagnosis: {diagnosis}"
 
 
-def make_record(knee: Knee, question: moaks.Question, numbers: list[Any], prefix: str = "../data/images/") -> dict[str, Any]:
+def make_record(
+    knee: Knee, question: moaks.Question, numbers: list[Any], prefix: str = "../data/images/"
+) -> dict[str, Any]:
     rng = np.random.default_rng([int(knee.series), question.id])
     diagnosis = moaks.write_diagnosis(question, make_grades(question, rng))
     return {
@@ -212,19 +228,14 @@ def build_release(
         (built.data / folder).mkdir(parents=True)
     for number, knee in enumerate(knees):
         mask = draw_mask(knee, number)
-        write_images(built, number, mask, images, masks)
-        boxes = {q: _box(draw_mask(Knee(**{**knee.__dict__, "empty": ()}), number), ids) for q, ids in MAPPING.items()}
-        for q, box in boxes.items() if knee.records else ():
-            built.boxes[key_of(knee), q] = box
+        write_images(built, number, np.where(np.isin(mask, knee.empty), 0, mask).astype(np.uint8), images, masks)
+        for q, labels in MAPPING.items() if knee.records else ():
+            box = built.boxes[key_of(knee), q] = Box.from_mask(mask, labels)
             record = make_record(knee, moaks.QUESTIONS[q], reader.encode(box, SHAPE), f"/mnt/{knee.split}/data/images/")
             change(record, q)
             built.records.setdefault(knee.split, []).append(record)
     write_files(built)
     return built
-
-
-def _box(mask: np.ndarray, labels: tuple[int, ...]) -> Box:
-    return Box.from_mask(mask, labels)
 
 
 def write_images(built: Built, number: int, mask: np.ndarray, images: bool, masks: bool) -> None:

@@ -25,7 +25,7 @@ from reasonknee_datasets.release.splits import OFFICIAL_SPLITS, Study, is_synthe
 from reasonknee_datasets.release.survey import file_name
 from reasonknee_datasets.release.table import BoxTable
 from reasonknee_datasets.release.volumes import ReleaseVolume
-from reasonknee_datasets.schema import Quintuple, Split, quintuple_id, volume_path
+from reasonknee_datasets.schema import Quintuple, Split, quintuple_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ def _make_row(
         written = write_extras(extras)
     return {
         "id": quintuple_id(study.volume_id, content.number),
-        "volume_path": volume_path(study.volume_id),
+        "volume_path": study.volume_path,
         "patient": study.patient,
         "visit": study.visit,
         "side": study.side,

@@ -72,10 +72,8 @@ def describe_text(
         extras["end"] = answer.end
     inner = final_diagnosis["final_diagnosis"]
     asked = moaks.write_answer(question_id, grades)
-    if _dump(inner) == asked:
-        extras["diagnosis"] = "asked"
-    elif _dump(inner) != _dump(moaks.write_diagnosis(question_id, grades)):
-        extras["diagnosis"] = [inner]
+    if _dump(inner) != _dump(moaks.write_diagnosis(question_id, grades)):
+        extras["diagnosis"] = "asked" if _dump(inner) == asked else [inner]
     for tail in TAILS:
         if _write_tail(tail, inner, final_diagnosis, asked) == answer.tail:
             break

@@ -218,11 +218,9 @@ def _find_subject(diagnosis: Any) -> moaks.Question:
     numbers = {number for number in map(_question_of, _keys(diagnosis)) if number}
     if len(numbers) == 1:
         return moaks.QUESTIONS[numbers.pop()]
-    keys = list(_keys(diagnosis))
     if len(numbers) > 1:
-        raise GradeError(f"a record must hold one finding, got several: {', '.join(keys)}")
-    if len(keys) == 1:
-        return moaks.find_question(keys[0])  # raises, and names the closest
+        raise GradeError(f"a record must hold one finding, got several: {', '.join(_keys(diagnosis))}")
+    moaks.read_diagnosis(None, diagnosis)  # knows what is wrong, and names the closest subject
     raise GradeError(f"a record must name its finding as moaks.QUESTIONS spells it, got {diagnosis!r}")
 
 

@@ -218,7 +218,7 @@ class ReleaseReport:
             lines.append(f"nulled: {nulled.id} {nulled.attribute}, was {nulled.raw!r}")
         if self.nulled_count > EXAMPLES:
             lines.append(f"nulled: {self.nulled_count:,} grades in all")
-        lines += [f"MOAKS rule broken {count:,} times: {rule}" for rule, count in self.violations.items()]
+        lines += [f"MOAKS rule broken {_plural(count, 'time')}: {rule}" for rule, count in self.violations.items()]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 

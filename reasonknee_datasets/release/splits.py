@@ -12,7 +12,7 @@ from pathlib import Path
 from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.release.paths import ReleaseRoot
 from reasonknee_datasets.release.report import Problems
-from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, volume_id
+from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, volume_id, volume_path
 
 COLUMNS = (
     "patient_id",
@@ -62,6 +62,11 @@ class Study:
     mask: Path
     volume_id: str
     where: str
+
+    @property
+    def volume_path(self) -> str:
+        """Where a prepared repository puts the volume."""
+        return volume_path(self.volume_id)
 
 
 def read_splits(root: ReleaseRoot, problems: Problems) -> dict[str, Study]:

@@ -13,7 +13,7 @@ from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.release.masks import MaskScan, find_side
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.splits import Study
-from reasonknee_datasets.schema import Side, Split, volume_path
+from reasonknee_datasets.schema import Side, Split
 from reasonknee_datasets.volumes import open_volume
 
 Affine = tuple[tuple[float, ...], ...]
@@ -152,7 +152,7 @@ def describe_volume(study: Study, grid: Grid, scan: MaskScan | None, rows: int) 
         study=study.study,
         series=study.series,
         volume_id=study.volume_id,
-        volume_path=volume_path(study.volume_id),
+        volume_path=study.volume_path,
         image=study.image,
         mask=study.mask if scan is not None else None,
         shape=grid.shape,
