@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.errors import PrepareError, RepositoryError, explain
 from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.prepare.priors import CanonicalGrid
 from reasonknee_datasets.prepare.source import describe_files, is_current, other_input, refuse_other_input
@@ -99,29 +99,18 @@ def prepare(
     if volumes not in get_args(VolumesMode):
         remedy = "copy them, link them or leave them (none)"
         raise PrepareError(explain("volumes", "be one of copy, link, none", volumes, remedy))
-    release_root, out = Path(release_root), Path(out).absolute()
-    images = None if images is None else Path(images)
-    allowed = sorted(set(allow))
+    out = Path(out).absolute()
     check_target(out)
     options = ReleaseOptions(
-        images=images,
+        images=None if images is None else Path(images),
         box_convention=box_convention,
-        allow=frozenset(allowed),
+        allow=frozenset(allow),
         workers=workers,
         require_images=volumes != "none",
         progress=progress,
     )
-    release = open_release(release_root, options)
-    source = {
-        "revision": release.revision,
-        "files": describe_files(release.files),
-        "options": {
-            "volumes": volumes,
-            "box_convention": None if box_convention is None else str(box_convention),
-            "allow": allowed,
-        },
-    }
-    versions = {name: importlib.metadata.version(name) for name in _WRITERS}
+    release = open_release(Path(release_root), options)
+    source, versions = _describe(release, options, volumes), {name: version(name) for name in _WRITERS}
     previous = None if overwrite else _previous(out)
     if previous is not None:
         refuse_other_input(previous, source, versions, out)
@@ -136,8 +125,24 @@ def prepare(
     return Prepared(out, manifest, written=True)
 
 
+def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode) -> dict[str, Any]:
+    """Say what a repository is made from, as its manifest keeps it."""
+    convention = None if options.box_convention is None else str(options.box_convention)
+    return {
+        "revision": release.revision,
+        "files": describe_files(release.files),
+        "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(options.allow)},
+    }
+
+
 def _previous(out: Path) -> Manifest | None:
-    return Manifest.load(out) if (out / MANIFEST).exists() else None
+    """Read the manifest of the repository that is there already, if one is."""
+    try:
+        return Manifest.load(out) if (out / MANIFEST).exists() else None
+    except RepositoryError as error:
+        remedy = "Choose another folder, or replace it with overwrite=True (--overwrite)"
+        message = explain("out", "hold a sound repository", str(error).partition(". ")[0], remedy, where=f"at {out}")
+        raise PrepareError(message) from error
 
 
 def _content(release: Release, source: dict[str, Any]) -> Content:

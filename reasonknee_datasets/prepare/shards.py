@@ -29,7 +29,7 @@ from reasonknee_datasets.schema import Quintuple, arrow_schema, quintuple_id
 TRAIN_SHARDS = 64
 OTHER_SHARDS = 16
 GROUP_VOLUMES = 100
-# Bytes in Arrow, above what Parquet encodes them to: the Hub's viewer scans row groups of up to 100 MB.
+# Bytes in Arrow, which are more than Parquet encodes them to: the Hub wants row groups of under 100 MB for its viewer.
 GROUP_BYTES = 64_000_000
 _BATCH_ROWS = 256
 _FAULT = "This is a fault of the reader: please report it"

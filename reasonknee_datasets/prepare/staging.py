@@ -90,6 +90,17 @@ def staged(out: Path) -> Iterator[Path]:
         lock.release()
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed run left of its shards; volumes, which take long and are verified, stay."""
+    for path in folder.iterdir():
+        if path.name in {WORK, "volumes"}:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _disk_error(error: OSError, out: Path) -> PrepareError:
     """Say what the disk refused; Arrow's errors carry an errno too, but no file name."""
     rule = {

@@ -28,7 +28,7 @@ from reasonknee_datasets.prepare.shards import (
     write_parquet,
     write_shard,
 )
-from reasonknee_datasets.prepare.staging import WORK
+from reasonknee_datasets.prepare.staging import WORK, clear_leftovers
 from reasonknee_datasets.prepare.volumes import VolumesMode, VolumeTask, place_volumes, remove_strangers
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, parse_id
 
@@ -112,6 +112,7 @@ class Writer:
 
     def write(self) -> Manifest:
         """Write everything; the manifest comes last, so that a folder with one is whole."""
+        clear_leftovers(self.root)
         by_id = {volume.id: volume for volume in self.content.volumes}
         _refuse_shared_patients(self.content.volumes)
         spool = self._spool(by_id)
