@@ -12,7 +12,7 @@ import pytest
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
 from reasonknee_datasets.volumes import DecodeCache, open_volume, set_credentials
 from reasonknee_datasets.volumes.credentials import find_credentials, redact
-from reasonknee_datasets.volumes.source import find_source
+from reasonknee_datasets.volumes.locate import find_source
 from tests.volumes_files import knee, save
 from tests.volumes_server import serve
 

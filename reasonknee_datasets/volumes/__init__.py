@@ -7,19 +7,25 @@ from reasonknee_datasets.volumes.credentials import find_credentials, redact, se
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume, open_volume
+from reasonknee_datasets.volumes.pack import PackReport, pack
+from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
 __all__ = [
     "CacheInfo",
     "DecodeCache",
     "Geometry",
     "LazyVolume",
+    "PackReport",
     "VolumeFingerprint",
     "cache_info",
     "find_credentials",
     "fingerprint",
     "hash_voxels",
     "open_volume",
+    "pack",
     "redact",
     "set_credentials",
+    "set_threads",
     "shared_cache",
+    "thread_count",
 ]

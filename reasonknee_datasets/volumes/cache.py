@@ -10,13 +10,15 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
+
+InflateSlabs = Callable[[Sequence[int], Callable[[int, bytearray], None]], None]
 
 _DEFAULT_BYTES = 512_000_000
 _VARIABLE = "REASONKNEE_CACHE_BYTES"
@@ -31,7 +33,10 @@ class CacheInfo:
     hits, misses : int
         Reads that found their voxels, and reads that did not.
     decodes : int
-        Volumes that were decoded; below `misses` where threads waited for one decode.
+        Volumes that were decoded, or begun to be decoded slab by slab; below `misses` where threads waited for one
+        decode, or where other slabs of a volume were wanted.
+    inflated : int
+        Bytes of voxels that were decoded.
     entries, bytes : int
         What the cache holds now.
     max_bytes : int
@@ -41,9 +46,19 @@ class CacheInfo:
     hits: int
     misses: int
     decodes: int
+    inflated: int
     entries: int
     bytes: int
     max_bytes: int
+
+
+class SlabStore:
+    """The inflated slabs of one seekable volume, as far as anybody has looked at them."""
+
+    def __init__(self) -> None:
+        self.slabs: dict[int, bytearray] = {}
+        self.nbytes = 0
+        self.lock = threading.Lock()
 
 
 class DecodeCache:
@@ -62,12 +77,12 @@ class DecodeCache:
     >>> cache.get("knee", lambda: np.zeros(100, np.int16)).flags.writeable
     False
     >>> cache.info()
-    CacheInfo(hits=0, misses=1, decodes=1, entries=1, bytes=200, max_bytes=1000)
+    CacheInfo(hits=0, misses=1, decodes=1, inflated=200, entries=1, bytes=200, max_bytes=1000)
     """
 
     def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = _bytes_from_environment() if max_bytes is None else max_bytes
-        self._arrays: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, NDArray[Any] | SlabStore] = OrderedDict()
         self.renew_after_fork()
         _all.add(self)
 
@@ -76,10 +91,13 @@ class DecodeCache:
         return DecodeCache, (self.max_bytes,)
 
     def renew_after_fork(self) -> None:
-        """Renew locks (whoever held one is gone) and counters; arrays decoded before the fork stay, shared."""
+        """Renew locks (whoever held one is gone) and counters; voxels decoded before the fork stay, shared."""
         self._lock = threading.Lock()
         self._decoding: dict[Hashable, threading.Lock] = {}
-        self._hits = self._misses = self._decodes = 0
+        self._hits = self._misses = self._decodes = self._inflated = 0
+        for entry in self._entries.values():
+            if isinstance(entry, SlabStore):
+                entry.lock = threading.Lock()
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Give a volume's array, read-only; decode it where it is missing, once for all threads that wait for it.
@@ -111,34 +129,83 @@ class DecodeCache:
             with self._lock:
                 self._decoding.pop(key, None)
                 self._decodes += 1
+                self._inflated += array.nbytes
                 self._keep(key, array)
             return array
+
+    def get_slabs(self, key: Hashable, wanted: Sequence[int], inflate: InflateSlabs) -> dict[int, bytearray]:
+        """Give slabs of a seekable volume; inflate those that are missing, once for all threads that wait for them.
+
+        Parameters
+        ----------
+        key : hashable
+            Identity of the file's state.
+        wanted : sequence of int
+            Which slabs.
+        inflate : callable
+            Inflates the slabs that it is given and passes each to its second argument.
+
+        Returns
+        -------
+        dict
+            Not to be written to.
+        """
+        name = ("slabs", key)
+        with self._lock:
+            store = self._entries.get(name)
+            if not isinstance(store, SlabStore):
+                store = self._entries[name] = SlabStore()
+            self._entries.move_to_end(name)
+            if all(slab in store.slabs for slab in wanted):
+                self._hits += 1
+                return {slab: store.slabs[slab] for slab in wanted}
+            self._misses += 1
+        with store.lock:
+            before = store.nbytes
+            try:
+                inflate([slab for slab in wanted if slab not in store.slabs], store.slabs.__setitem__)
+            finally:
+                store.nbytes = sum(map(len, store.slabs.values()))
+            held = {slab: store.slabs[slab] for slab in wanted}
+            with self._lock:
+                self._decodes += not before
+                self._inflated += store.nbytes - before
+                self._keep(name, store)
+        return held
+
+    def can_hold(self, nbytes: int) -> bool:
+        """Tell whether it is worth while to keep that many bytes here."""
+        return nbytes <= self.max_bytes
 
     def info(self) -> CacheInfo:
         """Tell what the cache has done and holds."""
         with self._lock:
-            held = sum(array.nbytes for array in self._arrays.values())
-            return CacheInfo(self._hits, self._misses, self._decodes, len(self._arrays), held, self.max_bytes)
+            held = sum(entry.nbytes for entry in self._entries.values())
+            done = (self._hits, self._misses, self._decodes, self._inflated)
+            return CacheInfo(*done, len(self._entries), held, self.max_bytes)
 
     def clear(self) -> None:
-        """Forget every array and set the counters to zero."""
+        """Forget everything and set the counters to zero."""
         with self._lock:
-            self._arrays.clear()
-            self._hits = self._misses = self._decodes = 0
+            self._entries.clear()
+            self._hits = self._misses = self._decodes = self._inflated = 0
 
     def _find(self, key: Hashable) -> NDArray[Any] | None:
-        found = self._arrays.get(key)
-        if found is not None:
-            self._arrays.move_to_end(key)
+        found = self._entries.get(key)
+        if isinstance(found, SlabStore) or found is None:
+            return None
+        self._entries.move_to_end(key)
         return found
 
-    def _keep(self, key: Hashable, array: NDArray[Any]) -> None:
-        if array.nbytes > self.max_bytes:
-            return
-        self._arrays[key] = array
-        held = sum(kept.nbytes for kept in self._arrays.values())
+    def _keep(self, key: Hashable, entry: NDArray[Any] | SlabStore) -> None:
+        """Keep an entry as the most recently used one, and let others go until the bound holds."""
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        if entry.nbytes > self.max_bytes:
+            del self._entries[key]
+        held = sum(kept.nbytes for kept in self._entries.values())
         while held > self.max_bytes:
-            held -= self._arrays.popitem(last=False)[1].nbytes
+            held -= self._entries.popitem(last=False)[1].nbytes
 
 
 _all: weakref.WeakSet[DecodeCache] = weakref.WeakSet()

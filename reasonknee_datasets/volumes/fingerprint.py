@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.volumes.header import read_header
+from reasonknee_datasets.volumes.local import HeldSource
+from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
-from reasonknee_datasets.volumes.source import HeldSource, find_source
+from reasonknee_datasets.volumes.source import read_whole
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 
@@ -61,7 +63,7 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
     """
     source = find_source(path)
     header = read_header(source)
-    data = source.read([(0, header.identity.size)], header.identity)[0]
+    data = read_whole(source, header.identity)
     voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, None)
     affine = header.header.get_best_affine()
     return VolumeFingerprint(

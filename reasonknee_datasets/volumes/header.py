@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.volumes.index import IndexProblemError, SlabIndex, index_bytes, parse_index
 from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, inflate_head
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.source import FileIdentity, Source
@@ -26,6 +28,7 @@ _MAX_OFFSET = 64 * 1024 * 1024
 # An OAI knee is 47 MB; what claims 100 times that is refused before memory is taken, unless the user says otherwise.
 _MAX_VOLUME_BYTES = 8 * 1024**3
 _REMEDY = "Copy or convert the file again"
+_PACK_AGAIN = "The file is read as an ordinary .nii.gz; pack it again to read regions fast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class VolumeHeader:
         As read; take a copy.
     shape, dtype, offset, slope, inter
         What nibabel's array proxy takes from the header.
+    index : SlabIndex or None
+        Of a seekable file, if it can be believed.
     """
 
     identity: FileIdentity
@@ -55,6 +60,7 @@ class VolumeHeader:
     offset: int
     slope: float
     inter: float
+    index: SlabIndex | None = None
 
     @property
     def promised(self) -> int:
@@ -64,6 +70,11 @@ class VolumeHeader:
     def same_layout(self, other: VolumeHeader) -> bool:
         """Tell whether another state of the file can stand in for this one without anybody noticing."""
         return bool(self.header == other.header) and self.image_class is other.image_class
+
+
+def plane_bytes(header: VolumeHeader) -> int:
+    """Give the length of a plane, the unit that slabs are made of: the first two axes, or one less than there are."""
+    return math.prod(header.shape[: min(2, len(header.shape) - 1)]) * header.dtype.itemsize
 
 
 _headers: Once[FileIdentity, VolumeHeader] = Once(limit=10_000)
@@ -82,8 +93,18 @@ def read_header(source: Source) -> VolumeHeader:
     return _headers.get(source.identify(), lambda: _parse(source))
 
 
+def forget_index(header: VolumeHeader, reason: str, label: str) -> VolumeHeader:
+    """Read a file the ordinary way from now on, and say so once."""
+    warnings.warn(f"the slab index of {label} is not used: {reason}. {_PACK_AGAIN}.", RuntimeWarning, stacklevel=2)
+    plain = replace(header, index=None)
+    _headers.put(header.identity, plain)
+    return plain
+
+
 def _parse(source: Source) -> VolumeHeader:
     identity, head = source.read_head(HEAD_BYTES)
+    if len(head) < min(index_bytes(head), identity.size):
+        head = _read_start(source, identity, index_bytes(head))
     compression: Literal["gzip", "none"] = "gzip" if head[:2] == GZIP_MAGIC else "none"
     start = _opened(source, identity, head, compression, 540)
     image_class = _image_class(start, source.label)
@@ -107,22 +128,46 @@ def _parse(source: Source) -> VolumeHeader:
         message = explain("NIfTI header", "be sound", str(error), _REMEDY, where=f"in {source.label}")
         raise VolumeError(message) from error
     _check_promise(parsed, source.label)
-    return parsed
+    if compression == "none":
+        return parsed
+    try:
+        index = parse_index(head, identity.size)
+        if index is not None:
+            _check_index(parsed, index, block)
+    except IndexProblemError as problem:
+        return forget_index(parsed, str(problem), source.label)
+    return replace(parsed, index=index)
+
+
+def _check_index(parsed: VolumeHeader, index: SlabIndex, block: bytes) -> None:
+    """Believe an index only where it fits the NIfTI header, and that header is what was packed."""
+    if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.promised):
+        got = f"{index.head_bytes} and {index.total_bytes}"
+        raise IndexProblemError(f"its lengths are {got} where the header has {parsed.offset} and {parsed.promised}")
+    if index.slabs and index.slab_bytes % plane_bytes(parsed):
+        raise IndexProblemError(f"its slabs of {index.slab_bytes} bytes are no whole planes")
+    if zlib.crc32(block[: parsed.offset]) != index.checksums[0]:
+        raise IndexProblemError("the header's checksum is wrong")
 
 
 def _opened(source: Source, identity: FileIdentity, head: bytes, compression: str, count: int) -> bytes:
     """Give the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
     if compression == "none":
-        return head if len(head) >= count else source.read([(0, min(count, identity.size))], identity)[0]
+        return head if len(head) >= count else _read_start(source, identity, count)
     try:
         block, have = inflate_head(head, count), len(head)
         while len(block) < count and have < identity.size:
             have = min(max(4 * have, count), identity.size)
-            block = inflate_head(source.read([(0, have)], identity)[0], count)
+            block = inflate_head(_read_start(source, identity, have), count)
     except zlib.error as error:
         message = explain("gzip volume", "begin with sound data", str(error), _REMEDY, where=f"in {source.label}")
         raise VolumeError(message) from error
     return block
+
+
+def _read_start(source: Source, identity: FileIdentity, count: int) -> bytes:
+    with source.open(identity) as fetch:
+        return fetch([(0, min(count, identity.size))])[0]
 
 
 def _image_class(start: bytes, label: str) -> Any:

@@ -18,8 +18,9 @@ from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
+from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
-from reasonknee_datasets.volumes.source import Source, find_source
+from reasonknee_datasets.volumes.source import Source
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 CachePolicy = DecodeCache | EllipsisType | None

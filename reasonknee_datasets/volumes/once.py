@@ -60,6 +60,16 @@ class Once(Generic[K, V]):
                     self._values.popitem(last=False)
             return value
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def put(self, key: K, value: V) -> None:
+        """Set a value that is known already, or a better one than before."""
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._limit:
+                self._values.popitem(last=False)
+
 
 def _renew_all() -> None:
     for memo in list(_all):

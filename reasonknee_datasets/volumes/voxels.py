@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes.cache import DecodeCache
-from reasonknee_datasets.volumes.header import VolumeHeader, read_header
-from reasonknee_datasets.volumes.inflate import gunzip
-from reasonknee_datasets.volumes.source import LocalSource, Source
-
-Selection = tuple[slice, ...]
-"""One slice with explicit start, stop and positive step for every axis of the stored array."""
+from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
+from reasonknee_datasets.volumes.inflate import inflate_file
+from reasonknee_datasets.volumes.slabs import DamagedSlabError, Selection, Slabs
+from reasonknee_datasets.volumes.source import Source, read_whole
 
 
 class StoredVoxels:
@@ -27,7 +25,7 @@ class StoredVoxels:
     header : VolumeHeader
         What the file's header said when the image was first touched.
     cache : DecodeCache or None
-        Where decoded arrays are kept.
+        Where decoded voxels are kept.
     """
 
     def __init__(self, source: Source, header: VolumeHeader, cache: DecodeCache | None) -> None:
@@ -40,22 +38,23 @@ class StoredVoxels:
         self._refresh()
         if self._mappable:
             return self._map("c")
-        if self.cache is None:
-            return self._decode()
-        return self._cached(self.cache).copy(order="F")
+        if self.header.index is not None:
+            return self._by_slabs(tuple(slice(0, size, 1) for size in self.header.shape))
+        return self._decode() if self.cache is None else self._cached(self.cache).copy(order="F")
 
     def region(self, selection: Selection) -> NDArray[Any]:
-        """Give a region: the caller's own, writable."""
+        """Give a region that is not empty: the caller's own, writable."""
         self._refresh()
         if self._mappable:
-            array: NDArray[Any] = np.asarray(self._map("r"))
-        else:
-            array = self._decode() if self.cache is None else self._cached(self.cache)
+            return np.asarray(self._map("r"))[selection].copy(order="F")
+        if self.header.index is not None:
+            return self._by_slabs(selection)
+        array = self._decode() if self.cache is None else self._cached(self.cache)
         return array[selection].copy(order="F")
 
     @property
     def _mappable(self) -> bool:
-        return self.header.compression == "none" and isinstance(self.source, LocalSource)
+        return self.header.compression == "none" and self.source.is_local
 
     def _refresh(self) -> None:
         """Notice a file that changed since its header was read; one with the same header may stand in for it."""
@@ -80,13 +79,29 @@ class StoredVoxels:
             message = explain("volume file", "map into memory", str(error), remedy, where=f"from {self.source.label}")
             raise VolumeError(message) from error
 
+    def _by_slabs(self, selection: Selection) -> NDArray[Any]:
+        header = self.header
+        assert header.index is not None
+        slabs = Slabs(self.source, header, header.index)
+        try:
+            if self.cache is None or not self.cache.can_hold(len(slabs.touched(selection)) * header.index.slab_bytes):
+                return slabs.copy_region(selection, None)
+            held = self.cache.get_slabs(header.identity, slabs.touched(selection), slabs.inflate)
+            return slabs.copy_region(selection, held.__getitem__)
+        except DamagedSlabError as damage:
+            # Either the index lies or the voxels are damaged: the ordinary way can tell, by gzip's own checksum.
+            array = self._decode()[selection]
+            self.header = forget_index(header, str(damage), self.source.label)
+            return array.copy(order="F")
+
     def _cached(self, cache: DecodeCache) -> NDArray[Any]:
         return cache.get(self.header.identity, self._decode)
 
     def _decode(self) -> NDArray[Any]:
         header = self.header
-        packed = self.source.read([(0, header.identity.size)], header.identity)[0]
-        zipped = header.compression == "gzip"
-        data = gunzip(packed, header.promised, self.source.label) if zipped else bytearray(packed)
-        del packed
+        data: Any
+        if header.compression == "gzip":
+            data = inflate_file(self.source, header.identity, header.promised)
+        else:
+            data = bytearray(read_whole(self.source, header.identity))
         return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")

@@ -1,0 +1,147 @@
+"""The slab index of a seekable ``.nii.gz``: what it says, how it is written, and when it is believed.
+
+A seekable file is one gzip member. Its deflate stream is fully flushed after the NIfTI header and after every slab (a
+run of whole planes along the slowest array axis), so that each of these segments inflates alone. The gzip header's
+extra field says where they are, in a subfield named ``RK``, little-endian:
+
+=======  ==========================================================================
+u16      version, 1
+u16      0
+u32      number of slabs
+u64      length of the header segment, inflated: the NIfTI header with its extensions
+u64      length of every slab but the last, inflated
+u64      length of everything, inflated
+u32 x 2  compressed size and CRC-32 of the inflated bytes: of the header segment, then of each slab
+u32      CRC-32 of all of the above
+=======  ==========================================================================
+
+The first segment begins right behind the gzip header; behind the last one stand ``03 00`` (an empty final block) and
+gzip's own CRC-32 and length. A segment with ``03 00`` appended is a whole raw deflate stream.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from itertools import accumulate
+
+from reasonknee_datasets.volumes.source import Range
+
+SUBFIELD = b"RK"
+FINAL_BLOCK = b"\x03\x00"
+_FIXED = struct.Struct("<HHIQQQ")
+_PAIR = struct.Struct("<II")
+_CRC = struct.Struct("<I")
+_GZIP = struct.Struct("<2sBBIBBH")  # magic, method, flags, mtime, extra flags, system, length of the extra field
+_FEXTRA = 4
+_TRAILER = len(FINAL_BLOCK) + 8
+MAX_SLABS = (65_535 - 4 - _FIXED.size - _CRC.size) // _PAIR.size - 1
+
+
+class IndexProblemError(Exception):
+    """An index that is not to be believed; it never leaves this package, because the file reads without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlabIndex:
+    """Where the segments of a seekable file are; segment 0 is the header, segment n + 1 is slab n.
+
+    Attributes
+    ----------
+    head_bytes, slab_bytes, total_bytes : int
+        Inflated lengths of the header segment, of every slab but the last, and of everything.
+    offsets : tuple of int
+        Where each segment begins in the file, and where the last one ends.
+    checksums : tuple of int
+        CRC-32 of each segment's inflated bytes.
+    """
+
+    head_bytes: int
+    slab_bytes: int
+    total_bytes: int
+    offsets: tuple[int, ...]
+    checksums: tuple[int, ...]
+
+    @property
+    def slabs(self) -> int:
+        """How many slabs there are."""
+        return len(self.checksums) - 1
+
+    def range_of(self, slab: int) -> Range:
+        """Give the bytes of the file that hold a slab."""
+        return self.offsets[slab + 1], self.offsets[slab + 2]
+
+    def length_of(self, slab: int) -> int:
+        """Give a slab's inflated length."""
+        return min(self.slab_bytes, self.total_bytes - self.head_bytes - slab * self.slab_bytes)
+
+
+def write_gzip_header(
+    head_bytes: int, slab_bytes: int, total_bytes: int, sizes: list[int], checksums: list[int]
+) -> bytes:
+    """Write the gzip header of a seekable file, index included.
+
+    Examples
+    --------
+    >>> header = write_gzip_header(352, 100, 552, sizes=[50, 40, 41], checksums=[7, 8, 9])
+    >>> parse_index(header, file_size=len(header) + 50 + 40 + 41 + 10).slabs
+    2
+    """
+    payload = _FIXED.pack(1, 0, len(sizes) - 1, head_bytes, slab_bytes, total_bytes)
+    payload += b"".join(_PAIR.pack(size, crc) for size, crc in zip(sizes, checksums, strict=True))
+    payload += _CRC.pack(zlib.crc32(payload))
+    extra = SUBFIELD + struct.pack("<H", len(payload)) + payload
+    # No mtime and system "unknown": the same voxels give the same file everywhere.
+    return _GZIP.pack(b"\x1f\x8b", 8, _FEXTRA, 0, 0, 255, len(extra)) + extra
+
+
+def index_bytes(head: bytes) -> int:
+    """Tell how many bytes of a file hold its gzip header with the index; 0 where there is no extra field."""
+    if len(head) < _GZIP.size:
+        return 0
+    magic, method, flags, _, _, _, extra = _GZIP.unpack_from(head)
+    return _GZIP.size + extra if (magic, method) == (b"\x1f\x8b", 8) and flags & _FEXTRA else 0
+
+
+def parse_index(head: bytes, file_size: int) -> SlabIndex | None:
+    """Read the index out of a file's first bytes; None where there is none.
+
+    Raises
+    ------
+    IndexProblemError
+        If there is one and it is damaged, or does not fit the file.
+    """
+    payload = _find_subfield(head)
+    if payload is None:
+        return None
+    if len(payload) < _FIXED.size + _PAIR.size + _CRC.size:
+        raise IndexProblemError("it is cut")
+    if zlib.crc32(payload[: -_CRC.size]) != _CRC.unpack(payload[-_CRC.size :])[0]:
+        raise IndexProblemError("its checksum is wrong")
+    version, _, slabs, head_bytes, slab_bytes, total = _FIXED.unpack_from(payload)
+    if version != 1:
+        raise IndexProblemError(f"its version is {version}, this package reads 1")
+    if len(payload) != _FIXED.size + (slabs + 1) * _PAIR.size + _CRC.size:
+        raise IndexProblemError(f"its length does not fit {slabs} slabs")
+    if slab_bytes == 0 or -(-(total - head_bytes) // slab_bytes) != slabs:
+        raise IndexProblemError(f"{slabs} slabs of {slab_bytes} bytes do not make {total - head_bytes}")
+    pairs = list(_PAIR.iter_unpack(payload[_FIXED.size : -_CRC.size]))
+    offsets = tuple(accumulate((size for size, _ in pairs), initial=index_bytes(head)))
+    if offsets[-1] + _TRAILER != file_size:
+        raise IndexProblemError(f"its segments end at byte {offsets[-1]} of a file of {file_size}")
+    return SlabIndex(head_bytes, slab_bytes, total, offsets, tuple(crc for _, crc in pairs))
+
+
+def _find_subfield(head: bytes) -> bytes | None:
+    stop = index_bytes(head)
+    # Other flags would put a name or comment behind the extra field; nothing that we write has any.
+    if not stop or head[3] != _FEXTRA:
+        return None
+    extra, position = head[_GZIP.size : stop], 0
+    while position + 4 <= len(extra):
+        length = int.from_bytes(extra[position + 2 : position + 4], "little")
+        if extra[position : position + 2] == SUBFIELD:
+            return extra[position + 4 : position + 4 + length]
+        position += 4 + length
+    return None

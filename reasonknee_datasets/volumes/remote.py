@@ -1,0 +1,191 @@
+"""Volume files behind fsspec URLs: few requests, retried where that may help, and never a short answer unnoticed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import fsspec
+
+from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.volumes.credentials import find_credentials, redact
+from reasonknee_datasets.volumes.once import Once
+from reasonknee_datasets.volumes.source import Fetch, FileIdentity, Range, check_lengths, unreadable
+
+T = TypeVar("T")
+
+_ATTEMPTS = 4
+_FIRST_WAIT = 0.1
+# Neighbouring slabs are one request; a long run is cut so that several requests fill the line.
+_MAX_REQUEST = 4 * 1024 * 1024
+_MAX_GAP = 64 * 1024
+
+# One look at a remote file's size and etag a process: asking again before every read would double the requests.
+_identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
+# What a server without ranges sent for the first bytes is kept, for the voxels that are asked for next.
+_wholes: Once[FileIdentity, bytes] = Once(limit=2)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """A file behind any fsspec URL."""
+
+    path: str
+    storage_options: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The URL without user names, passwords and query."""
+        return redact(self.path)
+
+    @property
+    def is_local(self) -> bool:
+        """No."""
+        return False
+
+    def identify(self) -> FileIdentity:
+        """Find size and etag, once a process."""
+        options = self._options()
+        key = (self.path, fsspec.utils.tokenize(options))
+        return _identities.get(key, lambda: self._identify(key[1], options))
+
+    def _identify(self, token: str, options: dict[str, Any]) -> FileIdentity:
+        info = self._persist(lambda filesystem, path: filesystem.info(path), options)
+        tag = next((str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified", "md5") if info.get(name)), "")
+        if info.get("size") is None:
+            remedy = "Use a server that sends Content-Length, or download the file"
+            raise VolumeError(explain("remote volume", "have a known size", "none", remedy, where=f"from {self.label}"))
+        # The token stands in for the options: one URL behind two endpoints is two files.
+        return FileIdentity(f"{self.path}@{token}", int(info["size"]), tag)
+
+    def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
+        """Read the first bytes with one ranged request."""
+        identity = self.identify()
+        with self.open(identity) as fetch:
+            return identity, fetch([(0, min(count, identity.size))])[0]
+
+    @contextmanager
+    def open(self, identity: FileIdentity) -> Iterator[Fetch]:
+        """Read ranges by as few requests as is wise, all at the same time."""
+        yield lambda ranges: self._fetch(ranges, identity)
+
+    def _fetch(self, ranges: Sequence[Range], identity: FileIdentity) -> list[bytes]:
+        requests = coalesce(ranges)
+        chunks = self._request(requests, identity)
+        return check_lengths(self.label, ranges, [_assemble(span, requests, chunks) for span in ranges])
+
+    def _request(self, requests: Sequence[Range], identity: FileIdentity) -> list[bytes]:
+        """Ask for ranges until all are there, or there is no hope; short answers count as failures."""
+        if identity in _wholes:
+            return _cut(_wholes.get(identity, bytes), requests)
+        options, answers = self._options(), dict.fromkeys(requests, b"")
+        missing = list(requests)
+        for attempt in range(_ATTEMPTS):
+            time.sleep(_wait(attempt))
+            found = self._ask(missing, options)
+            for span, answer in zip(missing, found, strict=True):
+                if isinstance(answer, bytes) and len(answer) == identity.size != span[1] - span[0]:
+                    return _cut(self._keep_whole(answer, identity), requests)
+                if isinstance(answer, BaseException):
+                    self._give_up(answer, attempt)
+                else:
+                    answers[span] = answer
+            missing = [span for span in missing if len(answers[span]) != span[1] - span[0]]
+            if not missing:
+                break
+        return check_lengths(self.label, requests, [answers[span] for span in requests])
+
+    def _ask(self, requests: Sequence[Range], options: dict[str, Any]) -> list[bytes | BaseException]:
+        """Send all requests at once; what fails is given back as its error."""
+        try:
+            filesystem, path = fsspec.core.url_to_fs(self.path, **options)
+            starts, stops = [start for start, _ in requests], [stop for _, stop in requests]
+            return list(filesystem.cat_ranges([path] * len(requests), starts, stops, on_error="return"))
+        except Exception as error:  # noqa: BLE001 (every store has its own errors; each is judged by the caller)
+            return [error] * len(requests)
+
+    def _keep_whole(self, data: bytes, identity: FileIdentity) -> bytes:
+        warnings.warn(
+            f"the server of {self.label} does not send ranges: the whole file was downloaded to read a part of it. "
+            "Serve the volumes from a store with range requests, or download them",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        _wholes.put(identity, data)
+        return data
+
+    def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:
+        """Call a method of the file system again while that may help."""
+        for attempt in range(_ATTEMPTS):
+            time.sleep(_wait(attempt))
+            try:
+                return ask(*fsspec.core.url_to_fs(self.path, **options))
+            except Exception as error:  # noqa: BLE001 (every store has its own errors)
+                self._give_up(error, attempt)
+        raise AssertionError("the last attempt returns or gives up")
+
+    def _give_up(self, error: BaseException, attempt: int) -> None:
+        """Raise the error, unless it is worth another attempt."""
+        if attempt + 1 < _ATTEMPTS and is_passing(error):
+            return
+        # A cause whose text may repeat a secret of the URL is not shown.
+        raise unreadable(self.path, error) from (error if self.label == self.path else None)
+
+    def _options(self) -> dict[str, Any]:
+        return self.storage_options if self.storage_options is not None else find_credentials(self.path)
+
+
+def coalesce(ranges: Sequence[Range]) -> list[Range]:
+    """Join ranges that stand close together, and cut long ones, into the requests to send.
+
+    Examples
+    --------
+    >>> coalesce([(0, 10), (10, 20), (1_000_000, 1_000_010)])
+    [(0, 20), (1000000, 1000010)]
+    >>> coalesce([(0, 9_000_000)])
+    [(0, 4194304), (4194304, 8388608), (8388608, 9000000)]
+    """
+    runs: list[Range] = []
+    for start, stop in sorted(span for span in ranges if span[0] < span[1]):
+        if runs and start - runs[-1][1] <= _MAX_GAP:
+            runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
+        else:
+            runs.append((start, stop))
+    return [
+        (start, min(start + _MAX_REQUEST, stop)) for first, stop in runs for start in range(first, stop, _MAX_REQUEST)
+    ]
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether an error may go away by itself: a busy server, a lost connection, but not a refusal."""
+    while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # fsspec's HTTP says "not found" for whatever went wrong
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and status >= 300:
+        return status in (408, 425, 429) or status >= 500
+    definite = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+    wrong_use = (ValueError, TypeError, ImportError, NotImplementedError)
+    return not isinstance(error, definite + wrong_use)
+
+
+def _wait(attempt: int) -> float:
+    return _FIRST_WAIT * 4 ** (attempt - 1) if attempt else 0.0
+
+
+def _cut(whole: bytes, requests: Sequence[Range]) -> list[bytes]:
+    return [whole[start:stop] for start, stop in requests]
+
+
+def _assemble(span: Range, requests: Sequence[Range], chunks: Sequence[bytes]) -> bytes:
+    """Put a range together from the answers that it was cut into."""
+    start, stop = span
+    parts = [
+        chunk[max(start - first, 0) : stop - first]
+        for (first, last), chunk in zip(requests, chunks, strict=True)
+        if first < stop and start < last
+    ]
+    return parts[0] if len(parts) == 1 else b"".join(parts)

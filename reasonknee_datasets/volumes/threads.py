@@ -1,0 +1,94 @@
+"""Doing independent pieces of work on a few threads, this one included."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import TypeVar
+
+from reasonknee_datasets.errors import VolumeError, explain
+
+T = TypeVar("T")
+_VARIABLE = "REASONKNEE_THREADS"
+# Inflating is bound by the core, and a region has a dozen slabs: beyond four threads there is little left to gain.
+_MOST = 4
+
+_count: list[int] = []
+_pool: list[ThreadPoolExecutor] = []
+
+
+def set_threads(count: int | None) -> None:
+    """Say how many threads one read may use, in this process.
+
+    Parameters
+    ----------
+    count : int or None
+        At least 1. None returns to ``REASONKNEE_THREADS``, or to the number of cores that this process may use, four at
+        most. A data loader with a process for each core wants 1.
+    """
+    if count is not None and count < 1:
+        raise VolumeError(explain("threads", "be at least 1", count, "Give 1 to read on the calling thread alone"))
+    _count[:] = [] if count is None else [count]
+    _pool.clear()
+
+
+def thread_count() -> int:
+    """Tell how many threads one read may use."""
+    if not _count:
+        text = os.environ.get(_VARIABLE, "").strip()
+        if text and not (text.isdecimal() and int(text)):
+            raise VolumeError(explain(_VARIABLE, "be a whole number above 0", text, "Set it to 1, 2 or 4"))
+        _count.append(int(text) if text else min(_MOST, _cores()))
+    return _count[0]
+
+
+def for_each(function: Callable[[T], None], items: Sequence[T]) -> None:
+    """Call a function on every item, on several threads where there are several items; all are done on return.
+
+    The first error stops the rest and is raised once no thread is at work any more.
+
+    Examples
+    --------
+    >>> squares = {}
+    >>> for_each(lambda n: squares.__setitem__(n, n * n), range(4))
+    >>> sorted(squares.items())
+    [(0, 0), (1, 1), (2, 4), (3, 9)]
+    """
+    todo = deque(items)
+
+    def drain() -> None:
+        with suppress(IndexError):
+            while True:
+                item = todo.popleft()
+                try:
+                    function(item)
+                except BaseException:
+                    todo.clear()
+                    raise
+
+    helpers = min(thread_count(), len(items)) - 1
+    futures = [_executor().submit(drain) for _ in range(helpers)]
+    try:
+        drain()
+    finally:
+        running = [future for future in futures if not future.cancel()]
+        wait(running)
+    for future in running:
+        future.result()
+
+
+def _executor() -> ThreadPoolExecutor:
+    if not _pool:
+        _pool.append(ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="reasonknee"))
+    return _pool[0]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# A child has none of its parent's threads.
+os.register_at_fork(after_in_child=_pool.clear)
