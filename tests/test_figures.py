@@ -19,7 +19,10 @@ from matplotlib.figure import Figure  # noqa: E402
 from reasonknee_datasets.errors import BoxError, VolumeNotFoundError  # noqa: E402
 from reasonknee_datasets.figures import FigureError, register_notebook_display, show  # noqa: E402
 from reasonknee_datasets.figures.reading import PLANES  # noqa: E402
-from reasonknee_datasets.volumes import open_volume  # noqa: E402
+from reasonknee_datasets.phantom import LABELS, KneeSpec  # noqa: E402
+from reasonknee_datasets.phantom.knee import draw_knee  # noqa: E402
+from reasonknee_datasets.phantom.signs import SIGNAL  # noqa: E402
+from reasonknee_datasets.volumes import Geometry, open_volume  # noqa: E402
 
 FIBULA, PATELLA = 700, 900
 LAYOUTS = {"RAS": (0, 1, 2), "PIR": (1, 2, 0)}  # (160, 384, 384) and (384, 384, 160) in the release
@@ -105,6 +108,49 @@ def test_fibula_and_patella_are_drawn_where_a_radiologist_looks(side: str, layou
         assert words["R"][0] < words["L"][0]
         assert (words["lateral"][0] < words["medial"][0]) == (side == "right")
         assert (words["lateral"][0] < 0.5) == (fibula[1] < 0.5)
+
+
+def phantom_knee(side: str, layout: str, tilt: float) -> Any:
+    """Draw the phantom on a grid of its own: 1.5 mm, any layout, turned about the long axis."""
+    spacing, shape = np.array([1.75, 1.5, 1.5]), np.array([64, 94, 94])
+    angle, axes = np.radians(tilt), list(LAYOUTS[layout])
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine, shape = np.eye(4), shape[axes]
+    affine[:3, :3] = turn @ np.diag(spacing)[:, axes] * SIGNS[layout]
+    affine[:3, 3] = (90 if side == "right" else -90, 0, 0) - affine[:3, :3] @ ((shape - 1) / 2)
+    return draw_knee(KneeSpec(5, 1, 1, side, {}, Geometry(shape.tolist(), affine), noise=False))  # type: ignore[arg-type]
+
+
+def bones(array: np.ndarray) -> list[np.ndarray]:
+    """Find the bones on a noise-free slice, largest first: pixels of each piece of dark marrow."""
+    ndimage = pytest.importorskip("scipy.ndimage", reason="the pieces of bone are found with scipy")
+    # Opened by a voxel, since the skin's blurred edge passes through the signal of marrow.
+    pieces, _ = ndimage.label(ndimage.binary_opening(np.abs(array - SIGNAL["marrow"]) < 12, np.ones((3, 3))))
+    sizes = np.bincount(pieces.ravel())[1:]
+    return [np.argwhere(pieces == number + 1) for number in np.argsort(-sizes)]
+
+
+@pytest.mark.parametrize("tilt", [0.0, 12.0])
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_phantom_s_fibula_and_patella_are_drawn_where_they_belong(side: str, layout: str, tilt: float) -> None:
+    knee = phantom_knee(side, layout, tilt)
+    labels = drawn(show({"volume": nib.Nifti1Image(knee.mask, knee.affine), "box": knee.boxes[16].to_row()}))
+    for plane, across in (("sagittal", 1), ("axial", 0)):
+        assert place(labels[plane], LABELS["patella_medial"])[across] < 0.35, f"anterior on the {plane} slice"
+    lateral = place(
+        drawn(show({"volume": nib.Nifti1Image(knee.mask, knee.affine), "box": knee.boxes[52].to_row()}))["axial"],
+        LABELS["lateral_meniscus"],
+    )
+    assert (lateral[1] < 0.5) == (side == "right")
+
+    # An axial slice through the leg, 50 mm below the grid's middle, cuts the tibia and the fibula.
+    middle = (np.array(knee.mask.shape) - 1) / 2 + np.linalg.solve(knee.affine[:3, :3], (0, 0, -50))
+    low = middle.astype(int)
+    figure = show({"volume": nib.Nifti1Image(knee.clean, knee.affine), "box": [*low, *(low + 1)], "side": side})
+    tibia, fibula = (piece.mean(axis=0) for piece in bones(drawn(figure)["axial"])[:2])
+    assert fibula[0] > tibia[0], "the fibula is behind the tibia"
+    assert (fibula[1] < tibia[1]) == (side == "right"), "and lateral: at the viewer's left in a right knee"
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))

@@ -43,7 +43,7 @@ def show(
     out : path, optional
         Also write the figure there; the suffix chooses the format.
     window : (float, float), optional
-        Values drawn black and white; ``(0, 400)`` suits OAI's DESS. By default 0 to the 99.5th percentile of the
+        Values drawn black and white; ``(0, 400)`` suits OAI's DESS. By default 0 to the 99th percentile of the
         three slices.
 
     Returns

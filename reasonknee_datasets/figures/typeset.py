@@ -43,31 +43,30 @@ def _break_paragraph(paragraph: str, width: float, measure: Measure) -> Iterator
     space, line, reached = measure(" "), "", 0.0
     for word in _printable(paragraph).split():
         # Word by word, so that a measure can remember them; kerning across a space is nil.
-        length = measure(word)
-        if line and reached + space + length <= width:
-            line, reached = f"{line} {word}", reached + space + length
-            continue
-        if line:
-            yield line
-        line, reached = word, length
-        while reached > width and len(line) > 1:
-            fits = _longest_prefix(line, width, measure)
-            yield line[:fits]
-            line = line[fits:]
-            reached = measure(line)
+        for piece, length in _break_word(word, width, measure):
+            if line and reached + space + length <= width:
+                line, reached = f"{line} {piece}", reached + space + length
+                continue
+            if line:
+                yield line
+            line, reached = piece, length
     if line:
         yield line
 
 
-def _longest_prefix(word: str, width: float, measure: Measure) -> int:
-    low, high = 1, len(word)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if measure(word[:middle]) <= width:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def _break_word(word: str, width: float, measure: Measure) -> Iterator[tuple[str, float]]:
+    length = measure(word)
+    if length <= width:
+        yield word, length
+        return
+    start, length = 0, 0.0
+    for place, letter in enumerate(word):
+        step = measure(letter)
+        if length + step > width and place > start:
+            yield word[start:place], width  # as wide as the line, so that nothing is set after it
+            start, length = place, 0.0
+        length += step
+    yield word[start:], length
 
 
 def _printable(text: str) -> str:
