@@ -2,7 +2,7 @@
 
 Drawing and re-measuring share nothing but this table. `SIGNAL` holds the noise-free signals; a voxel on a border holds the
 mixture of its tissues, so a threshold half-way between two signals counts volumes without bias. World directions below are
-the knee's own: medial is +x in a right knee and -x in a left one, anterior +y, superior +z, up to a positioning error of 4°.
+the knee's own: medial is -x in a right knee and +x in a left one, anterior +y, superior +z, up to a positioning error of 4°.
 
 Lesions of different slots never touch: each has its own tissue, or its own place in it.
 """
