@@ -7,14 +7,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reasonknee_datasets.errors import explain
 from reasonknee_datasets.phantom.grades import as_mapping
 from reasonknee_datasets.phantom.knee import draw_knee
+from reasonknee_datasets.phantom.planned import PhantomError
 from reasonknee_datasets.phantom.records import RECORD_QUESTIONS
 from reasonknee_datasets.phantom.spec import KneeSpec
 from reasonknee_datasets.phantom.template import effusion_column, usual_boxes
@@ -117,6 +120,9 @@ def _run(tasks: list[_Task], workers: int) -> Iterator[NDArray[np.int16]]:
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield from pool.map(_draw, tasks)
+        except BrokenProcessPool as error:
+            remedy = "The system may be short of memory: ask for fewer workers"
+            raise PhantomError(explain("drawing process", "run to its end", "one that was killed", remedy)) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)  # or the rest would be drawn before the error is seen
             raise

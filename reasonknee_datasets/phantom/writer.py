@@ -32,7 +32,7 @@ DEFAULT_CONVENTION = BoxConvention(inclusive=True)
 """``slice0-x1-y2-pairs-inclusive-voxel``, the likeliest of the official ones."""
 
 _VOLUMES = 3  # a patient
-_BYTES = {"tiny": 900_000, "oai": 24_000_000}  # of one volume and its mask
+_BYTES = {"tiny": 700_000, "oai": 26_000_000}  # of one volume and its mask
 _RECORDS_BYTES = 230_000  # of one volume, with the balanced files
 
 
