@@ -13,40 +13,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, basic_indices
+from hypothesis.extra.numpy import basic_indices
 from nibabel.processing import conform
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes import DecodeCache, Geometry, LazyVolume, open_volume
-from tests.volumes_files import AFFINE, count_opens, knee, nifti_bytes, save
+from tests.volumes_files import AFFINE, count_opens, knee, nifti_bytes, same, save, stored_volumes
 
-DTYPES = ["|i1", "|u1", "<i2", ">i2", "<u2", ">u4", "<i8", ">u8", "<f4", ">f4", ">f8", "<c8"]
-SCALINGS = [(np.nan, np.nan), (1.0, 0.0), (2.0, 0.0), (0.5, -3.0), (1.0, 7.0), (0.0, 1.0), (1e30, 0.0)]
 KINDS = [nib.Nifti1Image, nib.Nifti2Image]
-
-
-def same(ours: Any, theirs: Any) -> None:
-    """Equal in value, dtype, shape and kind of object."""
-    assert isinstance(ours, np.generic) == isinstance(theirs, np.generic)
-    assert ours.dtype == theirs.dtype
-    assert ours.shape == theirs.shape
-    np.testing.assert_array_equal(ours, theirs)
-
-
-@st.composite
-def stored(draw: st.DrawFn) -> tuple[dict[str, Any], tuple[int, ...], str, int]:
-    fields = dict(zip(("slope", "inter"), draw(st.sampled_from(SCALINGS)), strict=True))
-    fields["kind"] = draw(st.sampled_from(KINDS))
-    fields["extension"] = draw(st.sampled_from([b"", b"made for a test"]))
-    shape = draw(array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=7))
-    return fields, shape, draw(st.sampled_from(DTYPES)), draw(st.integers(0, 99))
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # 1e30 in float32, nibabel's too
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(stored(), st.sampled_from([".nii", ".nii.gz"]), st.booleans(), st.data())
+@given(stored_volumes(), st.sampled_from([".nii", ".nii.gz"]), st.booleans(), st.data())
 def test_every_answer_is_nibabels(tmp_path: Path, layout: Any, suffix: str, cached: bool, data: st.DataObject) -> None:
     fields, shape, dtype, seed = layout
     path = save(tmp_path / f"knee{suffix}", knee(shape, dtype, seed), **fields)

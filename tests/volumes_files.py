@@ -11,6 +11,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes
 from numpy.typing import NDArray
 
 AFFINE = np.array([[0.0, 0.3, 0.05, -40.0], [0.1, 0.0, 0.36, -60.0], [0.7, 0.02, 0.0, 12.0], [0.0, 0.0, 0.0, 1.0]])
@@ -59,6 +61,28 @@ def knee(shape: tuple[int, ...] = (12, 14, 10), dtype: str = "<i2", seed: int = 
     if kind.kind == "c":
         return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(kind)
     return rng.normal(size=shape).astype(kind)
+
+
+DTYPES = ["|i1", "|u1", "<i2", ">i2", "<u2", ">u4", "<i8", ">u8", "<f4", ">f4", ">f8", "<c8"]
+SCALINGS = [(np.nan, np.nan), (1.0, 0.0), (2.0, 0.0), (0.5, -3.0), (1.0, 7.0), (0.0, 1.0), (1e30, 0.0)]
+
+
+def same(ours: Any, theirs: Any) -> None:
+    """Equal in value, dtype, shape and kind of object."""
+    assert isinstance(ours, np.generic) == isinstance(theirs, np.generic)
+    assert ours.dtype == theirs.dtype
+    assert ours.shape == theirs.shape
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@st.composite
+def stored_volumes(draw: st.DrawFn) -> tuple[dict[str, Any], tuple[int, ...], str, int]:
+    """Draw header fields, shape, dtype and seed of a small volume."""
+    fields: dict[str, Any] = dict(zip(("slope", "inter"), draw(st.sampled_from(SCALINGS)), strict=True))
+    fields["kind"] = draw(st.sampled_from([nib.Nifti1Image, nib.Nifti2Image]))
+    fields["extension"] = draw(st.sampled_from([b"", b"made for a test"]))
+    shape = draw(array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=7))
+    return fields, shape, draw(st.sampled_from(DTYPES)), draw(st.integers(0, 99))
 
 
 _opened: list[str] = []

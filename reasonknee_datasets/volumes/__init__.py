@@ -7,7 +7,7 @@ from reasonknee_datasets.volumes.credentials import find_credentials, redact, se
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume, open_volume
-from reasonknee_datasets.volumes.pack import PackReport, pack
+from reasonknee_datasets.volumes.packing import PackReport, pack
 from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
 __all__ = [

@@ -7,6 +7,7 @@ import math
 import os
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from reasonknee_datasets.volumes.source import FileIdentity, Source
 # One small read covers header, extensions and slab index of every file that this package writes.
 HEAD_BYTES = 32 * 1024
 # NIfTI extensions stand before the voxels; a header that claims more than this is damage, not metadata.
+_NIFTI1_BYTES, _NIFTI2_BYTES = 352, 544
 _MAX_OFFSET = 64 * 1024 * 1024
 # An OAI knee is 47 MB; what claims 100 times that is refused before memory is taken, unless the user says otherwise.
 _MAX_VOLUME_BYTES = 8 * 1024**3
@@ -103,19 +105,37 @@ def forget_index(header: VolumeHeader, reason: str, label: str) -> VolumeHeader:
 
 def _parse(source: Source) -> VolumeHeader:
     identity, head = source.read_head(HEAD_BYTES)
-    if len(head) < min(index_bytes(head), identity.size):
-        head = _read_start(source, identity, index_bytes(head))
-    compression: Literal["gzip", "none"] = "gzip" if head[:2] == GZIP_MAGIC else "none"
-    start = _opened(source, identity, head, compression, 540)
+    zipped = head[:2] == GZIP_MAGIC
+    found, problem = None, ""
+    try:
+        found = _find_index(source, identity, head) if zipped else None
+    except IndexProblemError as error:
+        problem = str(error)
+    if found is not None:
+        # The NIfTI header is a segment of its own: no byte behind it is looked at.
+        index, segment = found
+        parsed = _interpret(source, identity, zipped, lambda count: segment[:count])
+        problem = _index_problem(parsed, index)
+        parsed = replace(parsed, index=index)
+    else:
+        parsed = _interpret(source, identity, zipped, lambda count: _opened(source, identity, head, zipped, count))
+    _check_promise(parsed, source.label)
+    return forget_index(parsed, problem, source.label) if problem else parsed
+
+
+def _interpret(source: Source, identity: FileIdentity, zipped: bool, first: Callable[[int], bytes]) -> VolumeHeader:
+    """Read the NIfTI header; `first` gives that many first bytes of the NIfTI file."""
+    start = first(_NIFTI1_BYTES)
+    if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+        start = first(_NIFTI2_BYTES)
     image_class = _image_class(start, source.label)
     try:
-        offset = _offset(start, image_class)
-        block = _opened(source, identity, head, compression, max(offset, len(start)))
-        header = image_class.header_class.from_fileobj(io.BytesIO(block[: max(offset, 540)]))
+        count = max(_offset(start, image_class), len(start))
+        header = image_class.header_class.from_fileobj(io.BytesIO(first(count)[:count]))
         slope, inter = header.get_slope_inter()
-        parsed = VolumeHeader(
+        return VolumeHeader(
             identity,
-            compression,
+            "gzip" if zipped else "none",
             image_class,
             header,
             tuple(int(size) for size in header.get_data_shape()),
@@ -127,32 +147,42 @@ def _parse(source: Source) -> VolumeHeader:
     except (HeaderDataError, ImageFileError, ValueError, OverflowError, KeyError) as error:
         message = explain("NIfTI header", "be sound", str(error), _REMEDY, where=f"in {source.label}")
         raise VolumeError(message) from error
-    _check_promise(parsed, source.label)
-    if compression == "none":
-        return parsed
+
+
+def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[SlabIndex, bytes] | None:
+    """Find the index of a seekable file, and the header segment that it vouches for."""
+    if len(head) < min(index_bytes(head), identity.size):
+        head = _read_start(source, identity, index_bytes(head))
+    index = parse_index(head, identity.size)
+    if index is None:
+        return None
+    start, stop = index.offsets[:2]
+    if len(head) < stop:
+        head = _read_start(source, identity, stop)
+    if index.head_bytes > _MAX_OFFSET:
+        raise IndexProblemError(f"its header segment has {index.head_bytes} bytes")
     try:
-        index = parse_index(head, identity.size)
-        if index is not None:
-            _check_index(parsed, index, block)
-    except IndexProblemError as problem:
-        return forget_index(parsed, str(problem), source.label)
-    return replace(parsed, index=index)
+        segment = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[start:stop], index.head_bytes + 1)
+    except zlib.error as error:
+        raise IndexProblemError(f"its header segment does not inflate: {error}") from error
+    if len(segment) != index.head_bytes or zlib.crc32(segment) != index.checksums[0]:
+        raise IndexProblemError("the header's checksum is wrong")
+    return index, segment
 
 
-def _check_index(parsed: VolumeHeader, index: SlabIndex, block: bytes) -> None:
-    """Believe an index only where it fits the NIfTI header, and that header is what was packed."""
+def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
+    """Say why an index does not fit the NIfTI header that it came with, or nothing."""
     if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.promised):
         got = f"{index.head_bytes} and {index.total_bytes}"
-        raise IndexProblemError(f"its lengths are {got} where the header has {parsed.offset} and {parsed.promised}")
+        return f"its lengths are {got} where the header has {parsed.offset} and {parsed.promised}"
     if index.slabs and index.slab_bytes % plane_bytes(parsed):
-        raise IndexProblemError(f"its slabs of {index.slab_bytes} bytes are no whole planes")
-    if zlib.crc32(block[: parsed.offset]) != index.checksums[0]:
-        raise IndexProblemError("the header's checksum is wrong")
+        return f"its slabs of {index.slab_bytes} bytes are no whole planes"
+    return ""
 
 
-def _opened(source: Source, identity: FileIdentity, head: bytes, compression: str, count: int) -> bytes:
+def _opened(source: Source, identity: FileIdentity, head: bytes, zipped: bool, count: int) -> bytes:
     """Give the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
-    if compression == "none":
+    if not zipped:
         return head if len(head) >= count else _read_start(source, identity, count)
     try:
         block, have = inflate_head(head, count), len(head)

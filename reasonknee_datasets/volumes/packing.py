@@ -79,6 +79,8 @@ def pack(
     VolumeError
         If the input is damaged, or the output cannot be written.
     """
+    if level not in range(10):
+        raise VolumeError(explain("level", "be 0 to 9", level, f"Leave it at {LEVEL}"))
     source = find_source(path_in)
     header = read_header(source)
     plain: memoryview

@@ -1,0 +1,102 @@
+"""Work on several threads is all done on return, whatever goes wrong."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reasonknee_datasets.errors import VolumeError
+from reasonknee_datasets.volumes import set_threads, thread_count
+from reasonknee_datasets.volumes.threads import for_each
+
+
+@pytest.fixture(autouse=True)
+def _own_settings() -> Iterator[None]:
+    yield
+    set_threads(None)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_every_item_is_done_once(threads: int) -> None:
+    set_threads(threads)
+    done: list[int] = []
+    for_each(done.append, range(1000))
+    assert sorted(done) == list(range(1000))
+    for_each(done.append, [])
+
+
+def test_several_threads_are_at_work() -> None:
+    set_threads(3)
+    barrier = threading.Barrier(3)
+    for_each(lambda _: barrier.wait(10), range(3))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_comes_out_when_nobody_works_any_more(threads: int) -> None:
+    set_threads(threads)
+    running: list[int] = []
+
+    def work(number: int) -> None:
+        running.append(number)
+        time.sleep(0.01)
+        running.remove(number)
+        if number == 2:
+            raise ZeroDivisionError("item 2")
+
+    with pytest.raises(ZeroDivisionError, match="item 2"):
+        for_each(work, range(100))
+    assert not running
+
+
+def test_many_callers_share_the_pool() -> None:
+    set_threads(2)
+    totals: list[int] = []
+
+    def caller() -> None:
+        done: list[int] = []
+        for_each(done.append, range(200))
+        totals.append(len(done))
+
+    threads = [threading.Thread(target=caller) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert totals == [200] * 8
+
+
+def _child(queue: Any) -> None:
+    done: list[int] = []
+    for_each(done.append, range(10))
+    queue.put(sorted(done))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_makes_its_own_threads() -> None:
+    set_threads(2)
+    for_each(lambda _: None, range(10))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=_child, args=(queue,))
+    process.start()
+    assert queue.get(timeout=30) == list(range(10))
+    process.join(30)
+
+
+def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_threads(None)
+    monkeypatch.setenv("REASONKNEE_THREADS", "3")
+    assert thread_count() == 3
+    set_threads(None)
+    monkeypatch.setenv("REASONKNEE_THREADS", "many")
+    with pytest.raises(VolumeError, match="REASONKNEE_THREADS must be a whole number above 0, got many"):
+        thread_count()
+    with pytest.raises(VolumeError, match="threads must be at least 1, got 0"):
+        set_threads(0)
+    monkeypatch.delenv("REASONKNEE_THREADS")
+    assert 1 <= thread_count() <= 4
