@@ -25,7 +25,9 @@ from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.labels import LABELS, region_of
 from reasonknee_datasets.phantom.plan import Plan, make_plan
 from reasonknee_datasets.phantom.planned import OFFICIAL_SPLITS, PhantomError, PlannedVolume
-from reasonknee_datasets.phantom.records import PREFIXES, RECORD_QUESTIONS
+from reasonknee_datasets.phantom.records import PREFIXES, RECORD_QUESTIONS, RecordWriter
+from reasonknee_datasets.phantom.release_files import write_questions
+from reasonknee_datasets.phantom.scans import place_boxes
 from reasonknee_datasets.phantom.template import usual_boxes
 from reasonknee_datasets.phantom.wording import prompt
 from reasonknee_datasets.phantom.writer import DEFAULT_CONVENTION, _whole_or_nothing, write_release
@@ -70,8 +72,11 @@ def key_of(record: dict[str, Any]) -> str:
     return record["image"].split("data/images/")[1]
 
 
+QUESTION_OF = {prompt(number): number for number in RECORD_QUESTIONS}
+
+
 def question_of(record: dict[str, Any]) -> int:
-    return next(number for number in RECORD_QUESTIONS if prompt(number) == record["prompt"])
+    return QUESTION_OF[record["prompt"]]
 
 
 def usual(volume: PlannedVolume) -> bool:
@@ -290,26 +295,33 @@ def test_the_same_seed_gives_the_same_bytes_without_voxels(written: Path, tmp_pa
     assert digest(tmp_path / "again") == digest(written)
 
 
+@pytest.fixture(scope="module")
+def placed() -> tuple[Plan, np.ndarray]:
+    plan = make_plan(1)
+    return plan, place_boxes(plan, lambda: None)
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
-def test_every_convention_can_be_written(convention: BoxConvention, tmp_path: Path) -> None:
-    write_release(tmp_path / "a", patients=1, annotations_only=True, box_convention=convention)
-    volumes = {volume.image_key: volume for volume in make_plan(1).volumes}
-    grid = make_plan(1)
-    for record in load_records(tmp_path / "a", "train")[:124]:
-        volume = volumes[key_of(record)]
-        effusion = grid.truth(volume)[43]["grade"]
-        assert effusion is not None
-        row = usual_boxes(0, volume, effusion)[question_of(record) - 1]
-        numbers = record["final_diagnosis"]["bounding_box"]
-        assert convention.decode(numbers, volume.geometry.shape) == Box.from_row(row)
+def test_every_convention_can_be_written(
+    convention: BoxConvention, placed: tuple[Plan, np.ndarray], tmp_path: Path
+) -> None:
+    plan, boxes = placed
+    (tmp_path / "data" / "generate_data").mkdir(parents=True)
+    RecordWriter(plan, boxes, convention).write_all(tmp_path / "data" / "generate_data", lambda: None)
+    volumes = {volume.image_key: volume for volume in plan.volumes}
+    for record in load_records(tmp_path, "train")[::5]:
+        volume, numbers = volumes[key_of(record)], record["final_diagnosis"]["bounding_box"]
+        box = Box.from_row(boxes[volume.number, question_of(record) - 1])
+        assert convention.decode(numbers, volume.geometry.shape) == box
         assert all(isinstance(number, float if convention.normalised else int) for number in numbers)
 
 
 def test_a_convention_may_be_named_and_must_be_known(tmp_path: Path) -> None:
     name = "y2-x1-slice0-corners-exclusive-voxel"
-    write_release(tmp_path / "a", patients=1, annotations_only=True, box_convention=name)
+    write_release(tmp_path / "a", patients=1, annotations_only=True, box_convention=name, label_map_variant="pairs")
     marker = json.loads((tmp_path / "a" / "data" / "phantom.json").read_text(encoding="utf-8"))
     assert marker["box_convention"] == name
+    assert marker["label_map_variant"] == "pairs"
     with pytest.raises(BoxError, match="box convention must read like"):
         write_release(tmp_path / "b", patients=1, annotations_only=True, box_convention="zyx")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -317,8 +329,8 @@ def test_a_convention_may_be_named_and_must_be_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variant", LABEL_MAP_VARIANTS)
 def test_label_maps_are_written_in_every_structure(variant: str, tmp_path: Path) -> None:
-    write_release(tmp_path / "a", patients=1, annotations_only=True, label_map_variant=variant)
-    folder = tmp_path / "a" / "data" / "question_files"
+    folder = tmp_path
+    write_questions(folder, variant)
     if variant == "opaque":
         text = (folder / "labels.json").read_text(encoding="utf-8")
         assert not any(name in text or str(number) in text for name, number in LABELS.items())

@@ -62,8 +62,9 @@ def sample_forms(seed: int, volume: PlannedVolume) -> dict[int, Form]:
     Examples
     --------
     >>> from reasonknee_datasets.phantom.plan import make_plan
-    >>> sorted(set(sample_forms(0, make_plan(1).volumes[0]).values()))
-    ['nested', 'usual']
+    >>> forms = sample_forms(0, make_plan(1).volumes[0])
+    >>> len(forms), max(set(forms.values()), key=list(forms.values()).count)
+    (62, 'usual')
     """
     names = list(_FORM_SHARES)
     drawn = stream(seed, Stream.RECORD, volume.number + 1).choice(
