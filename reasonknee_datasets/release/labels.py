@@ -222,6 +222,8 @@ def _entry(above: Row, value: Any) -> Iterator[Row]:
         elif "group" not in above:
             for key, inner in value.items():
                 yield from _entry({"group": above["key"], "key": (_atom(key),)}, inner)
+        else:
+            yield {**above, "value": None}  # nested deeper than once
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for item in value:
             yield from _object(above, item)

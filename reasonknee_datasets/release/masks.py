@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import ReleaseError, VolumeError, explain
 from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes import open_volume
 
-# Below this many masks, starting processes costs more than it saves.
-_SERIAL = 24
+# Below this many masks, of some 0.1 s each, processes are not worth what they ask of the caller's script.
+_SERIAL = 200
 _APART_MM = 5.0
 
 
@@ -137,7 +138,13 @@ def scan_masks(paths: Sequence[Path], workers: int | None = None) -> Iterator[Ma
     paths : sequence of Path
         The masks.
     workers : int, optional
-        Processes; by default one a core, and none beside this one for a handful of masks.
+        Processes; by default one a core, and none beside this one below some hundred masks. A script that may start
+        processes must do so under ``if __name__ == "__main__":``.
+
+    Raises
+    ------
+    ReleaseError
+        If a process dies, or cannot be started.
     """
     if workers is None:
         workers = 1 if len(paths) < _SERIAL else os.cpu_count() or 1
@@ -145,8 +152,14 @@ def scan_masks(paths: Sequence[Path], workers: int | None = None) -> Iterator[Ma
         yield from map(_scan_or_error, paths)
         return
     # Spawned, not forked: pyarrow and the decoders hold threads and locks that a fork would copy in mid-flight.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
         yield from pool.map(_scan_or_error, paths, chunksize=4)
+    except BrokenProcessPool as error:
+        remedy = 'Use fewer workers if memory ran out; in a script, read releases under `if __name__ == "__main__":`'
+        raise ReleaseError(explain("worker process", "live to its end", "a sudden death", remedy)) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _scan_or_error(path: Path) -> MaskScan | VolumeError:

@@ -81,7 +81,7 @@ def _explain_error(error: ijson.JSONError, path: Path, start: int, chunk: bytes)
     """
     text = error.args[0] if error.args else ""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    reason = text.partition("\n")[0].strip() or "no JSON"
+    reason = text.partition("\n")[0].strip().rstrip(".") or "no JSON"
     if not chunk:
         return f"{reason} (is it cut short?)", start
     ignored = ijson.sendable_list()
