@@ -28,8 +28,8 @@ _TYPE = "ReasonkneeVolume"
 # Read by whoever finds such bytes in a column that is none of ours.
 _IN_PLACE_OF_BYTES = b"A place of a volume and not its voxels, which reasonknee_datasets lets datasets not write: "
 _KEEP_REFERENCE = (
-    'Leave this column to itself, or drop it with remove_columns("volume"); voxels that are meant to be written, such as '
-    "a crop as an array, take a column of another name"
+    'Leave this column to itself, or drop it with remove_columns("volume"); voxels that are meant to be written '
+    "take a column of another name"
 )
 
 

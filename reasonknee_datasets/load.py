@@ -55,9 +55,10 @@ def load_dataset(
     streaming : bool, optional
         Read while iterating, and write nothing. Otherwise the rows, and never voxels, go to the cache of ``datasets``.
     data_dir : str or path, optional
-        A prepared repository: a folder or any fsspec URL (``https://``, ``s3://``, ``hf://datasets/owner/name``). By
-        default ``REASONKNEE_DATA``, else ``./3dreasonknee`` if a manifest is there, else a small synthetic phantom,
-        made on first use, with a warning. ``REASONKNEE_REQUIRE_REAL=1`` makes synthetic data an error.
+        A prepared repository: a folder or any fsspec URL (``https://``, ``s3://``,
+        ``hf://datasets/owner/name@revision``). By default ``REASONKNEE_DATA``, else ``./3dreasonknee`` if a manifest is
+        there, else a small synthetic phantom, made on first use, with a warning. ``REASONKNEE_REQUIRE_REAL=1`` makes
+        synthetic data an error, also where they are named.
     volumes_dir : str or path, optional
         Where voxels are, if not in the repository: the place that holds ``volumes/``. By default
         ``REASONKNEE_VOLUMES``.

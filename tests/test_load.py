@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -189,37 +190,65 @@ class TestNotFinding:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that lives through the tests of the phantom, which takes some seconds to draw."""
-    return tmp_path_factory.mktemp("phantom")
+    """A cache with the phantom, which takes some seconds to draw: made by a script that guards nothing."""
+    cache = tmp_path_factory.mktemp("phantom")
+    script = cache / "script.py"
+    script.write_text(
+        "from reasonknee_datasets import load_dataset\n"
+        f"rows = load_dataset('3dreasonknee', split='train', streaming=True, cache_dir={str(cache)!r})\n"
+        "print(next(iter(rows))['synthetic'])\n",
+        encoding="utf-8",
+    )
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("REASONKNEE_")}
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=cache, env=unset)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout == "True\n"
+    assert "are SYNTHETIC: a phantom that this package drew" in run.stderr
+    return cache
 
 
 class TestPhantom:
-    def test_it_stands_in_with_a_warning(self, load: Load, kept: Path) -> None:
+    def test_it_stands_in_with_a_warning(self, kept: Path) -> None:
         with pytest.warns(
             SyntheticDataWarning, match=r"these (\d+) rows \(\d+ train, \d+ validation, \d+ test\) are SYNTH"
         ):
-            loaded = load_dataset("3dreasonknee", cache_dir=str(kept), streaming=True)
+            loaded = load_dataset("3dreasonknee", cache_dir=str(kept))
         assert loaded["train"].info.description.startswith("SYNTHETIC")
-        row = next(iter(loaded["train"]))
+        assert all(len(loaded[split]) for split in ("train", "validation", "test"))
+        row = loaded["train"][0]
         assert row["synthetic"] is True
         assert row["volume"].get_fdata().ndim == 3
+        start, stop = np.array(row["box"][:3]), np.array(row["box"][3:])
+        assert (start >= 0).all()
+        assert (start < stop).all()
+        assert (stop <= row["volume"].shape).all()
 
-    def test_it_is_made_once(self, load: Load, kept: Path) -> None:
+    def test_it_is_made_once_and_whole(self, load: Load, kept: Path) -> None:
         def state() -> dict[Path, int]:
             return {path: path.stat().st_mtime_ns for path in kept.rglob("3dreasonknee-phantom/*/*.json")}
 
-        with pytest.warns(SyntheticDataWarning):
-            load(cache_dir=str(kept))
         before = state()
         assert before
         with pytest.warns(SyntheticDataWarning):
             load(cache_dir=str(kept))
         assert state() == before
-
-    def test_nothing_half_made_is_left(self, load: Load, kept: Path) -> None:
-        with pytest.warns(SyntheticDataWarning):
-            load(cache_dir=str(kept))
         assert not list(kept.rglob("making-*"))
+
+    def test_stock_datasets_reads_it_without_this_package(self, kept: Path, tmp_path: Path) -> None:
+        (repository,) = kept.glob("3dreasonknee-phantom/*/")
+        code = textwrap.dedent(
+            f"""
+            import sys, datasets
+            loaded = datasets.load_dataset({str(repository)!r}, cache_dir={str(tmp_path / "cache")!r})
+            for name in ("volumes", "balanced"):
+                datasets.load_dataset({str(repository)!r}, name, cache_dir={str(tmp_path / "cache")!r})
+            print(sorted(loaded), loaded["train"][0]["volume_path"][:8])
+            assert "reasonknee_datasets" not in sys.modules
+            """
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr[-3000:]
+        assert run.stdout == "['test', 'train', 'validation'] volumes/\n"
 
     @pytest.mark.parametrize("value", ["1", "true"])
     def test_real_data_required(self, load: Load, monkeypatch: pytest.MonkeyPatch, value: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -33,28 +34,49 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
     RepositoryError
         If the shard is missing, damaged, or not the one that the manifest lists.
     """
-    with reading(url, "shard"), _open(url, shard) as file:
+    with _naming(url):
+        file = _open(url, shard)
+    with file:
+        batches = _read_batches(url, file, shard, selection)
+        while True:
+            # Nothing is caught while a table is with the caller: at exit, generators are closed after their modules.
+            with _naming(url):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch]).cast(selection.stored_schema)
+
+
+def _read_batches(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.RecordBatch]:
+    fragment = ds.ParquetFileFormat().make_fragment(file)
+    _check(url, fragment, shard, selection)
+    schema = fragment.physical_schema
+    # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
+    for group in fragment.split_by_row_group(selection.expression, schema):
+        yield from group.to_batches(
+            schema=schema,
+            columns=selection.stored,
+            filter=selection.expression,
+            batch_size=_ROWS,
+            batch_readahead=0,
+            fragment_readahead=0,
+            use_threads=False,
+        )
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """Turn what Arrow and stores raise into an error that names the shard."""
+    with reading(url, "shard"):
         try:
-            fragment = ds.ParquetFileFormat().make_fragment(file)
-            _check(url, fragment, shard, selection)
-            # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
-            for group in fragment.split_by_row_group(selection.expression, fragment.physical_schema):
-                for batch in group.to_batches(
-                    schema=fragment.physical_schema,
-                    columns=selection.stored,
-                    filter=selection.expression,
-                    batch_size=_ROWS,
-                    batch_readahead=0,
-                    fragment_readahead=0,
-                    use_threads=False,
-                ):
-                    if batch.num_rows:
-                        yield pa.Table.from_batches([batch]).cast(selection.stored_schema)
+            yield
         except (pa.ArrowException, OSError) as error:
             # For broken pages pyarrow raises a bare OSError; what a store raises is a subclass or has a number.
             if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
                 raise
-            message = explain("shard", "be readable Parquet", " ".join(str(error).split()), _AGAIN, where=f"in {url}")
+            found = " ".join(str(error).split())
+            message = explain("shard", "be readable Parquet", found, _AGAIN, where=f"in {url}")
             raise RepositoryError(message) from error
 
 

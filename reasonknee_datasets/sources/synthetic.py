@@ -49,7 +49,7 @@ def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
         f"this package drew, kept in {home}. Name a prepared repository with data_dir= or REASONKNEE_DATA; "
         "REASONKNEE_REQUIRE_REAL=1 makes this an error.",
         SyntheticDataWarning,
-        stacklevel=2,
+        stacklevel=5,  # the line that called load_dataset
     )
     return repository
 
@@ -67,8 +67,9 @@ def _make(home: Path) -> None:
             return
         with tempfile.TemporaryDirectory(dir=home.parent, prefix="making-") as folder:
             release, repository = Path(folder) / "release", Path(folder) / "repository"
-            write_release(release, patients=_PATIENTS, size="tiny", seed=_SEED)
-            prepare(release, repository)
+            # In this process: workers are spawned, and would run a user's script again from its first line.
+            write_release(release, patients=_PATIENTS, size="tiny", seed=_SEED, workers=1)
+            prepare(release, repository, workers=1)
             if home.exists():  # left by a killed run: without a manifest it is nothing
                 shutil.rmtree(home)
             repository.rename(home)
