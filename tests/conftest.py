@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from reasonknee_datasets.phantom import write_release
+from reasonknee_datasets.prepare import prepare
 
 # Derandomised in CI, so that a red run means that the code changed; `dev` keeps looking for new examples.
 settings.register_profile(
@@ -12,3 +17,19 @@ settings.register_profile(
 )
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(scope="session")
+def phantom_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny synthetic release of six patients in the official layout; read it, never write into it."""
+    folder = tmp_path_factory.mktemp("phantom") / "release"
+    write_release(folder, patients=6, size="tiny", seed=0, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(phantom_release: Path) -> Path:
+    """The prepared repository of `phantom_release`; read it, never write into it."""
+    folder = phantom_release.parent / "3dreasonknee"
+    prepare(phantom_release, folder, workers=1, progress=False)
+    return folder

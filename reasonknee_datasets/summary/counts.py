@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from reasonknee_datasets.manifest import Shard, VolumeRecord
 from reasonknee_datasets.orientation import axcodes
-from reasonknee_datasets.sources import Repository, keep_credentials, read_shard, select, to_place
+from reasonknee_datasets.sources import Repository, find_place, keep_credentials, read_shard, select
 from reasonknee_datasets.sources.repository import open_repository
 
 # Counting needs these of each config, and reads no other column: the texts are most of the bytes.
@@ -136,7 +136,8 @@ def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str,
     RepositoryError
         If it is an official release, or a shard is not the one that the manifest promises.
     """
-    place = to_place(data_dir, "DIR")
+    place = find_place(data_dir)
+    assert place is not None, "a place is found wherever one is named"
     keep_credentials(place, storage_options, None)
     repository = open_repository(place, where="DIR")
     manifest = repository.manifest

@@ -1,0 +1,109 @@
+"""The command line as its user meets it: each command once, and each way to get it wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reasonknee_datasets import __version__
+from reasonknee_datasets.cli import main
+
+
+def reasonknee(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "reasonknee_datasets", *map(str, words)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=cwd)
+
+
+def first_id(prepared: Path) -> str:
+    import pyarrow.parquet as pq
+
+    return str(pq.read_table(sorted((prepared / "data").glob("train-*"))[0], columns=["id"])["id"][0])
+
+
+def test_version() -> None:
+    assert reasonknee("--version").stdout.strip() == f"reasonknee_datasets {__version__}"
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = "import sys; from reasonknee_datasets.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit(bool({'datasets', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, "help must answer at once"
+    for command in ("demo", "phantom", "prepare", "info", "show"):
+        assert command in done.stdout
+
+
+def test_a_typo_gets_the_nearest_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepar"])
+    assert "Did you mean 'prepare'?" in capsys.readouterr().err
+
+
+def test_info_says_what_is_there(prepared: Path) -> None:
+    done = reasonknee("info", prepared)
+    assert done.returncode == 0, done.stderr
+    assert "SYNTHETIC" in done.stdout
+    manifest = json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))
+    rows = sum(shard["rows"] for shard in manifest["configs"]["quintuples"]["splits"]["train"]["shards"])
+    assert f"{rows:,}" in done.stdout
+
+
+def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
+    command = f"{sys.executable} -m reasonknee_datasets info {prepared} | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the figures extra is not installed")
+    done = reasonknee("show", prepared, first_id(prepared), "--out", tmp_path / "row.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "row.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("info", "{tmp}/nowhere"), "does not exist"),
+        (("info", "{release}"), "reasonknee prepare --release"),
+        (("show", "{prepared}", "9999999/00M/right/q01", "--out", "x.png"), "9999999/00M/right/q01"),
+        (("prepare", "--release", "{tmp}/nowhere", "--out", "{tmp}/out"), "nowhere"),
+        (("prepare", "--release", "{release}", "--out", "{tmp}/out", "--box-convention", "xyz"), "xyz"),
+        (("prepare", "--release", "{release}", "--out", "{tmp}/out", "--allow", "mising-image"), "mising-image"),
+        (("demo", "--out", "{tmp}"), "not exist yet"),
+    ],
+)
+def test_a_named_problem_is_one_sentence_and_no_traceback(
+    words: tuple[str, ...], message: str, prepared: Path, phantom_release: Path, tmp_path: Path
+) -> None:
+    places = {"tmp": tmp_path, "prepared": prepared, "release": phantom_release}
+    done = reasonknee(*(word.format(**places) for word in words), cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    error = done.stderr.strip().rsplit("error: ", 1)
+    assert len(error) == 2, done.stderr
+    assert message in error[1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_traceback_on_request(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "reasonknee_datasets", "info", str(tmp_path / "nowhere")]
+    environment = {**os.environ, "REASONKNEE_TRACEBACK": "1"}
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment)
+    assert "Traceback" in done.stderr
+
+
+def test_demo_does_the_main_job(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the figures extra is not installed")
+    done = reasonknee("demo", "--out", tmp_path / "demo", "--patients", "3")
+    assert done.returncode == 0, done.stderr
+    for word in ("SYNTHETIC", "question", "reasoning", "answer", "cropped", "drew it"):
+        assert word in done.stdout
+    assert (tmp_path / "demo" / "example.png").stat().st_size > 10_000
+    assert (tmp_path / "demo" / "3dreasonknee" / "manifest.json").is_file()
