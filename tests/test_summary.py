@@ -229,7 +229,8 @@ def test_a_url_gives_the_same(repository: Path, summary: Summary) -> None:
 
 def test_a_missing_manifest_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(
-        RepositoryNotFoundError, match=r"DIR must name a prepared repository, which holds manifest.json"
+        RepositoryNotFoundError,
+        match=r"data_dir must name a prepared repository: a folder or an fsspec URL, got .*absent, which does not exist",
     ):
         summarise(tmp_path / "absent")
 
