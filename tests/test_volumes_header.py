@@ -43,6 +43,7 @@ def write(path: Path, data: bytes) -> Path:
         (108, "<f", (float("inf"),), "cannot convert float infinity"),
         (108, "<f", (100.0,), "vox offset"),
         (112, "<ff", (1.0, float("nan")), "Valid slope but invalid intercept"),
+        (252, "<hhf", (1, 0, float("inf")), "w2 should be positive"),
         (344, "4s", (b"nope",), "must be a NIfTI-1 or NIfTI-2 file"),
     ],
 )
@@ -77,7 +78,7 @@ def test_every_flipped_bit_of_the_compressed_voxels_is_noticed(tmp_path: Path) -
     for position in range(60, len(whole), 7):
         data = bytearray(whole)
         data[position] ^= 1 << position % 8
-        path = tmp_path / "flipped.nii.gz"
+        path = tmp_path / f"{position}-flipped.nii.gz"  # a name of its own: the clock of mtime is coarse
         path.write_bytes(data)
         with pytest.raises(VolumeError, match=r"must .*flipped\.nii"):
             open_volume(path).dataobj[1]

@@ -168,6 +168,7 @@ def test_every_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
     for position in range(0, len(whole), 11):
         data = bytearray(whole)
         data[position] ^= 1 << position % 8
+        path = tmp_path / f"{position}-knee.nii.gz"  # a name of its own: the clock of mtime is coarse
         path.write_bytes(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ class Server:
     ranges: bool = True
     token: str | None = None
     failures: int = 0
+    breaks: int = 0
+    delay: float = 0.0
+    busy: int = 0
+    most_busy: int = 0
     spoil: bool = False
 
     def count(self, method: str) -> int:
@@ -53,25 +58,35 @@ class Handler(SimpleHTTPRequestHandler):
         if body and state.failures:
             state.failures -= 1
             return self.send_error(503)
+        if body and state.breaks:
+            state.breaks -= 1
+            self.close_connection = True
+            return None
+        state.busy += 1
+        state.most_busy = max(state.busy, state.most_busy)
+        time.sleep(state.delay)
+        state.busy -= 1
         if not path.is_file():
             return self.send_error(404)
-        data = path.read_bytes()
+        size = path.stat().st_size
         match = re.fullmatch(r"bytes=(\d*)-(\d*)", span or "")
         if match and state.ranges:
-            start, stop = self.ends(match, len(data))
-            if start >= len(data):
+            start, stop = self.ends(match, size)
+            if start >= size:
                 return self.send_error(416)
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
-            part = data[start:stop]
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
         else:
             self.send_response(200)
-            part = data
+            start, stop = 0, size
         if state.ranges:
             self.send_header("Accept-Ranges", "bytes")
+        with path.open("rb") as file:
+            file.seek(start)
+            part = file.read(stop - start)
         if state.spoil and len(part) > 1000:
             part = part[:500] + bytes([part[500] ^ 255]) + part[501:]
-        self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}-{len(data):x}"')
+        self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}-{size:x}"')
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         if body:

@@ -65,14 +65,13 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
     header = read_header(source)
     data = read_whole(source, header.identity)
     voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, None)
-    affine = header.header.get_best_affine()
     return VolumeFingerprint(
         header.shape,
-        tuple(tuple(row) for row in affine.tolist()),
+        tuple(tuple(row) for row in header.affine.tolist()),
         header.dtype.name if header.dtype.fields is None else str(header.dtype),
         header.identity.size,
         hashlib.sha256(data).hexdigest(),
-        hash_voxels(VolumeProxy(voxels), affine),
+        hash_voxels(VolumeProxy(voxels), header.affine),
     )
 
 

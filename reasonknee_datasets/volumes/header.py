@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes.index import IndexProblemError, SlabIndex, index_bytes, parse_index
@@ -49,6 +50,8 @@ class VolumeHeader:
         As read; take a copy.
     shape, dtype, offset, slope, inter
         What nibabel's array proxy takes from the header.
+    affine : (4, 4) float array
+        Voxel-centre to world (RAS+, mm), as nibabel chooses it; take a copy.
     index : SlabIndex or None
         Of a seekable file, if it can be believed.
     """
@@ -62,6 +65,7 @@ class VolumeHeader:
     offset: int
     slope: float
     inter: float
+    affine: NDArray[np.float64]
     index: SlabIndex | None = None
 
     @property
@@ -143,6 +147,7 @@ def _interpret(source: Source, identity: FileIdentity, zipped: bool, first: Call
             header.get_data_offset(),
             1.0 if slope is None else slope,
             0.0 if inter is None else inter,
+            header.get_best_affine(),
         )
     except (HeaderDataError, ImageFileError, ValueError, OverflowError, KeyError) as error:
         message = explain("NIfTI header", "be sound", str(error), _REMEDY, where=f"in {source.label}")

@@ -111,7 +111,7 @@ class LazyVolume(nib.Nifti1Image):
         voxels = StoredVoxels(self._source, stored, cache)
         # As nibabel's own loader does it: no affine, so that the header passes through unmodified.
         image = stored.image_class(VolumeProxy(voxels), None, stored.header)
-        image._affine = stored.header.get_best_affine()
+        image._affine = stored.affine.copy()
         if turn is None or turn.is_identity:
             return image
         return _turned(image, VolumeProxy(voxels, turn), turn)
@@ -199,8 +199,7 @@ def _turn(stored: VolumeHeader, geometry: Geometry, label: str) -> Reorientation
         if len(stored.shape) != 3:
             remedy = "Convert the file to a 3D volume, or prepare the repository again"
             raise GeometryError(explain("volume", "have three axes", stored.shape, remedy, where=f"in {label}"))
-        affine = stored.header.get_best_affine()
-        return between(affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
+        return between(stored.affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
     except GeometryError as error:
         remedy = "put back the file that was prepared, or prepare the repository again"
         add_note(error, f"while comparing {label} with the geometry in the manifest: {remedy}")
