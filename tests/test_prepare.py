@@ -25,6 +25,7 @@ from reasonknee_datasets.prepare import Prepared, prepare
 from reasonknee_datasets.release import open_release
 from reasonknee_datasets.schema import CONFIGS
 from reasonknee_datasets.volumes import fingerprint
+from tests.release_builder import Knee, build_release
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -39,10 +40,28 @@ def run(release: Path, out: Path, **options: object) -> Prepared:
     return prepare(release, out, progress=False, **{"workers": 1, **options})  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small hand-made release: most of what can happen needs no anatomy."""
+    knees = [
+        Knee(split, f"{patient:07d}", "00M", side, f"{10_000_000 + 2 * patient + side}")
+        for split, patients in {"train": (1, 2, 3), "validation": (4,), "test": (5, 6)}.items()
+        for patient in patients
+        for side in (1, 2)
+    ]
+    return build_release(tmp_path_factory.mktemp("official") / "release", knees=tuple(knees)).root
+
+
+@pytest.fixture(scope="module")
+def ready(official: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What it gives when nothing happens."""
+    return run(official, tmp_path_factory.mktemp("ready") / "3dreasonknee").path
+
+
 @pytest.fixture
-def release(phantom_release: Path, tmp_path: Path) -> Path:
+def release(official: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage; files are linked until they are replaced."""
-    return Path(shutil.copytree(phantom_release, tmp_path / "release", copy_function=os.link))
+    return Path(shutil.copytree(official, tmp_path / "release", copy_function=os.link))
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -139,18 +158,18 @@ def test_medial_and_lateral_priors_swap_with_the_side(prepared: Path) -> None:
     assert middle[medial, "left"] > middle[lateral, "left"]
 
 
-def test_a_second_run_has_nothing_to_do(phantom_release: Path, tmp_path: Path) -> None:
-    first = run(phantom_release, tmp_path / "out")
+def test_a_second_run_has_nothing_to_do(official: Path, tmp_path: Path) -> None:
+    first = run(official, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    second = run(phantom_release, tmp_path / "out")
+    second = run(official, tmp_path / "out")
     assert (first.written, second.written) == (True, False)
     assert second.manifest == first.manifest
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
 
 
-def test_same_input_gives_the_same_bytes(phantom_release: Path, prepared: Path, tmp_path: Path) -> None:
-    run(phantom_release, tmp_path / "out", workers=2)
-    assert contents(tmp_path / "out") == contents(prepared)
+def test_same_input_gives_the_same_bytes(official: Path, ready: Path, tmp_path: Path) -> None:
+    run(official, tmp_path / "out", workers=2)
+    assert contents(tmp_path / "out") == contents(ready)
     assert names(tmp_path) == {"out"}
 
 
@@ -170,10 +189,10 @@ def test_other_input_is_refused_unless_asked(release: Path, tmp_path: Path) -> N
     assert names(tmp_path) == {"out", "release"}
 
 
-def test_other_options_are_refused_unless_asked(phantom_release: Path, tmp_path: Path) -> None:
-    run(phantom_release, tmp_path / "out")
+def test_other_options_are_refused_unless_asked(official: Path, tmp_path: Path) -> None:
+    run(official, tmp_path / "out")
     with pytest.raises(PrepareError, match=r"differs in options \(.*'copy'.*, now .*'link'"):
-        run(phantom_release, tmp_path / "out", volumes="link")
+        run(official, tmp_path / "out", volumes="link")
 
 
 def test_a_changed_image_is_noticed(release: Path, tmp_path: Path) -> None:
@@ -197,33 +216,33 @@ def test_an_image_only_touched_makes_no_difference(release: Path, tmp_path: Path
     assert run(release, tmp_path / "out").manifest == first.manifest
 
 
-def test_a_damaged_repository_is_written_again(phantom_release: Path, prepared: Path, tmp_path: Path) -> None:
+def test_a_damaged_repository_is_written_again(official: Path, ready: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(phantom_release, out)
+    run(official, out)
     shard = Manifest.load(out).shards("quintuples", "train")[0]
     (out / shard.path).unlink()
-    assert run(phantom_release, out).written
-    assert contents(out) == contents(prepared)
+    assert run(official, out).written
+    assert contents(out) == contents(ready)
 
 
-def test_a_damaged_manifest_is_replaced_only_where_asked(phantom_release: Path, prepared: Path, tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / MANIFEST).write_text("{")
     with pytest.raises(PrepareError, match=r"out must hold a sound repository, got manifest must be JSON.*overwrite"):
-        run(phantom_release, out)
-    run(phantom_release, out, overwrite=True)
-    assert contents(out) == contents(prepared)
+        run(official, out)
+    run(official, out, overwrite=True)
+    assert contents(out) == contents(ready)
 
 
-def test_other_folders_are_left_alone(phantom_release: Path, tmp_path: Path) -> None:
+def test_other_folders_are_left_alone(official: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(PrepareError, match="out must be new, empty or a prepared repository"):
-        run(phantom_release, tmp_path, overwrite=True)
+        run(official, tmp_path, overwrite=True)
     assert names(tmp_path) == {"thesis.tex"}
 
 
-def test_a_killed_run_is_gone_on_from(phantom_release: Path, prepared: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_gone_on_from(official: Path, ready: Path, tmp_path: Path) -> None:
     out, hidden = tmp_path / "out", tmp_path / ".out.partial"
     code = (
         "import sys, time\n"
@@ -232,7 +251,7 @@ def test_a_killed_run_is_gone_on_from(phantom_release: Path, prepared: Path, tmp
         "volumes.place_volume = lambda task: (time.sleep(0.1), place(task))[1]\n"  # room for the kill
         "prepare(sys.argv[1], sys.argv[2], workers=1, progress=False)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, phantom_release, out])
+    process = subprocess.Popen([sys.executable, "-c", code, official, out])
     journal, deadline = hidden / ".work" / "volumes.jsonl", time.monotonic() + 120
     while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
         assert time.monotonic() < deadline
@@ -244,29 +263,29 @@ def test_a_killed_run_is_gone_on_from(phantom_release: Path, prepared: Path, tmp
     assert not (hidden / MANIFEST).exists()
     done = [json.loads(line)["path"] for line in journal.read_text().splitlines() if line.endswith("}")]
     copied = {path: (hidden / path).stat().st_mtime_ns for path in done}
-    run(phantom_release, out)
+    run(official, out)
     assert {path: (out / path).stat().st_mtime_ns for path in done} == copied
-    assert contents(out) == contents(prepared)
+    assert contents(out) == contents(ready)
     assert names(tmp_path) == {"out"}
 
 
-def test_links_and_none(phantom_release: Path, tmp_path: Path) -> None:
-    linked = run(phantom_release, tmp_path / "linked", volumes="link")
-    left = run(phantom_release, tmp_path / "left", volumes="none")
+def test_links_and_none(official: Path, tmp_path: Path) -> None:
+    linked = run(official, tmp_path / "linked", volumes="link")
+    left = run(official, tmp_path / "left", volumes="none")
     assert linked.manifest.volumes == left.manifest.volumes
     assert not (tmp_path / "left" / "volumes").exists()
-    official = open_release(phantom_release)
-    official.check()
-    for volume in official.volumes:
+    found = open_release(official)
+    found.check()
+    for volume in found.volumes:
         assert (tmp_path / "linked" / volume.volume_path).samefile(volume.image)
-    assert not run(phantom_release, tmp_path / "linked", volumes="link").written
-    assert not run(phantom_release, tmp_path / "left", volumes="none").written
+    assert not run(official, tmp_path / "linked", volumes="link").written
+    assert not run(official, tmp_path / "left", volumes="none").written
 
 
-def test_images_elsewhere(release: Path, prepared: Path, tmp_path: Path) -> None:
+def test_images_elsewhere(release: Path, ready: Path, tmp_path: Path) -> None:
     (release / "data" / "images").rename(tmp_path / "scans")
     run(release, tmp_path / "out", images=tmp_path / "scans")
-    assert Manifest.load(tmp_path / "out").volumes == Manifest.load(prepared).volumes
+    assert Manifest.load(tmp_path / "out").volumes == Manifest.load(ready).volumes
 
 
 def test_annotations_alone(tmp_path: Path) -> None:
@@ -302,24 +321,23 @@ def test_damaged_voxels_are_named_and_nothing_is_left(release: Path, tmp_path: P
 
 def test_a_patient_in_two_splits_is_refused(release: Path, tmp_path: Path) -> None:
     folder = release / "data" / "split_files"
-    row = (folder / "train_split.csv").read_text().splitlines()[1]
+    # The same patient again, at another visit.
+    row = (folder / "train_split.csv").read_text().splitlines()[1].replace("00M", "12M").replace("knee_000", "knee_999")
     replace(folder / "test_split.csv", ((folder / "test_split.csv").read_text().rstrip("\n") + f"\n{row}\n").encode())
     with pytest.raises(ReleaseError, match="patient-in-two-splits"):
         run(release, tmp_path / "out")
     assert names(tmp_path) == {"release"}
 
 
-def test_unknown_modes_are_refused(phantom_release: Path, tmp_path: Path) -> None:
+def test_unknown_modes_are_refused(official: Path, tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match=r"volumes must be one of copy, link, none, got move"):
-        run(phantom_release, tmp_path / "out", volumes="move")
+        run(official, tmp_path / "out", volumes="move")
 
 
-def test_progress_is_shown_where_asked(
-    phantom_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(phantom_release, tmp_path / "quiet")
+def test_progress_is_shown_where_asked(official: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(official, tmp_path / "quiet")
     assert capsys.readouterr() == ("", "")
-    prepare(phantom_release, tmp_path / "shown", workers=1)
+    prepare(official, tmp_path / "shown", workers=1)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert all(name in shown.err for name in ("volumes", "rows", "shards"))
