@@ -20,7 +20,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes import DecodeCache, Geometry, LazyVolume, open_volume
-from tests.volumes_files import AFFINE, count_opens, knee, nifti_bytes, same, save, stored_volumes
+from tests.volumes_files import AFFINE, count_opens, fresh, knee, nifti_bytes, same, save, stored_volumes
 
 KINDS = [nib.Nifti1Image, nib.Nifti2Image]
 
@@ -30,7 +30,7 @@ KINDS = [nib.Nifti1Image, nib.Nifti2Image]
 @given(stored_volumes(), st.sampled_from([".nii", ".nii.gz"]), st.booleans(), st.data())
 def test_every_answer_is_nibabels(tmp_path: Path, layout: Any, suffix: str, cached: bool, data: st.DataObject) -> None:
     fields, shape, dtype, seed = layout
-    path = save(tmp_path / f"knee{suffix}", knee(shape, dtype, seed), **fields)
+    path = save(fresh(tmp_path, suffix), knee(shape, dtype, seed), **fields)
     theirs = nib.load(path)
     ours = open_volume(path, cache=DecodeCache(10**6) if cached else None)
     index = data.draw(basic_indices(shape, min_dims=0, max_dims=6, allow_newaxis=True, allow_ellipsis=True))

@@ -26,7 +26,7 @@ from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes import DecodeCache, Geometry, open_volume, pack, set_threads
 from reasonknee_datasets.volumes.index import parse_index
-from tests.volumes_files import AFFINE, count_opens, knee, nifti_bytes, same, save, stored_volumes
+from tests.volumes_files import AFFINE, count_opens, fresh, knee, nifti_bytes, same, save, stored_volumes
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_every_answer_is_nibabels(
 ) -> None:
     fields, shape, dtype, seed = layout
     set_threads(threads)
-    path = packed(tmp_path / "knee.nii.gz", knee(shape, dtype, seed), planes, **fields)
+    path = packed(fresh(tmp_path), knee(shape, dtype, seed), planes, **fields)
     theirs, ours = nib.load(path), open_volume(path, cache=DecodeCache(10**6) if cached else None)
     for _ in range(2):
         index = data.draw(basic_indices(shape, min_dims=0, max_dims=6, allow_newaxis=True, allow_ellipsis=True))

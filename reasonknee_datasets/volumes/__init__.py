@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
+from reasonknee_datasets.volumes.disk import DiskCache, DiskInfo
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume, open_volume
@@ -13,6 +14,8 @@ from reasonknee_datasets.volumes.threads import set_threads, thread_count
 __all__ = [
     "CacheInfo",
     "DecodeCache",
+    "DiskCache",
+    "DiskInfo",
     "Geometry",
     "LazyVolume",
     "PackReport",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
 
@@ -16,6 +17,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError, add_note, explain
 from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
+from reasonknee_datasets.volumes.disk import DiskCache, find_disk_cache
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
 from reasonknee_datasets.volumes.locate import find_source
@@ -24,6 +26,26 @@ from reasonknee_datasets.volumes.source import Source
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 CachePolicy = DecodeCache | EllipsisType | None
+DiskPolicy = DiskCache | str | os.PathLike[str] | EllipsisType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a volume is read: what `open_volume` was told, credentials apart."""
+
+    cache: CachePolicy = ...
+    geometry: Geometry | None = None
+    cache_dir: DiskPolicy = ...
+
+    def find_cache(self) -> DecodeCache | None:
+        """Give the decode cache of this process that is meant."""
+        return shared_cache() if isinstance(self.cache, EllipsisType) else self.cache
+
+    def find_disk(self) -> DiskCache | None:
+        """Give the cache on disk that is meant."""
+        if self.cache_dir is None or isinstance(self.cache_dir, DiskCache):
+            return self.cache_dir
+        return find_disk_cache(None if isinstance(self.cache_dir, EllipsisType) else self.cache_dir)
 
 
 def open_volume(
@@ -32,6 +54,7 @@ def open_volume(
     cache: CachePolicy = ...,
     storage_options: Mapping[str, Any] | None = None,
     geometry: Geometry | None = None,
+    cache_dir: DiskPolicy = ...,
 ) -> LazyVolume:
     """Give a volume as a nibabel image, without opening it.
 
@@ -50,6 +73,9 @@ def open_volume(
     geometry : Geometry, optional
         Shape and affine that the array is to have. A file that differs by a permutation and flips of its axes is shown
         in this geometry; anything else is an error on first touch.
+    cache_dir : path, DiskCache or None, optional
+        A folder where volumes are kept as compressed chunks, for reading boxes at random over more volumes than memory
+        holds. By default ``REASONKNEE_CACHE_DIR``, or none.
 
     Returns
     -------
@@ -60,7 +86,8 @@ def open_volume(
     >>> open_volume("volumes/9016403/00M_right.nii.gz")  # nothing is opened
     LazyVolume('...volumes/9016403/00M_right.nii.gz')
     """
-    return LazyVolume._make(find_source(path_or_url, storage_options), cache, geometry, os.fspath(path_or_url))
+    source = find_source(path_or_url, storage_options)
+    return LazyVolume._make(source, os.fspath(path_or_url), Settings(cache, geometry, cache_dir))
 
 
 class LazyVolume(nib.Nifti1Image):
@@ -75,17 +102,16 @@ class LazyVolume(nib.Nifti1Image):
     """
 
     _source: Source
-    _cache_policy: CachePolicy
-    _geometry: Geometry | None
+    _settings: Settings
 
     def __new__(cls, dataobj: Any, affine: Any, header: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Give an ordinary image in memory."""
         return _kind(header)(dataobj, affine, header, *args, **kwargs)
 
     @classmethod
-    def _make(cls, source: Source, cache: CachePolicy, geometry: Geometry | None, filename: str) -> LazyVolume:
+    def _make(cls, source: Source, filename: str, settings: Settings) -> LazyVolume:
         volume: LazyVolume = object.__new__(cls)
-        volume._source, volume._cache_policy, volume._geometry = source, cache, geometry
+        volume._source, volume._settings = source, settings
         volume._data_cache = volume._fdata_cache = None
         volume.extra = {}
         volume.file_map = {"image": FileHolder(filename=filename)}
@@ -106,9 +132,9 @@ class LazyVolume(nib.Nifti1Image):
 
     def _touch(self) -> Any:
         stored = read_header(self._source)
-        turn = None if self._geometry is None else _turn(stored, self._geometry, self._source.label)
-        cache = shared_cache() if isinstance(self._cache_policy, EllipsisType) else self._cache_policy
-        voxels = StoredVoxels(self._source, stored, cache)
+        settings = self._settings
+        turn = None if settings.geometry is None else _turn(stored, settings.geometry, self._source.label)
+        voxels = StoredVoxels(self._source, stored, settings.find_cache(), settings.find_disk())
         # As nibabel's own loader does it: no affine, so that the header passes through unmodified.
         image = stored.image_class(VolumeProxy(voxels), None, stored.header)
         image._affine = stored.affine.copy()
@@ -168,15 +194,13 @@ class LazyVolume(nib.Nifti1Image):
             fresh = self._touch()
             if not (image.header == fresh.header and np.array_equal(image.affine, fresh.affine)):
                 changed = (image.header, image.affine)
-        return _reopen, (self._source.path, self._cache_policy, self._geometry, changed)
+        return _reopen, (self._source.path, self._settings, changed)
 
     def __copy__(self) -> LazyVolume:
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyVolume:
-        volume = LazyVolume._make(
-            self._source, self._cache_policy, self._geometry, self.file_map["image"].filename or ""
-        )
+        volume = LazyVolume._make(self._source, self.file_map["image"].filename or "", self._settings)
         if "_touched" in self.__dict__:
             volume._header, volume._affine = self._header.copy(), self._affine.copy()
         return volume
@@ -186,8 +210,8 @@ def _kind(header: Any) -> Any:
     return nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
 
 
-def _reopen(path: str, cache: CachePolicy, geometry: Geometry | None, changed: tuple[Any, Any] | None) -> LazyVolume:
-    volume = LazyVolume._make(find_source(path), cache, geometry, path)
+def _reopen(path: str, settings: Settings, changed: tuple[Any, Any] | None) -> LazyVolume:
+    volume = LazyVolume._make(find_source(path), path, settings)
     if changed is not None:
         volume._header, volume._affine = changed
     return volume
@@ -199,7 +223,9 @@ def _turn(stored: VolumeHeader, geometry: Geometry, label: str) -> Reorientation
         if len(stored.shape) != 3:
             remedy = "Convert the file to a 3D volume, or prepare the repository again"
             raise GeometryError(explain("volume", "have three axes", stored.shape, remedy, where=f"in {label}"))
-        return between(stored.affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
+        return between(
+            stored.affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest"
+        )
     except GeometryError as error:
         remedy = "put back the file that was prepared, or prepare the repository again"
         add_note(error, f"while comparing {label} with the geometry in the manifest: {remedy}")

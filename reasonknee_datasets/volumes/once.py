@@ -60,6 +60,11 @@ class Once(Generic[K, V]):
                     self._values.popitem(last=False)
             return value
 
+    def clear(self) -> None:
+        """Forget every value."""
+        with self._lock:
+            self._values.clear()
+
     def __contains__(self, key: object) -> bool:
         return key in self._values
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes.cache import DecodeCache
+from reasonknee_datasets.volumes.disk import DiskCache
 from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
 from reasonknee_datasets.volumes.inflate import inflate_file
 from reasonknee_datasets.volumes.slabs import DamagedSlabError, Selection, Slabs
@@ -25,21 +26,29 @@ class StoredVoxels:
     header : VolumeHeader
         What the file's header said when the image was first touched.
     cache : DecodeCache or None
-        Where decoded voxels are kept.
+        Where decoded voxels are kept in memory.
+    disk : DiskCache, optional
+        Where they are kept on disk.
     """
 
-    def __init__(self, source: Source, header: VolumeHeader, cache: DecodeCache | None) -> None:
+    def __init__(
+        self, source: Source, header: VolumeHeader, cache: DecodeCache | None, disk: DiskCache | None = None
+    ) -> None:
         self.source = source
         self.header = header
         self.cache = cache
+        self.disk = disk
 
     def whole(self) -> NDArray[Any]:
         """Give the whole array: the caller's own, writable, Fortran-ordered."""
         self._refresh()
         if self._mappable:
             return self._map("c")
+        everything = tuple(slice(0, size, 1) for size in self.header.shape)
+        if (found := self._from_disk(everything)) is not None:
+            return found
         if self.header.index is not None:
-            return self._by_slabs(tuple(slice(0, size, 1) for size in self.header.shape))
+            return self._by_slabs(everything, self.cache)
         return self._decode() if self.cache is None else self._cached(self.cache).copy(order="F")
 
     def region(self, selection: Selection) -> NDArray[Any]:
@@ -47,8 +56,10 @@ class StoredVoxels:
         self._refresh()
         if self._mappable:
             return np.asarray(self._map("r"))[selection].copy(order="F")
+        if (found := self._from_disk(selection)) is not None:
+            return found
         if self.header.index is not None:
-            return self._by_slabs(selection)
+            return self._by_slabs(selection, self.cache)
         array = self._decode() if self.cache is None else self._cached(self.cache)
         return array[selection].copy(order="F")
 
@@ -79,18 +90,24 @@ class StoredVoxels:
             message = explain("volume file", "map into memory", str(error), remedy, where=f"from {self.source.label}")
             raise VolumeError(message) from error
 
-    def _by_slabs(self, selection: Selection) -> NDArray[Any]:
+    def _from_disk(self, selection: Selection) -> NDArray[Any] | None:
+        if self.disk is None:
+            return None
+        header = self.header
+        return self.disk.read(header.identity, selection, header.shape, header.dtype, self._decode)
+
+    def _by_slabs(self, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
         header = self.header
         assert header.index is not None
         slabs = Slabs(self.source, header, header.index)
         try:
-            if self.cache is None or not self.cache.can_hold(len(slabs.touched(selection)) * header.index.slab_bytes):
+            if cache is None or not cache.can_hold(len(slabs.touched(selection)) * header.index.slab_bytes):
                 return slabs.copy_region(selection, None)
-            held = self.cache.get_slabs(header.identity, slabs.touched(selection), slabs.inflate)
+            held = cache.get_slabs(header.identity, slabs.touched(selection), slabs.inflate)
             return slabs.copy_region(selection, held.__getitem__)
         except DamagedSlabError as damage:
             # Either the index lies or the voxels are damaged: the ordinary way can tell, by gzip's own checksum.
-            array = self._decode()[selection]
+            array = self._inflate()[selection]
             self.header = forget_index(header, str(damage), self.source.label)
             return array.copy(order="F")
 
@@ -98,6 +115,13 @@ class StoredVoxels:
         return cache.get(self.header.identity, self._decode)
 
     def _decode(self) -> NDArray[Any]:
+        """Decode the whole array by whichever way is fastest, past all caches."""
+        if self.header.index is not None:
+            return self._by_slabs(tuple(slice(0, size, 1) for size in self.header.shape), None)
+        return self._inflate()
+
+    def _inflate(self) -> NDArray[Any]:
+        """Decode the whole array the ordinary way."""
         header = self.header
         data: Any
         if header.compression == "gzip":
