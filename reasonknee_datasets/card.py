@@ -191,10 +191,11 @@ def _voxels(manifest: Manifest) -> str:
     held = [record for record in manifest.volumes.values() if record.bytes is not None]
     if not held:
         return "It was prepared without images: `volume_path` says where each would stand."
-    gigabytes = sum(record.bytes or 0 for record in held) / 1e9
+    total = sum(record.bytes or 0 for record in held)
+    size = f"{total / 1e9:,.1f} GB" if total >= 1e9 else f"{total / 1e6:,.1f} MB"
     shapes = {tuple(sorted(record.shape)) for record in held if record.shape}
     return (
-        f"Its {len(held):,} volumes take {gigabytes:,.3g} GB and have {len(shapes)} different sets of side lengths. "
+        f"Its {len(held):,} volumes take {size} and have {len(shapes)} different sets of side lengths. "
         "Each was decoded once and its voxels hashed when it was prepared."
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -51,7 +53,7 @@ def _run(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterat
         for task in tasks:
             yield task, function(task)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         futures = {pool.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
@@ -63,3 +65,17 @@ def _run(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterat
     finally:
         # Also reached when the caller stops early, by an error or an interrupt: what has not begun never does.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Set up a worker: an interrupt is its parent's to handle, and a killed parent takes it along."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Without this, the workers of a killed run wait for tasks for ever, and one may still write beside the next run.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

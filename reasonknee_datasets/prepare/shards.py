@@ -32,7 +32,7 @@ GROUP_VOLUMES = 100
 # Bytes in Arrow, which are more than Parquet encodes them to: the Hub wants row groups of under 100 MB for its viewer.
 GROUP_BYTES = 64_000_000
 _BATCH_ROWS = 256
-_FAULT = "This is a fault of the reader: please report it"
+FAULT = "This is a fault of the reader: please report it"
 
 
 def hash_order(volume_ids: Iterable[str]) -> list[str]:
@@ -122,7 +122,7 @@ class Spool:
         volume = volume_of(row["id"])
         bucket = self._buckets.get(volume)
         if bucket is None:
-            raise PrepareError(explain("row", "belong to a volume of the release", row["id"], _FAULT))
+            raise PrepareError(explain("row", "belong to a volume of the release", row["id"], FAULT))
         self.rows[volume] += 1
         waiting = self._waiting[bucket]
         waiting.append(row)
@@ -160,7 +160,7 @@ def _to_batch(rows: list[Quintuple], schema: pa.Schema, columns: set[str]) -> pa
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError) as error:
         rule = "have the columns and types of reasonknee_datasets.schema"
         place = f"in the rows from {rows[0].get('id')} to {rows[-1].get('id')}"
-        raise PrepareError(explain("rows", rule, str(error), _FAULT, where=place)) from error
+        raise PrepareError(explain("rows", rule, str(error), FAULT, where=place)) from error
     return batch
 
 
@@ -189,7 +189,7 @@ def write_shard(task: ShardTask) -> tuple[Shard, int]:
     keyed.sort()
     for place, question, number in keyed:
         if ids[number] != quintuple_id(task.volumes[place], question):
-            raise PrepareError(explain("row", f"be named after its question {question}", ids[number], _FAULT))
+            raise PrepareError(explain("row", f"be named after its question {question}", ids[number], FAULT))
     for before, after in itertools.pairwise(keyed):
         if before[:2] == after[:2]:
             remedy = "Remove one of the two records from the release"

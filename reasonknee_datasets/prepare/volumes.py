@@ -6,11 +6,10 @@ it again after comparing the copy with its hash.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,14 +64,15 @@ def place_volumes(
     """
     done: dict[str, VolumeRecord] = {}
     broken: list[str] = []
-    tasks = _remember(tasks, journal)
+    stamps = {task.path: task.stamp() for task in tasks}
+    tasks = _remember(tasks, stamps, journal)
     with journal.open("a", encoding="utf-8") as lines:
         for task, result in each_done(place_volume, tasks, workers=workers, label="volumes", progress=progress):
             if isinstance(result, str):
                 broken.append(result)
                 continue
             done[task.path] = result
-            entry = {"path": task.path, "mode": task.mode, "stamp": task.stamp(), "record": asdict(result)}
+            entry = {"path": task.path, "mode": task.mode, "stamp": stamps[task.path], "record": asdict(result)}
             lines.write(json.dumps(entry) + "\n")
             lines.flush()
     if broken:
@@ -87,22 +87,18 @@ def place_volume(task: VolumeTask) -> VolumeRecord | str:
     if task.known is not None and _is_placed(task, task.known):
         return task.known
     try:
-        if task.mode == "copy":
-            sha256 = _copy(task.source, task.target)
-        elif task.mode == "link":
-            _link(task.source, task.target)
-        placed = task.source if task.mode == "none" else task.target
-        found = fingerprint(placed)
+        found = fingerprint(task.source)
     except ReasonKneeError as error:
         return str(error)
     if len(found.shape) != 3:
         remedy = "Convert the series again"
         return explain("image", "have three axes", f"shape {found.shape}", remedy, where=f"at {task.source}")
-    if task.mode == "copy" and found.sha256 != sha256:
-        remedy = "Check the disk: it gives back other bytes than were written"
-        raise PrepareError(explain("copy", "equal its source", found.sha256, remedy, where=f"at {task.target}"))
+    if task.mode == "copy":
+        _copy(task.source, task.target, found.sha256)
+    elif task.mode == "link":
+        _link(task.source, task.target)
     a, b, c, d = ((float(w), float(x), float(y), float(z)) for w, x, y, z in found.affine)
-    i, j, k = (int(length) for length in found.shape)
+    i, j, k = found.shape
     return VolumeRecord((i, j, k), (a, b, c, d), found.dtype, found.bytes, found.sha256, found.voxels_sha256)
 
 
@@ -117,17 +113,16 @@ def _is_placed(task: VolumeTask, known: VolumeRecord) -> bool:
     return task.target.stat().st_size == known.bytes and hash_file(task.target) == known.sha256
 
 
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file under another name until it is whole, and give the SHA-256 of what was read."""
+def _copy(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file under another name until it is proven whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
-    digest = hashlib.sha256()
-    with source.open("rb") as read, partial.open("wb") as write:
-        while block := read.read(1 << 20):
-            digest.update(block)
-            write.write(block)
+    shutil.copyfile(source, partial)
+    copied = hash_file(partial)
+    if copied != sha256:
+        remedy = "Check the disk, and that nothing writes to the images meanwhile"
+        raise PrepareError(explain("copy", f"have SHA-256 {sha256}", copied, remedy, where=f"at {source}"))
     partial.replace(target)
-    return digest.hexdigest()
 
 
 def _link(source: Path, target: Path) -> None:
@@ -140,7 +135,7 @@ def _link(source: Path, target: Path) -> None:
         target.symlink_to(source.resolve())
 
 
-def _remember(tasks: Sequence[VolumeTask], journal: Path) -> list[VolumeTask]:
+def _remember(tasks: Sequence[VolumeTask], stamps: Mapping[str, list[int]], journal: Path) -> list[VolumeTask]:
     """Give each task what the journal knows of it, if its source has not changed since."""
     known: dict[str, tuple[str, list[int], VolumeRecord]] = {}
     if journal.exists():
@@ -153,7 +148,7 @@ def _remember(tasks: Sequence[VolumeTask], journal: Path) -> list[VolumeTask]:
     remembered = []
     for task in tasks:
         mode, stamp, record = known.get(task.path, ("", [], None))
-        same = mode == task.mode and stamp == task.stamp()
+        same = mode == task.mode and stamp == stamps[task.path]
         remembered.append(VolumeTask(task.root, task.path, task.source, task.mode, record if same else None))
     return remembered
 

@@ -19,6 +19,7 @@ from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.prepare.pool import cores, each_done
 from reasonknee_datasets.prepare.priors import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shards import (
+    FAULT,
     ShardTask,
     Spool,
     cut,
@@ -161,8 +162,7 @@ class Writer:
                 spool.add(row)
                 volume = by_id[volume_of(row["id"])]
                 if volume.split != split or volume.path != row["volume_path"]:
-                    remedy = "This is a fault of the reader: please report it"
-                    raise PrepareError(explain("row", f"belong to {volume.split} {volume.path}", row["id"], remedy))
+                    raise PrepareError(explain("row", f"belong to {volume.split} {volume.path}", row["id"], FAULT))
                 if split == "train":
                     self.priors.add(row, volume.grid)
                 if split in missing:
