@@ -33,7 +33,10 @@ def release(sound: Built) -> Release:
 @pytest.fixture
 def copy(sound: Built, tmp_path: Path) -> Built:
     shutil.copytree(sound.root, tmp_path / "copy")
-    return Built(tmp_path / "copy", sound.knees, sound.boxes, sound.records)
+    return Built(tmp_path / "copy", sound.knees, sound.boxes, dict(sound.records))
+
+
+QUESTION_OF = {f"Please assess question {q}: {moaks.QUESTIONS[q].subject_key}. Give size ≥ 0.": q for q in MAPPING}
 
 
 def rows_of(release: Release) -> dict[str, Quintuple]:
@@ -162,6 +165,26 @@ def test_answers_in_any_hand_come_back(tmp_path: Path, tail: str, form: int) -> 
     assert all(len(row["reasoning"]) == (2 if form == 2 else 3) for row in rows)
 
 
+def test_answers_that_differ_by_their_box_alone_keep_their_own(tmp_path: Path) -> None:
+    def change(record: dict[str, Any], question: int) -> None:
+        whole = record["final_diagnosis"]
+        grades = dict.fromkeys(moaks.QUESTIONS[question].attributes, 0)
+        inner = whole["final_diagnosis"] = moaks.write_diagnosis(question, grades)
+        box = whole["bounding_box"]
+        told = {
+            0: f"Look at {box}.\nFinal diagnosis: {inner}",
+            1: f"Look.\nFinal diagnosis: {whole}",
+            2: f"Look at {box}.\nFinal diagnosis: {whole}",
+            3: f"Look at {box}.\nFinal diagnosis: {json.dumps(whole, separators=(',', ':'))}",
+            4: f"Look.\nFinal diagnosis: {json.dumps(whole)}",
+        }
+        record["answer"] = told[question % 5]
+
+    built = build_release(tmp_path / "r", change=change)
+    rows = assert_rebuilt(open_release(built.root), built)
+    assert len({row["reasoning"][0] for row in rows if row["question_id"] == 3}) == 4
+
+
 @pytest.mark.parametrize("numbers", ["floats", "mixed", "swapped"])
 def test_numbers_come_back_as_they_were_written(tmp_path: Path, numbers: str) -> None:
     def change(record: dict[str, Any], question: int) -> None:
@@ -176,19 +199,24 @@ def test_numbers_come_back_as_they_were_written(tmp_path: Path, numbers: str) ->
     assert_rebuilt(open_release(built.root), built)
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS[::5], ids=str)
-def test_each_convention_is_established_and_its_boxes_come_back(tmp_path: Path, convention: BoxConvention) -> None:
-    built = build_release(tmp_path / "r", knees=KNEES[:2], convention=str(convention))
-    release = open_release(built.root)
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+def test_each_convention_is_established_and_its_boxes_come_back(copy: Built, convention: BoxConvention) -> None:
+    def rewrite(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            box = copy.boxes[record["image"].partition("data/images/")[2], QUESTION_OF[record["prompt"]]]
+            record["final_diagnosis"]["bounding_box"] = convention.encode(box, SHAPE)
+
+    for name in ("train", "val", "test", "train_balanced", "test_balanced"):
+        copy.edit(f"{name}.json", rewrite)
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        copy.records[split] = json.loads((copy.data / f"generate_data/{name}.json").read_text())
+    release = open_release(copy.root)
     check = release.agreement
-    assert (check.convention, check.source, check.checked, check.exact) == (convention, "established", 124, 124)
+    assert (check.convention, check.source, check.checked, check.exact) == (convention, "established", 248, 248)
     assert set(check.by_question) == set(MAPPING)
-    assert {row["id"]: Box.from_row(row["box"]) for _, row in release.quintuples()} == {
-        f"0000001/00M/{side}/q{question:02d}": built.boxes[key_of(knee), question]
-        for knee, side in zip(KNEES[:2], ("right", "left"), strict=True)
-        for question in MAPPING
-    }
-    assert_rebuilt(release, built)
+    keys = {volume.volume_path: key_of(knee) for volume, knee in zip(release.volumes, KNEES, strict=True)}
+    for row in assert_rebuilt(release, copy):
+        assert Box.from_row(row["box"]) == copy.boxes[keys[row["volume_path"]], row["question_id"]]
 
 
 def save_turned(path: Path, turn: Reorientation) -> None:

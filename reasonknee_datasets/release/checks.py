@@ -16,6 +16,7 @@ from reasonknee_datasets.release.convention import ENOUGH, BoxCheck, judge, veri
 from reasonknee_datasets.release.files import RecordFiles
 from reasonknee_datasets.release.labels import LabelMap
 from reasonknee_datasets.release.masks import MaskScan, scan_masks
+from reasonknee_datasets.release.paths import is_there
 from reasonknee_datasets.release.regions import Extents, complete_labels, gather
 from reasonknee_datasets.release.report import Problems, ReleaseReport, group_problems
 from reasonknee_datasets.release.splits import Study
@@ -107,7 +108,7 @@ class Check:
     def _scan(self, survey: Survey) -> dict[int, MaskScan | None]:
         """Read the masks of all volumes that have records."""
         wanted = np.flatnonzero((survey.index >= 0).any(axis=1)).tolist()
-        masked = [volume for volume in wanted if self.studies[volume].mask.is_file()]
+        masked = [volume for volume in wanted if is_there(self.studies[volume].mask)]
         scans = scan_masks([self.studies[volume].mask for volume in masked], self.settings.workers)
         tracked = tqdm(scans, "masks", len(masked), disable=not self.settings.progress, unit="mask")
         found: dict[int, MaskScan | VolumeError] = dict(zip(masked, tracked, strict=True))
@@ -132,9 +133,9 @@ class Check:
                 self.problems.add("box-question", message, where=f"question {question}")
         answered = (np.flatnonzero((survey.index >= 0).any(axis=0)) + 1).tolist()
         unverified = [str(question) for question in answered if question not in boxes.by_question]
-        if unverified:
+        if unverified and boxes.checked:
             self.notes.append(
-                f"boxes of {len(unverified)} questions were not verified, for want of a region: {', '.join(unverified)}"
+                f"boxes of these questions were not verified, for want of a region: {', '.join(unverified)}"
             )
         return boxes
 

@@ -102,14 +102,13 @@ class RecordFiles:
 
     def _read(self, name: str, problems: Problems) -> Iterator[tuple[int, Any]]:
         """Give the records of one file with their numbers, up to where it breaks."""
-        path = self._folder / name
-        if not path.is_file():
-            problems.add("missing-file", "download it with the rest of the release", where=f"generate_data/{name}")
-            return
         try:
-            yield from enumerate(self._track(stream_records(path), name))
+            yield from enumerate(self._track(stream_records(self._folder / name), name))
         except InvalidJSONError as error:
             problems.add("invalid-json", str(error))
+        except OSError as error:
+            message = f"download it with the rest of the release ({error.strerror})"
+            problems.add("missing-file", message, where=f"generate_data/{name}")
 
     def _find(self, record: Any, split: Split) -> Found | Fault:
         """Find a record's volume and read what it says, or tell what keeps it from being a row."""

@@ -50,9 +50,12 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
     ReleaseError
         If no release is there.
     """
-    data = next((folder for folder in (root / "data", root) if (folder / "split_files").is_dir()), None)
+    try:
+        data = next((folder for folder in (root / "data", root) if (folder / "split_files").is_dir()), None)
+        got = "no split_files in it nor in its data folder" if root.exists() else "no such folder"
+    except OSError as error:
+        data, got = None, str(error)
     if data is None:
-        got = "no such folder" if not root.exists() else "no split_files in it nor in its data folder"
         remedy = "Give the folder of the official download (the one that holds data/), or data/ itself"
         raise ReleaseError(explain("release", "hold data/split_files", got, remedy, where=f"at {root}"))
     if images is not None and not images.is_dir():
@@ -64,6 +67,14 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
         images = images / "images"
     # Only these two folders may be links themselves: whoever runs this chose them.
     return ReleaseRoot(data.resolve(), images.resolve())
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a file is there; one behind a locked door counts, and says so when it is read."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def find_revision(data: Path) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.release.paths import is_there
 from reasonknee_datasets.release.report import Problems
 
 QUESTION_FILES = ("questions.json", "questions_nobbox_guided.json", "questions_nobbox_zeroshot.json")
@@ -49,7 +50,7 @@ def read_prompts(folder: Path, problems: Problems, notes: list[str]) -> Mapping[
     asks: dict[str, frozenset[int]] = {}
     for name in QUESTION_FILES:
         path = folder / name
-        if not path.is_file():
+        if not is_there(path):
             notes.append(f"question_files/{name} is absent: prompts are not compared with it")
             continue
         try:

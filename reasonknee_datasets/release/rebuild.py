@@ -41,6 +41,7 @@ _WRITERS: Mapping[str, Callable[[Any], str]] = {
     "indent2": partial(json.dumps, ensure_ascii=False, indent=2),
     "indent4": partial(json.dumps, ensure_ascii=False, indent=4),
 }
+_PYTHON = "python"
 _CONTENTS = ("inner", "whole", "nested", "asked")
 
 TAILS: tuple[str, ...] = tuple(f"{content} {writer}" for content in _CONTENTS for writer in _WRITERS)
@@ -74,8 +75,9 @@ def describe_text(
     asked = moaks.write_answer(question_id, grades)
     if _dump(inner) != _dump(moaks.write_diagnosis(question_id, grades)):
         extras["diagnosis"] = "asked" if _dump(inner) == asked else [inner]
+    python = "'" in answer.tail[:3]  # no JSON begins {' and no repr {"
     for tail in TAILS:
-        if _write_tail(tail, inner, final_diagnosis, asked) == answer.tail:
+        if tail.endswith(_PYTHON) is python and _write_tail(tail, inner, final_diagnosis, asked) == answer.tail:
             break
     else:
         extras["tail"] = [answer.tail]

@@ -42,7 +42,7 @@ class Kind:
 
 _ALL_KINDS = (
     # Files and splits
-    Kind("missing-file", "an official file is absent", "its split is left out"),
+    Kind("missing-file", "an official file is absent or cannot be read", "its split is left out"),
     Kind("split-columns", "a split file lacks an official column or has another", None),
     Kind("split-row", "a split row's values are illegal or contradict each other", "the row is dropped"),
     Kind("unsafe-path", "a path leaves the release", None),
@@ -206,7 +206,8 @@ class ReleaseReport:
     def __str__(self) -> str:
         lines = [f"{_plural(sum(self.rows.values()), 'row')} of {_plural(sum(self.volumes.values()), 'volume')}:"]
         lines += [
-            f"  {split}: {rows:,} rows, {self.volumes.get(split, 0):,} volumes" for split, rows in self.rows.items()
+            f"  {split}: {_plural(rows, 'row')}, {_plural(self.volumes[split], 'volume')}"
+            for split, rows in self.rows.items()
         ]
         if self.boxes is not None:
             lines.append(f"boxes: {self.boxes}")

@@ -121,10 +121,10 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
                 problems.add("split-columns", message, where=name)
                 return []
             rows = [(f"{name} line {reader.line_num}", row) for row in reader]
-    except FileNotFoundError:
-        problems.add("missing-file", "download it with the rest of the release", where=name)
+    except OSError as error:
+        problems.add("missing-file", f"download it with the rest of the release ({error.strerror})", where=name)
         return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         problems.add("split-columns", f"must be a readable CSV file in UTF-8, got {error}", where=name)
         return []
     return rows
