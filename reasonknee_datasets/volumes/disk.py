@@ -36,7 +36,7 @@ from reasonknee_datasets.volumes.threads import thread_count
 
 _DEFAULT_BYTES = 50_000_000_000
 _VARIABLE = "REASONKNEE_CACHE_DIR_BYTES"
-_HEAD = struct.Struct("<8sIQ12x")
+_HEAD = struct.Struct("<8sIQ")
 _MAGIC = b"RKVOXEL1"
 _SUFFIX = ".rkv"
 _CHUNK, _BLOCK = (64, 64, 64), (16, 16, 32)
