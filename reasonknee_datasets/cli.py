@@ -122,6 +122,7 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         default=[],
         help="go on in spite of this kind of problem; repeatable",
     )
+    command.add_argument("--overwrite", action="store_true", help="replace a repository made from other input")
     command.add_argument("--workers", type=_positive, help="processes (default: one a core)")
 
 
@@ -129,7 +130,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.prepare import prepare
     from reasonknee_datasets.summary import summarise
 
-    prepare(
+    done = prepare(
         arguments.release,
         arguments.out,
         images=arguments.images,
@@ -137,7 +138,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
         box_convention=arguments.box_convention,
         allow=frozenset(arguments.allow),
         workers=arguments.workers,
+        overwrite=arguments.overwrite,
     )
+    if not done.written:
+        print(f"nothing to do: {arguments.out} was made from this release")
     print(summarise(arguments.out))
 
 

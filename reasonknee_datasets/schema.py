@@ -88,6 +88,7 @@ QUINTUPLE_COLUMNS: tuple[Column, ...] = (
     Column("record", pa.string(), "JSON: what else is needed to rebuild the official record exactly"),
 )
 
+# No list here has a fixed length: Parquet written from null fixed-size lists cannot be read by pyarrow 24 and 25.
 VOLUME_COLUMNS: tuple[Column, ...] = (
     Column("id", pa.string(), "patient/visit/side, the prefix of its quintuples' ids"),
     Column("volume_path", pa.string(), "the MRI, relative to the repository"),
@@ -96,9 +97,9 @@ VOLUME_COLUMNS: tuple[Column, ...] = (
     Column("side", pa.string(), "right or left knee"),
     Column("study", pa.string(), "OAI study folder (the date)"),
     Column("series", pa.string(), "OAI series barcode"),
-    Column("shape", pa.list_(pa.int32(), 3), "voxels along each array axis; null without images"),
-    Column("spacing", pa.list_(pa.float64(), 3), "mm along each array axis; null without images"),
-    Column("affine", pa.list_(pa.float64(), 16), "voxel centre to world (RAS+, mm), row by row; null without images"),
+    Column("shape", pa.list_(pa.int32()), "voxels along each array axis; null without images"),
+    Column("spacing", pa.list_(pa.float64()), "mm along each array axis; null without images"),
+    Column("affine", pa.list_(pa.float64()), "voxel centre to world (RAS+, mm), row by row; null without images"),
     Column("dtype", pa.string(), "stored voxel type; null without images"),
     Column("bytes", pa.int64(), "size of the file; null without images"),
     Column("sha256", pa.string(), "of the file; null without images"),

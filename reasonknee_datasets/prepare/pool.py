@@ -42,7 +42,7 @@ def each_done(
     progress : bool
         Whether there is one.
     """
-    with tqdm(total=len(tasks), desc=label, disable=not progress, leave=False) as bar:
+    with tqdm(total=len(tasks), desc=label, disable=None if progress else True, leave=False) as bar:
         for done in _run(function, tasks, min(workers, len(tasks))):
             yield done
             bar.update()

@@ -155,7 +155,11 @@ class Writer:
         }
         missing = {split: set(counter) for split, counter in self.content.balanced.items()}
         rows = tqdm(
-            self.content.rows, total=self.content.expected_rows, desc="rows", disable=not self.progress, leave=False
+            self.content.rows,
+            total=self.content.expected_rows,
+            desc="rows",
+            disable=None if self.progress else True,
+            leave=False,
         )
         with Spool(self.root / WORK / "rows", buckets) as spool:
             for split, row in rows:

@@ -110,7 +110,7 @@ class Check:
         wanted = np.flatnonzero((survey.index >= 0).any(axis=1)).tolist()
         masked = [volume for volume in wanted if is_there(self.studies[volume].mask)]
         scans = scan_masks([self.studies[volume].mask for volume in masked], self.settings.workers)
-        tracked = tqdm(scans, "masks", len(masked), disable=not self.settings.progress, unit="mask")
+        tracked = tqdm(scans, "masks", len(masked), disable=None if self.settings.progress else True, unit="mask")
         found: dict[int, MaskScan | VolumeError] = dict(zip(masked, tracked, strict=True))
         return place_masks(self.studies, wanted, found, self.problems)
 
@@ -119,7 +119,7 @@ class Check:
         given = self.settings.convention
         evidence = gather(survey.numbers, extents, labels.questions)
         convention, fault = judge(given, evidence)
-        if fault is not None:
+        if fault is not None and (survey.index >= 0).any():  # without records, something else has been said already
             self.problems.add("box-convention", fault)
         if convention is None:
             return None
@@ -143,7 +143,9 @@ class Check:
         """Compare every mask with its image and its split row; give the volumes that can stay."""
         sides = labels.sides()
         grids: dict[int, Grid] = {}
-        for volume, scan in tqdm(masks.items(), "images", disable=not self.settings.progress, unit="image"):
+        for volume, scan in tqdm(
+            masks.items(), "images", disable=None if self.settings.progress else True, unit="image"
+        ):
             study = self.studies[volume]
             sound = scan is None or check_mask(study, scan, labels.names, sides, self.problems)
             grid = read_grid(study, scan, self.settings.require_images, self.problems)
@@ -176,6 +178,6 @@ def track_with(progress: bool) -> Any:
     """Give a progress bar, or one that only passes on."""
 
     def track(items: Iterable[Any], name: str) -> Iterable[Any]:
-        return tqdm(items, name, unit="record") if progress else items
+        return tqdm(items, name, unit="record", disable=None) if progress else items
 
     return track

@@ -53,9 +53,7 @@ def measure(folder: Path, *, patients: int = FULL_PATIENTS) -> Table:
     release, repository = str(folder / "release"), str(folder / "3dreasonknee")
     reasonknee = (_PYTHON, "-m", "reasonknee_datasets")
     phantom = run(*reasonknee, "phantom", "--out", release, "--patients", str(patients), "--annotations-only")
-    prepare = run(
-        *reasonknee, "prepare", "--release", release, "--out", repository, "--volumes", "none", *_ALLOW_NO_IMAGES
-    )
+    prepare = run(*reasonknee, "prepare", "--release", release, "--out", repository, *_WITHOUT_VOXELS)
     info = run(*reasonknee, "info", repository)
     first = run(_PYTHON, "-c", _OPEN, repository)
     opened, first_row = (float(number) for number in first.output.split())
@@ -73,8 +71,11 @@ def measure(folder: Path, *, patients: int = FULL_PATIENTS) -> Table:
     return table
 
 
-# Annotations only: no image and no mask is there, and the reader must be told that this is meant.
-_ALLOW_NO_IMAGES = ("--allow", "missing_image", "--allow", "missing_mask", "--allow", "unverified_convention")
+# No image and no mask is there, and the reader must be told that this is meant.
+_WITHOUT_VOXELS = (
+    *("--volumes", "none", "--allow", "missing-mask"),
+    *("--box-convention", "slice0-x1-y2-pairs-inclusive-voxel"),
+)
 
 
 def _records(repository: str) -> int:
