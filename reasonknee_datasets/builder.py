@@ -85,8 +85,6 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
     BUILDER_CONFIG_CLASS = ReasonKneeConfig
     BUILDER_CONFIGS = [ReasonKneeConfig(name=name) for name in CONFIGS]  # noqa: RUF012 (datasets' own protocol)
     DEFAULT_CONFIG_NAME = "quintuples"
-    # pyarrow's Parquet threads up to 24.0 must end before the table is freed (apache/arrow#45214).
-    SLEEP_ON_THREADS_SHUTDOWNS = True
 
     def __init__(
         self,

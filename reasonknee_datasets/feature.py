@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 from datasets import Value
@@ -73,21 +74,39 @@ _read_token = lru_cache(maxsize=1024)(Geometry.from_token)
 class RowVolume(LazyVolume):
     """The `LazyVolume` of a row of a dataset: one that ``datasets`` cannot embed in a file by accident."""
 
-    @classmethod
-    def at(cls, reference: str) -> RowVolume:
+    reference: str
+
+    @staticmethod
+    def at(reference: str) -> RowVolume:
         """Give the volume of a reference, unopened."""
         place, geometry = read_reference(reference)
-        volume = open_volume(place, geometry=geometry)
-        volume.__class__ = cls
-        return volume  # type: ignore[return-value]  # mypy does not follow __class__
+        return _as_row(open_volume(place, geometry=geometry), reference)
 
     def to_bytes(self, **kwargs: Any) -> bytes:
         """Give the file's bytes as nibabel does, and the reference to ``datasets``, which would write them to Arrow."""
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if caller.partition(".")[0] == "datasets":
-            return _IN_PLACE_OF_BYTES + write_reference(self._source.path, self._geometry).encode()
+            return _IN_PLACE_OF_BYTES + self.reference.encode()
         data: bytes = super().to_bytes(**kwargs)
         return data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, arguments = super().__reduce__()
+        return _make_row, (self.reference, make, arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RowVolume:
+        return _as_row(super().__deepcopy__(memo), self.reference)
+
+
+def _make_row(reference: str, make: Callable[..., LazyVolume], arguments: tuple[Any, ...]) -> RowVolume:
+    return _as_row(make(*arguments), reference)
+
+
+def _as_row(volume: LazyVolume, reference: str) -> RowVolume:
+    volume.__class__ = RowVolume
+    row = cast("RowVolume", volume)
+    row.reference = reference
+    return row
 
 
 @dataclass
@@ -122,7 +141,7 @@ class VolumeFeature:
     def encode_example(self, value: Any) -> str:
         """Accept a reference, a row's volume, or what ``datasets`` made of one; nothing that would be embedded."""
         if isinstance(value, RowVolume):
-            return write_reference(value._source.path, value._geometry)
+            return value.reference
         if isinstance(value, dict):  # as datasets.Nifti encodes images
             value = _take_back(value.get("bytes"))
         if not isinstance(value, str):

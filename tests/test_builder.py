@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -574,6 +575,20 @@ class TestUses:
         # A streamed map may hand everything back: nothing is written.
         mapped = load(split="train", streaming=True).map(lambda example: {**example, "n": 1})
         assert isinstance(next(iter(mapped))["volume"], LazyVolume)
+
+    def test_breaking_off_does_not_hang_at_exit(self, repository: Path, cache: Path) -> None:
+        # Parquet readers of Arrow up to 24.0 did (apache/arrow#45214); against that `datasets` sleeps five seconds at
+        # the end of each shuffled stream of its own Parquet builder, and not of this one.
+        code = (
+            "from reasonknee_datasets import load_dataset\n"
+            "for number in range(10):\n"
+            f"    rows = load_dataset(data_dir={str(repository)!r}, cache_dir={str(cache)!r}, streaming=True)\n"
+            "    iterator = iter(rows['train'].shuffle(seed=1, buffer_size=3))\n"
+            "    next(iterator)\n"
+            "print('done')\n"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+        assert (run.returncode, run.stdout, run.stderr) == (0, "done\n", "")
 
     def test_undecoded_and_removed(self, load: Load) -> None:
         streamed = load(split="train", streaming=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Features, Value
+from datasets.features.nifti import encode_nibabel_image
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.feature import VolumeFeature, read_reference, write_reference
@@ -74,6 +77,14 @@ def test_voxels_are_refused(storage: pa.Array) -> None:
 def test_an_image_is_not_encoded() -> None:
     with pytest.raises(VolumeError, match=r"never as voxels, got LazyVolume"):
         VolumeFeature().encode_example(open_volume("/no/such/x.nii.gz"))
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda volume: pickle.loads(pickle.dumps(volume))])
+def test_a_copy_is_no_easier_to_embed(again: Callable[[LazyVolume], LazyVolume]) -> None:
+    reference = write_reference("/no/such/x.nii.gz", GRID)
+    volume = again(VolumeFeature().decode_example(reference))
+    assert VolumeFeature().encode_example(volume) == reference
+    assert reference.encode() in encode_nibabel_image(volume, force_bytes=True)["bytes"]
 
 
 @pytest.mark.parametrize("storage", [pa.array(["a#", None]), pa.array(["a#", None], pa.large_string())])

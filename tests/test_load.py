@@ -235,7 +235,8 @@ class TestPhantom:
         assert not list(kept.rglob("making-*"))
 
     def test_stock_datasets_reads_it_without_this_package(self, kept: Path, tmp_path: Path) -> None:
-        (repository,) = kept.glob("3dreasonknee-phantom/*/")
+        (manifest,) = kept.glob("3dreasonknee-phantom/*/manifest.json")
+        repository = manifest.parent
         code = textwrap.dedent(
             f"""
             import sys, datasets
