@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import PrepareError, explain
@@ -15,6 +15,9 @@ from reasonknee_datasets.load import load_dataset
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.volumes import cache_info
+
+if TYPE_CHECKING:
+    from reasonknee_datasets.phantom.grids import Size
 
 # A finding that is there to be seen: the demo looks for the first row of this category with a grade above 0.
 _CATEGORY = "bone_marrow_lesion"
@@ -31,7 +34,7 @@ class Demo:
     example_id: str
 
 
-def run_demo(out: Path, *, patients: int, size: str, seed: int, say: Callable[[str], None]) -> Demo:
+def run_demo(out: Path, *, patients: int, size: Size, seed: int, say: Callable[[str], None]) -> Demo:
     """Make a synthetic release, prepare it, stream it, crop one box and draw it.
 
     Parameters
