@@ -134,6 +134,11 @@ def link_away(built: Built) -> None:
     built.image(2).symlink_to(outside)
 
 
+def link_folder_away(built: Built) -> None:
+    shutil.move(built.data / "images", built.root.parent / "elsewhere")
+    (built.data / "images").symlink_to(built.root.parent / "elsewhere")
+
+
 VAL = "split_files/val_split.csv"
 LOST = ("unknown-volume",)
 LESS = ("incomplete-volume",)
@@ -153,6 +158,7 @@ SPLIT_FAULTS = (
     Fault("unsafe-path", val_row(label_filepath="../data/../../a"), rf"{VAL} line 2: must stay inside", 186, LOST),
     Fault("unsafe-path", val_row(image_filepath="/etc/passwd"), r"inside the release, got '/etc/passwd'", 186, LOST),
     Fault("unsafe-path", link_away, r"path must stay inside the release, got .* -> .*outside.nii.gz", 186, LOST),
+    Fault("unsafe-path", link_folder_away, r"images elsewhere is given with --images", 0, LOST),
     Fault("duplicate-volume", lambda built: built.edit_split("train_split.csv", lambda rows: rows.append(rows[0])),
           r"train_split.csv line 4: image or mask stands in split_files/train_split.csv line 2 already"),
     Fault("duplicate-volume", val_row(label_filepath="../data/masks/knee_000.nii.gz"),

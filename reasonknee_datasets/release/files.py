@@ -107,7 +107,7 @@ class RecordFiles:
         except InvalidJSONError as error:
             problems.add("invalid-json", str(error))
         except OSError as error:
-            message = f"download it with the rest of the release ({error.strerror})"
+            message = f"download it with the rest of the release, or check its permissions ({error.strerror})"
             problems.add("missing-file", message, where=f"generate_data/{name}")
 
     def _find(self, record: Any, split: Split) -> Found | Fault:

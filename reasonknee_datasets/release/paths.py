@@ -21,11 +21,15 @@ class ReleaseRoot:
     data : Path
         The folder that the official paths call ``../data``, resolved.
     images : Path
-        The folder that holds ``<patient>/<visit>/...``, resolved.
+        The folder that holds ``<patient>/<visit>/...``.
+    own_images : bool
+        Whether the caller named that folder. The links in it are the caller's own then, and are followed; those that
+        come with a download never lead out of it.
     """
 
     data: Path
     images: Path
+    own_images: bool = False
 
     def locate(self, official: str) -> Path:
         """Find the file that an official path such as ``../data/masks/knee_000.nii.gz`` means.
@@ -38,7 +42,8 @@ class ReleaseRoot:
         inside = official.removeprefix(OFFICIAL_PREFIX)
         _check_relative(inside, official)
         if inside.startswith("images/"):
-            return _contain(self.images / inside.removeprefix("images/"), self.images, official)
+            image = self.images / inside.removeprefix("images/")
+            return image if self.own_images else _contain(image, self.data, official)
         return _contain(self.data / inside, self.data, official)
 
 
@@ -62,11 +67,9 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
         remedy = "Give the folder that holds <patient>/<visit>/<study>_<series>_<side>.nii.gz"
         raise ReleaseError(explain("images", "be a folder", "no such folder", remedy, where=f"at {images}"))
     if images is None:
-        images = data / "images"
-    elif (images / "images").is_dir():
-        images = images / "images"
-    # Only these two folders may be links themselves: whoever runs this chose them.
-    return ReleaseRoot(data.resolve(), images.resolve())
+        return ReleaseRoot(data.resolve(), data.resolve() / "images")
+    inner = images / "images"
+    return ReleaseRoot(data.resolve(), (inner if inner.is_dir() else images).resolve(), own_images=True)
 
 
 def is_there(path: Path) -> bool:

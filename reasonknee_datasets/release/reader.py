@@ -46,7 +46,7 @@ class ReleaseOptions:
     require_images : bool
         Whether rows need their image. Without, a missing one is no problem, and the volume has no geometry.
     progress : bool
-        Whether to draw progress bars.
+        Whether to draw progress bars, where there is a terminal.
     """
 
     images: Path | None = None

@@ -122,7 +122,11 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
                 return []
             rows = [(f"{name} line {reader.line_num}", row) for row in reader]
     except OSError as error:
-        problems.add("missing-file", f"download it with the rest of the release ({error.strerror})", where=name)
+        problems.add(
+            "missing-file",
+            f"download it with the rest of the release, or check its permissions ({error.strerror})",
+            where=name,
+        )
         return []
     except (UnicodeDecodeError, csv.Error) as error:
         problems.add("split-columns", f"must be a readable CSV file in UTF-8, got {error}", where=name)
