@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -334,10 +335,27 @@ def test_unknown_modes_are_refused(official: Path, tmp_path: Path) -> None:
         run(official, tmp_path / "out", volumes="move")
 
 
-def test_progress_is_shown_where_asked(official: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_on_a_terminal(official: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "reasonknee_datasets", "prepare", "--release", str(official), "--workers", "1"]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "shown")], stdout=subprocess.DEVNULL, stderr=theirs
+    ) as run:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: read_terminal(ours), b""))
+    os.close(ours)
+    assert run.returncode == 0, shown
+    assert all(name in shown for name in (b"volumes", b"rows", b"shards"))
+
+
+def read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # what Linux says where the other end is closed
+        return b""
+
+
+def test_no_progress_elsewhere(official: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(official, tmp_path / "piped", workers=1)
     run(official, tmp_path / "quiet")
     assert capsys.readouterr() == ("", "")
-    prepare(official, tmp_path / "shown", workers=1)
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert all(name in shown.err for name in ("volumes", "rows", "shards"))
