@@ -6,9 +6,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.bench import scale
+from tests.bench import scale, voxels
 
-BENCHMARKS = {"scale": scale.measure}
+BENCHMARKS = {"scale": scale.measure, "voxels": voxels.measure}
 
 
 def main() -> None:

@@ -1,0 +1,63 @@
+"""What the deflate library alone takes: the roofline under every figure for a ``.nii.gz``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import deflate
+
+from reasonknee_datasets.volumes.header import plane_bytes, read_header
+from reasonknee_datasets.volumes.index import FINAL_BLOCK, SlabIndex
+from reasonknee_datasets.volumes.locate import find_source
+from tests.bench.knees import Slices
+
+Segments = list[tuple[bytes, int]]
+"""Compressed bytes that stand by themselves, and how long they inflate to."""
+
+
+def index_of(path: Path) -> SlabIndex:
+    """Read the index of a seekable file."""
+    index = read_header(find_source(path)).index
+    assert index is not None, f"{path} is not seekable"
+    return index
+
+
+def slabs_of(path: Path, box: Slices | None) -> Segments:
+    """Read the slabs that hold a box, or all of them."""
+    header, index = read_header(find_source(path)), index_of(path)
+    height = index.slab_bytes // plane_bytes(header)
+    wanted = range(index.slabs) if box is None else range(box[2].start // height, (box[2].stop - 1) // height + 1)
+    segments = []
+    with path.open("rb") as file:
+        for slab in wanted:
+            start, stop = index.range_of(slab)
+            file.seek(start)
+            segments.append((file.read(stop - start) + FINAL_BLOCK, index.length_of(slab)))
+    return segments
+
+
+class Segmented:
+    """Inflates what a read needs, out of compressed bytes that are read before the clock starts, and keeps nothing."""
+
+    name = "deflate alone"
+
+    def __init__(self) -> None:
+        self._segments: Segments = []
+
+    def read_slabs(self, path: Path, box: Slices | None) -> None:
+        """Take the slabs that a box touches, or all of them."""
+        self._segments = slabs_of(path, box)
+
+    def read_member(self, path: Path) -> None:
+        """Take an ordinary file."""
+        self._segments = [(path.read_bytes(), read_header(find_source(path)).promised)]
+
+    def inflate(self) -> None:
+        """Inflate the slabs, one after the other."""
+        for packed, length in self._segments:
+            deflate.deflate_decompress(packed, length)
+
+    def inflate_member(self) -> None:
+        """Inflate the ordinary file."""
+        for packed, length in self._segments:
+            deflate.gzip_decompress(packed, length)
