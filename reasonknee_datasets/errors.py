@@ -47,6 +47,10 @@ class RepositoryNotFoundError(RepositoryError, FileNotFoundError):
     """No prepared repository where one was asked for."""
 
 
+class LoaderError(ReasonKneeError, ValueError):
+    """A training loader that cannot be made, or a saved state that does not belong to it."""
+
+
 class MissingExtraError(ReasonKneeError, ImportError):
     """An optional dependency that the called function needs."""
 
