@@ -100,3 +100,19 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         set_threads(0)
     monkeypatch.delenv("REASONKNEE_THREADS")
     assert 1 <= thread_count() <= 4
+
+
+def _count(queue: Any) -> None:
+    queue.put(thread_count())
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_among_many_reads_on_one_thread(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REASONKNEE_THREADS", raising=False)
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=_count, args=(queue,))
+    process.start()
+    assert queue.get(timeout=60) == 1
+    process.join(30)

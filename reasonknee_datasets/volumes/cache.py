@@ -14,11 +14,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 
-InflateSlabs = Callable[[Sequence[int], Callable[[int, bytearray], None]], None]
+FillSlabs = Callable[[Sequence[int], NDArray[np.uint8]], None]
 
 _DEFAULT_BYTES = 512_000_000
 _VARIABLE = "REASONKNEE_CACHE_BYTES"
@@ -53,10 +54,15 @@ class CacheInfo:
 
 
 class SlabStore:
-    """The inflated slabs of one seekable volume, as far as anybody has looked at them."""
+    """The voxels of one seekable volume, as far as anybody has looked at them.
 
-    def __init__(self) -> None:
-        self.slabs: dict[int, bytearray] = {}
+    The array takes address space for the whole volume and memory for what is written to it. One large array is twice as
+    fast to fill as many small ones, because numpy asks the kernel for large pages.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.voxels = np.empty(size, np.uint8)
+        self.have: set[int] = set()
         self.nbytes = 0
         self.lock = threading.Lock()
 
@@ -133,8 +139,10 @@ class DecodeCache:
                 self._keep(key, array)
             return array
 
-    def get_slabs(self, key: Hashable, wanted: Sequence[int], inflate: InflateSlabs) -> dict[int, bytearray]:
-        """Give slabs of a seekable volume; inflate those that are missing, once for all threads that wait for them.
+    def get_slabs(
+        self, key: Hashable, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs
+    ) -> NDArray[np.uint8]:
+        """Give a seekable volume's bytes in which some slabs are there; inflate those of them that were missing.
 
         Parameters
         ----------
@@ -142,36 +150,39 @@ class DecodeCache:
             Identity of the file's state.
         wanted : sequence of int
             Which slabs.
-        inflate : callable
-            Inflates the slabs that it is given and passes each to its second argument.
+        size, slab_bytes : int
+            Length of all voxels, and of a slab.
+        fill : callable
+            Inflates the slabs that it is given into their places in the array that it is given; once for all threads
+            that wait for them.
 
         Returns
         -------
-        dict
-            Not to be written to.
+        (size,) uint8 array
+            Not to be written to, and not to be looked at beyond the wanted slabs.
         """
         name = ("slabs", key)
         with self._lock:
             store = self._entries.get(name)
             if not isinstance(store, SlabStore):
-                store = self._entries[name] = SlabStore()
+                store = self._entries[name] = SlabStore(size)
             self._entries.move_to_end(name)
-            if all(slab in store.slabs for slab in wanted):
+            if store.have.issuperset(wanted):
                 self._hits += 1
-                return {slab: store.slabs[slab] for slab in wanted}
+                return store.voxels
             self._misses += 1
         with store.lock:
-            before = store.nbytes
-            try:
-                inflate([slab for slab in wanted if slab not in store.slabs], store.slabs.__setitem__)
-            finally:
-                store.nbytes = sum(map(len, store.slabs.values()))
-            held = {slab: store.slabs[slab] for slab in wanted}
-            with self._lock:
-                self._decodes += not before
-                self._inflated += store.nbytes - before
-                self._keep(name, store)
-        return held
+            missing = [slab for slab in wanted if slab not in store.have]
+            if missing:
+                before = store.nbytes
+                fill(missing, store.voxels)
+                with self._lock:
+                    store.have.update(missing)
+                    store.nbytes = min(len(store.have) * slab_bytes, size)
+                    self._decodes += not before
+                    self._inflated += store.nbytes - before
+                    self._keep(name, store)
+        return store.voxels
 
     def can_hold(self, nbytes: int) -> bool:
         """Tell whether it is worth while to keep that many bytes here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any
 
@@ -23,6 +23,8 @@ from reasonknee_datasets.volumes.header import VolumeHeader, read_header
 from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
 from reasonknee_datasets.volumes.source import Source
+from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.volumes.viewed import view_image
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 CachePolicy = DecodeCache | EllipsisType | None
@@ -36,6 +38,7 @@ class Settings:
     cache: CachePolicy = ...
     geometry: Geometry | None = None
     cache_dir: DiskPolicy = ...
+    view: View | None = None
 
     def find_cache(self) -> DecodeCache | None:
         """Give the decode cache of this process that is meant."""
@@ -138,9 +141,39 @@ class LazyVolume(nib.Nifti1Image):
         # As nibabel's own loader does it: no affine, so that the header passes through unmodified.
         image = stored.image_class(VolumeProxy(voxels), None, stored.header)
         image._affine = stored.affine.copy()
-        if turn is None or turn.is_identity:
-            return image
-        return _turned(image, VolumeProxy(voxels, turn), turn)
+        if turn is not None and not turn.is_identity:
+            image = _turned(image, VolumeProxy(voxels, turn), turn)
+        return image if settings.view is None else view_image(image, settings.view)
+
+    @property
+    def view(self) -> View | None:
+        """The view of the stored volume that this one shows; None where it shows all of it."""
+        return self._settings.view
+
+    @property
+    def whole(self) -> LazyVolume:
+        """The volume without its view."""
+        return self if self.view is None else self._with(replace(self._settings, view=None))
+
+    @property
+    def grid(self) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+        """Shape and affine; from the manifest where it states them, so that nothing is opened."""
+        geometry, view = self._settings.geometry, self.view
+        if geometry is None:
+            return self.shape[:3], self.affine
+        if view is None:
+            return geometry.shape, geometry.matrix
+        return view.shape, view.affine(geometry.matrix)
+
+    def through(self, view: View) -> LazyVolume:
+        """Give this volume as a view of it shows it; nothing is opened.
+
+        Headers and affines that were changed by hand stay behind: the file's are what the view starts from.
+        """
+        return self._with(replace(self._settings, view=view if self.view is None else self.view.then(view)))
+
+    def _with(self, settings: Settings) -> LazyVolume:
+        return LazyVolume._make(self._source, self.file_map["image"].filename or "", settings)
 
     @property
     def _dataobj(self) -> Any:  # type: ignore[override]  # an attribute in nibabel; here only __new__ sets it
@@ -200,7 +233,7 @@ class LazyVolume(nib.Nifti1Image):
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyVolume:
-        volume = LazyVolume._make(self._source, self.file_map["image"].filename or "", self._settings)
+        volume = self._with(self._settings)
         if "_touched" in self.__dict__:
             volume._header, volume._affine = self._header.copy(), self._affine.copy()
         return volume

@@ -71,29 +71,26 @@ class Slabs:
 
                 self._each(batch, verify)
 
-    def copy_region(self, selection: Selection, held: Callable[[int], bytearray] | None) -> NDArray[Any]:
-        """Copy a region out of its slabs, the held ones or freshly inflated ones.
+    def fill(self, wanted: Sequence[int], voxels: NDArray[np.uint8]) -> None:
+        """Inflate slabs into their places in an array of all voxels' bytes."""
+        size = self.index.slab_bytes
 
-        Parameters
-        ----------
-        selection : tuple of slice
-            The region, not empty.
-        held : callable or None
-            Gives the slabs; None inflates each, copies what is needed and drops it.
-        """
-        parts, out = list(self._parts(selection)), self._empty(selection)
+        def place(slab: int, data: bytearray) -> None:
+            voxels[slab * size : slab * size + len(data)] = np.frombuffer(data, np.uint8)
+
+        self.inflate(wanted, place)
+
+    def copy_region(self, selection: Selection) -> NDArray[Any]:
+        """Inflate the slabs of a region that is not empty one by one, copy what is needed of each, and drop it."""
+        out = self._empty(selection)
+        where = {slab: (start, stop, planes) for slab, start, stop, planes in self._parts(selection)}
         inner = selection[: len(selection) - self._planes] + (slice(0, 1, 1),) * (2 - (len(selection) - self._planes))
 
         def copy(slab: int, data: bytearray) -> None:
             start, stop, planes = where[slab]
             out[:, :, start:stop] = self._view(data)[(*inner, planes)]
 
-        where = {slab: (start, stop, planes) for slab, start, stop, planes in parts}
-        if held is None:
-            self.inflate(list(where), copy)
-        else:
-            for slab in where:
-                copy(slab, held(slab))
+        self.inflate(list(where), copy)
         return out.reshape(tuple(_length(part) for part in selection), order="F")
 
     def touched(self, selection: Selection) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ def set_threads(count: int | None) -> None:
     ----------
     count : int or None
         At least 1. None returns to ``REASONKNEE_THREADS``, or to the number of cores that this process may use, four at
-        most. A data loader with a process for each core wants 1.
+        most; in a process that ``multiprocessing`` started, as data loaders do for each core, to 1.
     """
     if count is not None and count < 1:
         raise VolumeError(explain("threads", "be at least 1", count, "Give 1 to read on the calling thread alone"))
@@ -41,7 +42,7 @@ def thread_count() -> int:
         text = os.environ.get(_VARIABLE, "").strip()
         if text and not (text.isdecimal() and int(text)):
             raise VolumeError(explain(_VARIABLE, "be a whole number above 0", text, "Set it to 1, 2 or 4"))
-        _count.append(int(text) if text else min(_MOST, _cores()))
+        return int(text) if text else _cores()
     return _count[0]
 
 
@@ -82,12 +83,14 @@ def for_each(function: Callable[[T], None], items: Sequence[T]) -> None:
 
 def _executor() -> ThreadPoolExecutor:
     if not _pool:
-        _pool.append(ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="reasonknee"))
+        _pool.append(ThreadPoolExecutor(max(_MOST, thread_count()), thread_name_prefix="reasonknee"))
     return _pool[0]
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return min(_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 # A child has none of its parent's threads.

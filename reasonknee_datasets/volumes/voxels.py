@@ -101,10 +101,12 @@ class StoredVoxels:
         assert header.index is not None
         slabs = Slabs(self.source, header, header.index)
         try:
-            if cache is None or not cache.can_hold(len(slabs.touched(selection)) * header.index.slab_bytes):
-                return slabs.copy_region(selection, None)
-            held = cache.get_slabs(header.identity, slabs.touched(selection), slabs.inflate)
-            return slabs.copy_region(selection, held.__getitem__)
+            size = header.promised - header.offset
+            if cache is None or not cache.can_hold(size):
+                return slabs.copy_region(selection)
+            wanted = slabs.touched(selection)
+            held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
+            return np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")[selection].copy(order="F")
         except DamagedSlabError as damage:
             # Either the index lies or the voxels are damaged: the ordinary way can tell, by gzip's own checksum.
             array = self._inflate()[selection]
