@@ -24,6 +24,7 @@ from datasets.features.features import register_feature
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
+from reasonknee_datasets.volumes.view import View
 
 _TYPE = "ReasonkneeVolume"
 # Read by whoever finds such bytes in a column that is none of ours.
@@ -67,6 +68,13 @@ def read_reference(reference: str) -> tuple[str, Geometry | None]:
     return place, _read_token(token) if token else None
 
 
+def _split_view(reference: str) -> tuple[str, str]:
+    """Take off the view that may follow the geometry, as ``...#<geometry token>@<view token>``."""
+    place, mark, token = reference.rpartition("#")
+    geometry, _, view = token.partition("@")
+    return (place + mark + geometry, view) if mark else (reference, "")
+
+
 # The 62 rows of a volume carry the same token.
 _read_token = lru_cache(maxsize=1024)(Geometry.from_token)
 
@@ -78,9 +86,22 @@ class RowVolume(LazyVolume):
 
     @staticmethod
     def at(reference: str) -> RowVolume:
-        """Give the volume of a reference, unopened."""
-        place, geometry = read_reference(reference)
-        return _as_row(open_volume(place, geometry=geometry), reference)
+        """Give the volume of a reference, unopened; a view may follow the geometry."""
+        bare, view = _split_view(reference)
+        place, geometry = read_reference(bare)
+        volume = open_volume(place, geometry=geometry)
+        return _as_row(volume.through(View.from_token(view)) if view else volume, reference)
+
+    @property
+    def whole(self) -> LazyVolume:
+        """The volume without its view."""
+        return self if self.view is None else _as_row(super().whole, _split_view(self.reference)[0])
+
+    def through(self, view: View) -> RowVolume:
+        """Give this volume as a view of it shows it, with the view in its reference; nothing is opened."""
+        volume = super().through(view)
+        assert volume.view is not None
+        return _as_row(volume, f"{_split_view(self.reference)[0]}@{volume.view.to_token()}")
 
     def to_bytes(self, **kwargs: Any) -> bytes:
         """Give the file's bytes as nibabel does, and the reference to ``datasets``, which would write them to Arrow."""

@@ -160,7 +160,8 @@ class LazyVolume(nib.Nifti1Image):
         """Shape and affine; from the manifest where it states them, so that nothing is opened."""
         geometry, view = self._settings.geometry, self.view
         if geometry is None:
-            return self.shape[:3], self.affine
+            i, j, k = self.shape[:3]
+            return (i, j, k), np.asarray(self.affine, dtype=np.float64)
         if view is None:
             return geometry.shape, geometry.matrix
         return view.shape, view.affine(geometry.matrix)

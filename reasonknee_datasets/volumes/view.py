@@ -1,0 +1,290 @@
+"""`View`: a grid laid over a stored volume, as a value. Views compose, so that any number of changes cost one read.
+
+Along an axis, coordinates are *edges*: voxel ``k`` reaches from ``k`` to ``k + 1``. So a box's start and stop are
+coordinates as they stand, and cropping, turning and mirroring stay whole numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import GeometryError, explain
+from reasonknee_datasets.orientation import Reorientation
+
+Counts = tuple[int, int, int]
+Numbers = tuple[float, float, float]
+Line = tuple[float, float]  # where an axis starts on the source's axis, and its step
+
+_REMEDY = "Take views from a volume's `view`, or build them from View.whole(shape)"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A grid of voxels over a source array: each axis runs along one axis of the source.
+
+    Axis ``n`` of the grid runs along axis ``axes[n]`` of the source; its coordinate ``x`` (0 to ``shape[n]``) stands at
+    ``start[n] + step[n] * x`` there.
+
+    Parameters
+    ----------
+    shape : three ints
+        Voxels of the grid along each of its axes.
+    axes : three ints
+        The source axis that each axis follows.
+    start : three floats
+        Edge coordinate in the source at which each axis begins.
+    step : three floats
+        Source voxels per voxel of the grid; negative where the axis runs backwards.
+    lies : six floats, optional
+        Where the grid lies in the source's world, as ``start`` and ``step``, once anatomy was moved in it
+        (`mirror`, `shift`): then voxels are read from one place and shown at another.
+    pad : float, optional
+        What stands where the source has no voxel; 0 where nobody said.
+
+    Examples
+    --------
+    >>> view = View.whole((160, 384, 384)).crop(Box((40, 100, 60), (50, 200, 80)))
+    >>> view.shape, view.region
+    ((10, 100, 20), Box(start=(40, 100, 60), stop=(50, 200, 80)))
+    >>> view.box_to_source(Box((0, 0, 0), (2, 3, 4)))
+    Box(start=(40, 100, 60), stop=(42, 103, 64))
+    """
+
+    shape: Counts
+    axes: Counts
+    start: Numbers
+    step: Numbers
+    lies: tuple[float, ...] | None = None
+    pad: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            remedy = "A grid has at least one voxel along each of three axes"
+            raise GeometryError(explain("view shape", "be three positive numbers", repr(self.shape), remedy))
+        lines = (*self.start, *self.step, *(self.lies or ()))
+        good = sorted(self.axes) == [0, 1, 2] and len(self.start) == len(self.step) == 3
+        if not good or not all(map(math.isfinite, lines)) or not all(self.step):
+            raise GeometryError(explain("view", "have three axes with a start and a step each", repr(self), _REMEDY))
+
+    @classmethod
+    def whole(cls, shape: Sequence[SupportsIndex]) -> View:
+        """Give the view that shows a source of this shape as it is."""
+        i, j, k = (int(size) for size in shape)
+        return cls((i, j, k), (0, 1, 2), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    @property
+    def is_reindexing(self) -> bool:
+        """Whether each voxel of the grid is one voxel of the source, so that nothing is interpolated."""
+        return all(abs(step) == 1.0 for step in self.step) and all(start.is_integer() for start in self.start)
+
+    @property
+    def region(self) -> Box:
+        """The source voxels that the grid covers, in the source's array order; it may reach beyond the source."""
+        low, high = self.faces_to_source([[0, 0, 0], self.shape])
+        # A hair inwards, so that rounding in the last bit does not take in another voxel.
+        return Box.from_row([*map(math.floor, low + 1e-9), *map(math.ceil, high - 1e-9)])
+
+    def crop(self, box: Box, pad: float | None = None) -> View:
+        """Narrow (or widen) the grid to a box of its own voxels."""
+        return self._relaid(box.shape, [(float(low), 1.0) for low in box.start], pad=pad)
+
+    def turn(self, turn: Reorientation) -> View:
+        """Permute and flip the grid's axes; every voxel stays where it was in the world."""
+        flipped = [self.shape[axis] if flip else 0 for axis, flip in zip(turn.axes, turn.flips, strict=True)]
+        lines = [(float(start), -1.0 if flip else 1.0) for start, flip in zip(flipped, turn.flips, strict=True)]
+        return self._relaid(turn.apply_shape(self.shape), lines, axes=turn.axes)
+
+    def rescale(self, shape: Sequence[int], step: Sequence[float] | None = None) -> View:
+        """Lay a coarser or finer grid over the same place.
+
+        Parameters
+        ----------
+        shape : three ints
+            Voxels of the new grid.
+        step : three floats, optional
+            Voxels of this grid per voxel of the new one; the new grid then has the same centre. By default both have
+            the same faces.
+        """
+        steps = [old / new for old, new in zip(self.shape, shape, strict=True)] if step is None else step
+        sizes = zip(self.shape, shape, steps, strict=True)
+        return self._relaid(shape, [((old - new * one) / 2, float(one)) for old, new, one in sizes])
+
+    def mirror(self, axis: int) -> View:
+        """Mirror the anatomy along an axis; the grid stays where it is."""
+        return self._moved(axis, (float(self.shape[axis]), -1.0))
+
+    def shift(self, voxels: Sequence[int], pad: float | None = None) -> View:
+        """Move the anatomy by whole voxels towards the end of each axis; the grid stays where it is."""
+        view = self if pad is None else replace(self, pad=pad)
+        for axis, count in enumerate(voxels):
+            view = view._moved(axis, (-float(count), 1.0)) if count else view
+        return view
+
+    def then(self, after: View) -> View:
+        """Give the view of this view: `after` is laid over this grid."""
+        lines = list(zip(after.start, after.step, strict=True))
+        view = self._relaid(after.shape, lines, axes=after.axes, pad=after.pad)
+        if after.lies is None:
+            return view
+        places = _compose(self._lies_at(), after.axes, list(zip(after.lies[:3], after.lies[3:], strict=True)))
+        return replace(view, lies=_flat(places))
+
+    def affine(self, source: ArrayLike) -> NDArray[np.float64]:
+        """Give the grid's affine (voxel centre to world), from the source's."""
+        to_source = np.zeros((4, 4))
+        to_source[3, 3] = 1.0
+        for axis, (old, (start, step)) in enumerate(zip(self.axes, self._lies_at(), strict=True)):
+            to_source[old, axis] = step
+            to_source[old, 3] = start + 0.5 * step - 0.5  # from edges to centres
+        return np.asarray(source, dtype=np.float64) @ to_source
+
+    def faces_to_source(self, faces: ArrayLike) -> NDArray[np.float64]:
+        """Map lower and upper faces, (2, 3), to the source's array, exactly; they may be fractions."""
+        given = np.asarray(faces, dtype=np.float64)
+        found = np.empty((2, 3))
+        found[:, self.axes] = np.array(self.start) + np.array(self.step) * given
+        return np.sort(found, axis=0)
+
+    def faces_from_source(self, faces: ArrayLike) -> NDArray[np.float64]:
+        """Map lower and upper faces, (2, 3), from the source's array to the grid, exactly."""
+        given = np.asarray(faces, dtype=np.float64)[:, self.axes]
+        return np.sort((given - np.array(self.start)) / np.array(self.step), axis=0)
+
+    def box_to_source(self, box: Box) -> Box:
+        """Map a box of the grid to the source's array: exactly where nothing is resampled, else see `nearest_box`."""
+        return nearest_box(self.faces_to_source([box.start, box.stop]))
+
+    def box_from_source(self, box: Box) -> Box:
+        """Map a box of the source's array to the grid: exactly where nothing is resampled, else see `nearest_box`."""
+        return nearest_box(self.faces_from_source([box.start, box.stop]))
+
+    def real(self, source_shape: Sequence[int]) -> Box | None:
+        """Find the part of the grid whose voxels' centres lie in the source: the rest is padding."""
+        low, high = self.faces_from_source([[0, 0, 0], source_shape])
+        first, last = np.ceil(low - 0.5 - 1e-9).astype(int), np.floor(high - 0.5 + 1e-9).astype(int) + 1
+        if (first >= last).any():
+            return None
+        return Box.from_row([*first.tolist(), *last.tolist()]).intersect(Box((0, 0, 0), self.shape))
+
+    def to_token(self) -> str:
+        """Write the view as a short string that may follow a volume's reference.
+
+        Examples
+        --------
+        >>> View.whole((160, 384, 384)).crop(Box((40, 100, 60), (50, 200, 80)), pad=0).to_token()
+        '10x100x20_012_40,100,60_1,1,1_p0'
+        """
+        parts = ["x".join(map(str, self.shape)), "".join(map(str, self.axes)), _write(self.start), _write(self.step)]
+        if self.lies is not None:
+            parts.append("m" + _write(self.lies))
+        if self.pad is not None:
+            parts.append("p" + _write([self.pad]))
+        return "_".join(parts)
+
+    @classmethod
+    def from_token(cls, token: str) -> View:
+        """Read what `to_token` wrote.
+
+        Raises
+        ------
+        GeometryError
+            If the text is no token.
+        """
+        return _read_token(token)
+
+    def _lies_at(self) -> list[Line]:
+        start, step = (self.start, self.step) if self.lies is None else (self.lies[:3], self.lies[3:])
+        return list(zip(start, step, strict=True))
+
+    def _relaid(
+        self,
+        shape: Sequence[int],
+        lines: Sequence[Line],
+        *,
+        axes: Sequence[int] = (0, 1, 2),
+        pad: float | None = None,
+    ) -> View:
+        """Lay another grid over this one: axis ``n`` of it is the given line on this grid's axis ``axes[n]``."""
+        reads = _compose(list(zip(self.start, self.step, strict=True)), axes, lines)
+        flat = _flat(reads)
+        lies = None if self.lies is None else _flat(_compose(self._lies_at(), axes, lines))
+        i, j, k = (int(size) for size in shape)
+        a, b, c = (self.axes[axis] for axis in axes)
+        return View((i, j, k), (a, b, c), flat[:3], flat[3:], lies, self.pad if pad is None else float(pad))  # type: ignore[arg-type]
+
+    def _moved(self, axis: int, line: Line) -> View:
+        """Read one axis from elsewhere, and leave the grid where it is."""
+        lines: list[Line] = [(0.0, 1.0)] * 3
+        lines[axis] = line
+        return replace(self._relaid(self.shape, lines), lies=_flat(self._lies_at()))
+
+
+def nearest_box(faces: ArrayLike) -> Box:
+    """Round lower and upper faces, (2, 3), to the nearest box of whole voxels.
+
+    No face moves by more than half a voxel. Where both faces of an axis round to the same number (what they enclose is
+    thinner than a voxel), the box holds the voxel that their middle stands in: six whole numbers can say no more.
+
+    Examples
+    --------
+    >>> nearest_box([[1.4, 2.5, 3.1], [4.4, 4.6, 3.3]])
+    Box(start=(1, 3, 3), stop=(4, 5, 4))
+    """
+    low, high = np.asarray(faces, dtype=np.float64)
+    start, stop = np.floor(low + 0.5), np.floor(high + 0.5)
+    thin = start >= stop
+    start = np.where(thin, np.floor((low + high) / 2), start)
+    stop = np.where(thin, start + 1, stop)
+    return Box.from_row([*map(int, start), *map(int, stop)])
+
+
+def _compose(first: Sequence[Line], axes: Sequence[int], lines: Sequence[Line]) -> list[Line]:
+    """Follow each line through the line of the axis that it stands on."""
+    found = []
+    for axis, (start, step) in zip(axes, lines, strict=True):
+        base, scale = first[axis]
+        found.append((base + scale * start, scale * step))
+    return found
+
+
+def _flat(lines: Sequence[Line]) -> tuple[float, ...]:
+    return (*(start + 0.0 for start, _ in lines), *(step for _, step in lines))  # + 0.0: no negative zero
+
+
+def _write(numbers: Sequence[float]) -> str:
+    return ",".join(repr(int(x)) if x.is_integer() else repr(x) for x in map(float, numbers))
+
+
+_TOKEN = re.compile(
+    r"(?P<shape>\d+x\d+x\d+)_(?P<axes>[012]{3})_(?P<start>[^_]+)_(?P<step>[^_]+)(?:_m(?P<lies>[^_]+))?(?:_p(?P<pad>.+))?"
+)
+
+
+@lru_cache(maxsize=4096)
+def _read_token(token: str) -> View:
+    match = _TOKEN.fullmatch(token)
+    remedy = "Tokens are written by View.to_token; this one was cut or changed"
+    if match is None:
+        raise GeometryError(explain("view token", "read IxJxK_<axes>_<start>_<step>", token, remedy))
+    i, j, k = map(int, match["shape"].split("x"))
+    a, b, c = map(int, match["axes"])
+    try:
+        start, step = _numbers(match["start"]), _numbers(match["step"])
+        lies = None if match["lies"] is None else _numbers(match["lies"])
+        pad = None if match["pad"] is None else float(match["pad"])
+    except ValueError:
+        raise GeometryError(explain("view token", "hold numbers", token, remedy)) from None
+    return View((i, j, k), (a, b, c), start, step, lies, pad)  # type: ignore[arg-type]  # __post_init__ counts them
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
