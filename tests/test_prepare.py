@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
 import pty
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -337,14 +340,14 @@ def test_unknown_modes_are_refused(official: Path, tmp_path: Path) -> None:
 
 def test_progress_is_shown_on_a_terminal(official: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))  # a fresh one is 0 columns wide
     command = [sys.executable, "-m", "reasonknee_datasets", "prepare", "--release", str(official), "--workers", "1"]
-    with subprocess.Popen(
-        [*command, "--out", str(tmp_path / "shown")], stdout=subprocess.DEVNULL, stderr=theirs
-    ) as run:
+    command += ["--out", str(tmp_path / "shown")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
         os.close(theirs)
         shown = b"".join(iter(lambda: read_terminal(ours), b""))
     os.close(ours)
-    assert run.returncode == 0, shown
+    assert process.returncode == 0, shown
     assert all(name in shown for name in (b"volumes", b"rows", b"shards"))
 
 
