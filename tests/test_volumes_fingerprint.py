@@ -11,7 +11,7 @@ import pytest
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.volumes import fingerprint
+from reasonknee_datasets.volumes import fingerprint, verify_sha256
 from tests.volumes_files import AFFINE, count_opens, knee, save
 
 
@@ -79,3 +79,14 @@ def test_damage_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(VolumeError, match=r"must inflate without error.*knee\.nii\.gz"):
         fingerprint(path)
+
+
+def test_a_file_is_compared_with_its_hash(tmp_path: Path) -> None:
+    path = save(tmp_path / "knee.nii", knee())
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    verify_sha256(path, expected)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(VolumeError, match=rf"must have sha256 {expected}, got [0-9a-f]{{64}} in .*knee\.nii\. Copy"):
+        verify_sha256(path, expected)

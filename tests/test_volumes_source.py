@@ -88,6 +88,14 @@ def test_the_longest_prefix_wins() -> None:
     assert find_credentials("s3://a/b/c.nii") == {}
 
 
+def test_which_texts_are_urls() -> None:
+    for url in ("s3://b/k.nii", "simplecache::s3://b/k.nii", "zip://k.nii::/data/a.zip", "http://h/k.nii?a=b"):
+        assert type(find_source(url)).__name__ == "RemoteSource"
+    for path in ("k.nii", "/data/a::b.nii", "a::b.nii", "/data/http://k.nii", "./s3/k.nii", "file:///data/k.nii"):
+        assert type(find_source(path)).__name__ == "LocalSource"
+    assert find_source("file:///data/a%20b.nii").path == "/data/a b.nii"
+
+
 def test_redact() -> None:
     assert redact("s3://bucket/a%20b/knee.nii.gz") == "s3://bucket/a%20b/knee.nii.gz"
     assert redact("/data/a?b#c") == "/data/a?b#c"

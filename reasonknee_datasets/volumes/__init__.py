@@ -5,7 +5,7 @@ from __future__ import annotations
 from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
 from reasonknee_datasets.volumes.disk import DiskCache, DiskInfo
-from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels
+from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels, verify_sha256
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume, open_volume
 from reasonknee_datasets.volumes.packing import PackReport, pack
@@ -31,4 +31,5 @@ __all__ = [
     "set_threads",
     "shared_cache",
     "thread_count",
+    "verify_sha256",
 ]

@@ -6,6 +6,7 @@ storage options are looked up by the URL's prefix at the moment of reading, and 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -64,3 +65,11 @@ def redact(url: str) -> str:
         return url
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _renew_lock() -> None:
+    global _lock  # whoever held it is not in the forked process
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -11,6 +11,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
+from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.volumes.header import read_header
 from reasonknee_datasets.volumes.local import HeldSource
@@ -18,6 +19,8 @@ from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
 from reasonknee_datasets.volumes.source import read_whole
 from reasonknee_datasets.volumes.voxels import StoredVoxels
+
+_PIECE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,36 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
         hashlib.sha256(data).hexdigest(),
         hash_voxels(VolumeProxy(voxels), header.affine),
     )
+
+
+def verify_sha256(path_or_url: str | os.PathLike[str], expected: str) -> None:
+    """Compare a volume file with its hash in the manifest.
+
+    Reading a ``.nii.gz`` checks its checksums anyway; an uncompressed ``.nii`` has none, and this is how to be sure.
+
+    Parameters
+    ----------
+    path_or_url : str or path
+        The file.
+    expected : str
+        SHA-256 in hexadecimal.
+
+    Raises
+    ------
+    VolumeError
+        If the file has another hash.
+    """
+    source = find_source(path_or_url)
+    identity, digest = source.identify(), hashlib.sha256()
+    with source.open(identity) as fetch:
+        for start in range(0, identity.size, _PIECE):
+            digest.update(fetch([(start, min(start + _PIECE, identity.size))])[0])
+    if digest.hexdigest() != expected.lower():
+        got, remedy = (
+            digest.hexdigest(),
+            "Copy the file again, or prepare the repository again if it was meant to change",
+        )
+        raise VolumeError(explain("volume file", f"have sha256 {expected}", got, remedy, where=f"in {source.label}"))
 
 
 def hash_voxels(dataobj: ArrayProxy | NDArray[Any], affine: NDArray[np.floating]) -> str:

@@ -61,7 +61,8 @@ def open_volume(
 ) -> LazyVolume:
     """Give a volume as a nibabel image, without opening it.
 
-    Header and affine are read on first use, once for each file and process; voxels when they are sliced.
+    Header and affine are read on first use, once for each file and process; voxels when they are sliced. A local file
+    that changes is noticed; a remote one is taken not to change while a process reads it.
 
     Parameters
     ----------
