@@ -104,11 +104,11 @@ def look(p: Points, shape: Shape) -> View:
 def _joint_space(found: dict[str, Bone]) -> Field:
     """Distance to the cartilages of femur and tibia: negative in the space that menisci fill."""
     tibia = found["tibia"]
-    floor = tibia.cartilage - tibia.distance + 0.05
+    floor = tibia.cartilage - tibia.distance + 0.4
     if "femur" not in found:
         return floor
     femur = found["femur"]
-    return np.maximum(floor, femur.cartilage - femur.distance + 0.2)
+    return np.maximum(floor, femur.cartilage - femur.distance + 0.4)
 
 
 def _fat_pad(p: Points, shape: Shape, found: dict[str, Bone], tendon: tuple[Field, Field] | None) -> Field:

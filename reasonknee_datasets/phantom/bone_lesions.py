@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from reasonknee_datasets.phantom.shape import Shape
     from reasonknee_datasets.phantom.solids import Field, Points
 
-CORTEX = 0.8
+CORTEX = 0.7
 """Bone that stays between a lesion and the surface, mm."""
 
 # Between two bodies, mm of the world: one and a half voxels of the tiny grid, so that a dark voxel always parts them.
-_GAPS = (2.9, 2.0, 2.0)
-_BORDER = 0.4  # from a lesion to the border of its subregion, mm
+_GAPS = (2.9, 1.9, 1.9)
+_BORDER = 0.2  # from a lesion to the border of its subregion, mm
 _MARGIN = {"femur": "u", "tibia": "u", "patella": "w"}
 
 
@@ -61,12 +61,17 @@ class BoneLesion:
         """
         reach, fences, beside = self.reach(p)
         whole = np.maximum(reach - self.radius, np.maximum(fences, self.fence(p, bone)))
-        cyst = reach - self.cut if self.inner_cyst else beside - self.cut
+        cyst = self._from_first(p) - self.cut if self.inner_cyst else beside - self.cut
         return whole, np.maximum(cyst, whole)
 
     def fence(self, p: Points, bone: Field) -> Field:
         """Distance to what bounds any lesion here: the cortex and the subregion's borders."""
         return np.maximum(bone + CORTEX, self.region.distance(p) + _BORDER)
+
+    def _from_first(self, p: Points) -> Field:
+        """Distance from the first body's centre, stretched as the body is."""
+        (a, b, c), (u, v, w) = self.bodies[0].stretch, self.bodies[0].centre
+        return np.sqrt(((p.u - u) * a) ** 2 + ((p.v - v) * b) ** 2 + ((p.w - w) * c) ** 2)
 
     def reach(self, p: Points) -> tuple[Field, Field, Field]:
         """Distance from the body that owns a point, to the walls of its slab, and along the tilt from its centre."""
@@ -157,13 +162,9 @@ def _bodies(
 
 
 def _with_cyst(lesion: BoneLesion, radius: float, percent: int, reach: Field, p: Points) -> BoneLesion:
-    """Part the cyst off: a small ball in the middle, or all on one side of a plane."""
+    """Part the cyst off: a ball in the middle of one body, or all that lies on one side of a plane in every body."""
     target = SIGNS["bone_marrow_lesion", "percent"].targets[percent]
-    inside = np.flatnonzero(reach < radius)
+    inside = p.take(np.flatnonzero(reach < radius))
     inner = percent == 3
-    if inner:
-        cut = share_level(reach[inside], 1.0 - target)
-    else:
-        _, _, beside = lesion.reach(p.take(inside))
-        cut = share_level(beside, 1.0 - target)
+    cut = share_level(lesion._from_first(inside) if inner else lesion.reach(inside)[2], 1.0 - target)
     return BoneLesion(lesion.region, lesion.axis, lesion.bodies, radius, lesion.tilt, cut, inner)

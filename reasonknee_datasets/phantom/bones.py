@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reasonknee_datasets.phantom.regions import TOP
 from reasonknee_datasets.phantom.shape import MARGIN, Shape
 from reasonknee_datasets.phantom.solids import (
     Field,
@@ -75,8 +76,9 @@ def _blunt(inside: Field, ramp: float = 2.5) -> Field:
 
 
 def _femoral_cartilage(p: Points, shape: Shape, gap: Field) -> Field:
-    top = 47.0 - 9.0 * smooth_step((14.0 - p.v) * (1.0 / 22.0))
-    side = 35.5 - 11.0 * smooth_step((p.v - 8.0) * (1.0 / 28.0))
+    top = TOP - 9.0 * smooth_step((14.0 - p.v) * (1.0 / 22.0))
+    # Down to the joint line it reaches the condyle's very edge; higher up the flank is bare, and osteophytes grow there.
+    side = 35.8 - 2.2 * smooth_step((p.w - 9.0) * 0.25) - 9.5 * smooth_step((p.v - 8.0) * (1.0 / 28.0))
     crest = (71.0 - np.abs(p.u) - 0.95 * p.w) * 0.725  # none on the slopes above the epicondyles
     inside = np.minimum(np.minimum(top - p.w, side - np.abs(p.u)), np.minimum((gap - 1.0) * 1.2, crest))
     front = 1.0 + 0.15 * smooth_step((p.v - 16.0) * (1.0 / 10.0))
@@ -89,7 +91,7 @@ def plateau(p: Points, shape: Shape, *, medial: bool) -> Field:
     sign = 1.0 if medial else -1.0
     depth = shape.plateau_depth if medial else shape.lateral_depth
     half_u, half_v = 19.6 - 4.6 * sink, depth + (15.5 - depth) * sink
-    return ellipse(p.u - sign * (18.6 - 14.6 * sink), p.v - (0.0 if medial else 0.5) - 1.5 * sink, half_u, half_v)
+    return ellipse(p.u - sign * (18.6 - 14.6 * sink), p.v - 1.0 - 0.5 * sink, half_u, half_v)
 
 
 def tibia(p: Points, shape: Shape, medial: Field, lateral: Field) -> Bone:
@@ -103,7 +105,7 @@ def tibia(p: Points, shape: Shape, medial: Field, lateral: Field) -> Bone:
     solid = smooth_max(side, p.w + level, 6.0)
     for u, v, top in ((5.6, -1.0, 7.0), (-5.6, -3.0, 5.6)):
         solid = smooth_min(solid, ellipsoid(p, (u, v, -4.0), (4.6, 8.0, top + 4.0)), 4.0)
-    solid = smooth_min(solid, ellipsoid(p, (-3.0, 20.0, -35.0), (10.0, 11.0, 15.0)), 6.0)
+    solid = smooth_min(solid, ellipsoid(p, (-3.0, 20.5, -35.0), (10.0, 11.0, 15.0)), 6.0)
     margin = -MARGIN - np.where(p.u > 0.0, medial, lateral)
     inside = np.minimum(np.minimum(margin, np.abs(p.u) - 7.8), p.w + 9.0)
     return Bone(solid, thick * _blunt(inside))
@@ -115,12 +117,12 @@ def patella(p: Points, shape: Shape) -> Bone:
     u, w = p.u - cu, p.w - cw
     rim = ellipse(u, w, shape.patella_width, shape.patella_height)
     reach2 = (u / shape.patella_width) ** 2 + (w / shape.patella_height) ** 2
-    front = (p.v - (shape.ridge + 20.6) + 7.0 * np.minimum(reach2, 1.5)) * 0.9
+    front = (p.v - (shape.ridge + 22.0) + 7.0 * np.minimum(reach2, 1.5)) * 0.9
     facet = np.where(u > 0.0, np.float32(0.52), np.float32(0.42)) * (np.sqrt(u * u + 2.0) - 1.4)
     facet = facet + 0.35 * np.maximum(-8.0 - w, 0.0)
     back = (shape.ridge + facet - p.v) * 0.9
     solid = smooth_max(smooth_max(front, back, 4.0), rim, 4.0)
-    inside = np.minimum(np.minimum(-2.5 - rim, w + 13.5), 40.0 - np.abs(w) + front * 0.0)
+    inside = np.minimum(np.minimum(-5.5 - rim, w + 13.5), shape.patella_height - 9.0 - w)
     inside = np.minimum(inside, back + 3.0)
     return Bone(solid, shape.patellar_cartilage * _blunt(inside))
 

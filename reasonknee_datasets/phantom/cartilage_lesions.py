@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from reasonknee_datasets.phantom.shape import Shape
     from reasonknee_datasets.phantom.solids import Field, Points
 
-THINNED = 0.55
+THINNED = 0.5
 """Share of the thickness that is gone wherever there is a defect."""
 
-_BORDER = 0.3  # from a defect to the border of its subregion, mm
+WORN = 0.5
+"""Bone that is worn away where it is bare, mm: without it, bare bone and a rest of cartilage look alike at tiny."""
+
+_BORDER = 0.15  # from a defect to the border of its subregion, mm
 
 
 def surface_coordinates(p: Points, bone: str) -> tuple[Field, Field]:
@@ -53,13 +56,13 @@ class CartilageLesion:
         a, b = surface_coordinates(p, self.region.bone)
         return np.sqrt(((a - self.centre[0]) * self.stretch[0]) ** 2 + ((b - self.centre[1]) * self.stretch[1]) ** 2)
 
-    def remaining(self, p: Points, width: float) -> Field:
-        """Share of the healthy thickness that stands at each point."""
+    def remaining(self, p: Points, width: float) -> tuple[Field, Field]:
+        """Share of the healthy thickness that stands at each point, and how far the bone is bare there (0 to 1)."""
         reach = self.reach(p)
         border = self.region.distance(p) + _BORDER
         thinned = coverage(np.maximum(reach - self.radius, border), width)
         bare = coverage(np.maximum(reach - self.bare, border), width)
-        return 1.0 - THINNED * thinned - (1.0 - THINNED) * bare
+        return 1.0 - THINNED * thinned - (1.0 - THINNED) * bare, bare
 
 
 def plan_cartilage_lesions(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reasonknee_datasets.phantom.shape import Shape
     from reasonknee_datasets.phantom.spec import KneeSpec
 
-GRID_CENTRE = (0.0, 8.0, 12.0)
+GRID_CENTRE = (0.0, 7.0, 15.0)
 """The knee coordinates that stand in the middle of a grid: what OAI's field of view is centred on, about."""
 
 BLOCK = 28

@@ -66,20 +66,22 @@ _REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "lateral_meniscus_root": ("lateral_meniscus",),
     }
 )
-# An extruded meniscus hangs over the margin of the plateau: the bones beside it are wider, so their boxes hold the overhang.
-_EXTRUSION: Mapping[str, tuple[str, ...]] = MappingProxyType(
+# A meniscus that is extruded or too large leaves its healthy outline: the bones around it are wider and hold the overhang.
+_BEYOND: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "medial_meniscus_anterior": ("medial_meniscus", "tibia_medial_anterior"),
+        "medial_meniscus_anterior": ("medial_meniscus", "tibia_medial_anterior", "femur_medial_anterior"),
         "medial_meniscus_medial": ("medial_meniscus", "femur_medial_central", "tibia_medial_central"),
-        "lateral_meniscus_anterior": ("lateral_meniscus", "tibia_lateral_anterior"),
+        "medial_meniscus": ("medial_meniscus", "femur_medial_central", "tibia_medial_central"),
+        "lateral_meniscus_anterior": ("lateral_meniscus", "tibia_lateral_anterior", "femur_lateral_anterior"),
         "lateral_meniscus_lateral": ("lateral_meniscus", "femur_lateral_central", "tibia_lateral_central"),
+        "lateral_meniscus": ("lateral_meniscus", "femur_lateral_central", "tibia_lateral_central"),
     }
 )
 
 
 def _region(question: Question) -> tuple[str, ...]:
-    if question.finding == "meniscal_extrusion":
-        return _EXTRUSION[question.subregion]
+    if question.finding in ("meniscal_extrusion", "meniscal_hypertrophy"):
+        return _BEYOND[question.subregion]
     if question.subregion in LABELS:
         return (question.subregion,)
     if question.subregion in _REGIONS:

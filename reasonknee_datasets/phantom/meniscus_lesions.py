@@ -24,7 +24,7 @@ HALF_SHEET = 0.8  # of a tear, mm
 RIM = 2.2  # depth that patterns leave alone: the outer rim is where `tear_location` shows
 _LOST_FROM = {6: 4.6, 7: 3.3, 8: RIM}  # depth beyond which maceration leaves nothing
 _VERTICAL_DEPTH = 3.4
-CYST_RADIUS = 3.4
+CYST_RADIUS = 3.0
 TALLER = 3.5
 _EDGE = 1.6  # rounding of an extruded tongue, mm
 
@@ -47,10 +47,10 @@ class MeniscusPlan:
         """Distance to meniscus tissue beyond the healthy meniscus."""
         centre = MENISCUS_CENTRE if self.medial else -MENISCUS_CENTRE
         # The tongue leaves the body a little in front of its middle; a cleft of the rim keeps a little behind.
-        side = _tongue(p, ring, self.outward, np.abs(p.v - 0.1 * self.axes[1]))
+        side = _tongue(p, ring, self.outward, np.abs(p.v - 1.0 - 0.1 * self.axes[1]))
         side = np.where(np.abs(ring.angle) < 0.8, side, FAR)
         front = np.where(ring.angle > 0.9, _tongue(p, ring, self.forward, np.abs(p.u - centre)), FAR)
-        solid = np.minimum(side, front)
+        solid = np.maximum(np.minimum(side, front), ring.free)
         if self.hypertrophy:
             within = np.maximum(np.maximum(-ring.depth, ring.depth - 6.0), np.abs(ring.angle) * 12.0 - 19.0)
             high = np.maximum(p.w - ring.top - TALLER, ring.top - 0.5 - p.w)
@@ -69,7 +69,7 @@ class MeniscusPlan:
         if self.root_tear:
             from_end = (root_angle(medial=self.medial) + ring.angle) * (0.5 * sum(self.axes) - 5.0)
             solid = np.minimum(solid, from_end - 4.5)
-        return np.maximum(solid, ring.distance - 0.3)
+        return np.maximum(np.maximum(solid, ring.distance - 0.3), ring.free)
 
     def signal(self, p: Points, ring: Meniscus) -> Field:
         """Distance to abnormal signal that reaches no surface."""
@@ -89,9 +89,9 @@ class MeniscusPlan:
         angle = -0.85
         out = np.array([np.cos(angle) / a, np.sin(angle) / b])
         out /= np.linalg.norm(out)
-        u = MENISCUS_CENTRE + a * np.cos(angle) + out[0] * (CYST_RADIUS + 0.5)
-        v = b * np.sin(angle) + out[1] * (CYST_RADIUS + 0.5)
-        return ball(p, (float(u) if self.medial else -float(u), float(v), 2.6), CYST_RADIUS)
+        u = MENISCUS_CENTRE + a * np.cos(angle) + out[0] * (CYST_RADIUS + 0.2)
+        v = 1.0 + b * np.sin(angle) + out[1] * (CYST_RADIUS + 0.2)
+        return ball(p, (float(u) if self.medial else -float(u), float(v), 2.4), CYST_RADIUS)
 
     def _arc(self, ring: Meniscus, angle: float) -> Field:
         """Distance along the ring from an angle, mm."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS
-from reasonknee_datasets.phantom.anatomy import look
+from reasonknee_datasets.phantom import bones
 from reasonknee_datasets.phantom.signs import SIGNS
 from reasonknee_datasets.phantom.solids import points_of
 from reasonknee_datasets.phantom.wanted import Wanted, questions_of
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from reasonknee_datasets.phantom.shape import Shape
     from reasonknee_datasets.phantom.solids import Field, Points
 
-THICKNESS = 3.0
-"""Half the thickness of a lip, mm; its end is round."""
+THICKNESS = 2.7
+"""Half the thickness of a lip, mm."""
 
-LENGTH = 3.0
-"""Half the straight part of a lip along the joint margin, mm."""
+LENGTH = 4.0
+"""Half the length of a lip along the joint margin, mm."""
+
+_EDGE = 1.5  # rounding, mm
+_ROOT = 2.5  # how far a lip reaches into the bone that it grows from, mm
 
 Vector = tuple[float, float, float]
 
@@ -46,16 +49,19 @@ class Lip:
     tip: Vector
     outward: Vector
     along: Vector
+    across: Vector
+    length: float
 
     def distance(self, p: Points) -> Field:
         """Distance to the lip; its inner end lies within the bone."""
         u, v, w = p.u - self.tip[0], p.v - self.tip[1], p.w - self.tip[2]
-        out = u * self.outward[0] + v * self.outward[1] + w * self.outward[2] + THICKNESS
-        side = u * self.along[0] + v * self.along[1] + w * self.along[2]
-        rest = np.maximum(u * u + v * v + w * w - (out - THICKNESS) ** 2 - side * side, 0.0)
-        beyond = np.maximum(np.maximum(out, -7.0 - out), 0.0)
-        past = np.maximum(np.abs(side) - LENGTH, 0.0)
-        return np.sqrt(beyond * beyond + past * past + rest) - THICKNESS
+        out, side, rest = (
+            u * axis[0] + v * axis[1] + w * axis[2] for axis in (self.outward, self.along, self.across)
+        )
+        beyond = np.maximum(np.maximum(out + _EDGE, -self.length - out), 0.0)
+        side = np.maximum(np.abs(side) - (LENGTH - _EDGE), 0.0)
+        rest = np.maximum(np.abs(rest) - (THICKNESS - _EDGE), 0.0)
+        return np.sqrt(beyond * beyond + side * side + rest * rest) - _EDGE
 
 
 def sites_of(shape: Shape) -> dict[str, Site]:
@@ -63,16 +69,16 @@ def sites_of(shape: Shape) -> dict[str, Site]:
     cu, cw = shape.patella_centre
     ridge, half, tall = shape.ridge, shape.patella_width, shape.patella_height
     found = {
-        "patella_superior": Site("patella", (cu, ridge + 7, cw + tall - 8), (0, -0.5, 0.87), (1, 0, 0)),
-        "patella_inferior": Site("patella", (cu, ridge + 8, cw - tall + 9), (0, -0.6, -0.8), (1, 0, 0)),
+        "patella_superior": Site("patella", (cu, ridge + 9, cw + tall - 5.5), (0, -0.97, 0.25), (1, 0, 0)),
+        "patella_inferior": Site("patella", (cu, ridge + 6, cw - tall + 10), (0, -0.78, -0.63), (1, 0, 0)),
     }
     for half_name, sign in (("medial", 1.0), ("lateral", -1.0)):
         found[f"patella_{half_name}"] = Site(
-            "patella", (cu + sign * (half - 5.5), ridge + 12, cw), (sign * 0.35, -0.94, 0), (0, 0, 1)
+            "patella", (cu + sign * (half - 4.6), ridge + 12, cw), (sign * 0.1, -0.99, 0), (0, 0, 1)
         )
-        found[f"femur_{half_name}_anterior"] = Site("femur", (sign * 20, 24, 22), (sign * 0.8, 0.6, 0), (0, 0, 1))
-        found[f"femur_{half_name}_central"] = Site("femur", (sign * 24, 9, 17), (sign * 0.9, 0, -0.43), (0, 1, 0))
-        found[f"femur_{half_name}_posterior"] = Site("femur", (sign * 22, -9, 30), (0, -0.6, 0.8), (1, 0, 0))
+        found[f"femur_{half_name}_anterior"] = Site("femur", (sign * 20, 22, 22), (sign * 0.8, 0.6, 0), (0, 0, 1))
+        found[f"femur_{half_name}_central"] = Site("femur", (sign * 24, 6, 20), (sign * 0.95, 0, -0.3), (0, 1, 0))
+        found[f"femur_{half_name}_posterior"] = Site("femur", (sign * 22, -11, 30), (0, -0.6, 0.8), (1, 0, 0))
         found[f"tibia_{half_name}"] = Site("tibia", (sign * 21, 8, -8), (sign * 0.75, 0.66, 0), (-0.66, sign * 0.75, 0))
     return found
 
@@ -89,15 +95,53 @@ def plan_osteophytes(wanted: Wanted, shape: Shape) -> tuple[Lip, ...]:
 
 
 def _grow(site: Site, reach: float, shape: Shape) -> Lip:
-    """Push a lip outward until its tip is `reach` mm from the healthy bone."""
-    outward: NDArray[np.float64] = np.array(site.outward) / np.linalg.norm(site.outward)
-    steps = np.arange(0.0, 40.0, 0.05)
-    ray = np.array(site.inside) + steps[:, None] * outward
-    distance = look(points_of(ray), shape).bones[site.bone].distance
-    outside = np.flatnonzero(distance < 0.0)[-1]
-    tip = ray[outside + int(np.searchsorted(distance[outside:], reach))]
-    along = np.array(site.along) / np.linalg.norm(site.along)
-    return Lip(site.bone, _vector(tip), _vector(outward), _vector(along))
+    """Push a lip outward until the point of its end that is farthest from the healthy bone is `reach` mm away."""
+    outward, along = (np.array(axis) / np.linalg.norm(axis) for axis in (site.outward, site.along))
+    across = np.cross(outward, along)
+    inside = np.array(site.inside)
+    surface = _surface(site, outward, along, across, shape)
+    end = np.array([(a, b) for a in (-1.0, 0.0, 1.0) for b in (-1.0, 0.0, 1.0)])
+    face = end[:, :1] * along * (LENGTH - _EDGE) + end[:, 1:] * across * (THICKNESS - _EDGE)
+    low, high = 0.0, 40.0
+    for _ in range(14):
+        middle = 0.5 * (low + high)
+        points = inside + middle * outward + face
+        out = _distance(site.bone, points, shape) > 0.0
+        gaps = np.sqrt(((points[:, None] - surface) ** 2).sum(axis=-1).min(axis=1))
+        low, high = (low, middle) if float((gaps * out).max()) > reach else (middle, high)
+    vectors = (_vector(axis) for axis in (inside + low * outward, outward, along, across))
+    return Lip(site.bone, *vectors, reach + _ROOT)
+
+
+def _surface(
+    site: Site,
+    outward: NDArray[np.float64],
+    along: NDArray[np.float64],
+    across: NDArray[np.float64],
+    shape: Shape,
+) -> NDArray[np.float64]:
+    """Points of the bone's surface around a site: where a bundle of rays outward leaves the bone."""
+    a, b = (grid.ravel() for grid in np.meshgrid(np.arange(-9.0, 9.1), np.arange(-9.0, 9.1)))
+    starts = np.array(site.inside) + a[:, None] * along + b[:, None] * across
+    steps = np.arange(-14.0, 40.0)
+    rays = starts[:, None] + steps[:, None] * outward
+    distance = _distance(site.bone, rays.reshape(-1, 3), shape).reshape(len(starts), len(steps))
+    rows = np.flatnonzero((distance < 0.0).any(axis=1))
+    last = len(steps) - 2 - np.argmax(distance[rows, -2::-1] < 0.0, axis=1)
+    inner, outer = distance[rows, last], distance[rows, last + 1]
+    leave = steps[last] + np.where(outer > 0.0, inner / np.minimum(inner - outer, -1e-6), 0.0)
+    return np.asarray(starts[rows] + leave[:, None] * outward)
+
+
+def _distance(bone: str, points: NDArray[np.float64], shape: Shape) -> Field:
+    """Distance to one bone's surface."""
+    p = points_of(points)
+    if bone == "femur":
+        return bones.femur(p, shape).distance
+    if bone == "patella":
+        return bones.patella(p, shape).distance
+    medial, lateral = (bones.plateau(p, shape, medial=half) for half in (True, False))
+    return bones.tibia(p, shape, medial, lateral).distance
 
 
 def _vector(values: NDArray[np.float64]) -> Vector:

@@ -10,7 +10,7 @@ import numpy as np
 from reasonknee_datasets.phantom import soft
 from reasonknee_datasets.phantom.anatomy import CAPSULE, View, is_near, label_map, look
 from reasonknee_datasets.phantom.bone_lesions import CORTEX, BoneLesion, plan_bone_lesions
-from reasonknee_datasets.phantom.cartilage_lesions import CartilageLesion, plan_cartilage_lesions
+from reasonknee_datasets.phantom.cartilage_lesions import WORN, CartilageLesion, plan_cartilage_lesions
 from reasonknee_datasets.phantom.fluid import (
     EFFUSION_REACH,
     Effusion,
@@ -26,7 +26,7 @@ from reasonknee_datasets.phantom.regions import region_labels
 from reasonknee_datasets.phantom.sample import take_sample
 from reasonknee_datasets.phantom.shape import FILM, Shape
 from reasonknee_datasets.phantom.signs import SIGNAL
-from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, coverage, ellipsoid
+from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, coverage, ellipsoid, smooth_max, smooth_step
 from reasonknee_datasets.phantom.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def paint(scene: Scene, p: Points, width: float) -> Canvas:
     _around_joint(canvas, view)
     _fluid(canvas, view)
     lips = _osteophytes(canvas, view)
-    _cartilage(canvas, view)
-    _bone(canvas, view)
+    standing = _cartilage(canvas, view)
+    _bone(canvas, view, standing)
     for half, ring in view.menisci.items():
         _meniscus(canvas, scene.menisci[half], ring)
     _ligaments(canvas, view)
@@ -137,10 +137,12 @@ def _around_joint(canvas: Canvas, view: View) -> None:
     p = canvas.p
     around = np.minimum(view.distance("femur"), view.distance("tibia"))
     if "patella" in view.bones:
-        around = np.minimum(around, np.maximum(view.distance("patella") + 1.0, p.v - canvas.scene.shape.ridge - 12.0))
+        # Thinner in front of the patella, where the skin is near.
+        front = 4.0 * smooth_step((p.v - canvas.scene.shape.ridge - 10.0) * 0.2)
+        around = np.minimum(around, view.distance("patella") + 0.5 + front)
     if view.bones:
-        ends = np.maximum(p.w - 52.0, -20.0 - p.w)
-        canvas.over(np.maximum(around - CAPSULE, ends), "capsule")
+        ends = np.maximum(p.w - 58.0 + 0.3 * np.abs(p.u), -22.0 - p.w)
+        canvas.over(smooth_max(around - CAPSULE, ends, 14.0), "capsule")
     if view.hoffa is not None:
         index = canvas.near(view.hoffa)
         pad, q = view.hoffa[index], p.take(index)
@@ -177,31 +179,38 @@ def _osteophytes(canvas: Canvas, view: View) -> Field:
     return covered
 
 
-def _cartilage(canvas: Canvas, view: View) -> None:
-    """Cartilage as far as defects leave it."""
+def _cartilage(canvas: Canvas, view: View) -> dict[str, Field]:
+    """Cartilage as far as defects leave it; gives the distance to what bone stands under them."""
+    standing = {name: bone.distance for name, bone in view.bones.items()}
     for name, bone in view.bones.items():
-        index = np.flatnonzero((bone.cartilage > 0.0) & (bone.distance < bone.cartilage + canvas.width))
+        close = np.abs(bone.distance - 0.5 * bone.cartilage) < 0.5 * bone.cartilage + canvas.width + WORN
+        index = np.flatnonzero((bone.cartilage > 0.0) & close)
         if not index.size:
             continue
+        worn = np.zeros_like(canvas.p.u)
         p, thick = canvas.p.take(index), bone.cartilage[index]
         owner = region_labels(p, canvas.scene.shape, name)
         for lesion in canvas.scene.cartilage_lesions:
             mine = np.flatnonzero(owner == lesion.region.label)
             if mine.size:
-                thick[mine] *= lesion.remaining(p.take(mine), canvas.width)
+                left, bare = lesion.remaining(p.take(mine), canvas.width)
+                thick[mine] *= left
+                worn[index[mine]] = WORN * bare
+        standing[name] = bone.distance + worn
         distance = bone.distance[index]
         canvas.over(distance - bone.cartilage[index], "fluid", index)
         # Bare bone: no cartilage at all, not a film of half a voxel.
         canvas.over(np.where(thick > 0.02, distance - thick, FAR), "cartilage", index)
+    return standing
 
 
-def _bone(canvas: Canvas, view: View) -> None:
+def _bone(canvas: Canvas, view: View, standing: dict[str, Field]) -> None:
     """Cortex, marrow, and what is in the marrow."""
-    for name, bone in view.bones.items():
-        index = canvas.near(bone.distance)
+    for name, bone in standing.items():
+        index = canvas.near(bone)
         if not index.size:
             continue
-        distance, p = bone.distance[index], canvas.p.take(index)
+        distance, p = bone[index], canvas.p.take(index)
         canvas.over(distance, "cortex", index)
         canvas.over(distance + CORTEX, "marrow", index)
         labels = canvas.label[index]

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from reasonknee_datasets.phantom.solids import Field, Points
 
 _END = 300.0  # beyond any grid
+_FRONT, _REAR = 14.0, -9.5  # where trochlea and posterior condyle begin, mm
+TOP = 47.0
+"""Height at which the femur's subregions, and its cartilage, end, mm."""
+
 Range = tuple[float, float]
+
+
+FLOOR = -29.0
+"""Height at which the tibia's subregions end, mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +62,9 @@ def regions_of(shape: Shape) -> tuple[Region, ...]:
     True
     """
     found: list[Region] = []
-    depth = {"anterior": (16.0, _END), "central": (-8.0, 16.0), "posterior": (-_END, -8.0)}
+    depth = {"anterior": (_FRONT, _END), "central": (_REAR, _FRONT), "posterior": (-_END, _REAR)}
     for half, u in (("medial", (0.0, _END)), ("lateral", (-_END, 0.0))):
-        found += [Region(f"femur_{half}_{part}", "femur", u, v, (-_END, 42.0)) for part, v in depth.items()]
+        found += [Region(f"femur_{half}_{part}", "femur", u, v, (-_END, TOP)) for part, v in depth.items()]
     ridge = shape.patella_centre[0]
     for half, u in (("medial", (ridge, _END)), ("lateral", (-_END, ridge))):
         found.append(Region(f"patella_{half}", "patella", u, (-_END, _END), (-_END, _END)))
@@ -65,8 +73,8 @@ def regions_of(shape: Shape) -> tuple[Region, ...]:
         ("lateral", (-_END, -7.8), shape.lateral_depth / 3.0),
     ):
         depth = {"anterior": (third, _END), "central": (-third, third), "posterior": (-_END, -third)}
-        found += [Region(f"tibia_{half}_{part}", "tibia", u, v, (-26.0, _END)) for part, v in depth.items()]
-    found.append(Region("tibia_subspinous", "tibia", (-7.8, 7.8), (-_END, _END), (-26.0, _END)))
+        found += [Region(f"tibia_{half}_{part}", "tibia", u, v, (FLOOR, _END)) for part, v in depth.items()]
+    found.append(Region("tibia_subspinous", "tibia", (-7.8, 7.8), (-_END, _END), (FLOOR, _END)))
     return tuple(found)
 
 
@@ -75,12 +83,12 @@ def region_labels(p: Points, shape: Shape, bone: str) -> Field:
     if bone == "patella":
         return np.where(p.u > shape.patella_centre[0], np.float32(56), np.float32(57))
     if bone == "femur":
-        part = np.where(p.v > 16.0, np.float32(0), np.where(p.v > -8.0, np.float32(1), np.float32(2)))
+        part = np.where(p.v > _FRONT, np.float32(0), np.where(p.v > _REAR, np.float32(1), np.float32(2)))
         found = part + np.where(p.u > 0.0, np.float32(50), np.float32(53))
-        return np.where(p.w < 42.0, found, np.float32(0))
+        return np.where(p.w < TOP, found, np.float32(0))
     medial, lateral = shape.plateau_depth / 3.0, shape.lateral_depth / 3.0
     third = np.where(p.u > 0.0, np.float32(medial), np.float32(lateral))
     part = np.where(p.v > third, np.float32(0), np.where(p.v > -third, np.float32(1), np.float32(2)))
     found = part + np.where(p.u > 0.0, np.float32(58), np.float32(61))
     found = np.where(np.abs(p.u) < 7.8, np.float32(64), found)
-    return np.where(p.w > -26.0, found, np.float32(0))
+    return np.where(p.w > FLOOR, found, np.float32(0))

@@ -39,15 +39,19 @@ class Sample:
 
 
 def lattice(low: tuple[float, ...], high: tuple[float, ...], step: float) -> NDArray[np.float32]:
-    """Points of a cubic lattice, (n, 3).
+    """One point somewhere in every cell of a cubic lattice, (n, 3).
+
+    Not in the cells' middles: the borders of subregions run along the axes, and would be off by up to a step.
 
     Examples
     --------
-    >>> lattice((0, 0, 0), (2, 1, 1), 1.0).tolist()
-    [[0.5, 0.5, 0.5], [1.5, 0.5, 0.5]]
+    >>> np.floor(lattice((0, 0, 0), (2, 1, 1), 1.0)).tolist()
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    axes = [np.arange(a + step / 2, b, step, dtype=np.float32) for a, b in zip(low, high, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    axes = [np.arange(a, b, step, dtype=np.float32) for a, b in zip(low, high, strict=True)]
+    corners = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    shifts = np.random.Generator(np.random.PCG64(0)).random(corners.shape, dtype=np.float32)
+    return corners + np.float32(step) * shifts
 
 
 def take_sample(shape: Shape) -> Sample:

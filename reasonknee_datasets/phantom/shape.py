@@ -24,21 +24,21 @@ class Shape:
     """
 
     scale: float = 1.0
-    front_radius: float = 31.0  # of the trochlea and the front of the condyles, seen from the side
-    medial_radius: float = 21.5  # of the rear of the condyles
-    lateral_radius: float = 20.3
+    front_radius: float = 33.0  # of the trochlea and the front of the condyles, seen from the side
+    medial_radius: float = 22.6  # of the rear of the condyles
+    lateral_radius: float = 21.2
     medial_width: float = 13.7  # half the width of a condyle
     lateral_width: float = 12.8
     groove: float = 6.0  # depth of the trochlea
     notch: float = 9.3  # half the width of the intercondylar notch
-    plateau_depth: float = 25.5  # half the front-rear extent of the medial plateau
+    plateau_depth: float = 26.0  # half the front-rear extent of the medial plateau
     lateral_depth: float = 22.0
     patella_width: float = 22.0
-    patella_height: float = 21.0
-    femoral_cartilage: float = 2.4
-    medial_cartilage: float = 2.8
-    lateral_cartilage: float = 3.4
-    patellar_cartilage: float = 3.6
+    patella_height: float = 21.5
+    femoral_cartilage: float = 2.7
+    medial_cartilage: float = 3.1
+    lateral_cartilage: float = 3.7
+    patellar_cartilage: float = 4.2
 
     @property
     def condyle_floor(self) -> float:
@@ -48,11 +48,11 @@ class Shape:
     @property
     def front_centre(self) -> tuple[float, float]:
         """Axis (v, w) that the trochlea is rolled around."""
-        return 9.5, self.condyle_floor + self.front_radius
+        return 7.0, self.condyle_floor + self.front_radius
 
     def rear_centre(self, *, medial: bool) -> tuple[float, float]:
         """Axis (v, w) that the rear of a condyle is rolled around."""
-        return -3.0, self.condyle_floor + (self.medial_radius if medial else self.lateral_radius)
+        return -4.5, self.condyle_floor + (self.medial_radius if medial else self.lateral_radius)
 
     @property
     def ridge(self) -> float:

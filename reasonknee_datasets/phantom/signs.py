@@ -22,15 +22,15 @@ SIGNAL: Mapping[str, float] = MappingProxyType(
     {
         "air": 0.0,
         "screw": 0.0,  # the metal void of a repaired ligament
-        "cortex": 20.0,
+        "cortex": 45.0,
         "meniscus": 30.0,
         "ligament": 40.0,
-        "marrow": 85.0,  # osteophytes too
-        "fat": 120.0,  # under the skin, and Hoffa's fat pad
-        "muscle": 165.0,
-        "capsule": 175.0,  # the soft tissue next to bone, where osteophytes and extruded menisci show
+        "marrow": 70.0,  # osteophytes too
+        "fat": 140.0,  # under the skin, and Hoffa's fat pad
+        "muscle": 175.0,
+        "capsule": 185.0,  # the soft tissue next to bone, where osteophytes and extruded menisci show
         "meniscal_signal": 180.0,  # within a meniscus: abnormal, but no tear
-        "skin": 200.0,
+        "skin": 205.0,
         "cartilage": 250.0,
         "tendon_signal": 300.0,
         "synovitis": 340.0,
@@ -72,7 +72,7 @@ SIGNS: Mapping[tuple[str, str], Sign] = MappingProxyType(
     {
         ("bone_marrow_lesion", "size"): Sign(
             "share of the subregion's bone that is lesion, cyst included",
-            (0.0, 0.17, 0.48, 0.75),
+            (0.0, 0.17, 0.46, 0.75),
             (_NONE, 0.33, 0.66),
             "Rounded bodies of bone_marrow_lesion signal inside the bone of the subregion, under an intact cortex.",
             "Bone of the label (opened, largest piece): share of its voxels above 222 (half-way from marrow). Below 1 % is none.",
@@ -95,7 +95,7 @@ SIGNS: Mapping[tuple[str, str], Sign] = MappingProxyType(
         ),
         ("cartilage_lesion", "size"): Sign(
             "share of the subregion's articular surface that is thinned or bare",
-            (0.0, 0.065, 0.40, 0.90),
+            (0.0, 0.065, 0.40, 0.95),
             (_NONE, 0.10, 0.75),
             "A defect filled with joint fluid: at least the outer half of the thickness is gone under it. The patch of a subregion "
             "is the cartilage nearest to its bone.",
@@ -103,7 +103,7 @@ SIGNS: Mapping[tuple[str, str], Sign] = MappingProxyType(
         ),
         ("cartilage_lesion", "depth"): Sign(
             "share of the defect that is bare to the bone",
-            (0.0, 0.08, 0.40, 0.92),
+            (0.0, 0.06, 0.40, 1.0),
             (_NONE, 0.10, 0.75),
             "In the middle of the defect the whole thickness is fluid; elsewhere in it the deep half of the cartilage stands.",
             "Where the defect is: share of the area whose deepest cartilage voxels are fluid too (marrow mixes in next to the bone: "
@@ -111,7 +111,7 @@ SIGNS: Mapping[tuple[str, str], Sign] = MappingProxyType(
         ),
         ("osteophyte", "grade"): Sign(
             "mm that marrow reaches beyond the healthy bone",
-            (0.0, 2.2, 4.4, 6.6),
+            (0.0, 2.2, 4.4, 6.8),
             (1.1, 3.3, 5.5),
             "A lip of marrow on the joint margin, into the capsule (or, around the patella and the anterior femur, the fluid).",
             "Voxels below 130 outside every label, joined to the bone's label at the site: largest distance from the bone. The sites "

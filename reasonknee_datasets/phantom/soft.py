@@ -8,6 +8,7 @@ import numpy as np
 
 from reasonknee_datasets.phantom.shape import MARGIN, Shape
 from reasonknee_datasets.phantom.solids import (
+    FAR,
     Field,
     Points,
     ball,
@@ -76,7 +77,7 @@ def meniscus(p: Points, shape: Shape, contour: Field, free: Field, *, medial: bo
     """
     half_u, half_v = ring_axes(shape, medial=medial)
     u = p.u - MENISCUS_CENTRE if medial else -MENISCUS_CENTRE - p.u
-    angle = np.arctan2(p.v * (1.0 / half_v), u * (1.0 / half_u))
+    angle = np.arctan2((p.v - 1.0) * (1.0 / half_v), u * (1.0 / half_u))
     depth = -MARGIN - contour
     top = np.clip(5.6 - 0.47 * depth, 0.9, 5.6)
     end = (np.abs(angle) - root_angle(medial=medial)) * (0.5 * (half_u + half_v) - 5.0)
@@ -147,7 +148,7 @@ def quadriceps_tendon(p: Points, shape: Shape) -> Field:
 def fat_pad(p: Points, shape: Shape) -> Field:
     """Hoffa's fat pad, between patellar tendon, trochlea and tibia, before its neighbours are taken out."""
     _, (_, w) = shape.front_centre, shape.patella_centre
-    return ellipsoid(p, (-2.0, 35.5, w - 32.0), (19.0, 14.5, 18.0))
+    return ellipsoid(p, (-2.0, 34.0, w - 32.0), (19.0, 14.5, 18.0))
 
 
 def leg(p: Points) -> Field:
@@ -180,15 +181,25 @@ _VESSELS: tuple[tuple[Triple, Triple, float], ...] = (
 
 def muscles(p: Points) -> Field:
     """All muscles as one solid."""
-    solid = np.full_like(p.u, 1e3)
-    for (low_u, low_v, low_w), (half_u, half_v, half_w) in _MUSCLES:
-        solid = smooth_min(solid, ellipsoid(p, (low_u, low_v, low_w), (half_u, half_v, half_w)), 2.0)
+    solid, bounds = np.full_like(p.u, FAR), p.bounds
+    for centre, half in _MUSCLES:
+        low = [c - h - 3.0 for c, h in zip(centre, half, strict=True)]
+        high = [c + h + 3.0 for c, h in zip(centre, half, strict=True)]
+        if _meets(bounds, low, high):
+            solid = smooth_min(solid, ellipsoid(p, centre, half), 2.0)
     return solid
 
 
 def vessels(p: Points) -> Field:
     """All vessels as one solid."""
-    solid = np.full_like(p.u, 1e3)
+    solid, bounds = np.full_like(p.u, FAR), p.bounds
     for start, end, radius in _VESSELS:
-        solid = np.minimum(solid, rod(p, start, end, radius)[0])
+        low = [min(a, b) - radius - 2.0 for a, b in zip(start, end, strict=True)]
+        high = [max(a, b) + radius + 2.0 for a, b in zip(start, end, strict=True)]
+        if _meets(bounds, low, high):
+            solid = np.minimum(solid, rod(p, start, end, radius)[0])
     return solid
+
+
+def _meets(bounds: tuple[tuple[float, float], ...], low: list[float], high: list[float]) -> bool:
+    return all(a < top and b > bottom for (a, b), bottom, top in zip(bounds, low, high, strict=True))

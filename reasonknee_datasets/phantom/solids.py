@@ -87,16 +87,18 @@ def ellipse(x: Field, y: Field, half_x: Field | float, half_y: Field | float) ->
     """
     x = x / half_x
     y = y / half_y
-    level = np.sqrt(x * x + y * y) + np.float32(1e-6)
-    slope = np.sqrt((x / half_x) ** 2 + (y / half_y) ** 2) + np.float32(1e-6)
+    # In the very middle both are 0; their ratio stays finite.
+    level = np.maximum(np.sqrt(x * x + y * y), np.float32(1e-4))
+    slope = np.maximum(np.sqrt((x / half_x) ** 2 + (y / half_y) ** 2), 1e-4 / np.maximum(half_x, half_y))
     return (level - 1.0) * level / slope
 
 
 def ellipsoid(p: Points, centre: tuple[float, float, float], half: tuple[float, float, float]) -> Field:
     """Distance to an ellipsoid with axes along u, v, w."""
     x, y, z = (p.u - centre[0]) / half[0], (p.v - centre[1]) / half[1], (p.w - centre[2]) / half[2]
-    level = np.sqrt(x * x + y * y + z * z) + np.float32(1e-6)
-    slope = np.sqrt((x / half[0]) ** 2 + (y / half[1]) ** 2 + (z / half[2]) ** 2) + np.float32(1e-6)
+    level = np.maximum(np.sqrt(x * x + y * y + z * z), np.float32(1e-4))
+    slope = np.sqrt((x / half[0]) ** 2 + (y / half[1]) ** 2 + (z / half[2]) ** 2)
+    slope = np.maximum(slope, np.float32(1e-4 / max(half)))
     return (level - 1.0) * level / slope
 
 
