@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes import DecodeCache, cache_info, open_volume, shared_cache
+from reasonknee_datasets.volumes import DecodeCache, cache_info, open_volume, shared_cache, use_cache
 from reasonknee_datasets.volumes.once import Once
 from tests.volumes_files import knee, save
 
@@ -158,3 +158,16 @@ def test_a_bound_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASONKNEE_CACHE_BYTES", "512MB")
     with pytest.raises(VolumeError, match="REASONKNEE_CACHE_BYTES must be a whole number of bytes, got 512MB"):
         DecodeCache()
+
+
+def test_a_cache_that_is_named_serves_what_is_first_touched_meanwhile(tmp_path: Path) -> None:
+    path, named, before = save(tmp_path / "knee.nii.gz", knee()), DecodeCache(), cache_info()
+    with use_cache(named):
+        volume = open_volume(path)
+        with use_cache(None):
+            assert shared_cache() is named
+        np.asarray(volume.dataobj[0])
+    assert shared_cache() is not named
+    np.asarray(volume.dataobj[1])
+    assert (named.info().misses, named.info().hits) == (1, 1)
+    assert cache_info() == before

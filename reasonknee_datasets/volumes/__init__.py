@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache
+from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache, use_cache
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
 from reasonknee_datasets.volumes.disk import DiskCache, DiskInfo
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels, verify_sha256
@@ -31,5 +31,6 @@ __all__ = [
     "set_threads",
     "shared_cache",
     "thread_count",
+    "use_cache",
     "verify_sha256",
 ]

@@ -10,7 +10,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,8 +226,32 @@ _shared_lock = threading.Lock()
 _shared: list[DecodeCache] = []
 
 
+_used: ContextVar[DecodeCache | None] = ContextVar("reasonknee_cache", default=None)
+
+
+@contextmanager
+def use_cache(cache: DecodeCache | None) -> Iterator[None]:
+    """Let volumes that are first touched inside read through this cache; None changes nothing.
+
+    Volumes that were opened with a cache of their own keep it. Other threads are not concerned.
+
+    Examples
+    --------
+    >>> with use_cache(DecodeCache(max_bytes=0)):
+    ...     shared_cache().max_bytes
+    0
+    """
+    token = _used.set(_used.get() if cache is None else cache)
+    try:
+        yield
+    finally:
+        _used.reset(token)
+
+
 def shared_cache() -> DecodeCache:
-    """Give the cache of this process, made on first use."""
+    """Give the cache that `use_cache` named, or the one of this process, made on first use."""
+    if (used := _used.get()) is not None:
+        return used
     with _shared_lock:
         if not _shared:
             _shared.append(DecodeCache())
