@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,12 +67,12 @@ class BoneLesion:
 
     def fence(self, p: Points, bone: Field) -> Field:
         """Distance to what bounds any lesion here: the cortex and the subregion's borders."""
-        return np.maximum(bone + CORTEX, self.region.distance(p) + _BORDER)
+        return np.asarray(np.maximum(bone + CORTEX, self.region.distance(p) + _BORDER))
 
     def _from_first(self, p: Points) -> Field:
         """Distance from the first body's centre, stretched as the body is."""
         (a, b, c), (u, v, w) = self.bodies[0].stretch, self.bodies[0].centre
-        return np.sqrt(((p.u - u) * a) ** 2 + ((p.v - v) * b) ** 2 + ((p.w - w) * c) ** 2)
+        return np.asarray(np.sqrt(((p.u - u) * a) ** 2 + ((p.v - v) * b) ** 2 + ((p.w - w) * c) ** 2))
 
     def reach(self, p: Points) -> tuple[Field, Field, Field]:
         """Distance from the body that owns a point, to the walls of its slab, and along the tilt from its centre."""
@@ -145,7 +146,7 @@ def _bodies(
     edges[0], edges[-1] = edges[0] - 50.0, edges[-1] + 50.0
     half_gap = 0.5 * _GAPS[axis] / scale
     found = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         inside = (coordinates[axis] > low) & (coordinates[axis] < high)
         middle = [float(np.median(c[inside])) for c in coordinates]
         # Halfway from the slab's middle to its most superficial part: lesions lie under the joint surface.

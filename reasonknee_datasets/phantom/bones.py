@@ -46,7 +46,9 @@ def femur(p: Points, shape: Shape) -> Bone:
     solid = smooth_max(roll, np.abs(p.u - middle) - (22.0 + 0.5 * (shape.medial_width + shape.lateral_width)), 13.0)
     for medial in (True, False):
         v, w = shape.rear_centre(medial=medial)
-        radius, width = (shape.medial_radius, shape.medial_width) if medial else (shape.lateral_radius, shape.lateral_width)
+        radius, width = (
+            (shape.medial_radius, shape.medial_width) if medial else (shape.lateral_radius, shape.lateral_width)
+        )
         centre = 22.0 if medial else -22.0
         roll = np.sqrt((p.v - v) ** 2 + (p.w - w) ** 2) - radius + barrel
         solid = smooth_min(solid, smooth_max(roll, np.abs(p.u - centre) - width, 11.0), 3.0)
@@ -71,13 +73,13 @@ def _shaft(p: Points) -> Field:
 
 
 def _blunt(inside: Field, ramp: float = 2.5) -> Field:
-    """Thickness share of a cartilage `inside` mm from its margin: it ends in a step of 40 %, so that its edge is sharp."""
+    """Share of a cartilage's thickness `inside` mm from its margin: it ends in a step, so that its edge is sharp."""
     return np.where(inside > 0.0, 0.4 + 0.6 * smooth_step(inside * (1.0 / ramp)), np.float32(0.0))
 
 
 def _femoral_cartilage(p: Points, shape: Shape, gap: Field) -> Field:
     top = TOP - 9.0 * smooth_step((14.0 - p.v) * (1.0 / 22.0))
-    # Down to the joint line it reaches the condyle's very edge; higher up the flank is bare, and osteophytes grow there.
+    # Near the joint line it reaches the condyle's edge; higher up the flank is bare, and osteophytes grow there.
     side = 35.8 - 2.2 * smooth_step((p.w - 9.0) * 0.25) - 9.5 * smooth_step((p.v - 8.0) * (1.0 / 28.0))
     crest = (71.0 - np.abs(p.u) - 0.95 * p.w) * 0.725  # none on the slopes above the epicondyles
     inside = np.minimum(np.minimum(top - p.w, side - np.abs(p.u)), np.minimum((gap - 1.0) * 1.2, crest))

@@ -40,7 +40,9 @@ class Effusion:
         u, v, w = (c - m for c, m in zip((p.u, p.v, p.w), self.middle, strict=True))
         # The recess leans back upward, along the quadriceps tendon.
         v = v + 0.2 * w
-        return np.sqrt((u * (1.0 / _HALF[0])) ** 2 + (v * (1.0 / _HALF[1])) ** 2 + (w * (1.0 / _HALF[2])) ** 2)
+        return np.asarray(
+            np.sqrt((u * (1.0 / _HALF[0])) ** 2 + (v * (1.0 / _HALF[1])) ** 2 + (w * (1.0 / _HALF[2])) ** 2)
+        )
 
     def distance(self, view: View, shape: Shape) -> Field:
         """Distance to the fluid."""
@@ -49,7 +51,7 @@ class Effusion:
         u, v, w = (c - m for c, m in zip((p.u, p.v, p.w), self.middle, strict=True))
         v = v + 0.2 * w
         slope = np.sqrt((u / _HALF[0] ** 2) ** 2 + (v / _HALF[1] ** 2) ** 2 + (w / _HALF[2] ** 2) ** 2) + 1e-6
-        return np.maximum((level - self.level) * level / slope, walls(view, shape))
+        return np.asarray(np.maximum((level - self.level) * level / slope, walls(view, shape)))
 
 
 def walls(view: View, shape: Shape) -> Field:
@@ -81,11 +83,11 @@ class Synovitis:
     def reach(self, p: Points) -> Field:
         """Distance from the nearest focus."""
         squares = [(p.u - u) ** 2 + (p.v - v) ** 2 + (p.w - w) ** 2 for u, v, w in self.foci]
-        return np.sqrt(np.minimum.reduce(squares))
+        return np.asarray(np.sqrt(np.minimum.reduce(squares)))
 
     def distance(self, p: Points, fat_pad: Field) -> Field:
         """Distance to the patches."""
-        return np.maximum(self.reach(p) - self.radius, fat_pad + FAT_PAD_EDGE)
+        return np.asarray(np.maximum(self.reach(p) - self.radius, fat_pad + FAT_PAD_EDGE))
 
 
 def plan_synovitis(wanted: Wanted, sample: Sample, seed: list[int]) -> Synovitis | None:

@@ -64,8 +64,8 @@ def place(spec: KneeSpec, shape: Shape) -> Frame:
     turn = _rotation(np.clip(random.normal(0.0, 1.5, 3), -3.0, 3.0) * np.pi / 180.0)
     affine = np.asarray(spec.geometry.affine, dtype=np.float64)
     middle = affine[:3, :3] @ ((np.asarray(spec.geometry.shape) - 1.0) / 2.0) + affine[:3, 3]
-    # World x grows to the patient's right, so medial is toward -x in a right knee; in a left one everything is mirrored,
-    # positioning errors too.
+    # World x grows to the patient's right, so medial is toward -x in a right knee; in a left one everything is
+    # mirrored, positioning errors too.
     mirror = np.diag([-1.0 if spec.side == "right" else 1.0, 1.0, 1.0])
     to_knee = turn.T @ mirror / shape.scale
     matrix = to_knee @ affine[:3, :3]

@@ -55,9 +55,7 @@ def draw_knee(spec: KneeSpec) -> DrawnKnee:
     )
 
 
-def _render(
-    scene: Scene, frame: Frame, shape: tuple[int, int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _render(scene: Scene, frame: Frame, shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Paint the grid block by block."""
     clean, mask = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
     for start, stop in blocks(shape):
@@ -76,9 +74,9 @@ def _boxes(mask: NDArray[np.uint8]) -> dict[int, Box]:
     for question_id in REGION_NAMES:
         found = [by_label[label] for label in region_of(question_id) if label in by_label]
         if found:
-            start = tuple(min(box.start[axis] for box in found) for axis in range(3))
-            stop = tuple(max(box.stop[axis] for box in found) for axis in range(3))
-            boxes[question_id] = Box(start, stop)
+            start = np.min([box.start for box in found], axis=0).tolist()
+            stop = np.max([box.stop for box in found], axis=0).tolist()
+            boxes[question_id] = Box.from_row([*start, *stop])
     return boxes
 
 

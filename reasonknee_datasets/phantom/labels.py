@@ -1,13 +1,14 @@
 """The mask's labels, and which of them make the region that a question asks about.
 
-The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as is known;
-the names of the rest are this project's own. Every region is the *healthy* anatomy: no lesion moves a label, so that a box drawn
-around a region tells nothing about the grade. The one exception is the effusion, which is drawn as it is.
+The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as
+is known; the names of the rest are this project's own. Every region is the *healthy* anatomy: no lesion moves a label,
+so that a box drawn around a region tells nothing about the grade. The one exception is the effusion, which is drawn as
+it is.
 
-A subregion's label (50-64) reaches from its bone across the cartilage to the joint line; the cartilage in between carries the
-cartilage's own label. What is left of the label beyond the cartilage is a film of less than 1 mm, which makes the subregion's box
-hold its cartilage. To get a subregion's bone alone, open its label by one voxel (three in-plane at 0.36 mm) and keep the largest
-piece.
+A subregion's label (50-64) reaches from its bone across the cartilage to the joint line; the cartilage in between
+carries the cartilage's own label. What is left of the label beyond the cartilage is a film of less than 1 mm, which
+makes the subregion's box hold its cartilage. To get a subregion's bone alone, open its label by one voxel (three
+in-plane at 0.36 mm) and keep the largest piece.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ _REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "lateral_meniscus_root": ("lateral_meniscus",),
     }
 )
-# A meniscus that is extruded or too large leaves its healthy outline: the bones around it are wider and hold the overhang.
+# A meniscus that is extruded or too large leaves its healthy outline: the bones around it are wider and hold the
+# overhang.
 _BEYOND: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "medial_meniscus_anterior": ("medial_meniscus", "tibia_medial_anterior", "femur_medial_anterior"),

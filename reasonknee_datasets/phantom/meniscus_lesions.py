@@ -69,7 +69,7 @@ class MeniscusPlan:
         if self.root_tear:
             from_end = (root_angle(medial=self.medial) + ring.angle) * (0.5 * sum(self.axes) - 5.0)
             solid = np.minimum(solid, from_end - 4.5)
-        return np.maximum(np.maximum(solid, ring.distance - 0.3), ring.free)
+        return np.asarray(np.maximum(np.maximum(solid, ring.distance - 0.3), ring.free))
 
     def signal(self, p: Points, ring: Meniscus) -> Field:
         """Distance to abnormal signal that reaches no surface."""
@@ -79,7 +79,7 @@ class MeniscusPlan:
                 along = self._arc(ring, _ANGLES[part])
                 seen = Points(along, ring.depth, p.w - 0.5 * ring.top)
                 solid = np.minimum(solid, ellipsoid(seen, (0.0, 3.6, 0.0), (4.0, 1.6, 1.1)))
-        return np.maximum(solid, ring.distance + 0.4)
+        return np.asarray(np.maximum(solid, ring.distance + 0.4))
 
     def cyst_distance(self, p: Points) -> Field:
         """Distance to a cyst beside the rear outer corner, within the corner of the meniscus' box."""
@@ -97,7 +97,7 @@ class MeniscusPlan:
         """Distance along the ring from an angle, mm."""
         a, b = self.axes
         radius = float(np.hypot(a * np.sin(angle), b * np.cos(angle)))
-        return (ring.angle - angle) * (radius * np.clip(1.0 - ring.depth * (2.0 / (a + b)), 0.3, 1.2))
+        return np.asarray((ring.angle - angle) * (radius * np.clip(1.0 - ring.depth * (2.0 / (a + b)), 0.3, 1.2)))
 
     def _pattern(self, p: Points, ring: Meniscus, part: int, pattern: int) -> Field:
         """Distance to a tear's sheet or to the macerated piece, clear of the outer rim."""
@@ -105,23 +105,23 @@ class MeniscusPlan:
         radial = np.abs(self._arc(ring, _ANGLES[part])) - HALF_SHEET
         vertical = np.maximum(np.abs(ring.depth - _VERTICAL_DEPTH) - HALF_SHEET, window)
         if pattern in _LOST_FROM:
-            return np.maximum(window, _LOST_FROM[pattern] - ring.depth)
+            return np.asarray(np.maximum(window, _LOST_FROM[pattern] - ring.depth))
         sheets = {
             2: radial,
             3: np.maximum(np.abs(p.w - 0.5 * ring.top) - HALF_SHEET, window),
             4: vertical,
             5: np.minimum(radial, vertical),
         }
-        return np.maximum(sheets[pattern], RIM - ring.depth)
+        return np.asarray(np.maximum(sheets[pattern], RIM - ring.depth))
 
 
 def _tongue(p: Points, ring: Meniscus, reach: float, beside: Field) -> Field:
-    """Rounded bar from the outer wall outward; its flat end is `reach` mm beyond the wall."""
+    """Give a rounded bar from the outer wall outward; its flat end is `reach` mm beyond the wall."""
     out = np.maximum(-ring.depth - (reach - _EDGE), ring.depth - 1.0)
     side = np.maximum(beside - 3.5, 0.0)
     height = np.maximum(np.abs(p.w - 2.0) - 0.7, 0.0)
     beyond = np.maximum(out, 0.0)
-    return np.sqrt(beyond * beyond + side * side + height * height) - _EDGE
+    return np.asarray(np.sqrt(beyond * beyond + side * side + height * height) - _EDGE)
 
 
 def plan_menisci(wanted: Wanted, shape: Shape) -> dict[str, MeniscusPlan]:
@@ -130,7 +130,9 @@ def plan_menisci(wanted: Wanted, shape: Shape) -> dict[str, MeniscusPlan]:
     for half in ("medial", "lateral"):
         own = {finding: _own(finding, half) for finding in _FINDINGS}
         extrusion = SIGNS["meniscal_extrusion", "grade"].targets
-        by_place = {QUESTIONS[q].subregion.rsplit("_", 1)[1]: wanted.grade(q, "grade") for q in own["meniscal_extrusion"]}
+        by_place = {
+            QUESTIONS[q].subregion.rsplit("_", 1)[1]: wanted.grade(q, "grade") for q in own["meniscal_extrusion"]
+        }
         cyst = own["meniscal_cyst"][0]
         first, second, third = (wanted.grade(q, "morphology") for q in own["meniscal_morphology"])
         plans[half] = MeniscusPlan(

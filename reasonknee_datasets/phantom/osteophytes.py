@@ -55,13 +55,11 @@ class Lip:
     def distance(self, p: Points) -> Field:
         """Distance to the lip; its inner end lies within the bone."""
         u, v, w = p.u - self.tip[0], p.v - self.tip[1], p.w - self.tip[2]
-        out, side, rest = (
-            u * axis[0] + v * axis[1] + w * axis[2] for axis in (self.outward, self.along, self.across)
-        )
+        out, side, rest = (u * axis[0] + v * axis[1] + w * axis[2] for axis in (self.outward, self.along, self.across))
         beyond = np.maximum(np.maximum(out + _EDGE, -self.length - out), 0.0)
         side = np.maximum(np.abs(side) - (LENGTH - _EDGE), 0.0)
         rest = np.maximum(np.abs(rest) - (THICKNESS - _EDGE), 0.0)
-        return np.sqrt(beyond * beyond + side * side + rest * rest) - _EDGE
+        return np.asarray(np.sqrt(beyond * beyond + side * side + rest * rest) - _EDGE)
 
 
 def sites_of(shape: Shape) -> dict[str, Site]:
@@ -74,7 +72,7 @@ def sites_of(shape: Shape) -> dict[str, Site]:
     }
     for half_name, sign in (("medial", 1.0), ("lateral", -1.0)):
         found[f"patella_{half_name}"] = Site(
-            "patella", (cu + sign * (half - 4.6), ridge + 12, cw), (sign * 0.1, -0.99, 0), (0, 0, 1)
+            "patella", (cu + sign * (half - 4.9), ridge + 12, cw + 5), (sign * 0.1, -0.99, 0), (0, 0, 1)
         )
         found[f"femur_{half_name}_anterior"] = Site("femur", (sign * 20, 22, 22), (sign * 0.8, 0.6, 0), (0, 0, 1))
         found[f"femur_{half_name}_central"] = Site("femur", (sign * 24, 6, 20), (sign * 0.95, 0, -0.3), (0, 1, 0))
@@ -109,8 +107,8 @@ def _grow(site: Site, reach: float, shape: Shape) -> Lip:
         out = _distance(site.bone, points, shape) > 0.0
         gaps = np.sqrt(((points[:, None] - surface) ** 2).sum(axis=-1).min(axis=1))
         low, high = (low, middle) if float((gaps * out).max()) > reach else (middle, high)
-    vectors = (_vector(axis) for axis in (inside + low * outward, outward, along, across))
-    return Lip(site.bone, *vectors, reach + _ROOT)
+    tip = _vector(inside + low * outward)
+    return Lip(site.bone, tip, _vector(outward), _vector(along), _vector(across), reach + _ROOT)
 
 
 def _surface(

@@ -104,7 +104,7 @@ class Canvas:
             self.signal[index] = below + share * (SIGNAL[tissue] - below)
 
     def near(self, distance: Field, within: float = 0.0) -> NDArray[np.intp]:
-        """Indices of the points that a solid touches."""
+        """Find the points that a solid touches."""
         return np.flatnonzero(distance < within + self.width)
 
 
@@ -242,15 +242,13 @@ def _attachments(canvas: Canvas, view: View) -> None:
 
 
 def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft.Meniscus) -> None:
-    """The wedge, what was added to it, and what it lost."""
+    """Paint the wedge, what was added to it, and what it lost."""
     added = plan.added(canvas.p, ring)
     index = canvas.near(np.minimum(added, ring.distance))
     if not index.size:
         return
     p = canvas.p.take(index)
-    part = soft.Meniscus(
-        *(field[index] for field in (ring.distance, ring.depth, ring.angle, ring.top, ring.free))
-    )
+    part = soft.Meniscus(*(field[index] for field in (ring.distance, ring.depth, ring.angle, ring.top, ring.free)))
     canvas.over(part.distance, "meniscus", index)
     canvas.over(added[index], "meniscus", index)
     canvas.over(plan.signal(p, part), "meniscal_signal", index)

@@ -49,7 +49,7 @@ class Region:
 
 
 def _between(axis: Field, limits: Range) -> Field:
-    return np.maximum(limits[0] - axis, axis - limits[1])
+    return np.asarray(np.maximum(limits[0] - axis, axis - limits[1]))
 
 
 def regions_of(shape: Shape) -> tuple[Region, ...]:

@@ -34,7 +34,7 @@ class Sample:
     label: Field
 
     def where(self, label: int) -> NDArray[np.intp]:
-        """Indices of the points with a label."""
+        """Find the points with a label."""
         return np.flatnonzero(self.label == label)
 
 

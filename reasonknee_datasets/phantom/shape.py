@@ -77,7 +77,7 @@ def draw_shape(patient_seed: int, knee_seed: int) -> Shape:
     patient = np.random.Generator(np.random.PCG64([1, patient_seed]))
     knee = np.random.Generator(np.random.PCG64([2, patient_seed, knee_seed]))
     middle = Shape()
-    spread = {name: 0.02 for name in Shape.__slots__}
+    spread = dict.fromkeys(Shape.__slots__, 0.02)
     spread |= {"scale": 0.04, "groove": 0.1, "notch": 0.03, "femoral_cartilage": 0.05, "medial_cartilage": 0.05}
     spread |= {"lateral_cartilage": 0.05, "patellar_cartilage": 0.05}
     drawn = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +99,7 @@ def root_angle(*, medial: bool) -> float:
 
 def cruciate(p: Points, path: tuple[Triple, ...]) -> tuple[Field, Field]:
     """Distance to a cruciate ligament, and how far along it each point is: 0 at the tibia, 1 at the femur."""
-    lengths = [float(np.linalg.norm(np.subtract(b, a))) for a, b in zip(path, path[1:], strict=False)]
+    lengths = [float(np.linalg.norm(np.subtract(b, a))) for a, b in itertools.pairwise(path)]
     total, done = sum(lengths), 0.0
     distance, along = np.full_like(p.u, 1e3), np.zeros_like(p.u)
     for start, end, length in zip(path, path[1:], lengths, strict=False):

@@ -1,17 +1,17 @@
-"""Signed distances, in mm, that the anatomy is made of: negative inside, positive outside, about right near the surface."""
+"""Signed distances in mm, negative inside, that the anatomy is made of; about right near the surface."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Field = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-"""One float32 number a point."""
+Field: TypeAlias = "NDArray[np.floating[Any]]"
+"""One number a point, float32 wherever it comes from float32 points."""
 
 FAR = np.float32(1e3)
 """The distance of a solid that was not looked at, because it is far away."""
@@ -19,7 +19,7 @@ FAR = np.float32(1e3)
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Points in knee coordinates, mm: u medial, v anterior, w superior; the origin is on the joint line, mid-plateau."""
+    """Points in knee coordinates, mm: u medial, v anterior, w superior; the origin is on the joint line."""
 
     u: Field
     v: Field
@@ -68,7 +68,7 @@ def smooth_max(a: Field, b: Field | float, blend: float) -> Field:
     array([1., 0.], dtype=float32)
     """
     overlap = np.maximum(blend - np.abs(a - b), 0.0)
-    return np.maximum(a, b) + overlap * overlap * (0.25 / blend)
+    return np.asarray(np.maximum(a, b) + overlap * overlap * (0.25 / blend))
 
 
 def smooth_min(a: Field, b: Field, blend: float) -> Field:
@@ -89,7 +89,8 @@ def ellipse(x: Field, y: Field, half_x: Field | float, half_y: Field | float) ->
     y = y / half_y
     # In the very middle both are 0; their ratio stays finite.
     level = np.maximum(np.sqrt(x * x + y * y), np.float32(1e-4))
-    slope = np.maximum(np.sqrt((x / half_x) ** 2 + (y / half_y) ** 2), 1e-4 / np.maximum(half_x, half_y))
+    least = np.float32(1e-4) / np.asarray(np.maximum(half_x, half_y), np.float32)
+    slope = np.maximum(np.sqrt((x / half_x) ** 2 + (y / half_y) ** 2), least)
     return (level - 1.0) * level / slope
 
 
@@ -99,12 +100,12 @@ def ellipsoid(p: Points, centre: tuple[float, float, float], half: tuple[float, 
     level = np.maximum(np.sqrt(x * x + y * y + z * z), np.float32(1e-4))
     slope = np.sqrt((x / half[0]) ** 2 + (y / half[1]) ** 2 + (z / half[2]) ** 2)
     slope = np.maximum(slope, np.float32(1e-4 / max(half)))
-    return (level - 1.0) * level / slope
+    return np.asarray((level - 1.0) * level / slope)
 
 
 def ball(p: Points, centre: tuple[float, float, float], radius: float) -> Field:
     """Distance to a ball."""
-    return np.sqrt((p.u - centre[0]) ** 2 + (p.v - centre[1]) ** 2 + (p.w - centre[2]) ** 2) - radius
+    return np.asarray(np.sqrt((p.u - centre[0]) ** 2 + (p.v - centre[1]) ** 2 + (p.w - centre[2]) ** 2) - radius)
 
 
 def rod(
@@ -133,4 +134,4 @@ def coverage(distance: Field, width: float) -> Field:
     >>> coverage(np.float32([-1.0, 0.0, 0.25]), 1.0)
     array([1.  , 0.5 , 0.25], dtype=float32)
     """
-    return np.clip(0.5 - distance * (1.0 / width), 0.0, 1.0)
+    return np.asarray(np.clip(0.5 - distance * (1.0 / width), 0.0, 1.0))

@@ -23,16 +23,16 @@ class KneeSpec:
     Attributes
     ----------
     patient_seed, knee_seed, visit_seed : int
-        Seeds of the patient's bones (both knees share them), of this knee (where its lesions sit, small differences of shape)
-        and of this scan (positioning, gain, bias field, noise). The same three give the same voxels.
+        Seeds of the patient's bones (both knees share them), of this knee (where its lesions sit, small differences of
+        shape) and of this scan (positioning, gain, bias field, noise). The same three give the same voxels.
     side : {"left", "right"}
         A left knee is the mirror image of a right one in world space.
     grades : mapping of question id to mapping of attribute to int or None
-        Questions 1 to 62. A missing question, attribute or grade is drawn as 0, or, where another slot of the same question
-        says that a lesion is there, as the smallest lesion.
+        Questions 1 to 62. A missing question, attribute or grade is drawn as 0, or, where another slot of the same
+        question says that a lesion is there, as the smallest lesion.
     geometry : Geometry
-        The grid. The knee is centred on it whatever its affine, layout and shape: the joint line stands about 10 mm below the
-        world position of the grid's middle.
+        The grid. The knee is centred on it whatever its affine, layout and shape: the joint line stands about 10 mm
+        below the world position of the grid's middle.
     noise : bool
         False leaves `DrawnKnee.voxels` free of noise, bias field and gain.
     empty_label : str, optional
@@ -65,8 +65,8 @@ class DrawnKnee:
     voxels : (I, J, K) int16 array
         As a scanner would give it: with vessels' flow, bias field, gain and Rician noise.
     clean : (I, J, K) float32 array
-        The same anatomy without bias, gain and noise: the signals of `reasonknee_datasets.phantom.signs.SIGNAL`, mixed where
-        a voxel holds parts of several tissues.
+        The same anatomy without bias, gain and noise: the signals of `reasonknee_datasets.phantom.signs.SIGNAL`, mixed
+        where a voxel holds parts of several tissues.
     mask : (I, J, K) uint8 array
         Label ids of `reasonknee_datasets.phantom.labels.LABELS`; 0 elsewhere.
     affine : (4, 4) float array
