@@ -1,13 +1,14 @@
 """What a transform is, and how an example carries voxels that nobody has read yet.
 
-**A transform is a value.** It is frozen, its repr rebuilds it, it pickles and hashes small and the same in every process
-(``datasets`` names cached files by that hash). Calling it with an example gives a new example and leaves the old one
-alone. An example may be a dict, the lazy row of ``Dataset.map``, or a batch (a dict of lists: ``with_transform``,
-``map(batched=True)``); each transform says only which keys change for one example (`Transform.change`), and this module
-does the rest. Of a lazy row a copy is taken and keys are set, so that columns that stay the same are never decoded.
+**A transform is a value.** It is frozen, its repr rebuilds it, it pickles and hashes small and the same in every
+process (``datasets`` names cached files by that hash). Calling it with an example gives a new example and leaves the
+old one alone. An example may be a dict, the lazy row of ``Dataset.map``, or a batch (a dict of lists:
+``with_transform``, ``map(batched=True)``); each transform says only which keys change for one example
+(`Transform.change`), and this module does the rest. Of a lazy row a copy is taken and keys are set, so that columns
+that stay the same are never decoded.
 
-**Where the voxels are.** ``volume`` is always a nibabel image on the example's *current* grid, and ``box`` always lies in
-that grid. `CropToBox`, `ToCanonical`, `RandomFlip`, `RandomShift`, `Resize` and `Resample` read nothing: each lays a
+**Where the voxels are.** ``volume`` is always a nibabel image on the example's *current* grid, and ``box`` always lies
+in that grid. `CropToBox`, `ToCanonical`, `RandomFlip`, `RandomShift`, `Resize` and `Resample` read nothing: each lays a
 `View` over the volume, a few numbers that say for every axis of the new grid where it runs in the stored array. Views
 compose to one, so that any chain of them costs one region read and at most one interpolation, done when somebody looks:
 ``np.asarray(example["volume"])``, a `Window`, a `ToFrames` or the collator. A volume in a dataset's column is a string,
@@ -38,3 +39,143 @@ voxels are read from and where its grid lies, and the two part only once anatomy
 **Randomness** is drawn from the transform's seed, the example's ``epoch`` (a key that a loader sets; 0 without it) and
 its ``id``, and from nothing else: not from workers, order, batches or what was drawn before.
 """
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from reasonknee_datasets.errors import ReasonKneeError, add_note, explain
+
+Example = Mapping[str, Any]
+
+# A batch is told from an example by one of these, whose value in an example is never a list.
+_SCALARS = ("id", "volume_path", "patient", "side", "question_id", "question", "volume")
+
+
+class TransformError(ReasonKneeError, ValueError):
+    """A transform that cannot be made, or does not apply to an example."""
+
+
+class Transform:
+    """Base of all transforms; a subclass is a frozen dataclass with a `change` method.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, slots=True)
+    ... class Shout(Transform):
+    ...     mark: str = "!"
+    ...
+    ...     def change(self, example):
+    ...         return {"question": example["question"].upper() + self.mark}
+    >>> Shout()({"id": "a", "question": "Any tear?"})
+    {'id': 'a', 'question': 'ANY TEAR?!'}
+    >>> Shout()({"id": ["a", "b"], "question": ["Any tear?", "Where?"]})["question"]
+    ['ANY TEAR?!', 'WHERE?!']
+    """
+
+    __slots__ = ()
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Give the keys that change for one example, and nothing else; the example stays as it is.
+
+        Parameters
+        ----------
+        example : mapping
+            One example. Reading a key may decode it, so read only what is needed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no change method")
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the feature type of every key that `change` adds or retypes, for examples with these features."""
+        del features
+        return {}
+
+    def __call__(self, example: Any) -> Any:
+        """Transform an example, a lazy row or a batch, and leave it as it is."""
+        scratch = example if isinstance(example, dict) else example.copy()
+        key = next((name for name in _SCALARS if name in scratch), None)
+        if key is None or not _is_column(scratch[key]):
+            return _updated(example, self._noted(scratch))
+        rows = [self._noted(_Row(scratch, index)) for index in range(len(scratch[key]))]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return _updated(example, {name: [row[name] for row in rows] for name in names})
+
+    def features(self, features: Any) -> Any:
+        """Give the features of transformed examples, for ``map(..., features=...)`` of a streaming dataset.
+
+        Parameters
+        ----------
+        features : datasets.Features
+            Of the examples before.
+        """
+        return type(features)({**features, **self.adds(features)})
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Pickle by value: two equal transforms give the same bytes, in any process, so that their hashes agree."""
+        return type(self), tuple(_canonical(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+
+    def _noted(self, example: Example) -> dict[str, Any]:
+        try:
+            return self.change(example)
+        except ReasonKneeError as error:
+            add_note(error, f"while {type(self).__name__} looked at {example.get('id', 'an example without an id')}")
+            raise
+
+
+class _Row(Mapping[str, Any]):
+    """One row of a batch, column by column as it is asked for."""
+
+    def __init__(self, batch: Mapping[str, Any], index: int) -> None:
+        self._batch, self._index = batch, index
+
+    def __getitem__(self, key: str) -> Any:
+        return self._batch[key][self._index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._batch)
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._batch  # Mapping's own would decode the column
+
+
+def require(example: Example, key: str, needed_for: str) -> Any:
+    """Give the value of a key that must be there."""
+    value = example.get(key)
+    if value is None:
+        remedy = f"Keep the column {key}: load it with columns=[..., {key!r}], and do not remove it before"
+        raise TransformError(explain("example", f"have the key {key} for {needed_for}", "none", remedy))
+    return value
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """Give back a word that must be one of a few."""
+    if value not in choices:
+        raise TransformError(explain(name, f"be one of {', '.join(choices)}", repr(value), "Choose one of these"))
+    return str(value)
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
+
+
+def _updated(example: Any, changes: Mapping[str, Any]) -> Any:
+    if isinstance(example, dict):
+        return {**example, **changes}
+    new = example.copy()
+    for key, value in changes.items():
+        new[key] = value
+    return new
+
+
+def _canonical(value: Any) -> Any:
+    """Make equal values the same to a pickler, which writes an object that it has met before in another way."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    return tuple(map(_canonical, value)) if type(value) is tuple else value

@@ -22,7 +22,7 @@ from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
 from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
-from reasonknee_datasets.volumes.source import Source
+from reasonknee_datasets.volumes.source import FileIdentity, Source
 from reasonknee_datasets.volumes.view import View
 from reasonknee_datasets.volumes.viewed import view_image
 from reasonknee_datasets.volumes.voxels import StoredVoxels
@@ -166,6 +166,11 @@ class LazyVolume(nib.Nifti1Image):
         if view is None:
             return geometry.shape, geometry.matrix
         return view.shape, view.affine(geometry.matrix)
+
+    @property
+    def identity(self) -> FileIdentity:
+        """What tells one state of the file from another; the header is read for it."""
+        return read_header(self._source).identity
 
     def through(self, view: View) -> LazyVolume:
         """Give this volume as a view of it shows it; nothing is opened.

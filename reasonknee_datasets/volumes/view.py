@@ -237,10 +237,11 @@ def nearest_box(faces: ArrayLike) -> Box:
     Examples
     --------
     >>> nearest_box([[1.4, 2.5, 3.1], [4.4, 4.6, 3.3]])
-    Box(start=(1, 3, 3), stop=(4, 5, 4))
+    Box(start=(1, 2, 3), stop=(4, 5, 4))
     """
     low, high = np.asarray(faces, dtype=np.float64)
-    start, stop = np.floor(low + 0.5), np.floor(high + 0.5)
+    # Halves go down, so that a voxel belongs to the box where its centre does: at or past the lower face.
+    start, stop = np.ceil(low - 0.5), np.ceil(high - 0.5)
     thin = start >= stop
     start = np.where(thin, np.floor((low + high) / 2), start)
     stop = np.where(thin, start + 1, stop)

@@ -1,0 +1,29 @@
+"""Frozen transforms of examples: crop, turn, window, augment, make frames; nothing is read before it is needed."""
+
+from __future__ import annotations
+
+from reasonknee_datasets.transforms.augment import RandomFlip, RandomShift
+from reasonknee_datasets.transforms.base import Transform, TransformError
+from reasonknee_datasets.transforms.canonical import ToCanonical
+from reasonknee_datasets.transforms.compose import Compose
+from reasonknee_datasets.transforms.crop import CropToBox
+from reasonknee_datasets.transforms.frames import ToFrames
+from reasonknee_datasets.transforms.grid import read_voxels
+from reasonknee_datasets.transforms.intensity import RandomIntensity, Window
+from reasonknee_datasets.transforms.resample import Resample, Resize
+
+__all__ = [
+    "Compose",
+    "CropToBox",
+    "RandomFlip",
+    "RandomIntensity",
+    "RandomShift",
+    "Resample",
+    "Resize",
+    "ToCanonical",
+    "ToFrames",
+    "Transform",
+    "TransformError",
+    "Window",
+    "read_voxels",
+]

@@ -1,0 +1,166 @@
+"""`RandomFlip` and `RandomShift`: the anatomy moves, the grid stays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import explain
+from reasonknee_datasets.orientation import to_canonical
+from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
+from reasonknee_datasets.transforms.grid import current_grid, draw, grid_features, regrid, spread, three
+from reasonknee_datasets.volumes.view import View
+
+Three = tuple[Any, Any, Any]
+
+_OTHER_SIDE = {"left": "right", "right": "left"}
+_TEXTS = ("question", "reasoning", "answer", "finding", "subregion", "category")
+_SIDED = re.compile(r"\b(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?|most))?\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomFlip(Transform):
+    """Mirror the anatomy across the sagittal plane, at random: a right knee becomes a left knee.
+
+    Voxels and box move, ``side`` swaps and ``mirrored`` says so. Everything else stays, for medial is still medial. The
+    plane is the grid's own sagittal one through its middle, so that no voxel is interpolated; ``volume.view`` still
+    leads to the stored voxels.
+
+    Parameters
+    ----------
+    p : float
+        How often, 0 to 1.
+    plane : {"sagittal"}
+        A knee mirrored across any other plane is no knee.
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    TransformError
+        If another plane is named, or a text of the example says left or right: it would be wrong afterwards.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+    >>> example = {"id": "9016403/00M/right/q19", "side": "right", "volume": volume, "box": [0, 0, 0, 10, 20, 30]}
+    >>> flipped = RandomFlip(p=1.0)(example)
+    >>> flipped["side"], flipped["mirrored"], flipped["box"]
+    ('left', True, [150, 0, 0, 160, 20, 30])
+    """
+
+    p: float = 0.5
+    plane: str = "sagittal"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.plane != "sagittal":
+            remedy = 'Use plane="sagittal": only that one makes a right knee a left one, and every other makes none'
+            raise TransformError(explain("RandomFlip", "mirror across the sagittal plane", f"{self.plane}", remedy))
+        object.__setattr__(self, "p", three("p", self.p, float, 0.0))
+        if not isinstance(self.p, float) or self.p > 1:
+            raise TransformError(explain("p", "be a probability, 0 to 1", repr(self.p), "Try p=0.5"))
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Mirror an example, or leave it."""
+        _check_texts(example)
+        shape, affine = current_grid(require(example, "volume", "RandomFlip"))
+        flip = draw("RandomFlip", self.seed, example).random() < self.p
+        view = View.whole(shape)
+        changes = regrid(example, view.mirror(to_canonical(affine).axes[0]) if flip else view)
+        changes["mirrored"] = bool(example.get("mirrored")) != flip
+        if flip and example.get("side") is not None:
+            changes["side"] = _swap(example["side"])
+        elif "side" in example:
+            changes["side"] = example["side"]
+        return changes
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the types of ``mirrored``, ``region``, ``box_volume`` and ``box``."""
+        from datasets import Value  # at use: importing datasets takes a second
+
+        return {**grid_features(features), "mirrored": Value("bool")}
+
+
+@dataclass(frozen=True, slots=True)
+class RandomShift(Transform):
+    """Move the anatomy by whole voxels, at random, as if the patient lay elsewhere in the scanner.
+
+    What comes into a crop from outside is read from the volume, padding only from beyond it. A box that lies inside the
+    grid stays inside.
+
+    Parameters
+    ----------
+    max_mm : float or three floats
+        The most along each array axis, either way.
+    pad_value : float, optional
+        What comes in from beyond the volume (and, after `Window`, from beyond the crop); by default what `CropToBox`
+        said, else 0.
+    seed : int
+        Of the draw.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+    >>> RandomShift(10.0)({"id": "9016403/00M/right/q19", "volume": volume, "box": [40, 40, 40, 50, 50, 50]})["box"]
+    [48, 41, 40, 58, 51, 50]
+    """
+
+    max_mm: float | Three = 5.0
+    pad_value: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_mm", three("max_mm", self.max_mm, float, 0.0))
+        if self.pad_value is not None:
+            object.__setattr__(self, "pad_value", float(self.pad_value))
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Move an example's anatomy."""
+        shape, affine = current_grid(require(example, "volume", "RandomShift"))
+        most = np.array(spread(self.max_mm)) / np.linalg.norm(affine[:3, :3], axis=0)
+        moves = np.rint(draw("RandomShift", self.seed, example).uniform(-most, most)).astype(int)
+        if example.get("box") is not None:
+            box = Box.from_row(example["box"])
+            low, high = -np.array(box.start), np.subtract(shape, box.stop)
+            moves = np.where(low <= high, np.clip(moves, low, high), moves)
+            # A box that reaches beyond the grid already is not pushed any further, nor pulled back.
+            beyond = (np.array(box.start) < 0) | (np.array(box.stop) > shape)
+            moves = np.where(beyond, 0, moves)
+        return regrid(example, View.whole(shape).shift(moves.tolist(), self.pad_value))
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the types of ``region``, ``box_volume`` and ``box``."""
+        return grid_features(features)
+
+
+def _swap(side: Any) -> str:
+    swapped = _OTHER_SIDE.get(str(side))
+    if swapped is None:
+        remedy = "Take it from the `side` column"
+        raise TransformError(explain("side", "be left or right", repr(side), remedy))
+    return swapped
+
+
+def _check_texts(example: Example) -> None:
+    for key in _TEXTS:
+        for text in _strings(example.get(key)):
+            found = _SIDED.search(text)
+            if found:
+                rule = "not name a side, which mirroring would make wrong"
+                remedy = "Leave RandomFlip out for these examples, or write medial and lateral"
+                got = f'"{text[max(0, found.start() - 30) : found.end() + 20]}"'
+                raise TransformError(explain(key, rule, got, remedy))
+
+
+def _strings(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        return (value,)
+    return (str(text) for text in value) if isinstance(value, Iterable) else ()

@@ -1,0 +1,39 @@
+"""`ToCanonical`: the same voxels in the order right, anterior, superior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reasonknee_datasets.orientation import to_canonical
+from reasonknee_datasets.transforms.base import Example, Transform, require
+from reasonknee_datasets.transforms.grid import current_grid, grid_features, regrid
+from reasonknee_datasets.volumes.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class ToCanonical(Transform):
+    """Permute and flip axes so that the array runs towards right, anterior and superior, box and affine with it.
+
+    An oblique volume stays oblique: nothing is resampled, and nothing is read.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> layout = np.array([[0, 0, 0.7, 0], [-0.4, 0, 0, 0], [0, -0.4, 0, 0], [0, 0, 0, 1]])
+    >>> volume = nib.Nifti1Image(np.zeros((384, 352, 160), np.int16), layout)
+    >>> example = ToCanonical()({"volume": volume, "box": [0, 10, 20, 5, 30, 50]})
+    >>> example["volume"].shape, nib.aff2axcodes(example["volume"].affine), example["box"]
+    ((160, 384, 352), ('R', 'A', 'S'), [20, 379, 322, 50, 384, 342])
+    """
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Lay the turned grid over an example."""
+        shape, affine = current_grid(require(example, "volume", "ToCanonical"))
+        return regrid(example, View.whole(shape).turn(to_canonical(affine)))
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the types of ``region``, ``box_volume`` and ``box``."""
+        return grid_features(features)

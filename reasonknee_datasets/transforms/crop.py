@@ -1,0 +1,123 @@
+"""`CropToBox`: look at the box and what is around it, and at nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import BoxError, explain
+from reasonknee_datasets.transforms.base import Example, Transform, require
+from reasonknee_datasets.transforms.grid import current_grid, current_view, draw, grid_features, regrid, spread, three
+from reasonknee_datasets.volumes.view import View
+
+Three = tuple[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CropToBox(Transform):
+    """Narrow an example to its box, before anything is decoded.
+
+    The volume becomes a lazy view of the crop and the box moves into its coordinates. Nothing is read. A box that is
+    larger than ``size`` reaches beyond the crop: it is never cut. ``volume.view`` maps a box that was predicted in the
+    crop back to the stored volume exactly (`View.box_to_source`).
+
+    Parameters
+    ----------
+    margin_mm : float or three floats
+        Millimetres to keep around the box at each end of each array axis, rounded up to whole voxels.
+    margin_voxels : int or three ints
+        Voxels to keep in addition.
+    size : int or three ints, optional
+        Voxels of the crop along each array axis, the same for every example; the box is in its middle. Without it the
+        crop is the box with its margins, cut at the volume's faces. Where both are given, ``size`` decides, and the
+        margins are what ``jitter_mm`` leaves around the box.
+    pad_value : float or None
+        What stands where a crop of fixed size reaches beyond the volume. None: it is moved inside instead, and a volume
+        smaller than ``size`` is an error.
+    jitter_mm : float or three floats
+        Move the crop by up to this much along each axis, at random, so that the box is not always in its middle. A box
+        (with its margins, where there is a ``size``) that fits stays inside.
+    seed : int
+        Of the jitter.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+    >>> example = CropToBox(margin_mm=7)({"volume": volume, "box": [40, 100, 60, 50, 200, 80]})
+    >>> example["volume"].shape, example["box"], example["region"]
+    ((30, 136, 56), [10, 18, 18, 20, 118, 38], [30, 82, 42, 60, 218, 98])
+    >>> example["volume"].dataobj.view.box_to_source(Box.from_row(example["box"]))
+    Box(start=(40, 100, 60), stop=(50, 200, 80))
+    >>> CropToBox(size=(64, 96, 96))({"volume": volume, "box": [0, 0, 0, 10, 20, 20]})["region"]
+    [-27, -38, -38, 37, 58, 58]
+    """
+
+    margin_mm: float | Three = 0.0
+    margin_voxels: int | Three = 0
+    size: int | Three | None = None
+    pad_value: float | None = 0.0
+    jitter_mm: float | Three = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "margin_mm", three("margin_mm", self.margin_mm, float, 0.0))
+        object.__setattr__(self, "margin_voxels", three("margin_voxels", self.margin_voxels, int, 0))
+        object.__setattr__(self, "jitter_mm", three("jitter_mm", self.jitter_mm, float, 0.0))
+        if self.size is not None:
+            object.__setattr__(self, "size", three("size", self.size, int, 1))
+        if self.pad_value is not None:
+            object.__setattr__(self, "pad_value", float(self.pad_value))
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Lay the crop's grid over an example."""
+        volume = require(example, "volume", "CropToBox")
+        shape, affine = current_grid(volume)
+        box = Box.from_row(require(example, "box", "CropToBox"))
+        if current_view(volume) == View.whole(shape):  # a crop may be smaller than its box, a volume may not
+            box.check_inside(shape)
+        wanted = box.pad(voxels=spread(self.margin_voxels), mm=spread(self.margin_mm), affine=affine)
+        region = wanted if self.size is None else _around(wanted, spread(self.size))
+        if any(spread(self.jitter_mm)):
+            region = self._jittered(example, region, box if self.size is None else wanted, affine)
+        if self.size is None:
+            region = region.clip(shape)
+        elif self.pad_value is None:
+            region = _slid_inside(region, shape)
+        return regrid(example, View.whole(shape).crop(region, self.pad_value))
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the types of ``region``, ``box_volume`` and ``box``."""
+        return grid_features(features)
+
+    def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        most = np.array(spread(self.jitter_mm)) / spacing
+        moves = np.rint(draw("CropToBox", self.seed, example).uniform(-most, most)).astype(int)
+        # Where it fits, what is to be kept stays inside.
+        low, high = np.subtract(keep.stop, region.stop), np.subtract(keep.start, region.start)
+        moves = np.where(low <= high, np.clip(moves, low, high), moves)
+        return Box.from_row(np.add(region.to_row(), [*moves, *moves]).tolist())
+
+
+def _around(box: Box, size: Three) -> Box:
+    """Give the box of a size with the same middle, half a voxel nearer to the start where it cannot be the same."""
+    start = [(low + high - length) // 2 for low, high, length in zip(box.start, box.stop, size, strict=True)]
+    return Box.from_row([*start, *(low + length for low, length in zip(start, size, strict=True))])
+
+
+def _slid_inside(region: Box, shape: tuple[int, int, int]) -> Box:
+    if any(length > full for length, full in zip(region.shape, shape, strict=True)):
+        remedy = "Give a pad_value, or a smaller size"
+        raise BoxError(
+            explain("a crop without padding", f"fit into the volume's {shape}", f"size {region.shape}", remedy)
+        )
+    start = [
+        min(max(low, 0), full - length) for low, length, full in zip(region.start, region.shape, shape, strict=True)
+    ]
+    return Box.from_row([*start, *(low + length for low, length in zip(start, region.shape, strict=True))])

@@ -1,0 +1,273 @@
+"""`ToFrames`: slices as 8-bit pictures for models that look at video or at several images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import explain
+from reasonknee_datasets.orientation import Reorientation, to_canonical
+from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
+from reasonknee_datasets.transforms.grid import current_grid, current_view
+from reasonknee_datasets.transforms.intensity import Window
+from reasonknee_datasets.transforms.statistics import volume_statistics
+from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.volumes.viewed import read_view
+
+# World axes (RAS+) that the frames, the rows and the columns run along. Frames run with RAS+; rows and columns against
+# it, as radiologists look at knees: superior on top, anterior at the left of a sagittal slice and on top of an axial
+# one, the patient's right at the viewer's left.
+_PLANES = {"sagittal": (0, 2, 1), "coronal": (1, 2, 0), "axial": (2, 1, 0)}
+_SCALINGS = ("window", "slice", "volume")
+
+
+@dataclass(frozen=True, slots=True)
+class ToFrames(Transform):
+    """Give slices as 8-bit frames, with the box in them.
+
+    Adds ``frames`` ((frames, rows, columns) array of uint8), ``frame_box`` (first frame, row and column, and one past
+    the last, where the example has a box) and ``frame_fps``. ``volume`` and ``box`` stay. `view` maps boxes between
+    frames and the stored volume, both ways.
+
+    Frames are cells of equal thickness; each shows the slice in its middle. A frame box holds the frames whose slice
+    lies in the box. Like every box it is never cut: it may reach beyond frames that show only a part of the volume.
+
+    Parameters
+    ----------
+    plane : {"sagittal", "coronal", "axial", "axis0"}
+        The slices, shown as radiologists look at them, whatever the array's order; ``axis0`` takes the array as it is.
+    count : int, optional
+        How many frames; one a slice by default. More frames than slices show slices twice.
+    window : Window or (low, high)
+        What becomes black and white.
+    size : int or (rows, columns), optional
+        Pixels. One number is the longer side, with square pixels of the patient (slices are often anisotropic); two are
+        taken as they stand. By default one pixel a voxel.
+    span : (float, float)
+        The share of the slices that the frames cover.
+    ends : (int, int), optional
+        Instead: the first and the last slice, and ``count`` between them as ``np.linspace(..., dtype=int)`` gives them.
+    scaling : {"window", "slice", "volume"}
+        ``window`` brings all frames to one range. The other two are the authors': clip, then scale each slice by its
+        own lowest and highest value, or by those of the whole volume before clipping.
+    fps : float
+        Frames a second, for models that are told.
+
+    Notes
+    -----
+    Four recipes stand ready as values. ``ToFrames.official_qwen`` and ``ToFrames.official_o1`` give the frames of the
+    authors' scripts pixel for pixel. The first scales every slice by itself, so that the same tissue is bright in one
+    slice and dark in the next; the second is dark throughout where any voxel of the volume is bright, and takes slices
+    32 to 128 of whatever array axis comes first; both show the knee lying on its side. ``ToFrames.clean_qwen`` and
+    ``ToFrames.clean_o1`` show as many slices of the same part of the volume with one window, upright.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> volume = nib.Nifti1Image(np.zeros((160, 384, 352), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+    >>> example = {"volume": volume, "box": [40, 100, 60, 50, 200, 80]}
+    >>> shown = ToFrames("sagittal", count=32, size=192)(example)
+    >>> shown["frames"].shape, shown["frame_box"]
+    ((32, 176, 192), [8, 136, 92, 10, 146, 142])
+    >>> ToFrames("sagittal", count=32, size=192).view(volume).box_to_source(Box.from_row(shown["frame_box"]))
+    Box(start=(40, 100, 60), stop=(50, 200, 80))
+    >>> ToFrames.official_qwen(example)["frames"].shape
+    (160, 384, 352)
+    """
+
+    plane: str = "sagittal"
+    count: int | None = None
+    window: Window = field(default_factory=Window)
+    size: int | tuple[int, int] | None = None
+    span: tuple[float, float] = (0.0, 1.0)
+    ends: tuple[int, int] | None = None
+    scaling: str = "window"
+    fps: float = 4.0
+
+    official_qwen: ClassVar[ToFrames]
+    official_o1: ClassVar[ToFrames]
+    clean_qwen: ClassVar[ToFrames]
+    clean_o1: ClassVar[ToFrames]
+
+    def __post_init__(self) -> None:
+        check_choice("plane", self.plane, (*_PLANES, "axis0"))
+        check_choice("scaling", self.scaling, _SCALINGS)
+        if not isinstance(self.window, Window):
+            low, high = self.window
+            object.__setattr__(self, "window", Window(low, high))
+        if self.window.method == "zscore" or (self.scaling != "window" and self.window.method != "clip"):
+            remedy = 'Frames need a black and a white: use Window(0, 400), or Window(method="percentiles")'
+            raise TransformError(explain("the window of frames", "have two bounds", f"{self.window}", remedy))
+        for name, least in (("count", 1), ("size", 1), ("span", 0), ("ends", 0)):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _checked(name, value, least))
+        object.__setattr__(self, "fps", float(self.fps))
+        if self.ends is not None and (self.count is None or self.count < 2):
+            remedy = "Give count=32, or leave ends out"
+            raise TransformError(explain("ends", "go with a count of at least 2", f"count={self.count}", remedy))
+
+    def __call__(self, example: Any = None) -> Any:
+        """Transform an example, a lazy row or a batch; without one, give this recipe itself."""
+        return self if example is None else Transform.__call__(self, example)
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Read an example's slices and make them frames."""
+        if example.get("voxels") is not None:
+            remedy = "Leave Window out of the chain and give it to ToFrames(window=...), which sees the stored numbers"
+            raise TransformError(explain("ToFrames", "come instead of Window", "the key voxels", remedy))
+        volume = require(example, "volume", "ToFrames")
+        slab, picks = self._lay(volume)
+        slices = read_view(slab, volume.dataobj)[picks]
+        changes: dict[str, Any] = {
+            "frames": self._to_8_bit(example, self._resized(slices, volume)),
+            "frame_fps": self.fps,
+        }
+        if example.get("box") is not None:
+            box = self._relative(volume).box_from_source(Box.from_row(example["box"]))
+            changes["frame_box"] = box.to_row()
+        return changes
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the types of ``frames``, ``frame_fps`` and ``frame_box``."""
+        from datasets import List, Value  # at use: importing datasets takes a second
+
+        added = {"frames": List(List(List(Value("uint8")))), "frame_fps": Value("float64")}
+        return added | ({"frame_box": List(Value("int32"), length=6)} if "box" in features else {})
+
+    def view(self, volume: Any) -> View:
+        """Give the frames' grid (frame, row, column) as a view of the stored volume.
+
+        Parameters
+        ----------
+        volume : nibabel image
+            The example's.
+
+        Returns
+        -------
+        View
+            `View.box_to_source` and `View.faces_to_source` lead from frames to the stored voxels, and
+            `View.box_from_source` back.
+        """
+        return current_view(volume).then(self._relative(volume))
+
+    def slices(self, volume: Any) -> list[int]:
+        """Give the slice that each frame shows, counted along the frames' axis of the volume's current grid."""
+        turned = self._turned(volume)
+        if self.ends is not None:
+            assert self.count is not None
+            first, last = self.ends
+            if last >= turned.shape[0]:
+                got = f"{turned.shape[0]} in shape {current_grid(volume)[0]}"
+                remedy = "The official recipe knows volumes of 160 slices only; clean_o1 takes any"
+                raise TransformError(explain("frames", f"find slices up to {last}", got, remedy))
+            return [int(index) for index in np.linspace(first, last, self.count, dtype=int)]
+        count, start, step = self._cells(turned.shape[0])
+        middles = np.floor(start + step * (np.arange(count) + 0.5) + 1e-9).astype(int)
+        return [int(index) for index in np.clip(middles, 0, turned.shape[0] - 1)]
+
+    def _turned(self, volume: Any) -> View:
+        """Give the current grid turned to (frames, rows, columns)."""
+        shape, affine = current_grid(volume)
+        whole = View.whole(shape)
+        if self.plane == "axis0":
+            return whole
+        canonical = to_canonical(affine)
+        frames, rows, columns = _PLANES[self.plane]
+        axes = (canonical.axes[frames], canonical.axes[rows], canonical.axes[columns])
+        flips = (canonical.flips[frames], not canonical.flips[rows], not canonical.flips[columns])
+        return whole.turn(Reorientation(axes, flips))
+
+    def _cells(self, length: int) -> tuple[int, float, float]:
+        """Give how many frames there are, where the first begins and how thick each is, in slices."""
+        if self.ends is not None:
+            assert self.count is not None
+            step = (self.ends[1] - self.ends[0]) / (self.count - 1)
+            return self.count, self.ends[0] - step / 2, step
+        first, last = self.span[0] * length, self.span[1] * length
+        if self.count is None:
+            start = min(int(np.ceil(first - 0.5)), length - 1)
+            return max(1, int(np.ceil(last - 0.5)) - start), float(start), 1.0
+        return self.count, first, (last - first) / self.count
+
+    def _relative(self, volume: Any) -> View:
+        """Give the frames' grid as a view of the volume's current grid."""
+        turned = self._turned(volume)
+        count, start, step = self._cells(turned.shape[0])
+        rows, columns = self._pixels(volume, turned)
+        steps = (step, turned.shape[1] / rows, turned.shape[2] / columns)
+        return turned.then(View((count, rows, columns), (0, 1, 2), (start, 0.0, 0.0), steps))
+
+    def _pixels(self, volume: Any, turned: View) -> tuple[int, int]:
+        _, height, width = turned.shape
+        if self.size is None:
+            return height, width
+        if not isinstance(self.size, int):
+            return self.size
+        _, affine = current_grid(volume)
+        spacing = np.linalg.norm(turned.affine(affine)[:3, :3], axis=0)
+        millimetres = np.array([height * spacing[1], width * spacing[2]])
+        rows, columns = (max(1, round(side)) for side in (self.size * millimetres / millimetres.max()).tolist())
+        return rows, columns
+
+    def _lay(self, volume: Any) -> tuple[View, NDArray[np.intp]]:
+        """Give the view of the slices to read, and which of them each frame shows."""
+        turned, picks = self._turned(volume), np.array(self.slices(volume), dtype=np.intp)
+        low, high = int(picks.min()), int(picks.max()) + 1
+        return turned.crop(Box((low, 0, 0), (high, *turned.shape[1:]))), picks - low
+
+    def _resized(self, slices: NDArray[Any], volume: Any) -> NDArray[Any]:
+        rows, columns = self._pixels(volume, self._turned(volume))
+        if slices.shape[1:] == (rows, columns):
+            return slices
+        return read_view(View.whole(slices.shape).rescale((len(slices), rows, columns)), slices)
+
+    def _to_8_bit(self, example: Example, slices: NDArray[Any]) -> NDArray[np.uint8]:
+        if self.scaling == "window":
+            window = replace(self.window, dtype="uint8")
+            frames = window.apply(slices, *window.limits(example, slices))
+            return np.ascontiguousarray(frames)
+        assert self.window.low is not None
+        assert self.window.high is not None
+        frames = np.empty(slices.shape, np.uint8)
+        whole = volume_statistics(example["volume"], "range") if self.scaling == "volume" else None
+        for frame, one in zip(frames, slices, strict=True):
+            clipped = np.clip(one.astype(np.float64), self.window.low, self.window.high)
+            low, high = (clipped.min(), clipped.max()) if whole is None else whole
+            # The authors divide by zero where a slice is all alike, and the pixels come out 0.
+            scaled = (clipped - low) / (high - low) * 255 if high > low else np.zeros_like(clipped)
+            frame[...] = scaled.astype(np.int64).astype(np.uint8)
+        return frames
+
+
+def _checked(name: str, value: Any, least: int) -> Any:
+    numbers = list(value) if isinstance(value, tuple | list) else [value]
+    many = {"count": (1,), "size": (1, 2), "span": (2,), "ends": (2,)}[name]
+    whole = name != "span"
+    good = len(numbers) in many and all(isinstance(n, int | float | np.number) and n >= least for n in numbers)
+    good = (
+        good
+        and (not whole or all(int(n) == n for n in numbers))
+        and (name not in ("span", "ends") or numbers[0] < numbers[1])
+    )
+    if not good or (name == "span" and numbers[1] > 1):
+        rule = {
+            "count": "be a whole number, at least 1",
+            "size": "be a whole number of pixels, or two",
+            "span": "be two shares, rising from 0 to 1",
+            "ends": "be two rising slice numbers",
+        }[name]
+        raise TransformError(explain(name, rule, repr(value), "See help(ToFrames)"))
+    plain = tuple(int(n) if whole else float(n) for n in numbers)
+    return plain if isinstance(value, tuple | list) else plain[0]
+
+
+ToFrames.official_qwen = ToFrames("axis0", scaling="slice")
+ToFrames.official_o1 = ToFrames("axis0", 32, ends=(32, 128), scaling="volume")
+ToFrames.clean_qwen = ToFrames("sagittal")
+ToFrames.clean_o1 = ToFrames("sagittal", 32, span=(0.2, 0.8))

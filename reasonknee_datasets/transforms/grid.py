@@ -1,0 +1,140 @@
+"""Laying a new grid over an example: the volume, its box and its values together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import explain
+from reasonknee_datasets.transforms.base import Example, TransformError, require
+from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.volumes.viewed import ViewProxy, read_view, view_image
+
+# Made from the box or the voxels as they were: they would not follow.
+_WRITTEN = ("frames", "input_ids", "messages")
+
+
+def current_grid(volume: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Give a volume's shape and affine; a volume of a dataset is not opened for them."""
+    if isinstance(volume, LazyVolume):
+        return volume.grid
+    if not hasattr(volume, "dataobj") or not hasattr(volume, "affine"):
+        remedy = 'Take it from open_volume or the `volume` column, before with_format("numpy") or "torch"'
+        raise TransformError(explain("volume", "be a nibabel image", type(volume).__name__, remedy))
+    shape = tuple(int(size) for size in volume.shape)
+    if len(shape) != 3:
+        remedy = "Choose one volume of a series, for example image.slicer[..., 0]"
+        raise TransformError(explain("volume", "have three axes", f"shape {shape}", remedy))
+    return (shape[0], shape[1], shape[2]), np.asarray(volume.affine, dtype=np.float64)
+
+
+def current_view(volume: Any) -> View:
+    """Give the view that leads from a volume's grid to the stored array."""
+    view = volume.view if isinstance(volume, LazyVolume) else getattr(volume.dataobj, "view", None)
+    return view if isinstance(view, View) else View.whole(current_grid(volume)[0])
+
+
+def stored_volume(volume: Any) -> Any:
+    """Give a volume without its view: something with ``shape`` that numpy can read and slice."""
+    if isinstance(volume, LazyVolume):
+        return volume.whole.dataobj
+    return volume.dataobj.source if isinstance(volume.dataobj, ViewProxy) else volume.dataobj
+
+
+def read_voxels(example: Example) -> NDArray[Any]:
+    """Read an example's values on its current grid: ``voxels`` where there are some, else the volume's region.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> from reasonknee_datasets.transforms import CropToBox
+    >>> volume = nib.Nifti1Image(np.arange(64, dtype=np.int16).reshape(4, 4, 4), np.eye(4))
+    >>> read_voxels(CropToBox()({"volume": volume, "box": [1, 2, 0, 2, 3, 4]}))
+    array([[[24, 25, 26, 27]]], dtype=int16)
+    """
+    voxels = example.get("voxels")
+    return np.asarray(require(example, "volume", "its voxels").dataobj) if voxels is None else np.asarray(voxels)
+
+
+def regrid(example: Example, relative: View) -> dict[str, Any]:
+    """Lay a view of the current grid over an example.
+
+    Parameters
+    ----------
+    example : mapping
+        With ``volume``, and ``box`` and ``voxels`` where it has them.
+    relative : View
+        Of the current grid.
+
+    Returns
+    -------
+    dict
+        The keys that change.
+    """
+    for key in _WRITTEN:
+        if example.get(key) is not None:
+            remedy = "Put it first: what was made from the old grid would say where things no longer are"
+            raise TransformError(explain("a transform of the grid", f"come before {key} is made", key, remedy))
+    volume = require(example, "volume", "a change of its grid")
+    old = current_view(volume)
+    seen = volume.through(relative) if isinstance(volume, LazyVolume) else view_image(volume, relative)
+    new = current_view(seen)
+    changes: dict[str, Any] = {"volume": seen, "region": new.region.to_row()}
+    if example.get("voxels") is not None:
+        changes["voxels"] = read_view(relative, np.asarray(example["voxels"]))
+    if example.get("box") is not None:
+        changes |= _move_box(example, relative, old, new)
+    return changes
+
+
+def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the types of the keys that `regrid` adds."""
+    from datasets import List, Value  # at use: importing datasets takes a second
+
+    six = List(Value("int32"), length=6)
+    return {"region": six} | ({"box_volume": six, "box": six} if "box" in features else {})
+
+
+def draw(name: str, seed: int, example: Example) -> np.random.Generator:
+    """Give the random stream of one example: of (transform, seed, epoch, id), and of nothing else."""
+    epoch = example.get("epoch")
+    words = (name, seed, 0 if epoch is None else int(epoch), str(require(example, "id", f"the draws of {name}")))
+    digest = hashlib.blake2b("|".join(map(str, words)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
+
+def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
+    """Take a number, or three, as plain numbers of Python, which print and hash the same everywhere."""
+    given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+    try:
+        numbers = [kind(number) for number in given]
+        good = len(numbers) in (1, 3) and all(a == b for a, b in zip(numbers, given, strict=True))
+    except (TypeError, ValueError):
+        good, numbers = False, []
+    if not good or not all(map(np.isfinite, numbers)) or (least is not None and min(numbers) < least):
+        what = "a whole number, or three" if kind is int else "a number, or three"
+        rule = f"be {what}" + ("" if least is None else f", at least {least:g}")
+        raise TransformError(explain(name, rule, repr(value), "Three are taken in the order of the array's axes"))
+    return tuple(numbers) if len(numbers) == 3 else numbers[0]
+
+
+def spread(value: Any) -> tuple[Any, Any, Any]:
+    """Give three numbers for one, or the three."""
+    return value if isinstance(value, tuple) else (value, value, value)
+
+
+def _move_box(example: Example, relative: View, old: View, new: View) -> dict[str, Any]:
+    box = Box.from_row(example["box"])
+    original = old.box_to_source(box)
+    if example.get("box_volume") is not None:
+        kept = Box.from_row(example["box_volume"])
+        if old.box_from_source(kept) == box:  # else somebody put another box here
+            # From the stored volume, so that rounding of an earlier resampling does not add up.
+            return {"box": new.box_from_source(kept).to_row(), "box_volume": kept.to_row()}
+    return {"box": relative.box_from_source(box).to_row(), "box_volume": original.to_row()}

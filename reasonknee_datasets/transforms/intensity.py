@@ -1,0 +1,174 @@
+"""`Window` and `RandomIntensity`: values, not places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.errors import explain
+from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
+from reasonknee_datasets.transforms.grid import current_view, draw, read_voxels, stored_volume
+from reasonknee_datasets.transforms.statistics import Method, statistics, volume_statistics
+
+_METHODS = ("clip", "percentiles", "zscore")
+_DTYPES = ("float32", "float16", "uint8")
+_DEFAULTS = {"clip": (0.0, 400.0), "percentiles": (0.5, 99.5)}
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Transform):
+    """Read the crop and bring its values into one range: the key ``voxels``.
+
+    Parameters
+    ----------
+    low, high : float, optional
+        The values that become 0 and 1 (0 and 255 in uint8), what lies beyond is cut: numbers of the volume for
+        ``clip``, by default 0 and 400 as the authors have it; percentiles for ``percentiles``, by default 0.5 and 99.5.
+    method : {"clip", "percentiles", "zscore"}
+        ``zscore`` takes away the mean and divides by the standard deviation, and cuts nothing.
+    per : {"volume", "crop"}
+        What percentiles, mean and deviation are taken over: the whole stored volume, which is decoded for it once in a
+        process, or the voxels of the crop (padding left out). Of no account to ``clip``.
+    dtype : {"float32", "float16", "uint8"}
+        Of ``voxels``.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> volume = nib.Nifti1Image(np.array([[[-5, 0, 100, 400, 2000]]], np.int16), np.eye(4))
+    >>> Window()({"volume": volume})["voxels"]
+    array([[[0.  , 0.  , 0.25, 1.  , 1.  ]]], dtype=float32)
+    >>> Window(dtype="uint8")({"volume": volume})["voxels"]
+    array([[[  0,   0,  64, 255, 255]]], dtype=uint8)
+    """
+
+    low: float | None = None
+    high: float | None = None
+    method: str = "clip"
+    per: str = "volume"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, _METHODS)
+        check_choice("per", self.per, ("volume", "crop"))
+        check_choice("dtype", str(self.dtype), _DTYPES)
+        if self.method == "zscore":
+            if self.low is not None or self.high is not None or self.dtype == "uint8":
+                got = f"low={self.low}, high={self.high}, dtype={self.dtype!r}"
+                remedy = "It has no bounds and is negative half of the time: leave them out, and take a float type"
+                raise TransformError(explain("a z-score", "have neither bounds nor type uint8", got, remedy))
+            return
+        low, high = _DEFAULTS[self.method]
+        low, high = (low if self.low is None else float(self.low)), (high if self.high is None else float(self.high))
+        if not low < high or (self.method == "percentiles" and not 0 <= low < high <= 100):
+            rule = "have low below high" + (", both 0 to 100" if self.method == "percentiles" else "")
+            raise TransformError(explain("window", rule, f"{low:g} and {high:g}", "Try Window(0, 400)"))
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Read an example's voxels and window them."""
+        voxels = read_voxels(example)
+        return {"voxels": self.apply(voxels, *self.limits(example, voxels))}
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the type of ``voxels``: nested lists, which every reader of Parquet understands."""
+        from datasets import List, Value  # at use: importing datasets takes a second
+
+        return {"voxels": List(List(List(Value(self.dtype))))}
+
+    def limits(self, example: Example, voxels: NDArray[Any]) -> tuple[float, float]:
+        """Give the two numbers that this window stands on: low and high, or mean and deviation."""
+        if self.method == "clip":
+            assert self.low is not None
+            assert self.high is not None
+            return self.low, self.high
+        method: Method = "zscore" if self.method == "zscore" else "percentiles"
+        low, high = self.low or 0.0, self.high or 0.0
+        if self.per == "crop":
+            return statistics(_real_part(example, voxels), method, low, high)
+        if example.get("voxels") is not None:
+            remedy = 'Use one Window, or per="crop"'
+            rule = "see the stored numbers to look at the whole volume"
+            raise TransformError(explain("Window", rule, "voxels whose values were changed before", remedy))
+        return volume_statistics(require(example, "volume", "Window"), method, low, high)
+
+    def apply(self, voxels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+        """Bring an array into the range, given the two numbers; always a new array."""
+        values = voxels.astype(np.float32)  # also where it is float32 already: the example's own stays as it is
+        if self.method == "zscore":
+            values -= np.float32(low)
+            if high > 0:
+                values /= np.float32(high)
+            return values.astype(self.dtype, copy=False)
+        np.clip(values, np.float32(low), np.float32(high), out=values)
+        values -= np.float32(low)
+        if high > low:  # else all voxels are equal, and black
+            values *= np.float32((255.0 if self.dtype == "uint8" else 1.0) / (high - low))
+        return (
+            np.rint(values, out=values).astype(np.uint8)
+            if self.dtype == "uint8"
+            else values.astype(self.dtype, copy=False)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RandomIntensity(Transform):
+    """Change brightness and contrast at random, after `Window`.
+
+    Parameters
+    ----------
+    gain : float
+        Values are multiplied by 1 plus or minus up to this.
+    offset : float
+        Then up to this share of the window's range (1, or 255 in uint8) is added or taken away; for z-scores, of one
+        standard deviation.
+    seed : int
+        Of the draw.
+
+    Examples
+    --------
+    >>> example = {"id": "9016403/00M/right/q19", "voxels": np.full((1, 1, 2), 0.5, np.float32)}
+    >>> RandomIntensity(gain=0.2)(example)["voxels"]
+    array([[[0.42942652, 0.42942652]]], dtype=float32)
+    """
+
+    gain: float = 0.1
+    offset: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("gain", "offset"):
+            value = float(getattr(self, name))
+            if not 0 <= value < (1 if name == "gain" else np.inf):
+                rule = "be at least 0 and below 1" if name == "gain" else "be at least 0"
+                raise TransformError(explain(name, rule, f"{value:g}", "Try 0.1"))
+            object.__setattr__(self, name, value)
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Change an example's values."""
+        if example.get("voxels") is None:
+            remedy = "Put Window before it: how much to change depends on the range"
+            raise TransformError(explain("RandomIntensity", "come after Window", "no key voxels", remedy))
+        voxels = np.asarray(example["voxels"])
+        gain, offset = draw("RandomIntensity", self.seed, example).uniform(-1, 1, size=2)
+        scale = 255.0 if voxels.dtype == np.uint8 else 1.0
+        values = voxels.astype(np.float32)
+        values *= np.float32(1 + self.gain * gain)
+        values += np.float32(self.offset * offset * scale)
+        if voxels.dtype == np.uint8:
+            np.clip(np.rint(values, out=values), 0, 255, out=values)
+        return {"voxels": values.astype(voxels.dtype, copy=False)}
+
+
+def _real_part(example: Example, voxels: NDArray[Any]) -> NDArray[Any]:
+    """Give the voxels that stand in the stored volume, without the padding around them."""
+    volume = example.get("volume")
+    if volume is None:
+        return voxels
+    real = current_view(volume).real(stored_volume(volume).shape)
+    return voxels[:0] if real is None else voxels[real.slices]
