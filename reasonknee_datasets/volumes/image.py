@@ -24,7 +24,7 @@ from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
 from reasonknee_datasets.volumes.source import FileIdentity, Source
 from reasonknee_datasets.volumes.view import View
-from reasonknee_datasets.volumes.viewed import view_image
+from reasonknee_datasets.volumes.viewed import ViewProxy, view_image
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 CachePolicy = DecodeCache | EllipsisType | None
@@ -135,16 +135,34 @@ class LazyVolume(nib.Nifti1Image):
         return image
 
     def _touch(self) -> Any:
-        stored = read_header(self._source)
-        settings = self._settings
-        turn = None if settings.geometry is None else _turn(stored, settings.geometry, self._source.label)
-        voxels = StoredVoxels(self._source, stored, settings.find_cache(), settings.find_disk())
+        stored, turn = self._lay()
+        voxels = self._voxels(stored)
         # As nibabel's own loader does it: no affine, so that the header passes through unmodified.
         image = stored.image_class(VolumeProxy(voxels), None, stored.header)
         image._affine = stored.affine.copy()
-        if turn is not None and not turn.is_identity:
+        if turn is not None:
             image = _turned(image, VolumeProxy(voxels, turn), turn)
-        return image if settings.view is None else view_image(image, settings.view)
+        return image if self.view is None else view_image(image, self.view)
+
+    def _lay(self) -> tuple[VolumeHeader, Reorientation | None]:
+        """Read the header, and find how the stored array is turned; None where it stays as it is."""
+        stored, geometry = read_header(self._source), self._settings.geometry
+        if geometry is None or (stored.shape == geometry.shape and np.array_equal(stored.affine, geometry.matrix)):
+            return stored, None
+        turn = _turn(stored, geometry, self._source.label)
+        return stored, None if turn.is_identity else turn
+
+    def _voxels(self, stored: VolumeHeader) -> StoredVoxels:
+        return StoredVoxels(self._source, stored, self._settings.find_cache(), self._settings.find_disk())
+
+    def _proxy(self) -> Any:
+        """Give what voxels are read through; an image round it would cost as much as slicing a crop does."""
+        proxy = self.__dict__.get("_reader")
+        if proxy is None:
+            stored, turn = self._lay()
+            proxy = VolumeProxy(self._voxels(stored), turn)
+            proxy = self.__dict__.setdefault("_reader", proxy if self.view is None else ViewProxy(proxy, self.view))
+        return proxy
 
     @property
     def view(self) -> View | None:
@@ -184,7 +202,7 @@ class LazyVolume(nib.Nifti1Image):
 
     @property
     def _dataobj(self) -> Any:  # type: ignore[override]  # an attribute in nibabel; here only __new__ sets it
-        return self._image()._dataobj
+        return self._proxy()
 
     @property
     def _header(self) -> Any:

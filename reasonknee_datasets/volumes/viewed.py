@@ -169,7 +169,7 @@ def _read_region(view: View, source: Any, shape: tuple[int, ...]) -> NDArray[Any
     flips = tuple(slice(None, None, -1 if step < 0 else 1) for step in view.step)
     turned = block.transpose(view.axes)[flips]
     # An array's own slice is a view of it; what a proxy gives is already the caller's.
-    return turned.copy(order="K") if np.may_share_memory(turned, source) else turned
+    return turned.copy(order="K") if _shares(turned, source) else turned
 
 
 def _padded(view: View, source: Any, region: Box, inside: Box | None) -> NDArray[Any]:
@@ -203,11 +203,16 @@ def _interpolate(view: View, source: Any, taps: list[Taps]) -> NDArray[Any]:
     # Axes that shrink most go first: the rest has less to do.
     for axis in sorted(range(3), key=lambda n: view.shape[n] / block.shape[n]):
         block = apply_taps(block, taps[axis], axis)
-    result = np.array(block, copy=True) if np.may_share_memory(block, source) else block
+    result = block.copy(order="K") if _shares(block, source) else block
     for axis, tap in enumerate(taps):
         if not tap.valid.all():
             np.moveaxis(result, axis, 0)[~tap.valid] = pad
     return result
+
+
+def _shares(array: NDArray[Any], source: Any) -> bool:
+    # numpy would read all of a proxy to tell.
+    return isinstance(source, np.ndarray) and np.may_share_memory(array, source)
 
 
 def _interpolated(dtype: np.dtype[Any]) -> np.dtype[Any]:
