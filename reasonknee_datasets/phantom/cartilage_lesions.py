@@ -98,7 +98,7 @@ def _plan(
     if grades["depth"]:
         share = SIGNS["cartilage_lesion", "depth"].targets[grades["depth"]]
         inside = np.flatnonzero(reach < radius)
-        bare = share_level(reach[inside], share, weights=weights[inside])
+        bare = min(share_level(reach[inside], share, weights=weights[inside]), radius)
         if grades["depth"] == 1:
             # Too few points for so small a share, but a disc's area goes with the square of its radius.
             disc = min(radius, 4.0)

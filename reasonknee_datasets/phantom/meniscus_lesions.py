@@ -68,7 +68,7 @@ class MeniscusPlan:
             solid = np.minimum(solid, np.maximum(np.abs(ring.depth - 0.8) - 1.1, along))
         if self.root_tear:
             from_end = (root_angle(medial=self.medial) + ring.angle) * (0.5 * sum(self.axes) - 5.0)
-            solid = np.minimum(solid, from_end - 4.5)
+            solid = np.minimum(solid, from_end - 5.5)
         return np.asarray(np.maximum(np.maximum(solid, ring.distance - 0.3), ring.free))
 
     def signal(self, p: Points, ring: Meniscus) -> Field:

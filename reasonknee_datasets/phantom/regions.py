@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _END = 300.0  # beyond any grid
 _FRONT, _REAR = 14.0, -9.5  # where trochlea and posterior condyle begin, mm
-TOP = 47.0
+TOP = 45.0
 """Height at which the femur's subregions, and its cartilage, end, mm."""
 
 Range = tuple[float, float]

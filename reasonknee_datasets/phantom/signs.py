@@ -104,7 +104,7 @@ _BONE_LESION = {
 _CARTILAGE = {
     ("cartilage_lesion", "size"): Sign(
         "share of the subregion's articular surface that is thinned or bare",
-        (0.0, 0.065, 0.40, 0.95),
+        (0.0, 0.06, 0.40, 0.95),
         (_NONE, 0.10, 0.75),
         "A defect filled with joint fluid, in which the outer half of the thickness is gone. The patch of a "
         "subregion is the cartilage nearest to its bone (the planes between subregions go on through the cartilage).",
@@ -169,7 +169,7 @@ _MENISCUS = {
     ("meniscal_root_tear", "presence"): Sign(
         "a gap in the posterior root",
         *_ABSENT_OR_PRESENT,
-        "The last 4.5 mm of the label's rear end, next to the notch, hold fluid instead of meniscus.",
+        "The last 5.5 mm of the label's rear end, next to the notch, hold fluid instead of meniscus.",
         "Fluid in the label's voxels of the rear third that lie nearest to the mid-line.",
     ),
 }
