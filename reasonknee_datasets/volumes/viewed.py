@@ -65,7 +65,8 @@ class ViewProxy:
             if part is None:
                 residual.append(None)
                 continue
-            touched = range(next(sizes))[part] if isinstance(part, slice) else range(part, part + 1)
+            size = next(sizes)
+            touched = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
             if not touched:
                 return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
             first, last = min(touched[0], touched[-1]), max(touched[0], touched[-1])
