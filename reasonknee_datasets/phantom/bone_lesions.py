@@ -15,6 +15,8 @@ from reasonknee_datasets.phantom.signs import SIGNS
 from reasonknee_datasets.phantom.wanted import Wanted, questions_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from reasonknee_datasets.phantom.regions import Region
     from reasonknee_datasets.phantom.sample import Sample
     from reasonknee_datasets.phantom.shape import Shape
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
 CORTEX = 0.7
 """Bone that stays between a lesion and the surface, mm."""
 
-# Between two bodies, mm of the world: one and a half voxels of the tiny grid, so that a dark voxel always parts them.
-_GAPS = (2.9, 1.9, 1.9)
+# Between two bodies along u, v, w, mm of the world: more than one and a half voxels of a tiny grid, so that a dark
+# voxel always parts them. Bodies that fill two thirds of a subregion leave less room.
+_GAPS = (3.8, 2.6, 2.6)
+_TIGHT_GAPS = (2.9, 1.9, 1.9)
 _BORDER = 0.2  # from a lesion to the border of its subregion, mm
-_MARGIN = {"femur": "u", "tibia": "u", "patella": "w"}
+_SHORT = 0.04  # share of a subregion that a lesion may miss for the sake of wide gaps
+_USUAL_AXIS = {"femur": 0, "tibia": 0, "patella": 2, "tibia_subspinous": 1}  # that bodies stand along
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,46 +124,46 @@ def _plan(
     bone = sample.view.bones[region.bone].distance
     index = index[bone[index] < 0.0]
     p, depth = sample.view.p.take(index), bone[index]
-    tilt = random.normal(0.0, 0.25, 3) + np.array([0.0, 0.0, -1.0 if region.bone != "femur" else 1.0])
+    tilt = random.normal(0.0, 0.25, 3) + np.array([0.0, 0.0, 1.0 if region.bone == "femur" else -1.0])
     tilt /= np.linalg.norm(tilt)
+    plane = (float(tilt[0]), float(tilt[1]), float(tilt[2]))
     target = SIGNS["bone_marrow_lesion", "size"].targets[grades["size"]]
-    options = []
-    for axis in range(3):
-        bodies = _bodies(p, depth, region, axis, grades["number"], scale, random)
-        lesion = BoneLesion(region, axis, bodies, 0.0, (float(tilt[0]), float(tilt[1]), float(tilt[2])), 0.0, False)
-        reach, fences, _ = lesion.reach(p)
-        allowed = np.maximum(fences, lesion.fence(p, depth)) < 0.0
-        options.append((lesion, np.where(allowed, reach, np.inf).astype(np.float32), int(allowed.sum())))
-    usual = {"u": 0, "v": 1, "w": 2}[_MARGIN[region.bone]] if region.name != "tibia_subspinous" else 1
+    jitter = random.uniform(-1.0, 1.0, (3, 2, 3))
+    usual = _USUAL_AXIS.get(region.name, _USUAL_AXIS[region.bone])
     # Large lesions need all the room there is; smaller ones stand side by side under the joint surface.
-    best = max(range(3), key=lambda axis: options[axis][2]) if grades["size"] == 3 else usual
-    lesion, reach, _ = options[best]
-    radius = share_level(reach, target)
-    return _with_cyst(lesion, radius, grades["percent"], reach, p)
+    axes = range(3) if grades["size"] == 3 else [usual]
+
+    def lay_out(axis: int, gaps: tuple[float, float, float]) -> tuple[float, BoneLesion, Field]:
+        bodies = _bodies(p, depth, axis, grades["number"], gaps[axis] / scale, jitter)
+        tried = BoneLesion(region, axis, bodies, 0.0, plane, 0.0, False)
+        reach, fences, _ = tried.reach(p)
+        allowed = np.maximum(fences, tried.fence(p, depth)) < 0.0
+        return float(allowed.mean()), tried, np.where(allowed, reach, np.float32(np.inf))
+
+    room, lesion, reach = max((lay_out(axis, _GAPS) for axis in axes), key=lambda tried: tried[0])
+    if room < target - _SHORT:
+        _, lesion, reach = max((lay_out(axis, _TIGHT_GAPS) for axis in axes), key=lambda tried: tried[0])
+    return _with_cyst(lesion, share_level(reach, target), grades["percent"], reach, p)
 
 
 def _bodies(
-    p: Points, depth: Field, region: Region, axis: int, number: int, scale: float, random: np.random.Generator
+    p: Points, depth: Field, axis: int, number: int, gap: float, jitter: NDArray[np.float64]
 ) -> tuple[Body, ...]:
     """Cut the subregion into slabs of equal volume and find each body's centre, some millimetres under the joint."""
     coordinates = (p.u, p.v, p.w)
     edges = np.quantile(coordinates[axis], np.linspace(0.0, 1.0, number + 1))
     edges[0], edges[-1] = edges[0] - 50.0, edges[-1] + 50.0
-    half_gap = 0.5 * _GAPS[axis] / scale
     found = []
-    for low, high in itertools.pairwise(edges):
+    for (low, high), (shift, stretch) in zip(itertools.pairwise(edges), jitter, strict=False):
         inside = (coordinates[axis] > low) & (coordinates[axis] < high)
-        middle = [float(np.median(c[inside])) for c in coordinates]
-        # Halfway from the slab's middle to its most superficial part: lesions lie under the joint surface.
+        middle = np.array([np.median(c[inside]) for c in coordinates])
+        # Halfway from the slab's middle to its superficial part: lesions lie under the joint surface.
         shallow = inside & (depth > -9.0) & (depth < -5.0)
         if shallow.any():
-            near = [float(np.median(c[shallow])) for c in coordinates]
-            middle = [0.5 * (a + b) for a, b in zip(middle, near, strict=True)]
-        jitter = random.uniform(-1.0, 1.0, 3)
-        stretch = random.uniform(0.85, 1.15, 3)
-        centre = (middle[0] + float(jitter[0]), middle[1] + float(jitter[1]), middle[2] + float(jitter[2]))
-        stretched = (float(stretch[0]), float(stretch[1]), float(stretch[2]))
-        found.append(Body(centre, stretched, float(low) + half_gap, float(high) - half_gap))
+            middle = 0.5 * (middle + np.array([np.median(c[shallow]) for c in coordinates]))
+        u, v, w = (float(c) for c in middle + shift)
+        a, b, c = (float(1.0 + 0.15 * s) for s in stretch)
+        found.append(Body((u, v, w), (a, b, c), float(low) + 0.5 * gap, float(high) - 0.5 * gap))
     return tuple(found)
 
 

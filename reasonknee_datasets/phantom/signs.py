@@ -87,7 +87,8 @@ _BONE_LESION = {
         "separate bodies",
         (0.0, 1.0, 2.0, 3.0),
         (1.0, 2.0, 3.0),
-        "Bodies stand in a row, parted by at least 1.9 mm of marrow (2.9 mm from medial to lateral).",
+        "Bodies stand in a row, parted by at least 2.6 mm of marrow (3.8 mm from medial to lateral); at size 3 by "
+        "1.9 mm (2.9 mm).",
         "Pieces (6 neighbours) of voxels above 215 within the bone, without specks of a few cubic mm.",
     ),
     ("bone_marrow_lesion", "percent"): Sign(

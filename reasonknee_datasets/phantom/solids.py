@@ -91,7 +91,7 @@ def ellipse(x: Field, y: Field, half_x: Field | float, half_y: Field | float) ->
     level = np.maximum(np.sqrt(x * x + y * y), np.float32(1e-4))
     least = np.float32(1e-4) / np.asarray(np.maximum(half_x, half_y), np.float32)
     slope = np.maximum(np.sqrt((x / half_x) ** 2 + (y / half_y) ** 2), least)
-    return (level - 1.0) * level / slope
+    return np.asarray((level - 1.0) * level / slope)
 
 
 def ellipsoid(p: Points, centre: tuple[float, float, float], half: tuple[float, float, float]) -> Field:

@@ -31,7 +31,7 @@ class KneeSpec:
         Questions 1 to 62. A missing question, attribute or grade is drawn as 0, or, where another slot of the same
         question says that a lesion is there, as the smallest lesion.
     geometry : Geometry
-        The grid. The knee is centred on it whatever its affine, layout and shape: the joint line stands about 10 mm
+        The grid. The knee is centred on it whatever its affine, layout and shape: the joint line stands about 15 mm
         below the world position of the grid's middle.
     noise : bool
         False leaves `DrawnKnee.voxels` free of noise, bias field and gain.
@@ -72,7 +72,8 @@ class DrawnKnee:
     affine : (4, 4) float array
         Voxel centre to world (RAS+, mm), as asked for.
     boxes : dict of question id to Box
-        Bounding box of each question's region. A question whose region has no voxel on this grid has no box.
+        Bounding box of each question's region in the full mask, before a label was left out or a meniscus parted. A
+        question whose region has no voxel on this grid has no box.
     """
 
     voxels: NDArray[np.int16]
