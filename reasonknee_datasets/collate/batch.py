@@ -1,0 +1,138 @@
+"""`Batch`: tensors and provenance of a few examples, as one mapping that moves between devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from reasonknee_datasets.errors import LoaderError, explain
+
+_MASK, _REAL, _VOLUME = "mask", "real", "volume"
+
+
+class Batch(Mapping[str, Any]):
+    """A mapping from names to tensors and lists, one entry an example; made by `QuintupleCollator`.
+
+    ``mask`` is not stored: which voxels are real is a box for each example (``real``), and the mask is made from it
+    where and when somebody asks, so that it never has to cross from a worker or to a GPU.
+
+    Parameters
+    ----------
+    items : mapping
+        What it holds.
+
+    Examples
+    --------
+    >>> batch = Batch({"id": ["a"], "volume": torch.ones(1, 1, 2, 2, 2), "real": torch.tensor([[0, 0, 0, 1, 2, 2]])})
+    >>> batch["mask"].sum(), list(batch)
+    (tensor(4), ['id', 'volume', 'real', 'mask'])
+    >>> batch
+    Batch(id=['a'], volume=float32 (1, 1, 2, 2, 2), real=int64 (1, 6))
+    """
+
+    def __init__(self, items: Mapping[str, Any]) -> None:
+        self._items = {name: value for name, value in items.items() if name != _MASK}
+
+    def __getitem__(self, key: str) -> Any:
+        if key == _MASK and self._has_mask:
+            return box_mask(self._items[_REAL], self._items[_VOLUME])
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._items
+        if self._has_mask:
+            yield _MASK
+
+    def __len__(self) -> int:
+        return len(self._items) + self._has_mask
+
+    def __repr__(self) -> str:
+        return f"Batch({', '.join(f'{name}={_describe(value)}' for name, value in self._items.items())})"
+
+    def __reduce__(self) -> tuple[type[Batch], tuple[dict[str, Any]]]:
+        return Batch, (self._items,)
+
+    @property
+    def _has_mask(self) -> bool:
+        return _REAL in self._items and _VOLUME in self._items
+
+    def pin_memory(self) -> Batch:
+        """Copy the tensors into page-locked memory, from which a GPU fetches them by itself."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
+        """Move the tensors to a device; with ``non_blocking`` from pinned memory, without waiting for it."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def cast(self, dtype: torch.dtype, window: tuple[float, float] | None = None) -> Batch:
+        """Give the volume another type, where it is: on a GPU, so that small integers cross the bus.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+            A floating type.
+        window : (float, float), optional
+            Values that become 0 and 1; what lies beyond is cut. Padding becomes 0.
+
+        Examples
+        --------
+        >>> batch = Batch({"volume": torch.tensor([0, 100, 500], dtype=torch.int16).reshape(1, 1, 1, 1, 3)})
+        >>> batch.cast(torch.float32, window=(0, 400))["volume"].flatten()
+        tensor([0.0000, 0.2500, 1.0000])
+        """
+        if not dtype.is_floating_point:
+            raise LoaderError(
+                explain("cast", "give a floating type", str(dtype), "Choose float16, bfloat16 or float32")
+            )
+        volume = self._items[_VOLUME]
+        if window is None:
+            values = volume.to(dtype)
+        else:
+            low, high = window
+            if not low < high:
+                raise LoaderError(explain("window", "have low below high", f"{low:g} and {high:g}", "Try (0, 400)"))
+            values = ((volume.to(torch.float32) - low) / (high - low)).clamp_(0, 1)
+            if self._has_mask:
+                values = values * self[_MASK]
+            values = values.to(dtype)
+        return Batch({**self._items, _VOLUME: values.contiguous()})
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Tell CUDA's allocator that a stream uses the tensors."""
+        for value in self._items.values():
+            if isinstance(value, torch.Tensor) and value.is_cuda:
+                value.record_stream(stream)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return Batch({k: change(v) if isinstance(v, torch.Tensor) else v for k, v in self._items.items()})
+
+
+def box_mask(boxes: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
+    """Mark the voxels inside one box for each example.
+
+    Parameters
+    ----------
+    boxes : (B, 6) int tensor
+        Half-open, in the volume's grid.
+    volume : (B, C, D, H, W) tensor
+        For its shape and device.
+
+    Returns
+    -------
+    (B, 1, D, H, W) bool tensor
+    """
+    inside = torch.ones((), dtype=torch.bool, device=volume.device)
+    for axis in range(3):
+        place = torch.arange(volume.shape[2 + axis], device=volume.device)
+        along = (place >= boxes[:, axis, None]) & (place < boxes[:, 3 + axis, None])
+        inside = inside & along.reshape(len(boxes), 1, *(-1 if other == axis else 1 for other in range(3)))
+    return inside
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,155 @@
+"""`QuintupleCollator`: a list of examples becomes one `Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from reasonknee_datasets.collate.batch import Batch
+from reasonknee_datasets.collate.grades import grade_rows
+from reasonknee_datasets.collate.tokens import TOKENS, pad_tokens
+from reasonknee_datasets.collate.voxels import read_array, real_box, stack
+from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
+
+# What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
+_CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", *TOKENS}
+# What stands for the volume where it is there: a model that looks at pictures has no use for the voxels.
+_PICTURES = {"frames", "images", "videos"}
+_DTYPES = ("uint8", "int16", "float16", "bfloat16", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class QuintupleCollator:
+    """Make a batch of examples.
+
+    =================  ==================================================================================
+    key                value
+    =================  ==================================================================================
+    ``id``             list of strings, as all other columns that are kept
+    ``volume``         (B, C, D, H, W), padded at the ends where shapes differ
+    ``mask``           (B, 1, D, H, W) bool, true where a voxel is neither padded here nor by a crop
+    ``real``           (B, 6) int64, the box that ``mask`` is made from when it is asked for
+    ``boxes``          (B, 6) int64, i0 j0 k0 i1 j1 k1 in the grid of ``volume``; it may reach beyond a crop
+    ``boxes_volume``   (B, 6) int64, the same boxes in the stored volume
+    ``grades``         (B, 3) int64 in the order of the question's slots, -1 where missing or no slot
+    ``slots``          (B, 3) int64, ids into `moaks.SLOTS`, -1 where there is none
+    ``input_ids`` ...  (B, T) int64, ``attention_mask`` and ``labels`` with it
+    ``valid``          (B,) bool, false for the repeats that fill a last batch up
+    ``frames`` ...     arrays of one shape stacked; where shapes differ, a list of tensors
+    =================  ==================================================================================
+
+    The memory of ``volume`` runs as it does in the stored volume, so it is not contiguous (``.contiguous()`` is free on
+    a GPU, and `Batch.cast` gives a contiguous one).
+
+    Parameters
+    ----------
+    dtype : torch.dtype or str, optional
+        Of ``volume``: uint8, int16, float16, bfloat16 or float32; by default the type that the voxels have. Values that
+        it would wrap or cut are an error.
+    pad_value : float
+        Of voxels beyond a smaller example.
+    contiguous : bool
+        Lay the memory of ``volume`` in C order here. It takes about 2 ms for 64x96x96 voxels.
+    pad_token_id : int, optional
+        Where ``input_ids`` differ in length. By default the example's own ``pad_token_id``.
+    buckets : sequence of int, optional
+        Lengths: tokens are padded to the smallest that holds the longest, so that a compiled model sees few shapes.
+    padding_side : {"right", "left"}
+        Left is for generation.
+    keep : sequence of str, optional
+        The other columns to keep, besides ``id``. By default all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> example = {
+    ...     "id": "9016403/00M/right/q19",
+    ...     "voxels": np.zeros((4, 6, 8), np.float32),
+    ...     "box": [1, 1, 1, 3, 4, 5],
+    ...     "question_id": 19,
+    ...     "grades": [{"attribute": "size", "grade": 2}, {"attribute": "depth", "grade": None}],
+    ... }
+    >>> batch = QuintupleCollator(dtype="float16")([example])
+    >>> batch["volume"].shape, batch["grades"], batch["slots"]
+    (torch.Size([1, 1, 4, 6, 8]), tensor([[ 2, -1, -1]]), tensor([[51, 52, -1]]))
+    """
+
+    dtype: torch.dtype | str | None = None
+    pad_value: float = 0.0
+    contiguous: bool = False
+    pad_token_id: int | None = None
+    buckets: tuple[int, ...] | None = None
+    padding_side: str = "right"
+    keep: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None:
+            name = str(self.dtype).removeprefix("torch.")
+            if name not in _DTYPES:
+                raise LoaderError(explain("dtype", f"be one of {', '.join(_DTYPES)}", name, "Choose one of these"))
+            object.__setattr__(self, "dtype", getattr(torch, name))
+        if self.padding_side not in ("right", "left"):
+            remedy = "Right for training, left for generation"
+            raise LoaderError(explain("padding_side", "be right or left", repr(self.padding_side), remedy))
+        for name in ("buckets", "keep"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
+        """Make a batch; an error names the example that it comes from, where it comes from one."""
+        if not examples:
+            raise LoaderError(explain("a batch", "hold at least one example", "none", "Give a list of examples"))
+        has = _common_keys(examples)
+        items: dict[str, Any] = {name: _together([example[name] for example in examples]) for name in self._kept(has)}
+        if "voxels" in has or ("volume" in has and not _PICTURES & set(has)):
+            arrays = [_noted(read_array, example) for example in examples]
+            assert self.dtype is None or isinstance(self.dtype, torch.dtype)
+            items["volume"] = stack(arrays, self.dtype, self.pad_value, contiguous=self.contiguous)
+            pairs = zip(examples, arrays, strict=True)
+            items["real"] = torch.tensor([real_box(example, array.shape[1:]) for example, array in pairs])
+        if "box" in has:
+            items["boxes"] = torch.tensor([list(example["box"]) for example in examples])
+            originals = [example["box" if example.get("box_volume") is None else "box_volume"] for example in examples]
+            items["boxes_volume"] = torch.tensor([list(row) for row in originals])
+        if "grades" in has:
+            pairs_of_rows = [_noted(grade_rows, example) for example in examples]
+            items["grades"], items["slots"] = (torch.tensor(rows) for rows in zip(*pairs_of_rows, strict=True))
+        if "input_ids" in has:
+            items |= pad_tokens(examples, self.pad_token_id, self.buckets, self.padding_side)
+        items["valid"] = torch.tensor([bool(example.get("valid", True)) for example in examples])
+        return Batch(items)
+
+    def _kept(self, has: Sequence[str]) -> list[str]:
+        kept = [name for name in has if name not in _CONSUMED]
+        return kept if self.keep is None else [name for name in kept if name == "id" or name in self.keep]
+
+
+def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the keys, which must be those of all examples; what is None everywhere counts as left out."""
+    names = list(examples[0])
+    for example in examples[1:]:
+        if set(example) != set(names):
+            odd = sorted(set(example) ^ set(names))
+            remedy = "Give every example the same columns, and transform all of them alike"
+            raise LoaderError(explain("the examples of a batch", "have the same keys", f"{odd} only in some", remedy))
+    return [name for name in names if name == "id" or any(example[name] is not None for example in examples)]
+
+
+def _together(values: list[Any]) -> Any:
+    """Stack arrays of one shape; leave everything else in a list."""
+    if not all(isinstance(value, np.ndarray | torch.Tensor) and value.ndim for value in values):
+        return values
+    tensors = [torch.as_tensor(np.ascontiguousarray(value)) for value in values]
+    return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else tensors
+
+
+def _noted(read: Any, example: Mapping[str, Any]) -> Any:
+    try:
+        return read(example)
+    except ReasonKneeError as error:
+        add_note(error, f"while collating {example.get('id', 'an example without an id')}")
+        raise

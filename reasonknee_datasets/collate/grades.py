@@ -1,0 +1,36 @@
+"""Grades in the order of their question's slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.moaks import QUESTIONS, get_question
+
+MISSING = -1
+MOST_SLOTS = max(len(question.slots) for question in QUESTIONS.values())
+
+
+def grade_rows(example: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """Give an example's grades and slot ids, each filled up to the most that a question has.
+
+    Examples
+    --------
+    >>> grade_rows({"question_id": 19, "grades": [{"attribute": "depth", "grade": 1}]})
+    ([-1, 1, -1], [51, 52, -1])
+    """
+    if example.get("question_id") is None:
+        remedy = "Keep the column question_id, or remove grades too"
+        raise GradeError(explain("grades", "come with their question", "no question_id", remedy))
+    question = get_question(int(example["question_id"]))
+    given = {str(item["attribute"]): item["grade"] for item in example["grades"]}
+    unknown = sorted(set(given) - set(question.attributes))
+    if unknown:
+        rule = f"be slots of question {question.id} ({', '.join(question.attributes)})"
+        raise GradeError(explain("attributes", rule, ", ".join(unknown), "Take grades from the row of this question"))
+    grades = [
+        MISSING if given.get(slot.attribute) is None else slot.check(given[slot.attribute]) for slot in question.slots
+    ]
+    empty = [MISSING] * (MOST_SLOTS - len(grades))
+    return grades + empty, [slot.id for slot in question.slots] + empty

@@ -1,0 +1,91 @@
+"""Padding tokens to one length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from reasonknee_datasets.errors import LoaderError, explain
+
+TOKENS = ("input_ids", "attention_mask", "labels")
+_NOTHING_TO_LEARN = -100  # the index that torch's losses ignore
+
+
+def pad_tokens(
+    examples: Sequence[Mapping[str, Any]], pad_token_id: int | None, buckets: Sequence[int] | None, side: str
+) -> dict[str, torch.Tensor]:
+    """Pad ``input_ids`` and what goes with them to the longest, or to a bucket.
+
+    Parameters
+    ----------
+    examples : sequence of mappings
+        With ``input_ids``, and ``attention_mask`` and ``labels`` where they have them; an ``attention_mask`` is made
+        where they have none.
+    pad_token_id : int or None
+        None takes the examples' own.
+    buckets : sequence of int or None
+        Lengths to choose from.
+    side : {"right", "left"}
+        Where the padding goes.
+
+    Returns
+    -------
+    dict of (B, T) int64 tensors
+    """
+    rows = [list(map(int, example["input_ids"])) for example in examples]
+    length = _choose_length(max(map(len, rows)), buckets)
+    padded = {"input_ids": _pad(rows, length, _find_pad(examples, rows, length, pad_token_id), side)}
+    pairs = list(zip(examples, rows, strict=True))
+    masks = [_sequence(example, "attention_mask", row, [1] * len(row)) for example, row in pairs]
+    padded["attention_mask"] = _pad(masks, length, 0, side)
+    if any(example.get("labels") is not None for example in examples):
+        padded["labels"] = _pad(
+            [_sequence(example, "labels", row, None) for example, row in pairs], length, _NOTHING_TO_LEARN, side
+        )
+    return padded
+
+
+def _choose_length(longest: int, buckets: Sequence[int] | None) -> int:
+    if buckets is None:
+        return longest
+    fitting = [bucket for bucket in buckets if bucket >= longest]
+    if not fitting:
+        remedy = "Add a larger bucket, or give the tokenizer a max_length"
+        raise LoaderError(explain("tokens", f"fit into a bucket of {tuple(buckets)}", f"{longest} tokens", remedy))
+    return min(fitting)
+
+
+def _find_pad(
+    examples: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[int]], length: int, given: int | None
+) -> int:
+    """Find the token that pads; none is needed where nothing is padded."""
+    if given is not None:
+        return given
+    own = {int(example["pad_token_id"]) for example in examples if example.get("pad_token_id") is not None}
+    if len(own) == 1:
+        return own.pop()
+    if all(len(row) == length for row in rows):
+        return 0
+    remedy = "Give QuintupleCollator(pad_token_id=tokenizer.pad_token_id), or the tokenizer a pad token"
+    raise LoaderError(explain("a pad token", "be known where lengths differ", sorted(own) or "none", remedy))
+
+
+def _sequence(example: Mapping[str, Any], name: str, row: Sequence[int], default: list[int] | None) -> list[int]:
+    found = example.get(name)
+    values = default if found is None else list(map(int, found))
+    if values is None or len(values) != len(row):
+        got = "none" if values is None else f"{len(values)} for {len(row)} tokens"
+        remedy = "Let one TokenizeReasoning make them together"
+        where = f"in {example.get('id', 'an example without an id')}"
+        raise LoaderError(explain(name, "be as long as input_ids", got, remedy, where=where))
+    return values
+
+
+def _pad(rows: Sequence[list[int]], length: int, fill: int, side: str) -> torch.Tensor:
+    padded = torch.full((len(rows), length), fill, dtype=torch.int64)
+    for room, row in zip(padded, rows, strict=True):
+        start = length - len(row) if side == "left" else 0
+        room[start : start + len(row)] = torch.tensor(row, dtype=torch.int64)
+    return padded

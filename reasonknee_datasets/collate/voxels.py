@@ -1,0 +1,133 @@
+"""Stacking crops of one or many shapes into one tensor, with no copy more than the one into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.transforms.grid import current_view
+from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes.viewed import ViewProxy
+
+# What a voxel type becomes where none is asked for; torch does next to nothing with unsigned types beyond uint8.
+_KEPT = {
+    "bool": torch.bool,
+    "uint8": torch.uint8,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "uint16": torch.int32,
+    "int32": torch.int32,
+    "uint32": torch.int64,
+    "int64": torch.int64,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
+def read_array(example: Mapping[str, Any]) -> NDArray[Any]:
+    """Read an example's values, (C, D, H, W): ``voxels`` where there are some, else the region of ``volume``."""
+    found: Any = example.get("voxels")
+    if found is None:
+        found = example["volume"]
+    if isinstance(found, torch.Tensor):
+        found = found.numpy()
+    array = np.asarray(found.dataobj if hasattr(found, "dataobj") else found)
+    if array.ndim not in (3, 4) or 0 in array.shape:
+        remedy = "Give (D, H, W), or (C, D, H, W) with channels first, and put CropToBox or Window before"
+        got = f"shape {array.shape}" if array.ndim else type(found).__name__
+        raise LoaderError(explain("the voxels of an example", "have three axes, or four", got, remedy))
+    return array[None] if array.ndim == 3 else array
+
+
+def real_box(example: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
+    """Find which voxels of an example stand in its stored volume: the rest was padded."""
+    volume = example.get("volume")
+    source = None
+    if isinstance(volume, LazyVolume):
+        source = None if volume.view is None else volume.whole.grid[0]
+    elif isinstance(getattr(volume, "dataobj", None), ViewProxy):
+        source = volume.dataobj.source.shape  # type: ignore[union-attr]
+    if source is None:
+        return [0, 0, 0, *shape]
+    real = current_view(volume).real(source)
+    found = None if real is None else real.intersect(Box.from_row([0, 0, 0, *shape]))
+    return [0] * 6 if found is None else found.to_row()
+
+
+def stack(
+    arrays: Sequence[NDArray[Any]], dtype: torch.dtype | None, pad_value: float, *, contiguous: bool
+) -> torch.Tensor:
+    """Copy arrays into one tensor, padded at their ends to the largest of each axis.
+
+    The tensor's memory runs in the order of the first array's, slices fastest for a stored volume: turning it over
+    takes 20 to 80 times as long as copying it does (2 ms for 64x96x96 voxels), and a GPU does it in passing.
+    """
+    channels = {array.shape[0] for array in arrays}
+    if len(channels) > 1:
+        remedy = "Give every example as many channels"
+        raise LoaderError(explain("the examples of a batch", "have one number of channels", str(channels), remedy))
+    kind = _kept(arrays) if dtype is None else dtype
+    shape = np.max([array.shape for array in arrays], axis=0).tolist()
+    order = [0, 1, 2, 3] if contiguous else _memory_order(arrays[0])
+    out = empty([len(arrays), *(shape[axis] for axis in order)], kind)
+    out = out.permute(0, *(1 + order.index(axis) for axis in range(4)))
+    for array, room in zip(arrays, out.unbind(), strict=True):
+        if list(array.shape) != shape:
+            room.fill_(pad_value)
+            room = room[tuple(slice(0, size) for size in array.shape)]
+        _copy(array, room)
+    return out
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Make room for a tensor; in a worker at once in memory that the loader's process sees, as torch itself does."""
+    if torch.utils.data.get_worker_info() is None:
+        return torch.empty(list(shape), dtype=dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    new_shared: Any = torch.UntypedStorage._new_shared  # torch leaves it untyped
+    room = torch.empty(0, dtype=dtype)
+    room.set_(new_shared(max(count, 1) * dtype.itemsize), 0, list(shape))  # type: ignore[call-overload]
+    return room
+
+
+def _memory_order(array: NDArray[Any]) -> list[int]:
+    """Name the axes from the slowest to the fastest in memory, channels first."""
+    return [0, *sorted((1, 2, 3), key=lambda axis: -abs(array.strides[axis]))]
+
+
+def _kept(arrays: Sequence[NDArray[Any]]) -> torch.dtype:
+    name = np.result_type(*{array.dtype for array in arrays}).name
+    if name not in _KEPT:
+        remedy = f"Say dtype=, one of {', '.join(sorted(_KEPT))}"
+        raise LoaderError(explain("voxels", "be of a type that torch has", name, remedy))
+    return _KEPT[name]
+
+
+def _copy(array: NDArray[Any], room: torch.Tensor) -> None:
+    """Copy and cast, if the type can hold the values."""
+    if room.dtype == torch.bfloat16:  # NumPy has no such type
+        room.copy_(torch.from_numpy(np.ascontiguousarray(array) if min(array.strides) < 0 else array))
+        return
+    target = room.numpy()
+    if not np.can_cast(array.dtype, target.dtype, "same_kind") or target.dtype.itemsize < array.dtype.itemsize:
+        _check_fits(array, target.dtype)
+    np.copyto(target, array, casting="unsafe")
+
+
+def _check_fits(array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Refuse values that a type would wrap, cut or round to infinity without a word."""
+    low, high = array.min(), array.max()
+    limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype) if dtype.kind in "iu" else None
+    broken = array.dtype.kind == "f" and dtype.kind in "iu" and not np.array_equal(array, np.rint(array))
+    if limits is not None and limits.min <= low and high <= limits.max and not broken:
+        return
+    got = f"values from {low} to {high}" + (", not all whole" if broken else "")
+    remedy = f'Put Window before it, for example Window(dtype="uint8"), or ask for a type that holds them, not {dtype}'
+    raise LoaderError(explain(f"voxels for {dtype}", "fit into it", got, remedy))

@@ -1,0 +1,10 @@
+"""A training loader that decodes each volume once, resumes exactly, and keeps the device fed."""
+
+from __future__ import annotations
+
+from reasonknee_datasets.loader.loader import ResumableLoader
+from reasonknee_datasets.loader.make import make_dataloader
+from reasonknee_datasets.loader.prefetch import prefetch_to_device
+from reasonknee_datasets.loader.shared import SharedInfo
+
+__all__ = ["ResumableLoader", "SharedInfo", "make_dataloader", "prefetch_to_device"]

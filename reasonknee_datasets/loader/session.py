@@ -1,0 +1,185 @@
+"""The folder in which the processes of one machine share decoded volumes: found, held, and removed by whoever is last.
+
+A session is a folder with a file ``alive`` on which every loader that uses it holds a shared lock. The kernel drops the
+lock when a process dies, however it dies; so a folder whose lock can be had alone belongs to nobody, and the next
+loader on the machine removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from reasonknee_datasets.errors import LoaderError, explain
+
+_ALIVE = "alive"
+_STALE_SECONDS = 60
+# Of what is free in memory, the share that a loader may plan to take.
+_MOST = 0.8
+_JOB = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_ID")
+
+
+class Session:
+    """A folder that is held as long as this process uses it.
+
+    Parameters
+    ----------
+    base : Path
+        The folder of this user's sessions.
+    name : str
+        Of the session; ranks of one job on one machine give the same name.
+    """
+
+    def __init__(self, base: Path, name: str) -> None:
+        self.folder = base / name
+        self._descriptor = _hold(self.folder)
+        _sessions.add(self)
+        _sweep(base, keep=self.folder)
+
+    def leave(self) -> None:
+        """Let go of the folder, and remove it if nobody else holds it; may be called again."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave a forked child's copy in hold of it
+            _remove_if_alone(self.folder, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def forget(self) -> None:
+        """Close this process's copy of the descriptor, after a fork; the parent still holds the lock."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Sequence[str]) -> Session:
+    """Choose a place with room, and hold a session there.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes of decoded volumes that will be shared.
+    folder : path or None
+        Where; by default shared memory where it is big enough, else the temporary folder.
+    job : sequence of str
+        What the ranks of one job have in common; empty for a session of one's own.
+
+    Raises
+    ------
+    LoaderError
+        If no place has room.
+    """
+    name = f"{os.getpid()}-{secrets.token_hex(4)}"
+    if job:
+        parts = [*job, *(os.environ.get(variable, "") for variable in _JOB)]
+        name = "job-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    places = [Path("/dev/shm"), Path(tempfile.gettempdir())] if folder is None else [Path(folder)]
+    rooms = []
+    for place in places:
+        base = place / f"reasonknee-{os.getuid()}"
+        free = _free(place)
+        if free is None:
+            continue
+        if (base / name / _ALIVE).exists() or needed <= _MOST * free:
+            _make_private(base)
+            return Session(base, name)
+        rooms.append(f"{free / 1e9:.3g} GB free in {place}")
+    got = ", ".join(rooms) or f"no folder that can be written at {', '.join(map(str, places))}"
+    remedy = "Give shared= a folder with room, a smaller group_size=, or shared=None to let each worker decode alone"
+    raise LoaderError(explain("the shared folder", f"have room for {needed / 1e9:.3g} GB of volumes", got, remedy))
+
+
+def _free(place: Path) -> int | None:
+    """Tell how many bytes may be written to a place; None where there is no such folder."""
+    try:
+        stat = os.statvfs(place)
+    except OSError:
+        return None
+    return stat.f_bavail * stat.f_frsize if os.access(place, os.W_OK | os.X_OK) else None
+
+
+def _make_private(base: Path) -> None:
+    """Make the folder of this user's sessions; refuse one that others can read, for it will hold patients' voxels."""
+    with contextlib.suppress(FileExistsError):
+        base.mkdir(mode=0o700)
+    stat = base.lstat()
+    if not base.is_dir() or base.is_symlink() or stat.st_uid != os.getuid() or stat.st_mode & 0o077:
+        got = f"owner {stat.st_uid} and mode {stat.st_mode & 0o777:o}"
+        remedy = "Remove it, or give shared= another folder"
+        raise LoaderError(explain(f"{base}", "be a folder that only this user can read", got, remedy))
+
+
+def _hold(folder: Path) -> int:
+    """Make a folder and hold it; begin again where another process removed it in between."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _is_file(folder / _ALIVE, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_file(path: Path, descriptor: int) -> bool:
+    """Tell whether a descriptor is still the file of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _sweep(base: Path, keep: Path) -> None:
+    """Remove the sessions that nobody holds any more."""
+    for folder in base.iterdir():
+        if folder == keep or not folder.is_dir():
+            continue
+        try:
+            descriptor = os.open(folder / _ALIVE, os.O_RDWR)
+        except OSError:  # made a moment ago, or its removal was interrupted
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+            continue
+        try:
+            _remove_if_alone(folder, descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove_if_alone(folder: Path, descriptor: int) -> None:
+    """Remove a session if its lock can be had alone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return
+    if _is_file(folder / _ALIVE, descriptor):  # else somebody removed it first, and a new one may stand there
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for session in list(_sessions):
+        session.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,119 @@
+"""What a worker does with its share of the order: read rows, apply the transform, collate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import datasets
+
+from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
+from reasonknee_datasets.loader.shared import SharedVolumes
+from reasonknee_datasets.volumes import use_cache
+
+
+class Ticket(NamedTuple):
+    """One example that a worker is to make.
+
+    The epoch travels with it, so that a worker that outlives an epoch needs not be told. ``row`` is its number in the
+    dataset, or the row itself where it was streamed.
+    """
+
+    epoch: int
+    row: Any
+    valid: bool
+
+
+class Work:
+    """What torch's ``DataLoader`` takes for the dataset: from a batch of tickets to a batch.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset, sequence of examples, or None
+        Where the rows are; None where tickets bring them.
+    transform : callable or None
+        From example to example.
+    collate : callable
+        From a list of examples to a batch.
+    shared : SharedVolumes or None
+        Where volumes are decoded.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        transform: Callable[[Any], Any] | None,
+        collate: Callable[[list[Any]], Any],
+        shared: SharedVolumes | None,
+    ) -> None:
+        self.dataset, self._batch_transform = _unwrap(dataset)
+        self.transform = transform
+        self.collate = collate
+        self.shared = shared
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, tickets: Sequence[Ticket]) -> Any:
+        """Make a batch; torch calls it once for each."""
+        with nullcontext() if self.shared is None else _reading(self.shared):
+            examples = [
+                {**row, "epoch": ticket.epoch} for row, ticket in zip(self._rows(tickets), tickets, strict=True)
+            ]
+            if self._batch_transform is not None:
+                examples = _by_column(self._batch_transform, examples)
+            return self.collate([self._made(*pair) for pair in zip(examples, tickets, strict=True)])
+
+    def _rows(self, tickets: Sequence[Ticket]) -> Sequence[Mapping[str, Any]]:
+        if self.dataset is None:
+            return [ticket.row for ticket in tickets]
+        if isinstance(self.dataset, datasets.Dataset):
+            rows: list[Mapping[str, Any]] = self.dataset.__getitems__([ticket.row for ticket in tickets])
+            return rows
+        return [self.dataset[ticket.row] for ticket in tickets]
+
+    def _made(self, example: Mapping[str, Any], ticket: Ticket) -> Any:
+        made: Any = example
+        if self.transform is not None:
+            try:
+                made = self.transform(example)
+            except ReasonKneeError as error:
+                add_note(error, f"while making {example.get('id', 'an example without an id')} in epoch {ticket.epoch}")
+                raise
+        if isinstance(made, Mapping):
+            return {**made, "valid": ticket.valid}
+        if not ticket.valid:
+            remedy = "Return a mapping, or choose tail='drop'"
+            rule = "give mappings where repeats have to be marked (tail='pad')"
+            raise LoaderError(explain("the transform", rule, type(made).__name__, remedy))
+        return made
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collate what `Work` has collated already."""
+    return batch
+
+
+@contextmanager
+def _reading(shared: SharedVolumes) -> Any:
+    """Read volumes through the shared slots, and let go of them when the batch is made."""
+    try:
+        with use_cache(shared):
+            yield
+    finally:
+        shared.release()
+
+
+def _unwrap(dataset: Any) -> tuple[Any, Callable[[dict[str, Any]], dict[str, Any]] | None]:
+    """Take the function of ``Dataset.with_transform`` off a dataset, so that it can be told the epoch."""
+    form = getattr(dataset, "format", {})
+    if form.get("type") != "custom" or set(form["columns"]) != set(dataset.column_names):
+        return dataset, None
+    return dataset.with_format(None), form["format_kwargs"]["transform"]
+
+
+def _by_column(transform: Callable[[dict[str, Any]], dict[str, Any]], examples: list[dict[str, Any]]) -> list[Any]:
+    """Apply a function that takes and gives a dict of lists."""
+    columns = transform({name: [example[name] for example in examples] for name in examples[0]})
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
