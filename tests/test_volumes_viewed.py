@@ -113,6 +113,12 @@ def test_any_nibabel_image_can_be_viewed() -> None:
     assert again.dataobj.source is image.dataobj
 
 
+@pytest.mark.parametrize("index", [-7, (0, 0, -11), 6])
+def test_an_index_beyond_the_grid_is_refused(index: Any) -> None:
+    with pytest.raises((IndexError, ValueError), match=r"index must lie inside 0 to|Integer index 6 too large"):
+        view_image(nib.Nifti1Image(NUMBERS, np.eye(4)), WHOLE).dataobj[index]
+
+
 def test_an_array_is_not_given_without_reading() -> None:
     viewed = view_image(nib.Nifti1Image(NUMBERS, np.eye(4)), WHOLE)
     with pytest.raises(ValueError, match=r"array of a lazy volume must be read into new memory, got copy=False"):

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain
 from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
-from reasonknee_datasets.transforms.grid import current_grid, draw, grid_features, regrid, spread, three
+from reasonknee_datasets.transforms.grid import current_grid, draw, draw_moves, grid_features, regrid, three
 from reasonknee_datasets.volumes.view import View
 
 Three = tuple[Any, Any, Any]
@@ -48,6 +46,7 @@ class RandomFlip(Transform):
     Examples
     --------
     >>> import nibabel as nib
+    >>> import numpy as np
     >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
     >>> example = {"id": "9016403/00M/right/q19", "side": "right", "volume": volume, "box": [0, 0, 0, 10, 20, 30]}
     >>> flipped = RandomFlip(p=1.0)(example)
@@ -108,9 +107,10 @@ class RandomShift(Transform):
     Examples
     --------
     >>> import nibabel as nib
+    >>> import numpy as np
     >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
     >>> RandomShift(10.0)({"id": "9016403/00M/right/q19", "volume": volume, "box": [40, 40, 40, 50, 50, 50]})["box"]
-    [48, 41, 40, 58, 51, 50]
+    [48, 53, 64, 58, 63, 74]
     """
 
     max_mm: float | Three = 5.0
@@ -125,15 +125,14 @@ class RandomShift(Transform):
     def change(self, example: Example) -> dict[str, Any]:
         """Move an example's anatomy."""
         shape, affine = current_grid(require(example, "volume", "RandomShift"))
-        most = np.array(spread(self.max_mm)) / np.linalg.norm(affine[:3, :3], axis=0)
-        moves = np.rint(draw("RandomShift", self.seed, example).uniform(-most, most)).astype(int)
+        low, high = [1, 1, 1], [0, 0, 0]  # no bounds
         if example.get("box") is not None:
             box = Box.from_row(example["box"])
-            low, high = -np.array(box.start), np.subtract(shape, box.stop)
-            moves = np.where(low <= high, np.clip(moves, low, high), moves)
-            # A box that reaches beyond the grid already is not pushed any further, nor pulled back.
-            beyond = (np.array(box.start) < 0) | (np.array(box.stop) > shape)
-            moves = np.where(beyond, 0, moves)
+            # A box that reaches beyond the grid already is neither pushed further nor pulled back.
+            inside = [a >= 0 and b <= n for a, b, n in zip(box.start, box.stop, shape, strict=True)]
+            low = [-a if ok else 0 for a, ok in zip(box.start, inside, strict=True)]
+            high = [n - b if ok else 0 for b, n, ok in zip(box.stop, shape, inside, strict=True)]
+        moves = draw_moves(draw("RandomShift", self.seed, example), self.max_mm, affine, low, high)
         return regrid(example, View.whole(shape).shift(moves.tolist(), self.pad_value))
 
     def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, explain
 from reasonknee_datasets.transforms.base import Example, Transform, require
-from reasonknee_datasets.transforms.grid import current_grid, current_view, draw, grid_features, regrid, spread, three
+from reasonknee_datasets.transforms.grid import (
+    current_grid,
+    current_view,
+    draw,
+    draw_moves,
+    grid_features,
+    regrid,
+    spread,
+    three,
+)
 from reasonknee_datasets.volumes.view import View
 
 Three = tuple[Any, Any, Any]
@@ -96,12 +105,10 @@ class CropToBox(Transform):
         return grid_features(features)
 
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        most = np.array(spread(self.jitter_mm)) / spacing
-        moves = np.rint(draw("CropToBox", self.seed, example).uniform(-most, most)).astype(int)
         # Where it fits, what is to be kept stays inside.
-        low, high = np.subtract(keep.stop, region.stop), np.subtract(keep.start, region.start)
-        moves = np.where(low <= high, np.clip(moves, low, high), moves)
+        low = [inner - outer for inner, outer in zip(keep.stop, region.stop, strict=True)]
+        high = [inner - outer for inner, outer in zip(keep.start, region.start, strict=True)]
+        moves = draw_moves(draw("CropToBox", self.seed, example), self.jitter_mm, affine, low, high)
         return Box.from_row(np.add(region.to_row(), [*moves, *moves]).tolist())
 
 

@@ -109,6 +109,30 @@ def draw(name: str, seed: int, example: Example) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
 
 
+def draw_moves(
+    random: np.random.Generator, millimetres: Any, affine: NDArray[np.float64], low: Sequence[int], high: Sequence[int]
+) -> NDArray[np.intp]:
+    """Draw a move in whole voxels along each axis, evenly over what is allowed.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+    millimetres : float or three floats
+        The most, either way.
+    affine : (4, 4) float array
+        For the spacing.
+    low, high : three ints
+        What is allowed besides; an axis on which `low` is above `high` has no such bounds.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    # A hair more than the quotient, so that 0.7 mm at 0.7 mm spacing is one voxel whatever the rounding.
+    most = np.floor(np.array(spread(millimetres)) / spacing + 1e-6).astype(np.intp)
+    bounded = np.less_equal(low, high)
+    least = np.where(bounded, np.maximum(-most, np.minimum(low, most)), -most)
+    greatest = np.where(bounded, np.minimum(most, np.maximum(high, -most)), most)
+    return np.asarray(random.integers(least, greatest, endpoint=True), dtype=np.intp)
+
+
 def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
     """Take a number, or three, as plain numbers of Python, which print and hash the same everywhere."""
     given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]

@@ -66,6 +66,9 @@ class ViewProxy:
                 residual.append(None)
                 continue
             size = next(sizes)
+            if not isinstance(part, slice) and not 0 <= part < size:  # nibabel lets what is below pass
+                message = explain("index", f"lie inside 0 to {size - 1}", part, "Give an index of the volume's array")
+                raise IndexError(message)
             touched = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
             if not touched:
                 return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
