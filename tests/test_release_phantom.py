@@ -15,6 +15,7 @@ from reasonknee_datasets.phantom import REGION_NAMES, region_of, write_release
 from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.release_files import write_questions
 from reasonknee_datasets.release import Release, ReleaseOptions, open_release, rebuild_record
+from tests.peak import ROOT
 
 OFFICIAL = ("train", "val", "test")
 
@@ -83,34 +84,31 @@ def test_every_label_map_gives_the_same_regions(root: Path, tmp_path: Path, vari
 
 CHECK = textwrap.dedent(
     """
-    import resource, sys, time
+    import sys
     from reasonknee_datasets.release import ReleaseOptions, open_release
-
-    def high():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    from tests.peak import peak_bytes
 
     allow = frozenset({"missing-mask"})
     options = ReleaseOptions(box_convention=sys.argv[2], allow=allow, require_images=False)
     release = open_release(sys.argv[1], options)
-    before, start = high(), time.process_time()
+    before = peak_bytes()
     rows = sum(release.check().rows.values())
     assert rows == sum(1 for _ in release.quintuples())
-    print(rows, high() - before, time.process_time() - start)
+    print(rows, (peak_bytes() - before) / 1e6)
     """
 )
 
 
 @pytest.mark.slow
-def test_annotations_at_scale_take_little_memory_and_time(tmp_path: Path) -> None:
+def test_annotations_at_scale_take_little_memory(tmp_path: Path) -> None:
     write_release(tmp_path / "r", patients=160, seed=3, annotations_only=True, workers=1)
     size = sum(path.stat().st_size for path in (tmp_path / "r/data/generate_data").glob("*.json"))
     assert size > 80e6
     command = [sys.executable, "-c", CHECK, str(tmp_path / "r"), "slice0-x1-y2-pairs-inclusive-voxel"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows, megabytes, seconds = map(float, run.stdout.split())
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows, megabytes = map(float, run.stdout.split())
     assert rows > 25_000
     assert megabytes < 60  # of 0.1 GB; most of it is the cache of texts, which does not grow
-    assert seconds / rows < 240e-6  # 494,000 records, both passes, in two minutes
 
 
 def test_annotations_alone_need_a_named_convention(tmp_path: Path) -> None:

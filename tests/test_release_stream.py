@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonknee_datasets.release.stream import CHUNK, InvalidJSONError, stream_records
+from tests.peak import ROOT
 
 JSON = st.recursive(
     st.none()
@@ -97,12 +98,13 @@ def test_what_is_no_list_is_refused(tmp_path: Path, content: bytes, got: str) ->
 
 MEASURE = textwrap.dedent(
     """
-    import resource, sys
+    import sys
     from pathlib import Path
     from reasonknee_datasets.release.stream import stream_records
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    from tests.peak import peak_bytes
+    before = peak_bytes()
     count = sum(1 for _ in stream_records(Path(sys.argv[1])))
-    print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(count, (peak_bytes() - before) / 1e6)
     """
 )
 
@@ -118,7 +120,9 @@ def test_a_large_file_takes_little_memory(tmp_path: Path) -> None:
         file.write("]")
     assert path.stat().st_size > 100e6
     # In a process of its own: a high-water mark never falls.
-    run = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     count, megabytes = run.stdout.split()
     assert int(count) == 50_001
     assert float(megabytes) < 20

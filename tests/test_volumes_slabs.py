@@ -26,6 +26,7 @@ from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes import DecodeCache, Geometry, open_volume, pack, set_threads
 from reasonknee_datasets.volumes.index import parse_index
+from tests.peak import ROOT
 from tests.volumes_files import AFFINE, count_opens, fresh, knee, nifti_bytes, same, save, stored_volumes
 
 
@@ -253,13 +254,13 @@ def test_peak_memory_is_the_region_and_two_slabs(tmp_path: Path, monkeypatch: py
         same(region, array[box.slices])
         assert peak < region.nbytes + 2 * slab + 2_000_000
     code = (
-        "import resource, sys; from reasonknee_datasets.volumes import open_volume, set_threads; "
+        "import sys; from tests.peak import peak_bytes; from reasonknee_datasets.volumes import open_volume, set_threads; "
         "from reasonknee_datasets.boxes import Box; set_threads(2); "
         f"v = open_volume(sys.argv[1], cache=None); v.shape; v.read_region(Box((0, 0, 0), (1, 1, 1))); "
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "before = peak_bytes(); "
         f"v.read_region(Box({box.start}, {box.stop})); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(peak_bytes() - before)"
     )
     command = [sys.executable, "-c", code, os.fspath(tmp_path / "knee.nii.gz")]
-    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
     assert grown < box.size * 2 + 2 * slab + 10_000_000
