@@ -14,7 +14,7 @@ from reasonknee_datasets.figures import show
 from reasonknee_datasets.load import load_dataset
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import prepare
-from reasonknee_datasets.volumes import cache_info
+from reasonknee_datasets.volumes import bytes_read
 
 if TYPE_CHECKING:
     from reasonknee_datasets.phantom.grids import Size
@@ -65,15 +65,16 @@ def run_demo(out: Path, *, patients: int, size: Size, seed: int, say: Callable[[
     write_release(release, patients=patients, size=size, seed=seed)
     step(f"wrote a SYNTHETIC release of {patients} patients in the official layout: {release}")
     prepare(release, repository)
-    step(f"prepared it as Parquet and .nii.gz: {repository}")
+    step(f"prepared it as Parquet and seekable .nii.gz: {repository}")
     rows = load_dataset("3dreasonknee", split="train", streaming=True, data_dir=str(repository))
     example = _first_finding(rows)
     step(f"streamed to the first {_CATEGORY} with a grade above 0: {example['id']}")
     say(_describe(example))
     volume, box = example["volume"], Box.from_row(example["box"])
+    shape, before = volume.shape, bytes_read()  # asking for the shape reads the header and the index of slabs
     crop = volume.slicer[box.slices].get_fdata()
-    info = cache_info()
-    step(f"cropped {crop.shape} of {volume.shape} voxels, {crop.size / _size(volume.shape):.1%}; cache: {info}")
+    read, held = bytes_read() - before, (repository / example["volume_path"]).stat().st_size
+    step(f"cropped {crop.shape} of {shape} voxels: read {read:,} of the file's {held:,} bytes, {read / held:.0%}")
     show(example, out=figure)
     step(f"drew it: {figure}")
     return Demo(release, repository, figure, example["id"])
@@ -100,10 +101,3 @@ def _describe(example: dict[str, Any]) -> str:
         f"  question  {example['question']}\n  box       {example['box']}\n  grades    {grades}\n"
         f"  reasoning\n{steps}\n  answer    {example['answer']}"
     )
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    total = 1
-    for extent in shape:
-        total *= extent
-    return total

@@ -96,14 +96,14 @@ def content(made: Sequence[SourceVolume], **changes: object) -> Content:
         expected_rows=3 * len(made),
         balanced=balanced,
         synthetic=True,
-        source={"revision": None, "files": {}, "options": {"volumes": "copy"}},
+        source={"revision": None, "files": {}, "options": {"volumes": "pack"}},
         box_convention={"name": "x", "agreement": 1.0, "by_question": {}, "checked": 9, "source": "established"},
         report={"allowed": {}, "rows_dropped": 0, "grades_nulled": []},
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
-def write(root: Path, of: Content, *, volumes: str = "copy", workers: int = 1) -> Writer:
+def write(root: Path, of: Content, *, volumes: str = "pack", workers: int = 1) -> Writer:
     """Write a repository as `prepare` does, without its staging."""
     (root / ".work").mkdir(parents=True, exist_ok=True)
     writer = Writer(of, root, volumes, {"reasonknee_datasets": "0"}, workers, progress=False)  # type: ignore[arg-type]

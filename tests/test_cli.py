@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.cli import main
+from reasonknee_datasets.cli import _parser, main
+from reasonknee_datasets.volumes.index import parse_index
+from reasonknee_datasets.volumes.packing import LEVEL
 
 
 def reasonknee(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -34,7 +39,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     code += "sys.exit(bool({'datasets', 'pyarrow', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, "help must answer at once"
-    for command in ("demo", "phantom", "prepare", "info", "show"):
+    for command in ("demo", "phantom", "prepare", "pack", "info", "show"):
         assert command in done.stdout
 
 
@@ -77,6 +82,8 @@ def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
         (("prepare", "--release", "{release}", "--out", "{tmp}/out", "--box-convention", "xyz"), "xyz"),
         (("prepare", "--release", "{release}", "--out", "{tmp}/out", "--allow", "mising-image"), "mising-image"),
         (("demo", "--out", "{tmp}"), "not exist yet"),
+        (("pack", "{tmp}/nowhere.nii.gz", "--in-place"), "nowhere.nii.gz"),
+        (("pack", "{release}/data/split_files/train_split.csv", "--out", "{tmp}/out"), "end in .nii or .nii.gz"),
     ],
 )
 def test_a_named_problem_is_one_sentence_and_no_traceback(
@@ -107,3 +114,75 @@ def test_demo_does_the_main_job(tmp_path: Path) -> None:
         assert word in done.stdout
     assert (tmp_path / "demo" / "example.png").stat().st_size > 10_000
     assert (tmp_path / "demo" / "3dreasonknee" / "manifest.json").is_file()
+    found = re.search(r"cropped .* read ([0-9,]+) of the file's ([0-9,]+) bytes", done.stdout)
+    assert found is not None
+    read, size = (int(number.replace(",", "")) for number in found.groups())
+    assert 0 < read < size
+
+
+def images(folder: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    made = folder / "one.nii.gz", folder / "two.nii"
+    for path in made:
+        nib.save(nib.Nifti1Image(rng.integers(0, 400, (64, 64, 30)).astype(np.int16), np.eye(4)), path)
+    return made
+
+
+def test_pack_into_a_folder(tmp_path: Path) -> None:
+    one, two = images(tmp_path)
+    done = reasonknee("pack", one, two, "--out", "packed/deep", "--level", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        "packed/deep/one.nii.gz",
+        "packed/deep/two.nii.gz",
+    ]
+    assert all(re.search(r"[0-9,]+ bytes to [0-9,]+; 4 slabs of 8 planes", line) for line in done.stdout.splitlines())
+    for path in (one, two):
+        target = tmp_path / "packed" / "deep" / path.with_suffix("").with_suffix(".nii.gz").name
+        assert parse_index(target.read_bytes(), target.stat().st_size) is not None
+        np.testing.assert_array_equal(nib.load(target).dataobj, nib.load(path).dataobj)
+
+
+def test_pack_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = images(tmp_path)
+    voxels = np.asarray(nib.load(one).dataobj).copy()
+    assert main(["pack", str(one), "--in-place"]) == 0
+    assert parse_index(one.read_bytes(), one.stat().st_size) is not None
+    np.testing.assert_array_equal(nib.load(one).dataobj, voxels)
+    packed = one.read_bytes()
+    assert main(["pack", str(one), "--in-place"]) == 0
+    assert one.read_bytes() == packed
+    assert main(["pack", str(one), str(two), "--in-place"]) == 1
+    assert "must be a .nii.gz to be replaced" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"one.nii.gz", "two.nii"}
+
+
+def test_pack_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = images(tmp_path)
+    before = {path: path.read_bytes() for path in (one, two)}
+    with pytest.raises(SystemExit, match="2"):
+        main(["pack", str(one)])
+    with pytest.raises(SystemExit, match="2"):
+        main(["pack", str(one), "--in-place", "--out", str(tmp_path)])
+    capsys.readouterr()
+    assert main(["pack", str(two), str(one), "--out", str(tmp_path)]) == 1
+    assert "must not be there yet, got 1 that are, such as" in capsys.readouterr().err
+    (tmp_path / "one.nii").write_bytes(two.read_bytes())
+    assert main(["pack", str(one), str(tmp_path / "one.nii"), "--out", str(tmp_path / "new")]) == 1
+    assert "must have names of their own" in capsys.readouterr().err
+    assert main(["pack", str(one), "--out", str(two)]) == 1
+    assert "folder of packed files must be there to write into" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert {path: path.read_bytes() for path in (one, two)} == before
+
+
+def test_a_damaged_file_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, _ = images(tmp_path)
+    one.write_bytes(damaged := one.read_bytes()[:-9])
+    assert main(["pack", str(one), "--in-place"]) == 1
+    assert "one.nii.gz" in capsys.readouterr().err
+    assert one.read_bytes() == damaged
+
+
+def test_pack_packs_as_the_function_does() -> None:
+    assert _parser().parse_args(["pack", "x.nii.gz", "--in-place"]).level == LEVEL

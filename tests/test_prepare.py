@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import hashlib
 import json
 import os
 import pty
@@ -27,7 +28,7 @@ from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import Prepared, prepare
 from reasonknee_datasets.release import open_release
-from reasonknee_datasets.schema import CONFIGS
+from reasonknee_datasets.schema import CONFIGS, volume_path
 from reasonknee_datasets.volumes import fingerprint
 from tests.release_builder import Knee, build_release
 
@@ -92,7 +93,10 @@ def test_every_row_of_the_release_is_there(phantom_release: Path, prepared: Path
         assert manifest.volume(volume.volume_path).shape == volume.shape
         found = fingerprint(prepared / volume.volume_path)
         assert manifest.volume(volume.volume_path).voxels_sha256 == found.voxels_sha256
-        assert (prepared / volume.volume_path).read_bytes() == volume.image.read_bytes()
+        assert found.voxels_sha256 == fingerprint(volume.image).voxels_sha256
+        ours, theirs = nib.load(prepared / volume.volume_path), nib.load(volume.image)
+        assert ours.header == theirs.header
+        np.testing.assert_array_equal(ours.dataobj, theirs.dataobj)
     for split, ids in official.balanced().items():
         rows = [
             row
@@ -113,7 +117,10 @@ def test_manifest_tells_where_it_comes_from(phantom_release: Path, prepared: Pat
     assert manifest.report == json.loads(json.dumps(report.to_manifest()))
     assert manifest.source["files"]["generate_data/train.json"]["bytes"] > 0
     assert {"split_files/train_split.csv", "generate_data/test_balanced.json"} <= set(manifest.source["files"])
-    assert set(manifest.versions) == {"reasonknee_datasets", "datasets", "pyarrow", "nibabel"}
+    assert set(manifest.versions) == {"reasonknee_datasets", "datasets", "pyarrow", "nibabel", "zlib"}
+    sizes = [study.image.stat().st_size for study in official.studies if study.image.exists()]
+    assert len(sizes) >= len(manifest.volumes)
+    assert manifest.source["images"] == {"files": len(sizes), "bytes": sum(sizes)}
 
 
 def test_no_patient_is_in_two_splits(prepared: Path) -> None:
@@ -193,10 +200,40 @@ def test_other_input_is_refused_unless_asked(release: Path, tmp_path: Path) -> N
     assert names(tmp_path) == {"out", "release"}
 
 
-def test_other_options_are_refused_unless_asked(official: Path, tmp_path: Path) -> None:
-    run(official, tmp_path / "out")
-    with pytest.raises(PrepareError, match=r"differs in options \(.*'copy'.*, now .*'link'"):
-        run(official, tmp_path / "out", volumes="link")
+def test_other_options_are_refused_unless_asked(official: Path, ready: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(official, out, volumes="copy")
+    for mode in ("pack", "link", "none"):
+        with pytest.raises(PrepareError, match=rf"differs in options \(.*'copy'.*, now .*'{mode}'"):
+            run(official, out, volumes=mode)
+    assert run(official, out, volumes="pack", overwrite=True).written
+    assert contents(out) == contents(ready)
+
+
+def test_a_copy_keeps_the_files_as_they_are(official: Path, ready: Path, tmp_path: Path) -> None:
+    made = run(official, tmp_path / "out", volumes="copy")
+    for volume in open_release(official).studies:
+        record = made.manifest.volume(volume_path(volume.volume_id))
+        data = (tmp_path / "out" / volume_path(volume.volume_id)).read_bytes()
+        assert data == volume.image.read_bytes()
+        assert (record.bytes, record.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    packed = Manifest.load(ready).volumes
+    assert {path: record.voxels_sha256 for path, record in made.manifest.volumes.items()} == {
+        path: record.voxels_sha256 for path, record in packed.items()
+    }
+    assert "zlib" not in made.manifest.versions
+    assert not run(official, tmp_path / "out", volumes="copy").written
+
+
+@pytest.mark.parametrize("mode", ["pack", "copy"])
+def test_other_images_are_noticed_by_their_size(official: Path, tmp_path: Path, mode: str) -> None:
+    # They are older than the repository, so that no time of change tells of them.
+    scans = Path(shutil.copytree(official / "data" / "images", tmp_path / "scans"))
+    image = min(scans.rglob("*.nii.gz"))
+    image.write_bytes(gzip.compress(gzip.decompress(image.read_bytes()), 0))
+    run(official, tmp_path / "out", volumes=mode)
+    with pytest.raises(PrepareError, match=r"differs in images \(\{'files': 12, 'bytes': \d+\}, now \{'files': 12"):
+        run(official, tmp_path / "out", volumes=mode, images=scans)
 
 
 def test_a_changed_image_is_noticed(release: Path, tmp_path: Path) -> None:
@@ -208,7 +245,7 @@ def test_a_changed_image_is_noticed(release: Path, tmp_path: Path) -> None:
     voxels[0, 0, 0] += 1
     image.unlink()
     nib.save(nib.Nifti1Image(voxels, old.affine, old.header), image)
-    with pytest.raises(PrepareError, match=r"differs in its images or masks.*overwrite"):
+    with pytest.raises(PrepareError, match=r"differs in (its )?images.*overwrite"):
         run(release, out)
     assert run(release, out, overwrite=True).written
 
@@ -257,7 +294,7 @@ def test_a_killed_run_is_gone_on_from(official: Path, ready: Path, tmp_path: Pat
     )
     process = subprocess.Popen([sys.executable, "-c", code, official, out])
     journal, deadline = hidden / ".work" / "volumes.jsonl", time.monotonic() + 120
-    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
+    while not (journal.exists() and journal.read_bytes().count(b'"step": "pack"') >= 3):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.01)
@@ -265,10 +302,12 @@ def test_a_killed_run_is_gone_on_from(official: Path, ready: Path, tmp_path: Pat
     process.wait()
     assert names(tmp_path) == {".out.partial"}
     assert not (hidden / MANIFEST).exists()
-    done = [json.loads(line)["path"] for line in journal.read_text().splitlines() if line.endswith("}")]
-    copied = {path: (hidden / path).stat().st_mtime_ns for path in done}
+    noted = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+    done = [each["path"] for each in noted if each["step"] == "pack"]
+    assert 2 <= len(done) < 12
+    packed = {path: (hidden / path).stat().st_mtime_ns for path in done}
     run(official, out)
-    assert {path: (out / path).stat().st_mtime_ns for path in done} == copied
+    assert {path: (out / path).stat().st_mtime_ns for path in done} == packed
     assert contents(out) == contents(ready)
     assert names(tmp_path) == {"out"}
 
@@ -334,7 +373,7 @@ def test_a_patient_in_two_splits_is_refused(release: Path, tmp_path: Path) -> No
 
 
 def test_unknown_modes_are_refused(official: Path, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match=r"volumes must be one of copy, link, none, got move"):
+    with pytest.raises(PrepareError, match=r"volumes must be one of pack, copy, link, none, got move"):
         run(official, tmp_path / "out", volumes="move")
 
 
@@ -348,7 +387,7 @@ def test_progress_is_shown_on_a_terminal(official: Path, tmp_path: Path) -> None
         shown = b"".join(iter(lambda: read_terminal(ours), b""))
     os.close(ours)
     assert process.returncode == 0, shown
-    assert all(name in shown for name in (b"volumes", b"rows", b"shards"))
+    assert all(name in shown for name in (b"checking volumes", b"packing volumes (3 s a full one)", b"rows", b"shards"))
 
 
 def read_terminal(terminal: int) -> bytes:

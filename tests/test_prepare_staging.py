@@ -148,13 +148,14 @@ def _mounted(folder: Path, options: str) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_one_clear_error(small_disk: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("mode", ["pack", "copy"])
+def test_a_full_disk_is_one_clear_error(small_disk: Path, tmp_path: Path, workers: int, mode: str) -> None:
     made = given.volumes(tmp_path / "images", {"train": range(1, 60)})  # 118 volumes of 1.5 kB and as many shards
     with (
         pytest.raises(PrepareError, match=r"disk must have room for the prepared repository, got No space left"),
         staged(small_disk / "out") as folder,
     ):
-        given.write(folder, given.content(made), workers=workers)
+        given.write(folder, given.content(made), volumes=mode, workers=workers)
     assert not names(small_disk)
 
 

@@ -13,11 +13,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from reasonknee_datasets.errors import PrepareError
+from reasonknee_datasets.errors import PrepareError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.prepare import volumes
-from reasonknee_datasets.prepare.volumes import VolumeTask, place_volumes, remove_strangers
-from reasonknee_datasets.volumes import fingerprint
+from reasonknee_datasets.prepare.volumes import VolumesMode, VolumeTask, place_volumes, remove_strangers
+from reasonknee_datasets.volumes import DecodeCache, bytes_read, fingerprint, open_volume
+from reasonknee_datasets.volumes.index import parse_index
 from tests import prepare_content as given
 
 
@@ -68,12 +69,20 @@ def test_none_leaves_the_images(tasks: list[VolumeTask]) -> None:
     assert not any(tasks[0].root.iterdir())
 
 
-def test_an_interrupted_run_is_gone_on_from(tasks: list[VolumeTask], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", range(8))
+@pytest.mark.parametrize("mode", ["pack", "copy"])
+def test_an_interrupted_run_is_gone_on_from(
+    tasks: list[VolumeTask], mode: VolumesMode, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [replace(task, mode=mode) for task in tasks]
     records = place(tasks)
     journal = tasks[0].root.parent / "journal.jsonl"
     lines = journal.read_text().splitlines()
-    journal.write_text("\n".join(lines[:2]) + "\n" + lines[2][:30])  # the kill came while the third was written
-    kept = {json.loads(line)["path"] for line in lines[:2]}
+    assert len(lines) == 8  # four are checked, and then placed
+    journal.write_text("".join(f"{line}\n" for line in lines[:kept]) + lines[kept][:30])  # killed while it was written
+    done = [json.loads(line) for line in lines[:kept]]
+    placed = {each["path"] for each in done if each["step"] == mode}
+    written = {path: (tasks[0].root / path).stat().st_ino for path in placed}
     read: list[Path] = []
 
     def counting(path: Path) -> object:
@@ -82,27 +91,87 @@ def test_an_interrupted_run_is_gone_on_from(tasks: list[VolumeTask], monkeypatch
 
     monkeypatch.setattr(volumes, "fingerprint", counting)
     assert place(tasks) == records
-    assert set(read) == {task.source for task in tasks if task.path not in kept}
+    assert {path: (tasks[0].root / path).stat().st_ino for path in placed} == written
+    checked = {each["path"] for each in done if each["step"] == "checked"}
+    expected = {task.source for task in tasks if task.path not in checked}
+    expected |= {task.target for task in tasks if task.path not in placed} if mode == "pack" else set()
+    assert set(read) == expected
 
 
-def test_a_resumed_copy_is_verified(tasks: list[VolumeTask]) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_packed_volumes_are_the_same_to_every_reader(tasks: list[VolumeTask], workers: int) -> None:
+    checked = place([replace(task, mode="none") for task in tasks])
+    records = place([replace(task, mode="pack") for task in tasks], workers)
+    for task in tasks:
+        data, record = task.target.read_bytes(), records[task.path]
+        assert (record.bytes, record.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert parse_index(data, len(data)) is not None
+        assert replace(record, bytes=None, sha256=None) == replace(checked[task.path], bytes=None, sha256=None)
+        assert gzip.decompress(data) == gzip.decompress(task.source.read_bytes())
+        ours, theirs = nib.load(task.target), nib.load(task.source)
+        assert ours.header == theirs.header
+        np.testing.assert_array_equal(ours.dataobj, theirs.dataobj)
+    assert not list(tasks[0].root.rglob("*.part*"))
+
+
+def test_an_image_without_compression_is_packed_too(tasks: list[VolumeTask]) -> None:
+    task = replace(tasks[0], mode="pack")
+    voxels = np.asarray(nib.load(task.source).dataobj)
+    task.source.write_bytes(gzip.decompress(task.source.read_bytes()))
+    place([task])
+    np.testing.assert_array_equal(nib.load(task.target).dataobj, voxels)
+
+
+def test_a_region_of_a_packed_volume_costs_its_slabs(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    voxels = np.random.default_rng(0).integers(0, 400, (160, 128, 24)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, given.AFFINE), tmp_path / "knee.nii.gz")
+    task = VolumeTask(tmp_path / "out", "volumes/0000001/00M_right.nii.gz", tmp_path / "knee.nii.gz", "pack")
+    record = place([task])[task.path]
+    volume = open_volume(task.target, cache=(cache := DecodeCache()))
+    assert volume.shape == voxels.shape
+    before = bytes_read()
+    np.testing.assert_array_equal(volume.dataobj[30:60, 20:90, 9:11], voxels[30:60, 20:90, 9:11])
+    assert cache.info().inflated == voxels[:, :, 8:12].nbytes  # one slab of four planes out of six
+    assert record.bytes is not None
+    assert 0.9 * record.bytes / 6 < bytes_read() - before < 1.1 * record.bytes / 6
+
+
+def test_an_image_that_changes_under_way_is_not_packed(tasks: list[VolumeTask]) -> None:
+    task = replace(tasks[0], mode="pack")
+    found = volumes.check_volume(task)
+    assert isinstance(found, VolumeRecord)
+    nib.save(nib.Nifti1Image(np.zeros(given.SHAPE, np.int16), given.AFFINE), task.source)
+    with pytest.raises(PrepareError, match=rf"packed volume must hold voxels with SHA-256 {found.voxels_sha256}.*disk"):
+        volumes.place_volume(replace(task, found=found))
+    task.source.write_bytes(b"not an image")
+    with pytest.raises(VolumeError, match=str(task.source)):
+        volumes.place_volume(replace(task, found=found))
+
+
+@pytest.mark.parametrize("mode", ["pack", "copy"])
+def test_a_resumed_file_is_verified(tasks: list[VolumeTask], mode: VolumesMode) -> None:
+    tasks = [replace(task, mode=mode) for task in tasks]
     records = place(tasks)
+    whole = [task.target.read_bytes() for task in tasks]
     damaged = bytearray(tasks[0].target.read_bytes())
     damaged[-20] ^= 1  # same size, one bit
     tasks[0].target.write_bytes(bytes(damaged))
     tasks[1].target.unlink()
     assert place(tasks) == records
-    assert all(task.target.read_bytes() == task.source.read_bytes() for task in tasks)
+    assert [task.target.read_bytes() for task in tasks] == whole
 
 
-@pytest.mark.parametrize("mode", ["copy", "link", "none"])
-def test_a_source_that_changed_is_read_again(tasks: list[VolumeTask], mode: str) -> None:
-    tasks = [replace(task, mode=mode) for task in tasks]  # type: ignore[arg-type]
+@pytest.mark.parametrize("mode", ["pack", "copy", "link", "none"])
+def test_a_source_that_changed_is_read_again(tasks: list[VolumeTask], mode: VolumesMode) -> None:
+    tasks = [replace(task, mode=mode) for task in tasks]
     before = place(tasks)
     nib.save(nib.Nifti1Image(np.zeros(given.SHAPE, np.int16), given.AFFINE), tasks[0].source)
     after = place(tasks)
     assert before[tasks[0].path] != after[tasks[0].path]
-    assert after[tasks[0].path].sha256 == hashlib.sha256(tasks[0].source.read_bytes()).hexdigest()
+    file = tasks[0].source if mode == "none" else tasks[0].target
+    assert after[tasks[0].path].sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert after[tasks[0].path].voxels_sha256 == fingerprint(tasks[0].source).voxels_sha256
     assert {key: value for key, value in before.items() if key != tasks[0].path} == {
         key: value for key, value in after.items() if key != tasks[0].path
     }
@@ -112,9 +181,16 @@ def test_another_mode_does_not_trust_the_journal(tasks: list[VolumeTask]) -> Non
     place([replace(task, mode="none") for task in tasks])
     place(tasks)
     assert all(task.target.exists() for task in tasks)
+    sources = [task.source.read_bytes() for task in tasks]
+    place([replace(task, mode="link") for task in tasks])
+    records = place([replace(task, mode="pack") for task in tasks])  # over hard links: the images must not change
+    assert [task.source.read_bytes() for task in tasks] == sources
+    assert all(record.sha256 == fingerprint(tasks[0].root / path).sha256 for path, record in records.items())
 
 
-def test_all_broken_images_are_named_together(tasks: list[VolumeTask]) -> None:
+@pytest.mark.parametrize("mode", ["pack", "copy", "link"])
+def test_all_broken_images_are_named_together_before_any_is_written(tasks: list[VolumeTask], mode: VolumesMode) -> None:
+    tasks = [replace(task, mode=mode) for task in tasks]
     whole = tasks[0].source.read_bytes()
     tasks[0].source.write_bytes(whole[: len(whole) // 2])
     tasks[1].source.write_bytes(gzip.compress(gzip.decompress(tasks[1].source.read_bytes())[:500]))
@@ -123,7 +199,7 @@ def test_all_broken_images_are_named_together(tasks: list[VolumeTask]) -> None:
         place(tasks)
     for task in tasks[:3]:
         assert str(task.source) in str(caught.value)
-        assert not task.target.exists()
+    assert not any(tasks[0].root.iterdir())
 
 
 def test_four_axes_are_refused(tasks: list[VolumeTask]) -> None:

@@ -16,6 +16,12 @@ def describe_files(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     return {name: {"bytes": path.stat().st_size, "sha256": hash_file(path)} for name, path in sorted(files.items())}
 
 
+def count_images(images: Iterable[Path]) -> dict[str, int]:
+    """Take number and total size of the images that are there: packed ones do not show the size of their sources."""
+    sizes = [size for size in map(_size, images) if size is not None]
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
 def refuse_other_input(previous: Manifest, source: Mapping[str, Any], versions: Mapping[str, str], out: Path) -> None:
     """Refuse a folder that was made from something else.
 
@@ -27,7 +33,7 @@ def refuse_other_input(previous: Manifest, source: Mapping[str, Any], versions: 
     old_files, new_files = previous.source.get("files", {}), source["files"]
     names = old_files.keys() | new_files.keys()
     differs = sorted(name for name in names if old_files.get(name) != new_files.get(name))
-    for key in ("revision", "options"):
+    for key in ("revision", "options", "images"):
         old, new = previous.source.get(key), source[key]
         differs += [] if old == new else [f"{key} ({old}, now {new})"]
     old_versions = dict(previous.versions)
@@ -48,7 +54,8 @@ def other_input(out: Path, differs: str) -> PrepareError:
 def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, Path | None]]) -> bool:
     """Tell whether a repository is whole and no image or mask has changed since it was written.
 
-    Nothing is hashed: sizes are compared with the manifest's, and times of change with its own time. The hour that a
+    Nothing is hashed: sizes are compared with the manifest's (those of the images together, by `refuse_other_input`),
+    and times of change with its own time. The hour that a
     full comparison would take is spent only where one of these differs.
 
     Parameters
@@ -67,7 +74,7 @@ def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, 
     keeps_volumes = previous.source.get("options", {}).get("volumes") != "none"
     for volume_path, image, mask in inputs:
         record = previous.volumes.get(volume_path)
-        if record is not None and (_size(image) != record.bytes or _changed_after(image, written)):
+        if record is not None and _changed_after(image, written):
             return False
         if record is not None and keeps_volumes and _size(out / volume_path) != record.bytes:
             return False

@@ -22,6 +22,16 @@ from reasonknee_datasets.manifest import MANIFEST
 WORK = ".work"
 """Inside the sibling: what helps to write the repository and is no part of it."""
 
+DISK_RULES = {
+    errno.ENOSPC: "have room for the prepared repository",
+    errno.EDQUOT: "have room for the prepared repository",
+    errno.EFBIG: "take files of this size",
+    errno.EACCES: "be open to you",
+    errno.EPERM: "be open to you",
+    errno.EROFS: "be writable",
+}
+"""What a disk must do that refuses to be written to, by errno."""
+
 
 def hash_file(path: Path) -> str:
     """Give the SHA-256 of a file's bytes, in hexadecimal."""
@@ -103,14 +113,7 @@ def clear_leftovers(folder: Path) -> None:
 
 def _disk_error(error: OSError, out: Path) -> PrepareError:
     """Say what the disk refused; Arrow's errors carry an errno too, but no file name."""
-    rule = {
-        errno.ENOSPC: "have room for the prepared repository",
-        errno.EDQUOT: "have room for the prepared repository",
-        errno.EFBIG: "take files of this size",
-        errno.EACCES: "be open to you",
-        errno.EPERM: "be open to you",
-        errno.EROFS: "be writable",
-    }.get(error.errno or 0, "serve prepare")
+    rule = DISK_RULES.get(error.errno or 0, "serve prepare")
     place = f"at {error.filename}" if error.filename else f"beside {out}"
     remedy = "Nothing was left behind: mend that or choose another folder, then run it again"
     got = os.strerror(error.errno) if error.errno else str(error)

@@ -95,7 +95,7 @@ class Writer:
         What is written.
     root : Path
         The folder; it exists, and ``root/.work`` too.
-    volumes : {"copy", "link", "none"}
+    volumes : {"pack", "copy", "link", "none"}
         What becomes of the images.
     workers : int or None
         Processes; None for one a core where the work is worth it.

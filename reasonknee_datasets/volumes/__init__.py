@@ -9,6 +9,8 @@ from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerpri
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume, open_volume
 from reasonknee_datasets.volumes.packing import PackReport, pack
+from reasonknee_datasets.volumes.packing_files import pack_files
+from reasonknee_datasets.volumes.source import bytes_read
 from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
 __all__ = [
@@ -20,12 +22,14 @@ __all__ = [
     "LazyVolume",
     "PackReport",
     "VolumeFingerprint",
+    "bytes_read",
     "cache_info",
     "find_credentials",
     "fingerprint",
     "hash_voxels",
     "open_volume",
     "pack",
+    "pack_files",
     "redact",
     "set_credentials",
     "set_threads",

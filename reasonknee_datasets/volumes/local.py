@@ -16,6 +16,7 @@ from reasonknee_datasets.volumes.source import (
     Range,
     check_lengths,
     check_same,
+    count_read,
     unreadable,
 )
 
@@ -82,6 +83,7 @@ def _read_fully(descriptor: int, span: Range) -> bytes:
     while start < stop and (chunk := os.pread(descriptor, stop - start, start)):
         chunks.append(chunk)
         start += len(chunk)
+    count_read(chunks)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

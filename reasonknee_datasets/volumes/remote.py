@@ -14,7 +14,7 @@ import fsspec
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes.credentials import find_credentials, redact
 from reasonknee_datasets.volumes.once import Once
-from reasonknee_datasets.volumes.source import Fetch, FileIdentity, Range, check_lengths, unreadable
+from reasonknee_datasets.volumes.source import Fetch, FileIdentity, Range, check_lengths, count_read, unreadable
 
 T = TypeVar("T")
 
@@ -87,6 +87,7 @@ class RemoteSource:
         for attempt in range(_ATTEMPTS):
             time.sleep(_wait(attempt))
             found = self._ask(missing, options)
+            count_read([answer for answer in found if isinstance(answer, bytes)])
             for span, answer in zip(missing, found, strict=True):
                 if isinstance(answer, bytes) and len(answer) == identity.size != span[1] - span[0]:
                     return _cut(self._keep_whole(answer, identity), requests)

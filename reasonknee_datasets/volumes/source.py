@@ -6,6 +6,8 @@ that the file had when its header was read, so that a file replaced in between i
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -53,6 +55,45 @@ class Source(Protocol):
 
     def open(self, identity: FileIdentity) -> AbstractContextManager[Fetch]:
         """Open the file with this identity for reading ranges."""
+
+
+class _ReadCount:
+    """Bytes read by all threads of this process."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.total, self.lock = 0, threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self.lock:
+            self.total += count
+
+
+_read_count = _ReadCount()
+# The lock may be held by a thread that a fork does not copy.
+os.register_at_fork(after_in_child=_read_count.renew)
+
+
+def count_read(chunks: Sequence[bytes]) -> None:
+    """Add what a source has just read to `bytes_read`."""
+    _read_count.add(sum(map(len, chunks)))
+
+
+def bytes_read() -> int:
+    """Tell how many bytes of volume files this process has read, headers and retries included.
+
+    What the difference of two calls says of a region read: an uncompressed local ``.nii`` alone does not show here,
+    because it is mapped into memory.
+
+    Examples
+    --------
+    >>> before = bytes_read()
+    >>> bytes_read() - before
+    0
+    """
+    return _read_count.total
 
 
 def read_whole(source: Source, identity: FileIdentity) -> bytes:
