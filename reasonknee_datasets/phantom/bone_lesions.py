@@ -10,7 +10,7 @@ import numpy as np
 
 from reasonknee_datasets.phantom.labels import REGION_NAMES
 from reasonknee_datasets.phantom.regions import regions_of
-from reasonknee_datasets.phantom.sample import share_level
+from reasonknee_datasets.phantom.sample import STEP, share_level
 from reasonknee_datasets.phantom.signs import SIGNS
 from reasonknee_datasets.phantom.wanted import Wanted, questions_of
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 CORTEX = 0.7
 """Bone that stays between a lesion and the surface, mm."""
+
+SMALL_BODY = 600.0
+"""Volume of a body in a lesion of size 1, mm³: about 8 mm wide, 13 mm from front to rear, 10 mm high."""
+
+_SHAPE = {"femur": (1.25, 0.8, 1.0), "tibia": (1.1, 0.9, 1.0), "patella": (1.0, 1.0, 1.0)}  # stretch along u, v, w
 
 # Between two bodies along u, v, w, mm of the world: more than one and a half voxels of a tiny grid, so that a dark
 # voxel always parts them. Bodies that fill two thirds of a subregion leave less room.
@@ -128,13 +133,16 @@ def _plan(
     tilt /= np.linalg.norm(tilt)
     plane = (float(tilt[0]), float(tilt[1]), float(tilt[2]))
     target = SIGNS["bone_marrow_lesion", "size"].targets[grades["size"]]
-    jitter = random.uniform(-1.0, 1.0, (3, 2, 3))
+    if grades["size"] == 1:
+        # As small as most real ones, not a third of a region that is itself a third of the femur's end.
+        target = min(target, grades["number"] * SMALL_BODY / (len(index) * (STEP * scale) ** 3))
+    shifts, stretches = random.uniform(-1.0, 1.0, (3, 3)), random.uniform(0.87, 1.15, (3, 3)) * _SHAPE[region.bone]
     usual = _USUAL_AXIS.get(region.name, _USUAL_AXIS[region.bone])
     # Large lesions need all the room there is; smaller ones stand side by side under the joint surface.
     axes = range(3) if grades["size"] == 3 else [usual]
 
     def lay_out(axis: int, gaps: tuple[float, float, float]) -> tuple[float, BoneLesion, Field]:
-        bodies = _bodies(p, depth, axis, grades["number"], gaps[axis] / scale, jitter)
+        bodies = _bodies(p, depth, axis, grades["number"], gaps[axis] / scale, shifts, stretches)
         tried = BoneLesion(region, axis, bodies, 0.0, plane, 0.0, False)
         reach, fences, _ = tried.reach(p)
         allowed = np.maximum(fences, tried.fence(p, depth)) < 0.0
@@ -147,14 +155,20 @@ def _plan(
 
 
 def _bodies(
-    p: Points, depth: Field, axis: int, number: int, gap: float, jitter: NDArray[np.float64]
+    p: Points,
+    depth: Field,
+    axis: int,
+    number: int,
+    gap: float,
+    shifts: NDArray[np.float64],
+    stretches: NDArray[np.float64],
 ) -> tuple[Body, ...]:
     """Cut the subregion into slabs of equal volume and find each body's centre, some millimetres under the joint."""
     coordinates = (p.u, p.v, p.w)
     edges = np.quantile(coordinates[axis], np.linspace(0.0, 1.0, number + 1))
     edges[0], edges[-1] = edges[0] - 50.0, edges[-1] + 50.0
     found = []
-    for (low, high), (shift, stretch) in zip(itertools.pairwise(edges), jitter, strict=False):
+    for (low, high), shift, stretch in zip(itertools.pairwise(edges), shifts, stretches, strict=False):
         inside = (coordinates[axis] > low) & (coordinates[axis] < high)
         middle = np.array([np.median(c[inside]) for c in coordinates])
         # Halfway from the slab's middle to its superficial part: lesions lie under the joint surface.
@@ -162,7 +176,7 @@ def _bodies(
         if shallow.any():
             middle = 0.5 * (middle + np.array([np.median(c[shallow]) for c in coordinates]))
         u, v, w = (float(c) for c in middle + shift)
-        a, b, c = (float(1.0 + 0.15 * s) for s in stretch)
+        a, b, c = (float(s) for s in stretch)
         found.append(Body((u, v, w), (a, b, c), float(low) + 0.5 * gap, float(high) - 0.5 * gap))
     return tuple(found)
 

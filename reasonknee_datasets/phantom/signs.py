@@ -79,9 +79,10 @@ _BONE_LESION = {
         "share of the subregion's bone that is lesion, cyst included",
         (0.0, 0.17, 0.46, 0.75),
         (_NONE, 0.33, 0.66),
-        "Rounded bodies of bone_marrow_lesion signal inside the bone, under a cortex of 0.7 mm. Three bodies at size "
-        "3 fill what the gaps between them leave: about 0.70.",
-        "Voxels above 215 (half-way from marrow) over all voxels of the bone; below 1 % there is none.",
+        "Rounded bodies of bone_marrow_lesion signal inside the bone, under a cortex of 0.7 mm. At size 1 a body "
+        "holds 0.6 ml (2 % of the largest subregions), or less where that is more than 0.17 of the bone. Three "
+        "bodies at size 3 fill what the gaps between them leave: about 0.70.",
+        "Voxels above 215 (half-way from marrow) over all voxels of the bone; specks at its surface are none.",
     ),
     ("bone_marrow_lesion", "number"): Sign(
         "separate bodies",
