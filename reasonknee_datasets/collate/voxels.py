@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import LoaderError, explain
-from reasonknee_datasets.transforms.grid import current_view
-from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes.view import View
 from reasonknee_datasets.volumes.viewed import ViewProxy
 
 # What a voxel type becomes where none is asked for; torch does next to nothing with unsigned types beyond uint8.
@@ -38,7 +36,7 @@ def read_array(example: Mapping[str, Any]) -> NDArray[Any]:
         found = example["volume"]
     if isinstance(found, torch.Tensor):
         found = found.numpy()
-    array = np.asarray(found.dataobj if hasattr(found, "dataobj") else found)
+    array = np.asarray(found if isinstance(found, np.ndarray) else getattr(found, "dataobj", found))
     if array.ndim not in (3, 4) or 0 in array.shape:
         remedy = "Give (D, H, W), or (C, D, H, W) with channels first, and put CropToBox or Window before"
         got = f"shape {array.shape}" if array.ndim else type(found).__name__
@@ -48,17 +46,20 @@ def read_array(example: Mapping[str, Any]) -> NDArray[Any]:
 
 def real_box(example: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
     """Find which voxels of an example stand in its stored volume: the rest was padded."""
-    volume = example.get("volume")
-    source = None
-    if isinstance(volume, LazyVolume):
-        source = None if volume.view is None else volume.whole.grid[0]
-    elif isinstance(getattr(volume, "dataobj", None), ViewProxy):
-        source = volume.dataobj.source.shape  # type: ignore[union-attr]
-    if source is None:
+    proxy = getattr(example.get("volume"), "dataobj", None)
+    if not isinstance(proxy, ViewProxy) or proxy.shape != tuple(shape) or _is_inside(proxy.view, proxy.source.shape):
         return [0, 0, 0, *shape]
-    real = current_view(volume).real(source)
-    found = None if real is None else real.intersect(Box.from_row([0, 0, 0, *shape]))
-    return [0] * 6 if found is None else found.to_row()
+    real = proxy.view.real(proxy.source.shape)
+    return [0] * 6 if real is None else real.to_row()
+
+
+def _is_inside(view: View, source: Sequence[int]) -> bool:
+    """Tell quickly whether the centres of all voxels lie in the source, as they mostly do."""
+    for size, axis, start, step in zip(view.shape, view.axes, view.start, view.step, strict=True):
+        first, last = start + step / 2, start + step * (size - 0.5)
+        if min(first, last) < 0 or max(first, last) > source[axis]:
+            return False
+    return True
 
 
 def stack(

@@ -91,7 +91,7 @@ class SharedVolumes(DecodeCache):
         if slot is None:
             own = np.empty(size, np.uint8)
             fill(list(wanted), own)
-            self._count(1, len(wanted) * slab_bytes)
+            self._count(1, _length(wanted, size, slab_bytes))
             return own
         if not slot.known.issuperset(wanted):
             with slot.filling, locked(slot.record):
@@ -152,7 +152,7 @@ class SharedVolumes(DecodeCache):
             for slab in missing:
                 flags[slab] = 1
             slot.set_flags(flags)
-            self._count(not before, min(len(missing) * slab_bytes, size))
+            self._count(not before, _length(missing, size, slab_bytes))
         slot.known = {slab for slab, there in enumerate(flags) if there}
 
     def _whole(self, volume: bytes) -> NDArray[Any] | None:
@@ -253,6 +253,10 @@ class SharedVolumes(DecodeCache):
             data = os.pread(descriptor, _COUNTS.size, 0)
             before = _COUNTS.unpack(data) if data else (0, 0)
             os.pwrite(descriptor, _COUNTS.pack(before[0] + decodes, before[1] + inflated), 0)
+
+
+def _length(slabs: Sequence[int], size: int, slab_bytes: int) -> int:
+    return sum(min(slab_bytes, size - slab * slab_bytes) for slab in slabs)
 
 
 def _digest(key: Hashable) -> bytes:
