@@ -254,7 +254,8 @@ def test_peak_memory_is_the_region_and_two_slabs(tmp_path: Path, monkeypatch: py
         same(region, array[box.slices])
         assert peak < region.nbytes + 2 * slab + 2_000_000
     code = (
-        "import sys; from tests.peak import peak_bytes; from reasonknee_datasets.volumes import open_volume, set_threads; "
+        "import sys; from tests.peak import peak_bytes; "
+        "from reasonknee_datasets.volumes import open_volume, set_threads; "
         "from reasonknee_datasets.boxes import Box; set_threads(2); "
         f"v = open_volume(sys.argv[1], cache=None); v.shape; v.read_region(Box((0, 0, 0), (1, 1, 1))); "
         "before = peak_bytes(); "
