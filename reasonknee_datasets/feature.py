@@ -24,6 +24,7 @@ from datasets.features.features import register_feature
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
+from reasonknee_datasets.volumes.image import Settings
 from reasonknee_datasets.volumes.view import View
 
 _TYPE = "ReasonkneeVolume"
@@ -82,7 +83,7 @@ _read_token = lru_cache(maxsize=1024)(Geometry.from_token)
 class RowVolume(LazyVolume):
     """The `LazyVolume` of a row of a dataset: one that ``datasets`` cannot embed in a file by accident."""
 
-    reference: str
+    _bare: str  # the reference without the view
 
     @staticmethod
     def at(reference: str) -> RowVolume:
@@ -90,18 +91,15 @@ class RowVolume(LazyVolume):
         bare, view = _split_view(reference)
         place, geometry = read_reference(bare)
         volume = open_volume(place, geometry=geometry)
-        return _as_row(volume.through(View.from_token(view)) if view else volume, reference)
+        return _as_row(volume.through(View.from_token(view)) if view else volume, bare)
 
     @property
-    def whole(self) -> LazyVolume:
-        """The volume without its view."""
-        return self if self.view is None else _as_row(super().whole, _split_view(self.reference)[0])
+    def reference(self) -> str:
+        """What the row's column holds: the place, the geometry, and the view where there is one."""
+        return self._bare if self.view is None else f"{self._bare}@{self.view.to_token()}"
 
-    def through(self, view: View) -> RowVolume:
-        """Give this volume as a view of it shows it, with the view in its reference; nothing is opened."""
-        volume = super().through(view)
-        assert volume.view is not None
-        return _as_row(volume, f"{_split_view(self.reference)[0]}@{volume.view.to_token()}")
+    def _with(self, settings: Settings) -> RowVolume:
+        return _as_row(super()._with(settings), self._bare)
 
     def to_bytes(self, **kwargs: Any) -> bytes:
         """Give the file's bytes as nibabel does, and the reference to ``datasets``, which would write them to Arrow."""
@@ -113,20 +111,17 @@ class RowVolume(LazyVolume):
 
     def __reduce__(self) -> tuple[Any, ...]:
         make, arguments = super().__reduce__()
-        return _make_row, (self.reference, make, arguments)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RowVolume:
-        return _as_row(super().__deepcopy__(memo), self.reference)
+        return _make_row, (self._bare, make, arguments)
 
 
-def _make_row(reference: str, make: Callable[..., LazyVolume], arguments: tuple[Any, ...]) -> RowVolume:
-    return _as_row(make(*arguments), reference)
+def _make_row(bare: str, make: Callable[..., LazyVolume], arguments: tuple[Any, ...]) -> RowVolume:
+    return _as_row(make(*arguments), bare)
 
 
-def _as_row(volume: LazyVolume, reference: str) -> RowVolume:
+def _as_row(volume: LazyVolume, bare: str) -> RowVolume:
     volume.__class__ = RowVolume
     row = cast("RowVolume", volume)
-    row.reference = reference
+    row._bare = bare
     return row
 
 

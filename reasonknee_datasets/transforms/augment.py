@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain
-from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
-from reasonknee_datasets.transforms.grid import current_grid, draw, draw_moves, grid_features, regrid, three
+from reasonknee_datasets.transforms.grid import (
+    canonical_turn,
+    current_grid,
+    draw,
+    draw_moves,
+    grid_features,
+    regrid,
+    three,
+)
 from reasonknee_datasets.volumes.view import View
 
 Three = tuple[Any, Any, Any]
@@ -72,7 +80,7 @@ class RandomFlip(Transform):
         shape, affine = current_grid(require(example, "volume", "RandomFlip"))
         flip = draw("RandomFlip", self.seed, example).random() < self.p
         view = View.whole(shape)
-        changes = regrid(example, view.mirror(to_canonical(affine).axes[0]) if flip else view)
+        changes = regrid(example, view.mirror(canonical_turn(affine).axes[0]) if flip else view)
         changes["mirrored"] = bool(example.get("mirrored")) != flip
         if flip and example.get("side") is not None:
             changes["side"] = _swap(example["side"])
@@ -151,12 +159,17 @@ def _swap(side: Any) -> str:
 def _check_texts(example: Example) -> None:
     for key in _TEXTS:
         for text in _strings(example.get(key)):
-            found = _SIDED.search(text)
+            found = _find_side(text)
             if found:
                 rule = "not name a side, which mirroring would make wrong"
                 remedy = "Leave RandomFlip out for these examples, or write medial and lateral"
-                got = f'"{text[max(0, found.start() - 30) : found.end() + 20]}"'
-                raise TransformError(explain(key, rule, got, remedy))
+                raise TransformError(explain(key, rule, f'"{found}"', remedy))
+
+
+@lru_cache(maxsize=1 << 14)  # texts repeat thousands of times
+def _find_side(text: str) -> str | None:
+    found = _SIDED.search(text)
+    return None if found is None else text[max(0, found.start() - 30) : found.end() + 20]
 
 
 def _strings(value: Any) -> Iterable[str]:

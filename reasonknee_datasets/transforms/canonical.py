@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.transforms.base import Example, Transform, require
-from reasonknee_datasets.transforms.grid import current_grid, grid_features, regrid
+from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, grid_features, regrid
 from reasonknee_datasets.volumes.view import View
 
 
@@ -32,7 +31,7 @@ class ToCanonical(Transform):
     def change(self, example: Example) -> dict[str, Any]:
         """Lay the turned grid over an example."""
         shape, affine = current_grid(require(example, "volume", "ToCanonical"))
-        return regrid(example, View.whole(shape).turn(to_canonical(affine)))
+        return regrid(example, View.whole(shape).turn(canonical_turn(affine)))
 
     def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """Give the types of ``region``, ``box_volume`` and ``box``."""

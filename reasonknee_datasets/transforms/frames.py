@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain
-from reasonknee_datasets.orientation import Reorientation, to_canonical
+from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.grid import current_grid, current_view
+from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, current_view
 from reasonknee_datasets.transforms.intensity import Window
 from reasonknee_datasets.transforms.statistics import volume_statistics
 from reasonknee_datasets.volumes.view import View
@@ -177,7 +177,7 @@ class ToFrames(Transform):
         whole = View.whole(shape)
         if self.plane == "axis0":
             return whole
-        canonical = to_canonical(affine)
+        canonical = canonical_turn(affine)
         frames, rows, columns = _PLANES[self.plane]
         axes = (canonical.axes[frames], canonical.axes[rows], canonical.axes[columns])
         flips = (canonical.flips[frames], not canonical.flips[rows], not canonical.flips[columns])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain
+from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.view import View
@@ -32,6 +34,18 @@ def current_grid(volume: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]
         remedy = "Choose one volume of a series, for example image.slicer[..., 0]"
         raise TransformError(explain("volume", "have three axes", f"shape {shape}", remedy))
     return (shape[0], shape[1], shape[2]), np.asarray(volume.affine, dtype=np.float64)
+
+
+def canonical_turn(affine: NDArray[np.float64]) -> Reorientation:
+    """Give `orientation.to_canonical` of an affine, found once for all the crops of a volume."""
+    return _canonical_turn(affine[:3, :3].tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _canonical_turn(linear: bytes) -> Reorientation:
+    affine = np.eye(4)
+    affine[:3, :3] = np.frombuffer(linear).reshape(3, 3)
+    return to_canonical(affine)
 
 
 def current_view(volume: Any) -> View:
@@ -155,10 +169,9 @@ def spread(value: Any) -> tuple[Any, Any, Any]:
 
 def _move_box(example: Example, relative: View, old: View, new: View) -> dict[str, Any]:
     box = Box.from_row(example["box"])
-    original = old.box_to_source(box)
     if example.get("box_volume") is not None:
         kept = Box.from_row(example["box_volume"])
         if old.box_from_source(kept) == box:  # else somebody put another box here
             # From the stored volume, so that rounding of an earlier resampling does not add up.
             return {"box": new.box_from_source(kept).to_row(), "box_volume": kept.to_row()}
-    return {"box": relative.box_from_source(box).to_row(), "box_volume": original.to_row()}
+    return {"box": relative.box_from_source(box).to_row(), "box_volume": old.box_to_source(box).to_row()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
 
@@ -172,7 +172,7 @@ class LazyVolume(nib.Nifti1Image):
     @property
     def whole(self) -> LazyVolume:
         """The volume without its view."""
-        return self if self.view is None else self._with(replace(self._settings, view=None))
+        return self if self.view is None else self._seen(None)
 
     @property
     def grid(self) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
@@ -195,7 +195,11 @@ class LazyVolume(nib.Nifti1Image):
 
         Headers and affines that were changed by hand stay behind: the file's are what the view starts from.
         """
-        return self._with(replace(self._settings, view=view if self.view is None else self.view.then(view)))
+        return self._seen(view if self.view is None else self.view.then(view))
+
+    def _seen(self, view: View | None) -> LazyVolume:
+        settings = self._settings
+        return self._with(Settings(settings.cache, settings.geometry, settings.cache_dir, view))
 
     def _with(self, settings: Settings) -> LazyVolume:
         return LazyVolume._make(self._source, self.file_map["image"].filename or "", settings)
