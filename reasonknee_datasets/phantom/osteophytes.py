@@ -72,7 +72,7 @@ def sites_of(shape: Shape) -> dict[str, Site]:
     }
     for half_name, sign in (("medial", 1.0), ("lateral", -1.0)):
         found[f"patella_{half_name}"] = Site(
-            "patella", (cu + sign * (half - 4.9), ridge + 12, cw + 5), (sign * 0.1, -0.99, 0), (0, 0, 1)
+            "patella", (cu + sign * (half - 4.9), ridge + 12, cw + 1), (sign * 0.1, -0.99, 0), (0, 0, 1)
         )
         found[f"femur_{half_name}_anterior"] = Site("femur", (sign * 20, 22, 22), (sign * 0.8, 0.6, 0), (0, 0, 1))
         found[f"femur_{half_name}_central"] = Site("femur", (sign * 24, 6, 20), (sign * 0.95, 0, -0.3), (0, 1, 0))
