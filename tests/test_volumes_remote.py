@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes import DecodeCache, open_volume, pack, remote, set_credentials
+from reasonknee_datasets.volumes import DecodeCache, bytes_read, open_volume, pack, remote, set_credentials
 from reasonknee_datasets.volumes.remote import RemoteSource, coalesce, is_passing
 from tests.volumes_files import knee, same, save
 from tests.volumes_server import Server, serve
@@ -206,3 +206,10 @@ def test_s3(folder: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatc
         assert "planted" not in repr(volume)
     finally:
         set_credentials("s3://knees", None)
+
+
+def test_bytes_read_are_those_that_the_server_sent(server: Server) -> None:
+    before = bytes_read()
+    volume = open_volume(f"{server.url}/knee.nii.gz", cache=DecodeCache())
+    np.testing.assert_array_equal(volume.dataobj[CENTRAL.slices], dess()[CENTRAL.slices])
+    assert bytes_read() - before == server.sent > 0
