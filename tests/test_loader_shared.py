@@ -120,17 +120,17 @@ def test_a_slot_that_somebody_reads_is_not_given_away(shared: SharedVolumes, tmp
     other.close()
 
 
-def test_what_was_there_before_is_not_taken_for_the_same_volume_anew(shared: SharedVolumes, tmp_path: Path) -> None:
+def test_what_was_there_before_is_not_taken_for_the_same_volume_anew(tmp_path: Path) -> None:
     """A process that knows slabs of a volume must notice that the volume left and came back without them."""
-    read(shared, "a", [0, 1, 2, 3, 4])
-    shared.release()
-    other = SharedVolumes(str(tmp_path), 3 * SIZE)
-    for name in "bcd":
-        read(other, name, [0, 1, 2, 3, 4])
-        other.release()
+    one, other = (SharedVolumes(str(tmp_path), SIZE) for _ in range(2))
+    read(one, "a", [0, 1, 2, 3, 4])
+    one.release()
+    read(other, "b", [0, 1, 2, 3, 4])
+    other.release()
     read(other, "a", [0])
     other.release()
-    read(shared, "a", [0, 1, 2, 3, 4])
+    read(one, "a", [0, 1, 2, 3, 4])
+    one.close()
     other.close()
 
 
