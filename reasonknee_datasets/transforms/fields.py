@@ -1,0 +1,215 @@
+"""The text of a template's fields for one example, and where steps, grades and the box stand in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from reasonknee_datasets import moaks
+from reasonknee_datasets.boxes import Box, BoxConvention
+from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.release.rebuild import rebuild_record
+from reasonknee_datasets.transforms.base import Example, TransformError, require
+from reasonknee_datasets.transforms.encoder import Mark
+from reasonknee_datasets.transforms.grid import current_grid, stored_volume
+from reasonknee_datasets.transforms.templates import TEXT_FIELDS
+
+Value = Any  # of one field: hashable, and the same for the same text
+
+# A key of JSON or of a Python dict, and the value that stands under it.
+_PAIR = re.compile(
+    r"""(?P<quote>["'])(?P<key>(?:\\.|(?!(?P=quote)).)*)(?P=quote)\s*:\s*"""
+    r"""(?:(?P<value>-?[0-9]+(?:\.[0-9]+)?|null|None|NaN|nan|true|True|false|False)|(?P<mark>["'])(?P<text>.*?)(?P=mark))"""
+)
+_BOX = re.compile(r"""bounding_box["']\s*:\s*(?P<open>\[)(?P<numbers>[^\]]*)(?P<close>\])""")
+_NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
+_ROWS = ("box", "box_volume", "frame_box")
+
+
+def read_value(field: str, example: Example) -> Value:
+    """Give what a field's text follows from, read from the example's columns and from no others."""
+    if field in TEXT_FIELDS:
+        return _text(example, field)
+    if field == "reasoning":
+        return tuple(require(example, "reasoning", "{reasoning}"))
+    if field == "answer":
+        return int(require(example, "question_id", "{answer}")), _text(example, "answer")
+    grades = require(example, "grades", "{official_answer}")
+    return (
+        int(require(example, "question_id", "{official_answer}")),
+        _text(example, "record"),
+        tuple(require(example, "reasoning", "{official_answer}")),
+        _text(example, "answer"),
+        tuple([grade["attribute"] for grade in grades]),
+        tuple([grade["grade"] for grade in grades]),
+    )
+
+
+def write_field(field: str, value: Value, separator: str) -> tuple[str, list[Mark]]:
+    """Give a field's text, with the characters of each step, each grade and the ends of the box."""
+    if field == "reasoning":
+        return separator.join(value), _step_marks(value, len(separator))
+    if field == "answer":
+        return value[1], grade_marks(value[0], value[1])
+    if field in ("official_head", "official_tail"):
+        part: tuple[str, list[Mark]] = getattr(official_answer(value), field.removeprefix("official_"))
+        return part
+    return value, []
+
+
+def _text(example: Example, key: str) -> str:
+    return str(require(example, key, f"{{{key}}}"))
+
+
+def _step_marks(steps: Sequence[str], gap: int) -> list[Mark]:
+    marks, place = [], 0
+    for step in steps:
+        marks.append(Mark("step", place, place + len(step)))
+        place += len(step) + gap
+    return marks
+
+
+def grade_marks(question_id: int, text: str, start: int = 0) -> list[Mark]:
+    """Find the characters of each grade in an answer, in the order of the question's slots.
+
+    Raises
+    ------
+    TransformError
+        If a grade is not there.
+
+    Examples
+    --------
+    >>> text = moaks.write_answer(19, {"size": 2, "depth": None})
+    >>> [text[mark.start : mark.stop] for mark in grade_marks(19, text)]
+    ['2', 'null']
+    """
+    question = moaks.get_question(question_id)
+    found: dict[str, Mark] = {}
+    for pair in _PAIR.finditer(text, start):
+        try:
+            attribute = moaks.find_slot(question, pair["key"]).attribute
+        except GradeError:
+            if len(question.slots) > 1:
+                continue
+            attribute = question.slots[0].attribute  # a bare grade stands under its subject
+        group = "value" if pair["value"] is not None else "text"
+        found.setdefault(attribute, Mark("grade", pair.start(group), pair.end(group)))
+    missing = [name for name in question.attributes if name not in found]
+    if missing:
+        remedy = "Take answers as they come from the prepared repository, or as moaks.write_answer writes them"
+        rule = f"hold {' and '.join(question.attributes)}"
+        raise TransformError(explain(f"answer of question {question_id}", rule, repr(text[start:]), remedy))
+    return [found[name] for name in question.attributes]
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialAnswer:
+    """An official answer around the six numbers of its box; all of it is ``head`` where the text holds no box."""
+
+    head: tuple[str, list[Mark]]
+    gaps: tuple[str, ...]
+    tail: tuple[str, list[Mark]]
+    numbers: tuple[str, ...]
+
+
+@lru_cache(maxsize=1 << 14)
+def official_answer(value: Value) -> OfficialAnswer:
+    """Write the official answer of a row, with any box: only ``numbers`` depend on it."""
+    question_id, record, reasoning, answer, attributes, grades = value
+    row = {
+        "id": f"a row of question {question_id}",
+        "question_id": question_id,
+        "question": "",
+        "record": record,
+        "reasoning": list(reasoning),
+        "answer": answer,
+        "grades": [{"attribute": name, "grade": grade} for name, grade in zip(attributes, grades, strict=True)],
+        "box": [0, 0, 0, 1, 1, 1],
+    }
+    text: str = rebuild_record(row, image="", convention=BoxConvention(), shape=(1, 1, 1))["answer"]  # type: ignore[arg-type]
+    steps, place = [], 0
+    for step in reasoning:
+        place = text.index(step, place)
+        steps.append(Mark("step", place, place + len(step)))
+        place += len(step)
+    grades_at = grade_marks(question_id, text, place)
+    box = _BOX.search(text, place)
+    numbers = list(_NUMBER.finditer(text, box.start("numbers"), box.end("numbers"))) if box else []
+    if box is None or len(numbers) != 6:
+        return OfficialAnswer((text, steps + grades_at), (), ("", []), ())
+    start, stop = numbers[0].start(), numbers[-1].end()
+    opened = Mark("open", box.start("open"), box.end("open"))
+    head = (text[:start], [*steps, opened, *(mark for mark in grades_at if mark.stop <= start)])
+    after = [*(mark for mark in grades_at if mark.start >= stop), Mark("close", box.start("close"), box.end("close"))]
+    gaps = tuple(text[one.end() : two.start()] for one, two in pairwise(numbers))
+    tail = (text[stop:], [Mark(kind, low - stop, high - stop) for kind, low, high in after])
+    return OfficialAnswer(head, ("", *gaps), tail, tuple(number.group() for number in numbers))
+
+
+def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
+    """Write the six numbers of an official answer with their gaps; nothing where its text holds no box."""
+    value = read_value("official_answer", example)
+    written = official_answer(value)
+    if not written.gaps:
+        return []
+    record = value[1]
+    if '"box":' in record:  # it keeps the numbers as they stand
+        return [gap + number for gap, number in zip(written.gaps, written.numbers, strict=True)]
+    box = example["box"] if example.get("box_volume") is None else example["box_volume"]
+    numbers: Sequence[float]
+    if '"turn":' in record or convention.normalised:
+        keys = ("id", "question_id", "question", "record", "reasoning", "grades", "answer")
+        volume = example.get("volume")
+        shape = None if volume is None else stored_volume(volume).shape
+        row = {key: example[key] for key in keys} | {"box": box}
+        rebuilt = rebuild_record(row, image="", convention=convention, shape=shape)  # type: ignore[arg-type]
+        numbers = rebuilt["final_diagnosis"]["bounding_box"]
+    else:
+        numbers = convention.encode(Box.from_row(box), ())
+    return [f"{gap}{number!r}" for gap, number in zip(written.gaps, numbers, strict=True)]
+
+
+def box_numbers(key: str, convention: BoxConvention) -> Callable[[Example], list[str]]:
+    """Give what writes an example's box as six numbers, each with the comma before it.
+
+    Shares of a volume are written with four decimals, enough to find the voxel again in any volume of this data.
+    """
+
+    def write(example: Example) -> list[str]:
+        row = require(example, key, "{box}")
+        shape = _shape(key, example) if convention.normalised else ()
+        numbers = convention.encode(Box.from_row(row), shape)
+        if convention.normalised:
+            words = [f"{number:.4f}" for number in numbers]
+        else:
+            words = [str(number) for number in numbers]
+        return [words[0], *[f", {word}" for word in words[1:]]]
+
+    return write
+
+
+def _shape(key: str, example: Example) -> tuple[int, ...]:
+    """Give the shape of the grid that a box lies in."""
+    if key == "frame_box":
+        return tuple(require(example, "frames", "shares of its sides").shape)
+    volume = require(example, "volume", "shares of its sides")
+    if key == "box_volume":
+        return tuple(int(side) for side in stored_volume(volume).shape)
+    return current_grid(volume)[0]
+
+
+def check_box_key(key: str) -> str:
+    """Refuse a key that holds no box."""
+    if key not in _ROWS:
+        remedy = "box is in the current grid, box_volume in the stored volume, frame_box in the frames of ToFrames"
+        raise TransformError(explain("box", f"be one of {', '.join(_ROWS)}", repr(key), remedy))
+    return key
+
+
+def as_convention(convention: BoxConvention | str) -> BoxConvention:
+    """Take a convention by its name, or as it is."""
+    return convention if isinstance(convention, BoxConvention) else BoxConvention.parse(convention)

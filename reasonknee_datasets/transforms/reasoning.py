@@ -1,0 +1,196 @@
+"""`TokenizeReasoning`: question, reasoning, box and answer as tokens, and where each of them stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+from reasonknee_datasets.errors import explain
+from reasonknee_datasets.transforms.base import Example, Transform, TransformError
+from reasonknee_datasets.transforms.encoder import CacheInfo, TextEncoder, get_encoder
+from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
+from reasonknee_datasets.transforms.filler import Filled, Step, Writers, compile_items, control_ids
+from reasonknee_datasets.transforms.layout import Layout
+from reasonknee_datasets.transforms.templates import Template, Vision, get_template
+from reasonknee_datasets.transforms.tokenizer import NamedTokenizer, get_tokenizer
+
+IGNORED = -100
+"""The label of a token that the loss leaves out."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeReasoning(Transform):
+    """Write an example as tokens: the prompt, which the loss leaves out, and what the model should answer.
+
+    Adds ``input_ids``, ``attention_mask`` and ``labels`` (-100 over the prompt), and spans of tokens, each a first
+    token and one past the last: ``reasoning_spans`` (one a step), ``box_span`` and ``grade_spans`` (one a slot of the
+    question, in their order); [-1, -1] for a box that the template does not write. A token that reaches over an edge
+    belongs to both sides. With ``for_generation`` there is the prompt alone, and of an example nothing is read but what
+    the prompt names.
+
+    **Nothing is ever cut**, neither the answer nor placeholders nor reasoning: what does not fit into ``max_length`` is
+    an error with the numbers.
+
+    **Control tokens inside a text are read as text**, be it a question, a step or an answer: the template alone places
+    them. Words that somebody added to the tokenizer, and that are not special, stay words.
+
+    **No text is tokenized twice** while it is remembered, and the tokens are those of the whole text (`encoder` says
+    how). Prompt and completion always part where they do, so that a model is trained on the prompt that it will get.
+
+    Parameters
+    ----------
+    tokenizer : fast tokenizer, processor, tokenizers.Tokenizer or NamedTokenizer
+        As it is now: what is done to it later does not reach the transform. It needs a pad token, for batches. See
+        `NamedTokenizer` for what repr, ``==``, fingerprint and pickle make of it.
+    template : Template or str
+        A name in `TEMPLATES`, or your own.
+    max_length : int, optional
+        Tokens at most.
+    box : {"box", "box_volume", "frame_box"}
+        Which box ``{box}`` writes: in the current grid, in the stored volume, or in the frames of `ToFrames`.
+    box_convention : BoxConvention or str
+        How its six numbers are written; by default as the row has them, half-open in array order. An official answer
+        that holds a box has the stored volume's box: give it the release's convention, from the manifest.
+    vision : Vision, optional
+        The placeholders that ``{vision}`` stands for.
+    for_generation : bool
+        Whether to hold the prompt alone.
+
+    Raises
+    ------
+    TransformError
+        If the tokenizer is slow, has no pad token or no chat template where one is needed, if the template names an
+        unknown field, if ``vision`` is no special token of the tokenizer, and, for an example, if it does not fit.
+
+    Examples
+    --------
+    >>> from tokenizers import Tokenizer, models, pre_tokenizers
+    >>> words = ["<pad>", "</s>", "Any", "tear", "?", "Look", "No", "0", '{"', '":', "}", "presence", "[", "]", ","]
+    >>> tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<pad>"))
+    >>> tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    >>> _ = tokenizer.add_special_tokens(["</s>"])
+    >>> named = NamedTokenizer.of(tokenizer, pad_token="<pad>", eos_token="</s>")
+    >>> tokenize = TokenizeReasoning(named, Template("{question} ", "{reasoning} {answer}{eos}", separator=" "))
+    >>> example = {
+    ...     "id": "9016403/00M/right/q63", "question_id": 63, "question": "Any tear?",
+    ...     "reasoning": ["Look", "No tear"], "answer": '{"presence": 0}',
+    ... }
+    >>> tokens = tokenize(example)
+    >>> tokens["input_ids"]
+    [2, 3, 4, 5, 6, 3, 8, 11, 9, 7, 10, 1]
+    >>> tokens["labels"]
+    [-100, -100, -100, 5, 6, 3, 8, 11, 9, 7, 10, 1]
+    >>> tokens["reasoning_spans"], tokens["grade_spans"], tokens["box_span"]
+    ([[3, 4], [4, 6]], [[9, 10]], [-1, -1])
+    """
+
+    tokenizer: NamedTokenizer
+    template: Template | str = "chat"
+    max_length: int | None = None
+    box: str = "box"
+    box_convention: str = "slice0-x1-y2-corners-exclusive-voxel"
+    vision: Vision | None = None
+    for_generation: bool = False
+    _layout: Layout | None = field(default=None, repr=False, compare=False, kw_only=True)
+    _steps: tuple[list[Step], list[Step]] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokenizer", get_tokenizer(self.tokenizer))
+        object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
+        check_box_key(self.box)
+        template = get_template(self.template)
+        if self.max_length is not None and (int(self.max_length) != self.max_length or self.max_length < 1):
+            remedy = "Give what the model takes, or None for no limit"
+            raise TransformError(explain("max_length", "be a whole number, at least 1", repr(self.max_length), remedy))
+        if self.vision is not None and "vision" not in template.fields:
+            remedy = "Write {vision} where the pictures stand, or leave vision out"
+            raise TransformError(explain("template", "name {vision} where vision is given", "none", remedy))
+        if self._layout is None:
+            encoder = get_encoder(self.tokenizer)
+            object.__setattr__(self, "_layout", lay_out(template, self.tokenizer.content, encoder))
+            self._check_tokens(encoder)
+
+    @property
+    def pad_token_id(self) -> int:
+        """The number of the pad token, for a collator."""
+        number = get_encoder(self.tokenizer).token_id(self.tokenizer.content.special("pad_token"))
+        if number is None:
+            remedy = "Set tokenizer.pad_token = tokenizer.eos_token, or NamedTokenizer.of(tokenizer, pad_token=...)"
+            raise TransformError(explain("tokenizer", "have a pad token, for batches", "none", remedy))
+        return number
+
+    def cache_info(self) -> CacheInfo:
+        """Say how many texts this process tokenized with this tokenizer, and what it keeps."""
+        return get_encoder(self.tokenizer).info()
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Write an example as tokens."""
+        prompt, completion = self._steps or self._compile()
+        filled = Filled()
+        for step in prompt:
+            step(filled, example)
+        start = len(filled.ids)
+        if not self.for_generation:
+            for step in completion:
+                step(filled, example)
+        ids = filled.ids
+        if self.max_length is not None and len(ids) > self.max_length:
+            raise self._too_long(filled, start)
+        changes: dict[str, Any] = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        if not self.for_generation:
+            changes["labels"] = [IGNORED] * start + ids[start:]
+            changes["reasoning_spans"] = filled.steps
+            changes["grade_spans"] = filled.grades
+            changes["box_span"] = filled.box
+        return changes
+
+    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the types of tokens, labels and spans."""
+        from datasets import List, Value  # at use: importing datasets takes a second
+
+        del features
+        tokens, span = List(Value("int32")), List(Value("int32"), length=2)
+        added = {"input_ids": tokens, "attention_mask": List(Value("int8"))}
+        if not self.for_generation:
+            added |= {"labels": tokens, "reasoning_spans": List(span), "grade_spans": List(span), "box_span": span}
+        return added
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Pickle with the layout, so that a worker renders no chat template and imports no transformers."""
+        values = [getattr(self, one.name) for one in fields(self) if not one.name.startswith("_")]
+        return _restore, (tuple(values), self._layout)
+
+    def _check_tokens(self, encoder: TextEncoder) -> None:
+        assert self.pad_token_id >= 0
+        if self.vision is not None:
+            for text in (self.vision.start, self.vision.token, self.vision.stop):
+                control_ids(text, encoder)
+
+    def _compile(self) -> tuple[list[Step], list[Step]]:
+        assert self._layout is not None
+        encoder, convention = get_encoder(self.tokenizer), as_convention(self.box_convention)
+        writers: Writers = {
+            "box": box_numbers(self.box, convention),
+            "official_answer": partial(official_numbers, convention=convention),
+        }
+        prefix = encoder.prefix if self._layout.prefixed else ()
+        prompt = compile_items(self._layout.prompt, encoder, self.vision, writers, prefix)
+        completion = compile_items(self._layout.completion, encoder, self.vision, writers)
+        object.__setattr__(self, "_steps", (prompt, completion))
+        return prompt, completion
+
+    def _too_long(self, filled: Filled, start: int) -> TransformError:
+        ids = filled.ids
+        pictures = f" ({filled.pictures} of them placeholders)" if filled.pictures else ""
+        got = f"{len(ids)}: {start} of the prompt{pictures} and {len(ids) - start} of the answer"
+        remedy = (
+            f"Nothing is ever cut: give max_length={len(ids)}, fewer frames, or a shorter template, or filter out rows "
+            "that are longer than you can take"
+        )
+        return TransformError(explain("the tokens", f"fit into max_length={self.max_length}", got, remedy))
+
+
+def _restore(values: tuple[Any, ...], layout: Layout) -> TokenizeReasoning:
+    return TokenizeReasoning(*values, _layout=layout)

@@ -1,0 +1,216 @@
+"""`Template`: what a model is asked and what it should answer, as text with named fields.
+
+====================  ================================================================================================
+field                 text
+====================  ================================================================================================
+``question``          the diagnostic question, verbatim
+``finding`` ...       ``finding``, ``subregion``, ``category``, ``side`` and ``visit``, as in their columns
+``box``               six numbers in the transform's box convention, as a JSON list
+``vision``            the placeholders of the pictures (`Vision`); nothing where there are none
+``bos``, ``eos``      the tokenizer's own tokens
+``reasoning``         the steps, with the template's separator between them
+``answer``            the answer as JSON
+``official_answer``   reasoning and diagnosis as the official record's ``answer`` has them, character for character
+====================  ================================================================================================
+
+The last three give the answer away, and stand in no prompt.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from types import MappingProxyType
+
+from reasonknee_datasets.errors import explain
+from reasonknee_datasets.transforms.base import TransformError
+
+TEXT_FIELDS = ("question", "finding", "subregion", "category", "side", "visit")
+PROMPT_FIELDS = (*TEXT_FIELDS, "box", "vision", "bos")
+ANSWER_FIELDS = ("reasoning", "answer", "official_answer")
+COMPLETION_FIELDS = (*TEXT_FIELDS, "box", *ANSWER_FIELDS, "eos")
+
+Part = tuple[str, str]  # ("text", its characters) or ("field", its name)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    r"""The text of one question and its answer, with fields in braces.
+
+    Parameters
+    ----------
+    prompt : str
+        What the model is given. A literal brace is written twice.
+    completion : str
+        What it should write, and what the loss is taken over.
+    system : str, optional
+        What stands before, for chat models.
+    chat : bool
+        Whether prompt and completion are turns in the tokenizer's chat template, which then writes what stands around
+        them and ends the turn.
+    separator : str
+        What stands between reasoning steps.
+
+    Raises
+    ------
+    TransformError
+        If a field is unknown, or a prompt names one that gives the answer away.
+
+    Examples
+    --------
+    >>> Template("{question}\nThe box is {box}.\n", "{reasoning}\n{answer}{eos}").parts("completion")
+    (('field', 'reasoning'), ('text', '\n'), ('field', 'answer'), ('field', 'eos'))
+    >>> Template("{question} {grade}", "{answer}")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    reasonknee_datasets.transforms.base.TransformError: prompt of the template must name known fields, got {grade}...
+    """
+
+    prompt: str
+    completion: str
+    system: str | None = None
+    chat: bool = False
+    separator: str = "\n"
+
+    def __post_init__(self) -> None:
+        for name in ("system", "prompt", "completion", "separator"):
+            if getattr(self, name) is not None:
+                # Interned, so that equal templates pickle to equal bytes, and have one fingerprint.
+                object.__setattr__(self, name, sys.intern(str(getattr(self, name))))
+        for name in ("system", "prompt", "completion"):
+            known = COMPLETION_FIELDS if name == "completion" else PROMPT_FIELDS
+            for kind, field in self.parts(name):
+                if kind == "field" and field not in known:
+                    raise _refuse_field(name, field, known)
+        if self.system is not None and not self.chat:
+            remedy = "Write it into the prompt, or set chat=True"
+            raise TransformError(explain("system", "stand in a chat template", repr(self.system), remedy))
+
+    def parts(self, name: str) -> tuple[Part, ...]:
+        """Give the literals and fields of ``prompt``, ``completion`` or ``system`` in order."""
+        return parse(name, getattr(self, name) or "")
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that any part names."""
+        named = (part for name in ("system", "prompt", "completion") for part in self.parts(name))
+        return frozenset(text for kind, text in named if kind == "field")
+
+
+def parse(name: str, text: str) -> tuple[Part, ...]:
+    """Split a text at its fields."""
+    parts: list[Part] = []
+    try:
+        for literal, field, spec, conversion in Formatter().parse(text):
+            if literal:
+                parts.append(("text", literal))
+            if field is not None:
+                if spec or conversion:
+                    raise ValueError(f"a format after {field!r}")
+                parts.append(("field", field))
+    except ValueError as error:
+        remedy = "Write fields as {question}, and a literal brace twice"
+        raise TransformError(explain(f"{name} of the template", "hold fields in braces", str(error), remedy)) from error
+    return tuple(parts)
+
+
+def _refuse_field(name: str, field: str, known: tuple[str, ...]) -> TransformError:
+    subject = f"{name} of the template"
+    if name != "completion" and field in ANSWER_FIELDS:
+        return TransformError(
+            explain(subject, "not give the answer away", f"{{{field}}}", "Move it to the completion, or leave it out")
+        )
+    remedy = f"Choose from {', '.join(known)}; a literal brace is written twice"
+    return TransformError(explain(subject, "name known fields", f"{{{field}}}", remedy))
+
+
+_GROUNDED = "{reasoning}\n\nBounding box: {box}\n\nFinal diagnosis: {answer}"
+
+TEMPLATES: Mapping[str, Template] = MappingProxyType(
+    {
+        "chat": Template("{vision}{question}", _GROUNDED, chat=True),
+        "plain": Template("{bos}{vision}{question}\n", _GROUNDED + "{eos}"),
+        # The space stands in the completion: tokenizers join it to the word that follows, as they did for the authors,
+        # whose text is "<question>\nResponse: <answer><eos>". (They leave "Response: " out where a prompt holds
+        # "instruction:"; none of the 69 does.) Their prompt names no picture, so their model saw none, their loss ran
+        # over the prompt too, and at evaluation they left "Response:" out: these three are not repeated here.
+        "official_sft": Template("{question}\nResponse:", " {official_answer}{eos}"),
+    }
+)
+"""Templates by name: ``chat``, ``plain``, and ``official_sft`` with the text of the authors' fine-tuning."""
+
+
+def get_template(template: Template | str) -> Template:
+    """Take a template by its name, or as it is."""
+    if isinstance(template, Template):
+        return template
+    if template not in TEMPLATES:
+        remedy = "Or write your own: Template(prompt, completion)"
+        known = ", ".join(TEMPLATES)
+        raise TransformError(explain("template", f"be a Template or one of {known}", repr(template), remedy))
+    return TEMPLATES[template]
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """The placeholders that a model's pictures take in the prompt.
+
+    Parameters
+    ----------
+    token : str
+        The placeholder, a special token of the tokenizer: ``<|video_pad|>``.
+    count : int or str
+        How many stand in a prompt; or the key of the example that holds the number.
+    start, stop : str
+        Special tokens before and after them: ``<|vision_start|>``.
+    cell : three ints, optional
+        Frames, rows and columns of pixels that one placeholder stands for. The count then follows from the example's
+        ``frames``, whose sides must be whole multiples, or a processor would resize them and count otherwise.
+
+    Examples
+    --------
+    >>> Vision("<image>", 256).count_for({})
+    256
+    >>> import numpy as np
+    >>> qwen = Vision("<|video_pad|>", start="<|vision_start|>", stop="<|vision_end|>", cell=(2, 28, 28))
+    >>> qwen.count_for({"frames": np.zeros((31, 196, 224), np.uint8)})
+    896
+    """
+
+    token: str
+    count: int | str = 1
+    start: str = ""
+    stop: str = ""
+    cell: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, str) and (int(self.count) != self.count or self.count < 1):
+            remedy = "Give how many placeholders the model's pictures take"
+            raise TransformError(explain("vision count", "be a whole number, at least 1", repr(self.count), remedy))
+        if self.cell is not None:
+            object.__setattr__(self, "cell", tuple(map(int, self.cell)))
+
+    def count_for(self, example: Mapping[str, object]) -> int:
+        """Give how many placeholders an example's pictures take."""
+        if self.cell is not None:
+            return self._cells(example)
+        if not isinstance(self.count, str):
+            return self.count
+        count = example.get(self.count)
+        if not isinstance(count, int) or count < 1:
+            remedy = f"Set {self.count} to what the processor says, or give count= a number"
+            raise TransformError(explain(self.count, "be the number of placeholders", repr(count), remedy))
+        return count
+
+    def _cells(self, example: Mapping[str, object]) -> int:
+        assert self.cell is not None
+        shape: tuple[int, ...] = tuple(getattr(example.get("frames"), "shape", ()))
+        if len(shape) != 3 or shape[1] % self.cell[1] or shape[2] % self.cell[2]:
+            rows, columns = self.cell[1:]
+            rule = f"have rows that are a multiple of {rows} and columns of {columns}"
+            got = f"shape {shape}" if shape else "no array of frames"
+            remedy = f"Put ToFrames(..., size=({8 * rows}, {8 * columns})) before it, or such a size"
+            raise TransformError(explain("frames", rule, got, remedy))
+        counts = [-(-int(size) // step) for size, step in zip(shape, self.cell, strict=True)]
+        return counts[0] * counts[1] * counts[2]
