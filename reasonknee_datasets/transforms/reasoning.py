@@ -12,7 +12,7 @@ from reasonknee_datasets.transforms.base import Example, Transform, TransformErr
 from reasonknee_datasets.transforms.encoder import CacheInfo, TextEncoder, get_encoder
 from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
 from reasonknee_datasets.transforms.filler import Filled, Step, Writers, compile_items, control_ids
-from reasonknee_datasets.transforms.layout import Layout
+from reasonknee_datasets.transforms.layout import Layout, lay_out
 from reasonknee_datasets.transforms.templates import Template, Vision, get_template
 from reasonknee_datasets.transforms.tokenizer import NamedTokenizer, get_tokenizer
 
