@@ -25,7 +25,7 @@ HORNS = ("anterior", "body", "posterior")
 
 # Voxel counts and spacing along right-left, posterior-anterior and inferior-superior.
 SPANS = {
-    "tiny": ((48, 96, 96), (112 / 48, 140 / 96, 140 / 96)),
+    "tiny": ((64, 128, 128), (112 / 64, 140 / 128, 140 / 128)),
     "oai": ((160, 384, 384), (0.7, 0.36458, 0.36458)),
 }
 # Which world axis each array axis follows, and in which direction.
