@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -22,10 +23,10 @@ from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, explain
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain
 from reasonknee_datasets.feature import VolumeFeature, write_reference
 from reasonknee_datasets.manifest import Manifest, Shard
-from reasonknee_datasets.schema import CONFIGS
+from reasonknee_datasets.schema import CONFIGS, parse_id
 from reasonknee_datasets.sources import (
     NAME,
     VOLUME,
@@ -108,7 +109,8 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         self._selection = select(config_name, columns, filters)
         root = find_place(data_dir)
         keep_credentials(root, storage_options, token)
-        repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
+        with _writing_cache(cache_dir):  # where a phantom is kept
+            repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
         volumes = find_volumes(volumes_dir, repository.root)
         keep_credentials(volumes, storage_options, token)
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
@@ -118,15 +120,16 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         self._references = _write_references(repository.manifest, volumes)
         kwargs["dataset_name"] = NAME
         # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
-        super().__init__(
-            cache_dir=cache_dir,
-            config_name=config_name,
-            data_dir=repository.root,
-            volumes_dir=volumes,
-            digest=repository.manifest.digest,
-            selection=self._selection.key,
-            **kwargs,
-        )
+        with _writing_cache(cache_dir):
+            super().__init__(
+                cache_dir=cache_dir,
+                config_name=config_name,
+                data_dir=repository.root,
+                volumes_dir=volumes,
+                digest=repository.manifest.digest,
+                selection=self._selection.key,
+                **kwargs,
+            )
 
     @property
     def available(self) -> tuple[str, ...]:
@@ -143,8 +146,9 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         Raises
         ------
         RepositoryError
-            If there is no such row.
+            If this is no id, or there is no such row.
         """
+        parse_id(row_id)
         rows = pc.field("id") == row_id
         ids, whole = select(self.config.name, ["id"], rows), select(self.config.name, None, rows)
         for shard in (shard for shards in self._shards.values() for shard in shards):
@@ -160,13 +164,8 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         """Write the chosen rows to the cache of ``datasets``, as its own builders do."""
         if output_dir is None:
             kwargs.pop("storage_options", None)  # they open the data; the cache is a folder on this machine
-        try:
+        with _writing_cache(output_dir or self._cache_dir_root):
             super().download_and_prepare(output_dir, **kwargs)
-        except DatasetGenerationError as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, ReasonKneeError):
-                cause = cause.__cause__
-            raise error if cause is None else cause from None
 
     def as_dataset(self, split: Any = None, in_memory: bool = False) -> Any:
         """Give prepared rows with lazy volumes; the type set in `_info` alone would be lost on a cached load."""
@@ -245,6 +244,28 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         rows = {part.name: sum(shard.rows for shard in self._shards[part.name])}
         (bounds,) = datasets.ReadInstruction.from_spec(part.text).to_absolute(rows)
         return dataset.skip(bounds.from_).take(max(0, bounds.to - bounds.from_))
+
+
+@contextmanager
+def _writing_cache(place: str | None) -> Iterator[None]:
+    """Turn what a disk refuses into one error that names it, and give ours as they were before ``datasets`` held them.
+
+    Whatever reads shards and volumes names its own errors: an OSError that is none of ours is the cache's.
+    """
+    try:
+        yield
+    except (DatasetGenerationError, OSError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ReasonKneeError | OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or (cause is error and isinstance(error, ReasonKneeError)):
+            raise
+        if isinstance(cause, ReasonKneeError):
+            raise cause from None
+        remedy = "Make room, or name another folder with cache_dir= or HF_DATASETS_CACHE"
+        where = f"at {cause.filename or place or datasets.config.HF_DATASETS_CACHE}"
+        got = cause.strerror or str(cause)
+        raise CacheError(explain("cache of datasets", "be writable", got, remedy, where=where)) from error
 
 
 def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:

@@ -6,6 +6,9 @@ is one sentence of the form ``<subject> must <rule>, got <value> [<where>]. <Wha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class ReasonKneeError(Exception):
     """Base of all errors raised on purpose by this package."""
@@ -39,12 +42,20 @@ class PrepareError(ReasonKneeError, RuntimeError):
     """A prepared repository that cannot be written."""
 
 
+class WorkerError(ReasonKneeError, RuntimeError):
+    """A process that was started for a part of the work, and died."""
+
+
 class RepositoryError(ReasonKneeError, ValueError):
     """A folder or URL that should hold a prepared repository, and does not hold a sound one."""
 
 
 class RepositoryNotFoundError(RepositoryError, FileNotFoundError):
     """No prepared repository where one was asked for."""
+
+
+class CacheError(ReasonKneeError, OSError):
+    """The cache of ``datasets``, which cannot be written."""
 
 
 class LoaderError(ReasonKneeError, ValueError):
@@ -80,7 +91,23 @@ def explain(subject: str, rule: str, got: object, remedy: str, *, where: str | N
     """
     found = got if isinstance(got, str) else repr(got)
     place = f" {where}" if where else ""
-    return f"{subject} must {rule}, got {found}{place}. {remedy.rstrip('.')}."
+    end = "" if remedy.endswith("?") else "."
+    return f"{subject} must {rule}, got {found}{place}. {remedy.rstrip('.')}{end}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Write the remedy for a misspelt name: ``Did you mean ...?`` where one is near, and what there is.
+
+    Examples
+    --------
+    >>> nearest("quintuple", ["quintuples", "volumes"])
+    "Did you mean 'quintuples'? There are: quintuples, volumes"
+    >>> nearest("x", ["quintuples", "volumes"])
+    'There are: quintuples, volumes'
+    """
+    known = list(names)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}"
 
 
 def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import datasets
@@ -13,7 +12,7 @@ import datasets.packaged_modules
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
-from reasonknee_datasets.errors import ReasonKneeError, explain
+from reasonknee_datasets.errors import ReasonKneeError, explain, nearest
 from reasonknee_datasets.sources import NAME
 
 # What datasets.load_dataset takes besides, and means something here.
@@ -130,9 +129,8 @@ def load_dataset(
         return datasets.load_dataset(path, name, split=split, streaming=streaming, **kwargs)
     for option in kwargs:
         if option not in _OPTIONS:
-            near = get_close_matches(option, [*_OWN, *_OPTIONS], n=1)
-            remedy = f"Did you mean {near[0]}=?" if near else f"It takes {', '.join([*_OWN, *_OPTIONS])}"
-            raise TypeError(explain("load_dataset", "be called with known arguments", f"{option}=", remedy))
+            remedy = nearest(option, [*_OWN, *_OPTIONS])
+            raise TypeError(explain("load_dataset", "be called with known arguments", option, remedy))
     builder = ReasonKnee(
         kwargs.pop("cache_dir", None),
         config_name=name,

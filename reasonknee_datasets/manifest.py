@@ -149,6 +149,10 @@ class Manifest:
             remedy = f"Give a folder or URL that holds one, or write one: {_COMMAND}"
             message = explain("prepared repository", f"hold {MANIFEST}", "no such file", remedy, where=f"at {root}")
             raise RepositoryNotFoundError(message) from error
+        except OSError as error:
+            remedy = "Ask its owner to let you read it, or check the disk"
+            message = explain("manifest", "be readable", str(error), remedy, where=f"at {root}")
+            raise RepositoryError(message) from error
         return cls.from_bytes(data, where=url)
 
     @classmethod

@@ -15,7 +15,7 @@ ROOT = Path(reasonknee_datasets.__file__).parent
 
 # A module may import from its own floor and from the floors above it in this list.
 FLOORS = (
-    {"errors", "moaks", "boxes", "orientation", "conventions"},
+    {"errors", "pool", "moaks", "boxes", "orientation"},
     {"volumes"},
     {"schema"},
     {"manifest", "feature", "release"},

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import pytest
 
 import reasonknee_datasets
 from reasonknee_datasets import load_dataset
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.load import find_example, register
 from reasonknee_datasets.sources import SyntheticDataWarning, parse_split
 from reasonknee_datasets.sources.places import join, to_place
+from tests.disks import locked, open_folder, small_disk
 from tests.prepared_repository import SHAPE, write_official, write_repository
 
 Load = Callable[..., Any]
@@ -101,6 +102,52 @@ class TestFinding:
         assert example["volume"].shape == SHAPE
         with pytest.raises(RepositoryError, match=r"id must be a row of .*, got 1/00M/left/q01"):
             find_example(repository, "1/00M/left/q01")
+        with pytest.raises(RepositoryError, match=r"id must read patient/visit/side.*, got 0000009/00M/left/q2\."):
+            find_example(repository, "0000009/00M/left/q2")
+
+
+class TestLocked:
+    @pytest.fixture
+    def open_repository(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        with open_folder() as folder:
+            monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
+            monkeypatch.chdir(folder)
+            write_repository(folder / "3dreasonknee", images=False)
+            load_dataset(split="train", streaming=True)  # imports what nobody may not
+            (folder / "cache").chmod(0o777)
+            for path in (folder / "cache").rglob("*"):
+                path.chmod(0o777)
+            yield folder / "3dreasonknee"
+
+    @pytest.mark.parametrize("named", [True, False])
+    @pytest.mark.parametrize("inside", ["", "manifest.json"])
+    def test_a_repository(self, open_repository: Path, inside: str, named: bool) -> None:
+        match = r"manifest must be readable, got PermissionError.*manifest\.json\. Ask its owner to let you read it"
+        with locked(open_repository / inside), pytest.raises(RepositoryError, match=match):
+            load_dataset(split="train", data_dir=open_repository if named else None)
+
+    @pytest.mark.parametrize("inside", ["data", "data/train-00000-of-00003.parquet"])
+    def test_its_rows(self, open_repository: Path, inside: str) -> None:
+        rows = load_dataset(split="train", streaming=True, data_dir=open_repository)
+        with (
+            locked(open_repository / inside),
+            pytest.raises(RepositoryError, match=r"shard must be readable, got PermissionError.*Ask its owner"),
+        ):
+            next(iter(rows))
+
+    def test_the_cache(self, open_repository: Path) -> None:
+        match = r"cache of datasets must be writable, got Permission denied at .*cache.* name another folder"
+        with locked(open_repository.parent / "cache"), pytest.raises(CacheError, match=match):
+            load_dataset(split="train", streaming=True, data_dir=open_repository)
+
+    def test_a_full_disk_under_the_cache(self, tmp_path: Path) -> None:
+        repository = write_repository(tmp_path / "3dreasonknee", images=False, text=50_000)
+        with small_disk(tmp_path / "disk", "300k") as disk:
+            match = r"cache of datasets must be writable, got .*(No space left|Not enough disk).* Make room"
+            with pytest.raises(CacheError, match=match):
+                load_dataset(data_dir=repository, cache_dir=str(disk / "cache"))
+            left = [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"]
+            assert not left
 
 
 class TestNotFinding:
@@ -179,12 +226,12 @@ class TestNotFinding:
     @pytest.mark.parametrize("option", ["steaming", "datadir", "volume_dir", "filter"])
     def test_a_misspelt_argument(self, option: str) -> None:
         with pytest.raises(
-            TypeError, match=rf"load_dataset must be called with known arguments, got {option}=\. Did you"
+            TypeError, match=rf"load_dataset must be called with known arguments, got {option}\. Did you"
         ):
             load_dataset(**{option: True})
 
     def test_an_argument_that_means_nothing_here(self) -> None:
-        with pytest.raises(TypeError, match=r"got trust_remote_code=\. It takes path, name, split"):
+        with pytest.raises(TypeError, match=r"got trust_remote_code\. There are: path, name, split"):
             load_dataset("3dreasonknee", trust_remote_code=True)
 
 

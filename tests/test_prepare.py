@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -30,6 +31,7 @@ from reasonknee_datasets.prepare import Prepared, prepare
 from reasonknee_datasets.release import open_release
 from reasonknee_datasets.schema import CONFIGS, volume_path
 from reasonknee_datasets.volumes import fingerprint
+from tests.disks import locked, open_folder
 from tests.release_builder import Knee, build_release
 
 
@@ -357,9 +359,44 @@ def test_damaged_voxels_are_named_and_nothing_is_left(release: Path, tmp_path: P
     whole = gzip.decompress(images[0].read_bytes())
     replace(images[0], gzip.compress(whole[: len(whole) // 2]))  # a header that promises more than the file holds
     replace(images[1], images[1].read_bytes()[:-5000])
-    with pytest.raises(PrepareError, match=r"images must be whole NIfTI files, got 2 that are not"):
+    with pytest.raises(PrepareError, match=r"images must be whole NIfTI files, got 2 of \d+ that cannot be read"):
         run(release, tmp_path / "out")
     assert names(tmp_path) == {"release"}
+
+
+@pytest.fixture
+def reachable(official: Path) -> Iterator[Path]:
+    """A folder that anybody may reach, with a release and its repository."""
+    with open_folder() as folder:
+        shutil.copytree(official, folder / "release")
+        run(folder / "release", folder / "out")
+        yield folder
+
+
+@pytest.mark.parametrize(
+    ("inside", "match"),
+    [
+        ("data/generate_data/val.json", r"missing-file: 1.*\n.*val\.json: .*check its permissions \(Permission denied"),
+        ("data/split_files/val_split.csv", r"missing-file: 1.*\n.*val_split\.csv: .*check its permissions"),
+        ("data/question_files/questions.json", r"question-file: 1.*\n.*questions\.json: .*Permission denied"),
+        ("data/images", r"bad-image: .*\n.*PermissionError"),
+        ("data/masks", r"bad-mask: .*\n.*PermissionError"),
+        ("", r"release must hold data/split_files, got .*Permission denied"),
+    ],
+)
+def test_a_release_that_may_not_be_read(reachable: Path, inside: str, match: str) -> None:
+    with locked(reachable / "release" / inside), pytest.raises(ReleaseError, match=match):
+        run(reachable / "release", reachable / "new")
+    if not inside.startswith("data/images"):  # what is known of images is how many there are, and how large
+        with locked(reachable / "release" / inside), pytest.raises(ReleaseError, match=match):
+            run(reachable / "release", reachable / "out")
+    assert names(reachable) == {"release", "out"}
+
+
+@pytest.mark.parametrize("inside", ["", MANIFEST])
+def test_a_repository_that_may_not_be_read(reachable: Path, inside: str) -> None:
+    with locked(reachable / "out" / inside), pytest.raises(PrepareError, match=r"must .*Permission denied"):
+        run(reachable / "release", reachable / "out")
 
 
 def test_a_patient_in_two_splits_is_refused(release: Path, tmp_path: Path) -> None:

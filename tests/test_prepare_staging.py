@@ -13,6 +13,7 @@ import pytest
 from reasonknee_datasets.errors import PrepareError, VolumeError
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.prepare.staging import WORK, check_target, staged
+from tests import disks
 from tests import prepare_content as given
 
 
@@ -121,30 +122,14 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real disk of 300 kB."""
-    yield from _mounted(tmp_path / "disk", "size=300k")
+    with disks.small_disk(tmp_path / "disk", "300k") as disk:
+        yield disk
 
 
 @pytest.fixture
 def read_only_disk(tmp_path: Path) -> Iterator[Path]:
-    yield from _mounted(tmp_path / "disk", "size=1m,ro")
-
-
-def _mounted(folder: Path, options: str) -> Iterator[Path]:
-    if os.name != "posix" or os.geteuid() != 0:
-        pytest.skip("mounting a disk takes root")
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"this root may not mount: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        # Fails if a file is still open there; the second call lets go of it all the same.
-        closed = subprocess.run(["umount", folder], check=False).returncode == 0
-        if not closed:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-    assert closed, "a file on the disk was left open"
+    with disks.small_disk(tmp_path / "disk", "1m", read_only=True) as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -152,7 +137,10 @@ def _mounted(folder: Path, options: str) -> Iterator[Path]:
 def test_a_full_disk_is_one_clear_error(small_disk: Path, tmp_path: Path, workers: int, mode: str) -> None:
     made = given.volumes(tmp_path / "images", {"train": range(1, 60)})  # 118 volumes of 1.5 kB and as many shards
     with (
-        pytest.raises(PrepareError, match=r"disk must have room for the prepared repository, got No space left"),
+        pytest.raises(
+            PrepareError,
+            match=rf"disk must have room for the prepared repository, got No space left on device \w+ {small_disk}",
+        ),
         staged(small_disk / "out") as folder,
     ):
         given.write(folder, given.content(made), volumes=mode, workers=workers)

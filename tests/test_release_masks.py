@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import ReleaseError, VolumeError
+from reasonknee_datasets.errors import VolumeError, WorkerError
 from reasonknee_datasets.release import masks
 from reasonknee_datasets.release.masks import MaskScan, find_extents, find_side, scan_mask, scan_masks
 
@@ -73,12 +73,13 @@ def test_whole_numbers_stored_as_floats_are_labels_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_damaged_mask_gives_its_error_in_place(tmp_path: Path, workers: int) -> None:
+def test_a_damaged_mask_gives_its_error_instead(tmp_path: Path, workers: int) -> None:
     paths = [tmp_path / f"{n}.nii.gz" for n in range(3)]
     for n, path in enumerate(paths):
         nib.save(nib.Nifti1Image(np.full((3, 4, 5), n, np.uint8), np.eye(4)), path)
     paths[1].write_bytes(paths[1].read_bytes()[:-9])
-    first, damaged, last = scan_masks(paths, workers)
+    scans = scan_masks(paths, workers)
+    first, damaged, last = (scans[path] for path in paths)
     assert isinstance(first, MaskScan)
     assert first.extents == {}
     assert isinstance(damaged, VolumeError)
@@ -95,8 +96,8 @@ def _die(path: Path) -> None:
 
 def test_a_worker_that_dies_is_an_error_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masks, "_scan_or_error", _die)
-    with pytest.raises(ReleaseError, match=r"worker process must live to its end, got a sudden death. Use fewer"):
-        list(scan_masks([tmp_path / "a", tmp_path / "b"], workers=2))
+    with pytest.raises(WorkerError, match=r"worker process must live to its end, got a sudden death. Use fewer"):
+        scan_masks([tmp_path / "a", tmp_path / "b"], workers=2)
 
 
 def scan_of(mask: np.ndarray, affine: np.ndarray, oriented: bool = True) -> MaskScan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from reasonknee_datasets.prepare.staging import hash_file
 
 def describe_files(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Take size and SHA-256 of the annotation files; masks and images are compared by their times (`is_current`)."""
-    return {name: {"bytes": path.stat().st_size, "sha256": hash_file(path)} for name, path in sorted(files.items())}
+    described: dict[str, dict[str, Any]] = {}
+    for name, path in sorted(files.items()):
+        with suppress(OSError):  # left out; the release's check says what cannot be read
+            described[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    return described
 
 
 def count_images(images: Iterable[Path]) -> dict[str, int]:
@@ -84,7 +89,10 @@ def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, 
 
 
 def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:  # behind a locked door: not as it was
+        return None
 
 
 def _changed_after(path: Path, time_ns: int) -> bool:
@@ -93,3 +101,5 @@ def _changed_after(path: Path, time_ns: int) -> bool:
         return path.stat().st_ctime_ns > time_ns
     except FileNotFoundError:
         return False
+    except OSError:
+        return True

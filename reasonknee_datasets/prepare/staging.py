@@ -48,13 +48,16 @@ def check_target(out: Path) -> None:
     Raises
     ------
     PrepareError
-        If ``out`` is a file, or a folder that holds something but no manifest.
+        If ``out`` is a file, a folder that holds something but no manifest, or one that may not be looked at.
     """
-    if out.is_dir() and not (out / MANIFEST).exists() and any(out.iterdir()):
-        rule, got = "be new, empty or a prepared repository", f"a folder without {MANIFEST}"
-        raise PrepareError(explain("out", rule, got, "Choose another folder", where=f"at {out}"))
-    if out.exists() and not out.is_dir():
-        raise PrepareError(explain("out", "be a folder", "a file", "Choose another name", where=f"at {out}"))
+    try:
+        if out.is_dir() and not (out / MANIFEST).exists() and any(out.iterdir()):
+            rule, got = "be new, empty or a prepared repository", f"a folder without {MANIFEST}"
+            raise PrepareError(explain("out", rule, got, "Choose another folder", where=f"at {out}"))
+        if out.exists() and not out.is_dir():
+            raise PrepareError(explain("out", "be a folder", "a file", "Choose another name", where=f"at {out}"))
+    except OSError as error:
+        raise _disk_error(error, out) from error
 
 
 @contextmanager
@@ -114,7 +117,8 @@ def clear_leftovers(folder: Path) -> None:
 def _disk_error(error: OSError, out: Path) -> PrepareError:
     """Say what the disk refused; Arrow's errors carry an errno too, but no file name."""
     rule = DISK_RULES.get(error.errno or 0, "serve prepare")
-    place = f"at {error.filename}" if error.filename else f"beside {out}"
+    at = error.filename2 or error.filename  # copying names its source first, and it is the target that is refused
+    place = f"at {at}" if at else f"beside {out}"
     remedy = "Nothing was left behind: mend that or choose another folder, then run it again"
     got = os.strerror(error.errno) if error.errno else str(error)
     return PrepareError(explain("disk", rule, got, remedy, where=place))

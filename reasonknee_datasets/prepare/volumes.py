@@ -17,7 +17,7 @@ from typing import Literal
 
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError, explain
 from reasonknee_datasets.manifest import VolumeRecord
-from reasonknee_datasets.prepare.pool import each_done
+from reasonknee_datasets.pool import each_done
 from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
 from reasonknee_datasets.volumes import pack
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint
@@ -113,9 +113,12 @@ def _check(
             found[task.path] = result
             note(task, _CHECKED, result)
     if broken:
-        got = f"{len(broken)} that are not:\n  " + "\n  ".join(sorted(broken)[:_EXAMPLES])
         remedy = "Convert these again from DICOM, or remove them and pass --allow missing-image"
-        raise PrepareError(explain("images", "be whole NIfTI files", got + "\n", remedy))
+        head = explain(
+            "images", "be whole NIfTI files", f"{len(broken):,} of {len(tasks):,} that cannot be read", remedy
+        )
+        more = [f"... and {len(broken) - _EXAMPLES:,} more"] if len(broken) > _EXAMPLES else []
+        raise PrepareError("\n  ".join([head, *sorted(broken)[:_EXAMPLES], *more]))
     return found
 
 

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from reasonknee_datasets import card
 from reasonknee_datasets.errors import PrepareError, explain
 from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
-from reasonknee_datasets.prepare.pool import cores, each_done
+from reasonknee_datasets.pool import cores, each_done
 from reasonknee_datasets.prepare.priors import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shards import (
     FAULT,

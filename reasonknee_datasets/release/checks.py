@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.release.convention import ENOUGH, BoxCheck, judge, verify
 from reasonknee_datasets.release.files import RecordFiles
 from reasonknee_datasets.release.labels import LabelMap
@@ -109,9 +108,9 @@ class Check:
         """Read the masks of all volumes that have records."""
         wanted = np.flatnonzero((survey.index >= 0).any(axis=1)).tolist()
         masked = [volume for volume in wanted if is_there(self.studies[volume].mask)]
-        scans = scan_masks([self.studies[volume].mask for volume in masked], self.settings.workers)
-        tracked = tqdm(scans, "masks", len(masked), disable=None if self.settings.progress else True, unit="mask")
-        found: dict[int, MaskScan | VolumeError] = dict(zip(masked, tracked, strict=True))
+        paths = {volume: self.studies[volume].mask for volume in masked}
+        scans = scan_masks(list(paths.values()), self.settings.workers, progress=self.settings.progress)
+        found = {volume: scans[path] for volume, path in paths.items()}
         return place_masks(self.studies, wanted, found, self.problems)
 
     def _verify(self, survey: Survey, extents: Extents, labels: LabelMap) -> BoxCheck | None:

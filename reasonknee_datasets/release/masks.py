@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import ReleaseError, VolumeError, explain
+from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.pool import cores, each_done
 from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes import open_volume
 
@@ -130,8 +127,10 @@ def _runs(rows: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]], ND
     return value[keep], list(np.unravel_index(flat[keep], rows.shape)), length[keep]
 
 
-def scan_masks(paths: Sequence[Path], workers: int | None = None) -> Iterator[MaskScan | VolumeError]:
-    """Read many masks, in order; one that cannot be read gives its error in place.
+def scan_masks(
+    paths: Sequence[Path], workers: int | None = None, *, progress: bool = False
+) -> dict[Path, MaskScan | VolumeError]:
+    """Read many masks; one that cannot be read gives its error instead.
 
     Parameters
     ----------
@@ -140,26 +139,17 @@ def scan_masks(paths: Sequence[Path], workers: int | None = None) -> Iterator[Ma
     workers : int, optional
         Processes; by default one a core, and none beside this one below some hundred masks. A script that may start
         processes must do so under ``if __name__ == "__main__":``.
+    progress : bool
+        Whether there is a progress bar.
 
     Raises
     ------
-    ReleaseError
+    WorkerError
         If a process dies, or cannot be started.
     """
     if workers is None:
-        workers = 1 if len(paths) < _SERIAL else os.cpu_count() or 1
-    if workers <= 1:
-        yield from map(_scan_or_error, paths)
-        return
-    # Spawned, not forked: pyarrow and the decoders hold threads and locks that a fork would copy in mid-flight.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield from pool.map(_scan_or_error, paths, chunksize=4)
-    except BrokenProcessPool as error:
-        remedy = 'Use fewer workers if memory ran out; in a script, read releases under `if __name__ == "__main__":`'
-        raise ReleaseError(explain("worker process", "live to its end", "a sudden death", remedy)) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+        workers = 1 if len(paths) < _SERIAL else cores()
+    return dict(each_done(_scan_or_error, paths, workers=workers, label="masks", progress=progress))
 
 
 def _scan_or_error(path: Path) -> MaskScan | VolumeError:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.errors import ReleaseError, explain, nearest
 from reasonknee_datasets.release.convention import BoxCheck
 
 EXAMPLES = 5
@@ -99,12 +99,13 @@ def check_allowed(allow: Iterable[str]) -> frozenset[str]:
     ['bad-grade', 'missing-image']
     """
     allowed = frozenset(allow)
-    can = ", ".join(sorted(name for name, kind in KINDS.items() if kind.allowed))
+    can = sorted(name for name, kind in KINDS.items() if kind.allowed)
     for name in sorted(allowed):
         if name not in KINDS:
-            raise ReleaseError(explain("allow", "name kinds of problems", name, f"Choose from: {can}"))
+            raise ReleaseError(explain("allow", "name kinds of problems", name, nearest(name, can)))
         if KINDS[name].allowed is None:
-            remedy = f"{KINDS[name].meaning.capitalize()}, and no dataset can be made from that. These can be: {can}"
+            meaning = KINDS[name].meaning.capitalize()
+            remedy = f"{meaning}, and no dataset can be made from that. These can be: {', '.join(can)}"
             raise ReleaseError(explain("allow", "name kinds that the reader can get by", name, remedy))
     return allowed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -36,11 +37,15 @@ def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str
     if given is not None:
         root = to_place(given, setting)
         if not is_url(root):
-            _check_folder(Path(root), setting)
+            with suppress(PermissionError):  # whoever reads the manifest says what is locked, and what to do
+                _check_folder(Path(root), setting)
         return root
     beside = Path.cwd() / NAME
-    if (beside / MANIFEST).is_file():
-        return str(beside)
+    try:
+        if (beside / MANIFEST).is_file():
+            return str(beside)
+    except PermissionError:
+        return str(beside)  # there, and not to be passed over
     if beside.is_dir():
         refuse_official(str(beside))
     return None

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -122,6 +121,8 @@ def reading(url: str, what: str) -> Iterator[None]:
     except store_errors() as error:
         got = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
         remedy = "Check the address; pass storage_options= or token= if it needs credentials"
+        if not is_url(url):
+            remedy = "Ask its owner to let you read it, or check the disk"
         if isinstance(error, ImportError):
             remedy = "Install the file system that this URL needs, for example s3fs for s3://"
         raise RepositoryError(explain(what, "be readable", got, remedy, where=f"from {redact(url)}")) from error
@@ -134,17 +135,3 @@ def store_errors() -> tuple[type[Exception], ...]:
         if module in sys.modules:  # what was never imported cannot have been raised
             kinds.append(getattr(sys.modules[module], name))
     return tuple(kinds)
-
-
-def nearest(name: str, names: list[str] | tuple[str, ...]) -> str:
-    """Write ``Did you mean ...?`` for a misspelt name, or list what there is.
-
-    Examples
-    --------
-    >>> nearest("quintuple", ["quintuples", "volumes"])
-    "Did you mean 'quintuples'? There are: quintuples, volumes"
-    >>> nearest("x", ["quintuples", "volumes"])
-    'There are: quintuples, volumes'
-    """
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(names)}"

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.errors import RepositoryError, explain
+from reasonknee_datasets.errors import RepositoryError, explain, nearest
 from reasonknee_datasets.schema import CONFIGS, arrow_schema
-from reasonknee_datasets.sources.places import nearest
 
 VOLUME = "volume"
 VOLUME_PATH = "volume_path"

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.errors import RepositoryError, explain
-from reasonknee_datasets.sources.places import nearest
+from reasonknee_datasets.errors import RepositoryError, explain, nearest
 
 _ALIASES = {"val": "validation"}
 _PART = re.compile(

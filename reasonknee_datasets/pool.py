@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.errors import WorkerError, explain
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,6 +41,11 @@ def each_done(
         What the progress bar says.
     progress : bool
         Whether there is one.
+
+    Raises
+    ------
+    WorkerError
+        If a process dies.
     """
     with tqdm(total=len(tasks), desc=label, disable=None if progress else True, leave=False) as bar:
         for done in _run(function, tasks, min(workers, len(tasks))):
@@ -60,8 +65,8 @@ def _run(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterat
             task = futures.pop(future)  # popped, so that results do not pile up here
             yield task, future.result()
     except BrokenProcessPool as error:
-        remedy = "Use fewer workers if memory ran out; in a script, call prepare under `if __name__ == '__main__':`"
-        raise PrepareError(explain("worker process", "live to its end", "a sudden death", remedy)) from error
+        remedy = "Use fewer workers if memory ran out; in a script, call this under `if __name__ == '__main__':`"
+        raise WorkerError(explain("worker process", "live to its end", "a sudden death", remedy)) from error
     finally:
         # Also reached when the caller stops early, by an error or an interrupt: what has not begun never does.
         pool.shutdown(wait=True, cancel_futures=True)

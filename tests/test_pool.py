@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reasonknee_datasets.errors import PrepareError, VolumeError
-from reasonknee_datasets.prepare.pool import cores, each_done
+from reasonknee_datasets.errors import VolumeError, WorkerError
+from reasonknee_datasets.pool import cores, each_done
 
 
 def square(number: int) -> int:
@@ -49,7 +49,7 @@ def test_errors_come_through(workers: int) -> None:
 
 
 def test_a_sudden_death_is_explained() -> None:
-    with pytest.raises(PrepareError, match=r"worker process must live to its end.*fewer workers if memory ran out"):
+    with pytest.raises(WorkerError, match=r"worker process must live to its end.*fewer workers if memory ran out"):
         run(die, [1, 2, 3], 2)
 
 
@@ -58,7 +58,7 @@ def test_workers_of_a_killed_run_end_too(tmp_path: Path) -> None:
         pytest.skip("needs /proc to tell the living from the dead")
     code = (
         "import sys\n"
-        "from tests.test_prepare_pool import run, wait\n"
+        "from tests.test_pool import run, wait\n"
         "if __name__ == '__main__':\n"
         "    run(wait, [sys.argv[1]] * 4, 2)\n"
     )
