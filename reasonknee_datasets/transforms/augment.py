@@ -17,6 +17,7 @@ from reasonknee_datasets.transforms.grid import (
     draw,
     draw_moves,
     grid_features,
+    one,
     regrid,
     three,
 )
@@ -70,8 +71,9 @@ class RandomFlip(Transform):
         if self.plane != "sagittal":
             remedy = 'Use plane="sagittal": only that one makes a right knee a left one, and every other makes none'
             raise TransformError(explain("RandomFlip", "mirror across the sagittal plane", f"{self.plane}", remedy))
-        object.__setattr__(self, "p", three("p", self.p, float, 0.0))
-        if not isinstance(self.p, float) or self.p > 1:
+        object.__setattr__(self, "p", one("p", self.p, float, 0.0))
+        object.__setattr__(self, "seed", one("seed", self.seed, int))
+        if self.p > 1:
             raise TransformError(explain("p", "be a probability, 0 to 1", repr(self.p), "Try p=0.5"))
 
     def change(self, example: Example) -> dict[str, Any]:
@@ -128,7 +130,8 @@ class RandomShift(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_mm", three("max_mm", self.max_mm, float, 0.0))
         if self.pad_value is not None:
-            object.__setattr__(self, "pad_value", float(self.pad_value))
+            object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
+        object.__setattr__(self, "seed", one("seed", self.seed, int))
 
     def change(self, example: Example) -> dict[str, Any]:
         """Move an example's anatomy."""

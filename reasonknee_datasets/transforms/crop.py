@@ -18,6 +18,7 @@ from reasonknee_datasets.transforms.grid import (
     draw,
     draw_moves,
     grid_features,
+    one,
     regrid,
     spread,
     three,
@@ -81,7 +82,8 @@ class CropToBox(Transform):
         if self.size is not None:
             object.__setattr__(self, "size", three("size", self.size, int, 1))
         if self.pad_value is not None:
-            object.__setattr__(self, "pad_value", float(self.pad_value))
+            object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
+        object.__setattr__(self, "seed", one("seed", self.seed, int))
 
     def change(self, example: Example) -> dict[str, Any]:
         """Lay the crop's grid over an example."""

@@ -13,7 +13,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, current_view
+from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, current_view, one
 from reasonknee_datasets.transforms.intensity import Window
 from reasonknee_datasets.transforms.statistics import volume_statistics
 from reasonknee_datasets.volumes.view import View
@@ -107,7 +107,7 @@ class ToFrames(Transform):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _checked(name, value, least))
-        object.__setattr__(self, "fps", float(self.fps))
+        object.__setattr__(self, "fps", one("fps", self.fps, float, 0.0))
         if self.ends is not None and (self.count is None or self.count < 2):
             remedy = "Give count=32, or leave ends out"
             raise TransformError(explain("ends", "go with a count of at least 2", f"count={self.count}", remedy))
@@ -236,8 +236,8 @@ class ToFrames(Transform):
         assert self.window.high is not None
         frames = np.empty(slices.shape, np.uint8)
         whole = volume_statistics(example["volume"], "range") if self.scaling == "volume" else None
-        for frame, one in zip(frames, slices, strict=True):
-            clipped = np.clip(one.astype(np.float64), self.window.low, self.window.high)
+        for frame, stored in zip(frames, slices, strict=True):
+            clipped = np.clip(stored.astype(np.float64), self.window.low, self.window.high)
             low, high = (clipped.min(), clipped.max()) if whole is None else whole
             # The authors divide by zero where a slice is all alike, and the pixels come out 0.
             scaled = (clipped - low) / (high - low) * 255 if high > low else np.zeros_like(clipped)

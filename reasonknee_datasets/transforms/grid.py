@@ -150,16 +150,33 @@ def draw_moves(
 def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
     """Take a number, or three, as plain numbers of Python, which print and hash the same everywhere."""
     given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
-    try:
-        numbers = [kind(number) for number in given]
-        good = len(numbers) in (1, 3) and all(a == b for a, b in zip(numbers, given, strict=True))
-    except (TypeError, ValueError):
-        good, numbers = False, []
-    if not good or not all(map(np.isfinite, numbers)) or (least is not None and min(numbers) < least):
+    numbers = _plain(given, kind, least)
+    if len(numbers) not in (1, 3):
         what = "a whole number, or three" if kind is int else "a number, or three"
         rule = f"be {what}" + ("" if least is None else f", at least {least:g}")
         raise TransformError(explain(name, rule, repr(value), "Three are taken in the order of the array's axes"))
     return tuple(numbers) if len(numbers) == 3 else numbers[0]
+
+
+def one(name: str, value: Any, kind: type, least: float | None = None) -> Any:
+    """Take a number as a plain number of Python."""
+    numbers = _plain([value], kind, least)
+    if not numbers:
+        rule = ("be a whole number" if kind is int else "be a number") + (
+            "" if least is None else f", at least {least:g}"
+        )
+        raise TransformError(explain(name, rule, repr(value), f"Write {name}={kind(least or 0)!r}, for example"))
+    return numbers[0]
+
+
+def _plain(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:
+    """Give plain numbers, or none where one of them is not what was asked for."""
+    try:
+        numbers = [kind(number) for number in given]
+        good = all(a == b and np.isfinite(a) for a, b in zip(numbers, given, strict=True))
+    except (TypeError, ValueError, OverflowError):
+        return []
+    return numbers if good and (least is None or min(numbers, default=least) >= least) else []
 
 
 def spread(value: Any) -> tuple[Any, Any, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import explain
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.grid import current_view, draw, read_voxels, stored_volume
+from reasonknee_datasets.transforms.grid import current_view, draw, one, read_voxels, stored_volume
 from reasonknee_datasets.transforms.statistics import Method, statistics, volume_statistics
 
 _METHODS = ("clip", "percentiles", "zscore")
@@ -63,7 +63,8 @@ class Window(Transform):
                 raise TransformError(explain("a z-score", "have neither bounds nor type uint8", got, remedy))
             return
         low, high = _DEFAULTS[self.method]
-        low, high = (low if self.low is None else float(self.low)), (high if self.high is None else float(self.high))
+        low = low if self.low is None else one("low", self.low, float)
+        high = high if self.high is None else one("high", self.high, float)
         if not low < high or (self.method == "percentiles" and not 0 <= low < high <= 100):
             rule = "have low below high" + (", both 0 to 100" if self.method == "percentiles" else "")
             raise TransformError(explain("window", rule, f"{low:g} and {high:g}", "Try Window(0, 400)"))
@@ -143,11 +144,12 @@ class RandomIntensity(Transform):
 
     def __post_init__(self) -> None:
         for name in ("gain", "offset"):
-            value = float(getattr(self, name))
-            if not 0 <= value < (1 if name == "gain" else np.inf):
-                rule = "be at least 0 and below 1" if name == "gain" else "be at least 0"
-                raise TransformError(explain(name, rule, f"{value:g}", "Try 0.1"))
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, one(name, getattr(self, name), float, 0.0))
+        object.__setattr__(self, "seed", one("seed", self.seed, int))
+        if self.gain >= 1:
+            raise TransformError(
+                explain("gain", "be below 1", f"{self.gain:g}", "Values would change their sign: try 0.1")
+            )
 
     def change(self, example: Example) -> dict[str, Any]:
         """Change an example's values."""
