@@ -10,12 +10,32 @@ __version__ = "0.1.0"
 # Imported on first use, so that ``import reasonknee_datasets`` stays light and never imports torch.
 _HOMES = {
     "Box": "reasonknee_datasets.boxes",
+    "Compose": "reasonknee_datasets.transforms",
+    "CropToBox": "reasonknee_datasets.transforms",
+    "QuintupleCollator": "reasonknee_datasets.collate",
+    "ToCanonical": "reasonknee_datasets.transforms",
+    "ToFrames": "reasonknee_datasets.transforms",
+    "Window": "reasonknee_datasets.transforms",
     "load_dataset": "reasonknee_datasets.load",
+    "make_dataloader": "reasonknee_datasets.loader",
     "open_volume": "reasonknee_datasets.volumes",
     "register": "reasonknee_datasets.load",
 }
 
-__all__ = ["Box", "__version__", "load_dataset", "open_volume", "register"]
+__all__ = [
+    "Box",
+    "Compose",
+    "CropToBox",
+    "QuintupleCollator",
+    "ToCanonical",
+    "ToFrames",
+    "Window",
+    "__version__",
+    "load_dataset",
+    "make_dataloader",
+    "open_volume",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,7 +43,14 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    try:
+        value = getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise
+        from reasonknee_datasets.errors import missing_extra
+
+        raise missing_extra("torch", "torch", f"reasonknee_datasets.{name}") from error
     globals()[name] = value
     return value
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import reasonknee_datasets
+from reasonknee_datasets.errors import MissingExtraError
 
 ROOT = Path(reasonknee_datasets.__file__).parent
 
@@ -96,3 +97,29 @@ def test_core_code_never_imports_torch_at_module_level() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(name.split(".")[0] == "torch" for name in names), path
+
+
+@pytest.mark.parametrize("name", [name for name in reasonknee_datasets.__all__ if name != "__version__"])
+def test_every_public_name_is_found_and_documented(name: str) -> None:
+    try:
+        value = getattr(reasonknee_datasets, name)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    assert value.__doc__
+    assert name in dir(reasonknee_datasets)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'load_datasets'"):
+        _ = reasonknee_datasets.load_datasets
+
+
+def test_a_name_that_needs_torch_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import reasonknee_datasets\n"
+        "try: reasonknee_datasets.make_dataloader\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert 'pip install "reasonknee_datasets[torch]"' in done.stdout
