@@ -13,6 +13,7 @@ import datasets.packaged_modules
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
 from reasonknee_datasets.errors import ReasonKneeError, explain, nearest
+from reasonknee_datasets.figures import register_notebook_display
 from reasonknee_datasets.sources import NAME
 
 # What datasets.load_dataset takes besides, and means something here.
@@ -91,7 +92,8 @@ def load_dataset(
     Notes
     -----
     *Volumes.* Iterating opens no volume file. ``example["volume"]`` reads its header, affine and voxels when they are
-    touched; a row whose file is absent loads and filters, and says on touch which file is missing.
+    touched; a row whose file is absent loads and filters, and says on touch which file is missing. In a notebook, a
+    volume at the end of a cell shows its three middle slices.
 
     *Formats.* ``with_format("numpy")`` and ``"torch"`` read every volume whole, and cast as ``datasets`` does: integers
     to int64, floats to float32. Remove the column, or crop in ``with_transform``, where that is not wanted.
@@ -142,6 +144,7 @@ def load_dataset(
         columns=columns,
     )
     builder.check_split(split)
+    register_notebook_display()
     if streaming:
         return builder.as_streaming_dataset(split=split)
     in_memory = bool(kwargs.pop("keep_in_memory", None))

@@ -288,7 +288,7 @@ class TestS3:
 class TestHub:
     """`datasets` reads HF_ENDPOINT at import, so each of these is a process of its own."""
 
-    def run(self, repository: Path, tmp_path: Path, *lines: str) -> str:
+    def run(self, repository: Path, tmp_path: Path, *lines: str, endpoint: str | None = None) -> str:
         code = textwrap.dedent(
             f"""
             import pickle
@@ -299,7 +299,7 @@ class TestHub:
             """
         ) + "\n".join(lines)
         with serve(repository, secret=SECRET, hub=True) as served:
-            settings = {"HF_ENDPOINT": served.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+            settings = {"HF_ENDPOINT": endpoint or served.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
             run = subprocess.run(
                 [sys.executable, "-c", code],
                 capture_output=True,
@@ -336,3 +336,15 @@ class TestHub:
             "    print(type(error).__name__, error)",
         )
         assert out.startswith("RepositoryNotFoundError data_dir must name a prepared repository")
+
+    def test_without_a_connection(self, repository: Path, tmp_path: Path) -> None:
+        out = self.run(
+            repository,
+            tmp_path,
+            "try:",
+            "    load_dataset(data_dir=url, split='train', streaming=True, cache_dir=cache)",
+            "except Exception as error:",
+            "    print(type(error).__name__, error)",
+            endpoint="http://127.0.0.1:1",
+        )
+        assert out.startswith("RepositoryError manifest must be readable, got ConnectError")

@@ -123,11 +123,14 @@ def _check_folder(folder: Path, setting: str) -> None:
             rule = f"name a prepared repository, which holds {MANIFEST}"
             raise RepositoryNotFoundError(explain(setting, rule, str(folder), f"Did you mean {str(below)!r}?"))
         return
+    rule = "name a prepared repository: a folder or an fsspec URL"
+    if folder.is_file():
+        remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
+        raise RepositoryNotFoundError(explain(setting, rule, f"{folder}, which is a file", remedy))
     there = next(parent for parent in folder.parents if parent.is_dir())
     missing = folder.relative_to(there).parts[0]
     near = get_close_matches(missing, sorted(entry.name for entry in there.iterdir()), n=1)
     remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists, and has no {missing}"
-    rule = "name a prepared repository: a folder or an fsspec URL"
     raise RepositoryNotFoundError(explain(setting, rule, f"{folder}, which does not exist", remedy))
 
 

@@ -131,7 +131,9 @@ def reading(url: str, what: str) -> Iterator[None]:
 def store_errors() -> tuple[type[Exception], ...]:
     """List what file systems raise when they cannot read: OSError, and the roots of those that have their own."""
     kinds: list[type[Exception]] = [OSError, ImportError, ValueError, TimeoutError]
-    for module, name in (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError")):
+    roots = {"aiohttp": "ClientError", "botocore.exceptions": "BotoCoreError"}
+    roots |= {"httpx": "HTTPError", "httpx2": "HTTPError"}  # the Hub's, by version of huggingface_hub
+    for module, name in roots.items():
         if module in sys.modules:  # what was never imported cannot have been raised
             kinds.append(getattr(sys.modules[module], name))
     return tuple(kinds)

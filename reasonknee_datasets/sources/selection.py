@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import RepositoryError, explain, nearest
-from reasonknee_datasets.schema import CONFIGS, arrow_schema
+from reasonknee_datasets.schema import CONFIGS, SPLITS, arrow_schema
+from reasonknee_datasets.sources.splits import ALIASES
 
 VOLUME = "volume"
 VOLUME_PATH = "volume_path"
@@ -90,7 +91,10 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     ('id', 'grades')
     """
     if config not in CONFIGS:
-        raise RepositoryError(explain("name", "be one of the configs", config, nearest(config, list(CONFIGS))))
+        remedy = nearest(config, CONFIGS)
+        if config in (*SPLITS, *ALIASES):
+            remedy = f"Did you mean split={config!r}? " + remedy
+        raise RepositoryError(explain("name", "be one of the configs", config, remedy))
     return Selection(config, _check_columns(config, columns), _check_filters(config, filters))
 
 
@@ -124,7 +128,9 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
             if name not in schema.names:
                 message = explain("filters", f"be on columns of {config!r}", name, nearest(name, schema.names))
                 raise RepositoryError(message) from error
-        raise RepositoryError(explain("filters", "fit the columns' types", f"{filters!r}: {error}", remedy)) from error
+        raise RepositoryError(
+            explain("filters", "fit the columns' types", f"{filters!r}: {error}".rstrip("."), remedy)
+        ) from error
     return expression
 
 

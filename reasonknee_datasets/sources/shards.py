@@ -51,6 +51,9 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
 def _read_batches(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.RecordBatch]:
     fragment = ds.ParquetFileFormat().make_fragment(file)
     _check(url, fragment, shard, selection)
+    size = file.size() if callable(file.size) else file.size
+    if size not in (None, shard.bytes):  # a server may not tell
+        raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
     schema = fragment.physical_schema
     # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
     for group in fragment.split_by_row_group(selection.expression, schema):
@@ -75,7 +78,7 @@ def _naming(url: str) -> Iterator[None]:
             # For broken pages pyarrow raises a bare OSError; what a store raises is a subclass or has a number.
             if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
                 raise
-            found = " ".join(str(error).split())
+            found = " ".join(str(error).split()).rstrip(".")
             message = explain("shard", "be readable Parquet", found, _AGAIN, where=f"in {url}")
             raise RepositoryError(message) from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reasonknee_datasets.errors import RepositoryError, explain, nearest
 
-_ALIASES = {"val": "validation"}
+ALIASES = {"val": "validation"}
 _PART = re.compile(
     r"(?P<name>[\w.-]+)"
     r"(?:\[(?:(?P<start>-?[\d_]+)(?P<start_percent>%)?)?:(?:(?P<stop>-?[\d_]+)(?P<stop_percent>%)?)?\])?"
@@ -80,13 +80,11 @@ def _parse_part(term: str, text: str, available: Sequence[str]) -> Part:
     if match is None:
         remedy = 'Write a name, a slice or a sum: "train", "train[:10]", "train[10%:20%]", "train+validation"'
         raise RepositoryError(explain("split", "be readable", text, remedy))
-    name = _ALIASES.get(match["name"], match["name"])
+    name = ALIASES.get(match["name"], match["name"])
     if name not in available:
         raise RepositoryError(explain("split", "be one of the splits", name, nearest(name, tuple(available))))
-    return Part(
-        name=name,
-        text=name + term[len(match["name"]) :],
-        start=None if match["start"] is None else int(match["start"]),
-        stop=None if match["stop"] is None else int(match["stop"]),
-        percent=bool(match["start_percent"] or match["stop_percent"]),
-    )
+    start, stop = (None if match[end] is None else int(match[end]) for end in ("start", "stop"))
+    percent = bool(match["start_percent"] or match["stop_percent"])
+    if percent and max(abs(start or 0), abs(stop or 0)) > 100:
+        raise RepositoryError(explain("slice", "lie between -100% and 100%", text, "Write it as in train[10%:20%]"))
+    return Part(name, name + term[len(match["name"]) :], start, stop, percent)
