@@ -49,7 +49,7 @@ def make_knees(folder: Path, *, size: Size, box: tuple[int, int, int], count: in
     Flipped voxels compress and read as the others do, and no two files have the same ones, so that a reader which
     gave one for another would be found out.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     knees: list[Knee] = []
     flips = list(itertools.product((False, True), repeat=3))
     if count > drawn * len(flips):

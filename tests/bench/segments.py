@@ -6,7 +6,7 @@ from pathlib import Path
 
 import deflate
 
-from reasonknee_datasets.volumes.header import plane_bytes, read_header
+from reasonknee_datasets.volumes.header import VolumeHeader, read_header
 from reasonknee_datasets.volumes.index import FINAL_BLOCK, SlabIndex
 from reasonknee_datasets.volumes.locate import find_source
 from tests.bench.knees import Slices
@@ -24,16 +24,30 @@ def index_of(path: Path) -> SlabIndex:
 
 def slabs_of(path: Path, box: Slices | None) -> Segments:
     """Read the slabs that hold a box, or all of them."""
-    header, index = read_header(find_source(path)), index_of(path)
-    height = index.slab_bytes // plane_bytes(header)
-    wanted = range(index.slabs) if box is None else range(box[2].start // height, (box[2].stop - 1) // height + 1)
+    index = index_of(path)
+    wanted: set[int] | range = range(index.slabs)
+    if box is not None:
+        wanted = _touched(box, read_header(find_source(path)), index.slab_bytes)
     segments = []
     with path.open("rb") as file:
-        for slab in wanted:
+        for slab in sorted(wanted):
             start, stop = index.range_of(slab)
             file.seek(start)
             segments.append((file.read(stop - start) + FINAL_BLOCK, index.length_of(slab)))
     return segments
+
+
+def _touched(box: Slices, header: VolumeHeader, slab_bytes: int) -> set[int]:
+    """Find the slabs that a box has voxels in: in each plane it takes bytes from a first to a last."""
+    i, j, k = box
+    columns, rows, _ = header.shape
+    touched: set[int] = set()
+    for plane in range(k.start, k.stop):
+        first = (plane * rows + j.start) * columns + i.start
+        last = (plane * rows + j.stop - 1) * columns + i.stop
+        size = header.dtype.itemsize
+        touched.update(range(first * size // slab_bytes, (last * size - 1) // slab_bytes + 1))
+    return touched
 
 
 class Segmented:
