@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.loader.ahead import run_ahead
 from reasonknee_datasets.loader.loader import ResumableLoader
 
-_END = object()
-_POLL_SECONDS = 0.1
+_cuda: Any = torch.cuda  # torch leaves streams and events untyped
+
+
+class _Moved(NamedTuple):
+    """A batch on its device, what says that it is there, and what is to be done once it is handed out."""
+
+    batch: Any
+    arrived: Any
+    handed: Callable[[], None]
 
 
 class DevicePrefetcher:
@@ -34,7 +40,7 @@ class DevicePrefetcher:
 
     def __iter__(self) -> Iterator[Any]:
         pairs = self._pairs()
-        return self._ahead(pairs) if self.device.type == "cuda" else self._one_by_one(pairs)
+        return self._on_cuda(pairs) if self.device.type == "cuda" else self._one_by_one(pairs)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be this epoch."""
@@ -50,8 +56,7 @@ class DevicePrefetcher:
 
     def _stateful(self) -> ResumableLoader:
         if not isinstance(self.loader, ResumableLoader):
-            remedy = "Wrap what make_dataloader gives"
-            rule = "have a state to give one"
+            rule, remedy = "have a state to give one", "Wrap what make_dataloader gives"
             raise LoaderError(explain("a prefetched loader", rule, type(self.loader).__name__, remedy))
         return self.loader
 
@@ -68,46 +73,24 @@ class DevicePrefetcher:
             handed()
             yield moved
 
+    def _on_cuda(self, pairs: Iterator[tuple[Any, Callable[[], None]]]) -> Iterator[Any]:
+        """Copy on a stream of its own, in a thread of its own, so that neither loader nor copy holds the model up."""
+        copying = _cuda.Stream(self.device)
+
+        def move(pair: tuple[Any, Callable[[], None]]) -> _Moved:
+            with _cuda.device(self.device), _cuda.stream(copying):
+                batch = self._finished(_moved(pair[0], self.device, non_blocking=True))
+                return _Moved(batch, copying.record_event(), pair[1])
+
+        for batch, arrived, handed in run_ahead(pairs, move, self._depth):
+            working = _cuda.current_stream(self.device)
+            working.wait_event(arrived)
+            _record(batch, working)
+            handed()
+            yield batch
+
     def _finished(self, batch: Any) -> Any:
         return batch if self._then is None else self._then(batch)
-
-    def _ahead(self, pairs: Iterator[tuple[Any, Callable[[], None]]]) -> Iterator[Any]:
-        """Copy on a stream of its own, in a thread of its own, so that neither loader nor copy holds the model up."""
-        ready: queue.Queue[Any] = queue.Queue(maxsize=self._depth)
-        stopped = threading.Event()
-        thread = threading.Thread(target=self._copy, args=(pairs, ready, stopped), name="reasonknee-copy", daemon=True)
-        thread.start()
-        try:
-            while (item := ready.get()) is not _END:
-                if isinstance(item, BaseException):
-                    raise item
-                batch, done, handed = item
-                stream = torch.cuda.current_stream(self.device)
-                stream.wait_event(done)
-                _record(batch, stream)
-                handed()
-                yield batch
-        finally:
-            stopped.set()
-            thread.join()
-
-    def _copy(
-        self, pairs: Iterator[tuple[Any, Callable[[], None]]], ready: queue.Queue[Any], stopped: threading.Event
-    ) -> None:
-        cuda: Any = torch.cuda  # torch leaves streams and events untyped
-        stream = cuda.Stream(self.device)
-        try:
-            with cuda.device(self.device), cuda.stream(stream):
-                for batch, handed in pairs:
-                    moved = self._finished(_moved(batch, self.device, non_blocking=True))
-                    done = cuda.Event()
-                    done.record(stream)
-                    if not _put(ready, (moved, done, handed), stopped):
-                        return
-        except BaseException as error:  # noqa: BLE001 (whatever it is, it is raised where batches are taken)
-            _put(ready, error, stopped)
-            return
-        _put(ready, _END, stopped)
 
 
 def prefetch_to_device(
@@ -169,17 +152,6 @@ def _record(value: Any, stream: torch.cuda.Stream) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _record(item, stream)
-
-
-def _put(ready: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool:
-    """Hand an item over, unless nobody waits any more."""
-    while not stopped.is_set():
-        try:
-            ready.put(item, timeout=_POLL_SECONDS)
-        except queue.Full:
-            continue
-        return True
-    return False
 
 
 def _nothing() -> None:
