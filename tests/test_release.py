@@ -300,6 +300,22 @@ def test_a_volume_without_records_is_noted_and_needs_no_files(tmp_path: Path) ->
     assert len(release.volumes) == 4
 
 
+@pytest.mark.parametrize("change", ["cut", "gone", "other"])
+def test_records_that_change_while_they_are_read_are_missed(copy: Built, change: str) -> None:
+    release = open_release(copy.root)
+    release.check()
+    path = copy.root / "data" / "generate_data" / "val.json"
+    if change == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif change == "gone":
+        path.unlink()
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    match = r"generate_data must stay as it is while it is read, got \d+ records less than when it was checked"
+    with pytest.raises(ReleaseError, match=match):
+        list(release.quintuples())
+
+
 def test_the_balanced_files_give_ids_with_multiplicity(release: Release) -> None:
     balanced = release.balanced()
     assert set(balanced) == {"train", "test"}

@@ -104,7 +104,8 @@ def write_repository(root: Path, *, images: bool = True, **changes: Any) -> Path
         "versions": {},
         "box_convention": {"name": "slice-x-y", "agreement": 0.9987, "by_question": {}, "checked": 1234,
                            "source": "established"},
-        "report": {"allowed": {"bad-grade": 3}, "rows_dropped": 62, "grades_nulled": []},
+        "report": {"allowed": {"bad-grade": 3}, "rows_dropped": 62, "grades_nulled": [], "grades_nulled_count": 3,
+                   "violations": {"size_zero_depth_above": 4}, "notes": ["labels were established " + "x " * 99]},
     }  # fmt: skip
     manifest = Manifest(**(facts | changes), configs=configs, volumes=records(images))
     (root / MANIFEST).write_bytes(manifest.to_bytes())
@@ -172,6 +173,9 @@ def test_the_text_says_what_was_counted(summary: Summary) -> None:
     assert lines["answers by grade"] == [*map(str, range(9)), "missing"]
     assert "boxes read as slice-x-y (established): 99.9% of 1,234 boxes agree with their masks" in text
     assert "problems allowed: bad-grade 3; rows dropped: 62" in text
+    assert "illegal grades made null: 3, listed in the manifest" in text
+    assert "rules of MOAKS that records break, and nobody corrected: size_zero_depth_above 4" in text
+    assert "\n  note: labels were established x x" in text
     assert "source revision 7a611f92" in text
     assert "4  384 x 384 x 160 voxels of 0.3646 x 0.3646 x 0.7 mm, axes PIR, int16" in text
     assert "1  without images" in text

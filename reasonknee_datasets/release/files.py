@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.errors import ReleaseError, explain
 from reasonknee_datasets.release.records import Content, Fault, RecordReader, check_record, volume_key
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.splits import OFFICIAL_SPLITS, Study
@@ -93,12 +94,24 @@ class RecordFiles:
         content : Content
         box : list
             The six numbers as they stand.
+
+        Raises
+        ------
+        ReleaseError
+            If the files no longer hold all of them.
         """
+        problems, missing = Problems(), int((wanted >= 0).sum())
         for split in OFFICIAL_SPLITS:
-            for number, record in self._read(file_name(split), Problems()):
+            for number, record in self._read(file_name(split), problems):
                 found = self._find(record, split)
                 if isinstance(found, Found) and wanted[found.volume, found.content.number - 1] == number:
+                    missing -= 1
                     yield split, found.volume, found.content, record["final_diagnosis"]["bounding_box"]
+        if missing:
+            told = [example for examples in problems.examples.values() for example in examples]
+            got = "; ".join([f"{missing:,} records less than when it was checked", *told])
+            remedy = "Read it again, and let nothing write to the release meanwhile"
+            raise ReleaseError(explain("generate_data", "stay as it is while it is read", got, remedy))
 
     def _read(self, name: str, problems: Problems) -> Iterator[tuple[int, Any]]:
         """Give the records of one file with their numbers, up to where it breaks."""

@@ -11,6 +11,8 @@ import ijson
 from reasonknee_datasets.errors import ReleaseError, explain
 
 CHUNK = 1 << 16
+# Records nest four levels deep. The parser keeps the path to every level: 100,000 of them took more than 10 GB.
+_DEEPEST = 1000
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -37,6 +39,8 @@ def stream_records(path: Path) -> Iterator[Any]:
         file.seek(offset)
         while True:
             chunk = file.read(CHUNK)
+            if sum(map(chunk.count, (b"[", b"{"))) - sum(map(chunk.count, (b"]", b"}"))) > _DEEPEST:
+                raise InvalidJSONError(_message(path, f"more than {_DEEPEST} nested brackets", offset, count))
             error = _feed(parser, chunk)
             yield from found
             count += len(found)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from textwrap import wrap
 
 from reasonknee_datasets.moaks import ATTRIBUTES, CATEGORIES
 from reasonknee_datasets.schema import VISITS
 from reasonknee_datasets.summary.counts import Geometry, Summary
 
 _GRIDS_SHOWN = 6
+_WIDTH = 120
 _FIRST, _COLUMN = 30, 9  # least widths, so that one table stands below the other
 
 
@@ -52,10 +54,20 @@ def _render_provenance(summary: Summary) -> Iterator[str]:
         else ("not checked against masks")
     )
     yield f"  boxes read as {convention.get('name', 'unknown')} ({convention.get('source', 'unknown')}): {proof}"
-    allowed, dropped = summary.report.get("allowed") or {}, summary.report.get("rows_dropped", 0)
+    report = summary.report
+    allowed, dropped = report.get("allowed") or {}, report.get("rows_dropped", 0)
     if allowed or dropped:
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in allowed.items()) or "none"
-        yield f"  problems allowed: {kinds}; rows dropped: {dropped:,}"
+        yield f"  problems allowed: {_counts(allowed) or 'none'}; rows dropped: {dropped:,}"
+    if report.get("grades_nulled_count"):
+        yield f"  illegal grades made null: {report['grades_nulled_count']:,}, listed in the manifest"
+    if report.get("violations"):
+        yield f"  rules of MOAKS that records break, and nobody corrected: {_counts(report['violations'])}"
+    for note in report.get("notes") or ():
+        yield from wrap(f"note: {note}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _render_grades(summary: Summary) -> Iterator[str]:
