@@ -10,20 +10,28 @@ from reasonknee_datasets.transforms.crop import CropToBox
 from reasonknee_datasets.transforms.frames import ToFrames
 from reasonknee_datasets.transforms.grid import read_voxels
 from reasonknee_datasets.transforms.intensity import RandomIntensity, Window
+from reasonknee_datasets.transforms.reasoning import TokenizeReasoning
 from reasonknee_datasets.transforms.resample import Resample, Resize
+from reasonknee_datasets.transforms.templates import TEMPLATES, Template, Vision
+from reasonknee_datasets.transforms.tokenizer import NamedTokenizer
 
 __all__ = [
+    "TEMPLATES",
     "Compose",
     "CropToBox",
+    "NamedTokenizer",
     "RandomFlip",
     "RandomIntensity",
     "RandomShift",
     "Resample",
     "Resize",
+    "Template",
     "ToCanonical",
     "ToFrames",
+    "TokenizeReasoning",
     "Transform",
     "TransformError",
+    "Vision",
     "Window",
     "read_voxels",
 ]

@@ -78,6 +78,7 @@ class TextEncoder:
         self._split = _splitter([token for token, number in self.control.items() if number >= 0], added)
         self._pieces: dict[Hashable, Piece | None] = {}
         self._numbers: dict[int, int] = {}
+        self._layouts: dict[Hashable, int] = {}
         self._encoded = self._tokens = self._evicted = 0
 
     @staticmethod
@@ -108,6 +109,10 @@ class TextEncoder:
     def split(self, text: str) -> list[str]:
         """Split a template's text into plain text and control tokens, in turn; every second one is a control token."""
         return self._split.split(text) if self._split is not None else [text]
+
+    def number(self, part: Hashable) -> int:
+        """Give a part of a layout a number to keep its pieces under: the same part has the same, in any transform."""
+        return self._layouts.setdefault(part, len(self._layouts))
 
     def get(self, key: Hashable) -> Piece | None:
         """Give a kept piece; None where it was not kept, or where its edges did not part cleanly."""

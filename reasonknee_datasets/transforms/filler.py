@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 
 from reasonknee_datasets.transforms.base import Example
 from reasonknee_datasets.transforms.encoder import Mark, Piece, TextEncoder
@@ -19,7 +18,6 @@ Step = Callable[["Filled", Example], None]
 Writers = dict[str, Callable[[Example], list[str]]]  # of the numbers of a field, each with what stands before it
 
 _EMPTY = Piece([], ())
-_names = count()
 
 
 class Filled:
@@ -127,7 +125,7 @@ class _RunFiller:
 
     def __init__(self, run: Run, encoder: TextEncoder, writers: Writers) -> None:
         self._encoder = encoder
-        self._name = next(_names)
+        self._name = encoder.number(run)
         self._writers = [writers[item.field] for item in run.items if isinstance(item, Numbers)]
         self._items: list[_Place | int] = []  # an int: numbers
         fields: dict[str, int] = {}
@@ -140,7 +138,7 @@ class _RunFiller:
             named = [_column(text) for kind, text in item.parts if kind == "field"]
             values = tuple(fields.setdefault(name, len(fields)) for name in named)
             after = seen if place + 1 < len(run.items) else None
-            self._items.append(_Place(next(_names), item, values, seen - 1 if place else None, after))
+            self._items.append(_Place(encoder.number(item), item, values, seen - 1 if place else None, after))
         self._fields = tuple(fields)
 
     def fill(self, filled: Filled, example: Example) -> None:
@@ -190,11 +188,13 @@ class _RunFiller:
         text, marks = _write(chunk, [values[place] for place in item.values])
         left = chunk.left if before or chunk.left != DIGIT else "}"  # where an official answer holds no box
         right = chunk.right if after else ""
-        if not text:
-            return _EMPTY
-        piece = self._encoder.encode(text, marks, left=left, right=right, inside=chunk.inside)
-        if piece is None and left != DIGIT:  # the prompt ends where it ends, whatever a tokenizer would join
-            piece = self._encoder.encode(text, marks, right=right, inside=chunk.inside)
+        return self._encode(text, marks, left, right, inside=chunk.inside) if text else _EMPTY
+
+    def _encode(self, text: str, marks: Sequence[Mark], left: str, right: str, *, inside: bool) -> Piece | None:
+        """Tokenize beside numbers, or after the prompt, which ends where it ends, whatever a tokenizer would join."""
+        piece = self._encoder.encode(text, marks, left=left, right=right, inside=inside)
+        for other in () if left in ("", DIGIT) else ("]", ""):
+            piece = piece or self._encoder.encode(text, marks, left=other, right=right, inside=inside)
         return piece
 
     def _number(self, word: str, left: str, right: str) -> Piece | None:
@@ -220,8 +220,7 @@ class _RunFiller:
                     left, inside = item.chunk.left, item.chunk.inside
             else:
                 text += "".join(numbers[item])
-        piece = self._encoder.encode(text, marks, left=left, inside=inside)
-        piece = piece or self._encoder.encode(text, marks, inside=inside)
+        piece = self._encode(text, marks, left, "", inside=inside)
         assert piece is not None  # without neighbours there is no edge to reach over
         return piece
 

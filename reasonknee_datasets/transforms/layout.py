@@ -76,8 +76,8 @@ class Layout:
     prefixed: bool
 
 
-def lay_out(template: Template, content: Content, encoder: TextEncoder) -> Layout:
-    """Lay a template out for a tokenizer.
+def lay_out(template: Template, content: Content, encoder: TextEncoder, *, pictures: bool) -> Layout:
+    """Lay a template out for a tokenizer, with or without a place for pictures.
 
     Raises
     ------
@@ -94,7 +94,8 @@ def lay_out(template: Template, content: Content, encoder: TextEncoder) -> Layou
         prompt, completion = template.parts("prompt"), template.parts("completion")
     # Interned, so that equal layouts pickle to equal bytes.
     first, second = (
-        [(kind, sys.intern(text)) for kind, text in _split(parts, specials, encoder)] for parts in (prompt, completion)
+        [(kind, sys.intern(text)) for kind, text in _split(parts, specials, encoder) if pictures or kind != "vision"]
+        for parts in (prompt, completion)
     )
     before = first[-1] if first else None
     laid = tuple(_group(first, template.separator, ""))

@@ -109,7 +109,8 @@ class TokenizeReasoning(Transform):
             raise TransformError(explain("template", "name {vision} where vision is given", "none", remedy))
         if self._layout is None:
             encoder = get_encoder(self.tokenizer)
-            object.__setattr__(self, "_layout", lay_out(template, self.tokenizer.content, encoder))
+            layout = lay_out(template, self.tokenizer.content, encoder, pictures=self.vision is not None)
+            object.__setattr__(self, "_layout", layout)
             self._check_tokens(encoder)
 
     @property
