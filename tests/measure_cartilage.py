@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from reasonknee_datasets.phantom.labels import LABELS
+from reasonknee_datasets.phantom.signs import SIGNAL
 from tests.measure_marrow import bone_of
 from tests.measure_view import View
 
@@ -29,14 +31,17 @@ PARTS = {
     "tibia": tuple(f"tibia_{part}" for part in CONDYLES),
 }
 CARTILAGE = {"patella": "patellar_cartilage", "femur": "femoral_cartilage", "tibia": "tibial_cartilage"}
-# Half-way from cartilage to fluid would be 435; above the cartilage a dark meniscus may mix in, and below it dark bone.
-DEFECT_EDGE, BARE_EDGE = 400.0, 375.0
+# Half-way from cartilage to fluid. A coarse voxel above the cartilage also holds dark meniscus, one below it dark bone.
+DEFECT_EDGE = BARE_EDGE = (SIGNAL["cartilage"] + SIGNAL["fluid"]) / 2
+COARSE_DEFECT_EDGE, COARSE_BARE_EDGE = 400.0, 375.0
 OUTER, DEEP = (0.45, 0.85), (0.1, 0.35)
-LEAST_SHARE = 0.025  # of the surface: less is a neighbour's defect, across the border
 STEP_MM, REACH_MM = 0.2, 7.0
 MOST_RAYS = 30_000
 SMOOTH_MM = 1.5
-RIM_SHARE = 0.5  # of the usual thickness: less is the rim, where cartilage thins out
+RIM_SHARE = 0.35  # of the usual thickness: less is the rim, where cartilage thins out
+HOLLOW_SHARE = 1.3  # more is a hollow, such as beside the spines, where one ray crosses another's ground
+LEAST_SIZE = 0.014  # of the surface: less is mixture
+LEAST_DEPTH, COARSE_LEAST_DEPTH = 0.012, 0.035  # of the defect: likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Rays:
     owner: NDArray[np.intp]
     area: Floats  # mm² of bone that a ray stands for
     thickness: Floats  # mm of cartilage along it
+    feet: Floats  # mm, where they start
+    apart: float  # mm, between neighbours
 
     def mean(self, low: float, high: float) -> Floats:
         """Mean signal over a part of the way through the cartilage."""
@@ -59,19 +66,33 @@ class Rays:
 def measure_cartilage(view: View, bone: str) -> dict[str, dict[str, float]]:
     """Measure `size` and `depth` in every subregion of one bone."""
     rays = cast(view.around([CARTILAGE[bone], *PARTS[bone]], 2.0), bone)
-    defect = rays.mean(*OUTER) > DEFECT_EDGE
-    bare = defect & (rays.mean(*DEEP) > BARE_EDGE)
+    defect = rays.mean(*OUTER) > (COARSE_DEFECT_EDGE if view.coarse else DEFECT_EDGE)
+    bare = rays.mean(*DEEP) > (COARSE_BARE_EDGE if view.coarse else BARE_EDGE)
     found = {}
     for number, name in enumerate(PARTS[bone]):
         mine = rays.owner == number
-        mine &= rays.thickness > RIM_SHARE * np.median(rays.thickness[mine])
-        area = rays.area * mine
+        next_door = _from_next_door(rays, mine, defect)
+        usual = np.median(rays.thickness[mine])
+        mine &= rays.thickness > RIM_SHARE * usual
+        mine &= view.coarse | (rays.thickness < HOLLOW_SHARE * usual)
+        area = rays.area * (mine & ~next_door)
         lost = area[defect].sum()
         size = float(lost / area.sum())
-        if size < LEAST_SHARE:
-            found[name] = {"size": 0.0, "depth": 0.0}
-        else:
-            found[name] = {"size": size, "depth": float(area[bare].sum() / lost)}
+        depth = min(1.0, float(area[bare].sum() / max(lost, 1e-9)))
+        least = COARSE_LEAST_DEPTH if view.coarse else LEAST_DEPTH
+        found[name] = {"size": size * (size > LEAST_SIZE), "depth": depth * (size > LEAST_SIZE) * (depth > least)}
+    return found
+
+
+def _from_next_door(rays: Rays, mine: Bools, defect: Bools) -> Bools:
+    """Find the rays on a subregion's border that only a defect of its neighbour's can have made bright."""
+    found = np.zeros(mine.shape, bool)
+    bright = np.flatnonzero(mine & defect)
+    if len(bright):
+        border = cKDTree(rays.feet[~mine]).query(rays.feet[bright])[0] < 1.2 * rays.apart
+        own = rays.feet[bright[~border]]
+        far = cKDTree(own).query(rays.feet[bright[border]])[0] > 1.5 * rays.apart if len(own) else True
+        found[bright[border]] = far
     return found
 
 
@@ -90,9 +111,10 @@ def cast(view: View, bone: str) -> Rays:
     signal = view.at(points).reshape(len(feet), -1)
     inside = view.label_at(points).reshape(len(feet), -1) == LABELS[CARTILAGE[bone]]
     share, steps = _share(inside, int(np.searchsorted(along, 0.0)))
-    facing: Floats = np.abs(normals @ np.linalg.inv(view.to_mm).T * view.spacing**2).max(axis=1)
+    facing = np.abs(normals @ np.linalg.inv(view.to_mm).T * view.spacing**2).max(axis=1)
     owner = beside[tuple(start.T)].astype(np.intp) - 1
-    return Rays(signal, share, owner, view.voxel_mm3 / facing, steps * STEP_MM)
+    area = np.asarray(view.voxel_mm3 / facing, np.float64)
+    return Rays(signal, share, owner, area, steps * STEP_MM, feet, float(view.spacing.max()))
 
 
 def _share(inside: Bools, origin: int) -> tuple[Floats, NDArray[np.intp]]:

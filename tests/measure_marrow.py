@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from reasonknee_datasets.phantom.labels import LABELS
 from reasonknee_datasets.phantom.signs import SIGNAL
 from tests.measure_view import View, largest
 
@@ -22,6 +23,7 @@ PARTING_EDGES = (EDGE, 290.0, RIM_EDGE, 430.0, CYST_EDGE)
 OPEN_CYST = 0.19  # of the lesion: a smaller cyst lies in its middle and touches no marrow
 FILM_MM = 1.1  # a label's film beyond the cartilage is thinner than this
 SPECK_MM3 = 60.0  # of film beside the bone is no body: the smallest that is drawn has some 400 mm³
+THIN_MM = 1.6
 LEAST_SHARE = 0.001
 
 
@@ -31,9 +33,12 @@ def bone_of(view: View, name: str, restore: int = 0) -> NDArray[np.bool_]:
     Opening eats the steps of an oblique surface; `restore` gives back so many voxels of the label around what is left.
     """
     across = 2 * np.maximum(1, np.floor(FILM_MM / view.spacing)).astype(int) + 1
-    label = view.label(name)
+    found = np.zeros(view.mask.shape, bool)
+    place = view.place([name], float(view.spacing.max()) * (1 + restore))
+    label = view.mask[place] == LABELS[name]
     eroded = ndimage.minimum_filter(label.view(np.uint8), across, mode="constant")
-    return largest(label & ndimage.maximum_filter(eroded, across + 2 * restore).view(np.bool_))
+    found[place] = largest(label & ndimage.maximum_filter(eroded, across + 2 * restore).view(np.bool_))
+    return found
 
 
 def measure_marrow(view: View, name: str) -> dict[str, float]:
@@ -63,11 +68,17 @@ def _inside(view: View, bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _without_specks(view: View, lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Leave out pieces that are too small to be bodies."""
+    """Leave out pieces that are too small or too thin to be bodies: film beside the bone."""
     pieces, _ = ndimage.label(lesion)
-    large = np.bincount(pieces.ravel()) * view.voxel_mm3 > SPECK_MM3
-    large[0] = False
-    return np.isin(pieces, np.flatnonzero(large))
+    return np.isin(pieces, _solid(view, pieces))
+
+
+def _solid(view: View, pieces: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number the pieces that are large enough, and thick enough where voxels are fine."""
+    across = 2 * np.floor(THIN_MM / 2 / view.spacing).astype(int) + 1
+    core = ndimage.minimum_filter((pieces > 0).view(np.uint8), across).view(np.bool_)
+    large = np.flatnonzero(np.bincount(pieces.ravel()) * view.voxel_mm3 > SPECK_MM3)
+    return np.intersect1d(large, np.unique(pieces[core & (pieces > 0)]))
 
 
 def _bodies(view: View, lesion: NDArray[np.bool_]) -> int:
@@ -75,8 +86,7 @@ def _bodies(view: View, lesion: NDArray[np.bool_]) -> int:
     most = 0
     for edge in PARTING_EDGES:
         pieces, _ = ndimage.label(lesion & (view.clean > edge))
-        volumes = np.bincount(pieces.ravel())[1:] * view.voxel_mm3
-        most = max(most, int((volumes > SPECK_MM3).sum()))
+        most = max(most, len(_solid(view, pieces)))
     return most
 
 

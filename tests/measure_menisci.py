@@ -28,7 +28,7 @@ TALLER_MM = 3.5
 BLOB_EDGE, BLOB_MM2 = 80.0, 3.0
 THROUGH = 200.0  # the lowest signal of a column that is fluid all the way, with its ends mixed
 THROUGH_SHARE = 0.75  # of the columns with fluid: fewer if it lies flat
-RIM_MM, ROOT_MM = 2.0, 5.0
+RIM_MM, ROOT_MM = 2.3, 6.0
 LEAST_MM2 = 2.0
 BINS = 72
 
@@ -110,7 +110,7 @@ def morphology(ring: Ring, third: int) -> int:
         return 3
     lines, depths = ring.along[through], ring.from_wall[through]
     start, stop = np.quantile(depths, [0.05, 0.95])
-    left, right = np.quantile(lines, [0.05, 0.95])
+    left, right = np.quantile(lines, [0.1, 0.9])
     if right - left < 3.6:
         return 2
     if stop - start < 2.6:
@@ -118,8 +118,8 @@ def morphology(ring: Ring, third: int) -> int:
     frame = body & (ring.along > left) & (ring.along < right) & (ring.from_wall > start) & (ring.from_wall < stop)
     if (through & frame).sum() < 0.65 * frame.sum():
         return 5
-    begins = float(np.quantile(ring.inward[through], 0.05))
-    return 8 if begins < 0.285 else 7 if begins < 0.41 else 6
+    begins = float(np.quantile(ring.inward[through], 0.02))
+    return 8 if begins < 0.29 else 7 if begins < 0.38 else 6
 
 
 def _has_blob(ring: Ring, body: Bools) -> bool:

@@ -53,7 +53,7 @@ def measure_osteophyte(view: View, question_id: int) -> float:
     near = view.around(names, FARTHEST_MM + 2.0).coarser(FINE_MM)
     bone = np.logical_or.reduce([bone_of(near, name, restore=1) for name in names])
     apart, foot = ndimage.distance_transform_edt(~bone, sampling=near.spacing, return_indices=True)
-    dark = (near.clean < EDGE) & (near.mask == 0)
+    dark = (near.clean < EDGE) & (near.mask == 0) & ~ndimage.binary_dilation(near.label("patellar_tendon"))
     pieces, _ = ndimage.label(dark & ~_solid(near, dark) & (apart > GAP_MM) & (apart < FARTHEST_MM))
     center = near.mm(bone).mean(axis=0)
     beside, reach = GAP_MM + float(near.spacing.max()), 0.0
@@ -88,6 +88,8 @@ def _is_at(question_id: int, way: Floats, middle: Floats) -> bool:
         ends = np.array([middle[2], -middle[2], middle[0], -middle[0]]) / [1.4, 1.4, 1.0, 1.0]
         return bool(way[1] < FORWARD and ends.argmax() == question_id - 30)
     if question_id >= 40 and middle[2] < LOW:
+        return False
+    if middle[0] * POINTING[question_id][0] < 0:
         return False
     wanted = np.array(POINTING[question_id], float)
     return float(way @ wanted) > ALIGNED * float(np.linalg.norm(wanted))

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     Place = tuple[int, str]
 
-COARSE_MM = 1.0  # a tiny knee's voxels are larger, an OAI knee's smaller
 # Where voxels are as large as the cartilage is thick, a share is compared half-way between the shares that are drawn;
 # and a defect loses a tenth of its area at its edges.
 COARSE_SHARE = 0.9
@@ -42,7 +41,7 @@ PRESENT = {
     "tendon": 0.1,
     "root": 0.5,
     "cyst": 40.0,
-    "hypertrophy": 8.0,
+    "hypertrophy": 11.0,
     "cleft": 4.0,
 }
 HORNS = ("anterior", "body", "posterior")
@@ -59,18 +58,18 @@ class Measured:
 def measure_knee(clean: NDArray[Any], mask: NDArray[Any], affine: NDArray[Any], side: str) -> dict[Place, Measured]:
     """Measure all 111 slots, by question id and attribute."""
     view = View.of(clean, mask, affine, side)
-    coarse = bool(view.spacing.max() > COARSE_MM)
-    found = {(number, name): Measured(grade, value) for number, name, grade, value in _measure(view, coarse)}
+    found = {(number, name): Measured(grade, value) for number, name, grade, value in measure_view(view)}
     return {(slot.question_id, slot.attribute): found[slot.question_id, slot.attribute] for slot in SIGN_SLOTS}
 
 
-def _measure(view: View, coarse: bool) -> Iterator[tuple[int, str, int, float]]:
+def measure_view(view: View) -> Iterator[tuple[int, str, int, float]]:
+    """Measure all 111 slots: question id, attribute, grade, quantity."""
     cartilage = {name: values for bone in PARTS for name, values in measure_cartilage(view, bone).items()}
     for question in QUESTIONS.values():
         if question.finding == "bone_marrow_lesion":
             yield from _graded(question, measure_marrow(view, question.subregion), coarse=False)
         elif question.finding == "cartilage_lesion":
-            yield from _graded(question, cartilage[question.subregion], coarse)
+            yield from _graded(question, cartilage[question.subregion], view.coarse)
         elif question.finding == "osteophyte":
             yield from _graded(question, {"grade": measure_osteophyte(view, question.id)}, coarse=False)
         elif question.id in OUTWARD:
@@ -78,7 +77,7 @@ def _measure(view: View, coarse: bool) -> Iterator[tuple[int, str, int, float]]:
     yield from _graded(QUESTIONS[42], {"grade": hoffa_share(view)}, coarse=False)
     yield from _graded(QUESTIONS[43], {"grade": effusion_ml(view)}, coarse=False)
     for side in ("medial", "lateral"):
-        yield from _meniscus(view, f"{side}_meniscus", coarse)
+        yield from _meniscus(view, f"{side}_meniscus")
     yield from _ligaments(view)
 
 
@@ -87,11 +86,12 @@ def _graded(question: Question, values: dict[str, float], coarse: bool) -> Itera
         sign = SIGNS[question.finding, attribute]
         limits: Sequence[float] = sign.limits
         if coarse:
-            limits = COARSE_SHARE * (np.array(sign.targets[1:]) + np.array(sign.targets[:-1])) / 2
+            half_way = COARSE_SHARE * (np.array(sign.targets[2:]) + np.array(sign.targets[1:-1])) / 2
+            limits = (sign.limits[0], *half_way)
         yield question.id, attribute, min(3, int(np.searchsorted(limits, value, side="right"))), value
 
 
-def _meniscus(view: View, name: str, coarse: bool) -> Iterator[tuple[int, str, int, float]]:
+def _meniscus(view: View, name: str) -> Iterator[tuple[int, str, int, float]]:
     ids = {
         (question.finding, question.subregion): question.id
         for question in QUESTIONS.values()
@@ -100,7 +100,7 @@ def _meniscus(view: View, name: str, coarse: bool) -> Iterator[tuple[int, str, i
     ring = ring_of(view, name)
     clefts = [cleft_mm2(ring, third) for third in range(3)]
     for third, horn in enumerate(HORNS):
-        pattern = 2 * int(has_fluid(ring, third)) if coarse else morphology(ring, third)
+        pattern = 2 * int(has_fluid(ring, third)) if view.coarse else morphology(ring, third)
         yield ids["meniscal_morphology", f"{name}_{horn}"], "morphology", pattern, float(pattern)
     widest = int(np.argmax(clefts))
     torn = widest if clefts[widest] > PRESENT["cleft"] else 3

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-MEDIAL, ANTERIOR, SUPERIOR = 0, 1, 2
+COARSE_MM = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class View:
         return np.asarray(np.linalg.norm(self.to_mm, axis=0), float)
 
     @property
+    def coarse(self) -> bool:
+        """Whether voxels are as large as the cartilage is thick, as those of a tiny knee are."""
+        return bool(self.spacing.max() > COARSE_MM)
+
+    @property
     def voxel_mm3(self) -> float:
         return float(abs(np.linalg.det(self.to_mm)))
 
@@ -88,18 +93,23 @@ class View:
         found = ndimage.map_coordinates(self.mask, self.index(points).T, order=0, mode="constant")
         return np.asarray(found, np.uint8)
 
-    def around(self, names: Collection[str], margin: float) -> View:
-        """Cut out the labels' common box and a margin in mm."""
+    def place(self, names: Collection[str], margin: float) -> tuple[slice, slice, slice]:
+        """Find the labels' common box with a margin in mm, as slices of the arrays."""
         found = [box for name in names if (box := self.boxes[LABELS[name] - 1])]
         if len(found) < len(set(names)):
             message = f"the mask must hold {', '.join(names)}"
             raise LookupError(message)
         pad = np.ceil(margin / self.spacing).astype(int)
-        start = np.min([[part.start for part in box] for box in found], axis=0) - pad
-        stop = np.max([[part.stop for part in box] for box in found], axis=0) + pad
-        start, stop = np.maximum(start, 0), np.minimum(stop, self.mask.shape)
-        cut = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        return View.build(self.clean[cut], self.mask[cut], self.to_mm, self.origin + self.to_mm @ start)
+        start = np.maximum(np.min([[part.start for part in box] for box in found], axis=0) - pad, 0)
+        stop = np.minimum(np.max([[part.stop for part in box] for box in found], axis=0) + pad, self.mask.shape)
+        i, j, k = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        return i, j, k
+
+    def around(self, names: Collection[str], margin: float) -> View:
+        """Cut out the labels' common box and a margin in mm."""
+        place = self.place(names, margin)
+        origin = self.origin + self.to_mm @ np.array([part.start for part in place])
+        return View.build(self.clean[place], self.mask[place], self.to_mm, origin)
 
     def coarser(self, least: float) -> View:
         """Average pairs of voxels along every axis whose spacing is below `least` mm; a pair's label is its first's."""
