@@ -48,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `reasonknee info DIR | head` is not a failure; python must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # not of our files, which name their own: a terminal or disk behind the output
+        if os.environ.get("REASONKNEE_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {error}; REASONKNEE_TRACEBACK=1 shows where it arose", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

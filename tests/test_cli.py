@@ -65,6 +65,14 @@ def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_info_onto_a_full_disk_is_one_line(prepared: Path) -> None:
+    command = f"{sys.executable} -u -m reasonknee_datasets info {prepared} > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*No space left on device; REASONKNEE_TRACEBACK=1 shows .*\n", done.stderr)
+
+
 def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the figures extra is not installed")
     done = reasonknee("show", prepared, first_id(prepared), "--out", tmp_path / "row.png")
