@@ -79,7 +79,10 @@ def box_from_mask(volume: Any, mask: str | Path, label: int | None) -> Box:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.label is not None and arguments.mask is None:
+        parser.error("argument --label: needs --mask, the label map that holds it")
     started = time.perf_counter()
     try:
         result = look(

@@ -184,3 +184,11 @@ def test_what_is_no_nifti_is_said_plainly(
     path.write_bytes(b"NRRD0004\n" + bytes(1000))
     assert real_mri.main([str(path)]) == 1
     assert "must be a NIfTI-1 or NIfTI-2 file" in capsys.readouterr().err
+
+
+def test_a_label_without_a_mask_is_wrong_usage(
+    real_mri: ModuleType, knee: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        real_mri.main([str(knee), "--label", "44"])
+    assert "--label: needs --mask" in capsys.readouterr().err
