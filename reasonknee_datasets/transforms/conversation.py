@@ -1,0 +1,318 @@
+"""`ToConversation`: an example, or several questions of one volume, as a row that training frameworks read."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra
+from reasonknee_datasets.transforms.base import (
+    Example,
+    Transform,
+    TransformError,
+    _is_column,
+    _Row,
+    check_choice,
+    require,
+)
+from reasonknee_datasets.transforms.fields import (
+    as_convention,
+    box_numbers,
+    check_box_key,
+    official_numbers,
+    read_value,
+    write_field,
+)
+from reasonknee_datasets.transforms.frames import ToFrames
+from reasonknee_datasets.transforms.grid import current_view
+from reasonknee_datasets.transforms.templates import Template, get_template
+
+STYLES = ("trl", "trl_prompt_completion", "llama_factory", "ms_swift")
+MEDIA = ("video", "images", "none")
+
+# What these two frameworks replace inside texts.
+_TAGS = ("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>", "<cot-process>", "<start-image>")
+_ROLES = {"system": "system", "prompt": "user", "completion": "assistant"}
+
+Turns = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToConversation(Transform):
+    """Write an example as a row of messages, pictures and what a processor must know of them.
+
+    The row is new and holds nothing else: ``ids`` (of the questions), the messages, ``images`` or ``videos``, and
+    ``video_metadata``. Under ``Dataset.map`` give ``remove_columns=data.column_names`` with it.
+
+    ``trl``
+        ``messages`` whose contents are lists of blocks, with a block for every picture before the first question.
+        ``trl_prompt_completion`` splits them into ``prompt`` and ``completion``, so that TRL takes the loss over the
+        answer alone.
+    ``llama_factory``, ``ms_swift``
+        ``messages`` whose contents are texts, with ``<image>`` or ``<video>`` for every picture.
+
+    Pictures are PIL images, a video is a list of them. With ``turns``, consecutive questions of one volume share a
+    conversation, and its pictures stand once, before the first: give it batches (``with_transform``, or
+    ``map(batched=True)`` with a batch size that ``turns`` divides).
+
+    **No frame is dropped or doubled.** A processor that samples frames needs to know that these are the sampled ones:
+    `processor_kwargs` gives what it must be called with, and `settings` what a framework must be run with.
+
+    Parameters
+    ----------
+    style : {"trl", "trl_prompt_completion", "llama_factory", "ms_swift"}
+        Whose row.
+    turns : int
+        Questions in one conversation, at most.
+    media : {"video", "images", "none"}
+        How the frames are given.
+    template : Template or str
+        The text of each question and answer. What its ``{vision}``, ``{bos}`` and ``{eos}`` stand for is written by the
+        framework's own chat template.
+    frames : ToFrames, optional
+        Makes the frames of a conversation, once. Without it the example must have some.
+    box, box_convention
+        As in `TokenizeReasoning`.
+    for_generation : bool
+        Whether to leave the answer out.
+
+    Examples
+    --------
+    >>> example = {
+    ...     "id": "9016403/00M/right/q63", "question_id": 63, "question": "Any tear?",
+    ...     "reasoning": ["Look.", "No tear."], "answer": '{"presence": 0}',
+    ...     "frames": np.zeros((4, 28, 28), np.uint8), "frame_fps": 2.0,
+    ... }
+    >>> row = ToConversation("ms_swift", template=Template("{question}", "{reasoning} {answer}"))(example)
+    >>> row["messages"][0]
+    {'role': 'user', 'content': '<video>Any tear?'}
+    >>> row["video_metadata"]
+    [{'total_num_frames': 4, 'fps': 2.0, 'width': 28, 'height': 28, 'duration': 2.0, 'frames_indices': [0, 1, 2, 3]}]
+    """
+
+    style: str = "trl"
+    turns: int = 1
+    media: str = "video"
+    template: Template | str = "chat"
+    frames: ToFrames | None = None
+    box: str = "box"
+    box_convention: str = "slice0-x1-y2-corners-exclusive-voxel"
+    for_generation: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("style", self.style, STYLES)
+        check_choice("media", self.media, MEDIA)
+        check_box_key(self.box)
+        object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
+        get_template(self.template)
+        if int(self.turns) != self.turns or self.turns < 1:
+            remedy = "Give how many questions share a conversation"
+            raise TransformError(explain("turns", "be a whole number, at least 1", repr(self.turns), remedy))
+        if self.turns > 1 and (self.for_generation or self.style == "trl_prompt_completion"):
+            got = f"turns={self.turns}"
+            what = "for_generation" if self.for_generation else self.style
+            remedy = "Earlier answers would stand in the prompt: give turns=1, or messages with their answers"
+            raise TransformError(explain(what, "go with a single turn", got, remedy))
+
+    def __call__(self, example: Any) -> Any:
+        """Give the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
+        scratch = example if isinstance(example, dict) else example.copy()
+        if not _is_column(scratch.get("id")):
+            return self._noted([scratch])
+        batch = [_Row(scratch, index) for index in range(len(scratch["id"]))]
+        rows = [self._noted(group) for group in self._groups(batch)]
+        return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+
+    def change(self, example: Example) -> dict[str, Any]:
+        """Give the row of one example."""
+        return self._noted([example])
+
+    def features(self, features: Any) -> Any:
+        """Give the features of the rows."""
+        from datasets import Image, List, Value  # at use: importing datasets takes a second
+
+        text = Value("string")
+        blocks = List({"type": text, "text": text}) if self.style.startswith("trl") else text
+        messages = List({"role": text, "content": blocks})
+        known: dict[str, Any] = {"ids": List(text)}
+        if self.style == "trl_prompt_completion":
+            known |= {"prompt": messages} | ({} if self.for_generation else {"completion": messages})
+        else:
+            known["messages"] = messages
+        if self.media == "images":
+            known["images"] = List(Image())
+        elif self.media == "video":
+            whole, share = Value("int32"), Value("float64")
+            metadata = dict.fromkeys(("total_num_frames", "width", "height"), whole)
+            metadata |= dict.fromkeys(("fps", "duration"), share) | {"frames_indices": List(whole)}
+            known |= {"videos": List(List(Image())), "video_metadata": List(metadata)}
+        return type(features)(known)
+
+    @staticmethod
+    def processor_kwargs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Give what a processor of transformers must be called with, beside the text, for a batch of rows.
+
+        ``do_sample_frames=False`` keeps it from sampling; the metadata tells it when each frame was, which Qwen2.5-VL's
+        positions depend on: without it the processor assumes 24 frames a second.
+        """
+        images = [row["images"] for row in rows if row.get("images")]
+        videos = [video for row in rows for video in row.get("videos") or ()]
+        kwargs: dict[str, Any] = {"images": images} if images else {}
+        if videos:
+            metadata = [known for row in rows for known in row["video_metadata"]]
+            kwargs |= {"videos": videos, "video_metadata": metadata, "do_sample_frames": False}
+        return kwargs
+
+    def settings(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what the framework must be run with, so that it takes every frame once and as large as it is.
+
+        Arguments of ``SFTConfig`` for TRL (whose own collator knows images only: collate videos with `processor_kwargs`),
+        of the run and of ``dataset_info.json`` for LLaMA-Factory, environment variables for ms-swift.
+
+        Parameters
+        ----------
+        row : mapping
+            Any row; its frames are as many and as large as those of the others.
+        """
+        known = (row.get("video_metadata") or [{}])[0]
+        if self.style == "ms_swift":
+            return {"FPS": str(known["fps"])} if known else {}
+        if self.style.startswith("trl"):
+            kept = {"remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}} if known else {}
+            return {"max_length": None, **kept}
+        columns = {"messages": "messages"} | {name: name for name in ("images", "videos") if name in row}
+        tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+        info = {"formatting": "sharegpt", "columns": columns, "tags": {**tags, "system_tag": "system"}}
+        if not known:
+            sizes = {image.size[0] * image.size[1] for image in row.get("images", ())}
+            return {"dataset_info": info} | ({"image_max_pixels": max(sizes)} if sizes else {})
+        pixels = known["width"] * known["height"]
+        run = {"video_fps": known["fps"], "video_maxlen": known["total_num_frames"], "video_max_pixels": pixels}
+        return {"dataset_info": info, **run}
+
+    def _groups(self, batch: Sequence[Example]) -> Iterator[list[Example]]:
+        for _, group in groupby(batch, key=lambda row: str(row["id"]).rpartition("/q")[0]):
+            rows = list(group)
+            yield from (rows[place : place + self.turns] for place in range(0, len(rows), self.turns))
+
+    def _noted(self, examples: Sequence[Example]) -> dict[str, Any]:  # type: ignore[override]
+        try:
+            return self._converse(examples)
+        except ReasonKneeError as error:
+            add_note(error, f"while ToConversation looked at {examples[0].get('id', 'an example without an id')}")
+            raise
+
+    def _converse(self, examples: Sequence[Example]) -> dict[str, Any]:
+        regions = {tuple(example["region"]) for example in examples if "region" in example}
+        if len(regions) > 1:
+            remedy = "Leave CropToBox out where questions share pictures, or set turns=1"
+            raise TransformError(explain("questions of one conversation", "see the same region", f"{regions}", remedy))
+        pictures = self._pictures(examples[0])
+        turns = [
+            turn for place, example in enumerate(examples) for turn in self._turns(example, pictures, first=not place)
+        ]
+        shown = [] if pictures is None else [pictures[0]] if self.media == "video" else pictures[0]
+        messages = self._messages(turns, len(shown))
+        row: dict[str, Any] = {"ids": [str(example["id"]) for example in examples]}
+        if self.style == "trl_prompt_completion":
+            answers = 0 if self.for_generation else 1
+            row |= {"prompt": messages[: len(messages) - answers]} | ({"completion": messages[-1:]} if answers else {})
+        else:
+            row["messages"] = messages
+        if pictures is not None:
+            row["videos" if self.media == "video" else "images"] = shown
+        if pictures is not None and self.media == "video":
+            row["video_metadata"] = [_describe(*pictures[1:])]
+        return row
+
+    def _pictures(self, example: Example) -> tuple[list[Any], Any, float] | None:
+        """Give the frames as pictures, as an array, and how many there are in a second."""
+        if self.media == "none":
+            return None
+        made = example if self.frames is None else self.frames.change(example)
+        if made.get("frames") is None:
+            remedy = "Give ToConversation(frames=ToFrames(...)), or put ToFrames before it"
+            raise TransformError(explain("example", f"have frames for media={self.media!r}", "none", remedy))
+        frames = np.asarray(made["frames"], dtype=np.uint8)
+        return _to_images(frames), frames, float(made.get("frame_fps") or 1.0)
+
+    def _turns(self, example: Example, pictures: tuple[list[Any], Any, float] | None, *, first: bool) -> Turns:
+        template = get_template(self.template)
+        if self.box == "frame_box" and self.frames is not None and pictures is not None:
+            made = {"frames": pictures[1], "frame_box": _frame_box(self.frames, example)}
+            example = ChainMap(made, example)  # type: ignore[arg-type]  # which only reads it
+        names = ["system"] if first and template.system is not None else []
+        names += ["prompt"] if self.for_generation else ["prompt", "completion"]
+        return [(_ROLES[name], self._text(template, name, example)) for name in names]
+
+    def _text(self, template: Template, name: str, example: Example) -> str:
+        convention, text = as_convention(self.box_convention), ""
+        for kind, part in template.parts(name):
+            if kind == "text":
+                text += part
+            elif part == "box":
+                text += f"[{''.join(box_numbers(self.box, convention)(example))}]"
+            elif part == "official_answer":
+                value = read_value(part, example)
+                head, tail = (write_field(half, value, "")[0] for half in ("official_head", "official_tail"))
+                text += head + "".join(official_numbers(example, convention)) + tail
+            elif part not in ("vision", "bos", "eos"):
+                text += write_field(part, read_value(part, example), template.separator)[0]
+        return text
+
+    def _messages(self, turns: Turns, pictures: int) -> list[dict[str, Any]]:
+        """Put a block or a tag for each picture before the first question."""
+        kind = "video" if self.media == "video" else "image"
+        messages: list[dict[str, Any]] = []
+        for role, text in turns:
+            number, pictures = (pictures, 0) if role == "user" else (0, pictures)
+            if self.style.startswith("trl"):
+                # No block has a key `image` or `video`: Arrow would give it to text blocks too, and templates and TRL
+                # take a block that has one for a picture.
+                blocks = [{"type": kind} for _ in range(number)]
+                messages.append({"role": role, "content": [*blocks, {"type": "text", "text": text}]})
+            else:
+                messages.append({"role": role, "content": f"<{kind}>" * number + _without_tags(text, self.style)})
+        return messages
+
+
+def _frame_box(frames: ToFrames, example: Example) -> list[int]:
+    volume = require(example, "volume", "its box in the frames")
+    stored = current_view(volume).box_to_source(Box.from_row(require(example, "box", "its box in the frames")))
+    return frames.view(volume).box_from_source(stored).to_row()
+
+
+def _to_images(frames: Any) -> list[Any]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise missing_extra("pillow", "figures", "ToConversation") from error
+    return [Image.fromarray(frame).convert("RGB") for frame in frames]
+
+
+def _describe(frames: Any, fps: float) -> dict[str, Any]:
+    """Give the metadata that transformers' ``VideoMetadata`` is made from: all frames are there is."""
+    count, height, width = frames.shape
+    return {
+        "total_num_frames": count,
+        "fps": fps,
+        "width": width,
+        "height": height,
+        "duration": count / fps,
+        "frames_indices": list(range(count)),
+    }
+
+
+def _without_tags(text: str, style: str) -> str:
+    """Refuse a text that the framework would put pictures into."""
+    found = [tag for tag in _TAGS if tag in text]
+    if found:
+        remedy = "The framework would replace it; leave the row out, or choose style='trl'"
+        raise TransformError(explain(f"a text for {style}", f"hold none of {', '.join(_TAGS)}", found[0], remedy))
+    return text
