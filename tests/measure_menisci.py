@@ -26,7 +26,9 @@ CYST_EDGE = (SIGNAL["capsule"] + SIGNAL["fluid"]) / 2
 DARK_EDGE = (SIGNAL["meniscus"] + SIGNAL["capsule"]) / 2
 TALLER_MM = 3.5
 BLOB_EDGE, BLOB_MM2 = 80.0, 3.0
-THROUGH = 200.0  # the lowest signal of a column that is fluid all the way, with its ends mixed
+CLEFT_MM = 2.9
+COARSE_THROUGH = 200.0
+THROUGH = 120.0  # the lowest signal of a column that is fluid all the way, with its ends mixed
 THROUGH_SHARE = 0.75  # of the columns with fluid: fewer if it lies flat
 RIM_MM, ROOT_MM = 2.3, 6.0
 LEAST_MM2 = 2.0
@@ -47,6 +49,7 @@ class Ring:
     along: Floats  # mm along the ring
     to_notch: Floats  # mm from the end of the rear horn next to the notch, infinite elsewhere
     area: float  # mm² of a column
+    place: NDArray[np.intp]  # of the column in the plane
 
 
 def ring_of(view: View, name: str) -> Ring:
@@ -83,6 +86,7 @@ def ring_of(view: View, name: str) -> Ring:
         angle * radius.mean(),
         np.where(rear, x[rear].max() - x, np.inf),
         near.voxel_mm3 / float(near.spacing[2]),
+        columns,
     )
 
 
@@ -102,7 +106,7 @@ def _envelope(angle: Floats, radius: Floats, sign: float) -> Floats:
 def morphology(ring: Ring, third: int) -> int:
     """Tell which of the nine patterns a third of a meniscus shows."""
     body = (ring.third == third) & (ring.from_wall > RIM_MM) & (ring.to_notch > ROOT_MM) & (ring.count >= 2)
-    fluid = body & (ring.middle > FLUID_EDGE)
+    fluid = _widest(ring, body & (ring.middle > FLUID_EDGE))
     if fluid.sum() * ring.area < LEAST_MM2:
         return int(_has_blob(ring, body))
     through = fluid & (ring.lowest > THROUGH)
@@ -110,7 +114,7 @@ def morphology(ring: Ring, third: int) -> int:
         return 3
     lines, depths = ring.along[through], ring.from_wall[through]
     start, stop = np.quantile(depths, [0.05, 0.95])
-    left, right = np.quantile(lines, [0.1, 0.9])
+    left, right = np.quantile(lines, [0.05, 0.95])
     if right - left < 3.6:
         return 2
     if stop - start < 2.6:
@@ -122,6 +126,17 @@ def morphology(ring: Ring, third: int) -> int:
     return 8 if begins < 0.29 else 7 if begins < 0.38 else 6
 
 
+def _widest(ring: Ring, fluid: Bools) -> Bools:
+    """Keep the widest piece of fluid that is not just the edge of a cleft in the rim."""
+    plane = np.zeros(ring.place.max(axis=0) + 1, np.intp)
+    plane[tuple(ring.place[fluid].T)] = 1
+    pieces, count = ndimage.label(plane, np.ones((3, 3)))
+    numbers = pieces[tuple(ring.place.T)] * fluid
+    pieces = [numbers == piece for piece in range(1, count + 1)]
+    sizes = [piece.sum() * (ring.from_wall[piece].max() > CLEFT_MM) for piece in pieces]
+    return np.asarray(numbers == 1 + int(np.argmax(sizes))) if any(sizes) else np.zeros_like(fluid)
+
+
 def _has_blob(ring: Ring, body: Bools) -> bool:
     """Tell whether something brighter than a meniscus lies within it; its thin inner edge mixes with fluid anyway."""
     return bool((body & (ring.inward < 0.75) & (ring.inner > BLOB_EDGE)).sum() * ring.area > BLOB_MM2)
@@ -130,7 +145,7 @@ def _has_blob(ring: Ring, body: Bools) -> bool:
 def has_fluid(ring: Ring, third: int) -> bool:
     """Tell whether a third holds fluid, where voxels are too large to tell its pattern."""
     body = (ring.third == third) & (ring.from_wall > 1.6) & (ring.from_wall < 7.0) & (ring.to_notch > ROOT_MM)
-    return bool((body & (ring.count >= 2) & (ring.lowest > THROUGH)).any())
+    return bool((body & (ring.count >= 2) & (ring.lowest > COARSE_THROUGH)).any())
 
 
 def cleft_mm2(ring: Ring, third: int) -> float:

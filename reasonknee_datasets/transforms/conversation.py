@@ -172,8 +172,9 @@ class ToConversation(Transform):
     def settings(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Give what the framework must be run with, so that it takes every frame once and as large as it is.
 
-        Arguments of ``SFTConfig`` for TRL (whose own collator knows images only: collate videos with `processor_kwargs`),
-        of the run and of ``dataset_info.json`` for LLaMA-Factory, environment variables for ms-swift.
+        Arguments of ``SFTConfig`` for TRL (whose own collator knows images only: collate videos with
+        `processor_kwargs`), of the run and of ``dataset_info.json`` for LLaMA-Factory, environment variables for
+        ms-swift.
 
         Parameters
         ----------
