@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
 
+from reasonknee_datasets.collate.memory import pack, unpack
 from reasonknee_datasets.errors import LoaderError, explain
 
 _MASK, _REAL, _VOLUME = "mask", "real", "volume"
@@ -51,8 +53,14 @@ class Batch(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"Batch({', '.join(f'{name}={_describe(value)}' for name, value in self._items.items())})"
 
-    def __reduce__(self) -> tuple[type[Batch], tuple[dict[str, Any]]]:
-        return Batch, (self._items,)
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[dict[str, Any]]]:
+        return _unpacked, ({name: pack(value) for name, value in self._items.items()},)
+
+    def __copy__(self) -> Batch:
+        return Batch(self._items)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Batch:
+        return Batch({name: deepcopy(value, memo) for name, value in self._items.items()})
 
     @property
     def _has_mask(self) -> bool:
@@ -129,6 +137,10 @@ def box_mask(boxes: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
         along = (place >= boxes[:, axis, None]) & (place < boxes[:, 3 + axis, None])
         inside = inside & along.reshape(len(boxes), 1, *(-1 if other == axis else 1 for other in range(3)))
     return inside
+
+
+def _unpacked(items: Mapping[str, Any]) -> Batch:
+    return Batch({name: unpack(value) for name, value in items.items()})
 
 
 def _describe(value: Any) -> str:

@@ -12,8 +12,8 @@ import torch
 from reasonknee_datasets.collate.batch import Batch
 from reasonknee_datasets.collate.grades import grade_rows
 from reasonknee_datasets.collate.tokens import TOKENS, pad_tokens
-from reasonknee_datasets.collate.voxels import read_array, real_box, stack
-from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
+from reasonknee_datasets.collate.voxels import noted, stack
+from reasonknee_datasets.errors import LoaderError, explain
 
 # What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
 _CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", *TOKENS}
@@ -106,18 +106,15 @@ class QuintupleCollator:
         has = _common_keys(examples)
         items: dict[str, Any] = {name: _together([example[name] for example in examples]) for name in self._kept(has)}
         if "voxels" in has or ("volume" in has and not _PICTURES & set(has)):
-            arrays = [_noted(read_array, example) for example in examples]
             assert self.dtype is None or isinstance(self.dtype, torch.dtype)
-            items["volume"] = stack(arrays, self.dtype, self.pad_value, contiguous=self.contiguous)
-            pairs = zip(examples, arrays, strict=True)
-            items["real"] = torch.tensor([real_box(example, array.shape[1:]) for example, array in pairs])
+            items["volume"], items["real"] = stack(examples, self.dtype, self.pad_value, contiguous=self.contiguous)
         if "box" in has:
             items["boxes"] = torch.tensor([list(example["box"]) for example in examples])
             originals = [example["box" if example.get("box_volume") is None else "box_volume"] for example in examples]
             items["boxes_volume"] = torch.tensor([list(row) for row in originals])
         if "grades" in has:
-            pairs_of_rows = [_noted(grade_rows, example) for example in examples]
-            items["grades"], items["slots"] = (torch.tensor(rows) for rows in zip(*pairs_of_rows, strict=True))
+            rows = [noted(grade_rows, example) for example in examples]
+            items["grades"], items["slots"] = (torch.tensor(rows) for rows in zip(*rows, strict=True))
         if "input_ids" in has:
             items |= pad_tokens(examples, self.pad_token_id, self.buckets, self.padding_side)
         items["valid"] = torch.tensor([bool(example.get("valid", True)) for example in examples])
@@ -145,11 +142,3 @@ def _together(values: list[Any]) -> Any:
         return values
     tensors = [torch.as_tensor(np.ascontiguousarray(value)) for value in values]
     return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else tensors
-
-
-def _noted(read: Any, example: Mapping[str, Any]) -> Any:
-    try:
-        return read(example)
-    except ReasonKneeError as error:
-        add_note(error, f"while collating {example.get('id', 'an example without an id')}")
-        raise

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from reasonknee_datasets.collate.memory import forget
 from reasonknee_datasets.errors import LoaderError, explain
 from reasonknee_datasets.loader.sampler import BatchSampler
 from reasonknee_datasets.loader.session import Session
@@ -61,6 +62,8 @@ class ResumableLoader:
         """Begin an epoch for someone who prefetches: batches, each with the place to `commit` when it is handed out."""
         if self._loader is None:
             raise LoaderError(explain("a loader", "be open to be iterated", "a closed one", "Make another"))
+        if not self._loader.persistent_workers:
+            self._forget_buffers()  # of workers that are gone
         start, self._next = self._next, Place(self._next.epoch + 1)
         self._seen = start
         places = self._sampler.begin(start)
@@ -113,6 +116,10 @@ class ResumableLoader:
             self.commit(place)
             yield batch
 
+    def _forget_buffers(self) -> None:
+        if self._work.shared is not None:
+            forget(self._work.shared.folder)
+
     def _with_places(self, batches: Iterator[Any], places: deque[Place], epoch: int) -> Iterator[tuple[Any, Place]]:
         for batch in batches:
             yield batch, places.popleft()
@@ -123,5 +130,6 @@ class ResumableLoader:
 def _clean(session: Session | None, work: Work) -> None:
     if work.shared is not None:
         work.shared.close()
+        forget(work.shared.folder)
     if session is not None:
         session.leave()

@@ -7,7 +7,9 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import datasets
+import torch
 
+from reasonknee_datasets.collate.memory import use_pool
 from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.volumes import use_cache
@@ -57,6 +59,8 @@ class Work:
 
     def __getitems__(self, tickets: Sequence[Ticket]) -> Any:
         """Make a batch; torch calls it once for each."""
+        if self.shared is not None and torch.utils.data.get_worker_info() is not None:
+            use_pool(self.shared.folder)
         with nullcontext() if self.shared is None else _reading(self.shared):
             examples = [
                 {**row, "epoch": ticket.epoch} for row, ticket in zip(self._rows(tickets), tickets, strict=True)
