@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.phantom.grades import as_mapping
 from reasonknee_datasets.phantom.knee import draw_knee
-from reasonknee_datasets.phantom.planned import PhantomError
 from reasonknee_datasets.phantom.records import RECORD_QUESTIONS
 from reasonknee_datasets.phantom.spec import KneeSpec
 from reasonknee_datasets.phantom.template import effusion_column, usual_boxes
+from reasonknee_datasets.pool import cores, each_done
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,8 +66,9 @@ def draw_scans(plan: Plan, data: Path, workers: int | None, tick: Callable[[], o
         for volume, row in zip(plan.volumes, plan.true_grades, strict=True)
     ]
     boxes = np.zeros((len(tasks), len(RECORD_QUESTIONS), 6), np.int16)
-    for number, drawn in enumerate(_run(tasks, count_workers(workers, len(tasks)))):
-        boxes[number] = drawn
+    processes = count_workers(workers, len(tasks))
+    for task, drawn in each_done(_draw, tasks, workers=processes, label="scans", progress=False):
+        boxes[task.volume.number] = drawn
         tick()
     return boxes
 
@@ -96,11 +92,7 @@ def count_workers(asked: int | None, tasks: int) -> int:
     """
     if asked is not None:
         return min(asked, tasks)
-    return min(_cores(), tasks) if _can_spawn() else 1
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores(), tasks) if _can_spawn() else 1
 
 
 def _can_spawn() -> bool:
@@ -111,21 +103,6 @@ def _can_spawn() -> bool:
         return "__main__" in Path(script).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def _run(tasks: list[_Task], workers: int) -> Iterator[NDArray[np.int16]]:
-    if workers == 1:
-        yield from map(_draw, tasks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_draw, tasks)
-        except BrokenProcessPool as error:
-            remedy = "The system may be short of memory: ask for fewer workers"
-            raise PhantomError(explain("drawing process", "run to its end", "one that was killed", remedy)) from error
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)  # or the rest would be drawn before the error is seen
-            raise
 
 
 def _draw(task: _Task) -> NDArray[np.int16]:
