@@ -11,13 +11,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
-from reasonknee_datasets.schema import CONFIGS, SPLITS
+from reasonknee_datasets.schema import CONFIGS, SPLITS, stays_inside
 from reasonknee_datasets.volumes.geometry import Geometry
 
 MANIFEST = "manifest.json"
@@ -263,8 +262,7 @@ def _take(tree: Mapping[str, Any], key: str, kind: type[T], where: str) -> T:
 
 def _inside(path: str, where: str) -> str:
     """Refuse a path that leaves the repository: manifests come from strangers."""
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or ":" in parts[0] or "\\" in path or "#" in path:
+    if not stays_inside(path):
         rule = "be relative to the repository and stay inside it"
         raise RepositoryError(explain("path", rule, path, "Do not use this repository", where=f"in {where}"))
     return path

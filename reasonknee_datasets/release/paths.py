@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.schema import stays_inside
 
 OFFICIAL_PREFIX = "../data/"
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -99,8 +100,7 @@ def find_revision(data: Path) -> str | None:
 
 def _check_relative(inside: str, official: str) -> None:
     """Refuse what is lexically outside, before the disk is asked."""
-    parts = PurePosixPath(inside).parts
-    if not parts or inside.startswith("/") or ".." in parts or "\\" in inside or ":" in parts[0] or "\0" in inside:
+    if not stays_inside(inside):
         remedy = f"Official paths read {OFFICIAL_PREFIX}<folder>/<file>"
         raise ReleaseError(explain("path", "stay inside the release", repr(official), remedy))
 

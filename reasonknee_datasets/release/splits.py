@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError
-from reasonknee_datasets.release.paths import ReleaseRoot
+from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot
 from reasonknee_datasets.release.report import Problems
-from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, volume_id, volume_path
+from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, stays_inside, volume_id, volume_path
 
 COLUMNS = (
     "patient_id",
@@ -165,8 +165,8 @@ def _check_row(where: str, row: Mapping[str | None, str | None] | Mapping[str, s
 
 
 def _leaves(official: str) -> bool:
-    """Tell whether a path climbs or is absolute, beyond the ``../data/`` that every official path begins with."""
-    return official.startswith("/") or ".." in official.removeprefix("../data/").split("/")
+    """Tell whether a path leads elsewhere, beyond the ``../data/`` that every official path begins with."""
+    return bool(official) and not stays_inside(official.removeprefix(OFFICIAL_PREFIX))
 
 
 def _knee(row: Mapping[str, str]) -> tuple[str, str, str]:

@@ -2,7 +2,7 @@
 
 from reasonknee_datasets.sources.find import NAME, find_place, find_repository, find_volumes, name_setting
 from reasonknee_datasets.sources.places import join, keep_credentials, to_place
-from reasonknee_datasets.sources.repository import Repository
+from reasonknee_datasets.sources.repository import Repository, open_repository
 from reasonknee_datasets.sources.selection import VOLUME, VOLUME_PATH, Selection, select
 from reasonknee_datasets.sources.shards import read_shard
 from reasonknee_datasets.sources.splits import Part, parse_split
@@ -22,6 +22,7 @@ __all__ = [
     "join",
     "keep_credentials",
     "name_setting",
+    "open_repository",
     "parse_split",
     "read_shard",
     "select",

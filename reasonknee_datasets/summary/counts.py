@@ -18,8 +18,14 @@ import pyarrow.compute as pc
 
 from reasonknee_datasets.manifest import Shard, VolumeRecord
 from reasonknee_datasets.orientation import axcodes
-from reasonknee_datasets.sources import Repository, find_place, keep_credentials, read_shard, select
-from reasonknee_datasets.sources.repository import open_repository
+from reasonknee_datasets.sources import (
+    Repository,
+    find_place,
+    keep_credentials,
+    open_repository,
+    read_shard,
+    select,
+)
 
 # Counting needs these of each config, and reads no other column: the texts are most of the bytes.
 _COLUMNS = {
