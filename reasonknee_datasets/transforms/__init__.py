@@ -6,6 +6,7 @@ from reasonknee_datasets.transforms.augment import RandomFlip, RandomShift
 from reasonknee_datasets.transforms.base import Transform, TransformError
 from reasonknee_datasets.transforms.canonical import ToCanonical
 from reasonknee_datasets.transforms.compose import Compose
+from reasonknee_datasets.transforms.conversation import ToConversation
 from reasonknee_datasets.transforms.crop import CropToBox
 from reasonknee_datasets.transforms.frames import ToFrames
 from reasonknee_datasets.transforms.grid import read_voxels
@@ -27,6 +28,7 @@ __all__ = [
     "Resize",
     "Template",
     "ToCanonical",
+    "ToConversation",
     "ToFrames",
     "TokenizeReasoning",
     "Transform",

@@ -6,12 +6,14 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra
+from reasonknee_datasets.errors import ReasonKneeError, add_note, explain
 from reasonknee_datasets.transforms.base import (
     Example,
     Transform,
@@ -31,6 +33,7 @@ from reasonknee_datasets.transforms.fields import (
 )
 from reasonknee_datasets.transforms.frames import ToFrames
 from reasonknee_datasets.transforms.grid import current_view
+from reasonknee_datasets.transforms.pictures import describe_video, read_frames, save_images, to_images
 from reasonknee_datasets.transforms.templates import Template, get_template
 
 STYLES = ("trl", "trl_prompt_completion", "llama_factory", "ms_swift")
@@ -81,6 +84,9 @@ class ToConversation(Transform):
         As in `TokenizeReasoning`.
     for_generation : bool
         Whether to leave the answer out.
+    folder : str, optional
+        Where frames are written as PNG files, each once; the row then holds their absolute paths. LLaMA-Factory takes
+        videos in data files in no other way, and a JSON file holds nothing else.
 
     Examples
     --------
@@ -104,6 +110,7 @@ class ToConversation(Transform):
     box: str = "box"
     box_convention: str = "slice0-x1-y2-corners-exclusive-voxel"
     for_generation: bool = False
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("style", self.style, STYLES)
@@ -114,6 +121,8 @@ class ToConversation(Transform):
         if int(self.turns) != self.turns or self.turns < 1:
             remedy = "Give how many questions share a conversation"
             raise TransformError(explain("turns", "be a whole number, at least 1", repr(self.turns), remedy))
+        if self.folder is not None:
+            object.__setattr__(self, "folder", str(self.folder))
         if self.turns > 1 and (self.for_generation or self.style == "trl_prompt_completion"):
             got = f"turns={self.turns}"
             what = "for_generation" if self.for_generation else self.style
@@ -138,6 +147,7 @@ class ToConversation(Transform):
         from datasets import Image, List, Value  # at use: importing datasets takes a second
 
         text = Value("string")
+        picture = Image() if self.folder is None else text
         blocks = List({"type": text, "text": text}) if self.style.startswith("trl") else text
         messages = List({"role": text, "content": blocks})
         known: dict[str, Any] = {"ids": List(text)}
@@ -146,12 +156,12 @@ class ToConversation(Transform):
         else:
             known["messages"] = messages
         if self.media == "images":
-            known["images"] = List(Image())
+            known["images"] = List(picture)
         elif self.media == "video":
             whole, share = Value("int32"), Value("float64")
             metadata = dict.fromkeys(("total_num_frames", "width", "height"), whole)
             metadata |= dict.fromkeys(("fps", "duration"), share) | {"frames_indices": List(whole)}
-            known |= {"videos": List(List(Image())), "video_metadata": List(metadata)}
+            known |= {"videos": List(List(picture)), "video_metadata": List(metadata)}
         return type(features)(known)
 
     @staticmethod
@@ -191,14 +201,14 @@ class ToConversation(Transform):
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
         info = {"formatting": "sharegpt", "columns": columns, "tags": {**tags, "system_tag": "system"}}
         if not known:
-            sizes = {image.size[0] * image.size[1] for image in row.get("images", ())}
+            sizes = [image.size[0] * image.size[1] for image in row.get("images", ()) if not isinstance(image, str)]
             return {"dataset_info": info} | ({"image_max_pixels": max(sizes)} if sizes else {})
         pixels = known["width"] * known["height"]
         run = {"video_fps": known["fps"], "video_maxlen": known["total_num_frames"], "video_max_pixels": pixels}
         return {"dataset_info": info, **run}
 
     def _groups(self, batch: Sequence[Example]) -> Iterator[list[Example]]:
-        for _, group in groupby(batch, key=lambda row: str(row["id"]).rpartition("/q")[0]):
+        for _, group in groupby(batch, key=_volume_id):
             rows = list(group)
             yield from (rows[place : place + self.turns] for place in range(0, len(rows), self.turns))
 
@@ -214,39 +224,41 @@ class ToConversation(Transform):
         if len(regions) > 1:
             remedy = "Leave CropToBox out where questions share pictures, or set turns=1"
             raise TransformError(explain("questions of one conversation", "see the same region", f"{regions}", remedy))
-        pictures = self._pictures(examples[0])
+        shown = self._frames(examples[0])
         turns = [
-            turn for place, example in enumerate(examples) for turn in self._turns(example, pictures, first=not place)
+            turn for place, example in enumerate(examples) for turn in self._turns(example, shown, first=not place)
         ]
-        shown = [] if pictures is None else [pictures[0]] if self.media == "video" else pictures[0]
-        messages = self._messages(turns, len(shown))
+        pictures = [] if shown is None else self._pictures(shown[0], examples[0])
+        media = [pictures] if self.media == "video" else pictures
+        messages = self._messages(turns, len(media))
         row: dict[str, Any] = {"ids": [str(example["id"]) for example in examples]}
         if self.style == "trl_prompt_completion":
             answers = 0 if self.for_generation else 1
             row |= {"prompt": messages[: len(messages) - answers]} | ({"completion": messages[-1:]} if answers else {})
         else:
             row["messages"] = messages
-        if pictures is not None:
-            row["videos" if self.media == "video" else "images"] = shown
-        if pictures is not None and self.media == "video":
-            row["video_metadata"] = [_describe(*pictures[1:])]
+        if shown is not None:
+            row["videos" if self.media == "video" else "images"] = media
+        if shown is not None and self.media == "video":
+            row["video_metadata"] = [describe_video(*shown)]
         return row
 
-    def _pictures(self, example: Example) -> tuple[list[Any], Any, float] | None:
-        """Give the frames as pictures, as an array, and how many there are in a second."""
+    def _frames(self, example: Example) -> tuple[NDArray[np.uint8], float] | None:
+        """Give a conversation's frames, and how many there are in a second."""
         if self.media == "none":
             return None
-        made = example if self.frames is None else self.frames.change(example)
-        if made.get("frames") is None:
-            remedy = "Give ToConversation(frames=ToFrames(...)), or put ToFrames before it"
-            raise TransformError(explain("example", f"have frames for media={self.media!r}", "none", remedy))
-        frames = np.asarray(made["frames"], dtype=np.uint8)
-        return _to_images(frames), frames, float(made.get("frame_fps") or 1.0)
+        return read_frames(example if self.frames is None else self.frames.change(example), self.media)
 
-    def _turns(self, example: Example, pictures: tuple[list[Any], Any, float] | None, *, first: bool) -> Turns:
+    def _pictures(self, frames: NDArray[np.uint8], example: Example) -> list[Any]:
+        """Give the frames as pictures, or as the files that they were written to."""
+        if self.folder is None:
+            return to_images(frames)
+        return save_images(frames, Path(self.folder) / _volume_id(example))
+
+    def _turns(self, example: Example, shown: tuple[NDArray[np.uint8], float] | None, *, first: bool) -> Turns:
         template = get_template(self.template)
-        if self.box == "frame_box" and self.frames is not None and pictures is not None:
-            made = {"frames": pictures[1], "frame_box": _frame_box(self.frames, example)}
+        if self.box == "frame_box" and self.frames is not None and shown is not None:
+            made = {"frames": shown[0], "frame_box": _frame_box(self.frames, example)}
             example = ChainMap(made, example)  # type: ignore[arg-type]  # which only reads it
         names = ["system"] if first and template.system is not None else []
         names += ["prompt"] if self.for_generation else ["prompt", "completion"]
@@ -283,31 +295,14 @@ class ToConversation(Transform):
         return messages
 
 
+def _volume_id(example: Example) -> str:
+    return str(require(example, "id", "its place in a conversation")).rsplit("/q", 1)[0]
+
+
 def _frame_box(frames: ToFrames, example: Example) -> list[int]:
     volume = require(example, "volume", "its box in the frames")
     stored = current_view(volume).box_to_source(Box.from_row(require(example, "box", "its box in the frames")))
     return frames.view(volume).box_from_source(stored).to_row()
-
-
-def _to_images(frames: Any) -> list[Any]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise missing_extra("pillow", "figures", "ToConversation") from error
-    return [Image.fromarray(frame).convert("RGB") for frame in frames]
-
-
-def _describe(frames: Any, fps: float) -> dict[str, Any]:
-    """Give the metadata that transformers' ``VideoMetadata`` is made from: all frames are there is."""
-    count, height, width = frames.shape
-    return {
-        "total_num_frames": count,
-        "fps": fps,
-        "width": width,
-        "height": height,
-        "duration": count / fps,
-        "frames_indices": list(range(count)),
-    }
 
 
 def _without_tags(text: str, style: str) -> str:
