@@ -236,10 +236,11 @@ class ReleaseReport:
             return
         refused = self.refused
         can = [group.kind.name for group in refused if group.kind.allowed]
-        remedy = "Mend the release, or go on without what is wrong: " + " ".join(f"--allow {name}" for name in can)
-        if len(can) < len(refused):
-            never = ", ".join(group.kind.name for group in refused if not group.kind.allowed)
-            remedy = f"Mend the release; nothing can be made of it while there is {never}"
+        never = ", ".join(group.kind.name for group in refused if not group.kind.allowed)
+        remedy = f"Do first what is told of {never}: nothing can be made of it before" if never else "Mend the release"
+        if can:
+            allow = " ".join(f"--allow {name}" for name in can)
+            remedy += f"{'; mend the rest' if never else ''}, or go on without what is wrong: {allow}"
         found = f"{_plural(sum(group.count for group in refused), 'problem')} of {_plural(len(refused), 'kind')}"
         head = explain("release", "be as its format says", found, remedy)
         raise ReleaseError("\n".join([head, *(line for group in refused for line in _group_lines(group))]))
