@@ -6,6 +6,8 @@ import gc
 import json
 import logging
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -541,3 +543,11 @@ def test_a_dataset_that_was_mapped_and_shuffled(train: Any, room: Path) -> None:
     assert set(batch) == {"id", "volume", "mask", "real", "boxes", "boxes_volume", "valid"}
     assert batch["volume"].shape == (4, 1, 4, 4, 4)
     assert pickle.loads(pickle.dumps(batch))["id"] == batch["id"]
+
+
+@pytest.mark.parametrize(("module", "name"), [("loader", "make_dataloader"), ("collate", "QuintupleCollator")])
+def test_without_torch_the_extra_is_named(module: str, name: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; import reasonknee_datasets.{module}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"MissingExtraError: torch must be installed for {name}, got no such module" in run.stderr
+    assert 'pip install "reasonknee_datasets[torch]"' in run.stderr

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from reasonknee_datasets.errors import missing_extra
+
+if find_spec("torch") is None:
+    raise missing_extra("torch", "torch", "make_dataloader")
+
 from reasonknee_datasets.loader.loader import ResumableLoader
 from reasonknee_datasets.loader.make import make_dataloader
 from reasonknee_datasets.loader.prefetch import prefetch_to_device

@@ -37,7 +37,7 @@ class Rows:
     fingerprint : str
         The same for the same rows in the same order, on every machine.
     volumes : (n,) int array
-        Which volume each row looks at; every row another where no column tells.
+        Which volume each row looks at.
     classes : (n,) int array or None
         For balancing.
     volume_bytes : int
@@ -72,10 +72,9 @@ def read_rows(dataset: Any, balance: Sequence[str] = ()) -> Rows:
     paths = [name for name in ("volume_path", "volume") if name in names][:1]
     wanted = dict.fromkeys([*identifying, *paths, *(["volume"] if "volume" in names else [])])
     table = read_columns(dataset, [*wanted, *_balance_columns(balance, names)])
-    volumes = _volumes(table, paths)
     return Rows(
         _fingerprint(table, identifying),
-        np.arange(len(table)) if volumes is None else number(volumes),
+        _volumes(table, paths),
         _classes(table, balance) if balance else None,
         _largest(table),
     )
@@ -114,23 +113,33 @@ def _reference(volume: Any) -> str | None:
     return reference if reference is None or "#" in reference else f"{reference}#"
 
 
-def _volumes(table: pa.Table, names: Sequence[str]) -> NDArray[Any] | None:
+def _volumes(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
+    """Give volumes numbers by first appearance; every row has its own where no column tells."""
     if not names:
-        return None
-    column = table[names[0]].to_numpy(zero_copy_only=False).astype(str)
+        return np.arange(len(table))
+    column = table[names[0]]
     if names[0] == "volume":  # the same file may be seen through many views
-        return np.array([text.rpartition("#")[0] for text in column.tolist()])
-    return np.asarray(column)
+        column = pa.chunked_array([[str(text).rpartition("#")[0] for text in column.to_pylist()]])
+    return _codes(column)
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Give what stands in a column numbers by first appearance."""
+    codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices
+    return np.asarray(codes.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
 def _fingerprint(table: pa.Table, names: Sequence[str]) -> str:
     digest = hashlib.sha256(str(len(table)).encode())
     for name in names:
         column = table[name]
+        digest.update(f"\1{name}\1".encode())
         if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
             column = pc.list_flatten(column)
-        text = "\0".join(map(str, column.to_pylist()))
-        digest.update(f"\1{name}\1{text}".encode())
+        if pa.types.is_integer(column.type) and not column.null_count:
+            digest.update(column.to_numpy().astype("<i8").tobytes())
+        else:
+            digest.update("\0".join(map(str, column.to_pylist())).encode())
     return digest.hexdigest()[:32]
 
 
@@ -172,18 +181,17 @@ def _classes(table: pa.Table, balance: Sequence[str]) -> NDArray[np.int64]:
     """Give rows that agree in everything that is balanced the same number."""
     classes = np.zeros(len(table), np.int64)
     for name in balance:
-        labels = highest_grades(table[_GRADES]) if name == GRADE else _labels(table, name)
-        part = number(labels)
+        part = number(highest_grades(table[_GRADES])) if name == GRADE else _labels(table, name)
         classes = number(classes * (part.max() + 1) + part)
     return classes
 
 
-def _labels(table: pa.Table, name: str) -> NDArray[Any]:
+def _labels(table: pa.Table, name: str) -> NDArray[np.int64]:
     column = table[name]
     if pa.types.is_nested(column.type):
         remedy = "Balance by a column of one word or number a row"
         raise LoaderError(explain(f"the column {name}", "hold one value a row", str(column.type), remedy))
-    return np.array(list(map(str, column.to_pylist())))
+    return _codes(column)
 
 
 def highest_grades(grades: pa.ChunkedArray) -> NDArray[np.int64]:
