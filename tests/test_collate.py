@@ -259,6 +259,16 @@ def test_tokens_are_padded_on_the_left_for_generation() -> None:
     assert batch["attention_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
 
 
+def test_spans_move_with_their_tokens() -> None:
+    spans = {"reasoning_spans": [[0, 1], [1, 2]], "box_span": [-1, -1], "grade_spans": [[1, 2], [-1, -1]]}
+    rows = tokens(2, 4, **spans)
+    left = QuintupleCollator(pad_token_id=0, padding_side="left")(rows)
+    assert left["reasoning_spans"] == [[[2, 3], [3, 4]], [[0, 1], [1, 2]]]
+    assert left["grade_spans"] == [[[3, 4], [-1, -1]], [[1, 2], [-1, -1]]]
+    assert left["box_span"] == [[-1, -1], [-1, -1]]
+    assert QuintupleCollator(pad_token_id=0)(rows)["reasoning_spans"] == [spans["reasoning_spans"]] * 2
+
+
 def test_tokens_are_padded_to_a_bucket() -> None:
     collate = QuintupleCollator(pad_token_id=0, buckets=(16, 4, 8))
     assert [collate(tokens(*lengths))["input_ids"].shape[1] for lengths in [(2, 3), (4,), (5,), (9, 16)]] == [

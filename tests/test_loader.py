@@ -27,7 +27,10 @@ from reasonknee_datasets.collate import QuintupleCollator
 from reasonknee_datasets.errors import BoxError, LoaderError, VolumeNotFoundError
 from reasonknee_datasets.loader import ResumableLoader, make_dataloader
 from reasonknee_datasets.loader.order import Plan
-from reasonknee_datasets.transforms import CropToBox
+from reasonknee_datasets.transforms import Compose, CropToBox
+from reasonknee_datasets.transforms.reasoning import TokenizeReasoning
+from reasonknee_datasets.transforms.templates import Template
+from reasonknee_datasets.transforms.tokenizer import NamedTokenizer
 from reasonknee_datasets.volumes import pack
 from tests.prepared_repository import voxels_of, write_repository
 
@@ -329,6 +332,25 @@ def test_spawned_workers_do_the_same(train: Any, room: Path) -> None:
         expected = crops(plain)
     with load(train, room, num_workers=1, multiprocessing_context="spawn") as loader:
         assert crops(loader) == expected
+
+
+def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "step": 1, "<pad>": 5}, unk_token="[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenize = TokenizeReasoning(NamedTokenizer.of(words, pad_token="<pad>"), Template("{question} ", "{reasoning}"))
+
+    def longer(row: dict[str, Any]) -> dict[str, Any]:
+        return {"question": "q " * row["question_id"]}
+
+    transform = Compose([CROP, tokenize])
+    with load(train.map(longer), room, transform=transform, num_workers=1, tail="keep") as loader:
+        for batch in loader:
+            lengths = batch["attention_mask"].sum(dim=1)
+            padding = torch.arange(batch["input_ids"].shape[1]) >= lengths[:, None]
+            assert (batch["input_ids"][padding] == 5).all()
+            assert (batch["labels"][padding] == -100).all()
+            assert lengths.tolist() == [number + 4 for number in batch["question_id"]]
 
 
 # Decoding.

@@ -11,7 +11,7 @@ import torch
 
 from reasonknee_datasets.collate.batch import Batch
 from reasonknee_datasets.collate.grades import grade_rows
-from reasonknee_datasets.collate.tokens import TOKENS, pad_tokens
+from reasonknee_datasets.collate.tokens import SPANS, TOKENS, moved_spans, pad_tokens
 from reasonknee_datasets.collate.voxels import noted, stack
 from reasonknee_datasets.errors import LoaderError, explain
 
@@ -55,11 +55,12 @@ class QuintupleCollator:
     contiguous : bool
         Lay the memory of ``volume`` in C order here. It takes about 2 ms for 64x96x96 voxels.
     pad_token_id : int, optional
-        Where ``input_ids`` differ in length. By default the example's own ``pad_token_id``.
+        Where ``input_ids`` differ in length: `TokenizeReasoning.pad_token_id`. By default the examples' key of that
+        name.
     buckets : sequence of int, optional
         Lengths: tokens are padded to the smallest that holds the longest, so that a compiled model sees few shapes.
     padding_side : {"right", "left"}
-        Left is for generation.
+        Left is for generation; spans of tokens move with them.
     keep : sequence of str, optional
         The other columns to keep, besides ``id``. By default all.
 
@@ -117,6 +118,10 @@ class QuintupleCollator:
             items["grades"], items["slots"] = (torch.tensor(rows) for rows in zip(*rows, strict=True))
         if "input_ids" in has:
             items |= pad_tokens(examples, self.pad_token_id, self.buckets, self.padding_side)
+            length = items["input_ids"].shape[1]
+            for name in SPANS if self.padding_side == "left" else ():
+                if name in items:
+                    items[name] = [moved_spans(example, name, length) for example in examples]
         items["valid"] = torch.tensor([bool(example.get("valid", True)) for example in examples])
         return Batch(items)
 

@@ -10,6 +10,7 @@ import torch
 from reasonknee_datasets.errors import LoaderError, explain
 
 TOKENS = ("input_ids", "attention_mask", "labels")
+SPANS = ("reasoning_spans", "grade_spans", "box_span")
 _NOTHING_TO_LEARN = -100  # the index that torch's losses ignore
 
 
@@ -47,6 +48,16 @@ def pad_tokens(
     return padded
 
 
+def moved_spans(example: Mapping[str, Any], name: str, length: int) -> Any:
+    """Give an example's spans of tokens as they stand behind padding on the left; [-1, -1] stays nothing."""
+    by = length - len(example["input_ids"])
+
+    def moved(span: Any) -> Any:
+        return [end + by if end >= 0 else end for end in span] if span is not None else None
+
+    return [moved(span) for span in example[name]] if name.endswith("spans") else moved(example[name])
+
+
 def _choose_length(longest: int, buckets: Sequence[int] | None) -> int:
     if buckets is None:
         return longest
@@ -68,7 +79,7 @@ def _find_pad(
         return own.pop()
     if all(len(row) == length for row in rows):
         return 0
-    remedy = "Give QuintupleCollator(pad_token_id=tokenizer.pad_token_id), or the tokenizer a pad token"
+    remedy = "Give QuintupleCollator(pad_token_id=tokenize.pad_token_id), or the tokenizer a pad token"
     raise LoaderError(explain("a pad token", "be known where lengths differ", sorted(own) or "none", remedy))
 
 

@@ -76,7 +76,8 @@ def make_dataloader(
     transform : callable, optional
         From example to example; it finds the epoch in ``example["epoch"]``.
     collate_fn : callable, optional
-        From a list of examples to a batch. By default `QuintupleCollator`. Each example has ``valid``.
+        From a list of examples to a batch. By default a `QuintupleCollator`, which pads tokens as the transform's
+        tokenizer does. Each example has ``valid``.
     tail : {"drop", "pad", "keep"}
         What becomes of the last examples of an epoch, where they do not fill a step: left out (the log says how many);
         filled up with repeats that have ``valid=False``; or, on one rank, a smaller batch. Every example comes exactly
@@ -134,7 +135,8 @@ def make_dataloader(
     else:
         order = _planned(dataset, Identity("", seed, group_size, shuffle, "+".join(balanced)), balanced, topology)
     session, volumes = _share(order, topology, num_workers, shared, shared_bytes)
-    work = Work(order.dataset, transform, collate_fn or QuintupleCollator(), volumes)
+    collate = collate_fn or QuintupleCollator(pad_token_id=_find_pad_token(transform))
+    work = Work(order.dataset, transform, collate, volumes)
     options = {
         "num_workers": num_workers,
         "collate_fn": as_it_is,
@@ -216,6 +218,14 @@ def _share(
     job = (order.identity.fingerprint,) if topology.world_size > 1 else ()
     session = open_session(bound, folder=None if shared == "auto" else shared, job=job)
     return session, SharedVolumes(str(session.folder), bound)
+
+
+def _find_pad_token(transform: Any) -> int | None:
+    """Find the pad token of a transform that tokenizes, alone or in a `Compose`."""
+    for part in (transform, *getattr(transform, "transforms", ())):
+        if (found := getattr(part, "pad_token_id", None)) is not None:
+            return int(found)
+    return None
 
 
 def _check_numbers(seed: int, group_size: int, num_workers: int) -> None:
