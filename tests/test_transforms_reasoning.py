@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,18 @@ class TestCache:
             assert tokenize(row)["input_ids"] == tokens
             assert tokenize.cache_info().tokens <= 3000
         assert tokenize.cache_info().evicted > 100
+        get_encoder.cache_clear()
+
+    def test_may_be_shared_by_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        expected = [of()(row)["input_ids"] for row in ROWS]
+        get_encoder.cache_clear()
+        monkeypatch.setattr(encoder, "CACHED_TOKENS", 4000)
+        tokenize = of()
+        with ThreadPoolExecutor(4) as pool:
+            for tokens in pool.map(lambda _: [tokenize(row)["input_ids"] for row in ROWS[::4]], range(4)):
+                assert tokens == expected[::4]
+        pieces = [piece for piece in get_encoder(tokenize.tokenizer)._pieces.values() if piece is not None]
+        assert tokenize.cache_info().tokens == sum(len(piece.ids) for piece in pieces) <= 4000
         get_encoder.cache_clear()
 
     def test_hands_out_lists_that_a_caller_may_change(self) -> None:

@@ -119,13 +119,22 @@ class TextEncoder:
         return self._pieces.get(key)
 
     def keep(self, key: Hashable, make: Callable[[], Piece | None]) -> Piece | None:
-        """Give a piece, made the first time; a second thread may make it too, and nothing else comes of it."""
+        """Give a piece, made the first time.
+
+        Threads that make one at the same time keep the first. No lock is held: a worker that is forked meanwhile would
+        wait for it for ever.
+        """
         if key in self._pieces:
             return self._pieces[key]
-        piece = self._pieces[key] = make()
-        self._tokens += 0 if piece is None else len(piece.ids)
+        made = make()
+        piece = self._pieces.setdefault(key, made)
+        if piece is made and made is not None:
+            self._tokens += len(made.ids)
         while self._tokens > CACHED_TOKENS and len(self._pieces) > 1:
-            oldest = self._pieces.pop(next(iter(self._pieces)), None)
+            try:
+                oldest = self._pieces.pop(next(iter(self._pieces)))
+            except (KeyError, RuntimeError):  # another thread was faster
+                continue
             self._tokens -= 0 if oldest is None else len(oldest.ids)
             self._evicted += 1
         return piece
@@ -215,7 +224,9 @@ def _rebuild(state: dict[str, Any], control: set[str]) -> tuple[Any, tuple[int, 
         for token in state["added_tokens"]
     ]
     model = _hide_in_model(state["model"], hidden)
-    tokenizer = library.Tokenizer.from_str(json.dumps({**state, "added_tokens": added, "model": model}))
+    tokenizer = library.Tokenizer.from_str(
+        json.dumps({**state, "added_tokens": added, "model": model}, ensure_ascii=False)
+    )
     # What it puts before any text by itself, such as <s>.
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a").ids

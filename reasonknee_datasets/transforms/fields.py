@@ -116,7 +116,7 @@ class OfficialAnswer:
     numbers: tuple[str, ...]
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def official_answer(value: Value) -> OfficialAnswer:
     """Write the official answer of a row, with any box: only ``numbers`` depend on it."""
     question_id, record, reasoning, answer, attributes, grades = value

@@ -21,6 +21,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from string import Formatter
 from types import MappingProxyType
 
@@ -198,10 +199,10 @@ class Vision:
         if not isinstance(self.count, str):
             return self.count
         count = example.get(self.count)
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, Integral) or count < 1:
             remedy = f"Set {self.count} to what the processor says, or give count= a number"
             raise TransformError(explain(self.count, "be the number of placeholders", repr(count), remedy))
-        return count
+        return int(count)
 
     def _cells(self, example: Mapping[str, object]) -> int:
         assert self.cell is not None

@@ -159,14 +159,16 @@ def _read(tokenizer: Any, given: Mapping[str, str], chat_template: str | None) -
         )
         rule = "be a fast tokenizer of transformers, or a tokenizers.Tokenizer"
         raise TransformError(explain("tokenizer", rule, type(tokenizer).__name__, remedy))
-    state = json.loads(backend.to_str())
-    padding = state["padding"]
-    state["truncation"] = state["padding"] = None  # the state of the last call, and no part of what it does
+    text, padding = backend.to_str(), backend.padding
+    if padding or backend.truncation:  # the state of the last call, and no part of what it does
+        bare = library.Tokenizer.from_str(text)
+        bare.no_padding()
+        bare.no_truncation()
+        text = bare.to_str()
     specials: dict[str, str] = {"pad_token": padding["pad_token"]} if padding and inner is backend else {}
     if inner is not backend:
         specials = {name: str(token) for name, token in inner.special_tokens_map.items() if not isinstance(token, list)}
     template = chat_template or getattr(tokenizer, "chat_template", None) or getattr(inner, "chat_template", None)
     if isinstance(template, Mapping):
         template = template.get("default")
-    text = json.dumps(state, ensure_ascii=False, separators=(",", ":"))
     return Content(text, tuple(sorted({**specials, **given}.items())), template)
