@@ -113,7 +113,7 @@ def cast(view: View, bone: str) -> Rays:
     share, steps = _share(inside, int(np.searchsorted(along, 0.0)))
     facing = np.abs(normals @ np.linalg.inv(view.to_mm).T * view.spacing**2).max(axis=1)
     owner = beside[tuple(start.T)].astype(np.intp) - 1
-    area = np.asarray(view.voxel_mm3 / facing, np.float64)
+    area = (view.voxel_mm3 / facing).astype(np.float64)
     return Rays(signal, share, owner, area, steps * STEP_MM, feet, float(view.spacing.max()))
 
 

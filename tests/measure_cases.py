@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.phantom.grids import SIZES
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS
 from reasonknee_datasets.phantom.spec import KneeSpec
 from reasonknee_datasets.volumes.geometry import Geometry
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from reasonknee_datasets.phantom.grids import Size
     from reasonknee_datasets.schema import Side
 
     Grades = dict[int, dict[str, int | None]]
@@ -23,11 +25,6 @@ if TYPE_CHECKING:
 NEEDS_A_LESION = {"number": "size", "percent": "size", "depth": "size"}
 HORNS = ("anterior", "body", "posterior")
 
-# Voxel counts and spacing along right-left, posterior-anterior and inferior-superior.
-SPANS = {
-    "tiny": ((64, 128, 128), (112 / 64, 140 / 128, 140 / 128)),
-    "oai": ((160, 384, 384), (0.7, 0.36458, 0.36458)),
-}
 # Which world axis each array axis follows, and in which direction.
 LAYOUTS = (
     ((0, 1), (1, 1), (2, 1)),  # (160, 384, 384), RAS
@@ -47,9 +44,9 @@ def rotation(degrees: float, axis: Sequence[float]) -> NDArray[np.float64]:
     return found
 
 
-def grid(size: str, side: Side, *, layout: int, tilt: float, axis: Sequence[float] = (1.0, 0.6, -0.4)) -> Geometry:
+def grid(size: Size, side: Side, *, layout: int, tilt: float, axis: Sequence[float] = (1.0, 0.6, -0.4)) -> Geometry:
     """Lay a grid around a knee: the right one stands where world x is positive."""
-    counts, spacing = SPANS[size]
+    counts, spacing = SIZES[size].counts, SIZES[size].spacing
     turned = rotation(tilt, axis)
     along = LAYOUTS[layout]
     affine = np.eye(4)
@@ -110,7 +107,7 @@ def _question(finding: str, subregion: str) -> int:
     return next(q.id for q in QUESTIONS.values() if (q.finding, q.subregion) == (finding, subregion))
 
 
-def deal_knees(size: str, knees: int, seed: int) -> list[KneeSpec]:
+def deal_knees(size: Size, knees: int, seed: int) -> list[KneeSpec]:
     """Deal out knees: grades from `deal_grades`, both sides, every layout, every tilt, a patient for each two."""
     rng = np.random.default_rng([seed, 1])
     out: list[KneeSpec] = []

@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
 FLUID_EDGE = (SIGNAL["meniscus"] + SIGNAL["fluid"]) / 2
 CYST_EDGE = (SIGNAL["capsule"] + SIGNAL["fluid"]) / 2
-DARK_EDGE = (SIGNAL["meniscus"] + SIGNAL["capsule"]) / 2
-TALLER_MM = 3.5
+DARK_EDGE = (SIGNAL["meniscus"] + SIGNAL["marrow"]) / 2  # osteophytes stand there too
+BESIDE_MM, ABOVE_MM, TALLER_MM = 2.0, 0.7, 4.0
 BLOB_EDGE, BLOB_MM2 = 80.0, 3.0
-CLEFT_MM = 2.9
-COARSE_THROUGH = 200.0
+CLEFT_MM, CLEFT_REACH_MM, CLEFT_EDGE = 2.9, 1.4, 286.0
 THROUGH = 120.0  # the lowest signal of a column that is fluid all the way, with its ends mixed
 THROUGH_SHARE = 0.75  # of the columns with fluid: fewer if it lies flat
-RIM_MM, ROOT_MM = 2.3, 6.0
+RIM_MM, ROOT_MM = 2.3, 6.5
 LEAST_MM2 = 2.0
 BINS = 72
 
@@ -63,7 +62,7 @@ def ring_of(view: View, name: str) -> Ring:
     bottom = np.nanmin(np.where(np.isnan(stacks), np.nan, steps), axis=1)
     top = np.nanmax(np.where(np.isnan(stacks), np.nan, steps), axis=1)
     height = (steps[None, :] - bottom[:, None] + 0.5) / (top - bottom + 1)[:, None]
-    half_way = np.where(np.abs(height - 0.5) <= 0.26, stacks, np.nan)
+    half_way = np.isfinite(stacks) & (np.abs(height - 0.5) <= 0.26)
     center = np.column_stack([columns, (top + bottom) / 2]) @ near.to_mm.T + near.origin
     points = near.mm(label)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -77,8 +76,8 @@ def ring_of(view: View, name: str) -> Ring:
     outer, inner = _envelope(angle, radius, 1.0), _envelope(angle, radius, -1.0)
     return Ring(
         np.nanmin(stacks, axis=1),
-        np.nanmax(half_way, axis=1),
-        np.nanmin(half_way, axis=1),
+        np.where(half_way, stacks, 0.0).max(axis=1),
+        np.where(half_way, stacks, np.where(half_way.any(axis=1), np.inf, 0.0)[:, None]).min(axis=1),
         np.isfinite(stacks).sum(axis=1),
         np.clip(((high[1] - y) / (high[1] - low[1]) * 3).astype(int), 0, 2),
         outer - radius,
@@ -144,14 +143,14 @@ def _has_blob(ring: Ring, body: Bools) -> bool:
 
 def has_fluid(ring: Ring, third: int) -> bool:
     """Tell whether a third holds fluid, where voxels are too large to tell its pattern."""
-    body = (ring.third == third) & (ring.from_wall > 1.6) & (ring.from_wall < 7.0) & (ring.to_notch > ROOT_MM)
-    return bool((body & (ring.count >= 2) & (ring.lowest > COARSE_THROUGH)).any())
+    body = (ring.third == third) & (ring.from_wall > 2.2) & (ring.from_wall < 7.0) & (ring.to_notch > ROOT_MM)
+    return bool((body & (ring.count >= 2) & (ring.middle > FLUID_EDGE)).any())
 
 
 def cleft_mm2(ring: Ring, third: int) -> float:
-    """Area of fluid in the outermost 2 mm of a third."""
-    rim = (ring.third == third) & (ring.from_wall < 1.8) & (ring.from_wall > 0.2) & (ring.to_notch > ROOT_MM)
-    return float((rim & (ring.middle > FLUID_EDGE) & (ring.count >= 2)).sum()) * ring.area
+    """Area of fluid in the outermost part of a third's rim."""
+    rim = (ring.third == third) & (ring.from_wall < CLEFT_REACH_MM) & (ring.to_notch > ROOT_MM) & (ring.count >= 2)
+    return float((rim & (ring.middle > CLEFT_EDGE)).sum()) * ring.area
 
 
 def root_share(ring: Ring) -> float:
@@ -170,11 +169,11 @@ def cyst_mm3(view: View, name: str) -> float:
 
 
 def hypertrophy_mm3(view: View, name: str) -> float:
-    """Volume of meniscus outside every label on top of a meniscus."""
-    near = view.around([name], 4.0)
+    """Volume of meniscus outside every label that stands higher than the meniscus' outer wall."""
+    near = view.around([name], 6.0)
     label = near.label(name)
-    above = np.zeros_like(label)
-    for up in range(1, int(np.ceil(TALLER_MM / near.spacing[2])) + 1):
-        above[:, :, up:] |= label[:, :, :-up]
-    above &= ~label & (near.mask == 0)
-    return float((near.clean[above] < DARK_EDGE).sum()) * near.voxel_mm3
+    top = np.where(label, near.height(), -np.inf).max(axis=2)
+    reach = 2 * np.ceil(BESIDE_MM / near.spacing[:2]).astype(int) + 1
+    beside = ndimage.maximum_filter(top, reach)[:, :, None]
+    above = (near.height() > beside + ABOVE_MM) & (near.height() < beside + TALLER_MM)
+    return float((above & (near.mask == 0) & (near.clean < DARK_EDGE)).sum()) * near.voxel_mm3

@@ -40,9 +40,9 @@ PRESENT = {
     "screw": 0.15,
     "tendon": 0.1,
     "root": 0.5,
-    "cyst": 40.0,
-    "hypertrophy": 11.0,
-    "cleft": 4.0,
+    "cyst": 30.0,
+    "hypertrophy": 60.0,
+    "cleft": 5.5,
 }
 HORNS = ("anterior", "body", "posterior")
 

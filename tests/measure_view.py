@@ -75,6 +75,11 @@ class View:
         inside: Bools = chosen[self.mask]
         return inside
 
+    def height(self) -> Floats:
+        """How far up every voxel's centre is in mm."""
+        i, j, k = (np.arange(count) * step for count, step in zip(self.mask.shape, self.to_mm[2], strict=True))
+        return np.asarray(i[:, None, None] + j[:, None] + k + self.origin[2], float)
+
     def mm(self, where: Bools) -> Floats:
         """Centres of the chosen voxels in mm, (n, 3)."""
         return np.asarray(np.argwhere(where) @ self.to_mm.T + self.origin, float)
