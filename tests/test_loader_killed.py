@@ -62,4 +62,4 @@ def test_what_the_killed_left_in_the_shared_folder_is_removed(repository: Path, 
     (base,) = tmp_path.glob("reasonknee-*")
     assert list(base.glob("*/*.voxels"))
     live(repository, tmp_path, 4, 0, 0)
-    assert not list(base.iterdir())
+    assert not base.exists()

@@ -24,6 +24,7 @@ from reasonknee_datasets.errors import LoaderError, explain
 
 _ALIVE = "alive"
 _STALE_SECONDS = 60
+_MOST_TRIES = 10_000
 # Of what is free in memory, the share that a loader may plan to take.
 _MOST = 0.8
 _JOB = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_ID")
@@ -54,6 +55,8 @@ class Session:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave a forked child's copy in hold of it
             _remove_if_alone(self.folder, descriptor)
+            with contextlib.suppress(OSError):  # others may have sessions there
+                self.folder.parent.rmdir()
         finally:
             os.close(descriptor)
 
@@ -114,7 +117,10 @@ def _make_private(base: Path) -> None:
     """Make the folder of this user's sessions; refuse one that others can read, for it will hold patients' voxels."""
     with contextlib.suppress(FileExistsError):
         base.mkdir(mode=0o700)
-    stat = base.lstat()
+    try:
+        stat = base.lstat()
+    except FileNotFoundError:  # whoever was last there left at this moment: it is made again with the session
+        return
     if not base.is_dir() or base.is_symlink() or stat.st_uid != os.getuid() or stat.st_mode & 0o077:
         got = f"owner {stat.st_uid} and mode {stat.st_mode & 0o777:o}"
         remedy = "Remove it, or give shared= another folder"
@@ -123,10 +129,11 @@ def _make_private(base: Path) -> None:
 
 def _hold(folder: Path) -> int:
     """Make a folder and hold it; begin again where another process removed it in between."""
-    while True:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+    for _ in range(_MOST_TRIES):
         try:
+            for path in (folder.parent, folder):
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir(mode=0o700)
             descriptor = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             continue
@@ -134,6 +141,8 @@ def _hold(folder: Path) -> int:
         if _is_file(folder / _ALIVE, descriptor):
             return descriptor
         os.close(descriptor)
+    remedy = "Give shared= another folder, or find out what removes this one"
+    raise LoaderError(explain("the shared folder", "stay where it is", f"{folder} removed again and again", remedy))
 
 
 def _is_file(path: Path, descriptor: int) -> bool:
@@ -146,7 +155,7 @@ def _is_file(path: Path, descriptor: int) -> bool:
 
 def _sweep(base: Path, keep: Path) -> None:
     """Remove the sessions that nobody holds any more."""
-    for folder in base.iterdir():
+    for folder in list(base.iterdir()):
         if folder == keep or not folder.is_dir():
             continue
         try:
