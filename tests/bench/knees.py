@@ -100,7 +100,10 @@ def _crop(box: Box, shape: tuple[int, ...], size: tuple[int, int, int]) -> Slice
 
 
 def _write(folder: Path, name: str, voxels: NDArray[np.int16], geometry: Geometry, boxes: tuple[Slices, ...]) -> Knee:
-    knee = Knee(folder / f"{name}.nii", folder / f"{name}.nii.gz", folder / f"{name}_seekable.nii.gz", boxes)
+    # Apart, because ITK reads x.nii where it is asked for x.nii.gz and finds both.
+    plain = folder / "plain" / f"{name}.nii"
+    plain.parent.mkdir(exist_ok=True)
+    knee = Knee(plain, folder / f"{name}.nii.gz", folder / f"{name}_seekable.nii.gz", boxes)
     nib.Nifti1Image(np.asfortranarray(voxels), np.array(geometry.affine)).to_filename(knee.plain)
     with knee.plain.open("rb") as source, gzip.open(knee.ordinary, "wb", _LEVEL) as target:
         shutil.copyfileobj(source, target, 1 << 20)
