@@ -113,8 +113,8 @@ def cast(view: View, bone: str) -> Rays:
     share, steps = _share(inside, int(np.searchsorted(along, 0.0)))
     facing = np.abs(normals @ np.linalg.inv(view.to_mm).T * view.spacing**2).max(axis=1)
     owner = beside[tuple(start.T)].astype(np.intp) - 1
-    area = (view.voxel_mm3 / facing).astype(np.float64)
-    return Rays(signal, share, owner, area, steps * STEP_MM, feet, float(view.spacing.max()))
+    area = view.voxel_mm3 / facing
+    return Rays(signal, share, owner, area, (steps * STEP_MM).astype(np.float64), feet, float(view.spacing.max()))
 
 
 def _share(inside: Bools, origin: int) -> tuple[Floats, NDArray[np.intp]]:
