@@ -62,6 +62,10 @@ class LoaderError(ReasonKneeError, ValueError):
     """A training loader that cannot be made, or a saved state that does not belong to it."""
 
 
+class BenchError(ReasonKneeError, ValueError):
+    """Answers, predictions or results that cannot be scored or compared as they are."""
+
+
 class MissingExtraError(ReasonKneeError, ImportError):
     """An optional dependency that the called function needs."""
 

@@ -1,0 +1,1 @@
+"""ReasonKnee-Bench: conditions and prompts, the answer codec, metrics, baselines, the runner and reports."""

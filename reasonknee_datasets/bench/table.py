@@ -1,0 +1,120 @@
+"""The two tables that everything is scored from: what is true, and what was answered, one row a record.
+
+Both are columns of numpy arrays, so that 76,384 records take a few megabytes and a metric is a few array operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.errors import BenchError, explain
+
+# No question has more slots; questions with fewer are padded with NONE.
+WIDTH = 3
+# In columns of grades, reasons and slots: there is nothing here.
+NONE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """The true answers of one split.
+
+    Attributes
+    ----------
+    ids : (N,) tuple of str
+        ``patient/visit/side/qNN``.
+    question : (N,) int16 array
+        1 to 62.
+    patient, volume, region : (N,) int32 array
+        Codes into `patients` and `volumes`; ``region`` numbers the distinct (volume, box), since several questions ask
+        about one region of a volume.
+    side, visit : (N,) int8 array
+        Codes into ``schema.SIDES`` and ``schema.VISITS``.
+    slots : (N, 3) int16 array
+        Ids into ``moaks.SLOTS`` in the question's order; -1 is padding.
+    grades : (N, 3) int8 array
+        True grades; -1 where the truth is missing, and in padding.
+    boxes : (N, 6) int32 array
+        i0 j0 k0 i1 j1 k1: half-open voxels, array order of the stored volume.
+    patients, volumes : tuple of str
+        Names of the codes; a volume's is its ``volume_path``.
+    shapes : (V, 3) int32 array
+        Voxels of each volume along its array axes; 0 where the annotations were prepared without images.
+    affines : (V, 4, 4) float64 array
+        Voxel centre to world (RAS+, mm); NaN where the annotations were prepared without images.
+    """
+
+    ids: tuple[str, ...]
+    question: NDArray[np.int16]
+    patient: NDArray[np.int32]
+    volume: NDArray[np.int32]
+    region: NDArray[np.int32]
+    side: NDArray[np.int8]
+    visit: NDArray[np.int8]
+    slots: NDArray[np.int16]
+    grades: NDArray[np.int8]
+    boxes: NDArray[np.int32]
+    patients: tuple[str, ...]
+    volumes: tuple[str, ...]
+    shapes: NDArray[np.int32]
+    affines: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, len(self.ids), ("question", "patient", "volume", "region", "side", "visit"), ())
+        _check_lengths(self, len(self.ids), ("slots", "grades"), (WIDTH,))
+        _check_lengths(self, len(self.ids), ("boxes",), (6,))
+        _check_lengths(self, len(self.volumes), ("shapes",), (3,))
+        _check_lengths(self, len(self.volumes), ("affines",), (4, 4))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What one model answered, row for row beside a `Truth`.
+
+    Attributes
+    ----------
+    given : (N,) bool array
+        There is a prediction for this record at all.
+    grades : (N, 3) int8 array
+        Legal grades; -1 where there is none, and in padding.
+    reasons : (N, 3) int8 array
+        Why there is no grade: ids into ``codec.REASONS``; -1 where there is one, and in padding.
+    strict : (N,) bool array
+        A strict ``json.loads`` was enough.
+    boxes : (N, 6) int32 array
+        Half-open voxels in the array order of the stored volume; zeros where there is none.
+    has_box : (N,) bool array
+    box_reasons : (N,) int8 array
+        Why there is no box: ids into ``codec.REASONS``; -1 where there is one, or where none was asked for.
+    """
+
+    given: NDArray[np.bool_]
+    grades: NDArray[np.int8]
+    reasons: NDArray[np.int8]
+    strict: NDArray[np.bool_]
+    boxes: NDArray[np.int32]
+    has_box: NDArray[np.bool_]
+    box_reasons: NDArray[np.int8]
+
+    def __post_init__(self) -> None:
+        rows = len(self.given)
+        _check_lengths(self, rows, ("given", "strict", "has_box", "box_reasons"), ())
+        _check_lengths(self, rows, ("grades", "reasons"), (WIDTH,))
+        _check_lengths(self, rows, ("boxes",), (6,))
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+
+def _check_lengths(table: Truth | Answers, rows: int, names: tuple[str, ...], rest: tuple[int, ...]) -> None:
+    for name in names:
+        shape = getattr(table, name).shape
+        if shape != (rows, *rest):
+            remedy = "Every column has one row a record (or a volume)"
+            raise BenchError(explain(f"column {name!r}", f"have shape {(rows, *rest)}", str(shape), remedy))
