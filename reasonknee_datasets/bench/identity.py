@@ -1,0 +1,247 @@
+"""What a result is a result of: everything that must be equal before two numbers may stand side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from reasonknee_datasets.errors import BenchError, explain, nearest
+
+MODEL = ("model", "model_revision")
+"""The fields in which two results may differ and still be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Everything that a result depends on.
+
+    A field that nobody stated is None, and None equals None only: a result that does not say how it was made cannot be
+    compared with one that does, unless the caller allows that.
+
+    Attributes
+    ----------
+    dataset_revision : str or None
+        Digest of the prepared repository's manifest.
+    split : str or None
+        ``train``, ``validation`` or ``test``.
+    records, patients : int or None
+        How many were asked.
+    records_sha256 : str or None
+        Digest of their ids, in order: two samples of one size are two samples.
+    voxels_sha256 : str or None
+        Digest of their volumes' voxel hashes; None where the repository was prepared without images.
+    condition : str or None
+        The condition, as its repr or name.
+    prompts : mapping of str to str
+        SHA-256 of each question's prompt, by the question's number.
+    system_prompt : str or None
+        The text itself; it is short, and a hash could not be read.
+    frames : str or None
+        The frame recipe, as its repr.
+    model, model_revision : str or None
+        Which model: the only fields that a comparison expects to differ.
+    generation : mapping
+        Generation settings: temperature, tokens, and the like.
+    codec_version : int or None
+        `reasonknee_datasets.bench.codec.CODEC_VERSION`.
+    box_convention : str or None
+        In which the model was asked to write boxes.
+    package_version : str or None
+        Of reasonknee_datasets.
+    seed : int or None
+        Of whatever was drawn: sample, jitter, sampling.
+    synthetic : bool or None
+        True where the phantom made the data.
+
+    Raises
+    ------
+    BenchError
+        If a value has another type, or is not JSON.
+
+    Examples
+    --------
+    >>> one = Identity(split="test", model="majority", generation={"temperature": 0})
+    >>> Identity.from_json(one.to_json()) == one
+    True
+    """
+
+    dataset_revision: str | None = None
+    split: str | None = None
+    records: int | None = None
+    patients: int | None = None
+    records_sha256: str | None = None
+    voxels_sha256: str | None = None
+    condition: str | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    system_prompt: str | None = None
+    frames: str | None = None
+    model: str | None = None
+    model_revision: str | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    codec_version: int | None = None
+    box_convention: str | None = None
+    package_version: str | None = None
+    seed: int | None = None
+    synthetic: bool | None = None
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            object.__setattr__(self, each.name, _checked(each.name, getattr(self, each.name)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give every field as what ``json.dumps`` writes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, item: object) -> Identity:
+        """Read what `to_json` gave; a field that is left out was not stated.
+
+        Raises
+        ------
+        BenchError
+            If it is no object, or holds an unknown field.
+
+        Examples
+        --------
+        >>> Identity.from_json({"modell": "x"})
+        Traceback (most recent call last):
+        reasonknee_datasets.errors.BenchError: identity must hold known fields only, got modell. Did you mean \
+'model'? There are: dataset_revision, split, records, ...
+        """
+        if not isinstance(item, Mapping):
+            remedy = 'Write {"run": {"model": "...", "split": "test"}}'
+            raise BenchError(explain("identity", "be a JSON object", repr(item)[:200], remedy))
+        for name in item:
+            if name not in FIELDS:
+                raise BenchError(explain("identity", "hold known fields only", str(name), nearest(str(name), FIELDS)))
+        return cls(**{name: value for name, value in item.items() if value is not None})
+
+
+FIELDS: tuple[str, ...] = tuple(each.name for each in fields(Identity))
+
+_COUNTS = frozenset({"records", "patients", "codec_version", "seed"})
+_MAPPINGS = frozenset({"prompts", "generation"})
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Refuse what is of another type; give mappings as what JSON would give back."""
+    if name in _MAPPINGS:
+        rule, good = "be a mapping of what JSON can hold", isinstance(value, Mapping)
+        if good:
+            try:
+                # A copy in JSON's own types: a tuple equals the list that it comes back as.
+                plain = json.loads(json.dumps(dict(value), allow_nan=False))
+            except (TypeError, ValueError):
+                good = False
+            else:
+                return dict(sorted(plain.items(), key=lambda item: (len(item[0]), item[0]))) if plain else {}
+    elif value is None:
+        return None
+    elif name in _COUNTS:
+        rule, good = "be a whole number", isinstance(value, int) and not isinstance(value, bool)
+    elif name == "synthetic":
+        rule, good = "be true or false", isinstance(value, bool)
+    else:
+        rule, good = "be text", isinstance(value, str)
+    if not good:
+        remedy = "Leave out what is not known"
+        raise BenchError(explain(f"identity's {name}", rule, repr(value)[:200], remedy))
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field in which two identities differ.
+
+    Attributes
+    ----------
+    field : str
+        Its name; for a mapping, with the key: ``generation.temperature``.
+    first, second : object
+        The two values; None where one does not state it.
+    """
+
+    field: str
+    first: object
+    second: object
+
+    def __str__(self) -> str:
+        return f"{self.field}: {_shown(self.first)} and {_shown(self.second)}"
+
+
+def _shown(value: object) -> str:
+    text = "not stated" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
+
+
+def differences(a: Identity, b: Identity) -> tuple[Difference, ...]:
+    """List the fields in which two identities differ, in the order of the fields.
+
+    Examples
+    --------
+    >>> a = Identity(split="test", generation={"temperature": 0})
+    >>> b = Identity(split="test", generation={"temperature": 1, "seed": 3})
+    >>> for each in differences(a, b):
+    ...     print(each)
+    generation.seed: not stated and 3
+    generation.temperature: 0 and 1
+    """
+    found: list[Difference] = []
+    for name in FIELDS:
+        first, second = getattr(a, name), getattr(b, name)
+        if name in _MAPPINGS:
+            keys = sorted(first.keys() | second.keys(), key=lambda key: (len(key), key))
+            pairs = [(f"{name}.{key}", first.get(key), second.get(key)) for key in keys]
+        else:
+            pairs = [(name, first, second)]
+        found += [Difference(*pair) for pair in pairs if not _equal(pair[1], pair[2])]
+    return tuple(found)
+
+
+def _equal(first: object, second: object) -> bool:
+    return first == second and isinstance(first, bool) == isinstance(second, bool)  # True == 1 in Python only
+
+
+def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> tuple[Difference, ...]:
+    """Refuse two results that differ in anything but the model.
+
+    Parameters
+    ----------
+    a, b : Identity
+    allow : collection of str
+        Fields that may differ as well: a whole mapping (``generation``) or one key of it (``generation.temperature``).
+
+    Returns
+    -------
+    tuple of Difference
+        Those that were allowed, the model's among them: for the report to name.
+
+    Raises
+    ------
+    BenchError
+        Naming each other field with both values; also if ``allow`` names no field.
+
+    Examples
+    --------
+    >>> check_comparable(Identity(split="test", model="a"), Identity(split="train", model="b"))
+    Traceback (most recent call last):
+    reasonknee_datasets.errors.BenchError: two results must differ in nothing but the model, got split: 'test' and \
+'train'. Score both in the same way, or name what may differ: allow=('split',) (--allow split).
+    """
+    if isinstance(allow, str):
+        raise BenchError(explain("allow", "be a list of fields", allow, f"Write allow=({allow!r},)"))
+    for name in allow:
+        if name.partition(".")[0] not in FIELDS:
+            raise BenchError(explain("allow", "name fields of an identity", name, nearest(name, FIELDS)))
+    found = differences(a, b)
+    may = {*MODEL, *allow}
+    other = [each for each in found if each.field not in may and each.field.partition(".")[0] not in may]
+    if other:
+        names = tuple(dict.fromkeys(each.field.partition(".")[0] for each in other))
+        shown = "; ".join(map(str, other[:10])) + (f"; and {len(other) - 10} more" if len(other) > 10 else "")
+        option = " ".join(f"--allow {name}" for name in names)
+        remedy = f"Score both in the same way, or name what may differ: allow={names!r} ({option})"
+        raise BenchError(explain("two results", "differ in nothing but the model", shown, remedy))
+    return found
