@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.cli import _parser, main
+from reasonknee_datasets.cli.main import _parser, main
 from reasonknee_datasets.volumes.index import parse_index
 from reasonknee_datasets.volumes.packing import LEVEL
 

@@ -1,0 +1,71 @@
+"""The ``reasonknee`` command: one subcommand a job, each a thin call of the function that does it.
+
+Every import of the work itself stands in its command, so that ``reasonknee --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn
+
+from reasonknee_datasets import __version__
+from reasonknee_datasets.cli import data
+from reasonknee_datasets.errors import ReasonKneeError
+
+_COMMANDS = {**data.COMMANDS}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a misspelt command with the nearest one."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice" in message:
+            typed = message.split("'")[1] if "'" in message else ""
+            near = get_close_matches(typed, _COMMANDS, n=1)
+            message += f". Did you mean {near[0]!r}?" if near else ""
+        super().error(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status: 0 done, 1 a named problem, 2 wrong usage.
+
+    A problem that this package names is printed as its one sentence; REASONKNEE_TRACEBACK=1 shows where it arose.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except ReasonKneeError as error:
+        if os.environ.get("REASONKNEE_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(f"  {note}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # `reasonknee info DIR | head` is not a failure; python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # not of our files, which name their own: a terminal or disk behind the output
+        if os.environ.get("REASONKNEE_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {error}; REASONKNEE_TRACEBACK=1 shows where it arose", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="reasonknee", description="Load, train on and score 3DReasonKnee.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"reasonknee_datasets {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (add, run, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        add(command)
+        command.set_defaults(run=run)
+    return parser
