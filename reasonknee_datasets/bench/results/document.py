@@ -1,0 +1,214 @@
+"""`Results` and `Comparison`: what is written to ``results.json`` and ``comparison.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from reasonknee_datasets.bench.identity import Identity
+from reasonknee_datasets.bench.results.outcomes import Outcomes
+from reasonknee_datasets.bench.results.serial import read, write
+from reasonknee_datasets.bench.results.values import (
+    ABOUT_TOTALS,
+    HEADLINE,
+    Attribution,
+    By,
+    Case,
+    ConventionCheck,
+    Difference,
+    Estimate,
+    Group,
+    Rule,
+    Unit,
+)
+from reasonknee_datasets.errors import BenchError, explain
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the intervals were made.
+
+    Attributes
+    ----------
+    resamples, seed : int
+        Resamples of patients with all their records, and the seed of their draws.
+    level : float
+        Of the intervals: 0.95.
+    patients : int
+        How many there are to draw from.
+    """
+
+    resamples: int
+    seed: int
+    level: float
+    patients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What answers without looking score on the same records.
+
+    Attributes
+    ----------
+    name, about : str
+        For example ``question_majority``, and in a sentence what it answers.
+    totals : mapping of rule to (mapping of str to Estimate)
+        Of everything.
+    localisation : mapping of unit to (mapping of str to Estimate), or None
+    differences : tuple of Difference
+        The model less the baseline, with the same draws; empty for an expected score, which has no answers.
+    warnings : tuple of str
+        One for each paired interval of a headline number that reaches 0.
+    """
+
+    name: str
+    about: str
+    totals: Mapping[Rule, Mapping[str, Estimate]]
+    localisation: Mapping[Unit, Mapping[str, Estimate]] | None
+    differences: tuple[Difference, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that scoring one set of answers gives.
+
+    Attributes
+    ----------
+    identity : Identity or None
+        What this is a result of; whoever calls ``score`` states it.
+    sampling : Sampling
+    rules : tuple of rule
+        Which failure rules were applied; ``prior`` is absent where no priors were given.
+    about_totals : str
+        Says that it is unknown which total the paper used.
+    groups : tuple of Group
+        ``("all", "all")`` first, then by category, question, slot, attribute, subregion, side and visit.
+    conventions : ConventionCheck or None
+        None where there are no boxes.
+    attribution : Attribution or None
+        None where there are no boxes.
+    worst : tuple of Case
+        The records that lost most, worst first, equally many of each category; the IoU breaks ties.
+    baselines : tuple of Baseline
+        Empty until whoever reports adds them.
+    warnings : tuple of str
+    outcomes : Outcomes or None
+        Every record's outcome as columns, in memory only: not in the JSON, and None when read from one.
+    """
+
+    sampling: Sampling
+    rules: tuple[Rule, ...]
+    groups: tuple[Group, ...]
+    conventions: ConventionCheck | None = None
+    attribution: Attribution | None = None
+    worst: tuple[Case, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
+    warnings: tuple[str, ...] = ()
+    identity: Identity | None = None
+    about_totals: str = ABOUT_TOTALS
+    format: int = FORMAT
+    outcomes: Outcomes | None = field(default=None, compare=False, repr=False)
+
+    def group(self, by: By = "all", value: str = "all") -> Group:
+        """Give one group.
+
+        Raises
+        ------
+        BenchError
+            If there is none of that name.
+        """
+        for group in self.groups:
+            if (group.by, group.value) == (by, value):
+                return group
+        known = ", ".join(group.value for group in self.groups if group.by == by) or "none"
+        raise BenchError(explain("group", f"be one of these by {by}: {known}", value, "Take one of them"))
+
+    def total(self, name: str = HEADLINE, rule: Rule = "wrong", by: By = "all", value: str = "all") -> Estimate:
+        """Give one total, by default the headline."""
+        return self.group(by, value).totals[rule].metrics[name]
+
+    def with_outcomes(self, outcomes: Outcomes | None) -> Results:
+        """Give the same with other outcomes."""
+        return replace(self, outcomes=outcomes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what ``json.dumps`` writes; it follows `schema`."""
+        return cast("dict[str, Any]", write(self))
+
+    def dumps(self) -> str:
+        """Write it as JSON text, one group a line."""
+        item = self.to_json()
+        groups = ",\n".join(json.dumps(group, allow_nan=False) for group in item.pop("groups"))
+        rest = ",\n".join(f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in item.items())
+        return f'{{\n{rest},\n"groups": [\n{groups}\n]\n}}\n'
+
+    @classmethod
+    def from_json(cls, item: object) -> Results:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        BenchError
+            If it is of another format, or something in it is of the wrong type, missing or unknown; the message names
+            the place.
+        """
+        return cast("Results", read(cls, item, "results"))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Paired differences of two answer sets over the same records: first less second, with the same draws.
+
+    Attributes
+    ----------
+    first, second : Identity or None
+    sampling : Sampling
+    rules : tuple of rule
+    differences : tuple of Difference
+        In the order of `Results.groups`.
+    tolerated : tuple of str
+        Fields of the identities that differ besides the model, and were allowed to.
+    """
+
+    sampling: Sampling
+    rules: tuple[Rule, ...]
+    differences: tuple[Difference, ...]
+    first: Identity | None = None
+    second: Identity | None = None
+    tolerated: tuple[str, ...] = ()
+    about_totals: str = ABOUT_TOTALS
+    format: int = FORMAT
+
+    def total(self, name: str = HEADLINE, rule: Rule = "wrong", by: By = "all", value: str = "all") -> Difference:
+        """Give the difference in one total, by default the headline.
+
+        Raises
+        ------
+        BenchError
+            If there is none of that name.
+        """
+        for row in self.differences:
+            if (row.kind, row.metric, row.rule, row.by, row.value) == ("total", name, rule, by, value):
+                return row
+        got = f"{name} ({rule}) of {by} {value}"
+        raise BenchError(explain("difference", "have been computed", got, "Compare with by= that includes the group"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what ``json.dumps`` writes; it follows `schema`."""
+        return cast("dict[str, Any]", write(self))
+
+    @classmethod
+    def from_json(cls, item: object) -> Comparison:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        BenchError
+            As `Results.from_json` does.
+        """
+        return cast("Comparison", read(cls, item, "comparison"))
