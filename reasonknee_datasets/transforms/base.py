@@ -98,9 +98,9 @@ class Transform:
         """Transform an example, a lazy row or a batch, and leave it as it is."""
         scratch = example if isinstance(example, dict) else example.copy()
         key = next((name for name in _SCALARS if name in scratch), None)
-        if key is None or not _is_column(scratch[key]):
+        if key is None or not is_column(scratch[key]):
             return _updated(example, self._noted(scratch))
-        rows = [self._noted(_Row(scratch, index)) for index in range(len(scratch[key]))]
+        rows = [self._noted(BatchRow(scratch, index)) for index in range(len(scratch[key]))]
         names = dict.fromkeys(name for row in rows for name in row)
         return _updated(example, {name: [row[name] for row in rows] for name in names})
 
@@ -126,7 +126,7 @@ class Transform:
             raise
 
 
-class _Row(Mapping[str, Any]):
+class BatchRow(Mapping[str, Any]):
     """One row of a batch, column by column as it is asked for."""
 
     def __init__(self, batch: Mapping[str, Any], index: int) -> None:
@@ -161,7 +161,8 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _is_column(value: Any) -> bool:
+def is_column(value: Any) -> bool:
+    """Tell a batch's column from an example's value."""
     return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
 
 

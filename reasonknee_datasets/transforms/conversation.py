@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, add_note, explain
 from reasonknee_datasets.transforms.base import (
+    BatchRow,
     Example,
     Transform,
     TransformError,
-    _is_column,
-    _Row,
     check_choice,
+    is_column,
     require,
 )
 from reasonknee_datasets.transforms.fields import (
@@ -132,9 +132,9 @@ class ToConversation(Transform):
     def __call__(self, example: Any) -> Any:
         """Give the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
         scratch = example if isinstance(example, dict) else example.copy()
-        if not _is_column(scratch.get("id")):
+        if not is_column(scratch.get("id")):
             return self._noted([scratch])
-        batch = [_Row(scratch, index) for index in range(len(scratch["id"]))]
+        batch = [BatchRow(scratch, index) for index in range(len(scratch["id"]))]
         rows = [self._noted(group) for group in self._groups(batch)]
         return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
