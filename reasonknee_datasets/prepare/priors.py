@@ -21,7 +21,9 @@ from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.schema import Quintuple
 
 PRIORS = "priors.json"
-FORMAT = 1
+# 2: `revision`, so that a score can refuse another repository's, and `questions`, since the most frequent whole answer
+# need not be made of the most frequent grades.
+FORMAT = 2
 
 
 class Priors:
@@ -30,6 +32,7 @@ class Priors:
     def __init__(self) -> None:
         self.rows = 0
         self._grades: dict[tuple[int, str], Counter[int | None]] = defaultdict(Counter)
+        self._answers: dict[int, Counter[frozenset[tuple[str, int | None]]]] = defaultdict(Counter)
         self._mm: dict[tuple[int, str], array[float]] = defaultdict(lambda: array("f"))
         self._fractions: dict[tuple[int, str], array[float]] = defaultdict(lambda: array("f"))
 
@@ -38,14 +41,22 @@ class Priors:
         self.rows += 1
         for each in row["grades"]:
             self._grades[row["question_id"], each["attribute"]][each["grade"]] += 1
+        answer = frozenset((each["attribute"], each["grade"]) for each in row["grades"])
+        self._answers[row["question_id"]][answer] += 1
         if grid is not None:
             key = row["question_id"], row["side"]
             edges = grid.edges(Box.from_row(row["box"]))
             self._mm[key].extend(((edges - grid.shape / 2) * grid.spacing).ravel())
             self._fractions[key].extend((edges / grid.shape).ravel())
 
-    def to_json(self) -> bytes:
-        """Write them, one line a slot and one a box."""
+    def to_json(self, revision: str) -> bytes:
+        """Write them, one line a slot, one a question and one a box.
+
+        Parameters
+        ----------
+        revision : str
+            Digest of the manifest of the repository that they are counted from.
+        """
         slots = {
             slot.name: {
                 "question_id": question.id,
@@ -58,17 +69,37 @@ class Priors:
             if question.in_records
             for slot in question.slots
         }
+        questions = {
+            f"q{question.id:02d}": self._whole_answers(question.id)
+            for question in QUESTIONS.values()
+            if question.in_records
+        }
         boxes = {f"q{key[0]:02d}.{key[1]}": self._median_box(key) for key in sorted(self._mm)}
         about = {
             "grades": "how often each grade occurs in a slot; a missing grade is counted apart",
+            "questions": "how often each whole answer occurs, its grades in the order of the attributes; one that "
+            "lacks a grade is counted as incomplete",
             "boxes": "medians of r0 a0 s0 r1 a1 s1: the grid's axes in RAS+ order (nothing is rotated), half-open",
             "mm": "measured from the centre of the volume",
             "fraction": "of the volume's extent along each axis",
         }
-        head = {"format": FORMAT, "split": "train", "rows": self.rows, "about": about}
+        head = {"format": FORMAT, "revision": revision, "split": "train", "rows": self.rows, "about": about}
         lines = [f'"{key}": {json.dumps(value)}' for key, value in head.items()]
-        lines += [f'"slots": {_lines(slots)}', f'"boxes": {_lines(boxes)}']
+        lines += [f'"slots": {_lines(slots)}', f'"questions": {_lines(questions)}', f'"boxes": {_lines(boxes)}']
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+    def _whole_answers(self, question_id: int) -> dict[str, Any]:
+        attributes, found = QUESTIONS[question_id].attributes, self._answers[question_id]
+        counts: Counter[tuple[int | None, ...]] = Counter()
+        for answer, count in found.items():
+            counts[tuple(dict(answer).get(each) for each in attributes)] += count
+        whole = {answer: count for answer, count in counts.items() if None not in answer}
+        return {
+            "question_id": question_id,
+            "attributes": list(attributes),
+            "counts": {" ".join(map(str, answer)): whole[answer] for answer in sorted(whole)},
+            "incomplete": found.total() - sum(whole.values()),
+        }
 
     def _median_box(self, key: tuple[int, str]) -> dict[str, Any]:
         mm = np.frombuffer(self._mm[key], dtype=np.float32).reshape(-1, 6)

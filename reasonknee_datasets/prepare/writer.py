@@ -140,7 +140,7 @@ class Writer:
                     configs[config][split] = tuple(shard for shard, _ in pairs)
                     arrow_bytes[config][split] = sum(size for _, size in pairs)
         manifest = self._manifest(configs, {volume.path: records[volume.path] for volume in used})
-        (self.root / PRIORS).write_bytes(self.priors.to_json())
+        (self.root / PRIORS).write_bytes(self.priors.to_json(manifest.digest))
         (self.root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8")
         (self.root / MANIFEST).write_bytes(manifest.to_bytes())
         return manifest
