@@ -1,0 +1,89 @@
+"""Every rule by which the codec reads an answer: what is not written here is not done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+CODEC_VERSION = 1
+"""Raised whenever any text could be read differently than before: results of two versions do not compare."""
+
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "strict": "json.loads of the whole text gives the value under exactly the keys that the prompt asks for.",
+        # Where in the text the answer stands.
+        "fenced": "The answer stands between code fences, which are removed.",
+        "in_text": "The answer stands in other text; a JSON object outranks the prose around it.",
+        "invisible": "Byte-order marks and zero-width characters are removed.",
+        "special_tokens": "Tokens of a chat template, such as <|im_end|>, are removed.",
+        "final_channel": "Where the text has a channel named final, only that channel is read.",
+        "thought_removed": "Text in think tags, or before a closing think tag, is a draft and is not read.",
+        "answer_tag": "Where the text has answer tags, only what stands in them is read.",
+        "final_part": "After a heading such as 'Final answer:' only what follows is read, if it holds an answer.",
+        "example_left_out": "A JSON object introduced by 'for example' or the like is not an answer.",
+        "echo_left_out": "A placeholder of the prompt's schema, such as (grade from 0-3), is not an answer.",
+        "scale_left_out": "Two or more grades in a row, each with what it stands for, are the scale and not an answer.",
+        # How the JSON is written.
+        "comments": "Comments after // or #, between /* and */, or in parentheses after a value are skipped.",
+        "extra_comma": "Commas before a closing bracket, doubled or leading ones, and an ellipsis are skipped.",
+        "missing_comma": "A new key after a value begins a new member though the comma is missing.",
+        "single_quotes": "Strings may stand in single quotes, as Python writes them.",
+        "curly_quotes": "Strings may stand in typographic quotes.",
+        "wide_punctuation": "Colons and commas of East Asian typesetting count as the ASCII ones.",
+        "escaped_json": "JSON whose own quotes are escaped is unescaped once.",
+        "bad_escape": "A backslash before a character that JSON does not escape is dropped.",
+        "raw_newline": "Control characters may stand in strings unescaped.",
+        "inner_quotes": "A quote inside a string that no comma, colon or bracket follows is a part of the string.",
+        "unquoted": "Keys and values may stand without quotes.",
+        "python_literal": "True, False, None and NaN are read as Python writes them.",
+        "equals": "An equals sign or arrow may stand for the colon between key and value.",
+        "doubled_braces": "Braces around braces, as templates escape them, hold what they enclose.",
+        "json_in_string": "A string that is itself a JSON object is read as one.",
+        "unclosed": "Brackets that are not closed are closed behind the last complete value.",
+        # Under which keys.
+        "wrapper": "The wrapper key is absent, another one, nested, or given more than once.",
+        "spelling": "A key is another official spelling, or has the same words in another order or inflection.",
+        "subregion_only": "The subject is named by its subregion alone; the question says which finding was asked for.",
+        "question_number": "The subject is named by the question's number.",
+        "no_subject": "The subject key is left out.",
+        "bare_value": "The value stands without its attribute's key, where the question has one slot.",
+        "keyed_value": "The value stands under a key where the prompt asks for it bare.",
+        "generic_key": "The value stands under a general word such as score, where the question has one slot.",
+        "value_object": "The value is an object in which one key such as grade or value holds the grade.",
+        "list": "The answer stands in a list.",
+        "among_others": "Answers to other questions stand beside this one, and are passed over.",
+        "repeated": "The same value is given more than once.",
+        # What the value is.
+        "digits_in_string": "A whole number in quotes is that number.",
+        "whole_float": "A number such as 2.0, not in quotes, is the whole number.",
+        "boolean": "In a yes-or-no slot true is 1 and false is 0.",
+        "number_word": "zero to eight in words are these numbers.",
+        "labelled": "A number with the word grade or score before it, or its description behind it, is that number.",
+        "meaning": "A word that the slot's scale, or a yes-or-no slot, uses for exactly one grade is that grade.",
+        # Where there is no JSON that answers.
+        "bare": "The whole answer is one value, where the question has one slot.",
+        "boxed": "The value stands in \\boxed{}, where the question has one slot.",
+        "table": "The value stands in a table, in the row or column with the slot's name.",
+        "key_value": "The value follows the slot's name and a colon, an equals sign or 'is'.",
+        "line_grade": "A line that begins with the slot's name and a colon mentions one grade, as 'grade 2'.",
+        "stated": "The prose states one grade, as 'grade 2', where the question has one slot.",
+        # Boxes.
+        "box_names": "The six numbers stand under names such as x_min and end_slice instead of in a list.",
+        "box_nested": "The six numbers stand in three pairs, or in two corners, as the convention has them.",
+        "box_clipped": "A box that reaches beyond the volume is trimmed to it.",
+    }
+)
+"""By name, from the mildest to the gravest: what each rule does, in one sentence."""
+
+_GRAVITY = {rule: place for place, rule in enumerate(RULES)}
+
+
+def by_gravity(rules: Iterable[str]) -> tuple[str, ...]:
+    """Order rules from the mildest to the gravest, each once; no rule at all is ``strict``.
+
+    Examples
+    --------
+    >>> by_gravity(["meaning", "fenced", "meaning"]), by_gravity([])
+    (('fenced', 'meaning'), ('strict',))
+    """
+    return tuple(sorted(set(rules), key=_GRAVITY.__getitem__)) or ("strict",)
