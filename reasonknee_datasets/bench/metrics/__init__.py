@@ -1,0 +1,58 @@
+"""Metrics as pure functions: of confusion arrays, and of boxes."""
+
+from __future__ import annotations
+
+from reasonknee_datasets.bench.metrics.boxes import THRESHOLDS, BoxScores, iou, score_boxes
+from reasonknee_datasets.bench.metrics.confusions import (
+    MERGED,
+    apply_rule,
+    common_scale,
+    count,
+    farthest,
+    merge_macerations,
+)
+from reasonknee_datasets.bench.metrics.grades import (
+    accuracy,
+    balanced_accuracy,
+    f1,
+    kappa,
+    linear_kappa,
+    macro_f1,
+    mae,
+    matthews,
+    npv,
+    ppv,
+    quadratic_kappa,
+    sensitivity,
+    specificity,
+)
+from reasonknee_datasets.bench.metrics.scales import METRICS, WEIGH_GRADES_ALIKE, compute
+
+__all__ = [
+    "MERGED",
+    "METRICS",
+    "THRESHOLDS",
+    "WEIGH_GRADES_ALIKE",
+    "BoxScores",
+    "accuracy",
+    "apply_rule",
+    "balanced_accuracy",
+    "common_scale",
+    "compute",
+    "count",
+    "f1",
+    "farthest",
+    "iou",
+    "kappa",
+    "linear_kappa",
+    "macro_f1",
+    "mae",
+    "matthews",
+    "merge_macerations",
+    "npv",
+    "ppv",
+    "quadratic_kappa",
+    "score_boxes",
+    "sensitivity",
+    "specificity",
+]

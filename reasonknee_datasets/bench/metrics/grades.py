@@ -1,0 +1,219 @@
+"""Metrics of grades, as pure functions of confusion arrays; undefined is NaN, never 0.
+
+Every function takes ``(..., K, K)`` or ``(..., K, K + 1)`` and gives ``(...)``. Sums over grades are written as matrix
+products, since numpy's own reductions over an axis of four are ten times slower.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.errors import BenchError, explain
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def accuracy(confusion: NDArray[Any]) -> Floats:
+    """Share of slots that are right.
+
+    Examples
+    --------
+    >>> float(accuracy(np.array([[3, 1], [0, 4]])))
+    0.875
+    """
+    return _ratio(_right(confusion), _total(confusion))
+
+
+def balanced_accuracy(confusion: NDArray[Any], occurring: Mask | None = None) -> Floats:
+    """Mean over the grades that occur in the truth of the share of each that is right.
+
+    Parameters
+    ----------
+    confusion : (..., K, K or K + 1) array
+    occurring : (..., K) bool array, optional
+        Grades to average over, where these are a resample's confusions: the statistic of a resample that has lost a
+        grade is undefined, not the mean of the others.
+
+    Returns
+    -------
+    (...) float array
+        NaN where fewer than two grades occur: it would be the accuracy under another name.
+    """
+    true = _rows(confusion)
+    recalls = _ratio(_diagonal(confusion), true)
+    return _mean_over(recalls, true > 0 if occurring is None else occurring)
+
+
+def mae(confusion: NDArray[Any]) -> Floats:
+    """Mean distance between answered and true grade; of ordinal grades only.
+
+    Examples
+    --------
+    >>> float(mae(np.array([[1, 0, 1], [0, 1, 0], [0, 1, 0]])))
+    0.75
+    """
+    return _ratio(_project(confusion, _distances(_square(confusion, "mae"), 1).ravel()), _total(confusion))
+
+
+def linear_kappa(confusion: NDArray[Any]) -> Floats:
+    """Cohen's kappa with disagreements weighted by their distance; of ordinal grades only."""
+    return _weighted_kappa(confusion, 1, "linear_kappa")
+
+
+def quadratic_kappa(confusion: NDArray[Any]) -> Floats:
+    """Cohen's kappa with disagreements weighted by their squared distance; of ordinal grades only.
+
+    Examples
+    --------
+    >>> round(float(quadratic_kappa(np.array([[2, 0, 0], [0, 1, 1], [0, 0, 2]]))), 4)
+    0.8889
+    """
+    return _weighted_kappa(confusion, 2, "quadratic_kappa")
+
+
+def kappa(confusion: NDArray[Any]) -> Floats:
+    """Cohen's kappa; a column for "no grade" counts as an answer that is never right.
+
+    Returns
+    -------
+    (...) float array
+        NaN where truth and answers are both the same grade throughout.
+    """
+    grades = confusion.shape[-2]
+    true, answered, total = _rows(confusion), _columns(confusion)[..., :grades], _total(confusion)
+    # In counts, so that the denominator is exactly 0 where chance alone agrees everywhere.
+    chance = (true * answered).sum(axis=-1)
+    return _ratio(total * _right(confusion) - chance, total * total - chance)
+
+
+def macro_f1(confusion: NDArray[Any], occurring: Mask | None = None) -> Floats:
+    """Mean of the F1 of each grade that occurs in the truth.
+
+    The set of grades is the truth's, so that two models are averaged over the same; ``occurring`` as in
+    `balanced_accuracy`.
+
+    Returns
+    -------
+    (...) float array
+        NaN where fewer than two grades occur.
+    """
+    grades = confusion.shape[-2]
+    true = _rows(confusion)
+    f1s = _ratio(2 * _diagonal(confusion), true + _columns(confusion)[..., :grades])
+    chosen = true > 0 if occurring is None else occurring
+    # A resample without this grade in its truth may still have it among its answers, and then an F1 of 0.
+    return _mean_over(np.where(true > 0, f1s, np.nan), chosen)
+
+
+def sensitivity(confusion: NDArray[Any]) -> Floats:
+    """Share of true 1s answered 1."""
+    _, _, fn, tp = _quadrants(confusion, "sensitivity")
+    return _ratio(tp, tp + fn)
+
+
+def specificity(confusion: NDArray[Any]) -> Floats:
+    """Share of true 0s answered 0."""
+    tn, fp, _, _ = _quadrants(confusion, "specificity")
+    return _ratio(tn, tn + fp)
+
+
+def ppv(confusion: NDArray[Any]) -> Floats:
+    """Share of answered 1s that are true."""
+    _, fp, _, tp = _quadrants(confusion, "ppv")
+    return _ratio(tp, tp + fp)
+
+
+def npv(confusion: NDArray[Any]) -> Floats:
+    """Share of answered 0s that are true."""
+    tn, _, fn, _ = _quadrants(confusion, "npv")
+    return _ratio(tn, tn + fn)
+
+
+def f1(confusion: NDArray[Any]) -> Floats:
+    """Harmonic mean of sensitivity and PPV; NaN where 1 is neither true nor answered."""
+    _, fp, fn, tp = _quadrants(confusion, "f1")
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def matthews(confusion: NDArray[Any]) -> Floats:
+    """Matthews correlation coefficient; NaN where truth or answers are all the same.
+
+    Examples
+    --------
+    >>> float(matthews(np.array([[4, 0], [0, 2]]))), float(matthews(np.array([[4, 0], [2, 0]])))
+    (1.0, nan)
+    """
+    tn, fp, fn, tp = _quadrants(confusion, "matthews")
+    return _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
+
+
+def _weighted_kappa(confusion: NDArray[Any], power: int, name: str) -> Floats:
+    apart = _distances(_square(confusion, name), power)
+    expected = ((_rows(confusion) @ apart) * _columns(confusion)).sum(axis=-1)
+    observed = _project(confusion, apart.ravel()) * _total(confusion)
+    return 1.0 - _ratio(observed, expected)
+
+
+def _project(confusion: NDArray[Any], weights: NDArray[np.float64]) -> Floats:
+    """Sum a confusion's cells with weights; float32 counts stay exact below 2**24, and float64 takes the rest."""
+    cells = confusion if confusion.dtype == np.float32 else np.asarray(confusion, dtype=np.float64)
+    flat = cells.reshape(*cells.shape[:-2], -1)
+    return np.asarray(flat @ weights.astype(cells.dtype), dtype=np.float64)
+
+
+def _total(confusion: NDArray[Any]) -> Floats:
+    return _project(confusion, np.ones(confusion.shape[-2] * confusion.shape[-1]))
+
+
+def _right(confusion: NDArray[Any]) -> Floats:
+    return _project(confusion, np.eye(*confusion.shape[-2:]).ravel())
+
+
+def _diagonal(confusion: NDArray[Any]) -> Floats:
+    return np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+
+
+def _rows(confusion: NDArray[Any]) -> Floats:
+    return _project(confusion, np.repeat(np.eye(confusion.shape[-2]), confusion.shape[-1], axis=0))
+
+
+def _columns(confusion: NDArray[Any]) -> Floats:
+    return _project(confusion, np.tile(np.eye(confusion.shape[-1]), (confusion.shape[-2], 1)))
+
+
+def _distances(grades: int, power: int) -> Floats:
+    places = np.arange(grades, dtype=np.float64)
+    return np.abs(places[:, None] - places) ** power
+
+
+def _square(confusion: NDArray[Any], name: str) -> int:
+    grades, columns = confusion.shape[-2:]
+    if grades != columns:
+        remedy = "metrics.apply_rule settles what becomes of slots without a grade"
+        raise BenchError(explain(f"confusion of {name}", "have as many columns as rows", f"{grades, columns}", remedy))
+    return int(grades)
+
+
+def _quadrants(confusion: NDArray[Any], name: str) -> tuple[Floats, Floats, Floats, Floats]:
+    """Give true negatives, false positives, false negatives and true positives."""
+    if confusion.shape[-2:] != (2, 2):
+        remedy = "It is a metric of binary slots, after metrics.apply_rule"
+        raise BenchError(explain(f"confusion of {name}", "be 2 by 2", f"{confusion.shape[-2:]}", remedy))
+    cells = confusion.astype(np.float64)
+    return cells[..., 0, 0], cells[..., 0, 1], cells[..., 1, 0], cells[..., 1, 1]
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    found: Floats = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
+    return found
+
+
+def _mean_over(values: Floats, chosen: Mask) -> Floats:
+    """Average over the chosen grades, at least two; NaN where one of them is."""
+    how_many = chosen.sum(axis=-1, dtype=np.float64)
+    sums = np.where(chosen, values, 0.0).sum(axis=-1)
+    return _ratio(sums, np.where(how_many >= 2, how_many, 0.0))
