@@ -21,6 +21,7 @@ _HOMES = {
     "load_dataset": "reasonknee_datasets.load",
     "make_dataloader": "reasonknee_datasets.loader",
     "open_volume": "reasonknee_datasets.volumes",
+    "prefetch_to_device": "reasonknee_datasets.loader",
     "register": "reasonknee_datasets.load",
 }
 
@@ -38,6 +39,7 @@ __all__ = [
     "load_dataset",
     "make_dataloader",
     "open_volume",
+    "prefetch_to_device",
     "register",
 ]
 

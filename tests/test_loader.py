@@ -8,6 +8,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from reasonknee_datasets.transforms.tokenizer import NamedTokenizer
 from reasonknee_datasets.volumes import pack
 from tests.prepared_repository import voxels_of, write_repository
 
-VOLUMES, QUESTIONS = 12, 4
+VOLUMES, QUESTIONS = 24, 4
 
 
 def examples(sizes: list[int]) -> list[dict[str, Any]]:
@@ -356,8 +357,7 @@ def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path) -> No
 # Decoding.
 
 
-# Four workers on two cores can drift apart by more than this small folder's room; the benchmarks measure that.
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 2, 4])
 def test_each_volume_is_decoded_once_an_epoch(train: Any, room: Path, workers: int) -> None:
     with load(train, room, num_workers=workers, transform=CropToBox(margin_voxels=20)) as loader:
         for epoch in (1, 2):
@@ -368,6 +368,38 @@ def test_each_volume_is_decoded_once_an_epoch(train: Any, room: Path, workers: i
             assert VOLUMES + (epoch - 1) * 2 <= info.decodes <= VOLUMES * epoch
             assert info.inflated == info.decodes * 6 * 8 * 10 * 2
             assert info.bytes <= info.max_bytes < VOLUMES * 6 * 8 * 10 * 2
+
+
+def lag(example: dict[str, Any]) -> dict[str, Any]:
+    """Crop, the first worker later than all others: they run ahead of it as far as torch lets them."""
+    worker = torch.utils.data.get_worker_info()
+    if worker is not None and worker.id == 0:
+        time.sleep(0.02)
+    return CropToBox(margin_voxels=20)(example)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_worker_that_lags_finds_what_the_others_have_left_behind(train: Any, room: Path, workers: int) -> None:
+    with load(train, room, num_workers=workers, transform=lag) as loader:
+        assert sum(len(batch["id"]) for batch in loader) == VOLUMES * QUESTIONS
+        info = loader.shared_info()
+    assert info is not None
+    assert info.decodes == VOLUMES
+
+
+def test_a_folder_that_is_too_small_is_said_once(train: Any, room: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options: dict[str, Any] = {"group_size": 6, "transform": CropToBox(margin_voxels=20)}
+    with load(train, room, **options) as loader:
+        list(loader)
+    assert not caplog.records
+    with load(train, room, shared_bytes=3 * 6 * 8 * 10 * 2, **options) as loader:
+        list(loader)
+        list(loader)
+        info = loader.shared_info()
+    assert info is not None
+    assert info.decodes > 3 * VOLUMES
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the shared folder holds 3 volumes (2.88e-06 GB), and more are in use at a time" in caplog.text
 
 
 def test_the_ranks_of_a_machine_decode_each_volume_once_together(train: Any, room: Path) -> None:

@@ -26,7 +26,7 @@ pytest.importorskip("torch")
 from reasonknee_datasets.errors import LoaderError, VolumeError
 from reasonknee_datasets.loader.session import Session, open_session
 from reasonknee_datasets.loader.shared import SharedVolumes
-from reasonknee_datasets.loader.slots import Slot
+from reasonknee_datasets.loader.slots import Slot, Use
 from reasonknee_datasets.volumes import open_volume, pack, use_cache
 from tests.volumes_files import knee, save
 
@@ -105,6 +105,45 @@ def test_the_least_recently_used_leaves_and_the_bound_holds(shared: SharedVolume
     shared.release()
     read(shared, "c", [0], done)
     assert done[-1] == ("c", [0])
+
+
+class Named(str):
+    """A key with the name of its file, as a volume's identity has it."""
+
+    @property
+    def name(self) -> str:
+        return str(self)
+
+
+def order(epoch: int, stop: int, until: dict[str, int], *, began: int = 1) -> tuple[Use, dict[str, Use]]:
+    """Say what an order holds for a few volumes."""
+    return Use(began, epoch, stop, stop), {name: Use(began, epoch, stop, last) for name, last in until.items()}
+
+
+def test_the_volume_that_is_done_with_first_leaves(shared: SharedVolumes, caplog: pytest.LogCaptureFixture) -> None:
+    done: list[Any] = []
+    until = {"a": 90, "b": 4, "c": 80, "d": 85, "e": 95}
+    for stop, name in enumerate("abcbdaceac", 1):
+        shared.expect(*order(0, stop, until))
+        read(shared, Named(name), [0], done)
+        shared.release()
+    # b goes for d, although a was used longer ago; c for e, although it is wanted: three slots are too few, by then.
+    assert [name for name, _ in done] == list("abcdec")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_what_is_left_of_an_earlier_pass_leaves_before_what_this_one_wants(shared: SharedVolumes) -> None:
+    done: list[Any] = []
+    for name in "abc":
+        shared.expect(*order(3, 100, {name: 100}))
+        read(shared, Named(name), [0])
+        shared.release()
+    began = time.monotonic_ns()
+    for stop, name in enumerate("dedede", 1):  # the same epoch once more, as an evaluation has it
+        shared.expect(*order(3, stop, {"d": 9, "e": 10}, began=began))
+        read(shared, Named(name), [0], done)
+        shared.release()
+    assert [name for name, _ in done] == ["d", "e"]
 
 
 def test_a_slot_that_somebody_reads_is_not_given_away(shared: SharedVolumes, tmp_path: Path) -> None:
@@ -352,7 +391,7 @@ def test_a_slot_needs_no_lock_to_be_looked_at_twice(tmp_path: Path) -> None:
     slot = Slot(tmp_path, 0)
     assert slot.take()
     slot.empty(100)
-    slot.give(b"v" * 32)
+    slot.give(b"v" * 32, Use())
     slot.pin()
     assert not slot.take()
     slot.unpin()

@@ -12,6 +12,6 @@ if find_spec("torch") is None:
 from reasonknee_datasets.loader.loader import ResumableLoader
 from reasonknee_datasets.loader.make import make_dataloader
 from reasonknee_datasets.loader.prefetch import prefetch_to_device
-from reasonknee_datasets.loader.shared import SharedInfo
+from reasonknee_datasets.loader.tally import SharedInfo
 
 __all__ = ["ResumableLoader", "SharedInfo", "make_dataloader", "prefetch_to_device"]

@@ -13,8 +13,8 @@ from reasonknee_datasets.collate.memory import forget
 from reasonknee_datasets.errors import LoaderError, explain
 from reasonknee_datasets.loader.sampler import BatchSampler
 from reasonknee_datasets.loader.session import Session
-from reasonknee_datasets.loader.shared import SharedInfo
 from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
+from reasonknee_datasets.loader.tally import SharedInfo
 from reasonknee_datasets.loader.work import Work
 
 

@@ -28,6 +28,10 @@ Where = Literal["auto"] | str | os.PathLike[str] | None
 
 GROUP_SIZE = 16
 _STREAMED_VOLUMES = 4
+_STREAMED_ROWS_PER_VOLUME = 8.0
+_USUAL_PREFETCH = 2  # torch's own
+# No more volumes than that are held for workers that are far apart, unless a group has more.
+_MOST_AHEAD = 16
 
 
 def make_dataloader(
@@ -134,7 +138,8 @@ def make_dataloader(
         order = _streamed(dataset, seed, shuffled=bool(shuffle or balanced))
     else:
         order = _planned(dataset, Identity("", seed, group_size, shuffle, "+".join(balanced)), balanced, topology)
-    session, volumes = _share(order, topology, num_workers, shared, shared_bytes)
+    in_flight = max(1, num_workers * (prefetch_factor or _USUAL_PREFETCH))
+    session, volumes = _share(order, topology, in_flight, shared, shared_bytes)
     collate = collate_fn or QuintupleCollator(pad_token_id=_find_pad_token(transform))
     work = Work(order.dataset, transform, collate, volumes)
     options = {
@@ -200,20 +205,21 @@ def _streamed(dataset: Any, seed: int, *, shuffled: bool) -> _Order:
     source = StreamedRows(dataset)
     # A streamed volume's questions stand together, unless a shuffle buffer parts them: then some are decoded again.
     identity = Identity(source.fingerprint, seed, 0, False, "")
-    return _Order(source, identity, None, first_volume_bytes(source.first), 1_000_000, _STREAMED_VOLUMES, 1.0)
+    size = first_volume_bytes(source.first)
+    return _Order(source, identity, None, size, 1_000_000, _STREAMED_VOLUMES, _STREAMED_ROWS_PER_VOLUME)
 
 
 def _share(
-    order: _Order, topology: Topology, num_workers: int, shared: Where, shared_bytes: int | None
+    order: _Order, topology: Topology, in_flight: int, shared: Where, shared_bytes: int | None
 ) -> tuple[Session | None, SharedVolumes | None]:
-    """Hold a folder with room for the volumes that are open at a time, and some more."""
+    """Hold a folder with room for the volumes that are in use at a time."""
     if shared is None or not order.volume_bytes:
         return None, None
     local = int(os.environ.get("LOCAL_WORLD_SIZE", topology.world_size))
-    # A batch in the making may reach ahead of the others, and the least recently used is not always the one that is
-    # done with.
-    ahead = math.ceil(max(1, num_workers) * local * topology.batch_size / order.rows_per_volume)
-    slots = order.open_volumes + order.open_volumes // 4 + min(ahead, order.open_volumes + 2) + 2
+    # A worker may be as far behind the others as batches are in flight. A quarter more, for volumes have not all as
+    # many rows.
+    ahead = math.ceil(1.25 * in_flight * local * topology.batch_size / order.rows_per_volume)
+    slots = order.open_volumes + min(ahead, max(_MOST_AHEAD, 2 * order.open_volumes)) + 2
     bound = shared_bytes or min(slots, order.volumes) * order.volume_bytes
     job = (order.identity.fingerprint,) if topology.world_size > 1 else ()
     session = open_session(bound, folder=None if shared == "auto" else shared, job=job)

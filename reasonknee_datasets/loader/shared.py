@@ -1,18 +1,17 @@
 """Decoded volumes that the processes of one machine share: each is decoded once, whoever needs it first.
 
 Batches go to workers in turn, so private caches would decode a volume once per worker. Here voxels live in *slots*:
-files of a session's folder that every process maps into memory (see `reasonknee_datasets.loader.slots`).
+files of a session's folder that every process maps into memory (see `reasonknee_datasets.loader.slots`). A slot is
+given away when the epoch's order has no more use for its volume, as far as there is room for all that are in use.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import struct
+import logging
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
-from reasonknee_datasets.loader.slots import MOST_SLABS, NOBODY, Slot, alone, locked
+from reasonknee_datasets.loader import tally
+from reasonknee_datasets.loader.slots import MOST_SLABS, NOBODY, Slot, Use, alone, locked
+from reasonknee_datasets.loader.tally import SharedInfo
 from reasonknee_datasets.volumes import DecodeCache
 from reasonknee_datasets.volumes.cache import FillSlabs
 
-_COUNTS = struct.Struct("<QQ")
 _STRIPES = 256
 
-
-@dataclass(frozen=True, slots=True)
-class SharedInfo:
-    """What the processes of a session have done together, and hold.
-
-    Attributes
-    ----------
-    decodes : int
-        Volumes that were decoded, or begun to be.
-    inflated : int
-        Bytes of voxels that were decoded.
-    entries, bytes : int
-        Volumes that are held, and the size of all slots.
-    max_bytes : int
-        What slots may take.
-    """
-
-    decodes: int
-    inflated: int
-    entries: int
-    bytes: int
-    max_bytes: int
+_log = logging.getLogger(__name__)
 
 
 class SharedVolumes(DecodeCache):
@@ -68,6 +47,8 @@ class SharedVolumes(DecodeCache):
         self.folder = folder
         self._slots: dict[int, Slot] = {}
         self._by_volume: dict[bytes, Slot] = {}
+        self._usual = Use()
+        self._uses: Mapping[str, Use] = {}
         super().__init__(max_bytes)
 
     def __reduce__(self) -> tuple[type[SharedVolumes], tuple[Any, ...]]:
@@ -82,12 +63,24 @@ class SharedVolumes(DecodeCache):
         self._slots.clear()
         self._by_volume.clear()
 
+    def expect(self, usual: Use, uses: Mapping[str, Use]) -> None:
+        """Say what the order of the epoch has to do with the volumes that will be read next.
+
+        Parameters
+        ----------
+        usual : Use
+            Of a volume that is not named.
+        uses : mapping
+            By the name of a volume's file.
+        """
+        self._usual, self._uses = usual, uses
+
     def get_slabs(
         self, key: Hashable, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs
     ) -> NDArray[np.uint8]:
         """Give a seekable volume's bytes in which some slabs are there, inflated by whichever process came first."""
         slabs = -(-size // slab_bytes)
-        slot = self._hold(_digest(("slabs", key)), size) if slabs <= MOST_SLABS else None
+        slot = self._hold(_digest(("slabs", key)), size, self._use(key)) if slabs <= MOST_SLABS else None
         if slot is None:
             own = np.empty(size, np.uint8)
             fill(list(wanted), own)
@@ -100,16 +93,16 @@ class SharedVolumes(DecodeCache):
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Give a volume's array, read-only, decoded by whichever process came first."""
-        volume = _digest(key)
-        if (found := self._whole(volume)) is not None:
+        volume, use = _digest(key), self._use(key)
+        if (found := self._whole(volume, use)) is not None:
             return found
         stripe = Path(self.folder) / f"decode-{int.from_bytes(volume[:4], 'little') % _STRIPES:03d}"
         with alone(stripe):
-            if (found := self._whole(volume)) is not None:
+            if (found := self._whole(volume, use)) is not None:
                 return found
             array = decode()
             self._count(1, array.nbytes)
-            slot = self._hold(volume, array.nbytes) if array.dtype.fields is None else None
+            slot = self._hold(volume, array.nbytes, use) if array.dtype.fields is None else None
             if slot is not None:
                 layout = json.dumps({"dtype": array.dtype.str, "shape": array.shape}).encode()
                 slot.bytes(array.nbytes, writing=True)[:] = array.reshape(-1, order="F").view(np.uint8)
@@ -136,11 +129,10 @@ class SharedVolumes(DecodeCache):
             slots = self._all()
             entries = sum(slot.head()[0] != NOBODY for slot in slots)
             held = sum(slot.capacity for slot in slots)
-        try:
-            decodes, inflated = _COUNTS.unpack((Path(self.folder) / "counts").read_bytes())
-        except FileNotFoundError:
-            decodes = inflated = 0
-        return SharedInfo(decodes, inflated, entries, held, self.max_bytes)
+        return SharedInfo(*tally.read(self.folder), entries, held, self.max_bytes)
+
+    def _use(self, key: Hashable) -> Use:
+        return self._uses.get(getattr(key, "name", ""), self._usual)
 
     def _fill(self, slot: Slot, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs) -> None:
         """Inflate what is still missing; the caller holds the record."""
@@ -155,16 +147,16 @@ class SharedVolumes(DecodeCache):
             self._count(not before, _length(missing, size, slab_bytes))
         slot.known = {slab for slab, there in enumerate(flags) if there}
 
-    def _whole(self, volume: bytes) -> NDArray[Any] | None:
+    def _whole(self, volume: bytes, use: Use) -> NDArray[Any] | None:
         """Find a volume that was decoded whole."""
-        slot = self._hold(volume, 0)
+        slot = self._hold(volume, 0, use)
         if slot is None:
             return None
         with slot.filling, locked(slot.record):
             there, layout = any(slot.flags(1)), slot.layout()
         return _array(slot, layout) if there else None
 
-    def _hold(self, volume: bytes, size: int) -> Slot | None:
+    def _hold(self, volume: bytes, size: int, use: Use) -> Slot | None:
         """Find a volume's slot, or assign one where a size is given, and keep it from being replaced.
 
         None where no slot can be had: the volume is larger than the bound, or every slot is being read.
@@ -174,20 +166,20 @@ class SharedVolumes(DecodeCache):
             if slot is not None:
                 if slot.pinned and slot.assigned[0] == volume:
                     return slot
-                if self._still(slot, volume):
+                if self._still(slot, volume, use):
                     return slot
             with alone(Path(self.folder) / "assign"):
                 slots = self._all()
                 for slot in slots:
-                    if slot.head()[0] == volume and self._still(slot, volume):
+                    if slot.head()[0] == volume and self._still(slot, volume, use):
                         return slot
-                return self._assign(slots, volume, size) if size else None
+                return self._assign(slots, volume, size, use) if size else None
 
-    def _still(self, slot: Slot, volume: bytes) -> bool:
+    def _still(self, slot: Slot, volume: bytes, use: Use) -> bool:
         """Pin a slot if it holds a volume."""
         was_pinned = slot.pinned
         slot.pin()
-        holds, token, _ = slot.head()
+        holds, token = slot.head()
         if holds != volume:
             if not was_pinned:
                 slot.unpin()
@@ -197,14 +189,16 @@ class SharedVolumes(DecodeCache):
             self._by_volume.pop(slot.assigned[0], None)
             slot.assigned, slot.known = (volume, token), set()
         self._by_volume[volume] = slot
-        slot.stamp()
+        slot.note(use)
         return True
 
-    def _assign(self, slots: list[Slot], volume: bytes, size: int) -> Slot | None:
+    def _assign(self, slots: list[Slot], volume: bytes, size: int, use: Use) -> Slot | None:
         """Give a volume a slot; the caller holds the assign lock."""
         try:
-            slot = self._choose(slots, size) if size <= self.max_bytes else None
+            slot = self._choose(slots, size, use) if size <= self.max_bytes else None
             if slot is None:
+                if use.until >= use.stop > 0:
+                    self._say_too_small(len(slots))
                 return None
             self._by_volume.pop(slot.assigned[0], None)
             slot.empty(size)
@@ -213,19 +207,22 @@ class SharedVolumes(DecodeCache):
             remedy = "Give make_dataloader a shared= folder with room, a smaller group_size=, or shared=None"
             rule, where = f"have room for {size:,} more bytes", f"in {self.folder}"
             raise VolumeError(explain("the shared folder", rule, str(error.strerror), remedy, where=where)) from error
-        slot.give(volume)
+        slot.give(volume, use)
         self._by_volume[volume] = slot
         return slot
 
-    def _choose(self, slots: list[Slot], size: int) -> Slot | None:
-        """Take a new slot within the bound, else the one that was used longest ago; None where all are being read."""
+    def _choose(self, slots: list[Slot], size: int, use: Use) -> Slot | None:
+        """Take a new slot within the bound, else the one that is done with first; None where all are being read."""
         used = sum(slot.capacity for slot in slots)
         if used + size <= self.max_bytes:
             slot = next((slot for slot in slots if not slot.capacity), None) or self._open(len(slots))
             return slot if slot.take() else None
-        for slot in sorted(slots, key=lambda slot: slot.head()[2]):
+        stamps = {slot: slot.stamp() for slot in slots}
+        for slot in sorted(slots, key=lambda slot: stamps[slot].turn(use.began)):
             if not slot.take():
                 continue
+            if stamps[slot].wanted_after(use):
+                self._say_too_small(len(slots))
             if slot.capacity >= size or used - slot.capacity + size <= self.max_bytes:
                 return slot
             # Too small, and no room to grow: it makes room for the next.
@@ -248,11 +245,18 @@ class SharedVolumes(DecodeCache):
         return self._slots[number]
 
     def _count(self, decodes: int, inflated: int) -> None:
-        """Add to what the session has done."""
-        with alone(Path(self.folder) / "counts") as descriptor:
-            data = os.pread(descriptor, _COUNTS.size, 0)
-            before = _COUNTS.unpack(data) if data else (0, 0)
-            os.pwrite(descriptor, _COUNTS.pack(before[0] + decodes, before[1] + inflated), 0)
+        tally.add(self.folder, decodes, inflated)
+
+    def _say_too_small(self, held: int) -> None:
+        """Say once in a session that volumes will be decoded again."""
+        if tally.is_first(self.folder, "said-too-small"):
+            _log.warning(
+                "the shared folder holds %d volumes (%.3g GB), and more are in use at a time: some are decoded more "
+                "than once an epoch. Give make_dataloader a larger shared_bytes=, or a smaller group_size=, "
+                "batch_size= or prefetch_factor=",
+                held,
+                self.max_bytes / 1e9,
+            )
 
 
 def _length(slabs: Sequence[int], size: int, slab_bytes: int) -> int:

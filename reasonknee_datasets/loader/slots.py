@@ -8,6 +8,10 @@ measured; 10 ms once the pages are there). What makes that safe are locks that t
 - Whoever inflates slabs holds the ``.record`` alone: one decoder a volume. Slabs count as there once they are, so a
   decoder that dies leaves nothing that could be taken for voxels.
 - Finding or assigning a slot happens under the folder's ``assign`` lock; nothing is decoded meanwhile.
+
+Which slot goes to the next volume follows from the order of the epoch, which is known: the one whose volume is done
+with first (`Use`). The least recently used one would be wrong, since workers drift apart: a volume that the fast ones
+have left behind is still to be looked at by the slow one.
 """
 
 from __future__ import annotations
@@ -23,18 +27,60 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _DIGEST = 32
 NOBODY = bytes(_DIGEST)
-_HEAD = struct.Struct(f"<{_DIGEST}s8sQ")  # volume, a token of this assignment, when it was last used
-_STAMP = _HEAD.size - 8
-_LAYOUT, _LAYOUT_BYTES = _HEAD.size, 960
+_HEAD = struct.Struct(f"<{_DIGEST}s8s")  # volume, a token of this assignment
+_STAMP = struct.Struct("<QQQ")  # when it was last used; the epoch, and the place in it, until which it is wanted
+_LAYOUT = _HEAD.size + _STAMP.size
+_LAYOUT_BYTES = 960
 _FLAGS = 1024
 MOST_SLABS = 8192
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14: touch all pages at once
+
+
+class Use(NamedTuple):
+    """What the order of an epoch says of a volume that is about to be read.
+
+    Attributes
+    ----------
+    began : int
+        When this pass over the data began, in ns of the machine's monotonic clock.
+    epoch : int
+        Which epoch it is.
+    stop : int
+        Where the step that it is read for ends in the epoch's order.
+    until : int
+        The last place in that order that looks at the volume.
+    """
+
+    began: int = 0
+    epoch: int = 0
+    stop: int = 0
+    until: int = 0
+
+
+class Stamp(NamedTuple):
+    """When a slot was last used, and until when its volume is wanted."""
+
+    time: int = 0
+    epoch: int = 0
+    until: int = 0
+
+    def turn(self, began: int) -> tuple[int, ...]:
+        """Give what slots are sorted by: the first one is the next to be given away.
+
+        What nobody has used since this pass began is left over from others.
+        """
+        return (0, self.time) if self.time < began else (1, self.epoch, self.until, self.time)
+
+    def wanted_after(self, use: Use) -> bool:
+        """Tell whether its volume will surely be looked at again in this pass."""
+        return self.time >= use.began > 0 and (self.epoch, self.until) >= (use.epoch, use.stop)
 
 
 class Slot:
@@ -57,11 +103,16 @@ class Slot:
         """Bytes of voxels that it has room for."""
         return os.fstat(self.voxels).st_size
 
-    def head(self) -> tuple[bytes, bytes, int]:
-        """Read which volume it holds, the token of that assignment, and when it was last used."""
+    def head(self) -> tuple[bytes, bytes]:
+        """Read which volume it holds, and the token of that assignment."""
         data = os.pread(self.record, _HEAD.size, 0)
-        volume, token, stamp = _HEAD.unpack(data) if len(data) == _HEAD.size else (NOBODY, b"", 0)
-        return volume, token, stamp
+        volume, token = _HEAD.unpack(data) if len(data) == _HEAD.size else (NOBODY, b"")
+        return volume, token
+
+    def stamp(self) -> Stamp:
+        """Read when it was last used, and until when its volume is wanted."""
+        data = os.pread(self.record, _STAMP.size, _HEAD.size)
+        return Stamp(*_STAMP.unpack(data)) if len(data) == _STAMP.size else Stamp()
 
     def pin(self) -> None:
         """Keep its volume from being replaced."""
@@ -97,10 +148,11 @@ class Slot:
         elif capacity == 0:
             os.ftruncate(self.voxels, 0)
 
-    def give(self, volume: bytes) -> None:
+    def give(self, volume: bytes, use: Use) -> None:
         """Make it a volume's; the caller holds it alone, and reads it from now on."""
         token = secrets.token_bytes(8)
-        os.pwrite(self.record, _HEAD.pack(volume, token, time.monotonic_ns()), 0)
+        os.pwrite(self.record, _HEAD.pack(volume, token), 0)
+        self.note(use)
         self.assigned, self.known = (volume, token), set()
         fcntl.flock(self.voxels, fcntl.LOCK_SH)
         self.pinned = True
@@ -119,9 +171,9 @@ class Slot:
         """Read what array the bytes make."""
         return os.pread(self.record, _LAYOUT_BYTES, _LAYOUT).rstrip(b"\0")
 
-    def stamp(self) -> None:
-        """Note that it is used now."""
-        os.pwrite(self.record, time.monotonic_ns().to_bytes(8, "little"), _STAMP)
+    def note(self, use: Use) -> None:
+        """Note that it is used now, and until when."""
+        os.pwrite(self.record, _STAMP.pack(time.monotonic_ns(), use.epoch, use.until), _HEAD.size)
 
     def bytes(self, size: int, *, writing: bool = False) -> NDArray[np.uint8]:
         """Give its bytes, mapped into memory once for as long as the process lives."""

@@ -55,8 +55,8 @@ class StreamedRows:
     def total(self) -> None:
         """Say that the length of an epoch is not known."""
 
-    def rows(self, epoch: int, start: int) -> Iterator[Any]:
-        """Give whole rows."""
+    def rows(self, epoch: int, start: int) -> Iterator[tuple[Any, int]]:
+        """Give whole rows, with their places."""
         self.dataset.set_epoch(epoch)
         # Not dataset.skip(start): behind a shuffle buffer it gives another order in every epoch but the first.
-        return itertools.islice(iter(self.dataset), start, None)
+        return zip(itertools.islice(iter(self.dataset), start, None), itertools.count(start), strict=False)

@@ -12,7 +12,8 @@ import torch
 from reasonknee_datasets.collate.memory import use_pool
 from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
 from reasonknee_datasets.loader.shared import SharedVolumes
-from reasonknee_datasets.volumes import use_cache
+from reasonknee_datasets.loader.slots import Use
+from reasonknee_datasets.volumes import LazyVolume, use_cache
 
 
 class Ticket(NamedTuple):
@@ -22,9 +23,14 @@ class Ticket(NamedTuple):
     dataset, or the row itself where it was streamed.
     """
 
-    epoch: int
     row: Any
     valid: bool
+    use: Use
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it belongs to."""
+        return self.use.epoch
 
 
 class Work:
@@ -65,6 +71,8 @@ class Work:
             examples = [
                 {**row, "epoch": ticket.epoch} for row, ticket in zip(self._rows(tickets), tickets, strict=True)
             ]
+            if self.shared is not None:
+                self.shared.expect(tickets[0].use, _uses(examples, tickets))
             if self._batch_transform is not None:
                 examples = _by_column(self._batch_transform, examples)
             return self.collate([self._made(*pair) for pair in zip(examples, tickets, strict=True)])
@@ -92,6 +100,12 @@ class Work:
             rule = "give mappings where repeats have to be marked (tail='pad')"
             raise LoaderError(explain("the transform", rule, type(made).__name__, remedy))
         return made
+
+
+def _uses(examples: Sequence[Mapping[str, Any]], tickets: Sequence[Ticket]) -> dict[str, Use]:
+    """Name the volumes of a batch by their files, each with its use."""
+    pairs = ((example.get("volume"), ticket.use) for example, ticket in zip(examples, tickets, strict=True))
+    return {volume.get_filename() or "": use for volume, use in pairs if isinstance(volume, LazyVolume)}
 
 
 def as_it_is(batch: Any) -> Any:
