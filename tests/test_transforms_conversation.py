@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("transformers", reason="needs the extra `text`")
-pytest.importorskip("PIL", reason="needs the extra `figures`")
+pytest.importorskip("PIL", reason="needs the extra `text`")
 
 from datasets import Dataset
 from datasets.fingerprint import Hasher
@@ -242,21 +242,36 @@ class TestProcessors:
         assert len(given["videos"]) == len(given["video_metadata"]) == 3
         assert ToConversation.processor_kwargs([to(media="none")(ROWS[0])]) == {}
 
-    def test_settings_say_what_frameworks_must_be_run_with(self) -> None:
+    def test_settings_for_llama_factory(self, tmp_path: Path) -> None:
         row = to("llama_factory")(ROWS[0])
         settings = to("llama_factory").settings(row)
-        assert {key: settings[key] for key in ("video_fps", "video_maxlen", "video_max_pixels")} == {
+        assert settings.pop("dataset_info")["columns"] == {"messages": "messages", "videos": "videos"}
+        pixels = 56 * 84
+        assert settings == {
             "video_fps": 4.0,
             "video_maxlen": 7,
-            "video_max_pixels": 56 * 84,
+            "video_min_pixels": pixels,
+            "video_max_pixels": pixels,
         }
-        assert settings["dataset_info"]["columns"] == {"messages": "messages", "videos": "videos"}
-        images = to("llama_factory", media="images")
-        assert images.settings(images(ROWS[0]))["image_max_pixels"] == 56 * 84
-        assert to("ms_swift").settings(to("ms_swift")(ROWS[0])) == {"FPS": "4.0"}
+        for folder in (None, str(tmp_path)):  # pictures, and the paths of their files
+            images = to("llama_factory", media="images", folder=folder)
+            settings = images.settings(images(ROWS[0]))
+            assert settings.pop("dataset_info")["columns"] == {"messages": "messages", "images": "images"}
+            assert settings == {"image_min_pixels": pixels, "image_max_pixels": pixels}
+
+    def test_settings_for_ms_swift_leave_room_for_tokens_of_either_size(self) -> None:
+        settings = to("ms_swift").settings(to("ms_swift")(ROWS[0]))
+        assert settings.pop("FPS") == "4.0"
+        least, most = (int(settings[f"VIDEO_{name}_TOKEN_NUM"]) for name in ("MIN", "MAX"))
+        for side in (28, 32):
+            assert least * side**2 <= 56 * 84 <= most * side**2
         assert to("ms_swift", media="images").settings(to("ms_swift", media="images")(ROWS[0])) == {}
-        assert to().settings(to()(ROWS[0]))["dataset_kwargs"] == {"skip_prepare_dataset": True}
-        assert to(media="images").settings(to(media="images")(ROWS[0])) == {"max_length": None}
+
+    def test_settings_for_trl(self) -> None:
+        kept = {"max_length": None, "remove_unused_columns": False}
+        assert to().settings(to()(ROWS[0])) == {**kept, "dataset_kwargs": {"skip_prepare_dataset": True}}
+        assert to(media="images").settings(to(media="images")(ROWS[0])) == kept
+        assert to(media="none").settings(to(media="none")(ROWS[0])) == {"max_length": None}
 
 
 class TestFiles:
@@ -373,3 +388,4 @@ class TestBadInput:
         )
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("pillow must be installed for ToConversation")
+        assert 'pip install "reasonknee_datasets[text]"' in done.stdout

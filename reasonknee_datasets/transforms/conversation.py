@@ -32,6 +32,7 @@ from reasonknee_datasets.transforms.fields import (
     write_field,
 )
 from reasonknee_datasets.transforms.frames import ToFrames
+from reasonknee_datasets.transforms.frameworks import settings
 from reasonknee_datasets.transforms.grid import current_view
 from reasonknee_datasets.transforms.pictures import describe_video, read_frames, save_images, to_images
 from reasonknee_datasets.transforms.templates import Template, get_template
@@ -184,28 +185,15 @@ class ToConversation(Transform):
 
         Arguments of ``SFTConfig`` for TRL (whose own collator knows images only: collate videos with
         `processor_kwargs`), of the run and of ``dataset_info.json`` for LLaMA-Factory, environment variables for
-        ms-swift.
+        ms-swift. A model's processor may still round sides: to multiples of 28 for Qwen2.5-VL, and of 56 where
+        qwen_vl_utils 0.0.14 reads the frames of a video for ms-swift.
 
         Parameters
         ----------
         row : mapping
             Any row; its frames are as many and as large as those of the others.
         """
-        known = (row.get("video_metadata") or [{}])[0]
-        if self.style == "ms_swift":
-            return {"FPS": str(known["fps"])} if known else {}
-        if self.style.startswith("trl"):
-            kept = {"remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}} if known else {}
-            return {"max_length": None, **kept}
-        columns = {"messages": "messages"} | {name: name for name in ("images", "videos") if name in row}
-        tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-        info = {"formatting": "sharegpt", "columns": columns, "tags": {**tags, "system_tag": "system"}}
-        if not known:
-            sizes = [image.size[0] * image.size[1] for image in row.get("images", ()) if not isinstance(image, str)]
-            return {"dataset_info": info} | ({"image_max_pixels": max(sizes)} if sizes else {})
-        pixels = known["width"] * known["height"]
-        run = {"video_fps": known["fps"], "video_maxlen": known["total_num_frames"], "video_max_pixels": pixels}
-        return {"dataset_info": info, **run}
+        return settings(self.style, row)
 
     def _groups(self, batch: Sequence[Example]) -> Iterator[list[Example]]:
         for _, group in groupby(batch, key=_volume_id):

@@ -29,8 +29,18 @@ def to_images(frames: NDArray[np.uint8]) -> list[Any]:
     try:
         from PIL import Image
     except ImportError as error:
-        raise missing_extra("pillow", "figures", "ToConversation") from error
+        raise missing_extra("pillow", "text", "ToConversation") from error
     return [Image.fromarray(frame).convert("RGB") for frame in frames]
+
+
+def picture_size(picture: Any) -> tuple[int, int]:
+    """Give the width and height of a picture, or of the file that it was written to."""
+    if not isinstance(picture, str):
+        return picture.size  # type: ignore[no-any-return]
+    from PIL import Image  # which wrote it
+
+    with Image.open(picture) as image:
+        return image.size
 
 
 def save_images(frames: NDArray[np.uint8], folder: Path) -> list[str]:
