@@ -1,0 +1,253 @@
+"""Conditions: what a model is shown and asked, as values.
+
+===================  ==================================================================================================
+condition            what the model sees, and is asked
+===================  ==================================================================================================
+``zero_shot``        the whole knee; the short wording
+``guided``           the whole knee; the wording that says what the finding looks like
+``region_given``     the true box and nothing around it: grading alone
+``box_first``        the whole knee; first where the region is, then, in the same conversation, the question
+``own_region``       the whole knee, and where the region is; then that box alone, and the question
+``jittered_region``  the true box, moved and scaled by known amounts: what localising so badly costs
+``official``         what the authors' scripts do (see `reasonknee_datasets.bench.official`), for Qwen2.5-VL
+``official_o1``      the same for o1
+===================  ==================================================================================================
+
+The two official ones reproduce what was done, flaws included: they stand beside the clean conditions, never as one of
+them. ``region_given`` minus ``guided`` is what not knowing the region costs; a ladder of ``jittered_region`` tells how
+much of a loss is localisation's, and what is left is grading's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.transforms import ToFrames
+
+Wording = Literal["zeroshot", "guided"]
+Region = Literal["whole", "true", "jittered", "own"]
+Script = Literal["qwen", "o1"]
+
+_WORDINGS = ("zeroshot", "guided")
+_REGIONS = ("whole", "true", "jittered", "own")
+# As many frames as the authors gave o1, over the same part of a knee.
+_WHOLE = ToFrames.clean_o1
+# Regions are small: a bone-marrow lesion's subregion is some 30 slices, and would be 60 pixels wide at one a voxel.
+_CLOSE = ToFrames("sagittal", count=16, size=336)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way of asking.
+
+    Parameters
+    ----------
+    name : str
+        Which of `CONDITIONS` it is, or is a variant of.
+    wording : {"zeroshot", "guided"}
+        Of the question.
+    region : {"whole", "true", "jittered", "own"}
+        What the question is asked about: the whole volume, or a crop to this box.
+    asks_box : bool
+        Whether the model is first asked where the region is.
+    frames : ToFrames
+        How a whole volume is shown.
+    region_frames : ToFrames
+        How a crop is shown.
+    margin_mm : float
+        What is left around a box that is cropped to, in mm at each end of each axis.
+    shift : float
+        How far a jittered box is moved along each array axis, in shares of its own length there.
+    scale : float
+        How many times longer a jittered box is, along each axis.
+    script : {"qwen", "o1"}, optional
+        Which of the authors' scripts is reproduced.
+
+    Raises
+    ------
+    BenchError
+        If the parts do not go together.
+
+    Examples
+    --------
+    >>> str(jittered_region(shift=0.5))
+    'jittered_region(shift=0.5, scale=1.0)'
+    >>> get_condition("guided") == GUIDED
+    True
+    """
+
+    name: str
+    wording: Wording = "guided"
+    region: Region = "whole"
+    asks_box: bool = False
+    frames: ToFrames = _WHOLE
+    region_frames: ToFrames = _CLOSE
+    margin_mm: float = 0.0
+    shift: float = 0.0
+    scale: float = 1.0
+    script: Script | None = None
+
+    def __post_init__(self) -> None:
+        _check("wording", self.wording, _WORDINGS)
+        _check("region", self.region, _REGIONS)
+        for name, least in (("margin_mm", 0.0), ("shift", 0.0), ("scale", 0.01)):
+            value = float(getattr(self, name))
+            if not (least <= value < 1e3):
+                remedy = "margin_mm and shift are 0 or more, scale is above 0"
+                raise BenchError(explain(f"condition's {name}", f"be {least:g} to 1000", value, remedy))
+            object.__setattr__(self, name, value)
+        if self.region == "own" and not self.asks_box:
+            raise BenchError(explain("a crop to the model's own box", "ask for a box", "asks_box=False", "Set it"))
+        if self.script is not None and (self.region != "whole" or self.asks_box or self.wording != "guided"):
+            remedy = "The authors' scripts show whole volumes and take the guided prompts; leave script out"
+            raise BenchError(explain("an official condition", "be as the scripts are", repr(self), remedy))
+
+    def __str__(self) -> str:
+        usual = CONDITIONS.get(self.name, self)
+        always = ("shift", "scale") if self.region == "jittered" else ()
+        names = [field.name for field in fields(self) if field.name not in ("name", "frames", "region_frames")]
+        shown = [name for name in names if name in always or getattr(self, name) != getattr(usual, name)]
+        inside = ", ".join(f"{name}={getattr(self, name)}" for name in shown)
+        return f"{self.name}({inside})" if inside else self.name
+
+    @property
+    def recipes(self) -> str:
+        """The frame recipes that it uses, for a result's identity."""
+        whole, close = repr(self.frames), repr(self.region_frames)
+        if self.region == "whole":
+            return whole
+        return f"whole: {whole}; region: {close}" if self.asks_box else close
+
+    @property
+    def sees_true_box(self) -> bool:
+        """Whether the true box decides what is shown."""
+        return self.region in ("true", "jittered")
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise BenchError(explain(f"condition's {name}", "be a known word", repr(value), nearest(str(value), known)))
+
+
+ZERO_SHOT = Condition("zero_shot", "zeroshot")
+GUIDED = Condition("guided")
+REGION_GIVEN = Condition("region_given", region="true")
+BOX_FIRST = Condition("box_first", asks_box=True)
+OWN_REGION = Condition("own_region", region="own", asks_box=True)
+JITTERED_REGION = Condition("jittered_region", region="jittered", shift=0.25)
+OFFICIAL = Condition("official", frames=ToFrames.official_qwen, script="qwen")
+OFFICIAL_O1 = Condition("official_o1", frames=ToFrames.official_o1, script="o1")
+
+CONDITIONS: Mapping[str, Condition] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            *(ZERO_SHOT, GUIDED, REGION_GIVEN, BOX_FIRST, OWN_REGION, JITTERED_REGION),
+            *(OFFICIAL, OFFICIAL_O1),
+        )
+    }
+)
+"""The conditions by name."""
+
+_CALL = re.compile(r"(?P<name>\w+)\s*(?:\((?P<inside>[^()]*)\))?")
+_SETTABLE = ("wording", "margin_mm", "shift", "scale")
+
+
+def jittered_region(shift: float = 0.25, scale: float = 1.0) -> Condition:
+    """Give the condition that moves the true box by so many of its lengths, and makes it so many times longer.
+
+    Examples
+    --------
+    >>> [str(jittered_region(shift)) for shift in (0.1, 0.5)]
+    ['jittered_region(shift=0.1, scale=1.0)', 'jittered_region(shift=0.5, scale=1.0)']
+    """
+    return replace(JITTERED_REGION, shift=shift, scale=scale)
+
+
+def get_condition(condition: Condition | str) -> Condition:
+    """Take a condition by its name, with values in brackets, or as it is.
+
+    Raises
+    ------
+    BenchError
+        If there is no such condition, or nothing of that name to set.
+
+    Examples
+    --------
+    >>> get_condition("jittered_region(shift=0.5, scale=1.25)").scale
+    1.25
+    >>> get_condition("zeroshot")
+    Traceback (most recent call last):
+    reasonknee_datasets.errors.BenchError: condition must be a known name, got 'zeroshot'. Did you mean 'zero_shot'? \
+There are: zero_shot, guided, region_given, box_first, own_region, jittered_region, official, official_o1.
+    """
+    if isinstance(condition, Condition):
+        return condition
+    match = _CALL.fullmatch(condition.strip())
+    name = match["name"] if match else condition
+    if match is None or name not in CONDITIONS:
+        raise BenchError(explain("condition", "be a known name", repr(condition), nearest(name, CONDITIONS)))
+    changes: dict[str, str | float] = {}
+    for word in filter(None, (part.strip() for part in (match["inside"] or "").split(","))):
+        key, _, value = (part.strip() for part in word.partition("="))
+        if key not in _SETTABLE:
+            raise BenchError(explain("condition", "set known values", word, nearest(key, _SETTABLE)))
+        changes[key] = value if key == "wording" else _number(word, value)
+    return replace(CONDITIONS[name], **changes)  # type: ignore[arg-type]  # __post_init__ checks them
+
+
+def _number(word: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BenchError(explain("condition", "set numbers", word, "Write jittered_region(shift=0.25)")) from None
+
+
+def jitter(box: Box, shape: tuple[int, int, int], condition: Condition, *, seed: int, key: str) -> Box:
+    """Move and scale a box by a condition's amounts, inside a volume.
+
+    Along each axis it is moved up or down as a draw from seed and key says, and the other way where the volume ends
+    there; what then still lies outside is cut off. So the amounts are known, and what was made of them is given back,
+    for the journal to hold.
+
+    Parameters
+    ----------
+    box : Box
+        The true one, in the stored volume.
+    shape : three ints
+        Of the stored volume.
+    condition : Condition
+        With ``shift`` and ``scale``.
+    seed : int
+    key : str
+        What the draw depends on, beside the seed: questions about one region of a volume share a key and a box.
+
+    Examples
+    --------
+    >>> moved = jitter(Box((40, 40, 40), (60, 60, 60)), (160, 384, 384), jittered_region(0.5), seed=0, key="a")
+    >>> [abs(new - old) for new, old in zip(moved.start, (40, 40, 40))], moved.shape
+    ([10, 10, 10], (20, 20, 20))
+    """
+    digest = hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=16).digest()
+    signs = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big"))).choice((-1, 1), 3)
+    start: list[int] = []
+    stop: list[int] = []
+    for low, high, length, sign in zip(box.start, box.stop, shape, signs.tolist(), strict=True):
+        side = max(1, round((high - low) * condition.scale))
+        middle, move = (low + high) / 2, condition.shift * (high - low)
+        first = [round(middle + way * move - side / 2) for way in (sign, -sign)]
+        inside = [place for place in first if place >= 0 and place + side <= length]
+        chosen = inside[0] if inside else first[0]
+        # A voxel at least is left, at the end that it was moved towards.
+        start.append(min(max(chosen, 0), length - 1))
+        stop.append(max(min(chosen + side, length), start[-1] + 1))
+    return Box.from_row([*start, *stop])

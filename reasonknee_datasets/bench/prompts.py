@@ -1,0 +1,213 @@
+"""What a model is asked, word for word, with a hash of each text.
+
+Prompts come from the official question files where the user has them (`Prompts.from_files`), else from the rows of the
+prepared repository (`Prompts.from_rows`), or are the project's own words for the same 69 questions and answer schemas
+(`Prompts.own`), as the phantom's are.
+
+**The damaged prompts.** Officially, 58 and 59 lost a part of themselves when the box was cut out of their schema: they
+read ``Provide your reasoning and end_slice, x_min, x_max, y_min, y_max], "medial_meniscal_root_tear": ...``. Their
+undamaged neighbours 54 to 57 say at this place what the answer is to be and open the JSON object, so the rule is:
+`FRAGMENT` is replaced by `REPAIR`, which are the words of prompts 56 and 57 with the finding's name. Nothing else of a
+prompt is ever changed. ``damaged="leave_out"`` drops such questions instead, and ``"keep"`` asks them as they stand, as
+the authors' scripts do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from reasonknee_datasets.bench.conditions import Wording
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.moaks import QUESTIONS, Question
+from reasonknee_datasets.phantom import wording as project
+from reasonknee_datasets.phantom.places import place
+from reasonknee_datasets.release.prompts import read_questions
+
+Damaged = Literal["repair", "leave_out", "keep"]
+
+FILES: Mapping[str, str] = MappingProxyType(
+    {"zeroshot": "questions_nobbox_zeroshot.json", "guided": "questions_nobbox_guided.json"}
+)
+"""The official question file of each wording."""
+
+FRAGMENT = "your reasoning and end_slice, x_min, x_max, y_min, y_max], "
+REPAIR = (
+    "your reasoning, and whether it's present. The output format should be a JSON object with the root tear presence: {"
+)
+
+FRAME_CONVENTION = BoxConvention(inclusive=True, axes=(0, 2, 1))
+"""In which a model is asked for boxes: first and last frame, left and right column, top and bottom row."""
+
+
+def prompt_hash(text: str) -> str:
+    """Give the SHA-256 of a prompt's UTF-8.
+
+    Examples
+    --------
+    >>> prompt_hash("Any tear?")[:8]
+    '98e25ecc'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def repair(text: str) -> str:
+    """Mend a damaged prompt by the module's rule; any other is given back as it is.
+
+    Examples
+    --------
+    >>> repair('Provide your reasoning and end_slice, x_min, x_max, y_min, y_max], "a": {"presence": (0 | 1)}}')[:60]
+    "Provide your reasoning, and whether it's present. The output"
+    """
+    return text.replace(FRAGMENT, REPAIR)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The question texts of one run.
+
+    Attributes
+    ----------
+    texts : mapping of int to str
+        By question.
+    source : {"official files", "rows", "project"}
+        Whose words they are.
+    repaired, left_out : tuple of int
+        Damaged questions that were mended, and those that are not asked.
+    """
+
+    texts: Mapping[int, str]
+    source: str
+    repaired: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, texts: Mapping[int, str], source: str, damaged: Damaged = "repair") -> Prompts:
+        """Take texts, with what is damaged mended, left out or kept.
+
+        Raises
+        ------
+        BenchError
+            If ``damaged`` is none of these words.
+        """
+        if damaged not in ("repair", "leave_out", "keep"):
+            remedy = nearest(str(damaged), ("repair", "leave_out", "keep"))
+            raise BenchError(explain("damaged", "be a known word", repr(damaged), remedy))
+        found = () if damaged == "keep" else tuple(sorted(number for number, text in texts.items() if FRAGMENT in text))
+        if damaged == "leave_out":
+            kept = {number: text for number, text in texts.items() if number not in found}
+            return cls(MappingProxyType(kept), source, left_out=found)
+        mended = {number: repair(text) if number in found else text for number, text in texts.items()}
+        return cls(MappingProxyType(mended), source, repaired=found)
+
+    @classmethod
+    def from_files(cls, path: str | os.PathLike[str], wording: Wording, damaged: Damaged = "repair") -> Prompts:
+        """Read the official question files.
+
+        Parameters
+        ----------
+        path : str or path
+            A question file, or a folder with those of `FILES` in it: the release itself, or its ``question_files``.
+        wording : {"zeroshot", "guided"}
+            Which file of a folder.
+        damaged : {"repair", "leave_out", "keep"}
+
+        Raises
+        ------
+        BenchError
+            If there is no such file.
+        ReleaseError
+            If it holds something else.
+        """
+        given = Path(path)
+        folders = (given, given / "question_files", given / "data" / "question_files")
+        files = [given] if given.is_file() else [folder / FILES[wording] for folder in folders]
+        file = next((each for each in files if each.is_file()), None)
+        if file is None:
+            remedy = f"Give the folder that holds {FILES[wording]}, or that file"
+            raise BenchError(
+                explain("prompts", "be official question files", "no such file", remedy, where=f"at {path}")
+            )
+        return cls.of(read_questions(file), "official files", damaged)
+
+    @classmethod
+    def own(cls, wording: Wording, damaged: Damaged = "repair") -> Prompts:
+        """Give the project's own words, which are damaged where the official ones are."""
+        return cls.of({number: project.prompt(number, wording) for number in QUESTIONS}, "project", damaged)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[tuple[int, str]], damaged: Damaged = "repair") -> Prompts:
+        """Take the questions as a repository's rows hold them.
+
+        Parameters
+        ----------
+        rows : iterable of (int, str)
+            ``question_id`` and ``question``.
+
+        Raises
+        ------
+        BenchError
+            If one question has two texts: then no hash would tell what was asked.
+        """
+        texts: dict[int, str] = {}
+        for number, text in rows:
+            if texts.setdefault(number, text) != text:
+                remedy = "Give the official question files: prompts=FOLDER (--prompts FOLDER)"
+                raise BenchError(explain(f"question {number}", "have one text in all rows", "two", remedy))
+        return cls.of(texts, "rows", damaged)
+
+    def text(self, question: int) -> str:
+        """Give one question's text.
+
+        Raises
+        ------
+        BenchError
+            If it has none.
+        """
+        if question not in self.texts:
+            got = "it is damaged, and left out" if question in self.left_out else f"none in the {self.source}"
+            remedy = "Ask other questions, or take other prompts"
+            raise BenchError(explain(f"question {question}", "have a prompt", got, remedy))
+        return self.texts[question]
+
+    def hashes(self, questions: Iterable[int]) -> dict[str, str]:
+        """Give the SHA-256 of some questions' texts, by their numbers, for a result's identity."""
+        return {str(number): prompt_hash(self.text(number)) for number in sorted(set(questions))}
+
+
+def box_prompt(question: Question, shape: tuple[int, int, int]) -> str:
+    """Ask where a question's region is, in the numbers of the frames that the model sees.
+
+    The words are the project's own: the official localisation prompts (``questions.json``) ask for box and grades at
+    once, and do not say what their numbers count.
+
+    Parameters
+    ----------
+    question : Question
+    shape : three ints
+        Frames, rows and columns.
+
+    Examples
+    --------
+    >>> print(box_prompt(QUESTIONS[45], (32, 384, 384)))  # doctest: +ELLIPSIS
+    Where in these frames is the body of the medial meniscus? Give the smallest box that holds all of it, ...
+    """
+    frames, rows, columns = shape
+    return (
+        f"Where in these frames is the {place(question)}? Give the smallest box that holds all of it, as a JSON "
+        'object: {"bounding_box": [start_slice, end_slice, x_min, x_max, y_min, y_max]}. '
+        f"start_slice and end_slice are the first and the last frame that show it, counted from 0 to {frames - 1} in "
+        f"the order given; x is the column, from 0 at the left to {columns - 1}; y is the row, from 0 at the top to "
+        f"{rows - 1}. All six are whole numbers, and both ends belong to the box."
+    )
+
+
+def box_prompt_hash() -> str:
+    """Give the SHA-256 over the localisation prompts of all questions, for a result's identity."""
+    return prompt_hash("\n".join(box_prompt(question, (1, 1, 1)) for question in QUESTIONS.values()))

@@ -1,0 +1,53 @@
+"""A model's own box: from the numbers of the frames that it saw to the voxels of the stored volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from reasonknee_datasets.bench.prompts import FRAME_CONVENTION
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import BoxError
+from reasonknee_datasets.transforms import ToFrames
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedBox:
+    """A box in the stored volume, or why there is none (of ``codec.REASONS``)."""
+
+    box: Box | None
+    reason: str | None
+
+
+def read_box(text: str | None, recipe: ToFrames, volume: Any, finish_reason: str | None = None) -> PredictedBox:
+    """Read the box of a reply.
+
+    Parameters
+    ----------
+    text : str or None
+        The reply.
+    recipe : ToFrames
+        What made the frames that the model saw.
+    volume : nibabel image
+        What they were made of.
+    finish_reason : str, optional
+        As the model gave it.
+
+    Returns
+    -------
+    PredictedBox
+        Cut at the volume's faces, where frames are thicker than what is left of it.
+    """
+    codec: Any = import_module("reasonknee_datasets.bench.codec")
+    view = recipe.view(volume)
+    parsed = codec.parse_box(text, convention=FRAME_CONVENTION, shape=view.shape)
+    if parsed.box is None:
+        reason = (
+            "truncated" if finish_reason == "length" and parsed.reason in ("missing", "not_json") else parsed.reason
+        )
+        return PredictedBox(None, reason)
+    try:
+        return PredictedBox(view.box_to_source(parsed.box).clip(volume.shape), None)
+    except BoxError:
+        return PredictedBox(None, "out_of_range")
