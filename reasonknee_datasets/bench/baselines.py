@@ -1,0 +1,234 @@
+"""Answers made without looking at an image: what every score has to be shown beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.priors import TrainPriors
+from reasonknee_datasets.bench.table import NONE, Answers, Truth
+from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
+from reasonknee_datasets.orientation import to_canonical
+
+_MISSING = REASONS.index("missing")
+_WITH_IMAGES = "Score against a repository that was prepared with images; grades need none"
+
+Unit = Literal["mm", "fraction"]
+
+
+def question_majority(truth: Truth, priors: TrainPriors) -> Answers:
+    """Answer every question with the whole answer that is most frequent in train."""
+    return only_grades(truth, priors.majority[truth.question])
+
+
+def overall_majority(truth: Truth, priors: TrainPriors) -> Answers:
+    """Answer everything with the one grade that is most frequent in train, over all slots.
+
+    Where a slot does not have that grade, it gets the most frequent one that it has.
+    """
+    total = priors.counts.sum(axis=0)
+    best = np.array([int(np.argmax(total[: slot.high + 1])) for slot in SLOTS], dtype=np.int8)
+    return only_grades(truth, best[truth.slots])
+
+
+def median_boxes(truth: Truth, priors: TrainPriors, unit: Unit = "mm") -> Answers:
+    """Answer with the median box of train, by question and side.
+
+    Parameters
+    ----------
+    truth : Truth
+    priors : TrainPriors
+    unit : {"mm", "fraction"}
+        Whether the median was taken in mm from the volume's centre or in shares of its extent; both along the axes
+        that run closest to right, anterior and superior, and then rounded to voxels of the volume and cut to it.
+
+    Raises
+    ------
+    BenchError
+        If the priors have no boxes, or a volume's grid is not known.
+    """
+    _check_grids(truth)
+    if not priors.has_boxes:
+        raise BenchError(explain("priors", "hold median boxes", "none", _WITH_IMAGES))
+    table = priors.boxes_mm if unit == "mm" else priors.boxes_fraction
+    wanted = table[truth.question, truth.side]
+    boxes = np.zeros((len(truth), 6), dtype=np.int32)
+    for code, rows in by_volume(truth):
+        turn = to_canonical(truth.affines[code])
+        axes, shape = list(turn.axes), truth.shapes[code][list(turn.axes)]
+        edges = wanted[rows] * shape
+        if unit == "mm":
+            edges = wanted[rows] / np.linalg.norm(truth.affines[code][:3, :3], axis=0)[axes] + shape / 2
+        edges = np.where(np.array(turn.flips), shape - edges[:, ::-1], edges)
+        stored = np.empty_like(edges)
+        stored[:, :, axes] = edges
+        boxes[rows] = _whole_voxels(stored, truth.shapes[code])
+    return _only_boxes(truth, boxes, np.asarray(np.isfinite(wanted).all(axis=(1, 2))))
+
+
+def whole_volume(truth: Truth) -> Answers:
+    """Answer with the whole volume.
+
+    Raises
+    ------
+    BenchError
+        If a volume's grid is not known.
+    """
+    _check_grids(truth)
+    shapes = truth.shapes[truth.volume]
+    return _only_boxes(truth, np.hstack([np.zeros_like(shapes), shapes]), np.ones(len(truth), dtype=np.bool_))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chance:
+    """What grades drawn at random are expected to score; computed, not drawn.
+
+    Attributes
+    ----------
+    right : (N, 3) float array
+        The probability that a slot's grade is right; NaN where the truth is missing, and in padding.
+    records : (N,) float array
+        The probability that all of a record's grades are right; NaN where one of the true ones is missing.
+    totals : mapping of str to float
+        Expected ``slot_micro``, ``record_exact``, ``question_macro`` and ``category_macro``; NaN where undefined.
+    accuracy, balanced_accuracy, mean_absolute_error : (118,) float array
+        Expected, by slot id; NaN where there is no truth, and for the error where the slot is not ordinal. Kappas and
+        Matthews' coefficient of random grades are 0 on average, whatever the truth.
+    """
+
+    right: NDArray[np.float64]
+    records: NDArray[np.float64]
+    totals: Mapping[str, float]
+    accuracy: NDArray[np.float64]
+    balanced_accuracy: NDArray[np.float64]
+    mean_absolute_error: NDArray[np.float64]
+
+
+def chance(truth: Truth, priors: TrainPriors | None = None) -> Chance:
+    """Compute the expected score of grades that are drawn independently for each slot.
+
+    Parameters
+    ----------
+    truth : Truth
+    priors : TrainPriors, optional
+        Draw each grade as often as it occurs in train; without, all legal grades are equally likely.
+
+    Returns
+    -------
+    Chance
+    """
+    draws = _draws(priors)
+    there = truth.grades != NONE
+    right = np.where(there, draws[truth.slots, np.maximum(truth.grades, 0)], np.nan)
+    complete = (there | (truth.slots == NONE)).all(axis=1)
+    records = np.where(complete, np.prod(np.where(there, right, 1.0), axis=1), np.nan)
+    questions = _means(records, truth.question.astype(np.int64), 1 + max(QUESTIONS))
+    number = np.zeros(1 + max(QUESTIONS), dtype=np.int64)
+    for question in QUESTIONS.values():
+        number[question.id] = CATEGORIES.index(question.category)
+    categories = _means(records, number[truth.question], len(CATEGORIES))
+    totals = {
+        "slot_micro": _mean(right),
+        "record_exact": _mean(records),
+        "question_macro": _mean(questions),
+        "category_macro": _mean(categories),
+    }
+    counts = np.zeros((len(SLOTS), draws.shape[1]))
+    np.add.at(counts, (truth.slots[there], truth.grades[there]), 1)
+    present = np.where(counts > 0, draws, np.nan)
+    known = counts.any(axis=1)
+    accuracy, balanced, error = (np.full(len(SLOTS), np.nan) for _ in range(3))
+    accuracy[known] = (counts * draws).sum(axis=1)[known] / counts.sum(axis=1)[known]
+    balanced[known] = np.nanmean(present[known], axis=1)
+    distance = np.abs(np.subtract.outer(np.arange(draws.shape[1]), np.arange(draws.shape[1])))
+    error[known] = ((counts @ distance) * draws).sum(axis=1)[known] / counts.sum(axis=1)[known]
+    error[[slot.id for slot in SLOTS if slot.scale != "ordinal"]] = np.nan
+    return Chance(right, records, totals, accuracy, balanced, error)
+
+
+def _draws(priors: TrainPriors | None) -> NDArray[np.float64]:
+    """Give each slot's distribution, from which its grade is drawn; shape (118, 9)."""
+    legal = np.array([[grade in slot.legal for grade in range(9)] for slot in SLOTS], dtype=np.float64)
+    weights = legal if priors is None else priors.counts.astype(np.float64)
+    weights = np.where(weights.any(axis=1, keepdims=True), weights, legal)
+    normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else float("nan")
+
+
+def _means(values: NDArray[np.float64], groups: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    there = np.isfinite(values)
+    counts = np.bincount(groups[there], minlength=size)
+    sums = np.bincount(groups[there], weights=values[there], minlength=size)
+    means = np.full(size, np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
+
+
+def only_grades(truth: Truth, grades: NDArray[np.int8]) -> Answers:
+    """Give answers that hold grades and no boxes.
+
+    Parameters
+    ----------
+    truth : Truth
+    grades : (N, 3) int8 array
+        Legal ones; -1 where there is none, and anything in padding.
+    """
+    rows, padding = len(truth), truth.slots == NONE
+    kept = np.where(padding, NONE, grades).astype(np.int8)
+    return Answers(
+        given=np.ones(rows, dtype=np.bool_),
+        grades=kept,
+        reasons=np.where((kept == NONE) & ~padding, _MISSING, NONE).astype(np.int8),
+        strict=np.ones(rows, dtype=np.bool_),
+        boxes=np.zeros((rows, 6), dtype=np.int32),
+        has_box=np.zeros(rows, dtype=np.bool_),
+        box_reasons=np.full(rows, NONE, dtype=np.int8),
+    )
+
+
+def _only_boxes(truth: Truth, boxes: NDArray[np.int32], there: NDArray[np.bool_]) -> Answers:
+    rows = len(truth)
+    return Answers(
+        given=np.ones(rows, dtype=np.bool_),
+        grades=np.full(truth.grades.shape, NONE, dtype=np.int8),
+        reasons=np.where(truth.slots == NONE, NONE, _MISSING).astype(np.int8),
+        strict=np.ones(rows, dtype=np.bool_),
+        boxes=np.where(there[:, None], boxes, 0).astype(np.int32),
+        has_box=there,
+        box_reasons=np.where(there, NONE, _MISSING).astype(np.int8),
+    )
+
+
+def _check_grids(truth: Truth) -> None:
+    unknown = (truth.shapes == 0).any(axis=1)
+    if unknown.any():
+        got = (
+            f"{int(unknown.sum())} of {len(unknown)} volumes without, such as {truth.volumes[int(np.argmax(unknown))]}"
+        )
+        raise BenchError(explain("every volume", "have a known grid", got, _WITH_IMAGES))
+
+
+def by_volume(truth: Truth) -> list[tuple[int, NDArray[np.int64]]]:
+    """Give the rows of each volume, by its code."""
+    order = np.argsort(truth.volume, kind="stable")
+    codes, starts = np.unique(truth.volume[order], return_index=True)
+    return list(zip(codes.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def _whole_voxels(edges: NDArray[np.float64], shape: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Round (n, 2, 3) starts and stops to boxes of at least one voxel inside the volume."""
+    whole = np.rint(np.nan_to_num(edges)).astype(np.int64)
+    start = np.clip(whole[:, 0], 0, shape - 1)
+    stop = np.clip(whole[:, 1], start + 1, shape)
+    return np.hstack([start, stop]).astype(np.int32)
