@@ -23,6 +23,7 @@ from reasonknee_datasets.bench.metrics.grades import (
     npv,
     ppv,
     quadratic_kappa,
+    ratio,
     sensitivity,
     specificity,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "npv",
     "ppv",
     "quadratic_kappa",
+    "ratio",
     "score_boxes",
     "sensitivity",
     "specificity",

@@ -25,7 +25,7 @@ def accuracy(confusion: NDArray[Any]) -> Floats:
     >>> float(accuracy(np.array([[3, 1], [0, 4]])))
     0.875
     """
-    return _ratio(_right(confusion), _total(confusion))
+    return ratio(_right(confusion), _total(confusion))
 
 
 def balanced_accuracy(confusion: NDArray[Any], occurring: Mask | None = None) -> Floats:
@@ -44,7 +44,7 @@ def balanced_accuracy(confusion: NDArray[Any], occurring: Mask | None = None) ->
         NaN where fewer than two grades occur: it would be the accuracy under another name.
     """
     true = _rows(confusion)
-    recalls = _ratio(_diagonal(confusion), true)
+    recalls = ratio(_diagonal(confusion), true)
     return _mean_over(recalls, true > 0 if occurring is None else occurring)
 
 
@@ -56,7 +56,7 @@ def mae(confusion: NDArray[Any]) -> Floats:
     >>> float(mae(np.array([[1, 0, 1], [0, 1, 0], [0, 1, 0]])))
     0.75
     """
-    return _ratio(_project(confusion, _distances(_square(confusion, "mae"), 1).ravel()), _total(confusion))
+    return ratio(_project(confusion, _distances(_square(confusion, "mae"), 1).ravel()), _total(confusion))
 
 
 def linear_kappa(confusion: NDArray[Any]) -> Floats:
@@ -87,7 +87,7 @@ def kappa(confusion: NDArray[Any]) -> Floats:
     true, answered, total = _rows(confusion), _columns(confusion)[..., :grades], _total(confusion)
     # In counts, so that the denominator is exactly 0 where chance alone agrees everywhere.
     chance = (true * answered).sum(axis=-1)
-    return _ratio(total * _right(confusion) - chance, total * total - chance)
+    return ratio(total * _right(confusion) - chance, total * total - chance)
 
 
 def macro_f1(confusion: NDArray[Any], occurring: Mask | None = None) -> Floats:
@@ -103,7 +103,7 @@ def macro_f1(confusion: NDArray[Any], occurring: Mask | None = None) -> Floats:
     """
     grades = confusion.shape[-2]
     true = _rows(confusion)
-    f1s = _ratio(2 * _diagonal(confusion), true + _columns(confusion)[..., :grades])
+    f1s = ratio(2 * _diagonal(confusion), true + _columns(confusion)[..., :grades])
     chosen = true > 0 if occurring is None else occurring
     # A resample without this grade in its truth may still have it among its answers, and then an F1 of 0.
     return _mean_over(np.where(true > 0, f1s, np.nan), chosen)
@@ -112,31 +112,31 @@ def macro_f1(confusion: NDArray[Any], occurring: Mask | None = None) -> Floats:
 def sensitivity(confusion: NDArray[Any]) -> Floats:
     """Share of true 1s answered 1."""
     _, _, fn, tp = _quadrants(confusion, "sensitivity")
-    return _ratio(tp, tp + fn)
+    return ratio(tp, tp + fn)
 
 
 def specificity(confusion: NDArray[Any]) -> Floats:
     """Share of true 0s answered 0."""
     tn, fp, _, _ = _quadrants(confusion, "specificity")
-    return _ratio(tn, tn + fp)
+    return ratio(tn, tn + fp)
 
 
 def ppv(confusion: NDArray[Any]) -> Floats:
     """Share of answered 1s that are true."""
     _, fp, _, tp = _quadrants(confusion, "ppv")
-    return _ratio(tp, tp + fp)
+    return ratio(tp, tp + fp)
 
 
 def npv(confusion: NDArray[Any]) -> Floats:
     """Share of answered 0s that are true."""
     tn, _, fn, _ = _quadrants(confusion, "npv")
-    return _ratio(tn, tn + fn)
+    return ratio(tn, tn + fn)
 
 
 def f1(confusion: NDArray[Any]) -> Floats:
     """Harmonic mean of sensitivity and PPV; NaN where 1 is neither true nor answered."""
     _, fp, fn, tp = _quadrants(confusion, "f1")
-    return _ratio(2 * tp, 2 * tp + fp + fn)
+    return ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def matthews(confusion: NDArray[Any]) -> Floats:
@@ -148,14 +148,14 @@ def matthews(confusion: NDArray[Any]) -> Floats:
     (1.0, nan)
     """
     tn, fp, fn, tp = _quadrants(confusion, "matthews")
-    return _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
+    return ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
 
 
 def _weighted_kappa(confusion: NDArray[Any], power: int, name: str) -> Floats:
     apart = _distances(_square(confusion, name), power)
     expected = ((_rows(confusion) @ apart) * _columns(confusion)).sum(axis=-1)
     observed = _project(confusion, apart.ravel()) * _total(confusion)
-    return 1.0 - _ratio(observed, expected)
+    return 1.0 - ratio(observed, expected)
 
 
 def _project(confusion: NDArray[Any], weights: NDArray[np.float64]) -> Floats:
@@ -207,8 +207,18 @@ def _quadrants(confusion: NDArray[Any], name: str) -> tuple[Floats, Floats, Floa
     return cells[..., 0, 0], cells[..., 0, 1], cells[..., 1, 0], cells[..., 1, 1]
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    found: Floats = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
+    """Divide, and give NaN where there is nothing to divide by.
+
+    Examples
+    --------
+    >>> ratio(np.array([[1, 0], [3, 4]]), np.array([2, 0]))
+    array([[0.5, nan],
+           [1.5, nan]])
+    """
+    divisor = np.asarray(whole, dtype=np.float64)
+    out = np.full(np.broadcast_shapes(np.shape(part), divisor.shape), np.nan)
+    found: Floats = np.divide(part, divisor, out=out, where=divisor != 0)
     return found
 
 
@@ -216,4 +226,4 @@ def _mean_over(values: Floats, chosen: Mask) -> Floats:
     """Average over the chosen grades, at least two; NaN where one of them is."""
     how_many = chosen.sum(axis=-1, dtype=np.float64)
     sums = np.where(chosen, values, 0.0).sum(axis=-1)
-    return _ratio(sums, np.where(how_many >= 2, how_many, 0.0))
+    return ratio(sums, np.where(how_many >= 2, how_many, 0.0))

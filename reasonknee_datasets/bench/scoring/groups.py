@@ -1,0 +1,81 @@
+"""The groups that records and slots are broken down by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.bench.results import By
+from reasonknee_datasets.bench.scoring.sheet import Ints, Sheet
+from reasonknee_datasets.moaks import ATTRIBUTES, CATEGORIES, QUESTIONS, SLOTS
+from reasonknee_datasets.schema import SIDES, VISITS
+
+BYS: tuple[By, ...] = ("all", "category", "question", "slot", "attribute", "subregion", "side", "visit")
+OF_SLOTS = frozenset({"slot", "attribute"})
+"""Groups that part the slots of one record, and so know no whole records."""
+OF_KNEES = frozenset({"all", "side", "visit"})
+"""Groups that hold every question, and so have macro totals."""
+
+SCORED = tuple(question for question in QUESTIONS.values() if question.in_records)
+SCORED_CATEGORIES = tuple(name for name in CATEGORIES if any(question.category == name for question in SCORED))
+
+_SUBREGIONS = tuple(dict.fromkeys(question.subregion for question in QUESTIONS.values()))
+
+
+def _by_question(names: Sequence[str], field: str) -> NDArray[np.int64]:
+    table = np.full(1 + max(QUESTIONS), -1)
+    for question in QUESTIONS.values():
+        table[question.id] = names.index(getattr(question, field))
+    return table
+
+
+CATEGORY_OF = _by_question(CATEGORIES, "category")
+_SUBREGION_OF = _by_question(_SUBREGIONS, "subregion")
+_ATTRIBUTE_OF = np.array([ATTRIBUTES.index(slot.attribute) for slot in SLOTS])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouping:
+    """One way to part everything into groups.
+
+    Attributes
+    ----------
+    by : str
+    values : tuple of str
+        Names of the groups that have records, in the house order; G of them.
+    of_record : (N,) int array or None
+        Each record's group; None in groups of slots.
+    of_row : (n,) int array
+        The group of each row of the sheet; -1 if it has none, which is so for slots without any true grade.
+    """
+
+    by: By
+    values: tuple[str, ...]
+    of_record: Ints | None
+    of_row: Ints
+
+
+def group_by(sheet: Sheet, by: By) -> Grouping:
+    """Part a sheet into the groups that occur in it."""
+    truth = sheet.truth
+    if by in OF_SLOTS:
+        names, codes = {
+            "slot": (tuple(slot.name for slot in SLOTS), sheet.slot),
+            "attribute": (ATTRIBUTES, _ATTRIBUTE_OF[sheet.slot]),
+        }[by]
+        present, compact = np.unique(codes, return_inverse=True)
+        return Grouping(by, tuple(names[code] for code in present), None, compact)
+    question = truth.question.astype(np.int64)
+    names, codes = {
+        "all": (("all",), np.zeros(len(truth), dtype=np.int64)),
+        "category": (CATEGORIES, CATEGORY_OF[question]),
+        "question": (tuple(f"q{number:02d}" for number in range(1 + max(QUESTIONS))), question),
+        "subregion": (_SUBREGIONS, _SUBREGION_OF[question]),
+        "side": (SIDES, truth.side.astype(np.int64)),
+        "visit": (VISITS, truth.visit.astype(np.int64)),
+    }[by]
+    present, compact = np.unique(codes, return_inverse=True)
+    return Grouping(by, tuple(names[code] for code in present), compact, compact[sheet.record])
