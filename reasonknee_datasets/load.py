@@ -92,8 +92,9 @@ def load_dataset(
     Notes
     -----
     *Volumes.* Iterating opens no volume file. ``example["volume"]`` reads its header, affine and voxels when they are
-    touched; a row whose file is absent loads and filters, and says on touch which file is missing. In a notebook, a
-    volume at the end of a cell shows its three middle slices.
+    touched; a row whose file is absent loads and filters, and says on touch which file is missing. In a notebook, an
+    example at the end of a cell shows three planes through its box with question, reasoning and grades, and a volume
+    its three middle slices.
 
     *Formats.* ``with_format("numpy")`` and ``"torch"`` read every volume whole, and cast as ``datasets`` does: integers
     to int64, floats to float32. Remove the column, or crop in ``with_transform``, where that is not wanted.

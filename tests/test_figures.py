@@ -367,6 +367,13 @@ def test_a_notebook_shows_a_lazy_volume_and_a_figure(tmp_path: Path) -> None:
         data, _ = shell.display_formatter.format(open_volume(tmp_path / "knee.nii.gz"))
         assert data["image/png"][:4] == b"\x89PNG"
         assert "LazyVolume" in data["text/plain"]
+        row = example() | {"volume": open_volume(tmp_path / "knee.nii.gz")}
+        data, _ = shell.display_formatter.format(row)
+        assert data["image/png"] == show(row)._repr_png_()
+        assert row["question"] in data["text/plain"]
+        # Whatever else is a dict, a batch of examples too, shows as before.
+        for plain in ({}, {1: 2}, {"volume": 3.5}, {"volume": [open_volume(tmp_path / "knee.nii.gz")]}, example()):
+            assert list(shell.display_formatter.format(plain)[0]) == ["text/plain"]
         data, _ = shell.display_formatter.format(show(example()))
         assert data["image/png"][:4] == b"\x89PNG"
     finally:

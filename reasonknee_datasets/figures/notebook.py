@@ -1,4 +1,4 @@
-"""Notebook display: a lazy volume at the end of a cell shows its three middle slices."""
+"""Notebook display: an example at the end of a cell shows its picture, a lazy volume its three middle slices."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def register_notebook_display() -> bool:
-    """Teach a running notebook or IPython to show lazy volumes as pictures.
+    """Teach a running notebook or IPython to show examples and lazy volumes as pictures.
 
-    Imports nothing and does nothing where no IPython runs, so that loaders may call it every time.
+    Imports nothing and does nothing where no IPython runs, so that loaders may call it every time. An example is a dict
+    whose ``volume`` is a lazy volume; every other dict shows as before.
 
     Returns
     -------
@@ -32,13 +33,26 @@ def register_notebook_display() -> bool:
         return False
     from reasonknee_datasets.volumes import LazyVolume
 
-    shell.display_formatter.formatters["image/png"].for_type(LazyVolume, _draw)
+    formatter = shell.display_formatter.formatters["image/png"]
+    formatter.for_type(LazyVolume, _draw)
+    if dict not in formatter.type_printers:  # somebody's own way to show dicts is not ours to replace
+        formatter.for_type(dict, _draw_example)
     return True
 
 
 def _draw(volume: LazyVolume) -> bytes | None:
+    return _as_png({"volume": volume})
+
+
+def _draw_example(example: dict[Any, Any]) -> bytes | None:
+    from reasonknee_datasets.volumes import LazyVolume
+
+    return _as_png(example) if isinstance(example.get("volume"), LazyVolume) else None
+
+
+def _as_png(example: dict[str, Any]) -> bytes | None:
     try:
-        figure: Any = show({"volume": volume})
+        figure: Any = show(example)
     except MissingExtraError:
-        return None  # the notebook falls back to the volume's text, which needs no extra
+        return None  # the notebook falls back to the text, which needs no extra
     return bytes(figure._repr_png_())
