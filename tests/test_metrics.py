@@ -1,0 +1,184 @@
+"""Metrics of grades against scikit-learn, and the three rules for what has no grade."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+from numpy.typing import NDArray
+
+from reasonknee_datasets.bench import metrics
+from reasonknee_datasets.bench.metrics import METRICS, apply_rule, common_scale, compute, count, farthest
+from reasonknee_datasets.errors import BenchError
+from reasonknee_datasets.moaks import QUESTIONS, SLOTS
+
+GRADES = {"ordinal": 4, "nominal": 9, "binary": 2}
+
+
+def labels(seed: int, grades: int, *, rows: int = 200, failed: float = 0.0) -> tuple[Any, Any]:
+    """Draw true and answered grades that agree more often than chance."""
+    draw = np.random.default_rng(seed)
+    true = draw.choice(grades, rows, p=draw.dirichlet(np.ones(grades) * 2))
+    answered = np.where(draw.random(rows) < 0.6, true, draw.integers(0, grades, rows))
+    return true, np.where(draw.random(rows) < failed, -1, answered)
+
+
+def square(true: Any, answered: Any, grades: int) -> NDArray[np.int64]:
+    return apply_rule(count(true, answered, grades), "ordinal", "parsed")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("grades", [2, 3, 4, 9])
+def test_agreement_is_scikit_learns(seed: int, grades: int) -> None:
+    true, answered = labels(seed, grades)
+    confusion = square(true, answered, grades)
+    expected = {
+        metrics.accuracy: oracle.accuracy_score(true, answered),
+        metrics.balanced_accuracy: oracle.balanced_accuracy_score(true, answered),
+        metrics.mae: oracle.mean_absolute_error(true, answered),
+        metrics.linear_kappa: oracle.cohen_kappa_score(true, answered, weights="linear"),
+        metrics.quadratic_kappa: oracle.cohen_kappa_score(true, answered, weights="quadratic"),
+        metrics.kappa: oracle.cohen_kappa_score(true, answered),
+        metrics.macro_f1: oracle.f1_score(true, answered, average="macro", labels=np.unique(true)),
+    }
+    for metric, value in expected.items():
+        assert metric(confusion) == pytest.approx(value, abs=1e-12), metric.__name__
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_binary_metrics_are_scikit_learns(seed: int) -> None:
+    true, answered = labels(seed, 2)
+    confusion = square(true, answered, 2)
+    expected = {
+        "sensitivity": oracle.recall_score(true, answered),
+        "specificity": oracle.recall_score(true, answered, pos_label=0),
+        "ppv": oracle.precision_score(true, answered),
+        "npv": oracle.precision_score(true, answered, pos_label=0),
+        "f1": oracle.f1_score(true, answered),
+        "matthews": oracle.matthews_corrcoef(true, answered),
+        "accuracy": oracle.accuracy_score(true, answered),
+        "balanced_accuracy": oracle.balanced_accuracy_score(true, answered),
+    }
+    assert expected.keys() == METRICS["binary"].keys()
+    for name, value in expected.items():
+        assert compute(name, confusion, "binary") == pytest.approx(value, abs=1e-12), name
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_grade_of_a_nominal_slot_is_a_column_of_its_own(seed: int) -> None:
+    true, answered = labels(seed, 9, failed=0.2)
+    confusion = apply_rule(count(true, answered, 9), "nominal", "wrong")
+    assert confusion.shape == (9, 10)
+    as_label = np.where(answered < 0, 9, answered)
+    legal = np.unique(true)
+    assert metrics.accuracy(confusion) == pytest.approx(oracle.accuracy_score(true, as_label))
+    assert metrics.kappa(confusion) == pytest.approx(oracle.cohen_kappa_score(true, as_label))
+    assert metrics.macro_f1(confusion) == pytest.approx(oracle.f1_score(true, as_label, average="macro", labels=legal))
+    assert metrics.balanced_accuracy(confusion) == pytest.approx(
+        oracle.recall_score(true, as_label, average="macro", labels=legal)
+    )
+
+
+@pytest.mark.parametrize(("scale", "grades"), [("ordinal", 4), ("binary", 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_grade_counts_as_the_farthest(scale: Any, grades: int, seed: int) -> None:
+    true, answered = labels(seed, grades, failed=0.2)
+    confusion = apply_rule(count(true, answered, grades), scale, "wrong")
+    far = np.array([max(range(grades), key=lambda other: abs(other - own)) for own in range(grades)])
+    replaced = np.where(answered < 0, far[true], answered)
+    np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true, replaced, labels=range(grades)))
+    if scale == "ordinal":
+        kappa = oracle.cohen_kappa_score(true, replaced, weights="quadratic")
+        assert metrics.quadratic_kappa(confusion) == pytest.approx(kappa)
+        assert metrics.mae(confusion) == pytest.approx(oracle.mean_absolute_error(true, replaced))
+
+
+def test_parsed_leaves_out_what_has_no_grade() -> None:
+    true, answered = labels(0, 4, failed=0.3)
+    kept = answered >= 0
+    confusion = apply_rule(count(true, answered, 4), "ordinal", "parsed")
+    np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true[kept], answered[kept], labels=range(4)))
+
+
+def test_prior_has_to_be_filled_in_first() -> None:
+    true, answered = labels(0, 4, failed=0.3)
+    with pytest.raises(BenchError, match="confusion under rule prior must hold no slot without a grade"):
+        apply_rule(count(true, answered, 4), "ordinal", "prior")
+    filled = np.where(answered < 0, 0, answered)
+    confusion = apply_rule(count(true, filled, 4), "ordinal", "prior")
+    np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true, filled, labels=range(4)))
+
+
+@pytest.mark.parametrize("grades", range(2, 10))
+def test_farthest_is_never_the_truth_and_nothing_is_farther(grades: int) -> None:
+    for own, far in enumerate(farthest(grades)):
+        assert far != own
+        assert abs(far - own) == max(abs(other - own) for other in range(grades))
+
+
+@pytest.mark.parametrize("scale", ["ordinal", "nominal", "binary"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_axes_in_front_go_through(scale: Any, dtype: type) -> None:
+    grades = GRADES[scale]
+    many = np.random.default_rng(0).integers(0, 30, (3, 5, grades, grades)).astype(dtype)
+    for name in METRICS[scale]:
+        together = compute(name, many, scale)
+        assert together.shape == (3, 5)
+        for place in np.ndindex(3, 5):
+            assert together[place] == pytest.approx(float(compute(name, many[place].astype(np.float64), scale)))
+
+
+def test_what_is_undefined_is_nan() -> None:
+    none_positive = np.array([[5, 2], [0, 0]])
+    for metric in (metrics.sensitivity, metrics.balanced_accuracy, metrics.matthews, metrics.macro_f1):
+        assert np.isnan(metric(none_positive)), metric.__name__
+    assert metrics.specificity(none_positive) == 5 / 7
+    assert metrics.ppv(none_positive) == 0
+    assert metrics.f1(none_positive) == 0  # 1 is answered, though never true
+    all_alike = np.array([[5, 0], [0, 0]])
+    for metric in (metrics.f1, metrics.ppv, metrics.kappa, metrics.linear_kappa, metrics.quadratic_kappa):
+        assert np.isnan(metric(all_alike)), metric.__name__
+    assert metrics.npv(all_alike) == metrics.accuracy(all_alike) == 1
+    for metric in (metrics.accuracy, metrics.mae, metrics.kappa):
+        assert np.isnan(metric(np.zeros((4, 4)))), metric.__name__
+
+
+def test_a_resample_that_has_lost_a_grade_is_undefined() -> None:
+    confusion = np.array([[5, 0, 0], [1, 4, 0], [0, 0, 0]])
+    occurring = np.array([True, True, True])
+    assert metrics.balanced_accuracy(confusion) == pytest.approx(0.9)
+    assert np.isnan(metrics.balanced_accuracy(confusion, occurring))
+    assert np.isnan(metrics.macro_f1(confusion, occurring))
+
+
+def test_a_quadratic_kappa_of_a_nominal_slot_is_refused_by_name() -> None:
+    with pytest.raises(BenchError, match=r"quadratic_kappa of q48\.morphology must be a metric of nominal slots"):
+        compute("quadratic_kappa", np.eye(9), "nominal", subject="q48.morphology")
+    for scale in ("nominal", "binary"):
+        for metric in ("mae", "linear_kappa", "quadratic_kappa"):
+            with pytest.raises(BenchError, match=f"{metric} of a slot must be a metric of {scale} slots"):
+                compute(metric, np.eye(2), scale)
+    with pytest.raises(BenchError, match="got an unknown one"):
+        compute("auc", np.eye(2), "binary")
+    with pytest.raises(BenchError, match="got one of binary slots"):
+        compute("ppv", np.eye(4), "ordinal")
+
+
+def test_what_is_not_square_or_binary_is_refused() -> None:
+    with pytest.raises(BenchError, match="confusion of mae must have as many columns as rows"):
+        metrics.mae(np.ones((4, 5)))
+    with pytest.raises(BenchError, match="confusion of f1 must be 2 by 2"):
+        metrics.f1(np.ones((4, 4)))
+
+
+def test_only_slots_of_one_scale_and_range_are_pooled() -> None:
+    assert common_scale(QUESTIONS[1].slots) == ("ordinal", 0, 3)
+    with pytest.raises(BenchError, match="pooled slots must have one scale and range, got binary 0-1 as in q54"):
+        common_scale(QUESTIONS[54].slots)
+    # Both nominal, of different ranges.
+    with pytest.raises(BenchError, match=r"nominal 0-3 as in q54\.tear_location; nominal 0-8 as in q48"):
+        common_scale([slot for slot in SLOTS if slot.scale == "nominal"])
+    with pytest.raises(BenchError, match="got no slots"):
+        common_scale([])
