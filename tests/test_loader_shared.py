@@ -28,6 +28,7 @@ from reasonknee_datasets.loader.session import Session, open_session
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.slots import Slot, Use
 from reasonknee_datasets.volumes import open_volume, pack, use_cache
+from reasonknee_datasets.volumes.voxels import lent
 from tests.volumes_files import knee, save
 
 SLAB = 1000
@@ -375,6 +376,29 @@ def test_real_volumes_read_the_same_through_it(tmp_path: Path, packed: bool) -> 
     assert info.inflated == voxels.nbytes
     for view in views:
         view.close()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_only_who_asks_for_it_is_lent_what_others_share(tmp_path: Path, packed: bool) -> None:
+    voxels = knee((40, 30, 20))
+    path = save(tmp_path / "knee.nii.gz", voxels)
+    if packed:
+        pack(path, path, planes=4)
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    view, box = SharedVolumes(str(folder), 10_000_000), (slice(3, 9), slice(4, 12), slice(2, 17))
+    with use_cache(view):
+        own = open_volume(path).dataobj[box]
+        with lent():
+            borrowed, again = (np.asarray(open_volume(path).dataobj[box]) for _ in range(2))
+            (folder / "0000.voxels").write_bytes(bytes(voxels.nbytes + 352))  # as when the slot goes to somebody else
+        assert np.may_share_memory(borrowed, again)
+        assert not borrowed.any()
+        with pytest.raises(ValueError, match="read-only"):
+            borrowed[0, 0, 0] = 1
+    assert (own == voxels[box]).all()
+    own[0, 0, 0] = 1
+    view.close()
 
 
 def test_pages_of_a_slot_are_used_again(shared: SharedVolumes, tmp_path: Path) -> None:

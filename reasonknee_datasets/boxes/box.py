@@ -22,10 +22,10 @@ _HALF_OPEN = "Boxes are half-open voxel ranges in array order"
 
 def _triple(name: str, values: Sequence[SupportsIndex]) -> Triple:
     try:
-        i, j, k = (index(value) for value in values)
+        i, j, k = values
+        return index(i), index(j), index(k)
     except (TypeError, ValueError):
         raise BoxError(explain(f"box {name}", "be three whole voxel numbers", repr(values), _HALF_OPEN)) from None
-    return i, j, k
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import LoaderError, explain
 
 TOKENS = ("input_ids", "attention_mask", "labels")
 SPANS = ("reasoning_spans", "grade_spans", "box_span")
 _NOTHING_TO_LEARN = -100  # the index that torch's losses ignore
+
+Tokens = NDArray[np.int64]
 
 
 def pad_tokens(
@@ -35,11 +40,11 @@ def pad_tokens(
     -------
     dict of (B, T) int64 tensors
     """
-    rows = [list(map(int, example["input_ids"])) for example in examples]
+    rows = [_numbers(example["input_ids"]) for example in examples]
     length = _choose_length(max(map(len, rows)), buckets)
     padded = {"input_ids": _pad(rows, length, _find_pad(examples, rows, length, pad_token_id), side)}
     pairs = list(zip(examples, rows, strict=True))
-    masks = [_sequence(example, "attention_mask", row, [1] * len(row)) for example, row in pairs]
+    masks = [_sequence(example, "attention_mask", row, np.ones_like(row)) for example, row in pairs]
     padded["attention_mask"] = _pad(masks, length, 0, side)
     if any(example.get("labels") is not None for example in examples):
         padded["labels"] = _pad(
@@ -68,9 +73,7 @@ def _choose_length(longest: int, buckets: Sequence[int] | None) -> int:
     return min(fitting)
 
 
-def _find_pad(
-    examples: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[int]], length: int, given: int | None
-) -> int:
+def _find_pad(examples: Sequence[Mapping[str, Any]], rows: Sequence[Tokens], length: int, given: int | None) -> int:
     """Find the token that pads; none is needed where nothing is padded."""
     if given is not None:
         return given
@@ -83,9 +86,14 @@ def _find_pad(
     raise LoaderError(explain("a pad token", "be known where lengths differ", sorted(own) or "none", remedy))
 
 
-def _sequence(example: Mapping[str, Any], name: str, row: Sequence[int], default: list[int] | None) -> list[int]:
+def _numbers(values: Any) -> Tokens:
+    """Take whole numbers as an array; a list by the way that looks at each of them once."""
+    return np.frombuffer(array("q", values), np.int64) if type(values) is list else np.asarray(values, np.int64)
+
+
+def _sequence(example: Mapping[str, Any], name: str, row: Tokens, default: Tokens | None) -> Tokens:
     found = example.get(name)
-    values = default if found is None else list(map(int, found))
+    values = default if found is None else _numbers(found)
     if values is None or len(values) != len(row):
         got = "none" if values is None else f"{len(values)} for {len(row)} tokens"
         remedy = "Let one TokenizeReasoning make them together"
@@ -94,9 +102,9 @@ def _sequence(example: Mapping[str, Any], name: str, row: Sequence[int], default
     return values
 
 
-def _pad(rows: Sequence[list[int]], length: int, fill: int, side: str) -> torch.Tensor:
-    padded = torch.full((len(rows), length), fill, dtype=torch.int64)
+def _pad(rows: Sequence[Tokens], length: int, fill: int, side: str) -> torch.Tensor:
+    padded = np.full((len(rows), length), fill, np.int64)
     for room, row in zip(padded, rows, strict=True):
         start = length - len(row) if side == "left" else 0
-        room[start : start + len(row)] = torch.tensor(row, dtype=torch.int64)
-    return padded
+        room[start : start + len(row)] = row
+    return torch.from_numpy(padded)

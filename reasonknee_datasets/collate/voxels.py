@@ -13,6 +13,7 @@ from reasonknee_datasets.collate.memory import empty
 from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
 from reasonknee_datasets.volumes.view import View
 from reasonknee_datasets.volumes.viewed import ViewProxy
+from reasonknee_datasets.volumes.voxels import lent
 
 # What a voxel type becomes where none is asked for; torch does next to nothing with unsigned types beyond uint8.
 _KEPT = {
@@ -113,7 +114,8 @@ def noted(work: Callable[..., Any], example: Mapping[str, Any], *arguments: Any)
 
 
 def _read(array: Any) -> NDArray[Any]:
-    read = np.asarray(array)
+    with lent():  # it is copied into the batch before the next is read
+        read = np.asarray(array)
     return read[None] if read.ndim == 3 else read
 
 
@@ -133,7 +135,8 @@ def _kept(arrays: Sequence[Any]) -> torch.dtype:
 def _copy(array: NDArray[Any], room: torch.Tensor) -> None:
     """Copy and cast, if the type can hold the values."""
     if room.dtype == torch.bfloat16:  # NumPy has no such type
-        room.copy_(torch.from_numpy(np.ascontiguousarray(array) if min(array.strides) < 0 else array))
+        own = array.flags.writeable and min(array.strides) >= 0
+        room.copy_(torch.from_numpy(array if own else array.copy()))
         return
     target = room.numpy()
     if not np.can_cast(array.dtype, target.dtype, "same_kind") or target.dtype.itemsize < array.dtype.itemsize:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
-from pathlib import Path
 
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.source import (
@@ -40,7 +39,7 @@ class LocalSource:
     def identify(self) -> FileIdentity:
         """Find the file's present identity by ``stat``."""
         try:
-            return self._identity(Path(self.path).stat())
+            return self._identity(os.stat(self.path))  # noqa: PTH116 (asked before every read; a Path costs 20 us)
         except OSError as error:
             raise unreadable(self.path, error) from error
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,22 @@ from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_
 from reasonknee_datasets.volumes.inflate import inflate_file
 from reasonknee_datasets.volumes.slabs import DamagedSlabError, Selection, Slabs
 from reasonknee_datasets.volumes.source import Source, read_whole
+
+_lending: ContextVar[bool] = ContextVar("reasonknee_lending", default=False)
+
+
+@contextmanager
+def lent() -> Iterator[None]:
+    """Let regions that are read inside be read-only views of what a cache holds, where they can be.
+
+    This is for who copies them at once: a batch is then written from the decoded volume without a copy in between. What
+    a view shows may be another volume as soon as the cache lets go.
+    """
+    token = _lending.set(True)
+    try:
+        yield
+    finally:
+        _lending.reset(token)
 
 
 class StoredVoxels:
@@ -55,13 +74,13 @@ class StoredVoxels:
         """Give a region that is not empty: the caller's own, writable."""
         self._refresh()
         if self._mappable:
-            return np.asarray(self._map("r"))[selection].copy(order="F")
+            return _given(np.asarray(self._map("r"))[selection])
         if (found := self._from_disk(selection)) is not None:
             return found
         if self.header.index is not None:
             return self._by_slabs(selection, self.cache)
         array = self._decode() if self.cache is None else self._cached(self.cache)
-        return array[selection].copy(order="F")
+        return _given(array[selection])
 
     @property
     def _mappable(self) -> bool:
@@ -106,7 +125,7 @@ class StoredVoxels:
                 return slabs.copy_region(selection)
             wanted = slabs.touched(selection)
             held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
-            return np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")[selection].copy(order="F")
+            return _given(np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")[selection])
         except DamagedSlabError as damage:
             # Either the index lies or the voxels are damaged: the ordinary way can tell, by gzip's own checksum.
             array = self._inflate()[selection]
@@ -131,3 +150,11 @@ class StoredVoxels:
         else:
             data = bytearray(read_whole(self.source, header.identity))
         return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
+
+
+def _given(region: NDArray[Any]) -> NDArray[Any]:
+    """Make a region the reader's own, or lend it."""
+    if not _lending.get():
+        return region.copy(order="F")
+    region.flags.writeable = False
+    return region
