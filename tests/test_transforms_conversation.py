@@ -220,22 +220,6 @@ class TestProcessors:
         brightness = output["pixel_values"].reshape(14, -1).mean(axis=1)
         assert (np.diff(brightness[:7]) > 0).all()
 
-    @pytest.mark.parametrize("sampling", [False, True])
-    def test_a_video_processor_keeps_every_frame(self, sampling: bool) -> None:
-        pytest.importorskip("torchvision.transforms.v2", reason="needs a torchvision that goes with this torch")
-        from transformers import Qwen2VLVideoProcessor
-
-        processor = Qwen2VLVideoProcessor(
-            size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 768},
-            cap_pixels_per_frame=False,
-            do_sample_frames=sampling,
-            fps=2,
-        )
-        given = ToConversation.processor_kwargs([to()(row) for row in ROWS[:2]])
-        output = processor(**given, return_tensors="np", return_metadata=True)
-        assert output["video_grid_thw"].tolist() == [[4, 4, 6]] * 2  # seven frames, in pairs
-        assert [metadata.sampled_fps for metadata in output["video_metadata"]] == [4.0, 4.0]
-
     def test_processor_kwargs_of_videos(self) -> None:
         given = ToConversation.processor_kwargs([to()(row) for row in ROWS[:3]])
         assert given["do_sample_frames"] is False

@@ -1,0 +1,197 @@
+"""Fine-tune Qwen2.5-VL on questions about knees, with TRL.
+
+    python examples/train_vlm.py  # a tiny random model and a tiny phantom, in a minute
+    python examples/train_vlm.py --model Qwen/Qwen2.5-VL-3B-Instruct --data 3dreasonknee --frames 32 --size 392
+
+Slices become the frames of a video, or as many images. The model sees every frame once, in order and at its size.
+Several questions of one volume may share a conversation; the loss runs over the answers alone. All weights are trained:
+where memory is short, give `SFTTrainer` a `peft_config`.
+
+It needs torchvision, as Qwen2.5-VL's processor does: pip install "reasonknee_datasets[train]" torchvision
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoProcessor,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+from trl import SFTConfig, SFTTrainer
+
+from reasonknee_datasets import load_dataset
+from reasonknee_datasets.phantom import write_release
+from reasonknee_datasets.prepare import prepare
+from reasonknee_datasets.transforms import ToConversation, ToFrames
+
+GPU = torch.cuda.is_available()
+
+# The form of Qwen2.5-VL's own, for the tiny model.
+CHAT = """{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}<|im_start|>{{ message.role }}
+{% for block in message.content %}{% if block.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>\
+{% elif block.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>\
+{% else %}{{ block.text }}{% endif %}{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+SPECIAL = ["endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad"]
+
+
+def load(name: str | None, data: Any, pixels: int) -> tuple[Any, Any]:
+    """Load model and processor, or make tiny ones; the processor leaves frames of so many pixels as they are."""
+    size = {"shortest_edge": pixels, "longest_edge": pixels}
+    if name is not None:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(name, dtype="auto")
+        return model, AutoProcessor.from_pretrained(name, size=size)
+    print("model    a tiny one with random weights: it learns by heart and knows nothing (--model names a real one)")
+    known, special = data.select_columns(["question", "reasoning", "answer"])[:200], [f"<|{name}|>" for name in SPECIAL]
+    texts = [*known["question"], *("\n".join(steps) for steps in known["reasoning"]), *known["answer"]]
+    tokenizer = Qwen2Tokenizer(eos_token="<|im_end|>").train_new_from_iterator(
+        texts, 1000, new_special_tokens=special, show_progress=False
+    )
+    videos = Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False)
+    processor = Qwen2_5_VLProcessor(Qwen2VLImageProcessor(size=size), tokenizer, videos, chat_template=CHAT)
+    torch.manual_seed(0)
+    return Qwen2_5_VLForConditionalGeneration(tiny(tokenizer)), processor
+
+
+def tiny(tokenizer: Any) -> Qwen2_5_VLConfig:
+    """Lay out a model of 0.2 million weights that speaks the words of a tokenizer."""
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in SPECIAL}
+    wide = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": len(tokenizer)}
+    deep = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    eyes = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64}
+    return Qwen2_5_VLConfig(
+        text_config={**wide, **deep, **ends, "rope_parameters": rope},
+        vision_config={**eyes, "fullatt_block_indexes": [1], "tokens_per_second": 2},
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )
+
+
+def open_data(folder: Path | None, out: Path) -> Any:
+    """Open the questions of a prepared repository, or of a tiny phantom."""
+    if folder is None:
+        release, folder = out / "phantom" / "release", out / "phantom" / "3dreasonknee"
+        print(f"data     a tiny phantom in {folder} (--data names a prepared repository)")
+        if not folder.exists():
+            write_release(release, patients=2, size="tiny", seed=0)
+            prepare(release, folder, progress=False)
+    return load_dataset(split="train", data_dir=folder)
+
+
+def converse(data: Any, to: ToConversation) -> Dataset:
+    """Give a dataset of conversations, each made when the trainer asks for it: nothing is decoded before."""
+    volumes = list(data["volume_path"])
+    runs = [list(run) for _, run in groupby(range(len(data)), key=volumes.__getitem__)]
+    groups = [run[first : first + to.turns] for run in runs for first in range(0, len(run), to.turns)]
+
+    def make(batch: dict[str, list[list[int]]]) -> dict[str, list[Any]]:
+        rows = [to(data[places]) for places in batch["questions"]]
+        return {name: [value for row in rows for value in row[name]] for name in rows[0]}
+
+    return Dataset.from_dict({"questions": groups}).with_transform(make)
+
+
+def encode(processor: Any, rows: Sequence[dict[str, Any]], *, ask: bool = False) -> Any:
+    """Give what the model takes for a batch of conversations, pictures included."""
+    texts = processor.apply_chat_template([row["messages"] for row in rows], add_generation_prompt=ask)
+    return processor(text=texts, padding=True, return_tensors="pt", **ToConversation.processor_kwargs(rows))
+
+
+def label(ids: torch.Tensor, processor: Any) -> torch.Tensor:
+    """Leave the answers, each with the token that ends it, as what the loss is taken over."""
+    start = processor.tokenizer("<|im_start|>assistant\n")["input_ids"]
+    end, labels = processor.tokenizer.convert_tokens_to_ids("<|im_end|>"), torch.full_like(ids, -100)
+    for line, row in enumerate(ids.tolist()):
+        for place in range(len(start), len(row)):
+            if row[place - len(start) : place] == start:
+                answer = slice(place, row.index(end, place) + 1)
+                labels[line, answer] = ids[line, answer]
+    return labels
+
+
+def make_trainer(model: Any, processor: Any, rows: Dataset, settings: dict[str, Any], arguments: Any) -> SFTTrainer:
+    """Set TRL up; its own collator knows images only, so ours comes with it."""
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = encode(processor, rows)
+        return {**batch, "labels": label(batch["input_ids"], processor)}
+
+    config = SFTConfig(
+        output_dir=str(arguments.out),
+        max_steps=arguments.steps,
+        per_device_train_batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate or (1e-5 if arguments.model else 5e-3),
+        bf16=GPU,
+        use_cpu=not GPU,
+        logging_steps=1,
+        save_strategy="no",
+        **settings,  # nothing is ever cut: neither an answer nor a placeholder of a picture
+    )
+    return SFTTrainer(model, config, collate, train_dataset=rows, processing_class=processor)
+
+
+def main(argv: Sequence[str] | None = None) -> list[float]:
+    """Fine-tune, save and answer a question; give the loss of every step."""
+    arguments = read_arguments(argv)
+    data = open_data(arguments.data, arguments.out)
+    data = data if arguments.rows is None else data.select(range(min(arguments.rows, len(data))))
+    frames = ToFrames(count=arguments.frames, size=(arguments.size, arguments.size))
+    to = ToConversation(turns=arguments.turns, media=arguments.media, frames=frames, box="frame_box")
+    rows = converse(data, to)
+    model, processor = load(arguments.model, data, arguments.size**2)
+    trainer = make_trainer(model, processor, rows, to.settings(rows[0]), arguments)
+    trainer.train()
+    trainer.save_model()  # and the processor with it
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    print(f"loss     {losses[0]:.3f} at first, {losses[-1]:.3f} after {len(losses)} steps; saved in {arguments.out}")
+    inputs = encode(processor, [replace(to, turns=1, for_generation=True)(data[0])], ask=True).to(model.device)
+    written = model.eval().generate(**inputs, max_new_tokens=arguments.tokens, do_sample=False)
+    answer = processor.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    print(f"asked    {data[0]['question']!r}\nanswered {answer!r}")
+    return losses
+
+
+def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Fine-tune Qwen2.5-VL on questions about knees, with TRL.")
+    parser.add_argument("--model", help="hub id or folder (default: a tiny random one)")
+    parser.add_argument("--data", type=Path, help="a prepared repository (default: a tiny phantom)")
+    parser.add_argument("--as", dest="media", choices=("video", "images"), default="video", help="how slices are given")
+    parser.add_argument("--frames", type=int, default=16, help="sagittal slices of a volume")
+    parser.add_argument("--size", type=int, default=112, help="pixels along a frame's side, a multiple of 28")
+    parser.add_argument("--rows", type=int, help="questions to learn (default: all)")
+    parser.add_argument("--turns", type=int, default=1, help="questions of one volume in a conversation, at most")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=2, help="conversations in a batch")
+    parser.add_argument("--learning-rate", type=float, help="default: 1e-5, and 5e-3 for the tiny model")
+    parser.add_argument("--tokens", type=int, default=256, help="of the answer to a question at the end, at most")
+    parser.add_argument("--out", type=Path, default=Path("train_vlm"), help="model and processor")
+    arguments = parser.parse_args(argv)
+    if arguments.size % 28:
+        parser.error("argument --size: must be a multiple of 28, or the processor would resize the frames")
+    if arguments.media == "video" and arguments.frames % 2:
+        parser.error("argument --frames: must be even for a video, whose frames are taken in pairs")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
