@@ -97,6 +97,9 @@ def resample(weights: NDArray[np.float32], sums: NDArray[Any]) -> NDArray[Any]:
         found = weights @ flat
     else:
         found = weights.astype(np.float64) @ flat.astype(np.float64)
+        if (weights[0] == 1).all():
+            # A product rounds as its shape has it; the sample's own numbers must not depend on how many draws follow.
+            found[0] = flat.sum(axis=0, dtype=np.float64)
     drawn: NDArray[Any] = found.reshape(len(weights), *sums.shape[1:])
     return drawn
 

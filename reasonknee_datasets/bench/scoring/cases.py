@@ -59,12 +59,13 @@ def find_worst(sheet: Sheet, marked: Marked, outcomes: Outcomes, each: int) -> t
     """Give the records of each category that lost most, worst first, ``each`` at most; none that lost nothing."""
     loss = np.nan_to_num(outcomes.loss, nan=0.0)
     iou = np.nan_to_num(outcomes.iou, nan=1.0)
-    order = np.lexsort((np.arange(len(loss)), iou, -loss))
+    names = np.array(outcomes.ids)
+    order = np.lexsort((names, iou, -loss))
     category = CATEGORY_OF[sheet.truth.question]
     chosen: list[int] = []
     for code in np.unique(category):
         chosen += [int(n) for n in order[category[order] == code][:each] if loss[n] > 0]
-    chosen.sort(key=lambda n: (-loss[n], iou[n], n))
+    chosen.sort(key=lambda n: (-loss[n], iou[n], outcomes.ids[n]))
     return tuple(_case(sheet, marked, outcomes, n) for n in chosen)
 
 
