@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from reasonknee_datasets.bench.codec.answer import parse_answer
+from reasonknee_datasets.bench.codec.box import parse_box
 from reasonknee_datasets.bench.codec.rules import CODEC_VERSION, RULES
 from reasonknee_datasets.bench.codec.values import REASONS, ParsedAnswer, ParsedBox, SlotAnswer
 from reasonknee_datasets.bench.codec.write import official_parse, write
@@ -14,5 +16,7 @@ __all__ = [
     "ParsedBox",
     "SlotAnswer",
     "official_parse",
+    "parse_answer",
+    "parse_box",
     "write",
 ]

@@ -36,7 +36,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "inner_quotes": "A quote inside a string that no comma, colon or bracket follows is a part of the string.",
         "unquoted": "Keys and values may stand without quotes.",
         "python_literal": "True, False, None and NaN are read as Python writes them.",
-        "equals": "An equals sign or arrow may stand for the colon between key and value.",
+        "equals": "An equals sign or an arrow may stand for the colon, and a semicolon for the comma.",
         "doubled_braces": "Braces around braces, as templates escape them, hold what they enclose.",
         "json_in_string": "A string that is itself a JSON object is read as one.",
         "unclosed": "Brackets that are not closed are closed behind the last complete value.",
@@ -64,7 +64,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "bare": "The whole answer is one value, where the question has one slot.",
         "boxed": "The value stands in \\boxed{}, where the question has one slot.",
         "table": "The value stands in a table, in the row or column with the slot's name.",
-        "key_value": "The value follows the slot's name and a colon, an equals sign or 'is'.",
+        "key_value": "The value follows the slot's name and a colon, an equals sign, a dash, 'is', or 'grade'.",
         "line_grade": "A line that begins with the slot's name and a colon mentions one grade, as 'grade 2'.",
         "stated": "The prose states one grade, as 'grade 2', where the question has one slot.",
         # Boxes.
