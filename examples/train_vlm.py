@@ -53,18 +53,18 @@ SPECIAL = ["endoftext", "im_start", "im_end", "vision_start", "vision_end", "ima
 
 def load(name: str | None, data: Any, pixels: int) -> tuple[Any, Any]:
     """Load model and processor, or make tiny ones; the processor leaves frames of so many pixels as they are."""
-    size = {"shortest_edge": pixels, "longest_edge": pixels}
+    size = {"min_pixels": pixels, "max_pixels": pixels}
     if name is not None:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(name, dtype="auto")
-        return model, AutoProcessor.from_pretrained(name, size=size)
+        return model, AutoProcessor.from_pretrained(name, **size)
     print("model    a tiny one with random weights: it learns by heart and knows nothing (--model names a real one)")
     known, special = data.select_columns(["question", "reasoning", "answer"])[:200], [f"<|{name}|>" for name in SPECIAL]
     texts = [*known["question"], *("\n".join(steps) for steps in known["reasoning"]), *known["answer"]]
     tokenizer = Qwen2Tokenizer(eos_token="<|im_end|>").train_new_from_iterator(
         texts, 1000, new_special_tokens=special, show_progress=False
     )
-    videos = Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False)
-    processor = Qwen2_5_VLProcessor(Qwen2VLImageProcessor(size=size), tokenizer, videos, chat_template=CHAT)
+    videos = Qwen2VLVideoProcessor(**size, cap_pixels_per_frame=False)
+    processor = Qwen2_5_VLProcessor(Qwen2VLImageProcessor(**size), tokenizer, videos, chat_template=CHAT)
     torch.manual_seed(0)
     return Qwen2_5_VLForConditionalGeneration(tiny(tokenizer)), processor
 

@@ -22,12 +22,10 @@ import torch
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.transforms import ToFrames
 from tests.torchvision_on_cpu import FOLDER
-from tests.vlm_run import RUNS, SIZE, STEPS
+from tests.vlm_run import DEVIATION, MEAN, RUNS, SIZE, STEPS
 
 pytestmark = pytest.mark.slow
 
-# What Qwen2.5-VL's processors subtract and divide by.
-MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PATCH, MERGED, PAIR = 14, 2, 2
 
 
@@ -80,22 +78,23 @@ def read_frames(patches: Any, grids: Any) -> list[NDArray[np.float64]]:
 def pads(runs: Path, name: str, ids: Any) -> list[int]:
     """Give the number of placeholders in each row."""
     config = json.loads((runs / name / "config.json").read_text())
-    token = config["video_token_id" if name == "video" else "image_token_id"]
+    token = config["image_token_id" if name == "images" else "video_token_id"]
     return [int((row == token).sum()) for row in ids]
 
 
 class TestFrames:
+    @pytest.mark.parametrize("name", ["video", "again"])  # the latter's model is laid out as on the hub
     @pytest.mark.parametrize("when", ["first", "asked"])
     def test_of_a_video_reach_the_model_as_many_as_asked_for_and_in_order(
-        self, runs: Path, prepared: Path, when: str
+        self, runs: Path, prepared: Path, name: str, when: str
     ) -> None:
-        seen = called(runs, "video", when)
+        seen = called(runs, name, when)
         batch = 2 if when == "first" else 1
         grids = seen["eyes"]["grid_thw"]
         assert grids.tolist() == [[12 // PAIR, SIZE // PATCH, SIZE // PATCH]] * batch
         for frames in read_frames(seen["eyes"]["0"], grids):
             np.testing.assert_allclose(frames, expected_frames(prepared, 12), atol=1e-3)
-        assert pads(runs, "video", seen["model"]["input_ids"]) == [12 // PAIR * (SIZE // 28) ** 2] * batch
+        assert pads(runs, name, seen["model"]["input_ids"]) == [12 // PAIR * (SIZE // 28) ** 2] * batch
 
     @pytest.mark.parametrize("when", ["first", "asked"])
     def test_as_images_reach_the_model_as_many_as_asked_for_and_in_order(

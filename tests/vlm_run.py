@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ RUNS = {
     "again": ["--as", "video", "--frames", "12", "--rows", "2", "--steps", "1"],
 }
 SIZE = 56
+# What Qwen2.5-VL's processors subtract and divide by.
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 REFUSED = (["--size", "100"], ["--as", "video", "--frames", "7"])
 
 
@@ -36,7 +39,7 @@ def run(repository: Path, folder: Path) -> None:
     losses = {}
     for name, options in RUNS.items():
         if name == "again":
-            options = [*options, "--model", str(folder / "video")]
+            options = [*options, "--model", str(as_on_the_hub(folder / "video", folder / "hub"))]
         seen: dict[str, list[Any]] = {"model": [], "eyes": []}
         watch(example, seen)
         shared = ["--data", str(repository), "--out", str(folder / name), "--size", str(SIZE), "--tokens", "8"]
@@ -47,6 +50,28 @@ def run(repository: Path, folder: Path) -> None:
     data = example.load_dataset(split="train", data_dir=repository).select(range(2))
     torch.save(collated(example, data, folder / "video"), folder / "collated.pt")
     (folder / "sampled.json").write_text(json.dumps([sampled(data, sampling=sampling) for sampling in (False, True)]))
+
+
+def as_on_the_hub(saved: Path, folder: Path) -> Path:
+    """Copy a model, with its processor in the form of Qwen2.5-VL's on the hub, and set to make frames smaller."""
+    shutil.copytree(saved, folder)
+    (folder / "processor_config.json").unlink()
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "min_pixels": 28**2,
+                "max_pixels": 28**2,
+                "patch_size": 14,
+                "temporal_patch_size": 2,
+                "merge_size": 2,
+                "image_mean": MEAN,
+                "image_std": DEVIATION,
+                "image_processor_type": "Qwen2VLImageProcessor",
+                "processor_class": "Qwen2_5_VLProcessor",
+            }
+        )
+    )
+    return folder
 
 
 def refusal(example: Any, options: list[str]) -> str:
