@@ -186,7 +186,7 @@ class Engine:
             usage = dict(located["usage"])
             found = read_box(located["text"], condition.frames, job.volume, located["finish_reason"])
             box = None if found.box is None else JOURNAL_CONVENTION.encode(found.box, ())
-            line |= {"box": box, "box_text": located["text"], "box_reason": found.reason}
+            line |= {"box": box, "box_text": located["text"], "box_reason": found.reason, "box_rules": found.rules}
             if condition.region == "whole":
                 request = ask_after_box(first, located["text"] or "", job.task, prompts)
             elif found.box is None:
@@ -217,7 +217,7 @@ class Engine:
                 self.summary.requests += 1
             return self.model.ask(request, self.generation)
 
-        reply, _ = ask_again(once, self.retry, self.pace, stop=self.ended.is_set)
+        reply, _ = ask_again(once, self.retry, self.pace)
         with self._lock:
             self.summary.usage = add_usage(self.summary.usage, reply.usage)
         return reply
@@ -225,15 +225,24 @@ class Engine:
     def _fail(self, line: dict[str, Any], error: AskError) -> None:
         line["error"] = self.model.redact(str(error))
         with self._lock:
-            self._in_a_row += 1
-            fatal = error.kind == "fatal" or self._in_a_row >= self.give_up_after
-            if fatal and self.cause is None and not self.ended.is_set():
+            # An endpoint that answers others has its reasons; one that answers none was asked wrongly.
+            settled = error.kind == "refused" and self._answers_at_all
+            self._in_a_row += not settled
+            if (error.kind == "fatal" or self._in_a_row >= self.give_up_after) and not self.ended.is_set():
                 self.cause = error
-                self.ended.set()
+                self.end()
             if error.kind == "refused" or (error.kind == "transient" and self.on_failure == "record"):
-                self._held.append(line)
+                if not settled:
+                    self._held.append(line)
             else:
                 self.summary.failed.append(line["id"])
+        if settled:
+            self._journal(line)
+
+    def end(self) -> None:
+        """Ask nothing more; what is on its way is waited for."""
+        self.ended.set()
+        self.pace.end()
 
     def _journal(self, line: dict[str, Any]) -> None:
         self.journal.append(line)

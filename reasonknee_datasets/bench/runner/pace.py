@@ -54,8 +54,8 @@ class Pace:
     requests_per_minute, tokens_per_minute : float, optional
         What the endpoint allows. Requests are spread evenly. Tokens are known only when the answer is there: the next
         question then waits until the minute's share has made up for it.
-    clock, sleep : callable
-        The time in seconds, and waiting for some.
+    clock, sleep : callable, optional
+        The time in seconds, and waiting for some; by default a wait that `end` cuts short.
     """
 
     def __init__(
@@ -64,20 +64,29 @@ class Pace:
         tokens_per_minute: float | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         for name, value in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
             if value is not None and not value > 0:
                 raise BenchError(explain(name, "be above 0", value, "Leave it out for no limit"))
         self._gap = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._per_token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
-        self._clock, self._sleep = clock, sleep
+        self._ended = threading.Event()
+        self._clock, self._sleep = clock, sleep or self._ended.wait
         self._lock = threading.Lock()
         self._next_request = self._next_token = self._paused = clock()
 
     def take_turn(self) -> None:
-        """Wait until a question may be asked."""
+        """Wait until a question may be asked.
+
+        Raises
+        ------
+        AskError
+            If the run ends meanwhile.
+        """
         while True:
+            if self._ended.is_set():
+                raise AskError("the run ended before it was asked again")
             with self._lock:
                 now = self._clock()
                 free = max(self._next_request, self._next_token, self._paused)
@@ -100,19 +109,25 @@ class Pace:
         """Wait."""
         self._sleep(seconds)
 
+    def begin(self) -> None:
+        """Let questions be asked, in this run or a later one."""
+        self._ended.clear()
 
-def ask_again(
-    once: Callable[[], Reply], retry: Retry, pace: Pace, *, stop: Callable[[], bool] = lambda: False
-) -> tuple[Reply, int]:
+    def end(self) -> None:
+        """Wake whoever waits, and let nobody ask any more."""
+        self._ended.set()
+
+
+def ask_again(once: Callable[[], Reply], retry: Retry, pace: Pace) -> tuple[Reply, int]:
     """Ask until there is an answer, or no hope of one.
 
     Parameters
     ----------
     once : callable
         Asks once, and raises `AskError` where there is no answer.
-    retry, pace
-    stop : callable
-        Whether the run has ended meanwhile: then nothing is asked again.
+    retry : Retry
+    pace : Pace
+        Once it has ended, nothing is asked again.
 
     Returns
     -------
@@ -131,7 +146,7 @@ def ask_again(
         except AskError as error:
             if error.retry_after is not None and error.kind == "transient":
                 pace.pause(error.retry_after)
-            if error.kind != "transient" or attempt == retry.attempts or stop():
+            if error.kind != "transient" or attempt == retry.attempts:
                 raise
             if error.retry_after is None:
                 # Not the run's seed: two runs against one endpoint are not to move in step.

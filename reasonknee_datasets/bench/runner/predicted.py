@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+from reasonknee_datasets.bench.codec import parse_box
 from reasonknee_datasets.bench.prompts import FRAME_CONVENTION
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError
@@ -14,10 +14,11 @@ from reasonknee_datasets.transforms import ToFrames
 
 @dataclass(frozen=True, slots=True)
 class PredictedBox:
-    """A box in the stored volume, or why there is none (of ``codec.REASONS``)."""
+    """A box in the stored volume with the codec's rules that read it, or the reason why there is none."""
 
     box: Box | None
     reason: str | None
+    rules: tuple[str, ...] = ()
 
 
 def read_box(text: str | None, recipe: ToFrames, volume: Any, finish_reason: str | None = None) -> PredictedBox:
@@ -39,15 +40,11 @@ def read_box(text: str | None, recipe: ToFrames, volume: Any, finish_reason: str
     PredictedBox
         Cut at the volume's faces, where frames are thicker than what is left of it.
     """
-    codec: Any = import_module("reasonknee_datasets.bench.codec")
     view = recipe.view(volume)
-    parsed = codec.parse_box(text, convention=FRAME_CONVENTION, shape=view.shape)
+    parsed = parse_box(text, convention=FRAME_CONVENTION, shape=view.shape, finish_reason=finish_reason)
     if parsed.box is None:
-        reason = (
-            "truncated" if finish_reason == "length" and parsed.reason in ("missing", "not_json") else parsed.reason
-        )
-        return PredictedBox(None, reason)
+        return PredictedBox(None, parsed.reason)
     try:
-        return PredictedBox(view.box_to_source(parsed.box).clip(volume.shape), None)
+        return PredictedBox(view.box_to_source(parsed.box).clip(volume.shape), None, parsed.rules)
     except BoxError:
         return PredictedBox(None, "out_of_range")

@@ -181,6 +181,7 @@ def _drive(engine: Engine, workers: int, progress: bool | None) -> None:
     from tqdm import tqdm
 
     summary = engine.summary
+    engine.pace.begin()
     bar = tqdm(
         total=summary.records,
         initial=summary.resumed,
@@ -207,5 +208,5 @@ def _drive(engine: Engine, workers: int, progress: bool | None) -> None:
                 pending.add(pool.submit(engine.work, job))
             collect(0)
         finally:
-            # After Ctrl-C or a fault: what is on its way is paid for, so it is waited for and journaled.
-            engine.ended.set()
+            # After Ctrl-C or a fault, what is on its way is paid for: it is waited for and journaled.
+            engine.end()

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reasonknee_datasets.bench.codec import CODEC_VERSION
 from reasonknee_datasets.bench.conditions import Condition, get_condition
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.official import SCRIPTS
@@ -61,8 +62,6 @@ class Study:
 
     def identify(self, model: Model, generation: Generation) -> Identity:
         """Say what a result of a model is a result of."""
-        from reasonknee_datasets.bench.codec import CODEC_VERSION
-
         asked = {task.question for task in self.records.tasks}
         settings: dict[str, Any] = {**generation.to_json(), "media": media(self.condition)}
         if self.condition.asks_box:

@@ -1,0 +1,209 @@
+"""A real model on a real server: `transformers serve` with a tiny LLaVA, and the same model in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reasonknee_datasets.bench.conditions import BOX_FIRST, GUIDED, OFFICIAL, Condition
+from reasonknee_datasets.bench.prompts import Prompts
+from reasonknee_datasets.bench.runner import (
+    AskError,
+    Frames,
+    Generation,
+    OpenAIModel,
+    Request,
+    Retry,
+    Task,
+    TransformersModel,
+    run,
+)
+from reasonknee_datasets.bench.runner.asking import ask, ask_after_box, ask_for_box
+from reasonknee_datasets.bench.truth import read_truth
+from reasonknee_datasets.transforms import ToFrames
+from tests.tiny_vlm import write_tiny_vlm
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("PIL")
+
+pytestmark = pytest.mark.slow
+
+_TINY = ToFrames("sagittal", count=3, size=32)
+_GUIDED = replace(GUIDED, frames=_TINY)
+_FEW = Generation(max_tokens=6)
+_ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_vlm(tmp_path_factory.mktemp("model") / "tiny-llava")
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path) -> TransformersModel:
+    return TransformersModel(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    pytest.importorskip("openai")
+    pytest.importorskip("fastapi", reason="transformers serve needs it")
+    pytest.importorskip("uvicorn", reason="transformers serve needs it")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", code, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    log = (folder.parent / "serve.log").open("wb")
+    process = subprocess.Popen([*command, "--device", "cpu"], env=environment, stdout=log, stderr=log)
+    try:
+        _wait(process, f"http://127.0.0.1:{port}/health", folder.parent / "serve.log")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
+    for _ in range(1200):
+        if process.poll() is not None:
+            raise RuntimeError(f"transformers serve ended: {log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(health, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise RuntimeError(f"transformers serve did not start: {log.read_text()[-2000:]}")
+
+
+def _requests() -> list[Request]:
+    """One of each kind: pictures and a question, and a conversation about a box."""
+    frames = Frames(np.random.default_rng(0).integers(0, 256, (3, 32, 28)).astype(np.uint8))
+    task = Task("9016403/00M/right/q60", "volumes/a.nii.gz", "right", 60, (0, 0, 0, 1, 1, 1))
+    prompts = Prompts.own("zeroshot")
+    first = ask_for_box(task, BOX_FIRST, frames)
+    return [ask(task, GUIDED, prompts, frames), first, ask_after_box(first, "[1, 2, 3]", task, prompts)]
+
+
+def test_the_server_and_the_local_model_say_the_same(url: str, folder: Path, local: TransformersModel) -> None:
+    """One set of weights, asked through PNGs in data URLs and through PIL images: word for word, token for token."""
+    remote = OpenAIModel(str(folder), url)
+    for request in _requests():
+        one, two = remote.ask(request, _FEW), local.ask(request, _FEW)
+        assert one.text == two.text
+        assert one.finish_reason == two.finish_reason
+        assert one.usage == two.usage
+        assert two.usage["completion_tokens"] <= 6
+
+
+def test_the_pictures_reach_the_model(local: TransformersModel) -> None:
+    """Every frame takes its four tokens, and other pixels change what is said."""
+    tokens = []
+    for count in (1, 2, 5):
+        frames = Frames(np.zeros((count, 28, 28), np.uint8))
+        task = Task("a/q60", "a", "left", 60, (0, 0, 0, 1, 1, 1))
+        tokens.append(local.ask(ask(task, GUIDED, Prompts.own("zeroshot"), frames), _FEW).usage["prompt_tokens"])
+    assert tokens[1] - tokens[0] == 4
+    assert tokens[2] - tokens[1] == 12
+    inputs = []
+    for value in (0, 255):
+        frames = Frames(np.full((2, 28, 28), value, np.uint8))
+        inputs.append(local._inputs(ask(task, GUIDED, Prompts.own("zeroshot"), frames))["pixel_values"].numpy())
+    assert inputs[0].shape == (2, 3, 28, 28)
+    assert (inputs[1] > inputs[0]).all()
+
+
+def test_a_local_model_is_asked_alone(local: TransformersModel, prepared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    options: dict[str, Any] = {"patients": 1, "questions": [60], "progress": False, "generation": _FEW}
+    summary = run(prepared, local, _GUIDED, path, concurrency=8, **options)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == summary.records + 1
+    assert all(line["usage"]["prompt_tokens"] > 12 for line in lines[1:])
+    assert lines[0]["run"]["model"] == local.name
+    with pytest.raises(AskError, match="a local model must be asked for text"):
+        local.ask(_requests()[0], Generation(response_format="json_object"))
+
+
+_CLIENT = """
+import sys
+from dataclasses import replace
+from reasonknee_datasets.bench.conditions import get_condition
+from reasonknee_datasets.bench.runner import Generation, OpenAIModel, run
+from tests.test_runner_serve import _TINY
+
+data, journal, url, model = sys.argv[1:]
+condition = replace(get_condition("guided"), frames=_TINY)
+run(data, OpenAIModel(model, url), condition, journal, patients=1, questions=list(range(42, 50)),
+    generation=Generation(max_tokens=6), concurrency=2, progress=False)
+"""
+
+
+def test_killed_half_way_it_resumes_and_is_whole(url: str, folder: Path, prepared: Path, tmp_path: Path) -> None:
+    path, questions = tmp_path / "run.jsonl", list(range(42, 50))
+    command = [sys.executable, "-c", _CLIENT, str(prepared), str(path), url, str(folder)]
+    process = subprocess.Popen(command, cwd=_ROOT)
+    try:
+        while not path.exists() or path.read_bytes().count(b"\n") < 5:
+            assert process.poll() is None
+            time.sleep(0.005)
+    finally:
+        os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+    before = path.read_bytes()
+    kept = before[: before.rfind(b"\n") + 1]
+    truth = read_truth(prepared, "test", patients=1, filters=[("question_id", "in", questions)])
+    assert kept.count(b"\n") <= len(truth)
+    model = OpenAIModel(str(folder), url)
+    options: dict[str, Any] = {"patients": 1, "questions": questions, "generation": _FEW, "progress": False}
+    summary = run(prepared, model, _GUIDED, path, concurrency=2, retry=Retry(attempts=2), **options)
+    assert summary.resumed == kept.count(b"\n") - 1
+    assert path.read_bytes().startswith(kept)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert sorted(line["id"] for line in lines[1:]) == sorted(truth.ids)
+    assert all(line["text"] is not None and line["error"] is None for line in lines[1:])
+
+
+@pytest.mark.parametrize("condition", [BOX_FIRST])
+def test_a_conversation_about_a_box_runs_on_the_server(
+    condition: Condition, url: str, folder: Path, prepared: Path, tmp_path: Path
+) -> None:
+    small = replace(condition, frames=_TINY, region_frames=_TINY)
+    options: dict[str, Any] = {"patients": 1, "questions": [60], "progress": False, "generation": _FEW}
+    summary = run(prepared, OpenAIModel(str(folder), url), small, tmp_path / "a.jsonl", **options)
+    assert summary.requests == 2 * summary.records
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
+    # Random weights name no region; why there is none is told.
+    assert all((line["box"] is None) == (line["box_reason"] is not None) for line in lines[1:])
+
+
+def test_a_video_goes_to_the_processor_as_it_is(local: TransformersModel, folder: Path) -> None:
+    """The tiny model has no eyes for videos; what its processor would be called with is what the real one needs."""
+    pytest.importorskip("torchvision.transforms.v2", reason="needs a torchvision that goes with this torch")
+    from transformers import Qwen2VLVideoProcessor
+
+    from reasonknee_datasets.bench.runner.transformers_model import picture_arguments
+
+    frames = Frames(np.zeros((6, 56, 56), np.uint8), 4.0, "video")
+    task = Task("a/q60", "a", "left", 60, (0, 0, 0, 1, 1, 1))
+    arguments = picture_arguments(ask(task, OFFICIAL, Prompts.own("guided", "keep"), frames))
+    processor = Qwen2VLVideoProcessor(min_pixels=56 * 56, max_pixels=56 * 56)
+    made = processor(arguments.pop("videos"), return_tensors="pt", **arguments)
+    assert made["video_grid_thw"].tolist() == [[3, 4, 4]]
