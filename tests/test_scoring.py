@@ -408,6 +408,12 @@ def test_what_does_not_go_together_is_refused(truth: Truth, answers: Answers) ->
         score(truth, answers, priors=lacking)
 
 
+def test_questions_without_a_truth_are_refused(truth: Truth, answers: Answers) -> None:
+    other = replace(truth, question=np.where(truth.question == 62, 69, truth.question).astype(np.int16))
+    with pytest.raises(BenchError, match=r"questions of a truth must be 1 to 62, got \[69\]"):
+        score(other, answers)
+
+
 def test_nothing_to_score_is_refused() -> None:
     truth = simulate_truth(1, 1)
     columns = ("question", "patient", "volume", "region", "side", "visit", "slots", "grades", "boxes")

@@ -125,7 +125,7 @@ def measure(folder: Path, *, patients: int = PATIENTS, volumes: int = VOLUMES, r
 WORKS = {
     "score": "`score`",
     "dumps": "`score`, and writing `results.json`",
-    "headline": "`paired_difference` of totals and categories",
+    "headline": "`paired_difference` of totals and boxes, in all and by category",
     "difference": "`paired_difference` of everything",
 }
 
@@ -141,7 +141,8 @@ def run(name: str, patients: int, volumes: int, resamples: int) -> tuple[float, 
         if name == "dumps":
             results.dumps()
     elif name == "headline":
-        paired_difference(truth, first, second, priors=priors, resamples=resamples, by=("all", "category"))
+        by, statistics = ("all", "category"), ("total", "localisation")
+        paired_difference(truth, first, second, priors=priors, resamples=resamples, by=by, statistics=statistics)
     else:
         paired_difference(truth, first, second, priors=priors, resamples=resamples)
     return time.perf_counter() - start, peak_bytes()

@@ -19,12 +19,17 @@ Floats = NDArray[np.float64]
 _EXACT = 2**24 // 9
 
 
+Statistic = Literal["total", "pool", "slot_mean", "localisation"]
+
+STATISTICS: tuple[Statistic, ...] = ("total", "pool", "slot_mean", "localisation")
+
+
 class Key(NamedTuple):
     """Which statistic: the fields of a `Difference`."""
 
     by: By
     value: str
-    kind: Literal["total", "pool", "slot_mean", "localisation"]
+    kind: Statistic
     rule: Rule | None
     pool: str | None
     unit: Unit | None

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.resampling import LEVEL, draw, estimate
 from reasonknee_datasets.bench.results import BoxCounts, By, Comparison, Difference, Sampling
-from reasonknee_datasets.bench.scoring.batches import Batch
+from reasonknee_datasets.bench.scoring.batches import STATISTICS, Batch, Statistic
 from reasonknee_datasets.bench.scoring.groups import BYS, group_by
 from reasonknee_datasets.bench.scoring.sheet import lay_out, mark
 from reasonknee_datasets.bench.scoring.workings import work_out
@@ -26,6 +26,7 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
     by: Collection[By] = BYS,
+    statistics: Collection[Statistic] = STATISTICS,
     boxes_asked: bool | None = None,
     identities: tuple[Identity | None, Identity | None] = (None, None),
     tolerated: tuple[str, ...] = (),
@@ -41,8 +42,10 @@ def paired_difference(
         Row for row beside the truth.
     priors, resamples, seed
         As for `score`.
-    by : collection of str
+    by : collection of {"all", "category", "question", "slot", "attribute", "subregion", "side", "visit"}
         The groupings to compare in; fewer are faster.
+    statistics : collection of {"total", "pool", "slot_mean", "localisation"}
+        The kinds of statistics to compare; totals and localisation take a fraction of the time of all.
     boxes_asked : bool, optional
         As for `score`. Left out, boxes are compared where both have some.
     identities : pair of Identity, optional
@@ -57,11 +60,14 @@ def paired_difference(
     Raises
     ------
     BenchError
-        As `score` does, or if a grouping is unknown.
+        As `score` does, or if a grouping or a kind of statistic is unknown.
     """
     for name in by:
         if name not in BYS:
             raise BenchError(explain("grouping", "be one that results have", name, nearest(name, BYS)))
+    for kind in statistics:
+        if kind not in STATISTICS:
+            raise BenchError(explain("kind of statistic", "be one that results have", kind, nearest(kind, STATISTICS)))
     sheet = lay_out(truth)
     marked = [mark(sheet, answers, priors, boxes_asked) for answers in (first, second)]
     if not all(each.boxes_asked for each in marked):
@@ -69,8 +75,8 @@ def paired_difference(
     # Slots are always needed: means over slots are made from them.
     groupings = [group_by(sheet, name) for name in BYS if name in by or name == "slot"]
     weights = draw(sheet.patients, resamples, seed)
-    one, other = (work_out(sheet, each, groupings) for each in marked)
-    pairs = zip(one.batches(weights, by.__contains__), other.batches(weights, by.__contains__), strict=True)
+    one, other = (work_out(sheet, each, groupings, statistics) for each in marked)
+    pairs = zip(one.batches(weights, by, statistics), other.batches(weights, by, statistics), strict=True)
     differences = [row for mine, theirs in pairs for row in _subtract(mine, theirs)]
     order = {name: place for place, name in enumerate(BYS)}
     return Comparison(

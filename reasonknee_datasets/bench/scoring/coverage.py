@@ -26,10 +26,9 @@ def count_coverage(sheet: Sheet, marked: Marked, grouping: Grouping) -> list[Cov
     parsed = marked.grade >= 0
     missing = _missing_truth(sheet, grouping)
     if grouping.of_record is None:
-        pairs = np.unique(np.stack([grouping.of_row, sheet.record]), axis=1)
-        group, record = pairs
-        lacking = np.unique(np.stack([grouping.of_row[~parsed], sheet.record[~parsed]]), axis=1)
-        complete = np.bincount(group, minlength=many) - np.bincount(lacking[0], minlength=many)
+        # A slot stands in a record once, and so does an attribute: rows are records.
+        group, record = grouping.of_row, sheet.record
+        complete = np.bincount(group[parsed], minlength=many)
         missing_records = missing
     else:
         group, record = grouping.of_record, np.arange(len(sheet.truth))

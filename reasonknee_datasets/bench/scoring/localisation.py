@@ -12,8 +12,8 @@ from reasonknee_datasets.bench.metrics import THRESHOLDS, BoxScores, ratio, scor
 from reasonknee_datasets.bench.results import BOX_METRICS, BoxCounts, Unit
 from reasonknee_datasets.bench.scoring.batches import Batch, Floats, Key, enough_patients, make_batch, resample
 from reasonknee_datasets.bench.scoring.coverage import NAMES, NO_PREDICTION, tally
-from reasonknee_datasets.bench.scoring.groups import Grouping
-from reasonknee_datasets.bench.scoring.sheet import Ints, Marked, Sheet
+from reasonknee_datasets.bench.scoring.groups import Grouping, count_distinct
+from reasonknee_datasets.bench.scoring.sheet import Marked, Sheet
 
 UNITS: tuple[Unit, ...] = ("record", "region")
 _BINS = 20
@@ -58,17 +58,12 @@ def count_boxes(sheet: Sheet, marked: Marked, grouping: Grouping) -> list[BoxCou
     unplaced = has & ~np.isfinite(sheet.truth.affines[sheet.truth.volume]).all(axis=(1, 2))
     columns = (
         np.bincount(group, minlength=many),
-        _distinct(group, sheet.truth.region, many),
-        _distinct(group, sheet.patient, many),
+        count_distinct(group, sheet.truth.region, many),
+        count_distinct(group, sheet.patient, many),
         np.bincount(group[~has], minlength=many),
         np.bincount(group[unplaced], minlength=many),
     )
     return [BoxCounts(*each) for each in np.stack(columns, axis=1).tolist()]
-
-
-def _distinct(group: Ints, code: NDArray[np.int32] | Ints, many: int) -> Ints:
-    span = int(code.max()) + 1
-    return np.bincount(np.unique(group * span + code) // span, minlength=many)
 
 
 def histograms(sheet: Sheet, marked: Marked, boxes: Boxes, grouping: Grouping) -> list[tuple[int, ...]]:
@@ -110,8 +105,7 @@ def box_batches(
             share = np.ones(len(known))
             if unit == "region":
                 # Several questions ask about one region: together they weigh as one record does.
-                _, place, times = np.unique(region[known], return_inverse=True, return_counts=True)
-                share = 1.0 / times[place]
+                share = 1.0 / np.bincount(region[known])[region[known]]
             cells = sheet.patient[known] * many + grouping.of_record[known]
             sums = [
                 np.bincount(cells, weights=each, minlength=patients * many).reshape(patients, many)

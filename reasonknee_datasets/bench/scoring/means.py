@@ -23,9 +23,13 @@ class SlotDraws:
         self._columns: dict[tuple[str | None, Rule | None, str, str], Floats] = {}
 
     def keep(self, batch: Batch) -> None:
-        """Keep a batch of pools by slot."""
+        """Keep what a batch of pools says about single slots."""
         for place, key in enumerate(batch.keys):
-            self._columns[key.pool, key.rule, key.metric, key.value] = batch.draws[:, place]
+            if key.by == "slot":
+                self._columns[key.pool, key.rule, key.metric, key.value] = batch.draws[:, place]
+
+    def __bool__(self) -> bool:
+        return bool(self._columns)
 
     def batches(self, pools: PoolSet, rules: Sequence[Rule]) -> Iterator[Batch]:
         """Average over the slots of each pool that has several."""

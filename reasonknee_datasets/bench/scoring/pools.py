@@ -12,7 +12,7 @@ from reasonknee_datasets.bench.metrics import METRICS, WEIGH_GRADES_ALIKE, apply
 from reasonknee_datasets.bench.metrics import merge_macerations as merged
 from reasonknee_datasets.bench.results import Condition, Counts, Rule, Scale
 from reasonknee_datasets.bench.scoring.batches import Batch, Key, enough_patients, make_batch, resample
-from reasonknee_datasets.bench.scoring.groups import Grouping
+from reasonknee_datasets.bench.scoring.groups import Grouping, compact, count_distinct
 from reasonknee_datasets.bench.scoring.sheet import NORMAL, Ints, Marked, Mask, Sheet
 from reasonknee_datasets.moaks import SLOTS
 
@@ -102,7 +102,7 @@ def build_pools(sheet: Sheet, marked: Marked, grouping: Grouping, kind: Kind) ->
     rows = np.flatnonzero(inside)
     if not len(rows):
         return None
-    present, group = np.unique(grouping.of_row[rows], return_inverse=True)
+    present, group = compact(grouping.of_row[rows])
     many = len(present)
     true, answer = sheet.grade[rows], marked.grade[rows]
     filled = None if marked.filled is None else marked.filled[rows]
@@ -154,10 +154,9 @@ def _confusions(pool: Ints, true: Ints, answer: Ints, shape: tuple[int, int, int
 def _counts(sheet: Sheet, rows: Ints, group: Ints, confusions: NDArray[np.float32]) -> list[Counts]:
     """Count what each pool rests on; ``confusions`` holds the same rows, by patient."""
     many = confusions.shape[1]
-    records = np.unique(group * len(sheet.truth) + sheet.record[rows]) // len(sheet.truth)
     columns = {
         "slots": np.bincount(group, minlength=many),
-        "records": np.bincount(records, minlength=many),
+        "records": count_distinct(group, sheet.record[rows], many),
         "positives": np.bincount(group[sheet.positive[rows]], minlength=many),
     }
     by_grade = confusions.sum(axis=-1)  # (P, G, K)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.errors import BenchError, explain
-from reasonknee_datasets.moaks import SLOTS
+from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -85,11 +85,16 @@ def lay_out(truth: Truth) -> Sheet:
     Raises
     ------
     BenchError
-        If it holds no records, or a grade that its slot does not know.
+        If it holds no records, a question without a truth, or a grade that its slot does not know.
     """
     if not len(truth):
         raise BenchError(explain("truth", "hold records", "none", "Score a split, or a sample of whole patients"))
     asked = truth.slots >= 0
+    scored = {question.id for question in QUESTIONS.values() if question.in_records}
+    unscored = sorted(set(truth.question.tolist()) - scored)
+    if unscored:
+        remedy = "Questions 63 to 69 are in the prompt files only: leave them out, and count them as unscored"
+        raise BenchError(explain("questions of a truth", "be 1 to 62", str(unscored), remedy))
     _check_grades("true", truth.ids, truth.slots, truth.grades)
     used, patient = np.unique(truth.patient, return_inverse=True)
     record, place = np.nonzero(asked & (truth.grades >= 0))

@@ -26,6 +26,7 @@ from reasonknee_datasets.bench.scoring.groups import (
     SCORED,
     SCORED_CATEGORIES,
     Grouping,
+    count_distinct,
 )
 from reasonknee_datasets.bench.scoring.sheet import Ints, Marked, Mask, Sheet
 from reasonknee_datasets.moaks import CATEGORIES
@@ -67,8 +68,7 @@ def count_totals(sheet: Sheet, right: Right, grouping: Grouping) -> list[Counts]
     slots = np.bincount(grouping.of_row[rows], minlength=many)
     if grouping.of_record is None:
         group, who, positive = grouping.of_row[rows], sheet.patient[sheet.record[rows]], sheet.positive[rows]
-        pairs = np.unique(group * len(sheet.truth) + sheet.record[rows]) // len(sheet.truth)
-        records = np.bincount(pairs, minlength=many)
+        records = count_distinct(group, sheet.record[rows], many)
     else:
         chosen = np.flatnonzero(right.record_counted)
         group, who = grouping.of_record[chosen], sheet.patient[chosen]

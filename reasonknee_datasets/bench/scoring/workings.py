@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.results import By, Rule
-from reasonknee_datasets.bench.scoring.batches import Batch
-from reasonknee_datasets.bench.scoring.groups import Grouping
+from reasonknee_datasets.bench.scoring.batches import STATISTICS, Batch, Statistic
+from reasonknee_datasets.bench.scoring.groups import BYS, Grouping
 from reasonknee_datasets.bench.scoring.localisation import Boxes, box_batches, score_records
 from reasonknee_datasets.bench.scoring.means import SlotDraws
 from reasonknee_datasets.bench.scoring.pools import KINDS, PoolSet, build_pools, pool_batches
@@ -34,34 +34,51 @@ class Workings:
         """Give the pool sets of one grouping."""
         return (pools for pools in self.pools if pools.grouping.by == by)
 
-    def batches(self, weights: NDArray[np.float32], wanted: Callable[[By], bool] = lambda by: True) -> Iterator[Batch]:
-        """Compute every statistic of the wanted groupings.
+    def batches(
+        self,
+        weights: NDArray[np.float32],
+        by: Collection[By] = BYS,
+        statistics: Collection[Statistic] = STATISTICS,
+    ) -> Iterator[Batch]:
+        """Compute the wanted statistics of the wanted groupings.
 
         Two sets of answers to one truth give the same keys in the same order, so that they can be subtracted.
         """
         slots = SlotDraws()
-        for pools in self.pools_by("slot"):
-            for batch in pool_batches(pools, weights, self.rules):
-                slots.keep(batch)
-                if wanted("slot"):
-                    yield batch
         for grouping in self.groupings:
-            if not wanted(grouping.by):
+            if grouping.by not in by:
                 continue
-            for rule in self.rules:
-                yield from total_batches(self.sheet, self.right[rule], grouping, weights, rule)
-            if self.boxes is not None and grouping.of_record is not None:
+            if "total" in statistics:
+                for rule in self.rules:
+                    yield from total_batches(self.sheet, self.right[rule], grouping, weights, rule)
+            if "localisation" in statistics and self.boxes is not None and grouping.of_record is not None:
                 yield from box_batches(self.sheet, self.marked, self.boxes, grouping, weights)
-            for pools in self.pools_by(grouping.by):
-                if grouping.by != "slot":
-                    yield from pool_batches(pools, weights, self.rules)
+            if "pool" in statistics:
+                for pools in self.pools_by(grouping.by):
+                    for batch in pool_batches(pools, weights, self.rules):
+                        slots.keep(batch)
+                        yield batch
+        if "slot_mean" in statistics:
+            self._draw_slots(slots, weights)
+            for pools in self.pools:
+                if pools.grouping.by in by:
                     yield from slots.batches(pools, self.rules)
 
+    def _draw_slots(self, slots: SlotDraws, weights: NDArray[np.float32]) -> None:
+        """Compute every slot's own metrics, if the statistics have not come by them."""
+        if not slots:
+            for pools in self.pools_by("slot"):
+                for batch in pool_batches(pools, weights, self.rules):
+                    slots.keep(batch)
 
-def work_out(sheet: Sheet, marked: Marked, groupings: Sequence[Grouping]) -> Workings:
+
+def work_out(
+    sheet: Sheet, marked: Marked, groupings: Sequence[Grouping], statistics: Collection[Statistic] = STATISTICS
+) -> Workings:
     """Count everything that the statistics need; nothing is resampled yet."""
     rules: tuple[Rule, ...] = ("wrong", "parsed") if marked.filled is None else ("wrong", "parsed", "prior")
-    made = (build_pools(sheet, marked, grouping, kind) for grouping in groupings for kind in KINDS)
+    pooled = "pool" in statistics or "slot_mean" in statistics
+    made = (build_pools(sheet, marked, grouping, kind) for grouping in groupings if pooled for kind in KINDS)
     return Workings(
         sheet=sheet,
         marked=marked,
