@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 FLUID_EDGE = (SIGNAL["meniscus"] + SIGNAL["fluid"]) / 2
 CYST_EDGE = (SIGNAL["capsule"] + SIGNAL["fluid"]) / 2
 DARK_EDGE = (SIGNAL["meniscus"] + SIGNAL["marrow"]) / 2  # osteophytes stand there too
-BESIDE_MM, ABOVE_MM, TALLER_MM = 2.0, 0.7, 4.0
+BESIDE_MM, COMPARED_MM = 4, 6  # whole, since heights are compared over a plane of whole mm
+ABOVE_MM, TALLER_MM = 0.7, 4.0
 BLOB_EDGE, BLOB_MM2 = 80.0, 3.0
 CLEFT_MM, CLEFT_REACH_MM, CLEFT_EDGE = 2.9, 1.4, 286.0
 THROUGH = 120.0  # the lowest signal of a column that is fluid all the way, with its ends mixed
@@ -169,11 +170,20 @@ def cyst_mm3(view: View, name: str) -> float:
 
 
 def hypertrophy_mm3(view: View, name: str) -> float:
-    """Volume of meniscus outside every label that stands higher than the meniscus' outer wall."""
-    near = view.around([name], 6.0)
-    label = near.label(name)
-    top = np.where(label, near.height(), -np.inf).max(axis=2)
-    reach = 2 * np.ceil(BESIDE_MM / near.spacing[:2]).astype(int) + 1
-    beside = ndimage.maximum_filter(top, reach)[:, :, None]
-    above = (near.height() > beside + ABOVE_MM) & (near.height() < beside + TALLER_MM)
-    return float((above & (near.mask == 0) & (near.clean < DARK_EDGE)).sum()) * near.voxel_mm3
+    """Volume of meniscus outside every label that stands higher than the label beside it, its two ends left out.
+
+    Heights are compared over a plane of whole mm, not along the columns of voxels, which lean in an oblique grid. At
+    its front end the femur leaves a meniscus so little height that an extruded tongue stands higher.
+    """
+    near = view.around([name], BESIDE_MM + TALLER_MM)
+    label, dark = near.mm(near.label(name)), near.mm((near.mask == 0) & (near.clean < DARK_EDGE))
+    low, high = label.min(axis=0), label.max(axis=0)
+    dark = dark[np.abs(dark[:, 1] - (low[1] + high[1]) / 2) < (high[1] - low[1]) / 3]
+    dark = dark[((dark > low - BESIDE_MM) & (dark < high + BESIDE_MM))[:, :2].all(axis=1)]
+    corner = low[:2] - COMPARED_MM
+    top = np.full(np.ceil(high[:2] - corner + COMPARED_MM + 1).astype(int), -np.inf)
+    np.maximum.at(top, tuple((label[:, :2] - corner).astype(int).T), label[:, 2])
+    place = tuple((dark[:, :2] - corner).astype(int).T)
+    beside = ndimage.maximum_filter(top, 2 * BESIDE_MM + 1)[place] > -np.inf
+    above = dark[:, 2] - ndimage.maximum_filter(top, 2 * COMPARED_MM + 1)[place]
+    return float((beside & (above > ABOVE_MM) & (above < TALLER_MM)).sum()) * near.voxel_mm3

@@ -54,6 +54,7 @@ def measure_osteophyte(view: View, question_id: int) -> float:
     bone = np.logical_or.reduce([bone_of(near, name, restore=1) for name in names])
     apart, foot = ndimage.distance_transform_edt(~bone, sampling=near.spacing, return_indices=True)
     dark = (near.clean < EDGE) & (near.mask == 0) & ~ndimage.binary_dilation(near.label("patellar_tendon"))
+    dark &= ~_meniscus(near)
     pieces, _ = ndimage.label(dark & ~_solid(near, dark) & (apart > GAP_MM) & (apart < FARTHEST_MM))
     center = near.mm(bone).mean(axis=0)
     beside, reach = GAP_MM + float(near.spacing.max()), 0.0
@@ -64,7 +65,7 @@ def measure_osteophyte(view: View, question_id: int) -> float:
         signal, reaches = near.clean[place][piece], apart[place][piece]
         if reaches.min() > beside or reaches.max() > TOO_FAR_MM:
             continue
-        if signal.min() > CORE or np.median(signal) < MENISCUS:
+        if signal.min() > CORE:
             continue
         voxels = np.argwhere(piece) + [part.start for part in place]
         ways = (voxels - foot[(slice(None), *voxels.T)].T) @ near.to_mm.T
@@ -73,6 +74,12 @@ def measure_osteophyte(view: View, question_id: int) -> float:
         if _is_at(question_id, way, middle):
             reach = max(reach, float(reaches.max()))
     return reach
+
+
+def _meniscus(view: View) -> NDArray[np.bool_]:
+    """Find what an extruded or hypertrophic meniscus holds outside its label: darker than marrow; with its edge."""
+    darkest = (view.clean < MENISCUS) & (view.mask == 0)
+    return np.asarray(ndimage.binary_dilation(darkest, np.ones((3, 3, 3))))
 
 
 def _solid(view: View, dark: NDArray[np.bool_]) -> NDArray[np.bool_]:

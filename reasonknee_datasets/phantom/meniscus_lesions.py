@@ -10,7 +10,7 @@ import numpy as np
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom.signs import SIGNS
 from reasonknee_datasets.phantom.soft import MENISCUS_CENTRE, Meniscus, ring_axes, root_angle
-from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, ellipsoid
+from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, ellipsoid, smooth_max
 from reasonknee_datasets.phantom.wanted import Wanted, questions_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,11 @@ RIM = 2.2  # depth that patterns leave alone: the outer rim is where `tear_locat
 _LOST_FROM = {6: 4.6, 7: 3.3, 8: RIM}  # depth beyond which maceration leaves nothing
 _VERTICAL_DEPTH = 3.4
 CYST_RADIUS = 3.0
-TALLER = 3.5
+TALLER = 3.5  # hypertrophy under the condyle, as far as there is room
+LIP_HALF, LIP_OUT, LIP_UP = 14.0, 5.0, 5.0  # its lip: half the arc, how far beyond the wall and above the top
+_LIP_LIFT = 0.5  # of the lip's lower side beyond the wall, clear of an extruded tongue, mm
+_SLANT = 0.8  # turns a height above that side, where it slants, into a distance
+_OFF_BONE = 2.5  # what grows from the bone is an osteophyte
 _EDGE = 1.6  # rounding of an extruded tongue, mm
 
 
@@ -43,8 +47,8 @@ class MeniscusPlan:
     root_tear: bool
     axes: tuple[float, float]
 
-    def added(self, p: Points, ring: Meniscus) -> Field:
-        """Distance to meniscus tissue beyond the healthy meniscus."""
+    def added(self, p: Points, ring: Meniscus, femur: Field | np.float32) -> Field:
+        """Distance to meniscus tissue beyond the healthy meniscus; `femur` is the distance to that bone."""
         centre = MENISCUS_CENTRE if self.medial else -MENISCUS_CENTRE
         # The tongue leaves the body a little in front of its middle; a cleft of the rim keeps a little behind.
         side = _tongue(p, ring, self.outward, np.abs(p.v - 1.0 - 0.1 * self.axes[1]))
@@ -55,7 +59,17 @@ class MeniscusPlan:
             within = np.maximum(np.maximum(-ring.depth, ring.depth - 6.0), np.abs(ring.angle) * 12.0 - 19.0)
             high = np.maximum(p.w - ring.top - TALLER, ring.top - 0.5 - p.w)
             solid = np.minimum(solid, np.maximum(np.maximum(within, high), ring.free))
+            solid = np.minimum(solid, np.maximum(self._lip(p, ring), _OFF_BONE - femur))
         return solid
+
+    def _lip(self, p: Points, ring: Meniscus) -> Field:
+        """Distance to a lip that rises from the body's upper outer edge into the capsule beside the condyle."""
+        lift = _LIP_LIFT * np.clip(-ring.depth, 0.0, 1.0)
+        high = np.maximum(p.w - ring.top - LIP_UP, (ring.top + lift - p.w) * _SLANT)
+        solid = smooth_max(np.maximum(high, ring.depth - 1.0), -ring.depth - LIP_OUT, 2.0)
+        solid = smooth_max(solid, np.abs(self._arc(ring, 0.0)) - LIP_HALF, 2.0)
+        # The film of fluid on the cartilage stays.
+        return np.asarray(np.maximum(solid, ring.free + 0.4))
 
     def lost(self, p: Points, ring: Meniscus) -> Field:
         """Distance to what is fluid within the healthy meniscus."""

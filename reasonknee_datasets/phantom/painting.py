@@ -126,7 +126,7 @@ def paint(scene: Scene, p: Points, width: float) -> Canvas:
     standing = _cartilage(canvas, view)
     _bone(canvas, view, standing)
     for half, ring in view.menisci.items():
-        _meniscus(canvas, scene.menisci[half], ring)
+        _meniscus(canvas, scene.menisci[half], ring, view.distance("femur"))
     _ligaments(canvas, view)
     _label_effusion(canvas, view, lips)
     return canvas
@@ -241,9 +241,9 @@ def _attachments(canvas: Canvas, view: View) -> None:
             canvas.over(np.maximum(ball(canvas.p, sites[1], 2.9), inside), "screw")
 
 
-def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft.Meniscus) -> None:
+def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft.Meniscus, femur: Field | np.float32) -> None:
     """Paint the wedge, what was added to it, and what it lost."""
-    added = plan.added(canvas.p, ring)
+    added = plan.added(canvas.p, ring, femur)
     index = canvas.near(np.minimum(added, ring.distance))
     if not index.size:
         return

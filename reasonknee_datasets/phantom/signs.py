@@ -164,9 +164,11 @@ _MENISCUS = {
     ("meniscal_hypertrophy", "presence"): Sign(
         "the meniscus stands higher than it should",
         *_ABSENT_OR_PRESENT,
-        "Meniscus signal on top of the outer 6 mm of the label, up to 3.5 mm high or as far as the femoral cartilage "
-        "lets it.",
-        "Voxels below 105 above the label, outside every meniscus and bone.",
+        "A lip of meniscus signal, 28 mm along the body, rises from the label's upper outer edge into the capsule "
+        "beside the condyle: up to 5 mm above the label and 5 mm beyond the outer wall, 2.5 mm off the bone. Under "
+        "the condyle the meniscus fills what room the femoral cartilage leaves on the label's outer 6 mm.",
+        "Voxels below 50 outside every label, within 4 mm beside it, its front and rear sixth left out, and 0.7 to 4 "
+        "mm above the label's top within 6 mm: more than 60 cubic mm.",
     ),
     ("meniscal_root_tear", "presence"): Sign(
         "a gap in the posterior root",
@@ -213,8 +215,8 @@ SIGNS: Mapping[tuple[str, str], Sign] = MappingProxyType(
             "the fluid). `OSTEOPHYTE_SITES` tells where. Its healthy surroundings hold nothing below 110 but what is "
             "labelled, the shafts (above the femoral labels, below the tibial ones), the fibula, and extruded or "
             "hypertrophic menisci, which never touch bone.",
-            "Voxels below 110 outside every label, in pieces that touch the subregion's bone: largest distance from "
-            "the bone.",
+            "Voxels below 110 outside every label, but not below 50 nor next to such (they are meniscus), in pieces "
+            "that touch the subregion's bone: largest distance from the bone.",
         ),
         ("hoffa_synovitis", "grade"): Sign(
             "share of the fat pad with raised signal",
