@@ -20,6 +20,7 @@ from reasonknee_datasets.bench.baselines import (
 from reasonknee_datasets.bench.box_grader import BoxGrader
 from reasonknee_datasets.bench.codec import REASONS
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
+from reasonknee_datasets.bench.scoring import score
 from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.bench.truth import open_data, read_truth, take
 from reasonknee_datasets.boxes import Box
@@ -93,6 +94,23 @@ def test_the_majority_scores_exactly_the_counted_frequency(train: Truth, test: T
     assert not answers.has_box.any()
     assert (answers.reasons == NONE).all()
     assert ((answers.grades == NONE) == (test.slots == NONE)).all()
+
+
+def test_the_scorer_counts_the_same(test: Truth, priors: TrainPriors) -> None:
+    """The headline of the majority is the counted share, to the last bit; so is every question's and slot's."""
+    answers = question_majority(test, priors)
+    results = score(test, answers, priors=priors.most_frequent, resamples=0)
+    complete = ((test.grades != NONE) | (test.slots == NONE)).all(axis=1)
+    exact = (answers.grades == test.grades).all(axis=1)
+    assert results.total().value == exact[complete].sum() / complete.sum()
+    there = test.grades != NONE
+    assert results.total("slot_micro").value == (answers.grades == test.grades)[there].sum() / there.sum()
+    for question in range(1, 63):
+        own = results.total(by="question", value=f"q{question:02d}").value
+        assert own == pytest.approx(right(test, answers, question), abs=1e-12)
+    expected = chance(test).totals
+    uniform = [results.total(name).value for name in expected]
+    assert all(value is not None and value > low for value, low in zip(uniform, expected.values(), strict=True))
 
 
 def test_the_overall_majority_is_one_grade(train: Truth, test: Truth, priors: TrainPriors) -> None:
@@ -245,7 +263,7 @@ class TestBoxGrader:
     def test_it_finds_the_effusion_and_nothing_else(self, train: Truth, test: Truth, priors: TrainPriors) -> None:
         grader, majority = BoxGrader(train).answer(test), question_majority(test, priors)
         gained = {number: right(test, grader, number) - right(test, majority, number) for number in range(1, 63)}
-        assert gained.pop(EFFUSION) > 0.2
+        assert gained.pop(EFFUSION) > 0.15
         # A twentieth of some 33 records is two of them.
         assert max(gained.values()) < 0.07
         assert np.mean(list(gained.values())) < 0.01

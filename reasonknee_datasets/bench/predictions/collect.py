@@ -1,0 +1,208 @@
+"""`Collector`: predictions in any order, into the rows of `Answers`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from reasonknee_datasets.bench.codec import REASONS, official_parse, parse_answer, parse_box
+from reasonknee_datasets.bench.predictions.problems import Ledger
+from reasonknee_datasets.bench.table import NONE, Answers, Truth
+from reasonknee_datasets.boxes import Box, BoxConvention
+from reasonknee_datasets.errors import BenchError, BoxError, GradeError, explain
+from reasonknee_datasets.moaks import QUESTIONS, Question, find_slot
+
+_REASON = {name: place for place, name in enumerate(REASONS)}
+
+
+class Collector:
+    """Fills a table of answers, one prediction at a time.
+
+    Parameters
+    ----------
+    truth : Truth
+        The records that are scored.
+    ledger : Ledger
+        Learns of what is wrong with a prediction.
+    convention : BoxConvention
+        In which boxes are written.
+    boxes : bool
+        Whether texts are searched for boxes; a ``box`` beside a text is read anyway.
+    official : bool
+        Read texts as the authors' scripts do, by ``json.loads`` after the code fences are taken out, or not at all.
+
+    Attributes
+    ----------
+    rules : Counter of str
+        How many slots each rule of the codec was the gravest for.
+    asked_boxes : bool
+        Whether texts are searched for boxes, or some prediction had one.
+    numbers : (N, 6) float array
+        The six numbers as answered; NaN where there are none, or where the codec found no box in a text.
+    """
+
+    def __init__(
+        self, truth: Truth, ledger: Ledger, *, convention: BoxConvention, boxes: bool = False, official: bool = False
+    ) -> None:
+        self.truth, self.ledger, self.convention = truth, ledger, convention
+        self.boxes, self.official = boxes, official
+        self.rules: Counter[str] = Counter()
+        self.row = {name: place for place, name in enumerate(truth.ids)}
+        rows = len(truth)
+        self._given = np.zeros(rows, dtype=np.bool_)
+        self._grades = np.full(truth.grades.shape, NONE, dtype=np.int8)
+        self._reasons = np.where(truth.slots == NONE, NONE, _REASON["missing"]).astype(np.int8)
+        self._strict = np.zeros(rows, dtype=np.bool_)
+        self._box_rows = np.zeros((rows, 6), dtype=np.int32)
+        self._has_box = np.zeros(rows, dtype=np.bool_)
+        self._box_reasons = np.full(rows, _REASON["missing"], dtype=np.int8)
+        self.asked_boxes = boxes
+        self.numbers = np.full((rows, 6), np.nan)
+
+    def add(self, name: str, line: Mapping[str, Any], place: str) -> None:
+        """Take one prediction.
+
+        Parameters
+        ----------
+        name : str
+            An id of the truth.
+        line : mapping
+            With ``text`` or ``slots``, and perhaps ``box``, ``box_reason``, ``finish_reason`` and ``error``.
+        place : str
+            Where it stands.
+        """
+        row = self.row[name]
+        if self._given[row]:
+            self.ledger.note("duplicate", f"{name} ({place})")
+            return
+        self._given[row] = True
+        question = QUESTIONS[int(self.truth.question[row])]
+        if "slots" in line:
+            self._take_slots(row, question, line["slots"], name)
+        else:
+            self._take_text(row, question, line)
+        if "box" in line:
+            self.asked_boxes = True
+            self._take_box(row, line, name)
+        elif self.boxes:
+            self._read_box(row, line.get("text"), line)
+
+    def finish(self) -> Answers:
+        """Give the table; records without a prediction are noted."""
+        for row in np.flatnonzero(~self._given).tolist():
+            self.ledger.note("unanswered", self.truth.ids[row])
+        if not self.asked_boxes:
+            self._box_reasons[:] = NONE
+        return Answers(
+            given=self._given,
+            grades=self._grades,
+            reasons=self._reasons,
+            strict=self._strict,
+            boxes=self._box_rows,
+            has_box=self._has_box,
+            box_reasons=self._box_reasons,
+        )
+
+    def _take_text(self, row: int, question: Question, line: Mapping[str, Any]) -> None:
+        text, error = line.get("text"), line.get("error")
+        read = text
+        if self.official and text is not None and error is None:
+            found = official_parse(text)
+            if found is None:
+                self._reasons[row, : len(question.slots)] = _REASON["not_json" if text.strip() else "empty"]
+                return
+            read = json.dumps(found)
+        parsed = parse_answer(question, read, finish_reason=line.get("finish_reason"), error=error)
+        self._strict[row] = parsed.strict
+        for place, answer in enumerate(parsed.slots):
+            self._grades[row, place] = NONE if answer.grade is None else answer.grade
+            self._reasons[row, place] = NONE if answer.reason is None else _REASON[answer.reason]
+            if answer.rule is not None:
+                self.rules[answer.rule] += 1
+
+    def _take_slots(self, row: int, question: Question, slots: Mapping[str, Any], name: str) -> None:
+        """Take grades that need no reading; they are strict by nature."""
+        self._strict[row] = True
+        for key, value in slots.items():
+            try:
+                slot = find_slot(question, str(key))
+            except GradeError:
+                self.ledger.note("illegal_grade", f"{name} {key}")
+                self._strict[row] = False
+                continue
+            place = question.slots.index(slot)
+            if value is None:
+                continue
+            if _is_nan(value):
+                self.ledger.note("nan", f"{name} {key}")
+                continue
+            try:
+                self._grades[row, place] = slot.check(value)
+                self._reasons[row, place] = NONE
+            except GradeError:
+                self.ledger.note("illegal_grade", f"{name} {key}={str(value)[:40]}")
+                self._reasons[row, place] = _REASON["out_of_range"]
+
+    def _take_box(self, row: int, line: Mapping[str, Any], name: str) -> None:
+        numbers, shape = line["box"], self._shape(row)
+        if isinstance(numbers, str):  # the model's own words: what is wrong with them is no fault of the file
+            self._read_box(row, numbers, line)
+            return
+        if numbers is None:
+            stated = line.get("box_reason")
+            self._set_box(row, None, stated if stated in _REASON else "missing")
+            return
+        self._check_convention(shape)
+        if isinstance(numbers, (Sequence, np.ndarray)) and any(map(_is_nan, numbers)):
+            self.ledger.note("nan", f"{name} box {list(numbers)}")
+            self._set_box(row, None, "out_of_range")
+            return
+        try:
+            given = np.asarray(numbers, dtype=np.float64)
+            self.numbers[row] = given if given.shape == (6,) else np.nan
+            box = self.convention.decode(numbers, shape)
+        except (BoxError, OverflowError, TypeError, ValueError):
+            self.ledger.note("illegal_box", f"{name} {str(numbers)[:80]}")
+            self._set_box(row, None, "out_of_range")
+            return
+        whole = Box((0, 0, 0), shape) if all(shape) else box
+        inside = box.intersect(whole)
+        if inside != box:
+            self.ledger.note("box_outside", f"{name} {str(numbers)[:80]} in {shape}")
+        self._set_box(row, inside, None if inside is not None else "out_of_range")
+
+    def _read_box(self, row: int, text: str | None, line: Mapping[str, Any]) -> None:
+        found = parse_box(
+            text,
+            convention=self.convention,
+            shape=self._shape(row),
+            finish_reason=line.get("finish_reason"),
+            error=line.get("error"),
+        )
+        if found.box is not None:
+            self.numbers[row] = self.convention.encode(found.box, self._shape(row))
+        self._set_box(row, found.box, found.reason)
+
+    def _check_convention(self, shape: tuple[int, int, int]) -> None:
+        if self.convention.normalised and not all(shape):
+            remedy = "Score against a repository that was prepared with images, or write boxes in voxels"
+            raise BenchError(explain("boxes in shares of a volume", "come with its shape", repr(shape), remedy))
+
+    def _set_box(self, row: int, box: Box | None, reason: str | None) -> None:
+        if box is not None:
+            self._box_rows[row], self._has_box[row] = box.to_row(), True
+        self._box_reasons[row] = NONE if box is not None else _REASON[reason or "missing"]
+
+    def _shape(self, row: int) -> tuple[int, int, int]:
+        i, j, k = self.truth.shapes[self.truth.volume[row]].tolist()
+        return i, j, k
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, Real) and not math.isfinite(value)

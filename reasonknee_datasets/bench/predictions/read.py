@@ -1,0 +1,232 @@
+"""`read_predictions`: a file or an iterable in, `Answers` out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets import __version__
+from reasonknee_datasets.bench.codec import CODEC_VERSION
+from reasonknee_datasets.bench.identity import Identity, differences
+from reasonknee_datasets.bench.predictions.collect import Collector
+from reasonknee_datasets.bench.predictions.elsewhere import Elsewhere
+from reasonknee_datasets.bench.predictions.lines import Line, Source, each_line, name_source
+from reasonknee_datasets.bench.predictions.problems import Ledger, Problem
+from reasonknee_datasets.bench.table import Answers, Truth
+from reasonknee_datasets.bench.truth import identify
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.sources import Repository
+
+ARRAY_ORDER = BoxConvention(layout="corners")
+"""The convention of boxes where nobody states one: i0 j0 k0 i1 j1 k1, half-open, as in the ``box`` column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What was predicted.
+
+    Attributes
+    ----------
+    answers : Answers
+        Row for row beside the truth.
+    problems : tuple of Problem
+        What was wrong, or has to be said; empty where all is well.
+    identity : Identity
+        As the file states it, with these records, this codec and this package.
+    rules : mapping of str to int
+        How many slots each rule of the codec was the gravest for.
+    usage : mapping of str to int
+        Tokens and the like, summed over the lines that state them.
+    convention : BoxConvention or None
+        In which boxes were read; None where there are none.
+    numbers : (N, 6) float array or None
+        The six numbers as answered, NaN where there are none: ``score`` looks for a convention that fits them better.
+    """
+
+    answers: Answers
+    problems: tuple[Problem, ...]
+    identity: Identity
+    rules: Mapping[str, int]
+    usage: Mapping[str, int]
+    convention: BoxConvention | None = None
+    numbers: NDArray[np.float64] | None = None
+
+
+def read_predictions(
+    source: Source,
+    truth: Truth,
+    *,
+    data: Repository | None = None,
+    split: str = "test",
+    convention: BoxConvention | str | None = None,
+    boxes: bool | None = None,
+    official: bool | None = None,
+    strict: bool = True,
+) -> Predictions:
+    """Read predictions of a split's records.
+
+    Parameters
+    ----------
+    source : path, or iterable of mappings
+        JSON objects, one a line: ``id``, and ``text`` (what the model said) or ``slots`` (attribute to grade); perhaps
+        ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``.
+        A line ``{"run": {...}}`` states the `Identity`, as the journal of ``reasonknee bench run`` does in its first.
+        From Python, the same objects.
+    truth : Truth
+        The records that are scored.
+    data : Repository, optional
+        Where the truth is from; with it, predictions for another split or revision are told from unknown ids.
+    split : str
+        Of the truth.
+    convention : BoxConvention or str, optional
+        Of the boxes; by default what the file states, else i0 j0 k0 i1 j1 k1, half-open.
+    boxes : bool, optional
+        Whether the text of a line without a ``box`` is searched for one; by default where a convention is stated.
+    official : bool, optional
+        Read texts as the authors' scripts do; by default where the file states an official condition.
+    strict : bool
+        Stop at any problem that is more than a note; else go on as `PROBLEMS` says of each.
+
+    Raises
+    ------
+    BenchError
+        If there is no prediction, or, where ``strict``, anything is wrong: every problem is named, with its count and
+        the first examples.
+
+    Examples
+    --------
+    A model's answers without any file::
+
+        truth = read_truth("3dreasonknee", "test")
+        predictions = read_predictions(({"id": name, "text": ask(name)} for name in truth.ids), truth)
+    """
+    ledger, runs, usage = Ledger(), _Runs(), Counter[str]()
+    collector: Collector | None = None
+    elsewhere = Elsewhere(data, split, ledger)
+    seen = 0
+    for place, line in each_line(source, ledger):
+        if "run" in line and "id" not in line:
+            runs.add(Identity.from_json(line["run"]), place, ledger)
+            continue
+        seen += 1
+        if collector is None:
+            collector = _make_collector(truth, ledger, runs.first, convention, boxes, official)
+        runs.add_condition(line, place, ledger)
+        name = _check_line(line, place, ledger)
+        if name is None:
+            continue
+        usage.update(_counts_in(line.get("usage")))
+        if name in collector.row:
+            collector.add(name, line, place)
+        else:
+            elsewhere.note(name, place)
+    if not seen:
+        ledger.note("empty", name_source(source))
+    identity = hold_to(runs.first, truth, data, split, ledger)
+    if collector is None:
+        collector = _make_collector(truth, ledger, runs.first, convention, boxes, official)
+    if collector.asked_boxes:
+        identity = replace(identity, box_convention=str(collector.convention))
+    answers = collector.finish()
+    problems = ledger.close(name_source(source), strict=strict)
+    boxed = (collector.convention, collector.numbers) if collector.asked_boxes else (None, None)
+    return Predictions(answers, problems, identity, dict(collector.rules), dict(usage), *boxed)
+
+
+def _make_collector(
+    truth: Truth,
+    ledger: Ledger,
+    run: Identity,
+    convention: BoxConvention | str | None,
+    boxes: bool | None,
+    official: bool | None,
+) -> Collector:
+    stated = convention if convention is not None else run.box_convention
+    chosen = ARRAY_ORDER if stated is None else stated
+    if boxes is None:
+        boxes = stated is not None
+    if official is None:
+        official = (run.condition or "").startswith("official")
+    return Collector(
+        truth,
+        ledger,
+        convention=BoxConvention.parse(chosen) if isinstance(chosen, str) else chosen,
+        boxes=boxes,
+        official=official,
+    )
+
+
+def _check_line(line: Line, place: str, ledger: Ledger) -> str | None:
+    """Give a prediction's id; None where it is no prediction, which is noted."""
+    name, text, slots = line.get("id"), line.get("text"), line.get("slots")
+    wrong = None
+    if not isinstance(name, str):
+        wrong = "no id" if name is None else f"id {str(name)[:40]!r} is no text"
+    elif ("text" in line or line.get("error") is not None) == ("slots" in line):
+        wrong = "both text and slots" if "slots" in line else "neither text nor slots"
+    elif text is not None and not isinstance(text, str):
+        wrong = f"text is {type(text).__name__}"
+    elif "slots" in line and not isinstance(slots, Mapping):
+        wrong = f"slots is {type(slots).__name__}"
+    if wrong is not None:
+        ledger.note("malformed", f"{place} ({wrong})")
+        return None
+    return name
+
+
+def _counts_in(usage: Any) -> dict[str, int]:
+    if not isinstance(usage, Mapping):
+        return {}
+    return {str(name): value for name, value in usage.items() if isinstance(value, int) and not isinstance(value, bool)}
+
+
+class _Runs:
+    """What the file states of the run that it is of, and whether it is one."""
+
+    def __init__(self) -> None:
+        self.first = Identity()
+        self._stated = False
+        self._condition: str | None = None
+
+    def add(self, run: Identity, place: str, ledger: Ledger) -> None:
+        if not self._stated:
+            self.first, self._stated = run, True
+            return
+        for each in differences(self.first, run):
+            ledger.note("mixed_conditions", f"{each} ({place})")
+
+    def add_condition(self, line: Line, place: str, ledger: Ledger) -> None:
+        found = line.get("condition")
+        if not isinstance(found, str):
+            return
+        if self._condition is None:
+            self._condition = self.first.condition or found
+        if self.first.condition is None:
+            self.first = replace(self.first, condition=found)
+        if found != self._condition:
+            ledger.note("mixed_conditions", f"condition {found!r} beside {self._condition!r} ({place})")
+
+
+def hold_to(run: Identity, truth: Truth, data: Repository | None, split: str, ledger: Ledger) -> Identity:
+    """Hold what the file states of its records to those that are scored, and say of which the result is."""
+    identity = replace(run, codec_version=CODEC_VERSION, package_version=__version__)
+    if data is None:
+        return identity
+    own = identify(data, split, truth)
+    kinds = {
+        "dataset_revision": "other_revision",
+        "split": "other_split",
+        "records_sha256": "other_records",
+        "synthetic": "other_revision",
+    }
+    for field, kind in kinds.items():
+        stated, found = getattr(run, field), getattr(own, field)
+        if stated is not None and stated != found:
+            ledger.note(kind, f"{field} {str(stated)[:16]}, where {str(found)[:16]} is scored")
+    fields = ("dataset_revision", "split", "records", "patients", "records_sha256", "voxels_sha256", "synthetic")
+    return replace(identity, **{field: getattr(own, field) for field in fields})
