@@ -15,7 +15,7 @@ import pytest
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.resampling import draw, percentile_interval
 from reasonknee_datasets.bench.results import Comparison, Estimate, Results, schema
-from reasonknee_datasets.bench.scoring import paired_difference, score
+from reasonknee_datasets.bench.scoring import lost_points, paired_difference, score
 from reasonknee_datasets.bench.scoring.groups import BYS, group_by
 from reasonknee_datasets.bench.scoring.sheet import lay_out, mark
 from reasonknee_datasets.bench.scoring.workings import work_out
@@ -179,6 +179,30 @@ def test_shared_draws_make_the_interval_narrower() -> None:
     assert single.high is not None
     assert paired.low > 0
     assert paired.high - paired.low < (single.high - single.low) / 5
+
+
+def test_points_are_lost_by_grading_and_by_the_region() -> None:
+    """With the true region a quarter is wrong; with another one, a third of the rest is wrong as well."""
+    truth = simulate_truth(30, 60, missing=0)
+    random = np.random.default_rng(0)
+    given = simulate_answers(truth, failed=0)
+    good = random.random(len(truth)) < 0.75
+    given.grades[:] = np.where(good[:, None] | (truth.slots < 0), truth.grades, -1)
+    moved = replace(given, grades=given.grades.copy())
+    moved.grades[random.random(len(truth)) < 1 / 3] = -1
+    found = lost_points(truth, given, {"own_region": moved, "region_given": given}, resamples=100)
+    assert [(each.condition, each.by) for each in found][::13] == [("own_region", "all"), ("region_given", "all")]
+    assert len(found) == 26
+    own, same = found[0], found[13]
+    assert own.grading.value == pytest.approx(1 - good.mean())
+    assert own.region.value == pytest.approx(0.25, abs=0.02)
+    assert own.region.low is not None
+    assert own.region.low > 0.2
+    headlines = [score(truth, each, resamples=0).total().value for each in (given, moved)]
+    assert headlines == [pytest.approx(1 - own.grading.value), pytest.approx(1 - own.grading.value - own.region.value)]
+    assert (same.region.value, same.region.low, same.region.high) == (0, 0, 0)
+    assert own.records == len(truth)
+    assert own.patients == 30
 
 
 def test_a_part_of_the_comparison_is_that_part(

@@ -47,7 +47,7 @@ CONDITIONS: Mapping[Condition, str] = {
 WHY_NO_INTERVAL: Mapping[NoInterval, str] = {
     "undefined": "the statistic itself is undefined",
     "no_resamples": "none were asked for",
-    "few_patients": "fewer than 10 patients have the rarer grade",
+    "few_patients": "fewer than 10 patients have the rarer grade; for boxes, there are fewer than 10 patients",
     "undefined_resamples": "more than 5 % of the resamples leave it undefined",
 }
 
@@ -103,7 +103,8 @@ class Counts:
         Slots whose true grade is not the normal one (0, and 3 for tear location); for totals by record, records that
         have such a slot.
     rarer_patients : int
-        Patients who have a positive, or patients who have a normal one: the fewer. Below 10 there is no interval.
+        In pools, patients who have the commonest grade, or patients who have another: the fewer. In totals, patients
+        who have a positive, or patients who have a normal one. Below 10 there is no interval.
     rarest_patients : int
         Patients who have the rarest grade that occurs. Below 10, metrics that weigh every grade alike (balanced
         accuracy, macro-F1) get no interval. In totals the same as `rarer_patients`.
@@ -341,6 +342,30 @@ class Attribution:
     grading: Estimate
     localisation: Estimate
     unattributed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostPoints:
+    """What one run lost against the run with the true region, and that one against a perfect one.
+
+    Attributes
+    ----------
+    condition : str
+        The run's: ``own_region``, say.
+    by, value : str
+        The group, as in `Group`.
+    grading, region : Estimate
+        Shares of records: lost even with the true region, and lost beyond that in this run.
+    records, patients : int
+    """
+
+    condition: str
+    by: By
+    value: str
+    grading: Estimate
+    region: Estimate
+    records: int
+    patients: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ of a matrix product, whatever the number of records.
 from __future__ import annotations
 
 from reasonknee_datasets.bench.scoring.compare import paired_difference
+from reasonknee_datasets.bench.scoring.lost_points import lost_points
 from reasonknee_datasets.bench.scoring.score import score
 
-__all__ = ["paired_difference", "score"]
+__all__ = ["lost_points", "paired_difference", "score"]
