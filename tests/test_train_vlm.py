@@ -22,21 +22,21 @@ import torch
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.transforms import ToFrames
 from tests.torchvision_on_cpu import FOLDER
-from tests.vlm_run import DEVIATION, MEAN, RUNS, SIZE, STEPS
+from tests.vlm_run import DEVIATION, MEAN, PHANTOM, RUNS, SIZE, STEPS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train_vlm")]  # one process, so that the runs run once
 
 PATCH, MERGED, PAIR = 14, 2, 2
 
 
 @pytest.fixture(scope="module")
-def runs(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the runs of `tests.vlm_run` wrote into."""
     if importlib.util.find_spec("torchvision") is None and not FOLDER.exists():
         pytest.skip(f"needs torchvision, which Qwen2.5-VL's processors import, in {FOLDER}: see torchvision_on_cpu.py")
     folder = tmp_path_factory.mktemp("vlm")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.vlm_run", str(prepared), str(folder)],
+        [sys.executable, "-m", "tests.vlm_run", str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -54,8 +54,8 @@ def called(runs: Path, name: str, when: str = "first") -> Any:
     return torch.load(runs / f"{name}.pt", weights_only=True)[when]
 
 
-def expected_frames(prepared: Path, count: int) -> NDArray[np.uint8]:
-    row = load_dataset(split="train", data_dir=prepared)[0]
+def expected_frames(runs: Path, count: int) -> NDArray[np.uint8]:
+    row = load_dataset(split="train", data_dir=runs / PHANTOM)[0]
     frames = ToFrames(count=count, size=(SIZE, SIZE))(row)["frames"]
     assert len({frame.tobytes() for frame in frames}) == count  # each is told from every other
     return np.asarray(frames)
@@ -86,20 +86,18 @@ class TestFrames:
     @pytest.mark.parametrize("name", ["video", "again"])  # the latter's model is laid out as on the hub
     @pytest.mark.parametrize("when", ["first", "asked"])
     def test_of_a_video_reach_the_model_as_many_as_asked_for_and_in_order(
-        self, runs: Path, prepared: Path, name: str, when: str
+        self, runs: Path, name: str, when: str
     ) -> None:
         seen = called(runs, name, when)
         batch = 2 if when == "first" else 1
         grids = seen["eyes"]["grid_thw"]
         assert grids.tolist() == [[12 // PAIR, SIZE // PATCH, SIZE // PATCH]] * batch
         for frames in read_frames(seen["eyes"]["0"], grids):
-            np.testing.assert_allclose(frames, expected_frames(prepared, 12), atol=1e-3)
+            np.testing.assert_allclose(frames, expected_frames(runs, 12), atol=1e-3)
         assert pads(runs, name, seen["model"]["input_ids"]) == [12 // PAIR * (SIZE // 28) ** 2] * batch
 
     @pytest.mark.parametrize("when", ["first", "asked"])
-    def test_as_images_reach_the_model_as_many_as_asked_for_and_in_order(
-        self, runs: Path, prepared: Path, when: str
-    ) -> None:
+    def test_as_images_reach_the_model_as_many_as_asked_for_and_in_order(self, runs: Path, when: str) -> None:
         seen = called(runs, "images", when)
         batch = 2 if when == "first" else 1
         grids = seen["eyes"]["grid_thw"]
@@ -107,7 +105,7 @@ class TestFrames:
         images = read_frames(seen["eyes"]["0"], grids)
         assert all(np.array_equal(one, two) for one, two in images)  # a picture stands for both frames of a pair
         shown = np.stack([image[0] for image in images]).reshape(batch, 6, SIZE, SIZE)
-        np.testing.assert_allclose(shown, [expected_frames(prepared, 6)] * batch, atol=1e-3)
+        np.testing.assert_allclose(shown, [expected_frames(runs, 6)] * batch, atol=1e-3)
         assert pads(runs, "images", seen["model"]["input_ids"]) == [6 * (SIZE // 28) ** 2] * batch
 
     def test_are_kept_by_a_processor_that_would_sample_them(self, runs: Path) -> None:
@@ -135,11 +133,11 @@ class TestLoss:
         assert losses["again"][0] <= losses["video"][0] / 2
 
     @pytest.mark.parametrize(("name", "answers"), [("video", 1), ("images", 2)])
-    def test_runs_over_the_answers_alone(self, runs: Path, prepared: Path, name: str, answers: int) -> None:
+    def test_runs_over_the_answers_alone(self, runs: Path, name: str, answers: int) -> None:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(runs / name)
-        rows = load_dataset(split="train", data_dir=prepared, columns=["id", "reasoning", "answer"])
+        rows = load_dataset(split="train", data_dir=runs / PHANTOM, columns=["id", "reasoning", "answer"])
         said = set()
         for ids, labels in zip(*(called(runs, name)["model"][key] for key in ("input_ids", "labels")), strict=True):
             taken = labels != -100
@@ -165,18 +163,19 @@ class TestLoss:
         assert torch.equal(torch.where(more, -100, masked["labels"]), ours["labels"])
 
 
-def test_generation_runs_from_the_prompt_alone(runs: Path, prepared: Path) -> None:
+def test_generation_runs_from_the_prompt_alone(runs: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(runs / "video")
     prompt = tokenizer.decode(called(runs, "video", "asked")["model"]["input_ids"][0])
-    row = load_dataset(split="train", data_dir=prepared, columns=["id", "question", "reasoning"])[0]
+    row = load_dataset(split="train", data_dir=runs / PHANTOM, columns=["id", "question", "reasoning"])[0]
     before, after = prompt.split("<|video_pad|>" * 24)
     assert before.endswith("<|im_start|>user\n<|vision_start|>")
     assert after == f"<|vision_end|>{row['question']}<|im_end|>\n<|im_start|>assistant\n"
     said = (runs / "said.txt").read_text()
     assert said.count("\nanswered '") == len(RUNS)
-    assert "model    a tiny one with random weights" in said
+    assert said.count("data     a tiny phantom") == 1
+    assert said.count("model    a tiny one with random weights") == 2
 
 
 def test_refuses_what_would_change_the_frames(runs: Path) -> None:

@@ -20,14 +20,15 @@ RUNS = {
     "images": ["--as", "images", "--frames", "6", "--rows", "4", "--turns", "2", "--steps", str(STEPS)],
     "again": ["--as", "video", "--frames", "12", "--rows", "2", "--steps", "1"],
 }
+PHANTOM = Path("video", "phantom", "3dreasonknee")
 SIZE = 56
 # What Qwen2.5-VL's processors subtract and divide by.
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 REFUSED = (["--size", "100"], ["--as", "video", "--frames", "7"])
 
 
-def run(repository: Path, folder: Path) -> None:
-    """Train as video, as images, and for one more step from what the first run saved."""
+def run(folder: Path) -> None:
+    """Train as video on the example's own phantom, as images, and for a step more from what the first run saved."""
     admit()
     import torch
 
@@ -42,12 +43,14 @@ def run(repository: Path, folder: Path) -> None:
             options = [*options, "--model", str(as_on_the_hub(folder / "video", folder / "hub"))]
         seen: dict[str, list[Any]] = {"model": [], "eyes": []}
         watch(example, seen)
-        shared = ["--data", str(repository), "--out", str(folder / name), "--size", str(SIZE), "--tokens", "8"]
+        if name != "video":
+            options = [*options, "--data", str(folder / PHANTOM)]
+        shared = ["--out", str(folder / name), "--size", str(SIZE), "--tokens", "8"]
         losses[name] = example.main([*shared, *options])
         torch.save({"first": first(seen, training=True), "asked": first(seen, training=False)}, folder / f"{name}.pt")
     (folder / "losses.json").write_text(json.dumps(losses))
     (folder / "refusals.json").write_text(json.dumps([refusal(example, options) for options in REFUSED]))
-    data = example.load_dataset(split="train", data_dir=repository).select(range(2))
+    data = example.load_dataset(split="train", data_dir=folder / PHANTOM).select(range(2))
     torch.save(collated(example, data, folder / "video"), folder / "collated.pt")
     (folder / "sampled.json").write_text(json.dumps([sampled(data, sampling=sampling) for sampling in (False, True)]))
 
@@ -152,4 +155,4 @@ def sampled(data: Any, *, sampling: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), Path(sys.argv[2]))
+    run(Path(sys.argv[1]))
