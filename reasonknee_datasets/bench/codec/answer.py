@@ -147,4 +147,5 @@ def _why(claims: Claims, context: _Context) -> str:
         return "wrong_key"
     if context.broken:
         return "not_json"
-    return "missing" if claims.any or claims.echo or context.documents else "not_json"
+    passed_over = claims.echo or "example_left_out" in context.rules
+    return "missing" if claims.any or passed_over or context.documents else "not_json"

@@ -14,6 +14,8 @@ from reasonknee_datasets.moaks import Question, Slot
 Rules = frozenset[str]
 
 _SCALAR = (str, int, float, bool, Raw, Cut, Huge)
+# Nothing is quoted in prose.
+_FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "line_grade", "stated"))
 # A string inside a string inside a string is as far as anybody quotes.
 _DEEPEST_STRING = 2
 
@@ -49,7 +51,10 @@ class Claims:
         if reading.echo:
             self.echo = True
             return
-        noted = Reading(reading.grade, reading.reason, (*reading.rules, *rules))
+        told = (*reading.rules, *rules)
+        if not _FROM_PROSE.isdisjoint(told):
+            told = tuple(rule for rule in told if rule != "digits_in_string")
+        noted = Reading(reading.grade, reading.reason, told)
         self.readings.setdefault(slot.id, []).append(noted)
 
     @property
@@ -124,7 +129,9 @@ class _Walk:
                 if trusted:
                     self.claims.add(slot, read_value(slot, value), _with(rules, name, ("no_subject",)))
             elif name.role in ("wrapper", "generic"):
-                self.outer(value, rules, wrappers=(*wrappers, key)[:3], depth=depth + 1, trusted=trusted)
+                self.outer(
+                    value, rules, wrappers=(*wrappers, *filter(None, (key,)))[:3], depth=depth + 1, trusted=trusted
+                )
             elif name.role == "unknown":
                 self.unknown(key, value, rules, wrappers=wrappers, depth=depth)
 

@@ -22,7 +22,7 @@ _TAIL = re.compile(
     r"(?P<said>[^0-9]{1,80}?)[(\[,:;–—\-=→]+\s*"
     rf"(?:(?:moaks\s+)?(?:grade|score)\s*[:=]?\s*(?P<n>{NUM})|\(?(?P<m>[0-8]))[)\]. ]*"
 )
-_MEASURE = r"(?!\s*(?:%|percent|mm|cm|[-–]\s*[0-9]|\.[0-9]|[0-9]))"
+_MEASURE = r"(?!\s*(?:%|percent|mm|cm|lesions?|bmls?|foci|focus|[-–]\s*[0-9]|\.[0-9]|[0-9]))"
 _ANOTHER = re.compile(
     rf"\s*(?:-|–|—|\bto\b|\bor\b|\band\b|\bvs\b\.?|\bversus\b|,|&|±|\+/-)\s*(?:(?:grade|score)\s*)?(?P<n>{NUM}){_MEASURE}"
 )

@@ -71,7 +71,8 @@ _ALIASES: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("ligament", "complete_tear"): ("complete acl tear", "complete pcl tear", "acl complete tear", "pcl complete tear"),
     ("ligament", "insertion_lesion"): (
-        *("associated bml cyst", "bml cyst at insertion or origin", "associated bml cyst at insertion or origin"),
+        *("associated with bml cyst", "bml cyst at site of insertion or origin", "associated bml cyst"),
+        *("bml cyst at insertion or origin", "associated bml cyst at insertion or origin"),
         *("bml cyst at insertion", "associated with bml cyst at insertion", "insertion lesion", "bml cyst"),
     ),
     ("ligament", "repair"): ("repair", "repaired", "acl repaired"),

@@ -47,7 +47,7 @@ _THEN_SUPPOSED = re.compile(
 _SCALE_ENTRY = re.compile(
     r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*=)\s*(?=[a-z<>≥0-9\"'])"
 )
-_ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)")
+_ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
 _IN_PROSE = {
     "bml": r"(?:bmls?|bone[ \-]marrow[ \-]lesions?)",
     "percent": r"(?:%|percent(?:age)?)",
@@ -94,10 +94,11 @@ def _read_whole(claims: Claims, text: str) -> bool:
         claims.add(slot, read_text(slot, boxed), ("boxed",))
     if claims.readings:
         return True
-    if len(text) > _LONGEST or "\n" in text or _LIST_ITEM.match(text):
+    if not re.search(r"\w", text) or len(text) > _LONGEST or "\n" in text or _LIST_ITEM.match(text):
         return False
     reading = read_text(slot, text)
-    if reading.grade is None and reading.reason != "conflicting" and not _PURE.fullmatch(text):
+    told = reading.grade is not None or reading.reason in ("conflicting", "missing")
+    if not told and not _PURE.fullmatch(text):
         return False
     claims.add(slot, reading, ("bare",))
     return not reading.echo
