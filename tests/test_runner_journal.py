@@ -64,7 +64,8 @@ def test_cut_at_every_byte_it_keeps_each_whole_line_and_goes_on(path: Path, monk
 
 
 def test_a_journal_of_another_run_is_refused_and_left_alone(path: Path) -> None:
-    data = _write(path, _LINES[:1])
+    data = _write(path, _LINES[:1]) + b'{"id": "torn'
+    path.write_bytes(data)
     other = Identity(split="train", model="m", generation={"max_tokens": 9})
     match = (
         "journal must be of the run that is asked for, got split: 'test' and 'train'; generation.max_tokens: 8 and 9"
@@ -79,7 +80,10 @@ def test_a_journal_of_another_run_is_refused_and_left_alone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (b'{"id": "a", "text": ""}\n', 'journal must begin with {"run": ...}, got a first line with id, text in'),
+        (b'{"id": "a", "text": ""}\n', 'journal must begin with {"run": ...}, got a line with id, text in'),
+        (b"my notes, without an end of line", 'journal must begin with {"run": ...}, got something else in'),
+        (b"a,b\n1,2", "journal must hold JSON, got .* in line 1 of"),
+        (b'{"run": RUN}\nnonsense\n{"id": "torn', "journal must hold JSON, got .* in line 2 of"),
         (b'{"run": {"modell": 1}}\n', "identity must hold known fields only, got modell"),
         (b"\n", "journal must hold JSON, got .* in line 1 of"),
         (b'{"run": RUN}\n{"id": "a"}\nnonsense\n{"id": "b"}\n', "journal must hold JSON, got .* in line 3 of"),

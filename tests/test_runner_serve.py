@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -35,7 +36,8 @@ from reasonknee_datasets.bench.runner import (
 from reasonknee_datasets.bench.runner.asking import ask, ask_after_box, ask_for_box
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.transforms import ToFrames
-from tests.tiny_vlm import write_tiny_vlm
+from tests.tiny_vlm import make_tiny_qwen, write_tiny_vlm
+from tests.torchvision_on_cpu import FOLDER
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -194,16 +196,47 @@ def test_a_conversation_about_a_box_runs_on_the_server(
     assert all((line["box"] is None) == (line["box_reason"] is not None) for line in lines[1:])
 
 
-def test_a_video_goes_to_the_processor_as_it_is(local: TransformersModel, folder: Path) -> None:
-    """The tiny model has no eyes for videos; what its processor would be called with is what the real one needs."""
-    pytest.importorskip("torchvision.transforms.v2", reason="needs a torchvision that goes with this torch")
-    from transformers import Qwen2VLVideoProcessor
-
-    from reasonknee_datasets.bench.runner.transformers_model import picture_arguments
-
-    frames = Frames(np.zeros((6, 56, 56), np.uint8), 4.0, "video")
+def _ask_about_a_video() -> None:
+    """Ask a tiny Qwen2.5-VL as the authors' script does, and print what its eyes were given and what it cost."""
+    model = TransformersModel("tiny-qwen", loaded=make_tiny_qwen(56 * 56))
+    # Frame n is all of brightness 10 n.
+    pixels = np.repeat(np.arange(8, dtype=np.uint8) * 10, 56 * 56).reshape(8, 56, 56)
     task = Task("a/q60", "a", "left", 60, (0, 0, 0, 1, 1, 1))
-    arguments = picture_arguments(ask(task, OFFICIAL, Prompts.own("guided", "keep"), frames))
-    processor = Qwen2VLVideoProcessor(min_pixels=56 * 56, max_pixels=56 * 56)
-    made = processor(arguments.pop("videos"), return_tensors="pt", **arguments)
-    assert made["video_grid_thw"].tolist() == [[3, 4, 4]]
+    request = ask(task, OFFICIAL, Prompts.own("guided", "keep"), Frames(pixels, 4.0, "video"))
+    inputs = model._inputs(request)
+    # Each row of patches holds two moments of three channels of 14x14 pixels.
+    seen = inputs["pixel_values_videos"].reshape(4, 16, 3, 2, 14 * 14)
+    reply = model.ask(request, Generation(max_tokens=5, temperature=None))
+    print(
+        json.dumps(
+            {
+                "brightness": seen[:, :, 0].mean(dim=(1, 3)).flatten().tolist(),
+                "spread": float(seen[:, :, 0].std(dim=(1, 3)).max()),
+                "grid": inputs["video_grid_thw"].tolist(),
+                "seconds": [float(each) for each in inputs["second_per_grid_ts"]],
+                "usage": dict(reply.usage),
+                "order": model._processor.batch_decode(inputs["input_ids"])[0],
+            }
+        )
+    )
+
+
+def test_a_video_reaches_qwen_frame_by_frame_at_its_pace() -> None:
+    if importlib.util.find_spec("torchvision") is None and not FOLDER.exists():
+        pytest.skip(f"needs torchvision, which Qwen2.5-VL's processors import, in {FOLDER}: see torchvision_on_cpu.py")
+    # This module looks for transformers, which looks for torchvision once.
+    first = "from tests.torchvision_on_cpu import admit; admit()"
+    code = f"{first}; from tests.test_runner_serve import _ask_about_a_video; _ask_about_a_video()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["grid"] == [[4, 4, 4]]
+    assert found["seconds"] == [0.5]
+    # As Qwen's processor normalizes its first channel.
+    expected = (np.arange(8) * 10 / 255 - 0.48145466) / 0.26862954
+    np.testing.assert_allclose(found["brightness"], expected, atol=1e-4)
+    assert found["spread"] < 1e-4
+    assert found["usage"]["completion_tokens"] <= 5
+    words = found["order"]
+    assert words.count("<|video_pad|>") == 4 * 2 * 2
+    system, video, question = (words.index(part) for part in ("You are a radiologist", "<|video_pad|>", "Assess"))
+    assert system < video < question

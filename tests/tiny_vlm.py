@@ -43,7 +43,7 @@ def _tokenizer() -> Any:
 def write_tiny_vlm(folder: Path) -> Path:
     """Write a tiny LLaVA (a CLIP eye, a Llama mouth) with its processor.
 
-    Not a Qwen2.5-VL: loading that processor takes torchvision, for videos, which the tested torch has no partner for.
+    Not a Qwen2.5-VL (see `make_tiny_qwen`): its processor takes torchvision, which a server would have to be given.
     """
     import torch
     import transformers
@@ -95,3 +95,61 @@ def write_tiny_vlm(folder: Path) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+_QWEN = """{% for message in messages %}<|im_start|>{{ message.role }}
+{% for block in message.content %}{% if block.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>\
+{% elif block.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>\
+{% else %}{{ block.text }}{% endif %}{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def make_tiny_qwen(pixels: int) -> tuple[Any, Any]:
+    """Make a tiny Qwen2.5-VL and its processor, for frames of so many pixels; it takes torchvision."""
+    import torch
+    import transformers
+
+    names = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")
+    tokenizer = transformers.Qwen2Tokenizer(eos_token="<|im_end|>").train_new_from_iterator(
+        ["Is there a lesion in this knee?"] * 4,
+        400,
+        new_special_tokens=[f"<|{name}|>" for name in names],
+        show_progress=False,
+    )
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names}
+    size = {"min_pixels": pixels, "max_pixels": pixels}
+    processor = transformers.Qwen2_5_VLProcessor(
+        transformers.Qwen2VLImageProcessor(**size),
+        tokenizer,
+        transformers.Qwen2VLVideoProcessor(**size, cap_pixels_per_frame=False),
+        chat_template=_QWEN,
+    )
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={
+            **ends,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "vocab_size": len(tokenizer),
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "fullatt_block_indexes": [0],
+            "tokens_per_second": 2,
+        },
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )
+    torch.manual_seed(0)
+    return transformers.Qwen2_5_VLForConditionalGeneration(config), processor

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -117,18 +117,23 @@ class Journal:
     def _resume(self) -> None:
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
+        if whole:
+            first, *rest = data[:whole].removesuffix(b"\n").split(b"\n")
+            self._check_run(_read(first, 1, self.path))
+            self._take(rest)
+        elif not (data.startswith(_START) or _START.startswith(data)):
+            _refuse_first("something else", self.path)
+        # Only now is it known to be a journal of this run: nothing else is ever cut.
         self.cut = len(data) - whole
         if self.cut:
             os.ftruncate(self._descriptor, whole)
             os.fsync(self._descriptor)
-        os.lseek(self._descriptor, 0, os.SEEK_END)
         if not whole:
             self._write({"run": self.identity.to_json()})
             _keep_name(self.path)
-            return
-        first, *rest = data[:whole].removesuffix(b"\n").split(b"\n")
-        self._check_run(_read(first, 1, self.path))
-        for number, text in enumerate(rest, start=2):
+
+    def _take(self, lines: list[bytes]) -> None:
+        for number, text in enumerate(lines, start=2):
             line = _read(text, number, self.path)
             name = line.get("id")
             if not isinstance(name, str) or name in self.answers:
@@ -139,9 +144,7 @@ class Journal:
 
     def _check_run(self, line: Mapping[str, Any]) -> None:
         if "run" not in line:
-            remedy = "Name a new file, or the journal of this run"
-            got = f"a first line with {', '.join(map(str, line)) or 'nothing'}"
-            raise BenchError(explain("journal", 'begin with {"run": ...}', got, remedy, where=f"in {self.path}"))
+            _refuse_first(f"a line with {', '.join(map(str, line)) or 'nothing'}", self.path)
         found = differences(Identity.from_json(line["run"]), self.identity)
         if found:
             shown = "; ".join(map(str, found[:10])) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
@@ -172,7 +175,13 @@ def read_done(path: str | os.PathLike[str]) -> frozenset[str]:
     return frozenset(line["id"] for line in read if isinstance(line.get("id"), str))
 
 
+_START = b'{"run": {'
 _REMEDY = "Nothing in a journal may be edited: restore it, or start a new one"
+
+
+def _refuse_first(got: str, path: Path) -> NoReturn:
+    remedy = "Name a new file, or the journal of this run"
+    raise BenchError(explain("journal", 'begin with {"run": ...}', got, remedy, where=f"in {path}"))
 
 
 def _read(text: bytes, number: int, path: Path) -> dict[str, Any]:
