@@ -33,3 +33,21 @@ def prepared(phantom_release: Path) -> Path:
     folder = phantom_release.parent / "3dreasonknee"
     prepare(phantom_release, folder, workers=1, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def annotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared annotations of sixty synthetic patients, without voxels; read it, never write into it."""
+    folder = tmp_path_factory.mktemp("annotated")
+    write_release(folder / "release", patients=60, seed=5, annotations_only=True, workers=1)
+    prepare(
+        folder / "release",
+        folder / "3dreasonknee",
+        volumes="none",
+        # Without masks nothing tells in which convention the phantom wrote its boxes.
+        box_convention="slice0-x1-y2-pairs-inclusive-voxel",
+        allow=["missing-mask"],
+        workers=1,
+        progress=False,
+    )
+    return folder / "3dreasonknee"

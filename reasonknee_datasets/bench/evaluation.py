@@ -1,0 +1,235 @@
+"""`evaluate`: from predictions and annotations to results, with everything that has to stand beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reasonknee_datasets.bench.beside import Draws, set_beside
+from reasonknee_datasets.bench.conditions import get_condition
+from reasonknee_datasets.bench.identity import MODEL, Identity, check_comparable
+from reasonknee_datasets.bench.official_files import is_official_file, read_official_results
+from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
+from reasonknee_datasets.bench.predictions.lines import Source
+from reasonknee_datasets.bench.priors import TrainPriors, read_priors
+from reasonknee_datasets.bench.results import Comparison, Results
+from reasonknee_datasets.bench.scoring import paired_difference, score
+from reasonknee_datasets.bench.table import Truth
+from reasonknee_datasets.bench.truth import Data, open_data, read_truth
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.sources import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How predictions are read.
+
+    Attributes
+    ----------
+    split : str, optional
+        By default what the file states, else ``test``.
+    questions : tuple of int, optional
+        Score these alone; by default those that the file states prompts of, else all.
+    convention : BoxConvention or str, optional
+        Of the boxes; by default what the file states, else the array order of the ``box`` column.
+    official : bool, optional
+        Read texts by the authors' ``json.loads`` alone; by default where the file states an official condition.
+    strict : bool
+        Stop at any problem with the predictions; else go on, and count it.
+    """
+
+    split: str | None = None
+    questions: tuple[int, ...] | None = None
+    convention: BoxConvention | str | None = None
+    official: bool | None = None
+    strict: bool = True
+
+    def __post_init__(self) -> None:
+        for number in self.questions or ():
+            if number not in QUESTIONS or not QUESTIONS[number].in_records:
+                raise BenchError(explain("question", "be one that records ask, 1 to 62", number, "Leave it out"))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Results, and what they were made from.
+
+    Attributes
+    ----------
+    results : Results
+    predictions : Predictions
+        With what was wrong with them, which rules of the codec read them, and their tokens.
+    truth : Truth
+    repository : Repository
+    """
+
+    results: Results
+    predictions: Predictions
+    truth: Truth
+    repository: Repository
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was wrong with the predictions; those that are no mere notes stopped a strict reading."""
+        return self.predictions.problems
+
+
+def evaluate(
+    predictions: Source,
+    data: Data | None = None,
+    *,
+    reading: Reading | None = None,
+    model: str | None = None,
+    condition: str | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
+    token: bool | str | None = None,
+) -> Evaluation:
+    """Score predictions against a prepared repository. Only annotations are read, never an image.
+
+    Parameters
+    ----------
+    predictions : path, or iterable of mappings
+        The journal of ``reasonknee bench run``, other JSON lines (``id``, and ``text`` or ``slots``, and perhaps
+        ``box``), a result file of the authors' scripts, or the same lines from Python.
+    data : str, path or Repository, optional
+        The prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
+    reading : Reading, optional
+    model, condition : str, optional
+        Stated of predictions that do not say it themselves.
+    resamples, seed : int
+        Of patients, for the intervals.
+    storage_options, token
+        As for `reasonknee_datasets.load_dataset`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    BenchError
+        If the predictions are not of these data, or anything is wrong with them and the reading is strict; if the
+        repository has no priors; or if a condition is unknown.
+    RepositoryError
+        If the repository cannot be read.
+    """
+    how = reading or Reading()
+    stated = _peek(predictions)
+    repository = open_data(data, storage_options=storage_options, token=token)
+    priors = read_priors(repository)
+    split = how.split or stated.split or "test"
+    truth = _read_asked(repository, split, how, stated)
+    read = _read(predictions, truth, repository, split, how)
+    identity = replace(
+        read.identity,
+        model=model or read.identity.model,
+        condition=condition or read.identity.condition,
+    )
+    results = score(
+        truth,
+        read.answers,
+        priors=priors.most_frequent,
+        resamples=resamples,
+        seed=seed,
+        convention=None if identity.box_convention is None else BoxConvention.parse(identity.box_convention),
+        identity=identity,
+    )
+    baselines = set_beside(
+        truth,
+        read.answers,
+        priors,
+        Draws(resamples, seed),
+        train=_train(repository, identity, how),
+        boxes_asked=results.group().localisation is not None,
+    )
+    told = tuple(warning for base in baselines for warning in base.warnings)
+    results = replace(results, baselines=baselines, warnings=results.warnings + told)
+    return Evaluation(results, replace(read, identity=identity), truth, repository)
+
+
+def compare(
+    first: Evaluation, second: Evaluation, *, allow: Sequence[str] = (), resamples: int = 2000, seed: int = 0
+) -> Comparison:
+    """Subtract two models' results over the same records, with the same resamples of patients.
+
+    Parameters
+    ----------
+    first, second : Evaluation
+    allow : sequence of str
+        Fields of `Identity` that may differ besides the model.
+    resamples, seed : int
+
+    Raises
+    ------
+    BenchError
+        If the two differ in anything but the model that is not allowed to differ; each field is named with both
+        values. Other records are never allowed: nothing would be paired.
+    """
+    one, other = first.predictions.identity, second.predictions.identity
+    tolerated = check_comparable(one, other, allow)
+    if first.truth.ids != second.truth.ids:
+        remedy = "Score both on the same sample: evaluate both with the same questions and patients"
+        got = f"{len(first.truth)} and {len(second.truth)} records that are not the same"
+        raise BenchError(explain("two results", "be of the same records", got, remedy))
+    priors: TrainPriors = read_priors(first.repository)
+    return paired_difference(
+        first.truth,
+        first.predictions.answers,
+        second.predictions.answers,
+        priors=priors.most_frequent,
+        resamples=resamples,
+        seed=seed,
+        identities=(one, other),
+        tolerated=tuple(each.field for each in tolerated if each.field not in MODEL),
+    )
+
+
+def _peek(source: Source) -> Identity:
+    """Read what a journal's first line states, before anything else is known."""
+    if not isinstance(source, (str, os.PathLike)) or not Path(source).is_file():
+        return Identity()
+    with Path(source).open("rb") as file:
+        line = file.readline(4_000_000)
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError):
+        return Identity()
+    return Identity.from_json(item["run"]) if isinstance(item, dict) and "run" in item else Identity()
+
+
+def _read_asked(repository: Repository, split: str, how: Reading, stated: Identity) -> Truth:
+    """Read the records that were asked: a run of some patients or questions is scored on those."""
+    asked = how.questions or tuple(int(name) for name in stated.prompts if name.isdigit()) or None
+    filters = None if asked is None else [("question_id", "in", sorted(asked))]
+    truth = read_truth(repository, split, filters=filters)
+    if stated.patients is None or stated.patients >= len(truth.patients):
+        return truth
+    return read_truth(repository, split, filters=filters, patients=stated.patients, seed=stated.seed or 0)
+
+
+def _read(source: Source, truth: Truth, data: Repository, split: str, how: Reading) -> Predictions:
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_file() and is_official_file(source):
+        return read_official_results(
+            source, truth, data=data, split=split, official=bool(how.official), strict=how.strict
+        )
+    return read_predictions(
+        source, truth, data=data, split=split, convention=how.convention, official=how.official, strict=how.strict
+    )
+
+
+def _train(repository: Repository, identity: Identity, how: Reading) -> Truth | None:
+    """Read train where the true box decided what was shown: then the box alone may tell the grade."""
+    if identity.condition is None or not get_condition(identity.condition).sees_true_box:
+        return None
+    if identity.split == "train" or not repository.manifest.shards("quintuples", "train"):
+        return None
+    filters = None if how.questions is None else [("question_id", "in", sorted(how.questions))]
+    return read_truth(repository, "train", filters=filters)

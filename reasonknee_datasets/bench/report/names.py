@@ -1,0 +1,7 @@
+"""The files of a report."""
+
+from __future__ import annotations
+
+RESULTS = "results.json"
+OUTCOMES = "outcomes.parquet"
+COMPARISON = "comparison.json"

@@ -1,0 +1,204 @@
+"""The pictures of a report, each an SVG that needs nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.report.numbers import count
+from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Group, Pool, Results
+from reasonknee_datasets.errors import missing_extra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _MODEL, _BASE, _LOST = "#1c2733", "#1f6f8b", "#b0b8c0", "#c2562d"
+_MARKERS = ("s", "D", "^", "v", "P")
+# So that one result is one page, byte for byte: matplotlib draws the ids inside an SVG at random otherwise.
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "reasonknee",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One picture: what it is of, in words for those who cannot see it, and the SVG."""
+
+    title: str
+    alt: str
+    svg: bytes
+
+
+def draw_plots(results: Results) -> tuple[Plot, ...]:
+    """Draw every picture that these results have something for.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise missing_extra("matplotlib", "bench", "the plots of a report") from error
+    with matplotlib.rc_context(_STYLE):
+        return tuple(_plots(results))
+
+
+def _plots(results: Results) -> Iterator[Plot]:
+    yield _totals(results)
+    yield _categories(results)
+    boxes = results.group().localisation
+    if boxes is not None:
+        yield _histogram(boxes.histogram, boxes.counts.missing)
+    if results.group().coverage.parsed < results.group().coverage.slots:
+        yield _failures(results)
+    if results.attribution is not None:
+        yield _attribution(results)
+    for group in results.groups:
+        if group.by == "category" and any(pool.condition == "all" for pool in group.pools):
+            yield _confusions(group)
+
+
+def _totals(results: Results) -> Plot:
+    """Set the four totals beside what answers without looking score."""
+    figure, axes = _figure(7, 0.5 * len(TOTALS) + 1.2)
+    scores = results.group().totals["wrong"].metrics
+    graders = [base for base in results.baselines if base.totals]
+    for place, name in enumerate(TOTALS):
+        value = scores[name]
+        for base, marker in zip(graders, cycle(_MARKERS), strict=False):
+            found = base.totals["wrong"].get(name)
+            if found is not None and found.value is not None:
+                label = base.name.replace("_", " ") if place == 0 else None
+                axes.plot(found.value, place, marker, color=_LOST, markersize=6, fillstyle="none", label=label)
+        if value.low is not None and value.high is not None:
+            axes.plot([value.low, value.high], [place, place], color=_MODEL, linewidth=2.5)
+        if value.value is not None:
+            axes.plot(value.value, place, "o", color=_MODEL, label="the model" if place == 0 else None)
+    axes.set_yticks(range(len(TOTALS)), list(TOTALS))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("score; bars: 95 % intervals over patients")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    told = ", ".join(f"{name} {value.value:.3f}" for name, value in scores.items() if value.value is not None)
+    return _plot(figure, "Totals", f"The model's totals: {told}.")
+
+
+def _categories(results: Results) -> Plot:
+    groups = [group for group in results.groups if group.by == "category"]
+    figure, axes = _figure(7, 0.32 * len(groups) + 0.9)
+    told = []
+    for place, group in enumerate(groups):
+        value = group.totals["wrong"].metrics[HEADLINE]
+        if value.value is None:
+            continue
+        axes.barh(place, value.value, color=_MODEL, height=0.62)
+        if value.low is not None and value.high is not None:
+            axes.plot([value.low, value.high], [place, place], color=_INK, linewidth=1.5)
+        told.append(f"{group.value} {value.value:.3f}")
+    axes.set_yticks(range(len(groups)), [group.value.replace("_", " ") for group in groups])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"{HEADLINE}, slots without a grade count as wrong; bars: 95 % intervals over patients")
+    return _plot(figure, "By category", f"{HEADLINE} by category: {', '.join(told)}.")
+
+
+def _histogram(counts: Sequence[int], missing: int) -> Plot:
+    figure, axes = _figure(7, 2.4)
+    edges = np.arange(len(counts)) / len(counts)
+    axes.bar(edges, counts, width=0.9 / len(counts), align="edge", color=_MODEL)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"IoU of box and true box; {count(missing)} records without a box are not in it")
+    axes.set_ylabel("records")
+    return _plot(figure, "Boxes", f"Records by IoU in steps of {1 / len(counts):g}: {', '.join(map(str, counts))}.")
+
+
+def _failures(results: Results) -> Plot:
+    reasons = results.group().coverage.reasons
+    names = [name for name in ("no_prediction", *REASONS) if reasons.get(name)]
+    figure, axes = _figure(7, 0.3 * len(names) + 0.9)
+    axes.barh(range(len(names)), [reasons[name] for name in names], color=_LOST, height=0.62)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.invert_yaxis()
+    axes.set_xlabel("slots without an answered grade")
+    return _plot(figure, "Failures", ", ".join(f"{name} {count(reasons[name])}" for name in names) + ".")
+
+
+def _attribution(results: Results) -> Plot:
+    found = results.attribution
+    assert found is not None
+    figure, axes = _figure(7, 1.3)
+    parts = [
+        ("by grading", found.grading.value or 0.0, _MODEL),
+        ("with the location", found.localisation.value or 0.0, _LOST),
+    ]
+    left = 0.0
+    for name, share, colour in parts:
+        axes.barh(0, share, left=left, color=colour, height=0.5, label=f"{name} {share:.1%}")
+        left += share
+    axes.set_yticks([])
+    axes.set_xlim(min(0.0, left), 1)
+    axes.set_xlabel("share of records")
+    axes.legend(loc="center right", frameon=False)
+    return _plot(figure, "Lost points", ", ".join(f"{name} {share:.3f}" for name, share, _ in parts) + ".")
+
+
+def _confusions(group: Group) -> Plot:
+    pools = [pool for pool in group.pools if pool.condition == "all"]
+    wide = [max(1.9, 0.42 * (pool.high - pool.low + 2) + 1.0) for pool in pools]
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(sum(wide), 2.9), layout="constrained")
+    for axes, pool in zip(figure.subplots(1, len(pools), width_ratios=wide, squeeze=False)[0], pools, strict=True):
+        _confusion(axes, pool)
+    title = group.value.replace("_", " ")
+    figure.suptitle(title, fontsize=10)
+    told = "; ".join(
+        f"{pool.scale} {pool.low}-{pool.high}, true by row: {[list(row) for row in pool.confusion]}" for pool in pools
+    )
+    return _plot(figure, f"Confusion: {title}", told)
+
+
+def _confusion(axes: Axes, pool: Pool) -> None:
+    """Shade by the share of the true grade, print the counts."""
+    counts = np.array(pool.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(counts):
+        if value:
+            colour = "white" if shares[row, column] > 0.6 else _INK
+            size = 7 if counts.size <= 30 else 5.5
+            axes.text(column, row, f"{value:,}", ha="center", va="center", color=colour, fontsize=size)
+    grades = [str(grade) for grade in range(pool.low, pool.high + 1)]
+    axes.set_xticks(range(len(grades) + 1), [*grades, "none"])
+    axes.set_yticks(range(len(grades)), grades)
+    axes.set_title(f"{pool.scale}, {len(pool.slots)} slot{'s' * (len(pool.slots) > 1)}", fontsize=8)
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true")
+    axes.spines[:].set_visible(False)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _plot(figure: Figure, title: str, alt: str) -> Plot:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return Plot(title, alt, buffer.getvalue())

@@ -1,0 +1,298 @@
+"""What a report says, as tables: the Markdown and the HTML page are two renderings of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+
+from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.identity import Identity
+from reasonknee_datasets.bench.report.numbers import count, estimate, number, signed
+from reasonknee_datasets.bench.results import (
+    BOX_METRICS,
+    CONDITIONS,
+    HEADLINE,
+    RULES,
+    TOTALS,
+    WHY_NO_INTERVAL,
+    Baseline,
+    Case,
+    Comparison,
+    Difference,
+    Estimate,
+    Group,
+    Results,
+    Unit,
+)
+
+RESTS_ON = ("patients", "records", "positives")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a report.
+
+    Attributes
+    ----------
+    title : str
+    columns : tuple of str
+        The first names the row; the others hold numbers and are set to the right.
+    rows : tuple of tuple of str
+        As they are printed.
+    caption : str
+        What stands in the columns, where their names do not say it.
+    folded : bool
+        Long: the page shows it when asked.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    folded: bool = False
+
+
+def result_tables(results: Results) -> tuple[Table, ...]:
+    """Give every table of one result, in reading order: coverage first."""
+    tables = [_coverage(results), _reasons(results), _totals(results)]
+    if results.baselines:
+        tables += [_baselines(results)]
+    tables += [_groups(results, "category"), _pools(results)]
+    if results.group().localisation is not None:
+        tables += [_boxes(results), _box_reasons(results)]
+    tables += [table for table in (_readings(results), _attribution(results), _worst(results.worst)) if table]
+    tables += [_groups(results, by) for by in ("attribute", "subregion", "side", "visit", "question", "slot")]
+    return (*[table for table in tables if table.rows], identity_table(results.identity))
+
+
+def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """Give every table of a comparison."""
+    everything = [row for row in comparison.differences if row.by == "all"]
+    rest = [row for row in comparison.differences if row.by != "all" and row.metric in {HEADLINE, "slot_micro", "iou"}]
+    caption = "first less second, with the same resamples of patients; in bold where the interval leaves 0 out"
+    return (
+        Table("Difference", _DIFFERENCE, tuple(_difference(row) for row in everything), caption),
+        Table("Difference by group", _DIFFERENCE, tuple(_difference(row) for row in rest), caption, folded=True),
+    )
+
+
+def identity_table(*identities: Identity | None) -> Table:
+    """Say what one or several results are of, one a column."""
+    stated = [each or Identity() for each in identities]
+    names = ("first", "second") if len(stated) > 1 else ("",)
+    rows = []
+    for each in fields(Identity):
+        values = [getattr(one, each.name) for one in stated]
+        if any(value not in (None, {}) for value in values):
+            rows.append((each.name, *[_stated(each.name, value) for value in values]))
+    return Table("What this is a result of", ("", *names), tuple(rows))
+
+
+def _stated(name: str, value: object) -> str:
+    if value is None or value == {}:
+        return "not stated"
+    if name == "prompts" and isinstance(value, dict):
+        return f"{len(value)} prompts, hashes in results.json"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return str(value)
+
+
+def _coverage(results: Results) -> Table:
+    counts = results.group().coverage
+    rows = (
+        ("records", count(counts.records), ""),
+        ("with a prediction", count(counts.given), _share(counts.given, counts.records)),
+        ("read by a strict json.loads", count(counts.strict), _share(counts.strict, counts.records)),
+        ("with a grade in every slot", count(counts.complete), _share(counts.complete, counts.records)),
+        ("slots with a true grade", count(counts.slots), ""),
+        ("answered with a grade", count(counts.parsed), _share(counts.parsed, counts.slots)),
+        ("slots without a true grade, left out", count(counts.missing_truth_slots), ""),
+    )
+    return Table("Coverage", ("", "number", "share"), rows)
+
+
+def _reasons(results: Results) -> Table:
+    counts = results.group().coverage
+    return _reason_table("Slots without an answered grade", counts.reasons, counts.slots)
+
+
+def _box_reasons(results: Results) -> Table:
+    found = results.group().localisation
+    return _reason_table("Records without a box", found.reasons, found.counts.records) if found else _EMPTY
+
+
+def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
+    order = [name for name in ("no_prediction", *REASONS) if reasons.get(name)]
+    rows = tuple((name, count(reasons[name]), _share(reasons[name], of)) for name in order)
+    return Table(title, ("reason", "number", "share"), rows)
+
+
+def _totals(results: Results) -> Table:
+    scores = results.group().totals
+    rows = []
+    for name in TOTALS:
+        cells = [estimate(scores[rule].metrics[name]) for rule in results.rules]
+        counts = scores[results.rules[0]].counts
+        rows.append((name, *cells, *(count(getattr(counts, each)) for each in RESTS_ON)))
+    caption = "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
+    caption += ". By what becomes of slots without a grade. " + "; ".join(
+        f"{rule}: {RULES[rule]}" for rule in results.rules
+    )
+    return Table("Totals", ("total", *results.rules, *RESTS_ON), tuple(rows), f"{caption}. {results.about_totals}")
+
+
+def _baselines(results: Results) -> Table:
+    rows = []
+    for base in results.baselines:
+        for name, score in _headlines(base):
+            difference = _find(base.differences, "all", "all", name)
+            rows.append((base.name, name, estimate(score), signed(difference.difference) if difference else ""))
+    caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
+    columns = ("answers without looking", "metric", "score", "model less baseline")
+    return Table("Baselines", columns, tuple(rows), caption)
+
+
+def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
+    for name, score in base.totals.get("wrong", {}).items():
+        yield name, score
+    for name in ("iou", "acc@0.5"):
+        score_of_boxes = (base.localisation or {}).get("record", {}).get(name)
+        if score_of_boxes is not None:
+            yield name, score_of_boxes
+
+
+def _groups(results: Results, by: str) -> Table:
+    majority = next((base for base in results.baselines if base.name == "question_majority"), None)
+    rows = []
+    for group in results.groups:
+        if group.by == by:
+            rows.append(_group(group, majority))
+    extra = ("majority", "less majority") if majority else ()
+    columns = (by, HEADLINE, "slot_micro", *extra, "IoU", *RESTS_ON)
+    used = [place for place in range(len(columns)) if place == 0 or any(row[place] for row in rows)]
+    return Table(
+        f"By {by}",
+        tuple(columns[place] for place in used),
+        tuple(tuple(row[place] for place in used) for row in rows),
+        "slots without a grade count as wrong" + (f"; majority: {HEADLINE} of question_majority" if majority else ""),
+        folded=by != "category",
+    )
+
+
+def _group(group: Group, majority: Baseline | None) -> tuple[str, ...]:
+    scores = group.totals["wrong"]
+    exact, micro = scores.metrics.get(HEADLINE), scores.metrics.get("slot_micro")
+    cells = [group.value, estimate(exact) if exact else "", estimate(micro) if micro else ""]
+    if majority:
+        row = _find(majority.differences, group.by, group.value, HEADLINE)
+        cells += [number(row.second), signed(row.difference)] if row else ["", ""]
+    boxes = group.localisation
+    cells.append(estimate(boxes.units["record"]["iou"]) if boxes else "")
+    return (*cells, *(count(getattr(scores.counts, each)) for each in RESTS_ON))
+
+
+def _pools(results: Results) -> Table:
+    rows = []
+    for pool in results.group().pools:
+        scores = pool.rules["wrong"]
+        named = f"{pool.scale} {pool.low}-{pool.high}, {len(pool.slots)} slot{'s' * (len(pool.slots) > 1)}"
+        for name, value in scores.metrics.items():
+            counts = (count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+            rows.append((named, CONDITIONS[pool.condition], name, estimate(value), *counts))
+    caption = "Pooled only over slots of one scale and range; slots without a grade count as wrong"
+    columns = ("slots", "which of them", "metric", "value", "patients", "slots graded", "positives")
+    return Table("By scale", columns, tuple(rows), caption)
+
+
+def _boxes(results: Results) -> Table:
+    found = results.group().localisation
+    if found is None:
+        return _EMPTY
+    units: tuple[Unit, ...] = ("record", "region")
+    rows = tuple(
+        (name, *[estimate(found.units[unit][name]) for unit in units], about) for name, about in BOX_METRICS.items()
+    )
+    told = found.counts
+    caption = (
+        f"{count(told.records)} records about {count(told.regions)} regions of {count(told.patients)} patients; "
+        f"{count(told.missing)} without a box"
+    )
+    return Table("Localisation", ("metric", "by record", "by region", ""), rows, caption)
+
+
+def _readings(results: Results) -> Table | None:
+    check = results.conventions
+    if check is None or not check.readings:
+        return None
+    rows = tuple((one.change, number(one.mean_iou), signed(one.gain)) for one in check.readings)
+    verdict = check.verdict or "no other reading is clearly better"
+    read = f"Read as {check.convention}: mean IoU {number(check.mean_iou)} over {count(check.records)} boxes"
+    caption = f"{read}; {verdict}"
+    return Table("Other readings of the boxes", ("reading", "mean IoU", "gain"), rows, caption)
+
+
+def _attribution(results: Results) -> Table | None:
+    found = results.attribution
+    if found is None:
+        return None
+    rows = (
+        ("by grading", estimate(found.grading)),
+        ("with the location", estimate(found.localisation)),
+    )
+    caption = (
+        f"Of records, within each question; located means an IoU of at least {found.threshold:g}. Located: "
+        f"{count(found.located_right)} right, {count(found.located_wrong)} wrong; missed: {count(found.missed_right)} "
+        f"right, {count(found.missed_wrong)} wrong; {count(found.unattributed)} not attributed. This tells what goes "
+        "together, not what causes it: the conditions region_given and jittered_region do"
+    )
+    return Table("Where points were lost", ("", "share lost"), rows, caption)
+
+
+def _worst(cases: Iterable[Case]) -> Table | None:
+    rows = []
+    for case in cases:
+        answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
+        rows.append((case.id, pairs(case.truth), pairs(answer), number(case.loss), number(case.iou)))
+    columns = ("record", "truth", "answer", "loss", "IoU")
+    return Table("Worst cases", columns, tuple(rows), folded=True) if rows else None
+
+
+def pairs(grades: Mapping[str, object]) -> str:
+    """Print grades by attribute: ``size 2, depth missing``."""
+    return ", ".join(f"{name} {'missing' if value is None else value}" for name, value in grades.items())
+
+
+_DIFFERENCE = ("group", "statistic", "first", "second", "difference", *RESTS_ON)
+
+
+def _difference(row: Difference) -> tuple[str, ...]:
+    where = "everything" if row.by == "all" else f"{row.by} {row.value}"
+    what = ", ".join(part for part in (row.metric, row.rule and f"rule {row.rule}", row.pool, row.unit) if part)
+    counts = (count(getattr(row, each)) for each in RESTS_ON)
+    return (where, what, number(row.first), number(row.second), signed(row.difference), *counts)
+
+
+def _find(rows: Iterable[Difference], by: str, value: str, metric: str) -> Difference | None:
+    for row in rows:
+        ours = (row.by, row.value, row.metric) == (by, value, metric) and row.kind in {"total", "localisation"}
+        if ours and row.rule in {"wrong", None} and row.unit in {"record", None}:
+            return row
+    return None
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def no_intervals(results: Results) -> tuple[str, ...]:
+    """Say why numbers of the first tables have no interval, each reason once."""
+    seen: dict[str, None] = {}
+    for scores in results.group().totals.values():
+        for value in scores.metrics.values():
+            if value.no_interval:
+                seen[WHY_NO_INTERVAL[value.no_interval]] = None
+    return tuple(seen)
+
+
+_EMPTY = Table("", (), ())

@@ -1,0 +1,294 @@
+"""Evaluation and reports, from predictions to pages: an oracle, baselines, half a model, and every way to go wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reasonknee_datasets.bench.baselines import question_majority
+from reasonknee_datasets.bench.codec import write
+from reasonknee_datasets.bench.evaluation import Evaluation, Reading, compare, evaluate
+from reasonknee_datasets.bench.priors import read_priors
+from reasonknee_datasets.bench.report import read_report, to_eval_results, to_markdown, write_comparison, write_report
+from reasonknee_datasets.bench.report.tables import Table
+from reasonknee_datasets.bench.results import TOTALS, Results, schema
+from reasonknee_datasets.bench.table import Truth
+from reasonknee_datasets.bench.truth import open_data, read_truth
+from reasonknee_datasets.errors import BenchError
+from reasonknee_datasets.moaks import QUESTIONS
+
+Line = dict[str, Any]
+_FEW = (16, 17, 18, 19, 30, 31)
+
+
+@pytest.fixture(scope="module")
+def data(annotated: Path) -> Path:
+    return annotated
+
+
+@pytest.fixture(scope="module")
+def truth(data: Path) -> Truth:
+    return read_truth(data, "test")
+
+
+def true_grades(truth: Truth, row: int) -> dict[str, int | None]:
+    question = QUESTIONS[int(truth.question[row])]
+    grades = truth.grades[row].tolist()
+    return {slot.attribute: None if grade < 0 else grade for slot, grade in zip(question.slots, grades, strict=False)}
+
+
+def oracle(truth: Truth) -> list[Line]:
+    return [
+        {"id": name, "text": write(int(truth.question[row]), true_grades(truth, row)), "box": truth.boxes[row].tolist()}
+        for row, name in enumerate(truth.ids)
+    ]
+
+
+def careless(truth: Truth, share: float, seed: int) -> list[Line]:
+    """Grade some records at random, and put every box a little aside."""
+    rng = np.random.default_rng(seed)
+    lines = oracle(truth)
+    for row, line in enumerate(lines):
+        if rng.random() < share:
+            slots = QUESTIONS[int(truth.question[row])].slots
+            grades = {slot.attribute: int(rng.integers(slot.low, slot.high + 1)) for slot in slots}
+            line["text"] = write(int(truth.question[row]), grades)
+        if rng.random() < 0.05:
+            line["text"] = "I'm sorry, but I can't help with that."
+    return lines
+
+
+@pytest.fixture(scope="module")
+def half(data: Path, truth: Truth) -> Evaluation:
+    return evaluate(careless(truth, 0.5, 1), data, model="half <b>blind</b>", condition="zero_shot", resamples=200)
+
+
+class TestEvaluate:
+    def test_an_oracle_scores_one_everywhere(self, data: Path, truth: Truth) -> None:
+        results = evaluate(oracle(truth), data, resamples=50).results
+        for group in results.groups:
+            for rule in results.rules:
+                for name, value in group.totals[rule].metrics.items():
+                    assert value.value == 1, (group.by, group.value, rule, name)
+            if group.localisation is not None:
+                assert group.localisation.units["record"]["iou"].value == 1
+                assert group.localisation.units["region"]["acc@0.75"].value == 1
+            for pool in group.pools:
+                told = pool.rules["wrong"].metrics
+                assert told["accuracy"].value == 1
+                assert told.get("mae", told["accuracy"]).value in (0, 1)
+
+    def test_the_majority_scores_the_counted_frequencies(self, data: Path, truth: Truth) -> None:
+        priors = read_priors(open_data(data))
+        answered = question_majority(truth, priors).grades
+        lines = [
+            {
+                "id": name,
+                "slots": {
+                    slot.attribute: int(grade)
+                    for slot, grade in zip(QUESTIONS[int(truth.question[row])].slots, answered[row], strict=False)
+                },
+            }
+            for row, name in enumerate(truth.ids)
+        ]
+        results = evaluate(lines, data, resamples=0).results
+        right, records = Counter[int](), Counter[int]()
+        for row in range(len(truth)):
+            true = true_grades(truth, row).values()
+            if None not in true:
+                question = int(truth.question[row])
+                records[question] += 1
+                right[question] += tuple(true) == tuple(lines[row]["slots"].values())  # type: ignore[attr-defined]
+        assert results.total().value == sum(right.values()) / sum(records.values())
+        for question, count in records.items():
+            assert results.total(by="question", value=f"q{question:02d}").value == right[question] / count
+        base = next(each for each in results.baselines if each.name == "question_majority")
+        assert all(row.difference.value == 0 for row in base.differences)
+        assert base.totals["wrong"]["record_exact"].value == results.total().value
+
+    def test_baselines_stand_beside_the_model(self, half: Evaluation) -> None:
+        found = {base.name: base for base in half.results.baselines}
+        assert {"question_majority", "overall_majority", "chance", "chance_by_frequency"} <= set(found)
+        assert "box_only" not in found  # the region was not given
+        chance = found["chance"].totals["wrong"]
+        assert set(TOTALS) == set(chance)
+        assert 0 < chance["record_exact"].value < half.results.total().value  # type: ignore[operator]
+
+    def test_what_is_not_better_than_a_baseline_is_said(self, data: Path) -> None:
+        # Of train there are enough patients for intervals.
+        few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
+        reading = Reading(split="train", questions=_FEW)
+        results = evaluate(careless(few, 0.6, 3), data, reading=reading, resamples=200).results
+        assert any("record_exact is not shown to be better than question_majority" in one for one in results.warnings)
+
+    def test_a_given_region_brings_the_grader_that_sees_the_box_alone(self, data: Path, truth: Truth) -> None:
+        some = [line for line in oracle(truth) if line["id"].endswith(("q43", "q44"))]
+        reading = Reading(questions=(43, 44))
+        results = evaluate(some, data, reading=reading, condition="region_given", resamples=20).results
+        assert "box_only" in {base.name for base in results.baselines}
+
+    def test_only_the_questions_asked_are_scored(self, data: Path, truth: Truth) -> None:
+        some = [line for line in oracle(truth) if line["id"].endswith("/q19")]
+        results = evaluate(some, data, reading=Reading(questions=(19,)), resamples=0).results
+        assert results.group().coverage.records == len(some)
+
+    @pytest.mark.parametrize("number", [0, 63, 70])
+    def test_a_question_that_no_record_asks_is_refused(self, number: int) -> None:
+        with pytest.raises(BenchError, match=rf"question must be one that records ask, 1 to 62, got {number}"):
+            Reading(questions=(number,))
+
+    def test_priors_of_another_revision_are_refused(self, data: Path, truth: Truth, tmp_path: Path) -> None:
+        copy = shutil.copytree(data, tmp_path / "copy")
+        (copy / "priors.json").unlink()
+        with pytest.raises(BenchError, match=r"priors must stand beside the manifest .* Prepare the release again"):
+            evaluate(oracle(truth), copy)
+
+
+class TestReport:
+    def test_every_file_is_written_and_reads_back(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        written = {path.name for path in write_report(half, tmp_path / "report")}
+        assert written == {"results.json", "report.md", "report.html", "outcomes.parquet"}
+        assert {path.name for path in (tmp_path / "report").iterdir()} == written
+        item = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
+        jsonschema.validate(item, schema())
+        assert Results.from_json(item) == half.results
+        again = read_report(tmp_path / "report", data)
+        assert again.truth.ids == half.truth.ids
+        np.testing.assert_array_equal(again.predictions.answers.grades, half.predictions.answers.grades)
+        np.testing.assert_array_equal(again.predictions.answers.boxes, half.predictions.answers.boxes)
+        nothing = compare(half, again, resamples=20)
+        assert all(row.difference.value in (0, None) for row in nothing.differences)
+
+    def test_one_result_is_one_page(self, half: Evaluation, tmp_path: Path) -> None:
+        for name in ("first", "second"):
+            write_report(half, tmp_path / name)
+        for name in ("report.html", "report.md", "results.json"):
+            assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+    def test_the_page_needs_nothing_and_trusts_nothing(self, half: Evaluation, tmp_path: Path) -> None:
+        write_report(half, tmp_path)
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "half &lt;b&gt;blind&lt;/b&gt;" in page
+        assert "<b>blind" not in page
+        assert "<script" not in page
+        assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+        assert "<b>blind" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+    def test_it_says_that_the_data_are_synthetic(self, half: Evaluation, tmp_path: Path) -> None:
+        write_report(half, tmp_path)
+        for name in ("report.html", "report.md"):
+            assert "SYNTHETIC data" in (tmp_path / name).read_text(encoding="utf-8")
+        assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["identity"]["synthetic"] is True
+        with pytest.raises(BenchError, match="results for the Hub must be of real data, got synthetic data"):
+            to_eval_results(half.results)
+
+    def test_results_of_real_data_go_to_the_hub(self, half: Evaluation) -> None:
+        yaml = pytest.importorskip("yaml")
+        from huggingface_hub._eval_results import parse_eval_result_entries
+
+        identity = half.results.identity
+        assert identity is not None
+        entries = yaml.safe_load(to_eval_results(replace(half.results, identity=replace(identity, synthetic=False))))
+        read = parse_eval_result_entries(entries)
+        assert [entry.task_id for entry in read] == [*TOTALS, "iou"]
+        assert read[0].dataset_id == "rajpurkarlab/3DReasonKnee"
+        assert read[0].value == pytest.approx(half.results.total().value)
+
+    def test_numbers_stand_with_intervals_and_what_they_rest_on(self, half: Evaluation, tmp_path: Path) -> None:
+        write_report(half, tmp_path)
+        text = (tmp_path / "report.md").read_text(encoding="utf-8")
+        counts = half.results.group().totals["wrong"].counts
+        value = half.results.total()
+        row = next(line for line in text.splitlines() if line.startswith("| record_exact |"))
+        assert f"{value.value:.3f}" in row
+        assert f"| {counts.patients:,} | {counts.records:,} | {counts.positives:,} |" in row
+        assert "Which total the paper used is unknown" in text
+
+    @pytest.mark.parametrize("made", ["file", "folder"])
+    def test_nothing_else_is_overwritten(self, half: Evaluation, tmp_path: Path, made: str) -> None:
+        out = tmp_path / "mine"
+        if made == "file":
+            out.write_text("precious", encoding="utf-8")
+        else:
+            out.mkdir()
+            (out / "precious.txt").write_text("precious", encoding="utf-8")
+        with pytest.raises(BenchError, match=r"out must be (a folder|new, empty or an earlier report), got a"):
+            write_report(half, out)
+        assert not list(tmp_path.rglob("*.part"))
+
+    def test_a_damaged_report_is_named(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
+        write_report(half, tmp_path / "report")
+        (tmp_path / "report" / "outcomes.parquet").write_bytes(b"PAR1")
+        with pytest.raises(BenchError, match=r"report must hold results\.json and outcomes\.parquet, got Arrow"):
+            read_report(tmp_path / "report", data)
+
+    def test_markdown_keeps_cells_apart(self) -> None:
+        text = to_markdown("T", [], [Table("x", ("a", "b"), (("one|two", "<img>\nnext"),))])
+        assert "| one\\|two | &lt;img> next |" in text
+
+    @pytest.mark.browser
+    def test_a_browser_shows_it(self, half: Evaluation, tmp_path: Path) -> None:
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        if browser is None:
+            pytest.skip("no chromium on this machine")
+        write_report(half, tmp_path)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        command = [browser, *options, "--dump-dom", (tmp_path / "report.html").as_uri()]
+        shown = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=120).stdout
+        assert shown.count("<table>") == shown.count("</table>") > 10
+        assert "record_exact" in shown
+
+
+class TestCompare:
+    def test_the_better_model_is_seen_to_be_better(self, data: Path) -> None:
+        few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
+        reading = Reading(split="train", questions=_FEW)
+        better, worse = (
+            evaluate(careless(few, share, 2), data, reading=reading, model=f"{share}", resamples=0)
+            for share in (0.2, 0.5)
+        )
+        difference = compare(better, worse, resamples=300).total()
+        assert difference.first == better.results.total().value
+        assert difference.second == worse.results.total().value
+        assert difference.difference.low is not None
+        assert difference.difference.low > 0
+
+    def test_it_is_written_in_both_forms(self, half: Evaluation, tmp_path: Path) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        from reasonknee_datasets.bench.results import Comparison
+
+        compared = compare(half, half, resamples=20)
+        write_comparison(compared, tmp_path)
+        item = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+        jsonschema.validate(item, schema(Comparison))
+        page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+        assert "SYNTHETIC" in page
+        assert "half &lt;b&gt;blind" in page
+
+    def test_results_of_two_conditions_are_refused_unless_told(
+        self, half: Evaluation, data: Path, truth: Truth
+    ) -> None:
+        other = evaluate(careless(truth, 0.5, 1), data, model="other", condition="guided", resamples=0)
+        with pytest.raises(BenchError, match="condition"):
+            compare(half, other, resamples=0)
+        assert compare(half, other, allow=("condition",), resamples=0).tolerated == ("condition",)
+
+    def test_other_records_are_never_compared(self, half: Evaluation, data: Path, truth: Truth) -> None:
+        some = [line for line in oracle(truth) if line["id"].endswith("/q19")]
+        reading = Reading(questions=(19,))
+        other = evaluate(some, data, reading=reading, model="other", condition="zero_shot", resamples=0)
+        with pytest.raises(BenchError, match="record"):
+            compare(half, other, resamples=0)
+        every = ("records", "records_sha256", "patients")
+        with pytest.raises(BenchError, match="two results must be of the same records"):
+            compare(half, other, allow=every, resamples=0)
