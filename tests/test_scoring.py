@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sklearn.metrics as oracle
 
+from reasonknee_datasets.bench.baselines import question_majority
 from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.results import Results
 from reasonknee_datasets.bench.scoring import score
 from reasonknee_datasets.bench.scoring.groups import SCORED_CATEGORIES
 from reasonknee_datasets.bench.table import Answers, Truth
+from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 from reasonknee_datasets.schema import SIDES, VISITS
@@ -421,3 +425,26 @@ def test_nothing_to_score_is_refused() -> None:
     answers = Answers(**{name: getattr(simulate_answers(truth), name)[:0] for name in Answers.__dataclass_fields__})
     with pytest.raises(BenchError, match="truth must hold records, got none"):
         score(empty, answers)
+
+
+def test_on_the_phantom_an_oracle_is_perfect_and_the_majority_as_good_as_it_is_frequent(prepared: Path) -> None:
+    truth = read_truth(prepared, "train")
+    perfect = score(truth, oracle_answers(truth), resamples=0)
+    for group in perfect.groups:
+        for scores in group.totals.values():
+            assert {each.value for each in scores.metrics.values()} <= {1.0, None}
+    localisation = perfect.group().localisation
+    assert localisation is not None
+    assert localisation.units["region"]["iou"].value == pytest.approx(1)
+
+    majority = score(truth, question_majority(truth, read_priors(open_data(prepared))), resamples=0)
+    shares = []
+    for question in QUESTIONS.values():
+        rows = (truth.question == question.id) & ~((truth.slots >= 0) & (truth.grades < 0)).any(axis=1)
+        if rows.any():
+            counts = Counter(map(tuple, truth.grades[rows].tolist()))
+            shares.append(max(counts.values()) / rows.sum())
+            found = majority.total(by="question", value=f"q{question.id:02d}")
+            assert found.value == pytest.approx(shares[-1])
+    assert len(shares) == 62
+    assert min(shares) < 1
