@@ -87,6 +87,7 @@ def test_mappings_are_those_that_json_gives_back() -> None:
         ({"model": 3}, r"identity's model must be text, got 3"),
         ({"generation": "greedy"}, r"identity's generation must be a mapping"),
         ({"generation": {"temperature": float("nan")}}, r"identity's generation must be a mapping of what JSON"),
+        ({"prompts": {"1": 5}}, r"identity's prompts must be a mapping of what JSON can hold, got \{'1': 5\}"),
         ({"prompts": {"1": object()}}, r"identity's prompts must be a mapping of what JSON"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from reasonknee_datasets.bench.codec import REASONS, write
 from reasonknee_datasets.bench.identity import Identity
@@ -21,7 +22,16 @@ from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 from reasonknee_datasets.sources import Repository
 
-Read = Callable[..., Predictions]
+# Whatever JSON, or Python, can put where something else should be.
+_LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["size", "grade", "refusal", 10**400, -1])
+)
+_KEYS = st.sampled_from(["id", "text", "slots", "box", "size", "depth", "number", "error", "condition", "x"])
 
 
 @pytest.fixture(scope="module")
@@ -439,6 +449,38 @@ class TestBadInput:
         with pytest.raises(BenchError, match=r"unknown_id \(1000, .* and 995 more") as caught:
             read_predictions(lines, truth)
         assert len(str(caught.value)) < 2000
+
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(cut=st.integers(0, 10_000))
+    def test_a_file_that_is_cut_anywhere_gives_its_whole_lines(self, truth: Truth, tmp_path: Path, cut: int) -> None:
+        some = take(truth, np.arange(12))
+        whole = save(tmp_path / "p.jsonl", [{"run": {"model": "m"}}, *oracle(some)]).read_bytes()
+        part = whole[: cut % (len(whole) + 1)]
+        (tmp_path / "p.jsonl").write_bytes(part)
+        lines = part.count(b"\n") - 1
+        if part.count(b"\n") < len(whole.splitlines()) and whole[len(part) : len(part) + 1] == b"\n":
+            lines += 1  # all but the end of line
+        if lines < 1:
+            with pytest.raises(BenchError, match="empty"):
+                read_predictions(tmp_path / "p.jsonl", some, strict=False)
+            return
+        predictions = read_predictions(tmp_path / "p.jsonl", some, strict=False)
+        assert predictions.answers.given.sum() == lines
+        np.testing.assert_array_equal(predictions.answers.grades[:lines], some.grades[:lines])
+        assert predictions.identity.model == "m"
+
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(item=st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=7) | st.dictionaries(_KEYS, inner)))
+    def test_whatever_stands_there_no_line_raises(self, truth: Truth, item: Any) -> None:
+        some = take(truth, np.arange(3))
+        lines = [item, {"id": some.ids[0], "text": "x", "box": item, "box_reason": item, "usage": item}]
+        lines += [
+            {"id": some.ids[1], "slots": item, "box": [item] * 6},
+            {"id": some.ids[2], "text": item, "error": item},
+        ]
+        predictions = read_predictions(lines, some, strict=False)
+        assert len(predictions.answers) == 3
+        assert (predictions.answers.grades < 9).all()
 
     def test_each_problem_has_a_sentence(self) -> None:
         assert set(PROBLEMS) >= NOTES

@@ -136,7 +136,9 @@ def _checked(name: str, value: Any) -> Any:
             except (TypeError, ValueError):
                 good = False
             else:
-                return dict(sorted(plain.items(), key=lambda item: (len(item[0]), item[0]))) if plain else {}
+                good = name != "prompts" or all(isinstance(each, str) for each in plain.values())
+                if good:
+                    return dict(sorted(plain.items(), key=lambda item: (len(item[0]), item[0])))
     elif value is None:
         return None
     elif name in _COUNTS:

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -156,7 +156,7 @@ class Collector:
             return
         if numbers is None:
             stated = line.get("box_reason")
-            self._set_box(row, None, stated if stated in _REASON else "missing")
+            self._set_box(row, None, stated if isinstance(stated, str) and stated in _REASON else "missing")
             return
         self._check_convention(shape)
         if isinstance(numbers, (Sequence, np.ndarray)) and any(map(_is_nan, numbers)):
@@ -205,4 +205,4 @@ class Collector:
 
 
 def _is_nan(value: object) -> bool:
-    return isinstance(value, Real) and not math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, Integral) and not math.isfinite(value)
