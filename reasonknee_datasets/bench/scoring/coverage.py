@@ -74,5 +74,5 @@ def _count_reasons(sheet: Sheet, marked: Marked, grouping: Grouping, lacking: Ma
 
 def tally(group: Ints, codes: Ints, many: int, names: tuple[str, ...]) -> list[dict[str, int]]:
     """Count names by group, those that occur."""
-    counts = np.bincount(group * len(names) + codes, minlength=many * len(names)).reshape(many, -1)
+    counts = np.bincount(group * len(names) + codes, minlength=many * len(names)).reshape(many, len(names))
     return [{name: count for name, count in zip(names, row, strict=True) if count} for row in counts.tolist()]
