@@ -248,7 +248,9 @@ def test_answers_of_two_models(truth: Truth, knees: Any, tmp_path: Path) -> None
         entries[key] |= other
     entries[next(iter(entries))]["o1_result"] = {}
     path = save(tmp_path / "r.json", entries)
-    with pytest.raises(BenchError, match=r"got o1_result \(\d+\), qwen25vl_result \(\d+\) in .*--model"):
+    with pytest.raises(
+        BenchError, match=r"got o1_result \(\d+\), qwen25vl_result \(\d+\) in .*Name one: read_official"
+    ):
         read_official_results(path, truth)
     with pytest.raises(BenchError, match=r"model must have answers in the file, got qwen\. Did you mean 'qwen25vl'"):
         read_official_results(path, truth, model="qwen")

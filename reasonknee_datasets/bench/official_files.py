@@ -183,7 +183,11 @@ def _choose_model(entries: list[tuple[str, Any]], model: str | None, path: str |
             raise BenchError(explain("model", "have answers in the file", model, nearest(model, there)))
         return model
     if len(there) != 1 and entries:
-        remedy = "Name one with model= (--model)" if there else "Give the file that the authors' script wrote"
+        remedy = (
+            'Name one: read_official_results(..., model="o1")'
+            if there
+            else "Give the file that the authors' script wrote"
+        )
         got = ", ".join(f"{name}_result ({count})" for name, count in there.items()) or "none"
         rule = "hold answers of one model, as o1_result or qwen25vl_result"
         raise BenchError(explain("result file", rule, got, remedy, where=f"in {os.fspath(path)}"))
