@@ -124,7 +124,7 @@ class _Walk:
                 own = () if self.question.wrapper_key is None else (self.question.wrapper_key,)
                 self.subject(value, _with(rules, name, () if wrappers == own else ("wrapper",)), depth + 1)
             elif name.role == "foreign":
-                self.claims.foreign = self.claims.foreign or value is not None
+                self.claims.foreign = True
             elif slot is not None:
                 if trusted:
                     self.claims.add(slot, read_value(slot, value), _with(rules, name, ("no_subject",)))

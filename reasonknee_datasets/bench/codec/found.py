@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.codec.scan import Document, scan
-from reasonknee_datasets.bench.codec.spoken import Part, Spoken, parts, spoken
+from reasonknee_datasets.bench.codec.spoken import BLANKS, Part, Spoken, has_fence, parts, spoken
 from reasonknee_datasets.bench.codec.tree import Members, Node, loads
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "incomplete"))
@@ -103,11 +103,12 @@ def find(text: str, said: Spoken, ended: str) -> Found:
             else:
                 kept.append((document, part.fenced, lead))
         prose.append(part.text[at:])
-    beside = {"in_text"} if any(piece.strip() for piece in prose) else set()
+    beside = {"in_text"} if len(kept) > 1 or any(piece.strip() for piece in prose) else set()
+    place = {True: {"fenced"}, False: {"in_text"} if has_fence(text) else set()}
     for document, fenced, lead in kept:
         found.cut = found.cut or document.open
         found.broken = found.broken or document.broken
-        rules = document.rules.union(beside, {"fenced"} if fenced else ())
+        rules = document.rules.union(beside, place[fenced])
         found.documents.append(Piece(document.root, rules, document.remnant, lead))
     found.prose = "\n".join(prose)
     return found
@@ -115,7 +116,7 @@ def find(text: str, said: Spoken, ended: str) -> Found:
 
 def _documents(part: Part, *, stopped: bool, final: bool) -> list[Document]:
     """Find the objects of one part: by json.loads where that is all there is, else by the scanner."""
-    text = part.text.strip()
+    text = part.text.strip(BLANKS)
     if text.startswith(("{", "[")):
         fine, node = loads(text)
         if fine and isinstance(node, (Members, list)):

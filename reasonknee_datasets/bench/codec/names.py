@@ -132,8 +132,9 @@ def loose_form(form: str) -> str:
 
 def subject_forms(question: Question) -> tuple[str, ...]:
     """Give every official spelling of a question's subject, in normal form."""
-    joined = f"{question.subregion} {question.finding}", f"{question.finding} {question.subregion}"
-    names = [question.subject_key, question.record_key, *joined]
+    names = [question.subject_key, question.record_key]
+    if question.subregion != question.finding:
+        names += [f"{question.subregion} {question.finding}", f"{question.finding} {question.subregion}"]
     if question.category == "meniscal_root_tear":
         names.append("MMRT" if question.subregion.startswith("medial") else "LMRT")
     if question.category in ("ligament", "tendon", "periarticular", "hoffa_synovitis", "effusion_synovitis"):

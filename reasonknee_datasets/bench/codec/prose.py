@@ -24,6 +24,7 @@ _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}
 _PURE = re.compile(r"(?:(?:moaks\s+)?(?:grade|score)\s*[:=]?\s*)?-?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?", re.IGNORECASE)
 _LIST_ITEM = re.compile(r"\s*[0-9]{1,2}[.)]\s")
 _CUT = re.compile(r",\s*(?=[A-Za-z])|\.\s|;|\s(?:and|with|because|since|as|for|based|given|which)\s(?=[A-Za-z])")
+_DEFINES = re.compile(rf"{NUM}\s+(?:for|when|if|where|unless|in case|to mean)\b")
 _MENTION = re.compile(
     rf"(?<![\w<>≤≥])(?:moaks\s+)?(?:grade|score)(?:\s+of|\s+is|\s*[:=])?\s*(?P<n>{NUM})"
     r"(?![0-9]|\.[0-9]|\s*(?:%|mm\b|cm\b))"
@@ -214,6 +215,8 @@ def _labels(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
 
 def _prose_value(slot: Slot, value: str, *, strict: bool) -> Reading | None:
     """Read the value behind a name, as far as it is one; behind a mere 'is', only numbers count."""
+    if strict and _DEFINES.match(value):
+        return None
     cut = _CUT.search(value)
     said = value[: cut.start()] if cut else value
     reading = read_text(slot, said.strip(" \t\"',|"))

@@ -13,8 +13,8 @@ RULES: Mapping[str, str] = MappingProxyType(
         "strict": "json.loads of the whole text gives the value under exactly the keys that the prompt asks for.",
         # Where in the text the answer stands.
         "fenced": "The answer stands between code fences, which are removed.",
-        "in_text": "The answer stands in other text; a JSON object outranks the prose around it.",
-        "invisible": "Byte-order marks and zero-width characters are removed.",
+        "in_text": "The answer stands in other text or beside other objects; JSON outranks the prose around it.",
+        "invisible": "Byte-order marks, characters without width, and blanks that JSON does not know are skipped.",
         "special_tokens": "Tokens of a chat template, such as <|im_end|>, are removed.",
         "final_channel": "Where the text has a channel named final, only that channel is read.",
         "thought_removed": "Text in think tags, or before a closing think tag, is a draft and is not read.",
@@ -31,6 +31,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "curly_quotes": "Strings may stand in typographic quotes.",
         "wide_punctuation": "Colons and commas of East Asian typesetting count as the ASCII ones.",
         "escaped_json": "JSON whose own quotes are escaped is unescaped once.",
+        "empty_value": "A key with nothing behind its colon has no value.",
         "bad_escape": "A backslash before a character that JSON does not escape is dropped.",
         "raw_newline": "Control characters may stand in strings unescaped.",
         "inner_quotes": "A quote inside a string that no comma, colon or bracket follows is a part of the string.",

@@ -131,7 +131,10 @@ class _Scanner:
         """Skip blanks and comments."""
         text = self.text
         while True:
-            self.at = behind_blanks(text, self.at)
+            end = behind_blanks(text, self.at)
+            if text[self.at : end].strip(" \t\r\n"):
+                self.rules.add("invisible")
+            self.at = end
             if text.startswith(("//", "#"), self.at):
                 end = text.find("\n", self.at)
             elif text.startswith("/*", self.at):
@@ -188,12 +191,12 @@ class _Scanner:
             if frame.is_list:
                 self._close(frame)
             else:
-                frame.put(None)  # a key with nothing behind its colon
+                self._nothing(frame)
         elif mark in ",;，":
             if frame.is_list:
                 self._comma(frame, mark)
             else:
-                frame.put(None)
+                self._nothing(frame)
         elif mark in "{[":
             self._push(mark == "[")
         elif mark in CLOSING:
@@ -205,6 +208,10 @@ class _Scanner:
             self.at += 3 if mark == "." else 1
         else:
             self._bare(frame)
+
+    def _nothing(self, frame: _Frame) -> None:
+        self.rules.add("empty_value")
+        frame.put(None)
 
     def _bare(self, frame: _Frame) -> None:
         """Read a value without quotes: a number, a literal, or whatever stands before the next comma or bracket."""

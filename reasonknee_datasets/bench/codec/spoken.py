@@ -6,6 +6,8 @@ import html
 import re
 from dataclasses import dataclass
 
+BLANKS = " \t\r\n"
+"""What JSON knows as white space."""
 _INVISIBLE = re.compile(r"[\u200b\u200c\u200d\u2060\ufeff]")
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,8}final\s{0,8}(?:<\|constrain\|>\s{0,8}\w{0,20}\s{0,8})?<\|message\|>")
 _THOUGHTS = r"think|thinking|thought|thoughts|reasoning|scratchpad|analysis|reflection|seed:think|antthinking"
@@ -84,7 +86,8 @@ def spoken(text: str) -> Spoken:
         text = note("escaped_json", text, html.unescape(text))
     if _ESCAPED.search(text):
         text = note("escaped_json", text, text.replace('\\\\"', '"').replace('\\"', '"').replace("\\n", "\n"))
-    return Spoken(text.strip(), frozenset(rules), unfinished)
+    text = note("invisible", text.strip(BLANKS), text.strip())
+    return Spoken(text, frozenset(rules), unfinished)
 
 
 def _last_channel(text: str) -> str:
@@ -141,6 +144,11 @@ def final_part(text: str) -> str | None:
     """
     found = _FINAL.search(text)
     return text[found.end() :] if found else None
+
+
+def has_fence(text: str) -> bool:
+    """Tell whether there is a code fence in a text."""
+    return _FENCE.search(text) is not None
 
 
 def parts(text: str) -> list[Part]:
