@@ -111,7 +111,7 @@ def measure(folder: Path, *, patients: int = PATIENTS, volumes: int = VOLUMES, r
         "Scoring",
         ("work", "seconds", "CPU seconds", "peak memory, MB"),
         f"{records:,} records of {patients} patients, {resamples:,} resamples of patients, every metric of every group "
-        "under three failure rules, boxes included. A fresh process each; seconds (CPU seconds of all threads together) "
+        "under three failure rules, boxes included. A fresh process each; seconds (the CPU's: all threads together) "
         "without imports and simulation, the peak (VmHWM) with all of it.",
     )
     for name in WORKS:
