@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -243,6 +244,27 @@ def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
     files.write_text('{"19": "Any loss?"}', encoding="utf-8")
     with pytest.raises(BenchError, match="question 1 must have a prompt, got none in the official files"):
         make_study(folder, "guided", prompts=files)
+
+
+@pytest.mark.parametrize(("name", "file"), [("zero_shot", "zeroshot"), ("guided", "guided"), ("official", "guided")])
+def test_the_users_question_files_are_asked_and_hashed(name: str, file: str, prepared: Path, tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "shared" / "real"
+    if not folder.is_dir():
+        pytest.skip("needs the official question files in ../shared/real")
+    raw = json.loads((folder / "question_files" / f"questions_nobbox_{file}.json").read_text(encoding="utf-8"))
+    asked: list[Request] = []
+
+    def answer(request: Request) -> str:
+        asked.append(request)
+        return "{}"
+
+    options = _quick(questions=[19, 58], prompts=folder)
+    run(prepared, CallableModel(answer, "m"), _small(CONDITIONS[name]), tmp_path / "a.jsonl", **options)
+    prompts = Prompts.from_files(folder, file, "keep" if name == "official" else "repair")  # type: ignore[arg-type]
+    assert all(request.text.endswith(prompts.texts[int(request.id[-2:])]) for request in asked)
+    hashes = _lines(tmp_path / "a.jsonl")[0]["run"]["prompts"]
+    assert hashes["19"] == hashlib.sha256(raw["19"].encode()).hexdigest()
+    assert (hashes["58"] == hashlib.sha256(raw["58"].encode()).hexdigest()) == (name == "official")
 
 
 @pytest.mark.parametrize("questions", [[0], [63], [19, 99]])

@@ -179,7 +179,7 @@ def test_every_model_sees_the_pixels_of_toframes(recipe: ToFrames, volume: Any) 
     request = ask(_TASK, GUIDED, Prompts.own("guided"), show(recipe, volume))
     (content,) = [each["content"] for each in to_chat(request) if each["role"] == "user"]
     wire = np.stack(list(_pixels([each["image_url"]["url"] for each in content if each["type"] == "image_url"])))
-    local = np.stack([np.asarray(image) for image in picture_arguments(request)["images"]])
+    local = np.stack([np.asarray(image) for image in picture_arguments(request)["images"][0]])
     np.testing.assert_array_equal(wire, expected)
     np.testing.assert_array_equal(local, np.repeat(expected[..., None], 3, axis=-1))
     np.testing.assert_array_equal(request.frames[0].pixels, expected)

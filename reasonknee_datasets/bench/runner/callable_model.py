@@ -38,7 +38,7 @@ class CallableModel:
         concurrency: int | None = 1,
     ) -> None:
         self.function, self.revision, self.concurrency = function, revision, concurrency
-        self.name = name or getattr(function, "__qualname__", type(function).__name__)
+        self.name = str(name or getattr(function, "__qualname__", type(function).__name__))
 
     def ask(self, request: Request, generation: Generation) -> Reply:
         """Call the function."""

@@ -105,7 +105,8 @@ def picture_arguments(request: Request) -> dict[str, Any]:
     """
     images = [image for frames in request.frames if frames.media == "images" for image in frames.images()]
     videos = [frames for frames in request.frames if frames.media == "video"]
-    arguments: dict[str, Any] = {"images": images} if images else {}
+    # One list for the one text: some processors take a flat list for one picture a text.
+    arguments: dict[str, Any] = {"images": [images]} if images else {}
     if videos:
         arguments["videos"] = [frames.images() for frames in videos]
         arguments["video_metadata"] = [frames.metadata() for frames in videos]
