@@ -185,7 +185,7 @@ def seeds() -> list[tuple[int, str]]:
 
 def could_say(slot: Slot, grade: int, text: str) -> bool:
     """Tell whether a text holds anything at all that stands for a grade: a digit, a word, or a boolean."""
-    said = re.sub("[\u200b\ufeff*`]", "", text).casefold()
+    said = re.sub(r"[\u200b\u200c\u200d\u2060\ufeff*`\\]", "", text).casefold()
     words = [word for word, number in NUMBER_WORDS.items() if number == grade]
     words += [word for word, number in scale_of(slot.id).items() if number == grade]
     squeezed = re.sub(r"[\s–—-]+", "", said)
