@@ -222,7 +222,7 @@ def test_a_bad_key_ends_the_run_at_once(prepared: Path, tmp_path: Path) -> None:
 def test_no_secret_reaches_the_journal(prepared: Path, tmp_path: Path) -> None:
     """The server says the key wherever it can: in answers, in errors, in garbage."""
     echoes = [
-        Say(f"your key is {_KEY}"),
+        Say(f"your key is {_KEY}", f"because of {_KEY}"),
         Status(400, message=f"bad request by {_KEY}"),
         Garbage(json.dumps({"choices": [], "key": _KEY}).encode()),
     ]

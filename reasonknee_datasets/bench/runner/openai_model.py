@@ -145,11 +145,11 @@ class OpenAIModel:
         if text is not None and not isinstance(text, str):
             got = self.redact(repr(text))[:200]
             raise AskError(explain("an answer", "be text", got, "Ask a model that writes text"))
-        served = getattr(completion, "model", None)
-        reason = choice.finish_reason if isinstance(choice.finish_reason, str) else None
-        return Reply(
-            None if text is None else self.redact(text), reason, usage, served if isinstance(served, str) else None
+        reason, served = (
+            self.redact(word) if isinstance(word, str) else None
+            for word in (choice.finish_reason, getattr(completion, "model", None))
         )
+        return Reply(None if text is None else self.redact(text), reason, usage, served)
 
     def _say(self, error: BaseException) -> str:
         return self.redact(f"{type(error).__name__}: {error}")[:500]
