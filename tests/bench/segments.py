@@ -27,7 +27,7 @@ def slabs_of(path: Path, box: Slices | None) -> Segments:
     index = index_of(path)
     wanted: set[int] | range = range(index.slabs)
     if box is not None:
-        wanted = _touched(box, read_header(find_source(path)), index.slab_bytes)
+        wanted = touched(box, read_header(find_source(path)), index.slab_bytes)
     segments = []
     with path.open("rb") as file:
         for slab in sorted(wanted):
@@ -37,7 +37,7 @@ def slabs_of(path: Path, box: Slices | None) -> Segments:
     return segments
 
 
-def _touched(box: Slices, header: VolumeHeader, slab_bytes: int) -> set[int]:
+def touched(box: Slices, header: VolumeHeader, slab_bytes: int) -> set[int]:
     """Find the slabs that a box has voxels in: in each plane it takes bytes from a first to a last."""
     i, j, k = box
     columns, rows, _ = header.shape

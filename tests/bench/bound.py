@@ -1,0 +1,83 @@
+"""What nobody can beat: inflating the slabs that an epoch needs with the library alone, and copying its crops."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import deflate
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.volumes.header import read_header
+from reasonknee_datasets.volumes.index import FINAL_BLOCK
+from reasonknee_datasets.volumes.locate import find_source
+from tests.bench.knee_rows import Knees, Question
+from tests.bench.segments import Segments, index_of, touched
+
+
+class Bound:
+    """The segments, the decoded volumes and the crops of all rows, ready in memory before the clock starts."""
+
+    def __init__(self, knees: Knees, *, batch_size: int = 8) -> None:
+        self._batch_size = batch_size
+        self._parts = []
+        for path in knees.paths:
+            questions = [question for question in knees.questions if question.path == path]
+            voxels = np.asarray(nib.load(path).dataobj)
+            self._parts.append((_segments(path, questions), voxels, [question.region for question in questions]))
+        self.rows = len(knees.questions)
+
+    def seconds(self, workers: int) -> float:
+        """Do all of it once, in this process or shared by as many others, and give how long it took by the clock."""
+        if not workers:
+            started = time.perf_counter()
+            self._work(range(len(self._parts)))
+            return time.perf_counter() - started
+        context = multiprocessing.get_context("fork")
+        barrier, spans = context.Barrier(workers), context.SimpleQueue()
+
+        def work(worker: int) -> None:
+            barrier.wait()
+            started = time.monotonic()
+            self._work(range(worker, len(self._parts), workers))
+            spans.put((started, time.monotonic()))
+
+        processes = [context.Process(target=work, args=(worker,)) for worker in range(workers)]
+        for process in processes:
+            process.start()
+        found = [spans.get() for _ in processes]
+        for process in processes:
+            process.join()
+        return max(stop for _, stop in found) - min(start for start, _ in found)
+
+    def _work(self, numbers: Sequence[int]) -> None:
+        room: Any = None
+        for number in numbers:
+            segments, voxels, regions = self._parts[number]
+            for packed, length in segments:
+                deflate.deflate_decompress(packed, length)
+            for at, region in enumerate(regions):
+                crop = voxels[region]
+                if room is None or room.shape[1:] != crop.shape:
+                    room = _room(self._batch_size, crop)
+                np.copyto(room[at % self._batch_size], crop)
+
+
+def _room(batch_size: int, crop: NDArray[Any]) -> NDArray[Any]:
+    """Give memory for a batch whose crops lie in it as they lie in the volume: there is no cheaper copy."""
+    room = np.zeros((batch_size, *crop.shape[::-1]), crop.dtype)
+    return room.transpose(0, 3, 2, 1)
+
+
+def _segments(path: Path, questions: Sequence[Question]) -> Segments:
+    """Read the slabs that any of a volume's crops touches."""
+    header, index = read_header(find_source(path)), index_of(path)
+    wanted = sorted(set().union(*(touched(question.region, header, index.slab_bytes) for question in questions)))
+    data = path.read_bytes()
+    ranges = [(*index.range_of(slab), index.length_of(slab)) for slab in wanted]
+    return [(data[start:stop] + FINAL_BLOCK, length) for start, stop, length in ranges]
