@@ -122,15 +122,13 @@ class OpenAIModel:
         return self._read(completion)
 
     def _body(self, generation: Generation) -> dict[str, Any]:
-        body: dict[str, Any] = {}
-        if generation.max_tokens is not None:
-            body[self._tokens_field] = generation.max_tokens
-        for name in ("temperature", "seed", "reasoning_effort"):
-            if getattr(generation, name) is not None:
-                body[name] = getattr(generation, name)
+        fields: dict[str, Any] = {"temperature": generation.temperature, "seed": generation.seed}
         if generation.response_format is not None:
-            body["response_format"] = {"type": generation.response_format}
-        return body | ({"extra_body": self.extra} if self.extra else {})
+            fields["response_format"] = {"type": generation.response_format}
+        # Older clients do not know these by name, and take them here.
+        extra = {self._tokens_field: generation.max_tokens, "reasoning_effort": generation.reasoning_effort}
+        body = {name: value for name, value in fields.items() if value is not None}
+        return body | {"extra_body": {name: value for name, value in extra.items() if value is not None} | self.extra}
 
     def _read(self, completion: Any) -> Reply:
         try:
