@@ -39,7 +39,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     code += "sys.exit(bool({'datasets', 'pyarrow', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, "help must answer at once"
-    for command in ("demo", "phantom", "prepare", "pack", "info", "show"):
+    for command in ("demo", "phantom", "prepare", "pack", "info", "show", "evaluate", "bench"):
         assert command in done.stdout
 
 

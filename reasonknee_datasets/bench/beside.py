@@ -97,9 +97,10 @@ def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: T
         resamples=draws.resamples,
         seed=draws.seed,
         by=_BY,
+        statistics=("total",),
         boxes_asked=False,
     )
-    rows = tuple(row for row in compared.differences if row.kind == "total")
+    rows = compared.differences
     totals = {
         rule: {row.metric: _unsampled(row.second) for row in rows if row.by == "all" and row.rule == rule}
         for rule in compared.rules
@@ -109,9 +110,16 @@ def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: T
 
 def _localising(truth: Truth, answers: Answers, name: str, base: Answers, draws: Draws) -> Baseline:
     compared = paired_difference(
-        truth, answers, base, resamples=draws.resamples, seed=draws.seed, by=_BY, boxes_asked=True
+        truth,
+        answers,
+        base,
+        resamples=draws.resamples,
+        seed=draws.seed,
+        by=_BY,
+        statistics=("localisation",),
+        boxes_asked=True,
     )
-    rows = tuple(row for row in compared.differences if row.kind == "localisation")
+    rows = compared.differences
     units: dict[Unit, dict[str, Estimate]] = {
         unit: {row.metric: _unsampled(row.second) for row in rows if row.by == "all" and row.unit == unit}
         for unit in _UNITS

@@ -16,7 +16,7 @@ from reasonknee_datasets.bench.official_files import is_official_file, read_offi
 from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
 from reasonknee_datasets.bench.predictions.lines import Source
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
-from reasonknee_datasets.bench.results import Comparison, Results
+from reasonknee_datasets.bench.results import HEADLINE, Comparison, Estimate, Results
 from reasonknee_datasets.bench.scoring import paired_difference, score
 from reasonknee_datasets.bench.table import Truth
 from reasonknee_datasets.bench.truth import Data, open_data, read_truth
@@ -79,6 +79,23 @@ class Evaluation:
         """What was wrong with the predictions; those that are no mere notes stopped a strict reading."""
         return self.predictions.problems
 
+    def summary(self) -> str:
+        """Tell the headline, with its interval, coverage first and the majority beside it, in a few lines."""
+        everything, total = self.results.group(), self.results.total()
+        covered = everything.coverage
+        lines = [
+            f"predictions    {covered.given:,} of {covered.records:,} records",
+            f"answered       {covered.parsed:,} of {covered.slots:,} slots",
+            f"record_exact   {_shown(total)}, slots without a grade counted as wrong",
+        ]
+        for base in self.results.baselines:
+            beside = base.totals.get("wrong", {}).get(HEADLINE)
+            if beside is not None:
+                lines.append(f"  {base.name:<20} {_shown(beside)}")
+        if everything.localisation is not None:
+            lines.append(f"mean IoU       {_shown(everything.localisation.units['record']['iou'])}")
+        return "\n".join(lines)
+
 
 def evaluate(
     predictions: Source,
@@ -139,7 +156,8 @@ def evaluate(
         priors=priors.most_frequent,
         resamples=resamples,
         seed=seed,
-        convention=None if identity.box_convention is None else BoxConvention.parse(identity.box_convention),
+        convention=read.convention,
+        numbers=read.numbers,
         identity=identity,
     )
     baselines = set_beside(
@@ -190,6 +208,13 @@ def compare(
         identities=(one, other),
         tolerated=tuple(each.field for each in tolerated if each.field not in MODEL),
     )
+
+
+def _shown(value: Estimate) -> str:
+    if value.value is None:
+        return "undefined"
+    interval = "" if value.low is None else f" [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value.value:.3f}{interval}"
 
 
 def _peek(source: Source) -> Identity:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,10 +15,10 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.cli import data
+from reasonknee_datasets.cli import bench, data
 from reasonknee_datasets.errors import ReasonKneeError
 
-_COMMANDS = {**data.COMMANDS}
+_COMMANDS = {**data.COMMANDS, **bench.COMMANDS}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,8 +26,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if "invalid choice" in message:
-            typed = message.split("'")[1] if "'" in message else ""
-            near = get_close_matches(typed, _COMMANDS, n=1)
+            typed, *choices = re.findall(r"'([^']*)'", message) or [""]
+            near = get_close_matches(typed, choices or _COMMANDS, n=1)
             message += f". Did you mean {near[0]!r}?" if near else ""
         super().error(message)
 

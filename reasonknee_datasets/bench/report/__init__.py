@@ -6,10 +6,11 @@ from reasonknee_datasets.bench.report.hub import to_eval_results
 from reasonknee_datasets.bench.report.markdown import to_markdown
 from reasonknee_datasets.bench.report.reread import read_report
 from reasonknee_datasets.bench.report.tables import Table, comparison_tables, result_tables
-from reasonknee_datasets.bench.report.write import write_comparison, write_report
+from reasonknee_datasets.bench.report.write import check_report, write_comparison, write_report
 
 __all__ = [
     "Table",
+    "check_report",
     "comparison_tables",
     "read_report",
     "result_tables",

@@ -39,6 +39,17 @@ from reasonknee_datasets.volumes import open_volume
 _SYNTHETIC = "SYNTHETIC data, drawn by a program: these numbers say nothing about any patient"
 
 
+def check_report(out: str | Path) -> None:
+    """Refuse a place where no report can be written, before anything is scored.
+
+    Raises
+    ------
+    BenchError
+        If there is something else.
+    """
+    check_folder(Path(out), RESULTS)
+
+
 def write_report(
     evaluation: Evaluation, out: str | Path, *, pictures: int = 6, volumes_dir: str | None = None
 ) -> tuple[Path, ...]:
