@@ -17,9 +17,12 @@ from reasonknee_datasets.bench.box_grader import BoxGrader
 from reasonknee_datasets.bench.priors import TrainPriors
 from reasonknee_datasets.bench.results import HEADLINE, Baseline, By, Difference, Estimate, Unit
 from reasonknee_datasets.bench.scoring import paired_difference
+from reasonknee_datasets.bench.scoring.batches import Statistic
 from reasonknee_datasets.bench.table import Answers, Truth
 
 _BY: tuple[By, ...] = ("all", "category")
+_TOTALS: tuple[Statistic, ...] = ("total",)
+_BOXES: tuple[Statistic, ...] = ("localisation",)
 _UNITS: tuple[Unit, ...] = ("record", "region")
 # The numbers whose paired interval must leave 0 out before a model can be said to have looked.
 _WATCHED = (HEADLINE, "iou")
@@ -97,7 +100,7 @@ def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: T
         resamples=draws.resamples,
         seed=draws.seed,
         by=_BY,
-        statistics=("total",),
+        statistics=_TOTALS,
         boxes_asked=False,
     )
     rows = compared.differences
@@ -116,7 +119,7 @@ def _localising(truth: Truth, answers: Answers, name: str, base: Answers, draws:
         resamples=draws.resamples,
         seed=draws.seed,
         by=_BY,
-        statistics=("localisation",),
+        statistics=_BOXES,
         boxes_asked=True,
     )
     rows = compared.differences
