@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -429,6 +430,28 @@ def test_a_loader_that_is_forgotten_leaves_nothing(train: Any, room: Path) -> No
     del loader
     gc.collect()
     assert not folder.exists()
+
+
+def test_memory_of_a_batch_serves_the_next_once_it_is_gone(tmp_path: Path) -> None:
+    volume = nib.Nifti1Image(np.zeros((96, 96, 96), np.int16), np.eye(4))
+    rows = [{"id": str(n), "volume": volume, "box": [0, 0, 0, 1, 1, 1], "number": n} for n in range(12)]
+
+    def numbered(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "voxels": np.full((96, 96, 96), row["number"], np.int16)}
+
+    with make_dataloader(rows, batch_size=2, transform=numbered, shared=None) as loader:
+        kept = [batch["volume"] for batch in loader]  # none is gone: each has its own
+        assert [int(volume[0].min()) for volume in kept] == [int(volume[0].max()) for volume in kept]
+        assert [int(volume[0, 0, 0, 0, 0]) for volume in kept] == list(range(0, 12, 2))
+        part = kept[2][1, 0, 5]
+        del kept
+        gc.collect()
+        places = set()
+        for batch in loader:
+            places.add(batch["volume"].data_ptr())
+            del batch
+    assert len(places) <= 3
+    assert (part == 5).all()
 
 
 def test_a_closed_loader_says_so(train: Any, room: Path) -> None:

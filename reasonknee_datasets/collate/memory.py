@@ -4,7 +4,8 @@ torch moves every tensor of every batch into shared memory of its own. Fresh pag
 crop of 64x96x96 voxels 1.7 ms of the kernel's time, where decoding its share of the volume takes 1.1 (measured with two
 workers). So a worker keeps a few *buffers*, files that both processes map once. It writes a batch into a free one and
 sends its name; when the loader's process has dropped the last tensor on it, the buffer is free again. Where all are in
-use, as with a caller that keeps its batches, torch's own way stands in.
+use, as with a caller that keeps its batches, torch's own way stands in. A loader without workers uses its memory again
+in the same way, without files (`Spare`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _FREE, _FILLING, _SENT = range(3)
 _HEAD = mmap.PAGESIZE
 _STEP = 1 << 20
 _MOST = 12
+_SPARE = 2
 # Below this a tensor travels inside the message.
 _SMALL = 1 << 16
 
@@ -131,6 +133,39 @@ def _unless_sent(buffer: Buffer) -> None:
         buffer.state = _FREE
 
 
+class Spare:
+    """Memory of batches that a process makes for itself: a batch that is gone leaves it to the next.
+
+    No lock is held, for a batch may go at any moment, in the middle of another call too.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, NDArray[np.uint8]] = {}
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Give a tensor on memory that nobody uses."""
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        memory = None
+        for key, free in list(self._free.items()):
+            if nbytes <= len(free) <= 2 * nbytes and (memory := self._free.pop(key, None)) is not None:
+                break
+        if memory is None:
+            self._free.clear()  # what did not fit would be in the way
+            memory = np.empty(nbytes, np.uint8)
+        data = memory[:nbytes]
+        weakref.finalize(data, self._take_back, memory).atexit = False
+        return torch.from_numpy(data).view(dtype).reshape(list(shape))
+
+    def clear(self) -> None:
+        """Give the memory back to the system."""
+        self._free.clear()
+
+    def _take_back(self, memory: NDArray[np.uint8]) -> None:
+        if len(self._free) < _SPARE:
+            self._free[id(memory)] = memory
+
+
+_spare = Spare()
 _pool: list[Pool] = []
 _received: dict[str, Buffer] = {}
 _receiving = threading.Lock()
@@ -145,7 +180,8 @@ def use_pool(folder: str) -> None:
 def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """Make room for a tensor; in a worker at once in memory that the loader's process sees."""
     if torch.utils.data.get_worker_info() is None:
-        return torch.empty(list(shape), dtype=dtype)
+        large = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize >= _STEP
+        return _spare.empty(shape, dtype) if large else torch.empty(list(shape), dtype=dtype)
     found = _pool[0].empty(shape, dtype) if _pool and 0 not in shape else None
     if found is not None:
         return found
@@ -201,7 +237,8 @@ class _Lent:
 
 
 def forget(folder: str) -> None:
-    """Forget the buffers of a folder, whose worker is gone; tensors on them stay."""
+    """Forget the buffers of a folder, whose worker is gone, and what is kept for batches; tensors on them stay."""
+    _spare.clear()
     with _receiving:
         for path in [path for path in _received if Path(path).parent == Path(folder)]:
             _received.pop(path).close()

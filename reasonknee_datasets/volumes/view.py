@@ -78,8 +78,7 @@ class View:
     @classmethod
     def whole(cls, shape: Sequence[SupportsIndex]) -> View:
         """Give the view that shows a source of this shape as it is."""
-        i, j, k = (int(size) for size in shape)
-        return cls((i, j, k), (0, 1, 2), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        return _whole(tuple(int(size) for size in shape))
 
     @property
     def is_reindexing(self) -> bool:
@@ -239,6 +238,11 @@ class View:
         lines: list[Line] = [(0.0, 1.0)] * 3
         lines[axis] = line
         return replace(self._relaid(self.shape, lines), lies=_flat(self._lies_at()))
+
+
+@lru_cache(maxsize=256)
+def _whole(shape: Counts) -> View:  # __post_init__ counts the axes
+    return View(shape, (0, 1, 2), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def nearest_box(faces: ArrayLike) -> Box:
