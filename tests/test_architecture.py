@@ -123,3 +123,12 @@ def test_a_name_that_needs_torch_names_the_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert 'pip install "reasonknee_datasets[torch]"' in done.stdout
+
+
+def test_the_bench_names_what_it_has_and_imports_no_torch() -> None:
+    code = (
+        "import sys; from reasonknee_datasets import bench\n"
+        "for name in bench.__all__: assert getattr(bench, name) is not None and name in dir(bench)\n"
+        "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
