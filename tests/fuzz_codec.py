@@ -23,7 +23,7 @@ from reasonknee_datasets.boxes import CONVENTIONS, Box
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from tests.golden import reading
 
-SHAPE = (24, 40, 32)
+SHAPES = ((24, 40, 32), (160, 384, 384))
 SALT = (
     *"{}[]()\"'`:;,=|\\/#*-–<>.%!?\n\t _0123456789",
     *(
@@ -176,7 +176,7 @@ MUTATIONS: tuple[Callable[[random.Random, str, str], str], ...] = (
 def seeds() -> list[tuple[int, str]]:
     """Give the answers that mutations begin with: the golden ones, and the canonical one of every question."""
     found = [(int(golden.fields["question"].split()[0]), golden.said) for golden in reading.answers()]
-    found += [(30, golden.said) for golden in reading.boxes()]
+    found += [(30, golden.said) for golden in reading.boxes() * 3]
     for question in QUESTIONS.values():
         grades = {slot.attribute: slot.high for slot in question.slots}
         found.append((question.id, write(question, grades, Box((1, 2, 3), (9, 8, 7)), CONVENTIONS[0])))
@@ -216,14 +216,16 @@ def check_answer(question: int, text: str, ended: str | None, tally: Tally) -> P
 
 def check_box(text: str, rng: random.Random, ended: str | None, tally: Tally) -> None:
     """Hold one box to what must be true of any."""
-    found = parse_box(text, convention=rng.choice(CONVENTIONS), shape=SHAPE, finish_reason=ended)
+    shape = rng.choice(SHAPES)
+    found = parse_box(text, convention=rng.choice(CONVENTIONS), shape=shape, finish_reason=ended)
     if found.box is None:
         assert found.reason in REASONS, found
         assert found.rules == (), found
     else:
         assert found.reason is None, found
         assert set(found.rules) <= set(RULES), found
-        assert found.box.check_inside(SHAPE) == found.box
+        assert found.box.check_inside(shape) == found.box
+        tally.rules.update(found.rules)
         tally.boxes += 1
 
 

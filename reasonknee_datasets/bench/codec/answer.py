@@ -12,11 +12,13 @@ from reasonknee_datasets.bench.codec.names import name_of
 from reasonknee_datasets.bench.codec.prose import read_prose
 from reasonknee_datasets.bench.codec.rules import by_gravity
 from reasonknee_datasets.bench.codec.spoken import Spoken, final_part
+from reasonknee_datasets.bench.codec.subjects import is_about_another
 from reasonknee_datasets.bench.codec.tree import Members
 from reasonknee_datasets.bench.codec.values import ParsedAnswer, SlotAnswer
 from reasonknee_datasets.bench.codec.words import refuses
 from reasonknee_datasets.moaks import Question, get_question
 
+# A subject that stands as a heading, or as a key without its bracket, right before an object.
 _HEADING = re.compile(
     r"(?:^|[\n{,\"'*#.:-])[ \t]{0,4}([A-Za-z][\w %()/\-]{2,118})[\"'*`]{0,3}\s{0,4}[:=\n][\s*`]{0,6}$"
 )
@@ -101,20 +103,18 @@ def _read_spoken(asked: Question, said: Spoken, ended: str) -> ParsedAnswer:
 def _read_part(asked: Question, text: str, said: Spoken, ended: str, rules: set[str]) -> tuple[Claims, _Context]:
     claims, found = Claims(asked), find(text, said, ended)
     for piece in found.documents:
-        heading = _heading(asked, piece.lead)
-        root = piece.root if heading is None else Members(((heading, piece.root),))
-        collect(claims, root, piece.rules, remnant=piece.remnant)
+        heading = _HEADING.search(piece.lead)
+        title = heading[1] if heading else ""
+        under = name_of(asked, title).role in ("subject", "foreign")
+        another = not under and is_about_another(asked, title.casefold(), len(title), len(title))
+        claims.foreign = claims.foreign or another
+        root = Members(((title, piece.root),)) if under else piece.root
+        collect(claims, root, piece.rules, remnant=piece.remnant or another)
     rules = rules | found.rules
     if not (claims.readings or claims.foreign or (claims.inside and not claims.echo)):
         rules |= read_prose(claims, found.prose)
     context = _Context(said.text, ended, frozenset(rules), found.cut, bool(found.documents), found.broken)
     return claims, context
-
-
-def _heading(asked: Question, lead: str) -> str | None:
-    """Give the subject that stands as a heading, or as a key without its bracket, right before an object."""
-    found = _HEADING.search(lead)
-    return found[1] if found and name_of(asked, found[1]).role in ("subject", "foreign") else None
 
 
 def _resolve(claims: Claims, context: _Context, *, strict: bool = False) -> ParsedAnswer:

@@ -9,21 +9,27 @@ from functools import cache
 from reasonknee_datasets.bench.codec.claims import Claims
 from reasonknee_datasets.bench.codec.grade import NUM, Reading, read_text
 from reasonknee_datasets.bench.codec.names import slot_forms, subject_forms
+from reasonknee_datasets.bench.codec.subjects import is_about_another, phrase, sentence_before, without_others
 from reasonknee_datasets.bench.codec.tables import read_tables
 from reasonknee_datasets.bench.codec.words import NUMBER_WORDS
-from reasonknee_datasets.moaks import QUESTIONS, Question, Slot, get_question
+from reasonknee_datasets.moaks import Slot, get_question
 
 # Prose values are short; a longer one is a sentence.
 _LONGEST = 200
+# As long as "between grade 1 and grade 2, perhaps": what is longer has room for reasons.
+_LONGEST_CHOICE = 40
 # Names that are too common in prose to name a slot there.
-_TOO_COMMON = frozenset(
-    ("count", "type", "location", "present", "cyst", "signal", "synovitis", "osteophyte size", "repair")
-)
-_GENERAL = ("moaks grade", "moaks score", "grade", "score", "final grade", "final score", "answer")
+_TOO_COMMON = frozenset(("count", "type", "location"))
+_GENERAL = ("moaks grade", "moaks score", "grade", "score", "final grade", "final score")
+# Names that count only right before a colon or its like.
+_NEED_COLON = frozenset((*_GENERAL, "present", "cyst", "signal", "synovitis", "repair"))
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks\s+)?(?:grade|score)\s*[:=]?\s*)?-?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?", re.IGNORECASE)
 _LIST_ITEM = re.compile(r"\s*[0-9]{1,2}[.)]\s")
-_CUT = re.compile(r",\s*(?=[A-Za-z])|\.\s|;|\s(?:and|with|because|since|as|for|based|given|which)\s(?=[A-Za-z])")
+_CUT = re.compile(
+    r",\s*(?=[A-Za-z])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;"
+    r"|\s(?:and|with|because|since|as|for|based|given|which)\s(?=[A-Za-z])"
+)
 _DEFINES = re.compile(rf"{NUM}\s+(?:for|when|if|where|unless|in case|to mean)\b")
 _MENTION = re.compile(
     rf"(?<![\w<>≤≥])(?:moaks\s+)?(?:grade|score)(?:\s+of|\s+is|\s*[:=])?\s*(?P<n>{NUM})"
@@ -37,24 +43,19 @@ _NOT_OURS = re.compile(
     r"|over|exceeds?|between|from|to|or|versus|vs\.?|prior|previous|nor)|[<>≤≥])[\s\-]*(?:(?:a|an|the|moaks|grading)\s+)*$"
 )
 _SUPPOSED = re.compile(
-    r"\b(?:if|whether|unless|requires?|required|defined|thresholds?|criteria|criterion|would need|rule[sd]? out"
-    r"|excludes?|rather than|instead of|could|might|may be|initially|at first|previously|consider(?:ed|ing)?"
+    r"\b(?:if|whether|unless|requires?|required|defined|would need|rule[sd]? out"
+    r"|excludes?|rather than|instead of|could|might|may be|initially|at first|previously"
     r"|for example|e\.g)\b"
 )
 _THEN_SUPPOSED = re.compile(
-    r"\s*\(?[^.\n:]{0,12}\b(?:would|requires?|is defined|means|is not|isn't|is unlikely|is excluded|is reserved|if"
+    r"\s*(?:signal|chondromalacia|sprain|strain|injur)"
+    r"|\s*\(?[^.\n:]{0,12}\b(?:would|requires?|is defined|means|is not|isn't|is unlikely|is excluded|is reserved|if"
     r"|needs?|corresponds|represents|denotes|can be excluded|is ruled out|was considered|criteria|threshold)\b"
 )
 _SCALE_ENTRY = re.compile(
     r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*=)\s*(?=[a-z<>≥0-9\"'])"
 )
 _ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
-_IN_PROSE = {
-    "bml": r"(?:bmls?|bone[ \-]marrow[ \-]lesions?)",
-    "percent": r"(?:%|percent(?:age)?)",
-    "percentage": r"(?:%|percent(?:age)?)",
-    "anterior": "(?:anterior|trochlea)",
-}
 
 
 def read_prose(claims: Claims, text: str) -> set[str]:
@@ -77,13 +78,13 @@ def read_prose(claims: Claims, text: str) -> set[str]:
     text, rules = _without_scales(text)
     if len(question.slots) == 1 and _read_whole(claims, text.strip()):
         return rules
-    text, others = _without_others(question, text)
+    text, others = without_others(question, text)
     claims.foreign = claims.foreign or others
     rest = read_tables(claims, text)
     for slot in question.slots:
         _read_labelled(claims, slot, rest)
     if not claims.readings and len(question.slots) == 1:
-        for reading in _mentions(rest):
+        for reading in _mentions(claims, rest):
             claims.add(question.slots[0], _legal(question.slots[0], reading), ("stated",))
     return rules
 
@@ -101,6 +102,11 @@ def _read_whole(claims: Claims, text: str) -> bool:
     told = reading.grade is not None or reading.reason in ("conflicting", "missing")
     if not told and not _PURE.fullmatch(text):
         return False
+    if is_about_another(claims.question, text, len(text), len(text)):
+        claims.foreign = True
+        return False
+    if reading.reason == "conflicting" and len(text) > _LONGEST_CHOICE:
+        return False  # a sentence that weighs grades: what it states is looked at one by one
     claims.add(slot, reading, ("bare",))
     return not reading.echo
 
@@ -129,54 +135,14 @@ def _follows(text: str, one: tuple[int, int, int], other: tuple[int, int, int]) 
 
 
 @cache
-def _subject_pattern(category: str) -> tuple[re.Pattern[str], dict[str, int]]:
-    of_form = {
-        " ".join(form.split()): question.id
-        for question in QUESTIONS.values()
-        if question.category == category
-        for form in subject_forms(question)
-    }
-    names = "|".join(_phrase(form) for form in sorted(of_form, key=len, reverse=True))
-    return re.compile(rf"(?<![a-z])(?P<name>{names})\s{{0,3}}[\"'_]{{0,3}}\s{{0,3}}[:|\n]"), of_form
-
-
-def _phrase(form: str) -> str:
-    """Write a pattern for a name in normal form, with what may stand between its words in prose."""
-    words = {
-        "bml": r"(?:bmls?|bone[ \-]marrow[ \-]lesions?)",
-        "percent": r"(?:%|percent(?:age)?)",
-        "percentage": r"(?:%|percent(?:age)?)",
-        "anterior": "(?:anterior|trochlea)",
-    }
-    return r"[ \t_/\-()]{1,3}(?:the )?".join(words.get(word, re.escape(word)) for word in form.split())
-
-
-def _without_others(question: Question, text: str) -> tuple[str, bool]:
-    """Take out what stands under the names of other subjects of the same kind."""
-    pattern, of_form = _subject_pattern(question.category)
-    own = re.compile("|".join(_phrase(form) for form in subject_forms(question)))
-    kept: list[str] = []
-    at, others, foreign = 0, False, False
-    for found in pattern.finditer(text):
-        if not foreign:
-            kept.append(text[at : found.start()])
-        at = found.start()
-        foreign = own.fullmatch(found["name"]) is None
-        others = others or foreign
-    if not foreign:
-        kept.append(text[at:])
-    return "".join(kept), others and len(of_form) > 0
-
-
-@cache
 def _label(slot_id: int, question_id: int) -> re.Pattern[str]:
     """Find a slot's name with what joins it to a value."""
     question = get_question(question_id)
     slot = next(slot for slot in question.slots if slot.id == slot_id)
     forms = [form for form in slot_forms(slot) if form not in _TOO_COMMON]
     if len(question.slots) == 1:
-        forms += [*_GENERAL, *subject_forms(question)]
-    names = "|".join(_phrase(form) for form in sorted(set(forms), key=len, reverse=True))
+        forms += [*_GENERAL, "answer", *subject_forms(question)]
+    names = "|".join(phrase(form) for form in sorted(set(forms), key=len, reverse=True))
     return re.compile(
         rf"(?<![a-z])(?P<name>{names})(?![a-z])[\"'_)]{{0,3}}[ \t]{{0,3}}(?:\([^()\n]{{0,60}}\)[ \t]{{0,3}})?"
         r"(?P<said>(?:moaks )?(?:grade|score)d?(?![a-z]))?[\"'_ \t]{0,3}"
@@ -193,13 +159,16 @@ _LINE_START = re.compile(r"(?:^|\n)[\s\-•>#0-9.)(]{0,12}$")
 def _read_labelled(claims: Claims, slot: Slot, text: str) -> None:
     for found in _labels(_label(slot.id, slot.question_id), text):
         value, before = found["value"], text[max(0, found.start() - 60) : found.start()]
-        if found["name"] in _GENERAL and (found["join"] not in _JOINS or _NOT_OURS.search(before)):
+        if found["name"] in _NEED_COLON and (found["join"] not in _JOINS or _NOT_OURS.search(before)):
             continue  # left to what the prose states, where it is looked at more closely
+        if is_about_another(claims.question, text, found.end("name"), found.end("name")):
+            claims.foreign = True
+            continue
         reading = _prose_value(slot, value, strict=found["join"] not in _JOINS)
         if reading is not None:
             claims.add(slot, reading, ("key_value",))
         elif found["join"] in _JOINS and _LINE_START.search(before):
-            for mention in _mentions(value):
+            for mention in _mentions(claims, value):
                 claims.add(slot, _legal(slot, mention), ("line_grade",))
 
 
@@ -227,16 +196,17 @@ def _prose_value(slot: Slot, value: str, *, strict: bool) -> Reading | None:
     return reading if _PURE.fullmatch(said.strip(" \t\"',|")) else None
 
 
-def _mentions(text: str) -> Iterator[Reading]:
+def _mentions(claims: Claims, text: str) -> Iterator[Reading]:
     """Give every grade that the prose states of the knee at hand, not of a scale, a comparison or a supposition."""
     for found in _MENTION.finditer(text):
         start, end = found.span()
-        before = text[max(0, start - 160) : start]
-        sentence = re.split(r"[.;!?]\s|\n", before)[-1]
-        if found["range"]:
+        sentence = sentence_before(text, start)
+        if is_about_another(claims.question, text, start, end):
+            claims.foreign = True
+        elif found["range"]:
             yield Reading(reason="conflicting")
         elif not (
-            _NOT_OURS.search(before[-60:])
+            _NOT_OURS.search(sentence[-60:])
             or _SUPPOSED.search(sentence)
             or _OUT_OF.match(text, end)
             or _THEN_SUPPOSED.match(text, end)

@@ -7,6 +7,7 @@ import re
 from reasonknee_datasets.bench.codec.claims import Claims
 from reasonknee_datasets.bench.codec.grade import Reading, read_text
 from reasonknee_datasets.bench.codec.names import Name, name_of
+from reasonknee_datasets.bench.codec.subjects import is_about_another
 from reasonknee_datasets.moaks import Question, Slot
 
 _RULE = re.compile(r"[\s|:\-+=]*")
@@ -42,7 +43,7 @@ def _read_table(claims: Claims, rows: list[list[str]]) -> None:
     for number, row in enumerate(rows):
         name = _named(question, row[0])
         slot = name.slot or (question.slots[0] if name.role == "subject" and len(question.slots) == 1 else None)
-        if name.role == "foreign":
+        if name.role == "foreign" or (number and is_about_another(question, row[0], len(row[0]), len(row[0]))):
             claims.foreign = True
         elif slot is not None and (number or 0 not in columns or len(row) == 2):
             place = valued[0] if number and valued else 1
