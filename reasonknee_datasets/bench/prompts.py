@@ -199,8 +199,9 @@ def box_prompt(question: Question, shape: tuple[int, int, int]) -> str:
     Where in these frames is the body of the medial meniscus? Give the smallest box that holds all of it, ...
     """
     frames, rows, columns = shape
+    where = place(question).replace("hoffa", "Hoffa")
     return (
-        f"Where in these frames is the {place(question).replace('hoffa', 'Hoffa')}? Give the smallest box that holds all of it, as a JSON "
+        f"Where in these frames is the {where}? Give the smallest box that holds all of it, as a JSON "
         'object: {"bounding_box": [start_slice, end_slice, x_min, x_max, y_min, y_max]}. '
         f"start_slice and end_slice are the first and the last frame that show it, counted from 0 to {frames - 1} in "
         f"the order given; x is the column, from 0 at the left to {columns - 1}; y is the row, from 0 at the top to "
