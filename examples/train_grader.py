@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from reasonknee_datasets import (
@@ -148,7 +149,7 @@ def predict(model: nn.Module, rows: Any, workers: int = 0) -> dict[str, int]:
 # From here on: has anything been learnt?
 
 
-def balanced_accuracy(true: Sequence[int], given: Sequence[int]) -> float:
+def balanced_accuracy(true: ArrayLike, given: ArrayLike) -> float:
     """Average over the grades that occur: how many of each are found."""
     truth, right = np.asarray(true), np.equal(true, given)
     return float(np.mean([right[truth == grade].mean() for grade in np.unique(truth)]))
