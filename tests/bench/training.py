@@ -100,8 +100,9 @@ def summarise(measured: Measured) -> Table:
     """Hold every promise to what was measured."""
     caption = (
         "Medians by the clock. The bound inflates the slabs that the crops touch with the deflate library alone and "
-        "copies the crops, in as many processes as there are workers. USS is what the largest worker has for itself "
-        "after the last epoch; the cache bound is what the shared folder may hold."
+        "copies the crops in an epoch's order, in as many processes as there are workers; files are in memory, and "
+        "nothing is checked. USS is what the largest worker has for itself after the last epoch; the cache bound is "
+        "what the shared folder may hold."
     )
     table = Table("Training: what was promised", ("work", "measured", "against", "figure", "target", "met"), caption)
     for workers, rates in measured.rates.items():
