@@ -18,6 +18,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _RUN = re.compile(r"[^,;，{}\[\]\n\"“”„]+")
 _PARENTHESES = re.compile(r"\([^(){}\[\]\n\"“”]{0,200}\)")
 _COLONS = re.compile(r"=>|->|→|[:=：]")
+_BRACES = re.compile(r"\{+")
 _LITERALS: dict[str, Node] = {"true": True, "false": False, "null": None}
 _PYTHON: dict[str, Node] = {"True": True, "False": False, "None": None, "NaN": None, "nan": None}
 
@@ -58,6 +59,7 @@ class _Frame:
     key: str = ""
     state: str = _KEY
     comma: bool = False
+    unnamed: bool = False
 
     def node(self) -> Node:
         return self.items if self.is_list else Members(tuple(self.pairs))
@@ -65,9 +67,9 @@ class _Frame:
     def put(self, value: Node) -> None:
         if self.is_list:
             self.items.append(value)
-        else:
+        elif not (self.unnamed and isinstance(value, Members) and not value.pairs):  # braces around nothing
             self.pairs.append((self.key, value))
-        self.state, self.comma = _AFTER, False
+        self.state, self.comma, self.unnamed = _AFTER, False, False
 
 
 def scan(text: str, *, stopped: bool = False, final: bool = True) -> list[Document]:
@@ -106,6 +108,9 @@ class _Scanner:
             self.start = self.text.find("{", self.at)
             if self.start < 0:
                 return self.found
+            # Of a long run of braces only the innermost can enclose anything.
+            run = _BRACES.match(self.text, self.start)
+            self.start = max(self.start, run.end() - DEEPEST) if run else self.start
             self.at, self.rules = self.start + 1, set()
             self.frames = [_Frame(False)]
             while self.frames:
@@ -155,7 +160,7 @@ class _Scanner:
             self.at += 3 if mark == "." else 1
         elif mark == "{":
             self.rules.add("doubled_braces")
-            frame.key = ""
+            frame.key, frame.unnamed = "", True
             self._push(False)
         elif mark in CLOSING:
             frame.key, self.at, closed, rules = read_string(self.text, self.at, key=True)
