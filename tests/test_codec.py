@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -393,3 +394,12 @@ def test_the_fuzzer_notices_a_made_up_grade(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fuzz_codec, "parse_answer", lambda question, text, **more: real(question, "3", **more))
     with pytest.raises(AssertionError, match="grade=3"):
         fuzz_codec.check_answer(30, "Nothing here.", None, fuzz_codec.Tally())
+
+
+@pytest.mark.parametrize("wording", ["zeroshot", "guided"])
+def test_the_official_prompts_repeated_are_no_answers(wording: str) -> None:
+    path = Path(__file__).parents[1] / f"../shared/real/question_files/questions_nobbox_{wording}.json"
+    if not path.exists():
+        pytest.skip("the official question files are not here")
+    for number, prompt in json.loads(path.read_text(encoding="utf-8")).items():
+        assert all(slot.grade is None for slot in parse_answer(int(number), prompt).slots), prompt
