@@ -16,3 +16,27 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
     return number
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read numbers and ranges of them: ``1-15,34``."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            between = range(int(first), int(last or first) + 1)
+        except ValueError:
+            between = range(0)
+        if not between:
+            raise argparse.ArgumentTypeError(f"must be numbers such as 1-15,34, got {text!r}")
+        found += between
+    return tuple(found)
+
+
+def add_data(command: argparse._ActionsContainer) -> None:
+    """Ask for a prepared repository."""
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="a prepared repository: a folder or URL (default: REASONKNEE_DATA, ./3dreasonknee)",
+    )
