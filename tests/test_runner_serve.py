@@ -28,13 +28,15 @@ from reasonknee_datasets.bench.runner import (
     Generation,
     OpenAIModel,
     Request,
-    Retry,
     Task,
     TransformersModel,
     run,
 )
 from reasonknee_datasets.bench.runner.asking import ask, ask_after_box, ask_for_box
+from reasonknee_datasets.bench.table import Truth
 from reasonknee_datasets.bench.truth import read_truth
+from reasonknee_datasets.cli import main
+from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.transforms import ToFrames
 from tests.tiny_vlm import make_tiny_qwen, write_tiny_vlm
 from tests.torchvision_on_cpu import FOLDER
@@ -144,24 +146,14 @@ def test_a_local_model_is_asked_alone(local: TransformersModel, prepared: Path, 
         local.ask(_requests()[0], Generation(response_format="json_object"))
 
 
-_CLIENT = """
-import sys
-from dataclasses import replace
-from reasonknee_datasets.bench.conditions import get_condition
-from reasonknee_datasets.bench.runner import Generation, OpenAIModel, run
-from tests.test_runner_serve import _TINY
-
-data, journal, url, model = sys.argv[1:]
-condition = replace(get_condition("guided"), frames=_TINY)
-run(data, OpenAIModel(model, url), condition, journal, patients=1, questions=list(range(42, 50)),
-    generation=Generation(max_tokens=6), concurrency=2, progress=False)
-"""
-
-
-def test_killed_half_way_it_resumes_and_is_whole(url: str, folder: Path, prepared: Path, tmp_path: Path) -> None:
-    path, questions = tmp_path / "run.jsonl", list(range(42, 50))
-    command = [sys.executable, "-c", _CLIENT, str(prepared), str(path), url, str(folder)]
-    process = subprocess.Popen(command, cwd=_ROOT)
+def test_killed_half_way_it_resumes_and_reports(url: str, folder: Path, prepared: Path, tmp_path: Path) -> None:
+    """As its user does it: `reasonknee bench run`, kill -9, the same command again, `reasonknee evaluate`."""
+    path = tmp_path / "run.jsonl"
+    words = ["bench", "run", "--data", prepared, "--model", folder, "--base-url", url, "--journal", path]
+    words += ["--condition", "guided", "--patients", "1", "--questions", "42-49", "--concurrency", "2"]
+    words += ["--frames", "3", "--size", "32", "--max-tokens", "6", "--attempts", "2"]
+    command = [str(word) for word in words]
+    process = subprocess.Popen([sys.executable, "-m", "reasonknee_datasets", *command], cwd=_ROOT)
     try:
         while not path.exists() or path.read_bytes().count(b"\n") < 5:
             assert process.poll() is None
@@ -171,16 +163,46 @@ def test_killed_half_way_it_resumes_and_is_whole(url: str, folder: Path, prepare
         process.wait()
     before = path.read_bytes()
     kept = before[: before.rfind(b"\n") + 1]
-    truth = read_truth(prepared, "test", patients=1, filters=[("question_id", "in", questions)])
+    truth = read_truth(prepared, "test", patients=1, filters=[("question_id", "in", list(range(42, 50)))])
     assert kept.count(b"\n") <= len(truth)
-    model = OpenAIModel(str(folder), url)
-    options: dict[str, Any] = {"patients": 1, "questions": questions, "generation": _FEW, "progress": False}
-    summary = run(prepared, model, _GUIDED, path, concurrency=2, retry=Retry(attempts=2), **options)
-    assert summary.resumed == kept.count(b"\n") - 1
+    assert main(command) == 0
     assert path.read_bytes().startswith(kept)
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert sorted(line["id"] for line in lines[1:]) == sorted(truth.ids)
     assert all(line["text"] is not None and line["error"] is None for line in lines[1:])
+    _check_report(path, prepared, tmp_path / "report", truth, [line["text"] for line in lines[1:]])
+
+
+def _check_report(journal: Path, data: Path, out: Path, truth: Truth, texts: list[str]) -> None:
+    """Report a journal, and find in the report what was asked: random weights grade nothing, and that is told."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    words = ["evaluate", "--data", data, "--predictions", journal, "--out", out, "--resamples", "20", "--pictures", "1"]
+    assert main([str(word) for word in words]) == 0
+    assert {path.name for path in out.iterdir()} == {"results.json", "report.md", "report.html", "outcomes.parquet"}
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    identity, everything = results["identity"], results["groups"][0]
+    assert (identity["records"], identity["patients"]) == (len(truth), 1)
+    assert (identity["condition"], identity["synthetic"]) == ("guided", True)
+    assert identity["frames"] == repr(replace(GUIDED.frames, count=3, size=32))
+    coverage, true = everything["coverage"], truth.grades[truth.slots >= 0]
+    assert everything["by"] == "all"
+    assert (coverage["records"], coverage["given"]) == (len(truth), len(truth))
+    assert coverage["slots"] == int((true >= 0).sum())
+    assert coverage["parsed"] + sum(coverage["reasons"].values()) == coverage["slots"]
+    assert coverage["strict"] == sum(map(_is_object, texts))
+    asked = {QUESTIONS[int(number)].category for number in truth.question}
+    assert {group["value"] for group in results["groups"] if group["by"] == "category"} == asked
+    words = (out / "report.md").read_text(encoding="utf-8")
+    assert f"| records | {len(truth)} |" in words
+    assert "SYNTHETIC" in words
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 @pytest.mark.parametrize("condition", [BOX_FIRST])
