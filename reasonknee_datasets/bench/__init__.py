@@ -13,6 +13,7 @@ _HOMES = {
     "OpenAIModel": "runner",
     "Reading": "evaluation",
     "TransformersModel": "runner",
+    "attribute": "attributing",
     "compare": "evaluation",
     "dry_run": "runner",
     "evaluate": "evaluation",
@@ -22,6 +23,7 @@ _HOMES = {
     "read_report": "report",
     "run": "runner",
     "write_comparison": "report",
+    "write_losses": "report",
     "write_report": "report",
 }
 
@@ -32,6 +34,7 @@ __all__ = [
     "OpenAIModel",
     "Reading",
     "TransformersModel",
+    "attribute",
     "compare",
     "dry_run",
     "evaluate",
@@ -41,6 +44,7 @@ __all__ = [
     "read_report",
     "run",
     "write_comparison",
+    "write_losses",
     "write_report",
 ]
 

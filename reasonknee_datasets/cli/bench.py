@@ -106,11 +106,30 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.bench.evaluation import compare
-    from reasonknee_datasets.bench.report import write_comparison
+    from reasonknee_datasets.bench.report import check_report, write_comparison
 
+    check_report(arguments.out, "comparison.json")
     first, second = _read(arguments, arguments.first), _read(arguments, arguments.second)
     compared = compare(first, second, allow=arguments.allow, resamples=arguments.resamples, seed=arguments.seed)
     for path in write_comparison(compared, arguments.out):
+        print(path)
+
+
+def _add_attribute(command: argparse.ArgumentParser) -> None:
+    command.add_argument("given", metavar="GIVEN", type=Path, help="the run in region_given: a report, or predictions")
+    command.add_argument("others", metavar="OTHER", type=Path, nargs="+", help="own_region, or jittered_region, or ...")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for what was lost")
+    _add_reading(command)
+
+
+def _attribute(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.bench.attributing import attribute
+    from reasonknee_datasets.bench.report import check_report, write_losses
+
+    check_report(arguments.out, "losses.json")
+    given, *others = (_read(arguments, path) for path in (arguments.given, *arguments.others))
+    losses = attribute(given, others, resamples=arguments.resamples, seed=arguments.seed)
+    for path in write_losses(losses, arguments.out):
         print(path)
 
 
@@ -127,9 +146,10 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
 _JOBS: dict[str, Command] = {
     "run": (add_run, run, "ask a model, into a journal that a killed run goes on with"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
+    "attribute": (_add_attribute, _attribute, "part what one model lost into grading and the region, over its runs"),
 }
 
 COMMANDS: dict[str, Command] = {
     "evaluate": (_add_evaluate, _evaluate, "score predictions, with intervals and baselines beside every number"),
-    "bench": (_add_bench, _bench, "ask models (run), compare two (compare)"),
+    "bench": (_add_bench, _bench, "ask models (run), compare two (compare), part what one lost (attribute)"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reasonknee_datasets.bench.report.hub import to_eval_results
+from reasonknee_datasets.bench.report.losses import write_losses
 from reasonknee_datasets.bench.report.markdown import to_markdown
 from reasonknee_datasets.bench.report.reread import read_report
 from reasonknee_datasets.bench.report.tables import Table, comparison_tables, result_tables
@@ -17,5 +18,6 @@ __all__ = [
     "to_eval_results",
     "to_markdown",
     "write_comparison",
+    "write_losses",
     "write_report",
 ]

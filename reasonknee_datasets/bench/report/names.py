@@ -5,3 +5,4 @@ from __future__ import annotations
 RESULTS = "results.json"
 OUTCOMES = "outcomes.parquet"
 COMPARISON = "comparison.json"
+LOSSES = "losses.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from reasonknee_datasets.bench.codec import REASONS
 from reasonknee_datasets.bench.report.numbers import count
-from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Group, Pool, Results
+from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Group, Losses, Pool, Results
 from reasonknee_datasets.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -49,12 +50,28 @@ def draw_plots(results: Results) -> tuple[Plot, ...]:
     MissingExtraError
         If matplotlib is not installed.
     """
+    with _style():
+        return tuple(_plots(results))
+
+
+def draw_losses(losses: Losses) -> tuple[Plot, ...]:
+    """Draw what each run lost, and to what.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    with _style():
+        return (_losses(losses),)
+
+
+def _style() -> AbstractContextManager[None]:
     try:
         import matplotlib
     except ModuleNotFoundError as error:
         raise missing_extra("matplotlib", "bench", "the plots of a report") from error
-    with matplotlib.rc_context(_STYLE):
-        return tuple(_plots(results))
+    return matplotlib.rc_context(_STYLE)
 
 
 def _plots(results: Results) -> Iterator[Plot]:
@@ -154,6 +171,28 @@ def _attribution(results: Results) -> Plot:
     axes.set_xlabel("share of records")
     axes.legend(loc="center right", frameon=False)
     return _plot(figure, "Lost points", ", ".join(f"{name} {share:.3f}" for name, share, _ in parts) + ".")
+
+
+def _losses(losses: Losses) -> Plot:
+    rows = [row for row in losses.rows if row.by == "all"]
+    figure, axes = _figure(7, 0.4 * len(rows) + 1.4)
+    told = []
+    for place, row in enumerate(rows):
+        grading, region = row.grading.value or 0.0, row.region.value or 0.0
+        axes.barh(place, grading, color=_MODEL, height=0.5, label=None if place else "by grading")
+        axes.barh(
+            place, region, left=grading, color=_LOST, height=0.5, label=None if place else "because of the region"
+        )
+        if row.region.low is not None and row.region.high is not None:
+            ends = [grading + row.region.low, grading + row.region.high]
+            axes.plot(ends, [place, place], color=_INK, linewidth=1.5)
+        told.append(f"{row.condition}: by grading {grading:.3f}, because of the region {region:+.3f}")
+    axes.set_yticks(range(len(rows)), [row.condition for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of records lost; bars: 95 % intervals of what the region lost")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    return _plot(figure, "Lost points", "; ".join(told) + ".")
 
 
 def _confusions(group: Group) -> Plot:

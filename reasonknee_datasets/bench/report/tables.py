@@ -76,10 +76,9 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
     )
 
 
-def identity_table(*identities: Identity | None) -> Table:
+def identity_table(*identities: Identity | None, names: tuple[str, ...] = ("",)) -> Table:
     """Say what one or several results are of, one a column."""
     stated = [each or Identity() for each in identities]
-    names = ("first", "second") if len(stated) > 1 else ("",)
     rows = []
     for each in fields(Identity):
         values = [getattr(one, each.name) for one in stated]

@@ -36,18 +36,24 @@ from reasonknee_datasets.moaks import QUESTIONS, Question
 from reasonknee_datasets.sources import find_volumes, join
 from reasonknee_datasets.volumes import open_volume
 
-_SYNTHETIC = "SYNTHETIC data, drawn by a program: these numbers say nothing about any patient"
+SYNTHETIC = "SYNTHETIC data, drawn by a program: these numbers say nothing about any patient"
 
 
-def check_report(out: str | Path) -> None:
+def check_report(out: str | Path, marker: str = RESULTS) -> None:
     """Refuse a place where no report can be written, before anything is scored.
+
+    Parameters
+    ----------
+    out : path
+    marker : {"results.json", "comparison.json", "losses.json"}
+        What kind of report.
 
     Raises
     ------
     BenchError
         If there is something else.
     """
-    check_folder(Path(out), RESULTS)
+    check_folder(Path(out), marker)
 
 
 def write_report(
@@ -122,7 +128,7 @@ def write_comparison(comparison: Comparison, out: str | Path) -> tuple[Path, ...
     check_folder(folder, COMPARISON)
     one, other = comparison.first or Identity(), comparison.second or Identity()
     title = f"ReasonKnee-Bench: {one.model or 'first'} less {other.model or 'second'}"
-    tables = [*comparison_tables(comparison), identity_table(one, other)]
+    tables = [*comparison_tables(comparison), identity_table(one, other, names=("first", "second"))]
     headline = comparison.total()
     lead = [
         f"{HEADLINE}: {number(headline.first)} and {number(headline.second)}; difference "
@@ -132,7 +138,7 @@ def write_comparison(comparison: Comparison, out: str | Path) -> tuple[Path, ...
     ]
     if comparison.tolerated:
         lead.append(f"Besides the model they differ in {', '.join(comparison.tolerated)}, which was allowed.")
-    banners = [_SYNTHETIC] if one.synthetic or other.synthetic else []
+    banners = [SYNTHETIC] if one.synthetic or other.synthetic else []
     contents = {
         COMPARISON: (json.dumps(comparison.to_json(), allow_nan=False) + "\n").encode(),
         "comparison.md": to_markdown(title, [*(f"**{line}**" for line in banners), *lead], tables).encode(),
@@ -159,7 +165,7 @@ def _lead(results: Results) -> Iterator[str]:
 
 def _banners(results: Results) -> Iterator[str]:
     if results.identity is not None and results.identity.synthetic:
-        yield _SYNTHETIC
+        yield SYNTHETIC
     yield from results.warnings
 
 

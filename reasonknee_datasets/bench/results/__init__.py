@@ -15,7 +15,7 @@
 - ``conventions``, ``attribution`` and ``worst`` say where points were lost; ``baselines`` what answers without looking
   score, and the paired differences from them.
 - ``outcomes`` holds every record's outcome as numpy columns. It stays in memory (`Outcomes.to_table` for a file).
-- `Comparison.differences` is a flat list: one `Difference` a statistic.
+- `Comparison.differences` is a flat list: one `Difference` a statistic; `Losses.rows` one `LostPoints` a run and group.
 
 ``Results.from_json(results.to_json()) == results``, outcomes apart.
 """
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reasonknee_datasets.bench.results.document import FORMAT, Baseline, Comparison, Results, Sampling
+from reasonknee_datasets.bench.results.document import FORMAT, Baseline, Comparison, Losses, Results, Sampling
 from reasonknee_datasets.bench.results.outcomes import Outcomes
 from reasonknee_datasets.bench.results.serial import make_schema
 from reasonknee_datasets.bench.results.values import (
@@ -80,6 +80,7 @@ __all__ = [
     "Estimate",
     "Group",
     "Localisation",
+    "Losses",
     "LostPoints",
     "Misreading",
     "NoInterval",
@@ -95,8 +96,8 @@ __all__ = [
 ]
 
 
-def schema(kind: type[Results] | type[Comparison] = Results) -> dict[str, Any]:
-    """Give the JSON Schema (draft 2020-12) of ``results.json``, or of a comparison.
+def schema(kind: type[Results] | type[Comparison] | type[Losses] = Results) -> dict[str, Any]:
+    """Give the JSON Schema (draft 2020-12) of ``results.json``, or of a comparison, or of losses.
 
     Examples
     --------

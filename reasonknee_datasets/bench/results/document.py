@@ -1,4 +1,4 @@
-"""`Results` and `Comparison`: what is written to ``results.json`` and ``comparison.json``."""
+"""`Results`, `Comparison` and `Losses`: what is written to ``results.json``, ``comparison.json``, ``losses.json``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from reasonknee_datasets.bench.results.values import (
     Difference,
     Estimate,
     Group,
+    LostPoints,
     Rule,
     Unit,
 )
@@ -212,3 +213,39 @@ class Comparison:
             As `Results.from_json` does.
         """
         return cast("Comparison", read(cls, item, "comparison"))
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Where one model's points went: runs with other regions against the run with the true one, with the same draws.
+
+    Attributes
+    ----------
+    given : Identity
+        Of the run with the true region.
+    others : tuple of Identity
+    sampling : Sampling
+    rows : tuple of LostPoints
+        Run by run; for everything, then for each category.
+    """
+
+    given: Identity
+    others: tuple[Identity, ...]
+    sampling: Sampling
+    rows: tuple[LostPoints, ...]
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what ``json.dumps`` writes; it follows `schema`."""
+        return cast("dict[str, Any]", write(self))
+
+    @classmethod
+    def from_json(cls, item: object) -> Losses:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        BenchError
+            As `Results.from_json` does.
+        """
+        return cast("Losses", read(cls, item, "losses"))

@@ -83,6 +83,10 @@ def _read_dataclass(kind: Any, item: object, place: str) -> Any:
     if not isinstance(item, dict):
         raise _wrong(place, "be an object", item)
     known = {each.name: (each, hint) for each, hint in _fields(kind)}
+    own = known["format"][0].default if "format" in known else None
+    # First, since another format explains whatever else is other than it should be.
+    if own is not None and item.get("format", own) != own:
+        raise _wrong(place, f"be of format {own}", f"format {item['format']!r}")
     unknown = [name for name in item if name not in known]
     missing = [name for name in known if name not in item]
     if unknown or missing:
@@ -90,9 +94,6 @@ def _read_dataclass(kind: Any, item: object, place: str) -> Any:
             f"{what} {', '.join(names)}" for what, names in (("unknown", unknown), ("no", missing)) if names
         )
         raise _wrong(place, f"hold {', '.join(known)}", got)
-    for name, (each, _) in known.items():
-        if name == "format" and item[name] != each.default:
-            raise _wrong(place, f"be of format {each.default}", f"format {item[name]!r}")
     return kind(**{name: read(hint, item[name], f"{place}.{name}") for name, (_, hint) in known.items()})
 
 
