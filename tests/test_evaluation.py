@@ -141,6 +141,24 @@ class TestEvaluate:
         results = evaluate(some, data, reading=Reading(questions=(19,)), resamples=0).results
         assert results.group().coverage.records == len(some)
 
+    def test_a_run_of_some_patients_is_scored_on_these_from_python_too(self, data: Path) -> None:
+        some = read_truth(data, "test", patients=1, seed=3, filters=[("question_id", "in", [19])])
+        stated = {"run": {"patients": 1, "seed": 3, "prompts": {"19": "hash"}, "records": len(some)}}
+        results = evaluate(iter([stated, *oracle(some)]), data, resamples=0).results
+        assert results.group().coverage.records == results.group().coverage.given == len(some)
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"condition": "zeroshot"}, "Did you mean 'zero_shot'"),
+            ({"resamples": -1}, "resamples must be 0 or more, got -1"),
+            ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ],
+    )
+    def test_wrong_options_are_named(self, data: Path, truth: Truth, options: dict[str, Any], told: str) -> None:
+        with pytest.raises(BenchError, match=told):
+            evaluate(oracle(truth), data, **options)
+
     @pytest.mark.parametrize("number", [0, 63, 70])
     def test_a_question_that_no_record_asks_is_refused(self, number: int) -> None:
         with pytest.raises(BenchError, match=rf"question must be one that records ask, 1 to 62, got {number}"):
@@ -231,6 +249,42 @@ class TestReport:
         (tmp_path / "report" / "outcomes.parquet").write_bytes(b"PAR1")
         with pytest.raises(BenchError, match=r"report must hold results\.json and outcomes\.parquet, got Arrow"):
             read_report(tmp_path / "report", data)
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ('{"format": 2, "new": 1}', "results must be of format 1, got format 2"),
+            ("[]", r"results must be an object, got \[\]"),
+            ('{"a":', "JSONDecodeError"),
+            ("[" * 200_000, "RecursionError"),
+        ],
+    )
+    def test_results_of_another_make_are_named(
+        self, half: Evaluation, data: Path, tmp_path: Path, text: str, told: str
+    ) -> None:
+        write_report(half, tmp_path / "report")
+        (tmp_path / "report" / "results.json").write_text(text, encoding="utf-8")
+        with pytest.raises(BenchError, match=told):
+            read_report(tmp_path / "report", data)
+
+    @pytest.mark.parametrize("kind", ["nothing answered", "one question", "one record in a hundred"])
+    def test_little_is_reported_as_much_is(self, data: Path, truth: Truth, tmp_path: Path, kind: str) -> None:
+        """Undefined statistics, empty plots, a single group: every file is there, and none says NaN."""
+        lines, reading = oracle(truth), None
+        if kind == "nothing answered":
+            lines = [{"id": line["id"], "text": "", "box": None} for line in lines]
+        elif kind == "one question":
+            lines = [{"id": line["id"], "text": line["text"]} for line in lines if line["id"].endswith("/q48")]
+            reading = Reading(questions=(48,))
+        else:
+            lines = lines[::100]
+        done = evaluate(lines, data, reading=reading, resamples=20)
+        assert len(write_report(done, tmp_path, pictures=2)) == 4
+        told = (tmp_path / "report.md").read_text(encoding="utf-8")
+        assert not re.search(r"\b(nan|None|inf)\b", told)
+        coverage = done.results.group().coverage
+        assert (coverage.records, coverage.given) == (len(done.truth), len(lines))
+        assert Results.from_json(json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))) == done.results
 
     def test_markdown_keeps_cells_apart(self) -> None:
         text = to_markdown("T", [], [Table("x", ("a", "b"), (("one|two", "<img>\nnext"),))])

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,9 @@ def evaluate(
         If the repository cannot be read.
     """
     how = reading or Reading()
-    stated = _peek(predictions)
+    if condition is not None:
+        get_condition(condition)
+    predictions, stated = _peek(predictions)
     repository = open_data(data, storage_options=storage_options, token=token)
     priors = read_priors(repository)
     split = how.split or stated.split or "test"
@@ -217,22 +220,30 @@ def _shown(value: Estimate) -> str:
     return f"{value.value:.3f}{interval}"
 
 
-def _peek(source: Source) -> Identity:
-    """Read what a journal's first line states, before anything else is known."""
-    if not isinstance(source, (str, os.PathLike)) or not Path(source).is_file():
-        return Identity()
-    with Path(source).open("rb") as file:
-        line = file.readline(4_000_000)
-    try:
-        item = json.loads(line)
-    except (ValueError, RecursionError):
-        return Identity()
-    return Identity.from_json(item["run"]) if isinstance(item, dict) and "run" in item else Identity()
+def _peek(source: Source) -> tuple[Source, Identity]:
+    """Read what a journal's first line states, before anything else is known; give the whole source back."""
+    item: object
+    if not isinstance(source, (str, os.PathLike)):
+        lines = iter(source)
+        first = list(islice(lines, 1))
+        source, item = chain(first, lines), first[0] if first else None
+    elif not Path(source).is_file():
+        return source, Identity()
+    else:
+        with Path(source).open("rb") as file:
+            line = file.readline(4_000_000)
+        try:
+            item = json.loads(line)
+        except (ValueError, RecursionError):
+            return source, Identity()
+    if isinstance(item, Mapping) and "run" in item and "id" not in item:
+        return source, Identity.from_json(item["run"])
+    return source, Identity()
 
 
 def _read_asked(repository: Repository, split: str, how: Reading, stated: Identity) -> Truth:
     """Read the records that were asked: a run of some patients or questions is scored on those."""
-    asked = how.questions or tuple(int(name) for name in stated.prompts if name.isdigit()) or None
+    asked = how.questions or tuple(int(name) for name in stated.prompts if name.isdecimal()) or None
     filters = None if asked is None else [("question_id", "in", sorted(asked))]
     truth = read_truth(repository, split, filters=filters)
     if stated.patients is None or stated.patients >= len(truth.patients):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.results import Estimate, NoInterval
+from reasonknee_datasets.errors import BenchError, explain
 
 LEVEL = 0.95
 MIN_PATIENTS = 10
@@ -36,6 +37,11 @@ def draw(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float
     (resamples + 1, P) float32 array
         How often each patient is in each resample; the first row is all ones, the sample itself.
 
+    Raises
+    ------
+    BenchError
+        If a number is below 0.
+
     Examples
     --------
     >>> draw(["b", "a"], 3, 0)
@@ -44,6 +50,11 @@ def draw(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float
            [1., 1.],
            [0., 2.]], dtype=float32)
     """
+    for name, value in (("resamples", resamples), ("seed", seed)):
+        if value < 0:
+            raise BenchError(
+                explain(name, "be 0 or more", value, "Give 2000 resamples, or 0 for no intervals; any seed")
+            )
     many = len(patients)
     weights = np.ones((resamples + 1, many), dtype=np.float32)
     if not many or not resamples:

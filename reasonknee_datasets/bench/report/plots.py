@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import cycle
@@ -13,7 +13,7 @@ import numpy as np
 
 from reasonknee_datasets.bench.codec import REASONS
 from reasonknee_datasets.bench.report.numbers import count
-from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Group, Losses, Pool, Results
+from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Estimate, Group, Losses, Pool, Results
 from reasonknee_datasets.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def _totals(results: Results) -> Plot:
         if value.value is not None:
             axes.plot(value.value, place, "o", color=_MODEL, label="the model" if place == 0 else None)
     axes.set_yticks(range(len(TOTALS)), list(TOTALS))
-    axes.invert_yaxis()
+    axes.set_ylim(len(TOTALS) - 0.5, -0.5)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("score; bars: 95 % intervals over patients")
+    axes.set_xlabel("score" + _bars(scores[name] for name in TOTALS))
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     told = ", ".join(f"{name} {value.value:.3f}" for name, value in scores.items() if value.value is not None)
     return _plot(figure, "Totals", f"The model's totals: {told}.")
@@ -129,7 +129,8 @@ def _categories(results: Results) -> Plot:
     axes.set_yticks(range(len(groups)), [group.value.replace("_", " ") for group in groups])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"{HEADLINE}, slots without a grade count as wrong; bars: 95 % intervals over patients")
+    bars = _bars(group.totals["wrong"].metrics[HEADLINE] for group in groups)
+    axes.set_xlabel(f"{HEADLINE}, slots without a grade count as wrong{bars}")
     return _plot(figure, "By category", f"{HEADLINE} by category: {', '.join(told)}.")
 
 
@@ -190,7 +191,7 @@ def _losses(losses: Losses) -> Plot:
     axes.set_yticks(range(len(rows)), [row.condition for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share of records lost; bars: 95 % intervals of what the region lost")
+    axes.set_xlabel("share of records lost" + _bars((row.region for row in rows), "of what the region lost"))
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return _plot(figure, "Lost points", "; ".join(told) + ".")
 
@@ -228,6 +229,11 @@ def _confusion(axes: Axes, pool: Pool) -> None:
     axes.set_xlabel("answered")
     axes.set_ylabel("true")
     axes.spines[:].set_visible(False)
+
+
+def _bars(values: Iterable[Estimate], of: str = "over patients") -> str:
+    """Explain the bars, where there are any."""
+    return f"; bars: 95 % intervals {of}" if any(value.low is not None for value in values) else ""
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

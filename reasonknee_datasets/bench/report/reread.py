@@ -51,7 +51,7 @@ def read_report(
     try:
         results = Results.from_json(json.loads((place / RESULTS).read_bytes()))
         table = pq.read_table(place / OUTCOMES)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"
         raise BenchError(explain("report", f"hold {RESULTS} and {OUTCOMES}", got, _AGAIN, where=where)) from error
     identity = results.identity or Identity()
