@@ -118,7 +118,14 @@ def test_a_raw_file_that_holds_less_than_it_promises(tmp_path: Path) -> None:
 def test_a_volume_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "knee.nii.gz", knee())
     monkeypatch.setenv("REASONKNEE_MAX_VOLUME_BYTES", "1000")
-    with pytest.raises(VolumeError, match=r"no more than 1000 bytes, got 3712 bytes.*REASONKNEE_MAX_VOLUME_BYTES"):
+    with pytest.raises(
+        VolumeError, match=r"no more than 1000 bytes, got 3712 bytes.*REASONKNEE_MAX_VOLUME_BYTES to 3712"
+    ):
+        _ = open_volume(path).shape
+    monkeypatch.setenv("REASONKNEE_MAX_VOLUME_BYTES", "16GB")
+    with pytest.raises(
+        VolumeError, match=r"MAX_VOLUME_BYTES must be a whole number of bytes, got 16GB\. Set it to 8589934592\."
+    ):
         _ = open_volume(path).shape
 
 

@@ -70,7 +70,9 @@ def test_damage_is_told() -> None:
         damaged[position] ^= 1
         with pytest.raises(IndexProblemError, match="checksum is wrong"):
             parse_index(bytes(damaged), size)
-    with pytest.raises(IndexProblemError, match=r"segments end at byte .* of a file of 1000"):
+    with pytest.raises(IndexProblemError, match=rf"a file of {size} bytes, and this one has 1000$"):
         parse_index(written, 1000)
+    with pytest.raises(IndexProblemError, match=rf"has {size - 1}, which is cut off$"):
+        parse_index(written, size - 1)
     with pytest.raises(IndexProblemError, match="cut"):
         parse_index(with_extra(b"RK\x05\x00abcde"), 100)

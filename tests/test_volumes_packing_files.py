@@ -38,3 +38,6 @@ def test_a_damaged_file_stops_there(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match=r"b\.nii\.gz"):
         list(pack_files(paths, tmp_path / "out"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+    with pytest.raises(VolumeError, match=r"b\.nii\.gz"):
+        list(pack_files(paths[1:], tmp_path / "nothing"))
+    assert not (tmp_path / "nothing").exists()

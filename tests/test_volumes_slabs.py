@@ -215,7 +215,7 @@ def swap(payload: bytearray) -> None:
         (put(16, 4 * 12 * 13 * 2 - 1, 8), "are no whole planes|do not make"),
         (put(16, 1 << 60, 8), "do not make"),
         (put(24, 1 << 60, 8), "do not make"),
-        (put(32, 1 << 31, 4), "segments end at byte"),
+        (put(32, 1 << 31, 4), "it describes a file of .* bytes"),
         (put(36, 5, 4), "header's checksum is wrong"),
         (put(44, 5, 4), "checksum of slab 0 is wrong"),
         (swap, "slab 0 does not inflate|checksum of slab 0|inflates to"),
@@ -233,6 +233,13 @@ def test_an_index_that_lies_is_not_used(tmp_path: Path, change: Any, reason: str
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # and it is said once
         same(open_volume(path, cache=None).dataobj[:, 2:5, 0:18], array[:, 2:5, 0:18])
+
+
+def test_a_seekable_file_that_is_cut_is_not_to_be_packed_again(tmp_path: Path) -> None:
+    path = packed(tmp_path / "knee.nii.gz", knee((12, 13, 24)), planes=4)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(RuntimeWarning, match=r"knee\.nii\.gz is not used: .*cut off\. Copy the file again"):
+        _ = open_volume(path, cache=None).shape
 
 
 def test_peak_memory_is_the_region_and_two_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

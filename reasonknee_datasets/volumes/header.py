@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
-from reasonknee_datasets.volumes.index import IndexProblemError, SlabIndex, index_bytes, parse_index
+from reasonknee_datasets.volumes.index import CUT_OFF, IndexProblemError, SlabIndex, index_bytes, parse_index
 from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, inflate_head
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.source import FileIdentity, Source
@@ -30,7 +30,9 @@ _NIFTI1_BYTES, _NIFTI2_BYTES = 352, 544
 _MAX_OFFSET = 64 * 1024 * 1024
 # An OAI knee is 47 MB; what claims 100 times that is refused before memory is taken, unless the user says otherwise.
 _MAX_VOLUME_BYTES = 8 * 1024**3
+_VARIABLE = "REASONKNEE_MAX_VOLUME_BYTES"
 _REMEDY = "Copy or convert the file again"
+_COPY_AGAIN = "Copy the file again, since its voxels cannot be read"
 _PACK_AGAIN = "The file is read as an ordinary .nii.gz; pack it again to read regions fast"
 
 
@@ -101,7 +103,8 @@ def read_header(source: Source) -> VolumeHeader:
 
 def forget_index(header: VolumeHeader, reason: str, label: str) -> VolumeHeader:
     """Read a file the ordinary way from now on, and say so once."""
-    warnings.warn(f"the slab index of {label} is not used: {reason}. {_PACK_AGAIN}.", RuntimeWarning, stacklevel=2)
+    remedy = _COPY_AGAIN if reason.endswith(CUT_OFF) else _PACK_AGAIN
+    warnings.warn(f"the slab index of {label} is not used: {reason}. {remedy}.", RuntimeWarning, stacklevel=2)
     plain = replace(header, index=None)
     _headers.put(header.identity, plain)
     return plain
@@ -239,10 +242,12 @@ def _check_promise(parsed: VolumeHeader, label: str) -> None:
         raise VolumeError(explain("NIfTI header", rule, got, _REMEDY, where=where))
     if parsed.compression == "gzip" and promised > (limit := _volume_limit()):
         rule = f"promise no more than {limit} bytes"
-        remedy = "If the volume is really that large, set REASONKNEE_MAX_VOLUME_BYTES"
+        remedy = f"If the volume is really that large, set {_VARIABLE} to {promised}"
         raise VolumeError(explain("NIfTI header", rule, f"{promised} bytes", remedy, where=where))
 
 
 def _volume_limit() -> int:
-    text = os.environ.get("REASONKNEE_MAX_VOLUME_BYTES", "")
-    return int(text) if text.isdecimal() else _MAX_VOLUME_BYTES
+    text = os.environ.get(_VARIABLE, "").strip()
+    if text and not text.isdecimal():
+        raise VolumeError(explain(_VARIABLE, "be a whole number of bytes", text, f"Set it to {_MAX_VOLUME_BYTES}"))
+    return int(text) if text else _MAX_VOLUME_BYTES

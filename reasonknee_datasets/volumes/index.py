@@ -30,6 +30,7 @@ from reasonknee_datasets.volumes.source import Range
 
 SUBFIELD = b"RK"
 FINAL_BLOCK = b"\x03\x00"
+CUT_OFF = ", which is cut off"
 _FIXED = struct.Struct("<HHIQQQ")
 _PAIR = struct.Struct("<II")
 _CRC = struct.Struct("<I")
@@ -129,7 +130,9 @@ def parse_index(head: bytes, file_size: int) -> SlabIndex | None:
     pairs = list(_PAIR.iter_unpack(payload[_FIXED.size : -_CRC.size]))
     offsets = tuple(accumulate((size for size, _ in pairs), initial=index_bytes(head)))
     if offsets[-1] + _TRAILER != file_size:
-        raise IndexProblemError(f"its segments end at byte {offsets[-1]} of a file of {file_size}")
+        length = offsets[-1] + _TRAILER
+        cut = CUT_OFF if file_size < length else ""
+        raise IndexProblemError(f"it describes a file of {length} bytes, and this one has {file_size}{cut}")
     return SlabIndex(head_bytes, slab_bytes, total, offsets, tuple(crc for _, crc in pairs))
 
 

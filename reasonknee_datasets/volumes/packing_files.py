@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from reasonknee_datasets.errors import VolumeError, explain
@@ -44,8 +45,10 @@ def pack_files(
     if twice:
         remedy = "Pack them into different folders"
         raise VolumeError(explain("packed files", "have names of their own", f"{twice[0]} twice", remedy))
+    made = None
     if out is not None:
         _refuse_replacing(targets)
+        made = None if Path(out).exists() else Path(out)
         try:
             Path(out).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,15 +56,23 @@ def pack_files(
             raise VolumeError(
                 explain("folder of packed files", "be there to write into", got, "Choose another")
             ) from error
-    for path, target in zip(paths, targets, strict=True):
-        yield pack(path, target, level=level)
+    try:
+        for path, target in zip(paths, targets, strict=True):
+            yield pack(path, target, level=level)
+    finally:
+        if made is not None:
+            with suppress(OSError):  # not empty, as it should be
+                made.rmdir()
 
 
 def _target(path: str, out: Path | None) -> Path:
     name = Path(path).name
     if not name.endswith((".nii", ".nii.gz") if out is not None else ".nii.gz"):
-        rule = "end in .nii or .nii.gz" if out is not None else "be a .nii.gz to be replaced by its seekable form"
-        raise VolumeError(explain("file to pack", rule, path, "Name a folder for the packed files with --out"))
+        rule, remedy = "end in .nii or .nii.gz", "Name the volume files themselves, as in FOLDER/*.nii.gz"
+        if out is None:
+            rule = "be a .nii.gz to be replaced by its seekable form"
+            remedy = "Name a folder for the packed files with --out"
+        raise VolumeError(explain("file to pack", rule, path, remedy))
     return Path(path) if out is None else out / f"{name.removesuffix('.gz').removesuffix('.nii')}.nii.gz"
 
 

@@ -126,7 +126,10 @@ def unreadable(path: str, error: BaseException) -> VolumeError:
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, FileNotFoundError | NotADirectoryError) or getattr(error, "status", None) == 404:
-        remedy = "Say where the volumes are with volumes_dir= or REASONKNEE_VOLUMES, or copy the file there"
+        remedy = (
+            "Check the path, copy the file there, or name the folder that holds volumes/ with volumes_dir= or "
+            "REASONKNEE_VOLUMES"
+        )
         return VolumeNotFoundError(explain("volume file", "exist", label, remedy))
     remedy = "Check its permissions and the store's storage_options (see set_credentials)"
     got = f"{type(error).__name__}: {str(error).replace(path, label)}"
