@@ -20,6 +20,7 @@ from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.schema import arrow_schema, quintuple_id, volume_id, volume_path
 from reasonknee_datasets.summary import Grid, Summary, summarise
+from reasonknee_datasets.summary.counts import _survey
 
 # Volumes of each shard: patient, visit, side.
 SHARDS = {
@@ -141,6 +142,14 @@ def test_every_count_is_what_counting_the_rows_gives(summary: Summary, split: st
 
 def test_patients_of_all_splits_are_counted_once(summary: Summary) -> None:
     assert len(summary.patients) == 6
+
+
+def test_noise_behind_a_tie_makes_no_second_grid() -> None:
+    records = {}
+    for noise in (-1e-7, 1e-7):
+        matrix = tuple(map(tuple, np.diag([1.75, 1.09375 + noise, 0.364583 + noise, 1.0]).tolist()))
+        records[str(noise)] = VolumeRecord(shape=(64, 128, 128), affine=matrix)
+    assert _survey(records).grids == {Grid((64, 128, 128), (1.75, 1.094, 0.3646), "RAS", "unknown"): 2}
 
 
 def test_geometry_comes_from_the_manifest(summary: Summary) -> None:

@@ -229,8 +229,8 @@ def _survey(volumes: Mapping[str, VolumeRecord]) -> Geometry:
             continue
         affine = np.asarray(record.affine, dtype=np.float64)
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        # Scanners write the same spacing with different noise behind the fifth digit.
-        rounded = tuple(round(float(mm), 4) for mm in spacing)
+        # Scanners write the same spacing with different noise behind the fifth digit, where 1.09375 is a tie.
+        rounded = tuple(float(f"{mm:.4g}") for mm in spacing)
         grids[Grid(record.shape, rounded, "".join(axcodes(affine)), record.dtype or "unknown")] += 1
         cosines = np.abs(affine[:3, :3] / spacing).max(axis=0).min()
         tilts.append(float(np.degrees(np.arccos(min(1.0, cosines)))))
