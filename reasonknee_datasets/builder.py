@@ -42,6 +42,7 @@ from reasonknee_datasets.sources import (
     parse_split,
     read_shard,
     select,
+    trying_credentials,
 )
 from reasonknee_datasets.volumes import Geometry
 
@@ -108,8 +109,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         config_name = config_name or self.DEFAULT_CONFIG_NAME
         self._selection = select(config_name, columns, filters)
         root = find_place(data_dir)
-        keep_credentials(root, storage_options, token)
-        with _writing_cache(cache_dir):  # where a phantom is kept
+        with trying_credentials(root, storage_options, token), _writing_cache(cache_dir):  # where a phantom is kept
             repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
         volumes = find_volumes(volumes_dir, repository.root)
         keep_credentials(volumes, storage_options, token)

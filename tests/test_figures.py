@@ -16,7 +16,7 @@ matplotlib = pytest.importorskip("matplotlib", reason="figures need the figures 
 
 from matplotlib.figure import Figure  # noqa: E402
 
-from reasonknee_datasets.errors import BoxError, VolumeNotFoundError  # noqa: E402
+from reasonknee_datasets.errors import BoxError, RepositoryError, VolumeNotFoundError  # noqa: E402
 from reasonknee_datasets.figures import FigureError, register_notebook_display, show  # noqa: E402
 from reasonknee_datasets.figures.reading import PLANES  # noqa: E402
 from reasonknee_datasets.phantom import LABELS, KneeSpec  # noqa: E402
@@ -393,6 +393,12 @@ def test_without_matplotlib_the_extra_is_named() -> None:
     done = run("import sys; sys.modules['matplotlib'] = None\nfrom reasonknee_datasets.figures import show\nshow({})")
     assert "MissingExtraError: matplotlib must be installed for figures.show" in done.stderr
     assert 'pip install "reasonknee_datasets[figures]"' in done.stderr
+
+
+@pytest.mark.parametrize("thing", [knee("right", "RAS", 0.0)[0], "0000001/00M/right/q19", [1]])
+def test_what_is_no_row_is_refused(thing: Any) -> None:
+    with pytest.raises(RepositoryError, match=r"must be a row, got a \w+\. Give one row, such as dataset\[0\]"):
+        show(thing)
 
 
 def test_planes_are_all_drawn() -> None:

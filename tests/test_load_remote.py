@@ -219,6 +219,16 @@ class TestSecrets:
         assert SECRET not in str(caught.value) + repr(caught.value.__cause__)
         set_credentials(f"{served.url}/gone", None)
 
+    def test_wrong_ones_are_named_and_forgotten(self, load: Load, web: Served) -> None:
+        place = f"{web.url}/3dreasonknee"
+        with pytest.raises(
+            RepositoryError, match=r"storage_options must be known to the store, got .*'bogus'.*http://"
+        ):
+            load(data_dir=place, streaming=True, storage_options={"bogus": 1})
+        with pytest.raises(RepositoryError, match=r"storage_options must be a mapping, got a str\."):
+            load(data_dir=place, streaming=True, storage_options=SECRET)
+        assert next(iter(load(data_dir=place, streaming=True)))["id"]
+
     def test_forked_workers_have_them(self, load: Load, guarded: tuple[Served, dict[str, Any]]) -> None:
         data = pytest.importorskip("torch.utils.data")
         served, options = guarded

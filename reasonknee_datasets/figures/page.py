@@ -76,8 +76,11 @@ def take_volume(example: Mapping[str, Any]) -> Any:
     Raises
     ------
     RepositoryError
-        If the row carries no image, as rows loaded without this package do.
+        If this is no row, or one that carries no image, as rows loaded without this package do.
     """
+    if not isinstance(example, Mapping):
+        remedy = "Give one row, such as dataset[0], or a bare image as {'volume': image}"
+        raise RepositoryError(explain("an example to draw", "be a row", f"a {type(example).__name__}", remedy))
     volume = example.get("volume")
     if volume is None or not hasattr(volume, "dataobj"):
         found = f"columns {sorted(example)}" if volume is None else f"a {type(volume).__name__}"

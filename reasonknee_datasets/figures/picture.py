@@ -78,7 +78,7 @@ def show(
         box = Box.from_row(example["box"]) if example.get("box") is not None else None
         panels = cut_planes(volume, box)
     except Exception as error:
-        if example.get("id"):
+        if isinstance(example, Mapping) and example.get("id"):
             add_note(error, f"while drawing {example['id']}")
         raise
     limits = grey_window(panels.values()) if window is None else window

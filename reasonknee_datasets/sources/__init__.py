@@ -1,7 +1,7 @@
 """Finding a prepared repository and reading its tables, locally or through any fsspec URL."""
 
 from reasonknee_datasets.sources.find import NAME, find_place, find_repository, find_volumes, name_setting
-from reasonknee_datasets.sources.places import join, keep_credentials, to_place
+from reasonknee_datasets.sources.places import join, keep_credentials, to_place, trying_credentials
 from reasonknee_datasets.sources.repository import Repository, open_repository
 from reasonknee_datasets.sources.selection import VOLUME, VOLUME_PATH, Selection, select
 from reasonknee_datasets.sources.shards import read_shard
@@ -27,4 +27,5 @@ __all__ = [
     "read_shard",
     "select",
     "to_place",
+    "trying_credentials",
 ]

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from fsspec import available_protocols
 
 from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, explain
-from reasonknee_datasets.volumes import set_credentials
+from reasonknee_datasets.volumes import find_credentials, set_credentials
 from reasonknee_datasets.volumes.credentials import redact
 
 
@@ -93,6 +93,11 @@ def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | Non
     token : str or bool, optional
         The Hub's, used for ``hf://`` only.
     """
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        got = f"a {type(storage_options).__name__}"  # never the thing itself, which may be a secret
+        raise RepositoryError(
+            explain("storage_options", "be a mapping", got, 'Write it as {"key": ..., "secret": ...}')
+        )
     if place is None or not is_url(place):
         return
     protocol = place.rpartition("::")[2].partition("://")[0]
@@ -109,6 +114,20 @@ def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | Non
 
 
 @contextmanager
+def trying_credentials(
+    place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None
+) -> Iterator[None]:
+    """Register what opens a place, and forget it again if it does not: the next call may come without."""
+    keep_credentials(place, storage_options, token)
+    try:
+        yield
+    except RepositoryError:
+        if place is not None and (storage_options or token):
+            set_credentials(place, None)
+        raise
+
+
+@contextmanager
 def reading(url: str, what: str) -> Iterator[None]:
     """Turn whatever a store raises into one error that names the place and what to do."""
     try:
@@ -118,6 +137,12 @@ def reading(url: str, what: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         remedy = "Copy the repository whole, or prepare it again: reasonknee prepare --release RELEASE --out FOLDER"
         raise RepositoryNotFoundError(explain(what, "exist", redact(url), remedy)) from error
+    except TypeError as error:
+        if not find_credentials(url):
+            raise
+        remedy = f"Give what fsspec takes for {url.partition('://')[0]}://"
+        message = explain("storage_options", "be known to the store", str(error), remedy, where=f"for {redact(url)}")
+        raise RepositoryError(message) from error
     except store_errors() as error:
         got = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
         remedy = "Check the address; pass storage_options= or token= if it needs credentials"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +92,7 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     ('id', 'grades')
     """
     if config not in CONFIGS:
-        remedy = nearest(config, CONFIGS)
+        remedy = nearest(str(config), CONFIGS)
         if config in (*SPLITS, *ALIASES):
             remedy = f"Did you mean split={config!r}? " + remedy
         raise RepositoryError(explain("name", "be one of the configs", config, remedy))
@@ -124,7 +125,7 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
         expression = filters if isinstance(filters, pc.Expression) else pq.filters_to_expression(filters)
         schema.empty_table().filter(expression)
     except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
-        for name in _names(filters):
+        for name in _names(filters, error):
             if name not in schema.names:
                 message = explain("filters", f"be on columns of {config!r}", name, nearest(name, schema.names))
                 raise RepositoryError(message) from error
@@ -134,10 +135,10 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
     return expression
 
 
-def _names(filters: Any) -> list[str]:
-    """Name the columns of filters in list form; an Expression keeps its own."""
+def _names(filters: Any, error: Exception) -> list[str]:
+    """Name the columns of filters in list form; an Expression keeps its own, but for the one that Arrow misses."""
     if not isinstance(filters, list | tuple):
-        return []
+        return re.findall(r"No match for FieldRef\.Name\((\w+)\)", str(error))
     if filters and isinstance(filters[0], str):
         return [filters[0]]
-    return [name for part in filters for name in _names(part)]
+    return [name for part in filters for name in _names(part, error)]
