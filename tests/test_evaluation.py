@@ -19,7 +19,7 @@ from reasonknee_datasets.bench.codec import write
 from reasonknee_datasets.bench.evaluation import Evaluation, Reading, compare, evaluate
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.report import read_report, to_eval_results, to_markdown, write_comparison, write_report
-from reasonknee_datasets.bench.report.tables import Table
+from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.bench.results import TOTALS, Results, schema
 from reasonknee_datasets.bench.table import Truth
 from reasonknee_datasets.bench.truth import open_data, read_truth

@@ -11,7 +11,8 @@ from reasonknee_datasets.bench.report.names import LOSSES
 from reasonknee_datasets.bench.report.numbers import count, estimate, signed
 from reasonknee_datasets.bench.report.page import to_html
 from reasonknee_datasets.bench.report.plots import draw_losses
-from reasonknee_datasets.bench.report.tables import Table, identity_table
+from reasonknee_datasets.bench.report.table import Table
+from reasonknee_datasets.bench.report.tables import identity_table
 from reasonknee_datasets.bench.report.write import SYNTHETIC
 from reasonknee_datasets.bench.results import HEADLINE, Losses, LostPoints
 

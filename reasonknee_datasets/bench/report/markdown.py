@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reasonknee_datasets.bench.report.tables import Table
+from reasonknee_datasets.bench.report.table import Table
 
 
 def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str:
@@ -34,7 +34,8 @@ def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str
         parts.append(f"## {table.title}")
         if table.caption:
             parts.append(f"{_plain(table.caption)}.".replace("..", "."))
-        head = ["| " + " | ".join(table.columns) + " |", "|---" + "|---:" * (len(table.columns) - 1) + "|"]
+        marks = ("---:" if numeric else "---" for numeric in table.numeric)
+        head = ["| " + " | ".join(table.columns) + " |", f"|{'|'.join(marks)}|"]
         parts.append("\n".join([*head, *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows)]))
     return "\n\n".join(parts) + "\n"
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from reasonknee_datasets.bench.report.plots import Plot
-from reasonknee_datasets.bench.report.tables import Table
+from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.errors import missing_extra
 
 

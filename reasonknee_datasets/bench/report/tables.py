@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from reasonknee_datasets.bench.codec import REASONS
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.report.numbers import count, estimate, number, signed
+from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.bench.results import (
     BOX_METRICS,
     CONDITIONS,
@@ -26,30 +27,6 @@ from reasonknee_datasets.bench.results import (
 )
 
 RESTS_ON = ("patients", "records", "positives")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table of a report.
-
-    Attributes
-    ----------
-    title : str
-    columns : tuple of str
-        The first names the row; the others hold numbers and are set to the right.
-    rows : tuple of tuple of str
-        As they are printed.
-    caption : str
-        What stands in the columns, where their names do not say it.
-    folded : bool
-        Long: the page shows it when asked.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
-    folded: bool = False
 
 
 def result_tables(results: Results) -> tuple[Table, ...]:
@@ -133,12 +110,14 @@ def _totals(results: Results) -> Table:
     for name in TOTALS:
         cells = [estimate(scores[rule].metrics[name]) for rule in results.rules]
         counts = scores[results.rules[0]].counts
-        rows.append((name, *cells, *(count(getattr(counts, each)) for each in RESTS_ON)))
+        rows.append((name, *cells, *(count(getattr(counts, each)) for each in (*RESTS_ON, "slots"))))
     caption = "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
     caption += ". By what becomes of slots without a grade. " + "; ".join(
         f"{rule}: {RULES[rule]}" for rule in results.rules
     )
-    return Table("Totals", ("total", *results.rules, *RESTS_ON), tuple(rows), f"{caption}. {results.about_totals}")
+    return Table(
+        "Totals", ("total", *results.rules, *RESTS_ON, "slots"), tuple(rows), f"{caption}. {results.about_totals}"
+    )
 
 
 def _baselines(results: Results) -> Table:
@@ -153,8 +132,10 @@ def _baselines(results: Results) -> Table:
 
 
 def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
-    for name, score in base.totals.get("wrong", {}).items():
-        yield name, score
+    totals = base.totals.get("wrong", {})
+    for name in TOTALS:
+        if name in totals:
+            yield name, totals[name]
     for name in ("iou", "acc@0.5"):
         score_of_boxes = (base.localisation or {}).get("record", {}).get(name)
         if score_of_boxes is not None:

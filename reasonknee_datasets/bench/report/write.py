@@ -21,8 +21,8 @@ from reasonknee_datasets.bench.report.names import COMPARISON, OUTCOMES, RESULTS
 from reasonknee_datasets.bench.report.numbers import count, estimate, number
 from reasonknee_datasets.bench.report.page import CasePicture, to_html
 from reasonknee_datasets.bench.report.plots import draw_plots
+from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.bench.report.tables import (
-    Table,
     comparison_tables,
     identity_table,
     no_intervals,
