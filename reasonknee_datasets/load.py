@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
@@ -12,9 +14,9 @@ import datasets.packaged_modules
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
-from reasonknee_datasets.errors import ReasonKneeError, explain, nearest
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, explain, nearest
 from reasonknee_datasets.figures import register_notebook_display
-from reasonknee_datasets.sources import NAME
+from reasonknee_datasets.sources import NAME, find_place
 
 # What datasets.load_dataset takes besides, and means something here.
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
@@ -53,7 +55,8 @@ def load_dataset(
         ``train``, ``validation`` (or ``val``), ``test``, a slice (``"train[:10]"``, ``"train[:10%]"``) or a sum
         (``"train+val"``). By default all, as a dict.
     streaming : bool, optional
-        Read while iterating, and write nothing. Otherwise the rows, and never voxels, go to the cache of ``datasets``.
+        Read while iterating, and write no row, so that a cache which cannot be written is no hindrance. Otherwise the
+        rows, and never voxels, go to the cache of ``datasets``.
     data_dir : str or path, optional
         A prepared repository: a folder or any fsspec URL (``https://``, ``s3://``,
         ``hf://datasets/owner/name@revision``). By default ``REASONKNEE_DATA``, else ``./3dreasonknee`` if a manifest is
@@ -134,8 +137,8 @@ def load_dataset(
         if option not in _OPTIONS:
             remedy = nearest(option, [*_OWN, *_OPTIONS])
             raise TypeError(explain("load_dataset", "be called with known arguments", option, remedy))
-    builder = ReasonKnee(
-        kwargs.pop("cache_dir", None),
+    make = partial(
+        ReasonKnee,
         config_name=name,
         data_dir=data_dir,
         volumes_dir=volumes_dir,
@@ -144,6 +147,12 @@ def load_dataset(
         filters=filters,
         columns=columns,
     )
+    try:
+        builder = make(kwargs.pop("cache_dir", None))
+    except CacheError:
+        if not streaming or find_place(data_dir) is None:  # a phantom has to be kept somewhere
+            raise
+        builder = _lock_elsewhere(make)
     builder.check_split(split)
     register_notebook_display()
     if streaming:
@@ -170,7 +179,18 @@ def find_example(data_dir: str | os.PathLike[str], row_id: str, **kwargs: Any) -
     RepositoryError
         If there is no such row.
     """
-    return ReasonKnee(data_dir=data_dir, **kwargs).example(row_id)
+    make = partial(ReasonKnee, data_dir=data_dir, **kwargs)
+    try:
+        builder = make()
+    except CacheError:
+        builder = _lock_elsewhere(make)
+    return builder.example(row_id)
+
+
+def _lock_elsewhere(make: Callable[..., ReasonKnee]) -> ReasonKnee:
+    """Make a builder that only reads: ``datasets`` locks a cache all the same, and this machine's cannot be written."""
+    with TemporaryDirectory(prefix="reasonknee-") as folder:
+        return make(folder)
 
 
 def register() -> None:

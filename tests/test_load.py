@@ -151,7 +151,19 @@ class TestLocked:
     def test_the_cache(self, open_repository: Path) -> None:
         match = r"cache of datasets must be writable, got Permission denied at .*cache.* name another folder"
         with locked(open_repository.parent / "cache"), pytest.raises(CacheError, match=match):
-            load_dataset(split="train", streaming=True, data_dir=open_repository)
+            load_dataset(split="train", data_dir=open_repository)
+
+    def test_the_cache_is_not_needed_to_stream(self, open_repository: Path) -> None:
+        wanted = [row["id"] for row in load_dataset(split="train", streaming=True)]
+        with locked(open_repository.parent / "cache"):
+            rows = load_dataset(split="train", streaming=True)
+            assert [row["id"] for row in rows] == wanted
+            assert find_example(open_repository, wanted[0])["id"] == wanted[0]
+
+    def test_the_cache_is_needed_for_a_phantom(self, open_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir("/")
+        with locked(open_repository.parent / "cache"), pytest.raises(CacheError, match="must be writable"):
+            load_dataset(split="train", streaming=True)
 
     def test_a_full_disk_under_the_cache(self, tmp_path: Path) -> None:
         repository = write_repository(tmp_path / "3dreasonknee", images=False, text=50_000)
