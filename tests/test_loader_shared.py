@@ -525,3 +525,27 @@ def test_no_room_anywhere_is_an_error_with_the_numbers(tmp_path: Path) -> None:
         open_session(10**18, folder=tmp_path, job=())
     with pytest.raises(LoaderError, match="got no folder that can be written"):
         open_session(1, folder=tmp_path / "missing", job=())
+
+
+def test_what_a_crash_left_is_no_reason_to_find_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the dead hold is removed before room is measured, in every place that a loader may choose."""
+    base = tmp_path / f"reasonknee-{os.getuid()}"
+    left = base / "1-dead"
+    left.mkdir(mode=0o700, parents=True)
+    base.chmod(0o700)
+    (left / "alive").touch()
+    monkeypatch.setattr("reasonknee_datasets.loader.session._free", lambda place: 0 if left.exists() else 100)
+    session = open_session(50, folder=tmp_path, job=())
+    assert session.folder.is_dir()
+    session.leave()
+
+
+def test_nothing_is_removed_from_a_folder_that_is_not_ours_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "old").mkdir(parents=True)
+    os.utime(other / "old", (0, 0))
+    other.chmod(0o700)
+    (tmp_path / f"reasonknee-{os.getuid()}").symlink_to(other)
+    with pytest.raises(LoaderError, match="be a folder that only this user can read"):
+        open_session(1, folder=tmp_path, job=())
+    assert (other / "old").is_dir()

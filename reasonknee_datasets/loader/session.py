@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISDIR
 
 from reasonknee_datasets.errors import LoaderError, explain
 
@@ -45,7 +46,6 @@ class Session:
         self.folder = base / name
         self._descriptor = _hold(self.folder)
         _sessions.add(self)
-        _sweep(base, keep=self.folder)
 
     def leave(self) -> None:
         """Let go of the folder, and remove it if nobody else holds it; may be called again."""
@@ -89,6 +89,8 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
         parts = [*job, *(os.environ.get(variable, "") for variable in _JOB)]
         name = "job-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     places = [Path("/dev/shm"), Path(tempfile.gettempdir())] if folder is None else [Path(folder)]
+    for place in places:  # all of them, and first: what a crash left may be what takes the room
+        _sweep(place / f"reasonknee-{os.getuid()}", keep=name)
     rooms = []
     for place in places:
         base = place / f"reasonknee-{os.getuid()}"
@@ -121,10 +123,15 @@ def _make_private(base: Path) -> None:
         stat = base.lstat()
     except FileNotFoundError:  # whoever was last there left at this moment: it is made again with the session
         return
-    if not base.is_dir() or base.is_symlink() or stat.st_uid != os.getuid() or stat.st_mode & 0o077:
+    if not _is_private(stat):
         got = f"owner {stat.st_uid} and mode {stat.st_mode & 0o777:o}"
         remedy = "Remove it, or give shared= another folder"
         raise LoaderError(explain(f"{base}", "be a folder that only this user can read", got, remedy))
+
+
+def _is_private(stat: os.stat_result) -> bool:
+    """Tell whether this is a folder, and this user's alone."""
+    return S_ISDIR(stat.st_mode) and stat.st_uid == os.getuid() and not stat.st_mode & 0o077
 
 
 def _hold(folder: Path) -> int:
@@ -153,11 +160,15 @@ def _is_file(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _sweep(base: Path, keep: Path) -> None:
-    """Remove the sessions that nobody holds any more."""
-    for folder in list(base.iterdir()):
-        if folder == keep or not folder.is_dir():
-            continue
+def _sweep(base: Path, keep: str) -> None:
+    """Remove the sessions that nobody holds any more; nothing in a folder that is not this user's alone."""
+    try:
+        if not _is_private(base.lstat()):
+            return
+        folders = [folder for folder in base.iterdir() if folder.name != keep and folder.is_dir()]
+    except OSError:  # there is none, or whoever was last there left at this moment
+        return
+    for folder in folders:
         try:
             descriptor = os.open(folder / _ALIVE, os.O_RDWR)
         except OSError:  # made a moment ago, or its removal was interrupted
