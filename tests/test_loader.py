@@ -319,6 +319,16 @@ def test_a_function_of_the_dataset_is_told_the_epoch(train: Any, room: Path) -> 
         assert crops(loader) | crops(loader) == expected
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_a_function_of_some_columns_is_told_the_epoch(train: Any, room: Path, others: bool) -> None:
+    with load(train, room) as plain:
+        expected = crops(plain) | crops(plain)
+    some = train.with_transform(CROP, columns=["id", "volume", "box"], output_all_columns=others)
+    with load(some, room, transform=None, num_workers=1, multiprocessing_context="spawn") as loader:
+        assert crops(loader) | crops(loader) == expected
+        assert ("answer" in next(iter(loader))) == others
+
+
 def test_the_random_numbers_of_the_model_are_left_alone(train: Any, room: Path) -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -463,6 +473,25 @@ def test_a_closed_loader_says_so(train: Any, room: Path) -> None:
         iter(loader)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_that_is_closed_on_the_way_says_so(train: Any, room: Path, workers: int) -> None:
+    loader = load(train, room, num_workers=workers)
+    batches = iter(loader)
+    next(batches)
+    loader.close()
+    with pytest.raises(LoaderError, match="a loader must be open while it is iterated, got one closed on the way"):
+        next(batches)
+
+
+def test_a_loader_may_be_closed_with_its_last_batch(train: Any, room: Path) -> None:
+    loader = load(train, room)
+    handed = 0
+    for handed, _ in enumerate(loader, 1):
+        if handed == len(loader):
+            loader.close()
+    assert handed == len(loader) > 1
+
+
 # Balancing.
 
 
@@ -549,7 +578,8 @@ def test_a_state_that_was_changed(change: Callable[[dict[str, Any]], Any], messa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
         ({"batch_size": 7}, "the dataset must fill at least one step where tail='drop', got 6 examples for steps of 7"),
         ({"tail": "wrap"}, "tail must be one of drop, pad, keep, got 'wrap'"),
         ({"tail": "keep", "rank": 0, "world_size": 2}, "tail='keep' must stand alone"),
@@ -590,6 +620,23 @@ def test_an_error_in_a_worker_keeps_its_type_and_names_the_example(train: Any, r
         list(loader)
     text = str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
     assert "a crop without padding must fit" in text
+    assert "while making 000000" in text
+
+
+def look_up(row: dict[str, Any]) -> dict[str, Any]:
+    """Fail as functions of users do."""
+    raise KeyError("no such thing")
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [0, pytest.param(1, marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="torch passes no notes on"))],
+)
+def test_an_error_of_a_users_function_names_the_example(train: Any, room: Path, workers: int) -> None:
+    with load(train, room, transform=look_up, num_workers=workers) as loader, pytest.raises(KeyError) as caught:
+        list(loader)
+    text = str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+    assert "no such thing" in text
     assert "while making 000000" in text
 
 

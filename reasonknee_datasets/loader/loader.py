@@ -123,6 +123,9 @@ class ResumableLoader:
     def _with_places(self, batches: Iterator[Any], places: deque[Place], epoch: int) -> Iterator[tuple[Any, Place]]:
         for batch in batches:
             yield batch, places.popleft()
+            if self._loader is None and self._seen.epoch == epoch:
+                remedy = "Close it behind the loop, or leave the loop when you close it"
+                raise LoaderError(explain("a loader", "be open while it is iterated", "one closed on the way", remedy))
         if self._seen.epoch == epoch:  # nothing was left of the epoch but a tail that is dropped
             self.commit(Place(epoch + 1))
 

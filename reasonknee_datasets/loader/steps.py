@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from reasonknee_datasets.errors import LoaderError, explain
@@ -32,8 +33,9 @@ class Topology:
     tail: Tail = "drop"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise LoaderError(explain("batch_size", "be at least 1", self.batch_size, "Give the examples of a batch"))
+        if not isinstance(self.batch_size, Integral) or self.batch_size < 1:
+            rule = "be a whole number of at least 1"
+            raise LoaderError(explain("batch_size", rule, self.batch_size, "Give the examples of a batch"))
         if not 0 <= self.rank < self.world_size:
             got = f"rank={self.rank}, world_size={self.world_size}"
             remedy = "Leave both out under torchrun, which sets RANK and WORLD_SIZE"

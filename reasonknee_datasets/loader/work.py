@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import datasets
 import torch
 
 from reasonknee_datasets.collate.memory import use_pool
-from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
+from reasonknee_datasets.errors import LoaderError, add_note, explain
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.slots import Use
 from reasonknee_datasets.volumes import LazyVolume, use_cache
@@ -90,7 +91,7 @@ class Work:
         if self.transform is not None:
             try:
                 made = self.transform(example)
-            except ReasonKneeError as error:
+            except Exception as error:
                 add_note(error, f"while making {example.get('id', 'an example without an id')} in epoch {ticket.epoch}")
                 raise
         if isinstance(made, Mapping):
@@ -126,9 +127,22 @@ def _reading(shared: SharedVolumes) -> Any:
 def _unwrap(dataset: Any) -> tuple[Any, Callable[[dict[str, Any]], dict[str, Any]] | None]:
     """Take the function of ``Dataset.with_transform`` off a dataset, so that it can be told the epoch."""
     form = getattr(dataset, "format", {})
-    if form.get("type") != "custom" or set(form["columns"]) != set(dataset.column_names):
+    if form.get("type") != "custom":
         return dataset, None
-    return dataset.with_format(None), form["format_kwargs"]["transform"]
+    bare, transform = dataset.with_format(None), form["format_kwargs"]["transform"]
+    if set(form["columns"]) == set(bare.column_names):
+        return bare, transform
+    if form["output_all_columns"]:
+        return bare, partial(_of_some, transform, tuple(form["columns"]))
+    return bare.select_columns(form["columns"]), transform
+
+
+def _of_some(
+    transform: Callable[[dict[str, Any]], dict[str, Any]], names: Sequence[str], columns: dict[str, Any]
+) -> dict[str, Any]:
+    """Apply a function to some columns and the epoch, and keep the others beside what it gives."""
+    made = transform({name: columns[name] for name in (*names, "epoch")})
+    return {**{name: values for name, values in columns.items() if name not in names}, **made}
 
 
 def _by_column(transform: Callable[[dict[str, Any]], dict[str, Any]], examples: list[dict[str, Any]]) -> list[Any]:
