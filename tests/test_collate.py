@@ -395,3 +395,29 @@ def test_windowed_values_are_taken_before_the_volume() -> None:
     batch = QuintupleCollator()([made])
     assert batch["volume"].dtype == torch.float32
     assert torch.equal(batch["volume"][0, 0], torch.from_numpy(made["voxels"]))
+
+
+def test_grades_that_are_none_are_missing() -> None:
+    batch = QuintupleCollator()([example(), example(1, grades=None)])
+    assert batch["grades"].tolist() == [[2, -1, -1], [-1, -1, -1]]
+    assert batch["slots"][0].tolist() == batch["slots"][1].tolist() == [51, 52, -1]
+
+
+@pytest.mark.parametrize("name", ["box", "input_ids"])
+def test_what_only_some_examples_lack(name: str) -> None:
+    rows = [example(0, input_ids=[1, 2]), example(1, input_ids=[3, 4]) | {name: None}]
+    with pytest.raises(LoaderError, match=rf"the {name} of a batch must be there in all .* none in 0000001/00M/right"):
+        QuintupleCollator()(rows)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float16", "bfloat16", "float32"])
+def test_bytes_in_the_other_order(dtype: str) -> None:
+    voxels = np.arange(24).reshape(2, 3, 4)
+    batch = QuintupleCollator(dtype=dtype)([example(voxels=voxels.astype(">i2"), volume=None)])
+    assert batch["volume"].to(torch.int64)[0, 0].tolist() == voxels.tolist()
+
+
+def test_words_in_arrays_are_kept_as_they_are() -> None:
+    words = np.array(["Look.", "No tear."])
+    batch = QuintupleCollator()([example(reasoning=words), example(1, reasoning=words.astype(object))])
+    assert [row.tolist() for row in batch["reasoning"]] == [words.tolist()] * 2

@@ -138,6 +138,11 @@ def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
             odd = sorted(set(example) ^ set(names))
             remedy = "Give every example the same columns, and transform all of them alike"
             raise LoaderError(explain("the examples of a batch", "have the same keys", f"{odd} only in some", remedy))
+    for name in ("box", "input_ids"):
+        lacking = [example for example in examples if name in names and example[name] is None]
+        if 0 < len(lacking) < len(examples):
+            got, remedy = f"none in {lacking[0].get('id')}", f"Remove the column {name}, or the rows without it"
+            raise LoaderError(explain(f"the {name} of a batch", "be there in all examples or in none", got, remedy))
     return [name for name in names if name == "id" or any(example[name] is not None for example in examples)]
 
 
@@ -145,5 +150,7 @@ def _together(values: list[Any]) -> Any:
     """Stack arrays of one shape; leave everything else in a list."""
     if not all(isinstance(value, np.ndarray | torch.Tensor) and value.ndim for value in values):
         return values
+    if any(isinstance(value, np.ndarray) and value.dtype.kind not in "biufc" for value in values):
+        return values  # words, as a dataset gives them with_format("numpy")
     tensors = [torch.as_tensor(np.ascontiguousarray(value)) for value in values]
     return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else tensors

@@ -24,7 +24,7 @@ def grade_rows(example: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         remedy = "Keep the column question_id, or remove grades too"
         raise GradeError(explain("grades", "come with their question", "no question_id", remedy))
     question = get_question(int(example["question_id"]))
-    given = {str(item["attribute"]): item["grade"] for item in example["grades"]}
+    given = {str(item["attribute"]): item["grade"] for item in (() if example["grades"] is None else example["grades"])}
     unknown = sorted(set(given) - set(question.attributes))
     if unknown:
         rule = f"be slots of question {question.id} ({', '.join(question.attributes)})"

@@ -135,6 +135,7 @@ def _kept(arrays: Sequence[Any]) -> torch.dtype:
 def _copy(array: NDArray[Any], room: torch.Tensor) -> None:
     """Copy and cast, if the type can hold the values."""
     if room.dtype == torch.bfloat16:  # NumPy has no such type
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes the machine's own only
         own = array.flags.writeable and min(array.strides) >= 0
         room.copy_(torch.from_numpy(array if own else array.copy()))
         return
