@@ -26,9 +26,11 @@ from reasonknee_datasets.transforms import (
     Resample,
     Resize,
     ToCanonical,
+    ToConversation,
     ToFrames,
     Transform,
     TransformError,
+    Vision,
     Window,
     read_voxels,
 )
@@ -120,6 +122,12 @@ class TestValues:
         assert given == CropToBox(margin_mm=5.0, size=(16, 32, 32))
         assert repr(given) == repr(CropToBox(margin_mm=5.0, size=(16, 32, 32)))
         assert Hasher.hash(given) == Hasher.hash(CropToBox(margin_mm=5.0, size=(16, 32, 32)))
+
+    @pytest.mark.parametrize("two", [2.0, np.int64(2)])
+    def test_whole_numbers_of_any_type_are_the_same_value(self, two: Any) -> None:
+        assert repr(ToConversation(turns=two)) == repr(ToConversation(turns=2))
+        assert repr(Vision("<image>", two)) == repr(Vision("<image>", 2))
+        assert Vision("<image>", two).count_for({}) * ["x"] == ["x", "x"]
 
 
 class TestExamples:

@@ -87,6 +87,8 @@ class TestFlip:
             ("question", "Is there a left-sided effusion?"),
             ("reasoning", ["Find the patella.", "Look at its rightmost facet."]),
             ("answer", '{"left knee": 1}'),
+            ("answer", '{"left_knee": 1}'),
+            ("answer", "side_right2"),
             ("answer", "LEFT"),
         ],
     )

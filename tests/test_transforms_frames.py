@@ -266,6 +266,15 @@ class TestBadInput:
             ToFrames(**settings)
 
 
+def test_a_box_that_was_put_there_after_resampling_is_taken_as_it_stands() -> None:
+    volume = nib.Nifti1Image(np.zeros((40, 40, 40), np.int16), np.eye(4))
+    example = Resize(20)({"volume": volume, "box": [1, 3, 5, 11, 13, 15]})
+    shown = ToFrames("axis0")
+    assert shown(example)["frame_box"] == example["box"]
+    assert shown({**example, "box": [2, 2, 2, 4, 4, 4]})["frame_box"] == [2, 2, 2, 4, 4, 4]
+    assert ToFrames("axis0", count=40, size=(40, 40))(example)["frame_box"] == [1, 3, 5, 11, 13, 15]
+
+
 def test_a_recipe_can_be_written_down() -> None:
     # What a result's identity keeps of how frames were made.
     assert json.dumps(repr(ToFrames.official_o1))

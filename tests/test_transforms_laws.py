@@ -136,6 +136,13 @@ def test_resampling_twice_rounds_once(case: Case, steps: list[Transform], first:
     assert (np.abs(faces - [case.box.start, case.box.stop]) <= half + 1e-9)[:, thick].all()
 
 
+@given(cases(), st.lists(st.one_of(crops, grids, st.just(ToCanonical())), min_size=1, max_size=3), recipes)
+def test_frames_of_a_resampled_grid_round_once(case: Case, steps: list[Transform], recipe: ToFrames) -> None:
+    example = apply(steps, case)
+    view = recipe.view(example["volume"])
+    assert recipe(example)["frame_box"] == view.box_from_source(case.box).to_row()
+
+
 @given(
     cases(), st.lists(st.one_of(crops, *[st.just(t) for t in (ToCanonical(), RandomFlip(1.0))]), max_size=2), recipes
 )

@@ -504,6 +504,10 @@ class TestLength:
         with pytest.raises(TransformError, match="must fit into max_length"):
             short(ROWS[0])
 
+    @pytest.mark.parametrize("length", [512.0, np.int64(512)])
+    def test_a_number_of_any_type_is_the_same_value(self, length: Any) -> None:
+        assert repr(of(max_length=length)) == repr(of(max_length=512))
+
     @pytest.mark.parametrize("length", [0, -1, 2.5])
     def test_must_be_a_length(self, length: Any) -> None:
         with pytest.raises(TransformError, match="max_length must be a whole number, at least 1"):

@@ -27,7 +27,8 @@ Three = tuple[Any, Any, Any]
 
 _OTHER_SIDE = {"left": "right", "right": "left"}
 _TEXTS = ("question", "reasoning", "answer", "finding", "subregion", "category")
-_SIDED = re.compile(r"\b(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?|most))?\b", re.IGNORECASE)
+# Between anything but letters: an underscore or a number beside it makes it no other word.
+_SIDED = re.compile(r"(?<![a-z])(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?|most))?(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, add_note, explain
 from reasonknee_datasets.transforms.base import (
     BatchRow,
@@ -33,7 +32,6 @@ from reasonknee_datasets.transforms.fields import (
 )
 from reasonknee_datasets.transforms.frames import ToFrames
 from reasonknee_datasets.transforms.frameworks import settings
-from reasonknee_datasets.transforms.grid import current_view
 from reasonknee_datasets.transforms.pictures import describe_video, read_frames, save_images, to_images
 from reasonknee_datasets.transforms.templates import Template, get_template
 
@@ -122,6 +120,7 @@ class ToConversation(Transform):
         if int(self.turns) != self.turns or self.turns < 1:
             remedy = "Give how many questions share a conversation"
             raise TransformError(explain("turns", "be a whole number, at least 1", repr(self.turns), remedy))
+        object.__setattr__(self, "turns", int(self.turns))
         if self.folder is not None:
             object.__setattr__(self, "folder", str(self.folder))
         if self.turns > 1 and (self.for_generation or self.style == "trl_prompt_completion"):
@@ -246,7 +245,7 @@ class ToConversation(Transform):
     def _turns(self, example: Example, shown: tuple[NDArray[np.uint8], float] | None, *, first: bool) -> Turns:
         template = get_template(self.template)
         if self.box == "frame_box" and self.frames is not None and shown is not None:
-            made = {"frames": shown[0], "frame_box": _frame_box(self.frames, example)}
+            made = {"frames": shown[0], "frame_box": self.frames.box(example).to_row()}
             example = ChainMap(made, example)  # type: ignore[arg-type]  # which only reads it
         names = ["system"] if first and template.system is not None else []
         names += ["prompt"] if self.for_generation else ["prompt", "completion"]
@@ -285,12 +284,6 @@ class ToConversation(Transform):
 
 def _volume_id(example: Example) -> str:
     return str(require(example, "id", "its place in a conversation")).rsplit("/q", 1)[0]
-
-
-def _frame_box(frames: ToFrames, example: Example) -> list[int]:
-    volume = require(example, "volume", "its box in the frames")
-    stored = current_view(volume).box_to_source(Box.from_row(require(example, "box", "its box in the frames")))
-    return frames.view(volume).box_from_source(stored).to_row()
 
 
 def _without_tags(text: str, style: str) -> str:

@@ -13,7 +13,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, current_view, one
+from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, current_view, kept_box, one
 from reasonknee_datasets.transforms.intensity import Window
 from reasonknee_datasets.transforms.statistics import volume_statistics
 from reasonknee_datasets.volumes.view import View
@@ -129,8 +129,7 @@ class ToFrames(Transform):
             "frame_fps": self.fps,
         }
         if example.get("box") is not None:
-            box = self._relative(volume).box_from_source(Box.from_row(example["box"]))
-            changes["frame_box"] = box.to_row()
+            changes["frame_box"] = self.box(example).to_row()
         return changes
 
     def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,6 +154,15 @@ class ToFrames(Transform):
             `View.box_from_source` back.
         """
         return current_view(volume).then(self._relative(volume))
+
+    def box(self, example: Example) -> Box:
+        """Give an example's box in the frames; it is rounded once, also where the grid was resampled before."""
+        volume = require(example, "volume", "its box in the frames")
+        row = require(example, "box", "its box in the frames")
+        kept = kept_box(example, current_view(volume))
+        if kept is not None:
+            return self.view(volume).box_from_source(kept)
+        return self._relative(volume).box_from_source(Box.from_row(row))
 
     def slices(self, volume: Any) -> list[int]:
         """Give the slice that each frame shows, counted along the frames' axis of the volume's current grid."""

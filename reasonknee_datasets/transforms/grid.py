@@ -107,6 +107,27 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     return changes
 
 
+def kept_box(example: Example, view: View) -> Box | None:
+    """Give the box as it was in the stored volume, from which rounding of an earlier resampling does not add up.
+
+    Parameters
+    ----------
+    example : mapping
+        With ``box``.
+    view : View
+        Of its volume.
+
+    Returns
+    -------
+    Box or None
+        None where no ``box_volume`` was kept, or somebody put another box here since.
+    """
+    if example.get("box_volume") is None:
+        return None
+    kept = Box.from_row(example["box_volume"])
+    return kept if view.box_from_source(kept) == Box.from_row(example["box"]) else None
+
+
 def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
     """Give the types of the keys that `regrid` adds."""
     from datasets import List, Value  # at use: importing datasets takes a second
@@ -185,10 +206,7 @@ def spread(value: Any) -> tuple[Any, Any, Any]:
 
 
 def _move_box(example: Example, relative: View, old: View, new: View) -> dict[str, Any]:
-    box = Box.from_row(example["box"])
-    if example.get("box_volume") is not None:
-        kept = Box.from_row(example["box_volume"])
-        if old.box_from_source(kept) == box:  # else somebody put another box here
-            # From the stored volume, so that rounding of an earlier resampling does not add up.
-            return {"box": new.box_from_source(kept).to_row(), "box_volume": kept.to_row()}
+    box, kept = Box.from_row(example["box"]), kept_box(example, old)
+    if kept is not None:
+        return {"box": new.box_from_source(kept).to_row(), "box_volume": kept.to_row()}
     return {"box": relative.box_from_source(box).to_row(), "box_volume": old.box_to_source(box).to_row()}

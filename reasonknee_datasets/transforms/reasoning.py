@@ -104,6 +104,8 @@ class TokenizeReasoning(Transform):
         if self.max_length is not None and (int(self.max_length) != self.max_length or self.max_length < 1):
             remedy = "Give what the model takes, or None for no limit"
             raise TransformError(explain("max_length", "be a whole number, at least 1", repr(self.max_length), remedy))
+        if self.max_length is not None:
+            object.__setattr__(self, "max_length", int(self.max_length))
         if self.vision is not None and "vision" not in template.fields:
             remedy = "Write {vision} where the pictures stand, or leave vision out"
             raise TransformError(explain("template", "name {vision} where vision is given", "none", remedy))

@@ -189,6 +189,8 @@ class Vision:
         if not isinstance(self.count, str) and (int(self.count) != self.count or self.count < 1):
             remedy = "Give how many placeholders the model's pictures take"
             raise TransformError(explain("vision count", "be a whole number, at least 1", repr(self.count), remedy))
+        if not isinstance(self.count, str):
+            object.__setattr__(self, "count", int(self.count))
         if self.cell is not None:
             object.__setattr__(self, "cell", tuple(map(int, self.cell)))
 
