@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from reasonknee_datasets.bench.baselines import question_majority
@@ -264,6 +266,24 @@ class TestReport:
     ) -> None:
         write_report(half, tmp_path / "report")
         (tmp_path / "report" / "results.json").write_text(text, encoding="utf-8")
+        with pytest.raises(BenchError, match=told):
+            read_report(tmp_path / "report", data)
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda table: table.drop_columns(["answers"]), "KeyError"),
+            (lambda table: table.drop_columns(["id"]), "KeyError"),
+            (lambda table: table.slice(5), r"report's records must be those of results\.json, got \d+ others"),
+            (lambda table: pa.concat_tables([table, table]), r"report's records must be those of results\.json"),
+        ],
+    )
+    def test_outcomes_of_other_records_are_named(
+        self, half: Evaluation, data: Path, tmp_path: Path, change: Any, told: str
+    ) -> None:
+        write_report(half, tmp_path / "report")
+        path = tmp_path / "report" / "outcomes.parquet"
+        pq.write_table(change(pq.read_table(path)), path)
         with pytest.raises(BenchError, match=told):
             read_report(tmp_path / "report", data)
 

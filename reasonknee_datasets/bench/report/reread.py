@@ -17,7 +17,7 @@ from reasonknee_datasets.bench.predictions import Predictions
 from reasonknee_datasets.bench.report.names import OUTCOMES, RESULTS
 from reasonknee_datasets.bench.results import Results
 from reasonknee_datasets.bench.table import NONE, WIDTH, Answers
-from reasonknee_datasets.bench.truth import Data, open_data, read_truth, take
+from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth, take
 from reasonknee_datasets.errors import BenchError, explain
 
 _AGAIN = "Score the predictions again: reasonknee evaluate --predictions FILE --out FOLDER"
@@ -51,7 +51,8 @@ def read_report(
     try:
         results = Results.from_json(json.loads((place / RESULTS).read_bytes()))
         table = pq.read_table(place / OUTCOMES)
-    except (OSError, ValueError, RecursionError) as error:
+        names, answers = table["id"].to_pylist(), _answers(table)
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"
         raise BenchError(explain("report", f"hold {RESULTS} and {OUTCOMES}", got, _AGAIN, where=where)) from error
     identity = results.identity or Identity()
@@ -61,15 +62,16 @@ def read_report(
         raise BenchError(explain("report", rule, str(identity.dataset_revision), _AGAIN, where=where))
     truth = read_truth(repository, identity.split or "test")
     row = {name: number for number, name in enumerate(truth.ids)}
-    names = table["id"].to_pylist()
     unknown = [name for name in names if name not in row]
     if unknown:
         got = f"{len(unknown)} others, such as {unknown[0]}"
         raise BenchError(explain("report's records", "be of this repository", got, _AGAIN, where=where))
-    answers = _answers(table)
-    return Evaluation(
-        results, Predictions(answers, (), identity, {}, {}), take(truth, [row[name] for name in names]), repository
-    )
+    scored = take(truth, [row[name] for name in names])
+    own = identify(repository, identity.split or "test", scored)
+    if identity.records_sha256 not in (None, own.records_sha256):
+        rule, got = f"be those of {RESULTS}", f"{len(names)} others in {OUTCOMES}"
+        raise BenchError(explain("report's records", rule, got, _AGAIN, where=where))
+    return Evaluation(results, Predictions(answers, (), identity, {}, {}), scored, repository)
 
 
 def _answers(table: pa.Table) -> Answers:
