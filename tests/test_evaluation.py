@@ -348,6 +348,7 @@ class TestCompare:
         page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
         assert "SYNTHETIC" in page
         assert "half &lt;b&gt;blind" in page
+        assert "record_exact, first less second: all +0.000" in page
 
     def test_results_of_two_conditions_are_refused_unless_told(
         self, half: Evaluation, data: Path, truth: Truth

@@ -12,11 +12,11 @@ from reasonknee_datasets.bench.report.numbers import count, estimate, signed
 from reasonknee_datasets.bench.report.page import to_html
 from reasonknee_datasets.bench.report.plots import draw_losses
 from reasonknee_datasets.bench.report.table import Table
-from reasonknee_datasets.bench.report.tables import identity_table
+from reasonknee_datasets.bench.report.tables import RESTS_ON, identity_table
 from reasonknee_datasets.bench.report.write import SYNTHETIC
 from reasonknee_datasets.bench.results import HEADLINE, Losses, LostPoints
 
-_COLUMNS = ("run", "group", "lost by grading", "lost because of the region", "patients", "records")
+_COLUMNS = ("run", "group", "lost by grading", "lost because of the region", *RESTS_ON)
 
 
 def write_losses(losses: Losses, out: str | Path) -> tuple[Path, ...]:
@@ -60,5 +60,5 @@ def write_losses(losses: Losses, out: str | Path) -> tuple[Path, ...]:
 
 def _row(row: LostPoints) -> tuple[str, ...]:
     group = "everything" if row.by == "all" else f"{row.by} {row.value}"
-    counts = (count(row.patients), count(row.records))
+    counts = (count(getattr(row, each)) for each in RESTS_ON)
     return (row.condition, group, estimate(row.grading), signed(row.region), *counts)

@@ -13,7 +13,7 @@ import numpy as np
 
 from reasonknee_datasets.bench.codec import REASONS
 from reasonknee_datasets.bench.report.numbers import count
-from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Estimate, Group, Losses, Pool, Results
+from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Comparison, Estimate, Group, Losses, Pool, Results
 from reasonknee_datasets.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -64,6 +64,18 @@ def draw_losses(losses: Losses) -> tuple[Plot, ...]:
     """
     with _style():
         return (_losses(losses),)
+
+
+def draw_comparison(comparison: Comparison) -> tuple[Plot, ...]:
+    """Draw by how much the first is better than the second: altogether and by category.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    with _style():
+        return (_differences(comparison),)
 
 
 def _style() -> AbstractContextManager[None]:
@@ -172,6 +184,30 @@ def _attribution(results: Results) -> Plot:
     axes.set_xlabel("share of records")
     axes.legend(loc="center right", frameon=False)
     return _plot(figure, "Lost points", ", ".join(f"{name} {share:.3f}" for name, share, _ in parts) + ".")
+
+
+def _differences(comparison: Comparison) -> Plot:
+    rows = [
+        row
+        for row in comparison.differences
+        if row.by in ("all", "category") and (row.kind, row.metric, row.rule) == ("total", HEADLINE, "wrong")
+    ]
+    figure, axes = _figure(7, 0.32 * len(rows) + 0.9)
+    axes.axvline(0, color=_INK, linewidth=0.8)
+    told = []
+    for place, row in enumerate(rows):
+        part = row.difference
+        if part.value is None:
+            continue
+        if part.low is not None and part.high is not None:
+            axes.plot([part.low, part.high], [place, place], color=_MODEL, linewidth=2)
+        axes.plot(part.value, place, "o", color=_MODEL)
+        told.append(f"{row.value} {part.value:+.3f}")
+    names = ["everything" if row.by == "all" else row.value.replace("_", " ") for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(f"{HEADLINE}, first less second" + _bars(row.difference for row in rows))
+    return _plot(figure, "Difference by category", f"{HEADLINE}, first less second: {', '.join(told)}.")
 
 
 def _losses(losses: Losses) -> Plot:

@@ -20,7 +20,7 @@ from reasonknee_datasets.bench.report.markdown import to_markdown
 from reasonknee_datasets.bench.report.names import COMPARISON, OUTCOMES, RESULTS
 from reasonknee_datasets.bench.report.numbers import count, estimate, number
 from reasonknee_datasets.bench.report.page import CasePicture, to_html
-from reasonknee_datasets.bench.report.plots import draw_plots
+from reasonknee_datasets.bench.report.plots import draw_comparison, draw_plots
 from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.bench.report.tables import (
     comparison_tables,
@@ -121,7 +121,7 @@ def write_comparison(comparison: Comparison, out: str | Path) -> tuple[Path, ...
 
     Raises
     ------
-    BenchError
+    BenchError, MissingExtraError
         As `write_report` does.
     """
     folder = Path(out)
@@ -139,10 +139,11 @@ def write_comparison(comparison: Comparison, out: str | Path) -> tuple[Path, ...
     if comparison.tolerated:
         lead.append(f"Besides the model they differ in {', '.join(comparison.tolerated)}, which was allowed.")
     banners = [SYNTHETIC] if one.synthetic or other.synthetic else []
+    page = to_html(title, banners=banners, lead=lead, tables=tables, plots=draw_comparison(comparison))
     contents = {
         COMPARISON: (json.dumps(comparison.to_json(), allow_nan=False) + "\n").encode(),
         "comparison.md": to_markdown(title, [*(f"**{line}**" for line in banners), *lead], tables).encode(),
-        "comparison.html": to_html(title, banners=banners, lead=lead, tables=tables).encode(),
+        "comparison.html": page.encode(),
     }
     write_folder(folder, COMPARISON, contents)
     return tuple(folder / name for name in contents)

@@ -356,7 +356,8 @@ class LostPoints:
         The group, as in `Group`.
     grading, region : Estimate
         Shares of records: lost even with the true region, and lost beyond that in this run.
-    records, patients : int
+    records, patients, positives : int
+        What they rest on.
     """
 
     condition: str
@@ -366,6 +367,7 @@ class LostPoints:
     region: Estimate
     records: int
     patients: int
+    positives: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ def lost_points(
                         region=moved.difference,
                         records=moved.records,
                         patients=moved.patients,
+                        positives=moved.positives,
                     )
                 )
     return tuple(found)
