@@ -346,7 +346,8 @@ def test_spawned_workers_do_the_same(train: Any, room: Path) -> None:
         assert crops(loader) == expected
 
 
-def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path) -> None:
+@pytest.mark.parametrize("where", ["transform", "deep in it", "dataset"])
+def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path, where: str) -> None:
     tokenizers = pytest.importorskip("tokenizers")
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "step": 1, "<pad>": 5}, unk_token="[UNK]"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
@@ -355,8 +356,12 @@ def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path) -> No
     def longer(row: dict[str, Any]) -> dict[str, Any]:
         return {"question": "q " * row["question_id"]}
 
-    transform = Compose([CROP, tokenize])
-    with load(train.map(longer), room, transform=transform, num_workers=1, tail="keep") as loader:
+    rows, transform = train.map(longer), Compose([CROP, tokenize])
+    if where == "deep in it":
+        transform = Compose([Compose([CROP]), Compose([tokenize])])
+    elif where == "dataset":
+        rows, transform = rows.with_transform(transform), None
+    with load(rows, room, transform=transform, num_workers=1, tail="keep") as loader:
         for batch in loader:
             lengths = batch["attention_mask"].sum(dim=1)
             padding = torch.arange(batch["input_ids"].shape[1]) >= lengths[:, None]

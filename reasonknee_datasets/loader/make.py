@@ -140,7 +140,10 @@ def make_dataloader(
         order = _planned(dataset, Identity("", seed, group_size, shuffle, "+".join(balanced)), balanced, topology)
     in_flight = max(1, num_workers * (prefetch_factor or _USUAL_PREFETCH))
     session, volumes = _share(order, topology, in_flight, shared, shared_bytes)
-    collate = collate_fn or QuintupleCollator(pad_token_id=_find_pad_token(transform))
+    # A function of the dataset's own may be what tokenizes.
+    own = getattr(dataset, "format", {}).get("format_kwargs", {}).get("transform")
+    pads = [number for number in map(_find_pad_token, (transform, own)) if number is not None]
+    collate = collate_fn or QuintupleCollator(pad_token_id=pads[0] if pads else None)
     work = Work(order.dataset, transform, collate, volumes)
     options = {
         "num_workers": num_workers,
@@ -227,11 +230,11 @@ def _share(
 
 
 def _find_pad_token(transform: Any) -> int | None:
-    """Find the pad token of a transform that tokenizes, alone or in a `Compose`."""
-    for part in (transform, *getattr(transform, "transforms", ())):
-        if (found := getattr(part, "pad_token_id", None)) is not None:
-            return int(found)
-    return None
+    """Find the pad token of a transform that tokenizes, alone or somewhere in a `Compose`."""
+    if (found := getattr(transform, "pad_token_id", None)) is not None:
+        return int(found)
+    parts = map(_find_pad_token, getattr(transform, "transforms", ()))
+    return next((number for number in parts if number is not None), None)
 
 
 def _check_numbers(seed: int, group_size: int, num_workers: int) -> None:
