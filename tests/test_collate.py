@@ -18,7 +18,7 @@ import torch
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.collate import Batch, QuintupleCollator
-from reasonknee_datasets.errors import GradeError, LoaderError
+from reasonknee_datasets.errors import BoxError, GradeError, LoaderError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, read_diagnosis
 from reasonknee_datasets.transforms import Compose, CropToBox, RandomFlip, ToCanonical, ToFrames, Window
 
@@ -421,3 +421,11 @@ def test_words_in_arrays_are_kept_as_they_are() -> None:
     words = np.array(["Look.", "No tear."])
     batch = QuintupleCollator()([example(reasoning=words), example(1, reasoning=words.astype(object))])
     assert [row.tolist() for row in batch["reasoning"]] == [words.tolist()] * 2
+
+
+def test_a_batch_larger_than_memory_is_one_clear_error() -> None:
+    """Shapes that differ are padded to the largest of each axis: rows that fit may make a batch that does not."""
+    shapes = np.eye(3, dtype=int) * 2_999_999 + 1
+    rows = [example(number, voxels=np.zeros(shape, np.int16)) for number, shape in enumerate(shapes)]
+    with pytest.raises(BoxError, match="a batch must fit into memory, got 3x1x3000000x3000000x3000000 voxels of 2"):
+        QuintupleCollator()(rows)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.collate.memory import empty
 from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note, explain
 from reasonknee_datasets.volumes.view import View
-from reasonknee_datasets.volumes.viewed import ViewProxy
+from reasonknee_datasets.volumes.viewed import ViewProxy, check_memory
 from reasonknee_datasets.volumes.voxels import lent
 
 # What a voxel type becomes where none is asked for; torch does next to nothing with unsigned types beyond uint8.
@@ -91,6 +91,7 @@ def stack(
     kind = _kept(found) if dtype is None else dtype
     shape = np.max(sizes, axis=0).tolist()
     first = noted(_read, examples[0], found[0])
+    check_memory((len(found), *shape), kind.itemsize, "a batch")
     order = [0, 1, 2, 3] if contiguous else _memory_order(first)
     out = empty([len(found), *(shape[axis] for axis in order)], kind)
     out = out.permute(0, *(1 + order.index(axis) for axis in range(4)))

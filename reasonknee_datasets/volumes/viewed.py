@@ -140,7 +140,7 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     return _interpolate(view, source, taps)
 
 
-def check_memory(shape: tuple[int, ...], itemsize: int) -> None:
+def check_memory(shape: tuple[int, ...], itemsize: int, subject: str = "a crop") -> None:
     """Raise where an array cannot fit into memory, before the machine finds out by killing the process."""
     needed = math.prod(shape) * itemsize
     if needed <= _SURELY_FITS:
@@ -150,7 +150,7 @@ def check_memory(shape: tuple[int, ...], itemsize: int) -> None:
         size = "x".join(map(str, shape))
         got = f"{size} voxels of {itemsize} bytes, {needed / 1e9:.3g} GB, with {free / 1e9:.3g} GB free"
         remedy = "Ask for fewer voxels (size=, margin_mm=), or a coarser spacing"
-        raise BoxError(explain("a crop", "fit into memory", got, remedy))
+        raise BoxError(explain(subject, "fit into memory", got, remedy))
 
 
 def _free_memory() -> int | None:
