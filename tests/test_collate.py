@@ -429,3 +429,8 @@ def test_a_batch_larger_than_memory_is_one_clear_error() -> None:
     rows = [example(number, voxels=np.zeros(shape, np.int16)) for number, shape in enumerate(shapes)]
     with pytest.raises(BoxError, match="a batch must fit into memory, got 3x1x3000000x3000000x3000000 voxels of 2"):
         QuintupleCollator()(rows)
+
+
+def test_a_transform_that_forgets_to_return() -> None:
+    with pytest.raises(LoaderError, match=r"the examples of a batch must be mappings, got NoneType\. Let the transform"):
+        QuintupleCollator()([example(), None])  # type: ignore[list-item]

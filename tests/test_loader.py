@@ -645,6 +645,15 @@ def test_an_error_of_a_users_function_names_the_example(train: Any, room: Path, 
     assert "while making 000000" in text
 
 
+def test_an_epoch_does_not_end_where_a_users_function_runs_out(train: Any, room: Path) -> None:
+    def run_out(row: dict[str, Any]) -> Any:
+        return next(iter(()))
+
+    message = "the transform must give an example .* got StopIteration while making 000000"
+    with load(train, room, transform=run_out) as loader, pytest.raises(LoaderError, match=message):
+        list(loader)
+
+
 def test_a_file_that_is_missing(train: Any, repository: Path, room: Path) -> None:
     path = repository / train[0]["volume_path"]
     hidden = path.with_suffix(".hidden")

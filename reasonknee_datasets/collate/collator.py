@@ -132,6 +132,10 @@ class QuintupleCollator:
 
 def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name the keys, which must be those of all examples; what is None everywhere counts as left out."""
+    odd_ones = [type(example).__name__ for example in examples if not isinstance(example, Mapping)]
+    if odd_ones:
+        remedy = "Let the transform return the example, or give a collate_fn for what it returns"
+        raise LoaderError(explain("the examples of a batch", "be mappings", odd_ones[0], remedy))
     names = list(examples[0])
     for example in examples[1:]:
         if set(example) != set(names):

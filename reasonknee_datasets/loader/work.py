@@ -92,7 +92,12 @@ class Work:
             try:
                 made = self.transform(example)
             except Exception as error:
-                add_note(error, f"while making {example.get('id', 'an example without an id')} in epoch {ticket.epoch}")
+                where = f"while making {example.get('id', 'an example without an id')} in epoch {ticket.epoch}"
+                if isinstance(error, StopIteration):  # which would end the epoch here, and nobody would know
+                    remedy = "Give next() a default there, or catch it"
+                    rule = "give an example or raise what says why not"
+                    raise LoaderError(explain("the transform", rule, "StopIteration", remedy, where=where)) from error
+                add_note(error, where)
                 raise
         if isinstance(made, Mapping):
             return {**made, "valid": ticket.valid}
