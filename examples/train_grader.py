@@ -2,7 +2,8 @@
 
     python examples/train_grader.py --data 3dreasonknee --out grader
     python examples/train_grader.py --data 3dreasonknee --out grader --resume --predictions grader.jsonl
-    reasonknee evaluate --data 3dreasonknee --predictions grader.jsonl --questions 1-15 --out report
+    reasonknee evaluate --data 3dreasonknee --predictions grader.jsonl --questions 1-15 --attributes size \\
+        --condition region_given --out report
 
 The network sees the box of a question and nothing else, and learns the size of the lesion in it: grades 0 to 3. After
 each epoch it is scored on the patients of the validation and test splits, on which nothing is chosen, against the best

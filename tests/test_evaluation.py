@@ -161,6 +161,37 @@ class TestEvaluate:
         with pytest.raises(BenchError, match=told):
             evaluate(oracle(truth), data, **options)
 
+    def test_a_grader_of_one_attribute_is_scored_on_that(self, data: Path, truth: Truth, tmp_path: Path) -> None:
+        lines = []
+        for row, name in enumerate(truth.ids):
+            if int(truth.question[row]) <= 15 and true_grades(truth, row)["size"] is not None:
+                lines.append({"id": name, "slots": {"size": true_grades(truth, row)["size"]}})
+        reading = Reading(questions=tuple(range(1, 16)), attributes=("size",))
+        done = evaluate(lines, data, reading=reading, condition="region_given", model="m", resamples=20)
+        assert done.results.total().value == 1
+        assert {group.value for group in done.results.groups if group.by == "attribute"} == {"size"}
+        sizes = truth.grades[truth.question <= 15, 0]
+        assert done.results.group().coverage.slots == (sizes >= 0).sum()
+        majority = next(base for base in done.results.baselines if base.name == "question_majority")
+        assert 0.3 < majority.totals["wrong"]["record_exact"].value < 1  # type: ignore[operator]
+        write_report(done, tmp_path)
+        again = read_report(tmp_path, data)
+        assert compare(done, again, resamples=0).total().difference.value == 0
+        whole = evaluate(lines, data, reading=Reading(questions=reading.questions), model="w", resamples=0)
+        assert whole.results.total().value == 0
+        with pytest.raises(BenchError, match="attributes"):
+            compare(done, whole, resamples=0)
+
+    @pytest.mark.parametrize(
+        ("attributes", "told"),
+        [(("sise",), "Did you mean 'size'"), (("percent",), r"questions must ask for percent, got \d+ that do not")],
+    )
+    def test_attributes_that_are_not_there_are_refused(
+        self, data: Path, truth: Truth, attributes: tuple[str, ...], told: str
+    ) -> None:
+        with pytest.raises(BenchError, match=told):
+            evaluate(oracle(truth), data, reading=Reading(attributes=attributes), resamples=0)
+
     @pytest.mark.parametrize("number", [0, 63, 70])
     def test_a_question_that_no_record_asks_is_refused(self, number: int) -> None:
         with pytest.raises(BenchError, match=rf"question must be one that records ask, 1 to 62, got {number}"):

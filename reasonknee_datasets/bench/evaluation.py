@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from reasonknee_datasets.bench.attributes import keep_answers, keep_attributes
 from reasonknee_datasets.bench.beside import Draws, set_beside
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.identity import MODEL, Identity, check_comparable
@@ -37,6 +38,8 @@ class Reading:
         By default what the file states, else ``test``.
     questions : tuple of int, optional
         Score these alone; by default those that the file states prompts of, else all.
+    attributes : tuple of str, optional
+        Score these slots of each question alone, such as ``("size",)``; the others are left out, true or answered.
     convention : BoxConvention or str, optional
         Of the boxes; by default what the file states, else the array order of the ``box`` column.
     official : bool, optional
@@ -47,6 +50,7 @@ class Reading:
 
     split: str | None = None
     questions: tuple[int, ...] | None = None
+    attributes: tuple[str, ...] | None = None
     convention: BoxConvention | str | None = None
     official: bool | None = None
     strict: bool = True
@@ -152,7 +156,13 @@ def evaluate(
         read.identity,
         model=model or read.identity.model,
         condition=condition or read.identity.condition,
+        attributes=None if how.attributes is None else ", ".join(how.attributes),
     )
+    train = _train(repository, identity, how)
+    if how.attributes is not None:
+        truth = keep_attributes(truth, how.attributes)
+        read = replace(read, answers=keep_answers(read.answers, truth))
+        train = None if train is None else keep_attributes(train, how.attributes)
     results = score(
         truth,
         read.answers,
@@ -168,7 +178,7 @@ def evaluate(
         read.answers,
         priors,
         Draws(resamples, seed),
-        train=_train(repository, identity, how),
+        train=train,
         boxes_asked=results.group().localisation is not None,
     )
     told = tuple(warning for base in baselines for warning in base.warnings)

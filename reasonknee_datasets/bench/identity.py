@@ -34,6 +34,8 @@ class Identity:
         Digest of their volumes' voxel hashes; None where the repository was prepared without images.
     condition : str or None
         The condition, as its repr or name.
+    attributes : str or None
+        Which attributes alone were scored, as ``size, depth``; None for all.
     prompts : mapping of str to str
         SHA-256 of each question's prompt, by the question's number.
     system_prompt : str or None
@@ -74,6 +76,7 @@ class Identity:
     records_sha256: str | None = None
     voxels_sha256: str | None = None
     condition: str | None = None
+    attributes: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     system_prompt: str | None = None
     frames: str | None = None

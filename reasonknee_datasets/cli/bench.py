@@ -20,6 +20,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add_data(command)
     command.add_argument("--split", help="whole (default: what the predictions state, else test)")
     command.add_argument("--questions", type=numbers, metavar="N,N-N", help="score these alone, such as 1-15,34")
+    command.add_argument("--attributes", metavar="NAME,NAME", help="score these slots alone, such as size")
     command.add_argument("--box-convention", metavar="NAME", help="of the answered boxes, where none is stated")
     command.add_argument(
         "--no-strict", action="store_true", help="go on in spite of problems with the predictions, and count them"
@@ -36,6 +37,7 @@ def _reading(arguments: argparse.Namespace) -> Reading:
     return Reading(
         split=arguments.split,
         questions=arguments.questions,
+        attributes=None if arguments.attributes is None else tuple(arguments.attributes.split(",")),
         convention=arguments.box_convention,
         strict=not arguments.no_strict,
     )

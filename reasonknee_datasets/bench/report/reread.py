@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reasonknee_datasets.bench.attributes import keep_attributes
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.predictions import Predictions
@@ -71,6 +72,8 @@ def read_report(
     if identity.records_sha256 not in (None, own.records_sha256):
         rule, got = f"be those of {RESULTS}", f"{len(names)} others in {OUTCOMES}"
         raise BenchError(explain("report's records", rule, got, _AGAIN, where=where))
+    if identity.attributes is not None:
+        scored = keep_attributes(scored, identity.attributes.split(", "))
     return Evaluation(results, Predictions(answers, (), identity, {}, {}), scored, repository)
 
 
