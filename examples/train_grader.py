@@ -1,8 +1,8 @@
-"""Train a small 3D network to grade bone marrow lesions, be killed, and go on exactly where the last checkpoint stood.
+r"""Train a small 3D network to grade bone marrow lesions, be killed, and go on exactly where the last checkpoint stood.
 
     python examples/train_grader.py --data 3dreasonknee --out grader
     python examples/train_grader.py --data 3dreasonknee --out grader --resume --predictions grader.jsonl
-    reasonknee evaluate --data 3dreasonknee --predictions grader.jsonl --questions 1-15 --attributes size \\
+    reasonknee evaluate --data 3dreasonknee --predictions grader.jsonl --questions 1-15 --attributes size \
         --condition region_given --out report
 
 The network sees the box of a question and nothing else, and learns the size of the lesion in it: grades 0 to 3. After

@@ -119,7 +119,7 @@ def _totals(results: Results) -> Plot:
             axes.plot(value.value, place, "o", color=_MODEL, label="the model" if place == 0 else None)
     axes.set_yticks(range(len(TOTALS)), list(TOTALS))
     axes.set_ylim(len(TOTALS) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, 1.02)  # a dot at 1 is whole
     axes.set_xlabel("score" + _bars(scores[name] for name in TOTALS))
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     told = ", ".join(f"{name} {value.value:.3f}" for name, value in scores.items() if value.value is not None)
