@@ -27,44 +27,24 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 from reasonknee_datasets.orientation import to_canonical
-from reasonknee_datasets.phantom import write_release
-from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.schema import SIDES
 
 (EFFUSION,) = (question.id for question in QUESTIONS.values() if question.category == "effusion_synovitis")
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Annotations of 60 synthetic patients, without voxels."""
-    folder = tmp_path_factory.mktemp("many")
-    write_release(folder / "release", patients=60, seed=5, annotations_only=True, workers=1)
-    out, convention = folder / "out", "slice0-x1-y2-pairs-inclusive-voxel"
-    prepare(
-        folder / "release",
-        out,
-        volumes="none",
-        box_convention=convention,
-        allow=["missing-mask"],
-        workers=1,
-        progress=False,
-    )
-    return out
+def train(annotated: Path) -> Truth:
+    return read_truth(annotated, "train")
 
 
 @pytest.fixture(scope="module")
-def train(many: Path) -> Truth:
-    return read_truth(many, "train")
+def test(annotated: Path) -> Truth:
+    return read_truth(annotated, "test")
 
 
 @pytest.fixture(scope="module")
-def test(many: Path) -> Truth:
-    return read_truth(many, "test")
-
-
-@pytest.fixture(scope="module")
-def priors(many: Path) -> TrainPriors:
-    return read_priors(open_data(many))
+def priors(annotated: Path) -> TrainPriors:
+    return read_priors(open_data(annotated))
 
 
 def right(truth: Truth, answers: Answers, question: int) -> float:
