@@ -1,4 +1,4 @@
-"""The commands that ask models, score answers and compare results."""
+"""The commands that plan a run, score answers and compare results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasonknee_datasets.cli.arguments import Command, add_data, numbers
-from reasonknee_datasets.cli.asking import add_run, run
+from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positive
 
 if TYPE_CHECKING:
     from reasonknee_datasets.bench.evaluation import Evaluation, Reading
@@ -45,7 +44,12 @@ def _reading(arguments: argparse.Namespace) -> Reading:
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--predictions", type=Path, required=True, metavar="FILE", help="JSON lines, or a result file of the authors'"
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="logs of inspect eval (.eval), JSON lines, or a result file of the authors' scripts",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the report")
     command.add_argument("--model", help="its name, where the predictions do not state it")
@@ -145,13 +149,40 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
     return evaluate(path, arguments.data, reading=_reading(arguments), resamples=0)
 
 
+def _add_plan(command: argparse.ArgumentParser) -> None:
+    add_data(command)
+    command.add_argument("--condition", default="zero_shot", help="how a model is asked (default: %(default)s)")
+    command.add_argument("--split", default="test", help="whole (default: %(default)s)")
+    command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of so many whole patients")
+    command.add_argument("--questions", type=numbers, metavar="N,N-N", help="only these, such as 1-15,34")
+    command.add_argument("--prompts", metavar="DIR", help="the official question files; or rows, or project")
+    command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
+    command.add_argument(
+        "--seed", type=int, default=0, help="of the sample and of what is drawn (default: %(default)s)"
+    )
+    command.add_argument("--frames", type=positive, metavar="N", help="of a knee, and of a crop (default: 32, and 16)")
+    command.add_argument("--size", type=positive, metavar="PX", help="a frame's longer side")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.bench.plan import make_plan
+    from reasonknee_datasets.bench.study import make_study
+
+    names = ("condition", "split", "patients", "questions", "prompts", "damaged", "seed", "frames", "size")
+    print(make_plan(make_study(arguments.data, **{name: getattr(arguments, name) for name in names})))
+
+
 _JOBS: dict[str, Command] = {
-    "run": (add_run, run, "ask a model, into a journal that a killed run goes on with"),
+    "plan": (_add_plan, _plan, "count the requests, images and tokens of a run before it is paid for"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
     "attribute": (_add_attribute, _attribute, "part what one model lost into grading and the region, over its runs"),
 }
 
 COMMANDS: dict[str, Command] = {
     "evaluate": (_add_evaluate, _evaluate, "score predictions, with intervals and baselines beside every number"),
-    "bench": (_add_bench, _bench, "ask models (run), compare two (compare), part what one lost (attribute)"),
+    "bench": (
+        _add_bench,
+        _bench,
+        "count what a run asks (plan), compare two (compare), attribute losses (attribute)",
+    ),
 }
