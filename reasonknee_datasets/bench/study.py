@@ -148,7 +148,8 @@ def make_study(
     Raises
     ------
     BenchError
-        If real data come without prompts, a prompt has a control token, or nothing is left to ask.
+        If real data come without prompts, a prompt has a control token, nothing is left to ask, or the split has no
+        other patient whose image could be shown.
     """
     chosen = _resize(get_condition(condition), frames, size)
     read = partial(
@@ -169,7 +170,10 @@ def make_study(
         records = read(without=texts.left_out)
     for number in sorted({record.question for record in records.items}):
         texts.text(number)
-    return Study(chosen, texts, records, seed)
+    study = Study(chosen, texts, records, seed)
+    for record in records.items if chosen.image == "other" else ():
+        study.volume_path(record)  # raises here, not in the middle of a run
+    return study
 
 
 def _resize(condition: Condition, count: int | None, size: int | None) -> Condition:

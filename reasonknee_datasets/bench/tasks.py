@@ -19,6 +19,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig, ModelOutput
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, metric, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import registry_info
 
 from reasonknee_datasets.bench.asking import ask, ask_after_box, ask_for_box
 from reasonknee_datasets.bench.chat import generate_unlogged, to_chat, without_images
@@ -42,7 +43,27 @@ _ATTEMPT_SECONDS = 300
 _RETRIES = 5
 
 
-@task
+@metric
+def record_exact() -> Metric:
+    """Share of the records whose slots are all right; a slot without a grade is wrong."""
+    average = mean()
+
+    def compute(scores: list[SampleScore]) -> Any:
+        return average(scores)  # type: ignore[arg-type]  # of two kinds of metric, mean takes these
+
+    return compute
+
+
+def _full_name(name: str) -> str:
+    """Return the name under which inspect_ai has to register a task of this package.
+
+    It adds the package itself where it finds it installed. It does not in a checkout that Python imports from the
+    current folder, since the egg-info folder there says nothing about an editable install.
+    """
+    return name if "/" in registry_info(record_exact).name else f"reasonknee_datasets/{name}"
+
+
+@task(name=_full_name("reasonknee_bench"))
 def reasonknee_bench(
     condition: str | Sequence[str] = "zero_shot",
     data: str | None = None,
@@ -248,17 +269,6 @@ class _Conversation:
         box = None if found.box is None else list(LOG_CONVENTION.encode(found.box, ()))
         self.state.metadata.update(box=box, box_reason=found.reason, box_rules=list(found.rules))
         return found.box
-
-
-@metric
-def record_exact() -> Metric:
-    """Share of the records whose slots are all right; a slot without a grade is wrong."""
-    average = mean()
-
-    def compute(scores: list[SampleScore]) -> Any:
-        return average(scores)  # type: ignore[arg-type]  # of two kinds of metric, mean takes these
-
-    return compute
 
 
 @scorer(metrics=[record_exact(), stderr(cluster="patient")], name="grades")
