@@ -302,7 +302,7 @@ class TestReport:
             out.mkdir()
             (out / "precious.txt").write_text("precious", encoding="utf-8")
         for overwrite in (False, True):
-            with pytest.raises(BenchError, match="is a file, not a folder for a report|so it is no report"):
+            with pytest.raises(BenchError, match=r"is a file, not a folder for a report|so it is no report"):
                 write_report(half, out, overwrite=overwrite)
         assert not list(tmp_path.rglob("*.part"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -202,8 +203,9 @@ def parse_questions(value: int | str | Sequence[int | str]) -> tuple[int, ...]:
     parts = [part for each in ([value] if isinstance(value, int | str) else value) for part in str(each).split(",")]
     found: list[int] = []
     for part in parts:
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
             raise BenchError(f"Questions are numbers and ranges such as 1-15,34, got {part!r}.")
-        found += range(int(first), int(last or first) + 1)
+        found += range(first, last + 1)
     return tuple(found)
