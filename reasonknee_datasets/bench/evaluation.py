@@ -15,7 +15,7 @@ from reasonknee_datasets.bench.identity import MODEL, Identity, check_comparable
 from reasonknee_datasets.bench.official_files import is_official_file, read_official_results
 from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
 from reasonknee_datasets.bench.predictions.inspect_logs import is_inspect_log, read_identity
-from reasonknee_datasets.bench.predictions.lines import Source, files_of
+from reasonknee_datasets.bench.predictions.lines import Source, split_source
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.results import HEADLINE, Comparison, Estimate, Results
 from reasonknee_datasets.bench.scoring import paired_difference, score
@@ -232,9 +232,9 @@ def _shown(value: Estimate) -> str:
 def _peek(source: Source) -> tuple[Source, Identity]:
     """Read what a source states of its run, before anything else is known; return the whole source as well."""
     item: object
-    files = files_of(source)
-    if files is None:
-        lines = iter(source)
+    files, items = split_source(source)
+    if not files:
+        lines = iter(items)
         first = list(islice(lines, 1))
         source, item = chain(first, lines), first[0] if first else None
     elif not files[0].is_file():
@@ -264,7 +264,7 @@ def _read_asked(repository: Repository, split: str, how: Reading, stated: Identi
 
 
 def _read(source: Source, truth: Truth, data: Repository, split: str, how: Reading) -> Predictions:
-    files = files_of(source) or []
+    files, _ = split_source(source)
     if len(files) == 1 and files[0].is_file() and not is_inspect_log(files[0]) and is_official_file(files[0]):
         return read_official_results(
             files[0], truth, data=data, split=split, official=bool(how.official), strict=how.strict

@@ -177,7 +177,7 @@ def make_study(
 
 
 def _resize(condition: Condition, count: int | None, size: int | None) -> Condition:
-    changes = {name: value for name, value in (("count", count), ("size", size)) if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in (("count", count), ("size", size)) if value is not None}
     if not changes:
         return condition
     if condition.script is not None:

@@ -296,14 +296,13 @@ def grades(study: Study) -> Scorer:
             }
             for answer in parsed.slots
         }
-        shown = {
-            "answer": json.dumps(parsed.grades),
-            "explanation": "; ".join(f"{name}: {_shown(slot)}" for name, slot in slots.items()),
-            "metadata": {"slots": slots, "strict": parsed.strict},
-        }
-        if None in true.values():
-            return Score.unscored(reason="no true grade", **shown)
-        return Score(value=float(parsed.grades == true), **shown)
+        right = float("nan") if None in true.values() else float(parsed.grades == true)
+        return Score(  # NaN is inspect_ai's value of what is not scored
+            value=right,
+            answer=json.dumps(parsed.grades),
+            explanation="; ".join(f"{name}: {_shown(slot)}" for name, slot in slots.items()),
+            metadata={"slots": slots, "strict": parsed.strict},
+        )
 
     return score
 

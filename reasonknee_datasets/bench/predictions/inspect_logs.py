@@ -37,8 +37,8 @@ def is_inspect_log(path: Path) -> bool:
 def read_output(output: Any) -> dict[str, str | None]:
     """Return text, finish reason and error of an inspect_ai ModelOutput, in the codec's words."""
     text = output.completion if output.choices else None
-    reason = output.choices[0].stop_reason if output.choices else None
-    return {"text": text, "finish_reason": _CUT.get(reason, reason), "error": None}
+    reason = str(output.choices[0].stop_reason) if output.choices else None
+    return {"text": text, "finish_reason": _CUT.get(reason or "", reason), "error": None}
 
 
 def read_identity(path: Path) -> Identity:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reasonknee_datasets.bench.predictions.inspect_logs import each_answer, is_inspect_log
 from reasonknee_datasets.bench.predictions.problems import Ledger
@@ -19,13 +19,13 @@ Source = Place | Sequence[Place] | Iterable[Line]
 _BOM = b"\xef\xbb\xbf"
 
 
-def files_of(source: Source) -> list[Path] | None:
-    """Return the files of a source; None where it is an iterable of predictions."""
+def split_source(source: Source) -> tuple[list[Path], Iterable[Line]]:
+    """Return the files of a source, or the predictions of one that has no files."""
     if isinstance(source, (str, os.PathLike)):
-        return [Path(source)]
+        return [Path(source)], ()
     if isinstance(source, Sequence) and source and all(isinstance(each, (str, os.PathLike)) for each in source):
-        return [Path(each) for each in source]  # type: ignore[arg-type]  # each is a place, as was just checked
-    return None
+        return [Path(each) for each in cast(Sequence[Place], source)], ()
+    return [], cast(Iterable[Line], source)
 
 
 def each_line(source: Source, ledger: Ledger) -> Iterator[tuple[str, Line]]:
@@ -43,9 +43,9 @@ def each_line(source: Source, ledger: Ledger) -> Iterator[tuple[str, Line]]:
     BenchError
         If there is no such file.
     """
-    files = files_of(source)
-    if files is None:
-        for number, item in enumerate(source):
+    files, items = split_source(source)
+    if not files:
+        for number, item in enumerate(items):
             place = f"prediction {number}"
             if isinstance(item, Mapping):
                 yield place, item
@@ -67,8 +67,8 @@ def each_line(source: Source, ledger: Ledger) -> Iterator[tuple[str, Line]]:
 
 def name_source(source: Source) -> str:
     """Name where predictions come from, for messages."""
-    files = files_of(source)
-    return "from Python" if files is None else f"in {', '.join(map(str, files))}"
+    files, _ = split_source(source)
+    return "from Python" if not files else f"in {', '.join(map(str, files))}"
 
 
 def _lines_of(path: Path, ledger: Ledger, *, named: bool) -> Iterator[tuple[str, Line]]:
