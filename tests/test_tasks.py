@@ -486,7 +486,7 @@ def test_identity_states_the_run(prepared: Path, tmp_path: Path) -> None:
     assert (identity.records, identity.patients) == (len(truth), 1)
     assert identity.frames == repr(_TINY)
     assert identity.prompts == Prompts.own("guided").hashes(_QUESTIONS)
-    assert identity.generation == {"max_tokens": 1024, "temperature": 0.0}
+    assert identity.generation == {"max_tokens": 1024, "media": "images", "temperature": 0.0}
     assert identity.codec_version is not None
 
 

@@ -60,7 +60,7 @@ class Study:
             prompts=self.prompts.hashes(asked),
             system_prompt=system_prompt(self.condition),
             frames=self.condition.recipes,
-            generation={"box_prompts": box_prompt_hash()} if self.condition.asks_box else {},
+            generation={"media": "images"} | ({"box_prompts": box_prompt_hash()} if self.condition.asks_box else {}),
             codec_version=CODEC_VERSION,
             box_convention=str(LOG_CONVENTION) if self.condition.asks_box else None,
         )
