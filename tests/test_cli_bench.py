@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,12 @@ def test_several_files_are_scored_as_one(
     assert run("evaluate", "--predictions", *halves, *words, "--overwrite") == 1
     assert "duplicate" in (told := capsys.readouterr().err)
     assert "two.jsonl, line 1" in told
+
+
+def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
+    code = "import sys; sys.modules['inspect_ai'] = None; from reasonknee_datasets.cli import main; sys.exit(main())"
+    words = ["evaluate", "--data", annotated, "--predictions", tmp_path / "log.eval", "--out", tmp_path / "report"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert 'On Python 3.11 or newer, run: pip install "reasonknee_datasets[bench]"' in done.stderr

@@ -89,7 +89,7 @@ class _Conversation:
             return await self.ask(ask(record, condition, prompts, frames))
         first = ask_for_box(record, condition, frames)
         await self.ask(first)
-        said = read_output(self.state.output)
+        said = read_output(self.state.output.model_dump())
         box = await anyio.to_thread.run_sync(self.read_box, said["text"], said["finish_reason"])
         if condition.region == "whole":
             return await self.ask(ask_after_box(first, said["text"] or "", record, prompts), new=-1)

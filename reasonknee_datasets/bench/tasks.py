@@ -178,7 +178,7 @@ def grades(study: Study) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         question = QUESTIONS[state.metadata["question"]]
-        parsed = read_text(question, official=official, **read_output(state.output))
+        parsed = read_text(question, official=official, **read_output(state.output.model_dump()))
         true: dict[str, int | None] = json.loads(target.text)
         slots = {
             answer.slot.attribute: {
