@@ -34,7 +34,8 @@ Each volume has a row for questions 1 to 62. Questions 63 to 69 occur in the off
 
 ## Attributes and their grades
 
-`grades` is a list with one entry for each attribute of the question. `scale` is `ordinal` (the grades have an order), `binary`, or `nominal` (the
+`grades` is a list with one entry for each attribute of the question. `scale` is `ordinal` (the grades have an order),
+`binary`, or `nominal` (the
 grades are names without an order). A missing grade is null, never 0.
 
 | attribute | scale | grades | findings |
