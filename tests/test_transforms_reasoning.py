@@ -377,6 +377,76 @@ class TestValue:
         assert len(known) == 5
         assert len({Hasher.hash(tokenize) for tokenize in known}) == 5
 
+    @pytest.mark.parametrize(
+        ("setting", "value", "usual"),
+        [
+            ("padding_side", "left", "right"),
+            ("truncation_side", "left", "right"),
+            ("model_max_length", 2048, None),
+        ],
+    )
+    def test_holds_the_settings_of_transformers(self, setting: str, value: Any, usual: Any) -> None:
+        plain, other = NamedTokenizer.of(wrapped()), NamedTokenizer.of(wrapped(**{setting: value}))
+        assert getattr(plain.content, setting) == usual
+        assert getattr(other.content, setting) == value
+        assert plain != other
+        assert TokenizeReasoning(plain) != TokenizeReasoning(other)
+        again = pickle.loads(pickle.dumps(other))
+        assert (again, again.content) == (other, other.content)
+        assert Hasher.hash(TokenizeReasoning(again)) == Hasher.hash(TokenizeReasoning(other))
+
+    def test_holds_the_settings_of_tokenizers(self) -> None:
+        tokenizer = make("qwen")
+        tokenizer.enable_padding(direction="left", pad_id=0, pad_token="<pad>", pad_to_multiple_of=16)
+        tokenizer.enable_truncation(300, direction="left")
+        content = NamedTokenizer.of(tokenizer).content
+        assert (content.padding_side, content.pad_to_multiple_of) == ("left", 16)
+        assert (content.truncation_side, content.model_max_length) == ("left", 300)
+        assert content.json == NamedTokenizer.of(make("qwen"), pad_token="<pad>").content.json
+        from transformers import PreTrainedTokenizerFast
+
+        loaded = NamedTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")).content
+        assert (loaded.padding_side, loaded.pad_to_multiple_of) == ("left", 16)
+
+    def test_keeps_its_settings_after_calls_that_pad_otherwise(self) -> None:
+        tokenizer = wrapped(padding_side="left")
+        before = NamedTokenizer.of(tokenizer)
+        tokenizer(
+            ["a", "b c d"], padding=True, padding_side="right", pad_to_multiple_of=32, truncation=True, max_length=32
+        )
+        assert NamedTokenizer.of(tokenizer) == before
+
+    def test_settings_may_be_given(self) -> None:
+        named = NamedTokenizer.of(wrapped(), padding_side="left", pad_to_multiple_of=8, model_max_length=4096)
+        tokenize = TokenizeReasoning(named)
+        assert (tokenize.padding_side, tokenize.pad_to_multiple_of) == ("left", 8)
+        assert named.content.model_max_length == 4096
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"padding_side": "both"}, "padding_side must be 'right' or 'left', not 'both'"),
+            ({"pad_to_multiple_of": "8"}, r"pad_to_multiple_of must be a positive int or None, not '8' \(str\)"),
+            ({"model_max_length": 0}, r"model_max_length must be a positive int or None, not 0 \(int\)"),
+        ],
+    )
+    def test_settings_are_checked(self, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises(TransformError, match=message):
+            NamedTokenizer.of(wrapped(), **settings)
+
+    def test_a_fixed_length_of_padding_is_refused(self) -> None:
+        tokenizer = make("qwen")
+        tokenizer.enable_padding(pad_id=0, pad_token="<pad>", length=512)
+        with pytest.raises(TransformError, match=r"pads every text to 512 tokens.*buckets=\(512,\)"):
+            NamedTokenizer.of(tokenizer)
+
+    def test_added_tokens_stay_whole(self) -> None:
+        tokenizer = wrapped()
+        tokenizer.add_tokens(["osteophyte grade"])
+        again = pickle.loads(pickle.dumps(TokenizeReasoning(tokenizer)))
+        ids = again(ROWS[0] | {"question": "Which osteophyte grade?"})["input_ids"]
+        assert ids.count(tokenizer.convert_tokens_to_ids("osteophyte grade")) == 1
+
     def test_does_not_follow_the_tokenizer(self) -> None:
         tokenizer = wrapped()
         tokenize = TokenizeReasoning(tokenizer)
@@ -493,16 +563,25 @@ class TestLength:
         with pytest.raises(TransformError) as caught:
             TokenizeReasoning(wrapped(), max_length=whole - 1, vision=vision)(ROWS[0])
         assert str(caught.value).startswith(
-            f"the tokens must fit into max_length={whole - 1}, got {whole}: {prompt} of the prompt (100 of them "
-            f"placeholders) and {whole - prompt} of the answer. Nothing is ever cut"
+            f"The example has {whole} tokens ({prompt} of the prompt (100 of them placeholders), {whole - prompt} of "
+            f"the answer), more than max_length={whole - 1}. Nothing is ever cut: set max_length={whole}"
         )
         assert caught.value.__notes__ == [f"while TokenizeReasoning looked at {ROWS[0]['id']}"]
 
     def test_a_prompt_may_fit_where_its_answer_does_not(self) -> None:
         short = TokenizeReasoning(wrapped(), max_length=of(for_generation=True)(ROWS[0])["input_ids"].__len__() + 20)
         assert replace(short, for_generation=True)(ROWS[0])["input_ids"]
-        with pytest.raises(TransformError, match="must fit into max_length"):
+        with pytest.raises(TransformError, match="more than max_length="):
             short(ROWS[0])
+
+    def test_the_models_maximum_holds_where_no_length_is_given(self) -> None:
+        whole = len(of()(ROWS[0])["input_ids"])
+        special = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"}
+        named = NamedTokenizer.of(make("qwen"), **special, model_max_length=whole - 1)
+        bounded = TokenizeReasoning(named, "plain", box_convention=CONVENTION)
+        with pytest.raises(TransformError, match=f"more than the tokenizer's model_max_length={whole - 1}"):
+            bounded(ROWS[0])
+        assert len(replace(bounded, max_length=whole)(ROWS[0])["input_ids"]) == whole
 
     @pytest.mark.parametrize("length", [512.0, np.int64(512)])
     def test_a_number_of_any_type_is_the_same_value(self, length: Any) -> None:

@@ -30,8 +30,8 @@ class TokenizeReasoning(Transform):
     belongs to both sides. With ``for_generation`` there is the prompt alone, and of an example nothing is read but what
     the prompt names.
 
-    **Nothing is ever cut**, neither the answer nor placeholders nor reasoning: what does not fit into ``max_length`` is
-    an error with the numbers.
+    **Nothing is ever cut**, neither the answer nor placeholders nor reasoning: what does not fit into ``max_length``,
+    or into the maximum that the tokenizer states for its model, is an error with the numbers.
 
     **Control tokens inside a text are read as text**, be it a question, a step or an answer: the template alone places
     them. Words that somebody added to the tokenizer, and that are not special, stay words.
@@ -47,7 +47,7 @@ class TokenizeReasoning(Transform):
     template : Template or str
         A name in `TEMPLATES`, or your own.
     max_length : int, optional
-        Tokens at most.
+        Tokens at most. By default the tokenizer's ``model_max_length``, where it states one.
     box : {"box", "box_volume", "frame_box"}
         Which box ``{box}`` writes: in the current grid, in the stored volume, or in the frames of `ToFrames`.
     box_convention : BoxConvention or str
@@ -56,7 +56,8 @@ class TokenizeReasoning(Transform):
     vision : Vision, optional
         The placeholders that ``{vision}`` stands for.
     for_generation : bool
-        Whether to hold the prompt alone.
+        Whether to hold the prompt alone. Batches of prompts are padded on the left, whatever the tokenizer's side, so
+        that generation continues from the last token of each.
 
     Raises
     ------
@@ -124,6 +125,16 @@ class TokenizeReasoning(Transform):
             raise TransformError(explain("tokenizer", "have a pad token, for batches", "none", remedy))
         return number
 
+    @property
+    def padding_side(self) -> str:
+        """Side that a collator pads: the tokenizer's own for training, left for generation."""
+        return "left" if self.for_generation else self.tokenizer.content.padding_side
+
+    @property
+    def pad_to_multiple_of(self) -> int | None:
+        """Length whose multiples a collator pads to, as the tokenizer states it."""
+        return self.tokenizer.content.pad_to_multiple_of
+
     def cache_info(self) -> CacheInfo:
         """Say how many texts this process tokenized with this tokenizer, and what it keeps."""
         return get_encoder(self.tokenizer).info()
@@ -139,8 +150,9 @@ class TokenizeReasoning(Transform):
             for step in completion:
                 step(filled, example)
         ids = filled.ids
-        if self.max_length is not None and len(ids) > self.max_length:
-            raise self._too_long(filled, start)
+        longest = self.max_length or self.tokenizer.content.model_max_length
+        if longest is not None and len(ids) > longest:
+            raise self._too_long(filled, start, longest)
         changes: dict[str, Any] = {"input_ids": ids, "attention_mask": [1] * len(ids)}
         if not self.for_generation:
             changes["labels"] = [IGNORED] * start + ids[start:]
@@ -184,15 +196,15 @@ class TokenizeReasoning(Transform):
         object.__setattr__(self, "_steps", (prompt, completion))
         return prompt, completion
 
-    def _too_long(self, filled: Filled, start: int) -> TransformError:
+    def _too_long(self, filled: Filled, start: int, longest: int) -> TransformError:
         ids = filled.ids
         pictures = f" ({filled.pictures} of them placeholders)" if filled.pictures else ""
-        got = f"{len(ids)}: {start} of the prompt{pictures} and {len(ids) - start} of the answer"
-        remedy = (
-            f"Nothing is ever cut: give max_length={len(ids)}, fewer frames, or a shorter template, or filter out rows "
-            "that are longer than you can take"
+        name = "max_length" if self.max_length else "the tokenizer's model_max_length"
+        return TransformError(
+            f"The example has {len(ids)} tokens ({start} of the prompt{pictures}, {len(ids) - start} of the answer), "
+            f"more than {name}={longest}. Nothing is ever cut: set max_length={len(ids)} if the model allows it, "
+            "use fewer frames or a shorter template, or filter out long rows."
         )
-        return TransformError(explain("the tokens", f"fit into max_length={self.max_length}", got, remedy))
 
 
 def _restore(values: tuple[Any, ...], layout: Layout) -> TokenizeReasoning:
