@@ -18,7 +18,9 @@ from reasonknee_datasets.transforms import Compose, CropToBox, RandomFlip, Rando
 from reasonknee_datasets.volumes import cache_info
 from tests.prepared_repository import write_repository
 
-GRID = Compose([ToCanonical(), CropToBox(margin_voxels=1, jitter_mm=0.5), RandomFlip(), RandomShift(0.8, pad_value=-7)])
+GRID = Compose(
+    [ToCanonical(), CropToBox(margin_voxels=1, jitter_mm=0.5), RandomFlip(), RandomShift(max_mm=0.8, pad_value=-7)]
+)
 CHAINS = {
     "crop": CropToBox(margin_mm=0.4),
     "fixed": CropToBox(size=(4, 5, 6), pad_value=-1),

@@ -23,10 +23,10 @@ import nibabel as nib
 from datasets import Dataset, List, Value
 from datasets.fingerprint import Hasher
 
-from reasonknee_datasets.boxes import CONVENTIONS, BoxConvention
+from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import MissingExtraError
 from reasonknee_datasets.release import rebuild_record
-from reasonknee_datasets.transforms import CropToBox, TransformError, encoder
+from reasonknee_datasets.transforms import CropToBox, ToFrames, TransformError, encoder
 from reasonknee_datasets.transforms.encoder import TextEncoder, get_encoder
 from reasonknee_datasets.transforms.layout import Layout
 from reasonknee_datasets.transforms.reasoning import TokenizeReasoning
@@ -349,7 +349,9 @@ class TestValue:
     @pytest.mark.parametrize("template", [*TEMPLATES, Template("{question} ", "{answer}{eos}", separator=" | ")])
     def test_repr_rebuilds_it(self, template: Template | str) -> None:
         vision = Vision("<|video_pad|>", 3) if template in ("chat", "plain") else None
-        tokenize = TokenizeReasoning(wrapped(), template, 4096, vision=vision, box="box_volume", for_generation=True)
+        tokenize = TokenizeReasoning(
+            wrapped(), template, max_length=4096, vision=vision, box="box_volume", for_generation=True
+        )
         again = eval(repr(tokenize))
         assert again == tokenize
         assert hash(again) == hash(tokenize)
@@ -530,7 +532,8 @@ class TestVision:
 
     @pytest.mark.parametrize(("shape", "count"), [((32, 196, 224), 896), ((31, 28, 56), 32), ((1, 28, 28), 1)])
     def test_count_follows_from_the_frames(self, shape: tuple[int, int, int], count: int) -> None:
-        tokens = TokenizeReasoning(wrapped(), vision=QWEN_VIDEO)(ROWS[0] | {"frames": np.zeros(shape, np.uint8)})
+        row = ROWS[0] | {"frames": np.zeros(shape, np.uint8), "frame_box": [0, 1, 2, 1, 5, 9]}
+        tokens = TokenizeReasoning(wrapped(), vision=QWEN_VIDEO)(row)
         assert tokens["input_ids"].count(QWEN.token_to_id("<|video_pad|>")) == count
 
     def test_count_may_stand_in_the_example(self) -> None:
@@ -639,8 +642,41 @@ class TestBox:
         expected = QWEN.encode(f"{ROWS[4]['question']} In {box_text(ROWS[4])}:").ids
         assert tokenize(ROWS[4])["input_ids"] == expected
 
+    def test_is_written_in_what_the_model_sees(self) -> None:
+        volume = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+        row = ROWS[0] | {"volume": volume}
+        crop, frames = CropToBox(margin_mm=10), ToFrames("sagittal", count=8, size=(56, 84))
+        cropped = crop(row)
+        shown = frames(cropped)
+        assert shown["frame_box"] != cropped["box"] != row["box"]
+        for made, box in ((row, "box"), (cropped, "box"), (shown, "frame_box")):
+            ids = of()(made)["input_ids"]
+            assert f"Bounding box: {CONVENTION.encode(Box.from_row(made[box]), SHAPE)}\n" in text_of(ids)
+        chosen = of(box="box_volume")(shown)["input_ids"]
+        assert f"Bounding box: {CONVENTION.encode(Box.from_row(row['box']), SHAPE)}\n" in text_of(chosen)
+
+    def test_in_frames_must_be_known(self) -> None:
+        row = ROWS[0] | {"frames": np.zeros((4, 28, 28), np.uint8)}
+        with pytest.raises(
+            TransformError, match=r"has frames but no frame_box.*Make the frames with ToFrames.*box='box'"
+        ):
+            of()(row)
+        assert of(box="box")(row)["input_ids"] == of()(ROWS[0])["input_ids"]
+
+    @pytest.mark.parametrize("template", ["plain", "chat"])
+    def test_may_be_left_out_of_the_target(self, template: str) -> None:
+        tokenize = TokenizeReasoning(wrapped(), f"{template}_without_box")
+        bare = {key: value for key, value in ROWS[0].items() if key != "box"}
+        tokens = tokenize(bare)
+        steps = "\n".join(bare["reasoning"])
+        learned = [token for token in tokens["labels"] if token >= 0]
+        assert text_of(learned).startswith(f"{steps}\n\nFinal diagnosis: {bare['answer']}<|im_end|>")
+        assert tokens["box_span"] == [-1, -1]
+        prompt = replace(TokenizeReasoning(wrapped(), template), for_generation=True)(ROWS[0])["input_ids"]
+        assert tokens["input_ids"][: len(prompt)] == prompt
+
     def test_must_be_a_box_that_there_is(self) -> None:
-        with pytest.raises(TransformError, match="box must be one of box, box_volume, frame_box, got 'bounding_box'"):
+        with pytest.raises(TransformError, match=r"box must be 'box' .* or None, not 'bounding_box'"):
             of(box="bounding_box")
         with pytest.raises(TransformError, match=r"example must have the key frame_box for \{box\}, got none"):
             of(box="frame_box")(ROWS[0])
@@ -660,7 +696,7 @@ class TestBadInput:
             (lambda: Template("{question!r}", "{answer}"), "must hold fields in braces, got a format after 'question'"),
             (lambda: Template("{question", "{answer}"), "must hold fields in braces"),
             (lambda: Template("{question}", "{answer}", system="A doctor."), "system must stand in a chat template"),
-            (lambda: of("sft"), "template must be a Template or one of chat, plain, official_sft, got 'sft'"),
+            (lambda: of("sft"), "template must be a Template or one of chat, chat_without_box, .*, not 'sft'"),
         ],
     )
     def test_templates(self, template: Callable[[], Any], message: str) -> None:

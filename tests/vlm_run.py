@@ -125,13 +125,13 @@ def collated(example: Any, data: Any, saved: Path) -> dict[str, Any]:
     frames = ToFrames(count=4, size=(SIZE, SIZE))
     rows = {
         style: [ToConversation(style, media="images", frames=frames)(row) for row in data]
-        for style in ("trl", "trl_prompt_completion")
+        for style in ("trl", "trl_messages")
     }
-    ours = example.encode(processor, rows["trl"])
+    ours = example.encode(processor, rows["trl_messages"])
     ours["labels"] = example.label(ours["input_ids"], processor)
     theirs = DataCollatorForVisionLanguageModeling(processor)
     masked = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-    made = {"ours": ours, "theirs": theirs(rows["trl"]), "masked": masked(rows["trl_prompt_completion"])}
+    made = {"ours": ours, "theirs": theirs(rows["trl_messages"]), "masked": masked(rows["trl"])}
     return {name: dict(batch) for name, batch in made.items()}
 
 

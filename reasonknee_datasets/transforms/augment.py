@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
 from reasonknee_datasets.transforms.grid import (
     canonical_turn,
@@ -65,17 +65,19 @@ class RandomFlip(Transform):
     """
 
     p: float = 0.5
+    _: KW_ONLY
     plane: str = "sagittal"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.plane != "sagittal":
-            remedy = 'Use plane="sagittal": only that one makes a right knee a left one, and every other makes none'
-            raise TransformError(explain("RandomFlip", "mirror across the sagittal plane", f"{self.plane}", remedy))
+            raise TransformError(
+                f"plane must be 'sagittal', not {shown(self.plane)}: only that mirror makes a left knee of a right one."
+            )
         object.__setattr__(self, "p", one("p", self.p, float, 0.0))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
         if self.p > 1:
-            raise TransformError(explain("p", "be a probability, 0 to 1", repr(self.p), "Try p=0.5"))
+            raise TransformError(f"p must be a probability from 0 to 1, not {shown(self.p)}.")
 
     def change(self, example: Example) -> dict[str, Any]:
         """Mirror an example, or leave it."""
@@ -120,10 +122,12 @@ class RandomShift(Transform):
     >>> import nibabel as nib
     >>> import numpy as np
     >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
-    >>> RandomShift(10.0)({"id": "9016403/00M/right/q19", "volume": volume, "box": [40, 40, 40, 50, 50, 50]})["box"]
+    >>> example = {"id": "9016403/00M/right/q19", "volume": volume, "box": [40, 40, 40, 50, 50, 50]}
+    >>> RandomShift(max_mm=10.0)(example)["box"]
     [48, 53, 64, 58, 63, 74]
     """
 
+    _: KW_ONLY
     max_mm: float | Three = 5.0
     pad_value: float | None = None
     seed: int = 0

@@ -44,10 +44,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
-from reasonknee_datasets.errors import ReasonKneeError, add_note, explain
+from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Example = Mapping[str, Any]
 
@@ -114,9 +117,25 @@ class Transform:
         """
         return type(features)({**features, **self.adds(features)})
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse an example, which belongs to an instance, and positions that say nothing."""
+        if args and _is_example(args[0]):
+            raise TransformError(
+                f"{cls.__name__} is a class and was called with an example. Create the transform first, as in "
+                f"{cls.__name__}(...)(example), and pass that to Compose, map, with_transform or make_dataloader."
+            )
+        own: list[Any] = [field for field in fields(cls) if field.init] if is_dataclass(cls) else []
+        positional = [field.name for field in own if not field.kw_only]
+        if is_dataclass(cls) and len(args) > len(positional):
+            given = f", not {shown(args[len(positional)])} by position" if len(args) == len(positional) + 1 else ""
+            names = ", ".join(f"{field.name}=" for field in own if field.kw_only and field.name[0] != "_")
+            raise TypeError(f"{cls.__name__} takes these by keyword: {names or 'nothing'}{given}.")
+        return super().__new__(cls)
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Pickle by value: two equal transforms give the same bytes, in any process, so that their hashes agree."""
-        return type(self), tuple(_canonical(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        names = [sys.intern(field.name) for field in fields(self)]  # type: ignore[arg-type]
+        return _create, (type(self), tuple((name, _canonical(getattr(self, name))) for name in names))
 
     def _noted(self, example: Example) -> dict[str, Any]:
         try:
@@ -124,6 +143,10 @@ class Transform:
         except ReasonKneeError as error:
             add_note(error, f"while {type(self).__name__} looked at {example.get('id', 'an example without an id')}")
             raise
+
+
+def _create(kind: type[Transform], settings: tuple[tuple[str, Any], ...]) -> Transform:
+    return kind(**dict(settings))
 
 
 class BatchRow(Mapping[str, Any]):
@@ -155,10 +178,14 @@ def require(example: Example, key: str, needed_for: str) -> Any:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
-    """Give back a word that must be one of a few."""
-    if value not in choices:
-        raise TransformError(explain(name, f"be one of {', '.join(choices)}", repr(value), "Choose one of these"))
-    return str(value)
+    """Check that a word is one of a few, and return it."""
+    if not isinstance(value, str) or value not in choices:
+        raise TransformError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}.")
+    return value
+
+
+def _is_example(value: object) -> bool:
+    return isinstance(value, Mapping) and any(name in value for name in _SCALARS)
 
 
 def is_column(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,7 @@ class CropToBox(Transform):
     [-27, -38, -38, 37, 58, 58]
     """
 
+    _: KW_ONLY
     margin_mm: float | Three = 0.0
     margin_voxels: int | Three = 0
     size: int | Three | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.volumes import LazyVolume
@@ -169,24 +169,23 @@ def draw_moves(
 
 
 def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
-    """Take a number, or three, as plain numbers of Python, which print and hash the same everywhere."""
+    """Check one number or three, and return plain numbers of Python, which print and hash the same everywhere."""
     given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
     numbers = _plain(given, kind, least)
     if len(numbers) not in (1, 3):
         what = "a whole number, or three" if kind is int else "a number, or three"
-        rule = f"be {what}" + ("" if least is None else f", at least {least:g}")
-        raise TransformError(explain(name, rule, repr(value), "Three are taken in the order of the array's axes"))
+        bound = "" if least is None else f", at least {least:g}"
+        raise TransformError(f"{name} must be {what} (one for each array axis){bound}, not {shown(value)}.")
     return tuple(numbers) if len(numbers) == 3 else numbers[0]
 
 
 def one(name: str, value: Any, kind: type, least: float | None = None) -> Any:
-    """Take a number as a plain number of Python."""
+    """Check a number, and return it as a plain number of Python."""
     numbers = _plain([value], kind, least)
     if not numbers:
-        rule = ("be a whole number" if kind is int else "be a number") + (
-            "" if least is None else f", at least {least:g}"
-        )
-        raise TransformError(explain(name, rule, repr(value), f"Write {name}={kind(least or 0)!r}, for example"))
+        what = "a whole number" if kind is int else "a number"
+        bound = "" if least is None else f", at least {least:g}"
+        raise TransformError(f"{name} must be {what}{bound}, not {shown(value)}.")
     return numbers[0]
 
 
@@ -195,6 +194,7 @@ def _plain(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:
     try:
         numbers = [kind(number) for number in given]
         good = all(a == b and np.isfinite(a) for a, b in zip(numbers, given, strict=True))
+        good = good and not any(isinstance(number, bool | np.bool_) for number in given)  # True is no size of 1
     except (TypeError, ValueError, OverflowError):
         return []
     return numbers if good and (least is None or min(numbers, default=least) >= least) else []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
 from reasonknee_datasets.transforms.grid import current_view, draw, one, read_voxels, stored_volume
 from reasonknee_datasets.transforms.statistics import Method, statistics, volume_statistics
@@ -48,6 +47,7 @@ class Window(Transform):
 
     low: float | None = None
     high: float | None = None
+    _: KW_ONLY
     method: str = "clip"
     per: str = "volume"
     dtype: str = "float32"
@@ -57,17 +57,24 @@ class Window(Transform):
         check_choice("per", self.per, ("volume", "crop"))
         check_choice("dtype", str(self.dtype), _DTYPES)
         if self.method == "zscore":
-            if self.low is not None or self.high is not None or self.dtype == "uint8":
-                got = f"low={self.low}, high={self.high}, dtype={self.dtype!r}"
-                remedy = "It has no bounds and is negative half of the time: leave them out, and take a float type"
-                raise TransformError(explain("a z-score", "have neither bounds nor type uint8", got, remedy))
+            if self.low is not None or self.high is not None:
+                raise TransformError(
+                    f"method='zscore' has no bounds, so low and high must be left out, not low={self.low!r} and "
+                    f"high={self.high!r}."
+                )
+            if self.dtype == "uint8":
+                raise TransformError("A z-score may be negative, so dtype must be 'float32' or 'float16', not 'uint8'.")
             return
         low, high = _DEFAULTS[self.method]
         low = low if self.low is None else one("low", self.low, float)
         high = high if self.high is None else one("high", self.high, float)
-        if not low < high or (self.method == "percentiles" and not 0 <= low < high <= 100):
-            rule = "have low below high" + (", both 0 to 100" if self.method == "percentiles" else "")
-            raise TransformError(explain("window", rule, f"{low:g} and {high:g}", "Try Window(0, 400)"))
+        if not low < high:
+            raise TransformError(f"low must be below high, not low={low:g} and high={high:g}.")
+        if self.method == "percentiles" and not 0 <= low < high <= 100:
+            raise TransformError(
+                f"With method='percentiles', low and high are percentiles from 0 to 100, not low={low:g} and "
+                f"high={high:g}. Voxel values go with method='clip'."
+            )
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
@@ -93,9 +100,10 @@ class Window(Transform):
         if self.per == "crop":
             return statistics(_real_part(example, voxels), method, low, high)
         if example.get("voxels") is not None:
-            remedy = 'Use one Window, or per="crop"'
-            rule = "see the stored numbers to look at the whole volume"
-            raise TransformError(explain("Window", rule, "voxels whose values were changed before", remedy))
+            raise TransformError(
+                f"Window(method={self.method!r}, per='volume') needs the stored values, but an earlier step changed "
+                "them. Use one Window, or per='crop'."
+            )
         return volume_statistics(require(example, "volume", "Window"), method, low, high)
 
     def apply(self, voxels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
@@ -138,6 +146,7 @@ class RandomIntensity(Transform):
     array([[[0.42942652, 0.42942652]]], dtype=float32)
     """
 
+    _: KW_ONLY
     gain: float = 0.1
     offset: float = 0.1
     seed: int = 0
@@ -147,15 +156,14 @@ class RandomIntensity(Transform):
             object.__setattr__(self, name, one(name, getattr(self, name), float, 0.0))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
         if self.gain >= 1:
-            raise TransformError(
-                explain("gain", "be below 1", f"{self.gain:g}", "Values would change their sign: try 0.1")
-            )
+            raise TransformError(f"gain must be below 1, or values change their sign, not {self.gain:g}. Try gain=0.1.")
 
     def change(self, example: Example) -> dict[str, Any]:
         """Change an example's values."""
         if example.get("voxels") is None:
-            remedy = "Put Window before it: how much to change depends on the range"
-            raise TransformError(explain("RandomIntensity", "come after Window", "no key voxels", remedy))
+            raise TransformError(
+                "RandomIntensity changes values relative to their range and needs the key voxels. Put Window before it."
+            )
         voxels = np.asarray(example["voxels"])
         gain, offset = draw("RandomIntensity", self.seed, example).uniform(-1, 1, size=2)
         scale = 255.0 if voxels.dtype == np.uint8 else 1.0

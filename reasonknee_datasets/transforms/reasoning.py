@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from reasonknee_datasets.transforms.base import Example, Transform, TransformErr
 from reasonknee_datasets.transforms.encoder import CacheInfo, TextEncoder, get_encoder
 from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
 from reasonknee_datasets.transforms.filler import Filled, Step, Writers, compile_items, control_ids
+from reasonknee_datasets.transforms.grid import one
 from reasonknee_datasets.transforms.layout import Layout, lay_out
 from reasonknee_datasets.transforms.templates import Template, Vision, get_template
 from reasonknee_datasets.transforms.tokenizer import NamedTokenizer, get_tokenizer
@@ -48,8 +49,10 @@ class TokenizeReasoning(Transform):
         A name in `TEMPLATES`, or your own.
     max_length : int, optional
         Tokens at most. By default the tokenizer's ``model_max_length``, where it states one.
-    box : {"box", "box_volume", "frame_box"}
-        Which box ``{box}`` writes: in the current grid, in the stored volume, or in the frames of `ToFrames`.
+    box : {"box", "box_volume", "frame_box"}, optional
+        Which box ``{box}`` writes: in the current grid, in the stored volume, or in the frames of `ToFrames`. By
+        default the one in what the model sees: ``frame_box`` where the example has frames, else ``box``. For a target
+        without a box choose ``template="chat_without_box"`` or ``"plain_without_box"``.
     box_convention : BoxConvention or str
         How its six numbers are written; by default as the row has them, half-open in array order. An official answer
         that holds a box has the stored volume's box: give it the release's convention, from the manifest.
@@ -89,8 +92,9 @@ class TokenizeReasoning(Transform):
 
     tokenizer: NamedTokenizer
     template: Template | str = "chat"
+    _: KW_ONLY
     max_length: int | None = None
-    box: str = "box"
+    box: str | None = None
     box_convention: str = "slice0-x1-y2-corners-exclusive-voxel"
     vision: Vision | None = None
     for_generation: bool = False
@@ -102,11 +106,8 @@ class TokenizeReasoning(Transform):
         object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
         check_box_key(self.box)
         template = get_template(self.template)
-        if self.max_length is not None and (int(self.max_length) != self.max_length or self.max_length < 1):
-            remedy = "Give what the model takes, or None for no limit"
-            raise TransformError(explain("max_length", "be a whole number, at least 1", repr(self.max_length), remedy))
         if self.max_length is not None:
-            object.__setattr__(self, "max_length", int(self.max_length))
+            object.__setattr__(self, "max_length", one("max_length", self.max_length, int, 1))
         if self.vision is not None and "vision" not in template.fields:
             remedy = "Write {vision} where the pictures stand, or leave vision out"
             raise TransformError(explain("template", "name {vision} where vision is given", "none", remedy))
@@ -174,8 +175,9 @@ class TokenizeReasoning(Transform):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Pickle with the layout, so that a worker renders no chat template and imports no transformers."""
-        values = [getattr(self, one.name) for one in fields(self) if not one.name.startswith("_")]
-        return _restore, (tuple(values), self._layout)
+        # A slotted dataclass is made anew, and super() without arguments would name the class before.
+        _, (_, settings) = super(TokenizeReasoning, self).__reduce__()
+        return _restore, (tuple(pair for pair in settings if not pair[0].startswith("_")), self._layout)
 
     def _check_tokens(self, encoder: TextEncoder) -> None:
         assert self.pad_token_id >= 0
@@ -207,5 +209,5 @@ class TokenizeReasoning(Transform):
         )
 
 
-def _restore(values: tuple[Any, ...], layout: Layout) -> TokenizeReasoning:
-    return TokenizeReasoning(*values, _layout=layout)
+def _restore(settings: tuple[tuple[str, Any], ...], layout: Layout) -> TokenizeReasoning:
+    return TokenizeReasoning(**dict(settings), _layout=layout)

@@ -131,7 +131,7 @@ class NamedTokenizer:
         """
         given = {"pad_token": pad_token, "eos_token": eos_token, "bos_token": bos_token}
         content = _read(tokenizer, {name: token for name, token in given.items() if token}, chat_template)
-        settings = {
+        settings: dict[str, Any] = {
             "padding_side": padding_side,
             "pad_to_multiple_of": pad_to_multiple_of,
             "model_max_length": model_max_length,
@@ -162,7 +162,9 @@ class NamedTokenizer:
         content = self.content
         # Interned, so that equal values pickle to equal bytes: a pickler writes an object that it has met in short.
         specials = tuple((sys.intern(name), sys.intern(token)) for name, token in content.specials)
-        sides = {name: sys.intern(getattr(content, name)) for name in ("padding_side", "truncation_side")}
+        sides: dict[str, Any] = {
+            name: sys.intern(getattr(content, name)) for name in ("padding_side", "truncation_side")
+        }
         interned = replace(content, specials=specials, **sides)
         return _restore, (sys.intern(self.name), *(getattr(interned, field.name) for field in fields(Content)))
 
