@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reasonknee_datasets import load_dataset
 from tests.torchvision_on_cpu import admit
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_vlm.py"
@@ -50,7 +51,7 @@ def run(folder: Path) -> None:
         torch.save({"first": first(seen, training=True), "asked": first(seen, training=False)}, folder / f"{name}.pt")
     (folder / "losses.json").write_text(json.dumps(losses))
     (folder / "refusals.json").write_text(json.dumps([refusal(example, options) for options in REFUSED]))
-    data = example.load_dataset(split="train", data_dir=folder / PHANTOM).select(range(2))
+    data = load_dataset(split="train", data_dir=folder / PHANTOM).select(range(2))
     torch.save(collated(example, data, folder / "video"), folder / "collated.pt")
     (folder / "sampled.json").write_text(json.dumps([sampled(data, sampling=sampling) for sampling in (False, True)]))
 
