@@ -6,7 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from typing import Any
 
 import nibabel as nib
@@ -15,6 +15,7 @@ import pytest
 from datasets import Features, List, Value
 from datasets.fingerprint import Hasher
 
+from reasonknee_datasets.boxes import Box  # noqa: F401  # which eval finds
 from reasonknee_datasets.errors import BoxError, ReasonKneeError
 from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.transforms import (
@@ -172,7 +173,7 @@ class TestExamples:
                 "reasoning": List(Value("string")),
             }
         )
-        new = transform.features(features)
+        new = transform.output_features(features)
         assert isinstance(new, Features)
         assert set(new) == set(transform(example))
         changed = {key: value for key, value in transform(example).items() if key != "volume"}
@@ -230,8 +231,8 @@ class TestCompose:
         composed = Compose([ToCanonical(), lambda example: {**example, "tall": example["volume"].shape[2]}])
         example = examples()[0]
         assert composed(example)["tall"] == ToCanonical()(example)["volume"].shape[2]
-        with pytest.raises(TransformError, match=r"A step of Compose \(<lambda>\) has no method features"):
-            composed.features(Features({}))
+        with pytest.raises(TransformError, match=r"A step of Compose \(<lambda>\) has no output_features"):
+            composed.output_features(Features({}))
 
     def test_a_step_that_is_none_is_refused(self) -> None:
         with pytest.raises(
@@ -291,7 +292,7 @@ class TestBadInput:
             pass
 
         assert fields(Idle) == ()
-        with pytest.raises(NotImplementedError, match=r"Idle has no change method"):
+        with pytest.raises(NotImplementedError, match=r"Idle has no apply method"):
             Idle()({"id": "a"})
 
 
@@ -300,6 +301,73 @@ def test_reading_voxels() -> None:
     np.testing.assert_array_equal(read_voxels(example), np.asarray(example["volume"].dataobj))
     windowed = Window()(example)
     assert read_voxels(windowed) is windowed["voxels"]
+
+
+RANDOM = [
+    CropToBox(size=(16, 32, 32), jitter_mm=6.0, seed=3),
+    RandomFlip(0.5, seed=8),
+    RandomShift(max_mm=9.0),
+    RandomIntensity(gain=0.4, offset=0.3),
+]
+
+
+class TestParams:
+    """Parameters are drawn apart from being applied."""
+
+    @each
+    def test_calling_is_drawing_and_applying(self, transform: Transform) -> None:
+        if isinstance(transform, Compose):
+            pytest.skip("its steps draw")
+        for example in examples():
+            changes = transform.apply(example, transform.make_params(example))
+            called = transform(example)
+            assert compared({name: called[name] for name in changes}) == compared(changes)
+            assert set(called) == {*example, *changes}
+
+    @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
+    def test_parameters_are_values_that_follow_from_id_epoch_and_seed(self, transform: Transform) -> None:
+        example = Window(0, 9)(plain_case().example())
+        drawn = [transform.make_params(example | {"epoch": epoch}) for epoch in range(12)]
+        assert len(set(drawn)) > 1
+        assert [transform.make_params(example | {"epoch": epoch}) for epoch in range(12)] == drawn
+        assert [eval(repr(params)) for params in drawn] == pickle.loads(pickle.dumps(drawn)) == drawn
+        assert [replace(transform, seed=77).make_params(example | {"epoch": epoch}) for epoch in range(12)] != drawn
+
+    @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
+    def test_parameters_of_one_example_apply_to_another(self, transform: Transform) -> None:
+        example = Window(0, 9)(plain_case().example())
+        params = transform.make_params(example)
+        other = example | {"id": "0000009/96M/right/q19", "epoch": 5}
+        assert transform.make_params(other) != params or isinstance(transform, RandomFlip)
+        expected = transform(example)
+        for name, value in transform.apply(other, params).items():
+            assert compared({name: value}) == compared({name: expected[name]})
+
+    @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
+    def test_drawing_reads_no_voxels(self, transform: Transform) -> None:
+        class Unread:
+            ndim, dtype, shape = 3, np.dtype(np.int16), (64, 80, 80)
+
+            def __getitem__(self, key: Any) -> Any:
+                raise AssertionError("voxels were read")
+
+            def __array__(self, *args: Any, **kwargs: Any) -> Any:
+                raise AssertionError("voxels were read")
+
+        volume = nib.Nifti1Image(Unread(), np.eye(4))
+        transform.make_params({"id": "a", "volume": volume, "box": [20, 20, 20, 30, 30, 30], "side": "right"})
+
+    def test_a_flip_may_be_chosen(self) -> None:
+        example = plain_case().example()
+        flip = RandomFlip(p=0.0)
+        assert flip(example)["mirrored"] is False
+        assert compared(flip.apply(example, True)) == compared(RandomFlip(p=1.0).apply(example, True))
+        assert flip.apply(example, True)["side"] == "left"
+
+    def test_a_shift_may_be_chosen(self) -> None:
+        example = plain_case().example()
+        moved = RandomShift(max_mm=0).apply(example, (3, 0, -2))
+        assert moved["box"] == (np.add(example["box"], [3, 0, -2] * 2)).tolist()
 
 
 class TestWrongArguments:

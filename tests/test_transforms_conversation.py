@@ -244,8 +244,8 @@ class TestTurns:
         volume = nib.Nifti1Image(np.arange(20 * 30 * 40, dtype=np.int16).reshape(20, 30, 40), np.eye(4))
         examples = [row | {"volume": volume, "box": [2, 3, 4, 9, 11, 12]} for row in rows(1)[:10]]
         made: list[str] = []
-        change = ToFrames.change
-        monkeypatch.setattr(ToFrames, "change", lambda self, one: made.append(one["id"]) or change(self, one))
+        apply = ToFrames.apply
+        monkeypatch.setattr(ToFrames, "apply", lambda self, one: made.append(one["id"]) or apply(self, one))
         frames = ToFrames("sagittal", count=6, size=(28, 56))
         name = "slice0-x2-y1-corners-exclusive-voxel"
         template = Template("{question}", "{box}")
@@ -383,7 +383,7 @@ class TestValue:
         written = [row | {"frames": FRAMES[:2, :4, :6].tolist()} for row in ROWS[:4]]
         data = Dataset.from_list(written)
         expected = [make(row) for row in written]
-        features = make.features(data.features)
+        features = make.output_features(data.features)
         shown = data.with_transform(make)
         mapped = data.map(make, remove_columns=data.column_names, features=features)
         streamed = data.to_iterable_dataset().map(make, remove_columns=data.column_names, features=features)
@@ -396,7 +396,9 @@ class TestValue:
     def test_turns_shorten_a_mapped_dataset(self) -> None:
         data = Dataset.from_list([{key: row[key] for key in row if key != "frames"} for row in ROWS])
         make = to("llama_factory", media="none", turns=20)
-        mapped = data.map(make, batched=True, remove_columns=data.column_names, features=make.features(data.features))
+        mapped = data.map(
+            make, batched=True, remove_columns=data.column_names, features=make.output_features(data.features)
+        )
         assert [len(ids) for ids in mapped["ids"]] == [20, 20, 20, 2, 8]
         assert mapped[:] == data.with_transform(make)[:]
 
@@ -406,7 +408,7 @@ class TestValue:
         mapped = data.map(
             lambda row: make({**row, "frames": FRAMES}),
             remove_columns=data.column_names,
-            features=make.features(data.features),
+            features=make.output_features(data.features),
         )
         assert np.array_equal(np.stack([np.asarray(image)[..., 2] for image in mapped[1]["images"]]), FRAMES)
 

@@ -115,7 +115,7 @@ class TestClean:
         )
         frame = index if along is None else count - 1 - index
         assert len(shown) == count
-        np.testing.assert_array_equal(shown[frame], Window(dtype="uint8").apply(middle.image, 0, 400))
+        np.testing.assert_array_equal(shown[frame], Window(dtype="uint8").scale(middle.image, 0, 400))
 
     def test_the_patella_is_in_front_and_above(self) -> None:
         # Anterior is at the left and superior on top of a sagittal frame: columns and rows run against RAS+.
@@ -176,7 +176,7 @@ class TestSampling:
     def test_they_are_shown(self) -> None:
         values = scan()
         shown = ToFrames("axis0", count=4)({"volume": nib.Nifti1Image(values, AFFINE)})["frames"]
-        np.testing.assert_array_equal(shown, Window(dtype="uint8").apply(values[[2, 7, 12, 17]], 0, 400))
+        np.testing.assert_array_equal(shown, Window(dtype="uint8").scale(values[[2, 7, 12, 17]], 0, 400))
 
 
 class TestPixels:
@@ -232,7 +232,7 @@ class TestBoxes:
         example = Resize((24, 32, 32))(plain_case().example())
         shown = ToFrames("axis0", window=(0, 500_000))(example)
         np.testing.assert_array_equal(
-            shown["frames"], Window(0, 500_000, dtype="uint8").apply(np.asarray(example["volume"].dataobj), 0, 500_000)
+            shown["frames"], Window(0, 500_000, dtype="uint8").scale(np.asarray(example["volume"].dataobj), 0, 500_000)
         )
 
 

@@ -495,22 +495,22 @@ class TestDatasets:
         expected = [{key: tokenize(row)[key] for key in added} for row in SOME]
         shown = data.with_transform(tokenize)
         batch = shown[:]
-        streamed = data.to_iterable_dataset().map(tokenize, features=tokenize.features(data.features))
+        streamed = data.to_iterable_dataset().map(tokenize, features=tokenize.output_features(data.features))
         for found in (
             [shown[place] for place in range(len(SOME))],
             [{key: batch[key][place] for key in added} for place in range(len(SOME))],
-            list(data.map(tokenize, features=tokenize.features(data.features))),
+            list(data.map(tokenize, features=tokenize.output_features(data.features))),
             list(data.map(tokenize, batched=True, batch_size=7)),
             list(streamed),
             list(data.to_iterable_dataset().map(tokenize, batched=True, batch_size=4)),
         ):
             assert [{key: row[key] for key in added} for row in found] == expected
         assert streamed.features["input_ids"] == List(Value("int32"))
-        assert set(tokenize.features(data.features)) == {*data.features, *added}
+        assert set(tokenize.output_features(data.features)) == {*data.features, *added}
 
     def test_for_generation_adds_two_columns(self) -> None:
         data = Dataset.from_list(SOME)
-        added = of(for_generation=True).features(data.features)
+        added = of(for_generation=True).output_features(data.features)
         assert set(added) - set(data.features) == {"input_ids", "attention_mask"}
 
 

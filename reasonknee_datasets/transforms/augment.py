@@ -79,22 +79,25 @@ class RandomFlip(Transform):
         if self.p > 1:
             raise TransformError(f"p must be a probability from 0 to 1, not {shown(self.p)}.")
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Mirror an example, or leave it."""
+    def make_params(self, example: Example) -> bool:
+        """Draw whether to mirror an example."""
+        return bool(draw("RandomFlip", self.seed, example).random() < self.p)
+
+    def apply(self, example: Example, params: bool = True) -> dict[str, Any]:
+        """Mirror an example (by default), or leave it."""
         _check_texts(example)
         shape, affine = current_grid(require(example, "volume", "RandomFlip"))
-        flip = draw("RandomFlip", self.seed, example).random() < self.p
         view = View.whole(shape)
-        changes = regrid(example, view.mirror(canonical_turn(affine).axes[0]) if flip else view)
-        changes["mirrored"] = bool(example.get("mirrored")) != flip
-        if flip and example.get("side") is not None:
+        changes = regrid(example, view.mirror(canonical_turn(affine).axes[0]) if params else view)
+        changes["mirrored"] = bool(example.get("mirrored")) != params
+        if params and example.get("side") is not None:
             changes["side"] = _swap(example["side"])
         elif "side" in example:
             changes["side"] = example["side"]
         return changes
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``mirrored``, ``region``, ``box_volume`` and ``box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``mirrored``, ``region``, ``box_volume`` and ``box``."""
         from datasets import Value  # at use: importing datasets takes a second
 
         return {**grid_features(features), "mirrored": Value("bool")}
@@ -138,8 +141,8 @@ class RandomShift(Transform):
             object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Move an example's anatomy."""
+    def make_params(self, example: Example) -> tuple[int, int, int]:
+        """Draw how many voxels to move an example along each array axis."""
         shape, affine = current_grid(require(example, "volume", "RandomShift"))
         low, high = [1, 1, 1], [0, 0, 0]  # no bounds
         if example.get("box") is not None:
@@ -148,11 +151,16 @@ class RandomShift(Transform):
             inside = [a >= 0 and b <= n for a, b, n in zip(box.start, box.stop, shape, strict=True)]
             low = [-a if ok else 0 for a, ok in zip(box.start, inside, strict=True)]
             high = [n - b if ok else 0 for b, n, ok in zip(box.stop, shape, inside, strict=True)]
-        moves = draw_moves(draw("RandomShift", self.seed, example), self.max_mm, affine, low, high)
-        return regrid(example, View.whole(shape).shift(moves.tolist(), self.pad_value))
+        i, j, k = draw_moves(draw("RandomShift", self.seed, example), self.max_mm, affine, low, high).tolist()
+        return i, j, k
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``region``, ``box_volume`` and ``box``."""
+    def apply(self, example: Example, params: tuple[int, int, int] = (0, 0, 0)) -> dict[str, Any]:
+        """Move an example's anatomy by so many voxels along each array axis."""
+        shape, _ = current_grid(require(example, "volume", "RandomShift"))
+        return regrid(example, View.whole(shape).shift(params, self.pad_value))
+
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
         return grid_features(features)
 
 

@@ -4,7 +4,7 @@
 process (``datasets`` names cached files by that hash). Calling it with an example gives a new example and leaves the
 old one alone. An example may be a dict, the lazy row of ``Dataset.map``, or a batch (a dict of lists:
 ``with_transform``, ``map(batched=True)``); each transform says only which keys change for one example
-(`Transform.change`), and this module does the rest. Of a lazy row a copy is taken and keys are set, so that columns
+(`Transform.apply`), and this module does the rest. Of a lazy row a copy is taken and keys are set, so that columns
 that stay the same are never decoded.
 
 **Where the voxels are.** ``volume`` is always a nibabel image on the example's *current* grid, and ``box`` always lies
@@ -37,7 +37,8 @@ anatomy (`RandomFlip`, `RandomShift`) keeps the grid where it is and moves the p
 voxels are read from and where its grid lies, and the two part only once anatomy was moved.
 
 **Randomness** is drawn from the transform's seed, the example's ``epoch`` (a key that a loader sets; 0 without it) and
-its ``id``, and from nothing else: not from workers, order, batches or what was drawn before.
+its ``id``, and from nothing else: not from workers, order, batches or what was drawn before. Drawing
+(`Transform.make_params`) is apart from applying, so that parameters can be read, kept, or applied to another example.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class TransformError(ReasonKneeError, ValueError):
 
 
 class Transform:
-    """Base of all transforms; a subclass is a frozen dataclass with a `change` method.
+    """Base of all transforms; a subclass is a frozen dataclass with `apply`, and `make_params` if it is random.
 
     Examples
     --------
@@ -72,7 +73,7 @@ class Transform:
     ... class Shout(Transform):
     ...     mark: str = "!"
     ...
-    ...     def change(self, example):
+    ...     def apply(self, example, params=None):
     ...         return {"question": example["question"].upper() + self.mark}
     >>> Shout()({"id": "a", "question": "Any tear?"})
     {'id': 'a', 'question': 'ANY TEAR?!'}
@@ -82,18 +83,35 @@ class Transform:
 
     __slots__ = ()
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Give the keys that change for one example, and nothing else; the example stays as it is.
+    def make_params(self, example: Example) -> Any:
+        """Draw the parameters for one example: plain values, from its ``id``, its ``epoch`` and the seed alone.
+
+        Parameters
+        ----------
+        example : mapping
+            One example; no voxel is read.
+
+        Returns
+        -------
+        object
+            What `apply` takes for this or for another example; None for a transform that draws nothing.
+        """
+        del example
+
+    def apply(self, example: Example, params: Any = None) -> dict[str, Any]:
+        """Return the keys that change for one example, and nothing else; the example stays as it is.
 
         Parameters
         ----------
         example : mapping
             One example. Reading a key may decode it, so read only what is needed.
+        params : object
+            From `make_params`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no change method")
+        raise NotImplementedError(f"{type(self).__name__} has no apply method")
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the feature type of every key that `change` adds or retypes, for examples with these features."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature type of every key that `apply` adds or retypes, for examples with these features."""
         del features
         return {}
 
@@ -107,15 +125,15 @@ class Transform:
         names = dict.fromkeys(name for row in rows for name in row)
         return _updated(example, {name: [row[name] for row in rows] for name in names})
 
-    def features(self, features: Any) -> Any:
-        """Give the features of transformed examples, for ``map(..., features=...)`` of a streaming dataset.
+    def output_features(self, features: Any) -> Any:
+        """Return the features of transformed examples, for ``map(..., features=...)`` of a streaming dataset.
 
         Parameters
         ----------
         features : datasets.Features
             Of the examples before.
         """
-        return type(features)({**features, **self.adds(features)})
+        return type(features)({**features, **self.added_features(features)})
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse an example, which belongs to an instance, and positions that say nothing."""
@@ -139,7 +157,7 @@ class Transform:
 
     def _noted(self, example: Example) -> dict[str, Any]:
         try:
-            return self.change(example)
+            return self.apply(example, self.make_params(example))
         except ReasonKneeError as error:
             add_note(error, f"while {type(self).__name__} looked at {example.get('id', 'an example without an id')}")
             raise

@@ -51,13 +51,13 @@ class Compose(Transform):
             example = step(example)
         return example
 
-    def features(self, features: Any) -> Any:
-        """Give the features of transformed examples."""
+    def output_features(self, features: Any) -> Any:
+        """Return the features of transformed examples, step by step."""
         for step in self.transforms:
-            if not hasattr(step, "features"):
+            if not hasattr(step, "output_features"):
                 raise TransformError(
-                    f"A step of Compose ({getattr(step, '__name__', type(step).__name__)}) has no method features. Add "
+                    f"A step of Compose ({getattr(step, '__name__', type(step).__name__)}) has no output_features. Add "
                     "one that returns the features of its examples, or map it by itself with features=."
                 )
-            features = step.features(features)
+            features = step.output_features(features)
         return features

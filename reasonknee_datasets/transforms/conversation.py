@@ -145,12 +145,12 @@ class ToConversation(Transform):
         rows = [self._noted(group) for group in self._groups(batch)]
         return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Give the row of one example."""
         return self._noted([example])
 
-    def features(self, features: Any) -> Any:
-        """Give the features of the rows."""
+    def output_features(self, features: Any) -> Any:
+        """Return the features of the rows."""
         from datasets import Image, List, Value  # at use: importing datasets takes a second
 
         text = Value("string")
@@ -241,7 +241,7 @@ class ToConversation(Transform):
         """Give a conversation's frames, and how many there are in a second."""
         if self.media == "none":
             return None
-        return read_frames(example if self._recipe is None else self._recipe.change(example), self.media)
+        return read_frames(example if self._recipe is None else self._recipe.apply(example), self.media)
 
     @property
     def _recipe(self) -> ToFrames | None:

@@ -86,8 +86,8 @@ class CropToBox(Transform):
             object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Lay the crop's grid over an example."""
+    def make_params(self, example: Example) -> Box:
+        """Find the crop of an example, in voxels of its current grid, with its jitter drawn."""
         volume = require(example, "volume", "CropToBox")
         shape, affine = current_grid(volume)
         box = Box.from_row(require(example, "box", "CropToBox"))
@@ -101,10 +101,16 @@ class CropToBox(Transform):
             region = region.clip(shape)
         elif self.pad_value is None:
             region = _slid_inside(region, shape)
+        return region
+
+    def apply(self, example: Example, params: Box | None = None) -> dict[str, Any]:
+        """Narrow an example to a crop, by default its own (`make_params`)."""
+        shape, _ = current_grid(require(example, "volume", "CropToBox"))
+        region = self.make_params(example) if params is None else params
         return regrid(example, View.whole(shape).crop(region, self.pad_value))
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``region``, ``box_volume`` and ``box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
         return grid_features(features)
 
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:

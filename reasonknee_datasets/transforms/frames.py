@@ -121,7 +121,7 @@ class ToFrames(Transform):
         """Transform an example, a lazy row or a batch; without one, give this recipe itself."""
         return self if example is None else Transform.__call__(self, example)
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Read an example's slices and make them frames."""
         if example.get("voxels") is not None:
             raise TransformError(
@@ -139,8 +139,8 @@ class ToFrames(Transform):
             changes["frame_box"] = self.box(example).to_row()
         return changes
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``frames``, ``frame_fps`` and ``frame_box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``frames``, ``frame_fps`` and ``frame_box``."""
         from datasets import List, Value  # at use: importing datasets takes a second
 
         added = {"frames": List(List(List(Value("uint8")))), "frame_fps": Value("float64")}
@@ -245,7 +245,7 @@ class ToFrames(Transform):
     def _to_8_bit(self, example: Example, slices: NDArray[Any]) -> NDArray[np.uint8]:
         if self.scaling == "window":
             window = replace(self.window, dtype="uint8")
-            frames = window.apply(slices, *window.limits(example, slices))
+            frames = window.scale(slices, *window.limits(example, slices))
             return np.ascontiguousarray(frames)
         assert self.window.low is not None
         assert self.window.high is not None

@@ -78,13 +78,13 @@ class Window(Transform):
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Read an example's voxels and window them."""
         voxels = read_voxels(example)
-        return {"voxels": self.apply(voxels, *self.limits(example, voxels))}
+        return {"voxels": self.scale(voxels, *self.limits(example, voxels))}
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the type of ``voxels``: nested lists, which every reader of Parquet understands."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``voxels``: nested lists, which every reader of Parquet understands."""
         from datasets import List, Value  # at use: importing datasets takes a second
 
         return {"voxels": List(List(List(Value(self.dtype))))}
@@ -106,7 +106,7 @@ class Window(Transform):
             )
         return volume_statistics(require(example, "volume", "Window"), method, low, high)
 
-    def apply(self, voxels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    def scale(self, voxels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
         """Bring an array into the range, given the two numbers; always a new array."""
         values = voxels.astype(np.float32)  # also where it is float32 already: the example's own stays as it is
         if self.method == "zscore":
@@ -158,18 +158,23 @@ class RandomIntensity(Transform):
         if self.gain >= 1:
             raise TransformError(f"gain must be below 1, or values change their sign, not {self.gain:g}. Try gain=0.1.")
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Change an example's values."""
+    def make_params(self, example: Example) -> tuple[float, float]:
+        """Draw the factor of an example's values, and the share of the window's range to add."""
+        gain, offset = draw("RandomIntensity", self.seed, example).uniform(-1, 1, size=2).tolist()
+        return 1 + self.gain * gain, self.offset * offset
+
+    def apply(self, example: Example, params: tuple[float, float] = (1.0, 0.0)) -> dict[str, Any]:
+        """Multiply an example's values by a factor, and add a share of the window's range."""
         if example.get("voxels") is None:
             raise TransformError(
                 "RandomIntensity changes values relative to their range and needs the key voxels. Put Window before it."
             )
         voxels = np.asarray(example["voxels"])
-        gain, offset = draw("RandomIntensity", self.seed, example).uniform(-1, 1, size=2)
+        factor, share = params
         scale = 255.0 if voxels.dtype == np.uint8 else 1.0
         values = voxels.astype(np.float32)
-        values *= np.float32(1 + self.gain * gain)
-        values += np.float32(self.offset * offset * scale)
+        values *= np.float32(factor)
+        values += np.float32(share * scale)
         if voxels.dtype == np.uint8:
             np.clip(np.rint(values, out=values), 0, 255, out=values)
         return {"voxels": values.astype(voxels.dtype, copy=False)}

@@ -140,7 +140,7 @@ class TokenizeReasoning(Transform):
         """Say how many texts this process tokenized with this tokenizer, and what it keeps."""
         return get_encoder(self.tokenizer).info()
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Write an example as tokens."""
         prompt, completion = self._steps or self._compile()
         filled = Filled()
@@ -162,8 +162,8 @@ class TokenizeReasoning(Transform):
             changes["box_span"] = filled.box
         return changes
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of tokens, labels and spans."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of tokens, labels and spans."""
         from datasets import List, Value  # at use: importing datasets takes a second
 
         del features
