@@ -119,7 +119,7 @@ def converse(data: Any, to: ToConversation) -> Dataset:
 
 
 def encode(processor: Any, rows: Sequence[dict[str, Any]], *, ask: bool = False) -> Any:
-    """Give what the model takes for a batch of conversations, pictures included."""
+    """Return what the model takes for a batch of conversations, pictures included."""
     texts = processor.apply_chat_template([row["messages"] for row in rows], add_generation_prompt=ask)
     return processor(text=texts, padding=True, return_tensors="pt", **ToConversation.processor_kwargs(rows))
 

@@ -216,7 +216,7 @@ class Box:
         return Box.from_row([*start, *stop])
 
     def intersect(self, other: Box) -> Box | None:
-        """Give the voxels that both hold, or None where they hold none in common."""
+        """Return the voxels that both hold, or None where they hold none in common."""
         start = [max(a, b) for a, b in zip(self.start, other.start, strict=True)]
         stop = [min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]
         return Box.from_row([*start, *stop]) if all(a < b for a, b in zip(start, stop, strict=True)) else None
@@ -234,14 +234,14 @@ class Box:
         return both / (self.size + other.size - both)
 
     def contains(self, other: Box | Sequence[SupportsIndex]) -> bool:
-        """Tell whether it holds all of another box, or a voxel (i, j, k)."""
+        """Return whether it holds all of another box, or a voxel (i, j, k)."""
         if not isinstance(other, Box):
             voxel = _triple("voxel", other)
             other = Box(voxel, (voxel[0] + 1, voxel[1] + 1, voxel[2] + 1))
         return self.intersect(other) == other
 
     def check_inside(self, shape: Sequence[int], where: str | None = None) -> Box:
-        """Give the box back if it lies inside a volume.
+        """Check that it lies inside a volume, and return it.
 
         Parameters
         ----------

@@ -60,7 +60,7 @@ def pad_tokens(
 
 
 def moved_spans(example: Mapping[str, Any], name: str, length: int) -> Any:
-    """Give an example's spans of tokens as they stand behind padding on the left; [-1, -1] stays nothing."""
+    """Move an example's spans of tokens behind padding on the left; [-1, -1], no span, stays."""
     by = length - len(example["input_ids"])
 
     def moved(span: Any) -> Any:

@@ -106,7 +106,7 @@ def _check_window(window: Any) -> tuple[float, float]:
 
 
 def _notes(volume: Any, box: Box | None, panels: Iterable[Panel], window: tuple[float, float]) -> tuple[str, ...]:
-    """Say what the pictures cannot: size and place of the box in voxels and millimetres, and the grey values."""
+    """Write the notes below the pictures: size and place of the box in voxels and millimetres, and grey values."""
     spacing: dict[int, float] = {}
     for panel in panels:
         spacing |= {axis: mm for (axis, _), mm in zip(panel.screen, panel.spacing, strict=True)}

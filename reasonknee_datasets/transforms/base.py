@@ -1,4 +1,4 @@
-"""What a transform is, and how an example carries voxels that nobody has read yet.
+"""The base class of transforms, and how an example carries voxels that are not read yet.
 
 **A transform is a value.** It is frozen, its repr rebuilds it, it pickles and hashes small and the same in every
 process (``datasets`` names cached files by that hash). Calling it with an example gives a new example and leaves the
@@ -10,7 +10,7 @@ that stay the same are never decoded.
 **Where the voxels are.** ``volume`` is always a nibabel image on the example's *current* grid, and ``box`` always lies
 in that grid. `CropToBox`, `ToCanonical`, `RandomFlip`, `RandomShift`, `Resize` and `Resample` read nothing: each lays a
 `View` over the volume, a few numbers that say for every axis of the new grid where it runs in the stored array. Views
-compose to one, so that any chain of them costs one region read and at most one interpolation, done when somebody looks:
+compose to one, so that any chain of them costs one region read and at most one interpolation, done when they are read:
 ``np.asarray(example["volume"])``, a `Window`, a `ToFrames` or the collator. A volume in a dataset's column is a string,
 and so is a viewed one (its reference with the view behind it): mapped over a dataset these transforms write numbers and
 no voxels, and the row that is read back later is the example that was written.
@@ -187,7 +187,7 @@ class BatchRow(Mapping[str, Any]):
 
 
 def require(example: Example, key: str, needed_for: str) -> Any:
-    """Give the value of a key that must be there."""
+    """Return the value of a key that must be there."""
     value = example.get(key)
     if value is None:
         remedy = f"Keep the column {key}: load it with columns=[..., {key!r}], and do not remove it before"
@@ -207,7 +207,7 @@ def _is_example(value: object) -> bool:
 
 
 def is_column(value: Any) -> bool:
-    """Tell a batch's column from an example's value."""
+    """Return whether a value is a column of a batch, and not a value of one example."""
     return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
 
 

@@ -137,7 +137,7 @@ class ToConversation(Transform):
             )
 
     def __call__(self, example: Any) -> Any:
-        """Give the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
+        """Return the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
         scratch = example if isinstance(example, dict) else example.copy()
         if not is_column(scratch.get("id")):
             return self._noted([scratch])
@@ -146,7 +146,7 @@ class ToConversation(Transform):
         return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
     def apply(self, example: Example, params: None = None) -> dict[str, Any]:
-        """Give the row of one example."""
+        """Return the row of one example."""
         return self._noted([example])
 
     def output_features(self, features: Any) -> Any:
@@ -173,7 +173,7 @@ class ToConversation(Transform):
 
     @staticmethod
     def processor_kwargs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Give what a processor of transformers must be called with, beside the text, for a batch of rows.
+        """Return what a processor of transformers must be called with, beside the text, for a batch of rows.
 
         ``do_sample_frames=False`` keeps it from sampling; the metadata tells it when each frame was, which Qwen2.5-VL's
         positions depend on: without it the processor assumes 24 frames a second.
@@ -187,7 +187,7 @@ class ToConversation(Transform):
         return kwargs
 
     def settings(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Give what the framework must be run with, so that it takes every frame once and as large as it is.
+        """Return what the framework must be run with, so that it takes every frame once and as large as it is.
 
         Arguments of ``SFTConfig`` for TRL (whose own collator knows images only: collate videos with
         `processor_kwargs`), of the run and of ``dataset_info.json`` for LLaMA-Factory, environment variables for
@@ -238,7 +238,7 @@ class ToConversation(Transform):
         return row
 
     def _frames(self, example: Example) -> tuple[NDArray[np.uint8], float] | None:
-        """Give a conversation's frames, and how many there are in a second."""
+        """Return a conversation's frames, and how many there are in a second."""
         if self.media == "none":
             return None
         return read_frames(example if self._recipe is None else self._recipe.apply(example), self.media)
@@ -249,7 +249,7 @@ class ToConversation(Transform):
         return self.frames
 
     def _pictures(self, frames: NDArray[np.uint8], example: Example) -> list[Any]:
-        """Give the frames as pictures, or as the files that they were written to."""
+        """Return the frames as pictures, or as the files that they were written to."""
         if self.folder is None:
             return to_images(frames)
         return save_images(frames, Path(self.folder) / _volume_id(example))

@@ -122,7 +122,7 @@ class CropToBox(Transform):
 
 
 def _around(box: Box, size: Three) -> Box:
-    """Give the box of a size with the same middle, half a voxel nearer to the start where it cannot be the same."""
+    """Return the box of a size with the same middle, half a voxel nearer to the start where it cannot be the same."""
     start = [(low + high - length) // 2 for low, high, length in zip(box.start, box.stop, size, strict=True)]
     return Box.from_row([*start, *(low + length for low, length in zip(start, size, strict=True))])
 

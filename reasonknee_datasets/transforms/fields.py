@@ -31,7 +31,7 @@ _ROWS = ("box", "box_volume", "frame_box")
 
 
 def read_value(field: str, example: Example) -> Value:
-    """Give what a field's text follows from, read from the example's columns and from no others."""
+    """Return what a field's text follows from, read from the example's columns and from no others."""
     if field in TEXT_FIELDS:
         return _text(example, field)
     if field == "reasoning":
@@ -50,7 +50,7 @@ def read_value(field: str, example: Example) -> Value:
 
 
 def write_field(field: str, value: Value, separator: str) -> tuple[str, list[Mark]]:
-    """Give a field's text, with the characters of each step, each grade and the ends of the box."""
+    """Return a field's text, with the characters of each step, each grade and the ends of the box."""
     if field == "reasoning":
         return separator.join(value), _step_marks(value, len(separator))
     if field == "answer":
@@ -223,7 +223,7 @@ def box_numbers(chosen: str | None, convention: BoxConvention) -> Callable[[Exam
 
 
 def _shape(key: str, example: Example) -> tuple[int, ...]:
-    """Give the shape of the grid that a box lies in."""
+    """Return the shape of the grid that a box lies in."""
     if key == "frame_box":
         return tuple(require(example, "frames", "shares of its sides").shape)
     volume = require(example, "volume", "shares of its sides")

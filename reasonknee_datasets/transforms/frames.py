@@ -28,7 +28,7 @@ _SCALINGS = ("window", "slice", "volume")
 
 @dataclass(frozen=True, slots=True)
 class ToFrames(Transform):
-    """Give slices as 8-bit frames, with the box in them.
+    """Convert slices to 8-bit frames, and find the box in them.
 
     Adds ``frames`` ((frames, rows, columns) array of uint8), ``frame_box`` (first frame, row and column, and one past
     the last, where the example has a box) and ``frame_fps``. ``volume`` and ``box`` stay. `view` maps boxes between
@@ -147,7 +147,7 @@ class ToFrames(Transform):
         return added | ({"frame_box": List(Value("int32"), length=6)} if "box" in features else {})
 
     def view(self, volume: Any) -> View:
-        """Give the frames' grid (frame, row, column) as a view of the stored volume.
+        """Return the frames' grid (frame, row, column) as a view of the stored volume.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class ToFrames(Transform):
         return current_view(volume).then(self._relative(volume))
 
     def box(self, example: Example) -> Box:
-        """Give an example's box in the frames; it is rounded once, also where the grid was resampled before."""
+        """Return an example's box in the frames; it is rounded once, also where the grid was resampled before."""
         volume = require(example, "volume", "its box in the frames")
         row = require(example, "box", "its box in the frames")
         kept = kept_box(example, current_view(volume))
@@ -172,7 +172,7 @@ class ToFrames(Transform):
         return self._relative(volume).box_from_source(Box.from_row(row))
 
     def slices(self, volume: Any) -> list[int]:
-        """Give the slice that each frame shows, counted along the frames' axis of the volume's current grid."""
+        """Return the slice that each frame shows, counted along the frames' axis of the volume's current grid."""
         turned = self._turned(volume)
         if self.ends is not None:
             assert self.count is not None
@@ -187,7 +187,7 @@ class ToFrames(Transform):
         return [int(index) for index in np.clip(middles, 0, turned.shape[0] - 1)]
 
     def _turned(self, volume: Any) -> View:
-        """Give the current grid turned to (frames, rows, columns)."""
+        """Return the current grid turned to (frames, rows, columns)."""
         shape, affine = current_grid(volume)
         whole = View.whole(shape)
         if self.plane == "axis0":
@@ -199,7 +199,7 @@ class ToFrames(Transform):
         return whole.turn(Reorientation(axes, flips))
 
     def _cells(self, length: int) -> tuple[int, float, float]:
-        """Give how many frames there are, where the first begins and how thick each is, in slices."""
+        """Return how many frames there are, where the first begins and how thick each is, in slices."""
         if self.ends is not None:
             assert self.count is not None
             step = (self.ends[1] - self.ends[0]) / (self.count - 1)
@@ -211,7 +211,7 @@ class ToFrames(Transform):
         return self.count, first, (last - first) / self.count
 
     def _relative(self, volume: Any) -> View:
-        """Give the frames' grid as a view of the volume's current grid."""
+        """Return the frames' grid as a view of the volume's current grid."""
         turned = self._turned(volume)
         count, start, step = self._cells(turned.shape[0])
         rows, columns = self._pixels(volume, turned)
@@ -231,7 +231,7 @@ class ToFrames(Transform):
         return rows, columns
 
     def _lay(self, volume: Any) -> tuple[View, NDArray[np.intp]]:
-        """Give the view of the slices to read, and which of them each frame shows."""
+        """Return the view of the slices to read, and which of them each frame shows."""
         turned, picks = self._turned(volume), np.array(self.slices(volume), dtype=np.intp)
         low, high = int(picks.min()), int(picks.max()) + 1
         return turned.crop(Box((low, 0, 0), (high, *turned.shape[1:]))), picks - low

@@ -18,7 +18,7 @@ _TAGS = {
 
 
 def settings(style: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the settings for a style of `ToConversation`; `ToConversation.settings` says what they are.
+    """Return the settings for a style of `ToConversation`; `ToConversation.settings` says what they are.
 
     Examples
     --------

@@ -90,7 +90,7 @@ class Window(Transform):
         return {"voxels": List(List(List(Value(self.dtype))))}
 
     def limits(self, example: Example, voxels: NDArray[Any]) -> tuple[float, float]:
-        """Give the two numbers that this window stands on: low and high, or mean and deviation."""
+        """Return the two numbers that this window stands on: low and high, or mean and deviation."""
         if self.method == "clip":
             assert self.low is not None
             assert self.high is not None
@@ -181,7 +181,7 @@ class RandomIntensity(Transform):
 
 
 def _real_part(example: Example, voxels: NDArray[Any]) -> NDArray[Any]:
-    """Give the voxels that stand in the stored volume, without the padding around them."""
+    """Return the voxels that stand in the stored volume, without the padding around them."""
     volume = example.get("volume")
     if volume is None:
         return voxels

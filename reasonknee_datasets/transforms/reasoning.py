@@ -35,7 +35,7 @@ class TokenizeReasoning(Transform):
     or into the maximum that the tokenizer states for its model, is an error with the numbers.
 
     **Control tokens inside a text are read as text**, be it a question, a step or an answer: the template alone places
-    them. Words that somebody added to the tokenizer, and that are not special, stay words.
+    them. Words that were added to the tokenizer and are not special stay words.
 
     **No text is tokenized twice** while it is remembered, and the tokens are those of the whole text (`encoder` says
     how). Prompt and completion always part where they do, so that a model is trained on the prompt that it will get.
@@ -137,7 +137,7 @@ class TokenizeReasoning(Transform):
         return self.tokenizer.content.pad_to_multiple_of
 
     def cache_info(self) -> CacheInfo:
-        """Say how many texts this process tokenized with this tokenizer, and what it keeps."""
+        """Return how many texts this process tokenized with this tokenizer, and how many tokens are cached."""
         return get_encoder(self.tokenizer).info()
 
     def apply(self, example: Example, params: None = None) -> dict[str, Any]:

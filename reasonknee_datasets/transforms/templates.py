@@ -96,7 +96,7 @@ class Template:
             raise TransformError(explain("system", "stand in a chat template", repr(self.system), remedy))
 
     def parts(self, name: str) -> tuple[Part, ...]:
-        """Give the literals and fields of ``prompt``, ``completion`` or ``system`` in order."""
+        """Return the literals and fields of ``prompt``, ``completion`` or ``system`` in order."""
         return parse(name, getattr(self, name) or "")
 
     @property
@@ -205,7 +205,7 @@ class Vision:
             object.__setattr__(self, "cell", tuple(map(int, self.cell)))
 
     def count_for(self, example: Mapping[str, object]) -> int:
-        """Give how many placeholders an example's pictures take."""
+        """Return how many placeholders an example's pictures take."""
         if self.cell is not None:
             return self._cells(example)
         if not isinstance(self.count, str):
