@@ -245,7 +245,7 @@ class TestTurns:
         examples = [row | {"volume": volume, "box": [2, 3, 4, 9, 11, 12]} for row in rows(1)[:10]]
         made: list[str] = []
         apply = ToFrames.apply
-        monkeypatch.setattr(ToFrames, "apply", lambda self, one: made.append(one["id"]) or apply(self, one))
+        monkeypatch.setattr(ToFrames, "apply", lambda self, one, *rest: made.append(one["id"]) or apply(self, one))
         frames = ToFrames("sagittal", count=6, size=(28, 56))
         name = "slice0-x2-y1-corners-exclusive-voxel"
         template = Template("{question}", "{box}")

@@ -157,3 +157,13 @@ def test_canonical_is_nibabels(seed: int) -> None:
     assert nib.aff2axcodes(turned["volume"].affine) == ("R", "A", "S")
     marked = np.isin(np.asarray(theirs.dataobj), np.flatnonzero(case.mask) + 1)
     assert Box.from_row(turned["box"]) == Box.from_mask(marked)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("length", [4, 7, 8, 9, 20])
+def test_jitter_never_moves_a_crop_off_its_box(seed: int, length: int) -> None:
+    volume = nib.Nifti1Image(np.zeros((60, 60, 60), np.int16), np.eye(4))
+    example = {"id": "a", "volume": volume, "box": [20, 20, 20, 20 + length, 20 + length, 20 + length]}
+    box = CropToBox(size=8, jitter_mm=30.0, seed=seed)(example)["box"]
+    for low, high in zip(box[:3], box[3:], strict=True):
+        assert (low >= 0 and high <= 8) if length <= 8 else (low <= 0 and high >= 8)

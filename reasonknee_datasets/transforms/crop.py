@@ -51,7 +51,8 @@ class CropToBox(Transform):
         smaller than ``size`` is an error.
     jitter_mm : float or three floats
         Move the crop by up to this much along each axis, at random, so that the box is not always in its middle. A box
-        (with its margins, where there is a ``size``) that fits stays inside.
+        (with its margins, where there is a ``size``) that fits stays inside the crop, and a crop that is smaller than
+        the box stays inside the box.
     seed : int
         Of the jitter.
 
@@ -114,9 +115,10 @@ class CropToBox(Transform):
         return grid_features(features)
 
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
-        # Where it fits, what is to be kept stays inside.
-        low = [inner - outer for inner, outer in zip(keep.stop, region.stop, strict=True)]
-        high = [inner - outer for inner, outer in zip(keep.start, region.start, strict=True)]
+        # What is to be kept stays inside the crop where it fits; where it is longer, the crop stays inside it.
+        stops = np.subtract(keep.stop, region.stop)
+        starts = np.subtract(keep.start, region.start)
+        low, high = np.minimum(stops, starts).tolist(), np.maximum(stops, starts).tolist()
         moves = draw_moves(draw("CropToBox", self.seed, example), self.jitter_mm, affine, low, high)
         return Box.from_row(np.add(region.to_row(), [*moves, *moves]).tolist())
 

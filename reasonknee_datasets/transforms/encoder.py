@@ -111,7 +111,7 @@ class TextEncoder:
         return self._split.split(text) if self._split is not None else [text]
 
     def number(self, part: Hashable) -> int:
-        """Number a part of a layout to keep its pieces under: the same part has the same, in any transform."""
+        """Return the number under which the pieces of a part of a layout are kept: for the same part the same."""
         return self._layouts.setdefault(part, len(self._layouts))
 
     def get(self, key: Hashable) -> Piece | None:
