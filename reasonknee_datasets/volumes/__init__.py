@@ -5,7 +5,13 @@ from __future__ import annotations
 from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache, use_cache
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
 from reasonknee_datasets.volumes.disk import DiskCache, DiskInfo
-from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels, verify_sha256
+from reasonknee_datasets.volumes.fingerprint import (
+    VolumeFingerprint,
+    fingerprint,
+    hash_voxels,
+    index_hash,
+    verify_sha256,
+)
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume, open_volume
 from reasonknee_datasets.volumes.packing import PackReport, pack
@@ -27,6 +33,7 @@ __all__ = [
     "find_credentials",
     "fingerprint",
     "hash_voxels",
+    "index_hash",
     "open_volume",
     "pack",
     "pack_files",

@@ -17,7 +17,7 @@ from reasonknee_datasets.volumes.header import read_header
 from reasonknee_datasets.volumes.local import HeldSource
 from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
-from reasonknee_datasets.volumes.source import read_whole
+from reasonknee_datasets.volumes.source import Source, read_whole
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 _PIECE = 16 * 1024 * 1024
@@ -41,6 +41,8 @@ class VolumeFingerprint:
         Of the file.
     voxels_sha256 : str
         Of the voxel values in canonical order (see `hash_voxels`).
+    index_sha256 : str or None
+        Of the NIfTI header and the slab index (see `index_hash`); None where the file is not seekable.
     """
 
     shape: tuple[int, ...]
@@ -49,6 +51,32 @@ class VolumeFingerprint:
     bytes: int
     sha256: str
     voxels_sha256: str
+    index_sha256: str | None = None
+
+
+def index_hash(path_or_source: str | os.PathLike[str] | Source) -> str | None:
+    """Return the hash of a seekable file's NIfTI header and slab index.
+
+    The index holds a checksum of every slab, so that this hash covers every voxel; only the first bytes of the file are
+    read. `open_volume` compares it on first touch (see its parameter `expected`).
+
+    Parameters
+    ----------
+    path_or_source : str, path or Source
+        A volume file or URL.
+
+    Returns
+    -------
+    str or None
+        SHA-256 in hexadecimal; None for an ordinary ``.nii.gz`` or ``.nii``, and where the index cannot be believed.
+
+    Raises
+    ------
+    VolumeError
+        If the file is no NIfTI file.
+    """
+    source = find_source(path_or_source) if isinstance(path_or_source, str | os.PathLike) else path_or_source
+    return read_header(source).index_sha256
 
 
 def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
@@ -75,6 +103,7 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
         header.identity.size,
         hashlib.sha256(data).hexdigest(),
         hash_voxels(VolumeProxy(voxels), header.affine),
+        header.index_sha256,
     )
 
 
