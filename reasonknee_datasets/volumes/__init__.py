@@ -13,9 +13,11 @@ from reasonknee_datasets.volumes.fingerprint import (
     verify_sha256,
 )
 from reasonknee_datasets.volumes.geometry import Geometry
-from reasonknee_datasets.volumes.image import LazyVolume, open_volume
+from reasonknee_datasets.volumes.image import LazyVolume
+from reasonknee_datasets.volumes.opening import open_volume
 from reasonknee_datasets.volumes.packing import PackReport, pack
 from reasonknee_datasets.volumes.packing_files import pack_files
+from reasonknee_datasets.volumes.settings import ExpectedFile
 from reasonknee_datasets.volumes.source import bytes_read
 from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
@@ -24,6 +26,7 @@ __all__ = [
     "DecodeCache",
     "DiskCache",
     "DiskInfo",
+    "ExpectedFile",
     "Geometry",
     "LazyVolume",
     "PackReport",

@@ -17,6 +17,7 @@ from reasonknee_datasets.volumes.header import read_header
 from reasonknee_datasets.volumes.local import HeldSource
 from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
+from reasonknee_datasets.volumes.settings import Settings
 from reasonknee_datasets.volumes.source import Source, read_whole
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
@@ -95,7 +96,7 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
     source = find_source(path)
     header = read_header(source)
     data = read_whole(source, header.identity)
-    voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, None)
+    voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, Settings(cache=None, cache_dir=None))
     return VolumeFingerprint(
         header.shape,
         tuple(tuple(row) for row in header.affine.tolist()),
