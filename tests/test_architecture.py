@@ -19,7 +19,7 @@ FLOORS = (
     {"errors", "pool", "moaks", "boxes", "orientation"},
     {"volumes"},
     {"schema"},
-    {"manifest", "feature", "release"},
+    {"manifest", "feature", "registration", "release"},
     {"figures", "card"},
     {"prepare"},
     {"phantom"},
@@ -123,6 +123,27 @@ def test_a_name_that_needs_torch_names_the_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert 'pip install "reasonknee_datasets[torch]"' in done.stdout
+
+
+@pytest.mark.parametrize("shown", ["help", "inspect.getmembers", "dir"])
+def test_listing_names_without_torch(shown: str) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import builtins, inspect, pydoc, reasonknee_datasets as package\n"
+        "show = {'help': pydoc.render_doc, 'dir': dir}.get(sys.argv[1]) or eval(sys.argv[1])\n"
+        "text = str(show(package))\n"
+        "assert 'open_volume' in text and 'CropToBox' in text, text\n"
+        "assert 'torch' not in [name for name, module in sys.modules.items() if module]"
+    )
+    done = subprocess.run([sys.executable, "-c", code, shown], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_broken_import_shows_its_cause() -> None:
+    code = "import reasonknee_datasets.boxes as boxes; del boxes.Box\nfrom reasonknee_datasets import Box"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert "reasonknee_datasets.Box cannot be imported: module" in done.stderr
+    assert "has no attribute 'Box'" in done.stderr
 
 
 def test_the_bench_names_what_it_has_and_imports_no_torch() -> None:

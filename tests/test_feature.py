@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Features, Value
+from datasets import Dataset, Features, Value
 from datasets.features.nifti import encode_nibabel_image
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
@@ -145,3 +146,29 @@ def test_importing_it_warns_of_nothing() -> None:
     code = "import reasonknee_datasets.feature"
     run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import reasonknee_datasets, datasets",
+        "import datasets, reasonknee_datasets",
+        "import datasets.arrow_dataset\nimport reasonknee_datasets",
+        "from reasonknee_datasets import Box\nfrom datasets import load_from_disk\nimport datasets",
+    ],
+)
+def test_load_from_disk_in_a_fresh_process(tmp_path: Path, imports: str) -> None:
+    features = Features({"id": Value("string"), "volume": VolumeFeature()})
+    rows = {"id": ["a"], "volume": [write_reference("/no/such/x.nii.gz", GRID)]}
+    Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    code = (
+        f"{imports}\nimport sys\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert type(datasets.__loader__).__module__ != 'reasonknee_datasets.registration'\n"
+        f"print(repr(datasets.load_from_disk({str(tmp_path / 'saved')!r})[0]['volume']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert "x.nii.gz" in run.stdout, run.stderr
+    code = f"import datasets; datasets.load_from_disk({str(tmp_path / 'saved')!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert "'ReasonkneeVolume' not found" in run.stderr  # what README.md says of a process without the import

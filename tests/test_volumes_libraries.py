@@ -12,7 +12,6 @@ import pytest
 from reasonknee_datasets.volumes import LazyVolume, open_volume, pack
 from tests.volumes_files import knee, save
 
-
 # Scaled, permuted and flipped: ITK takes no sheared affine, and nilearn reorders no oblique one.
 AFFINE = np.array([[0.0, 0.0, 0.7, -40.0], [-0.4, 0.0, 0.0, 60.0], [0.0, 0.4, 0.0, 12.0], [0.0, 0.0, 0.0, 1.0]])
 
