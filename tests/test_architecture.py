@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ ROOT = Path(reasonknee_datasets.__file__).parent
 
 # A module may import from its own floor and from the floors above it in this list.
 FLOORS = (
-    {"errors", "pool", "moaks", "boxes", "orientation"},
+    {"errors", "pool", "system", "moaks", "boxes", "orientation"},
     {"volumes"},
     {"schema"},
     {"manifest", "feature", "registration", "release"},
@@ -82,6 +83,11 @@ def test_only_the_command_line_prints() -> None:
             continue
         calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
         assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path
+
+
+def test_one_module_registers_fork_hooks_and_imports_fcntl() -> None:
+    direct = [path.name for path in MODULES if re.search(r"^import fcntl|os\.register_at_fork", path.read_text(), re.M)]
+    assert direct == ["system.py"]
 
 
 def test_no_private_collection_of_helpers() -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.system import call_in_forked_child
 
 FillSlabs = Callable[[Sequence[int], NDArray[np.uint8]], None]
 
@@ -286,4 +287,4 @@ def _renew_after_fork() -> None:
         cache.renew_after_fork()
 
 
-os.register_at_fork(after_in_child=_renew_after_fork)
+call_in_forked_child(_renew_after_fork)
