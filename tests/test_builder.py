@@ -404,6 +404,24 @@ class TestTraps:
             np.testing.assert_allclose(crop.affine, expected.affine)
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and holds_voxels(path)]
 
+    def test_a_saved_set_whose_repository_was_moved(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = write_repository(tmp_path / "3dreasonknee")
+        loaded = load_dataset(data_dir=root, cache_dir=str(tmp_path / "cache"), split="train")
+        loaded.save_to_disk(tmp_path / "saved")
+        root.rename(tmp_path / "moved")
+        back = datasets.load_from_disk(tmp_path / "saved")
+        with pytest.raises(VolumeNotFoundError, match="REASONKNEE_VOLUMES"):
+            _ = back[0]["volume"].shape
+        monkeypatch.setenv("REASONKNEE_VOLUMES", str(tmp_path / "elsewhere"))
+        with pytest.raises(VolumeNotFoundError, match="REASONKNEE_VOLUMES"):
+            _ = back[0]["volume"].shape
+        monkeypatch.setenv("REASONKNEE_VOLUMES", str(tmp_path / "moved"))
+        volume = back[0]["volume"]
+        np.testing.assert_array_equal(np.asarray(volume), voxels_of(FIRST))
+        np.testing.assert_array_equal(np.asarray(volume.slicer[1:]), voxels_of(FIRST)[1:])
+        np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(volume))), voxels_of(FIRST))
+        assert volume.path == str(tmp_path / "moved" / volume_path(FIRST))
+
     def test_iterating_opens_no_volume(self, load: Load, opened: list[str]) -> None:
         for streaming in (False, True):
             for row in load(split="train", streaming=streaming):

@@ -19,7 +19,7 @@ from nibabel.processing import conform
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.volumes import DecodeCache, Geometry, LazyVolume, open_volume
+from reasonknee_datasets.volumes import DecodeCache, ExpectedFile, Geometry, LazyVolume, index_hash, open_volume, pack
 from reasonknee_datasets.volumes.opening import open_reference
 from tests.volumes_files import AFFINE, count_opens, fresh, knee, nifti_bytes, same, save, stored_volumes
 
@@ -347,3 +347,69 @@ def test_conform_and_other_processing(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", knee())
     ours, theirs = (conform(image, (8, 8, 8), (1, 1, 1)) for image in (open_volume(path), nib.load(path)))
     same(np.asarray(ours.dataobj), np.asarray(theirs.dataobj))
+
+
+class TestExpected:
+    """Another file in the place of a volume is noticed on first touch, though its grid is the same."""
+
+    @pytest.fixture
+    def prepared(self, tmp_path: Path) -> tuple[Path, ExpectedFile]:
+        pack(save(tmp_path / "plain.nii", knee()), tmp_path / "knee.nii.gz")
+        return tmp_path / "knee.nii.gz", ExpectedFile(
+            (tmp_path / "knee.nii.gz").stat().st_size, index_hash(tmp_path / "knee.nii.gz")
+        )
+
+    def swap(self, path: Path, tmp_path: Path) -> None:
+        """Put another volume of the same grid and the same size into its place."""
+        size, other = path.stat().st_size, knee()
+        other[3, 4] = np.sort(other[3, 4])
+        pack(save(tmp_path / "other.nii", other), tmp_path / "other.nii.gz")
+        data = (tmp_path / "other.nii.gz").read_bytes()
+        assert len(data) == size or pytest.skip("the sizes differ by chance")
+        path.write_bytes(data)
+
+    def test_the_file_itself(self, prepared: tuple[Path, ExpectedFile], tmp_path: Path) -> None:
+        path, expected = prepared
+        path = path.rename(tmp_path / "fresh.nii.gz")  # no header of it is known
+        with count_opens(path) as opens:
+            volume = open_volume(path, expected=expected)
+            assert volume.shape == knee().shape
+            assert opens() == 1  # no read more than the header's
+        same(np.asarray(volume), knee())
+        same(np.asarray(open_reference(volume.reference or "")), knee())
+
+    @pytest.mark.parametrize("touch", [np.asarray, lambda v: v.shape, lambda v: v.affine, lambda v: v.dataobj[1]])
+    def test_another_hash(self, prepared: tuple[Path, ExpectedFile], tmp_path: Path, touch: Any) -> None:
+        path, expected = prepared
+        self.swap(path, tmp_path)
+        volume = open_volume(path, expected=expected)
+        for again in (volume, pickle.loads(pickle.dumps(volume)), copy.copy(volume)):
+            with pytest.raises(
+                VolumeError, match=r"knee\.nii\.gz has the size .* index_sha256 is .*prepare the repository"
+            ):
+                touch(again)
+
+    def test_another_size(self, prepared: tuple[Path, ExpectedFile]) -> None:
+        path, expected = prepared
+        size = path.stat().st_size
+        save(path, knee())
+        with pytest.raises(VolumeError, match=rf"has {path.stat().st_size} bytes, and the manifest says {size}"):
+            _ = open_volume(path, expected=expected).affine
+
+    def test_swapped_after_it_was_touched(self, prepared: tuple[Path, ExpectedFile], tmp_path: Path) -> None:
+        path, expected = prepared
+        volume = open_volume(path, expected=expected, cache=None)
+        same(volume.dataobj[1], knee()[1])
+        self.swap(path, tmp_path)
+        with pytest.raises(VolumeError, match="index_sha256"):
+            volume.dataobj[1]
+
+    def test_an_ordinary_file_has_a_size_only(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "knee.nii", array := knee())
+        expected = ExpectedFile(path.stat().st_size, index_hash(path))
+        same(np.asarray(open_volume(path, expected=expected)), array)
+
+    @pytest.mark.parametrize("token", ["", "x", "-1", "12-ab", "12-" + "g" * 64])
+    def test_a_token_that_was_changed(self, token: str) -> None:
+        with pytest.raises(VolumeError, match="is not <bytes>-<sha256>"):
+            ExpectedFile.from_token(token)
