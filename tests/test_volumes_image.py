@@ -19,8 +19,18 @@ from nibabel.processing import conform
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.volumes import DecodeCache, ExpectedFile, Geometry, LazyVolume, index_hash, open_volume, pack
+from reasonknee_datasets.volumes import (
+    DecodeCache,
+    ExpectedFile,
+    Geometry,
+    LazyVolume,
+    fingerprint,
+    index_hash,
+    open_volume,
+    pack,
+)
 from reasonknee_datasets.volumes.opening import open_reference
+from reasonknee_datasets.volumes.view import View
 from tests.volumes_files import AFFINE, count_opens, fresh, knee, nifti_bytes, same, save, stored_volumes
 
 KINDS = [nib.Nifti1Image, nib.Nifti2Image]
@@ -413,3 +423,32 @@ class TestExpected:
     def test_a_token_that_was_changed(self, token: str) -> None:
         with pytest.raises(VolumeError, match="is not <bytes>-<sha256>"):
             ExpectedFile.from_token(token)
+
+
+@pytest.mark.parametrize("further", [(1,), (1, 1)])
+@pytest.mark.parametrize("stored", ["nii", "nii.gz", "packed", "padded"])
+def test_axes_of_length_one_behind_the_third(tmp_path: Path, further: tuple[int, ...], stored: str) -> None:
+    array = knee((12, 14, 10))
+    path = save(
+        tmp_path / f"k.{'nii' if stored in ('nii', 'packed') else 'nii.gz'}", array.reshape(*array.shape, *further)
+    )
+    if stored == "packed":
+        pack(path, tmp_path / "k.nii.gz", planes=2)
+        path = tmp_path / "k.nii.gz"
+    if stored == "padded":  # as tapes and some archives leave a gzip stream
+        path.write_bytes(path.read_bytes() + bytes(512))
+    same(np.asarray(open_volume(path)), np.asarray(nib.load(path).dataobj))  # as nibabel, where nothing else is asked
+    turn = Reorientation((2, 0, 1), (True, False, True))
+    for geometry, expected in (
+        (Geometry(array.shape, AFFINE), array),
+        (Geometry(turn.apply_shape(array.shape), turn.apply_affine(AFFINE, array.shape)), turn.apply_array(array)),
+    ):
+        volume = open_volume(path, geometry=geometry, cache=None)
+        assert volume.shape == expected.shape == volume.header.get_data_shape()
+        same(np.asarray(volume), expected)
+        same(volume.dataobj[1:5, ::-2, 3], expected[1:5, ::-2, 3])
+        same(np.asarray(volume.slicer[2:, 1:4, ::-1]), expected[2:, 1:4, ::-1])
+    view = View.whole(array.shape).crop(Box((1, 2, 3), (4, 6, 9)))
+    same(np.asarray(open_volume(path).through(view)), array[1:4, 2:6, 3:9])
+    assert fingerprint(path).shape == array.shape
+    assert fingerprint(path).voxels_sha256 == fingerprint(save(tmp_path / "three.nii", array)).voxels_sha256

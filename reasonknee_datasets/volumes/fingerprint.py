@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.orientation import to_canonical
+from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.header import read_header
 from reasonknee_datasets.volumes.local import HeldSource
 from reasonknee_datasets.volumes.locate import find_source
@@ -31,7 +32,7 @@ class VolumeFingerprint:
     Attributes
     ----------
     shape : tuple of int
-        Of the stored array.
+        Of the stored array, without axes of length 1 behind the third.
     affine : (4, 4) tuple of tuples of float
         Voxel-centre to world (RAS+, mm).
     dtype : str
@@ -98,12 +99,12 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
     data = read_whole(source, header.identity)
     voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, Settings(cache=None, cache_dir=None))
     return VolumeFingerprint(
-        header.shape,
+        spatial_shape(header.shape),
         tuple(tuple(row) for row in header.affine.tolist()),
         header.dtype.name if header.dtype.fields is None else str(header.dtype),
         header.identity.size,
         hashlib.sha256(data).hexdigest(),
-        hash_voxels(VolumeProxy(voxels), header.affine),
+        hash_voxels(VolumeProxy(voxels).reshape(spatial_shape(header.shape)), header.affine),
         header.index_sha256,
     )
 

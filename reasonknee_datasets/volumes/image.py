@@ -15,6 +15,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes.credentials import redact
+from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
 from reasonknee_datasets.volumes.locate import find_moved, find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
@@ -124,9 +125,11 @@ class LazyVolume(nib.Nifti1Image):
         if self._laid_out is None:
             source, header = self._stored()
             stored, view = VolumeProxy(StoredVoxels(source, header, self._settings)), self.view
+            if view is not None or self._settings.geometry is not None:
+                stored = stored.reshape(spatial_shape(header.shape))
             turn = find_turn(header, self._settings.geometry, source.label)
             if turn is not None:
-                turned = View.whole(header.shape).turn(turn)
+                turned = View.whole(stored.shape).turn(turn)
                 view = turned if view is None else turned.then(view)
             laid = _Laid(header, stored, view, stored if view is None else ViewProxy(stored, view))
             self._laid_out = self._memo.setdefault("laid", laid)

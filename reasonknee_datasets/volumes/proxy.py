@@ -16,6 +16,7 @@ from nibabel.volumeutils import array_from_file
 from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.errors import explain
+from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 # nibabel leaves these untyped.
@@ -68,10 +69,11 @@ class VolumeProxy(ArrayProxy):
         canonical = _canonical(slicer, self._shape)
         if 0 in self._shape or not self._shape:
             return self._nothing(slicer)
-        if self._shape != self._voxels.header.shape:
+        stored = self._voxels.header.shape
+        if self._shape not in (stored, spatial_shape(stored)):
             return cast("NDArray[Any]", self._voxels.whole().reshape(self._shape, order="F")[canonical])
         if all(part == slice(None) for part in canonical):
-            return self._voxels.whole()
+            return self._voxels.whole().reshape(self._shape, order="F")
         return self._region(canonical)
 
     def _nothing(self, slicer: Any) -> NDArray[Any]:
@@ -85,7 +87,9 @@ class VolumeProxy(ArrayProxy):
         touched, residual = _split(canonical, self._shape)
         if any(part.start == part.stop for part in touched):
             return np.empty(np.broadcast_to(np.int8(0), self._shape)[canonical].shape, self._dtype, order="F")
-        return cast("NDArray[Any]", self._voxels.region(touched)[residual])
+        further = (slice(0, 1, 1),) * (len(self._voxels.header.shape) - len(touched))  # see `spatial_shape`
+        block = self._voxels.region(touched + further)
+        return cast("NDArray[Any]", block.reshape(block.shape[: len(touched)], order="F")[residual])
 
 
 def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:

@@ -10,7 +10,7 @@ from nibabel.spatialimages import SpatialFirstSlicer
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError, add_note, explain
 from reasonknee_datasets.orientation import Reorientation, between
-from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.geometry import Geometry, spatial_shape
 from reasonknee_datasets.volumes.header import VolumeHeader
 from reasonknee_datasets.volumes.view import View
 
@@ -37,15 +37,16 @@ class ViewSlicer(SpatialFirstSlicer[Any]):
 
 def find_turn(stored: VolumeHeader, geometry: Geometry | None, label: str) -> Reorientation | None:
     """Find how the stored array is turned into the expected geometry; None where it stays as it is."""
-    if geometry is None or (stored.shape == geometry.shape and np.array_equal(stored.affine, geometry.matrix)):
+    if geometry is None:
+        return None
+    shape = spatial_shape(stored.shape)
+    if shape == geometry.shape and np.array_equal(stored.affine, geometry.matrix):
         return None
     try:
-        if len(stored.shape) != 3:
+        if len(shape) != 3:
             remedy = "Convert the file to a 3D volume, or prepare the repository again"
             raise GeometryError(explain("volume", "have three axes", stored.shape, remedy, where=f"in {label}"))
-        turn = between(
-            stored.affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest"
-        )
+        turn = between(stored.affine, shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
     except GeometryError as error:
         remedy = "put back the file that was prepared, or prepare the repository again"
         add_note(error, f"while comparing {label} with the geometry in the manifest: {remedy}")
