@@ -232,9 +232,9 @@ _used: ContextVar[DecodeCache | None] = ContextVar("reasonknee_cache", default=N
 
 @contextmanager
 def use_cache(cache: DecodeCache | None) -> Iterator[None]:
-    """Let volumes that are first touched inside read through this cache; None changes nothing.
+    """Read volumes through this cache within the block; None changes nothing.
 
-    Volumes that were opened with a cache of their own keep it. Other threads are not concerned.
+    Volumes that were opened with a cache of their own keep it. Other threads are not affected.
 
     Examples
     --------

@@ -125,8 +125,9 @@ class LazyVolume(nib.Nifti1Image):
         if self._laid_out is None:
             source, header = self._stored()
             stored, view = VolumeProxy(StoredVoxels(source, header, self._settings)), self.view
-            if view is not None or self._settings.geometry is not None:
-                stored = stored.reshape(spatial_shape(header.shape))
+            flat = spatial_shape(header.shape)
+            if flat != header.shape and (view is not None or self._settings.geometry is not None):
+                stored = stored.reshape(flat)
             turn = find_turn(header, self._settings.geometry, source.label)
             if turn is not None:
                 turned = View.whole(stored.shape).turn(turn)
