@@ -24,6 +24,7 @@ from reasonknee_datasets.loader.state import Identity
 from reasonknee_datasets.loader.steps import Tail, Topology
 from reasonknee_datasets.loader.streaming import StreamedRows
 from reasonknee_datasets.loader.work import Work, as_it_is
+from reasonknee_datasets.system import can_share_files
 
 Where = Literal["auto"] | str | os.PathLike[str] | None
 
@@ -218,7 +219,7 @@ def _share(
     order: _Order, topology: Topology, in_flight: int, shared: Where, shared_bytes: int | None
 ) -> tuple[Session | None, SharedVolumes | None]:
     """Hold a folder with room for the volumes that are in use at a time."""
-    if shared is None or not order.volume_bytes:
+    if shared is None or not order.volume_bytes or (shared == "auto" and not can_share_files()):
         return None, None
     local = int(os.environ.get("LOCAL_WORLD_SIZE", topology.world_size))
     # A worker may be as far behind the others as batches are in flight. A quarter more, for volumes have not all as

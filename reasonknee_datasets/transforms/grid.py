@@ -56,7 +56,7 @@ def current_view(volume: Any) -> View:
 
 def stored_volume(volume: Any) -> Any:
     """Return a volume without its view: something with ``shape`` that numpy can read and slice."""
-    if isinstance(volume, LazyVolume):
+    if isinstance(volume, LazyVolume) and volume.path is not None:
         return volume.whole.dataobj
     return volume.dataobj.source if isinstance(volume.dataobj, ViewProxy) else volume.dataobj
 
