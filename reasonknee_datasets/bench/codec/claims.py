@@ -15,7 +15,7 @@ Rules = frozenset[str]
 
 _SCALAR = (str, int, float, bool, Raw, Cut, Huge)
 # Nothing is quoted in prose.
-_FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "line_grade", "stated"))
+_FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "stated"))
 # A string inside a string inside a string is as far as anybody quotes.
 _DEEPEST_STRING = 2
 

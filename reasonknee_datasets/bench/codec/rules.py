@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-CODEC_VERSION = 1
+CODEC_VERSION = 2
 """Raised whenever any text could be read differently than before: results of two versions do not compare."""
 
 RULES: Mapping[str, str] = MappingProxyType(
@@ -66,8 +66,8 @@ RULES: Mapping[str, str] = MappingProxyType(
         "boxed": "The value stands in \\boxed{}, where the question has one slot.",
         "table": "The value stands in a table, in the row or column with the slot's name.",
         "key_value": "The value follows the slot's name and a colon, an equals sign, a dash, 'is', or 'grade'.",
-        "line_grade": "A line that begins with the slot's name and a colon mentions one grade, as 'grade 2'.",
-        "stated": "The prose states one grade, as 'grade 2', where the question has one slot.",
+        "stated": "A clause of the prose states the grade of the asked subject, as 'grade 2' or 'the size is 2'.",
+        "corrected": "The text corrects an earlier grade, as in 'on reflection this should be grade 1'.",
         # Boxes.
         "box_names": "The six numbers stand under names such as x_min and end_slice instead of in a list.",
         "box_nested": "The six numbers stand in three pairs, or in two corners, as the convention has them.",

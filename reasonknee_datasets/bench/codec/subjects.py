@@ -1,103 +1,294 @@
-"""Subjects named in prose: whose grade a sentence states, and which sections are about another place."""
+"""Which subject a place in prose is about: finding, site, side and part, as far as they have been named.
+
+A subject is a handful of facets. Naming a structure narrows or replaces facets of the running context; a grade belongs to
+the question that was asked only while no facet of the context contradicts it.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 
-from reasonknee_datasets.bench.codec.names import subject_forms
-from reasonknee_datasets.moaks import QUESTIONS, Question, get_question
-from reasonknee_datasets.moaks.spellings import normal_form
+from reasonknee_datasets.moaks import Question, get_question
 
-# How far from a grade its subject may stand.
-REACH = 160
+Facets = Mapping[str, frozenset[str]]
 
-_IN_PROSE = {
-    "bml": r"(?:bmls?|bone[ \-]marrow[ \-]lesions?)",
-    "percent": r"(?:%|percent(?:age)?)",
-    "percentage": r"(?:%|percent(?:age)?)",
-    "anterior": "(?:anterior|trochlear?)",
-    "femur": "(?:femur|femoral)",
-    "tibia": "(?:tibia|tibial)",
-    "patella": "(?:patella|patellar)",
-    "meniscus": "(?:meniscus|meniscal)",
-    "meniscal": "(?:meniscus|meniscal)",
+OTHER = "other"
+_BONES = frozenset(("patella", "femur", "tibia"))
+_MENISCUS = frozenset(("meniscus",))
+_ON_BONE = frozenset(("bone_marrow_lesion", "cartilage_lesion", "osteophyte"))
+_ON_MENISCUS = frozenset(("extrusion", "morphology", "meniscal_cyst", "hypertrophy", "root_tear"))
+_BURSITIS = ("pes_anserine_bursitis", "infrapatellar_bursitis", "prepatellar_bursitis")
+_NONE = frozenset(("none",))
+
+# Structures that are a site and a finding at once, with what they are called.
+_STRUCTURES: dict[str, tuple[str, ...]] = {
+    "hoffa_synovitis": (
+        *("hoffa", "hoffa synovitis", "hoffas", "hoffa fat pad", "infrapatellar fat pad", "infrapatellar fat", "fat pad"),
+        *("ifp", "ipfp", "hoffitis", "infrapatellar synovitis"),
+    ),
+    "effusion_synovitis": (
+        *("effusion", "effusions", "effusion synovitis", "joint effusion", "joint fluid", "joint cavity", "hydrarthrosis"),
+        *("hemarthrosis", "haemarthrosis", "suprapatellar recess", "suprapatellar pouch", "suprapatellar bursa"),
+        *("intra articular fluid", "intraarticular fluid", "articular effusion", "suprapatellar effusion"),
+    ),
+    "anterior_cruciate_ligament": ("acl", "anterior cruciate"),
+    "posterior_cruciate_ligament": ("pcl", "posterior cruciate"),
+    "patellar_tendon": ("patellar tendon", "patella tendon", "patellar ligament", "ligamentum patellae"),
+    "pes_anserine_bursitis": ("pes anserine", "pes anserinus", "anserine bursa", "anserine bursitis", "pes bursitis"),
+    "iliotibial_band_signal": ("iliotibial band", "iliotibial tract", "itb", "it band", "itb signal"),
+    "popliteal_cyst": ("popliteal cyst", "popliteal fossa", "baker cyst", "baker", "bakers cyst", "popliteal"),
+    "infrapatellar_bursitis": (
+        *("infrapatellar bursitis", "infrapatellar bursa", "deep infrapatellar bursa", "deep infrapatellar bursitis"),
+        *("superficial infrapatellar bursa", "superficial infrapatellar bursitis"),
+    ),
+    "prepatellar_bursitis": ("prepatellar bursitis", "prepatellar bursa", "prepatellar"),
+    "ganglion_cyst": ("ganglion", "ganglia", "ganglion cyst", "ganglion cysts"),
+    "loose_bodies": ("loose body", "loose bodies", "intra articular body", "intra articular bodies", "osteochondral fragment"),
+    OTHER: (
+        *("quadriceps", "quadriceps tendon", "quad tendon", "mcl", "lcl", "medial collateral ligament"),
+        *("lateral collateral ligament", "collateral ligament", "collateral ligaments", "collateral", "medial collateral"),
+        *("lateral collateral", "popliteus", "popliteus tendon", "popliteal artery", "popliteal vein", "biceps femoris"),
+        *("biceps tendon", "semimembranosus", "semitendinosus", "gracilis", "sartorius", "hamstring", "hamstrings"),
+        *("gastrocnemius", "soleus", "vastus", "vastus medialis", "retinaculum", "retinacula", "mpfl"),
+        *("patellofemoral ligament", "plica", "plicae", "fibula", "fibular head", "fibular", "tibiofibular"),
+        *("posterolateral corner", "alignment", "fracture", "fractures", "muscle", "muscles", "subcutaneous", "skin"),
+        *("kellgren", "kellgren lawrence", "kl", "k l", "kl grade", "k l grade", "outerbridge", "icrs", "worms", "bloks"),
+        *("noyes", "stoller", "ahlback", "osteoarthritis", "oa", "arthrosis", "gonarthrosis", "degenerative joint disease"),
+        *("chondromalacia", "sprain", "strain", "tendinosis", "tendinopathy", "tendinitis", "tendonitis", "enthesopathy"),
+        *("joint space narrowing", "sclerosis", "hip", "ankle", "acromion", "meniscofemoral ligament", "whorms"),
+        *("superficial fat", "quadriceps fat pad", "suprapatellar fat pad", "prefemoral fat pad", "patellar retinaculum"),
+        *("tibial tubercle", "tibial tuberosity", "tuberosity", "subchondral sclerosis", "vessel", "vessels", "nerve"),
+        *("lymph node", "tumor", "tumour", "mass", "joint capsule", "image quality", "motion artifact", "motion artefact"),
+    ),
 }
-_SENTENCE_END = re.compile(r"[.;!?]\s|\n")
+
+# Everything else that narrows a subject, by phrase: facet and what it may be.
+_FINDINGS: dict[str, tuple[str, ...]] = {
+    "bml": ("bone_marrow_lesion",),
+    "marrow": ("bone_marrow_lesion",),
+    "bone marrow": ("bone_marrow_lesion",),
+    "marrow edema": ("bone_marrow_lesion",),
+    "marrow oedema": ("bone_marrow_lesion",),
+    "bone bruise": ("bone_marrow_lesion",),
+    "cartilage": ("cartilage_lesion",),
+    "cartilage lesion": ("cartilage_lesion",),
+    "cartilage loss": ("cartilage_lesion",),
+    "chondral": ("cartilage_lesion",),
+    "cartilaginous": ("cartilage_lesion",),
+    "osteophyte": ("osteophyte",),
+    "osteophytes": ("osteophyte",),
+    "osteophytosis": ("osteophyte",),
+    "osteophytic": ("osteophyte",),
+    "spur": ("osteophyte",),
+    "spurs": ("osteophyte",),
+    "spurring": ("osteophyte",),
+    "extrusion": ("extrusion",),
+    "extrusions": ("extrusion",),
+    "extruded": ("extrusion",),
+    "extrude": ("extrusion",),
+    "extrudes": ("extrusion",),
+    "extruding": ("extrusion",),
+    "subluxation": ("extrusion",),
+    "morphology": ("morphology",),
+    "maceration": ("morphology",),
+    "macerated": ("morphology",),
+    "hypertrophy": ("hypertrophy",),
+    "hypertrophied": ("hypertrophy",),
+    "hypertrophic": ("hypertrophy",),
+    "root": ("root_tear",),
+    "roots": ("root_tear",),
+    "root tear": ("root_tear",),
+    "mmrt": ("root_tear",),
+    "lmrt": ("root_tear",),
+    "meniscal cyst": ("meniscal_cyst",),
+    "meniscus cyst": ("meniscal_cyst",),
+    "parameniscal cyst": ("meniscal_cyst",),
+    "perimeniscal cyst": ("meniscal_cyst",),
+    "cyst": ("meniscal_cyst", "popliteal_cyst", "ganglion_cyst", "bone_marrow_lesion", "anterior_cruciate_ligament")
+    + ("posterior_cruciate_ligament",),
+    "cysts": ("meniscal_cyst", "popliteal_cyst", "ganglion_cyst", "bone_marrow_lesion"),
+    "synovitis": ("hoffa_synovitis", "effusion_synovitis"),
+    "bursitis": _BURSITIS,
+    "bursa": _BURSITIS,
+    "cruciate": ("anterior_cruciate_ligament", "posterior_cruciate_ligament"),
+    **dict.fromkeys(
+        ("tear", "tears", "torn", "ruptured", "rupture"),
+        ("morphology", "meniscal_cyst", "root_tear", "anterior_cruciate_ligament", "posterior_cruciate_ligament")
+        + ("patellar_tendon",),
+    ),
+}
+_SITES: dict[str, str] = {
+    **dict.fromkeys(("patella", "patellar", "patellae", "kneecap"), "patella"),
+    **dict.fromkeys(("femur", "femoral", "condyle", "condyles", "condylar", "femoral condyle"), "femur"),
+    **dict.fromkeys(("tibia", "tibial", "plateau", "plateaus", "tibial plateau"), "tibia"),
+    **dict.fromkeys(("meniscus", "meniscal", "menisci"), "meniscus"),
+}
+_SIDES = {"medial": "medial", "lateral": "lateral", "medially": "medial", "laterally": "lateral"}
+_PARTS: dict[str, str] = {
+    **dict.fromkeys(("anterior", "anteriorly", "anterior horn"), "anterior"),
+    **dict.fromkeys(("posterior", "posteriorly", "posterior horn"), "posterior"),
+    **dict.fromkeys(("central", "centrally", "weight bearing", "weightbearing"), "central"),
+    **dict.fromkeys(("superior", "superiorly", "upper pole", "superior pole"), "superior"),
+    **dict.fromkeys(("inferior", "inferiorly", "lower pole", "inferior pole", "apex"), "inferior"),
+    **dict.fromkeys(("subspinous", "intercondylar eminence", "tibial spine", "tibial spines"), "subspinous"),
+    **dict.fromkeys(("body", "meniscal body", "midbody", "mid body"), "body"),
+}
 
 
-def phrase(form: str) -> str:
-    """Write a pattern for a name in normal form, with what may stand between its words in prose."""
-    return r"[ \t_/\-()]{1,3}(?:the )?".join(_IN_PROSE.get(word, re.escape(word)) for word in form.split())
-
-
-def _names(question: Question) -> Iterator[str]:
-    """Give what prose calls a subject: officially, by its place alone, and with the side before the bone."""
-    forms = [*subject_forms(question)]
-    if question.category != "periarticular" and "_" in question.subregion:
-        forms.append(normal_form(question.subregion))
-    for form in forms:
-        yield form
-        first, _, rest = form.partition(" ")
-        second, _, rest = rest.partition(" ")
-        if first in ("patella", "femur", "tibia"):
-            yield f"{second} {first} {rest}".strip()
-
-
-def _either(forms: Iterator[str]) -> str:
-    return "|".join(phrase(form) for form in sorted(set(forms), key=len, reverse=True))
+def _some(**facets: str | tuple[str, ...]) -> Facets:
+    return MappingProxyType(
+        {name: frozenset((value,) if isinstance(value, str) else value) for name, value in facets.items()}
+    )
 
 
 @cache
-def _patterns(question_id: int) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Give the pattern of the question's own names, of all names of its kind, and of the headings they make."""
-    question = get_question(question_id)
-    kind = (other for other in QUESTIONS.values() if other.category == question.category)
-    every = _either(name for other in kind for name in _names(other))
-    heading = rf"(?<![a-z])(?P<name>{every})\s{{0,3}}[\"'_]{{0,3}}\s{{0,3}}[:|\n]"
-    own = re.compile(_either(_names(question)))
-    return own, re.compile(rf"(?<![a-z])(?P<name>{every})(?![a-z])"), re.compile(heading)
-
-
-def without_others(question: Question, text: str) -> tuple[str, bool]:
-    """Take out sections under the names of other subjects of the same kind, and tell whether there were any."""
-    own, _, heading = _patterns(question.id)
-    kept: list[str] = []
-    at, others, foreign = 0, False, False
-    for found in heading.finditer(text):
-        if not foreign:
-            kept.append(text[at : found.start()])
-        at = found.start()
-        foreign = own.fullmatch(found["name"]) is None
-        others = others or foreign
-    if not foreign:
-        kept.append(text[at:])
-    return "".join(kept), others
-
-
-def sentence_before(text: str, at: int) -> str:
-    """Give what stands before a place in its sentence."""
-    return _SENTENCE_END.split(text[max(0, at - REACH) : at])[-1]
-
-
-def is_about_another(question: Question, text: str, start: int, end: int) -> bool:
-    """Tell whether the nearest subject named in a sentence is another one than was asked for.
-
-    What stands before counts first; where it names none, what follows in the sentence.
+def names(category: str) -> Mapping[tuple[str, ...], Facets]:
+    """Find every phrase that names a subject or a facet of one, where a question of this category was asked.
 
     Examples
     --------
-    >>> said = "the superior patellar osteophyte is grade 3"
-    >>> is_about_another(get_question(30), said, said.index("grade"), len(said))
-    False
-    >>> said = "the patella inferior osteophyte is grade 3"
-    >>> is_about_another(get_question(30), said, said.index("grade"), len(said))
-    True
+    >>> names("osteophyte")["medial",], names("osteophyte")["quadriceps", "tendon"]["site"]
+    (mappingproxy({'side': frozenset({'medial'})}), frozenset({'other'}))
     """
-    own, every, _ = _patterns(question.id)
-    before = [found["name"] for found in every.finditer(sentence_before(text, start))]
-    if not before:
-        found = every.search(_SENTENCE_END.split(text[end : end + REACH])[0])
-        before = [found["name"]] if found else []
-    return bool(before) and own.fullmatch(before[-1]) is None
+    return MappingProxyType({tuple(phrase.split()): facets for phrase, facets in _phrases(category)})
+
+
+def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
+    for phrase, findings in _FINDINGS.items():
+        yield phrase, _some(finding=findings)
+    for phrase, site in _SITES.items():
+        yield phrase, _some(site=site)
+    for phrase, side in _SIDES.items():
+        yield phrase, _some(side=side)
+    for phrase, part in _PARTS.items():
+        if part == "body":
+            if category.startswith("meniscal"):
+                yield phrase, _some(part=part, direction="outward")
+        elif part in ("superior", "inferior"):
+            if category == "osteophyte" or "pole" in phrase or phrase == "apex":
+                yield phrase, _some(part=part)
+        else:
+            yield phrase, _some(part=part, direction=part)
+    for phrase in ("anterior horn", "posterior horn"):
+        part = phrase.split()[0]
+        yield phrase, _some(site="meniscus", part=part, direction=part)
+    for phrase in ("horn", "horns", "body of meniscus"):
+        yield phrase, _some(site="meniscus")
+    yield "facet", _some(site="patella")
+    yield "facets", _some(site="patella")
+    for phrase in ("trochlea", "trochlear", "trochlear groove"):
+        yield phrase, _some(site="femur", part="anterior")
+    for side in ("medial", "lateral"):
+        for word in ("extrusion", "extruded"):
+            yield f"{side} {word}", _some(finding="extrusion", side=side, direction="outward")
+    for word in ("medially", "laterally"):
+        if category == "meniscal_extrusion":
+            yield word, _some(direction="outward")
+    for word in ("root tear", "root"):
+        for part in ("anterior", "posterior"):
+            yield f"{part} {word}", _some(finding="root_tear", site="meniscus")
+    yield "mmrt", _some(finding="root_tear", site="meniscus", side="medial")
+    yield "lmrt", _some(finding="root_tear", site="meniscus", side="lateral")
+    for structure, phrases in _STRUCTURES.items():
+        for phrase in phrases:
+            yield phrase, _some(finding=structure, site=structure)
+
+
+@cache
+def asked_facets(question_id: int) -> Facets:
+    """Write the subject of a question as facets.
+
+    Examples
+    --------
+    >>> sorted((name, *value) for name, value in asked_facets(44).items())
+    [('direction', 'anterior'), ('finding', 'extrusion'), ('side', 'medial'), ('site', 'meniscus')]
+    """
+    question = get_question(question_id)
+    category, words = question.category, question.subregion.split("_")
+    if category in _ON_BONE:
+        return _bone(category, words)
+    if not category.startswith("meniscal"):
+        return _some(finding=question.finding, site=question.finding)
+    finding = category if category == "meniscal_cyst" else category.removeprefix("meniscal_")
+    facets = dict(_some(finding=finding, site="meniscus", side=words[0]))
+    if category == "meniscal_extrusion":
+        facets["direction"] = frozenset(("anterior" if words[-1] == "anterior" else "outward",))
+    if category == "meniscal_morphology":
+        facets["part"] = frozenset((words[-1],))
+    return MappingProxyType(facets)
+
+
+def _bone(category: str, words: list[str]) -> Facets:
+    facets = dict(_some(finding=category, site=words[0]))
+    sides = [word for word in words[1:] if word in _SIDES]
+    parts = [word for word in words[1:] if word not in _SIDES]
+    facets["side"] = frozenset(sides) or _NONE
+    if parts:
+        facets["part"] = frozenset(parts)
+    elif words[0] == "patella" and category == "osteophyte":
+        facets["part"] = _NONE
+    return MappingProxyType(facets)
+
+
+def _sites_of(findings: frozenset[str]) -> frozenset[str]:
+    sites: frozenset[str] = frozenset()
+    for finding in findings:
+        sites |= _BONES if finding in _ON_BONE else _MENISCUS if finding in _ON_MENISCUS else frozenset((finding,))
+    return sites
+
+
+@dataclass(slots=True)
+class Context:
+    """What has been named so far."""
+
+    facets: dict[str, frozenset[str]]
+
+    def name(self, mention: Facets) -> None:
+        """Narrow the context by a mention, or replace what it contradicts."""
+        finding, site = mention.get("finding"), mention.get("site")
+        if finding is not None:
+            self._name_finding(finding, has_site=site is not None)
+        if site is not None:
+            self._name_site(site)
+        for facet in ("side", "part", "direction"):
+            if facet in mention:
+                self._set(facet, mention[facet])
+
+    def _name_finding(self, finding: frozenset[str], *, has_site: bool) -> None:
+        if not has_site and "site" in self.facets and not (self.facets["site"] & _sites_of(finding)):
+            self._drop("site", "side", "part", "direction")
+        self._set("finding", finding)
+
+    def _name_site(self, site: frozenset[str]) -> None:
+        if "site" in self.facets and not (self.facets["site"] & site):
+            self._drop("side", "part", "direction")
+        if "finding" in self.facets and not (_sites_of(self.facets["finding"]) & site):
+            self._drop("finding")
+        self._set("site", site)
+
+    def _set(self, facet: str, value: frozenset[str]) -> None:
+        both = self.facets.get(facet, value) & value
+        self.facets[facet] = both or value
+
+    def _drop(self, *facets: str) -> None:
+        for facet in facets:
+            self.facets.pop(facet, None)
+
+    def joined(self, mentions: list[Facets]) -> Context:
+        """Copy the context and name more in the copy."""
+        copy = Context(dict(self.facets))
+        for mention in mentions:
+            copy.name(mention)
+        return copy
+
+    def contradicts(self, question: Question) -> bool:
+        """Check whether another subject than the asked one has been named."""
+        asked = asked_facets(question.id)
+        return any(facet in asked and not (asked[facet] & value) for facet, value in self.facets.items())
+
+    def is_asked(self, question: Question) -> bool:
+        """Check whether the asked subject has been named, and nothing that contradicts it."""
+        return bool({"finding", "site"} & self.facets.keys()) and not self.contradicts(question)

@@ -10,6 +10,9 @@ from reasonknee_datasets.moaks import SLOTS, Slot
 NUMBER_WORDS: dict[str, int] = {
     word: number for number, word in enumerate(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"))
 }
+ROMAN: dict[str, int] = {
+    word: number for number, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"), start=1)
+}
 
 _YES_NO = {
     **dict.fromkeys(("yes", "true", "present", "positive"), 1),
@@ -134,6 +137,18 @@ def scale_of(slot_id: int) -> dict[str, int]:
         return dict(_YES_NO)
     rows = _tear_locations(slot) if slot.attribute == "tear_location" else _SCALES[slot.category, slot.attribute]
     return {plain(word): grade for grade, row in enumerate(rows) for word in row}
+
+
+def is_zero(slot: Slot, grade: int) -> bool:
+    """Check whether a grade says that nothing is there: 0, or "no tear" where that is another number.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> is_zero(QUESTIONS[54].slots[1], 3), is_zero(QUESTIONS[54].slots[1], 0)
+    (True, False)
+    """
+    return grade == (slot.high if slot.attribute == "tear_location" else slot.low)
 
 
 def says_nothing(text: str) -> bool:

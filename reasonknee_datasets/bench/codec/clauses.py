@@ -1,0 +1,324 @@
+"""Words of prose in order, and whether a clause states what it names, or denies, doubts, supposes or only bounds it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9]*[^\W\d_])|[^\W_]+|\n|[^\s\w]")
+_MARKUP = re.compile(r"[*`]+|~~+")
+_TAG = re.compile(r"<(?P<name>[a-z][a-z _\-]{0,60})>(?P<value>[^<>\n]{0,80})</[a-z][a-z _\-]{0,60}>")
+_REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"[\u2018\u2019\u02bc]", "'"),
+        (r"\b(?:can't|cannot)\b", "can not"),
+        (r"\bwon't\b", "will not"),
+        (r"\b([a-z]+)n't\b", r"\1 not"),
+        (r"\bain't\b", "is not"),
+        (r"'d\b", " would"),
+        (r"'ll\b", " will"),
+        (r"'ve\b", " have"),
+        (r"\bi'm\b", "i am"),
+        (r"'s\b", ""),
+        (r"\bi\.e\.,?", "that is"),
+        (r"\be\.g\.,?", "for example"),
+        (r"\b(vs|approx|resp|no|dr|fig)\.", r"\1"),
+        (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
+        (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
+        (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
+        (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
+        (r"\banterior cruciate ligament\b", "acl"),
+        (r"\bposterior cruciate ligament\b", "pcl"),
+        # Set phrases in which a word of denial denies nothing.
+        (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a |any )?(?:reasonable )?doubt)\b",
+         "surely"),
+        (r"\bthere is surely that\b", "surely"),
+        (r"\bnot (?:only|merely|just)\b(?=[^.;\n]{0,80}\bbut\b|[^.;\n]{0,80}\balso\b)", "both"),
+        (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute|replacement|diagnosis)\b", ""),
+        (r"\bif any(?:thing)?\b(?=[.,;:)])", "perhaps"),
+        # An interjection between commas does not end a clause.
+        (r",\s(?:however|therefore|though|in (?:my|our) (?:opinion|view)|in this case|in fact|indeed|for now"
+         r"|on (?:these|this|the) (?:images?|scans?|slices?|views?|sequences?)|with (?:any )?confidence|at present"
+         r"|at this time|from (?:these|this|the) (?:images?|scans?))\s?,", ""),
+    )
+)  # fmt: skip
+
+
+def normalise(text: str) -> str:
+    """Write prose without markup, contractions and typographic variants, in lower case.
+
+    Examples
+    --------
+    >>> normalise("**It isn't Hoffa-synovitis, grade ２.**")
+    'it is not hoffa synovitis, grade 2.'
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    text = _MARKUP.sub("", text.casefold())
+    text = _TAG.sub(lambda found: f"\n{found['name']}: {found['value']}\n", text) if "</" in text else text
+    for pattern, new in _REPLACED:
+        text = pattern.sub(new, text)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, a number, a mark or a line break, with its place."""
+
+    text: str
+    start: int
+    end: int
+
+
+def tokens(text: str) -> list[Token]:
+    """Split normalised prose.
+
+    Examples
+    --------
+    >>> [token.text for token in tokens("size 2.5, 3mm.")]
+    ['size', '2.5', ',', '3mm', '.']
+    """
+    return [Token(found[0], found.start(), found.end()) for found in _WORD.finditer(text)]
+
+
+SENTENCE_ENDS = frozenset((".", ";", "!", "?", "\n"))
+# Words after which a clause of its own begins: what stands before them says nothing of what follows.
+_TURNS = frozenset(
+    ("but", "however", "so", "therefore", "hence", "thus", "instead", "yet", "while", "whereas", "nevertheless")
+    + ("accordingly", "consequently", "though", "although", "because", "since", "nonetheless", "making", "then")
+)
+# Words with which a clause of its own begins after a comma or "and".
+_OPENS = frozenset(
+    ("i", "we", "it", "this", "that", "the", "my", "our", "which", "there", "its", "here", "these", "overall", "giving")
+    + ("corresponding", "resulting", "yielding", "indicating", "suggesting", "representing", "rather", "final", "a")
+)
+_VERBS = frozenset(
+    ("is", "are", "was", "were", "has", "have", "had", "shows", "show", "demonstrates", "demonstrate", "equals", "remains")
+    + ("=", ":", "meets", "corresponds", "represents", "measures", "appears", "exhibits", "reveals", "merits", "warrants")
+    + ("can", "could", "would", "should", "will", "may", "might", "seems", "does", "applies", "fits")
+)
+_DENIALS = frozenset(
+    ("not", "no", "never", "neither", "nor", "none", "without", "lack", "lacks", "lacking", "lacked", "fail", "fails")
+    + ("failed", "failing", "unable", "insufficient", "inadequate", "impossible", "doubt", "doubts", "doubtful")
+    + ("unlikely", "exclude", "excludes", "excluded", "excluding", "reject", "rejects", "rejected", "against", "unclear")
+    + ("uncertain", "undetermined", "unsure", "difficult", "hard", "hesitate", "hesitant", "refute", "refutes", "refuted")
+    + ("deny", "denies", "denied", "dispute", "disagree", "incorrect", "incorrectly", "wrong", "wrongly", "mistaken")
+    + ("mistakenly", "erroneous", "erroneously", "avoid", "refrain", "decline", "premature", "questionable", "debatable")
+    + ("indeterminate", "equivocal", "inconclusive", "inappropriate", "unsupported", "unjustified", "unwarranted")
+    + ("hardly", "scarcely", "barely", "nowhere", "nothing", "cannot", "absent", "absence", "ruled", "rules", "ruling")
+    + ("precludes", "preclude", "precluded", "contradicts", "contradict", "contradicted", "dismiss", "dismissed", "false")
+    + ("implausible", "improbable", "inconsistent", "incompatible", "discounted", "discarded", "negates", "argues")
+    + ("skeptical", "sceptical", "overestimate", "overestimates", "overcall", "underestimate", "undercall", "untenable")
+    + ("exaggerated", "exaggerates", "unconvincing", "unconvinced", "unverified", "unconfirmed", "unproven", "resist")
+)
+_DOUBTS = frozenset(
+    ("may", "might", "could", "maybe", "perhaps", "possibly", "possible", "potentially", "potential", "conceivably")
+    + ("whether", "tentative", "tentatively", "preliminary", "suspect", "suspected", "suspicious", "speculate", "guess")
+    + ("consider", "considered", "considering", "wonder", "debate", "debated", "either", "question", "presumably")
+    + ("hypothetical", "hypothetically", "tempting", "plausible", "plausibly", "worry", "concern", "differential")
+    + ("uncertainty", "ambiguous", "provisional", "provisionally", "purported", "alleged", "reportedly", "unresolved")
+)
+_FORMERLY = frozenset(
+    ("initial", "initially", "prior", "previous", "previously", "earlier", "originally", "original", "formerly", "former")
+    + ("baseline", "before", "last", "past", "first", "historical", "provisional", "draft")
+)
+_SUPPOSES = frozenset(
+    ("if", "unless", "suppose", "supposing", "supposedly", "assume", "assuming", "hypothetically", "provided", "lest")
+    + ("imagine", "imagining", "presuming", "until", "otherwise", "pending")
+)
+_NEEDS = frozenset(
+    ("require", "requires", "required", "requiring", "need", "needs", "needed", "must", "defined", "define", "defines")
+    + ("reserved", "definition", "threshold", "denotes", "denote", "means", "stands", "describes", "refers", "ranges")
+    + ("range", "example", "examples", "scale", "criteria", "criterion", "includes", "implies", "entails", "would")
+    + ("represents", "corresponds", "applies")
+)
+_BOUNDS = frozenset(
+    ("least", "most", "than", "beyond", "exceed", "exceeds", "exceeded", "exceeding", "above", "below", "under", "over")
+    + ("short", "approach", "approaches", "approaching", "near", "nearly", "almost", "borderline", "minimum", "maximum")
+    + ("between", "shy", "upto", "virtually", "surpass", "surpasses", "surpassing", "<", ">", "≤", "≥", "~", "±", "+")
+    + ("verging", "bordering", "close", "closer", "toward", "towards", "from", "outside", "versus", "vs", "minimally")
+    + ("until", "avoiding", "opposed", "up", "threshold", "cutoff", "beneath", "past", "instead")
+)
+# What may stand between a bound and the label that it bounds.
+_ARTICLES = frozenset(("a", "an", "the", "to", "moaks", "of", "as", "that", "full", "true", "any", "on", "for", "being"))
+_MEETS = frozenset(
+    ("meet", "meets", "meeting", "met", "fulfil", "fulfils", "fulfill", "fulfills", "fulfilled", "satisfy", "satisfies")
+    + ("per", "according", "by", "using", "consistent", "based", "applying", "following", "under", "with")
+)
+_AFTER_BOUND = frozenset(
+    ("higher", "more", "greater", "worse", "above", "less", "lower", "below", "better", "over", "beyond", "milder")
+    + ("severer", "onwards", "upwards")
+)
+_POST_ENDS = frozenset((",", ";", ":", "(", "-", "—", "–", "and", "or", "with", "without", "but", "so", "given", "in"))
+_POST_DENIALS = _DENIALS - {"no", "without", "absent", "absence", "against", "nothing", "argues"}
+_POST_ENDS_ANY = _POST_ENDS | _TURNS | {"as", "due", "on"}
+
+
+def is_stated(said: Sequence[Token], label: int, number: int, *, zero: bool) -> bool:
+    """Check whether a clause states the grade that it names.
+
+    Parameters
+    ----------
+    said : sequence of Token
+        The whole prose.
+    label, number : int
+        Places of the first word of the label (as ``grade``) and of the number behind it.
+    zero : bool
+        The grade says that nothing is there, as "no tear (0)" does: a denied finding supports it.
+
+    Examples
+    --------
+    >>> def stated(text): said = tokens(normalise(text)); return is_stated(said, len(said) - 3, len(said) - 2, zero=False)
+    >>> stated("The grade is not certain, so I assign grade 2."), stated("It isn't grade 2."), stated("At least grade 2.")
+    (True, False, False)
+    """
+    before = _before(said, label)
+    return not (
+        _is_bounded(before, said, number)
+        or _is_denied(before, zero=zero)
+        or _is_supposed(said, label, number)
+        or _is_denied_after(said, number)
+        or _between_denied(said, label, number)
+    )
+
+
+def _sentence_start(said: Sequence[Token], at: int) -> int:
+    start, lowest = at, max(0, at - 80)
+    while start > lowest and said[start - 1].text not in SENTENCE_ENDS:
+        start -= 1
+    return start
+
+
+def _sentence_end(said: Sequence[Token], at: int) -> int:
+    end, highest = at, min(len(said), at + 80)
+    while end < highest and said[end].text not in SENTENCE_ENDS:
+        end += 1
+    return end
+
+
+def _before(said: Sequence[Token], label: int) -> list[str]:
+    """Take the words of the clause that stand before the label."""
+    start = _sentence_start(said, label)
+    first = start
+    own_words = [token.text for token in said[label : label + 1]]
+    for at in range(label - 1, start - 1, -1):
+        word = said[at].text
+        follows = said[at + 1].text if at + 1 < len(said) else ""
+        if word in _TURNS or (word == "rather" and follows != "than"):
+            first = at + 1
+            break
+        if word in (",", "—", "–", "and") and _is_clause([token.text for token in said[at + 1 : label]], own_words):
+            first = at + 1
+            break
+    return [token.text for token in said[first:label]]
+
+
+def _is_clause(words: list[str], label: list[str]) -> bool:
+    """Check whether the words between a comma and a label open a clause of their own."""
+    opening = words[0] if words else label[0]
+    return opening in _OPENS or any(word in _VERBS for word in words)
+
+
+def _is_denied(before: list[str], *, zero: bool) -> bool:
+    for at in range(len(before) - 1, -1, -1):
+        word = before[at]
+        if word == ":" and before[at + 1 :] != [":"]:
+            return False
+        if word in _DENIALS or word in _DOUBTS or word in _FORMERLY:
+            return not (zero and word in _DENIALS and any(mark in (",", "(", "-", "–", "—") for mark in before[at:]))
+    return False
+
+
+def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
+    at = len(before) - 1
+    while at >= 0 and before[at] in _ARTICLES:
+        at -= 1
+    if at >= 0 and before[at] in _BOUNDS:
+        return True
+    after = [token.text for token in said[number + 1 : number + 4]]
+    if after and after[0] in ("+", "±"):
+        return True
+    return len(after) > 1 and after[0] in ("or", "and") and (after[1] in _AFTER_BOUND or after[2:3] == ["more"])
+
+
+def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
+    """Check for a condition anywhere in the sentence, a question, and a definition of the grade."""
+    start, end = _sentence_start(said, label), _sentence_end(said, number)
+    words = [token.text for token in said[start:label]]
+    for turn in ("but", "however"):
+        if turn in words:
+            words = words[len(words) - words[::-1].index(turn) :]
+    after = [token.text for token in said[number + 1 : end]]
+    if any(word in _SUPPOSES for word in words) or any(word in ("if", "unless", "provided", "assuming") for word in after):
+        return True
+    if words[:1] and words[0] in ("were", "had", "should") and len(words) > 1:
+        return True
+    if any(pair in (("such", "as"), ("for", "example"), ("in", "case")) for pair in zip(words, words[1:], strict=False)):
+        return True
+    opening = [word for word in words if word not in _ARTICLES or word in ("for", "to")]
+    if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
+        return True
+    if ("criteria" in words or "criterion" in words or "definition" in words) and not _MEETS.intersection(words):
+        return True
+    if "qualify" in words or "must" in words or "must" in after:
+        return True
+    return end < len(said) and said[end].text == "?"
+
+
+def _is_denied_after(said: Sequence[Token], number: int) -> bool:
+    """Check what the clause says of the grade behind it."""
+    at, highest = number + 1, min(len(said), number + 30)
+    if at < highest and said[at].text == ")":
+        at += 1
+    if at < highest and said[at].text == "(":
+        closing = next((place for place in range(at, highest) if said[place].text == ")"), None)
+        at = at if closing is None else closing + 1
+    place = 0
+    while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in _POST_ENDS_ANY:
+        word = said[at].text
+        if word in _POST_DENIALS or word in _DOUBTS or word in ("too", "worse", "higher", "lower"):
+            return True
+        if word in _NEEDS and place < 4:
+            return True
+        if word == "=" and place == 0:
+            return True
+        at, place = at + 1, place + 1
+    if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
+        return any(token.text in ("not", "unlikely", "wrong", "excluded") for token in said[at : _sentence_end(said, at)])
+    return False
+
+
+def _between_denied(said: Sequence[Token], label: int, number: int) -> bool:
+    """Check the words between a label and its number."""
+    words = [token.text for token in said[label:number]]
+    return any(word in _DENIALS or word in _DOUBTS or word in _BOUNDS - {"from", "up"} for word in words[1:])
+
+
+_RETRACTS = re.compile(
+    r"\b(?:scratch (?:that|this|the)|(?:please )?(?:disregard|ignore|discard|forget)(?: (?:that|this|it|the|my|all))?\b"
+    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong|incorrect|mistaken|a mistake"
+    r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
+    r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
+    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template|illustrative|hypothetical|dummy|made up|fabricated|guess))\b"
+)  # fmt: skip
+_CORRECTS = frozenset(
+    ("correction", "corrected", "correcting", "revised", "revise", "revising", "revision", "reflection", "reconsider")
+    + ("reconsidering", "reconsideration", "reconsidered", "actually", "amended", "amend", "updated", "update", "instead")
+    + ("review", "reviewing", "rechecking", "recheck", "rereading", "reassess", "reassessing", "reassessment", "rethink")
+    + ("reexamination", "reexamining", "mistake", "downgrade", "upgrade", "downgraded", "upgraded", "thought", "scrutiny")
+)
+_FINALLY = frozenset(("final", "finally", "conclude", "conclusion", "ultimately", "concluding"))
+
+
+def retracts(sentence: str) -> bool:
+    """Check whether a normalised sentence takes back what was said before it."""
+    return _RETRACTS.search(sentence) is not None
+
+
+def weight_of(said: Sequence[Token], label: int) -> int:
+    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
+    words = {token.text for token in said[_sentence_start(said, label) : label]}
+    return 2 if words & _CORRECTS else 1 if words & _FINALLY else 0
