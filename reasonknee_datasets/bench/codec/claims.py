@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.grade import Reading, read_value
+from reasonknee_datasets.bench.codec.grade import Reading, is_measurement, read_value
 from reasonknee_datasets.bench.codec.names import LONGEST_KEY, Name, name_of
 from reasonknee_datasets.bench.codec.scan import scan
 from reasonknee_datasets.bench.codec.tree import DEEPEST, Cut, Huge, Members, Node, Raw, loads
@@ -117,6 +117,9 @@ class _Walk:
         self.strings -= 1
 
     def members(self, node: Members, rules: Rules, *, wrappers: tuple[str, ...], depth: int, trusted: bool) -> None:
+        if is_measurement(node):
+            self.claims.stray = True
+            return
         for key, value in node.pairs:
             name = name_of(self.question, key)
             slot = _slot_of(name, value)
@@ -166,6 +169,9 @@ class _Walk:
             self.unkeyed(node, rules)
 
     def attributes(self, node: Members, rules: Rules, depth: int) -> None:
+        if is_measurement(node):
+            self.claims.stray = True
+            return
         for key, value in node.pairs:
             name = name_of(self.question, key)
             slot = _slot_of(name, value)

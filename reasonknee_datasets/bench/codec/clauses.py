@@ -38,7 +38,9 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bthere is surely that\b", "surely"),
         (r"\bnot (?:only|merely|just)\b(?=[^.;\n]{0,80}\bbut\b|[^.;\n]{0,80}\balso\b)", "both"),
         (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute|replacement|diagnosis)\b", ""),
-        (r"\bif any(?:thing)?\b(?=[.,;:)])", "perhaps"),
+        # The range that the prompt states, repeated behind a name.
+        (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
+         r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),
         # An interjection between commas does not end a clause.
         (r",\s(?:however|therefore|though|in (?:my|our) (?:opinion|view)|in this case|in fact|indeed|for now"
          r"|on (?:these|this|the) (?:images?|scans?|slices?|views?|sequences?)|with (?:any )?confidence|at present"
@@ -157,31 +159,37 @@ _POST_DENIALS = _DENIALS - {"no", "without", "absent", "absence", "against", "no
 _POST_ENDS_ANY = _POST_ENDS | _TURNS | {"as", "due", "on"}
 
 
-def is_stated(said: Sequence[Token], label: int, number: int, *, zero: bool) -> bool:
+def is_stated(said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False) -> bool:
     """Check whether a clause states the grade that it names.
 
     Parameters
     ----------
     said : sequence of Token
         The whole prose.
-    label, number : int
-        Places of the first word of the label (as ``grade``) and of the number behind it.
+    label, value : slice
+        Places of the label (as ``grade``) and of what stands for its value, with a joiner.
     zero : bool
         The grade says that nothing is there, as "no tear (0)" does: a denied finding supports it.
+    choice : bool, optional
+        Several grades are named: that they are bounds of a range is no matter.
 
     Examples
     --------
-    >>> def stated(text): said = tokens(normalise(text)); return is_stated(said, len(said) - 3, len(said) - 2, zero=False)
+    >>> def stated(text):
+    ...     said = tokens(normalise(text))
+    ...     end = len(said) - 2
+    ...     return is_stated(said, slice(end - 1, end), slice(end, end + 1), zero=False)
     >>> stated("The grade is not certain, so I assign grade 2."), stated("It isn't grade 2."), stated("At least grade 2.")
     (True, False, False)
     """
-    before = _before(said, label)
+    before = _before(said, label.start)
+    last = value.stop - 1
     return not (
-        _is_bounded(before, said, number)
-        or _is_denied(before, zero=zero)
-        or _is_supposed(said, label, number)
-        or _is_denied_after(said, number)
-        or _between_denied(said, label, number)
+        (not choice and _is_bounded(before, said, last))
+        or _is_denied(before, said[label.start : value.start + 1], zero=zero)
+        or _is_supposed(said, label.start, last)
+        or _is_denied_after(said, last)
+        or _is_denied_between(said[label.stop : value.start], choice=choice)
     )
 
 
@@ -222,13 +230,16 @@ def _is_clause(words: list[str], label: list[str]) -> bool:
     return opening in _OPENS or any(word in _VERBS for word in words)
 
 
-def _is_denied(before: list[str], *, zero: bool) -> bool:
+def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool:
+    ends = {",", "(", "-", "–", "—", ":"}
+    apart = any(token.text in ends for token in label)
     for at in range(len(before) - 1, -1, -1):
         word = before[at]
+        apart = apart or word in ends
         if word == ":" and before[at + 1 :] != [":"]:
             return False
         if word in _DENIALS or word in _DOUBTS or word in _FORMERLY:
-            return not (zero and word in _DENIALS and any(mark in (",", "(", "-", "–", "—") for mark in before[at:]))
+            return not (zero and apart and word in _DENIALS)
     return False
 
 
@@ -291,10 +302,10 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
     return False
 
 
-def _between_denied(said: Sequence[Token], label: int, number: int) -> bool:
-    """Check the words between a label and its number."""
-    words = [token.text for token in said[label:number]]
-    return any(word in _DENIALS or word in _DOUBTS or word in _BOUNDS - {"from", "up"} for word in words[1:])
+def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:
+    """Check the words between a label and its value."""
+    bounds = frozenset[str]() if choice else _BOUNDS - {"from", "up"}
+    return any(token.text in _DENIALS or token.text in _DOUBTS or token.text in bounds for token in between)
 
 
 _RETRACTS = re.compile(

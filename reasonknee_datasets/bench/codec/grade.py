@@ -124,14 +124,21 @@ def _of_number(slot: Slot, value: int | float) -> Reading:
 
 def _of_object(slot: Slot, node: Members) -> Reading:
     question = QUESTIONS[slot.question_id]
-    if any(normal_form(key) in ("unit", "units") and value not in ("", None, "grade", "score") for key, value in node.pairs):
-        return OUT_OF_RANGE  # a measurement
+    if is_measurement(node):
+        return OUT_OF_RANGE
     held = [value for key, value in node.pairs if holds_a_value(key) or name_of(question, key).slot is slot]
     if not held:
         return Reading(reason="wrong_key")
     if any(isinstance(value, (Members, list)) for value in held):
         return OUT_OF_RANGE
     return agree([read_value(slot, value) for value in held], "value_object")
+
+
+def is_measurement(node: Members) -> bool:
+    """Check whether an object states a unit: its value is no grade."""
+    return any(
+        normal_form(key[:8]) in ("unit", "units") and value not in ("", None, "grade", "score") for key, value in node.pairs
+    )
 
 
 def _number(text: str) -> int:

@@ -76,7 +76,7 @@ _ALIASES: dict[tuple[str, str], tuple[str, ...]] = {
     ("ligament", "insertion_lesion"): (
         *("associated with bml cyst", "bml cyst at site of insertion or origin", "associated bml cyst"),
         *("bml cyst at insertion or origin", "associated bml cyst at insertion or origin"),
-        *("bml cyst at insertion", "associated with bml cyst at insertion", "insertion lesion", "bml cyst"),
+        *("bml cyst at insertion", "bml cyst at insertion origin", "associated with bml cyst at insertion origin", "associated with bml cyst at insertion", "insertion lesion", "bml cyst"),
     ),
     ("ligament", "repair"): ("repair", "repaired", "acl repaired"),
     ("tendon", "signal"): ("signal", "abnormal signal"),

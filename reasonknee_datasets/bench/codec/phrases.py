@@ -68,6 +68,8 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
     phrases, marks, at = _phrases(question.id), {}, 0
     while at < len(said):
         for words, facets, slot, foreign in phrases.get(said[at].text, ()):
+            if words == ("%",) and at and said[at - 1].text[-1].isdigit():
+                continue
             end = _match(said, at, words)
             if end is not None:
                 marks[at] = Mark(end, facets, slot, foreign)

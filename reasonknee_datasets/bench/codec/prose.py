@@ -72,6 +72,9 @@ _FORWARD_ENDS = frozenset(
     + ("adjacent", "is", "are", "was", "would", "|", "compared", "when", "if", "after", "despite", "?", "indicating")
 )
 _NOT_ROMAN = frozenset(("would", "can", "could", "am", "have", "think", "assign", "see", "do", "will", "had", "believe"))
+_MEANS = frozenset(("for", "with", "without", "when", "if", "where", "to", "means", "in"))
+# Words of a whole answer that leave open what it states.
+_UNSURE = frozenset(("not", "if", "?", "may", "might", "rather", "instead", "nor", "neither", "perhaps", "maybe", "possibly"))
 # What may stand before a number in parentheses that says how it is meant.
 _DESCRIBES = frozenset(
     ("present", "absent", "yes", "no", "seen", "tear", "torn", "intact", "normal", "abnormality", "maceration", "mild")
@@ -149,11 +152,10 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     told = reading.grade is not None or reading.reason in ("conflicting", "missing")
     if (not told and not _PURE.fullmatch(text)) or (reading.reason == "conflicting" and len(text) > 40):
         return False
-    said = tokens(text)
+    if not _UNSURE.isdisjoint(token.text for token in tokens(text)):
+        return False
     if names_another(claims.question, text):
         claims.foreign = True
-        return False
-    if reading.grade is not None and any(token.text in ("not", "if", "?", "may", "might") for token in said):
         return False
     claims.add(slot, reading, ("bare",))
     return not reading.echo
@@ -195,6 +197,7 @@ class _Label:
     """What leads to a number: its place, whether a word for grades is in it, and the attribute that it names."""
 
     start: int
+    end: int
     graded: bool = False
     slot: Slot | None = None
     subject: bool = False
@@ -321,7 +324,7 @@ class _Reader:
         if self._is_followed(value, cut):
             return None
         end = self._place_after(at, self.said[at].end + (cut.start() if cut else len(value)))
-        self._state(slot, reading, label.start, end - 1, (), "key_value")
+        self._state(slot, reading, label, slice(at, end), (), "key_value")
         return end
 
     @staticmethod
@@ -354,7 +357,7 @@ class _Reader:
         reading = read_text(slot, value) if slot is not None else None
         if slot is None or foreign or reading is None or (reading.grade is None and not _PURE.fullmatch(value)):
             return None
-        self._state(slot, reading, label.start, last - 1, (), "stated")
+        self._state(slot, reading, label, slice(at, last), (), "stated")
         self.sentence = last
         return last
 
@@ -363,6 +366,8 @@ class _Reader:
         place = at - 1
         while place >= 0 and self.said[place].text in ('"', "'", "]", "}"):
             place -= 1
+        if self.last >= 0 and self.marks[self.last].end == place + 1:
+            return self._label_at(place)
         if place >= 0 and self.said[place].text == ")":
             floor = max(0, place - 30)
             opening = next((p for p in range(place, floor, -1) if self.said[p].text == "("), None)
@@ -373,7 +378,7 @@ class _Reader:
         if place < 0:
             return None
         word = self.said[place].text
-        label = _Label(place)
+        label = _Label(place, place + 1)
         if word in _GRADE_WORDS:
             label.graded = True
         elif word in ("answer", "assigned", "value", "result", "severity"):
@@ -382,7 +387,7 @@ class _Reader:
                 return None
         elif self.last >= 0 and self.marks[self.last].end == place + 1:
             mark = self.marks[self.last]
-            label.start, label.slot, label.subject = self.last, mark.slot, mark.facets is not None
+            label.start, label.end, label.slot, label.subject = self.last, mark.end, mark.slot, mark.facets is not None
             if mark.foreign_slot:
                 return None
         else:
@@ -396,10 +401,10 @@ class _Reader:
             if self.said[at].text in (",", ":", "—") or self._number(at) is not None:
                 return None
             if self.said[at].text in ("grade", "score"):
-                return _Label(at, graded=True)
+                return _Label(at, at + 1, graded=True)
             mark = self.marks.get(at)
             if mark is not None and mark.slot is not None:
-                return _Label(at, slot=mark.slot)
+                return _Label(at, mark.end, slot=mark.slot)
         return None
 
     def _slot_of(self, label: _Label) -> tuple[Slot | None, bool]:
@@ -427,7 +432,7 @@ class _Reader:
             self.claims.stray = self.claims.stray or slot is None
             return end + 1
         reading = _grade_of(slot, number, self.said[at].text) if not choice else CONFLICTING
-        self._state(slot, reading, label.start, end, ahead, "stated")
+        self._state(slot, reading, label, slice(at, end + 1), ahead, "stated")
         return end + 1
 
     def _lead(self, at: int) -> _Label | None:
@@ -450,13 +455,13 @@ class _Reader:
             return label
         if opened and not joined and self._closes(at):
             described = label is not None or word in _DESCRIBES
-            return _Label(place, subject=True) if described else None
+            return _Label(place, place + 1, subject=True) if described else None
         if not self._ends_clause(at):
             return None
         if label is not None and (joined or place == at - 1):
             return label
         if word in _ANSWER_WORDS:
-            return _Label(place, graded=True)
+            return _Label(place, place + 1, graded=True)
         return self._label_in_clause_before(place) if joined else None
 
     def _is_hyphen(self, place: int) -> bool:
@@ -470,10 +475,10 @@ class _Reader:
             if self.last >= 0 and self.marks[self.last].end == place:
                 slot = self.marks[self.last].slot
                 start = self.last
-            return _Label(start, graded=True, slot=slot)
+            return _Label(start, place + 1, graded=True, slot=slot)
         if self.last >= 0 and self.marks[self.last].end == place + 1 and not self.marks[self.last].foreign_slot:
             mark = self.marks[self.last]
-            return _Label(self.last, slot=mark.slot, subject=mark.facets is not None)
+            return _Label(self.last, mark.end, slot=mark.slot, subject=mark.facets is not None)
         return None
 
     def _label_in_clause_before(self, place: int) -> _Label | None:
@@ -485,10 +490,10 @@ class _Reader:
             if word in ("grade", "score", "answer", "rating", "grading"):
                 mark = self.marks.get(self.last) if self.last >= 0 else None
                 slot = mark.slot if mark is not None and self.last < at and mark.end == at else None
-                return _Label(at, graded=True, slot=slot)
+                return _Label(at, at + 1, graded=True, slot=slot)
             mark = self.marks.get(at)
             if mark is not None and mark.slot is not None:
-                return _Label(at, slot=mark.slot)
+                return _Label(at, mark.end, slot=mark.slot)
         return None
 
     def _closes(self, at: int) -> bool:
@@ -508,7 +513,21 @@ class _Reader:
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
         if following in ("/", "of", "out") or following in _UNITS:
             return not (following == "/" and not self._is_digit(at + 2))
+        if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
+            return True
+        if following in ("when", "where", "if", "unless") or (following in _MEANS and self._is_told_apart(at)):
+            return True
         return following == "=" or (following == ":" and label.graded and self._is_digit(at) and self._opens_scale(at))
+
+    def _is_told_apart(self, at: int) -> bool:
+        """Check for a second number of one definition: "0 for no and 1 for yes"."""
+        for place in range(at + 2, min(len(self.said) - 2, at + 12)):
+            word = self.said[place].text
+            if word in SENTENCE_ENDS:
+                return False
+            if word in ("and", "or", ",") and self._number(place + 1) is not None and self.said[place + 2].text in _MEANS:
+                return True
+        return False
 
     def _opens_scale(self, at: int) -> bool:
         return self._is_digit(at + 2)
@@ -551,7 +570,7 @@ class _Reader:
             place, spoken = place + 1, spoken + 1
         return mentions, slot
 
-    def _state(self, slot: Slot, reading: Reading, label: int, number: int, ahead: Sequence[Facets], rule: str) -> None:
+    def _state(self, slot: Slot, reading: Reading, label: _Label, value: slice, ahead: Sequence[Facets], rule: str) -> None:
         """Note a grade if its subject is the asked one and its clause states it."""
         context = self.context.joined(list(ahead)) if ahead else self.context
         if context.contradicts(self.claims.question):
@@ -561,9 +580,9 @@ class _Reader:
         if reading.echo:
             self.claims.echo = True
             return
-        if not is_stated(self.said, label, number, zero=zero):
+        if not is_stated(self.said, slice(label.start, label.end), value, zero=zero, choice=reading.reason == "conflicting"):
             return
-        weight = weight_of(self.said, label)
+        weight = weight_of(self.said, label.start)
         self.used = True
         if weight >= self.lowest:
             self.found.append(_Claim(slot, reading, rule, weight))
