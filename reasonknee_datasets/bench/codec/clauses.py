@@ -115,13 +115,14 @@ _DENIALS = frozenset(
     + ("implausible", "improbable", "inconsistent", "incompatible", "discounted", "discarded", "negates", "argues")
     + ("skeptical", "sceptical", "overestimate", "overestimates", "overcall", "underestimate", "undercall", "untenable")
     + ("exaggerated", "exaggerates", "unconvincing", "unconvinced", "unverified", "unconfirmed", "unproven", "resist")
+    + ("reluctant", "reluctance", "refuse", "refuses", "refused", "reservations", "misgivings", "dissent", "opposed", "myth")
 )
 _DOUBTS = frozenset(
     ("may", "might", "could", "maybe", "perhaps", "possibly", "possible", "potentially", "potential", "conceivably")
     + ("whether", "tentative", "tentatively", "preliminary", "suspect", "suspected", "suspicious", "speculate", "guess")
     + ("consider", "considered", "considering", "wonder", "debate", "debated", "either", "question", "presumably")
     + ("hypothetical", "hypothetically", "tempting", "plausible", "plausibly", "worry", "concern", "differential")
-    + ("uncertainty", "ambiguous", "provisional", "provisionally", "purported", "alleged", "reportedly", "unresolved")
+    + ("possibility", "wonders", "wondering", "wondered", "uncertainty", "ambiguous", "provisional", "provisionally", "purported", "alleged", "reportedly", "unresolved")
 )
 _FORMERLY = frozenset(
     ("initial", "initially", "prior", "previous", "previously", "earlier", "originally", "original", "formerly", "former")
@@ -155,6 +156,8 @@ _AFTER_BOUND = frozenset(
     + ("severer", "onwards", "upwards")
 )
 _POST_ENDS = frozenset((",", ";", ":", "(", "-", "—", "–", "and", "or", "with", "without", "but", "so", "given", "in"))
+UNSURE = _DOUBTS | _SUPPOSES | (_DENIALS - {"no", "without", "absent", "none", "false", "absence"}) | {"?", "rather", "instead"}
+"""Words that leave open what a short answer states: it is read clause by clause instead."""
 _POST_DENIALS = _DENIALS - {"no", "without", "absent", "absence", "against", "nothing", "argues"}
 _POST_ENDS_ANY = _POST_ENDS | _TURNS | {"as", "due", "on"}
 
@@ -297,9 +300,22 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
         if word == "=" and place == 0:
             return True
         at, place = at + 1, place + 1
+    rest = _rest(said, number)
+    if _EARLIER.intersection(rest) and not _COMPARES.intersection(rest):
+        return True
     if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
         return any(token.text in ("not", "unlikely", "wrong", "excluded") for token in said[at : _sentence_end(said, at)])
     return False
+
+
+_EARLIER = frozenset(("prior", "previous", "previously", "earlier", "initially", "originally", "baseline", "formerly"))
+_COMPARES = frozenset(("unchanged", "stable", "same", "compared", "than", "since", "progressed", "increased", "from", "to"))
+
+
+def _rest(said: Sequence[Token], number: int) -> list[str]:
+    """Take the words behind a number up to the next comma or the end of its sentence."""
+    words = [token.text for token in said[number + 1 : _sentence_end(said, number)]]
+    return words[: words.index(",")] if "," in words else words
 
 
 def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:

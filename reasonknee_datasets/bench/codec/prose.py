@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.codec.claims import Claims
 from reasonknee_datasets.bench.codec.clauses import (
     SENTENCE_ENDS,
+    UNSURE,
     Token,
     is_stated,
     normalise,
@@ -24,13 +25,14 @@ from reasonknee_datasets.bench.codec.grade import CONFLICTING, OUT_OF_RANGE, Rea
 from reasonknee_datasets.bench.codec.phrases import Mark, find_phrases, mentions, names_another
 from reasonknee_datasets.bench.codec.subjects import Context, Facets
 from reasonknee_datasets.bench.codec.tables import read_tables
-from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, ROMAN, is_zero
+from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, ROMAN, is_zero, scale_of
 from reasonknee_datasets.moaks import Question, Slot
 
 # A value behind a label is short; a longer one is a sentence.
 _LONGEST = 200
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
+_LEADS = re.compile(rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})")
 _MARKER = re.compile(r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)")
 _CUT = re.compile(
     r",\s*(?=[a-z])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
@@ -69,12 +71,10 @@ _ADJUNCT_ENDS = frozenset((",", ";", ":", "(", ")", "and", "but", "which", "is",
 _FORWARD_ENDS = frozenset(
     (",", ";", ":", ")", "—", "–", "and", "but", "while", "whereas", "because", "since", "as", "which", "with", "without")
     + ("so", "given", "based", "due", "than", "rather", "not", "however", "although", "though", "or", "=", "beyond", "near")
-    + ("adjacent", "is", "are", "was", "would", "|", "compared", "when", "if", "after", "despite", "?", "indicating")
+    + ("adjacent", "|", "compared", "when", "if", "after", "despite", "?", "indicating")
 )
 _NOT_ROMAN = frozenset(("would", "can", "could", "am", "have", "think", "assign", "see", "do", "will", "had", "believe"))
 _MEANS = frozenset(("for", "with", "without", "when", "if", "where", "to", "means", "in"))
-# Words of a whole answer that leave open what it states.
-_UNSURE = frozenset(("not", "if", "?", "may", "might", "rather", "instead", "nor", "neither", "perhaps", "maybe", "possibly"))
 # What may stand before a number in parentheses that says how it is meant.
 _DESCRIBES = frozenset(
     ("present", "absent", "yes", "no", "seen", "tear", "torn", "intact", "normal", "abnormality", "maceration", "mild")
@@ -152,7 +152,11 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     told = reading.grade is not None or reading.reason in ("conflicting", "missing")
     if (not told and not _PURE.fullmatch(text)) or (reading.reason == "conflicting" and len(text) > 40):
         return False
-    if not _UNSURE.isdisjoint(token.text for token in tokens(text)):
+    if "labelled" in reading.rules and not _LEADS.match(text) and "meaning" not in reading.rules:
+        described = re.split(r"[(\[,:;–—\-=]", text)[0].strip()
+        if scale_of(slot.id).get(described) != reading.grade:
+            return False  # a sentence: what it states is looked at clause by clause
+    if not UNSURE.isdisjoint(token.text for token in tokens(text)):
         return False
     if names_another(claims.question, text):
         claims.foreign = True

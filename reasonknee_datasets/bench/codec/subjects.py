@@ -61,7 +61,7 @@ _STRUCTURES: dict[str, tuple[str, ...]] = {
         *("joint space narrowing", "sclerosis", "hip", "ankle", "acromion", "meniscofemoral ligament", "whorms"),
         *("superficial fat", "quadriceps fat pad", "suprapatellar fat pad", "prefemoral fat pad", "patellar retinaculum"),
         *("tibial tubercle", "tibial tuberosity", "tuberosity", "subchondral sclerosis", "vessel", "vessels", "nerve"),
-        *("lymph node", "tumor", "tumour", "mass", "joint capsule", "image quality", "motion artifact", "motion artefact"),
+        *("lymph node", "tumor", "tumour", "mass", "joint capsule"),
     ),
 }
 
@@ -255,6 +255,7 @@ class Context:
             self._name_site(site)
         for facet in ("side", "part", "direction"):
             if facet in mention:
+                self._drop_pole(facet, mention[facet])
                 self._set(facet, mention[facet])
 
     def _name_finding(self, finding: frozenset[str], *, has_site: bool) -> None:
@@ -268,6 +269,14 @@ class Context:
         if "finding" in self.facets and not (_sites_of(self.facets["finding"]) & site):
             self._drop("finding")
         self._set("site", site)
+
+    def _drop_pole(self, facet: str, value: frozenset[str]) -> None:
+        """Drop the other half of a place that has a side or a pole, but not both."""
+        on_patella = self.facets.get("site") == frozenset(("patella",))
+        if facet == "side" and (on_patella or self.facets.get("part") == frozenset(("subspinous",))):
+            self._drop("part")
+        if facet == "part" and ("subspinous" in value or (on_patella and value & {"superior", "inferior"})):
+            self._drop("side")
 
     def _set(self, facet: str, value: frozenset[str]) -> None:
         both = self.facets.get(facet, value) & value
