@@ -107,7 +107,7 @@ _DENIALS = frozenset(
     + ("failed", "failing", "unable", "insufficient", "inadequate", "impossible", "doubt", "doubts", "doubtful")
     + ("unlikely", "exclude", "excludes", "excluded", "excluding", "reject", "rejects", "rejected", "against", "unclear")
     + ("uncertain", "undetermined", "unsure", "difficult", "hard", "hesitate", "hesitant", "refute", "refutes", "refuted")
-    + ("deny", "denies", "denied", "dispute", "disagree", "incorrect", "incorrectly", "wrong", "wrongly", "mistaken")
+    + ("mistake", "error", "fallacy", "stretch", "exaggeration", "overreach", "unwise", "unwilling", "loath", "averse", "deny", "denies", "denied", "dispute", "disagree", "incorrect", "incorrectly", "wrong", "wrongly", "mistaken")
     + ("mistakenly", "erroneous", "erroneously", "avoid", "refrain", "decline", "premature", "questionable", "debatable")
     + ("indeterminate", "equivocal", "inconclusive", "inappropriate", "unsupported", "unjustified", "unwarranted")
     + ("hardly", "scarcely", "barely", "nowhere", "nothing", "cannot", "absent", "absence", "ruled", "rules", "ruling")
@@ -162,7 +162,7 @@ _POST_DENIALS = _DENIALS - {"no", "without", "absent", "absence", "against", "no
 _POST_ENDS_ANY = _POST_ENDS | _TURNS | {"as", "due", "on"}
 
 
-def is_stated(said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False) -> bool:
+def is_stated(said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False, named: bool = False) -> bool:
     """Check whether a clause states the grade that it names.
 
     Parameters
@@ -175,6 +175,8 @@ def is_stated(said: Sequence[Token], label: slice, value: slice, *, zero: bool, 
         The grade says that nothing is there, as "no tear (0)" does: a denied finding supports it.
     choice : bool, optional
         Several grades are named: that they are bounds of a range is no matter.
+    named : bool, optional
+        The value stands behind its name and a colon, which needs no verb.
 
     Examples
     --------
@@ -192,6 +194,7 @@ def is_stated(said: Sequence[Token], label: slice, value: slice, *, zero: bool, 
         or _is_denied(before, said[label.start : value.start + 1], zero=zero)
         or _is_supposed(said, label.start, last)
         or _is_denied_after(said, last)
+        or (not named and _is_uncommitted(before, said, label, value))
         or _is_denied_between(said[label.stop : value.start], choice=choice)
     )
 
@@ -322,6 +325,112 @@ def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:
     """Check the words between a label and its value."""
     bounds = frozenset[str]() if choice else _BOUNDS - {"from", "up"}
     return any(token.text in _DENIALS or token.text in _DOUBTS or token.text in bounds for token in between)
+
+
+# What commits a writer to a grade. Other words in these places ("reluctant to call it", "evidence for", "I contest") do not.
+_WRITERS = frozenset(("i", "we"))
+_COMMITTING = frozenset(
+    ("assign", "assigned", "assigning", "give", "gave", "given", "grade", "graded", "grading", "rate", "rated", "score")
+    + ("scored", "call", "called", "classify", "classified", "label", "labelled", "labeled", "estimate", "estimated")
+    + ("determine", "determined", "conclude", "concluded", "see", "saw", "find", "found", "observe", "observed", "identify")
+    + ("identified", "judge", "judged", "believe", "think", "thought", "say", "said", "select", "selected", "choose", "chose")
+    + ("chosen", "pick", "picked", "go", "went", "propose", "proposed", "report", "reported", "record", "recorded", "note")
+    + ("noted", "assess", "assessed", "interpret", "interpreted", "describe", "described", "evaluate", "evaluated")
+    + ("designate", "categorize", "categorise", "categorized", "measure", "measured", "put", "place", "read", "settle")
+    + ("settled", "arrive", "arrived", "opt", "opted", "suggest", "confirm", "confirmed", "agree", "reviewed", "examined")
+    + ("looked", "mark", "marked", "diagnose", "diagnosed", "located", "compared", "obtain", "made", "make", "assume")
+    + ("characterize", "characterise", "favor", "favour", "deem", "deemed", "analyze", "analyzed", "analysed", "apply", "used")
+    + ("consider", "set", "feel", "would", "am", "can", "maintain", "keep", "detect", "detected", "visualize", "state", "answer")
+    + ("award", "awarded", "rank", "annotate", "enter", "infer", "inferred", "deduce", "derive", "get", "got", "have", "report")
+)
+_AUXILIARIES = frozenset(
+    ("would", "will", "do", "have", "had", "am", "can", "must", "shall", "should", "therefore", "thus", "also", "now", "then")
+    + ("still", "just", "hereby", "finally", "ultimately", "personally", "carefully", "clearly", "was", "were", "been", "first")
+    + ("next", "independently", "accordingly", "consequently", "again", "both", "tentatively", "simply", "to", "say", "like")
+)
+_ENABLING = frozenset(
+    ("like", "able", "happy", "comfortable", "going", "ready", "decided", "decide", "me", "us", "reasonable", "appropriate")
+    + ("best", "safe", "as", "according", "enough", "correspond", "corresponds", "equivalent", "equal", "amount", "amounts")
+    + ("up", "confident", "right", "correct", "extent", "compared", "similar", "leads", "led", "choose", "chose", "chosen")
+    + ("prefer", "inclined", "opt", "opted", "fair", "sufficient", "used", "due", "back", "close", "closest", "belongs", "comes")
+    + ("came", "corresponding", "elect", "elected", "tend", "want", "plan", "apply", "adjacent", "used", "seems", "seem", "appears")
+    + ("appear", "found", "judged", "deemed", "considered", "estimated", "need", "assigned", "thought", "felt", "point", "points")
+    + ("prudent", "proceed", "advisable", "logical", "consistent", "sensible", "justified", "accurate", "proper", "necessary")
+)
+_CLAIMING = frozenset(
+    ("conclude", "think", "find", "believe", "estimate", "see", "determine", "note", "confirm", "suggest", "judge", "say")
+    + ("assess", "feel", "certain", "sure", "clear", "evident", "obvious", "apparent", "confident", "convinced", "surely")
+    + ("observe", "state", "report", "consider", "agree", "concluded", "found", "determined", "established", "true", "plain")
+    + ("noted", "likely", "probable", "opinion", "view", "assessment", "infer", "shown", "fair", "correct", "right", "given")
+)
+_EVIDENCE = frozenset(("for", "about", "on", "over", "concerning", "regarding"))
+_SATISFIED = frozenset(
+    ("criteria", "criterion", "definition", "requirements", "requirement", "settle", "settled", "opt", "opted", "go", "score")
+    + ("qualifies", "thresholds", "description", "descriptor", "definitions", "standard", "features", "agree", "decide")
+    + ("decided", "settling", "conditions", "pattern", "appearance", "findings", "typical", "diagnostic", "characteristic")
+)
+_ASSIGNS = frozenset(("assign", "call", "label", "grade", "give", "score", "rate", "classify", "say", "speak", "use", "report"))
+_AFFIRMED = frozenset(
+    ("present", "seen", "noted", "assigned", "given", "appropriate", "most", "best", "identified", "observed", "correct")
+    + ("chosen", "selected", "found", "evident", "indicated", "confirmed", "warranted", "justified", "supported", "suitable")
+    + ("reasonable", "fitting", "therefore", "thus", "the", "my", "our", "what", "clearly", "visible", "detected", "demonstrated")
+    + ("shown", "accurate", "right", "reported", "definite", "also", "here", "more", "favored", "favoured", "recorded")
+    + ("applicable", "awarded", "clear", "preferred", "concluded", "determined", "made", "used", "a", "an", "again", "now")
+)
+_PLAIN_VERBS = frozenset(("is", "was", "are", "were", "seems", "appears", "looks"))
+_AFFIRMS = frozenset(("applies", "fits", "describes", "matches", "reflects", "captures", "suits", "holds", "corresponds"))
+_OTHER_VERBS = frozenset(
+    ("remains", "overstates", "understates", "belongs", "sounds", "feels", "came", "comes", "goes", "went", "has", "had")
+    + ("will", "shall", "should", "can", "does", "did", "do", "makes", "exceeds", "misses", "asks", "demands", "calls", "takes")
+    + ("begins", "starts", "stays", "lies", "begs", "presupposes", "suggests", "deserves", "awaits", "depends", "involves")
+)
+
+
+def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
+    """Check whether what governs a label commits the writer to it."""
+    if before[-2:-1] == ["anything"] or "anything but" in " ".join(before[-4:]):
+        return True
+    at = len(before) - 1
+    while at >= 0 and before[at] in _ARTICLES and before[at] not in _EVIDENCE:
+        at -= 1
+    if at > 0 and before[at] in _EVIDENCE and before[at - 1].isalpha() and before[at - 1] not in _SATISFIED:
+        return True
+    return _has_reluctant_verb(before) or (not _without_articles(before) and _is_disowned(said, label, value))
+
+
+def _without_articles(words: list[str]) -> list[str]:
+    return [word for word in words if word not in _ARTICLES and word not in ('"', "'", "\n", "#")]
+
+
+def _has_reluctant_verb(before: list[str]) -> bool:
+    for at, word in enumerate(before):
+        following = before[at + 1 :]
+        if word in _WRITERS:
+            verb = next((each for each in following if each not in _AUXILIARIES and not each.endswith("ly")), None)
+            if verb is not None and verb.isalpha() and verb not in _COMMITTING and verb not in _ENABLING and verb not in _CLAIMING:
+                return True
+        elif word == "to" and at and following[:1] and following[0] in _ASSIGNS:
+            if before[at - 1].isalpha() and before[at - 1] not in _ENABLING:
+                return True
+        elif word == "that" and at > 1 and before[at - 2] in ("i", "we", "is", "am", "was", "are"):
+            if before[at - 1] not in _CLAIMING:
+                return True
+    return False
+
+
+def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
+    """Check what a clause that begins with its grade goes on to say of it."""
+    at, highest = value.stop, min(len(said), value.stop + 8)
+    for place in range(at, highest):
+        word = said[place].text
+        if word in SENTENCE_ENDS or word in (",", "(", ":", "—", "–", "-"):
+            return False
+        following = said[place + 1].text if place + 1 < len(said) else ""
+        if word in _PLAIN_VERBS:
+            return following not in _AFFIRMED and not (following == "in" or following.isdigit())
+        if word in _OTHER_VERBS:
+            return True
+    return False
 
 
 _RETRACTS = re.compile(

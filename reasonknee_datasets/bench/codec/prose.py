@@ -584,7 +584,7 @@ class _Reader:
         if reading.echo:
             self.claims.echo = True
             return
-        if not is_stated(self.said, slice(label.start, label.end), value, zero=zero, choice=reading.reason == "conflicting"):
+        if not is_stated(self.said, slice(label.start, label.end), value, zero=zero, choice=reading.reason == "conflicting", named=rule == "key_value"):
             return
         weight = weight_of(self.said, label.start)
         self.used = True
