@@ -38,6 +38,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bthere is surely that\b", "surely"),
         (r"\bnot (?:only|merely|just)\b(?=[^.;\n]{0,80}\bbut\b|[^.;\n]{0,80}\balso\b)", "both"),
         (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute|replacement|diagnosis)\b", ""),
+        (r"\b(?:anything|everything|all) but\b", "not"),
         # The range that the prompt states, repeated behind a name.
         (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
          r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),
@@ -125,7 +126,9 @@ _DOUBTS = frozenset(
     + ("possibility", "wonders", "wondering", "wondered", "uncertainty", "ambiguous", "provisional", "provisionally", "purported", "alleged", "reportedly", "unresolved")
 )
 _FORMERLY = frozenset(
-    ("initial", "initially", "prior", "previous", "previously", "earlier", "originally", "original", "formerly", "former")
+    ("colleague", "colleagues", "radiologist", "radiologists", "reader", "readers", "others", "someone", "referring", "people")
+    + ("clinician", "surgeon", "textbook", "literature", "guidelines", "guideline", "user", "clinic", "somebody", "authors")
+    + ("initial", "initially", "prior", "previous", "previously", "earlier", "originally", "original", "formerly", "former")
     + ("baseline", "before", "last", "past", "first", "historical", "provisional", "draft")
 )
 _SUPPOSES = frozenset(
@@ -136,7 +139,7 @@ _NEEDS = frozenset(
     ("require", "requires", "required", "requiring", "need", "needs", "needed", "must", "defined", "define", "defines")
     + ("reserved", "definition", "threshold", "denotes", "denote", "means", "stands", "describes", "refers", "ranges")
     + ("range", "example", "examples", "scale", "criteria", "criterion", "includes", "implies", "entails", "would")
-    + ("represents", "corresponds", "applies")
+    + ("represents", "corresponds")
 )
 _BOUNDS = frozenset(
     ("least", "most", "than", "beyond", "exceed", "exceeds", "exceeded", "exceeding", "above", "below", "under", "over")
@@ -388,8 +391,6 @@ _OTHER_VERBS = frozenset(
 
 def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
     """Check whether what governs a label commits the writer to it."""
-    if before[-2:-1] == ["anything"] or "anything but" in " ".join(before[-4:]):
-        return True
     at = len(before) - 1
     while at >= 0 and before[at] in _ARTICLES and before[at] not in _EVIDENCE:
         at -= 1

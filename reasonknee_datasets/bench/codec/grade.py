@@ -174,7 +174,7 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
     """Read a value that begins with a number, looking at what follows it."""
     grade, rest = _number(lead["n"]), text[lead.end() :]
     rules: tuple[str, ...] = () if lead["n"].isdigit() else ("number_word",)
-    if _PLUS.match(rest):
+    if _PLUS.match(rest) or re.match(r"\.[0-9]|\s*(?:mm|cm|%)", rest):
         return OUT_OF_RANGE
     if _DOUBTED.search(rest):
         return MISSING

@@ -43,15 +43,15 @@ _SCALE_ENTRY = re.compile(
 )
 _ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
 
-_GRADE_WORDS = frozenset(("grade", "graded", "grades", "score", "scored", "scores", "rated", "rating", "moaks", "grading"))
-_ANSWER_WORDS = frozenset(("answer", "say", "choose", "select", "pick", "assign", "estimate", "value", "call"))
+_GRADE_WORDS = frozenset(("grade", "graded", "grades", "score", "scored", "scores", "rated", "rating", "moaks", "grading", "code", "coded", "category"))
+_ANSWER_WORDS = frozenset(("answer", "say", "choose", "select", "pick", "assign", "estimate", "value", "call", "go", "going"))
 _JOINERS = frozenset((":", "=", "|"))
-_COPULAS = frozenset(("is", "was", "be", "as", "equals", "equal", "remains", "at"))
+_COPULAS = frozenset(("is", "are", "was", "be", "as", "equals", "equal", "remains", "at"))
 _FILLERS = frozenset(
     ("is", "was", "be", "as", "of", "a", "an", "the", "at", "to", "being", "moaks", "grade", "score", "equals", "equal")
     + (":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "would", "should", "will", "category", "assigned", "level", "remains")
     + ("{", "#", "therefore", "thus", "hence", "only", "just", "\n", "with", "in", "graded", "scored", "rated", "best")
-    + ("surely", "overall", "final", "now", "likely", "probably", "roughly", "approximately", "about")
+    + ("surely", "overall", "final", "now", "likely", "probably", "roughly", "approximately", "about", "it", "this", "are", "all", "both", "each")
 )
 _UNITS = frozenset(
     ("%", "percent", "mm", "cm", "millimeters", "millimetres", "millimeter", "millimetre", "slices", "slice", "images")
@@ -65,7 +65,7 @@ _ADJUNCTS = frozenset(
     ("beyond", "adjacent", "near", "abutting", "behind", "between", "toward", "towards", "compared", "versus", "than")
     + ("relative", "surrounding", "unlike", "despite", "besides", "from", "overlying", "underlying", "nearby")
     + ("neighboring", "neighbouring", "apart", "against", "into", "overhanging", "alongside", "contacting", "touching")
-    + ("posteriorly", "secondary", "due")
+    + ("secondary", "due", "past", "over")
 )
 _ADJUNCT_ENDS = frozenset((",", ";", ":", "(", ")", "and", "but", "which", "is", "are", "was", "shows", "has", "while", "="))
 _FORWARD_ENDS = frozenset(
@@ -74,7 +74,12 @@ _FORWARD_ENDS = frozenset(
     + ("adjacent", "|", "compared", "when", "if", "after", "despite", "?", "indicating")
 )
 _NOT_ROMAN = frozenset(("would", "can", "could", "am", "have", "think", "assign", "see", "do", "will", "had", "believe"))
+_LISTED = frozenset((",", "and", "/", "&", "the", "score", "scores", "grade", "grades"))
 _MEANS = frozenset(("for", "with", "without", "when", "if", "where", "to", "means", "in"))
+_REFERS = frozenset(
+    ("slice", "image", "figure", "fig", "frame", "ref", "table", "step", "view", "see", "sequence", "level", "no", "year", "page")
+    + ("panel", "plane", "number", "arrow", "note", "point", "option", "item", "study", "visit", "patient", "reference")
+)
 # What may stand before a number in parentheses that says how it is meant.
 _DESCRIBES = frozenset(
     ("present", "absent", "yes", "no", "seen", "tear", "torn", "intact", "normal", "abnormality", "maceration", "mild")
@@ -225,6 +230,8 @@ class _Reader:
     adjunct: bool = False
     sentence: int = 0
     last: int = -1
+    group: list[Slot] = field(default_factory=list)
+    group_end: int = -1
 
     def run(self) -> None:
         question = self.claims.question
@@ -263,6 +270,10 @@ class _Reader:
                 self.context.name(mark.facets)
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
+        if mark.slot is not None:
+            between = [token.text for token in self.said[self.group_end : at]] if self.group else ["."]
+            self.group = [*self.group, mark.slot] if _LISTED.issuperset(between) else [mark.slot]
+            self.group_end = mark.end
         self.last = at
 
     def _end_sentence(self, at: int) -> None:
@@ -435,9 +446,19 @@ class _Reader:
         if slot is None or foreign:
             self.claims.stray = self.claims.stray or slot is None
             return end + 1
-        reading = _grade_of(slot, number, self.said[at].text) if not choice else CONFLICTING
-        self._state(slot, reading, label, slice(at, end + 1), ahead, "stated")
+        for each in self._shared(slot, label, at):
+            reading = CONFLICTING if choice else _grade_of(each, number, self.said[at].text)
+            self._state(each, reading, label, slice(at, end + 1), ahead, "stated")
         return end + 1
+
+    def _shared(self, slot: Slot, label: _Label, at: int) -> Sequence[Slot]:
+        """Find every slot that one number is for: "size, number and percent are all 0"."""
+        between = {token.text for token in self.said[label.end : at]}
+        if not between & {"are", "all", "both"}:
+            return (slot,)
+        if slot in self.group and len(self.group) > 1 and self.group_end <= at:
+            return self.group
+        return (slot,)
 
     def _lead(self, at: int) -> _Label | None:
         """Find the label that leads to a number."""
@@ -458,7 +479,8 @@ class _Reader:
         if label is not None and (label.graded or label.slot is not None):
             return label
         if opened and not joined and self._closes(at):
-            described = label is not None or word in _DESCRIBES
+            named = word.isalpha() and not word.endswith("s") and word not in _REFERS
+            described = label is not None or word in _DESCRIBES or (named and self.context.is_asked(self.claims.question))
             return _Label(place, place + 1, subject=True) if described else None
         if not self._ends_clause(at):
             return None

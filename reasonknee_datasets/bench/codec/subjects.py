@@ -91,7 +91,10 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
     "extrude": ("extrusion",),
     "extrudes": ("extrusion",),
     "extruding": ("extrusion",),
-    "subluxation": ("extrusion",),
+    **dict.fromkeys(
+        ("subluxation", "protrudes", "protrude", "protrusion", "protruding", "displaced", "displacement", "bulges", "bulging"),
+        ("extrusion",),
+    ),
     "morphology": ("morphology",),
     "maceration": ("morphology",),
     "macerated": ("morphology",),
