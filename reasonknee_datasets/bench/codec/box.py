@@ -10,7 +10,7 @@ from reasonknee_datasets.bench.codec.found import FILTERED, LENGTH, Found, find,
 from reasonknee_datasets.bench.codec.names import LONGEST_KEY
 from reasonknee_datasets.bench.codec.rules import by_gravity
 from reasonknee_datasets.bench.codec.spoken import final_part
-from reasonknee_datasets.bench.codec.tree import DEEPEST, Cut, Members, Node, Raw
+from reasonknee_datasets.bench.codec.tree import DEEPEST, Cut, Members, Node, Raw, number
 from reasonknee_datasets.bench.codec.values import ParsedBox
 from reasonknee_datasets.bench.codec.words import refuses, says_nothing
 from reasonknee_datasets.bench.codec.write import BOX_KEY
@@ -26,6 +26,11 @@ _SIX = rf"[\[(]?\s{{0,8}}{_NUMBER}(?:\s{{0,8}}[,;]\s{{0,8}}{_NUMBER}){{5}}\s{{0,
 _LABELLED = re.compile(
     r"(?:bounding[ _]?box|bbox|\bbox)[\"'*_` ]{0,4}(?:\([^()\n]{0,80}\))?[\"'*_` ]{0,4}(?:[:=]|is)\s{0,4}"
     rf"(?P<six>{_SIX})",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    rf"(?<![\w])(?P<name>(?:start|end|min|max|[a-z]{{1,6}})[ _]?(?:start|end|min|max|[a-z]{{1,6}}|[12]))[\"'*`]{{0,4}}[ \t]{{0,4}}[:=]"
+    rf"[ \t\"'*`]{{0,6}}(?P<value>-?[0-9]{{1,12}}(?:\.[0-9]{{1,12}})?)(?![\w%]|\.[0-9])",
     re.IGNORECASE,
 )
 _BARE_SIX = re.compile(_SIX)
@@ -125,6 +130,10 @@ def _in_text(found: Found, rules: set[str], convention: BoxConvention) -> Iterat
         yield _Claim(_numbers_in(found.prose), frozenset(rules | {"bare"}))
     for labelled in _LABELLED.finditer(found.prose):
         yield _Claim(_numbers_in(labelled["six"]), frozenset(rules | {"key_value"}))
+    named: list[tuple[str, Node]] = [(match["name"], number(match["value"])) for match in _NAMED.finditer(found.prose)]
+    flat = _by_name(Members(tuple(named)), convention)
+    if flat is not None:
+        yield _claim(flat, frozenset(rules | {"key_value", "box_names"}), convention)
 
 
 def _numbers_in(text: str) -> tuple[float, ...]:
@@ -142,6 +151,9 @@ def _in_tree(node: Node, rules: frozenset[str], convention: BoxConvention, depth
         for item in node:
             yield from _in_tree(item, rules | {"list"}, convention, depth + 1)
     elif isinstance(node, Members):
+        flat = _by_name(node, convention)
+        if flat is not None:
+            yield _claim(flat, rules | {"box_names"}, convention)
         for key, value in node.pairs:
             if len(key) <= LONGEST_KEY and normal_form(key) in _KEYS:
                 spelled = rules if key == BOX_KEY else rules | {"spelling"}

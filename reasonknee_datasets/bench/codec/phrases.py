@@ -12,6 +12,9 @@ from reasonknee_datasets.bench.codec.subjects import Context, Facets, names
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
 
+_STRETCH = 20_000
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A phrase of the prose: the places that it spans, the facets and the attribute that it names."""
@@ -97,9 +100,10 @@ def _match(said: Sequence[Token], at: int, words: tuple[str, ...]) -> int | None
 
 def mentions(question: Question, text: str) -> Iterator[Facets]:
     """Find the facets that a text names, in order."""
-    for mark in find_phrases(question, tokens(normalise(text))).values():
-        if mark.facets is not None:
-            yield mark.facets
+    for at in range(0, len(text), _STRETCH):
+        for mark in find_phrases(question, tokens(normalise(text[at : at + _STRETCH]))).values():
+            if mark.facets is not None:
+                yield mark.facets
 
 
 def names_another(question: Question, text: str, before: Context | None = None) -> bool:

@@ -30,6 +30,7 @@ from reasonknee_datasets.moaks import Question, Slot
 
 # A value behind a label is short; a longer one is a sentence.
 _LONGEST = 200
+_STRETCH = 20_000
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
 _LEADS = re.compile(rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})")
@@ -234,13 +235,14 @@ class _Reader:
     group_end: int = -1
 
     def run(self) -> None:
-        question = self.claims.question
-        self.said = tokens(self.text)
-        self.marks = find_phrases(question, self.said)
-        at = 0
-        while at < len(self.said):
-            at = self._step(at)
-        self._end_sentence(len(self.said))
+        for stretch in _stretches(self.text):
+            self.text, self.said = stretch, tokens(stretch)
+            self.marks = find_phrases(self.claims.question, self.said)
+            self.group, self.group_end, self.last, self.sentence = [], -1, -1, 0
+            at = 0
+            while at < len(self.said):
+                at = self._step(at)
+            self._end_sentence(len(self.said))
         self._join()
 
     def _step(self, at: int) -> int:
@@ -271,8 +273,8 @@ class _Reader:
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
         if mark.slot is not None:
-            between = [token.text for token in self.said[self.group_end : at]] if self.group else ["."]
-            self.group = [*self.group, mark.slot] if _LISTED.issuperset(between) else [mark.slot]
+            between = [token.text for token in self.said[self.group_end : at][:8]] if self.group else ["."]
+            self.group = [*self.group, mark.slot] if _LISTED.issuperset(between) and len(self.group) < 3 else [mark.slot]
             self.group_end = mark.end
         self.last = at
 
@@ -324,8 +326,8 @@ class _Reader:
         label = self._label_before(at)
         if label is None or self.said[at].text == "\n":
             return None
-        line_end = self.text.find("\n", self.said[at].end)
-        value = self.text[self.said[at].end : line_end if line_end >= 0 else len(self.text)][:_LONGEST]
+        start = self.said[at].end
+        value = self.text[start : start + _LONGEST].partition("\n")[0]
         slot, foreign = self._slot_of(label)
         if slot is None or foreign:
             return None
@@ -621,6 +623,17 @@ class _Reader:
             final = [claim for claim in own if claim.weight == highest]
             for claim in final[-1:] if highest == 2 else final:
                 self.claims.add(slot, claim.reading, (claim.rule,))
+
+
+def _stretches(text: str) -> Iterator[str]:
+    """Cut a text into stretches of bounded length, at line breaks where there are any: tokens take a hundred times their text."""
+    at = 0
+    while len(text) - at > _STRETCH:
+        end = text.rfind("\n", at + _STRETCH // 2, at + _STRETCH) + 1
+        end = end or at + _STRETCH
+        yield text[at:end]
+        at = end
+    yield text[at:]
 
 
 def _grade_of(slot: Slot, number: int | float, spelled: str) -> Reading:
