@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from reasonknee_datasets.bench.codec.words import narrow
 
 _WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9]*[^\W\d_])|[^\W_]+|\n|[^\s\w]")
 _MARKUP = re.compile(r"[*`]+|~~+")
@@ -58,9 +59,7 @@ def normalise(text: str) -> str:
     >>> normalise("**It isn't Hoffa-synovitis, grade ２.**")
     'it is not hoffa synovitis, grade 2.'
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    text = _MARKUP.sub("", text.casefold())
+    text = _MARKUP.sub("", narrow(text).casefold())
     text = _TAG.sub(lambda found: f"\n{found['name']}: {found['value']}\n", text) if "</" in text else text
     for pattern, new in _REPLACED:
         text = pattern.sub(new, text)

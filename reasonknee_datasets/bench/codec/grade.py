@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonknee_datasets.bench.codec.names import holds_a_value, name_of
 from reasonknee_datasets.bench.codec.tree import Cut, Members, Node, Raw
-from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, ROMAN, is_placeholder, plain, refuses, says_nothing, scale_of
+from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, ROMAN, is_placeholder, narrow, plain, refuses, says_nothing, scale_of
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -159,9 +158,7 @@ def read_text(slot: Slot, value: str) -> Reading:
         return ECHO
     if refuses(value):
         return Reading(reason="refusal")
-    if not value.isascii():
-        value = unicodedata.normalize("NFKC", value)
-    text = re.sub(r"[*_`\"]+", "", value.casefold())
+    text = re.sub(r"[*_`\"]+", "", narrow(value).casefold())
     if _SIGNED.match(text.lstrip(" (['")) or _BOUND.match(text):
         return OUT_OF_RANGE
     text = re.sub(r"^\s*[-:=>\s]+", "", text).strip()

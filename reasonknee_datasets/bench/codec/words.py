@@ -13,6 +13,23 @@ NUMBER_WORDS: dict[str, int] = {
 ROMAN: dict[str, int] = {
     word: number for number, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"), start=1)
 }
+# Full-width forms of ASCII and single characters of Roman numerals: not superscripts or fractions, which are no grades.
+_NARROW = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_NARROW |= {
+    first + place: word for first in (0x2160, 0x2170) for place, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"))
+}
+
+
+def narrow(text: str) -> str:
+    """Write full-width characters and Roman numeral characters as ASCII.
+
+    Examples
+    --------
+    >>> narrow("Grade \uff12"), narrow("Grade \u2161"), narrow("\u00b9")
+    ('Grade 2', 'Grade ii', '\u00b9')
+    """
+    return text if text.isascii() else text.translate(_NARROW)
+
 
 _YES_NO = {
     **dict.fromkeys(("yes", "true", "present", "positive"), 1),
