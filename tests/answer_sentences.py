@@ -454,6 +454,8 @@ def _belongs(question: Question, finding: str) -> bool:
 def _others(draw: random.Random, question: Question, each: int) -> Iterator[Case]:
     attribute = question.slots[0].attribute
     others = [name for name, finding in OTHERS if not finding or not _belongs(question, finding)]
+    if question.category == "meniscal_morphology":
+        others.remove("meniscal extrusion")  # of which the meniscus named next could be the place
     for form in draw.sample(ANOTHER, 5 * each):
         n, m = _numbers(draw, question)
         text = form.format(o=draw.choice(others), n=n, m=m)

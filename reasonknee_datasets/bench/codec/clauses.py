@@ -395,7 +395,11 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
         at -= 1
     if at > 0 and before[at] in _EVIDENCE and before[at - 1].isalpha() and before[at - 1] not in _SATISFIED:
         return True
-    return _has_reluctant_verb(before) or (not _without_articles(before) and _is_disowned(said, label, value))
+    if "would" in before and not _WRITERS.intersection(before) and any(word.isdigit() for word in before):
+        return True  # "grade 0 would be normal and grade 3 severe"
+    leads = _without_articles(before)
+    opens = not leads or leads[-1] in (",", "and", "while", "or")
+    return _has_reluctant_verb(before) or (opens and _is_disowned(said, label, value))
 
 
 def _without_articles(words: list[str]) -> list[str]:
