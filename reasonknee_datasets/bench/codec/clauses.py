@@ -132,7 +132,7 @@ _FORMERLY = frozenset(
 )
 _SUPPOSES = frozenset(
     ("if", "unless", "suppose", "supposing", "supposedly", "assume", "assuming", "hypothetically", "provided", "lest")
-    + ("imagine", "imagining", "presuming", "until", "otherwise", "pending")
+    + ("typically", "usually", "commonly", "classically", "imagine", "imagining", "presuming", "until", "otherwise", "pending")
 )
 _NEEDS = frozenset(
     ("require", "requires", "required", "requiring", "need", "needs", "needed", "must", "defined", "define", "defines")
@@ -375,9 +375,9 @@ _ASSIGNS = frozenset(("assign", "call", "label", "grade", "give", "score", "rate
 _AFFIRMED = frozenset(
     ("present", "seen", "noted", "assigned", "given", "appropriate", "most", "best", "identified", "observed", "correct")
     + ("chosen", "selected", "found", "evident", "indicated", "confirmed", "warranted", "justified", "supported", "suitable")
-    + ("reasonable", "fitting", "therefore", "thus", "the", "my", "our", "what", "clearly", "visible", "detected", "demonstrated")
+    + ("reasonable", "fitting", "therefore", "thus", "the", "my", "our", "clearly", "visible", "detected", "demonstrated")
     + ("shown", "accurate", "right", "reported", "definite", "also", "here", "more", "favored", "favoured", "recorded")
-    + ("applicable", "awarded", "clear", "preferred", "concluded", "determined", "made", "used", "a", "an", "again", "now")
+    + ("applicable", "awarded", "clear", "preferred", "concluded", "determined", "made", "used", "again", "now")
 )
 _PLAIN_VERBS = frozenset(("is", "was", "are", "were", "seems", "appears", "looks"))
 _AFFIRMS = frozenset(("applies", "fits", "describes", "matches", "reflects", "captures", "suits", "holds", "corresponds"))

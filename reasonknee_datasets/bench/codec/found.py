@@ -29,7 +29,7 @@ _NOT_YET = re.compile(
     r"\b(?:template|placeholder|dummy|hypothetical|ignore|disregard|discard|example|sample|illustrat\w*|(?:i|we)(?:'| wi)ll (?:reply|answer"
     r"|respond|provide|give|return|report|output|use|fill)|would (?:be|look|read|have)|will be (?:given|provided|returned|formatted)"
     r"|once (?:i|you|the)|when (?:you|the images?)|if (?:you|the|i|there)|please (?:provide|share|upload|send|attach)"
-    r"|as soon as|should look|could look|need (?:the|an) images?|default|not an? (?:actual|real))\b"
+    r"|as soon as|should look|could look|need (?:the|an) images?|default|typical(?:ly)?|not an? (?:actual|real))\b"
 )
 _SENTENCE = re.compile(r"[.!?]\s|\n\s*\n")
 
@@ -40,7 +40,7 @@ def _is_example(lead: str) -> bool:
     if _EXAMPLE.search(lead[-80:]):
         return True
     last = [part for part in _SENTENCE.split(lead) if part.strip(" \n`:*")][-1:]
-    return bool(last) and lead.rstrip(" \n`*_").endswith(":") and bool(_NOT_YET.search(last[0]))
+    return bool(last) and not lead.rstrip(" \n`*_").endswith((".", "!", "?")) and bool(_NOT_YET.search(last[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,10 @@ def _phrases(question_id: int) -> _Phrases:
 
 # Attribute names of any question: where they are not the asked one's, their number is another's.
 _FOREIGN_ATTRIBUTES = ("size", "depth", "number", "percent", "percentage", "confidence", "probability", "certainty")
+_OF_LESIONS = frozenset(
+    ("lesion", "lesions", "bml", "the", "cartilage", "this", "it", "foci", "defect", "defects", "bone", "a", "an", "any", "all")
+    + ("full", "osteophyte", "osteophytes", "marrow", "chondral", "grade", "score", "zero", "one", "two", "three", "these")
+)
 _TOO_COMMON = frozenset(("count", "type", "location", "osteophyte", "synovitis", "hoffa", "effusion", "extrusion", "cyst", "signal"))
 _SAID_IN_PROSE = {
     "tear_location": ("tear",),
@@ -75,11 +79,20 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
                 continue
             end = _match(said, at, words)
             if end is not None:
+                if slot is not None and _is_of_another(said, end, words):
+                    slot, foreign = None, True
                 marks[at] = Mark(end, facets, slot, foreign)
                 at = end - 1
                 break
         at += 1
     return marks
+
+
+def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> bool:
+    """Check whether a general attribute is said to be that of something else: "the number of slices"."""
+    if words[-1] not in _FOREIGN_ATTRIBUTES or end + 1 >= len(said) or said[end].text != "of":
+        return False
+    return said[end + 1].text.isalpha() and said[end + 1].text not in _OF_LESIONS
 
 
 def _match(said: Sequence[Token], at: int, words: tuple[str, ...]) -> int | None:

@@ -36,7 +36,7 @@ _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0
 _LEADS = re.compile(rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})")
 _MARKER = re.compile(r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)")
 _CUT = re.compile(
-    r",\s*(?=[a-z])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
+    r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
     r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
 )
 _SCALE_ENTRY = re.compile(
@@ -75,6 +75,10 @@ _FORWARD_ENDS = frozenset(
     + ("adjacent", "|", "compared", "when", "if", "after", "despite", "?", "indicating")
 )
 _NOT_ROMAN = frozenset(("would", "can", "could", "am", "have", "think", "assign", "see", "do", "will", "had", "believe"))
+_VERDICTS = frozenset(
+    ("answer", "value", "result", "severity", "decision", "verdict", "conclusion", "prediction", "output", "response", "choice")
+    + ("assessment", "diagnosis", "estimate", "determination", "impression")
+)
 _LISTED = frozenset((",", "and", "/", "&", "the", "score", "scores", "grade", "grades"))
 _MEANS = frozenset(("for", "with", "without", "when", "if", "where", "to", "means", "in"))
 _REFERS = frozenset(
@@ -398,7 +402,7 @@ class _Reader:
         label = _Label(place, place + 1)
         if word in _GRADE_WORDS:
             label.graded = True
-        elif word in ("answer", "assigned", "value", "result", "severity"):
+        elif word in _VERDICTS or word == "assigned":
             label.graded = word != "assigned" or self.said[place - 1].text in _GRADE_WORDS
             if not label.graded:
                 return None
@@ -422,6 +426,8 @@ class _Reader:
             mark = self.marks.get(at)
             if mark is not None and mark.slot is not None:
                 return _Label(at, mark.end, slot=mark.slot)
+            if mark is not None and mark.facets is not None and mark.end + 3 > place:
+                return _Label(at, mark.end, subject=True)
         return None
 
     def _slot_of(self, label: _Label) -> tuple[Slot | None, bool]:
@@ -484,7 +490,7 @@ class _Reader:
             named = word.isalpha() and not word.endswith("s") and word not in _REFERS
             described = label is not None or word in _DESCRIBES or (named and self.context.is_asked(self.claims.question))
             return _Label(place, place + 1, subject=True) if described else None
-        if not self._ends_clause(at):
+        if not (self._ends_clause(at) or (opened and self._closes(at))):
             return None
         if label is not None and (joined or place == at - 1):
             return label
