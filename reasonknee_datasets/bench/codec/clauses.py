@@ -6,6 +6,38 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reasonknee_datasets.bench.codec.cues import (
+    AFFIRMED,
+    AFTER_BOUND,
+    ARTICLES,
+    ASSIGNS,
+    AUXILIARIES,
+    BOUNDS,
+    CLAIMING,
+    COMMITTING,
+    COMPARES,
+    CORRECTS,
+    DENIALS,
+    DOUBTS,
+    EARLIER,
+    ENABLING,
+    EVIDENCE,
+    FINALLY,
+    FORMERLY,
+    MEETS,
+    NEEDS,
+    OPENS,
+    OTHER_VERBS,
+    PLAIN_VERBS,
+    POST_DENIALS,
+    POST_ENDS_ANY,
+    SATISFIED,
+    SENTENCE_ENDS,
+    SUPPOSES,
+    TURNS,
+    VERBS,
+    WRITERS,
+)
 from reasonknee_datasets.bench.codec.words import narrow
 
 _WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9]*[^\W\d_])|[^\W_]+|\n|[^\s\w]")
@@ -86,82 +118,6 @@ def tokens(text: str) -> list[Token]:
     return [Token(found[0], found.start(), found.end()) for found in _WORD.finditer(text)]
 
 
-SENTENCE_ENDS = frozenset((".", ";", "!", "?", "\n"))
-# Words after which a clause of its own begins: what stands before them says nothing of what follows.
-_TURNS = frozenset(
-    ("but", "however", "so", "therefore", "hence", "thus", "instead", "yet", "while", "whereas", "nevertheless")
-    + ("accordingly", "consequently", "though", "although", "because", "since", "nonetheless", "making", "then")
-)
-# Words with which a clause of its own begins after a comma or "and".
-_OPENS = frozenset(
-    ("i", "we", "it", "this", "that", "the", "my", "our", "which", "there", "its", "here", "these", "overall", "giving")
-    + ("corresponding", "resulting", "yielding", "indicating", "suggesting", "representing", "rather", "final", "a")
-)
-_VERBS = frozenset(
-    ("is", "are", "was", "were", "has", "have", "had", "shows", "show", "demonstrates", "demonstrate", "equals", "remains")
-    + ("=", ":", "meets", "corresponds", "represents", "measures", "appears", "exhibits", "reveals", "merits", "warrants")
-    + ("can", "could", "would", "should", "will", "may", "might", "seems", "does", "applies", "fits")
-)
-_DENIALS = frozenset(
-    ("not", "no", "never", "neither", "nor", "none", "without", "lack", "lacks", "lacking", "lacked", "fail", "fails")
-    + ("failed", "failing", "unable", "insufficient", "inadequate", "impossible", "doubt", "doubts", "doubtful")
-    + ("unlikely", "exclude", "excludes", "excluded", "excluding", "reject", "rejects", "rejected", "against", "unclear")
-    + ("uncertain", "undetermined", "unsure", "difficult", "hard", "hesitate", "hesitant", "refute", "refutes", "refuted")
-    + ("mistake", "error", "fallacy", "stretch", "exaggeration", "overreach", "unwise", "unwilling", "loath", "averse", "deny", "denies", "denied", "dispute", "disagree", "incorrect", "incorrectly", "wrong", "wrongly", "mistaken")
-    + ("mistakenly", "erroneous", "erroneously", "avoid", "refrain", "decline", "premature", "questionable", "debatable")
-    + ("indeterminate", "equivocal", "inconclusive", "inappropriate", "unsupported", "unjustified", "unwarranted")
-    + ("hardly", "scarcely", "barely", "nowhere", "nothing", "cannot", "absent", "absence", "ruled", "rules", "ruling")
-    + ("precludes", "preclude", "precluded", "contradicts", "contradict", "contradicted", "dismiss", "dismissed", "false")
-    + ("implausible", "improbable", "inconsistent", "incompatible", "discounted", "discarded", "negates", "argues")
-    + ("skeptical", "sceptical", "overestimate", "overestimates", "overcall", "underestimate", "undercall", "untenable")
-    + ("exaggerated", "exaggerates", "unconvincing", "unconvinced", "unverified", "unconfirmed", "unproven", "resist")
-    + ("reluctant", "reluctance", "refuse", "refuses", "refused", "reservations", "misgivings", "dissent", "opposed", "myth")
-)
-_DOUBTS = frozenset(
-    ("may", "might", "could", "maybe", "perhaps", "possibly", "possible", "potentially", "potential", "conceivably")
-    + ("whether", "tentative", "tentatively", "preliminary", "suspect", "suspected", "suspicious", "speculate", "guess")
-    + ("consider", "considered", "considering", "wonder", "debate", "debated", "either", "question", "presumably")
-    + ("hypothetical", "hypothetically", "tempting", "plausible", "plausibly", "worry", "concern", "differential")
-    + ("possibility", "wonders", "wondering", "wondered", "uncertainty", "ambiguous", "provisional", "provisionally", "purported", "alleged", "reportedly", "unresolved")
-)
-_FORMERLY = frozenset(
-    ("colleague", "colleagues", "radiologist", "radiologists", "reader", "readers", "others", "someone", "referring", "people")
-    + ("clinician", "surgeon", "textbook", "literature", "guidelines", "guideline", "user", "clinic", "somebody", "authors")
-    + ("initial", "initially", "prior", "previous", "previously", "earlier", "originally", "original", "formerly", "former")
-    + ("baseline", "before", "last", "past", "first", "historical", "provisional", "draft")
-)
-_SUPPOSES = frozenset(
-    ("if", "unless", "suppose", "supposing", "supposedly", "assume", "assuming", "hypothetically", "provided", "lest")
-    + ("typically", "usually", "commonly", "classically", "imagine", "imagining", "presuming", "until", "otherwise", "pending")
-)
-_NEEDS = frozenset(
-    ("require", "requires", "required", "requiring", "need", "needs", "needed", "must", "defined", "define", "defines")
-    + ("reserved", "definition", "threshold", "denotes", "denote", "means", "stands", "describes", "refers", "ranges")
-    + ("range", "example", "examples", "scale", "criteria", "criterion", "includes", "implies", "entails", "would")
-    + ("represents", "corresponds")
-)
-_BOUNDS = frozenset(
-    ("least", "most", "than", "beyond", "exceed", "exceeds", "exceeded", "exceeding", "above", "below", "under", "over")
-    + ("short", "approach", "approaches", "approaching", "near", "nearly", "almost", "borderline", "minimum", "maximum")
-    + ("between", "shy", "upto", "virtually", "surpass", "surpasses", "surpassing", "<", ">", "≤", "≥", "~", "±", "+")
-    + ("verging", "bordering", "close", "closer", "toward", "towards", "from", "outside", "versus", "vs", "minimally")
-    + ("until", "avoiding", "opposed", "up", "threshold", "cutoff", "beneath", "past", "instead")
-)
-# What may stand between a bound and the label that it bounds.
-_ARTICLES = frozenset(("a", "an", "the", "to", "moaks", "of", "as", "that", "full", "true", "any", "on", "for", "being"))
-_MEETS = frozenset(
-    ("meet", "meets", "meeting", "met", "fulfil", "fulfils", "fulfill", "fulfills", "fulfilled", "satisfy", "satisfies")
-    + ("per", "according", "by", "using", "consistent", "based", "applying", "following", "under", "with")
-)
-_AFTER_BOUND = frozenset(
-    ("higher", "more", "greater", "worse", "above", "less", "lower", "below", "better", "over", "beyond", "milder")
-    + ("severer", "onwards", "upwards")
-)
-_POST_ENDS = frozenset((",", ";", ":", "(", "-", "—", "–", "and", "or", "with", "without", "but", "so", "given", "in"))
-UNSURE = _DOUBTS | _SUPPOSES | (_DENIALS - {"no", "without", "absent", "none", "false", "absence"}) | {"?", "rather", "instead"}
-"""Words that leave open what a short answer states: it is read clause by clause instead."""
-_POST_DENIALS = _DENIALS - {"no", "without", "absent", "absence", "against", "nothing", "argues"}
-_POST_ENDS_ANY = _POST_ENDS | _TURNS | {"as", "due", "on"}
 
 
 def is_stated(said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False, named: bool = False) -> bool:
@@ -223,7 +179,7 @@ def _before(said: Sequence[Token], label: int) -> list[str]:
     for at in range(label - 1, start - 1, -1):
         word = said[at].text
         follows = said[at + 1].text if at + 1 < len(said) else ""
-        if word in _TURNS or (word == "rather" and follows != "than"):
+        if word in TURNS or (word == "rather" and follows != "than"):
             first = at + 1
             break
         if word in (",", "—", "–", "and") and _is_clause([token.text for token in said[at + 1 : label]], own_words):
@@ -235,7 +191,7 @@ def _before(said: Sequence[Token], label: int) -> list[str]:
 def _is_clause(words: list[str], label: list[str]) -> bool:
     """Check whether the words between a comma and a label open a clause of their own."""
     opening = words[0] if words else label[0]
-    return opening in _OPENS or any(word in _VERBS for word in words)
+    return opening in OPENS or any(word in VERBS for word in words)
 
 
 def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool:
@@ -246,21 +202,21 @@ def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool
         apart = apart or word in ends
         if word == ":" and before[at + 1 :] != [":"]:
             return False
-        if word in _DENIALS or word in _DOUBTS or word in _FORMERLY:
-            return not (zero and apart and word in _DENIALS)
+        if word in DENIALS or word in DOUBTS or word in FORMERLY:
+            return not (zero and apart and word in DENIALS)
     return False
 
 
 def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
     at = len(before) - 1
-    while at >= 0 and before[at] in _ARTICLES:
+    while at >= 0 and before[at] in ARTICLES:
         at -= 1
-    if at >= 0 and before[at] in _BOUNDS:
+    if at >= 0 and before[at] in BOUNDS:
         return True
     after = [token.text for token in said[number + 1 : number + 4]]
     if after and after[0] in ("+", "±"):
         return True
-    return len(after) > 1 and after[0] in ("or", "and") and (after[1] in _AFTER_BOUND or after[2:3] == ["more"])
+    return len(after) > 1 and after[0] in ("or", "and") and (after[1] in AFTER_BOUND or after[2:3] == ["more"])
 
 
 def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
@@ -271,16 +227,16 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         if turn in words:
             words = words[len(words) - words[::-1].index(turn) :]
     after = [token.text for token in said[number + 1 : end]]
-    if any(word in _SUPPOSES for word in words) or any(word in ("if", "unless", "provided", "assuming") for word in after):
+    if any(word in SUPPOSES for word in words) or any(word in ("if", "unless", "provided", "assuming") for word in after):
         return True
     if words[:1] and words[0] in ("were", "had", "should") and len(words) > 1:
         return True
     if any(pair in (("such", "as"), ("for", "example"), ("in", "case")) for pair in zip(words, words[1:], strict=False)):
         return True
-    opening = [word for word in words if word not in _ARTICLES or word in ("for", "to")]
+    opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
     if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
         return True
-    if ("criteria" in words or "criterion" in words or "definition" in words) and not _MEETS.intersection(words):
+    if ("criteria" in words or "criterion" in words or "definition" in words) and not MEETS.intersection(words):
         return True
     if "qualify" in words or "must" in words or "must" in after:
         return True
@@ -296,25 +252,23 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
         closing = next((place for place in range(at, highest) if said[place].text == ")"), None)
         at = at if closing is None else closing + 1
     place = 0
-    while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in _POST_ENDS_ANY:
+    while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in POST_ENDS_ANY:
         word = said[at].text
-        if word in _POST_DENIALS or word in _DOUBTS or word in ("too", "worse", "higher", "lower"):
+        if word in POST_DENIALS or word in DOUBTS or word in ("too", "worse", "higher", "lower"):
             return True
-        if word in _NEEDS and place < 4:
+        if word in NEEDS and place < 4:
             return True
         if word == "=" and place == 0:
             return True
         at, place = at + 1, place + 1
     rest = _rest(said, number)
-    if _EARLIER.intersection(rest) and not _COMPARES.intersection(rest):
+    if EARLIER.intersection(rest) and not COMPARES.intersection(rest):
         return True
     if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
         return any(token.text in ("not", "unlikely", "wrong", "excluded") for token in said[at : _sentence_end(said, at)])
     return False
 
 
-_EARLIER = frozenset(("prior", "previous", "previously", "earlier", "initially", "originally", "baseline", "formerly"))
-_COMPARES = frozenset(("unchanged", "stable", "same", "compared", "than", "since", "progressed", "increased", "from", "to"))
 
 
 def _rest(said: Sequence[Token], number: int) -> list[str]:
@@ -325,77 +279,20 @@ def _rest(said: Sequence[Token], number: int) -> list[str]:
 
 def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:
     """Check the words between a label and its value."""
-    bounds = frozenset[str]() if choice else _BOUNDS - {"from", "up"}
-    return any(token.text in _DENIALS or token.text in _DOUBTS or token.text in bounds for token in between)
+    bounds = frozenset[str]() if choice else BOUNDS - {"from", "up"}
+    return any(token.text in DENIALS or token.text in DOUBTS or token.text in bounds for token in between)
 
 
-# What commits a writer to a grade. Other words in these places ("reluctant to call it", "evidence for", "I contest") do not.
-_WRITERS = frozenset(("i", "we"))
-_COMMITTING = frozenset(
-    ("assign", "assigned", "assigning", "give", "gave", "given", "grade", "graded", "grading", "rate", "rated", "score")
-    + ("scored", "call", "called", "classify", "classified", "label", "labelled", "labeled", "estimate", "estimated")
-    + ("determine", "determined", "conclude", "concluded", "see", "saw", "find", "found", "observe", "observed", "identify")
-    + ("identified", "judge", "judged", "believe", "think", "thought", "say", "said", "select", "selected", "choose", "chose")
-    + ("chosen", "pick", "picked", "go", "went", "propose", "proposed", "report", "reported", "record", "recorded", "note")
-    + ("noted", "assess", "assessed", "interpret", "interpreted", "describe", "described", "evaluate", "evaluated")
-    + ("designate", "categorize", "categorise", "categorized", "measure", "measured", "put", "place", "read", "settle")
-    + ("settled", "arrive", "arrived", "opt", "opted", "suggest", "confirm", "confirmed", "agree", "reviewed", "examined")
-    + ("looked", "mark", "marked", "diagnose", "diagnosed", "located", "compared", "obtain", "made", "make", "assume")
-    + ("characterize", "characterise", "favor", "favour", "deem", "deemed", "analyze", "analyzed", "analysed", "apply", "used")
-    + ("consider", "set", "feel", "would", "am", "can", "maintain", "keep", "detect", "detected", "visualize", "state", "answer")
-    + ("award", "awarded", "rank", "annotate", "enter", "infer", "inferred", "deduce", "derive", "get", "got", "have", "report")
-)
-_AUXILIARIES = frozenset(
-    ("would", "will", "do", "have", "had", "am", "can", "must", "shall", "should", "therefore", "thus", "also", "now", "then")
-    + ("still", "just", "hereby", "finally", "ultimately", "personally", "carefully", "clearly", "was", "were", "been", "first")
-    + ("next", "independently", "accordingly", "consequently", "again", "both", "tentatively", "simply", "to", "say", "like")
-)
-_ENABLING = frozenset(
-    ("like", "able", "happy", "comfortable", "going", "ready", "decided", "decide", "me", "us", "reasonable", "appropriate")
-    + ("best", "safe", "as", "according", "enough", "correspond", "corresponds", "equivalent", "equal", "amount", "amounts")
-    + ("up", "confident", "right", "correct", "extent", "compared", "similar", "leads", "led", "choose", "chose", "chosen")
-    + ("prefer", "inclined", "opt", "opted", "fair", "sufficient", "used", "due", "back", "close", "closest", "belongs", "comes")
-    + ("came", "corresponding", "elect", "elected", "tend", "want", "plan", "apply", "adjacent", "used", "seems", "seem", "appears")
-    + ("appear", "found", "judged", "deemed", "considered", "estimated", "need", "assigned", "thought", "felt", "point", "points")
-    + ("prudent", "proceed", "advisable", "logical", "consistent", "sensible", "justified", "accurate", "proper", "necessary")
-)
-_CLAIMING = frozenset(
-    ("conclude", "think", "find", "believe", "estimate", "see", "determine", "note", "confirm", "suggest", "judge", "say")
-    + ("assess", "feel", "certain", "sure", "clear", "evident", "obvious", "apparent", "confident", "convinced", "surely")
-    + ("observe", "state", "report", "consider", "agree", "concluded", "found", "determined", "established", "true", "plain")
-    + ("noted", "likely", "probable", "opinion", "view", "assessment", "infer", "shown", "fair", "correct", "right", "given")
-)
-_EVIDENCE = frozenset(("for", "about", "on", "over", "concerning", "regarding"))
-_SATISFIED = frozenset(
-    ("criteria", "criterion", "definition", "requirements", "requirement", "settle", "settled", "opt", "opted", "go", "score")
-    + ("qualifies", "thresholds", "description", "descriptor", "definitions", "standard", "features", "agree", "decide")
-    + ("decided", "settling", "conditions", "pattern", "appearance", "findings", "typical", "diagnostic", "characteristic")
-)
-_ASSIGNS = frozenset(("assign", "call", "label", "grade", "give", "score", "rate", "classify", "say", "speak", "use", "report"))
-_AFFIRMED = frozenset(
-    ("present", "seen", "noted", "assigned", "given", "appropriate", "most", "best", "identified", "observed", "correct")
-    + ("chosen", "selected", "found", "evident", "indicated", "confirmed", "warranted", "justified", "supported", "suitable")
-    + ("reasonable", "fitting", "therefore", "thus", "the", "my", "our", "clearly", "visible", "detected", "demonstrated")
-    + ("shown", "accurate", "right", "reported", "definite", "also", "here", "more", "favored", "favoured", "recorded")
-    + ("applicable", "awarded", "clear", "preferred", "concluded", "determined", "made", "used", "again", "now")
-)
-_PLAIN_VERBS = frozenset(("is", "was", "are", "were", "seems", "appears", "looks"))
-_AFFIRMS = frozenset(("applies", "fits", "describes", "matches", "reflects", "captures", "suits", "holds", "corresponds"))
-_OTHER_VERBS = frozenset(
-    ("remains", "overstates", "understates", "belongs", "sounds", "feels", "came", "comes", "goes", "went", "has", "had")
-    + ("will", "shall", "should", "can", "does", "did", "do", "makes", "exceeds", "misses", "asks", "demands", "calls", "takes")
-    + ("begins", "starts", "stays", "lies", "begs", "presupposes", "suggests", "deserves", "awaits", "depends", "involves")
-)
 
 
 def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
     """Check whether what governs a label commits the writer to it."""
     at = len(before) - 1
-    while at >= 0 and before[at] in _ARTICLES and before[at] not in _EVIDENCE:
+    while at >= 0 and before[at] in ARTICLES and before[at] not in EVIDENCE:
         at -= 1
-    if at > 0 and before[at] in _EVIDENCE and before[at - 1].isalpha() and before[at - 1] not in _SATISFIED:
+    if at > 0 and before[at] in EVIDENCE and before[at - 1].isalpha() and before[at - 1] not in SATISFIED:
         return True
-    if "would" in before and not _WRITERS.intersection(before) and any(word.isdigit() for word in before):
+    if "would" in before and not WRITERS.intersection(before) and any(word.isdigit() for word in before):
         return True  # "grade 0 would be normal and grade 3 severe"
     leads = _without_articles(before)
     opens = not leads or leads[-1] in (",", "and", "while", "or")
@@ -403,21 +300,21 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
 
 
 def _without_articles(words: list[str]) -> list[str]:
-    return [word for word in words if word not in _ARTICLES and word not in ('"', "'", "\n", "#")]
+    return [word for word in words if word not in ARTICLES and word not in ('"', "'", "\n", "#")]
 
 
 def _has_reluctant_verb(before: list[str]) -> bool:
     for at, word in enumerate(before):
         following = before[at + 1 :]
-        if word in _WRITERS:
-            verb = next((each for each in following if each not in _AUXILIARIES and not each.endswith("ly")), None)
-            if verb is not None and verb.isalpha() and verb not in _COMMITTING and verb not in _ENABLING and verb not in _CLAIMING:
+        if word in WRITERS:
+            verb = next((each for each in following if each not in AUXILIARIES and not each.endswith("ly")), None)
+            if verb is not None and verb.isalpha() and verb not in COMMITTING and verb not in ENABLING and verb not in CLAIMING:
                 return True
-        elif word == "to" and at and following[:1] and following[0] in _ASSIGNS:
-            if before[at - 1].isalpha() and before[at - 1] not in _ENABLING:
+        elif word == "to" and at and following[:1] and following[0] in ASSIGNS:
+            if before[at - 1].isalpha() and before[at - 1] not in ENABLING:
                 return True
         elif word == "that" and at > 1 and before[at - 2] in ("i", "we", "is", "am", "was", "are"):
-            if before[at - 1] not in _CLAIMING:
+            if before[at - 1] not in CLAIMING:
                 return True
     return False
 
@@ -430,9 +327,9 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
         if word in SENTENCE_ENDS or word in (",", "(", ":", "—", "–", "-"):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""
-        if word in _PLAIN_VERBS:
-            return following not in _AFFIRMED and not (following == "in" or following.isdigit())
-        if word in _OTHER_VERBS:
+        if word in PLAIN_VERBS:
+            return following not in AFFIRMED and not (following == "in" or following.isdigit())
+        if word in OTHER_VERBS:
             return True
     return False
 
@@ -444,13 +341,6 @@ _RETRACTS = re.compile(
     r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
     r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template|illustrative|hypothetical|dummy|made up|fabricated|guess))\b"
 )  # fmt: skip
-_CORRECTS = frozenset(
-    ("correction", "corrected", "correcting", "revised", "revise", "revising", "revision", "reflection", "reconsider")
-    + ("reconsidering", "reconsideration", "reconsidered", "actually", "amended", "amend", "updated", "update", "instead")
-    + ("review", "reviewing", "rechecking", "recheck", "rereading", "reassess", "reassessing", "reassessment", "rethink")
-    + ("reexamination", "reexamining", "mistake", "downgrade", "upgrade", "downgraded", "upgraded", "thought", "scrutiny")
-)
-_FINALLY = frozenset(("final", "finally", "conclude", "conclusion", "ultimately", "concluding"))
 
 
 def retracts(sentence: str) -> bool:
@@ -461,4 +351,4 @@ def retracts(sentence: str) -> bool:
 def weight_of(said: Sequence[Token], label: int) -> int:
     """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
     words = {token.text for token in said[_sentence_start(said, label) : label]}
-    return 2 if words & _CORRECTS else 1 if words & _FINALLY else 0
+    return 2 if words & CORRECTS else 1 if words & FINALLY else 0

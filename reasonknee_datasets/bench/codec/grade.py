@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from reasonknee_datasets.bench.codec.names import holds_a_value, name_of
 from reasonknee_datasets.bench.codec.tree import Cut, Members, Node, Raw
-from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, ROMAN, is_placeholder, narrow, plain, refuses, says_nothing, scale_of
+from reasonknee_datasets.bench.codec.words import (
+    NUMBER_WORDS,
+    ROMAN,
+    is_placeholder,
+    narrow,
+    plain,
+    refuses,
+    says_nothing,
+    scale_of,
+)
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 

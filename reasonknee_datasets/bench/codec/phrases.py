@@ -11,7 +11,6 @@ from reasonknee_datasets.bench.codec.names import slot_forms
 from reasonknee_datasets.bench.codec.subjects import Context, Facets, names
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
-
 _STRETCH = 20_000
 
 
@@ -53,11 +52,11 @@ def _phrases(question_id: int) -> _Phrases:
 
 # Attribute names of any question: where they are not the asked one's, their number is another's.
 _FOREIGN_ATTRIBUTES = ("size", "depth", "number", "percent", "percentage", "confidence", "probability", "certainty")
-_OF_LESIONS = frozenset(
-    ("lesion", "lesions", "bml", "the", "cartilage", "this", "it", "foci", "defect", "defects", "bone", "a", "an", "any", "all")
-    + ("full", "osteophyte", "osteophytes", "marrow", "chondral", "grade", "score", "zero", "one", "two", "three", "these")
+_OF_LESIONS = words(
+    "lesion lesions bml the cartilage this it foci defect defects bone a an any all full osteophyte osteophytes "
+    "marrow chondral grade score zero one two three these"
 )
-_TOO_COMMON = frozenset(("count", "type", "location", "osteophyte", "synovitis", "hoffa", "effusion", "extrusion", "cyst", "signal"))
+_TOO_COMMON = words("count type location osteophyte synovitis hoffa effusion extrusion cyst signal")
 _SAID_IN_PROSE = {
     "tear_location": ("tear",),
     "presence": ("present", "absent"),

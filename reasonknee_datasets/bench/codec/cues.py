@@ -1,0 +1,141 @@
+"""Words that decide whether a clause states a grade: denial, doubt, condition, bound, commitment."""
+
+from __future__ import annotations
+
+
+def words(text: str) -> frozenset[str]:
+    """Split a list of words."""
+    return frozenset(text.split())
+
+
+SENTENCE_ENDS = frozenset((".", ";", "!", "?", "\n"))
+# Words after which a clause of its own begins: what stands before them says nothing of what follows.
+TURNS = words(
+    "but however so therefore hence thus instead yet while whereas nevertheless accordingly consequently though "
+    "although because since nonetheless making then"
+)
+# Words with which a clause of its own begins after a comma or "and".
+OPENS = words(
+    "i we it this that the my our which there its here these overall giving corresponding resulting yielding "
+    "indicating suggesting representing rather final a"
+)
+VERBS = words(
+    "is are was were has have had shows show demonstrates demonstrate equals remains = : meets corresponds represents "
+    "measures appears exhibits reveals merits warrants can could would should will may might seems does applies fits"
+)
+DENIALS = words(
+    "not no never neither nor none without lack lacks lacking lacked fail fails failed failing unable insufficient "
+    "inadequate impossible doubt doubts doubtful unlikely exclude excludes excluded excluding reject rejects rejected "
+    "against unclear uncertain undetermined unsure difficult hard hesitate hesitant refute refutes refuted mistake "
+    "error fallacy stretch exaggeration overreach unwise unwilling loath averse deny denies denied dispute disagree "
+    "incorrect incorrectly wrong wrongly mistaken mistakenly erroneous erroneously avoid refrain decline premature "
+    "questionable debatable indeterminate equivocal inconclusive inappropriate unsupported unjustified unwarranted "
+    "hardly scarcely barely nowhere nothing cannot absent absence ruled rules ruling precludes preclude precluded "
+    "contradicts contradict contradicted dismiss dismissed false implausible improbable inconsistent incompatible "
+    "discounted discarded negates argues skeptical sceptical overestimate overestimates overcall underestimate "
+    "undercall untenable exaggerated exaggerates unconvincing unconvinced unverified unconfirmed unproven resist "
+    "reluctant reluctance refuse refuses refused reservations misgivings dissent opposed myth"
+)
+DOUBTS = words(
+    "may might could maybe perhaps possibly possible potentially potential conceivably whether tentative tentatively "
+    "preliminary suspect suspected suspicious speculate guess consider considered considering wonder debate debated "
+    "either question presumably hypothetical hypothetically tempting plausible plausibly worry concern differential "
+    "possibility wonders wondering wondered uncertainty ambiguous provisional provisionally purported alleged "
+    "reportedly unresolved"
+)
+FORMERLY = words(
+    "colleague colleagues radiologist radiologists reader readers others someone referring people clinician surgeon "
+    "textbook literature guidelines guideline user clinic somebody authors initial initially prior previous "
+    "previously earlier originally original formerly former baseline before last past first historical provisional "
+    "draft"
+)
+SUPPOSES = words(
+    "if unless suppose supposing supposedly assume assuming hypothetically provided lest typically usually commonly "
+    "classically imagine imagining presuming until otherwise pending"
+)
+NEEDS = words(
+    "require requires required requiring need needs needed must defined define defines reserved definition threshold "
+    "denotes denote means stands describes refers ranges range example examples scale criteria criterion includes "
+    "implies entails would represents corresponds"
+)
+BOUNDS = words(
+    "least most than beyond exceed exceeds exceeded exceeding above below under over short approach approaches "
+    "approaching near nearly almost borderline minimum maximum between shy upto virtually surpass surpasses "
+    "surpassing < > ≤ ≥ ~ ± + verging bordering close closer toward towards from outside versus vs minimally until "
+    "avoiding opposed up threshold cutoff beneath past instead"
+)
+# What may stand between a bound and the label that it bounds.
+ARTICLES = words("a an the to moaks of as that full true any on for being")
+MEETS = words(
+    "meet meets meeting met fulfil fulfils fulfill fulfills fulfilled satisfy satisfies per according by using "
+    "consistent based applying following under with"
+)
+AFTER_BOUND = words(
+    "higher more greater worse above less lower below better over beyond milder severer onwards upwards"
+)
+POST_ENDS = words(", ; : ( - — – and or with without but so given in")
+UNSURE = DOUBTS | SUPPOSES | (DENIALS - {"no", "without", "absent", "none", "false", "absence"}) | {"?", "rather", "instead"}
+"""Words that leave open what a short answer states: it is read clause by clause instead."""
+POST_DENIALS = DENIALS - {"no", "without", "absent", "absence", "against", "nothing", "argues"}
+POST_ENDS_ANY = POST_ENDS | TURNS | {"as", "due", "on"}
+EARLIER = words("prior previous previously earlier initially originally baseline formerly")
+COMPARES = words("unchanged stable same compared than since progressed increased from to")
+# What commits a writer to a grade. Other words in these places ("reluctant to call it", "evidence for", "I contest") do not.
+WRITERS = frozenset(("i", "we"))
+COMMITTING = words(
+    "assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
+    "classified label labelled labeled estimate estimated determine determined conclude concluded see saw find found "
+    "observe observed identify identified judge judged believe think thought say said select selected choose chose "
+    "chosen pick picked go went propose proposed report reported record recorded note noted assess assessed interpret "
+    "interpreted describe described evaluate evaluated designate categorize categorise categorized measure measured "
+    "put place read settle settled arrive arrived opt opted suggest confirm confirmed agree reviewed examined looked "
+    "mark marked diagnose diagnosed located compared obtain made make assume characterize characterise favor favour "
+    "deem deemed analyze analyzed analysed apply used consider set feel would am can maintain keep detect detected "
+    "visualize state answer award awarded rank annotate enter infer inferred deduce derive get got have"
+)
+AUXILIARIES = words(
+    "would will do have had am can must shall should therefore thus also now then still just hereby finally "
+    "ultimately personally carefully clearly was were been first next independently accordingly consequently again "
+    "both tentatively simply to say like"
+)
+ENABLING = words(
+    "like able happy comfortable going ready decided decide me us reasonable appropriate best safe as according "
+    "enough correspond corresponds equivalent equal amount amounts up confident right correct extent compared similar "
+    "leads led choose chose chosen prefer inclined opt opted fair sufficient used due back close closest belongs "
+    "comes came corresponding elect elected tend want plan apply adjacent seems seem appears appear found judged "
+    "deemed considered estimated need assigned thought felt point points prudent proceed advisable logical consistent "
+    "sensible justified accurate proper necessary"
+)
+CLAIMING = words(
+    "conclude think find believe estimate see determine note confirm suggest judge say assess feel certain sure clear "
+    "evident obvious apparent confident convinced surely observe state report consider agree concluded found "
+    "determined established true plain noted likely probable opinion view assessment infer shown fair correct right "
+    "given"
+)
+EVIDENCE = words("for about on over concerning regarding")
+SATISFIED = words(
+    "criteria criterion definition requirements requirement settle settled opt opted go score qualifies thresholds "
+    "description descriptor definitions standard features agree decide decided settling conditions pattern appearance "
+    "findings typical diagnostic characteristic"
+)
+ASSIGNS = words("assign call label grade give score rate classify say speak use report")
+AFFIRMED = words(
+    "present seen noted assigned given appropriate most best identified observed correct chosen selected found "
+    "evident indicated confirmed warranted justified supported suitable reasonable fitting therefore thus the my our "
+    "clearly visible detected demonstrated shown accurate right reported definite also here more favored favoured "
+    "recorded applicable awarded clear preferred concluded determined made used again now"
+)
+PLAIN_VERBS = words("is was are were seems appears looks")
+AFFIRMS = words("applies fits describes matches reflects captures suits holds corresponds")
+OTHER_VERBS = words(
+    "remains overstates understates belongs sounds feels came comes goes went has had will shall should can does did "
+    "do makes exceeds misses asks demands calls takes begins starts stays lies begs presupposes suggests deserves "
+    "awaits depends involves"
+)
+CORRECTS = words(
+    "correction corrected correcting revised revise revising revision reflection reconsider reconsidering "
+    "reconsideration reconsidered actually amended amend updated update instead review reviewing rechecking recheck "
+    "rereading reassess reassessing reassessment rethink reexamination reexamining mistake downgrade upgrade "
+    "downgraded upgraded thought scrutiny"
+)
+FINALLY = words("final finally conclude conclusion ultimately concluding")
