@@ -329,12 +329,12 @@ NO_GRADE = (
     '{{"grade": "<int>"}}',
     '{{"grade": "0-3"}}',
     '{{"grade": null}}',
-    "Template: {{\"grade\": {n}}}",
+    'Template: {{"grade": {n}}}',
     "I don't see any image. I'll reply in this format: {{\"grade\": {n}}}",
-    "{{\"grade\": {n}}}\nPlease ignore the above JSON, since no image was provided.",
-    "{{\"grade\": {n}}}\nThis is only a placeholder.",
-    "The output format is: {{\"grade\": {n}}}",
-    "Once the images are uploaded I will answer like this: {{\"grade\": {n}}}",
+    '{{"grade": {n}}}\nPlease ignore the above JSON, since no image was provided.',
+    '{{"grade": {n}}}\nThis is only a placeholder.',
+    'The output format is: {{"grade": {n}}}',
+    'Once the images are uploaded I will answer like this: {{"grade": {n}}}',
     "The {s} is grade {n}. Scratch that, I cannot tell.",
 )
 
@@ -470,7 +470,9 @@ def _places(draw: random.Random, question: Question, each: int) -> Iterator[Case
     """Name the same finding at another place."""
     attribute = question.slots[0].attribute
     others = [
-        other for other in QUESTIONS.values() if other.category == question.category and other.finding == question.finding
+        other
+        for other in QUESTIONS.values()
+        if other.category == question.category and other.finding == question.finding
     ]
     others = [other for other in others if other.id != question.id]
     for other in draw.sample(others, min(each, len(others))):
@@ -507,13 +509,17 @@ def _several(draw: random.Random, question: Question, each: int) -> Iterator[Cas
         slot = draw.choice(question.slots)
         said = form.format(a=SHORT[slot.attribute][0], n=draw.choice(list(slot.legal)))
         yield Case(question.id, "slot_failed", said, dict.fromkeys(question.attributes))
-    others = [other for other in QUESTIONS.values() if other.id != question.id and other.attributes == question.attributes]
+    others = [
+        other for other in QUESTIONS.values() if other.id != question.id and other.attributes == question.attributes
+    ]
     for _ in range(4 * each):
         grades = {slot.attribute: draw.choice(list(slot.legal)) for slot in question.slots}
         rows = "\n".join(f"- {SHORT[name][0]}: {grade}" for name, grade in grades.items())
         if others:
             other = draw.choice(others)
             yield Case(question.id, "slots_place", f"{subject_of(other)}\n{rows}", dict.fromkeys(question.attributes))
-            wrong = "\n".join(f"- {SHORT[slot.attribute][0]}: {draw.choice(list(slot.legal))}" for slot in question.slots)
+            wrong = "\n".join(
+                f"- {SHORT[slot.attribute][0]}: {draw.choice(list(slot.legal))}" for slot in question.slots
+            )
             text = f"{subject_of(other)}\n{wrong}\n\n{subject_of(question)}\n{rows}"
             yield Case(question.id, "slots_later", text, dict(grades))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonknee_datasets.bench.codec import (
+from reasonknee_datasets.bench.answers import (
     CODEC_VERSION,
     REASONS,
     RULES,
@@ -21,10 +21,10 @@ from reasonknee_datasets.bench.codec import (
     parse_box,
     write,
 )
-from reasonknee_datasets.bench.codec.names import name_of, slot_forms, subject_forms
-from reasonknee_datasets.bench.codec.rules import by_gravity
-from reasonknee_datasets.bench.codec.scan import scan
-from reasonknee_datasets.bench.codec.tree import Members, Node, loads
+from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
+from reasonknee_datasets.bench.answers.key_matching import name_of, slot_forms, subject_forms
+from reasonknee_datasets.bench.answers.lenient_json import scan
+from reasonknee_datasets.bench.answers.outcome import by_gravity
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, GradeError
 from reasonknee_datasets.moaks import QUESTIONS, Question, get_question, write_answer, write_diagnosis

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from reasonknee_datasets.bench.codec import parse_answer
+from reasonknee_datasets.bench.answers import parse_answer
 from tests import answer_sentences
 
 CASES = list(answer_sentences.cases(seed=0))
@@ -41,7 +41,7 @@ def test_a_sentence_with_its_denial_taken_out_is_read() -> None:
 # The memory that reading takes beside the package's own, at most; tokens of 2 MB at once would take more.
 _READ = """
 import resource, sys
-from reasonknee_datasets.bench.codec import parse_answer, parse_box
+from reasonknee_datasets.bench.answers import parse_answer, parse_box
 from reasonknee_datasets.boxes import BoxConvention
 
 def read(text):

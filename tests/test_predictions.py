@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reasonknee_datasets.bench.codec import REASONS, write
+from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.predictions import NOTES, PROBLEMS, Predictions, read_predictions
 from reasonknee_datasets.bench.scoring import score

@@ -74,7 +74,9 @@ AFTER_BOUND = words(
     "higher more greater worse above less lower below better over beyond milder severer onwards upwards"
 )
 POST_ENDS = words(", ; : ( - — – and or with without but so given in")
-UNSURE = DOUBTS | SUPPOSES | (DENIALS - {"no", "without", "absent", "none", "false", "absence"}) | {"?", "rather", "instead"}
+UNSURE = (
+    DOUBTS | SUPPOSES | (DENIALS - {"no", "without", "absent", "none", "false", "absence"}) | {"?", "rather", "instead"}
+)
 """Words that leave open what a short answer states: it is read clause by clause instead."""
 POST_DENIALS = DENIALS - {"no", "without", "absent", "absence", "against", "nothing", "argues"}
 POST_ENDS_ANY = POST_ENDS | TURNS | {"as", "due", "on"}

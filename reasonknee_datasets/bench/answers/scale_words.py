@@ -16,7 +16,9 @@ ROMAN: dict[str, int] = {
 # Full-width forms of ASCII and single characters of Roman numerals: not superscripts or fractions, which are no grades.
 _NARROW = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _NARROW |= {
-    first + place: word for first in (0x2160, 0x2170) for place, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"))
+    first + place: word
+    for first in (0x2160, 0x2170)
+    for place, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"))
 }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from reasonknee_datasets.bench.codec.cues import (
+from reasonknee_datasets.bench.answers.cues import (
     AFFIRMED,
     AFTER_BOUND,
     ARTICLES,
@@ -38,89 +38,12 @@ from reasonknee_datasets.bench.codec.cues import (
     VERBS,
     WRITERS,
 )
-from reasonknee_datasets.bench.codec.words import narrow
-
-_WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9]*[^\W\d_])|[^\W_]+|\n|[^\s\w]")
-_MARKUP = re.compile(r"[*`]+|~~+")
-_TAG = re.compile(r"<(?P<name>[a-z][a-z _\-]{0,60})>(?P<value>[^<>\n]{0,80})</[a-z][a-z _\-]{0,60}>")
-_REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), new)
-    for pattern, new in (
-        (r"[\u2018\u2019\u02bc]", "'"),
-        (r"\b(?:can't|cannot)\b", "can not"),
-        (r"\bwon't\b", "will not"),
-        (r"\b([a-z]+)n't\b", r"\1 not"),
-        (r"\bain't\b", "is not"),
-        (r"'d\b", " would"),
-        (r"'ll\b", " will"),
-        (r"'ve\b", " have"),
-        (r"\bi'm\b", "i am"),
-        (r"'s\b", ""),
-        (r"\bi\.e\.,?", "that is"),
-        (r"\be\.g\.,?", "for example"),
-        (r"\b(vs|approx|resp|no|dr|fig)\.", r"\1"),
-        (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
-        (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
-        (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
-        (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
-        (r"\banterior cruciate ligament\b", "acl"),
-        (r"\bposterior cruciate ligament\b", "pcl"),
-        # Set phrases in which a word of denial denies nothing.
-        (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a |any )?(?:reasonable )?doubt)\b",
-         "surely"),
-        (r"\bthere is surely that\b", "surely"),
-        (r"\bnot (?:only|merely|just)\b(?=[^.;\n]{0,80}\bbut\b|[^.;\n]{0,80}\balso\b)", "both"),
-        (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute|replacement|diagnosis)\b", ""),
-        (r"\b(?:anything|everything|all) but\b", "not"),
-        # The range that the prompt states, repeated behind a name.
-        (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
-         r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),
-        # An interjection between commas does not end a clause.
-        (r",\s(?:however|therefore|though|in (?:my|our) (?:opinion|view)|in this case|in fact|indeed|for now"
-         r"|on (?:these|this|the) (?:images?|scans?|slices?|views?|sequences?)|with (?:any )?confidence|at present"
-         r"|at this time|from (?:these|this|the) (?:images?|scans?))\s?,", ""),
-    )
-)  # fmt: skip
+from reasonknee_datasets.bench.answers.tokens import Token
 
 
-def normalise(text: str) -> str:
-    """Write prose without markup, contractions and typographic variants, in lower case.
-
-    Examples
-    --------
-    >>> normalise("**It isn't Hoffa-synovitis, grade ２.**")
-    'it is not hoffa synovitis, grade 2.'
-    """
-    text = _MARKUP.sub("", narrow(text).casefold())
-    text = _TAG.sub(lambda found: f"\n{found['name']}: {found['value']}\n", text) if "</" in text else text
-    for pattern, new in _REPLACED:
-        text = pattern.sub(new, text)
-    return text
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A word, a number, a mark or a line break, with its place."""
-
-    text: str
-    start: int
-    end: int
-
-
-def tokens(text: str) -> list[Token]:
-    """Split normalised prose.
-
-    Examples
-    --------
-    >>> [token.text for token in tokens("size 2.5, 3mm.")]
-    ['size', '2.5', ',', '3mm', '.']
-    """
-    return [Token(found[0], found.start(), found.end()) for found in _WORD.finditer(text)]
-
-
-
-
-def is_stated(said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False, named: bool = False) -> bool:
+def is_stated(
+    said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False, named: bool = False
+) -> bool:
     """Check whether a clause states the grade that it names.
 
     Parameters
@@ -227,11 +150,13 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         if turn in words:
             words = words[len(words) - words[::-1].index(turn) :]
     after = [token.text for token in said[number + 1 : end]]
-    if any(word in SUPPOSES for word in words) or any(word in ("if", "unless", "provided", "assuming") for word in after):
+    if any(word in SUPPOSES for word in words) or any(
+        word in ("if", "unless", "provided", "assuming") for word in after
+    ):
         return True
     if words[:1] and words[0] in ("were", "had", "should") and len(words) > 1:
         return True
-    if any(pair in (("such", "as"), ("for", "example"), ("in", "case")) for pair in zip(words, words[1:], strict=False)):
+    if any(pair in (("such", "as"), ("for", "example"), ("in", "case")) for pair in itertools.pairwise(words)):
         return True
     opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
     if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
@@ -265,10 +190,10 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
     if EARLIER.intersection(rest) and not COMPARES.intersection(rest):
         return True
     if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
-        return any(token.text in ("not", "unlikely", "wrong", "excluded") for token in said[at : _sentence_end(said, at)])
+        return any(
+            token.text in ("not", "unlikely", "wrong", "excluded") for token in said[at : _sentence_end(said, at)]
+        )
     return False
-
-
 
 
 def _rest(said: Sequence[Token], number: int) -> list[str]:
@@ -281,8 +206,6 @@ def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:
     """Check the words between a label and its value."""
     bounds = frozenset[str]() if choice else BOUNDS - {"from", "up"}
     return any(token.text in DENIALS or token.text in DOUBTS or token.text in bounds for token in between)
-
-
 
 
 def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
@@ -308,7 +231,13 @@ def _has_reluctant_verb(before: list[str]) -> bool:
         following = before[at + 1 :]
         if word in WRITERS:
             verb = next((each for each in following if each not in AUXILIARIES and not each.endswith("ly")), None)
-            if verb is not None and verb.isalpha() and verb not in COMMITTING and verb not in ENABLING and verb not in CLAIMING:
+            if (
+                verb is not None
+                and verb.isalpha()
+                and verb not in COMMITTING
+                and verb not in ENABLING
+                and verb not in CLAIMING
+            ):
                 return True
         elif word == "to" and at and following[:1] and following[0] in ASSIGNS:
             if before[at - 1].isalpha() and before[at - 1] not in ENABLING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.claims import Claims
-from reasonknee_datasets.bench.codec.clauses import Token
-from reasonknee_datasets.bench.codec.cues import SENTENCE_ENDS, words
-from reasonknee_datasets.bench.codec.phrases import Mark
-from reasonknee_datasets.bench.codec.subjects import Context
-from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, ROMAN
+from reasonknee_datasets.bench.answers.candidates import Claims
+from reasonknee_datasets.bench.answers.cues import SENTENCE_ENDS, words
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
+from reasonknee_datasets.bench.answers.subject_context import Context
+from reasonknee_datasets.bench.answers.subject_phrases import Mark
+from reasonknee_datasets.bench.answers.tokens import Token
 from reasonknee_datasets.moaks import Slot
 
 _GRADE_WORDS = words("grade graded grades score scored scores rated rating moaks grading code coded category")
@@ -22,10 +22,70 @@ _VERDICTS = words(
 JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")
 _FILLERS = frozenset(
-    ("is", "was", "be", "as", "of", "a", "an", "the", "at", "to", "being", "moaks", "grade", "score", "equals", "equal")
-    + (":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "would", "should", "will", "category", "assigned", "level", "remains")
-    + ("{", "#", "therefore", "thus", "hence", "only", "just", "\n", "with", "in", "graded", "scored", "rated", "best")
-    + ("surely", "overall", "final", "now", "likely", "probably", "roughly", "approximately", "about", "it", "this", "are", "all", "both", "each")
+    (
+        "is",
+        "was",
+        "be",
+        "as",
+        "of",
+        "a",
+        "an",
+        "the",
+        "at",
+        "to",
+        "being",
+        "moaks",
+        "grade",
+        "score",
+        "equals",
+        "equal",
+        ":",
+        "=",
+        "(",
+        "[",
+        '"',
+        "'",
+        "|",
+        "–",
+        "—",
+        "-",
+        "would",
+        "should",
+        "will",
+        "category",
+        "assigned",
+        "level",
+        "remains",
+        "{",
+        "#",
+        "therefore",
+        "thus",
+        "hence",
+        "only",
+        "just",
+        "\n",
+        "with",
+        "in",
+        "graded",
+        "scored",
+        "rated",
+        "best",
+        "surely",
+        "overall",
+        "final",
+        "now",
+        "likely",
+        "probably",
+        "roughly",
+        "approximately",
+        "about",
+        "it",
+        "this",
+        "are",
+        "all",
+        "both",
+        "each",
+    )
 )
 _UNITS = words(
     "% percent mm cm millimeters millimetres millimeter millimetre slices slice images image lesions foci focus bml "
@@ -178,11 +238,17 @@ class LabelReader:
         """Find the label that leads to a number."""
         place, joined, opened = at - 1, False, False
         lowest = max(self.sentence - 1, at - 9, -1)
-        if place >= 0 and self.said[place].text in _BEFORE_NUMBER and not (
-            self.said[place].text == "-" and (self._is_spaced(place) or self._is_hyphen(place))
+        if (
+            place >= 0
+            and self.said[place].text in _BEFORE_NUMBER
+            and not (self.said[place].text == "-" and (self._is_spaced(place) or self._is_hyphen(place)))
         ):
             return None
-        while place > lowest and self.said[place].text in _FILLERS and self.said[place].text not in ("grade", "score", "moaks", "graded", "scored", "rated"):
+        while (
+            place > lowest
+            and self.said[place].text in _FILLERS
+            and self.said[place].text not in ("grade", "score", "moaks", "graded", "scored", "rated")
+        ):
             joined = joined or self.said[place].text in _COPULAS or self.said[place].text in JOINERS
             opened = opened or self.said[place].text in ("(", "[")
             place -= 1
@@ -194,7 +260,9 @@ class LabelReader:
             return label
         if opened and not joined and self._closes(at):
             named = word.isalpha() and not word.endswith("s") and word not in _REFERS
-            described = label is not None or word in _DESCRIBES or (named and self.context.is_asked(self.claims.question))
+            described = (
+                label is not None or word in _DESCRIBES or (named and self.context.is_asked(self.claims.question))
+            )
             return Label(place, place + 1, subject=True) if described else None
         if not (self._ends_clause(at) or (opened and self._closes(at))):
             return None
@@ -205,7 +273,9 @@ class LabelReader:
         return self._label_in_clause_before(place) if joined else None
 
     def _is_hyphen(self, place: int) -> bool:
-        return place > 0 and self.said[place - 1].end == self.said[place].start and self.said[place - 1].text[-1].isalpha()
+        return (
+            place > 0 and self.said[place - 1].end == self.said[place].start and self.said[place - 1].text[-1].isalpha()
+        )
 
     def _plain_label(self, place: int) -> Label | None:
         word = self.said[place].text
@@ -246,7 +316,11 @@ class LabelReader:
         if place >= len(self.said):
             return True
         following = self.said[place].text
-        return following in SENTENCE_ENDS or following in FORWARD_ENDS or following in ("(", "/", "[", "-", "for", "in", "on")
+        return (
+            following in SENTENCE_ENDS
+            or following in FORWARD_ENDS
+            or following in ("(", "/", "[", "-", "for", "in", "on")
+        )
 
     def _is_measure(self, at: int, label: Label) -> bool:
         """Check whether what follows a number makes it a measurement, a count or an entry of a scale."""
@@ -265,7 +339,11 @@ class LabelReader:
             word = self.said[place].text
             if word in SENTENCE_ENDS:
                 return False
-            if word in ("and", "or", ",") and self._number(place + 1) is not None and self.said[place + 2].text in _MEANS:
+            if (
+                word in ("and", "or", ",")
+                and self._number(place + 1) is not None
+                and self.said[place + 2].text in _MEANS
+            ):
                 return True
         return False
 
@@ -281,7 +359,16 @@ class LabelReader:
         if place + 1 >= len(self.said) or self.said[place].text not in _RANGE:
             return at, False
         place += 1
-        while place < len(self.said) and self.said[place].text in ("grade", "score", "moaks", "a", "even", "possibly", "perhaps", "maybe"):
+        while place < len(self.said) and self.said[place].text in (
+            "grade",
+            "score",
+            "moaks",
+            "a",
+            "even",
+            "possibly",
+            "perhaps",
+            "maybe",
+        ):
             place += 1
         if place >= len(self.said) or self._number(place) is None:
             return at, False

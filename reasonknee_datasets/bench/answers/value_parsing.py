@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.codec.names import holds_a_value, name_of
-from reasonknee_datasets.bench.codec.tree import Cut, Members, Node, Raw
-from reasonknee_datasets.bench.codec.words import (
+from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
+from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
+from reasonknee_datasets.bench.answers.scale_words import (
     NUMBER_WORDS,
     ROMAN,
     is_placeholder,
@@ -48,7 +48,9 @@ _BOUND = re.compile(
     r" than|above|below|under|over|beyond|exceeds?|short of|nearly|almost|approach(?:es|ing)?|minimum|maximum|minus|not|never"
     r"|no more than|other than)\s+(?:(?:a|an|the|moaks|grade|score|of)\s+){0,4}[0-9]"
 )
-_ROMAN = re.compile(rf"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*)?(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])")
+_ROMAN = re.compile(
+    rf"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*)?(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
+)
 _DOUBTED = re.compile(
     r"\b(?:not (?:assess|evalua|determin|possible|applicable|certain|sure|clear|available|reliabl)\w*|unable to|cannot|can't"
     r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any|visible|applicable)|guess"
@@ -145,7 +147,8 @@ def _of_object(slot: Slot, node: Members) -> Reading:
 def is_measurement(node: Members) -> bool:
     """Check whether an object states a unit: its value is no grade."""
     return any(
-        normal_form(key[:8]) in ("unit", "units") and value not in ("", None, "grade", "score") for key, value in node.pairs
+        normal_form(key[:8]) in ("unit", "units") and value not in ("", None, "grade", "score")
+        for key, value in node.pairs
     )
 
 

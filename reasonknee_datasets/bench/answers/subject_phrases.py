@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from reasonknee_datasets.bench.codec.clauses import Token, normalise, tokens
-from reasonknee_datasets.bench.codec.names import slot_forms
-from reasonknee_datasets.bench.codec.subjects import Context, Facets, names
+from reasonknee_datasets.bench.answers.cues import words as word_set
+from reasonknee_datasets.bench.answers.key_matching import slot_forms
+from reasonknee_datasets.bench.answers.subject_context import Context, Facets, names
+from reasonknee_datasets.bench.answers.tokens import Token, normalise, tokens
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
 _STRETCH = 20_000
@@ -52,11 +53,11 @@ def _phrases(question_id: int) -> _Phrases:
 
 # Attribute names of any question: where they are not the asked one's, their number is another's.
 _FOREIGN_ATTRIBUTES = ("size", "depth", "number", "percent", "percentage", "confidence", "probability", "certainty")
-_OF_LESIONS = words(
+_OF_LESIONS = word_set(
     "lesion lesions bml the cartilage this it foci defect defects bone a an any all full osteophyte osteophytes "
     "marrow chondral grade score zero one two three these"
 )
-_TOO_COMMON = words("count type location osteophyte synovitis hoffa effusion extrusion cyst signal")
+_TOO_COMMON = word_set("count type location osteophyte synovitis hoffa effusion extrusion cyst signal")
 _SAID_IN_PROSE = {
     "tear_location": ("tear",),
     "presence": ("present", "absent"),

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.clauses import is_stated, retracts, tokens, weight_of
-from reasonknee_datasets.bench.codec.cues import SENTENCE_ENDS, words
-from reasonknee_datasets.bench.codec.grade import CONFLICTING, OUT_OF_RANGE, Reading, read_text
-from reasonknee_datasets.bench.codec.labels import FORWARD_ENDS, JOINERS, Label, LabelReader
-from reasonknee_datasets.bench.codec.phrases import Mark, find_phrases
-from reasonknee_datasets.bench.codec.subjects import Facets
-from reasonknee_datasets.bench.codec.words import is_zero
+from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
+from reasonknee_datasets.bench.answers.cues import SENTENCE_ENDS, words
+from reasonknee_datasets.bench.answers.grade_labels import FORWARD_ENDS, JOINERS, Label, LabelReader
+from reasonknee_datasets.bench.answers.scale_words import is_zero
+from reasonknee_datasets.bench.answers.subject_context import Facets
+from reasonknee_datasets.bench.answers.subject_phrases import Mark, find_phrases
+from reasonknee_datasets.bench.answers.tokens import tokens
+from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
 from reasonknee_datasets.moaks import Slot
 
 # A value behind a label is short; a longer one is a sentence.
@@ -94,7 +95,9 @@ class StatementReader(LabelReader):
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
         if mark.slot is not None:
             between = [token.text for token in self.said[self.group_end : at][:8]] if self.group else ["."]
-            self.group = [*self.group, mark.slot] if _LISTED.issuperset(between) and len(self.group) < 3 else [mark.slot]
+            self.group = (
+                [*self.group, mark.slot] if _LISTED.issuperset(between) and len(self.group) < 3 else [mark.slot]
+            )
             self.group_end = mark.end
         self.last = at
 
@@ -106,9 +109,8 @@ class StatementReader(LabelReader):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
         self.sentence, self.adjunct = at + 1, False
-        if self.used or (at < len(self.said) and self.said[at].text != "\n"):
-            if self.used:
-                self.slot, self.foreign_slot, self.used = None, False, False
+        if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
+            self.slot, self.foreign_slot, self.used = None, False, False
 
     def _labelled(self, at: int) -> int | None:
         """Read the value behind a label and its joiner, where it is one as a whole."""
@@ -209,7 +211,12 @@ class StatementReader(LabelReader):
             word = self.said[place].text
             mark = self.marks.get(place)
             if mark is not None:
-                if mark.slot is not None and slot is None and spoken and self.said[place - 1].text in ("for", "in", "(", "the"):
+                if (
+                    mark.slot is not None
+                    and slot is None
+                    and spoken
+                    and self.said[place - 1].text in ("for", "in", "(", "the")
+                ):
                     slot = mark.slot
                 if mark.facets is not None:
                     mentions.append(mark.facets)
@@ -220,7 +227,9 @@ class StatementReader(LabelReader):
             place, spoken = place + 1, spoken + 1
         return mentions, slot
 
-    def _state(self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str) -> None:
+    def _state(
+        self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str
+    ) -> None:
         """Note a grade if its subject is the asked one and its clause states it."""
         context = self.context.joined(list(ahead)) if ahead else self.context
         if context.contradicts(self.claims.question):
@@ -230,7 +239,14 @@ class StatementReader(LabelReader):
         if reading.echo:
             self.claims.echo = True
             return
-        if not is_stated(self.said, slice(label.start, label.end), value, zero=zero, choice=reading.reason == "conflicting", named=rule == "key_value"):
+        if not is_stated(
+            self.said,
+            slice(label.start, label.end),
+            value,
+            zero=zero,
+            choice=reading.reason == "conflicting",
+            named=rule == "key_value",
+        ):
             return
         weight = weight_of(self.said, label.start)
         self.used = True

@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import re
 
-from reasonknee_datasets.bench.codec.claims import Claims
-from reasonknee_datasets.bench.codec.clauses import (
-    UNSURE,
-    normalise,
-    tokens,
-)
-from reasonknee_datasets.bench.codec.cues import UNSURE
-from reasonknee_datasets.bench.codec.grade import read_text
-from reasonknee_datasets.bench.codec.phrases import mentions, names_another
-from reasonknee_datasets.bench.codec.statements import StatementReader
-from reasonknee_datasets.bench.codec.subjects import Context
-from reasonknee_datasets.bench.codec.tables import read_tables
-from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.candidates import Claims
+from reasonknee_datasets.bench.answers.cues import UNSURE
+from reasonknee_datasets.bench.answers.prose_tables import read_tables
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.statements import StatementReader
+from reasonknee_datasets.bench.answers.subject_context import Context
+from reasonknee_datasets.bench.answers.subject_phrases import mentions, names_another
+from reasonknee_datasets.bench.answers.tokens import normalise, tokens
+from reasonknee_datasets.bench.answers.value_parsing import read_text
 from reasonknee_datasets.moaks import Question
 
 # A value behind a label is short; a longer one is a sentence.
 _LONGEST = 200
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
-_LEADS = re.compile(rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})")
-_MARKER = re.compile(r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)")
+_LEADS = re.compile(
+    rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})"
+)
+_MARKER = re.compile(
+    r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
+)
 _SCALE_ENTRY = re.compile(
     r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*=)\s*(?=[a-z<>≥0-9\"'])"
 )
 _ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
-
 
 
 def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
@@ -139,13 +138,3 @@ def _without_scales(text: str) -> tuple[str, set[str]]:
 def _follows(text: str, one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
     between = text[one[2] : other[1]] if other[1] - one[2] <= 150 else ""
     return other[0] == one[0] + 1 and bool(re.search(r"(?:[,;.|]\s*(?:and\s+|or\s+)?|\n[\s\-•>|]*)$", between))
-
-
-
-
-
-
-
-
-
-

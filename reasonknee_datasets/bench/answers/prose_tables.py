@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from reasonknee_datasets.bench.codec.claims import Claims
-from reasonknee_datasets.bench.codec.grade import Reading, read_text
-from reasonknee_datasets.bench.codec.names import Name, name_of
-from reasonknee_datasets.bench.codec.phrases import mentions
-from reasonknee_datasets.bench.codec.subjects import Context, Facets
+from reasonknee_datasets.bench.answers.candidates import Claims
+from reasonknee_datasets.bench.answers.key_matching import Name, name_of
+from reasonknee_datasets.bench.answers.subject_context import Context, Facets
+from reasonknee_datasets.bench.answers.subject_phrases import mentions
+from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
 from reasonknee_datasets.moaks import Question, Slot
 
 _RULE = re.compile(r"[\s|:\-+=]*")
@@ -65,7 +65,11 @@ def _read_table(claims: Claims, rows: list[list[str]], context: Context) -> None
             claims.foreign = claims.foreign or number > 0 or name.role == "foreign"
             continue
         slot = name.slot
-        if slot is None and len(question.slots) == 1 and (name.role == "subject" or (number and about.is_asked(question))):
+        if (
+            slot is None
+            and len(question.slots) == 1
+            and (name.role == "subject" or (number and about.is_asked(question)))
+        ):
             slot = None if number and columns and 0 not in columns else question.slots[0]
         if slot is not None and (number or 0 not in columns or len(row) == 2):
             _add(claims, slot, row, place)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.scan import Document, scan
-from reasonknee_datasets.bench.codec.spoken import BLANKS, Part, Spoken, has_fence, parts, spoken
-from reasonknee_datasets.bench.codec.tree import Members, Node, loads
+from reasonknee_datasets.bench.answers.cleanup import BLANKS, Part, Spoken, has_fence, parts, spoken
+from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
+from reasonknee_datasets.bench.answers.lenient_json import Document, scan
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "incomplete"))
 """What providers call the end of a text that ran out of tokens."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.codec.claims import Claims, collect
-from reasonknee_datasets.bench.codec.found import FILTERED, LENGTH, find, hear, why_nothing
-from reasonknee_datasets.bench.codec.grade import Reading, agree
-from reasonknee_datasets.bench.codec.names import name_of
-from reasonknee_datasets.bench.codec.phrases import names_another
-from reasonknee_datasets.bench.codec.prose import corrections, read_prose
-from reasonknee_datasets.bench.codec.rules import by_gravity
-from reasonknee_datasets.bench.codec.spoken import Spoken, final_part
-from reasonknee_datasets.bench.codec.tree import Members
-from reasonknee_datasets.bench.codec.values import ParsedAnswer, SlotAnswer
-from reasonknee_datasets.bench.codec.words import refuses
+from reasonknee_datasets.bench.answers.candidates import Claims, collect
+from reasonknee_datasets.bench.answers.cleanup import Spoken, final_part
+from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, find, hear, why_nothing
+from reasonknee_datasets.bench.answers.json_nodes import Members
+from reasonknee_datasets.bench.answers.key_matching import name_of
+from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
+from reasonknee_datasets.bench.answers.prose import corrections, read_prose
+from reasonknee_datasets.bench.answers.scale_words import refuses
+from reasonknee_datasets.bench.answers.subject_phrases import names_another
+from reasonknee_datasets.bench.answers.value_parsing import Reading, agree
 from reasonknee_datasets.moaks import Question, get_question
 
 # A subject that stands as a heading, or as a key without its bracket, right before an object.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.grade import Reading, is_measurement, read_value
-from reasonknee_datasets.bench.codec.names import LONGEST_KEY, Name, name_of
-from reasonknee_datasets.bench.codec.scan import scan
-from reasonknee_datasets.bench.codec.tree import DEEPEST, Cut, Huge, Members, Node, Raw, loads
+from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
+from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
+from reasonknee_datasets.bench.answers.lenient_json import scan
+from reasonknee_datasets.bench.answers.value_parsing import Reading, is_measurement, read_value
 from reasonknee_datasets.moaks import Question, Slot
 
 Rules = frozenset[str]
