@@ -1,8 +1,8 @@
 """Sentences about knee MRI with the reading that a person would give them, generated from findings, places and forms.
 
-The wordings are written by hand from clinical English; places and findings come from `moaks`. Nothing here comes from the
-parser's own vocabulary. `cases` yields a question, a text, and the grade that the text gives by attribute: None where the
-text gives none (another subject, a denial, a doubt, a supposition, a bound, a count, a measurement).
+The wordings are written by hand from clinical English; places and findings come from `moaks`. Nothing here comes from
+the parser's own vocabulary. `cases` yields a question, a text, and the grade that the text gives by attribute: None
+where the text gives none (another subject, a denial, a doubt, a supposition, a bound, a count, a measurement).
 """
 
 from __future__ import annotations

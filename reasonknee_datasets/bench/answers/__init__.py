@@ -1,4 +1,4 @@
-"""The answer parser: a model's text in, typed slots and a box out, each with the rule that read it or a named reason."""
+"""Answer parser: a model's text in, typed slots and a box out, each with its rules or a named reason."""
 
 from __future__ import annotations
 

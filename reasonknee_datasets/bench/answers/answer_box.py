@@ -28,7 +28,8 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(
-    r"(?<![\w])(?P<name>(?:start|end|min|max|[a-z]{1,6})[ _]?(?:start|end|min|max|[a-z]{1,6}|[12]))[\"'*`]{0,4}[ \t]{0,4}[:=]"
+    r"(?<![\w])(?P<name>(?:start|end|min|max|[a-z]{1,6})[ _]?(?:start|end|min|max|[a-z]{1,6}"
+    r"|[12]))[\"'*`]{0,4}[ \t]{0,4}[:=]"
     r"[ \t\"'*`]{0,6}(?P<value>-?[0-9]{1,12}(?:\.[0-9]{1,12})?)(?![\w%]|\.[0-9])",
     re.IGNORECASE,
 )

@@ -28,6 +28,7 @@ from reasonknee_datasets.bench.answers.cues import (
     NEEDS,
     OPENS,
     OTHER_VERBS,
+    PERSONS,
     PLAIN_VERBS,
     POST_DENIALS,
     POST_ENDS_ANY,
@@ -65,7 +66,7 @@ def is_stated(
     ...     said = tokens(normalise(text))
     ...     end = len(said) - 2
     ...     return is_stated(said, slice(end - 1, end), slice(end, end + 1), zero=False)
-    >>> stated("The grade is not certain, so I assign grade 2."), stated("It isn't grade 2."), stated("At least grade 2.")
+    >>> stated("It is not certain, so I assign grade 2."), stated("It isn't grade 2."), stated("At least grade 2.")
     (True, False, False)
     """
     before = _before(said, label.start)
@@ -242,9 +243,8 @@ def _has_reluctant_verb(before: list[str]) -> bool:
         elif word == "to" and at and following[:1] and following[0] in ASSIGNS:
             if before[at - 1].isalpha() and before[at - 1] not in ENABLING:
                 return True
-        elif word == "that" and at > 1 and before[at - 2] in ("i", "we", "is", "am", "was", "are"):
-            if before[at - 1] not in CLAIMING:
-                return True
+        elif word == "that" and at > 1 and before[at - 2] in PERSONS and before[at - 1] not in CLAIMING:
+            return True
     return False
 
 
@@ -265,10 +265,12 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
 
 _RETRACTS = re.compile(
     r"\b(?:scratch (?:that|this|the)|(?:please )?(?:disregard|ignore|discard|forget)(?: (?:that|this|it|the|my|all))?\b"
-    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong|incorrect|mistaken|a mistake"
+    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong"
+    r"|incorrect|mistaken|a mistake"
     r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
     r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
-    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template|illustrative|hypothetical|dummy|made up|fabricated|guess))\b"
+    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
+    r"|illustrative|hypothetical|dummy|made up|fabricated|guess))\b"
 )  # fmt: skip
 
 

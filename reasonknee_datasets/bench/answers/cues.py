@@ -82,8 +82,9 @@ POST_DENIALS = DENIALS - {"no", "without", "absent", "absence", "against", "noth
 POST_ENDS_ANY = POST_ENDS | TURNS | {"as", "due", "on"}
 EARLIER = words("prior previous previously earlier initially originally baseline formerly")
 COMPARES = words("unchanged stable same compared than since progressed increased from to")
-# What commits a writer to a grade. Other words in these places ("reluctant to call it", "evidence for", "I contest") do not.
+# What commits a writer to a grade. Other words in these places ("reluctant to call it", "I contest") do not.
 WRITERS = frozenset(("i", "we"))
+PERSONS = words("i we is am was are")
 COMMITTING = words(
     "assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
     "classified label labelled labeled estimate estimated determine determined conclude concluded see saw find found "

@@ -20,14 +20,18 @@ FILTERED = frozenset(("content_filter", "safety", "refusal", "blocklist", "prohi
 _LEAD = 160
 # What introduces an object that is no answer: an example, a template, the form of an answer to come.
 _EXAMPLE = re.compile(
-    r"(?:for example|e\.g\.?|for instance|such as|(?:^|[.\n:;]\s*)[#*_ ]*(?:an? |the )?(?:example|sample|template|schema|placeholder"
+    r"(?:for example|e\.g\.?|for instance|such as|(?:^|[.\n:;]\s*)[#*_ ]*(?:an? |the )?(?:example"
+    r"|sample|template|schema|placeholder"
     r"|illustration)(?: [a-z]+){0,3}"
-    r"|(?:^|[.\n:;]\s*)[#*_ ]*(?:the |my )?(?:expected|output|response|answer|required|json|reply) (?:json )?(?:format|schema|template)(?: is)?"
+    r"|(?:^|[.\n:;]\s*)[#*_ ]*(?:the |my )?(?:expected|output|response|answer|required|json"
+    r"|reply) (?:json )?(?:format|schema|template)(?: is)?"
     r"|\b(?:look|looks) like(?: this)?)[\s,:`*_]{0,8}$"
 )
 _NOT_YET = re.compile(
-    r"\b(?:template|placeholder|dummy|hypothetical|ignore|disregard|discard|example|sample|illustrat\w*|(?:i|we)(?:'| wi)ll (?:reply|answer"
-    r"|respond|provide|give|return|report|output|use|fill)|would (?:be|look|read|have)|will be (?:given|provided|returned|formatted)"
+    r"\b(?:template|placeholder|dummy|hypothetical|ignore|disregard|discard|example|sample"
+    r"|illustrat\w*|(?:i|we)(?:'| wi)ll (?:reply|answer"
+    r"|respond|provide|give|return|report|output|use|fill)|would (?:be|look|read|have)"
+    r"|will be (?:given|provided|returned|formatted)"
     r"|once (?:i|you|the)|when (?:you|the images?)|if (?:you|the|i|there)|please (?:provide|share|upload|send|attach)"
     r"|as soon as|should look|could look|need (?:the|an) images?|default|typical(?:ly)?|not an? (?:actual|real))\b"
 )

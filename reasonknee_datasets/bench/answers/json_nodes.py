@@ -1,4 +1,4 @@
-"""Nodes of JSON as models write it: objects that keep every pair, values that JSON does not know, and quoted strings."""
+"""Nodes of JSON as models write it: objects that keep every pair, other values than JSON's, and quoted strings."""
 
 from __future__ import annotations
 

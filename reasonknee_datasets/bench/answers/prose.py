@@ -1,7 +1,7 @@
 """Grades that prose states.
 
-A number is a grade only where a label (the word grade, the name of an attribute, the asked subject) leads to it, nothing
-makes it a measurement, a count, a bound or a choice, the running subject is the asked one, and the clause states it.
+A number is a grade only where a label (the word grade, an attribute, the asked subject) leads to it, nothing makes it
+a measurement, a count, a bound or a choice, the running subject is the asked one, and the clause states it.
 """
 
 from __future__ import annotations

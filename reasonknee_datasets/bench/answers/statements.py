@@ -56,6 +56,7 @@ class StatementReader(LabelReader):
     group_end: int = -1
 
     def run(self) -> None:
+        """Read the whole text and add what it states to the claims."""
         for stretch in _stretches(self.text):
             self.text, self.said = stretch, tokens(stretch)
             self.marks = find_phrases(self.claims.question, self.said)
@@ -264,7 +265,7 @@ class StatementReader(LabelReader):
 
 
 def _stretches(text: str) -> Iterator[str]:
-    """Cut a text into stretches of bounded length, at line breaks where there are any: tokens take a hundred times their text."""
+    """Cut a text into stretches of bounded length, at line breaks if possible: tokens take 100 times their text."""
     at = 0
     while len(text) - at > _STRETCH:
         end = text.rfind("\n", at + _STRETCH // 2, at + _STRETCH) + 1

@@ -1,7 +1,7 @@
 """Which subject a place in prose is about: finding, site, side and part, as far as they have been named.
 
-A subject is a handful of facets. Naming a structure narrows or replaces facets of the running context; a grade belongs to
-the question that was asked only while no facet of the context contradicts it.
+A subject is a handful of facets. Naming a structure narrows or replaces facets of the running context; a grade belongs
+to the question that was asked only while no facet of the context contradicts it.
 """
 
 from __future__ import annotations

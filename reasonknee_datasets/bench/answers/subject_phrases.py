@@ -36,15 +36,14 @@ def _phrases(question_id: int) -> _Phrases:
     found: dict[tuple[str, ...], tuple[Facets | None, Slot | None, bool]] = {}
     for phrase, facets in names(question.category).items():
         found[phrase] = (facets, None, False)
-    for words in _FOREIGN_ATTRIBUTES:
-        found.setdefault((words,), (None, None, True))
+    for attribute in _FOREIGN_ATTRIBUTES:
+        found.setdefault((attribute,), (None, None, True))
     for slot in question.slots:
         for form in (*slot_forms(slot), *_SAID_IN_PROSE.get(slot.attribute, ())):
             words = tuple(token.text for token in tokens(normalise(form)))
             for spelling in {words, tuple("%" if word == "percent" else word for word in words)}:
                 if spelling and (len(spelling) > 1 or spelling[0] not in _TOO_COMMON):
-                    facets = found.get(spelling, (None, None, False))[0]
-                    found[spelling] = (facets, slot, False)
+                    found[spelling] = (found.get(spelling, (None, None, False))[0], slot, False)
     indexed: dict[str, list[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]] = {}
     for words, meaning in sorted(found.items(), key=lambda item: -len(item[0])):
         indexed.setdefault(words[0], []).append((words, *meaning))

@@ -33,11 +33,13 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\banterior cruciate ligament\b", "acl"),
         (r"\bposterior cruciate ligament\b", "pcl"),
         # Set phrases in which a word of denial denies nothing.
-        (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a |any )?(?:reasonable )?doubt)\b",
+        (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a "
+         r"|any )?(?:reasonable )?doubt)\b",
          "surely"),
         (r"\bthere is surely that\b", "surely"),
         (r"\bnot (?:only|merely|just)\b(?=[^.;\n]{0,80}\bbut\b|[^.;\n]{0,80}\balso\b)", "both"),
-        (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute|replacement|diagnosis)\b", ""),
+        (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute"
+         r"|replacement|diagnosis)\b", ""),
         (r"\b(?:anything|everything|all) but\b", "not"),
         # The range that the prompt states, repeated behind a name.
         (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"

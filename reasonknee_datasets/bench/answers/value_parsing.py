@@ -44,16 +44,20 @@ _MENTION = re.compile(
 )
 _SIGNED = re.compile(r"(?:[-−+~±≈≤≥]|[<>]=?)\s{0,4}[0-9]")
 _BOUND = re.compile(
-    r"(?:(?:moaks|grade|score|is|be|of|a)\s+){0,4}(?:at (?:least|most)|up to|(?:more|less|greater|higher|lower|worse|better|fewer)"
-    r" than|above|below|under|over|beyond|exceeds?|short of|nearly|almost|approach(?:es|ing)?|minimum|maximum|minus|not|never"
+    r"(?:(?:moaks|grade|score|is|be|of|a)\s+){0,4}(?:at (?:least|most)|up to|(?:more|less|greater"
+    r"|higher|lower|worse|better|fewer)"
+    r" than|above|below|under|over|beyond|exceeds?|short of|nearly|almost|approach(?:es|ing)?"
+    r"|minimum|maximum|minus|not|never"
     r"|no more than|other than)\s+(?:(?:a|an|the|moaks|grade|score|of)\s+){0,4}[0-9]"
 )
 _ROMAN = re.compile(
     rf"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*)?(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
 )
 _DOUBTED = re.compile(
-    r"\b(?:not (?:assess|evalua|determin|possible|applicable|certain|sure|clear|available|reliabl)\w*|unable to|cannot|can't"
-    r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any|visible|applicable)|guess"
+    r"\b(?:not (?:assess|evalua|determin|possible|applicable|certain|sure|clear|available"
+    r"|reliabl)\w*|unable to|cannot|can't"
+    r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any"
+    r"|visible|applicable)|guess"
     r"|unreliable|indeterminate|not sure)\b"
 )
 _YES_NO_LEAD = re.compile(r"(yes|no|present|absent|true|false)\s*(?:[,.;:(–—]|-\s)")
