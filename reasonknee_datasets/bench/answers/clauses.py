@@ -21,6 +21,7 @@ from reasonknee_datasets.bench.answers.cues import (
     DOUBTS,
     EARLIER,
     ENABLING,
+    EQUATES,
     EVIDENCE,
     FINALLY,
     FORMERLY,
@@ -62,6 +63,7 @@ def is_stated(
 
     Examples
     --------
+    >>> from reasonknee_datasets.bench.answers.tokens import normalise, tokens
     >>> def stated(text):
     ...     said = tokens(normalise(text))
     ...     end = len(said) - 2
@@ -218,6 +220,10 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
         return True
     if "would" in before and not WRITERS.intersection(before) and any(word.isdigit() for word in before):
         return True  # "grade 0 would be normal and grade 3 severe"
+    if "would" in before and not WRITERS.intersection(before):
+        following = [word for word in before[before.index("would") + 1 :] if not word.endswith("ly")]
+        if following and following[0].isalpha() and following[0] not in EQUATES:
+            return True  # "most readers would give it grade 2"
     leads = _without_articles(before)
     opens = not leads or leads[-1] in (",", "and", "while", "or")
     return _has_reluctant_verb(before) or (opens and _is_disowned(said, label, value))

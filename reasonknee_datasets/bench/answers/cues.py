@@ -20,43 +20,44 @@ OPENS = words(
     "indicating suggesting representing rather final a"
 )
 VERBS = words(
-    "is are was were has have had shows show demonstrates demonstrate equals remains = : meets corresponds represents "
-    "measures appears exhibits reveals merits warrants can could would should will may might seems does applies fits"
+    "is are was were has have had shows show demonstrates demonstrate equals remains = : meets corresponds "
+    "represents measures appears exhibits reveals merits warrants can could would should will may might seems does "
+    "applies fits"
 )
 DENIALS = words(
     "not no never neither nor none without lack lacks lacking lacked fail fails failed failing unable insufficient "
-    "inadequate impossible doubt doubts doubtful unlikely exclude excludes excluded excluding reject rejects rejected "
-    "against unclear uncertain undetermined unsure difficult hard hesitate hesitant refute refutes refuted mistake "
-    "error fallacy stretch exaggeration overreach unwise unwilling loath averse deny denies denied dispute disagree "
-    "incorrect incorrectly wrong wrongly mistaken mistakenly erroneous erroneously avoid refrain decline premature "
-    "questionable debatable indeterminate equivocal inconclusive inappropriate unsupported unjustified unwarranted "
-    "hardly scarcely barely nowhere nothing cannot absent absence ruled rules ruling precludes preclude precluded "
-    "contradicts contradict contradicted dismiss dismissed false implausible improbable inconsistent incompatible "
-    "discounted discarded negates argues skeptical sceptical overestimate overestimates overcall underestimate "
-    "undercall untenable exaggerated exaggerates unconvincing unconvinced unverified unconfirmed unproven resist "
-    "reluctant reluctance refuse refuses refused reservations misgivings dissent opposed myth"
+    "inadequate impossible doubt doubts doubtful unlikely exclude excludes excluded excluding reject rejects "
+    "rejected against unclear uncertain undetermined unsure difficult hard hesitate hesitant refute refutes refuted "
+    "mistake error fallacy stretch exaggeration overreach unwise unwilling loath averse deny denies denied dispute "
+    "disagree incorrect incorrectly wrong wrongly mistaken mistakenly erroneous erroneously avoid refrain decline "
+    "premature questionable debatable indeterminate equivocal inconclusive inappropriate unsupported unjustified "
+    "unwarranted hardly scarcely barely nowhere nothing cannot absent absence ruled rules ruling precludes preclude "
+    "precluded contradicts contradict contradicted dismiss dismissed false implausible improbable inconsistent "
+    "incompatible discounted discarded negates argues skeptical sceptical overestimate overestimates overcall "
+    "underestimate undercall untenable exaggerated exaggerates unconvincing unconvinced unverified unconfirmed "
+    "unproven resist reluctant reluctance refuse refuses refused reservations misgivings dissent opposed myth"
 )
 DOUBTS = words(
-    "may might could maybe perhaps possibly possible potentially potential conceivably whether tentative tentatively "
-    "preliminary suspect suspected suspicious speculate guess consider considered considering wonder debate debated "
-    "either question presumably hypothetical hypothetically tempting plausible plausibly worry concern differential "
-    "possibility wonders wondering wondered uncertainty ambiguous provisional provisionally purported alleged "
-    "reportedly unresolved"
+    "may might could maybe perhaps possibly possible potentially potential conceivably whether tentative "
+    "tentatively preliminary suspect suspected suspicious speculate guess consider considered considering wonder "
+    "debate debated either question presumably hypothetical hypothetically tempting plausible plausibly worry "
+    "concern differential possibility wonders wondering wondered uncertainty ambiguous provisional provisionally "
+    "purported alleged reportedly unresolved"
 )
 FORMERLY = words(
-    "colleague colleagues radiologist radiologists reader readers others someone referring people clinician surgeon "
-    "textbook literature guidelines guideline user clinic somebody authors initial initially prior previous "
-    "previously earlier originally original formerly former baseline before last past first historical provisional "
-    "draft"
+    "hands experts raters observers rater observer inexperienced colleague colleagues radiologist radiologists "
+    "reader readers others someone referring people clinician surgeon textbook literature guidelines guideline user "
+    "clinic somebody authors initial initially prior previous previously earlier originally original formerly "
+    "former baseline before last past first historical provisional draft"
 )
 SUPPOSES = words(
     "if unless suppose supposing supposedly assume assuming hypothetically provided lest typically usually commonly "
     "classically imagine imagining presuming until otherwise pending"
 )
 NEEDS = words(
-    "require requires required requiring need needs needed must defined define defines reserved definition threshold "
-    "denotes denote means stands describes refers ranges range example examples scale criteria criterion includes "
-    "implies entails would represents corresponds"
+    "require requires required requiring need needs needed must defined define defines reserved definition "
+    "threshold denotes denote means stands describes refers ranges range example examples scale criteria criterion "
+    "includes implies entails would represents corresponds"
 )
 BOUNDS = words(
     "least most than beyond exceed exceeds exceeded exceeding above below under over short approach approaches "
@@ -84,17 +85,23 @@ EARLIER = words("prior previous previously earlier initially originally baseline
 COMPARES = words("unchanged stable same compared than since progressed increased from to")
 # What commits a writer to a grade. Other words in these places ("reluctant to call it", "I contest") do not.
 WRITERS = frozenset(("i", "we"))
+# What "would" may lead to in a statement without a writer: "this would correspond to grade 2".
+EQUATES = words(
+    "be correspond represent amount equal qualify merit warrant fit suggest indicate make meet translate equate "
+    "therefore thus then also best seem appear receive get constitute match have a the as to still place put"
+)
 PERSONS = words("i we is am was are")
 COMMITTING = words(
     "assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
-    "classified label labelled labeled estimate estimated determine determined conclude concluded see saw find found "
-    "observe observed identify identified judge judged believe think thought say said select selected choose chose "
-    "chosen pick picked go went propose proposed report reported record recorded note noted assess assessed interpret "
-    "interpreted describe described evaluate evaluated designate categorize categorise categorized measure measured "
-    "put place read settle settled arrive arrived opt opted suggest confirm confirmed agree reviewed examined looked "
-    "mark marked diagnose diagnosed located compared obtain made make assume characterize characterise favor favour "
-    "deem deemed analyze analyzed analysed apply used consider set feel would am can maintain keep detect detected "
-    "visualize state answer award awarded rank annotate enter infer inferred deduce derive get got have"
+    "classified label labelled labeled estimate estimated determine determined conclude concluded see saw find "
+    "found observe observed identify identified judge judged believe think thought say said select selected choose "
+    "chose chosen pick picked go went propose proposed report reported record recorded note noted assess assessed "
+    "interpret interpreted describe described evaluate evaluated designate categorize categorise categorized "
+    "measure measured put place read settle settled arrive arrived opt opted suggest confirm confirmed agree "
+    "reviewed examined looked mark marked diagnose diagnosed located compared obtain made make assume characterize "
+    "characterise favor favour deem deemed analyze analyzed analysed apply used consider set feel would am can "
+    "maintain keep detect detected visualize state answer award awarded rank annotate enter infer inferred deduce "
+    "derive get got have"
 )
 AUXILIARIES = words(
     "would will do have had am can must shall should therefore thus also now then still just hereby finally "
@@ -103,37 +110,37 @@ AUXILIARIES = words(
 )
 ENABLING = words(
     "like able happy comfortable going ready decided decide me us reasonable appropriate best safe as according "
-    "enough correspond corresponds equivalent equal amount amounts up confident right correct extent compared similar "
-    "leads led choose chose chosen prefer inclined opt opted fair sufficient used due back close closest belongs "
-    "comes came corresponding elect elected tend want plan apply adjacent seems seem appears appear found judged "
-    "deemed considered estimated need assigned thought felt point points prudent proceed advisable logical consistent "
-    "sensible justified accurate proper necessary"
+    "enough correspond corresponds equivalent equal amount amounts up confident right correct extent compared "
+    "similar leads led choose chose chosen prefer inclined opt opted fair sufficient used due back close closest "
+    "belongs comes came corresponding elect elected tend want plan apply adjacent seems seem appears appear found "
+    "judged deemed considered estimated need assigned thought felt point points prudent proceed advisable logical "
+    "consistent sensible justified accurate proper necessary"
 )
 CLAIMING = words(
-    "conclude think find believe estimate see determine note confirm suggest judge say assess feel certain sure clear "
-    "evident obvious apparent confident convinced surely observe state report consider agree concluded found "
+    "conclude think find believe estimate see determine note confirm suggest judge say assess feel certain sure "
+    "clear evident obvious apparent confident convinced surely observe state report consider agree concluded found "
     "determined established true plain noted likely probable opinion view assessment infer shown fair correct right "
     "given"
 )
 EVIDENCE = words("for about on over concerning regarding")
 SATISFIED = words(
     "criteria criterion definition requirements requirement settle settled opt opted go score qualifies thresholds "
-    "description descriptor definitions standard features agree decide decided settling conditions pattern appearance "
-    "findings typical diagnostic characteristic"
+    "description descriptor definitions standard features agree decide decided settling conditions pattern "
+    "appearance findings typical diagnostic characteristic"
 )
 ASSIGNS = words("assign call label grade give score rate classify say speak use report")
 AFFIRMED = words(
     "present seen noted assigned given appropriate most best identified observed correct chosen selected found "
-    "evident indicated confirmed warranted justified supported suitable reasonable fitting therefore thus the my our "
-    "clearly visible detected demonstrated shown accurate right reported definite also here more favored favoured "
-    "recorded applicable awarded clear preferred concluded determined made used again now"
+    "evident indicated confirmed warranted justified supported suitable reasonable fitting therefore thus the my "
+    "our clearly visible detected demonstrated shown accurate right reported definite also here more favored "
+    "favoured recorded applicable awarded clear preferred concluded determined made used again now"
 )
 PLAIN_VERBS = words("is was are were seems appears looks")
 AFFIRMS = words("applies fits describes matches reflects captures suits holds corresponds")
 OTHER_VERBS = words(
-    "remains overstates understates belongs sounds feels came comes goes went has had will shall should can does did "
-    "do makes exceeds misses asks demands calls takes begins starts stays lies begs presupposes suggests deserves "
-    "awaits depends involves"
+    "remains overstates understates belongs sounds feels came comes goes went has had will shall should can does "
+    "did do makes exceeds misses asks demands calls takes begins starts stays lies begs presupposes suggests "
+    "deserves awaits depends involves"
 )
 CORRECTS = words(
     "correction corrected correcting revised revise revising revision reflection reconsider reconsidering "
@@ -141,4 +148,35 @@ CORRECTS = words(
     "rereading reassess reassessing reassessment rethink reexamination reexamining mistake downgrade upgrade "
     "downgraded upgraded thought scrutiny"
 )
-FINALLY = words("final finally conclude conclusion ultimately concluding")
+FINALLY = words("final finally conclude conclusion ultimately concluding end")
+GRADE_WORDS = words("grade graded grades score scored scores rated rating moaks grading code coded category")
+ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going")
+VERDICTS = words(
+    "answer value result severity decision verdict conclusion prediction output response choice assessment diagnosis "
+    "estimate determination impression"
+)
+FILLERS = frozenset((":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "{", "#", "\n")) | words(
+    "is was be as of a an the at to being moaks grade score equals equal would should will category assigned "
+    "level remains therefore thus hence only just with in graded scored rated best surely overall final now "
+    "likely probably roughly approximately about it this are all both each"
+)
+UNITS = words(
+    "% percent mm cm millimeters millimetres millimeter millimetre slices slice images image lesions foci focus bml "
+    "views view years year months weeks days times fragments bodies cysts osteophytes sequences planes t tesla "
+    "degrees voxels pixels points point ml cc x × * / of out ^ series frames readers patients knees"
+)
+NOT_ROMAN = words("would can could am have think assign see do will had believe")
+# What may stand before a number in parentheses that says how it is meant.
+DESCRIBES = words(
+    "present absent yes no seen tear torn intact normal abnormality maceration mild moderate severe small medium "
+    "large none detected identified noted horn body lesion physiologic true false visible trace"
+)
+REFERS = words(
+    "slice image figure fig frame ref table step view see sequence level no year page panel plane number arrow note "
+    "point option item study visit patient reference"
+)
+MEANS = words("for with without when if where to means in")
+FORWARD_ENDS = words(
+    ", ; : ) — – and but while whereas because since as which with without so given based due than rather not however "
+    "although though or = beyond near adjacent | compared when if after despite ? indicating"
+)

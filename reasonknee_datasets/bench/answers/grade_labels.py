@@ -6,48 +6,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.cues import SENTENCE_ENDS, words
+from reasonknee_datasets.bench.answers.cues import (
+    ANSWER_WORDS,
+    DESCRIBES,
+    FILLERS,
+    FORWARD_ENDS,
+    GRADE_WORDS,
+    MEANS,
+    NOT_ROMAN,
+    REFERS,
+    SENTENCE_ENDS,
+    UNITS,
+    VERDICTS,
+    words,
+)
 from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
 from reasonknee_datasets.bench.answers.subject_context import Context
 from reasonknee_datasets.bench.answers.subject_phrases import Mark
 from reasonknee_datasets.bench.answers.tokens import Token
 from reasonknee_datasets.moaks import Slot
 
-_GRADE_WORDS = words("grade graded grades score scored scores rated rating moaks grading code coded category")
-_ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going")
-_VERDICTS = words(
-    "answer value result severity decision verdict conclusion prediction output response choice assessment diagnosis "
-    "estimate determination impression"
-)
 JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")
-_FILLERS = frozenset((":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "{", "#", "\n")) | words(
-    "is was be as of a an the at to being moaks grade score equals equal would should will category assigned "
-    "level remains therefore thus hence only just with in graded scored rated best surely overall final now "
-    "likely probably roughly approximately about it this are all both each"
-)
-_UNITS = words(
-    "% percent mm cm millimeters millimetres millimeter millimetre slices slice images image lesions foci focus bml "
-    "views view years year months weeks days times fragments bodies cysts osteophytes sequences planes t tesla "
-    "degrees voxels pixels points point ml cc x × * / of out ^ series frames readers patients knees"
-)
 _RANGE = words("- – — to or and vs versus & | through /")
 _BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", "#", "/", "\\", "^"))
-_NOT_ROMAN = words("would can could am have think assign see do will had believe")
-# What may stand before a number in parentheses that says how it is meant.
-_DESCRIBES = words(
-    "present absent yes no seen tear torn intact normal abnormality maceration mild moderate severe small medium "
-    "large none detected identified noted horn body lesion physiologic true false visible trace"
-)
-_REFERS = words(
-    "slice image figure fig frame ref table step view see sequence level no year page panel plane number arrow note "
-    "point option item study visit patient reference"
-)
-_MEANS = words("for with without when if where to means in")
-FORWARD_ENDS = words(
-    ", ; : ) — – and but while whereas because since as which with without so given based due than rather not however "
-    "although though or = beyond near adjacent | compared when if after despite ? indicating"
-)
 
 
 @dataclass(slots=True)
@@ -114,7 +96,7 @@ class LabelReader:
         leads = before in ("grade", "score", "graded", "scored") or any(
             mark.slot is not None and mark.end in (at, at - 1) for place, mark in self._recent(at)
         )
-        return leads and following not in _NOT_ROMAN
+        return leads and following not in NOT_ROMAN
 
     def _recent(self, at: int) -> Iterator[tuple[int, Mark]]:
         if self.last >= 0 and self.last in self.marks and self.last < at:
@@ -143,10 +125,10 @@ class LabelReader:
             return None
         word = self.said[place].text
         label = Label(place, place + 1)
-        if word in _GRADE_WORDS:
+        if word in GRADE_WORDS:
             label.graded = True
-        elif word in _VERDICTS or word == "assigned":
-            label.graded = word != "assigned" or self.said[place - 1].text in _GRADE_WORDS
+        elif word in VERDICTS or word == "assigned":
+            label.graded = word != "assigned" or self.said[place - 1].text in GRADE_WORDS
             if not label.graded:
                 return None
         elif self.last >= 0 and self.marks[self.last].end == place + 1:
@@ -185,7 +167,7 @@ class LabelReader:
             return None
         while (
             place > lowest
-            and self.said[place].text in _FILLERS
+            and self.said[place].text in FILLERS
             and self.said[place].text not in ("grade", "score", "moaks", "graded", "scored", "rated")
         ):
             joined = joined or self.said[place].text in _COPULAS or self.said[place].text in JOINERS
@@ -198,16 +180,16 @@ class LabelReader:
         if label is not None and (label.graded or label.slot is not None):
             return label
         if opened and not joined and self._closes(at):
-            named = word.isalpha() and not word.endswith("s") and word not in _REFERS
+            named = word.isalpha() and not word.endswith("s") and word not in REFERS
             described = (
-                label is not None or word in _DESCRIBES or (named and self.context.is_asked(self.claims.question))
+                label is not None or word in DESCRIBES or (named and self.context.is_asked(self.claims.question))
             )
             return Label(place, place + 1, subject=True) if described else None
         if not (self._ends_clause(at) or (opened and self._closes(at))):
             return None
         if label is not None and (joined or place == at - 1):
             return label
-        if word in _ANSWER_WORDS:
+        if word in ANSWER_WORDS:
             return Label(place, place + 1, graded=True)
         return self._label_in_clause_before(place) if joined else None
 
@@ -218,7 +200,7 @@ class LabelReader:
 
     def _plain_label(self, place: int) -> Label | None:
         word = self.said[place].text
-        if word in _GRADE_WORDS:
+        if word in GRADE_WORDS:
             slot = None
             start = place
             if self.last >= 0 and self.marks[self.last].end == place:
@@ -264,13 +246,23 @@ class LabelReader:
     def _is_measure(self, at: int, label: Label) -> bool:
         """Check whether what follows a number makes it a measurement, a count or an entry of a scale."""
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
-        if following in ("/", "of", "out") or following in _UNITS:
+        if following in ("/", "of", "out") or following in UNITS:
             return not (following == "/" and not self._is_digit(at + 2))
         if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
             return True
-        if following in ("when", "where", "if", "unless") or (following in _MEANS and self._is_told_apart(at)):
+        if following in ("when", "where", "if", "unless") or (following in MEANS and self._is_told_apart(at)):
             return True
         return following == "=" or (following == ":" and label.graded and self._is_digit(at) and self._opens_scale(at))
+
+    def _listed(self, at: int) -> int:
+        """Find the end of a list of grades: "0, 1, 2 or 3"."""
+        end = at
+        while end + 2 < len(self.said) and self.said[end + 1].text == "," and self.said[end + 2].text.isdigit():
+            following = self.said[end + 3].text if end + 3 < len(self.said) else ""
+            if following in UNITS or following == "." or (following.isalpha() and following not in ("or", "and")):
+                break
+            end += 2
+        return end
 
     def _is_told_apart(self, at: int) -> bool:
         """Check for a second number of one definition: "0 for no and 1 for yes"."""
@@ -281,7 +273,7 @@ class LabelReader:
             if (
                 word in ("and", "or", ",")
                 and self._number(place + 1) is not None
-                and self.said[place + 2].text in _MEANS
+                and self.said[place + 2].text in MEANS
             ):
                 return True
         return False
@@ -294,6 +286,9 @@ class LabelReader:
 
     def _range(self, at: int) -> tuple[int, bool]:
         """Find the end of a number, or of the choice that it begins: "1-2", "1 or grade 2"."""
+        listed = self._listed(at)
+        if listed > at:
+            return listed, True
         place = at + 1
         if place + 1 >= len(self.said) or self.said[place].text not in _RANGE:
             return at, False
@@ -312,6 +307,6 @@ class LabelReader:
         if place >= len(self.said) or self._number(place) is None:
             return at, False
         following = self.said[place + 1].text if place + 1 < len(self.said) else ""
-        if following in _UNITS or (self.said[at + 1].text in ("-", "–", "—") and following in ("-", "–", "to")):
+        if following in UNITS or (self.said[at + 1].text in ("-", "–", "—") and following in ("-", "–", "to")):
             return at, False
         return place, self._number(place) != self._number(at)

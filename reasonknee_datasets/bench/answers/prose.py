@@ -68,6 +68,7 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
 
     Examples
     --------
+    >>> from reasonknee_datasets.moaks import get_question
     >>> claims, back = corrections(get_question(42), "On reflection, this should be grade 1.")
     >>> [reading.grade for readings in claims.readings.values() for reading in readings], back
     ([1], False)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
-from reasonknee_datasets.bench.answers.subject_context import Context, Facets
+from reasonknee_datasets.bench.answers.subject_context import Context
+from reasonknee_datasets.bench.answers.subject_names import Facets
 from reasonknee_datasets.bench.answers.subject_phrases import mentions
 from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
 from reasonknee_datasets.moaks import Question, Slot

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
-from reasonknee_datasets.bench.answers.cues import SENTENCE_ENDS, words
-from reasonknee_datasets.bench.answers.grade_labels import FORWARD_ENDS, JOINERS, Label, LabelReader
+from reasonknee_datasets.bench.answers.cues import FORWARD_ENDS, SENTENCE_ENDS, words
+from reasonknee_datasets.bench.answers.grade_labels import JOINERS, Label, LabelReader
 from reasonknee_datasets.bench.answers.scale_words import is_zero
-from reasonknee_datasets.bench.answers.subject_context import Facets
+from reasonknee_datasets.bench.answers.subject_names import Facets
 from reasonknee_datasets.bench.answers.subject_phrases import Mark, find_phrases
 from reasonknee_datasets.bench.answers.tokens import tokens
 from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
@@ -208,6 +208,8 @@ class StatementReader(LabelReader):
         mentions: list[Facets] = []
         slot: Slot | None = None
         place, highest, spoken = at + 1, min(len(self.said), at + 16), 0
+        if place < highest and self.said[place].text in (")", "]"):
+            place += 1
         while place < highest:
             word = self.said[place].text
             mark = self.marks.get(place)

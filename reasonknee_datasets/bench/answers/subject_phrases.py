@@ -8,7 +8,8 @@ from functools import cache
 
 from reasonknee_datasets.bench.answers.cues import words as word_set
 from reasonknee_datasets.bench.answers.key_matching import slot_forms
-from reasonknee_datasets.bench.answers.subject_context import Context, Facets, names
+from reasonknee_datasets.bench.answers.subject_context import Context
+from reasonknee_datasets.bench.answers.subject_names import Facets, names
 from reasonknee_datasets.bench.answers.tokens import Token, normalise, tokens
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
