@@ -154,7 +154,7 @@ class TestIdentity:
         found = read_predictions(path, truth, data=data).identity
         assert (found.model, found.condition, found.seed) == ("m", "guided", 4)
         assert found.records_sha256 == run.records_sha256
-        assert found.codec_version == 1  # the one that read them, not the run's
+        assert found.codec_version == 2  # the one that read them, not the run's
 
     def test_records_are_named_where_the_file_does_not(self, truth: Truth, data: Repository) -> None:
         found = read_predictions(oracle(truth), truth, data=data).identity

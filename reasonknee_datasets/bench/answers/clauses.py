@@ -25,6 +25,7 @@ from reasonknee_datasets.bench.answers.cues import (
     EVIDENCE,
     FINALLY,
     FORMERLY,
+    GOVERNORS,
     MEETS,
     NEEDS,
     OPENS,
@@ -40,6 +41,7 @@ from reasonknee_datasets.bench.answers.cues import (
     VERBS,
     WRITERS,
 )
+from reasonknee_datasets.bench.answers.subject_names import every_word
 from reasonknee_datasets.bench.answers.tokens import Token
 
 
@@ -78,7 +80,7 @@ def is_stated(
         or _is_denied(before, said[label.start : value.start + 1], zero=zero)
         or _is_supposed(said, label.start, last)
         or _is_denied_after(said, last)
-        or (not named and _is_uncommitted(before, said, label, value))
+        or (not named and not choice and _is_uncommitted(before, said, label, value))
         or _is_denied_between(said[label.stop : value.start], choice=choice)
     )
 
@@ -226,11 +228,24 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
             return True  # "most readers would give it grade 2"
     leads = _without_articles(before)
     opens = not leads or leads[-1] in (",", "and", "while", "or")
+    if leads and leads[-1].isalpha() and not _may_govern(leads):
+        return True
     return _has_reluctant_verb(before) or (opens and _is_disowned(said, label, value))
 
 
 def _without_articles(words: list[str]) -> list[str]:
     return [word for word in words if word not in ARTICLES and word not in ('"', "'", "\n", "#")]
+
+
+def _may_govern(leads: list[str]) -> bool:
+    """Check whether a word before a label is one that states a grade; adverbs are skipped."""
+    for word in reversed(leads):
+        if not (
+            word.endswith("ly")
+            or word in ("clearly", "only", "just", "final", "overall", "clear", "definite", "most", "with")
+        ):
+            return word in GOVERNORS or not word.isalpha() or word in every_word()
+    return True
 
 
 def _has_reluctant_verb(before: list[str]) -> bool:

@@ -85,6 +85,28 @@ EARLIER = words("prior previous previously earlier initially originally baseline
 COMPARES = words("unchanged stable same compared than since progressed increased from to")
 # What commits a writer to a grade. Other words in these places ("reluctant to call it", "I contest") do not.
 WRITERS = frozenset(("i", "we"))
+# What may stand right before a grade: a copula, a verb of grading or showing, a finding's noun, an adverb of conclusion.
+GOVERNORS = words(
+    "is are was were be been assigned graded scored rated classified given gives giving give corresponds corresponding "
+    "correspond equals equal equivalent consistent compatible represents representing constitutes indicates indicating "
+    "indicate suggests suggesting suggestive shows showing show demonstrates demonstrating has have having receives receive "
+    "receiving gets meets meeting criteria criterion warrants warranting merits meriting matches matching match fits fitting "
+    "fit qualifies reflects reflecting amounts amounting yields yielding makes making supports supporting remains settle "
+    "settled opt hence thus so therefore still then and but it this them these that in keeping category signal change changes "
+    "hyperintensity abnormality abnormalities lesion lesions edema oedema thickening involvement tear morphology degeneration "
+    "synovitis finding findings defect loss disease severity moderate mild severe small medium large normal present absent "
+    "none assign call label grade score rate classify say go going choose select pick report record conclude estimate judge "
+    "see find note confirm diagnose describe described labelled labeled called considered deemed judged favor favour place "
+    "put called exhibits exhibiting reveals revealing displays displaying bears scores rating grading value answer verdict "
+    "assessment diagnosis impression conclusion result reading decision at into surely both overall i we my now here also "
+    "instead categorized categorised designated recorded best conclude likely probably by per on under according using "
+    "accord accordance agreement line falls fall within belongs meet moaks scale definition translates translate equates "
+    "no yes thickness affected seen noted identified observed detected visible one two three tears extrusion extruded mm cm "
+    "percent % surface subregion region size number depth plus including then finally apply applies evident award awarded "
+    "determined found being remain retains assigning than grades scores chosen selected confirmed correct appropriate fitting "
+    "accurate suitable adequate right proper true would will am there complex radial horizontal vertical partial complete "
+    "fair reasonable corresponds applicable representative maceration overall total"
+)
 # What "would" may lead to in a statement without a writer: "this would correspond to grade 2".
 EQUATES = words(
     "be correspond represent amount equal qualify merit warrant fit suggest indicate make meet translate equate "

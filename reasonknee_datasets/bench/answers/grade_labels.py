@@ -41,6 +41,7 @@ class Label:
     graded: bool = False
     slot: Slot | None = None
     subject: bool = False
+    described: bool = False
 
 
 @dataclass(slots=True)
@@ -184,7 +185,7 @@ class LabelReader:
             described = (
                 label is not None or word in DESCRIBES or (named and self.context.is_asked(self.claims.question))
             )
-            return Label(place, place + 1, subject=True) if described else None
+            return Label(place, place + 1, subject=True, described=True) if described else None
         if not (self._ends_clause(at) or (opened and self._closes(at))):
             return None
         if label is not None and (joined or place == at - 1):

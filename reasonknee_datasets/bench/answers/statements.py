@@ -248,7 +248,7 @@ class StatementReader(LabelReader):
             value,
             zero=zero,
             choice=reading.reason == "conflicting",
-            named=rule == "key_value",
+            named=rule == "key_value" or label.described,
         ):
             return
         weight = weight_of(self.said, label.start)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 
-from reasonknee_datasets.moaks import get_question
+from reasonknee_datasets.moaks import CATEGORIES, get_question
 
 Facets = Mapping[str, frozenset[str]]
 
@@ -321,3 +321,15 @@ def _bone(category: str, words: list[str]) -> Facets:
     elif words[0] == "patella" and category == "osteophyte":
         facets["part"] = _NONE
     return MappingProxyType(facets)
+
+
+@cache
+def every_word() -> frozenset[str]:
+    """Find every word of the names: a grade may stand right behind one.
+
+    Examples
+    --------
+    >>> "meniscus" in every_word(), "deserves" in every_word()
+    (True, False)
+    """
+    return frozenset(word for category in CATEGORIES for phrase in names(category) for word in phrase)
