@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from reasonknee_datasets.bench.answers import parse_answer
 from tests import answer_sentences
+from tests.golden.reading import FOLDER
 
 CASES = list(answer_sentences.cases(seed=0))
 KINDS = sorted({case.kind for case in CASES})
@@ -83,3 +85,27 @@ def test_parse_answer_memory_test_can_fail() -> None:
 def test_parse_answer_honest_text_with_many_brackets() -> None:
     text = "The fat pad is bright [1] (slice 40). " * 2000 + '{"MOAKS_scores": {"Hoffa-Synovitis": {"grade": 2}}}'
     assert parse_answer(42, text).grades == {"grade": 2}
+
+
+def hand_written() -> list[tuple[int, dict[str, str], str]]:
+    text = (FOLDER / "hand_written_answers.md").read_text(encoding="utf-8")
+    found = []
+    for answer in re.split(r"(?m)^@", text)[1:]:
+        head, _, body = answer.partition("\n")
+        question, *expected = head.split()
+        found.append(
+            (int(question), dict(pair.split("=") for pair in expected), body.rstrip("\n").replace("\\n", "\n"))
+        )
+    return found
+
+
+def test_hand_written_answers_are_read_as_a_person_reads_them() -> None:
+    answers = hand_written()
+    assert len(answers) > 600
+    wrong = [
+        (question, slot.slot.attribute, slot.grade, text)
+        for question, expected, text in answers
+        for slot in parse_answer(question, text).slots
+        if ("-" if slot.grade is None else str(slot.grade)) not in expected[slot.slot.attribute].split("|")
+    ]
+    assert not wrong, wrong[:5]

@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 
 from reasonknee_datasets.bench.answers.cues import (
+    ADVERBS,
     AFFIRMED,
+    AFFIRMS,
     AFTER_BOUND,
     ARTICLES,
     ASSIGNS,
@@ -34,6 +36,7 @@ from reasonknee_datasets.bench.answers.cues import (
     PLAIN_VERBS,
     POST_DENIALS,
     POST_ENDS_ANY,
+    PREPOSITIONS,
     SATISFIED,
     SENTENCE_ENDS,
     SUPPOSES,
@@ -240,10 +243,7 @@ def _without_articles(words: list[str]) -> list[str]:
 def _may_govern(leads: list[str]) -> bool:
     """Check whether a word before a label is one that states a grade; adverbs are skipped."""
     for word in reversed(leads):
-        if not (
-            word.endswith("ly")
-            or word in ("clearly", "only", "just", "final", "overall", "clear", "definite", "most", "with")
-        ):
+        if not (word.endswith("ly") or word in ADVERBS):
             return word in GOVERNORS or not word.isalpha() or word in every_word()
     return True
 
@@ -274,12 +274,13 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
     at, highest = value.stop, min(len(said), value.stop + 8)
     for place in range(at, highest):
         word = said[place].text
-        if word in SENTENCE_ENDS or word in (",", "(", ":", "—", "–", "-"):
+        if word in SENTENCE_ENDS or word in TURNS or word in (",", "(", ":", "—", "–", "-", "and"):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""
         if word in PLAIN_VERBS:
             return following not in AFFIRMED and not (following == "in" or following.isdigit())
-        if word in OTHER_VERBS:
+        known = word in GOVERNORS or word in AFFIRMED or word in AFFIRMS or word in every_word()
+        if word in OTHER_VERBS or (place == at and word.isalpha() and not known and word not in PREPOSITIONS):
             return True
     return False
 
