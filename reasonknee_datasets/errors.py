@@ -7,7 +7,7 @@ is one sentence of the form ``<subject> must <rule>, got <value> [<where>]. <Wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 # C0 and C1 controls except tab and newline, line and paragraph separators, and marks that reorder text.
@@ -112,6 +112,25 @@ def printable(text: str) -> str:
     'gpt\\x1b[2J'
     """
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def shown(value: object) -> str:
+    """Write a value with its type for a message, in short: of a row only some keys, never the row.
+
+    Examples
+    --------
+    >>> shown("64"), shown(int), shown({"id": "a", "question": "Any tear?"}), shown("long " * 100)
+    ("'64' (str)", 'the class int', 'a dict with the keys id, question', 'a value of type str')
+    """
+    kind = type(value).__name__
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, Mapping):
+        keys = [str(key) for key in value]
+        return f"a {kind} with the keys {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
+    plain = value is None or isinstance(value, str | int | float | list | tuple) or getattr(value, "ndim", None) == 0
+    text = repr(value) if plain else ""
+    return f"{text} ({kind})" if text and len(text) <= 60 and "\n" not in text else f"a value of type {kind}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

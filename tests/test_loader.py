@@ -370,6 +370,35 @@ def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path, where
             assert lengths.tolist() == [number + 4 for number in batch["question_id"]]
 
 
+@pytest.mark.parametrize("given", [None, QuintupleCollator(keep=("question_id",))])
+@pytest.mark.parametrize(
+    ("side", "for_generation", "expected"),
+    [("left", True, "left"), ("right", True, "left"), ("left", False, "left"), ("right", False, "right")],
+)
+def test_tokens_are_padded_on_the_tokenizers_side(
+    train: Any, room: Path, side: str, for_generation: bool, expected: str, given: Any
+) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "step": 1, "<pad>": 5}, unk_token="[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    named = NamedTokenizer.of(words, pad_token="<pad>", padding_side=side, pad_to_multiple_of=4)
+    tokenize = TokenizeReasoning(named, Template("{question} ", "{reasoning}"), for_generation=for_generation)
+
+    def longer(row: dict[str, Any]) -> dict[str, Any]:
+        return {"question": "q " * row["question_id"]}
+
+    with load(train.map(longer), room, transform=Compose([CROP, tokenize]), collate_fn=given, tail="keep") as loader:
+        padded = 0
+        for batch in loader:
+            mask = batch["attention_mask"].bool()
+            order = mask.int() if expected == "left" else -mask.int()
+            assert (order.diff(dim=1) >= 0).all()
+            assert torch.equal(batch["input_ids"] == 5, ~mask)
+            assert mask.shape[1] % 4 == 0
+            padded += int((~mask).sum())
+    assert padded
+
+
 # Decoding.
 
 

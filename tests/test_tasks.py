@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasonknee_datasets.bench.codec import REASONS, write
+from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, Condition, get_condition
 from reasonknee_datasets.bench.evaluation import compare, evaluate
 from reasonknee_datasets.bench.official import SCRIPTS

@@ -1,11 +1,11 @@
-"""ReasonKnee-Bench: conditions and prompts, the inspect_ai task, the answer codec, metrics, baselines and reports."""
+"""ReasonKnee-Bench: conditions and prompts, the inspect_ai task, the answer parser, metrics, baselines and reports."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-# Imported on first use: a reward or a codec in somebody's training loop should not import what draws reports.
+# Imported on first use: a reward or a parser in somebody's training loop should not import what draws reports.
 _HOMES = {
     "CONDITIONS": "conditions",
     "Identity": "identity",
@@ -16,8 +16,8 @@ _HOMES = {
     "get_condition": "conditions",
     "make_plan": "plan",
     "make_study": "study",
-    "parse_answer": "codec",
-    "parse_box": "codec",
+    "parse_answer": "answers",
+    "parse_box": "answers",
     "read_report": "report",
     "write_comparison": "report",
     "write_losses": "report",

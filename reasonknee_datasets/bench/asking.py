@@ -58,13 +58,13 @@ def true_region(record: Record, condition: Condition, shape: tuple[int, int, int
 
 def show(recipe: ToFrames, volume: Any) -> Frames:
     """Render the frames of a volume, or of a crop of one."""
-    return Frames(recipe.change({"volume": volume})["frames"])
+    return Frames(recipe.apply({"volume": volume})["frames"])
 
 
 def crop(volume: Any, region: Box, condition: Condition) -> Any:
     """Return the lazy view of a volume that shows a region, with the condition's margin."""
     row = {"volume": volume, "box": region.to_row()}
-    return CropToBox(margin_mm=condition.margin_mm).change(row)["volume"]
+    return CropToBox(margin_mm=condition.margin_mm)(row)["volume"]
 
 
 def ask(record: Record, condition: Condition, prompts: Prompts, frames: Frames | None) -> Request:

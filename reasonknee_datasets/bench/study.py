@@ -9,8 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.asking import crop, show, system_prompt, true_region
-from reasonknee_datasets.bench.codec import CODEC_VERSION
 from reasonknee_datasets.bench.conditions import Condition, get_condition
 from reasonknee_datasets.bench.identity import Identity, identity_digest
 from reasonknee_datasets.bench.messages import Frames

@@ -165,7 +165,7 @@ def _samples(study: Study) -> list[Sample]:
 
 @scorer(metrics=[record_exact(), stderr(cluster="patient")], name="grades")
 def grades(study: Study) -> Scorer:
-    """Read the grades of an answer by the named rules of `reasonknee_datasets.bench.codec`.
+    """Read the grades of an answer by the named rules of `reasonknee_datasets.bench.answers`.
 
     The value is 1 where every slot is right. A record without all its true grades has no value, as in the report. The
     score's metadata has, for each slot, the true grade and the answered one with its rule, or the reason without one.

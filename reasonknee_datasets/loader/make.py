@@ -12,6 +12,7 @@ import datasets
 import torch
 
 from reasonknee_datasets.collate import QuintupleCollator
+from reasonknee_datasets.collate.tokens import find_padding
 from reasonknee_datasets.errors import LoaderError, explain
 from reasonknee_datasets.loader.loader import ResumableLoader
 from reasonknee_datasets.loader.order import Plan
@@ -23,6 +24,7 @@ from reasonknee_datasets.loader.state import Identity
 from reasonknee_datasets.loader.steps import Tail, Topology
 from reasonknee_datasets.loader.streaming import StreamedRows
 from reasonknee_datasets.loader.work import Work, as_it_is
+from reasonknee_datasets.system import can_share_files
 
 Where = Literal["auto"] | str | os.PathLike[str] | None
 
@@ -80,8 +82,8 @@ def make_dataloader(
     transform : callable, optional
         From example to example; it finds the epoch in ``example["epoch"]``.
     collate_fn : callable, optional
-        From a list of examples to a batch. By default a `QuintupleCollator`, which pads tokens as the transform's
-        tokenizer does. Each example has ``valid``.
+        From a list of examples to a batch. By default a `QuintupleCollator`. One that leaves its padding open pads
+        tokens as the transform's tokenizer does. Each example has ``valid``.
     tail : {"drop", "pad", "keep"}
         What becomes of the last examples of an epoch, where they do not fill a step: left out (the log says how many);
         filled up with repeats that have ``valid=False``; or, on one rank, a smaller batch. Every example comes exactly
@@ -142,8 +144,9 @@ def make_dataloader(
     session, volumes = _share(order, topology, in_flight, shared, shared_bytes)
     # A function of the dataset's own may be what tokenizes.
     own = getattr(dataset, "format", {}).get("format_kwargs", {}).get("transform")
-    pads = [number for number in map(_find_pad_token, (transform, own)) if number is not None]
-    collate = collate_fn or QuintupleCollator(pad_token_id=pads[0] if pads else None)
+    collate = collate_fn or QuintupleCollator()
+    if isinstance(collate, QuintupleCollator):
+        collate = collate.padded_as(find_padding(transform) or find_padding(own))
     work = Work(order.dataset, transform, collate, volumes)
     options = {
         "num_workers": num_workers,
@@ -216,7 +219,7 @@ def _share(
     order: _Order, topology: Topology, in_flight: int, shared: Where, shared_bytes: int | None
 ) -> tuple[Session | None, SharedVolumes | None]:
     """Hold a folder with room for the volumes that are in use at a time."""
-    if shared is None or not order.volume_bytes:
+    if shared is None or not order.volume_bytes or (shared == "auto" and not can_share_files()):
         return None, None
     local = int(os.environ.get("LOCAL_WORLD_SIZE", topology.world_size))
     # A worker may be as far behind the others as batches are in flight. A quarter more, for volumes have not all as
@@ -227,14 +230,6 @@ def _share(
     job = (order.identity.fingerprint,) if topology.world_size > 1 else ()
     session = open_session(bound, folder=None if shared == "auto" else shared, job=job)
     return session, SharedVolumes(str(session.folder), bound)
-
-
-def _find_pad_token(transform: Any) -> int | None:
-    """Find the pad token of a transform that tokenizes, alone or somewhere in a `Compose`."""
-    if (found := getattr(transform, "pad_token_id", None)) is not None:
-        return int(found)
-    parts = map(_find_pad_token, getattr(transform, "transforms", ()))
-    return next((number for number in parts if number is not None), None)
 
 
 def _check_numbers(seed: int, group_size: int, num_workers: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -22,6 +21,7 @@ from pathlib import Path
 from stat import S_ISDIR
 
 from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.system import call_in_forked_child, fcntl
 
 _ALIVE = "alive"
 _STALE_SECONDS = 60
@@ -202,4 +202,4 @@ def _forget_all() -> None:
         session.forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+call_in_forked_child(_forget_all)

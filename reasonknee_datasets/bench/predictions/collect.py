@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.codec import REASONS, parse_box
+from reasonknee_datasets.bench.answers import REASONS, parse_box
 from reasonknee_datasets.bench.predictions.problems import Ledger
 from reasonknee_datasets.bench.predictions.texts import read_text
 from reasonknee_datasets.bench.table import NONE, Answers, Truth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from reasonknee_datasets.bench.codec import ParsedAnswer, SlotAnswer, official_parse, parse_answer
+from reasonknee_datasets.bench.answers import ParsedAnswer, SlotAnswer, official_parse, parse_answer
 from reasonknee_datasets.moaks import Question
 
 

@@ -1,0 +1,97 @@
+"""Write the reference pages that are made from the code: the row, and the command line.
+
+``python -m tests.docs.reference_pages`` writes them; test_pages.py fails where a page differs from the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from reasonknee_datasets.moaks import QUESTIONS
+
+PAGES = Path(__file__).parents[2] / "docs" / "reference"
+CARD = Path(__file__).parents[2] / "dataset_card.md"
+
+_ROW = """# The row
+
+A row of the default config `quintuples` is one question about one volume.
+
+{fields}
+
+`load_dataset` of this package adds `volume`, a lazy nibabel image of the file that `volume_path` names.
+
+## Questions
+
+Each volume has a row for questions 1 to 62. Questions 63 to 69 occur in the official prompt files only.
+
+| question | category | finding | subregion | attributes |
+|---:|---|---|---|---|
+{questions}
+
+## Attributes and their grades
+
+`grades` is a list with one entry for each attribute of the question. `scale` is `ordinal` (the grades have an order),
+`binary`, or `nominal` (the
+grades are names without an order). A missing grade is null, never 0.
+
+| attribute | scale | grades | findings |
+|---|---|---|---|
+{attributes}
+"""
+
+_COMMANDS = """# Command line
+
+`reasonknee COMMAND --help` prints the same. `python -m reasonknee_datasets` is the same command.
+
+{commands}
+"""
+
+
+def row_page() -> str:
+    """Return the page of the row: the card's table, and what every question asks."""
+    fields = re.search(r"<!-- fields quintuples -->\n(.*?)\n<!-- /fields", CARD.read_text(encoding="utf-8"), re.DOTALL)
+    assert fields, "dataset_card.md has a table of fields"
+    slots: dict[tuple[str, str, int, int], list[str]] = {}
+    rows = []
+    for number, question in QUESTIONS.items():
+        names = ", ".join(slot.attribute for slot in question.slots)
+        rows.append(f"| {number} | `{question.category}` | `{question.finding}` | `{question.subregion}` | {names} |")
+        for slot in question.slots:
+            found = slots.setdefault((slot.attribute, slot.scale, slot.low, slot.high), [])
+            if question.finding not in found:
+                found.append(question.finding)
+    attributes = [
+        f"| `{name}` | {scale} | {low} to {high} | {', '.join(f'`{finding}`' for finding in findings)} |"
+        for (name, scale, low, high), findings in slots.items()
+    ]
+    return _ROW.format(fields=fields[1].strip(), questions="\n".join(rows), attributes="\n".join(attributes))
+
+
+def command_page() -> str:
+    """Return the page of the command line: the help text of every command."""
+    # argparse wraps to the width of the terminal; a page has one width.
+    os.environ["COLUMNS"] = "92"
+    from reasonknee_datasets.cli.main import _parser
+
+    parts = [f"## {name}\n\n```text\n{parser.format_help().strip()}\n```" for name, parser in _commands(_parser())]
+    return _COMMANDS.format(commands="\n\n".join(parts))
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Iterate over the commands below a parser, nested ones included."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                nested = list(_commands(child))
+                yield from nested or [(child.prog, child)]
+
+
+MADE = {"row.md": row_page, "cli.md": command_page}
+
+if __name__ == "__main__":
+    for name, make in MADE.items():
+        (PAGES / name).write_text(make(), encoding="utf-8")
