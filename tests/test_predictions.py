@@ -335,7 +335,7 @@ class TestBadInput:
             read_predictions([], truth)
 
     def test_no_file(self, truth: Truth, tmp_path: Path) -> None:
-        with pytest.raises(BenchError, match=r"predictions must be a readable file, got .*No such file"):
+        with pytest.raises(BenchError, match=r"p\.jsonl is not a readable file\. Predictions are an \.eval log"):
             read_predictions(tmp_path / "p.jsonl", truth)
 
     def test_a_half_written_last_line(self, truth: Truth, tmp_path: Path) -> None:
