@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError, explain
-from reasonknee_datasets.schema import stays_inside
+from reasonknee_datasets.plain_paths import stays_inside
 
 OFFICIAL_PREFIX = "../data/"
 _REVISION = re.compile(r"[0-9a-f]{40}")

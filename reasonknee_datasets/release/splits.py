@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError
+from reasonknee_datasets.plain_paths import stays_inside
 from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot
 from reasonknee_datasets.release.report import Problems
-from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, stays_inside, volume_id, volume_path
+from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, volume_id, volume_path
 
 COLUMNS = (
     "patient_id",
