@@ -35,6 +35,10 @@ class ServerLimitError(ValueError):
     """An answer that is larger than what was asked for, or a redirect that cannot be followed."""
 
 
+class SlowServerError(OSError):
+    """A server that makes no progress. Not a TimeoutError, whose message fsspec drops."""
+
+
 def timeout_seconds() -> float:
     """Return the seconds within which a server must make progress: ``REASONKNEE_TIMEOUT``, or 30."""
     text = os.environ.get(_TIMEOUT, "").strip()
@@ -171,7 +175,7 @@ class _Answer:
         ------
         ServerLimitError
             If it is longer than what was asked for.
-        TimeoutError
+        SlowServerError
             If too little arrives for too long.
         """
         loop = asyncio.get_running_loop()
@@ -206,8 +210,8 @@ async def _within(work: Any, remaining: float, url: Any, seconds: float | None =
     """Await something for so long at most, and name the server that was too slow."""
     try:
         return await asyncio.wait_for(work, max(remaining, 0.001))
-    except (asyncio.TimeoutError, TimeoutError) as error:
-        raise TimeoutError(
+    except (asyncio.TimeoutError, TimeoutError) as error:  # two classes on Python 3.10
+        raise SlowServerError(
             f"{redact(str(url))} sent less than {_PROGRESS} bytes in {seconds or remaining:g} seconds. Check the "
             f"connection; {_TIMEOUT} sets the seconds"
         ) from error
