@@ -16,7 +16,8 @@ from reasonknee_datasets.system import call_in_forked_child
 
 _lock = threading.Lock()
 _registry: dict[str, dict[str, Any]] = {}
-_URLS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+# A URL in a sentence; the bracket or full stop behind it belongs to the sentence.
+_URLS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>)\].,;:]")
 # What urllib3 and httpx show of a request: the path with its query, without the host.
 _TARGET = re.compile(r"(\burl: /[^\s?]*)\?[^\s)]*")
 
