@@ -31,6 +31,21 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     return _open(path, _READ)
 
 
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read a regular file whole.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, is no regular file, or has more than `limit` bytes.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"Longer than {limit} bytes", os.fspath(path))
+    return data
+
+
 def open_private(path: str | os.PathLike[str]) -> int:
     """Open a regular file that only this user can read or write; links are refused.
 

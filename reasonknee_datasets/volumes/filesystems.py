@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from reasonknee_datasets.plain_paths import is_url
-from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.volumes.credentials import split_hops
 from reasonknee_datasets.volumes.http_session import ServerLimitError, open_http_session
 
@@ -37,15 +36,11 @@ def read_file(url: str, options: Mapping[str, Any], limit: int) -> bytes:
 
     Raises
     ------
-    ServerLimitError
+    ServerLimitError, OSError
         If it is longer than `limit`.
     """
     if not is_url(url):
-        with os.fdopen(open_regular(url), "rb") as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            raise ServerLimitError(f"the file is longer than {limit} bytes")
-        return data
+        return read_regular(url, limit)
     filesystem, path = open_filesystem(url, options)
     if extra := limit_body(filesystem, limit):
         return bytes(filesystem.cat_file(path, **extra))
