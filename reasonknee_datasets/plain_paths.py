@@ -67,6 +67,6 @@ def join(root: str, relative: str) -> str:
             "it, without '..', ':', '?', '#', '%', backslashes and control characters. Do not use this repository."
         )
     first, hop, rest = root.partition("::")
-    if hop and is_url(root):
+    if hop and "://" in first and is_url(root):  # "simplecache::s3://..." names no path before the chain goes on
         return f"{first.rstrip('/')}{'//' if first.endswith('://') else '/'}{relative}{hop}{rest}"
     return f"{root.rstrip('/')}/{relative}"

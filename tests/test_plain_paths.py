@@ -67,6 +67,7 @@ def test_join_takes(path: str) -> None:
     assert join("s3://bucket/knees", path) == f"s3://bucket/knees/{path}"
     assert join("/data/a::b", path) == f"/data/a::b/{path}"
     assert join("/data/https://x::y", path) == f"/data/https://x::y/{path}"
+    assert join("simplecache::s3://bucket/knees", path) == f"simplecache::s3://bucket/knees/{path}"
     assert join("zip://::s3://bucket/knees.zip", path) == f"zip://{path}::s3://bucket/knees.zip"
     assert join("zip://in::s3://bucket/knees.zip", path) == f"zip://in/{path}::s3://bucket/knees.zip"
 
