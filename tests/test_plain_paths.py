@@ -21,6 +21,7 @@ from reasonknee_datasets.plain_paths import is_url, join, stays_inside
 from reasonknee_datasets.summary import summarise
 from reasonknee_datasets.volumes import set_credentials
 from reasonknee_datasets.volumes.credentials import find_credentials
+from reasonknee_datasets.volumes.locate import find_moved
 from tests.file_servers import Served, serve
 from tests.prepared_repository import voxels_of, write_repository
 
@@ -196,3 +197,13 @@ def test_credentials_do_not_leave_their_prefix(rest: str) -> None:
         assert find_credentials(f"https://host/knees/{rest}") == {}
     finally:
         set_credentials("https://host/knees", None)
+
+
+@pytest.mark.parametrize("file", ["x.nii.gz", "%2e%2e", "..", "x::https:", "x?y", "x\n"])
+def test_a_moved_volume_of_a_saved_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path in a saved set is joined to REASONKNEE_VOLUMES only where it is plain."""
+    monkeypatch.setenv("REASONKNEE_VOLUMES", "https://host/knees")
+    moved = find_moved(f"/old/volumes/9016403/{file}")
+    assert (None if moved is None else moved.path) == (
+        "https://host/knees/volumes/9016403/x.nii.gz" if file == "x.nii.gz" else None
+    )

@@ -85,6 +85,7 @@ class HTTPSession:
             connector_owner=False,
             cookie_jar=DummyCookieJar(),
             trust_env=session.trust_env,
+            auto_decompress=session.auto_decompress,
         )
 
     @property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.plain_paths import is_url, join, stays_inside
 from reasonknee_datasets.volumes.local import LocalSource
 from reasonknee_datasets.volumes.remote import RemoteSource
 from reasonknee_datasets.volumes.source import Source
@@ -44,7 +45,7 @@ def find_moved(path: str) -> Source | None:
     """
     root = os.environ.get("REASONKNEE_VOLUMES", "").strip()
     parts = re.split(r"[/\\]", path)[-3:]
-    if not root or len(parts) != 3 or parts[0] != "volumes":
+    if not root or len(parts) != 3 or parts[0] != "volumes" or not stays_inside("/".join(parts)):
         return None
-    moved = find_source(f"{root.rstrip('/')}/{'/'.join(parts)}")
+    moved = find_source(join(root, "/".join(parts)))
     return None if moved.path == path else moved
