@@ -16,13 +16,23 @@ from typing import Any, TypeVar
 import numpy as np
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
-from reasonknee_datasets.schema import CONFIGS, SPLITS, stays_inside
+from reasonknee_datasets.plain_paths import join, stays_inside
+from reasonknee_datasets.schema import CONFIGS, SPLITS
+from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret
+from reasonknee_datasets.volumes.filesystems import read_file, store_errors
 from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.http_session import file_limit
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balanced": "balanced"}
 """Where a prepared repository keeps each config's Parquet."""
+
+
+def manifest_limit() -> int:
+    """Return the most bytes that a manifest may have: a twentieth of the limit of files, which is 100 MB by default."""
+    return file_limit() // 20
+
 
 _COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
 _PREPARE_AGAIN = f"Prepare the release again: {_COMMAND}"
@@ -137,22 +147,19 @@ class Manifest:
         RepositoryError
             If there is one that is damaged, or was written by a newer version.
         """
-        from fsspec.core import url_to_fs  # 60 ms: not paid by who only wants the types
-
-        root = os.fspath(location)
-        url = f"{root.rstrip('/')}/{MANIFEST}"
-        fs, path = url_to_fs(url, **dict(storage_options or {}))
+        url = join(os.fspath(location), MANIFEST)
+        root = redact(os.fspath(location))
         try:
-            data = fs.cat_file(path)
+            data = read_file(url, dict(storage_options or {}), manifest_limit())
         except (FileNotFoundError, NotADirectoryError) as error:
             remedy = f"Give a folder or URL that holds one, or write one: {_COMMAND}"
             message = explain("prepared repository", f"hold {MANIFEST}", "no such file", remedy, where=f"at {root}")
-            raise RepositoryNotFoundError(message) from error
-        except OSError as error:
+            raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
+        except store_errors() as error:
             remedy = "Ask its owner to let you read it, or check the disk"
-            message = explain("manifest", "be readable", str(error), remedy, where=f"at {root}")
-            raise RepositoryError(message) from error
-        return cls.from_bytes(data, where=url)
+            message = explain("manifest", "be readable", redact_text(str(error)), remedy, where=f"at {root}")
+            raise RepositoryError(message) from (None if shows_secret(error) else error)
+        return cls.from_bytes(data, where=redact(url))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str = MANIFEST) -> Manifest:
@@ -261,10 +268,11 @@ def _take(tree: Mapping[str, Any], key: str, kind: type[T], where: str) -> T:
 
 
 def _inside(path: str, where: str) -> str:
-    """Refuse a path that leaves the repository: manifests come from strangers."""
+    """Refuse a path that leaves the repository or is no plain path: manifests come from strangers."""
     if not stays_inside(path):
-        rule = "be relative to the repository and stay inside it"
-        raise RepositoryError(explain("path", rule, path, "Do not use this repository", where=f"in {where}"))
+        rule = "be relative to the repository and stay inside it, without ':', '?', '%' and control characters"
+        got = ascii(path)[:200]
+        raise RepositoryError(explain("path", rule, got, "Do not use this repository", where=f"in {where}"))
     return path
 
 

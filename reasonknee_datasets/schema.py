@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal, TypedDict
 
 import pyarrow as pa
@@ -170,23 +169,6 @@ def volume_path(volume: str) -> str:
     """
     patient, *rest = volume.split("/")
     return f"volumes/{patient}/{'_'.join(rest)}.nii.gz"
-
-
-def stays_inside(path: str) -> bool:
-    """Tell whether a path from a stranger's file stays in the folder that it is joined to, on any system.
-
-    Links are another matter: only the disk knows them.
-
-    Examples
-    --------
-    >>> stays_inside("volumes/9016403/00M_right.nii.gz"), stays_inside("volumes/../../x"), stays_inside("C:/x")
-    (True, False, False)
-    """
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or ":" in parts[0]:
-        return False
-    # A backslash is Windows' separator, a null ends a name, and "#" parts a place from its geometry in a row.
-    return not set(path) & {"\\", "\0", "#"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,8 @@ class _Files(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(stop - start))
         self.end_headers()
         if body:
+            self.served.bytes_sent += stop - start  # before: the client may have it all before this thread goes on
             self.wfile.write(data[start:stop])
-            self.served.bytes_sent += stop - start
 
     def send_whole(self, status: int, text: bytes, body: bool, kind: str = "text/plain") -> None:
         self.send_response(status)

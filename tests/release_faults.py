@@ -229,7 +229,7 @@ VOXEL_FAULTS = (
     Fault("bad-mask", lambda built: halve(built.mask(2)), r"0000002/00M/right: .*knee_002.nii.gz", 186),
     Fault("bad-mask", lambda built: corrupt(built.mask(2)), r"0000002/00M/right: .*knee_002.nii.gz", 186),
     Fault("bad-mask", lambda built: save(built.mask(2), lambda v, a: (v.astype(np.float32) + 0.5, a)),
-          r"mask must hold whole numbers from 0, got float", 186),
+          r"mask must be a label map, got voxels of float32 that are no whole numbers", 186),
     Fault("bad-mask", lambda built: save(built.mask(2), lambda v, a: (np.stack([v, v], -1), a)),
           r"mask must have three axes, got shape", 186),
     Fault("unknown-label", lambda built: save(built.mask(2), stray),

@@ -20,8 +20,9 @@ import reasonknee_datasets
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.load import find_example, register
+from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.sources import SyntheticDataWarning, parse_split
-from reasonknee_datasets.sources.places import join, to_place
+from reasonknee_datasets.sources.places import to_place
 from tests.disks import locked, open_folder, small_disk
 from tests.prepared_repository import SHAPE, write_official, write_repository
 

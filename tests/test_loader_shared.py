@@ -516,7 +516,9 @@ def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
     base = tmp_path / f"reasonknee-{os.getuid()}"
     base.mkdir(mode=0o755)
     base.chmod(0o755)
-    with pytest.raises(LoaderError, match=r"folder that only this user can read, got owner \d+ and mode 755"):
+    with pytest.raises(
+        LoaderError, match=r"by this user alone, but it is a folder of user \d+ with mode 0755\. Remove"
+    ):
         open_session(10, folder=tmp_path, job=())
 
 
@@ -546,6 +548,6 @@ def test_nothing_is_removed_from_a_folder_that_is_not_ours_alone(tmp_path: Path)
     os.utime(other / "old", (0, 0))
     other.chmod(0o700)
     (tmp_path / f"reasonknee-{os.getuid()}").symlink_to(other)
-    with pytest.raises(LoaderError, match="be a folder that only this user can read"):
+    with pytest.raises(LoaderError, match="by this user alone, but it is a link"):
         open_session(1, folder=tmp_path, job=())
     assert (other / "old").is_dir()

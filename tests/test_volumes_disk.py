@@ -21,6 +21,7 @@ from hypothesis.extra.numpy import basic_indices
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import DecodeCache, DiskCache, disk, open_volume, pack
+from reasonknee_datasets.volumes.disk_entry import Target, open_entry, pack_head
 from tests.volumes_files import count_opens, fresh, knee, same, save, stored_volumes
 
 pytest.importorskip("blosc2", reason="needs blosc2")
@@ -105,8 +106,7 @@ def test_damaged_entries_are_rebuilt(tmp_path: Path) -> None:
             data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
         else:
             del data[int(rng.integers(len(data))) :]
-        entry.unlink()
-        entry.write_bytes(data)
+        entry.write_bytes(data)  # in place: the mode stays
         disk._entries.clear()
         same(open_volume(path, cache=None, cache_dir=folder).dataobj[1:5], array[1:5])
         assert entry.read_bytes() != data
@@ -130,7 +130,7 @@ def test_its_size_is_bounded(tmp_path: Path) -> None:
 
 def test_what_killed_processes_left_behind_goes(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     old, new = folder / "a.1.part", folder / "b.2.part"
     for path in (old, new):
         path.write_bytes(b"half")
@@ -188,7 +188,7 @@ def test_threads_share_it(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee())
     folder = tmp_path / "cache"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.warns(UserWarning, match="cache in .* is not written: .*Make room there"):
         same(open_volume(path, cache=DecodeCache(), cache_dir=folder).dataobj[1], array[1])
@@ -224,5 +224,124 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASONKNEE_CACHE_DIR_BYTES", "much")
     with pytest.raises(VolumeError, match="REASONKNEE_CACHE_DIR_BYTES must be a whole number of bytes, got much"):
         DiskCache(str(tmp_path))
-    with pytest.raises(VolumeError, match=r"cache_dir must be a folder, got .*Error"):
+    with pytest.raises(VolumeError, match=r"\(cache_dir\) is for patients' voxels and .* is a file of user \d+"):
         DiskCache(str(path), max_bytes=1)
+    with pytest.raises(VolumeError, match=r"cache_dir must be a folder, got NotADirectoryError"):
+        DiskCache(str(path / "below"), max_bytes=1)
+
+
+def planted(path: Path, folder: Path, frame: bytes | None = None) -> Path:
+    """Replace the entry of a volume by one with a right header, and voxels that are all 7 or another frame."""
+    blosc2 = disk.find_blosc2()
+    targets: list[Target] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, "open_entry", lambda target: targets.append(target) or open_entry(target))
+        open_volume(path, cache=None, cache_dir=folder).dataobj[1]
+    disk._entries.clear()
+    target = targets[0]
+    if frame is None:
+        frame = blosc2.asarray(np.full(target.shape, 7, target.dtype)).to_cframe()
+    target.path.write_bytes(pack_head(target, frame) + frame)
+    return target.path
+
+
+class TestStrangers:
+    """What another user could have written is not read, and what is written no other user can read."""
+
+    @pytest.mark.parametrize("mode", [0o777, 0o755, 0o750, 0o701, 0o1777])
+    def test_folder_mode(self, tmp_path: Path, mode: int) -> None:
+        folder = tmp_path / "cache"
+        folder.mkdir()
+        folder.chmod(mode)
+        with pytest.raises(
+            VolumeError, match=rf"\(cache_dir\).*mode {mode:04o}\. Run chmod 700 .*cache if it is yours"
+        ):
+            open_volume(save(tmp_path / "knee.nii.gz", knee()), cache_dir=folder).dataobj[1]
+        assert not list(folder.iterdir())
+
+    def test_folder_link(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir(mode=0o700)
+        (tmp_path / "real" / "old.part").touch()
+        os.utime(tmp_path / "real" / "old.part", (0, 0))
+        (tmp_path / "cache").symlink_to(tmp_path / "real")
+        with pytest.raises(VolumeError, match=r"\(cache_dir\) .* it is a link"):
+            DiskCache(str(tmp_path / "cache"))
+        assert (tmp_path / "real" / "old.part").exists()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_folder_owner(self, tmp_path: Path) -> None:
+        (tmp_path / "cache").mkdir(mode=0o700)
+        os.chown(tmp_path / "cache", 65534, 65534)
+        with pytest.raises(VolumeError, match=r"a folder of user 65534 with mode 0700"):
+            DiskCache(str(tmp_path / "cache"))
+
+    def test_modes_of_what_is_written(self, tmp_path: Path) -> None:
+        path, before = save(tmp_path / "knee.nii.gz", knee()), os.umask(0)
+        try:
+            open_volume(path, cache=None, cache_dir=tmp_path / "a" / "cache").dataobj[1]
+        finally:
+            os.umask(before)
+        (entry,) = entries(tmp_path / "a" / "cache")
+        assert stat.S_IMODE(entry.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+
+    def test_an_entry_of_this_user_is_read(self, tmp_path: Path) -> None:
+        """The control of the tests below: what is planted would be read if it were private."""
+        path = save(tmp_path / "knee.nii.gz", array := knee())
+        planted(path, tmp_path / "cache")
+        found = np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache"))
+        assert (found == 7).all()
+        assert not np.array_equal(found, array)
+
+    @pytest.mark.parametrize("mode", [0o666, 0o644, 0o640, 0o602])
+    def test_entry_mode(self, tmp_path: Path, mode: int) -> None:
+        path = save(tmp_path / "knee.nii.gz", array := knee())
+        planted(path, tmp_path / "cache").chmod(mode)
+        same(np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache")), array)
+        assert stat.S_IMODE(entries(tmp_path / "cache")[0].stat().st_mode) == 0o600
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_entry_owner(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "knee.nii.gz", array := knee())
+        os.chown(planted(path, tmp_path / "cache"), 65534, 65534)
+        same(np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache")), array)
+
+    def test_entry_link(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "knee.nii.gz", array := knee())
+        entry = planted(path, tmp_path / "cache")
+        entry.rename(tmp_path / "elsewhere")
+        entry.symlink_to(tmp_path / "elsewhere")
+        same(np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache")), array)
+        assert not entry.is_symlink()
+        assert (tmp_path / "elsewhere").exists()
+
+    def test_entry_named_pipe(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "knee.nii.gz", array := knee())
+        entry = planted(path, tmp_path / "cache")
+        entry.unlink()
+        os.mkfifo(entry, 0o600)
+        same(np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache")), array)
+        assert entry.is_file()
+
+    def test_entry_of_another_volume(self, tmp_path: Path) -> None:
+        paths = [save(tmp_path / f"{seed}.nii.gz", knee(seed=seed)) for seed in range(2)]
+        ours, theirs = (planted(path, tmp_path / "cache") for path in paths)
+        theirs.replace(ours)
+        same(np.asarray(open_volume(paths[0], cache=None, cache_dir=tmp_path / "cache")), knee(seed=0))
+
+    @pytest.mark.parametrize("kind", ["UDF", "Expr", "b2o", "vlmeta"])
+    def test_entry_metadata_that_hold_code(self, tmp_path: Path, kind: str) -> None:
+        blosc2, mark = disk.find_blosc2(), tmp_path / "ran"
+        # blosc2 up to 4.14.0 runs this when it opens the array, with few builtins, which is no hindrance.
+        reach = (
+            "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == '_wrap_close'][0].__init__.__globals__"
+        )
+        code = f"{reach}['mkdir']({str(mark)!r})\ndef f(inputs, output, offset): output[:] = 7\n"
+        meta = {"UDF": {"LazyArray": 1}, "Expr": {"LazyArray": 0}, "b2o": {"b2o": {"kind": "lazyudf", "version": 1}}}
+        path = save(tmp_path / "knee.nii.gz", array := knee())
+        bad = blosc2.full(array.shape[::-1], 7, dtype=f"u{array.itemsize}", meta=meta.get(kind, {}))
+        lazy = {"UDF": code, "expression": f"[{code!r}]", "operands": {}, "name": "f", "func_name": "f"}
+        bad.schunk.vlmeta["_LazyArray"] = lazy
+        planted(path, tmp_path / "cache", bad.to_cframe())
+        same(np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache")), array)
+        assert not mark.exists()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positive
-from reasonknee_datasets.errors import printable
 
 if TYPE_CHECKING:
     from reasonknee_datasets.bench.evaluation import Evaluation, Reading
@@ -88,7 +87,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     _tell(done.problems)
     for line in done.results.warnings:
-        print(printable(f"warning: {line}"), file=sys.stderr)
+        print(f"warning: {line}", file=sys.stderr)
     print(done.summary())
     for path in written:
         print(path)
@@ -96,7 +95,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _tell(problems: tuple[Problem, ...]) -> None:
     for problem in problems:
-        print(printable(f"note: {problem}"), file=sys.stderr)
+        print(f"note: {problem}", file=sys.stderr)
 
 
 def _add_bench(command: argparse.ArgumentParser) -> None:

@@ -16,7 +16,8 @@ from typing import NoReturn
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.cli import bench, data
-from reasonknee_datasets.errors import ReasonKneeError, printable
+from reasonknee_datasets.cli.terminal import printable_streams
+from reasonknee_datasets.errors import ReasonKneeError
 
 _COMMANDS = {**data.COMMANDS, **bench.COMMANDS}
 
@@ -29,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
             typed, *choices = re.findall(r"'([^']*)'", message) or [""]
             near = get_close_matches(typed, choices or _COMMANDS, n=1)
             message += f". Did you mean {near[0]!r}?" if near else ""
-        super().error(printable(message))
+        super().error(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,15 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A problem that this package names is printed as its one sentence; REASONKNEE_TRACEBACK=1 shows where it arose.
     """
-    arguments = _parser().parse_args(argv)
+    with printable_streams():
+        return _run(_parser().parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         return int(arguments.run(arguments) or 0)
     except ReasonKneeError as error:
         if os.environ.get("REASONKNEE_TRACEBACK"):
             traceback.print_exc()
-        print(printable(f"error: {error}"), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
-            print(printable(f"  {note}"), file=sys.stderr)
+            print(f"  {note}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # `reasonknee info DIR | head` is not a failure; python must not complain at exit either.
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # not of our files, which name their own: a terminal or disk behind the output
         if os.environ.get("REASONKNEE_TRACEBACK"):
             traceback.print_exc()
-        print(printable(f"error: {error}; REASONKNEE_TRACEBACK=1 shows where it arose"), file=sys.stderr)
+        print(f"error: {error}; REASONKNEE_TRACEBACK=1 shows where it arose", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

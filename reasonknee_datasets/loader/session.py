@@ -18,9 +18,9 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from stat import S_ISDIR
 
 from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.private_files import is_private_folder, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 
 _ALIVE = "alive"
@@ -98,7 +98,7 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
         if free is None:
             continue
         if (base / name / _ALIVE).exists() or needed <= _MOST * free:
-            _make_private(base)
+            make_private_folder(base, LoaderError, "Remove it, or give shared= another folder.", setting="shared")
             return Session(base, name)
         rooms.append(f"{free / 1e9:.3g} GB free in {place}")
     got = ", ".join(rooms) or f"no folder that can be written at {', '.join(map(str, places))}"
@@ -113,25 +113,6 @@ def _free(place: Path) -> int | None:
     except OSError:
         return None
     return stat.f_bavail * stat.f_frsize if os.access(place, os.W_OK | os.X_OK) else None
-
-
-def _make_private(base: Path) -> None:
-    """Make the folder of this user's sessions; refuse one that others can read, for it will hold patients' voxels."""
-    with contextlib.suppress(FileExistsError):
-        base.mkdir(mode=0o700)
-    try:
-        stat = base.lstat()
-    except FileNotFoundError:  # whoever was last there left at this moment: it is made again with the session
-        return
-    if not _is_private(stat):
-        got = f"owner {stat.st_uid} and mode {stat.st_mode & 0o777:o}"
-        remedy = "Remove it, or give shared= another folder"
-        raise LoaderError(explain(f"{base}", "be a folder that only this user can read", got, remedy))
-
-
-def _is_private(stat: os.stat_result) -> bool:
-    """Tell whether this is a folder, and this user's alone."""
-    return S_ISDIR(stat.st_mode) and stat.st_uid == os.getuid() and not stat.st_mode & 0o077
 
 
 def _hold(folder: Path) -> int:
@@ -163,7 +144,7 @@ def _is_file(path: Path, descriptor: int) -> bool:
 def _sweep(base: Path, keep: str) -> None:
     """Remove the sessions that nobody holds any more; nothing in a folder that is not this user's alone."""
     try:
-        if not _is_private(base.lstat()):
+        if not is_private_folder(base.lstat()):
             return
         folders = [folder for folder in base.iterdir() if folder.name != keep and folder.is_dir()]
     except OSError:  # there is none, or whoever was last there left at this moment

@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import GradeError, ReleaseError, explain
+from reasonknee_datasets.private_files import read_regular
 
 NAMES_FILE = "labels.json"
 MAPPING_FILE = "question_subregion_mapping.json"
@@ -39,6 +40,8 @@ _QUESTIONS = re.compile(r"^\.(question|qid)")
 _LABELS = re.compile(r"^\..*(label|region|mask)")
 _QUESTION = re.compile(r"(?:q|question)[ _-]*0*([1-9][0-9]?)", re.IGNORECASE)
 _WHOLE = re.compile(r"[0-9]{1,5}")
+# Far above the 69 questions and some hundred labels of a knee; every pair of columns is tried on every entry.
+_MOST_BYTES, _MOST_ROWS, _MOST_COLUMNS = 4_000_000, 5_000, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +170,15 @@ def _unclear(path: Path, rule: str, got: str) -> ReleaseError:
 def _read_table(path: Path) -> list[Row]:
     """Read a file as rows that all have the same columns."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+        tree = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise _unclear(path, "exist", "no such file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise _unclear(path, "be JSON", str(error)) from error
-    rows = list(_rows(_unwrap(tree)))
+    rows = list(islice(_rows(_unwrap(tree)), _MOST_ROWS + 1))
+    if len(rows) > _MOST_ROWS or any(len(row) > _MOST_COLUMNS for row in rows):
+        got = f"{len(rows)} entries of {max(map(len, rows))} columns"
+        raise _unclear(path, f"hold at most {_MOST_ROWS} entries of {_MOST_COLUMNS} columns", got)
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
         raise _unclear(path, "hold entries of one form", f"{len(rows)} entries of several" if rows else "none")
     return rows
@@ -255,7 +261,9 @@ def _atoms(value: Any) -> tuple[Atom, ...] | None:
 def _atom(value: str | float) -> Atom:
     if isinstance(value, str):
         return int(value) if _WHOLE.fullmatch(value.strip()) else value.strip()
-    return int(value) if float(value).is_integer() else str(value)
+    if isinstance(value, int):
+        return value
+    return int(value) if value.is_integer() else str(value)
 
 
 def _names_by(table: list[Row], name_column: str, id_column: str) -> dict[int, str] | None:
@@ -281,9 +289,13 @@ def _questions_by(
     """Read two columns as questions and labels; None where any entry does not fit."""
     read: dict[int, set[int]] = {}
     for row in table:
+        numbers: list[int | None] = []
+        for question in row[question_column] or ():
+            numbers.append(_question(question))
+            if numbers[-1] is None:  # at the first: to look a wrong name up costs milliseconds
+                return None
         labels = [_label(label, known, ids) for label in row[label_column] or ()]
-        numbers = [_question(question) for question in row[question_column] or ()]
-        if None in labels or None in numbers:
+        if None in labels:
             return None
         for number in numbers:
             read.setdefault(number or 0, set()).update(label or 0 for label in labels)

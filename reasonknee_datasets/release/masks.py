@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ from reasonknee_datasets.volumes.geometry import spatial_shape
 # Below this many masks, of some 0.1 s each, processes are not worth what they ask of the caller's script.
 _SERIAL = 200
 _APART_MM = 5.0
+# Four times OAI's largest; every voxel may be a run, which takes some 60 bytes while its block is looked at.
+_MOST_VOXELS, _BLOCK_VOXELS = 100_000_000, 2_000_000
+# A knee has some hundred; an image that is no label map has thousands.
+_MOST_LABELS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +71,41 @@ def scan_mask(path: Path) -> MaskScan:
     shape = spatial_shape(image.shape)
     if len(shape) != 3:
         raise _no_mask(path, "have three axes", f"shape {image.shape}")
+    if math.prod(shape) > _MOST_VOXELS:
+        raise _no_mask(path, f"have at most {_MOST_VOXELS:,} voxels", f"shape {image.shape}")
     stored = np.asarray(image.dataobj).reshape(shape, order="F")
-    if stored.dtype.kind == "f" and np.array_equal(stored, np.rint(stored)):
-        stored = stored.astype(np.int64)  # tools that scale write whole numbers as floats
-    if stored.dtype.kind not in "iu" or (stored.size and stored.min() < 0):
+    if stored.dtype.kind not in "iuf":
         raise _no_mask(path, "hold whole numbers from 0", f"{stored.dtype}")
+    try:
+        extents = find_extents(stored)
+    except ValueError as error:
+        raise _no_mask(path, "be a label map", str(error)) from error
     affine = np.asarray(image.affine, dtype=np.float64)
     oriented = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
     i, j, k = stored.shape
-    return MaskScan((i, j, k), tuple(map(tuple, affine.tolist())), oriented, find_extents(stored))
+    return MaskScan((i, j, k), tuple(map(tuple, affine.tolist())), oriented, extents)
 
 
 def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
     """Find every label's box, size and centre in one pass.
 
     Works on runs of equal labels along the axis that lies together in memory: a knee's 24 million voxels are some
-    hundred thousand runs.
+    hundred thousand runs. Memory beside the array is bounded, since it is taken in blocks.
 
     Parameters
     ----------
-    labels : (i, j, k) array of non-negative ints
-        Label map; 0 is background.
+    labels : (i, j, k) array of non-negative whole numbers
+        Label map; 0 is background. Tools that scale write whole numbers as floats.
+
+    Returns
+    -------
+    dict of int to LabelExtent
+        By label, in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If a voxel is no whole number from 0, or there are more than 5,000 labels.
 
     Examples
     --------
@@ -95,25 +115,81 @@ def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
     {44: LabelExtent(box=Box(start=(2, 3, 5), stop=(4, 4, 8)), voxels=6, center=(2.5, 3.0, 6.0))}
     """
     order = np.argsort([-abs(stride) for stride in labels.strides], kind="stable")
-    rows = np.ascontiguousarray(labels.transpose(order))
-    value, coordinates, length = _runs(rows)
+    rows = labels.transpose(order)
+    sums: dict[int, _Sums] = {}
+    for block in _blocks(rows.shape):
+        _add_block(sums, rows[block], [part.start for part in block])
+        if len(sums) > _MOST_LABELS:
+            raise ValueError(f"more than {_MOST_LABELS:,} labels")
+    back = np.argsort(order)
+    return {
+        label: LabelExtent(
+            Box.from_row([*(found.low[back].tolist()), *(found.high[back].tolist())]),
+            found.voxels,
+            tuple((found.total[back] / found.voxels).tolist()),
+        )
+        for label, found in sorted(sums.items())
+    }
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What is known of a label after some blocks, by axis in memory order."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    total: NDArray[np.float64]  # of the coordinates of its voxels; exact, since they are halves of whole numbers
+    voxels: int
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Cut an array into blocks of at most two million voxels, along its slowest axes."""
+    edges, room = [1, 1, 1], _BLOCK_VOXELS
+    for axis in (2, 1, 0):
+        edges[axis] = max(1, min(shape[axis], room))
+        room //= edges[axis]
+    starts = (range(0, size, edge) for size, edge in zip(shape, edges, strict=True))
+    for start in product(*starts):
+        yield tuple(slice(at, min(at + edge, size)) for at, edge, size in zip(start, edges, shape, strict=True))
+
+
+def _add_block(sums: dict[int, _Sums], block: NDArray[Any], origin: list[int]) -> None:
+    """Add the labels of one block."""
+    value, coordinates, length = _runs(_to_whole(np.ascontiguousarray(block)))
     if not len(value):
-        return {}
+        return
     found, starts = np.unique(value, return_index=True)
-    count = np.add.reduceat(length, starts)
-    low, high, center = np.empty((3, len(found)), int), np.empty((3, len(found)), int), np.empty((3, len(found)))
-    for place, axis in enumerate(order.tolist()):
-        first = coordinates[place]
-        last = first + length - 1 if place == 2 else first
+    if len(found) > _MOST_LABELS:
+        raise ValueError(f"more than {_MOST_LABELS:,} labels")
+    voxels = np.add.reduceat(length, starts)
+    low, high = np.empty((2, 3, len(found)), np.int64)
+    total = np.empty((3, len(found)))
+    for axis, start in enumerate(origin):
+        first = coordinates[axis] + start
+        last = first + length - 1 if axis == 2 else first
         low[axis] = np.minimum.reduceat(first, starts)
         high[axis] = np.maximum.reduceat(last, starts) + 1
-        center[axis] = np.add.reduceat((first + last) / 2 * length, starts) / count
-    return {
-        int(label): LabelExtent(
-            Box.from_row([*low[:, n].tolist(), *high[:, n].tolist()]), int(count[n]), tuple(center[:, n].tolist())
-        )
-        for n, label in enumerate(found)
-    }
+        total[axis] = np.add.reduceat((first + last) / 2 * length, starts)
+    for n, label in enumerate(found.tolist()):
+        held = sums.get(label)
+        if held is None:
+            sums[label] = _Sums(low[:, n].copy(), high[:, n].copy(), total[:, n].copy(), int(voxels[n]))
+        else:
+            np.minimum(held.low, low[:, n], out=held.low)
+            np.maximum(held.high, high[:, n], out=held.high)
+            held.total += total[:, n]
+            held.voxels += int(voxels[n])
+
+
+def _to_whole(block: NDArray[Any]) -> NDArray[Any]:
+    """Return a block as whole numbers."""
+    if block.dtype.kind == "f":
+        if not np.array_equal(block, np.rint(block)) or (block.size and np.abs(block).max() >= 2**53):
+            raise ValueError(f"voxels of {block.dtype} that are no whole numbers")
+        block = block.astype(np.int64)
+    if block.size and block.min() < 0:
+        raise ValueError(f"the label {block.min()}, below 0")
+    return block
 
 
 def _runs(rows: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]], NDArray[np.int64]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError, explain
-from reasonknee_datasets.schema import stays_inside
+from reasonknee_datasets.plain_paths import stays_inside
 
 OFFICIAL_PREFIX = "../data/"
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -54,7 +55,7 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
     Raises
     ------
     ReleaseError
-        If no release is there.
+        If no release is there, or an annotation file is a link that leads out of it.
     """
     try:
         data = next((folder for folder in (root / "data", root) if (folder / "split_files").is_dir()), None)
@@ -67,6 +68,7 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
     if images is not None and not images.is_dir():
         remedy = "Give the folder that holds <patient>/<visit>/<study>_<series>_<side>.nii.gz"
         raise ReleaseError(explain("images", "be a folder", "no such folder", remedy, where=f"at {images}"))
+    _check_links(data)
     if images is None:
         return ReleaseRoot(data.resolve(), data.resolve() / "images")
     inner = images / "images"
@@ -103,6 +105,16 @@ def _check_relative(inside: str, official: str) -> None:
     if not stays_inside(inside):
         remedy = f"Official paths read {OFFICIAL_PREFIX}<folder>/<file>"
         raise ReleaseError(explain("path", "stay inside the release", repr(official), remedy))
+
+
+def _check_links(data: Path) -> None:
+    """Refuse annotation files and folders that are links out of the release; images and masks are checked elsewhere."""
+    root = data.resolve()
+    for name in ("split_files", "generate_data", "question_files"):
+        with suppress(OSError):  # a folder that is absent or locked is reported when it is read
+            for path in (data / name, *(data / name).iterdir()):
+                if path.is_symlink():
+                    _contain(path, root, str(path.relative_to(data)))
 
 
 def _contain(path: Path, root: Path, official: str) -> Path:

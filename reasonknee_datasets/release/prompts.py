@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.release.paths import is_there
 from reasonknee_datasets.release.report import Problems
 
 QUESTION_FILES = ("questions.json", "questions_nobbox_guided.json", "questions_nobbox_zeroshot.json")
+_MOST_BYTES = 10_000_000
 
 
 def read_questions(path: Path) -> dict[int, str]:
@@ -29,7 +32,7 @@ def read_questions(path: Path) -> dict[int, str]:
     """
     remedy = "Download it again with the rest of the release"
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+        tree = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ReleaseError(explain("question file", "be JSON", str(error), remedy, where=f"in {path}")) from error
     if not isinstance(tree, dict) or not tree:
@@ -37,9 +40,9 @@ def read_questions(path: Path) -> dict[int, str]:
         raise ReleaseError(explain("question file", "be an object of prompts", got, remedy, where=f"in {path}"))
     prompts: dict[int, str] = {}
     for key, prompt in tree.items():
-        if not key.isdecimal() or int(key) not in moaks.QUESTIONS or not isinstance(prompt, str):
+        if not re.fullmatch(r"[0-9]{1,2}", key) or int(key) not in moaks.QUESTIONS or not isinstance(prompt, str):
             rule = "hold texts by question number, 1 to 69"
-            got = f"{type(prompt).__name__} under {key!r}"
+            got = f"{type(prompt).__name__} under {key[:40]!r}"
             raise ReleaseError(explain("question file", rule, got, remedy, where=f"in {path}"))
         prompts[int(key)] = prompt
     return prompts

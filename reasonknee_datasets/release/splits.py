@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError
+from reasonknee_datasets.plain_paths import stays_inside
+from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot
 from reasonknee_datasets.release.report import Problems
-from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, stays_inside, volume_id, volume_path
+from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, volume_id, volume_path
 
 COLUMNS = (
     "patient_id",
@@ -113,7 +116,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
     """Read one file as (place, row) pairs."""
     name = f"split_files/{path.name}"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with os.fdopen(open_regular(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             found = tuple(reader.fieldnames or ())
             if sorted(found) != sorted(COLUMNS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import ijson
 
 from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.private_files import open_regular
 
 CHUNK = 1 << 16
 # Records nest four levels deep. The parser keeps the path to every level: 100,000 of them took more than 10 GB.
@@ -34,7 +36,7 @@ def stream_records(path: Path) -> Iterator[Any]:
     found = ijson.sendable_list()
     parser = ijson.items_coro(found, "item", use_float=True)
     count, offset = 0, 0
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         offset = _check_start(file.read(CHUNK), path)
         file.seek(offset)
         while True:
@@ -90,7 +92,7 @@ def _explain_error(error: ijson.JSONError, path: Path, start: int, chunk: bytes)
         return f"{reason} (is it cut short?)", start
     ignored = ijson.sendable_list()
     parser = ijson.items_coro(ignored, "item", use_float=True)
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         file.seek(len(_BOM) if file.read(len(_BOM)) == _BOM else 0)
         while file.tell() < start:
             parser.send(file.read(min(CHUNK, start - file.tell())))

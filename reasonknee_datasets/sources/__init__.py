@@ -1,7 +1,8 @@
 """Finding a prepared repository and reading its tables, locally or through any fsspec URL."""
 
+from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.sources.find import NAME, find_place, find_repository, find_volumes, name_setting
-from reasonknee_datasets.sources.places import join, keep_credentials, to_place, trying_credentials
+from reasonknee_datasets.sources.places import keep_credentials, to_place, trying_credentials
 from reasonknee_datasets.sources.repository import Repository, open_repository
 from reasonknee_datasets.sources.selection import VOLUME, VOLUME_PATH, Selection, select
 from reasonknee_datasets.sources.shards import read_shard

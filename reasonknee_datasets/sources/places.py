@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,19 +12,10 @@ from urllib.parse import unquote, urlsplit
 from fsspec import available_protocols
 
 from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.volumes import find_credentials, set_credentials
-from reasonknee_datasets.volumes.credentials import redact
-
-
-def is_url(text: str) -> bool:
-    """Tell an fsspec URL from a local path.
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/3dreasonknee"), is_url("./3dreasonknee")
-    (True, False)
-    """
-    return "://" in text or "::" in text
+from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
+from reasonknee_datasets.volumes.filesystems import store_errors
 
 
 def to_place(given: str | os.PathLike[str], setting: str) -> str:
@@ -64,22 +54,6 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     return text.rstrip("/")
 
 
-def join(root: str, relative: str) -> str:
-    """Join a place and a path inside it.
-
-    Examples
-    --------
-    >>> join("s3://bucket/3dreasonknee", "manifest.json")
-    's3://bucket/3dreasonknee/manifest.json'
-    >>> join("zip://::s3://bucket/3dreasonknee.zip", "manifest.json")
-    'zip://manifest.json::s3://bucket/3dreasonknee.zip'
-    """
-    first, hop, rest = root.partition("::")
-    if hop and "://" in first:
-        return f"{first.rstrip('/')}{'//' if first.endswith('://') else '/'}{relative}{hop}{rest}"
-    return f"{root}/{relative}"
-
-
 def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None) -> None:
     """Register what opens a place, for this process; nothing of it goes any further.
 
@@ -100,7 +74,8 @@ def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | Non
         )
     if place is None or not is_url(place):
         return
-    protocol = place.rpartition("::")[2].partition("://")[0]
+    store = _store_of(place)
+    protocol = store.partition("://")[0]
     options = dict(storage_options or {})
     if options and all(name in available_protocols() for name in options):
         options = dict(options.get(protocol, {}))
@@ -110,7 +85,12 @@ def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | Non
         # A pickled IterableDataset carries every cached HfFileSystem along, and with it the token.
         options["skip_instance_cache"] = True
     if options:
-        set_credentials(place, options)
+        set_credentials(store, options)
+
+
+def _store_of(place: str) -> str:
+    """Return the last hop of a chained URL, which is the store that credentials open."""
+    return split_hops(place)[-1] if is_url(place) else place
 
 
 @contextmanager
@@ -123,7 +103,7 @@ def trying_credentials(
         yield
     except RepositoryError:
         if place is not None and (storage_options or token):
-            set_credentials(place, None)
+            set_credentials(_store_of(place), None)
         raise
 
 
@@ -136,7 +116,8 @@ def reading(url: str, what: str) -> Iterator[None]:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         remedy = "Copy the repository whole, or prepare it again: reasonknee prepare --release RELEASE --out FOLDER"
-        raise RepositoryNotFoundError(explain(what, "exist", redact(url), remedy)) from error
+        message = explain(what, "exist", redact(url), remedy)
+        raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
     except TypeError as error:
         if not find_credentials(url):
             raise
@@ -144,21 +125,11 @@ def reading(url: str, what: str) -> Iterator[None]:
         message = explain("storage_options", "be known to the store", str(error), remedy, where=f"for {redact(url)}")
         raise RepositoryError(message) from error
     except store_errors() as error:
-        got = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
+        got = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))}".rstrip(".: ")
         remedy = "Check the address; pass storage_options= or token= if it needs credentials"
         if not is_url(url):
             remedy = "Ask its owner to let you read it, or check the disk"
         if isinstance(error, ImportError):
             remedy = "Install the file system that this URL needs, for example s3fs for s3://"
-        raise RepositoryError(explain(what, "be readable", got, remedy, where=f"from {redact(url)}")) from error
-
-
-def store_errors() -> tuple[type[Exception], ...]:
-    """List what file systems raise when they cannot read: OSError, and the roots of those that have their own."""
-    kinds: list[type[Exception]] = [OSError, ImportError, ValueError, TimeoutError]
-    roots = {"aiohttp": "ClientError", "botocore.exceptions": "BotoCoreError"}
-    roots |= {"httpx": "HTTPError", "httpx2": "HTTPError"}  # the Hub's, by version of huggingface_hub
-    for module, name in roots.items():
-        if module in sys.modules:  # what was never imported cannot have been raised
-            kinds.append(getattr(sys.modules[module], name))
-    return tuple(kinds)
+        message = explain(what, "be readable", got, remedy, where=f"from {redact(url)}")
+        raise RepositoryError(message) from (None if shows_secret(error) else error)

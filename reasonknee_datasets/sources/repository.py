@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from fsspec.core import url_to_fs
+from pathlib import Path
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
-from reasonknee_datasets.manifest import MANIFEST, Manifest
-from reasonknee_datasets.sources.places import is_url, join, reading
+from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit
+from reasonknee_datasets.plain_paths import is_url, join
+from reasonknee_datasets.sources.places import reading
 from reasonknee_datasets.volumes import find_credentials
+from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file
 
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
 
@@ -88,12 +89,13 @@ def refuse_official(root: str) -> None:
 
 
 def read_bytes(url: str) -> bytes:
-    """Read a small file whole, with the credentials of its place."""
-    filesystem, path = url_to_fs(url, **find_credentials(url))
-    return bytes(filesystem.cat_file(path))
+    """Read a small file whole, with the credentials of its place; it may be as long as a manifest."""
+    return read_file(url, find_credentials(url), manifest_limit())
 
 
 def exists(url: str) -> bool:
-    """Tell whether a file or folder is there, without listing anything."""
-    filesystem, path = url_to_fs(url, **find_credentials(url))
+    """Check whether a file or folder exists, without listing anything."""
+    if not is_url(url):
+        return Path(url).exists()
+    filesystem, path = open_filesystem(url, find_credentials(url))
     return bool(filesystem.exists(path))

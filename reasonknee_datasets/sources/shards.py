@@ -8,13 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from fsspec.core import url_to_fs
 
 from reasonknee_datasets.errors import RepositoryError, explain
 from reasonknee_datasets.manifest import Shard
-from reasonknee_datasets.sources.places import is_url, reading
+from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.sources.places import reading
 from reasonknee_datasets.sources.selection import Selection
 from reasonknee_datasets.volumes import find_credentials
+from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
 
 # About 4 MB of text: enough to amortise Arrow's overhead, and little to throw away when only the first row is wanted.
 _ROWS = 1000
@@ -86,9 +87,9 @@ def _naming(url: str) -> Iterator[None]:
 def _open(url: str, shard: Shard) -> Any:
     if not is_url(url):
         return pa.OSFile(url, "rb")  # native: no Python call for each read
-    filesystem, path = url_to_fs(url, **find_credentials(url))
+    filesystem, path = open_filesystem(url, find_credentials(url))
     if shard.bytes <= _WHOLE:
-        return pa.BufferReader(filesystem.cat_file(path))
+        return pa.BufferReader(filesystem.cat_file(path, **limit_body(filesystem, shard.bytes)))
     # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others too.
     return filesystem.open(path, "rb", cache_type="none")
 

@@ -1,34 +1,30 @@
 """The optional cache on disk: volumes as compressed chunks, for random access that memory cannot hold.
 
-An entry is one file: a short header with the checksum of the rest, then a blosc2 frame. Reading maps it into memory, so
-that processes share its pages. Chunks and codec are chosen by measurement: boxes of 60x80x75 voxels at random out of a
-volume of 47 MB came at 2,260 a second from LZ4 level 1 in chunks of 64x64x64 with a mapped file, at 870 from ZSTD level
-1, and at 60 to 110 from zarr 3 with the same codecs.
+The folder and its entries are this user's alone (0700, 0600). Chunks and codec are chosen by measurement: boxes of
+60x80x75 voxels at random out of a volume of 47 MB came at 2,260 a second from LZ4 level 1 in chunks of 64x64x64 with a
+mapped file, at 870 from ZSTD level 1, and at 60 to 110 from zarr 3 with the same codecs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import os
 import secrets
-import struct
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain, missing_extra
+from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.private_files import create_private, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
+from reasonknee_datasets.volumes.disk_entry import HEAD_SIZE, Entry, Target, find_blosc2, open_entry, pack_head
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.slabs import Selection
 from reasonknee_datasets.volumes.source import FileIdentity
@@ -36,8 +32,6 @@ from reasonknee_datasets.volumes.threads import thread_count
 
 _DEFAULT_BYTES = 50_000_000_000
 _VARIABLE = "REASONKNEE_CACHE_DIR_BYTES"
-_HEAD = struct.Struct("<8sIQ")
-_MAGIC = b"RKVOXEL1"
 _SUFFIX = ".rkv"
 _CHUNK, _BLOCK = (64, 64, 64), (16, 16, 32)
 _STALE_SECONDS = 3600
@@ -61,7 +55,8 @@ class DiskCache:
     Parameters
     ----------
     folder : str
-        Made where it is missing. It may be deleted at any time.
+        Created with mode 0700 where it is missing; an existing one must belong to this user and admit no other. It may
+        be deleted at any time.
     max_bytes : int
         Bound on its size; the volumes that no process has opened for longest go first. By default
         ``REASONKNEE_CACHE_DIR_BYTES``, or 50 GB.
@@ -69,6 +64,11 @@ class DiskCache:
         LZ4 reads about 2.5 times as fast, ZSTD takes a tenth less room.
     level : int
         Of the codec, 1 to 9.
+
+    Raises
+    ------
+    VolumeError
+        If the folder cannot be created, or other users can enter it.
     """
 
     folder: str
@@ -77,14 +77,17 @@ class DiskCache:
     level: int = 1
 
     def __post_init__(self) -> None:
-        _blosc2()
+        find_blosc2()
         if self.codec not in ("lz4", "zstd") or self.level not in range(1, 10):
             got = f"codec={self.codec!r}, level={self.level!r}"
             raise VolumeError(explain("cache_dir", "use lz4 or zstd at level 1 to 9", got, "Leave both as they are"))
         if self.max_bytes < 0:
             object.__setattr__(self, "max_bytes", _bytes_from_environment())
+        remedy = f"Run chmod 700 {self.folder} if it is yours, or give another folder."
         try:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            make_private_folder(Path(self.folder), VolumeError, remedy, setting="cache_dir", parents=True)
+        except VolumeError:
+            raise
         except OSError as error:
             remedy = "Give a folder that can be written, or cache_dir=None"
             message = explain("cache_dir", "be a folder", f"{type(error).__name__}: {error}", remedy)
@@ -116,25 +119,23 @@ class DiskCache:
         kind = _plain(dtype)
         if kind is None or time.monotonic() < _trouble.get(self.folder, 0.0):
             return None
-        name = hashlib.sha256(repr(identity).encode()).hexdigest()[:40]
-        path = Path(self.folder) / (name + _SUFFIX)
+        digest = hashlib.sha256(repr((identity, shape, kind.str)).encode())
+        target = Target(Path(self.folder) / (digest.hexdigest()[:40] + _SUFFIX), digest.digest(), shape[::-1], kind)
         try:
-            entry = _entries.get((path, shape, kind), lambda: self._make(path, shape[::-1], kind, decode))
+            entry = _entries.get(target, lambda: self._make(target, decode))
         except _UnusableError:  # a full disk or a bound that is too small is no reason not to give the voxels
             _trouble[self.folder] = time.monotonic() + _RETRY_SECONDS
             return None
         return entry.read(selection[::-1]).view(dtype).T
 
-    def _make(
-        self, path: Path, shape: tuple[int, ...], kind: np.dtype[Any], decode: Callable[[], NDArray[Any]]
-    ) -> _Entry:
+    def _make(self, target: Target, decode: Callable[[], NDArray[Any]]) -> Entry:
         """Open the entry that is there, or write it: one process at a time, as far as the file system can lock."""
-        if (entry := _open(path, shape, kind)) is not None:
+        if (entry := open_entry(target)) is not None:
             return entry
-        with _alone(path.with_suffix(".lock")):
-            if (entry := _open(path, shape, kind)) is None:
-                self._write(path, decode().view(kind))
-                entry = _open(path, shape, kind)
+        with _alone(target.path.with_suffix(".lock")):
+            if (entry := open_entry(target)) is None:
+                self._write(target, decode().view(target.dtype))
+                entry = open_entry(target)
         if entry is None:
             raise _UnusableError
         return entry
@@ -144,17 +145,17 @@ class DiskCache:
         sizes = [size for _, size, _ in self._list()]
         return DiskInfo(self.folder, len(sizes), sum(sizes), self.max_bytes)
 
-    def _write(self, path: Path, array: NDArray[Any]) -> None:
-        """Write an entry under a passing name, and only when it is whole under its own."""
-        passing = path.with_suffix(f".{secrets.token_hex(6)}.part")
+    def _write(self, target: Target, array: NDArray[Any]) -> None:
+        """Write an entry under a temporary name, and rename it when it is complete."""
+        passing = target.path.with_suffix(f".{secrets.token_hex(6)}.part")
         try:
             frame = self._compress(array.T)
-            if len(frame) + _HEAD.size > self.max_bytes:
+            if len(frame) + HEAD_SIZE > self.max_bytes:
                 return
-            with passing.open("xb") as file:
-                file.write(_HEAD.pack(_MAGIC, deflate.crc32(frame), len(frame)))
+            with os.fdopen(create_private(passing), "wb") as file:
+                file.write(pack_head(target, frame))
                 file.write(frame)
-            passing.replace(path)
+            passing.replace(target.path)
         except OSError as error:
             warnings.warn(f"the cache in {self.folder} is not written: {error}. Make room there", stacklevel=2)
         finally:
@@ -163,7 +164,7 @@ class DiskCache:
         self._trim()
 
     def _compress(self, array: NDArray[Any]) -> bytes:
-        blosc2 = _blosc2()
+        blosc2 = find_blosc2()
         codec = {"lz4": blosc2.Codec.LZ4, "zstd": blosc2.Codec.ZSTD}[self.codec]
         parameters = {
             "codec": codec,
@@ -205,57 +206,12 @@ class _UnusableError(Exception):
     """There is no entry to read from."""
 
 
-class _Entry:
-    """An open entry; blosc2 decompresses with one context an array, so one thread at a time."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self._lock = threading.Lock()
-
-    def read(self, selection: Selection) -> NDArray[Any]:
-        """Read a region; steps are taken in memory."""
-        bounds = tuple(slice(part.start, part.stop) for part in selection)
-        with self._lock:
-            found: NDArray[Any] = self._array[bounds]
-        if all(part.step == 1 for part in selection):
-            return found
-        return np.ascontiguousarray(found[tuple(slice(None, None, part.step) for part in selection)])
-
-
 # An entry is verified when it is opened, so it stays open: 64 mapped files cost address space and no memory.
-_entries: Once[tuple[Path, tuple[int, ...], np.dtype[Any]], _Entry] = Once(limit=64)
+_entries: Once[Target, Entry] = Once(limit=64)
 _caches: Once[str, DiskCache] = Once(limit=64)
 # Folders that could not be written, and until when they are left alone.
 _trouble: dict[str, float] = {}
 call_in_forked_child(_entries.clear)  # a thread that the fork did not copy may hold an entry's lock
-
-
-def _open(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Entry | None:
-    """Open an entry and verify all of it; one that is damaged is removed."""
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            sound = _is_sound(data)
-        os.utime(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):  # an empty file cannot be mapped
-        sound = False
-    if sound:
-        # One thread: a context with threads of its own would not survive a fork.
-        array = _blosc2().open(str(path), mode="r", offset=_HEAD.size, mmap_mode="r", dparams={"nthreads": 1})
-        if array.shape == shape and array.dtype == dtype:
-            return _Entry(array)
-    with contextlib.suppress(OSError):
-        path.unlink()
-    return None
-
-
-def _is_sound(data: mmap.mmap) -> bool:
-    if len(data) < _HEAD.size:
-        return False
-    magic, checksum, length = _HEAD.unpack_from(data)
-    with memoryview(data) as view, view[_HEAD.size :] as frame:
-        return bool(magic == _MAGIC and len(frame) == length and deflate.crc32(frame) == checksum)
 
 
 @contextlib.contextmanager
@@ -263,9 +219,10 @@ def _alone(path: Path) -> Iterator[None]:
     """Hold a lock between processes; where the file system has none, two of them do the same work."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
-            file = held.enter_context(path.open("ab"))
             if fcntl is None:
                 raise OSError("this system has no file locks")
+            flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            file = held.enter_context(os.fdopen(os.open(path, flags, 0o600), "wb"))
             fcntl.flock(file, fcntl.LOCK_EX)
             held.callback(path.unlink, missing_ok=True)
         yield
@@ -289,13 +246,6 @@ def find_disk_cache(folder: str | os.PathLike[str] | None) -> DiskCache | None:
         return None
     whole = str(Path(text).absolute())
     return _caches.get(whole, lambda: DiskCache(whole))
-
-
-def _blosc2() -> Any:
-    try:
-        return import_module("blosc2")
-    except ImportError as error:
-        raise missing_extra("blosc2", "cache", "cache_dir") from error
 
 
 def _bytes_from_environment() -> int:

@@ -243,6 +243,11 @@ def _check_promise(parsed: VolumeHeader, label: str) -> None:
         got = f"shape {parsed.shape} of {parsed.dtype} at byte {parsed.offset}, {promised} bytes"
         rule = f"promise no more than the file {can} ({holds} bytes)"
         raise VolumeError(explain("NIfTI header", rule, got, _REMEDY, where=where))
+    if size > (most := promised + promised // 10 + _MAX_OFFSET):  # gzip adds less, and padding is short
+        raise VolumeError(
+            f"The file {label} has {size} bytes, but its NIfTI header accounts for {promised} at most ({most} with "
+            f"padding). {_REMEDY}."
+        )
     if parsed.compression == "gzip" and promised > (limit := _volume_limit()):
         rule = f"promise no more than {limit} bytes"
         remedy = f"If the volume is really that large, set {_VARIABLE} to {promised}"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 
+from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.system import read_at
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.source import (
@@ -69,7 +70,7 @@ class LocalSource:
 
     def _opened(self) -> FileIO:
         try:
-            return FileIO(self.path)
+            return FileIO(open_regular(self.path))
         except OSError as error:
             raise unreadable(self.path, error) from error
 

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from reasonknee_datasets.plain_paths import is_url, join, stays_inside
 from reasonknee_datasets.volumes.local import LocalSource
 from reasonknee_datasets.volumes.remote import RemoteSource
 from reasonknee_datasets.volumes.source import Source
-
-# A protocol, or a chain of them ("simplecache::s3://..."); a local path may hold colons further on.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 
 
 def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Source:
@@ -29,7 +27,7 @@ def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[st
     text = os.fspath(path_or_url)
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
-    if "://" in text and _URL.match(text):
+    if is_url(text):
         return RemoteSource(text, dict(storage_options) if storage_options else None)
     return LocalSource(os.path.abspath(text))  # noqa: PTH100 (Path.absolute keeps the ".." that would split identities)
 
@@ -47,7 +45,7 @@ def find_moved(path: str) -> Source | None:
     """
     root = os.environ.get("REASONKNEE_VOLUMES", "").strip()
     parts = re.split(r"[/\\]", path)[-3:]
-    if not root or len(parts) != 3 or parts[0] != "volumes":
+    if not root or len(parts) != 3 or parts[0] != "volumes" or not stays_inside("/".join(parts)):
         return None
-    moved = find_source(f"{root.rstrip('/')}/{'/'.join(parts)}")
+    moved = find_source(join(root, "/".join(parts)))
     return None if moved.path == path else moved

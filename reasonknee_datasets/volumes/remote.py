@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import fsspec
+import fsspec.utils
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes.credentials import find_credentials, redact
+from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
 from reasonknee_datasets.volumes.encoding import ENCODED, FIRST_BYTES, decode, encoded_size, is_encoded, raw_options
+from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
+from reasonknee_datasets.volumes.http_session import file_limit, timeout_seconds
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.source import Fetch, FileIdentity, Range, check_lengths, count_read, unreadable
 
@@ -69,8 +71,14 @@ class RemoteSource:
                 f"The server of {self.label} does not state its size. Let the server send Content-Length and no "
                 "Content-Encoding for it, or download the file."
             )
+        size, limit = int(info["size"]), file_limit()
+        if size > limit:
+            raise VolumeError(
+                f"The server of {self.label} says that the file has {size} bytes, more than the {limit} that are read "
+                "of one remote file. Check the server, or set REASONKNEE_MAX_FILE_BYTES to a higher number."
+            )
         # The token stands in for the options: one URL behind two endpoints is two files.
-        return FileIdentity(f"{self.path}@{token}", int(info["size"]), tag)
+        return FileIdentity(f"{self.path}@{token}", size, tag)
 
     def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
         """Read the first bytes with one ranged request."""
@@ -95,16 +103,16 @@ class RemoteSource:
         options, answers = self._options(), dict.fromkeys(requests, b"")
         if identity.tag.startswith(ENCODED):
             return _cut(self._decoded(identity, options), requests)
-        missing = list(requests)
+        missing, began = list(requests), time.monotonic()
         for attempt in range(_ATTEMPTS):
             time.sleep(_wait(attempt))
-            found = self._ask(missing, options)
+            found = self._ask(missing, options, identity.size)
             count_read([answer for answer in found if isinstance(answer, bytes)])
             for span, answer in zip(missing, found, strict=True):
                 if isinstance(answer, bytes) and len(answer) == identity.size != span[1] - span[0]:
                     return _cut(self._keep_whole(answer, identity), requests)
                 if isinstance(answer, BaseException):
-                    self._give_up(answer, attempt)
+                    self._give_up(answer, attempt, began)
                 else:
                     answers[span] = answer
             missing = [span for span in missing if len(answers[span]) != span[1] - span[0]]
@@ -112,12 +120,13 @@ class RemoteSource:
                 break
         return check_lengths(self.label, requests, [answers[span] for span in requests])
 
-    def _ask(self, requests: Sequence[Range], options: dict[str, Any]) -> list[bytes | BaseException]:
-        """Send all requests at once; what fails is given back as its error."""
+    def _ask(self, requests: Sequence[Range], options: dict[str, Any], size: int) -> list[bytes | BaseException]:
+        """Send all requests at once, and return answers and errors; no answer may be longer than `size` bytes."""
         try:
-            filesystem, path = fsspec.core.url_to_fs(self.path, **raw_options(self.path, options))
+            filesystem, path = open_filesystem(self.path, raw_options(self.path, options))
             starts, stops = [start for start, _ in requests], [stop for _, stop in requests]
-            return list(filesystem.cat_ranges([path] * len(requests), starts, stops, on_error="return"))
+            limit = limit_body(filesystem, size)
+            return list(filesystem.cat_ranges([path] * len(requests), starts, stops, on_error="return", **limit))
         except Exception as error:  # noqa: BLE001 (every store has its own errors; each is judged by the caller)
             return [error] * len(requests)
 
@@ -146,20 +155,22 @@ class RemoteSource:
 
     def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:
         """Call a method of the file system again while that may help."""
+        began = time.monotonic()
         for attempt in range(_ATTEMPTS):
             time.sleep(_wait(attempt))
             try:
-                return ask(*fsspec.core.url_to_fs(self.path, **raw_options(self.path, options)))
+                return ask(*open_filesystem(self.path, raw_options(self.path, options)))
             except Exception as error:  # noqa: BLE001 (every store has its own errors)
-                self._give_up(error, attempt)
+                self._give_up(error, attempt, began)
         raise AssertionError("the last attempt returns or gives up")
 
-    def _give_up(self, error: BaseException, attempt: int) -> None:
-        """Raise the error, unless it is worth another attempt."""
-        if attempt + 1 < _ATTEMPTS and is_passing(error):
+    def _give_up(self, error: BaseException, attempt: int, began: float) -> None:
+        """Raise the error, unless another attempt may help and the server has not been silent for two timeouts."""
+        if attempt + 1 < _ATTEMPTS and is_passing(error) and time.monotonic() - began < 1.5 * timeout_seconds():
             return
-        # A cause whose text may repeat a secret of the URL is not shown.
-        raise unreadable(self.path, error) from (error if self.label == self.path else None)
+        # A cause whose text repeats a secret, of this URL or of one that a server named, is not shown.
+        hidden = self.label != self.path or shows_secret(error)
+        raise unreadable(self.path, error) from (None if hidden else error)
 
     def _options(self) -> dict[str, Any]:
         return self.storage_options if self.storage_options is not None else find_credentials(self.path)

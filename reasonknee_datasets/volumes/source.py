@@ -14,7 +14,7 @@ from typing import Protocol
 
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, explain
 from reasonknee_datasets.system import call_in_forked_child
-from reasonknee_datasets.volumes.credentials import redact
+from reasonknee_datasets.volumes.credentials import redact, redact_text
 
 Range = tuple[int, int]
 """Half-open range of bytes of a file."""
@@ -132,5 +132,5 @@ def unreadable(path: str, error: BaseException) -> VolumeError:
         )
         return VolumeNotFoundError(explain("volume file", "exist", label, remedy))
     remedy = "Check its permissions and the store's storage_options (see set_credentials)"
-    got = f"{type(error).__name__}: {str(error).replace(path, label)}"
+    got = f"{type(error).__name__}: {redact_text(str(error).replace(path, label))}"
     return VolumeError(explain("volume file", "be readable", got, remedy, where=f"from {label}"))

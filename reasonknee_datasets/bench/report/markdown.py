@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from reasonknee_datasets.bench.report.table import Table
-from reasonknee_datasets.errors import printable
+from reasonknee_datasets.printable import printable
 
 
 def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str:

@@ -1,0 +1,43 @@
+"""What the command writes: everything passes through `printable` on its way to the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, cast
+
+from reasonknee_datasets.printable import printable
+
+# How tqdm moves the cursor: to the start of the line before each update, and up to the bar above.
+_MOVES = frozenset({"\r", "\x1b[A"})
+
+
+class _PrintableStream:
+    """A text stream that escapes control characters, except the moves of progress bars."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        if text in _MOVES:
+            return self._stream.write(text)
+        update = text.startswith("\r")
+        return self._stream.write("\r" * update + printable(text[update:]))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines."""
+        for line in lines:
+            self.write(line)
+
+
+@contextmanager
+def printable_streams() -> Iterator[None]:
+    """Escape control characters of all that is written to stdout and stderr inside."""
+    out, err = (cast("TextIO", _PrintableStream(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        yield

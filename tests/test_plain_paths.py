@@ -1,0 +1,209 @@
+"""Paths of manifests and columns are joined as they are, and never parsed as URLs."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonknee_datasets import load_dataset
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError
+from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.plain_paths import is_url, join, stays_inside
+from reasonknee_datasets.summary import summarise
+from reasonknee_datasets.volumes import set_credentials
+from reasonknee_datasets.volumes.credentials import find_credentials
+from reasonknee_datasets.volumes.locate import find_moved
+from tests.file_servers import Served, serve
+from tests.prepared_repository import voxels_of, write_repository
+
+SECRET = "planted-s3cret-8f14e45fceea167a"
+HOSTILE = [
+    "x::{elsewhere}/x",
+    "a.parquet::file:///etc/hostname",
+    "data/%2e%2e/%2e%2e/private/x",
+    "data/%2E./x",
+    "data/..%2fprivate",
+    "data/x?y=1",
+    "data/x#y",
+    "{elsewhere}/x",
+    "//elsewhere/x",
+    "data//x",
+    "data/./x",
+    "data/",
+    "C:x",
+    "data\\..\\..\\x",
+    "data/x\ny",
+    "data/\x1b[2Jx",
+    "data/\u202egzip",
+    "data/\x00",
+    "",
+    ".",
+    "..",
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+@pytest.mark.parametrize("root", ["/data", "https://host/knees", "zip://::s3://bucket/knees.zip"])
+def test_join_refuses(root: str, path: str) -> None:
+    path = path.format(elsewhere="https://elsewhere")
+    assert not stays_inside(path)
+    with pytest.raises(RepositoryError, match=r"is not a plain relative path\..*Do not use this repository") as caught:
+        join(root, path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "path", ["volumes/9016403/00M_right.nii.gz", "a b/c", "Knie/größe.nii", "a~b/[c]*@d", "..a/b.."]
+)
+def test_join_takes(path: str) -> None:
+    assert join("s3://bucket/knees", path) == f"s3://bucket/knees/{path}"
+    assert join("/data/a::b", path) == f"/data/a::b/{path}"
+    assert join("/data/https://x::y", path) == f"/data/https://x::y/{path}"
+    assert join("simplecache::s3://bucket/knees", path) == f"simplecache::s3://bucket/knees/{path}"
+    assert join("zip://::s3://bucket/knees.zip", path) == f"zip://{path}::s3://bucket/knees.zip"
+    assert join("zip://in::s3://bucket/knees.zip", path) == f"zip://in/{path}::s3://bucket/knees.zip"
+
+
+@given(st.text(st.sampled_from("./%:?#2eEfF\\a \n\x7f\u2028"), max_size=12))
+def test_what_is_joined_stays_below(path: str) -> None:
+    from yarl import URL
+
+    if stays_inside(path):
+        found = URL(join("https://host/a/b", path))
+        assert str(found.path).startswith("/a/b/")
+        assert (found.host, found.query_string, found.fragment) == ("host", "", "")
+
+
+def test_is_url() -> None:
+    assert [is_url(text) for text in ("s3://b", "zip://x::/a.zip", "/a/s3://b", "a::b", "./a://b")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_repository(tmp_path_factory.mktemp("prepared") / "3dreasonknee")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Served]:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").write_bytes(b"private")
+    with serve(tmp_path / "other") as served:
+        yield served
+
+
+def poison(root: Path, target: Path, path: str, place: str) -> Path:
+    """Copy a repository, with one path of its manifest replaced."""
+    tree = json.loads((root / MANIFEST).read_text())
+    if place == "shard":
+        tree["configs"]["quintuples"]["splits"]["train"]["shards"][0]["path"] = path
+    else:
+        tree["volumes"][path] = tree["volumes"].pop(next(iter(tree["volumes"])))
+    for file in root.rglob("*"):
+        if file.is_file():
+            (target / file.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
+            (target / file.relative_to(root)).write_bytes(file.read_bytes())
+    (target / MANIFEST).write_text(json.dumps(tree))
+    return target
+
+
+def archive(folder: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w") as file:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                file.write(path, path.relative_to(folder))
+    return target
+
+
+@pytest.mark.parametrize("place", ["shard", "volume"])
+@pytest.mark.parametrize("path", HOSTILE[:6])
+def test_a_manifest_with_hostile_paths(
+    repository: Path, elsewhere: Served, tmp_path: Path, path: str, place: str
+) -> None:
+    """`info` and loading refuse it from a folder, from an archive and over HTTP, and contact no other host."""
+    root = poison(repository, tmp_path / "bad", path.format(elsewhere=elsewhere.url), place)
+    zipped = archive(root, tmp_path / "bad.zip")
+    with serve(tmp_path) as served:
+        for data_dir in (str(root), f"zip://::{zipped}", f"{served.url}/bad"):
+            for read in (summarise, lambda where: load_dataset(data_dir=where, cache_dir=str(tmp_path / "cache"))):
+                with pytest.raises(RepositoryError, match=r"be relative to the repository and stay inside it"):
+                    read(data_dir)
+        assert served.paths("private") == []
+    assert not elsewhere.requests
+
+
+def test_a_column_with_hostile_paths(repository: Path, elsewhere: Served, tmp_path: Path) -> None:
+    root = poison(repository, tmp_path / "bad", "volumes/x.nii.gz", "volume")
+    for shard in (root / "data").glob("train*"):
+        table = pq.read_table(shard)
+        paths = [f"x::{elsewhere.url}/x"] * table.num_rows
+        column = table.schema.get_field_index("volume_path")
+        table = table.set_column(column, table.schema.field(column), [paths])
+        pq.write_table(table, shard)
+    tree: dict[str, Any] = json.loads((root / MANIFEST).read_text())
+    for entry in tree["configs"]["quintuples"]["splits"]["train"]["shards"]:
+        entry["bytes"] = (root / entry["path"]).stat().st_size
+    (root / MANIFEST).write_text(json.dumps(tree))
+    with pytest.raises(ReasonKneeError):
+        list(load_dataset(data_dir=str(root), split="train", streaming=True, cache_dir=str(tmp_path / "cache")))
+    assert not elsewhere.requests
+
+
+@pytest.mark.parametrize("name", ["a::b", "s3:", "a%20b", "a?b"])
+def test_a_local_folder_with_the_characters_of_urls(repository: Path, tmp_path: Path, name: str) -> None:
+    root = tmp_path / name / "3dreasonknee"
+    root.parent.mkdir()
+    root.symlink_to(repository)
+    row = load_dataset(data_dir=str(root), split="train", cache_dir=str(tmp_path / "cache"))[0]
+    np.testing.assert_array_equal(np.asarray(row["volume"].dataobj), voxels_of("0000001/00M/left"))
+    assert Manifest.load(root).digest == Manifest.load(repository).digest
+
+
+def test_an_archive_behind_credentials(repository: Path, tmp_path: Path) -> None:
+    """A chained URL opens with the credentials of its last hop."""
+    archive(repository, tmp_path / "knees.zip")
+    with serve(tmp_path, secret=SECRET) as served:
+        root, options = f"zip://::{served.url}/knees.zip", {"headers": {"Authorization": f"Bearer {SECRET}"}}
+        try:
+            loaded = load_dataset(
+                data_dir=root, split="train", storage_options=options, cache_dir=str(tmp_path / "cache")
+            )
+            np.testing.assert_array_equal(np.asarray(loaded[0]["volume"].dataobj), voxels_of("0000001/00M/left"))
+            assert find_credentials(f"zip://volumes/x::{served.url}/knees.zip") == {"http": options}
+            assert find_credentials(f"zip://volumes/x::{served.url}/other.zip") == {}
+        finally:
+            set_credentials(f"{served.url}/knees.zip", None)
+
+
+@pytest.mark.parametrize("rest", ["%2e%2e/x", "a/../../x", "%2E%2E%2Fx", "a/%2e%2e/%2e%2e/x", "..\\x"])
+def test_credentials_do_not_leave_their_prefix(rest: str) -> None:
+    set_credentials("https://host/knees", {"headers": {"X-Key": SECRET}})
+    try:
+        assert find_credentials("https://host/knees/a%20b..c/x")
+        assert find_credentials(f"https://host/knees/{rest}") == {}
+    finally:
+        set_credentials("https://host/knees", None)
+
+
+@pytest.mark.parametrize("file", ["x.nii.gz", "%2e%2e", "..", "x::https:", "x?y", "x\n"])
+def test_a_moved_volume_of_a_saved_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path in a saved set is joined to REASONKNEE_VOLUMES only where it is plain."""
+    monkeypatch.setenv("REASONKNEE_VOLUMES", "https://host/knees")
+    moved = find_moved(f"/old/volumes/9016403/{file}")
+    assert (None if moved is None else moved.path) == (
+        "https://host/knees/volumes/9016403/x.nii.gz" if file == "x.nii.gz" else None
+    )
