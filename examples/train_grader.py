@@ -138,7 +138,6 @@ def predict(model: nn.Module, rows: Any, workers: int = 0) -> dict[str, int]:
         num_workers=workers,
         transform=crop(),
         collate_fn=QuintupleCollator(keep=()),
-        tail="keep",  # each row once
     ) as loader:
         return {
             name: grade

@@ -102,8 +102,10 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
             return Session(base, name)
         rooms.append(f"{free / 1e9:.3g} GB free in {place}")
     got = ", ".join(rooms) or f"no folder that can be written at {', '.join(map(str, places))}"
-    remedy = "Give shared= a folder with room, a smaller group_size=, or shared=None to let each worker decode alone"
-    raise LoaderError(explain("the shared folder", f"have room for {needed / 1e9:.3g} GB of volumes", got, remedy))
+    raise LoaderError(
+        f"Sharing decoded volumes takes {needed / 1e9:.3g} GB, and there is {got}. Pass share_volumes= a folder with room, "
+        "choose a smaller volumes_in_flight=, or share_volumes=False to let each worker decode alone."
+    )
 
 
 def _free(place: Path) -> int | None:

@@ -204,7 +204,7 @@ class SharedVolumes(DecodeCache):
             slot.empty(size)
         except OSError as error:
             self.close()
-            remedy = "Give make_dataloader a shared= folder with room, a smaller group_size=, or shared=None"
+            remedy = "Give make_dataloader a shared= folder with room, a smaller volumes_in_flight=, or shared=None"
             rule, where = f"have room for {size:,} more bytes", f"in {self.folder}"
             raise VolumeError(explain("the shared folder", rule, str(error.strerror), remedy, where=where)) from error
         slot.give(volume, use)
@@ -252,7 +252,7 @@ class SharedVolumes(DecodeCache):
         if tally.is_first(self.folder, "said-too-small"):
             _log.warning(
                 "the shared folder holds %d volumes (%.3g GB), and more are in use at a time: some are decoded more "
-                "than once an epoch. Give make_dataloader a larger shared_bytes=, or a smaller group_size=, "
+                "than once an epoch. Give make_dataloader a larger shared_bytes=, or a smaller volumes_in_flight=, "
                 "batch_size= or prefetch_factor=",
                 held,
                 self.max_bytes / 1e9,

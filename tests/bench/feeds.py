@@ -47,10 +47,12 @@ class Ours:
 
     name = "reasonknee_datasets"
 
-    def __init__(self, knees: Knees, workers: int, *, batch_size: int = 8, group_size: int = 4, **options: Any) -> None:
+    def __init__(
+        self, knees: Knees, workers: int, *, batch_size: int = 8, volumes_in_flight: int = 4, **options: Any
+    ) -> None:
         set_threads(1)
         transform = Compose([knees.crop, knees.tokenize()])
-        options = {"shuffle": True, "tail": "keep", "group_size": group_size, "transform": transform} | options
+        options = {"shuffle": True, "volumes_in_flight": volumes_in_flight, "transform": transform} | options
         self.loader: ResumableLoader = make_dataloader(
             knees.dataset, batch_size=batch_size, num_workers=workers, **options
         )
