@@ -22,7 +22,7 @@ from reasonknee_datasets.loader.work import Work
 class ResumableLoader:
     """A loader of batches; made by `make_dataloader`.
 
-    Each ``iter(loader)`` begins an epoch, as with torch: the one after the batch that was handed out last, also where
+    Each iteration begins an epoch, as with torch: the one after the batch that was handed out last, also where
     that epoch was left early. The first after `load_state_dict` continues where the state was taken. Several iterators
     may be in use at once, each with an epoch of its own; the state is that of the one that handed out the last batch.
 
@@ -82,13 +82,12 @@ class ResumableLoader:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._hand_out(self.begin())
+        self._open_loader()
+        return self._hand_out()
 
     def begin(self) -> Iterator[tuple[Any, Place]]:
         """Begin an epoch for a prefetcher: batches, each with the place to `commit` when it is handed out."""
-        loader = self._loader
-        if loader is None:
-            raise LoaderError("The loader is closed. Make another with make_dataloader.")
+        loader = self._open_loader()
         self._check()
         current = self._current
         if self._is_running():
@@ -168,12 +167,23 @@ class ResumableLoader:
         pairs = self._running()
         return pairs is not None and pairs.gi_frame is not None
 
-    def _hand_out(self, pairs: Iterator[tuple[Any, Place]]) -> Iterator[Any]:
+    def _open_loader(self) -> DataLoader[Any]:
+        if self._loader is None:
+            raise LoaderError("The loader is closed. Make another with make_dataloader.")
+        return self._loader
+
+    def _hand_out(self) -> Iterator[Any]:
+        # The epoch begins with the first batch that is asked for: Lightning makes iterators that it never uses, and
+        # chooses the epoch after it has made one.
+        pairs = self.begin()
+        epoch = self.epoch
         for batch, place in pairs:
             self.commit(place)
             self._last, self._last_but_one = _Handed(batch, place), self._last
             yield batch
             del batch  # whose memory the next one may use
+        if self.epoch <= epoch:  # set_epoch named this epoch again while it was iterated
+            self.commit(Place(epoch + 1))
 
     def _seen_by_caller(self) -> Place:
         """Find the place after the last batch that was handed out, or that Lightning has begun to use."""

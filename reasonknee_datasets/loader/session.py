@@ -103,8 +103,8 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
         rooms.append(f"{free / 1e9:.3g} GB free in {place}")
     got = ", ".join(rooms) or f"no folder that can be written at {', '.join(map(str, places))}"
     raise LoaderError(
-        f"Sharing decoded volumes takes {needed / 1e9:.3g} GB, and there is {got}. Pass share_volumes= a folder with room, "
-        "choose a smaller volumes_in_flight=, or share_volumes=False to let each worker decode alone."
+        f"Sharing decoded volumes takes {needed / 1e9:.3g} GB, and there is {got}. Pass share_volumes= a folder with "
+        "room, choose a smaller volumes_in_flight=, or share_volumes=False to let each worker decode alone."
     )
 
 
