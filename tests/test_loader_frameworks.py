@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ class Recorder(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen: list[list[str]] = []
 
-    def forward(self, id: list[str], **others: Any) -> dict[str, torch.Tensor]:  # noqa: A002 (a column's name)
+    def forward(self, id: list[str], **others: Any) -> dict[str, torch.Tensor]:
         self.seen.append(list(id))
         return {"loss": (self.weight**2).sum()}
 
@@ -191,10 +190,10 @@ def test_trainer_and_a_loaded_state_do_not_skip_twice(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def lightning() -> Iterator[Any]:
+def lightning() -> Any:
     module = pytest.importorskip("lightning.pytorch")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    yield module
+    return module
 
 
 def fit(lightning: Any, folder: Path, loader: ResumableLoader, *, resume: str | None = None) -> list[list[str]]:

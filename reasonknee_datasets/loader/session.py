@@ -1,14 +1,13 @@
-"""The folder in which the processes of one machine share decoded volumes: found, held, and removed by whoever is last.
+"""The folder in which the processes of one machine share decoded volumes: found, held, and removed by the last one.
 
 A session is a folder with a file ``alive`` on which every loader that uses it holds a shared lock. The kernel drops the
-lock when a process dies, however it dies; so a folder whose lock can be had alone belongs to nobody, and the next
-loader on the machine removes it.
+lock when a process dies, however it dies; so a folder whose lock can be had alone is unused. The last loader removes
+it, else the janitor of a process that was killed (see `reasonknee_datasets.loader.janitor`), else the next loader.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -21,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from stat import S_ISDIR
 
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.loader.janitor import ALIVE, Janitor, is_file, remove_if_free
 
-_ALIVE = "alive"
 _STALE_SECONDS = 60
 _MOST_TRIES = 10_000
 # Of what is free in memory, the share that a loader may plan to take.
@@ -46,15 +45,16 @@ class Session:
         self.folder = base / name
         self._descriptor = _hold(self.folder)
         _sessions.add(self)
+        _janitor.watch(self.folder)
 
     def leave(self) -> None:
-        """Let go of the folder, and remove it if nobody else holds it; may be called again."""
+        """Release the folder, and remove it if no other process holds it; may be called again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave a forked child's copy in hold of it
-            _remove_if_alone(self.folder, descriptor)
+            remove_if_free(self.folder, descriptor)
             with contextlib.suppress(OSError):  # others may have sessions there
                 self.folder.parent.rmdir()
         finally:
@@ -97,7 +97,7 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
         free = _free(place)
         if free is None:
             continue
-        if (base / name / _ALIVE).exists() or needed <= _MOST * free:
+        if (base / name / ALIVE).exists() or needed <= _MOST * free:
             _make_private(base)
             return Session(base, name)
         rooms.append(f"{free / 1e9:.3g} GB free in {place}")
@@ -109,7 +109,7 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
 
 
 def _free(place: Path) -> int | None:
-    """Tell how many bytes may be written to a place; None where there is no such folder."""
+    """Count the bytes that may be written to a place; None where there is no such folder."""
     try:
         stat = os.statvfs(place)
     except OSError:
@@ -126,13 +126,14 @@ def _make_private(base: Path) -> None:
     except FileNotFoundError:  # whoever was last there left at this moment: it is made again with the session
         return
     if not _is_private(stat):
-        got = f"owner {stat.st_uid} and mode {stat.st_mode & 0o777:o}"
-        remedy = "Remove it, or give shared= another folder"
-        raise LoaderError(explain(f"{base}", "be a folder that only this user can read", got, remedy))
+        raise LoaderError(
+            f"{base} must be a folder that only this user can read, since it will hold patients' voxels, but it has "
+            f"owner {stat.st_uid} and mode {stat.st_mode & 0o777:o}. Remove it, or pass share_volumes= another folder."
+        )
 
 
 def _is_private(stat: os.stat_result) -> bool:
-    """Tell whether this is a folder, and this user's alone."""
+    """Check whether this is a folder, and this user's alone."""
     return S_ISDIR(stat.st_mode) and stat.st_uid == os.getuid() and not stat.st_mode & 0o077
 
 
@@ -143,27 +144,21 @@ def _hold(folder: Path) -> int:
             for path in (folder.parent, folder):
                 with contextlib.suppress(FileExistsError):
                     path.mkdir(mode=0o700)
-            descriptor = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             continue
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if _is_file(folder / _ALIVE, descriptor):
+        if is_file(folder / ALIVE, descriptor):
             return descriptor
         os.close(descriptor)
-    remedy = "Give shared= another folder, or find out what removes this one"
-    raise LoaderError(explain("the shared folder", "stay where it is", f"{folder} removed again and again", remedy))
-
-
-def _is_file(path: Path, descriptor: int) -> bool:
-    """Tell whether a descriptor is still the file of that name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    raise LoaderError(
+        f"The folder {folder} for shared volumes was removed again and again while it was made. Pass share_volumes= "
+        "another folder, or find out what removes this one."
+    )
 
 
 def _sweep(base: Path, keep: str) -> None:
-    """Remove the sessions that nobody holds any more; nothing in a folder that is not this user's alone."""
+    """Remove the sessions that no process holds; nothing in a folder that is not this user's alone."""
     try:
         if not _is_private(base.lstat()):
             return
@@ -172,34 +167,24 @@ def _sweep(base: Path, keep: str) -> None:
         return
     for folder in folders:
         try:
-            descriptor = os.open(folder / _ALIVE, os.O_RDWR)
+            descriptor = os.open(folder / ALIVE, os.O_RDWR)
         except OSError:  # made a moment ago, or its removal was interrupted
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
             continue
         try:
-            _remove_if_alone(folder, descriptor)
+            remove_if_free(folder, descriptor)
         finally:
             os.close(descriptor)
 
 
-def _remove_if_alone(folder: Path, descriptor: int) -> None:
-    """Remove a session if its lock can be had alone."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        return
-    if _is_file(folder / _ALIVE, descriptor):  # else somebody removed it first, and a new one may stand there
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_janitor = Janitor()
 
 
 def _forget_all() -> None:
+    _janitor.forget()
     for session in list(_sessions):
         session.forget()
 
