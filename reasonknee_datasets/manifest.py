@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain, os_remedy
 from reasonknee_datasets.schema import CONFIGS, SPLITS, stays_inside
 from reasonknee_datasets.volumes.geometry import Geometry
 
@@ -149,7 +149,7 @@ class Manifest:
             message = explain("prepared repository", f"hold {MANIFEST}", "no such file", remedy, where=f"at {root}")
             raise RepositoryNotFoundError(message) from error
         except OSError as error:
-            remedy = "Ask its owner to let you read it, or check the disk"
+            remedy = os_remedy(error, "Check the disk or the connection")
             message = explain("manifest", "be readable", str(error), remedy, where=f"at {root}")
             raise RepositoryError(message) from error
         return cls.from_bytes(data, where=url)

@@ -135,7 +135,7 @@ class TestLocked:
     @pytest.mark.parametrize("named", [True, False])
     @pytest.mark.parametrize("inside", ["", "manifest.json"])
     def test_a_repository(self, open_repository: Path, inside: str, named: bool) -> None:
-        match = r"manifest must be readable, got PermissionError.*manifest\.json\. Ask its owner to let you read it"
+        match = r"manifest must be readable, got PermissionError.*manifest\.json. Check the permissions"
         with locked(open_repository / inside), pytest.raises(RepositoryError, match=match):
             load_dataset(split="train", data_dir=open_repository if named else None)
 

@@ -26,7 +26,7 @@ pytest.importorskip("torch")
 from reasonknee_datasets.errors import LoaderError, VolumeError
 from reasonknee_datasets.loader.session import Session, open_session
 from reasonknee_datasets.loader.shared import SharedVolumes
-from reasonknee_datasets.loader.slots import Slot, Use
+from reasonknee_datasets.loader.slots import Records, Slot, Use
 from reasonknee_datasets.volumes import open_volume, pack, use_cache
 from reasonknee_datasets.volumes.voxels import lent
 from tests.volumes_files import knee, save
@@ -332,7 +332,9 @@ def test_a_full_folder_is_one_clear_error(shared: SharedVolumes, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(VolumeError, match=r"shared folder must have room for 4,500 more bytes, got No space left"):
+    with pytest.raises(
+        VolumeError, match=r"keep 4,500 bytes of a decoded volume in .*: No space left .*a smaller volumes_in_flight="
+    ):
         read(shared, "a", [0])
 
 
@@ -344,7 +346,7 @@ def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
         pytest.skip("this machine lets nobody mount")
     try:
         volumes = SharedVolumes(str(small), 10_000_000)
-        with pytest.raises(VolumeError, match=r"have room for 2,000,000 more bytes.*shared=None"):
+        with pytest.raises(VolumeError, match=r"keep 2,000,000 bytes of .*: No space left.*share_volumes=False"):
             volumes.get_slabs("a", [0], 2_000_000, SLAB * 1000, filler("a", size=2_000_000))
         volumes.close()
         with pytest.raises(LoaderError, match=r"takes 0.002 GB, and there is 0.00\d+ GB free in"):
@@ -412,7 +414,7 @@ def test_pages_of_a_slot_are_used_again(shared: SharedVolumes, tmp_path: Path) -
 
 
 def test_a_slot_needs_no_lock_to_be_looked_at_twice(tmp_path: Path) -> None:
-    slot = Slot(tmp_path, 0)
+    slot = Slot(tmp_path, 0, Records(tmp_path))
     assert slot.take()
     slot.empty(100)
     slot.give(b"v" * 32, Use())

@@ -170,7 +170,9 @@ def _read_table(path: Path) -> list[Row]:
         tree = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise _unclear(path, "exist", "no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise _unclear(path, "be readable", error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
         raise _unclear(path, "be JSON", str(error)) from error
     rows = list(_rows(_unwrap(tree)))
     if not rows or any(row.keys() != rows[0].keys() for row in rows):

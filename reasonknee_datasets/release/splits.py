@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reasonknee_datasets.errors import ReleaseError
+from reasonknee_datasets.errors import ReleaseError, os_remedy
 from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, stays_inside, volume_id, volume_path
@@ -124,7 +124,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
     except OSError as error:
         problems.add(
             "missing-file",
-            f"download it with the rest of the release, or check its permissions ({error.strerror})",
+            f"{os_remedy(error, 'Download it with the rest of the release')} ({error.strerror})",
             where=name,
         )
         return []

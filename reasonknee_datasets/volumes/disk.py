@@ -9,6 +9,7 @@ volume of 47 MB came at 2,260 a second from LZ4 level 1 in chunks of 64x64x64 wi
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import mmap
@@ -28,7 +29,7 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain, missing_extra
+from reasonknee_datasets.errors import VolumeError, explain, missing_extra, os_remedy
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.slabs import Selection
 from reasonknee_datasets.volumes.source import FileIdentity
@@ -86,7 +87,7 @@ class DiskCache:
         try:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            remedy = "Give a folder that can be written, or cache_dir=None"
+            remedy = os_remedy(error, "Give a folder that can be written, or cache_dir=None")
             message = explain("cache_dir", "be a folder", f"{type(error).__name__}: {error}", remedy)
             raise VolumeError(message) from error
 
@@ -156,7 +157,8 @@ class DiskCache:
                 file.write(frame)
             passing.replace(path)
         except OSError as error:
-            warnings.warn(f"the cache in {self.folder} is not written: {error}. Make room there", stacklevel=2)
+            remedy = os_remedy(error, "Check the folder")
+            warnings.warn(f"The cache in {self.folder} was not written: {error}. {remedy}.", stacklevel=2)
         finally:
             with contextlib.suppress(OSError):
                 passing.unlink(missing_ok=True)
@@ -238,7 +240,11 @@ def _open(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Entry | 
         os.utime(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):  # an empty file cannot be mapped
+    except ValueError:  # an empty file cannot be mapped
+        sound = False
+    except OSError as error:  # too many open files, no permission, ...: that says nothing of the entry
+        if error.errno != errno.EIO:
+            return None
         sound = False
     if sound:
         # One thread: a context with threads of its own would not survive a fork.

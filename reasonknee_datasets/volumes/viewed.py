@@ -149,8 +149,8 @@ def check_memory(shape: tuple[int, ...], itemsize: int, subject: str = "a crop")
         size = "x".join(map(str, shape))
         raise BoxError(
             f"{subject[0].upper()}{subject[1:]} of {size} voxels of {itemsize} bytes takes {needed / 1e9:.3g} GB of "
-            f"memory, and {free.size / 1e9:.3g} GB are {free.bound}. Ask for fewer voxels (size=, margin_mm=, batch_size=), "
-            "or a coarser spacing."
+            f"memory, and {free.size / 1e9:.3g} GB are {free.bound}. Ask for fewer voxels (size=, margin_mm=, "
+            "batch_size=), or a coarser spacing."
         )
 
 
