@@ -120,7 +120,7 @@ class RecordFiles:
         except InvalidJSONError as error:
             problems.add("invalid-json", str(error))
         except OSError as error:
-            remedy = os_remedy(error, "Download it with the rest of the release")
+            remedy = os_remedy(error, "download it with the rest of the release")
             message = f"{remedy} ({error.strerror})"
             problems.add("missing-file", message, where=f"generate_data/{name}")
 

@@ -124,7 +124,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
     except OSError as error:
         problems.add(
             "missing-file",
-            f"{os_remedy(error, 'Download it with the rest of the release')} ({error.strerror})",
+            f"{os_remedy(error, 'download it with the rest of the release')} ({error.strerror})",
             where=name,
         )
         return []
