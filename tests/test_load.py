@@ -144,7 +144,7 @@ class TestLocked:
         rows = load_dataset(split="train", streaming=True, data_dir=open_repository)
         with (
             locked(open_repository / inside),
-            pytest.raises(RepositoryError, match=r"shard must be readable, got PermissionError.*Ask its owner"),
+            pytest.raises(RepositoryError, match=r"shard must be readable, got PermissionError.*Check the permissions"),
         ):
             next(iter(rows))
 
