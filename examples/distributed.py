@@ -23,7 +23,7 @@ from torch import nn
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.collate import QuintupleCollator
 from reasonknee_datasets.loader import make_dataloader, prefetch_to_device
-from reasonknee_datasets.transforms import CropToBox
+from reasonknee_datasets.transforms import Compose, CropToBox, ToCanonical
 
 SIZE = (16, 32, 32)
 
@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
         shuffle=True,
         seed=arguments.seed,
         num_workers=arguments.workers,
-        transform=CropToBox(size=SIZE, jitter_mm=2.0),
+        transform=Compose([ToCanonical(), CropToBox(size=SIZE, jitter_mm=2.0)]),
         collate_fn=QuintupleCollator(keep=()),
         volumes_in_flight=arguments.volumes_in_flight,
         pin_memory=torch.cuda.is_available(),
