@@ -16,6 +16,24 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description="Train on several ranks, be interrupted, and go on with any number.")
+    found.add_argument("--data", type=Path, help="a prepared repository (default: a small phantom)")
+    found.add_argument(
+        "--out", type=Path, default=Path("distributed"), help="checkpoint and log (default: %(default)s)"
+    )
+    found.add_argument("--batch-size", type=int, default=4, help="examples in a batch of one rank")
+    found.add_argument("--workers", type=int, default=0, help="worker processes of each rank")
+    found.add_argument("--volumes-in-flight", type=int, default=4, help="volumes that are open at a time")
+    found.add_argument("--seed", type=int, default=0)
+    found.add_argument("--stop-after", type=int, help="steps after which to stop, as if interrupted")
+    return found
+
+
+if __name__ == "__main__":  # before torch is imported, so that --help needs none of it
+    parser().parse_args()
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -110,20 +128,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     finally:
         dist.destroy_process_group()
-
-
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description="Train on several ranks, be interrupted, and go on with any number.")
-    found.add_argument("--data", type=Path, help="a prepared repository (default: a small phantom)")
-    found.add_argument(
-        "--out", type=Path, default=Path("distributed"), help="checkpoint and log (default: %(default)s)"
-    )
-    found.add_argument("--batch-size", type=int, default=4, help="examples in a batch of one rank")
-    found.add_argument("--workers", type=int, default=0, help="worker processes of each rank")
-    found.add_argument("--volumes-in-flight", type=int, default=4, help="volumes that are open at a time")
-    found.add_argument("--seed", type=int, default=0)
-    found.add_argument("--stop-after", type=int, help="steps after which to stop, as if interrupted")
-    return found
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def look(
 
 
 def existing(path: str | Path) -> Path:
-    """Give the path if there is a file, else an error that names the nearest file beside it."""
+    """Return the path if there is a file, else an error that names the nearest file beside it."""
     path = Path(path)
     if not path.is_file():
         beside = [file.name for file in path.parent.glob("*.nii*")]
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def describe(result: Look, path: str | Path) -> list[str]:
-    """Say what was opened and cropped."""
+    """Describe what was opened and cropped, in lines."""
     volume, box, crop, _ = result
     spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
     size = Path(path).stat().st_size

@@ -23,6 +23,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description="Train a small 3D network to grade bone marrow lesions.")
+    found.add_argument("--data", type=Path, help="a prepared repository (default: synthetic knees, made in --out)")
+    found.add_argument(
+        "--out", type=Path, default=Path("grader"), help="for checkpoint.pt and curve.png (default: %(default)s)"
+    )
+    found.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    found.add_argument("--predictions", type=Path, help="a JSONL file for the grades of the test split")
+    found.add_argument("--patients", type=int, default=80, help="how many synthetic ones; a quarter is held out")
+    found.add_argument("--epochs", type=int, default=4)
+    found.add_argument("--batch-size", type=int, default=32)
+    found.add_argument("--learning-rate", type=float, default=3e-3)
+    found.add_argument("--workers", type=int, default=0, help="processes that read, besides this one")
+    found.add_argument("--save-every", type=int, default=50, help="steps from one checkpoint to the next")
+    found.add_argument("--seed", type=int, default=0)
+    return found
+
+
+if __name__ == "__main__":  # before torch is imported, so that --help needs none of it
+    parser().parse_args()
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -245,24 +267,6 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         lines = [json.dumps({"id": name, "slots": {ATTRIBUTE: grade}}) + "\n" for name, grade in predicted.items()]
         arguments.predictions.write_text("".join(lines), encoding="utf-8")
     print(f"balanced accuracy {found}")
-    return found
-
-
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description="Train a small 3D network to grade bone marrow lesions.")
-    found.add_argument("--data", type=Path, help="a prepared repository (default: synthetic knees, made in --out)")
-    found.add_argument(
-        "--out", type=Path, default=Path("grader"), help="for checkpoint.pt and curve.png (default: %(default)s)"
-    )
-    found.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    found.add_argument("--predictions", type=Path, help="a JSONL file for the grades of the test split")
-    found.add_argument("--patients", type=int, default=80, help="how many synthetic ones; a quarter is held out")
-    found.add_argument("--epochs", type=int, default=4)
-    found.add_argument("--batch-size", type=int, default=32)
-    found.add_argument("--learning-rate", type=float, default=3e-3)
-    found.add_argument("--workers", type=int, default=0, help="processes that read, besides this one")
-    found.add_argument("--save-every", type=int, default=50, help="steps from one checkpoint to the next")
-    found.add_argument("--seed", type=int, default=0)
     return found
 
 

@@ -17,27 +17,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from datasets import Dataset
-from transformers import (
-    AutoProcessor,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2Tokenizer,
-    Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
-)
-from trl import SFTConfig, SFTTrainer
-
+# torch, transformers and TRL are imported in the functions that need them: help and mistaken arguments need none.
 from reasonknee_datasets import load_dataset
-from reasonknee_datasets.phantom import write_release
-from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.transforms import ToConversation, ToFrames
 
-GPU = torch.cuda.is_available()
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import Qwen2_5_VLConfig
+    from trl import SFTTrainer
 
 # The form of Qwen2.5-VL's own, for the tiny model.
 CHAT = """{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system
@@ -53,6 +43,16 @@ SPECIAL = ["endoftext", "im_start", "im_end", "vision_start", "vision_end", "ima
 
 def load(name: str | None, data: Any, pixels: int) -> tuple[Any, Any]:
     """Load model and processor, or make tiny ones; the processor leaves frames of so many pixels as they are."""
+    import torch
+    from transformers import (
+        AutoProcessor,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2Tokenizer,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
     size = {"min_pixels": pixels, "max_pixels": pixels}
     if name is not None:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(name, dtype="auto")
@@ -71,6 +71,8 @@ def load(name: str | None, data: Any, pixels: int) -> tuple[Any, Any]:
 
 def tiny(tokenizer: Any) -> Qwen2_5_VLConfig:
     """Lay out a model of 0.2 million weights that speaks the words of a tokenizer."""
+    from transformers import Qwen2_5_VLConfig
+
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in SPECIAL}
     wide = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": len(tokenizer)}
     deep = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -90,6 +92,9 @@ def tiny(tokenizer: Any) -> Qwen2_5_VLConfig:
 def open_data(folder: Path | None, out: Path) -> Any:
     """Open the questions of a prepared repository, or of a tiny phantom."""
     if folder is None:
+        from reasonknee_datasets.phantom import write_release
+        from reasonknee_datasets.prepare import prepare
+
         release, folder = out / "phantom" / "release", out / "phantom" / "3dreasonknee"
         print(f"data     a tiny phantom in {folder} (--data names a prepared repository)")
         if not folder.exists():
@@ -99,7 +104,9 @@ def open_data(folder: Path | None, out: Path) -> Any:
 
 
 def converse(data: Any, to: ToConversation) -> Dataset:
-    """Give a dataset of conversations, each made when the trainer asks for it: nothing is decoded before."""
+    """Return a dataset of conversations, each made when the trainer asks for it: nothing is decoded before."""
+    from datasets import Dataset
+
     volumes = list(data["volume_path"])
     runs = [list(run) for _, run in groupby(range(len(data)), key=volumes.__getitem__)]
     groups = [run[first : first + to.turns] for run in runs for first in range(0, len(run), to.turns)]
@@ -112,13 +119,15 @@ def converse(data: Any, to: ToConversation) -> Dataset:
 
 
 def encode(processor: Any, rows: Sequence[dict[str, Any]], *, ask: bool = False) -> Any:
-    """Give what the model takes for a batch of conversations, pictures included."""
+    """Return what the model takes for a batch of conversations, pictures included."""
     texts = processor.apply_chat_template([row["messages"] for row in rows], add_generation_prompt=ask)
     return processor(text=texts, padding=True, return_tensors="pt", **ToConversation.processor_kwargs(rows))
 
 
 def label(ids: torch.Tensor, processor: Any) -> torch.Tensor:
-    """Leave the answers, each with the token that ends it, as what the loss is taken over."""
+    """Return labels that leave out all but the answers, each with the token that ends it."""
+    import torch
+
     start = processor.tokenizer("<|im_start|>assistant\n")["input_ids"]
     end, labels = processor.tokenizer.convert_tokens_to_ids("<|im_end|>"), torch.full_like(ids, -100)
     for line, row in enumerate(ids.tolist()):
@@ -131,32 +140,37 @@ def label(ids: torch.Tensor, processor: Any) -> torch.Tensor:
 
 def make_trainer(model: Any, processor: Any, rows: Dataset, settings: dict[str, Any], arguments: Any) -> SFTTrainer:
     """Set TRL up; its own collator knows images only, so ours comes with it."""
+    import torch
+    from trl import SFTConfig, SFTTrainer
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = encode(processor, rows)
         return {**batch, "labels": label(batch["input_ids"], processor)}
 
+    gpu = torch.cuda.is_available()
     config = SFTConfig(
         output_dir=str(arguments.out),
         max_steps=arguments.steps,
         per_device_train_batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate or (1e-5 if arguments.model else 5e-3),
-        bf16=GPU,
-        use_cpu=not GPU,
+        bf16=gpu,
+        use_cpu=not gpu,
         logging_steps=1,
         save_strategy="no",
-        **settings,  # nothing is ever cut: neither an answer nor a placeholder of a picture
+        # Nothing is ever cut, neither an answer nor a placeholder of a picture; the collator above masks the questions.
+        **{**settings, "assistant_only_loss": False},
     )
     return SFTTrainer(model, config, collate, train_dataset=rows, processing_class=processor)
 
 
 def main(argv: Sequence[str] | None = None) -> list[float]:
-    """Fine-tune, save and answer a question; give the loss of every step."""
+    """Fine-tune, save and answer a question; return the loss of every step."""
     arguments = read_arguments(argv)
+    check_torchvision()
     data = open_data(arguments.data, arguments.out)
     data = data if arguments.rows is None else data.select(range(min(arguments.rows, len(data))))
     frames = ToFrames(count=arguments.frames, size=(arguments.size, arguments.size))
-    to = ToConversation(turns=arguments.turns, media=arguments.media, frames=frames, box="frame_box")
+    to = ToConversation("trl_messages", turns=arguments.turns, media=arguments.media, frames=frames)
     rows = converse(data, to)
     model, processor = load(arguments.model, data, arguments.size**2)
     trainer = make_trainer(model, processor, rows, to.settings(rows[0]), arguments)
@@ -169,6 +183,20 @@ def main(argv: Sequence[str] | None = None) -> list[float]:
     answer = processor.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     print(f"asked    {data[0]['question']!r}\nanswered {answer!r}")
     return losses
+
+
+def check_torchvision() -> None:
+    """Stop where torchvision is missing or was built for another torch, which transformers says of its own classes."""
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        raise SystemExit(
+            f"Qwen2.5-VL's processor needs a torchvision that fits torch {torch.__version__}. Importing torchvision "
+            f"failed: {error}. Install both from the same index, for example pip install torch torchvision "
+            "--index-url https://download.pytorch.org/whl/cpu."
+        ) from error
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

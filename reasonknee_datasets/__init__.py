@@ -1,29 +1,35 @@
-"""Load, train on and score 3DReasonKnee."""
+"""Load, train on and score 3DReasonKnee.
+
+Names are imported on first use. Those for training (`make_dataloader`, `prefetch_to_device`, `QuintupleCollator`) need
+torch: ``pip install "reasonknee_datasets[torch]"``.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from reasonknee_datasets.registration import register_feature_type
+
+if TYPE_CHECKING:
+    from reasonknee_datasets.boxes import Box
+    from reasonknee_datasets.collate import QuintupleCollator
+    from reasonknee_datasets.feature import VolumeFeature
+    from reasonknee_datasets.load import load_dataset, register
+    from reasonknee_datasets.loader import make_dataloader, prefetch_to_device
+    from reasonknee_datasets.transforms import (
+        Compose,
+        CropToBox,
+        ToCanonical,
+        ToConversation,
+        ToFrames,
+        TokenizeReasoning,
+        Window,
+    )
+    from reasonknee_datasets.volumes import open_volume
 
 __version__ = "0.1.0"
-
-# Imported on first use, so that ``import reasonknee_datasets`` stays light and never imports torch.
-_HOMES = {
-    "Box": "reasonknee_datasets.boxes",
-    "Compose": "reasonknee_datasets.transforms",
-    "CropToBox": "reasonknee_datasets.transforms",
-    "QuintupleCollator": "reasonknee_datasets.collate",
-    "ToCanonical": "reasonknee_datasets.transforms",
-    "ToConversation": "reasonknee_datasets.transforms",
-    "ToFrames": "reasonknee_datasets.transforms",
-    "TokenizeReasoning": "reasonknee_datasets.transforms",
-    "Window": "reasonknee_datasets.transforms",
-    "load_dataset": "reasonknee_datasets.load",
-    "make_dataloader": "reasonknee_datasets.loader",
-    "open_volume": "reasonknee_datasets.volumes",
-    "prefetch_to_device": "reasonknee_datasets.loader",
-    "register": "reasonknee_datasets.load",
-}
 
 __all__ = [
     "Box",
@@ -34,6 +40,7 @@ __all__ = [
     "ToConversation",
     "ToFrames",
     "TokenizeReasoning",
+    "VolumeFeature",
     "Window",
     "__version__",
     "load_dataset",
@@ -43,6 +50,28 @@ __all__ = [
     "register",
 ]
 
+# Where a name is imported from on first use, so that importing the package stays light and never imports torch.
+_HOMES = {
+    "Box": "boxes",
+    "Compose": "transforms",
+    "CropToBox": "transforms",
+    "QuintupleCollator": "collate",
+    "ToCanonical": "transforms",
+    "ToConversation": "transforms",
+    "ToFrames": "transforms",
+    "TokenizeReasoning": "transforms",
+    "VolumeFeature": "feature",
+    "Window": "transforms",
+    "load_dataset": "load",
+    "make_dataloader": "loader",
+    "open_volume": "volumes",
+    "prefetch_to_device": "loader",
+    "register": "load",
+}
+_NEED_TORCH = ("collate", "loader")
+
+register_feature_type()
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use."""
@@ -50,16 +79,24 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        value = getattr(import_module(home), name)
+        value = getattr(import_module(f"{__name__}.{home}"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise
         from reasonknee_datasets.errors import missing_extra
 
         raise missing_extra("torch", "torch", f"reasonknee_datasets.{name}") from error
+    except AttributeError as error:
+        # Python would say "cannot import name", and hide the cause.
+        raise ImportError(f"{__name__}.{name} cannot be imported: {error}") from error
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    """List the names that can be imported: ``help`` and ``inspect.getmembers`` import each of them."""
+    try:
+        torch = find_spec("torch") is not None
+    except ValueError:  # sys.modules holds None for it
+        torch = False
+    return sorted(name for name in __all__ if torch or _HOMES.get(name) not in _NEED_TORCH)

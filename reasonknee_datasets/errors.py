@@ -7,7 +7,7 @@ is one sentence of the form ``<subject> must <rule>, got <value> [<where>]. <Wha
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 
@@ -99,6 +99,25 @@ def explain(subject: str, rule: str, got: object, remedy: str, *, where: str | N
     place = f" {where}" if where else ""
     end = "" if remedy.endswith("?") else "."
     return f"{subject} must {rule}, got {found}{place}. {remedy.rstrip('.')}{end}"
+
+
+def shown(value: object) -> str:
+    """Write a value with its type for a message, in short: of a row only some keys, never the row.
+
+    Examples
+    --------
+    >>> shown("64"), shown(int), shown({"id": "a", "question": "Any tear?"}), shown("long " * 100)
+    ("'64' (str)", 'the class int', 'a dict with the keys id, question', 'a value of type str')
+    """
+    kind = type(value).__name__
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, Mapping):
+        keys = [str(key) for key in value]
+        return f"a {kind} with the keys {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
+    plain = value is None or isinstance(value, str | int | float | list | tuple) or getattr(value, "ndim", None) == 0
+    text = repr(value) if plain else ""
+    return f"{text} ({kind})" if text and len(text) <= 60 and "\n" not in text else f"a value of type {kind}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,128 +1,37 @@
 """The ``volume`` column: a string in Arrow, a lazy nibabel image in an example.
 
-A row's voxels are joined at load. What stands in the table, in every file that ``datasets`` writes and in every pickle
-is a reference, ``<absolute path or URL>#<geometry token>``: workers need nothing else, and it holds neither voxels nor
-credentials.
+The table, every file that ``datasets`` writes and every pickle hold a reference of a volume and no voxels
+(`reasonknee_datasets.volumes.reference`).
 
-``datasets`` embeds nibabel images: whatever a function under ``map`` returns, and whatever it merely *looked at* in its
-example, is turned into bytes with ``to_bytes`` and written, 47 MB a row, before the column's type is asked. So a row's
-volume answers that one caller with its reference, which the column takes back.
+``datasets`` serialises every nibabel image (``nibabel.analyze.AnalyzeImage``) that a function under ``map`` returns or
+only looks at with ``to_bytes``, before the type of its column is known. It has no other way for objects that Arrow does
+not have: one that is no such image fails with "did not recognize Python value type", or is converted to nested lists of
+voxels where it has ``__array__``. So ``LazyVolume.to_bytes`` returns the reference, which the column reads.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from datasets import Value
 from datasets.features.features import register_feature
 
 from reasonknee_datasets.errors import VolumeError, explain
-from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
-from reasonknee_datasets.volumes.image import Settings
-from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes.image import REFERENCE_MARK
+from reasonknee_datasets.volumes.opening import open_reference
+from reasonknee_datasets.volumes.reference import read_reference, write_reference
+
+__all__ = ["VolumeFeature", "read_reference", "write_reference"]
 
 _TYPE = "ReasonkneeVolume"
-# Read by whoever finds such bytes in a column that is none of ours.
-_IN_PLACE_OF_BYTES = b"A place of a volume and not its voxels, which reasonknee_datasets lets datasets not write: "
 _KEEP_REFERENCE = (
     'Leave this column to itself, or drop it with remove_columns("volume"); voxels that are meant to be written '
     "take a column of another name"
 )
-
-
-def write_reference(place: str, geometry: Geometry | None) -> str:
-    """Write what a row keeps of its volume.
-
-    Parameters
-    ----------
-    place : str
-        Absolute path or URL of the file, without credentials.
-    geometry : Geometry or None
-        The grid that the manifest states; None where it was prepared without images.
-
-    Examples
-    --------
-    >>> write_reference("/data/volumes/0000001/00M_right.nii.gz", None)
-    '/data/volumes/0000001/00M_right.nii.gz#'
-    """
-    return f"{place}#{'' if geometry is None else geometry.to_token()}"
-
-
-def read_reference(reference: str) -> tuple[str, Geometry | None]:
-    """Take a reference apart into place and geometry.
-
-    Examples
-    --------
-    >>> read_reference("s3://bucket/volumes/0000001/00M_right.nii.gz#")
-    ('s3://bucket/volumes/0000001/00M_right.nii.gz', None)
-    """
-    place, mark, token = reference.rpartition("#")
-    if not mark:
-        remedy = "Take references from the `volume` column, or open a path yourself with open_volume"
-        raise VolumeError(explain("volume reference", "read <path or URL>#<geometry>", reference, remedy))
-    return place, _read_token(token) if token else None
-
-
-def _split_view(reference: str) -> tuple[str, str]:
-    """Take off the view that may follow the geometry, as ``...#<geometry token>@<view token>``."""
-    place, mark, token = reference.rpartition("#")
-    geometry, _, view = token.partition("@")
-    return (place + mark + geometry, view) if mark else (reference, "")
-
-
-# The 62 rows of a volume carry the same token.
-_read_token = lru_cache(maxsize=1024)(Geometry.from_token)
-
-
-class RowVolume(LazyVolume):
-    """The `LazyVolume` of a row of a dataset: one that ``datasets`` cannot embed in a file by accident."""
-
-    _bare: str  # the reference without the view
-
-    @staticmethod
-    def at(reference: str) -> RowVolume:
-        """Give the volume of a reference, unopened; a view may follow the geometry."""
-        bare, view = _split_view(reference)
-        place, geometry = read_reference(bare)
-        volume = open_volume(place, geometry=geometry)
-        return _as_row(volume.through(View.from_token(view)) if view else volume, bare)
-
-    @property
-    def reference(self) -> str:
-        """What the row's column holds: the place, the geometry, and the view where there is one."""
-        return self._bare if self.view is None else f"{self._bare}@{self.view.to_token()}"
-
-    def _with(self, settings: Settings) -> RowVolume:
-        return _as_row(super()._with(settings), self._bare)
-
-    def to_bytes(self, **kwargs: Any) -> bytes:
-        """Give the file's bytes as nibabel does, and the reference to ``datasets``, which would write them to Arrow."""
-        caller = sys._getframe(1).f_globals.get("__name__", "")
-        if caller.partition(".")[0] == "datasets":
-            return _IN_PLACE_OF_BYTES + self.reference.encode()
-        data: bytes = super().to_bytes(**kwargs)
-        return data
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        make, arguments = super().__reduce__()
-        return _make_row, (self._bare, make, arguments)
-
-
-def _make_row(bare: str, make: Callable[..., LazyVolume], arguments: tuple[Any, ...]) -> RowVolume:
-    return _as_row(make(*arguments), bare)
-
-
-def _as_row(volume: LazyVolume, bare: str) -> RowVolume:
-    volume.__class__ = RowVolume
-    row = cast("RowVolume", volume)
-    row._bare = bare
-    return row
 
 
 @dataclass
@@ -156,7 +65,7 @@ class VolumeFeature:
 
     def encode_example(self, value: Any) -> str:
         """Accept a reference, a row's volume, or what ``datasets`` made of one; nothing that would be embedded."""
-        if isinstance(value, RowVolume):
+        if isinstance(value, LazyVolume) and value.reference is not None:
             return value.reference
         if isinstance(value, dict):  # as datasets.Nifti encodes images
             value = _take_back(value.get("bytes"))
@@ -167,7 +76,7 @@ class VolumeFeature:
     def decode_example(self, value: Any, token_per_repo_id: dict[str, str | bool | None] | None = None) -> LazyVolume:
         """Give the volume of a reference, unopened; a volume is given back as it is."""
         del token_per_repo_id  # credentials are looked up by URL at the moment of reading
-        return value if isinstance(value, LazyVolume) else RowVolume.at(str(value))
+        return value if isinstance(value, LazyVolume) else open_reference(str(value))
 
     def cast_storage(self, storage: pa.Array) -> pa.Array:
         """Accept references; refuse voxels.
@@ -190,10 +99,10 @@ class VolumeFeature:
 
 
 def _take_back(data: Any) -> str:
-    """Find the reference in what `RowVolume.to_bytes` gave; anything else is voxels."""
-    if not isinstance(data, bytes) or not data.startswith(_IN_PLACE_OF_BYTES):
+    """Find the reference in what `LazyVolume.to_bytes` returned; anything else is voxels."""
+    if not isinstance(data, bytes) or not data.startswith(REFERENCE_MARK):
         raise _refuse(f"{len(data)} bytes" if isinstance(data, bytes) else type(data).__name__)
-    return data[len(_IN_PLACE_OF_BYTES) :].decode()
+    return data[len(REFERENCE_MARK) :].decode()
 
 
 def _refuse(found: str) -> VolumeError:

@@ -8,16 +8,17 @@ from itertools import permutations, product
 from typing import Any
 
 import numpy as np
+from nibabel import orientations as _nibabel
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError, explain
 
+_orientations: Any = _nibabel  # nibabel leaves it untyped
+
 # A seventh of the finest official voxel: nothing that moves a voxel passes. What NIfTI's float32 affines and
 # quaternions round away is far less: 0.00002 mm at the far corner, the most of 2,000 random oblique knee grids.
 TOLERANCE_MM = 0.05
-
-_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +148,11 @@ def to_canonical(affine: ArrayLike) -> Reorientation:
     >>> to_canonical(np.diag([-0.4, 0.4, 0.7, 1.0]))
     Reorientation(axes=(0, 1, 2), flips=(True, False, False))
     """
-    linear = _linear(affine)
-    # The closest rotation, so that neither spacing nor shear sways which world axis an array axis follows most.
-    left, _, right = np.linalg.svd(linear / np.linalg.norm(linear, axis=0))
-    rotation = left @ right
-    axes, flips = [-1, -1, -1], [False, False, False]
-    cosines = np.abs(rotation)
-    for array_axis in np.argsort(-cosines.max(axis=0), kind="stable").tolist():  # the clearest first
-        world_axis = int(cosines[:, array_axis].argmax())
-        axes[world_axis] = array_axis
-        flips[world_axis] = bool(rotation[world_axis, array_axis] < 0)
-        cosines[world_axis] = -1.0  # taken
-    return Reorientation((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    _linear(affine)
+    rows = _orientations.io_orientation(np.asarray(affine, dtype=np.float64))  # array axis to world axis, direction
+    axes = [int(axis) for axis in np.argsort(rows[:, 0])]
+    i, j, k = (bool(rows[axis, 1] < 0) for axis in axes)
+    return Reorientation((axes[0], axes[1], axes[2]), (i, j, k))
 
 
 def axcodes(affine: ArrayLike) -> tuple[str, str, str]:
@@ -169,9 +163,9 @@ def axcodes(affine: ArrayLike) -> tuple[str, str, str]:
     >>> axcodes(np.diag([-0.4, 0.4, 0.7, 1.0]))
     ('L', 'A', 'S')
     """
-    turn = to_canonical(affine)
-    letters = {axis: _LETTERS[world][not turn.flips[world]] for world, axis in enumerate(turn.axes)}
-    return letters[0], letters[1], letters[2]
+    _linear(affine)
+    first, second, third = _orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))
+    return first, second, third
 
 
 def between(

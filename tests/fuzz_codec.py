@@ -17,8 +17,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec import REASONS, RULES, ParsedAnswer, parse_answer, parse_box, write
-from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers import REASONS, RULES, ParsedAnswer, parse_answer, parse_box, write
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN, scale_of
 from reasonknee_datasets.boxes import CONVENTIONS, Box
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from tests.golden import reading
@@ -188,8 +188,15 @@ def could_say(slot: Slot, grade: int, text: str) -> bool:
     said = re.sub(r"[\u200b\u200c\u200d\u2060\ufeff*`\\]", "", text).casefold()
     words = [word for word, number in NUMBER_WORDS.items() if number == grade]
     words += [word for word, number in scale_of(slot.id).items() if number == grade]
+    words += [letters for letters, number in ROMAN.items() if number == grade]
+    said = said.translate({0xFF10 + digit: str(digit) for digit in range(10)})
     squeezed = re.sub(r"[\s–—-]+", "", said)
-    return str(grade) in said or any(re.sub(r"[\s-]+", "", word) in squeezed for word in words) or "\\u" in said
+    return (
+        str(grade) in said
+        or any(re.sub(r"[\s-]+", "", word) in squeezed for word in words)
+        or bool(re.search("[\u2160-\u2168\u2170-\u2178]", said))
+        or "\\u" in said
+    )
 
 
 def check_answer(question: int, text: str, ended: str | None, tally: Tally) -> ParsedAnswer:

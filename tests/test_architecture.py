@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,10 @@ ROOT = Path(reasonknee_datasets.__file__).parent
 
 # A module may import from its own floor and from the floors above it in this list.
 FLOORS = (
-    {"errors", "pool", "moaks", "boxes", "orientation"},
+    {"errors", "pool", "system", "moaks", "boxes", "orientation"},
     {"volumes"},
     {"schema"},
-    {"manifest", "feature", "release"},
+    {"manifest", "feature", "registration", "release"},
     {"figures", "card"},
     {"prepare"},
     {"phantom"},
@@ -84,6 +85,11 @@ def test_only_the_command_line_prints() -> None:
         assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path
 
 
+def test_one_module_registers_fork_hooks_and_imports_fcntl() -> None:
+    direct = [path.name for path in MODULES if re.search(r"^import fcntl|os\.register_at_fork", path.read_text(), re.M)]
+    assert direct == ["system.py"]
+
+
 def test_no_private_collection_of_helpers() -> None:
     assert not [path for path in MODULES if path.stem in {"utils", "util", "helpers", "misc", "common"}]
 
@@ -123,6 +129,27 @@ def test_a_name_that_needs_torch_names_the_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert 'pip install "reasonknee_datasets[torch]"' in done.stdout
+
+
+@pytest.mark.parametrize("shown", ["help", "inspect.getmembers", "dir"])
+def test_listing_names_without_torch(shown: str) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import builtins, inspect, pydoc, reasonknee_datasets as package\n"
+        "show = {'help': pydoc.render_doc, 'dir': dir}.get(sys.argv[1]) or eval(sys.argv[1])\n"
+        "text = str(show(package))\n"
+        "assert 'open_volume' in text and 'CropToBox' in text, text\n"
+        "assert 'torch' not in [name for name, module in sys.modules.items() if module]"
+    )
+    done = subprocess.run([sys.executable, "-c", code, shown], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_broken_import_shows_its_cause() -> None:
+    code = "import reasonknee_datasets.boxes as boxes; del boxes.Box\nfrom reasonknee_datasets import Box"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert "reasonknee_datasets.Box cannot be imported: module" in done.stderr
+    assert "has no attribute 'Box'" in done.stderr
 
 
 def test_the_bench_names_what_it_has_and_imports_no_torch() -> None:

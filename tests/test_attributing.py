@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.attributing import attribute
-from reasonknee_datasets.bench.codec import write
 from reasonknee_datasets.bench.evaluation import Evaluation, evaluate
 from reasonknee_datasets.bench.report import write_losses
 from reasonknee_datasets.bench.results import Losses, schema

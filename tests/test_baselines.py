@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.baselines import (
     chance,
     median_boxes,
@@ -18,7 +19,6 @@ from reasonknee_datasets.bench.baselines import (
     whole_volume,
 )
 from reasonknee_datasets.bench.box_grader import BoxGrader
-from reasonknee_datasets.bench.codec import REASONS
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.scoring import score
 from reasonknee_datasets.bench.table import NONE, Answers, Truth

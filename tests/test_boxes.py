@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -79,6 +80,39 @@ def test_extents_are_those_of_the_marked_voxels(seed: int, order: Any, dtype: An
         every = Box.from_mask(labels, list(expected))
         assert every == Box.from_mask(labels)
         assert all(every.contains(box) for box in expected.values())
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, lambda row: np.array(row, np.int32)])
+def test_six_numbers_are_a_box(make: Any) -> None:
+    row = [10, 20, 30, 12, 25, 33]
+    box = Box(make(row))
+    assert box == Box((10, 20, 30), (12, 25, 33)) == Box(start=(10, 20, 30), stop=(12, 25, 33)) == Box.from_row(row)
+    assert all(type(number) is int for number in box.to_row())
+    assert Box(box.to_row()) == box
+    assert pickle.loads(pickle.dumps(box)) == box
+    assert replace(box, stop=(13, 26, 34)) == Box([10, 20, 30, 13, 26, 34])
+    assert eval(repr(box)) == box
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ([1, 2, 3], r"\[1, 2, 3\] \(list\)"),
+        ([1, 2, 3, 4, 5, 6, 7], r"\[1, 2, 3, 4, 5, 6, 7\] \(list\)"),
+        (5, r"5 \(int\)"),
+        (None, r"None \(NoneType\)"),
+        ({"box": [1], "id": "a"}, "a dict with the keys box, id"),
+        (dict.fromkeys("abcdef", "a long text"), "a dict with the keys a, b, c, d, ..."),
+        (np.zeros((5, 100, 100)), "a value of type ndarray"),
+        (np.zeros((6, 100, 100)), "a value of type tuple"),
+        ("123456", "'1', '2', '3'"),
+        ([0.5, 1, 2, 3, 4, 5], r"\(0.5, 1, 2\) \(tuple\)"),
+    ],
+)
+def test_what_is_no_box_is_refused_without_showing_all_of_it(given: Any, shown: str) -> None:
+    with pytest.raises(BoxError, match=shown) as error:
+        Box(given)
+    assert len(str(error.value)) < 220
 
 
 def test_an_empty_mask_is_an_error_and_not_the_whole_volume() -> None:
@@ -201,11 +235,11 @@ def test_a_box_cannot_be_changed_empty_or_fractional() -> None:
         box.start = (1, 1, 1)  # type: ignore[misc]
     with pytest.raises(BoxError, match=r"start below stop, got start=\(0, 5, 0\), stop=\(1, 5, 1\) on axis 1"):
         Box((0, 5, 0), (1, 5, 1))
-    with pytest.raises(BoxError, match=r"box start must be three whole voxel numbers, got \(0\.5, 0, 0\)"):
+    with pytest.raises(BoxError, match=r"Box start must be three whole voxel numbers, not \(0\.5, 0, 0\)"):
         Box((0.5, 0, 0), (1, 1, 1))  # type: ignore[arg-type]
-    with pytest.raises(BoxError, match="box stop must be three whole voxel numbers"):
+    with pytest.raises(BoxError, match="Box stop must be three whole voxel numbers"):
         Box((0, 0, 0), (1, 1))  # type: ignore[arg-type]
-    with pytest.raises(BoxError, match=r"must hold six numbers, got 5"):
+    with pytest.raises(BoxError, match=r"must be six whole voxel numbers .*, not \[1, 2, 3, 4, 5\]"):
         Box.from_row([1, 2, 3, 4, 5])
     with pytest.raises(ValueError, match="start below stop"):  # those who never heard of BoxError
         Box((1, 1, 1), (1, 1, 1))

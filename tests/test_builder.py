@@ -35,6 +35,7 @@ from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.schema import volume_path
 from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
 from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes.view import View
 from tests.prepared_repository import AFFINE, SHAPE, Plan, quintuples, voxels_of, write_repository
 
 FIRST = "0000001/00M/left"
@@ -340,7 +341,7 @@ class TestTraps:
     def test_under_another_name_no_voxel_is_written_either(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train")
         mapped = loaded.map(lambda example: {"mri": example["volume"]})
-        assert mapped[0]["mri"]["bytes"].startswith(b"A place of a volume and not its voxels")
+        assert mapped[0]["mri"]["bytes"].startswith(b"Reference to a volume, written in place of its voxels")
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and holds_voxels(path)]
 
     def test_the_search_for_voxels_finds_some(self, repository: Path, tmp_path: Path) -> None:
@@ -362,7 +363,7 @@ class TestTraps:
         def touch(row: Any) -> dict[str, Any]:
             return {"rows": row["volume"].shape[0] if row["question_id"] % 2 else -1}
 
-        with pytest.raises(pa.ArrowException, match=r"RowVolume|mix struct"):
+        with pytest.raises(pa.ArrowException, match=r"LazyVolume|mix struct"):
             loaded.map(touch)
         mapped = loaded.map(lambda example: touch(copy.copy(example)))
         assert mapped["rows"][:2] == [SHAPE[0], -1]
@@ -373,10 +374,53 @@ class TestTraps:
         typed = streamed.map(lambda example: {**example}, features=streamed.features)
         assert [plain(row) for row in typed] == [plain(row) for row in streamed]
 
-    def test_everybody_else_gets_the_bytes_of_the_file(self, load: Load) -> None:
+    def test_to_nifti_has_the_bytes_of_the_file(self, load: Load) -> None:
         volume = load(split="train")[0]["volume"]
-        again = nib.Nifti1Image.from_bytes(volume.to_bytes())
+        again = nib.Nifti1Image.from_bytes(volume.to_nifti().to_bytes())
         np.testing.assert_array_equal(np.asarray(again.dataobj), voxels_of(FIRST))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda volume: volume,
+            lambda volume: volume.slicer[1:3, 2:, ::-1],
+            lambda volume: volume.slicer[1:3].slicer[:, 1:],
+            lambda volume: nib.as_closest_canonical(volume),
+            lambda volume: volume.through(View.whole(volume.shape).mirror(0)),
+        ],
+    )
+    def test_a_crop_that_map_returns_is_a_volume_again(self, repository: Path, tmp_path: Path, make: Any) -> None:
+        loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train[:3]")
+        expected = make(loaded[0]["volume"])
+        mapped = loaded.map(lambda example: {"crop": make(example["volume"])})
+        typed = mapped.cast_column("crop", VolumeFeature())
+        declared = loaded.map(
+            lambda example: {"crop": make(example["volume"])},
+            features=datasets.Features({**loaded.features, "crop": VolumeFeature()}),
+        )
+        for crop in (typed[0]["crop"], declared[0]["crop"]):
+            assert isinstance(crop, LazyVolume)
+            np.testing.assert_array_equal(np.asarray(crop), np.asarray(expected))
+            np.testing.assert_allclose(crop.affine, expected.affine)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and holds_voxels(path)]
+
+    def test_a_saved_set_whose_repository_was_moved(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = write_repository(tmp_path / "3dreasonknee")
+        loaded = load_dataset(data_dir=root, cache_dir=str(tmp_path / "cache"), split="train")
+        loaded.save_to_disk(tmp_path / "saved")
+        root.rename(tmp_path / "moved")
+        back = datasets.load_from_disk(tmp_path / "saved")
+        with pytest.raises(VolumeNotFoundError, match="REASONKNEE_VOLUMES"):
+            _ = back[0]["volume"].shape
+        monkeypatch.setenv("REASONKNEE_VOLUMES", str(tmp_path / "elsewhere"))
+        with pytest.raises(VolumeNotFoundError, match="REASONKNEE_VOLUMES"):
+            _ = back[0]["volume"].shape
+        monkeypatch.setenv("REASONKNEE_VOLUMES", str(tmp_path / "moved"))
+        volume = back[0]["volume"]
+        np.testing.assert_array_equal(np.asarray(volume), voxels_of(FIRST))
+        np.testing.assert_array_equal(np.asarray(volume.slicer[1:]), voxels_of(FIRST)[1:])
+        np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(volume))), voxels_of(FIRST))
+        assert volume.path == str(tmp_path / "moved" / volume_path(FIRST))
 
     def test_iterating_opens_no_volume(self, load: Load, opened: list[str]) -> None:
         for streaming in (False, True):

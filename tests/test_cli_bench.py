@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reasonknee_datasets.bench.codec import write
+from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.moaks import QUESTIONS

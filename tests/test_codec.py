@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonknee_datasets.bench.codec import (
+from reasonknee_datasets.bench.answers import (
     CODEC_VERSION,
     REASONS,
     RULES,
@@ -21,10 +21,10 @@ from reasonknee_datasets.bench.codec import (
     parse_box,
     write,
 )
-from reasonknee_datasets.bench.codec.names import name_of, slot_forms, subject_forms
-from reasonknee_datasets.bench.codec.rules import by_gravity
-from reasonknee_datasets.bench.codec.scan import scan
-from reasonknee_datasets.bench.codec.tree import Members, Node, loads
+from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
+from reasonknee_datasets.bench.answers.key_matching import name_of, slot_forms, subject_forms
+from reasonknee_datasets.bench.answers.lenient_json import scan
+from reasonknee_datasets.bench.answers.outcome import by_gravity
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, GradeError
 from reasonknee_datasets.moaks import QUESTIONS, Question, get_question, write_answer, write_diagnosis
@@ -196,7 +196,7 @@ def test_rules_are_sentences_in_order_of_gravity() -> None:
     assert all(sentence.endswith(".") and sentence.count(". ") == 0 for sentence in RULES.values())
     assert by_gravity(reversed(RULES)) == tuple(RULES)
     assert not set(RULES) & set(REASONS)
-    assert CODEC_VERSION == 1
+    assert CODEC_VERSION == 2
     with pytest.raises(KeyError, match="made_up"):
         by_gravity(["made_up"])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reasonknee_datasets.bench.codec import REASONS, RULES, parse_answer, parse_box
+from reasonknee_datasets.bench.answers import REASONS, RULES, parse_answer, parse_box
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
 from tests.golden import reading

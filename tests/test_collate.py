@@ -259,6 +259,30 @@ def test_tokens_are_padded_on_the_left_for_generation() -> None:
     assert batch["attention_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
 
 
+def test_prompts_without_labels_are_padded_on_the_left() -> None:
+    prompts = [{key: row[key] for key in ("id", "input_ids")} for row in tokens(2, 4)]
+    assert QuintupleCollator(pad_token_id=0)(prompts)["input_ids"].tolist() == [[0, 0, 1, 2], [1, 2, 3, 4]]
+    right = QuintupleCollator(pad_token_id=0, padding_side="right")(prompts)
+    assert right["input_ids"].tolist() == [[1, 2, 0, 0], [1, 2, 3, 4]]
+
+
+def test_padding_side_of_the_examples() -> None:
+    rows = tokens(2, 4, padding_side="left", pad_token_id=9)
+    batch = QuintupleCollator()(rows)
+    assert batch["input_ids"].tolist() == [[9, 9, 1, 2], [1, 2, 3, 4]]
+    assert "padding_side" not in batch
+    with pytest.raises(LoaderError, match=r"'right' or 'left' in all examples of a batch, not \['left', 'right'\]"):
+        QuintupleCollator()([rows[0], rows[1] | {"padding_side": "right"}])
+
+
+def test_tokens_are_padded_to_a_multiple() -> None:
+    collate = QuintupleCollator(pad_token_id=0, pad_to_multiple_of=8)
+    assert [collate(tokens(*n))["input_ids"].shape[1] for n in [(2, 3), (8,), (9, 1)]] == [8, 8, 16]
+    left = QuintupleCollator(pad_token_id=0, pad_to_multiple_of=4, padding_side="left")(tokens(3, grade_spans=[[0, 2]]))
+    assert left["input_ids"].tolist() == [[0, 1, 2, 3]]
+    assert left["grade_spans"] == [[[1, 3]]]
+
+
 def test_spans_move_with_their_tokens() -> None:
     spans = {"reasoning_spans": [[0, 1], [1, 2]], "box_span": [-1, -1], "grade_spans": [[1, 2], [-1, -1]]}
     rows = tokens(2, 4, **spans)
@@ -323,7 +347,10 @@ def test_examples_that_do_not_match() -> None:
     ("options", "message"),
     [
         ({"dtype": "int64"}, "dtype must be one of uint8, int16, float16, bfloat16, float32, got int64"),
-        ({"padding_side": "both"}, "padding_side must be right or left, got 'both'"),
+        (
+            {"padding_side": "both"},
+            "padding_side must be .right. .* or .left. .for generation., not .both.",
+        ),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:

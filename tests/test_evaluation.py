@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.baselines import question_majority
-from reasonknee_datasets.bench.codec import write
 from reasonknee_datasets.bench.evaluation import Evaluation, Reading, compare, evaluate
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.report import read_report, to_eval_results, to_markdown, write_comparison, write_report

@@ -8,16 +8,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Features, Value
+from datasets import Dataset, Features, Value
 from datasets.features.nifti import encode_nibabel_image
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.feature import VolumeFeature, read_reference, write_reference
 from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
+from reasonknee_datasets.volumes.settings import ExpectedFile
+from reasonknee_datasets.volumes.view import View
 
 GRID = Geometry(
     (160, 384, 384), np.array([[0.7, 0.01, 0, -50], [0, 0.36458, 0, -70], [0, 0, 0.36458, -60], [0, 0, 0, 1]])
@@ -35,11 +39,17 @@ GRID = Geometry(
 )
 @pytest.mark.parametrize("geometry", [None, GRID])
 def test_reference_round_trips(place: str, geometry: Geometry | None) -> None:
-    assert read_reference(write_reference(place, geometry)) == (place, geometry)
+    view, expected = View.whole((4, 5, 6)).mirror(0), ExpectedFile(12, "ab" * 32)
+    assert read_reference(write_reference(place, geometry)) == (place, geometry, None, None)
+    assert read_reference(write_reference(place, geometry, expected)) == (place, geometry, None, expected)
+    assert read_reference(write_reference(place, geometry, None, view)) == (place, geometry, view, None)
+    assert read_reference(write_reference(place, geometry, expected, view)) == (place, geometry, view, expected)
 
 
 def test_a_path_is_no_reference() -> None:
-    with pytest.raises(VolumeError, match=r"volume reference must read <path or URL>#<geometry>, got /data/x\.nii\.gz"):
+    with pytest.raises(
+        VolumeError, match=r"A volume reference reads <path or URL>#<geometry>.* this one is /data/x\.nii\.gz"
+    ):
         VolumeFeature().decode_example("/data/x.nii.gz")
 
 
@@ -74,9 +84,23 @@ def test_voxels_are_refused(storage: pa.Array) -> None:
         VolumeFeature().cast_storage(storage)
 
 
-def test_an_image_is_not_encoded() -> None:
+def test_encode_example_takes_lazy_volumes_only() -> None:
+    volume = open_volume("/no/such/x.nii.gz")
+    assert VolumeFeature().encode_example(volume) == "/no/such/x.nii.gz#"
+    for image in (nib.Nifti1Image(np.zeros((2, 3, 4), np.int16), np.eye(4)), np.zeros((2, 3, 4))):
+        with pytest.raises(VolumeError, match=rf"never as voxels, got {type(image).__name__}"):
+            VolumeFeature().encode_example(image)
     with pytest.raises(VolumeError, match=r"never as voxels, got LazyVolume"):
-        VolumeFeature().encode_example(open_volume("/no/such/x.nii.gz"))
+        VolumeFeature().encode_example(LazyVolume(np.zeros((2, 3, 4), np.int16), np.eye(4)))
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@host/k.nii.gz", "https://host/k.nii.gz?X-Amz-Signature=secret"])
+def test_a_reference_holds_no_credentials(url: str) -> None:
+    with pytest.raises(
+        VolumeError, match=r"The URL of https://host/k\.nii\.gz holds credentials.*set_credentials"
+    ) as caught:
+        VolumeFeature().encode_example(open_volume(url))
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda volume: pickle.loads(pickle.dumps(volume))])
@@ -122,3 +146,29 @@ def test_importing_it_warns_of_nothing() -> None:
     code = "import reasonknee_datasets.feature"
     run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import reasonknee_datasets, datasets",
+        "import datasets, reasonknee_datasets",
+        "import datasets.arrow_dataset\nimport reasonknee_datasets",
+        "from reasonknee_datasets import Box\nfrom datasets import load_from_disk\nimport datasets",
+    ],
+)
+def test_load_from_disk_in_a_fresh_process(tmp_path: Path, imports: str) -> None:
+    features = Features({"id": Value("string"), "volume": VolumeFeature()})
+    rows = {"id": ["a"], "volume": [write_reference("/no/such/x.nii.gz", GRID)]}
+    Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    code = (
+        f"{imports}\nimport sys\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert type(datasets.__loader__).__module__ != 'reasonknee_datasets.registration'\n"
+        f"print(repr(datasets.load_from_disk({str(tmp_path / 'saved')!r})[0]['volume']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert "x.nii.gz" in run.stdout, run.stderr
+    code = f"import datasets; datasets.load_from_disk({str(tmp_path / 'saved')!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert "'ReasonkneeVolume' not found" in run.stderr  # what README.md says of a process without the import

@@ -291,6 +291,30 @@ def test_a_slab_keeps_its_proportions_and_its_letters(shape: tuple[int, int, int
         assert axes.get_ylim()[1] <= top < bottom <= axes.get_ylim()[0]
 
 
+@pytest.mark.parametrize(
+    "window",
+    [(5,), (), (0, 200, 400), 400, "04", ("0", "400"), (400, 0), (7, 7), (0, float("nan")), (0, float("inf")), {0: 1}],
+)
+def test_a_window_that_is_none_is_refused_before_anything_is_read(window: Any) -> None:
+    class Unread:
+        shape, affine = (4, 4, 4), np.eye(4)
+
+        @property
+        def dataobj(self) -> Any:
+            raise AssertionError("voxels were read")
+
+    with pytest.raises(
+        FigureError, match=r"window must be two finite numbers, black below white, not .*\(0, 400\)"
+    ) as error:
+        show({"volume": Unread()}, window=window)
+    assert isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize("window", [[0, 400], np.array([0, 400]), (np.float32(0), np.int16(400))])
+def test_the_window_may_be_any_two_numbers(window: Any) -> None:
+    assert [image.get_clim() for image in show(example(), window=window).axes[0].images] == [(0.0, 400.0)]
+
+
 def test_the_window_can_be_fixed() -> None:
     figure = show(example(), window=(0, 400))
     assert {axes.images[0].get_clim() for axes in figure.axes} == {(0, 400)}

@@ -377,6 +377,35 @@ def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path, where
             assert lengths.tolist() == [number + 4 for number in batch["question_id"]]
 
 
+@pytest.mark.parametrize("given", [None, QuintupleCollator(keep=("question_id",))])
+@pytest.mark.parametrize(
+    ("side", "for_generation", "expected"),
+    [("left", True, "left"), ("right", True, "left"), ("left", False, "left"), ("right", False, "right")],
+)
+def test_tokens_are_padded_on_the_tokenizers_side(
+    train: Any, room: Path, side: str, for_generation: bool, expected: str, given: Any
+) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "step": 1, "<pad>": 5}, unk_token="[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    named = NamedTokenizer.of(words, pad_token="<pad>", padding_side=side, pad_to_multiple_of=4)
+    tokenize = TokenizeReasoning(named, Template("{question} ", "{reasoning}"), for_generation=for_generation)
+
+    def longer(row: dict[str, Any]) -> dict[str, Any]:
+        return {"question": "q " * row["question_id"]}
+
+    with load(train.map(longer), room, transform=Compose([CROP, tokenize]), collate_fn=given) as loader:
+        padded = 0
+        for batch in loader:
+            mask = batch["attention_mask"].bool()
+            order = mask.int() if expected == "left" else -mask.int()
+            assert (order.diff(dim=1) >= 0).all()
+            assert torch.equal(batch["input_ids"] == 5, ~mask)
+            assert mask.shape[1] % 4 == 0
+            padded += int((~mask).sum())
+    assert padded
+
+
 # Decoding.
 
 
@@ -593,24 +622,24 @@ def test_a_state_that_was_changed(change: Callable[[dict[str, Any]], Any], messa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, r"batch_size must be a whole number of at least 1, not 0 \(an int\)"),
-        ({"batch_size": 2.5}, r"batch_size must be a whole number of at least 1, not 2.5 \(a float\)"),
-        ({"batch_size": "8"}, r"batch_size must be a whole number of at least 1, not '8' \(a str\)"),
+        ({"batch_size": 0}, r"batch_size must be a whole number of at least 1, not 0 \(int\)"),
+        ({"batch_size": 2.5}, r"batch_size must be a whole number of at least 1, not 2.5 \(float\)"),
+        ({"batch_size": "8"}, r"batch_size must be a whole number of at least 1, not '8' \(str\)"),
         ({"batch_size": True}, "batch_size must be a whole number of at least 1, not True"),
         ({"batch_size": 7, "drop_last": True}, "nothing is left of 6 examples, since a step takes 7. Choose a smaller"),
-        ({"drop_last": "pad"}, r"drop_last must be True or False, not 'pad' \(a str\)"),
+        ({"drop_last": "pad"}, r"drop_last must be True or False, not 'pad' \(str\)"),
         ({"rank": 2, "world_size": 2}, "Rank 2 does not exist among 2 ranks, which are numbered from 0"),
-        ({"rank": "0", "world_size": "2"}, r"rank must be a whole number of at least 0, not '0' \(a str\)"),
+        ({"rank": "0", "world_size": "2"}, r"rank must be a whole number of at least 0, not '0' \(str\)"),
         ({"rank": 1}, "Got rank=1 and world_size=None. Pass both, or leave both out"),
-        ({"seed": -1}, r"seed must be a whole number of at least 0, not -1 \(an int\)"),
+        ({"seed": -1}, r"seed must be a whole number of at least 0, not -1 \(int\)"),
         ({"seed": None}, "seed must be a whole number of at least 0, not None"),
         ({"volumes_in_flight": 0}, "volumes_in_flight must be a whole number of at least 1, not 0"),
-        ({"num_workers": 1.5}, r"num_workers must be a whole number of at least 0, not 1.5 \(a float\)"),
+        ({"num_workers": 1.5}, r"num_workers must be a whole number of at least 0, not 1.5 \(float\)"),
         ({"shared_memory_bytes": "1GB"}, r"shared_memory_bytes must be a whole number of at least 1, not '1GB'"),
-        ({"share_volumes": 8}, r"share_volumes must be True, False or the path of a folder, not 8 \(an int\)"),
+        ({"share_volumes": 8}, r"share_volumes must be True, False or the path of a folder, not 8 \(int\)"),
         ({"transform": CropToBox}, r"transform must be an instance, not the class CropToBox. Write CropToBox\(...\)"),
         ({"collate_fn": QuintupleCollator}, "collate_fn must be an instance, not the class QuintupleCollator"),
-        ({"transform": [CropToBox()]}, "transform must be a function or another callable, not a list"),
+        ({"transform": [CropToBox()]}, "transform must be a function or another callable, not a value of type list"),
         ({"balance": "category"}, "balance= draws rows at random, so it needs shuffle=True"),
         ({"balance": "grad", "shuffle": True}, "balance must name columns of the dataset, got 'grad'"),
         ({"balance": "box", "shuffle": True}, "column box must hold one value a row"),
@@ -624,9 +653,12 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ("train", r"The dataset must be loaded first, not 'train' \(a str\). Write load_dataset"),
+        ("train", r"The dataset must be loaded first, not 'train' \(str\). Write load_dataset"),
         ({"train": examples([1])}, "The dataset must be one split, not a dict of train. Choose one by name"),
-        (iter(examples([1])), "The dataset must be a dataset or a sequence of examples, not a list_iterator"),
+        (
+            iter(examples([1])),
+            "The dataset must be a dataset or a sequence of examples, not a value of type list_iterator",
+        ),
         (7, "The dataset must be a dataset or a sequence of examples, not 7"),
     ],
 )
@@ -651,7 +683,9 @@ def test_messages_never_print_whole_rows() -> None:
     with pytest.raises(LoaderError) as caught:
         make_dataloader(iter(rows), batch_size=rows[0])  # type: ignore[arg-type]
     assert "What grade" not in str(caught.value)
-    with pytest.raises(LoaderError, match="batch_size must be a whole number of at least 1, not a dict") as caught:
+    with pytest.raises(
+        LoaderError, match="batch_size must be a whole number of at least 1, not a dict with the keys id, "
+    ) as caught:
         make_dataloader(rows, batch_size=rows[0])  # type: ignore[arg-type]
     with pytest.raises(LoaderError, match="the examples of a batch must have the same keys") as caught:
         list(make_dataloader(rows, batch_size=2))

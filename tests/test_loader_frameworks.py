@@ -231,6 +231,17 @@ def test_lightning_resumes_after_any_step(lightning: Any, tmp_path: Path, worker
         assert resumed == expected[step:], step
 
 
+def test_without_its_trainer_lightning_changes_nothing(lightning: Any) -> None:
+    """A batch that a plain loop has not read from counts as seen, though Lightning is imported."""
+    loader = new_loader(stream=True)
+    batches = iter(loader)
+    for step in (1, 2, 3):
+        kept = next(batches)
+        assert loader.state_dict()["position"] == 4 * step
+    assert kept["id"] == epochs(1, stream=True)[2]
+    assert loader.state_dict()["position"] == 12
+
+
 # torchdata.
 
 

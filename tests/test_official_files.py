@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from reasonknee_datasets.bench.codec import REASONS, write
+from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.official_files import is_official_file, read_official_results
 from reasonknee_datasets.bench.predictions import Predictions
 from reasonknee_datasets.bench.table import NONE, Truth

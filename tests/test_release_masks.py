@@ -148,3 +148,14 @@ def test_a_side_that_the_mask_does_not_tell_is_not_guessed() -> None:
     assert find_side(scan_of(two(20), np.eye(4), oriented=False), sides) is None
     assert find_side(scan_of(two(20), np.eye(4)), {44: "medial"}) is None
     assert find_side(scan_of(two(20), np.eye(4)), {44: "medial", 50: "lateral"}) is None
+
+
+@pytest.mark.parametrize("further", [(1,), (1, 1)])
+def test_scan_mask_drops_axes_of_length_one(tmp_path: Path, further: tuple[int, ...]) -> None:
+    mask = knee((16, 30, 28))
+    for name, array in (("three", mask), ("more", mask.reshape(*mask.shape, *further))):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    assert scan_mask(tmp_path / "more.nii.gz") == scan_mask(tmp_path / "three.nii.gz")
+    nib.save(nib.Nifti1Image(np.stack([mask, mask], -1), np.eye(4)), tmp_path / "two.nii.gz")
+    with pytest.raises(VolumeError, match="have three axes"):
+        scan_mask(tmp_path / "two.nii.gz")

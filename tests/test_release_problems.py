@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -176,3 +178,25 @@ def test_a_folder_in_a_files_place_is_one_clear_problem(copy: Built) -> None:
     copy.image(0).mkdir()
     _, report = inspect(copy)
     assert set(report.counts) == {"missing-file", "bad-image"}
+
+
+def test_missing_image_hints_at_other_endings(copy: Built) -> None:
+    image = copy.image(2)
+    plain = image.with_name(image.name.removesuffix(".gz"))
+    plain.write_bytes(gzip.decompress(image.read_bytes()))
+    image.unlink()
+    with pytest.raises(
+        ReleaseError, match=rf"no file at .*, but {re.escape(plain.name)}: .*compress a \.nii with gzip"
+    ):
+        inspect(copy)[0].check()
+
+
+def test_images_in_upper_case_are_read(copy: Built) -> None:
+    expected = [volume.image.name for volume in inspect(copy)[0].volumes]
+    copy.image(2).rename(copy.image(2).with_name(copy.image(2).name.replace(".nii.gz", ".NII.GZ")))
+    release, report = inspect(copy)
+    release.check()
+    assert not report.counts
+    found = [volume.image.name for volume in release.volumes]
+    assert sum(name.endswith(".NII.GZ") for name in found) == 1
+    assert [name.replace(".NII.GZ", ".nii.gz") for name in found] == expected

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from reasonknee_datasets.bench.codec import write
+from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.reward import Reward, Weights, make_reward, reward, reward_parts
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError

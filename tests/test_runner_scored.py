@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasonknee_datasets.bench.codec import REASONS, write
+from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.conditions import CONDITIONS, Condition
 from reasonknee_datasets.bench.predictions import read_predictions
 from reasonknee_datasets.bench.prompts import FRAME_CONVENTION

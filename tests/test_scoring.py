@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import sklearn.metrics as oracle
 
+from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.baselines import question_majority
-from reasonknee_datasets.bench.codec import REASONS
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.results import Results
 from reasonknee_datasets.bench.scoring import score

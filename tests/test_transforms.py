@@ -6,7 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from typing import Any
 
 import nibabel as nib
@@ -15,7 +15,8 @@ import pytest
 from datasets import Features, List, Value
 from datasets.fingerprint import Hasher
 
-from reasonknee_datasets.errors import ReasonKneeError
+from reasonknee_datasets.boxes import Box  # noqa: F401  # which eval finds
+from reasonknee_datasets.errors import BoxError, ReasonKneeError
 from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.transforms import (
     Compose,
@@ -25,6 +26,7 @@ from reasonknee_datasets.transforms import (
     RandomShift,
     Resample,
     Resize,
+    Template,
     ToCanonical,
     ToConversation,
     ToFrames,
@@ -55,7 +57,9 @@ TRANSFORMS = [
     ToFrames.official_qwen,
     ToFrames.clean_qwen,
     ToFrames.clean_o1,
-    Compose([ToCanonical(), CropToBox(size=(16, 32, 32)), RandomFlip(0.5), Window(), RandomIntensity(0.2, seed=4)]),
+    Compose(
+        [ToCanonical(), CropToBox(size=(16, 32, 32)), RandomFlip(0.5), Window(), RandomIntensity(gain=0.2, seed=4)]
+    ),
     Compose([]),
 ]
 NAMES = [f"{number}-{type(t).__name__}" for number, t in enumerate(TRANSFORMS)]
@@ -125,7 +129,7 @@ class TestValues:
 
     @pytest.mark.parametrize("two", [2.0, np.int64(2)])
     def test_whole_numbers_of_any_type_are_the_same_value(self, two: Any) -> None:
-        assert repr(ToConversation(turns=two)) == repr(ToConversation(turns=2))
+        assert repr(ToConversation("ms_swift", turns=two)) == repr(ToConversation("ms_swift", turns=2))
         assert repr(Vision("<image>", two)) == repr(Vision("<image>", 2))
         assert Vision("<image>", two).count_for({}) * ["x"] == ["x", "x"]
 
@@ -169,7 +173,7 @@ class TestExamples:
                 "reasoning": List(Value("string")),
             }
         )
-        new = transform.features(features)
+        new = transform.output_features(features)
         assert isinstance(new, Features)
         assert set(new) == set(transform(example))
         changed = {key: value for key, value in transform(example).items() if key != "volume"}
@@ -227,15 +231,14 @@ class TestCompose:
         composed = Compose([ToCanonical(), lambda example: {**example, "tall": example["volume"].shape[2]}])
         example = examples()[0]
         assert composed(example)["tall"] == ToCanonical()(example)["volume"].shape[2]
-        with pytest.raises(TransformError, match=r"each step must say what features it gives, got <function"):
-            composed.features(Features({}))
+        with pytest.raises(TransformError, match=r"A step of Compose \(<lambda>\) has no output_features"):
+            composed.output_features(Features({}))
 
-    @pytest.mark.parametrize("given", [CropToBox(), ["CropToBox"], 5])
-    def test_anything_else_is_refused(self, given: Any) -> None:
+    def test_a_step_that_is_none_is_refused(self) -> None:
         with pytest.raises(
-            TransformError, match=r"Compose must be given a list of transforms, got .*\. Write Compose\("
+            TransformError, match=r"Step 0 of Compose must be a transform or a function, not 'CropToBox'"
         ):
-            Compose(given)
+            Compose(["CropToBox"])
 
 
 class TestBadInput:
@@ -253,7 +256,8 @@ class TestBadInput:
     )
     def test_numbers_that_are_none(self, make: Any) -> None:
         with pytest.raises(
-            TransformError, match=r"(seed|pad_value|low|fps) must be a (whole )?number.*, got .*\. Write "
+            TransformError,
+            match=r"(seed|pad_value|low|fps) must be a (whole )?number.*, not .* \((float|str|NoneType|int)\)",
         ):
             make()
 
@@ -288,7 +292,7 @@ class TestBadInput:
             pass
 
         assert fields(Idle) == ()
-        with pytest.raises(NotImplementedError, match=r"Idle has no change method"):
+        with pytest.raises(NotImplementedError, match=r"Idle has no apply method"):
             Idle()({"id": "a"})
 
 
@@ -297,3 +301,159 @@ def test_reading_voxels() -> None:
     np.testing.assert_array_equal(read_voxels(example), np.asarray(example["volume"].dataobj))
     windowed = Window()(example)
     assert read_voxels(windowed) is windowed["voxels"]
+
+
+RANDOM = [
+    CropToBox(size=(16, 32, 32), jitter_mm=6.0, seed=3),
+    RandomFlip(0.5, seed=8),
+    RandomShift(max_mm=9.0),
+    RandomIntensity(gain=0.4, offset=0.3),
+]
+
+
+class TestParams:
+    """Parameters are drawn apart from being applied."""
+
+    @each
+    def test_calling_is_drawing_and_applying(self, transform: Transform) -> None:
+        if isinstance(transform, Compose):
+            pytest.skip("its steps draw")
+        for example in examples():
+            changes = transform.apply(example, transform.make_params(example))
+            called = transform(example)
+            assert compared({name: called[name] for name in changes}) == compared(changes)
+            assert set(called) == {*example, *changes}
+
+    @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
+    def test_parameters_are_values_that_follow_from_id_epoch_and_seed(self, transform: Transform) -> None:
+        example = Window(0, 9)(plain_case().example())
+        drawn = [transform.make_params(example | {"epoch": epoch}) for epoch in range(12)]
+        assert len(set(drawn)) > 1
+        assert [transform.make_params(example | {"epoch": epoch}) for epoch in range(12)] == drawn
+        assert [eval(repr(params)) for params in drawn] == pickle.loads(pickle.dumps(drawn)) == drawn
+        assert [replace(transform, seed=77).make_params(example | {"epoch": epoch}) for epoch in range(12)] != drawn
+
+    @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
+    def test_parameters_of_one_example_apply_to_another(self, transform: Transform) -> None:
+        example = Window(0, 9)(plain_case().example())
+        params = transform.make_params(example)
+        other = example | {"id": "0000009/96M/right/q19", "epoch": 5}
+        assert transform.make_params(other) != params or isinstance(transform, RandomFlip)
+        expected = transform(example)
+        for name, value in transform.apply(other, params).items():
+            assert compared({name: value}) == compared({name: expected[name]})
+
+    @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
+    def test_drawing_reads_no_voxels(self, transform: Transform) -> None:
+        class Unread:
+            ndim, dtype, shape = 3, np.dtype(np.int16), (64, 80, 80)
+
+            def __getitem__(self, key: Any) -> Any:
+                raise AssertionError("voxels were read")
+
+            def __array__(self, *args: Any, **kwargs: Any) -> Any:
+                raise AssertionError("voxels were read")
+
+        volume = nib.Nifti1Image(Unread(), np.eye(4))
+        transform.make_params({"id": "a", "volume": volume, "box": [20, 20, 20, 30, 30, 30], "side": "right"})
+
+    def test_a_flip_may_be_chosen(self) -> None:
+        example = plain_case().example()
+        flip = RandomFlip(p=0.0)
+        assert flip(example)["mirrored"] is False
+        assert compared(flip.apply(example, True)) == compared(RandomFlip(p=1.0).apply(example, True))
+        assert flip.apply(example, True)["side"] == "left"
+
+    def test_a_shift_may_be_chosen(self) -> None:
+        example = plain_case().example()
+        moved = RandomShift(max_mm=0).apply(example, (3, 0, -2))
+        assert moved["box"] == (np.add(example["box"], [3, 0, -2] * 2)).tolist()
+
+
+class TestWrongArguments:
+    """Arguments that would mean something else are refused, and messages show types but never a whole row."""
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (
+                lambda: CropToBox(64),
+                r"CropToBox takes these by keyword: margin_mm=, .*size=.*, not 64 \(int\) by position",
+            ),
+            (lambda: CropToBox((64, 96, 96)), r"CropToBox takes these by keyword"),
+            (lambda: RandomShift(5), r"RandomShift takes these by keyword: max_mm="),
+            (lambda: RandomIntensity(0.2), r"RandomIntensity takes these by keyword: gain="),
+            (lambda: RandomFlip(0.5, 3), r"RandomFlip takes these by keyword: plane="),
+            (lambda: ToFrames("sagittal", 16), r"ToFrames takes these by keyword: count="),
+            (lambda: Window(0, 400, "clip"), r"Window takes these by keyword: method="),
+            (lambda: ToConversation("trl", 2), r"ToConversation takes these by keyword: turns="),
+            (lambda: ToCanonical(1), r"ToCanonical takes these by keyword: nothing"),
+        ],
+    )
+    def test_positions_that_say_nothing(self, make: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            make()
+
+    @pytest.mark.parametrize("kind", [CropToBox, ToCanonical, Window, ToFrames, RandomFlip, Resize, Compose])
+    def test_a_class_that_is_called_with_an_example(self, kind: Any) -> None:
+        example = plain_case().example()
+        for given in (example, {key: [value] for key, value in example.items()}):
+            with pytest.raises(
+                TransformError, match=rf"{kind.__name__} is a class and was called with an example"
+            ) as error:
+                kind(given)
+            assert len(str(error.value)) < 250
+
+    def test_a_class_in_compose(self) -> None:
+        with pytest.raises(TransformError, match=r"Step 1 of Compose is the class Window, not a transform. Create it"):
+            Compose([ToCanonical(), Window])
+
+    @pytest.mark.parametrize("given", ["ToCanonical", 3, None, {"a": 1}, ToCanonical()])
+    def test_compose_of_something_else(self, given: Any) -> None:
+        with pytest.raises(TransformError, match="Compose takes a list of transforms, not"):
+            Compose(given)
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: CropToBox(size="64"), r"size must be .*, not '64' \(str\)"),
+            (lambda: CropToBox(size=True), r"size must be .*, not True \(bool\)"),
+            (lambda: CropToBox(size=64.5), r"size must be .*, not 64.5 \(float\)"),
+            (lambda: CropToBox(margin_mm="10"), r"margin_mm must be .*, not '10' \(str\)"),
+            (lambda: RandomFlip("0.5"), r"p must be .*, not '0.5' \(str\)"),
+            (lambda: RandomFlip(2), r"p must be a probability from 0 to 1, not 2.0"),
+            (lambda: Resize("64"), r"size must be .*, not '64' \(str\)"),
+            (lambda: Resample(None), r"spacing must be .*, not None \(NoneType\)"),
+            (lambda: Window("0", 400), r"low must be .*, not '0' \(str\)"),
+            (lambda: Window(method=3), r"method must be one of .*, not 3 \(int\)"),
+            (lambda: ToConversation(turns="2"), r"turns must be .*, not '2' \(str\)"),
+            (lambda: ToFrames(16), r"plane must be one of .*, not 16 \(int\)"),
+            (lambda: ToFrames(window=400), r"window must be a Window or \(low, high\), not 400 \(int\)"),
+            (lambda: ToFrames(count=True), r"count must be .*, not True \(bool\)"),
+            (lambda: Template("{question}", "{answer}", separator=3), r"separator must be a text, not 3 \(int\)"),
+            (lambda: Vision("<image>", 2.5), r"count must be .*, not 2.5 \(float\)"),
+        ],
+    )
+    def test_types_are_shown(self, make: Any, message: str) -> None:
+        with pytest.raises(TransformError, match=message):
+            make()
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda row: CropToBox(size=row),
+            lambda row: RandomFlip(seed=row),
+            lambda row: Window(low=row),
+            lambda row: Window(method=row),
+            lambda row: ToFrames(window=row),
+            lambda row: Compose([ToCanonical(), row]),
+            lambda row: ToConversation(frames=row),
+            lambda row: CropToBox()(row | {"box": row}),
+        ],
+    )
+    def test_whole_rows_are_not_shown(self, make: Any) -> None:
+        row = plain_case().example() | {"reasoning": ["a step that nobody wants to see in a message"] * 9}
+        with pytest.raises((TransformError, BoxError)) as error:
+            make(row)
+        assert "a step that nobody" not in str(error.value)
+        assert len(str(error.value)) < 300

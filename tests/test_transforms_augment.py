@@ -72,7 +72,7 @@ class TestFlip:
 
     @pytest.mark.parametrize("plane", ["coronal", "axial", "horizontal", "vertical", 0])
     def test_any_other_plane_is_refused_by_name(self, plane: Any) -> None:
-        with pytest.raises(TransformError, match=rf"RandomFlip must mirror across the sagittal plane, got {plane}\."):
+        with pytest.raises(TransformError, match=rf"plane must be 'sagittal', not {plane!r}"):
             RandomFlip(plane=plane)
 
     @pytest.mark.parametrize("p", [-0.1, 1.5, (0.1, 0.2, 0.3), "often"])
@@ -117,24 +117,24 @@ class TestShift:
         return {"id": f"{number:07d}/00M/left/q01", "volume": volume, "box": box}
 
     def test_it_moves_by_up_to_so_many_millimetres(self) -> None:
-        boxes = np.array([RandomShift(4.0)(self.example(n, [8, 12, 16, 11, 16, 22]))["box"] for n in range(300)])
+        boxes = np.array([RandomShift(max_mm=4.0)(self.example(n, [8, 12, 16, 11, 16, 22]))["box"] for n in range(300)])
         moves = boxes - [8, 12, 16, 11, 16, 22]
         np.testing.assert_array_equal(moves[:, :3], moves[:, 3:])
         np.testing.assert_array_equal(moves[:, :3].min(axis=0), [-2, -4, -8])
         np.testing.assert_array_equal(moves[:, :3].max(axis=0), [2, 4, 8])
 
     def test_the_box_stays_inside(self) -> None:
-        boxes = np.array([RandomShift(40.0)(self.example(n, [0, 12, 36, 3, 16, 40]))["box"] for n in range(100)])
+        boxes = np.array([RandomShift(max_mm=40.0)(self.example(n, [0, 12, 36, 3, 16, 40]))["box"] for n in range(100)])
         assert (boxes[:, :3] >= 0).all()
         assert (boxes[:, 3:] <= [20, 30, 40]).all()
 
     def test_a_box_that_is_cut_already_is_not_cut_further(self) -> None:
         cropped = CropToBox(size=4)(self.example(1, [2, 2, 2, 12, 12, 12]))
-        assert RandomShift(9.0)(cropped)["box"] == cropped["box"]
+        assert RandomShift(max_mm=9.0)(cropped)["box"] == cropped["box"]
 
     def test_neighbours_come_into_a_crop_and_padding_from_beyond(self) -> None:
         cropped = CropToBox(margin_voxels=3)(self.example(3, [1, 12, 16, 4, 16, 22]))
-        shifted = RandomShift((8.0, 0.0, 0.0), pad_value=-9)(cropped)
+        shifted = RandomShift(max_mm=(8.0, 0.0, 0.0), pad_value=-9)(cropped)
         start = shifted["region"][0]
         assert start != cropped["region"][0]
         whole = np.pad(
@@ -146,8 +146,8 @@ class TestShift:
 
     @pytest.mark.parametrize("most", [-1.0, (1, 2), None])
     def test_bad_settings(self, most: Any) -> None:
-        with pytest.raises(TransformError, match=r"max_mm must be a number, or three, at least 0"):
-            RandomShift(most)
+        with pytest.raises(TransformError, match=r"max_mm must be a number, or three .*, at least 0, not"):
+            RandomShift(max_mm=most)
 
 
 def _labels(view: Any, seed: int, side: str) -> np.ndarray:

@@ -37,8 +37,9 @@ from tests.reasoning_rows import CONVENTION, SHAPE, rows
 from tests.tiny_tokenizers import wrapped
 
 FRAMES = (np.arange(7)[:, None, None] * 30 + np.zeros((7, 56, 84))).astype(np.uint8)
-ROWS = [row | {"frames": FRAMES, "frame_fps": 4.0} for row in rows(2)[:70]]
-STYLES = ("trl", "trl_prompt_completion", "llama_factory", "ms_swift")
+FRAME_BOX = [1, 10, 20, 3, 30, 50]
+ROWS = [row | {"frames": FRAMES, "frame_fps": 4.0, "frame_box": FRAME_BOX} for row in rows(2)[:70]]
+STYLES = ("trl", "trl_messages", "llama_factory", "ms_swift")
 
 # The form of Qwen2.5-VL's own.
 BLOCKS = (
@@ -74,14 +75,14 @@ class TestRow:
     def test_says_the_same_in_every_style(self, style: str, media: str) -> None:
         row = to(style, media=media)(ROWS[0])
         question, answer = messages_of(row)
-        box = CONVENTION.encode(Box.from_row(ROWS[0]["box"]), SHAPE)
+        box = CONVENTION.encode(Box.from_row(ROWS[0]["box"] if media == "none" else FRAME_BOX), SHAPE)
         steps = "\n".join(ROWS[0]["reasoning"])
         assert (question["role"], answer["role"]) == ("user", "assistant")
         assert said(question).removeprefix("<video>").replace("<image>", "") == ROWS[0]["question"]
         assert said(answer) == f"{steps}\n\nBounding box: {box}\n\nFinal diagnosis: {ROWS[0]['answer']}"
         assert row["ids"] == [ROWS[0]["id"]]
         expected = {"video": {"videos", "video_metadata"}, "images": {"images"}, "none": set()}[media]
-        spoken = {"prompt", "completion"} if style == "trl_prompt_completion" else {"messages"}
+        spoken = {"prompt", "completion"} if style == "trl" else {"messages"}
         assert set(row) == {"ids"} | spoken | expected
 
     @pytest.mark.parametrize("style", STYLES)
@@ -142,8 +143,87 @@ class TestRow:
         assert messages[1]["content"].startswith("<video>")
 
 
+class TestBox:
+    @pytest.mark.parametrize("style", STYLES)
+    @pytest.mark.parametrize("media", ["video", "images", "none"])
+    def test_is_written_in_what_the_model_sees(self, style: str, media: str) -> None:
+        volume = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+        cropped = CropToBox(margin_mm=10)(rows(1)[0] | {"volume": volume})
+        frames = ToFrames("sagittal", count=8, size=(56, 84))
+        shown = frames(cropped)
+        key = "box" if media == "none" else "frame_box"
+        assert shown["frame_box"] != shown["box"] != shown["box_volume"]
+        template = Template("{question}", "{box}")
+        for make, example in (
+            (to(style, media=media, template=template), shown),
+            (to(style, media=media, template=template, frames=frames), cropped),
+        ):
+            assert said(messages_of(make(example))[1]) == str(CONVENTION.encode(Box.from_row(shown[key]), SHAPE))
+        chosen = to(style, media=media, template=template, box="box_volume")(shown)
+        assert said(messages_of(chosen)[1]) == str(CONVENTION.encode(Box.from_row(rows(1)[0]["box"]), SHAPE))
+
+    def test_of_frames_that_are_not_known_is_refused(self) -> None:
+        unknown = {key: value for key, value in ROWS[0].items() if key != "frame_box"}
+        with pytest.raises(TransformError, match=r"has frames but no frame_box"):
+            to()(unknown)
+        assert to(template="chat_without_box")(unknown)
+
+    def test_may_be_left_out_of_the_target(self) -> None:
+        volume = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
+        row = {key: value for key, value in rows(1)[0].items() if key != "box"} | {"volume": volume}
+        made = to(template="chat_without_box", frames=4)(row)
+        steps = "\n".join(row["reasoning"])
+        assert said(made["completion"][0]) == f"{steps}\n\nFinal diagnosis: {row['answer']}"
+
+
+class TestFrames:
+    @pytest.mark.parametrize("count", [16, np.int64(16)])
+    def test_may_be_a_number(self, count: Any) -> None:
+        volume = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
+        made = to(frames=count)
+        assert made == to(frames=ToFrames("sagittal", count=16))
+        row = made(rows(1)[0] | {"volume": volume})
+        assert len(row["videos"][0]) == row["video_metadata"][0]["total_num_frames"] == 16
+
+    @pytest.mark.parametrize(
+        ("frames", "message"),
+        [
+            ("16", r"not '16' \(str\)"),
+            (16.0, r"not 16.0 \(float\)"),
+            (True, r"not True \(bool\)"),
+            (ToFrames, "not the class ToFrames"),
+            (FRAMES, "not a value of type ndarray"),
+        ],
+    )
+    def test_of_another_type_are_refused_at_once(self, frames: Any, message: str) -> None:
+        with pytest.raises(TransformError, match=f"frames must be a ToFrames, a number of frames or None, {message}"):
+            to(frames=frames)
+
+
+class TestTrl:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("without_box", [False, True])
+    def test_takes_the_loss_over_the_answer_alone(self, tmp_path: Path, without_box: bool) -> None:
+        pytest.importorskip("trl", reason="needs the extra `train`")
+        from transformers import LlamaConfig, LlamaForCausalLM
+        from trl import SFTConfig, SFTTrainer
+
+        tokenizer = wrapped(chat_template=BLOCKS)
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes))
+        make = to(media="none", template="chat_without_box" if without_box else "chat")
+        made = [make(row) for row in ROWS[:4]]
+        config = SFTConfig(
+            str(tmp_path), report_to="none", use_cpu=True, per_device_train_batch_size=4, **make.settings(made[0])
+        )
+        trainer = SFTTrainer(model, config, train_dataset=Dataset.from_list(made), processing_class=tokenizer)
+        batch = next(iter(trainer.get_train_dataloader()))
+        learned = {tokenizer.decode(row[row >= 0]).replace("<|im_end|>", "").strip() for row in batch["labels"]}
+        assert learned == {said(row["completion"][0]) for row in made}
+
+
 class TestTurns:
-    @pytest.mark.parametrize("style", ["trl", "llama_factory", "ms_swift"])
+    @pytest.mark.parametrize("style", ["trl_messages", "llama_factory", "ms_swift"])
     def test_share_one_conversation_and_its_pictures(self, style: str) -> None:
         made = to(style, turns=25)(batch_of(ROWS))
         assert [len(ids) for ids in made["ids"]] == [25, 25, 12, 8]  # 62 rows of a volume, then 8 of the next
@@ -156,7 +236,7 @@ class TestTurns:
                 question, answer = messages[turn : turn + 2]
                 assert said(answer) == said(alone[place]["messages"][1])
                 assert said(question).removeprefix("<video>") == ROWS[place]["question"]
-                shown = "<video>" in said(question) or (style == "trl" and len(question["content"]) > 1)
+                shown = "<video>" in said(question) or (style == "trl_messages" and len(question["content"]) > 1)
                 assert shown is (turn == 0)
                 place += 1
 
@@ -164,12 +244,12 @@ class TestTurns:
         volume = nib.Nifti1Image(np.arange(20 * 30 * 40, dtype=np.int16).reshape(20, 30, 40), np.eye(4))
         examples = [row | {"volume": volume, "box": [2, 3, 4, 9, 11, 12]} for row in rows(1)[:10]]
         made: list[str] = []
-        change = ToFrames.change
-        monkeypatch.setattr(ToFrames, "change", lambda self, one: made.append(one["id"]) or change(self, one))
+        apply = ToFrames.apply
+        monkeypatch.setattr(ToFrames, "apply", lambda self, one, *rest: made.append(one["id"]) or apply(self, one))
         frames = ToFrames("sagittal", count=6, size=(28, 56))
         name = "slice0-x2-y1-corners-exclusive-voxel"
         template = Template("{question}", "{box}")
-        together = to(turns=5, frames=frames, box="frame_box", box_convention=name, template=template)(
+        together = to("trl_messages", turns=5, frames=frames, box_convention=name, template=template)(
             batch_of(examples)
         )
         assert made == [examples[0]["id"], examples[5]["id"]]
@@ -177,7 +257,7 @@ class TestTurns:
         written = str(BoxConvention.parse(name).encode(Box.from_row(alone["frame_box"]), (6, 28, 56)))
         assert {said(message) for messages in together["messages"] for message in messages[1::2]} == {written}
         assert np.array_equal(np.asarray(together["videos"][0][0][3])[..., 1], alone["frames"][3])
-        separate = Compose([frames, to(box="frame_box", box_convention=name, template=template)])(examples[0])
+        separate = Compose([frames, to("trl_messages", box_convention=name, template=template)])(examples[0])
         assert said(separate["messages"][1]) == written
 
     def test_do_not_go_with_crops(self) -> None:
@@ -185,14 +265,14 @@ class TestTurns:
         boxes = [[2, 3, 4, 9, 11, 12], [20, 30, 40, 33, 41, 52]]
         cropped = [CropToBox()(row | {"volume": volume, "box": box}) for row, box in zip(rows(1), boxes, strict=False)]
         with pytest.raises(TransformError, match=r"must see the same region.*Leave CropToBox out") as caught:
-            to(turns=2, media="none")(batch_of(cropped))
+            to("trl_messages", turns=2, media="none")(batch_of(cropped))
         assert caught.value.__notes__ == [f"while ToConversation looked at {ROWS[0]['id']}"]
         assert len(to(media="none")(batch_of(cropped))["ids"]) == 2
 
-    @pytest.mark.parametrize("changes", [{"style": "trl_prompt_completion"}, {"for_generation": True}])
+    @pytest.mark.parametrize("changes", [{"style": "trl"}, {"for_generation": True}])
     def test_do_not_go_where_earlier_answers_would_be_prompt(self, changes: dict[str, Any]) -> None:
-        with pytest.raises(TransformError, match="must go with a single turn, got turns=2"):
-            to(**{"style": "trl", "turns": 2, **changes})
+        with pytest.raises(TransformError, match="takes one question a row, not turns=2"):
+            to(**{"style": "trl_messages", "turns": 2, **changes})
 
 
 class TestProcessors:
@@ -201,9 +281,9 @@ class TestProcessors:
         vision = Vision("<|video_pad|>", start="<|vision_start|>", stop="<|vision_end|>")
         tokenize = TokenizeReasoning(tokenizer, box_convention=CONVENTION, vision=vision)
         for row in ROWS[:20]:
-            ids = tokenizer.apply_chat_template(to()(row)["messages"], return_dict=False)
+            ids = tokenizer.apply_chat_template(to("trl_messages")(row)["messages"], return_dict=False)
             assert ids == tokenize(row)["input_ids"]
-            prompt = to("trl_prompt_completion")(row)["prompt"]
+            prompt = to("trl")(row)["prompt"]
             ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
             assert ids == replace(tokenize, for_generation=True)(row)["input_ids"]
 
@@ -252,10 +332,15 @@ class TestProcessors:
         assert to("ms_swift", media="images").settings(to("ms_swift", media="images")(ROWS[0])) == {}
 
     def test_settings_for_trl(self) -> None:
-        kept = {"max_length": None, "remove_unused_columns": False}
+        kept = {"completion_only_loss": True, "max_length": None, "remove_unused_columns": False}
         assert to().settings(to()(ROWS[0])) == {**kept, "dataset_kwargs": {"skip_prepare_dataset": True}}
         assert to(media="images").settings(to(media="images")(ROWS[0])) == kept
-        assert to(media="none").settings(to(media="none")(ROWS[0])) == {"max_length": None}
+        assert to(media="none").settings(to(media="none")(ROWS[0])) == {
+            "completion_only_loss": True,
+            "max_length": None,
+        }
+        messages = to("trl_messages", media="none")
+        assert messages.settings(messages(ROWS[0])) == {"assistant_only_loss": True, "max_length": None}
 
 
 class TestFiles:
@@ -298,7 +383,7 @@ class TestValue:
         written = [row | {"frames": FRAMES[:2, :4, :6].tolist()} for row in ROWS[:4]]
         data = Dataset.from_list(written)
         expected = [make(row) for row in written]
-        features = make.features(data.features)
+        features = make.output_features(data.features)
         shown = data.with_transform(make)
         mapped = data.map(make, remove_columns=data.column_names, features=features)
         streamed = data.to_iterable_dataset().map(make, remove_columns=data.column_names, features=features)
@@ -311,7 +396,9 @@ class TestValue:
     def test_turns_shorten_a_mapped_dataset(self) -> None:
         data = Dataset.from_list([{key: row[key] for key in row if key != "frames"} for row in ROWS])
         make = to("llama_factory", media="none", turns=20)
-        mapped = data.map(make, batched=True, remove_columns=data.column_names, features=make.features(data.features))
+        mapped = data.map(
+            make, batched=True, remove_columns=data.column_names, features=make.output_features(data.features)
+        )
         assert [len(ids) for ids in mapped["ids"]] == [20, 20, 20, 2, 8]
         assert mapped[:] == data.with_transform(make)[:]
 
@@ -321,7 +408,7 @@ class TestValue:
         mapped = data.map(
             lambda row: make({**row, "frames": FRAMES}),
             remove_columns=data.column_names,
-            features=make.features(data.features),
+            features=make.output_features(data.features),
         )
         assert np.array_equal(np.stack([np.asarray(image)[..., 2] for image in mapped[1]["images"]]), FRAMES)
 
@@ -340,7 +427,7 @@ class TestBadInput:
         row = ROWS[0] | {"question": f"What is {tag}?"}
         with pytest.raises(TransformError, match=f"a text for {style} must hold none of .*, got {tag}"):
             to(style)(row)
-        assert to("trl")(row)["messages"][0]["content"][1]["text"] == f"What is {tag}?"
+        assert to("trl")(row)["prompt"][0]["content"][1]["text"] == f"What is {tag}?"
 
     def test_no_frames(self) -> None:
         with pytest.raises(TransformError, match="example must have frames for media='video', got none"):
@@ -349,11 +436,11 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"style": "axolotl"}, "style must be one of trl, trl_prompt_completion, llama_factory, ms_swift"),
+            ({"style": "axolotl"}, "style must be one of trl, trl_messages, llama_factory, ms_swift"),
             ({"media": "gif"}, "media must be one of video, images, none"),
             ({"turns": 0}, "turns must be a whole number, at least 1"),
             ({"template": "chatty"}, "template must be a Template or one of"),
-            ({"box": "region"}, "box must be one of box, box_volume, frame_box"),
+            ({"box": "region"}, "box must be 'box' .* or None, not 'region'"),
         ],
     )
     def test_settings(self, changes: dict[str, Any], message: str) -> None:

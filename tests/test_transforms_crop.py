@@ -122,20 +122,21 @@ class TestJitter:
         assert (rows[:, 3:] >= [13, 18, 24]).all()
 
     def test_a_box_that_does_not_fit_is_looked_at_here_and_there(self) -> None:
-        assert len(np.unique(self.regions(size=2, jitter_mm=4.0), axis=0)) > 50
+        # The box has 3 x 4 x 6 voxels, so that a crop of 2 has 2 x 3 x 5 places inside it.
+        assert len(np.unique(self.regions(size=2, jitter_mm=4.0), axis=0)) == 2 * 3 * 5
 
 
 class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"margin_mm": -1}, r"margin_mm must be a number, or three, at least 0, got -1"),
-            ({"margin_voxels": 1.5}, r"margin_voxels must be a whole number, or three, at least 0, got 1\.5"),
-            ({"size": 0}, r"size must be a whole number, or three, at least 1, got 0"),
-            ({"size": (8, 8)}, r"size must be a whole number, or three, at least 1, got \(8, 8\)"),
-            ({"size": "8"}, r"size must be a whole number, or three, at least 1, got '8'"),
-            ({"jitter_mm": float("inf")}, r"jitter_mm must be a number, or three, at least 0, got inf"),
-            ({"margin_mm": None}, r"margin_mm must be a number, or three, at least 0, got None"),
+            ({"margin_mm": -1}, r"margin_mm must be a number, or three .*, at least 0, not -1"),
+            ({"margin_voxels": 1.5}, r"margin_voxels must be a whole number, or three .*, at least 0, not 1\.5"),
+            ({"size": 0}, r"size must be a whole number, or three .*, at least 1, not 0"),
+            ({"size": (8, 8)}, r"size must be a whole number, or three .*, at least 1, not \(8, 8\)"),
+            ({"size": "8"}, r"size must be a whole number, or three .*, at least 1, not '8'"),
+            ({"jitter_mm": float("inf")}, r"jitter_mm must be a number, or three .*, at least 0, not inf"),
+            ({"margin_mm": None}, r"margin_mm must be a number, or three .*, at least 0, not None"),
         ],
     )
     def test_bad_ones_are_refused(self, settings: dict[str, Any], message: str) -> None:
@@ -157,3 +158,13 @@ def test_canonical_is_nibabels(seed: int) -> None:
     assert nib.aff2axcodes(turned["volume"].affine) == ("R", "A", "S")
     marked = np.isin(np.asarray(theirs.dataobj), np.flatnonzero(case.mask) + 1)
     assert Box.from_row(turned["box"]) == Box.from_mask(marked)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("length", [4, 7, 8, 9, 20])
+def test_jitter_never_moves_a_crop_off_its_box(seed: int, length: int) -> None:
+    volume = nib.Nifti1Image(np.zeros((60, 60, 60), np.int16), np.eye(4))
+    example = {"id": "a", "volume": volume, "box": [20, 20, 20, 20 + length, 20 + length, 20 + length]}
+    box = CropToBox(size=8, jitter_mm=30.0, seed=seed)(example)["box"]
+    for low, high in zip(box[:3], box[3:], strict=True):
+        assert (low >= 0 and high <= 8) if length <= 8 else (low <= 0 and high >= 8)

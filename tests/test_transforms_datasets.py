@@ -18,7 +18,9 @@ from reasonknee_datasets.transforms import Compose, CropToBox, RandomFlip, Rando
 from reasonknee_datasets.volumes import cache_info
 from tests.prepared_repository import write_repository
 
-GRID = Compose([ToCanonical(), CropToBox(margin_voxels=1, jitter_mm=0.5), RandomFlip(), RandomShift(0.8, pad_value=-7)])
+GRID = Compose(
+    [ToCanonical(), CropToBox(margin_voxels=1, jitter_mm=0.5), RandomFlip(), RandomShift(max_mm=0.8, pad_value=-7)]
+)
 CHAINS = {
     "crop": CropToBox(margin_mm=0.4),
     "fixed": CropToBox(size=(4, 5, 6), pad_value=-1),
@@ -83,7 +85,7 @@ class TestPlaces:
         mapped = few.map(CHAINS[name], batched=batched, batch_size=3)
         assert [compared(mapped[index]) for index in range(4)] == by_hand
         assert mapped.features["volume"] == rows.features["volume"]
-        typed = few.map(CHAINS[name], batched=batched, features=CHAINS[name].features(rows.features))
+        typed = few.map(CHAINS[name], batched=batched, features=CHAINS[name].output_features(rows.features))
         assert [compared(typed[index]) for index in range(4)] == by_hand
 
     @chains
@@ -92,7 +94,7 @@ class TestPlaces:
     def test_streaming_map(self, repository: Path, name: str, batched: bool, typed: bool) -> None:
         stream = load_dataset(data_dir=repository, split="train", streaming=True)
         by_hand = [compared(CHAINS[name](row)) for row in stream.take(3)]
-        features = CHAINS[name].features(stream.features) if typed else None
+        features = CHAINS[name].output_features(stream.features) if typed else None
         mapped = stream.map(CHAINS[name], batched=batched, batch_size=2, features=features)
         assert [compared(row) for row in mapped.take(3)] == by_hand
         if typed:

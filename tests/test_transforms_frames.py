@@ -115,7 +115,7 @@ class TestClean:
         )
         frame = index if along is None else count - 1 - index
         assert len(shown) == count
-        np.testing.assert_array_equal(shown[frame], Window(dtype="uint8").apply(middle.image, 0, 400))
+        np.testing.assert_array_equal(shown[frame], Window(dtype="uint8").scale(middle.image, 0, 400))
 
     def test_the_patella_is_in_front_and_above(self) -> None:
         # Anterior is at the left and superior on top of a sagittal frame: columns and rows run against RAS+.
@@ -176,16 +176,16 @@ class TestSampling:
     def test_they_are_shown(self) -> None:
         values = scan()
         shown = ToFrames("axis0", count=4)({"volume": nib.Nifti1Image(values, AFFINE)})["frames"]
-        np.testing.assert_array_equal(shown, Window(dtype="uint8").apply(values[[2, 7, 12, 17]], 0, 400))
+        np.testing.assert_array_equal(shown, Window(dtype="uint8").scale(values[[2, 7, 12, 17]], 0, 400))
 
 
 class TestPixels:
     def test_one_number_keeps_the_patients_proportions(self) -> None:
         volume = nib.Nifti1Image(np.zeros((384, 384, 160), np.int16), np.diag([0.4, 0.4, 0.7, 1.0])[:, [0, 1, 2, 3]])
         # A coronal slice of this volume is 384 x 0.4 mm wide and 160 x 0.7 mm high.
-        assert ToFrames("coronal", 2, size=192)({"volume": volume})["frames"].shape == (2, 140, 192)
-        assert ToFrames("coronal", 2, size=(50, 60))({"volume": volume})["frames"].shape == (2, 50, 60)
-        assert ToFrames("coronal", 2)({"volume": volume})["frames"].shape == (2, 160, 384)
+        assert ToFrames("coronal", count=2, size=192)({"volume": volume})["frames"].shape == (2, 140, 192)
+        assert ToFrames("coronal", count=2, size=(50, 60))({"volume": volume})["frames"].shape == (2, 50, 60)
+        assert ToFrames("coronal", count=2)({"volume": volume})["frames"].shape == (2, 160, 384)
 
     def test_they_are_pillows(self) -> None:
         values = scan(dtype=np.float32)
@@ -207,7 +207,7 @@ class TestBoxes:
     def test_a_box_thinner_than_a_frame_is_in_the_frame_that_is_nearest(self) -> None:
         volume = nib.Nifti1Image(np.zeros((40, 4, 4), np.int16), np.eye(4))
         for slice_ in range(40):
-            shown = ToFrames("sagittal", 4)({"volume": volume, "box": [slice_, 0, 0, slice_ + 1, 4, 4]})
+            shown = ToFrames("sagittal", count=4)({"volume": volume, "box": [slice_, 0, 0, slice_ + 1, 4, 4]})
             assert shown["frame_box"][0] == slice_ // 10
             assert shown["frame_box"][3] == slice_ // 10 + 1
 
@@ -225,39 +225,39 @@ class TestBoxes:
 
     def test_the_volume_and_its_box_stay(self) -> None:
         example = plain_case().example()
-        shown = ToFrames("axial", 8, size=28)(example)
+        shown = ToFrames("axial", count=8, size=28)(example)
         assert all(shown[key] is example[key] for key in example)
 
     def test_frames_of_a_resized_volume(self) -> None:
         example = Resize((24, 32, 32))(plain_case().example())
         shown = ToFrames("axis0", window=(0, 500_000))(example)
         np.testing.assert_array_equal(
-            shown["frames"], Window(0, 500_000, dtype="uint8").apply(np.asarray(example["volume"].dataobj), 0, 500_000)
+            shown["frames"], Window(0, 500_000, dtype="uint8").scale(np.asarray(example["volume"].dataobj), 0, 500_000)
         )
 
 
 class TestBadInput:
     def test_a_window_before_it(self) -> None:
-        with pytest.raises(TransformError, match=r"ToFrames must come instead of Window, got the key voxels"):
+        with pytest.raises(TransformError, match=r"ToFrames reads stored values, but a Window before it"):
             ToFrames()(Window()(plain_case().example()))
 
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"plane": "oblique"}, r"plane must be one of sagittal, coronal, axial, axis0, got 'oblique'"),
+            ({"plane": "oblique"}, r"plane must be one of sagittal, coronal, axial, axis0, not 'oblique'"),
             ({"scaling": "minmax"}, r"scaling must be one of window, slice, volume"),
-            ({"count": 0}, r"count must be a whole number, at least 1, got 0"),
-            ({"count": 2.5}, r"count must be a whole number, at least 1, got 2\.5"),
-            ({"size": (3, 4, 5)}, r"size must be a whole number of pixels, or two, got \(3, 4, 5\)"),
-            ({"size": "large"}, r"size must be a whole number of pixels, or two, got 'large'"),
+            ({"count": 0}, r"count must be a whole number, at least 1, not 0"),
+            ({"count": 2.5}, r"count must be a whole number, at least 1, not 2\.5"),
+            ({"size": (3, 4, 5)}, r"size must be a whole number of pixels, or two, not \(3, 4, 5\)"),
+            ({"size": "large"}, r"size must be a whole number of pixels, or two, not 'large'"),
             ({"span": (0.8, 0.2)}, r"span must be two shares, rising from 0 to 1"),
             ({"span": (0.0, 1.2)}, r"span must be two shares, rising from 0 to 1"),
-            ({"ends": (32, 128)}, r"ends must go with a count of at least 2, got count=None"),
+            ({"ends": (32, 128)}, r"ends needs a count of at least 2, .* not count=None"),
             ({"ends": (128, 32), "count": 4}, r"ends must be two rising slice numbers"),
-            ({"window": Window(method="zscore")}, r"the window of frames must have two bounds"),
+            ({"window": Window(method="zscore")}, r"the window of frames must have method 'clip'"),
             (
                 {"window": Window(method="percentiles"), "scaling": "slice"},
-                r"the window of frames must have two bounds",
+                r"the window of frames must have method 'clip'",
             ),
         ],
     )

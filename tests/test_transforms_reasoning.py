@@ -23,10 +23,10 @@ import nibabel as nib
 from datasets import Dataset, List, Value
 from datasets.fingerprint import Hasher
 
-from reasonknee_datasets.boxes import CONVENTIONS, BoxConvention
+from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import MissingExtraError
 from reasonknee_datasets.release import rebuild_record
-from reasonknee_datasets.transforms import CropToBox, TransformError, encoder
+from reasonknee_datasets.transforms import CropToBox, ToFrames, TransformError, encoder
 from reasonknee_datasets.transforms.encoder import TextEncoder, get_encoder
 from reasonknee_datasets.transforms.layout import Layout
 from reasonknee_datasets.transforms.reasoning import TokenizeReasoning
@@ -349,7 +349,9 @@ class TestValue:
     @pytest.mark.parametrize("template", [*TEMPLATES, Template("{question} ", "{answer}{eos}", separator=" | ")])
     def test_repr_rebuilds_it(self, template: Template | str) -> None:
         vision = Vision("<|video_pad|>", 3) if template in ("chat", "plain") else None
-        tokenize = TokenizeReasoning(wrapped(), template, 4096, vision=vision, box="box_volume", for_generation=True)
+        tokenize = TokenizeReasoning(
+            wrapped(), template, max_length=4096, vision=vision, box="box_volume", for_generation=True
+        )
         again = eval(repr(tokenize))
         assert again == tokenize
         assert hash(again) == hash(tokenize)
@@ -376,6 +378,76 @@ class TestValue:
         known.add(TokenizeReasoning(more))
         assert len(known) == 5
         assert len({Hasher.hash(tokenize) for tokenize in known}) == 5
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "usual"),
+        [
+            ("padding_side", "left", "right"),
+            ("truncation_side", "left", "right"),
+            ("model_max_length", 2048, None),
+        ],
+    )
+    def test_holds_the_settings_of_transformers(self, setting: str, value: Any, usual: Any) -> None:
+        plain, other = NamedTokenizer.of(wrapped()), NamedTokenizer.of(wrapped(**{setting: value}))
+        assert getattr(plain.content, setting) == usual
+        assert getattr(other.content, setting) == value
+        assert plain != other
+        assert TokenizeReasoning(plain) != TokenizeReasoning(other)
+        again = pickle.loads(pickle.dumps(other))
+        assert (again, again.content) == (other, other.content)
+        assert Hasher.hash(TokenizeReasoning(again)) == Hasher.hash(TokenizeReasoning(other))
+
+    def test_holds_the_settings_of_tokenizers(self) -> None:
+        tokenizer = make("qwen")
+        tokenizer.enable_padding(direction="left", pad_id=0, pad_token="<pad>", pad_to_multiple_of=16)
+        tokenizer.enable_truncation(300, direction="left")
+        content = NamedTokenizer.of(tokenizer).content
+        assert (content.padding_side, content.pad_to_multiple_of) == ("left", 16)
+        assert (content.truncation_side, content.model_max_length) == ("left", 300)
+        assert content.json == NamedTokenizer.of(make("qwen"), pad_token="<pad>").content.json
+        from transformers import PreTrainedTokenizerFast
+
+        loaded = NamedTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")).content
+        assert (loaded.padding_side, loaded.pad_to_multiple_of) == ("left", 16)
+
+    def test_keeps_its_settings_after_calls_that_pad_otherwise(self) -> None:
+        tokenizer = wrapped(padding_side="left")
+        before = NamedTokenizer.of(tokenizer)
+        tokenizer(
+            ["a", "b c d"], padding=True, padding_side="right", pad_to_multiple_of=32, truncation=True, max_length=32
+        )
+        assert NamedTokenizer.of(tokenizer) == before
+
+    def test_settings_may_be_given(self) -> None:
+        named = NamedTokenizer.of(wrapped(), padding_side="left", pad_to_multiple_of=8, model_max_length=4096)
+        tokenize = TokenizeReasoning(named)
+        assert (tokenize.padding_side, tokenize.pad_to_multiple_of) == ("left", 8)
+        assert named.content.model_max_length == 4096
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"padding_side": "both"}, "padding_side must be 'right' or 'left', not 'both'"),
+            ({"pad_to_multiple_of": "8"}, r"pad_to_multiple_of must be a positive int or None, not '8' \(str\)"),
+            ({"model_max_length": 0}, r"model_max_length must be a positive int or None, not 0 \(int\)"),
+        ],
+    )
+    def test_settings_are_checked(self, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises(TransformError, match=message):
+            NamedTokenizer.of(wrapped(), **settings)
+
+    def test_a_fixed_length_of_padding_is_refused(self) -> None:
+        tokenizer = make("qwen")
+        tokenizer.enable_padding(pad_id=0, pad_token="<pad>", length=512)
+        with pytest.raises(TransformError, match=r"pads every text to 512 tokens.*buckets=\(512,\)"):
+            NamedTokenizer.of(tokenizer)
+
+    def test_added_tokens_stay_whole(self) -> None:
+        tokenizer = wrapped()
+        tokenizer.add_tokens(["osteophyte grade"])
+        again = pickle.loads(pickle.dumps(TokenizeReasoning(tokenizer)))
+        ids = again(ROWS[0] | {"question": "Which osteophyte grade?"})["input_ids"]
+        assert ids.count(tokenizer.convert_tokens_to_ids("osteophyte grade")) == 1
 
     def test_does_not_follow_the_tokenizer(self) -> None:
         tokenizer = wrapped()
@@ -423,22 +495,22 @@ class TestDatasets:
         expected = [{key: tokenize(row)[key] for key in added} for row in SOME]
         shown = data.with_transform(tokenize)
         batch = shown[:]
-        streamed = data.to_iterable_dataset().map(tokenize, features=tokenize.features(data.features))
+        streamed = data.to_iterable_dataset().map(tokenize, features=tokenize.output_features(data.features))
         for found in (
             [shown[place] for place in range(len(SOME))],
             [{key: batch[key][place] for key in added} for place in range(len(SOME))],
-            list(data.map(tokenize, features=tokenize.features(data.features))),
+            list(data.map(tokenize, features=tokenize.output_features(data.features))),
             list(data.map(tokenize, batched=True, batch_size=7)),
             list(streamed),
             list(data.to_iterable_dataset().map(tokenize, batched=True, batch_size=4)),
         ):
             assert [{key: row[key] for key in added} for row in found] == expected
         assert streamed.features["input_ids"] == List(Value("int32"))
-        assert set(tokenize.features(data.features)) == {*data.features, *added}
+        assert set(tokenize.output_features(data.features)) == {*data.features, *added}
 
     def test_for_generation_adds_two_columns(self) -> None:
         data = Dataset.from_list(SOME)
-        added = of(for_generation=True).features(data.features)
+        added = of(for_generation=True).output_features(data.features)
         assert set(added) - set(data.features) == {"input_ids", "attention_mask"}
 
 
@@ -460,7 +532,8 @@ class TestVision:
 
     @pytest.mark.parametrize(("shape", "count"), [((32, 196, 224), 896), ((31, 28, 56), 32), ((1, 28, 28), 1)])
     def test_count_follows_from_the_frames(self, shape: tuple[int, int, int], count: int) -> None:
-        tokens = TokenizeReasoning(wrapped(), vision=QWEN_VIDEO)(ROWS[0] | {"frames": np.zeros(shape, np.uint8)})
+        row = ROWS[0] | {"frames": np.zeros(shape, np.uint8), "frame_box": [0, 1, 2, 1, 5, 9]}
+        tokens = TokenizeReasoning(wrapped(), vision=QWEN_VIDEO)(row)
         assert tokens["input_ids"].count(QWEN.token_to_id("<|video_pad|>")) == count
 
     def test_count_may_stand_in_the_example(self) -> None:
@@ -493,16 +566,25 @@ class TestLength:
         with pytest.raises(TransformError) as caught:
             TokenizeReasoning(wrapped(), max_length=whole - 1, vision=vision)(ROWS[0])
         assert str(caught.value).startswith(
-            f"the tokens must fit into max_length={whole - 1}, got {whole}: {prompt} of the prompt (100 of them "
-            f"placeholders) and {whole - prompt} of the answer. Nothing is ever cut"
+            f"The example has {whole} tokens ({prompt} of the prompt (100 of them placeholders), {whole - prompt} of "
+            f"the answer), more than max_length={whole - 1}. Nothing is ever cut: set max_length={whole}"
         )
         assert caught.value.__notes__ == [f"while TokenizeReasoning looked at {ROWS[0]['id']}"]
 
     def test_a_prompt_may_fit_where_its_answer_does_not(self) -> None:
         short = TokenizeReasoning(wrapped(), max_length=of(for_generation=True)(ROWS[0])["input_ids"].__len__() + 20)
         assert replace(short, for_generation=True)(ROWS[0])["input_ids"]
-        with pytest.raises(TransformError, match="must fit into max_length"):
+        with pytest.raises(TransformError, match="more than max_length="):
             short(ROWS[0])
+
+    def test_the_models_maximum_holds_where_no_length_is_given(self) -> None:
+        whole = len(of()(ROWS[0])["input_ids"])
+        special = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"}
+        named = NamedTokenizer.of(make("qwen"), **special, model_max_length=whole - 1)
+        bounded = TokenizeReasoning(named, "plain", box_convention=CONVENTION)
+        with pytest.raises(TransformError, match=f"more than the tokenizer's model_max_length={whole - 1}"):
+            bounded(ROWS[0])
+        assert len(replace(bounded, max_length=whole)(ROWS[0])["input_ids"]) == whole
 
     @pytest.mark.parametrize("length", [512.0, np.int64(512)])
     def test_a_number_of_any_type_is_the_same_value(self, length: Any) -> None:
@@ -560,8 +642,41 @@ class TestBox:
         expected = QWEN.encode(f"{ROWS[4]['question']} In {box_text(ROWS[4])}:").ids
         assert tokenize(ROWS[4])["input_ids"] == expected
 
+    def test_is_written_in_what_the_model_sees(self) -> None:
+        volume = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+        row = ROWS[0] | {"volume": volume}
+        crop, frames = CropToBox(margin_mm=10), ToFrames("sagittal", count=8, size=(56, 84))
+        cropped = crop(row)
+        shown = frames(cropped)
+        assert shown["frame_box"] != cropped["box"] != row["box"]
+        for made, box in ((row, "box"), (cropped, "box"), (shown, "frame_box")):
+            ids = of()(made)["input_ids"]
+            assert f"Bounding box: {CONVENTION.encode(Box.from_row(made[box]), SHAPE)}\n" in text_of(ids)
+        chosen = of(box="box_volume")(shown)["input_ids"]
+        assert f"Bounding box: {CONVENTION.encode(Box.from_row(row['box']), SHAPE)}\n" in text_of(chosen)
+
+    def test_in_frames_must_be_known(self) -> None:
+        row = ROWS[0] | {"frames": np.zeros((4, 28, 28), np.uint8)}
+        with pytest.raises(
+            TransformError, match=r"has frames but no frame_box.*Make the frames with ToFrames.*box='box'"
+        ):
+            of()(row)
+        assert of(box="box")(row)["input_ids"] == of()(ROWS[0])["input_ids"]
+
+    @pytest.mark.parametrize("template", ["plain", "chat"])
+    def test_may_be_left_out_of_the_target(self, template: str) -> None:
+        tokenize = TokenizeReasoning(wrapped(), f"{template}_without_box")
+        bare = {key: value for key, value in ROWS[0].items() if key != "box"}
+        tokens = tokenize(bare)
+        steps = "\n".join(bare["reasoning"])
+        learned = [token for token in tokens["labels"] if token >= 0]
+        assert text_of(learned).startswith(f"{steps}\n\nFinal diagnosis: {bare['answer']}<|im_end|>")
+        assert tokens["box_span"] == [-1, -1]
+        prompt = replace(TokenizeReasoning(wrapped(), template), for_generation=True)(ROWS[0])["input_ids"]
+        assert tokens["input_ids"][: len(prompt)] == prompt
+
     def test_must_be_a_box_that_there_is(self) -> None:
-        with pytest.raises(TransformError, match="box must be one of box, box_volume, frame_box, got 'bounding_box'"):
+        with pytest.raises(TransformError, match=r"box must be 'box' .* or None, not 'bounding_box'"):
             of(box="bounding_box")
         with pytest.raises(TransformError, match=r"example must have the key frame_box for \{box\}, got none"):
             of(box="frame_box")(ROWS[0])
@@ -581,7 +696,7 @@ class TestBadInput:
             (lambda: Template("{question!r}", "{answer}"), "must hold fields in braces, got a format after 'question'"),
             (lambda: Template("{question", "{answer}"), "must hold fields in braces"),
             (lambda: Template("{question}", "{answer}", system="A doctor."), "system must stand in a chat template"),
-            (lambda: of("sft"), "template must be a Template or one of chat, plain, official_sft, got 'sft'"),
+            (lambda: of("sft"), "template must be a Template or one of chat, chat_without_box, .*, not 'sft'"),
         ],
     )
     def test_templates(self, template: Callable[[], Any], message: str) -> None:

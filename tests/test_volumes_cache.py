@@ -18,7 +18,7 @@ import pytest
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import DecodeCache, cache_info, open_volume, shared_cache, use_cache
 from reasonknee_datasets.volumes.once import Once
-from tests.volumes_files import knee, save
+from tests.volumes_files import knee, same, save
 
 
 def block(size: int = 100) -> np.ndarray:
@@ -160,14 +160,39 @@ def test_a_bound_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
         DecodeCache()
 
 
-def test_a_cache_that_is_named_serves_what_is_first_touched_meanwhile(tmp_path: Path) -> None:
-    path, named, before = save(tmp_path / "knee.nii.gz", knee()), DecodeCache(), cache_info()
-    with use_cache(named):
-        volume = open_volume(path)
+def test_use_cache_serves_the_reads_inside_it(tmp_path: Path) -> None:
+    path, first, second = save(tmp_path / "knee.nii.gz", array := knee()), DecodeCache(), DecodeCache()
+    volume = open_volume(path)
+    before = cache_info()
+    with use_cache(first):
         with use_cache(None):
-            assert shared_cache() is named
-        np.asarray(volume.dataobj[0])
-    assert shared_cache() is not named
-    np.asarray(volume.dataobj[1])
-    assert (named.info().misses, named.info().hits) == (1, 1)
-    assert cache_info() == before
+            assert shared_cache() is first
+        same(volume.dataobj[0], array[0])
+    with use_cache(second):
+        same(volume.dataobj[1], array[1])
+        same(volume.dataobj[2], array[2])
+    assert shared_cache() not in (first, second)
+    assert cache_info() == before  # so far
+    same(volume.dataobj[3], array[3])
+    counts = [(info.misses, info.hits) for info in (first.info(), second.info())]
+    assert counts == [(1, 0), (1, 1)]
+    assert cache_info().misses == before.misses + 1
+
+
+def test_use_cache_in_two_threads_at_once(tmp_path: Path) -> None:
+    volume = open_volume(save(tmp_path / "knee.nii.gz", array := knee()))
+    caches, both = [DecodeCache(), DecodeCache()], threading.Barrier(2)
+
+    def read(cache: DecodeCache) -> None:
+        with use_cache(cache):
+            both.wait()
+            for plane in range(8):
+                same(volume.dataobj[plane], array[plane])
+            both.wait()
+
+    threads = [threading.Thread(target=read, args=(cache,)) for cache in caches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(cache.info().misses, cache.info().hits) for cache in caches] == [(1, 7), (1, 7)]

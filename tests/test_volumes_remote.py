@@ -61,6 +61,29 @@ def test_a_central_box_fetches_a_part_of_the_file(folder: Path, server: Server) 
     assert server.sent == sent
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "identity"])
+@pytest.mark.parametrize("name", ["small", "ordinary"])
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.filterwarnings("ignore:the server of:RuntimeWarning")
+def test_a_content_encoding_for_what_is_stored_compressed(
+    server: Server, encoding: str, name: str, ranges: bool
+) -> None:
+    server.encoding, server.ranges = encoding, ranges
+    volume = open_volume(f"{server.url}/{name}.nii.gz", cache=None)
+    same(volume.read_region(Box((1, 2, 3), (30, 20, 9))), knee((40, 40, 40))[1:30, 2:20, 3:9])
+    same(np.asarray(volume), knee((40, 40, 40)))
+
+
+@pytest.mark.filterwarnings("ignore:the server of:RuntimeWarning")
+def test_a_server_that_encodes_whatever_is_asked(server: Server) -> None:
+    server.encodes = True
+    for name in ("small", "ordinary"):
+        volume = open_volume(f"{server.url}/{name}.nii.gz", cache=None)
+        same(volume.read_region(Box((1, 2, 3), (30, 20, 9))), knee((40, 40, 40))[1:30, 2:20, 3:9])
+        remote._wholes.clear()  # as other volumes push it out
+        same(np.asarray(volume), knee((40, 40, 40)))
+
+
 def test_whole_volumes(server: Server) -> None:
     for name in ("small", "ordinary"):
         same(np.asarray(open_volume(f"{server.url}/{name}.nii.gz", cache=None)), knee((40, 40, 40)))

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reasonknee_datasets import load_dataset
 from tests.torchvision_on_cpu import admit
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_vlm.py"
@@ -50,7 +51,7 @@ def run(folder: Path) -> None:
         torch.save({"first": first(seen, training=True), "asked": first(seen, training=False)}, folder / f"{name}.pt")
     (folder / "losses.json").write_text(json.dumps(losses))
     (folder / "refusals.json").write_text(json.dumps([refusal(example, options) for options in REFUSED]))
-    data = example.load_dataset(split="train", data_dir=folder / PHANTOM).select(range(2))
+    data = load_dataset(split="train", data_dir=folder / PHANTOM).select(range(2))
     torch.save(collated(example, data, folder / "video"), folder / "collated.pt")
     (folder / "sampled.json").write_text(json.dumps([sampled(data, sampling=sampling) for sampling in (False, True)]))
 
@@ -125,13 +126,13 @@ def collated(example: Any, data: Any, saved: Path) -> dict[str, Any]:
     frames = ToFrames(count=4, size=(SIZE, SIZE))
     rows = {
         style: [ToConversation(style, media="images", frames=frames)(row) for row in data]
-        for style in ("trl", "trl_prompt_completion")
+        for style in ("trl", "trl_messages")
     }
-    ours = example.encode(processor, rows["trl"])
+    ours = example.encode(processor, rows["trl_messages"])
     ours["labels"] = example.label(ours["input_ids"], processor)
     theirs = DataCollatorForVisionLanguageModeling(processor)
     masked = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-    made = {"ours": ours, "theirs": theirs(rows["trl"]), "masked": masked(rows["trl_prompt_completion"])}
+    made = {"ours": ours, "theirs": theirs(rows["trl_messages"]), "masked": masked(rows["trl"])}
     return {name: dict(batch) for name, batch in made.items()}
 
 

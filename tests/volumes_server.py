@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import threading
 import time
@@ -29,6 +30,8 @@ class Server:
     busy: int = 0
     most_busy: int = 0
     spoil: bool = False
+    encoding: str | None = None  # the Content-Encoding that it claims
+    encodes: bool = False  # and whether it encodes what is asked for, whatever the client accepts
 
     def count(self, method: str) -> int:
         return sum(request[0] == method for request in self.requests)
@@ -68,6 +71,8 @@ class Handler(SimpleHTTPRequestHandler):
         state.busy -= 1
         if not path.is_file():
             return self.send_error(404)
+        if state.encodes:
+            return self.answer_encoded(path, body)
         size = path.stat().st_size
         match = re.fullmatch(r"bytes=(\d*)-(\d*)", span or "")
         if match and state.ranges:
@@ -87,12 +92,25 @@ class Handler(SimpleHTTPRequestHandler):
         if state.spoil and len(part) > 1000:
             part = part[:500] + bytes([part[500] ^ 255]) + part[501:]
         self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}-{size:x}"')
+        if state.encoding:
+            self.send_header("Content-Encoding", state.encoding)
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         if body:
             state.sent += len(part)
             self.wfile.write(part)
         return None
+
+    def answer_encoded(self, path: Path, body: bool) -> None:
+        """Send the whole file, encoded on the way, so that its length is not known before."""
+        data = gzip.compress(path.read_bytes(), 1)
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if body:
+            self.state.sent += len(data)
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
 
     @staticmethod
     def ends(match: re.Match[str], size: int) -> tuple[int, int]:

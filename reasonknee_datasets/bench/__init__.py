@@ -1,11 +1,11 @@
-"""ReasonKnee-Bench: conditions and prompts, the answer codec, metrics, baselines, the runner and reports."""
+"""ReasonKnee-Bench: conditions and prompts, the answer parser, metrics, baselines, the runner and reports."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-# Imported on first use: a reward or a codec in somebody's training loop should not import what draws reports.
+# Imported on first use: a reward or a parser in somebody's training loop should not import what draws reports.
 _HOMES = {
     "CONDITIONS": "conditions",
     "CallableModel": "runner",
@@ -18,8 +18,8 @@ _HOMES = {
     "dry_run": "runner",
     "evaluate": "evaluation",
     "get_condition": "conditions",
-    "parse_answer": "codec",
-    "parse_box": "codec",
+    "parse_answer": "answers",
+    "parse_box": "answers",
     "read_report": "report",
     "run": "runner",
     "write_comparison": "report",

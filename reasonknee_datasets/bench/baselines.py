@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.priors import TrainPriors
 from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.errors import BenchError, explain

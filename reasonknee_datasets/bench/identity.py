@@ -47,7 +47,7 @@ class Identity:
     generation : mapping
         Generation settings: temperature, tokens, and the like.
     codec_version : int or None
-        `reasonknee_datasets.bench.codec.CODEC_VERSION`.
+        `reasonknee_datasets.bench.answers.CODEC_VERSION`.
     box_convention : str or None
         In which the model was asked to write boxes.
     package_version : str or None

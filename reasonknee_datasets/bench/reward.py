@@ -1,4 +1,4 @@
-"""A reward for reinforcement learning: the codec and boxes of the scores, in format, grading and localisation parts.
+"""A reward for reinforcement learning: the parser and boxes of the scores, in format, grading and localisation parts.
 
 `reward` has the signature that TRL's trainers call, and reads the columns of a quintuple's row; `make_reward` gives one
 with other weights, or with boxes.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.bench.codec import ParsedAnswer, ParsedBox, parse_answer, parse_box
+from reasonknee_datasets.bench.answers import ParsedAnswer, ParsedBox, parse_answer, parse_box
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, explain
 from reasonknee_datasets.moaks import Question, Slot, get_question
@@ -112,7 +112,7 @@ def reward_parts(
 
     Examples
     --------
-    >>> from reasonknee_datasets.bench.codec import write
+    >>> from reasonknee_datasets.bench.answers import write
     >>> truth = {"size": 2, "depth": 1}
     >>> reward_parts(19, write(19, {"size": 1, "depth": 1}), truth)
     Reward(format=1.0, grading=0.8333333333333334, localisation=None)

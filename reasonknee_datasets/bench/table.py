@@ -84,14 +84,14 @@ class Answers:
     grades : (N, 3) int8 array
         Legal grades; -1 where there is none, and in padding.
     reasons : (N, 3) int8 array
-        Why there is no grade: ids into ``codec.REASONS``; -1 where there is one, and in padding.
+        Why there is no grade: ids into ``answers.REASONS``; -1 where there is one, and in padding.
     strict : (N,) bool array
         A strict ``json.loads`` was enough.
     boxes : (N, 6) int32 array
         Half-open voxels in the array order of the stored volume; zeros where there is none.
     has_box : (N,) bool array
     box_reasons : (N,) int8 array
-        Why there is no box: ids into ``codec.REASONS``; -1 where there is one, or where none was asked for.
+        Why there is no box: ids into ``answers.REASONS``; -1 where there is one, or where none was asked for.
     """
 
     given: NDArray[np.bool_]

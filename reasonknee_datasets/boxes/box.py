@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
 from operator import index
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.boxes.extents import label_extents, marked_extent
-from reasonknee_datasets.errors import BoxError, explain
+from reasonknee_datasets.errors import BoxError, explain, shown
 
 Triple = tuple[int, int, int]
 
@@ -25,10 +25,22 @@ def _triple(name: str, values: Sequence[SupportsIndex]) -> Triple:
         i, j, k = values
         return index(i), index(j), index(k)
     except (TypeError, ValueError):
-        raise BoxError(explain(f"box {name}", "be three whole voxel numbers", repr(values), _HALF_OPEN)) from None
+        raise BoxError(f"Box {name} must be three whole voxel numbers, not {shown(values)}. {_HALF_OPEN}.") from None
 
 
-@dataclass(frozen=True, slots=True)
+def _halves(row: Any) -> tuple[Any, Any]:
+    try:
+        if len(row) == 6:
+            return tuple(row[:3]), tuple(row[3:])
+    except (TypeError, KeyError):  # a number, a mapping
+        pass
+    raise BoxError(
+        "A box must be six whole voxel numbers (i0 j0 k0 i1 j1 k1), or a start and a stop of three each, not "
+        f"{shown(row)}."
+    )
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Box:
     """A box of voxels: on each axis from ``start`` up to, and not including, ``stop``, in array order.
 
@@ -38,7 +50,8 @@ class Box:
     Parameters
     ----------
     start, stop : three ints each
-        First voxel and one past the last, along the array's axes as stored.
+        First voxel and one past the last, along the array's axes as stored. Or one argument, the six numbers of the
+        ``box`` column: i0 j0 k0 i1 j1 k1.
 
     Raises
     ------
@@ -52,14 +65,24 @@ class Box:
     ((2, 5, 3), 30, (10.5, 22.0, 31.0))
     >>> box.to_row()
     [10, 20, 30, 12, 25, 33]
+    >>> Box([10, 20, 30, 12, 25, 33]) == box
+    True
     """
 
     start: Triple
     stop: Triple
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "start", _triple("start", self.start))
-        object.__setattr__(self, "stop", _triple("stop", self.stop))
+    @overload
+    def __init__(self, row: Sequence[SupportsIndex], /) -> None: ...
+
+    @overload
+    def __init__(self, start: Sequence[SupportsIndex], stop: Sequence[SupportsIndex]) -> None: ...
+
+    def __init__(self, start: Any, stop: Any = None) -> None:
+        if stop is None:
+            start, stop = _halves(start)
+        object.__setattr__(self, "start", _triple("start", start))
+        object.__setattr__(self, "stop", _triple("stop", stop))
         for axis, (low, high) in enumerate(zip(self.start, self.stop, strict=True)):
             if low >= high:
                 got = f"start={self.start}, stop={self.stop}"
@@ -68,11 +91,8 @@ class Box:
 
     @classmethod
     def from_row(cls, row: Sequence[SupportsIndex]) -> Box:
-        """Read the ``box`` column: i0 j0 k0 i1 j1 k1."""
-        if len(row) != 6:
-            remedy = "A row is i0 j0 k0 i1 j1 k1"
-            raise BoxError(explain("box row", "hold six numbers", f"{len(row)}: {list(row)}", remedy))
-        return cls(tuple(row[:3]), tuple(row[3:]))  # type: ignore[arg-type]  # __post_init__ checks the three
+        """Read the ``box`` column: i0 j0 k0 i1 j1 k1; the same as ``Box(row)``."""
+        return cls(row)
 
     def to_row(self) -> list[int]:
         """Write the ``box`` column: i0 j0 k0 i1 j1 k1."""
@@ -196,7 +216,7 @@ class Box:
         return Box.from_row([*start, *stop])
 
     def intersect(self, other: Box) -> Box | None:
-        """Give the voxels that both hold, or None where they hold none in common."""
+        """Return the voxels that both hold, or None where they hold none in common."""
         start = [max(a, b) for a, b in zip(self.start, other.start, strict=True)]
         stop = [min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]
         return Box.from_row([*start, *stop]) if all(a < b for a, b in zip(start, stop, strict=True)) else None
@@ -214,14 +234,14 @@ class Box:
         return both / (self.size + other.size - both)
 
     def contains(self, other: Box | Sequence[SupportsIndex]) -> bool:
-        """Tell whether it holds all of another box, or a voxel (i, j, k)."""
+        """Return whether it holds all of another box, or a voxel (i, j, k)."""
         if not isinstance(other, Box):
             voxel = _triple("voxel", other)
             other = Box(voxel, (voxel[0] + 1, voxel[1] + 1, voxel[2] + 1))
         return self.intersect(other) == other
 
     def check_inside(self, shape: Sequence[int], where: str | None = None) -> Box:
-        """Give the box back if it lies inside a volume.
+        """Check that it lies inside a volume, and return it.
 
         Parameters
         ----------

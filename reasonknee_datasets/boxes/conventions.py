@@ -128,7 +128,7 @@ class BoxConvention:
         return tuple(pair[end] for end in (0, 1) for pair in names)
 
     def canonical(self) -> BoxConvention:
-        """Give the equivalent convention with the order slice, x, y.
+        """Return the equivalent convention with the order slice, x, y.
 
         Which direction is called x makes no difference to the six numbers, only which array axis they describe: so
         (order, axes) pairs fall into classes of six that convert every box alike, and this is the one in `CONVENTIONS`.
@@ -230,7 +230,7 @@ class BoxConvention:
 
 @cache
 def _places(layout: Layout, array_axes: tuple[int, int, int]) -> tuple[int, ...]:
-    """Tell for each of i0 j0 k0 i1 j1 k1 which of the six numbers holds it."""
+    """Return for each of i0 j0 k0 i1 j1 k1 which of the six numbers holds it."""
     turn = [array_axes.index(axis) for axis in range(3)]  # of each array axis, the place among the three directions
     if layout == "pairs":
         return (*(2 * place for place in turn), *(2 * place + 1 for place in turn))

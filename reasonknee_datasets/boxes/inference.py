@@ -56,7 +56,7 @@ class ConventionReport:
         return len(self.leaders) > 1
 
     def of(self, convention: BoxConvention) -> Agreement:
-        """Give the agreement of one candidate, in any equivalent form."""
+        """Return the agreement of one candidate, in any equivalent form."""
         same = convention.canonical()
         for agreement in self.agreements:
             if agreement.convention.canonical() == same:
@@ -65,7 +65,7 @@ class ConventionReport:
         raise BoxError(explain("convention", "be one that was compared", str(convention), remedy))
 
     def share(self, convention: BoxConvention) -> float:
-        """Give the share of boxes that a convention explains within the tolerance, 0 to 1."""
+        """Return the share of boxes that a convention explains within the tolerance, 0 to 1."""
         return self.of(convention).near / self.checked
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ def compare_conventions(
     tolerance: int = 1,
     candidates: Sequence[BoxConvention] = CONVENTIONS,
 ) -> ConventionReport:
-    """Tell from arrays which convention explains official boxes: see `infer_convention`.
+    """Find the convention that explains official boxes, given as arrays: see `infer_convention`.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def compare_conventions(
 
 
 def _better(one: NDArray[np.int8], other: NDArray[np.int8]) -> bool:
-    """Tell whether one convention explains the boxes better than another.
+    """Return whether one convention explains the boxes better than another.
 
     Box by box, exactly beats nearly beats not at all. Within a tolerance of one voxel an inclusive and an exclusive end
     both agree, so it is the exact agreement that parts them. If the other explains no box better, any lead counts; if
@@ -170,7 +170,7 @@ def infer_convention(
     tolerance: int = 1,
     candidates: Sequence[BoxConvention] = CONVENTIONS,
 ) -> ConventionReport:
-    """Tell which convention explains official boxes, with how many agree.
+    """Find the convention that explains official boxes, and how many agree.
 
     Two conventions that explain the boxes equally well are reported as undetermined, and none is chosen: a single cubic
     box on the diagonal, for instance, reads the same in any order of its axes. Conventions that convert every box alike

@@ -14,6 +14,12 @@ from reasonknee_datasets.errors import LoaderError, explain
 _MASK, _REAL, _VOLUME = "mask", "real", "volume"
 
 
+class Usage:
+    """Whether a batch has been read from; a loader keeps it to tell what Lightning has only fetched ahead."""
+
+    has_begun = False
+
+
 class Batch(Mapping[str, Any]):
     """A mapping from names to tensors and lists, one entry an example; made by `QuintupleCollator`.
 
@@ -36,17 +42,16 @@ class Batch(Mapping[str, Any]):
 
     def __init__(self, items: Mapping[str, Any]) -> None:
         self._items = {name: value for name, value in items.items() if name != _MASK}
-        self.is_used = False
-        """Whether anything has been read from it; a loader counts one that is fetched ahead as not seen until then."""
+        self.usage = Usage()
 
     def __getitem__(self, key: str) -> Any:
-        self.is_used = True
+        self.usage.has_begun = True
         if key == _MASK and self._has_mask:
             return box_mask(self._items[_REAL], self._items[_VOLUME])
         return self._items[key]
 
     def __iter__(self) -> Iterator[str]:
-        self.is_used = True
+        self.usage.has_begun = True
         yield from self._items
         if self._has_mask:
             yield _MASK
@@ -80,7 +85,7 @@ class Batch(Mapping[str, Any]):
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
         """Move the tensors to a device; with ``non_blocking`` from pinned memory, without waiting for it."""
-        self.is_used = True
+        self.usage.has_begun = True
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def cast(self, dtype: torch.dtype, window: tuple[float, float] | None = None) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ import torch
 from reasonknee_datasets.collate.batch import Batch
 from reasonknee_datasets.collate.grades import grade_rows
 from reasonknee_datasets.collate.orientations import check_orientations, check_setting
-from reasonknee_datasets.collate.tokens import SPANS, TOKENS, moved_spans, pad_tokens
+from reasonknee_datasets.collate.tokens import SPANS, TOKENS, choose_side, moved_spans, pad_tokens
 from reasonknee_datasets.collate.voxels import noted, stack
 from reasonknee_datasets.errors import LoaderError, explain
 
 # What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
-_CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", *TOKENS}
+_CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", "padding_side", *TOKENS}
 # What stands for the volume where it is there: a model that looks at pictures has no use for the voxels.
 _PICTURES = {"frames", "images", "videos"}
 # Long texts that tokens are made of.
@@ -72,13 +72,17 @@ class QuintupleCollator:
         name.
     buckets : sequence of int, optional
         Lengths: tokens are padded to the smallest that holds the longest, so that a compiled model sees few shapes.
-    padding_side : {"right", "left"}
-        Left is for generation; spans of tokens move with them.
+    padding_side : {"right", "left"}, optional
+        By default the side of the transform's tokenizer (in `make_dataloader`), else the examples' key of that name,
+        else right where there are labels and left, for generation, where there are none. Spans of tokens move with
+        them.
     keep : sequence of str, optional
         The other columns to keep, besides ``id``. By default all but long texts that have become tokens.
     orientation : str
         "same" refuses a batch whose arrays differ in orientation, "any" accepts it, and three letters such as "RAS"
         refuse every other orientation.
+    pad_to_multiple_of : int, optional
+        Pad tokens to a multiple of this length; by default as the transform's tokenizer states it.
 
     Examples
     --------
@@ -100,9 +104,10 @@ class QuintupleCollator:
     contiguous: bool = False
     pad_token_id: int | None = None
     buckets: tuple[int, ...] | None = None
-    padding_side: str = "right"
+    padding_side: str | None = None
     keep: tuple[str, ...] | None = None
     orientation: str = "same"
+    pad_to_multiple_of: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype is not None:
@@ -110,9 +115,10 @@ class QuintupleCollator:
             if name not in _DTYPES:
                 raise LoaderError(explain("dtype", f"be one of {', '.join(_DTYPES)}", name, "Choose one of these"))
             object.__setattr__(self, "dtype", getattr(torch, name))
-        if self.padding_side not in ("right", "left"):
-            remedy = "Right for training, left for generation"
-            raise LoaderError(explain("padding_side", "be right or left", repr(self.padding_side), remedy))
+        if self.padding_side not in ("right", "left", None):
+            raise LoaderError(
+                f"padding_side must be 'right' (for training) or 'left' (for generation), not {self.padding_side!r}."
+            )
         check_setting(self.orientation)
         for name in ("buckets", "keep"):
             if getattr(self, name) is not None:
@@ -138,13 +144,18 @@ class QuintupleCollator:
             rows = [noted(grade_rows, example) for example in examples]
             items["grades"], items["slots"] = (torch.tensor(rows) for rows in zip(*rows, strict=True))
         if "input_ids" in has:
-            items |= pad_tokens(examples, self.pad_token_id, self.buckets, self.padding_side)
+            side = self.padding_side or choose_side(examples)
+            items |= pad_tokens(examples, self.pad_token_id, self.buckets, side, self.pad_to_multiple_of)
             length = items["input_ids"].shape[1]
-            for name in SPANS if self.padding_side == "left" else ():
+            for name in SPANS if side == "left" else ():
                 if name in items:
                     items[name] = [moved_spans(example, name, length) for example in examples]
         items["valid"] = torch.tensor([bool(example.get("valid", True)) for example in examples])
         return Batch(items)
+
+    def padded_as(self, padding: Mapping[str, Any]) -> QuintupleCollator:
+        """Return a collator whose padding, where it was left open, is that of a tokenizer (see `find_padding`)."""
+        return replace(self, **{name: value for name, value in padding.items() if getattr(self, name) is None})
 
     def _kept(self, has: Sequence[str]) -> list[str]:
         kept = [name for name in has if name not in _CONSUMED]

@@ -24,7 +24,8 @@ def grade_rows(example: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         remedy = "Keep the column question_id, or remove grades too"
         raise GradeError(explain("grades", "come with their question", "no question_id", remedy))
     question = get_question(int(example["question_id"]))
-    given = {str(item["attribute"]): item["grade"] for item in (() if example["grades"] is None else example["grades"])}
+    items = () if example["grades"] is None else example["grades"]
+    given = {str(item["attribute"]): _number(item["grade"]) for item in items}
     unknown = sorted(set(given) - set(question.attributes))
     if unknown:
         rule = f"be slots of question {question.id} ({', '.join(question.attributes)})"
@@ -34,3 +35,8 @@ def grade_rows(example: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     ]
     empty = [MISSING] * (MOST_SLOTS - len(grades))
     return grades + empty, [slot.id for slot in question.slots] + empty
+
+
+def _number(grade: Any) -> Any:
+    """Unwrap a grade that ``with_format`` made a scalar tensor or a NumPy scalar."""
+    return grade.item() if hasattr(grade, "item") else grade

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reasonknee_datasets.system import call_in_forked_child
+
 # What a buffer's first byte says.
 _FREE, _FILLING, _SENT = range(3)
 _HEAD = mmap.PAGESIZE
@@ -252,4 +254,4 @@ def _renew_after_fork() -> None:
     _received.clear()
 
 
-os.register_at_fork(after_in_child=_renew_after_fork)
+call_in_forked_child(_renew_after_fork)

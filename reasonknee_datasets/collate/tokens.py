@@ -20,9 +20,13 @@ Tokens = NDArray[np.int64]
 
 
 def pad_tokens(
-    examples: Sequence[Mapping[str, Any]], pad_token_id: int | None, buckets: Sequence[int] | None, side: str
+    examples: Sequence[Mapping[str, Any]],
+    pad_token_id: int | None,
+    buckets: Sequence[int] | None,
+    side: str,
+    multiple: int | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Pad ``input_ids`` and what goes with them to the longest, or to a bucket.
+    """Pad ``input_ids``, ``attention_mask`` and ``labels`` to the longest example, to a multiple or to a bucket.
 
     Parameters
     ----------
@@ -35,13 +39,15 @@ def pad_tokens(
         Lengths to choose from.
     side : {"right", "left"}
         Where the padding goes.
+    multiple : int, optional
+        Pad to a multiple of this; buckets, where they are given, are taken as they are.
 
     Returns
     -------
     dict of (B, T) int64 tensors
     """
     rows = [_numbers(example["input_ids"]) for example in examples]
-    length = _choose_length(max(map(len, rows)), buckets)
+    length = _choose_length(max(map(len, rows)), buckets, multiple or 1)
     padded = {"input_ids": _pad(rows, length, _find_pad(examples, rows, length, pad_token_id), side)}
     pairs = list(zip(examples, rows, strict=True))
     masks = [_sequence(example, "attention_mask", row, np.ones_like(row)) for example, row in pairs]
@@ -54,7 +60,7 @@ def pad_tokens(
 
 
 def moved_spans(example: Mapping[str, Any], name: str, length: int) -> Any:
-    """Give an example's spans of tokens as they stand behind padding on the left; [-1, -1] stays nothing."""
+    """Move an example's spans of tokens behind padding on the left; [-1, -1], no span, stays."""
     by = length - len(example["input_ids"])
 
     def moved(span: Any) -> Any:
@@ -63,9 +69,35 @@ def moved_spans(example: Mapping[str, Any], name: str, length: int) -> Any:
     return [moved(span) for span in example[name]] if name.endswith("spans") else moved(example[name])
 
 
-def _choose_length(longest: int, buckets: Sequence[int] | None) -> int:
+def find_padding(transform: Any) -> dict[str, Any]:
+    """Read how a transform's tokenizer pads, alone or somewhere in a `Compose`.
+
+    Returns
+    -------
+    dict
+        ``pad_token_id``, ``padding_side`` and ``pad_to_multiple_of`` for `QuintupleCollator`; empty where nothing
+        tokenizes.
+    """
+    if getattr(transform, "pad_token_id", None) is not None:
+        names = ("pad_token_id", "padding_side", "pad_to_multiple_of")
+        return {name: getattr(transform, name, None) for name in names}
+    parts = map(find_padding, getattr(transform, "transforms", ()))
+    return next((padding for padding in parts if padding), {})
+
+
+def choose_side(examples: Sequence[Mapping[str, Any]]) -> str:
+    """Choose the padding side of examples: their own key ``padding_side``, else left for prompts without labels."""
+    own = {str(example["padding_side"]) for example in examples if example.get("padding_side") is not None}
+    if own:
+        if len(own) > 1 or not own <= {"right", "left"}:
+            raise LoaderError(f"padding_side must be 'right' or 'left' in all examples of a batch, not {sorted(own)}.")
+        return own.pop()
+    return "right" if any(example.get("labels") is not None for example in examples) else "left"
+
+
+def _choose_length(longest: int, buckets: Sequence[int] | None, multiple: int) -> int:
     if buckets is None:
-        return longest
+        return -(-longest // multiple) * multiple
     fitting = [bucket for bucket in buckets if bucket >= longest]
     if not fitting:
         remedy = "Add a larger bucket, or give the tokenizer a max_length"

@@ -35,7 +35,7 @@ def register_notebook_display() -> bool:
 
     formatter = shell.display_formatter.formatters["image/png"]
     formatter.for_type(LazyVolume, _draw)
-    if dict not in formatter.type_printers:  # somebody's own way to show dicts is not ours to replace
+    if dict not in formatter.type_printers:  # a formatter of the user's own is kept
         formatter.for_type(dict, _draw_example)
     return True
 

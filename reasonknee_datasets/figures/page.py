@@ -71,7 +71,7 @@ def write_page(example: Mapping[str, Any]) -> Page:
 
 
 def take_volume(example: Mapping[str, Any]) -> Any:
-    """Give an example's image, or say why there is none.
+    """Return an example's image, or say why there is none.
 
     Raises
     ------

@@ -50,7 +50,7 @@ def draw_panel(axes: Axes, panel: Panel, window: tuple[float, float], *, side: s
 
 
 def _frame(axes: Axes, height: float, width: float) -> None:
-    """Give both axes one scale (mm) by widening the limits round the slice, and nothing but black outside it."""
+    """Set one scale (mm) for both axes by widening the limits around the slice; outside it is black."""
     cell = axes.get_window_extent()
     unit = max(height / cell.height, width / cell.width)
     wide, high = cell.width * unit, cell.height * unit

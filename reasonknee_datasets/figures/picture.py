@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra, os_remedy
+from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra, os_remedy, shown
 from reasonknee_datasets.figures.page import take_volume, write_page
 from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 from reasonknee_datasets.figures.reading import choose_plane
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class FigureError(ReasonKneeError, OSError):
-    """A figure that cannot be written where it should go."""
+class FigureError(ReasonKneeError, OSError, ValueError):
+    """A figure that cannot be drawn as asked, or not be written where it should go."""
 
 
 def show(
@@ -58,7 +59,7 @@ def show(
     BoxError
         If the box reaches out of the volume.
     FigureError
-        If `out` cannot be written.
+        If `window` is not two rising numbers, or `out` cannot be written.
 
     Examples
     --------
@@ -73,6 +74,7 @@ def show(
     except ModuleNotFoundError as error:
         raise missing_extra((error.name or "matplotlib").split(".")[0], "figures", "figures.show") from error
 
+    fixed = None if window is None else _check_window(window)
     try:
         volume = take_volume(example)
         box = Box.from_row(example["box"]) if example.get("box") is not None else None
@@ -81,7 +83,7 @@ def show(
         if isinstance(example, Mapping) and example.get("id"):
             add_note(error, f"while drawing {example['id']}")
         raise
-    limits = grey_window(panels.values()) if window is None else window
+    limits = grey_window(panels.values()) if fixed is None else fixed
     first = choose_plane(*(str(example.get(column) or "") for column in ("finding", "subregion", "question")))
     figure = lay_out(panels, first, limits, write_page(example), _notes(volume, box, panels.values(), limits))
     if out is not None:
@@ -89,8 +91,22 @@ def show(
     return figure
 
 
+def _check_window(window: Any) -> tuple[float, float]:
+    """Check the values for black and white before anything is read."""
+    try:
+        low, high = window
+        if isinstance(window, str) or not all(math.isfinite(value) for value in (low, high)) or not low < high:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise FigureError(
+            f"window must be two finite numbers, black below white, not {shown(window)}. For example window=(0, 400), "
+            "which suits OAI's DESS."
+        ) from None
+    return float(low), float(high)
+
+
 def _notes(volume: Any, box: Box | None, panels: Iterable[Panel], window: tuple[float, float]) -> tuple[str, ...]:
-    """Say what the pictures cannot: size and place of the box in voxels and millimetres, and the grey values."""
+    """Write the notes below the pictures: size and place of the box in voxels and millimetres, and grey values."""
     spacing: dict[int, float] = {}
     for panel in panels:
         spacing |= {axis: mm for (axis, _), mm in zip(panel.screen, panel.spacing, strict=True)}

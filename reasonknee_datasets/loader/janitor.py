@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
 import signal
 import sys
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") is not None else None  # Windows has none
 ALIVE = "alive"
 _MOST_TRIES = 1000
 _SECONDS = 5.0

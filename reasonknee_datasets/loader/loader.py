@@ -116,7 +116,8 @@ class ResumableLoader:
         """Return the state: after the last batch that the caller was handed, whatever has been prefetched.
 
         It is small and plain, and the same on all ranks that are at the same step. Lightning takes one batch more than
-        it trains on where a loader has no length, as over a stream; a `Batch` that it has not used yet does not count.
+        it trains on where a loader has no length, as over a stream: while Lightning is imported, a `Batch` that is not used
+        yet does not count there if the one before it was used.
 
         Raises
         ------
@@ -189,9 +190,9 @@ class ResumableLoader:
         """Find the place after the last batch that was handed out, or that Lightning has begun to use."""
         seen = self.batch_sampler.seen
         if self.batch_sampler.source.total() is None and {"lightning", "pytorch_lightning"} & set(sys.modules):
-            batch = self._last.batch()
-            if seen == self._last.place and isinstance(batch, Batch) and not batch.is_used:
-                return self._last_but_one.place
+            last, before = self._last, self._last_but_one
+            if seen == last.place and before.is_used and last.is_used is False:
+                return before.place
         return seen
 
     def _forget_buffers(self) -> None:
@@ -223,11 +224,16 @@ class _Batches:
 
 
 class _Handed:
-    """A batch that was handed out, as long as the caller keeps it, and the place after it."""
+    """The place after a batch that was handed out, and whether it is in use."""
 
     def __init__(self, batch: Any, place: Place) -> None:
-        self.batch = weakref.ref(batch) if isinstance(batch, Batch) else _nothing
+        self._usage = batch.usage if isinstance(batch, Batch) else None
         self.place = place
+
+    @property
+    def is_used(self) -> bool | None:
+        """Whether the caller has read from the batch; None where that cannot be told."""
+        return None if self._usage is None else self._usage.has_begun
 
 
 def _nothing() -> None:

@@ -12,7 +12,8 @@ import datasets
 import torch
 
 from reasonknee_datasets.collate import QuintupleCollator
-from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.collate.tokens import find_padding
+from reasonknee_datasets.errors import LoaderError, shown
 from reasonknee_datasets.loader.loader import ResumableLoader
 from reasonknee_datasets.loader.order import Plan
 from reasonknee_datasets.loader.orphans import EndWithParent
@@ -22,9 +23,10 @@ from reasonknee_datasets.loader.sampler import BatchSampler, PlannedRows, Source
 from reasonknee_datasets.loader.session import Session, open_session
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.state import Identity
-from reasonknee_datasets.loader.steps import Topology, check_count, describe
+from reasonknee_datasets.loader.steps import Topology, check_count
 from reasonknee_datasets.loader.streaming import StreamedRows
 from reasonknee_datasets.loader.work import Work, as_it_is
+from reasonknee_datasets.system import can_share_files
 
 VOLUMES_IN_FLIGHT = 16
 _STREAMED_VOLUMES = 4
@@ -82,8 +84,8 @@ def make_dataloader(
     transform : callable, optional
         From example to example; it finds the epoch in ``example["epoch"]``.
     collate_fn : callable, optional
-        From a list of examples to a batch. By default a `QuintupleCollator`, which pads tokens as the transform's
-        tokenizer does. Each example has ``valid``.
+        From a list of examples to a batch. By default a `QuintupleCollator`. One that leaves its padding open pads
+        tokens as the transform's tokenizer does. Each example has ``valid``.
     drop_last : bool
         Leave out the last examples of an epoch where they do not fill a step (the log says how many). By default every
         example comes once: one rank gets a smaller last batch; several ranks, which need equal steps, get a last step
@@ -165,8 +167,9 @@ def make_dataloader(
     session, volumes = _share(order, topology, in_flight, share_volumes, shared_memory_bytes)
     # A function of the dataset's own may be what tokenizes.
     own = getattr(dataset, "format", {}).get("format_kwargs", {}).get("transform")
-    pads = [number for number in map(_find_pad_token, (transform, own)) if number is not None]
-    collate = collate_fn or QuintupleCollator(pad_token_id=pads[0] if pads else None)
+    collate = collate_fn or QuintupleCollator()
+    if isinstance(collate, QuintupleCollator):
+        collate = collate.padded_as(find_padding(transform) or find_padding(own))
     work = Work(order.dataset, transform, collate, volumes)
     options = {
         "num_workers": num_workers,
@@ -232,8 +235,8 @@ def _share(
     if most is not None:
         check_count("shared_memory_bytes", most, 1)
     if not isinstance(where, bool | str | os.PathLike):
-        raise LoaderError(f"share_volumes must be True, False or the path of a folder, not {describe(where)}.")
-    if where is False or not order.volume_bytes:
+        raise LoaderError(f"share_volumes must be True, False or the path of a folder, not {shown(where)}.")
+    if where is False or not order.volume_bytes or (where is True and not can_share_files()):
         return None, None
     local = int(os.environ.get("LOCAL_WORLD_SIZE", topology.world_size))
     # A worker may be as far behind the others as batches are in flight. A quarter more, for volumes have not all as
@@ -246,27 +249,19 @@ def _share(
     return session, SharedVolumes(str(session.folder), bound)
 
 
-def _find_pad_token(transform: Any) -> int | None:
-    """Find the pad token of a transform that tokenizes, alone or somewhere in a `Compose`."""
-    if (found := getattr(transform, "pad_token_id", None)) is not None:
-        return int(found)
-    parts = map(_find_pad_token, getattr(transform, "transforms", ()))
-    return next((number for number in parts if number is not None), None)
-
-
 def _check_dataset(dataset: Any) -> None:
     """Refuse what is no dataset: the name of one, a dictionary of splits, or a generator."""
     if isinstance(dataset, datasets.IterableDataset | datasets.Dataset):
         return
     if isinstance(dataset, str | bytes | os.PathLike):
-        raise LoaderError(f"The dataset must be loaded first, not {describe(dataset)}. Write load_dataset(...).")
+        raise LoaderError(f"The dataset must be loaded first, not {shown(dataset)}. Write load_dataset(...).")
     if isinstance(dataset, dict):
         names = ", ".join(str(name) for name in list(dataset)[:5])
         raise LoaderError(
             f"The dataset must be one split, not a {type(dataset).__name__} of {names}. Choose one by name."
         )
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise LoaderError(f"The dataset must be a dataset or a sequence of examples, not {describe(dataset)}.")
+        raise LoaderError(f"The dataset must be a dataset or a sequence of examples, not {shown(dataset)}.")
 
 
 def _check_callable(name: str, given: Any) -> None:
@@ -277,4 +272,4 @@ def _check_callable(name: str, given: Any) -> None:
                 f"{name} must be an instance, not the class {given.__name__}. Write {given.__name__}(...)."
             )
     elif given is not None and not callable(given):
-        raise LoaderError(f"{name} must be a function or another callable, not {describe(given)}.")
+        raise LoaderError(f"{name} must be a function or another callable, not {shown(given)}.")

@@ -8,7 +8,6 @@ it, else the janitor of a process that was killed (see `reasonknee_datasets.load
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
@@ -22,6 +21,7 @@ from stat import S_ISDIR
 
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.janitor import ALIVE, Janitor, is_file, remove_if_free
+from reasonknee_datasets.system import call_in_forked_child, fcntl
 
 _STALE_SECONDS = 60
 _MOST_TRIES = 10_000
@@ -189,4 +189,4 @@ def _forget_all() -> None:
         session.forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+call_in_forked_child(_forget_all)

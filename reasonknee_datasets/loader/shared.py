@@ -11,9 +11,9 @@ import errno
 import hashlib
 import json
 import logging
-import resource
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +279,7 @@ class SharedVolumes(DecodeCache):
 
 def _most_open() -> int:
     """Choose how many slots, of two descriptors each, a process keeps open between batches: an eighth of its limit."""
+    resource = import_module("resource")  # Windows has none, and shares no volumes
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 1 << 20 if limit == resource.RLIM_INFINITY else max(4, limit // 16)
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import secrets
@@ -34,6 +33,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reasonknee_datasets.system import fcntl
 
 _DIGEST = 32
 NOBODY = bytes(_DIGEST)

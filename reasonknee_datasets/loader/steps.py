@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral
 
-from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.errors import LoaderError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Topology:
                 "rank= and world_size= out under torchrun, which sets RANK and WORLD_SIZE."
             )
         if not isinstance(self.drop_last, bool):
-            raise LoaderError(f"drop_last must be True or False, not {describe(self.drop_last)}.")
+            raise LoaderError(f"drop_last must be True or False, not {shown(self.drop_last)}.")
 
     @property
     def step(self) -> int:
@@ -88,23 +88,7 @@ def check_count(name: str, value: object, least: int) -> None:
     >>> check_count("batch_size", "8", least=1)
     Traceback (most recent call last):
     ...
-    reasonknee_datasets.errors.LoaderError: batch_size must be a whole number of at least 1, not '8' (a str).
+    reasonknee_datasets.errors.LoaderError: batch_size must be a whole number of at least 1, not '8' (str).
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) < 2**63:
-        raise LoaderError(f"{name} must be a whole number of at least {least}, not {describe(value)}.")
-
-
-def describe(value: object) -> str:
-    """Describe an argument in a message: the value if it is short, and its type.
-
-    Examples
-    --------
-    >>> describe(7), describe(None), describe({"id": "9016403/00M/right/q19", "question": "What grade?"})
-    ('7 (an int)', 'None', 'a dict')
-    """
-    if value is None or isinstance(value, bool):
-        return repr(value)
-    name = type(value).__name__
-    kind = f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-    text = repr(value) if isinstance(value, str | int | float) else ""
-    return f"{text} ({kind})" if 0 < len(text) <= 60 else kind
+        raise LoaderError(f"{name} must be a whole number of at least {least}, not {shown(value)}.")

@@ -115,7 +115,7 @@ class Work:
 def _uses(examples: Sequence[Mapping[str, Any]], tickets: Sequence[Ticket]) -> dict[str, Use]:
     """Name the volumes of a batch by their files, each with its use."""
     pairs = ((example.get("volume"), ticket.use) for example, ticket in zip(examples, tickets, strict=True))
-    return {volume.get_filename() or "": use for volume, use in pairs if isinstance(volume, LazyVolume)}
+    return {volume.path or "": use for volume, use in pairs if isinstance(volume, LazyVolume)}
 
 
 def as_it_is(batch: Any) -> Any:

@@ -15,6 +15,7 @@ from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.pool import cores, each_done
 from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes import open_volume
+from reasonknee_datasets.volumes.geometry import spatial_shape
 
 # Below this many masks, of some 0.1 s each, processes are not worth what they ask of the caller's script.
 _SERIAL = 200
@@ -61,9 +62,10 @@ def scan_mask(path: Path) -> MaskScan:
         If it cannot be read, is damaged, or is no three-dimensional map of whole numbers.
     """
     image = open_volume(path, cache=None)
-    if len(image.shape) != 3:
+    shape = spatial_shape(image.shape)
+    if len(shape) != 3:
         raise _no_mask(path, "have three axes", f"shape {image.shape}")
-    stored = np.asarray(image.dataobj)
+    stored = np.asarray(image.dataobj).reshape(shape, order="F")
     if stored.dtype.kind == "f" and np.array_equal(stored, np.rint(stored)):
         stored = stored.astype(np.int64)  # tools that scale write whole numbers as floats
     if stored.dtype.kind not in "iu" or (stored.size and stored.min() < 0):

@@ -173,6 +173,14 @@ def _knee(row: Mapping[str, str]) -> tuple[str, str, str]:
     return row["patient_id"], row["time"], row["knee_side"]
 
 
+def _as_spelled(image: Path) -> Path:
+    """Find the one file that differs from a missing image only in upper and lower case, as ``.NII.GZ`` does."""
+    if image.exists():
+        return image
+    names = [path for path in image.parent.glob("*") if path.name.lower() == image.name.lower()]
+    return names[0] if len(names) == 1 and not names[0].is_symlink() else image
+
+
 def _make_study(
     split: Split, where: str, row: Mapping[str, str], twice: bool, root: ReleaseRoot, problems: Problems
 ) -> Study | None:
@@ -191,7 +199,7 @@ def _make_study(
         study=row["study_folder"],
         series=series,
         key=row["image_filepath"].removeprefix("../data/images/"),
-        image=image,
+        image=_as_spelled(image),
         mask=mask,
         volume_id=volume_id(patient, visit, side, series if twice else None),
         where=where,

@@ -15,6 +15,7 @@ from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.splits import Study
 from reasonknee_datasets.schema import Side, Split
 from reasonknee_datasets.volumes import open_volume
+from reasonknee_datasets.volumes.geometry import spatial_shape
 
 Affine = tuple[tuple[float, ...], ...]
 
@@ -80,14 +81,18 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
     """
     try:
         image = open_volume(study.image, cache=None)
-        shape, affine = tuple(map(int, image.shape)), np.asarray(image.affine, dtype=np.float64)
+        shape, affine = spatial_shape(image.shape), np.asarray(image.affine, dtype=np.float64)
         if len(shape) != 3:
             raise VolumeError(explain("image", "have three axes", f"shape {shape}", "Convert the series again"))
         turn = Reorientation() if scan is None else between(scan.affine, scan.shape, affine, shape)
     except FileNotFoundError:
         if not require_image:
             return Grid(None, None, Reorientation())
-        problems.add("missing-image", f"no file at {study.image}", where=f"{study.volume_id} ({study.where})")
+        problems.add(
+            "missing-image",
+            f"no file at {study.image}{_other_names(study.image)}",
+            where=f"{study.volume_id} ({study.where})",
+        )
     except VolumeError as error:
         problems.add("bad-image", str(error), where=study.volume_id)
     except GeometryError as error:
@@ -95,6 +100,17 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
     else:
         return Grid((shape[0], shape[1], shape[2]), tuple(map(tuple, affine.tolist())), turn)
     return None
+
+
+def _other_names(image: Path) -> str:
+    """Describe files beside a missing image that differ from it only in their ending."""
+    stem = image.name.removesuffix(".gz").removesuffix(".nii").lower()
+    names = sorted(
+        path.name for path in image.parent.glob("*") if path.name.lower() in (f"{stem}.nii", f"{stem}.nii.gz")
+    )
+    if not names:
+        return ""
+    return f", but {' and '.join(names)}: rename it, or compress a .nii with gzip"
 
 
 def check_mask(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
 from reasonknee_datasets.transforms.grid import (
     canonical_turn,
@@ -65,34 +65,39 @@ class RandomFlip(Transform):
     """
 
     p: float = 0.5
+    _: KW_ONLY
     plane: str = "sagittal"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.plane != "sagittal":
-            remedy = 'Use plane="sagittal": only that one makes a right knee a left one, and every other makes none'
-            raise TransformError(explain("RandomFlip", "mirror across the sagittal plane", f"{self.plane}", remedy))
+            raise TransformError(
+                f"plane must be 'sagittal', not {shown(self.plane)}: only that mirror makes a left knee of a right one."
+            )
         object.__setattr__(self, "p", one("p", self.p, float, 0.0))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
         if self.p > 1:
-            raise TransformError(explain("p", "be a probability, 0 to 1", repr(self.p), "Try p=0.5"))
+            raise TransformError(f"p must be a probability from 0 to 1, not {shown(self.p)}.")
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Mirror an example, or leave it."""
+    def make_params(self, example: Example) -> bool:
+        """Draw whether to mirror an example."""
+        return bool(draw("RandomFlip", self.seed, example).random() < self.p)
+
+    def apply(self, example: Example, params: bool = True) -> dict[str, Any]:
+        """Mirror an example (by default), or leave it."""
         _check_texts(example)
         shape, affine = current_grid(require(example, "volume", "RandomFlip"))
-        flip = draw("RandomFlip", self.seed, example).random() < self.p
         view = View.whole(shape)
-        changes = regrid(example, view.mirror(canonical_turn(affine).axes[0]) if flip else view)
-        changes["mirrored"] = bool(example.get("mirrored")) != flip
-        if flip and example.get("side") is not None:
+        changes = regrid(example, view.mirror(canonical_turn(affine).axes[0]) if params else view)
+        changes["mirrored"] = bool(example.get("mirrored")) != params
+        if params and example.get("side") is not None:
             changes["side"] = _swap(example["side"])
         elif "side" in example:
             changes["side"] = example["side"]
         return changes
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``mirrored``, ``region``, ``box_volume`` and ``box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``mirrored``, ``region``, ``box_volume`` and ``box``."""
         from datasets import Value  # at use: importing datasets takes a second
 
         return {**grid_features(features), "mirrored": Value("bool")}
@@ -120,10 +125,12 @@ class RandomShift(Transform):
     >>> import nibabel as nib
     >>> import numpy as np
     >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
-    >>> RandomShift(10.0)({"id": "9016403/00M/right/q19", "volume": volume, "box": [40, 40, 40, 50, 50, 50]})["box"]
+    >>> example = {"id": "9016403/00M/right/q19", "volume": volume, "box": [40, 40, 40, 50, 50, 50]}
+    >>> RandomShift(max_mm=10.0)(example)["box"]
     [48, 53, 64, 58, 63, 74]
     """
 
+    _: KW_ONLY
     max_mm: float | Three = 5.0
     pad_value: float | None = None
     seed: int = 0
@@ -134,8 +141,8 @@ class RandomShift(Transform):
             object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Move an example's anatomy."""
+    def make_params(self, example: Example) -> tuple[int, int, int]:
+        """Draw how many voxels to move an example along each array axis."""
         shape, affine = current_grid(require(example, "volume", "RandomShift"))
         low, high = [1, 1, 1], [0, 0, 0]  # no bounds
         if example.get("box") is not None:
@@ -144,11 +151,16 @@ class RandomShift(Transform):
             inside = [a >= 0 and b <= n for a, b, n in zip(box.start, box.stop, shape, strict=True)]
             low = [-a if ok else 0 for a, ok in zip(box.start, inside, strict=True)]
             high = [n - b if ok else 0 for b, n, ok in zip(box.stop, shape, inside, strict=True)]
-        moves = draw_moves(draw("RandomShift", self.seed, example), self.max_mm, affine, low, high)
-        return regrid(example, View.whole(shape).shift(moves.tolist(), self.pad_value))
+        i, j, k = draw_moves(draw("RandomShift", self.seed, example), self.max_mm, affine, low, high).tolist()
+        return i, j, k
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``region``, ``box_volume`` and ``box``."""
+    def apply(self, example: Example, params: tuple[int, int, int] = (0, 0, 0)) -> dict[str, Any]:
+        """Move an example's anatomy by so many voxels along each array axis."""
+        shape, _ = current_grid(require(example, "volume", "RandomShift"))
+        return regrid(example, View.whole(shape).shift(params, self.pad_value))
+
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
         return grid_features(features)
 
 

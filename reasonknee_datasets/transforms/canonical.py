@@ -28,11 +28,11 @@ class ToCanonical(Transform):
     ((160, 384, 352), ('R', 'A', 'S'), [20, 379, 322, 50, 384, 342])
     """
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Lay the turned grid over an example."""
         shape, affine = current_grid(require(example, "volume", "ToCanonical"))
         return regrid(example, View.whole(shape).turn(canonical_turn(affine)))
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``region``, ``box_volume`` and ``box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
         return grid_features(features)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import shown
 from reasonknee_datasets.transforms.base import Transform, TransformError
 
 
@@ -30,10 +30,19 @@ class Compose(Transform):
     transforms: tuple[Callable[[Any], Any], ...] = ()
 
     def __post_init__(self) -> None:
-        given = tuple(self.transforms) if isinstance(self.transforms, Iterable) else ("no list",)
-        if not all(map(callable, given)):
-            remedy = "Write Compose([CropToBox(...), Window()])"
-            raise TransformError(explain("Compose", "be given a list of transforms", repr(self.transforms), remedy))
+        if not isinstance(self.transforms, Iterable) or isinstance(self.transforms, str | Mapping):
+            raise TransformError(
+                f"Compose takes a list of transforms, not {shown(self.transforms)}. For example "
+                "Compose([ToCanonical(), Window(0, 400)])."
+            )
+        given = tuple(self.transforms)
+        for place, step in enumerate(given):
+            if isinstance(step, type):
+                raise TransformError(
+                    f"Step {place} of Compose is {shown(step)}, not a transform. Create it: {step.__name__}(...)."
+                )
+            if not callable(step):
+                raise TransformError(f"Step {place} of Compose must be a transform or a function, not {shown(step)}.")
         object.__setattr__(self, "transforms", given)
 
     def __call__(self, example: Any) -> Any:
@@ -42,11 +51,13 @@ class Compose(Transform):
             example = step(example)
         return example
 
-    def features(self, features: Any) -> Any:
-        """Give the features of transformed examples."""
+    def output_features(self, features: Any) -> Any:
+        """Return the features of transformed examples, step by step."""
         for step in self.transforms:
-            if not hasattr(step, "features"):
-                remedy = "Give it a features method, or map it by itself with features="
-                raise TransformError(explain("each step", "say what features it gives", repr(step), remedy))
-            features = step.features(features)
+            if not hasattr(step, "output_features"):
+                raise TransformError(
+                    f"A step of Compose ({getattr(step, '__name__', type(step).__name__)}) has no output_features. Add "
+                    "one that returns the features of its examples, or map it by itself with features=."
+                )
+            features = step.output_features(features)
         return features

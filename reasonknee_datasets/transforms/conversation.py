@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from reasonknee_datasets.transforms.fields import (
     read_value,
     write_field,
 )
-from reasonknee_datasets.transforms.frames import ToFrames
+from reasonknee_datasets.transforms.frames import ToFrames, as_frames
 from reasonknee_datasets.transforms.frameworks import settings
+from reasonknee_datasets.transforms.grid import one
 from reasonknee_datasets.transforms.pictures import describe_video, read_frames, save_images, to_images
 from reasonknee_datasets.transforms.templates import Template, get_template
 
-STYLES = ("trl", "trl_prompt_completion", "llama_factory", "ms_swift")
+STYLES = ("trl", "trl_messages", "llama_factory", "ms_swift")
 MEDIA = ("video", "images", "none")
 
 # What these two frameworks replace inside texts.
@@ -53,9 +54,11 @@ class ToConversation(Transform):
     ``video_metadata``. Under ``Dataset.map`` give ``remove_columns=data.column_names`` with it.
 
     ``trl``
-        ``messages`` whose contents are lists of blocks, with a block for every picture before the first question.
-        ``trl_prompt_completion`` splits them into ``prompt`` and ``completion``, so that TRL takes the loss over the
-        answer alone.
+        ``prompt`` and ``completion``: messages whose contents are lists of blocks, with a block for every picture
+        before the question. TRL takes the loss over the completion alone.
+    ``trl_messages``
+        The same in one column ``messages``, which may hold several turns. TRL takes the loss over the questions too,
+        unless it runs with ``assistant_only_loss=True`` (see `settings`) or a collator of your own masks them.
     ``llama_factory``, ``ms_swift``
         ``messages`` whose contents are texts, with ``<image>`` or ``<video>`` for every picture.
 
@@ -68,18 +71,22 @@ class ToConversation(Transform):
 
     Parameters
     ----------
-    style : {"trl", "trl_prompt_completion", "llama_factory", "ms_swift"}
+    style : {"trl", "trl_messages", "llama_factory", "ms_swift"}
         Whose row.
     turns : int
         Questions in one conversation, at most.
     media : {"video", "images", "none"}
         How the frames are given.
     template : Template or str
-        The text of each question and answer. What its ``{vision}``, ``{bos}`` and ``{eos}`` stand for is written by the
-        framework's own chat template.
-    frames : ToFrames, optional
-        Makes the frames of a conversation, once. Without it the example must have some.
-    box, box_convention
+        The text of each question and answer; ``"chat_without_box"`` for answers without a box. What its ``{vision}``,
+        ``{bos}`` and ``{eos}`` stand for is written by the framework's own chat template.
+    frames : ToFrames or int, optional
+        Makes the frames of a conversation, once; a number makes that many sagittal ones. Without it the example must
+        have some.
+    box : {"box", "box_volume", "frame_box"}, optional
+        Which box the answer writes. By default the one in what the model sees: in the frames (frame, row, column), or
+        in the current grid with ``media="none"``.
+    box_convention
         As in `TokenizeReasoning`.
     for_generation : bool
         Whether to leave the answer out.
@@ -102,11 +109,12 @@ class ToConversation(Transform):
     """
 
     style: str = "trl"
+    _: KW_ONLY
     turns: int = 1
     media: str = "video"
     template: Template | str = "chat"
-    frames: ToFrames | None = None
-    box: str = "box"
+    frames: ToFrames | int | None = None
+    box: str | None = None
     box_convention: str = "slice0-x1-y2-corners-exclusive-voxel"
     for_generation: bool = False
     folder: str | None = None
@@ -117,20 +125,19 @@ class ToConversation(Transform):
         check_box_key(self.box)
         object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
         get_template(self.template)
-        if int(self.turns) != self.turns or self.turns < 1:
-            remedy = "Give how many questions share a conversation"
-            raise TransformError(explain("turns", "be a whole number, at least 1", repr(self.turns), remedy))
-        object.__setattr__(self, "turns", int(self.turns))
+        object.__setattr__(self, "frames", as_frames(self.frames))
+        object.__setattr__(self, "turns", one("turns", self.turns, int, 1))
         if self.folder is not None:
             object.__setattr__(self, "folder", str(self.folder))
-        if self.turns > 1 and (self.for_generation or self.style == "trl_prompt_completion"):
-            got = f"turns={self.turns}"
-            what = "for_generation" if self.for_generation else self.style
-            remedy = "Earlier answers would stand in the prompt: give turns=1, or messages with their answers"
-            raise TransformError(explain(what, "go with a single turn", got, remedy))
+        if self.turns > 1 and (self.for_generation or self.style == "trl"):
+            what = "for_generation=True" if self.for_generation else "style='trl'"
+            raise TransformError(
+                f"{what} takes one question a row, not turns={self.turns}: earlier answers would be in the prompt, "
+                "which the loss leaves out. Choose turns=1, or style='trl_messages' with the answers."
+            )
 
     def __call__(self, example: Any) -> Any:
-        """Give the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
+        """Return the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
         scratch = example if isinstance(example, dict) else example.copy()
         if not is_column(scratch.get("id")):
             return self._noted([scratch])
@@ -138,12 +145,12 @@ class ToConversation(Transform):
         rows = [self._noted(group) for group in self._groups(batch)]
         return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Give the row of one example."""
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
+        """Return the row of one example."""
         return self._noted([example])
 
-    def features(self, features: Any) -> Any:
-        """Give the features of the rows."""
+    def output_features(self, features: Any) -> Any:
+        """Return the features of the rows."""
         from datasets import Image, List, Value  # at use: importing datasets takes a second
 
         text = Value("string")
@@ -151,7 +158,7 @@ class ToConversation(Transform):
         blocks = List({"type": text, "text": text}) if self.style.startswith("trl") else text
         messages = List({"role": text, "content": blocks})
         known: dict[str, Any] = {"ids": List(text)}
-        if self.style == "trl_prompt_completion":
+        if self.style == "trl":
             known |= {"prompt": messages} | ({} if self.for_generation else {"completion": messages})
         else:
             known["messages"] = messages
@@ -166,7 +173,7 @@ class ToConversation(Transform):
 
     @staticmethod
     def processor_kwargs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Give what a processor of transformers must be called with, beside the text, for a batch of rows.
+        """Return what a processor of transformers must be called with, beside the text, for a batch of rows.
 
         ``do_sample_frames=False`` keeps it from sampling; the metadata tells it when each frame was, which Qwen2.5-VL's
         positions depend on: without it the processor assumes 24 frames a second.
@@ -180,7 +187,7 @@ class ToConversation(Transform):
         return kwargs
 
     def settings(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Give what the framework must be run with, so that it takes every frame once and as large as it is.
+        """Return what the framework must be run with, so that it takes every frame once and as large as it is.
 
         Arguments of ``SFTConfig`` for TRL (whose own collator knows images only: collate videos with
         `processor_kwargs`), of the run and of ``dataset_info.json`` for LLaMA-Factory, environment variables for
@@ -219,7 +226,7 @@ class ToConversation(Transform):
         media = [pictures] if self.media == "video" else pictures
         messages = self._messages(turns, len(media))
         row: dict[str, Any] = {"ids": [str(example["id"]) for example in examples]}
-        if self.style == "trl_prompt_completion":
+        if self.style == "trl":
             answers = 0 if self.for_generation else 1
             row |= {"prompt": messages[: len(messages) - answers]} | ({"completion": messages[-1:]} if answers else {})
         else:
@@ -231,21 +238,26 @@ class ToConversation(Transform):
         return row
 
     def _frames(self, example: Example) -> tuple[NDArray[np.uint8], float] | None:
-        """Give a conversation's frames, and how many there are in a second."""
+        """Return a conversation's frames, and how many there are in a second."""
         if self.media == "none":
             return None
-        return read_frames(example if self.frames is None else self.frames.change(example), self.media)
+        return read_frames(example if self._recipe is None else self._recipe.apply(example), self.media)
+
+    @property
+    def _recipe(self) -> ToFrames | None:
+        assert not isinstance(self.frames, int)  # __post_init__ has made a recipe of it
+        return self.frames
 
     def _pictures(self, frames: NDArray[np.uint8], example: Example) -> list[Any]:
-        """Give the frames as pictures, or as the files that they were written to."""
+        """Return the frames as pictures, or as the files that they were written to."""
         if self.folder is None:
             return to_images(frames)
         return save_images(frames, Path(self.folder) / _volume_id(example))
 
     def _turns(self, example: Example, shown: tuple[NDArray[np.uint8], float] | None, *, first: bool) -> Turns:
         template = get_template(self.template)
-        if self.box == "frame_box" and self.frames is not None and shown is not None:
-            made = {"frames": shown[0], "frame_box": self.frames.box(example).to_row()}
+        if self._recipe is not None and shown is not None and "box" in template.fields:
+            made = {"frames": shown[0], "frame_box": self._recipe.box(example).to_row()}
             example = ChainMap(made, example)  # type: ignore[arg-type]  # which only reads it
         names = ["system"] if first and template.system is not None else []
         names += ["prompt"] if self.for_generation else ["prompt", "completion"]
@@ -253,11 +265,12 @@ class ToConversation(Transform):
 
     def _text(self, template: Template, name: str, example: Example) -> str:
         convention, text = as_convention(self.box_convention), ""
+        box = "box" if self.box is None and self.media == "none" else self.box
         for kind, part in template.parts(name):
             if kind == "text":
                 text += part
             elif part == "box":
-                text += f"[{''.join(box_numbers(self.box, convention)(example))}]"
+                text += f"[{''.join(box_numbers(box, convention)(example))}]"
             elif part == "official_answer":
                 value = read_value(part, example)
                 head, tail = (write_field(half, value, "")[0] for half in ("official_head", "official_tail"))

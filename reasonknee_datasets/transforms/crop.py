@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ class CropToBox(Transform):
         smaller than ``size`` is an error.
     jitter_mm : float or three floats
         Move the crop by up to this much along each axis, at random, so that the box is not always in its middle. A box
-        (with its margins, where there is a ``size``) that fits stays inside.
+        (with its margins, where there is a ``size``) that fits stays inside the crop, and a crop that is smaller than
+        the box stays inside the box.
     seed : int
         Of the jitter.
 
@@ -68,6 +69,7 @@ class CropToBox(Transform):
     [-27, -38, -38, 37, 58, 58]
     """
 
+    _: KW_ONLY
     margin_mm: float | Three = 0.0
     margin_voxels: int | Three = 0
     size: int | Three | None = None
@@ -85,8 +87,8 @@ class CropToBox(Transform):
             object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Lay the crop's grid over an example."""
+    def make_params(self, example: Example) -> Box:
+        """Find the crop of an example, in voxels of its current grid, with its jitter drawn."""
         volume = require(example, "volume", "CropToBox")
         shape, affine = current_grid(volume)
         box = Box.from_row(require(example, "box", "CropToBox"))
@@ -100,22 +102,29 @@ class CropToBox(Transform):
             region = region.clip(shape)
         elif self.pad_value is None:
             region = _slid_inside(region, shape)
+        return region
+
+    def apply(self, example: Example, params: Box | None = None) -> dict[str, Any]:
+        """Narrow an example to a crop, by default its own (`make_params`)."""
+        shape, _ = current_grid(require(example, "volume", "CropToBox"))
+        region = self.make_params(example) if params is None else params
         return regrid(example, View.whole(shape).crop(region, self.pad_value))
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``region``, ``box_volume`` and ``box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
         return grid_features(features)
 
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
-        # Where it fits, what is to be kept stays inside.
-        low = [inner - outer for inner, outer in zip(keep.stop, region.stop, strict=True)]
-        high = [inner - outer for inner, outer in zip(keep.start, region.start, strict=True)]
+        # What is to be kept stays inside the crop where it fits; where it is longer, the crop stays inside it.
+        stops = np.subtract(keep.stop, region.stop)
+        starts = np.subtract(keep.start, region.start)
+        low, high = np.minimum(stops, starts).tolist(), np.maximum(stops, starts).tolist()
         moves = draw_moves(draw("CropToBox", self.seed, example), self.jitter_mm, affine, low, high)
         return Box.from_row(np.add(region.to_row(), [*moves, *moves]).tolist())
 
 
 def _around(box: Box, size: Three) -> Box:
-    """Give the box of a size with the same middle, half a voxel nearer to the start where it cannot be the same."""
+    """Return the box of a size with the same middle, half a voxel nearer to the start where it cannot be the same."""
     start = [(low + high - length) // 2 for low, high, length in zip(box.start, box.stop, size, strict=True)]
     return Box.from_row([*start, *(low + length for low, length in zip(start, size, strict=True))])
 

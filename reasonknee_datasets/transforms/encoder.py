@@ -33,7 +33,7 @@ _ANCHOR = "\ufdd0anchor\ufdd1"
 
 
 class Mark(NamedTuple):
-    """A stretch of characters whose tokens somebody wants to find."""
+    """A range of characters whose tokens are to be found."""
 
     kind: str
     start: int
@@ -86,14 +86,14 @@ class TextEncoder:
         return _HIDDEN.format(token.encode().hex())
 
     def token_id(self, token: str | None) -> int | None:
-        """Give the number of a token of any kind, or None."""
+        """Return the number of a token of any kind, or None."""
         if token is None or self.control.get(token, -1) >= 0:
             return None if token is None else self.control[token]
         number: int | None = self._tokenizer.token_to_id(token)
         return number
 
     def control_id(self, token: str) -> int:
-        """Give the number of a control token.
+        """Return the number of a control token.
 
         Raises
         ------
@@ -111,15 +111,15 @@ class TextEncoder:
         return self._split.split(text) if self._split is not None else [text]
 
     def number(self, part: Hashable) -> int:
-        """Give a part of a layout a number to keep its pieces under: the same part has the same, in any transform."""
+        """Return the number under which the pieces of a part of a layout are kept: for the same part the same."""
         return self._layouts.setdefault(part, len(self._layouts))
 
     def get(self, key: Hashable) -> Piece | None:
-        """Give a kept piece; None where it was not kept, or where its edges did not part cleanly."""
+        """Return a kept piece; None where it was not kept, or where its edges did not part cleanly."""
         return self._pieces.get(key)
 
     def keep(self, key: Hashable, make: Callable[[], Piece | None]) -> Piece | None:
-        """Give a piece, made the first time.
+        """Return a piece, made the first time.
 
         Threads that make one at the same time keep the first. No lock is held: a worker that is forked meanwhile would
         wait for it for ever.
@@ -183,13 +183,13 @@ class TextEncoder:
         return Piece(numbers, tuple(_to_tokens(mark, spans) for mark in marks))
 
     def info(self) -> CacheInfo:
-        """Say what was tokenized and what is kept."""
+        """Return how much was tokenized and how much is cached."""
         return CacheInfo(self._encoded, len(self._pieces), self._tokens, self._evicted)
 
 
 @lru_cache(maxsize=8)
 def get_encoder(tokenizer: NamedTokenizer) -> TextEncoder:
-    """Give the process's encoder of a tokenizer."""
+    """Return the process's encoder of a tokenizer."""
     return TextEncoder(tokenizer.content)
 
 

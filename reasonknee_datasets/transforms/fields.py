@@ -11,7 +11,7 @@ from typing import Any
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.errors import GradeError, explain, shown
 from reasonknee_datasets.release.rebuild import rebuild_record
 from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.transforms.encoder import Mark
@@ -31,7 +31,7 @@ _ROWS = ("box", "box_volume", "frame_box")
 
 
 def read_value(field: str, example: Example) -> Value:
-    """Give what a field's text follows from, read from the example's columns and from no others."""
+    """Return what a field's text follows from, read from the example's columns and from no others."""
     if field in TEXT_FIELDS:
         return _text(example, field)
     if field == "reasoning":
@@ -50,7 +50,7 @@ def read_value(field: str, example: Example) -> Value:
 
 
 def write_field(field: str, value: Value, separator: str) -> tuple[str, list[Mark]]:
-    """Give a field's text, with the characters of each step, each grade and the ends of the box."""
+    """Return a field's text, with the characters of each step, each grade and the ends of the box."""
     if field == "reasoning":
         return separator.join(value), _step_marks(value, len(separator))
     if field == "answer":
@@ -173,13 +173,34 @@ def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
     return [f"{gap}{number!r}" for gap, number in zip(written.gaps, numbers, strict=True)]
 
 
-def box_numbers(key: str, convention: BoxConvention) -> Callable[[Example], list[str]]:
-    """Give what writes an example's box as six numbers, each with the comma before it.
+def find_box_key(key: str | None, example: Example) -> str:
+    """Find the key of the box to write: the one that was chosen, else the box in what the model sees.
+
+    That is ``frame_box`` where the example has frames, and ``box`` where it has none.
+
+    Raises
+    ------
+    TransformError
+        If there are frames, and nothing says where the box lies in them.
+    """
+    if key is not None or "frame_box" in example:
+        return key or "frame_box"
+    if "frames" in example and example["frames"] is not None:
+        raise TransformError(
+            "The example has frames but no frame_box, so the box in them is not known. Make the frames with ToFrames, "
+            "which adds frame_box, or choose box='box' to write voxels of the current grid."
+        )
+    return "box"
+
+
+def box_numbers(chosen: str | None, convention: BoxConvention) -> Callable[[Example], list[str]]:
+    """Return a function that writes an example's box as six numbers, each with the comma before it.
 
     Shares of a volume are written with four decimals, enough to find the voxel again in any volume of this data.
     """
 
     def write_shares(example: Example) -> list[str]:
+        key = find_box_key(chosen, example)
         numbers = convention.encode(Box.from_row(require(example, key, "{box}")), _shape(key, example))
         return [f"{', ' if place else ''}{number:.4f}" for place, number in enumerate(numbers)]
 
@@ -189,7 +210,7 @@ def box_numbers(key: str, convention: BoxConvention) -> Callable[[Example], list
     words: dict[int, str] = {}
 
     def write_voxels(example: Example) -> list[str]:
-        row = require(example, key, "{box}")
+        row = require(example, find_box_key(chosen, example), "{box}")
         if not (len(row) == 6 and row[0] < row[3] and row[1] < row[4] and row[2] < row[5]):
             Box.from_row(row)  # says what is wrong with it
         numbers = [row[place] + shift for place, shift in picks]
@@ -202,7 +223,7 @@ def box_numbers(key: str, convention: BoxConvention) -> Callable[[Example], list
 
 
 def _shape(key: str, example: Example) -> tuple[int, ...]:
-    """Give the shape of the grid that a box lies in."""
+    """Return the shape of the grid that a box lies in."""
     if key == "frame_box":
         return tuple(require(example, "frames", "shares of its sides").shape)
     volume = require(example, "volume", "shares of its sides")
@@ -211,11 +232,14 @@ def _shape(key: str, example: Example) -> tuple[int, ...]:
     return current_grid(volume)[0]
 
 
-def check_box_key(key: str) -> str:
-    """Refuse a key that holds no box."""
-    if key not in _ROWS:
-        remedy = "box is in the current grid, box_volume in the stored volume, frame_box in the frames of ToFrames"
-        raise TransformError(explain("box", f"be one of {', '.join(_ROWS)}", repr(key), remedy))
+def check_box_key(key: str | None) -> str | None:
+    """Check that a key names a box; None chooses by example (see `find_box_key`)."""
+    if key is not None and key not in _ROWS:
+        raise TransformError(
+            f"box must be 'box' (voxels of the current grid), 'box_volume' (voxels of the stored volume), 'frame_box' "
+            f"(pixels of the frames) or None, not {shown(key)}. For a target without a box, choose a template without "
+            "{box}, such as 'chat_without_box'."
+        )
     return key
 
 

@@ -1,4 +1,4 @@
-"""Filling a layout in with one example: looking its pieces up, and tokenizing those that nobody has seen yet."""
+"""Fill a layout in with one example: look its pieces up, and tokenize those that are not cached."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Filled:
 def compile_items(
     items: Sequence[Item], encoder: TextEncoder, vision: Vision | None, writers: Writers, prefix: Sequence[int] = ()
 ) -> list[Step]:
-    """Give what fills in the items of a layout, one after the other; what every example has alike is tokenized here."""
+    """Compile the items of a layout into steps; text that is the same in every example is tokenized here."""
     steps: list[Step] = []
     alike = list(prefix)
     for item in items:
@@ -86,7 +86,7 @@ def _run(run: Run, encoder: TextEncoder, writers: Writers) -> Step:
 
 
 def control_ids(text: str, encoder: TextEncoder) -> list[int]:
-    """Give the numbers of a text that holds control tokens only."""
+    """Return the numbers of a text that holds control tokens only."""
     return [encoder.control_id(piece) for piece in encoder.split(text) if piece]
 
 
@@ -226,7 +226,7 @@ class _RunFiller:
 
 
 def _column(name: str) -> str:
-    """Give the field that the two halves of an official answer are read for."""
+    """Return the field that the two halves of an official answer are read for."""
     return "official_answer" if name in ("official_head", "official_tail") else name
 
 

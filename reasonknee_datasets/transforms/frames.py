@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
 from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, current_view, kept_box, one
@@ -28,7 +28,7 @@ _SCALINGS = ("window", "slice", "volume")
 
 @dataclass(frozen=True, slots=True)
 class ToFrames(Transform):
-    """Give slices as 8-bit frames, with the box in them.
+    """Convert slices to 8-bit frames, and find the box in them.
 
     Adds ``frames`` ((frames, rows, columns) array of uint8), ``frame_box`` (first frame, row and column, and one past
     the last, where the example has a box) and ``frame_fps``. ``volume`` and ``box`` stay. `view` maps boxes between
@@ -81,6 +81,7 @@ class ToFrames(Transform):
     """
 
     plane: str = "sagittal"
+    _: KW_ONLY
     count: int | None = None
     window: Window = field(default_factory=Window)
     size: int | tuple[int, int] | None = None
@@ -98,29 +99,35 @@ class ToFrames(Transform):
         check_choice("plane", self.plane, (*_PLANES, "axis0"))
         check_choice("scaling", self.scaling, _SCALINGS)
         if not isinstance(self.window, Window):
-            low, high = self.window
-            object.__setattr__(self, "window", Window(low, high))
-        if self.window.method == "zscore" or (self.scaling != "window" and self.window.method != "clip"):
-            remedy = 'Frames need a black and a white: use Window(0, 400), or Window(method="percentiles")'
-            raise TransformError(explain("the window of frames", "have two bounds", f"{self.window}", remedy))
+            if not isinstance(self.window, tuple | list) or len(self.window) != 2:
+                raise TransformError(f"window must be a Window or (low, high), not {shown(self.window)}.")
+            object.__setattr__(self, "window", Window(*self.window))
+        methods = ("clip", "percentiles") if self.scaling == "window" else ("clip",)
+        if self.window.method not in methods:
+            known = " or ".join(map(repr, methods))
+            raise TransformError(
+                f"With scaling={self.scaling!r} the window of frames must have method {known}, "
+                f"which state black and white, not {self.window.method!r}. For example window=(0, 400)."
+            )
         for name, least in (("count", 1), ("size", 1), ("span", 0), ("ends", 0)):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _checked(name, value, least))
         object.__setattr__(self, "fps", one("fps", self.fps, float, 0.0))
         if self.ends is not None and (self.count is None or self.count < 2):
-            remedy = "Give count=32, or leave ends out"
-            raise TransformError(explain("ends", "go with a count of at least 2", f"count={self.count}", remedy))
+            raise TransformError(f"ends needs a count of at least 2, for example count=32, not count={self.count}.")
 
     def __call__(self, example: Any = None) -> Any:
         """Transform an example, a lazy row or a batch; without one, give this recipe itself."""
         return self if example is None else Transform.__call__(self, example)
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Read an example's slices and make them frames."""
         if example.get("voxels") is not None:
-            remedy = "Leave Window out of the chain and give it to ToFrames(window=...), which sees the stored numbers"
-            raise TransformError(explain("ToFrames", "come instead of Window", "the key voxels", remedy))
+            raise TransformError(
+                "ToFrames reads stored values, but a Window before it has made voxels of them. Leave it out, and "
+                "pass it as ToFrames(window=...)."
+            )
         volume = require(example, "volume", "ToFrames")
         slab, picks = self._lay(volume)
         slices = read_view(slab, volume.dataobj)[picks]
@@ -132,15 +139,15 @@ class ToFrames(Transform):
             changes["frame_box"] = self.box(example).to_row()
         return changes
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``frames``, ``frame_fps`` and ``frame_box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``frames``, ``frame_fps`` and ``frame_box``."""
         from datasets import List, Value  # at use: importing datasets takes a second
 
         added = {"frames": List(List(List(Value("uint8")))), "frame_fps": Value("float64")}
         return added | ({"frame_box": List(Value("int32"), length=6)} if "box" in features else {})
 
     def view(self, volume: Any) -> View:
-        """Give the frames' grid (frame, row, column) as a view of the stored volume.
+        """Return the frames' grid (frame, row, column) as a view of the stored volume.
 
         Parameters
         ----------
@@ -156,7 +163,7 @@ class ToFrames(Transform):
         return current_view(volume).then(self._relative(volume))
 
     def box(self, example: Example) -> Box:
-        """Give an example's box in the frames; it is rounded once, also where the grid was resampled before."""
+        """Return an example's box in the frames; it is rounded once, also where the grid was resampled before."""
         volume = require(example, "volume", "its box in the frames")
         row = require(example, "box", "its box in the frames")
         kept = kept_box(example, current_view(volume))
@@ -165,7 +172,7 @@ class ToFrames(Transform):
         return self._relative(volume).box_from_source(Box.from_row(row))
 
     def slices(self, volume: Any) -> list[int]:
-        """Give the slice that each frame shows, counted along the frames' axis of the volume's current grid."""
+        """Return the slice that each frame shows, counted along the frames' axis of the volume's current grid."""
         turned = self._turned(volume)
         if self.ends is not None:
             assert self.count is not None
@@ -180,7 +187,7 @@ class ToFrames(Transform):
         return [int(index) for index in np.clip(middles, 0, turned.shape[0] - 1)]
 
     def _turned(self, volume: Any) -> View:
-        """Give the current grid turned to (frames, rows, columns)."""
+        """Return the current grid turned to (frames, rows, columns)."""
         shape, affine = current_grid(volume)
         whole = View.whole(shape)
         if self.plane == "axis0":
@@ -192,7 +199,7 @@ class ToFrames(Transform):
         return whole.turn(Reorientation(axes, flips))
 
     def _cells(self, length: int) -> tuple[int, float, float]:
-        """Give how many frames there are, where the first begins and how thick each is, in slices."""
+        """Return how many frames there are, where the first begins and how thick each is, in slices."""
         if self.ends is not None:
             assert self.count is not None
             step = (self.ends[1] - self.ends[0]) / (self.count - 1)
@@ -204,7 +211,7 @@ class ToFrames(Transform):
         return self.count, first, (last - first) / self.count
 
     def _relative(self, volume: Any) -> View:
-        """Give the frames' grid as a view of the volume's current grid."""
+        """Return the frames' grid as a view of the volume's current grid."""
         turned = self._turned(volume)
         count, start, step = self._cells(turned.shape[0])
         rows, columns = self._pixels(volume, turned)
@@ -224,7 +231,7 @@ class ToFrames(Transform):
         return rows, columns
 
     def _lay(self, volume: Any) -> tuple[View, NDArray[np.intp]]:
-        """Give the view of the slices to read, and which of them each frame shows."""
+        """Return the view of the slices to read, and which of them each frame shows."""
         turned, picks = self._turned(volume), np.array(self.slices(volume), dtype=np.intp)
         low, high = int(picks.min()), int(picks.max()) + 1
         return turned.crop(Box((low, 0, 0), (high, *turned.shape[1:]))), picks - low
@@ -238,7 +245,7 @@ class ToFrames(Transform):
     def _to_8_bit(self, example: Example, slices: NDArray[Any]) -> NDArray[np.uint8]:
         if self.scaling == "window":
             window = replace(self.window, dtype="uint8")
-            frames = window.apply(slices, *window.limits(example, slices))
+            frames = window.scale(slices, *window.limits(example, slices))
             return np.ascontiguousarray(frames)
         assert self.window.low is not None
         assert self.window.high is not None
@@ -253,11 +260,25 @@ class ToFrames(Transform):
         return frames
 
 
+def as_frames(frames: Any) -> ToFrames | None:
+    """Take a recipe as it is, or a number as that many sagittal frames."""
+    if frames is None or isinstance(frames, ToFrames):
+        return frames
+    if isinstance(frames, int | np.integer) and not isinstance(frames, bool):
+        return ToFrames(count=int(frames))
+    raise TransformError(
+        f"frames must be a ToFrames, a number of frames or None, not {shown(frames)}. For example frames=16, or "
+        "frames=ToFrames('sagittal', count=16, size=(224, 224))."
+    )
+
+
 def _checked(name: str, value: Any, least: int) -> Any:
     numbers = list(value) if isinstance(value, tuple | list) else [value]
     many = {"count": (1,), "size": (1, 2), "span": (2,), "ends": (2,)}[name]
     whole = name != "span"
-    good = len(numbers) in many and all(isinstance(n, int | float | np.number) and n >= least for n in numbers)
+    kinds = (int, float, np.number)
+    good = len(numbers) in many and all(isinstance(n, kinds) and n >= least for n in numbers)
+    good = good and not any(isinstance(n, bool) for n in numbers)
     good = (
         good
         and (not whole or all(int(n) == n for n in numbers))
@@ -270,12 +291,12 @@ def _checked(name: str, value: Any, least: int) -> Any:
             "span": "be two shares, rising from 0 to 1",
             "ends": "be two rising slice numbers",
         }[name]
-        raise TransformError(explain(name, rule, repr(value), "See help(ToFrames)"))
+        raise TransformError(f"{name} must {rule}, not {shown(value)}.")
     plain = tuple(int(n) if whole else float(n) for n in numbers)
     return plain if isinstance(value, tuple | list) else plain[0]
 
 
 ToFrames.official_qwen = ToFrames("axis0", scaling="slice")
-ToFrames.official_o1 = ToFrames("axis0", 32, ends=(32, 128), scaling="volume")
+ToFrames.official_o1 = ToFrames("axis0", count=32, ends=(32, 128), scaling="volume")
 ToFrames.clean_qwen = ToFrames("sagittal")
-ToFrames.clean_o1 = ToFrames("sagittal", 32, span=(0.2, 0.8))
+ToFrames.clean_o1 = ToFrames("sagittal", count=32, span=(0.2, 0.8))

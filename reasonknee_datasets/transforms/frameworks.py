@@ -18,19 +18,22 @@ _TAGS = {
 
 
 def settings(style: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the settings for a style of `ToConversation`; `ToConversation.settings` says what they are.
+    """Return the settings for a style of `ToConversation`; `ToConversation.settings` says what they are.
 
     Examples
     --------
     >>> video = {"total_num_frames": 32, "fps": 4.0, "width": 224, "height": 224}
     >>> settings("trl", {"videos": [[]], "video_metadata": [video]})
-    {'max_length': None, 'remove_unused_columns': False, 'dataset_kwargs': {'skip_prepare_dataset': True}}
+    {'completion_only_loss': True, 'max_length': None, 'remove_unused_columns': False, \
+'dataset_kwargs': {'skip_prepare_dataset': True}}
     >>> settings("ms_swift", {"videos": [[]], "video_metadata": [video]})
     {'FPS': '4.0', 'VIDEO_MIN_TOKEN_NUM': '49', 'VIDEO_MAX_TOKEN_NUM': '64'}
     """
     known = (row.get("video_metadata") or [{}])[0]
     if style.startswith("trl"):
-        return _trl(row, video=bool(known))
+        # Without it TRL takes the loss over the questions too.
+        masked = "assistant_only_loss" if style == "trl_messages" else "completion_only_loss"
+        return {masked: True, **_trl(row, video=bool(known))}
     if style == "ms_swift":
         return _ms_swift(known)
     return _llama_factory(row, known)

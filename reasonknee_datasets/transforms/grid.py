@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.volumes import LazyVolume
@@ -23,7 +23,7 @@ _WRITTEN = ("frames", "input_ids", "messages")
 
 
 def current_grid(volume: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Give a volume's shape and affine; a volume of a dataset is not opened for them."""
+    """Return a volume's shape and affine; a volume of a dataset is not opened for them."""
     if isinstance(volume, LazyVolume):
         return volume.grid
     if not hasattr(volume, "dataobj") or not hasattr(volume, "affine"):
@@ -37,7 +37,7 @@ def current_grid(volume: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]
 
 
 def canonical_turn(affine: NDArray[np.float64]) -> Reorientation:
-    """Give `orientation.to_canonical` of an affine, found once for all the crops of a volume."""
+    """Return `orientation.to_canonical` of an affine, found once for all the crops of a volume."""
     return _canonical_turn(affine[:3, :3].tobytes())
 
 
@@ -49,14 +49,14 @@ def _canonical_turn(linear: bytes) -> Reorientation:
 
 
 def current_view(volume: Any) -> View:
-    """Give the view that leads from a volume's grid to the stored array."""
+    """Return the view that leads from a volume's grid to the stored array."""
     view = volume.view if isinstance(volume, LazyVolume) else getattr(volume.dataobj, "view", None)
     return view if isinstance(view, View) else View.whole(current_grid(volume)[0])
 
 
 def stored_volume(volume: Any) -> Any:
-    """Give a volume without its view: something with ``shape`` that numpy can read and slice."""
-    if isinstance(volume, LazyVolume):
+    """Return a volume without its view: something with ``shape`` that numpy can read and slice."""
+    if isinstance(volume, LazyVolume) and volume.path is not None:
         return volume.whole.dataobj
     return volume.dataobj.source if isinstance(volume.dataobj, ViewProxy) else volume.dataobj
 
@@ -108,7 +108,7 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
 
 
 def kept_box(example: Example, view: View) -> Box | None:
-    """Give the box as it was in the stored volume, from which rounding of an earlier resampling does not add up.
+    """Return the box as it was in the stored volume, from which rounding of an earlier resampling does not add up.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def kept_box(example: Example, view: View) -> Box | None:
     Returns
     -------
     Box or None
-        None where no ``box_volume`` was kept, or somebody put another box here since.
+        None where no ``box_volume`` was kept, or ``box`` was changed since.
     """
     if example.get("box_volume") is None:
         return None
@@ -129,7 +129,7 @@ def kept_box(example: Example, view: View) -> Box | None:
 
 
 def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the types of the keys that `regrid` adds."""
+    """Return the types of the keys that `regrid` adds."""
     from datasets import List, Value  # at use: importing datasets takes a second
 
     six = List(Value("int32"), length=6)
@@ -137,7 +137,7 @@ def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(name: str, seed: int, example: Example) -> np.random.Generator:
-    """Give the random stream of one example: of (transform, seed, epoch, id), and of nothing else."""
+    """Return the random stream of one example: of (transform, seed, epoch, id), and of nothing else."""
     epoch = example.get("epoch")
     words = (name, seed, 0 if epoch is None else int(epoch), str(require(example, "id", f"the draws of {name}")))
     digest = hashlib.blake2b("|".join(map(str, words)).encode(), digest_size=16).digest()
@@ -169,39 +169,39 @@ def draw_moves(
 
 
 def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
-    """Take a number, or three, as plain numbers of Python, which print and hash the same everywhere."""
+    """Check one number or three, and return plain numbers of Python, which print and hash the same everywhere."""
     given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
     numbers = _plain(given, kind, least)
     if len(numbers) not in (1, 3):
         what = "a whole number, or three" if kind is int else "a number, or three"
-        rule = f"be {what}" + ("" if least is None else f", at least {least:g}")
-        raise TransformError(explain(name, rule, repr(value), "Three are taken in the order of the array's axes"))
+        bound = "" if least is None else f", at least {least:g}"
+        raise TransformError(f"{name} must be {what} (one for each array axis){bound}, not {shown(value)}.")
     return tuple(numbers) if len(numbers) == 3 else numbers[0]
 
 
 def one(name: str, value: Any, kind: type, least: float | None = None) -> Any:
-    """Take a number as a plain number of Python."""
+    """Check a number, and return it as a plain number of Python."""
     numbers = _plain([value], kind, least)
     if not numbers:
-        rule = ("be a whole number" if kind is int else "be a number") + (
-            "" if least is None else f", at least {least:g}"
-        )
-        raise TransformError(explain(name, rule, repr(value), f"Write {name}={kind(least or 0)!r}, for example"))
+        what = "a whole number" if kind is int else "a number"
+        bound = "" if least is None else f", at least {least:g}"
+        raise TransformError(f"{name} must be {what}{bound}, not {shown(value)}.")
     return numbers[0]
 
 
 def _plain(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:
-    """Give plain numbers, or none where one of them is not what was asked for."""
+    """Return plain numbers, or none where one of them is not what was asked for."""
     try:
         numbers = [kind(number) for number in given]
         good = all(a == b and np.isfinite(a) for a, b in zip(numbers, given, strict=True))
+        good = good and not any(isinstance(number, bool | np.bool_) for number in given)  # True is no size of 1
     except (TypeError, ValueError, OverflowError):
         return []
     return numbers if good and (least is None or min(numbers, default=least) >= least) else []
 
 
 def spread(value: Any) -> tuple[Any, Any, Any]:
-    """Give three numbers for one, or the three."""
+    """Return three numbers for one, or the three."""
     return value if isinstance(value, tuple) else (value, value, value)
 
 

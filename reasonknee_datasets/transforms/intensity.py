@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
 from reasonknee_datasets.transforms.grid import current_view, draw, one, read_voxels, stored_volume
 from reasonknee_datasets.transforms.statistics import Method, statistics, volume_statistics
@@ -48,6 +47,7 @@ class Window(Transform):
 
     low: float | None = None
     high: float | None = None
+    _: KW_ONLY
     method: str = "clip"
     per: str = "volume"
     dtype: str = "float32"
@@ -57,33 +57,40 @@ class Window(Transform):
         check_choice("per", self.per, ("volume", "crop"))
         check_choice("dtype", str(self.dtype), _DTYPES)
         if self.method == "zscore":
-            if self.low is not None or self.high is not None or self.dtype == "uint8":
-                got = f"low={self.low}, high={self.high}, dtype={self.dtype!r}"
-                remedy = "It has no bounds and is negative half of the time: leave them out, and take a float type"
-                raise TransformError(explain("a z-score", "have neither bounds nor type uint8", got, remedy))
+            if self.low is not None or self.high is not None:
+                raise TransformError(
+                    f"method='zscore' has no bounds, so low and high must be left out, not low={self.low!r} and "
+                    f"high={self.high!r}."
+                )
+            if self.dtype == "uint8":
+                raise TransformError("A z-score may be negative, so dtype must be 'float32' or 'float16', not 'uint8'.")
             return
         low, high = _DEFAULTS[self.method]
         low = low if self.low is None else one("low", self.low, float)
         high = high if self.high is None else one("high", self.high, float)
-        if not low < high or (self.method == "percentiles" and not 0 <= low < high <= 100):
-            rule = "have low below high" + (", both 0 to 100" if self.method == "percentiles" else "")
-            raise TransformError(explain("window", rule, f"{low:g} and {high:g}", "Try Window(0, 400)"))
+        if not low < high:
+            raise TransformError(f"low must be below high, not low={low:g} and high={high:g}.")
+        if self.method == "percentiles" and not 0 <= low < high <= 100:
+            raise TransformError(
+                f"With method='percentiles', low and high are percentiles from 0 to 100, not low={low:g} and "
+                f"high={high:g}. Voxel values go with method='clip'."
+            )
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Read an example's voxels and window them."""
         voxels = read_voxels(example)
-        return {"voxels": self.apply(voxels, *self.limits(example, voxels))}
+        return {"voxels": self.scale(voxels, *self.limits(example, voxels))}
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the type of ``voxels``: nested lists, which every reader of Parquet understands."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``voxels``: nested lists, which every reader of Parquet understands."""
         from datasets import List, Value  # at use: importing datasets takes a second
 
         return {"voxels": List(List(List(Value(self.dtype))))}
 
     def limits(self, example: Example, voxels: NDArray[Any]) -> tuple[float, float]:
-        """Give the two numbers that this window stands on: low and high, or mean and deviation."""
+        """Return the two numbers that this window stands on: low and high, or mean and deviation."""
         if self.method == "clip":
             assert self.low is not None
             assert self.high is not None
@@ -93,12 +100,13 @@ class Window(Transform):
         if self.per == "crop":
             return statistics(_real_part(example, voxels), method, low, high)
         if example.get("voxels") is not None:
-            remedy = 'Use one Window, or per="crop"'
-            rule = "see the stored numbers to look at the whole volume"
-            raise TransformError(explain("Window", rule, "voxels whose values were changed before", remedy))
+            raise TransformError(
+                f"Window(method={self.method!r}, per='volume') needs the stored values, but an earlier step changed "
+                "them. Use one Window, or per='crop'."
+            )
         return volume_statistics(require(example, "volume", "Window"), method, low, high)
 
-    def apply(self, voxels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    def scale(self, voxels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
         """Bring an array into the range, given the two numbers; always a new array."""
         values = voxels.astype(np.float32)  # also where it is float32 already: the example's own stays as it is
         if self.method == "zscore":
@@ -138,6 +146,7 @@ class RandomIntensity(Transform):
     array([[[0.42942652, 0.42942652]]], dtype=float32)
     """
 
+    _: KW_ONLY
     gain: float = 0.1
     offset: float = 0.1
     seed: int = 0
@@ -147,28 +156,32 @@ class RandomIntensity(Transform):
             object.__setattr__(self, name, one(name, getattr(self, name), float, 0.0))
         object.__setattr__(self, "seed", one("seed", self.seed, int))
         if self.gain >= 1:
-            raise TransformError(
-                explain("gain", "be below 1", f"{self.gain:g}", "Values would change their sign: try 0.1")
-            )
+            raise TransformError(f"gain must be below 1, or values change their sign, not {self.gain:g}. Try gain=0.1.")
 
-    def change(self, example: Example) -> dict[str, Any]:
-        """Change an example's values."""
+    def make_params(self, example: Example) -> tuple[float, float]:
+        """Draw the factor of an example's values, and the share of the window's range to add."""
+        gain, offset = draw("RandomIntensity", self.seed, example).uniform(-1, 1, size=2).tolist()
+        return 1 + self.gain * gain, self.offset * offset
+
+    def apply(self, example: Example, params: tuple[float, float] = (1.0, 0.0)) -> dict[str, Any]:
+        """Multiply an example's values by a factor, and add a share of the window's range."""
         if example.get("voxels") is None:
-            remedy = "Put Window before it: how much to change depends on the range"
-            raise TransformError(explain("RandomIntensity", "come after Window", "no key voxels", remedy))
+            raise TransformError(
+                "RandomIntensity changes values relative to their range and needs the key voxels. Put Window before it."
+            )
         voxels = np.asarray(example["voxels"])
-        gain, offset = draw("RandomIntensity", self.seed, example).uniform(-1, 1, size=2)
+        factor, share = params
         scale = 255.0 if voxels.dtype == np.uint8 else 1.0
         values = voxels.astype(np.float32)
-        values *= np.float32(1 + self.gain * gain)
-        values += np.float32(self.offset * offset * scale)
+        values *= np.float32(factor)
+        values += np.float32(share * scale)
         if voxels.dtype == np.uint8:
             np.clip(np.rint(values, out=values), 0, 255, out=values)
         return {"voxels": values.astype(voxels.dtype, copy=False)}
 
 
 def _real_part(example: Example, voxels: NDArray[Any]) -> NDArray[Any]:
-    """Give the voxels that stand in the stored volume, without the padding around them."""
+    """Return the voxels that stand in the stored volume, without the padding around them."""
     volume = example.get("volume")
     if volume is None:
         return voxels

@@ -105,7 +105,7 @@ def lay_out(template: Template, content: Content, encoder: TextEncoder, *, pictu
 
 
 def _split(parts: Sequence[Part], specials: dict[str, str], encoder: TextEncoder) -> Iterator[Part]:
-    """Give text, fields, control tokens and the place of pictures, with brackets around a box's numbers."""
+    """Return text, fields, control tokens and the place of pictures, with brackets around a box's numbers."""
     for kind, text in parts:
         if kind == "text" or text in specials:
             for place, piece in enumerate(encoder.split(specials.get(text, text) if kind == "field" else text)):
@@ -145,7 +145,7 @@ def _cut(parts: Sequence[Part], separator: str, left: str, inside: bool) -> Iter
 
 
 def _tail(part: Part) -> str:
-    """Give what stands before a completion; a field's last character is taken for a full stop."""
+    """Return what stands before a completion; a field's last character is taken for a full stop."""
     kind, text = part
     return text[-_LEFT:] if kind in ("text", "close") else "."
 

@@ -16,7 +16,7 @@ from reasonknee_datasets.transforms.base import TransformError
 
 
 def read_frames(example: Mapping[str, Any], media: str) -> tuple[NDArray[np.uint8], float]:
-    """Give an example's frames and how many there are in a second."""
+    """Return an example's frames and how many there are in a second."""
     if example.get("frames") is None:
         remedy = "Give ToConversation(frames=ToFrames(...)), put ToFrames before it, or set media='none'"
         raise TransformError(explain("example", f"have frames for media={media!r}", "none", remedy))
@@ -25,7 +25,7 @@ def read_frames(example: Mapping[str, Any], media: str) -> tuple[NDArray[np.uint
 
 
 def to_images(frames: NDArray[np.uint8]) -> list[Any]:
-    """Give each frame as a picture in three channels, as processors of videos want them."""
+    """Return each frame as a picture in three channels, as processors of videos want them."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -34,7 +34,7 @@ def to_images(frames: NDArray[np.uint8]) -> list[Any]:
 
 
 def picture_size(picture: Any) -> tuple[int, int]:
-    """Give the width and height of a picture, or of the file that it was written to."""
+    """Return the width and height of a picture, or of the file that it was written to."""
     if not isinstance(picture, str):
         return picture.size  # type: ignore[no-any-return]
     from PIL import Image  # which wrote it
@@ -61,7 +61,7 @@ def save_images(frames: NDArray[np.uint8], folder: Path) -> list[str]:
 
 
 def describe_video(frames: NDArray[np.uint8], fps: float) -> dict[str, Any]:
-    """Give what transformers' ``VideoMetadata`` is made from: these frames are all there is.
+    """Return what transformers' ``VideoMetadata`` is made from: these frames are all there is.
 
     Examples
     --------

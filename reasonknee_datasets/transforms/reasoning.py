@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from reasonknee_datasets.transforms.base import Example, Transform, TransformErr
 from reasonknee_datasets.transforms.encoder import CacheInfo, TextEncoder, get_encoder
 from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
 from reasonknee_datasets.transforms.filler import Filled, Step, Writers, compile_items, control_ids
+from reasonknee_datasets.transforms.grid import one
 from reasonknee_datasets.transforms.layout import Layout, lay_out
 from reasonknee_datasets.transforms.templates import Template, Vision, get_template
 from reasonknee_datasets.transforms.tokenizer import NamedTokenizer, get_tokenizer
@@ -30,11 +31,11 @@ class TokenizeReasoning(Transform):
     belongs to both sides. With ``for_generation`` there is the prompt alone, and of an example nothing is read but what
     the prompt names.
 
-    **Nothing is ever cut**, neither the answer nor placeholders nor reasoning: what does not fit into ``max_length`` is
-    an error with the numbers.
+    **Nothing is ever cut**, neither the answer nor placeholders nor reasoning: what does not fit into ``max_length``,
+    or into the maximum that the tokenizer states for its model, is an error with the numbers.
 
     **Control tokens inside a text are read as text**, be it a question, a step or an answer: the template alone places
-    them. Words that somebody added to the tokenizer, and that are not special, stay words.
+    them. Words that were added to the tokenizer and are not special stay words.
 
     **No text is tokenized twice** while it is remembered, and the tokens are those of the whole text (`encoder` says
     how). Prompt and completion always part where they do, so that a model is trained on the prompt that it will get.
@@ -47,16 +48,19 @@ class TokenizeReasoning(Transform):
     template : Template or str
         A name in `TEMPLATES`, or your own.
     max_length : int, optional
-        Tokens at most.
-    box : {"box", "box_volume", "frame_box"}
-        Which box ``{box}`` writes: in the current grid, in the stored volume, or in the frames of `ToFrames`.
+        Tokens at most. By default the tokenizer's ``model_max_length``, where it states one.
+    box : {"box", "box_volume", "frame_box"}, optional
+        Which box ``{box}`` writes: in the current grid, in the stored volume, or in the frames of `ToFrames`. By
+        default the one in what the model sees: ``frame_box`` where the example has frames, else ``box``. For a target
+        without a box choose ``template="chat_without_box"`` or ``"plain_without_box"``.
     box_convention : BoxConvention or str
         How its six numbers are written; by default as the row has them, half-open in array order. An official answer
         that holds a box has the stored volume's box: give it the release's convention, from the manifest.
     vision : Vision, optional
         The placeholders that ``{vision}`` stands for.
     for_generation : bool
-        Whether to hold the prompt alone.
+        Whether to hold the prompt alone. Batches of prompts are padded on the left, whatever the tokenizer's side, so
+        that generation continues from the last token of each.
 
     Raises
     ------
@@ -88,8 +92,9 @@ class TokenizeReasoning(Transform):
 
     tokenizer: NamedTokenizer
     template: Template | str = "chat"
+    _: KW_ONLY
     max_length: int | None = None
-    box: str = "box"
+    box: str | None = None
     box_convention: str = "slice0-x1-y2-corners-exclusive-voxel"
     vision: Vision | None = None
     for_generation: bool = False
@@ -101,11 +106,8 @@ class TokenizeReasoning(Transform):
         object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
         check_box_key(self.box)
         template = get_template(self.template)
-        if self.max_length is not None and (int(self.max_length) != self.max_length or self.max_length < 1):
-            remedy = "Give what the model takes, or None for no limit"
-            raise TransformError(explain("max_length", "be a whole number, at least 1", repr(self.max_length), remedy))
         if self.max_length is not None:
-            object.__setattr__(self, "max_length", int(self.max_length))
+            object.__setattr__(self, "max_length", one("max_length", self.max_length, int, 1))
         if self.vision is not None and "vision" not in template.fields:
             remedy = "Write {vision} where the pictures stand, or leave vision out"
             raise TransformError(explain("template", "name {vision} where vision is given", "none", remedy))
@@ -124,11 +126,21 @@ class TokenizeReasoning(Transform):
             raise TransformError(explain("tokenizer", "have a pad token, for batches", "none", remedy))
         return number
 
+    @property
+    def padding_side(self) -> str:
+        """Side that a collator pads: the tokenizer's own for training, left for generation."""
+        return "left" if self.for_generation else self.tokenizer.content.padding_side
+
+    @property
+    def pad_to_multiple_of(self) -> int | None:
+        """Length whose multiples a collator pads to, as the tokenizer states it."""
+        return self.tokenizer.content.pad_to_multiple_of
+
     def cache_info(self) -> CacheInfo:
-        """Say how many texts this process tokenized with this tokenizer, and what it keeps."""
+        """Return how many texts this process tokenized with this tokenizer, and how many tokens are cached."""
         return get_encoder(self.tokenizer).info()
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Write an example as tokens."""
         prompt, completion = self._steps or self._compile()
         filled = Filled()
@@ -139,8 +151,9 @@ class TokenizeReasoning(Transform):
             for step in completion:
                 step(filled, example)
         ids = filled.ids
-        if self.max_length is not None and len(ids) > self.max_length:
-            raise self._too_long(filled, start)
+        longest = self.max_length or self.tokenizer.content.model_max_length
+        if longest is not None and len(ids) > longest:
+            raise self._too_long(filled, start, longest)
         changes: dict[str, Any] = {"input_ids": ids, "attention_mask": [1] * len(ids)}
         if not self.for_generation:
             changes["labels"] = [IGNORED] * start + ids[start:]
@@ -149,8 +162,8 @@ class TokenizeReasoning(Transform):
             changes["box_span"] = filled.box
         return changes
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of tokens, labels and spans."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of tokens, labels and spans."""
         from datasets import List, Value  # at use: importing datasets takes a second
 
         del features
@@ -162,8 +175,9 @@ class TokenizeReasoning(Transform):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Pickle with the layout, so that a worker renders no chat template and imports no transformers."""
-        values = [getattr(self, one.name) for one in fields(self) if not one.name.startswith("_")]
-        return _restore, (tuple(values), self._layout)
+        # A slotted dataclass is made anew, and super() without arguments would name the class before.
+        _, (_, settings) = super(TokenizeReasoning, self).__reduce__()
+        return _restore, (tuple(pair for pair in settings if not pair[0].startswith("_")), self._layout)
 
     def _check_tokens(self, encoder: TextEncoder) -> None:
         assert self.pad_token_id >= 0
@@ -184,16 +198,16 @@ class TokenizeReasoning(Transform):
         object.__setattr__(self, "_steps", (prompt, completion))
         return prompt, completion
 
-    def _too_long(self, filled: Filled, start: int) -> TransformError:
+    def _too_long(self, filled: Filled, start: int, longest: int) -> TransformError:
         ids = filled.ids
         pictures = f" ({filled.pictures} of them placeholders)" if filled.pictures else ""
-        got = f"{len(ids)}: {start} of the prompt{pictures} and {len(ids) - start} of the answer"
-        remedy = (
-            f"Nothing is ever cut: give max_length={len(ids)}, fewer frames, or a shorter template, or filter out rows "
-            "that are longer than you can take"
+        name = "max_length" if self.max_length else "the tokenizer's model_max_length"
+        return TransformError(
+            f"The example has {len(ids)} tokens ({start} of the prompt{pictures}, {len(ids) - start} of the answer), "
+            f"more than {name}={longest}. Nothing is ever cut: set max_length={len(ids)} if the model allows it, "
+            "use fewer frames or a shorter template, or filter out long rows."
         )
-        return TransformError(explain("the tokens", f"fit into max_length={self.max_length}", got, remedy))
 
 
-def _restore(values: tuple[Any, ...], layout: Layout) -> TokenizeReasoning:
-    return TokenizeReasoning(*values, _layout=layout)
+def _restore(settings: tuple[tuple[str, Any], ...], layout: Layout) -> TokenizeReasoning:
+    return TokenizeReasoning(**dict(settings), _layout=layout)

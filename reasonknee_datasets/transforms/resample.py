@@ -42,13 +42,13 @@ class Resize(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", three("size", self.size, int, 1))
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Lay the new grid over an example."""
         shape, _ = current_grid(require(example, "volume", "Resize"))
         return regrid(example, View.whole(shape).rescale(spread(self.size)))
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``region``, ``box_volume`` and ``box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
         return grid_features(features)
 
 
@@ -78,13 +78,13 @@ class Resample(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing", three("spacing", self.spacing, float, 1e-3))
 
-    def change(self, example: Example) -> dict[str, Any]:
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Lay the new grid over an example."""
         shape, affine = current_grid(require(example, "volume", "Resample"))
         step = np.array(spread(self.spacing)) / np.linalg.norm(affine[:3, :3], axis=0)
         counts = [max(1, round(length / one)) for length, one in zip(shape, step.tolist(), strict=True)]
         return regrid(example, View.whole(shape).rescale(counts, step.tolist()))
 
-    def adds(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the types of ``region``, ``box_volume`` and ``box``."""
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
         return grid_features(features)

@@ -23,7 +23,7 @@ _known: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
 
 def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float = 100.0) -> tuple[float, float]:
-    """Give the two numbers of a whole stored volume, decoded for them once in a process.
+    """Return the two numbers of a whole stored volume, decoded for them once in a process.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float
     low, high : float
         The percentiles.
     """
-    if not isinstance(volume, LazyVolume):  # nothing tells one image in memory from the next
+    if not isinstance(volume, LazyVolume) or volume.path is None:  # nothing tells one image in memory from the next
         return statistics(np.asarray(stored_volume(volume)), method, low, high)
     key = (volume.identity, method, low, high)
     with _lock:
@@ -50,7 +50,7 @@ def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float
 
 
 def statistics(values: NDArray[Any], method: Method, low: float = 0.0, high: float = 100.0) -> tuple[float, float]:
-    """Give the two numbers of an array; see `volume_statistics`.
+    """Return the two numbers of an array; see `volume_statistics`.
 
     Examples
     --------

@@ -5,7 +5,8 @@ field                 text
 ====================  ================================================================================================
 ``question``          the diagnostic question, verbatim
 ``finding`` ...       ``finding``, ``subregion``, ``category``, ``side`` and ``visit``, as in their columns
-``box``               six numbers in the transform's box convention, as a JSON list
+``box``               six numbers in the transform's box convention, as a JSON list: by default in the frames where the
+                      example has frames (first frame, row and column, then one past the last), else in the grid
 ``vision``            the placeholders of the pictures (`Vision`); nothing where there are none
 ``bos``, ``eos``      the tokenizer's own tokens
 ``reasoning``         the steps, with the template's separator between them
@@ -20,13 +21,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from string import Formatter
 from types import MappingProxyType
 
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.transforms.base import TransformError
+from reasonknee_datasets.transforms.grid import one
 
 TEXT_FIELDS = ("question", "finding", "subregion", "category", "side", "visit")
 PROMPT_FIELDS = (*TEXT_FIELDS, "box", "vision", "bos")
@@ -70,15 +72,20 @@ class Template:
 
     prompt: str
     completion: str
+    _: KW_ONLY
     system: str | None = None
     chat: bool = False
     separator: str = "\n"
 
     def __post_init__(self) -> None:
         for name in ("system", "prompt", "completion", "separator"):
-            if getattr(self, name) is not None:
-                # Interned, so that equal templates pickle to equal bytes, and have one fingerprint.
-                object.__setattr__(self, name, sys.intern(str(getattr(self, name))))
+            text = getattr(self, name)
+            if text is None and name == "system":
+                continue
+            if not isinstance(text, str):
+                raise TransformError(f"{name} must be a text, not {shown(text)}.")
+            # Interned, so that equal templates pickle to equal bytes, and have one fingerprint.
+            object.__setattr__(self, name, sys.intern(str(text)))
         for name in ("system", "prompt", "completion"):
             known = COMPLETION_FIELDS if name == "completion" else PROMPT_FIELDS
             for kind, field in self.parts(name):
@@ -89,7 +96,7 @@ class Template:
             raise TransformError(explain("system", "stand in a chat template", repr(self.system), remedy))
 
     def parts(self, name: str) -> tuple[Part, ...]:
-        """Give the literals and fields of ``prompt``, ``completion`` or ``system`` in order."""
+        """Return the literals and fields of ``prompt``, ``completion`` or ``system`` in order."""
         return parse(name, getattr(self, name) or "")
 
     @property
@@ -127,11 +134,14 @@ def _refuse_field(name: str, field: str, known: tuple[str, ...]) -> TransformErr
 
 
 _GROUNDED = "{reasoning}\n\nBounding box: {box}\n\nFinal diagnosis: {answer}"
+_UNGROUNDED = "{reasoning}\n\nFinal diagnosis: {answer}"
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(
     {
         "chat": Template("{vision}{question}", _GROUNDED, chat=True),
+        "chat_without_box": Template("{vision}{question}", _UNGROUNDED, chat=True),
         "plain": Template("{bos}{vision}{question}\n", _GROUNDED + "{eos}"),
+        "plain_without_box": Template("{bos}{vision}{question}\n", _UNGROUNDED + "{eos}"),
         # The space stands in the completion: tokenizers join it to the word that follows, as they did for the authors,
         # whose text is "<question>\nResponse: <answer><eos>". (They leave "Response: " out where a prompt holds
         # "instruction:"; none of the 69 does.) Their prompt names no picture, so their model saw none, their loss ran
@@ -139,17 +149,19 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         "official_sft": Template("{question}\nResponse:", " {official_answer}{eos}"),
     }
 )
-"""Templates by name: ``chat``, ``plain``, and ``official_sft`` with the text of the authors' fine-tuning."""
+"""Templates by name.
+
+``chat`` for models with a chat template and ``plain`` for others; ``chat_without_box`` and ``plain_without_box``, whose
+answers hold no box; ``official_sft`` with the text of the authors' fine-tuning.
+"""
 
 
 def get_template(template: Template | str) -> Template:
     """Take a template by its name, or as it is."""
     if isinstance(template, Template):
         return template
-    if template not in TEMPLATES:
-        remedy = "Or write your own: Template(prompt, completion)"
-        known = ", ".join(TEMPLATES)
-        raise TransformError(explain("template", f"be a Template or one of {known}", repr(template), remedy))
+    if not isinstance(template, str) or template not in TEMPLATES:
+        raise TransformError(f"template must be a Template or one of {', '.join(TEMPLATES)}, not {shown(template)}.")
     return TEMPLATES[template]
 
 
@@ -181,21 +193,19 @@ class Vision:
 
     token: str
     count: int | str = 1
+    _: KW_ONLY
     start: str = ""
     stop: str = ""
     cell: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.count, str) and (int(self.count) != self.count or self.count < 1):
-            remedy = "Give how many placeholders the model's pictures take"
-            raise TransformError(explain("vision count", "be a whole number, at least 1", repr(self.count), remedy))
         if not isinstance(self.count, str):
-            object.__setattr__(self, "count", int(self.count))
+            object.__setattr__(self, "count", one("count", self.count, int, 1))
         if self.cell is not None:
             object.__setattr__(self, "cell", tuple(map(int, self.cell)))
 
     def count_for(self, example: Mapping[str, object]) -> int:
-        """Give how many placeholders an example's pictures take."""
+        """Return how many placeholders an example's pictures take."""
         if self.cell is not None:
             return self._cells(example)
         if not isinstance(self.count, str):

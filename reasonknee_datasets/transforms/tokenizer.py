@@ -2,11 +2,12 @@
 
 A tokenizer is a large object whose state changes as it is used (padding and truncation are settings of the Rust
 object, so that ``datasets`` would give a map over it another fingerprint after the first call). What it *does* is all
-in its own JSON. So a transform holds a name and a digest of that JSON, of the special tokens and of the chat template:
+in its own JSON and a few settings. So a transform holds a name and a digest of that JSON, of the special tokens, of the
+chat template and of the settings for batches (`Content`):
 
 * ``repr`` shows name and digest, and `eval` of it gives an equal value wherever the process has met that tokenizer;
 * ``==``, ``hash`` and the fingerprint go by the digest: the same tokenizer loaded twice, or from another folder under
-  the same name, is the same value, and one with another token, merge or chat template is not;
+  the same name, is the same value, and one with another token, merge, chat template, padding side or maximum is not;
 * a pickle carries the JSON itself, so that a worker needs nothing else, not even transformers.
 """
 
@@ -16,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -28,24 +29,45 @@ Specials = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that a tokenizer does: its JSON, its special tokens by name, and its chat template."""
+    """Everything that a tokenizer does: its JSON (added tokens included), special tokens, chat template and settings.
+
+    Attributes
+    ----------
+    json : str
+        The tokenizer of the library ``tokenizers``, without the padding and truncation of its last call.
+    specials : tuple of (str, str)
+        Special tokens by name: ``pad_token``, ``eos_token``, ...
+    chat_template : str or None
+    padding_side, truncation_side : {"right", "left"}
+        Padding is done by the collator. Nothing in this package truncates.
+    pad_to_multiple_of : int or None
+        Batches are padded to a multiple of this length.
+    model_max_length : int or None
+        Longest input of the model, in tokens; None where the tokenizer states none.
+    """
 
     json: str
     specials: Specials
     chat_template: str | None
+    padding_side: str = "right"
+    truncation_side: str = "right"
+    pad_to_multiple_of: int | None = None
+    model_max_length: int | None = None
 
     def special(self, name: str) -> str | None:
-        """Give ``pad_token``, ``eos_token`` or ``bos_token``, or None."""
+        """Return ``pad_token``, ``eos_token`` or ``bos_token``, or None."""
         return dict(self.specials).get(name)
 
     @property
     def digest(self) -> str:
         """A hash of all of it."""
-        text = json.dumps([self.json, self.specials, self.chat_template])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:32]
 
 
 _KNOWN: dict[str, Content] = {}
+
+# transformers writes 1e30 for "not stated".
+_UNBOUNDED = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,9 @@ class NamedTokenizer:
         eos_token: str | None = None,
         bos_token: str | None = None,
         chat_template: str | None = None,
+        padding_side: str | None = None,
+        pad_to_multiple_of: int | None = None,
+        model_max_length: int | None = None,
     ) -> NamedTokenizer:
         """Take a tokenizer as it is now; what is done to it later does not reach the value.
 
@@ -90,15 +115,28 @@ class NamedTokenizer:
         tokenizer : transformers fast tokenizer, processor that has one, or tokenizers.Tokenizer
             What to name.
         pad_token, eos_token, bos_token, chat_template : str, optional
-            Instead of its own. A ``tokenizers.Tokenizer`` knows of none but a pad token, if padding is enabled.
+            Instead of its own. A ``tokenizers.Tokenizer`` has none but a pad token, if padding is enabled.
+        padding_side : {"right", "left"}, optional
+            Instead of its own: of a transformers tokenizer its attribute, of a ``tokenizers.Tokenizer`` the direction
+            that ``enable_padding`` was given.
+        pad_to_multiple_of : int, optional
+            Instead of its own, as it was given to ``enable_padding``.
+        model_max_length : int, optional
+            Instead of its own, in tokens; of a ``tokenizers.Tokenizer`` what ``enable_truncation`` was given.
 
         Raises
         ------
         TransformError
-            If it is no fast tokenizer.
+            If it is not a fast tokenizer, or a setting has no such value.
         """
         given = {"pad_token": pad_token, "eos_token": eos_token, "bos_token": bos_token}
         content = _read(tokenizer, {name: token for name, token in given.items() if token}, chat_template)
+        settings: dict[str, Any] = {
+            "padding_side": padding_side,
+            "pad_to_multiple_of": pad_to_multiple_of,
+            "model_max_length": model_max_length,
+        }
+        content = _checked(replace(content, **{name: value for name, value in settings.items() if value is not None}))
         digest = content.digest
         _KNOWN[digest] = content
         # A folder's place differs between machines; its last part is the name.
@@ -124,11 +162,15 @@ class NamedTokenizer:
         content = self.content
         # Interned, so that equal values pickle to equal bytes: a pickler writes an object that it has met in short.
         specials = tuple((sys.intern(name), sys.intern(token)) for name, token in content.specials)
-        return _restore, (sys.intern(self.name), content.json, specials, content.chat_template)
+        sides: dict[str, Any] = {
+            name: sys.intern(getattr(content, name)) for name in ("padding_side", "truncation_side")
+        }
+        interned = replace(content, specials=specials, **sides)
+        return _restore, (sys.intern(self.name), *(getattr(interned, field.name) for field in fields(Content)))
 
 
-def _restore(name: str, text: str, specials: Specials, chat_template: str | None) -> NamedTokenizer:
-    content = Content(text, specials, chat_template)
+def _restore(name: str, *values: Any) -> NamedTokenizer:
+    content = Content(*values)
     digest = content.digest
     _KNOWN.setdefault(digest, content)
     return NamedTokenizer(name, digest)
@@ -159,8 +201,8 @@ def _read(tokenizer: Any, given: Mapping[str, str], chat_template: str | None) -
         )
         rule = "be a fast tokenizer of transformers, or a tokenizers.Tokenizer"
         raise TransformError(explain("tokenizer", rule, type(tokenizer).__name__, remedy))
-    text, padding = backend.to_str(), backend.padding
-    if padding or backend.truncation:  # the state of the last call, and no part of what it does
+    text, padding, truncation = backend.to_str(), backend.padding, backend.truncation
+    if padding or truncation:  # of transformers the state of the last call; of tokenizers kept as settings below
         bare = library.Tokenizer.from_str(text)
         bare.no_padding()
         bare.no_truncation()
@@ -171,4 +213,41 @@ def _read(tokenizer: Any, given: Mapping[str, str], chat_template: str | None) -
     template = chat_template or getattr(tokenizer, "chat_template", None) or getattr(inner, "chat_template", None)
     if isinstance(template, Mapping):
         template = template.get("default")
-    return Content(text, tuple(sorted({**specials, **given}.items())), template)
+    known = tuple(sorted({**specials, **given}.items()))
+    if inner is backend:
+        return Content(text, known, template, **_settings_of_last_call(padding or {}, truncation or {}))
+    longest = getattr(inner, "model_max_length", None)
+    return Content(
+        text,
+        known,
+        template,
+        padding_side=str(inner.padding_side),
+        truncation_side=str(inner.truncation_side),
+        # Read from the JSON of a tokenizer that was saved with padding enabled; a call may still say otherwise.
+        pad_to_multiple_of=getattr(inner, "init_kwargs", {}).get("pad_to_multiple_of"),
+        model_max_length=None if longest is None or longest > _UNBOUNDED else int(longest),
+    )
+
+
+def _settings_of_last_call(padding: Mapping[str, Any], truncation: Mapping[str, Any]) -> dict[str, Any]:
+    if padding.get("length"):
+        raise TransformError(
+            f"The tokenizer pads every text to {padding['length']} tokens, but the collator pads batches. Call "
+            f"tokenizer.enable_padding without length=, and use QuintupleCollator(buckets=({padding['length']},))."
+        )
+    return {
+        "padding_side": padding.get("direction", "right"),
+        "truncation_side": truncation.get("direction", "right"),
+        "pad_to_multiple_of": padding.get("pad_to_multiple_of"),
+        "model_max_length": truncation.get("max_length"),
+    }
+
+
+def _checked(content: Content) -> Content:
+    if content.padding_side not in ("right", "left"):
+        raise TransformError(f"padding_side must be 'right' or 'left', not {content.padding_side!r}.")
+    for name in ("pad_to_multiple_of", "model_max_length"):
+        value = getattr(content, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise TransformError(f"{name} must be a positive int or None, not {value!r} ({type(value).__name__}).")
+    return content

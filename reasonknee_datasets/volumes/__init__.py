@@ -5,11 +5,19 @@ from __future__ import annotations
 from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache, use_cache
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
 from reasonknee_datasets.volumes.disk import DiskCache, DiskInfo
-from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, hash_voxels, verify_sha256
+from reasonknee_datasets.volumes.fingerprint import (
+    VolumeFingerprint,
+    fingerprint,
+    hash_voxels,
+    index_hash,
+    verify_sha256,
+)
 from reasonknee_datasets.volumes.geometry import Geometry
-from reasonknee_datasets.volumes.image import LazyVolume, open_volume
+from reasonknee_datasets.volumes.image import LazyVolume
+from reasonknee_datasets.volumes.opening import open_volume
 from reasonknee_datasets.volumes.packing import PackReport, pack
 from reasonknee_datasets.volumes.packing_files import pack_files
+from reasonknee_datasets.volumes.settings import ExpectedFile
 from reasonknee_datasets.volumes.source import bytes_read
 from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
@@ -18,6 +26,7 @@ __all__ = [
     "DecodeCache",
     "DiskCache",
     "DiskInfo",
+    "ExpectedFile",
     "Geometry",
     "LazyVolume",
     "PackReport",
@@ -27,6 +36,7 @@ __all__ = [
     "find_credentials",
     "fingerprint",
     "hash_voxels",
+    "index_hash",
     "open_volume",
     "pack",
     "pack_files",

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.system import call_in_forked_child
 
 FillSlabs = Callable[[Sequence[int], NDArray[np.uint8]], None]
 
@@ -231,9 +232,9 @@ _used: ContextVar[DecodeCache | None] = ContextVar("reasonknee_cache", default=N
 
 @contextmanager
 def use_cache(cache: DecodeCache | None) -> Iterator[None]:
-    """Let volumes that are first touched inside read through this cache; None changes nothing.
+    """Read volumes through this cache within the block; None changes nothing.
 
-    Volumes that were opened with a cache of their own keep it. Other threads are not concerned.
+    Volumes that were opened with a cache of their own keep it. Other threads are not affected.
 
     Examples
     --------
@@ -286,4 +287,4 @@ def _renew_after_fork() -> None:
         cache.renew_after_fork()
 
 
-os.register_at_fork(after_in_child=_renew_after_fork)
+call_in_forked_child(_renew_after_fork)

@@ -6,11 +6,12 @@ storage options are looked up by the URL's prefix at the moment of reading, and 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
+
+from reasonknee_datasets.system import call_in_forked_child
 
 _lock = threading.Lock()
 _registry: dict[str, dict[str, Any]] = {}
@@ -72,4 +73,4 @@ def _renew_lock() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+call_in_forked_child(_renew_lock)

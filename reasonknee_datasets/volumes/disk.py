@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import mmap
 import os
@@ -30,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain, missing_extra, os_remedy
+from reasonknee_datasets.system import call_in_forked_child, fcntl
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.slabs import Selection
 from reasonknee_datasets.volumes.source import FileIdentity
@@ -229,7 +229,7 @@ _entries: Once[tuple[Path, tuple[int, ...], np.dtype[Any]], _Entry] = Once(limit
 _caches: Once[str, DiskCache] = Once(limit=64)
 # Folders that could not be written, and until when they are left alone.
 _trouble: dict[str, float] = {}
-os.register_at_fork(after_in_child=_entries.clear)  # a thread that the fork did not copy may hold an entry's lock
+call_in_forked_child(_entries.clear)  # a thread that the fork did not copy may hold an entry's lock
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Entry | None:
@@ -270,6 +270,8 @@ def _alone(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
             file = held.enter_context(path.open("ab"))
+            if fcntl is None:
+                raise OSError("this system has no file locks")
             fcntl.flock(file, fcntl.LOCK_EX)
             held.callback(path.unlink, missing_ok=True)
         yield

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.orientation import to_canonical
+from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.header import read_header
 from reasonknee_datasets.volumes.local import HeldSource
 from reasonknee_datasets.volumes.locate import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
-from reasonknee_datasets.volumes.source import read_whole
+from reasonknee_datasets.volumes.settings import Settings
+from reasonknee_datasets.volumes.source import Source, read_whole
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 _PIECE = 16 * 1024 * 1024
@@ -30,7 +32,7 @@ class VolumeFingerprint:
     Attributes
     ----------
     shape : tuple of int
-        Of the stored array.
+        Of the stored array, without axes of length 1 behind the third.
     affine : (4, 4) tuple of tuples of float
         Voxel-centre to world (RAS+, mm).
     dtype : str
@@ -41,6 +43,8 @@ class VolumeFingerprint:
         Of the file.
     voxels_sha256 : str
         Of the voxel values in canonical order (see `hash_voxels`).
+    index_sha256 : str or None
+        Of the NIfTI header and the slab index (see `index_hash`); None where the file is not seekable.
     """
 
     shape: tuple[int, ...]
@@ -49,6 +53,32 @@ class VolumeFingerprint:
     bytes: int
     sha256: str
     voxels_sha256: str
+    index_sha256: str | None = None
+
+
+def index_hash(path_or_source: str | os.PathLike[str] | Source) -> str | None:
+    """Return the hash of a seekable file's NIfTI header and slab index.
+
+    The index holds a checksum of every slab, so that this hash covers every voxel; only the first bytes of the file are
+    read. `open_volume` compares it on first touch (see its parameter `expected`).
+
+    Parameters
+    ----------
+    path_or_source : str, path or Source
+        A volume file or URL.
+
+    Returns
+    -------
+    str or None
+        SHA-256 in hexadecimal; None for an ordinary ``.nii.gz`` or ``.nii``, and where the index cannot be believed.
+
+    Raises
+    ------
+    VolumeError
+        If the file is no NIfTI file.
+    """
+    source = find_source(path_or_source) if isinstance(path_or_source, str | os.PathLike) else path_or_source
+    return read_header(source).index_sha256
 
 
 def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
@@ -67,14 +97,15 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
     source = find_source(path)
     header = read_header(source)
     data = read_whole(source, header.identity)
-    voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, None)
+    voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, Settings(cache=None, cache_dir=None))
     return VolumeFingerprint(
-        header.shape,
+        spatial_shape(header.shape),
         tuple(tuple(row) for row in header.affine.tolist()),
         header.dtype.name if header.dtype.fields is None else str(header.dtype),
         header.identity.size,
         hashlib.sha256(data).hexdigest(),
-        hash_voxels(VolumeProxy(voxels), header.affine),
+        hash_voxels(VolumeProxy(voxels).reshape(spatial_shape(header.shape)), header.affine),
+        header.index_sha256,
     )
 
 

@@ -18,6 +18,18 @@ _TOKEN = re.compile(r"(?P<shape>[0-9]+x[0-9]+x[0-9]+)\.(?P<width>[fd])(?P<affine
 _REMEDY = "Take shape and affine from the manifest, or leave geometry=None to accept the file's own"
 
 
+def spatial_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Drop axes of length 1 behind the third, which converters write and no voxel depends on.
+
+    Examples
+    --------
+    >>> spatial_shape((160, 384, 384, 1)), spatial_shape((160, 384, 384, 2)), spatial_shape((160, 384))
+    ((160, 384, 384), (160, 384, 384, 2), (160, 384))
+    """
+    sizes = tuple(int(size) for size in shape)
+    return sizes[:3] if set(sizes[3:]) == {1} else sizes
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Shape and affine of a volume, as the manifest states them.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.volumes.index import CUT_OFF, IndexProblemError, SlabIndex, index_bytes, parse_index
-from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, inflate_head
+from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, SegmentError, inflate_head, inflate_segment
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.source import FileIdentity, Source
 
@@ -56,6 +56,8 @@ class VolumeHeader:
         Voxel-centre to world (RAS+, mm), as nibabel chooses it; take a copy.
     index : SlabIndex or None
         Of a seekable file, if it can be believed.
+    index_sha256 : str or None
+        Hash of the header segment and the index (`SlabIndex.hash_start`); None for any other file.
     """
 
     identity: FileIdentity
@@ -69,6 +71,7 @@ class VolumeHeader:
     inter: float
     affine: NDArray[np.float64]
     index: SlabIndex | None = None
+    index_sha256: str | None = None
 
     @property
     def promised(self) -> int:
@@ -120,10 +123,10 @@ def _parse(source: Source) -> VolumeHeader:
         problem = str(error)
     if found is not None:
         # The NIfTI header is a segment of its own: no byte behind it is looked at.
-        index, segment = found
+        index, segment, digest = found
         parsed = _interpret(source, identity, zipped, lambda count: segment[:count])
         problem = _index_problem(parsed, index)
-        parsed = replace(parsed, index=index)
+        parsed = replace(parsed, index=index, index_sha256=digest)
     else:
         parsed = _interpret(source, identity, zipped, lambda count: _opened(source, identity, head, zipped, count))
     _check_promise(parsed, source.label)
@@ -157,8 +160,8 @@ def _interpret(source: Source, identity: FileIdentity, zipped: bool, first: Call
         raise VolumeError(message) from error
 
 
-def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[SlabIndex, bytes] | None:
-    """Find the index of a seekable file, and the header segment that it vouches for."""
+def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[SlabIndex, bytes, str] | None:
+    """Find the index of a seekable file, its header segment (inflated and verified) and the hash of both."""
     if len(head) < min(index_bytes(head), identity.size):
         head = _read_start(source, identity, index_bytes(head))
     index = parse_index(head, identity.size)
@@ -170,12 +173,12 @@ def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[Sl
     if index.head_bytes > _MAX_OFFSET:
         raise IndexProblemError(f"its header segment has {index.head_bytes} bytes")
     try:
-        segment = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[start:stop], index.head_bytes + 1)
-    except zlib.error as error:
-        raise IndexProblemError(f"its header segment does not inflate: {error}") from error
-    if len(segment) != index.head_bytes or zlib.crc32(segment) != index.checksums[0]:
+        segment = inflate_segment(head[start:stop], index.head_bytes)
+    except SegmentError as error:
+        raise IndexProblemError(f"its header segment {error}") from error
+    if zlib.crc32(segment) != index.checksums[0]:
         raise IndexProblemError("the header's checksum is wrong")
-    return index, segment
+    return index, segment, index.hash_start(head)
 
 
 def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:

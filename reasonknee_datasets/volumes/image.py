@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import EllipsisType
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nibabel as nib
@@ -14,171 +12,187 @@ from nibabel.fileholders import FileHolder
 from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import GeometryError, add_note, explain
-from reasonknee_datasets.orientation import Reorientation, between
-from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
-from reasonknee_datasets.volumes.disk import DiskCache, find_disk_cache
-from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
+from reasonknee_datasets.orientation import Reorientation
+from reasonknee_datasets.volumes.credentials import redact
+from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
-from reasonknee_datasets.volumes.locate import find_source
+from reasonknee_datasets.volumes.locate import find_moved, find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
+from reasonknee_datasets.volumes.reference import write_reference
+from reasonknee_datasets.volumes.settings import Settings
+from reasonknee_datasets.volumes.slicing import ViewSlicer, find_turn
 from reasonknee_datasets.volumes.source import FileIdentity, Source
 from reasonknee_datasets.volumes.view import View
 from reasonknee_datasets.volumes.viewed import ViewProxy, view_image
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
-CachePolicy = DecodeCache | EllipsisType | None
-DiskPolicy = DiskCache | str | os.PathLike[str] | EllipsisType | None
+REFERENCE_MARK = b"Reference to a volume, written in place of its voxels. cast_column(name, VolumeFeature()) reads it: "
+"""Begins what `LazyVolume.to_bytes` returns."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How a volume is read: what `open_volume` was told, credentials apart."""
+class _Laid:
+    """A file whose header was read, and the array that the volume shows of it."""
 
-    cache: CachePolicy = ...
-    geometry: Geometry | None = None
-    cache_dir: DiskPolicy = ...
-    view: View | None = None
-
-    def find_cache(self) -> DecodeCache | None:
-        """Give the decode cache of this process that is meant."""
-        return shared_cache() if isinstance(self.cache, EllipsisType) else self.cache
-
-    def find_disk(self) -> DiskCache | None:
-        """Give the cache on disk that is meant."""
-        if self.cache_dir is None or isinstance(self.cache_dir, DiskCache):
-            return self.cache_dir
-        return find_disk_cache(None if isinstance(self.cache_dir, EllipsisType) else self.cache_dir)
-
-
-def open_volume(
-    path_or_url: str | os.PathLike[str],
-    *,
-    cache: CachePolicy = ...,
-    storage_options: Mapping[str, Any] | None = None,
-    geometry: Geometry | None = None,
-    cache_dir: DiskPolicy = ...,
-) -> LazyVolume:
-    """Give a volume as a nibabel image, without opening it.
-
-    Header and affine are read on first use, once for each file and process; voxels when they are sliced. A local file
-    that changes is noticed; a remote one is taken not to change while a process reads it.
-
-    Parameters
-    ----------
-    path_or_url : str or path
-        A NIfTI-1 or NIfTI-2 file, ``.nii`` or ``.nii.gz``, on this machine or behind any fsspec URL.
-    cache : DecodeCache or None, optional
-        Where decoded volumes are kept. By default the cache that all volumes of the process share; None keeps nothing,
-        so that every read of an ordinary ``.nii.gz`` decodes it again.
-    storage_options : mapping, optional
-        What fsspec needs for this URL. They are not pickled with the volume: a process that is spawned finds its own
-        by `set_credentials`, which is also what stands in when this is None.
-    geometry : Geometry, optional
-        Shape and affine that the array is to have. A file that differs by a permutation and flips of its axes is shown
-        in this geometry; anything else is an error on first touch.
-    cache_dir : path, DiskCache or None, optional
-        A folder where volumes are kept as compressed chunks, for reading boxes at random over more volumes than memory
-        holds. By default ``REASONKNEE_CACHE_DIR``, or none.
-
-    Returns
-    -------
-    LazyVolume
-
-    Examples
-    --------
-    >>> open_volume("volumes/9016403/00M_right.nii.gz")  # nothing is opened
-    LazyVolume('...volumes/9016403/00M_right.nii.gz')
-    """
-    source = find_source(path_or_url, storage_options)
-    return LazyVolume._make(source, os.fspath(path_or_url), Settings(cache, geometry, cache_dir))
+    header: VolumeHeader
+    stored: VolumeProxy
+    view: View | None
+    dataobj: VolumeProxy | ViewProxy
 
 
 class LazyVolume(nib.Nifti1Image):
     """A nibabel image that reads nothing until it is touched, and then no more than it is asked for.
 
-    It is made by `open_volume`. Calling the class itself, as nibabel and tools around it do with
-    ``image.__class__(data, affine, header)``, gives an ordinary image in memory. Whether the file is NIfTI-1 or NIfTI-2
-    is not known before it is touched, so ``isinstance`` tells NIfTI-1 for both; header and answers are the file's.
+    `open_volume` and the ``volume`` column of a data set make lazy volumes. A crop (`slicer`), a turn (`as_reoriented`)
+    and a `View` (`through`) of a lazy volume are lazy too.
+    Called directly, as nibabel and tools around it call the class of an image, the class makes an image in memory.
 
-    It pickles as its path and settings, with the header and affine where they were changed, and never with voxels or
-    credentials.
+    Whether the file is NIfTI-1 or NIfTI-2 is not known before it is touched, so ``isinstance`` says NIfTI-1 for both;
+    the header is the file's. `to_nifti` converts to nibabel's own class.
+
+    A lazy volume pickles as its path and settings, with header and affine where they were changed, and never with
+    voxels or credentials. Libraries that serialise images by `to_bytes`, as ``datasets`` does, get its reference.
     """
 
-    _source: Source
+    _source: Source | None
     _settings: Settings
+    _wrapped: Any
 
-    def __new__(cls, dataobj: Any, affine: Any, header: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Give an ordinary image in memory."""
-        return _kind(header)(dataobj, affine, header, *args, **kwargs)
+    def __init__(
+        self,
+        dataobj: Any,
+        affine: Any,
+        header: Any = None,
+        extra: Any = None,
+        file_map: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        # nibabel's constructors are untyped
+        kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        image = kind(dataobj, affine, header, extra, file_map, dtype)
+        self._set_up(None, Settings(), image.file_map, image.extra)
+        self._wrapped, self.header_class = image, image.header_class
 
     @classmethod
-    def _make(cls, source: Source, filename: str, settings: Settings) -> LazyVolume:
-        volume: LazyVolume = object.__new__(cls)
-        volume._source, volume._settings = source, settings
-        volume._data_cache = volume._fdata_cache = None
-        volume.extra = {}
-        volume.file_map = {"image": FileHolder(filename=filename)}
+    def _lazy(cls, source: Source, settings: Settings, filename: str) -> LazyVolume:
+        volume = cls.__new__(cls)
+        # A library that opens the file by its name would read all of it, and not the view.
+        filename_or_none = filename if settings.view is None else None
+        volume._set_up(source, settings, {"image": FileHolder(filename=filename_or_none)}, {})
+        volume._filename = filename
         return volume
 
     @classmethod
-    def from_image(cls, img: Any) -> Any:
-        """Give an ordinary image with the same data, as nibabel does for this image's class."""
-        return _kind(img.header).from_image(img)
+    def _around(cls, image: Any) -> LazyVolume:
+        """Return a volume in memory that shares an image's header, affine and array."""
+        volume = cls.__new__(cls)
+        volume._set_up(None, Settings(), image.file_map, image.extra)
+        volume._wrapped, volume.header_class = image, image.header_class
+        return volume
 
+    @classmethod
+    def from_image(cls, img: Any) -> LazyVolume:
+        """Return an image in memory with the same array; a NIfTI-2 header stays one."""
+        return cls(img.dataobj, img.affine, img.header, extra=img.extra.copy())
+
+    def _set_up(self, source: Source | None, settings: Settings, file_map: Any, extra: Any) -> None:
+        self._source, self._settings = source, settings
+        self._data_cache = self._fdata_cache = None
+        self._laid_out: _Laid | None = None
+        self._wrapped = None
+        self._memo: dict[str, Any] = {}  # dict.setdefault is atomic
+        self._filename = ""
+        self.extra, self.file_map = extra, file_map
+
+    @property
     def _image(self) -> Any:
-        """Give the image behind this one, made on first touch; two threads that touch it first get the same one."""
-        image = self.__dict__.get("_touched")
-        if image is None:
-            image = self.__dict__.setdefault("_touched", self._touch())
-            self.header_class = image.header_class
-        return image
+        """The nibabel image behind this one; two threads that touch it first get the same one."""
+        if self._wrapped is None:
+            self._wrapped = self._memo.setdefault("image", self._touch())
+            self.header_class = self._wrapped.header_class
+        return self._wrapped
 
     def _touch(self) -> Any:
-        stored, turn = self._lay()
-        voxels = self._voxels(stored)
+        laid = self._lay()
         # As nibabel's own loader does it: no affine, so that the header passes through unmodified.
-        image = stored.image_class(VolumeProxy(voxels), None, stored.header)
-        image._affine = stored.affine.copy()
-        if turn is not None:
-            image = _turned(image, VolumeProxy(voxels, turn), turn)
-        return image if self.view is None else view_image(image, self.view)
+        image = laid.header.image_class(laid.stored, None, laid.header.header)
+        image._affine = laid.header.affine.copy()
+        return image if laid.view is None else view_image(image, laid.view)
 
-    def _lay(self) -> tuple[VolumeHeader, Reorientation | None]:
-        """Read the header, and find how the stored array is turned; None where it stays as it is."""
-        stored, geometry = read_header(self._source), self._settings.geometry
-        if geometry is None or (stored.shape == geometry.shape and np.array_equal(stored.affine, geometry.matrix)):
-            return stored, None
-        turn = _turn(stored, geometry, self._source.label)
-        return stored, None if turn.is_identity else turn
+    def _lay(self) -> _Laid:
+        """Read the header, and lay geometry and view over the stored array."""
+        if self._laid_out is None:
+            source, header = self._stored()
+            stored, view = VolumeProxy(StoredVoxels(source, header, self._settings)), self.view
+            flat = spatial_shape(header.shape)
+            if flat != header.shape and (view is not None or self._settings.geometry is not None):
+                stored = stored.reshape(flat)
+            turn = find_turn(header, self._settings.geometry, source.label)
+            if turn is not None:
+                turned = View.whole(stored.shape).turn(turn)
+                view = turned if view is None else turned.then(view)
+            laid = _Laid(header, stored, view, stored if view is None else ViewProxy(stored, view))
+            self._laid_out = self._memo.setdefault("laid", laid)
+        return self._laid_out
 
-    def _voxels(self, stored: VolumeHeader) -> StoredVoxels:
-        return StoredVoxels(self._source, stored, self._settings.find_cache(), self._settings.find_disk())
-
-    def _proxy(self) -> Any:
-        """Give what voxels are read through; an image round it would cost as much as slicing a crop does."""
-        proxy = self.__dict__.get("_reader")
-        if proxy is None:
-            stored, turn = self._lay()
-            proxy = VolumeProxy(self._voxels(stored), turn)
-            proxy = self.__dict__.setdefault("_reader", proxy if self.view is None else ViewProxy(proxy, self.view))
-        return proxy
+    def _stored(self) -> tuple[Source, VolumeHeader]:
+        """Read the header, of the file where it is now if it was moved."""
+        source = self._source
+        assert source is not None
+        try:
+            header = read_header(source)
+        except VolumeNotFoundError:
+            moved = find_moved(source.path)
+            if moved is None:
+                raise
+            header = read_header(moved)
+            source = self._source = moved
+        if self._settings.expected is not None:
+            self._settings.expected.check(header, source.label)
+        return source, header
 
     @property
     def view(self) -> View | None:
-        """The view of the stored volume that this one shows; None where it shows all of it."""
-        return self._settings.view
+        """View of the stored volume that this volume shows; None where it shows all of it."""
+        if self._source is not None:
+            return self._settings.view
+        return self.dataobj.view if isinstance(self.dataobj, ViewProxy) else None
 
     @property
     def whole(self) -> LazyVolume:
-        """The volume without its view."""
-        return self if self.view is None else self._seen(None)
+        """The lazy volume without its view; a volume in memory is returned as it is."""
+        return self if self._source is None or self.view is None else self._seen(None)
+
+    @property
+    def path(self) -> str | None:
+        """Absolute path or URL of the file; None for a volume in memory."""
+        return None if self._source is None else self._source.path
+
+    @property
+    def reference(self) -> str | None:
+        """What a row keeps of the volume: path, geometry, view, and expected size and hash; None for one in memory.
+
+        Raises
+        ------
+        VolumeError
+            If the URL holds a password or a query, where signatures stand.
+        """
+        if self._source is None:
+            return None
+        path, settings = self._source.path, self._settings
+        if path.startswith(("http://", "https://")) and redact(path) != path:
+            raise VolumeError(
+                f"The URL of {self._source.label} holds credentials, which are never written to a data set. Open it "
+                "without them, and register them with set_credentials."
+            )
+        return write_reference(path, settings.geometry, settings.expected, settings.view)
 
     @property
     def grid(self) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
         """Shape and affine; from the manifest where it states them, so that nothing is opened."""
         geometry, view = self._settings.geometry, self.view
-        if geometry is None:
+        if geometry is None or self._source is None:
             i, j, k = self.shape[:3]
             return (i, j, k), np.asarray(self.affine, dtype=np.float64)
         if view is None:
@@ -186,43 +200,72 @@ class LazyVolume(nib.Nifti1Image):
         return view.shape, view.affine(geometry.matrix)
 
     @property
-    def identity(self) -> FileIdentity:
-        """What tells one state of the file from another; the header is read for it."""
-        return read_header(self._source).identity
+    def identity(self) -> FileIdentity | None:
+        """Name, size and state of the file, for which its header is read; None for a volume in memory."""
+        return None if self._source is None else self._stored()[1].identity
 
     def through(self, view: View) -> LazyVolume:
-        """Give this volume as a view of it shows it; nothing is opened.
+        """Return this volume as a view of it shows it; nothing is opened.
 
         Headers and affines that were changed by hand stay behind: the file's are what the view starts from.
         """
+        if self._source is None:
+            return self._around(view_image(self._image, view))
         return self._seen(view if self.view is None else self.view.then(view))
 
     def _seen(self, view: View | None) -> LazyVolume:
-        settings = self._settings
-        return self._with(Settings(settings.cache, settings.geometry, settings.cache_dir, view))
+        assert self._source is not None
+        return self._lazy(self._source, replace(self._settings, view=view), self._filename)
 
-    def _with(self, settings: Settings) -> LazyVolume:
-        return LazyVolume._make(self._source, self.file_map["image"].filename or "", settings)
+    def cut(self, view: View) -> LazyVolume:
+        """Return this volume through a view, with header and affine as they are now; see `through`."""
+        return self._around(view_image(self._image, view)) if self._changed() else self.through(view)
+
+    def _changed(self) -> bool:
+        """Check whether header or affine differ from the file's."""
+        if self._source is None or self._wrapped is None:
+            return self._source is None
+        fresh = self._touch()
+        return not (self._wrapped.header == fresh.header and np.array_equal(self._wrapped.affine, fresh.affine))
 
     @property
-    def _dataobj(self) -> Any:  # type: ignore[override]  # an attribute in nibabel; here only __new__ sets it
-        return self._proxy()
+    def _dataobj(self) -> Any:  # type: ignore[override]  # an attribute in nibabel
+        return self._lay().dataobj if self._source is not None else self._wrapped._dataobj
 
     @property
     def _header(self) -> Any:
-        return self._image()._header
+        return self._image._header
 
     @_header.setter
     def _header(self, header: Any) -> None:
-        self._image()._header = header
+        self._image._header = header
 
     @property
     def _affine(self) -> Any:
-        return self._image()._affine
+        return self._image._affine
 
     @_affine.setter
     def _affine(self, affine: Any) -> None:
-        self._image()._affine = affine
+        self._image._affine = affine
+
+    @property
+    def slicer(self) -> Any:
+        """Crop by slices of the array, as nibabel's ``slicer``; a crop of a lazy volume is lazy.
+
+        Steps other than 1 and -1 read the voxels and return an image in memory.
+        """
+        return ViewSlicer(self)
+
+    def as_reoriented(self, ornt: Sequence[Sequence[int]]) -> LazyVolume:
+        """Permute and flip the axes as nibabel does; a lazy volume stays lazy."""
+        if self.ndim != 3 or len(ornt) != 3:
+            reorient: Any = super().as_reoriented  # untyped
+            turned: LazyVolume = reorient(ornt)
+            return turned
+        order = [int(axis) for axis, _ in ornt]
+        axes = (order.index(0), order.index(1), order.index(2))
+        turn = Reorientation(axes, tuple(ornt[axis][1] < 0 for axis in axes))  # type: ignore[arg-type]  # three
+        return self if turn.is_identity else self.cut(View.whole(self.shape).turn(turn))
 
     def read_region(self, box: Box) -> NDArray[Any]:
         """Read a box of voxels, scaled as ``dataobj`` scales.
@@ -237,67 +280,79 @@ class LazyVolume(nib.Nifti1Image):
         array
             The caller's own.
         """
-        box.check_inside(self.shape[:3], where=f"in {self._source.label}")
+        box.check_inside(self.shape[:3], where=f"in {self._label}")
         region: NDArray[Any] = self.dataobj[box.slices]
         return region
 
+    def to_nifti(self) -> Any:
+        """Convert to nibabel's own class (`Nifti1Image` or `Nifti2Image`); voxels are read when they are touched."""
+        image = self._image
+        return image.__class__(self.dataobj, image.affine, image.header, extra=self.extra.copy())
+
+    def to_bytes(self, **kwargs: Any) -> bytes:
+        """Return the reference of a lazy volume, or the NIfTI file of one in memory.
+
+        ``datasets`` serialises every nibabel image that a function under ``map`` returns or only looks at, and would
+        write 47 MB a row. ``volume.to_nifti().to_bytes()`` returns the NIfTI file in any case.
+        """
+        reference = self.reference
+        if reference is None:
+            data: bytes = self.to_nifti().to_bytes(**kwargs)
+            return data
+        return REFERENCE_MARK + reference.encode()
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole volume, scaled as ``np.asanyarray(image.dataobj)`` is."""
+        if self._source is None:
+            return np.array(self.dataobj, dtype=dtype, copy=copy)
         array: NDArray[Any] = np.asarray(self._dataobj.__array__(dtype, copy=copy))
         return array
 
+    def __dlpack__(self, **options: Any) -> Any:
+        """Read the whole volume for ``torch.as_tensor`` and MONAI's ``MetaTensor``."""
+        array = np.asarray(self)
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        options.pop("max_version", None)  # numpy before 2.1 does not take it
+        return np.ascontiguousarray(native).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # memory of the CPU
+
+    def __getitem__(self, index: object) -> Any:
+        raise TypeError(
+            "A volume is neither an array nor a sequence. Use volume.slicer[i:j, k:l, m:n] for a crop with its affine, "
+            "np.asarray(volume) for the voxels, and torchio.ScalarImage(tensor=np.asarray(volume)[None], "
+            "affine=volume.affine) for TorchIO."
+        )
+
+    @property
+    def _label(self) -> str:
+        return "memory" if self._source is None else self._source.label
+
     def __repr__(self) -> str:
-        return f"LazyVolume({self._source.label!r})"
+        text = repr(self._source.label) if self._source is not None else f"<in memory, shape {self.shape}>"
+        return f"LazyVolume({text})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        image = self.__dict__.get("_touched")
-        changed = None
-        if image is not None:
-            fresh = self._touch()
-            if not (image.header == fresh.header and np.array_equal(image.affine, fresh.affine)):
-                changed = (image.header, image.affine)
-        return _reopen, (self._source.path, self._settings, changed)
+        if self._source is None:
+            return LazyVolume, (np.asanyarray(self.dataobj), self.affine, self.header, self.extra)
+        changed = (self.header, self.affine) if self._changed() else None
+        return _reopen, (self._source.path, self._settings, self._filename, changed)
 
     def __copy__(self) -> LazyVolume:
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyVolume:
-        volume = self._with(self._settings)
-        if "_touched" in self.__dict__:
+        if self._source is None:
+            return LazyVolume(self.dataobj, self.affine, self.header, self.extra.copy())
+        volume = self._lazy(self._source, self._settings, self._filename)
+        if self._wrapped is not None:
             volume._header, volume._affine = self._header.copy(), self._affine.copy()
         return volume
 
 
-def _kind(header: Any) -> Any:
-    return nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-
-
-def _reopen(path: str, settings: Settings, changed: tuple[Any, Any] | None) -> LazyVolume:
-    volume = LazyVolume._make(find_source(path), path, settings)
+def _reopen(path: str, settings: Settings, filename: str, changed: tuple[Any, Any] | None) -> LazyVolume:
+    volume = LazyVolume._lazy(find_source(path), settings, filename)
     if changed is not None:
         volume._header, volume._affine = changed
     return volume
-
-
-def _turn(stored: VolumeHeader, geometry: Geometry, label: str) -> Reorientation:
-    """Find how the stored array is turned into the expected geometry."""
-    try:
-        if len(stored.shape) != 3:
-            remedy = "Convert the file to a 3D volume, or prepare the repository again"
-            raise GeometryError(explain("volume", "have three axes", stored.shape, remedy, where=f"in {label}"))
-        return between(
-            stored.affine, stored.shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest"
-        )
-    except GeometryError as error:
-        remedy = "put back the file that was prepared, or prepare the repository again"
-        add_note(error, f"while comparing {label} with the geometry in the manifest: {remedy}")
-        raise
-
-
-def _turned(image: Any, dataobj: VolumeProxy, turn: Reorientation) -> Any:
-    """Give the image with its axes permuted and flipped, as nibabel's ``as_reoriented`` gives it, but unread."""
-    affine = turn.apply_affine(image.affine, image.shape)
-    turned = image.__class__(dataobj, affine, image.header)
-    dims = [None if old is None else turn.axes.index(old) for old in turned.header.get_dim_info()]
-    turned.header.set_dim_info(*dims)
-    return turned

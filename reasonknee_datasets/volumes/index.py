@@ -21,6 +21,7 @@ gzip's own CRC-32 and length. A segment with ``03 00`` appended is a whole raw d
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
@@ -63,6 +64,19 @@ class SlabIndex:
     total_bytes: int
     offsets: tuple[int, ...]
     checksums: tuple[int, ...]
+
+    def hash_start(self, head: bytes) -> str:
+        """Return the SHA-256 of the file up to the end of its header segment.
+
+        These bytes hold the NIfTI header and a checksum of every slab, so that the hash covers every voxel and costs no
+        read beyond the header.
+
+        Parameters
+        ----------
+        head : bytes
+            First bytes of the file, at least to the end of the header segment.
+        """
+        return hashlib.sha256(head[: self.offsets[1]]).hexdigest()
 
     @property
     def slabs(self) -> int:

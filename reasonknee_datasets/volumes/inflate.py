@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import secrets
+import struct
 import zlib
 from collections.abc import Iterator
 from importlib import import_module
@@ -31,6 +33,48 @@ MAX_RATIO = 1032
 GZIP_MAGIC = b"\x1f\x8b"
 _DAMAGED = "The file is damaged: copy or convert it again"
 _PIECE = 256 * 1024
+
+
+class SegmentError(Exception):
+    """A segment of a seekable file that does not inflate alone; it never leaves this package."""
+
+
+# A stored deflate block with bytes that the author of a file cannot predict: it inflates to them only behind a segment
+# that ends at a block boundary, on a whole byte, without a final block.
+_NONCE = secrets.token_bytes(16)
+_PROBE = struct.pack("<BHH", 0, len(_NONCE), len(_NONCE) ^ 0xFFFF) + _NONCE
+
+
+def inflate_segment(packed: bytes, length: int) -> bytes:
+    """Inflate one segment of a seekable file, and check that a plain reader of the whole stream sees the same bytes.
+
+    A plain reader continues behind the segment only if the segment has no final block, and continues with the next
+    segment only if this one ends with its last block. ISA-L takes as long as libdeflate, which cannot tell (0.8 ms for
+    a slab of 0.5 MB; zlib takes 1.7 ms).
+
+    Parameters
+    ----------
+    packed : bytes
+        The segment: raw deflate data that were fully flushed.
+    length : int
+        Inflated length in bytes.
+
+    Raises
+    ------
+    SegmentError
+        If the data are damaged, inflate to another length, hold a final block or end within a block.
+    """
+    module = zlib if _isal is None else _isal
+    inflater = module.decompressobj(wbits=-zlib.MAX_WBITS)
+    try:
+        data: bytes = inflater.decompress(packed, length + 1)
+        if len(data) != length:
+            raise SegmentError(f"inflates to {'more' if len(data) > length else len(data)} and not to {length} bytes")
+        if inflater.eof or inflater.unconsumed_tail or inflater.decompress(_PROBE) != _NONCE or inflater.eof:
+            raise SegmentError("holds the end of a gzip stream, or ends within a block")
+    except module.error as error:
+        raise SegmentError("does not inflate") from error
+    return data
 
 
 def inflate_head(data: bytes, count: int) -> bytes:

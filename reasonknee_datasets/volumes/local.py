@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 
+from reasonknee_datasets.system import read_at
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.source import (
     Fetch,
@@ -79,7 +80,7 @@ class LocalSource:
 def _read_fully(descriptor: int, span: Range) -> bytes:
     """Read a range; one ``pread`` gives at most 2 GiB, and fewer on some network file systems."""
     chunks, (start, stop) = [], span
-    while start < stop and (chunk := os.pread(descriptor, stop - start, start)):
+    while start < stop and (chunk := read_at(descriptor, stop - start, start)):
         chunks.append(chunk)
         start += len(chunk)
     count_read(chunks)

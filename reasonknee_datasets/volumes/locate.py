@@ -32,3 +32,22 @@ def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[st
     if "://" in text and _URL.match(text):
         return RemoteSource(text, dict(storage_options) if storage_options else None)
     return LocalSource(os.path.abspath(text))  # noqa: PTH100 (Path.absolute keeps the ".." that would split identities)
+
+
+def find_moved(path: str) -> Source | None:
+    """Find the source of a volume whose repository was moved, in the folder or URL that REASONKNEE_VOLUMES names.
+
+    Saved data sets and pickles hold the place where a volume was. Its path within the repository,
+    ``volumes/<patient>/<file>``, stays the same.
+
+    Examples
+    --------
+    >>> find_moved("/old/3dreasonknee/volumes/9016403/00M_right.nii.gz") is None  # the variable is not set
+    True
+    """
+    root = os.environ.get("REASONKNEE_VOLUMES", "").strip()
+    parts = re.split(r"[/\\]", path)[-3:]
+    if not root or len(parts) != 3 or parts[0] != "volumes":
+        return None
+    moved = find_source(f"{root.rstrip('/')}/{'/'.join(parts)}")
+    return None if moved.path == path else moved

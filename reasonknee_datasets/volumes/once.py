@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from reasonknee_datasets.system import call_in_forked_child
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -81,4 +82,4 @@ def _renew_all() -> None:
         memo.renew_locks()
 
 
-os.register_at_fork(after_in_child=_renew_all)
+call_in_forked_child(_renew_all)

@@ -16,7 +16,7 @@ from nibabel.volumeutils import array_from_file
 from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.errors import explain
-from reasonknee_datasets.orientation import Reorientation
+from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.voxels import StoredVoxels
 
 # nibabel leaves these untyped.
@@ -31,22 +31,15 @@ class VolumeProxy(ArrayProxy):
     ----------
     voxels : StoredVoxels
         The stored array.
-    reorientation : Reorientation, optional
-        From the stored array to the one that this proxy shows.
     shape : tuple of int, optional
         Another shape for the same voxels, as `reshape` gives.
     """
 
-    def __init__(
-        self, voxels: StoredVoxels, reorientation: Reorientation | None = None, shape: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, voxels: StoredVoxels, shape: tuple[int, ...] | None = None) -> None:
         # ArrayProxy.__init__ would look for a file to keep open; these are the fields that its other methods use.
         self.file_like = voxels.source.path
         self._voxels = voxels
-        self._reorientation = reorientation
-        stored = voxels.header.shape
-        self._natural = stored if reorientation is None else reorientation.apply_shape(stored)
-        self._shape = self._natural if shape is None else shape
+        self._shape = voxels.header.shape if shape is None else shape
         self._dtype = voxels.header.dtype
         self._offset, self._slope, self._inter = voxels.header.offset, voxels.header.slope, voxels.header.inter
         self._mmap, self.order = True, "F"
@@ -55,12 +48,12 @@ class VolumeProxy(ArrayProxy):
 
     def copy(self) -> VolumeProxy:
         """Give another proxy for the same voxels."""
-        return VolumeProxy(self._voxels, self._reorientation, self._shape)
+        return VolumeProxy(self._voxels, self._shape)
 
     def reshape(self, shape: tuple[int, ...]) -> VolumeProxy:
         """Give a proxy with another shape for the same voxels, without reading them."""
         reshaped = np.broadcast_to(np.int8(0), self._shape).reshape(shape, order="F").shape
-        return VolumeProxy(self._voxels, self._reorientation, reshaped)
+        return VolumeProxy(self._voxels, reshaped)
 
     def __array__(  # type: ignore[override]  # nibabel's lacks the copy= that NumPy 2 passes
         self, dtype: DTypeLike | None = None, copy: bool | None = None
@@ -76,15 +69,12 @@ class VolumeProxy(ArrayProxy):
         canonical = _canonical(slicer, self._shape)
         if 0 in self._shape or not self._shape:
             return self._nothing(slicer)
-        if self._shape != self._natural:
-            return cast("NDArray[Any]", self._whole().reshape(self._shape, order="F")[canonical])
+        stored = self._voxels.header.shape
+        if self._shape not in (stored, spatial_shape(stored)):
+            return cast("NDArray[Any]", self._voxels.whole().reshape(self._shape, order="F")[canonical])
         if all(part == slice(None) for part in canonical):
-            return self._whole()
+            return self._voxels.whole().reshape(self._shape, order="F")
         return self._region(canonical)
-
-    def _whole(self) -> NDArray[Any]:
-        whole = self._voxels.whole()
-        return whole if self._reorientation is None else self._reorientation.apply_array(whole)
 
     def _nothing(self, slicer: Any) -> NDArray[Any]:
         """Answer for an array without voxels as nibabel does, which is not quite as numpy does."""
@@ -93,27 +83,13 @@ class VolumeProxy(ArrayProxy):
         return cast("NDArray[Any]", _fileslice(io.BytesIO(), slicer, self._shape, self._dtype, 0, order="F"))
 
     def _region(self, canonical: tuple[Any, ...]) -> NDArray[Any]:
-        """Read what the slices touch, and nothing else, then turn and thin it into what was asked for."""
+        """Read what the slices touch, and nothing else, then thin it into what was asked for."""
         touched, residual = _split(canonical, self._shape)
         if any(part.start == part.stop for part in touched):
             return np.empty(np.broadcast_to(np.int8(0), self._shape)[canonical].shape, self._dtype, order="F")
-        if self._reorientation is None:
-            block = self._voxels.region(touched)
-        else:
-            block = self._reorientation.apply_array(self._voxels.region(self._stored(touched)))
-        return cast("NDArray[Any]", block[residual])
-
-    def _stored(self, touched: tuple[slice, ...]) -> tuple[slice, ...]:
-        """Find the same voxels in the stored array."""
-        turn = self._reorientation or Reorientation()
-        stored = list(touched)
-        for axis, old, flip in zip(range(3), turn.axes, turn.flips, strict=True):
-            part = touched[axis]
-            if flip:
-                last = self._shape[axis] - 1
-                part = slice(last - (part.stop - 1), last - part.start + 1, part.step)
-            stored[old] = part
-        return tuple(stored)
+        further = (slice(0, 1, 1),) * (len(self._voxels.header.shape) - len(touched))  # see `spatial_shape`
+        block = self._voxels.region(touched + further)
+        return cast("NDArray[Any]", block.reshape(block.shape[: len(touched)], order="F")[residual])
 
 
 def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import fsspec
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.credentials import find_credentials, redact
+from reasonknee_datasets.volumes.encoding import ENCODED, FIRST_BYTES, decode, encoded_size, is_encoded, raw_options
 from reasonknee_datasets.volumes.once import Once
 from reasonknee_datasets.volumes.source import Fetch, FileIdentity, Range, check_lengths, count_read, unreadable
 
@@ -56,9 +58,17 @@ class RemoteSource:
     def _identify(self, token: str, options: dict[str, Any]) -> FileIdentity:
         info = self._persist(lambda filesystem, path: filesystem.info(path), options)
         tag = next((str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified", "md5") if info.get(name)), "")
+        if info.get("size") is None:  # fsspec leaves it out where the server sends a Content-Encoding
+            info["size"] = self._persist(encoded_size, options)
+            first = self._persist(lambda filesystem, path: filesystem.cat_file(path, 0, FIRST_BYTES), options)
+            if is_encoded(first[:FIRST_BYTES]):
+                identity = FileIdentity(f"{self.path}@{token}", 0, ENCODED + tag)
+                return replace(identity, size=len(self._decoded(identity, options)))
         if info.get("size") is None:
-            remedy = "Use a server that sends Content-Length, or download the file"
-            raise VolumeError(explain("remote volume", "have a known size", "none", remedy, where=f"from {self.label}"))
+            raise VolumeError(
+                f"The server of {self.label} does not state its size. Let the server send Content-Length and no "
+                "Content-Encoding for it, or download the file."
+            )
         # The token stands in for the options: one URL behind two endpoints is two files.
         return FileIdentity(f"{self.path}@{token}", int(info["size"]), tag)
 
@@ -83,6 +93,8 @@ class RemoteSource:
         if identity in _wholes:
             return _cut(_wholes.get(identity, bytes), requests)
         options, answers = self._options(), dict.fromkeys(requests, b"")
+        if identity.tag.startswith(ENCODED):
+            return _cut(self._decoded(identity, options), requests)
         missing = list(requests)
         for attempt in range(_ATTEMPTS):
             time.sleep(_wait(attempt))
@@ -103,7 +115,7 @@ class RemoteSource:
     def _ask(self, requests: Sequence[Range], options: dict[str, Any]) -> list[bytes | BaseException]:
         """Send all requests at once; what fails is given back as its error."""
         try:
-            filesystem, path = fsspec.core.url_to_fs(self.path, **options)
+            filesystem, path = fsspec.core.url_to_fs(self.path, **raw_options(self.path, options))
             starts, stops = [start for start, _ in requests], [stop for _, stop in requests]
             return list(filesystem.cat_ranges([path] * len(requests), starts, stops, on_error="return"))
         except Exception as error:  # noqa: BLE001 (every store has its own errors; each is judged by the caller)
@@ -119,12 +131,25 @@ class RemoteSource:
         _wholes.put(identity, data)
         return data
 
+    def _decoded(self, identity: FileIdentity, options: dict[str, Any]) -> bytes:
+        """Download the whole of a file that the server encodes once more, and decode it."""
+        body = self._persist(lambda filesystem, path: filesystem.cat_file(path), options)
+        count_read([body])
+        try:
+            whole = decode(body)
+        except zlib.error as error:
+            raise VolumeError(
+                f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
+                "download the file."
+            ) from error
+        return self._keep_whole(whole, replace(identity, size=len(whole)))
+
     def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:
         """Call a method of the file system again while that may help."""
         for attempt in range(_ATTEMPTS):
             time.sleep(_wait(attempt))
             try:
-                return ask(*fsspec.core.url_to_fs(self.path, **options))
+                return ask(*fsspec.core.url_to_fs(self.path, **raw_options(self.path, options)))
             except Exception as error:  # noqa: BLE001 (every store has its own errors)
                 self._give_up(error, attempt)
         raise AssertionError("the last attempt returns or gives up")

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.volumes.header import VolumeHeader, plane_bytes
-from reasonknee_datasets.volumes.index import FINAL_BLOCK, SlabIndex
+from reasonknee_datasets.volumes.index import SlabIndex
+from reasonknee_datasets.volumes.inflate import SegmentError, inflate_segment
 from reasonknee_datasets.volumes.source import Source
 from reasonknee_datasets.volumes.threads import for_each
 
@@ -50,7 +51,7 @@ class Slabs:
         self._inner = inner + (1,) * (2 - len(inner))
         self._height = max(1, index.slab_bytes // max(1, plane_bytes(header)))
 
-    def inflate(self, wanted: Sequence[int], use: Callable[[int, bytearray], None]) -> None:
+    def inflate(self, wanted: Sequence[int], use: Callable[[int, bytes], None]) -> None:
         """Inflate and verify slabs, on several threads, and hand each to `use` on the thread that made it.
 
         Raises
@@ -75,7 +76,7 @@ class Slabs:
         """Inflate slabs into their places in an array of all voxels' bytes."""
         size = self.index.slab_bytes
 
-        def place(slab: int, data: bytearray) -> None:
+        def place(slab: int, data: bytes) -> None:
             voxels[slab * size : slab * size + len(data)] = np.frombuffer(data, np.uint8)
 
         self.inflate(wanted, place)
@@ -86,7 +87,7 @@ class Slabs:
         where = {slab: (start, stop, planes) for slab, start, stop, planes in self._parts(selection)}
         inner = selection[: len(selection) - self._planes] + (slice(0, 1, 1),) * (2 - (len(selection) - self._planes))
 
-        def copy(slab: int, data: bytearray) -> None:
+        def copy(slab: int, data: bytes) -> None:
             start, stop, planes = where[slab]
             out[:, :, start:stop] = self._view(data)[(*inner, planes)]
 
@@ -120,17 +121,14 @@ class Slabs:
         planes = math.prod(lengths[len(lengths) - self._planes :])
         return np.empty((*inner, planes), self.header.dtype, order="F")
 
-    def _view(self, data: bytearray) -> NDArray[Any]:
+    def _view(self, data: bytes) -> NDArray[Any]:
         return np.frombuffer(data, self.header.dtype).reshape((*self._inner, -1), order="F")
 
-    def _verified(self, slab: int, packed: bytes) -> bytearray:
-        length = self.index.length_of(slab)
+    def _verified(self, slab: int, packed: bytes) -> bytes:
         try:
-            data: bytearray = deflate.deflate_decompress(packed + FINAL_BLOCK, length)
-        except deflate.DeflateError as error:
-            raise DamagedSlabError(f"slab {slab} does not inflate") from error
-        if len(data) != length:
-            raise DamagedSlabError(f"slab {slab} inflates to {len(data)} bytes and not to {length}")
+            data = inflate_segment(packed, self.index.length_of(slab))
+        except SegmentError as error:
+            raise DamagedSlabError(f"slab {slab} {error}") from error
         if deflate.crc32(data) != self.index.checksums[slab + 1]:
             raise DamagedSlabError(f"the checksum of slab {slab} is wrong")
         return data

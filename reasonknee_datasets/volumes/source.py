@@ -6,7 +6,6 @@ that the file had when its header was read, so that a file replaced in between i
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, explain, os_remedy
+from reasonknee_datasets.system import call_in_forked_child
 from reasonknee_datasets.volumes.credentials import redact
 
 Range = tuple[int, int]
@@ -73,7 +73,7 @@ class _ReadCount:
 
 _read_count = _ReadCount()
 # The lock may be held by a thread that a fork does not copy.
-os.register_at_fork(after_in_child=_read_count.renew)
+call_in_forked_child(_read_count.renew)
 
 
 def count_read(chunks: Sequence[bytes]) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.system import call_in_forked_child
 
 T = TypeVar("T")
 _VARIABLE = "REASONKNEE_THREADS"
@@ -94,4 +95,4 @@ def _cores() -> int:
 
 
 # A child has none of its parent's threads.
-os.register_at_fork(after_in_child=_pool.clear)
+call_in_forked_child(_pool.clear)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain, os_remedy
 from reasonknee_datasets.volumes.cache import DecodeCache
-from reasonknee_datasets.volumes.disk import DiskCache
 from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
 from reasonknee_datasets.volumes.inflate import inflate_file
+from reasonknee_datasets.volumes.settings import Settings
 from reasonknee_datasets.volumes.slabs import DamagedSlabError, Selection, Slabs
 from reasonknee_datasets.volumes.source import Source, read_whole
 
@@ -44,42 +44,41 @@ class StoredVoxels:
         Where the bytes are.
     header : VolumeHeader
         What the file's header said when the image was first touched.
-    cache : DecodeCache or None
-        Where decoded voxels are kept in memory.
-    disk : DiskCache, optional
-        Where they are kept on disk.
+    settings : Settings
+        Caches are looked up in them at every read: a volume may outlive the loader whose cache it was first read
+        through.
     """
 
-    def __init__(
-        self, source: Source, header: VolumeHeader, cache: DecodeCache | None, disk: DiskCache | None = None
-    ) -> None:
+    def __init__(self, source: Source, header: VolumeHeader, settings: Settings) -> None:
         self.source = source
         self.header = header
-        self.cache = cache
-        self.disk = disk
+        self.settings = settings
 
     def whole(self) -> NDArray[Any]:
         """Give the whole array: the caller's own, writable, Fortran-ordered."""
         self._refresh()
         if self._mappable:
-            return self._map("c")
+            # Not the mapping itself: saving over the file would change or destroy the caller's array.
+            return np.array(self._map(), order="F")
         everything = tuple(slice(0, size, 1) for size in self.header.shape)
         if (found := self._from_disk(everything)) is not None:
             return found
         if self.header.index is not None:
-            return self._by_slabs(everything, self.cache)
-        return self._decode() if self.cache is None else self._cached(self.cache).copy(order="F")
+            return self._by_slabs(everything, self.settings.find_cache())
+        cache = self.settings.find_cache()
+        return self._decode() if cache is None else self._cached(cache).copy(order="F")
 
     def region(self, selection: Selection) -> NDArray[Any]:
         """Give a region that is not empty: the caller's own, writable."""
         self._refresh()
         if self._mappable:
-            return _given(np.asarray(self._map("r"))[selection])
+            return _given(np.asarray(self._map())[selection])
         if (found := self._from_disk(selection)) is not None:
             return found
         if self.header.index is not None:
-            return self._by_slabs(selection, self.cache)
-        array = self._decode() if self.cache is None else self._cached(self.cache)
+            return self._by_slabs(selection, self.settings.find_cache())
+        cache = self.settings.find_cache()
+        array = self._decode() if cache is None else self._cached(cache)
         return _given(array[selection])
 
     @property
@@ -96,13 +95,15 @@ class StoredVoxels:
             where = f"in {self.source.label}"
             rule = "keep its header while it is in use"
             raise VolumeError(explain("volume file", rule, "another header", remedy, where=where))
+        if self.settings.expected is not None:
+            self.settings.expected.check(header, self.source.label)
         self.header = header
 
-    def _map(self, mode: Any) -> np.memmap[Any, Any]:
+    def _map(self) -> np.memmap[Any, Any]:
         header = self.header
         try:
             return np.memmap(
-                self.source.path, header.dtype, mode=mode, offset=header.offset, shape=header.shape, order="F"
+                self.source.path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order="F"
             )
         except (OSError, ValueError) as error:
             remedy = os_remedy(error, "Check that the file is whole and readable")
@@ -110,10 +111,11 @@ class StoredVoxels:
             raise VolumeError(message) from error
 
     def _from_disk(self, selection: Selection) -> NDArray[Any] | None:
-        if self.disk is None:
+        disk = self.settings.find_disk()
+        if disk is None:
             return None
         header = self.header
-        return self.disk.read(header.identity, selection, header.shape, header.dtype, self._decode)
+        return disk.read(header.identity, selection, header.shape, header.dtype, self._decode)
 
     def _by_slabs(self, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
         header = self.header

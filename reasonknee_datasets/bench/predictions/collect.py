@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.codec import REASONS, official_parse, parse_answer, parse_box
+from reasonknee_datasets.bench.answers import REASONS, official_parse, parse_answer, parse_box
 from reasonknee_datasets.bench.predictions.problems import Ledger
 from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.boxes import Box, BoxConvention

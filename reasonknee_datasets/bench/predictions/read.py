@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.bench.codec import CODEC_VERSION
+from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.identity import Identity, differences
 from reasonknee_datasets.bench.predictions.collect import Collector
 from reasonknee_datasets.bench.predictions.elsewhere import Elsewhere

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.report.numbers import count
 from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Comparison, Estimate, Group, Losses, Pool, Results
 from reasonknee_datasets.errors import missing_extra

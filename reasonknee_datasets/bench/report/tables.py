@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 
-from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.report.numbers import count, estimate, number, signed
 from reasonknee_datasets.bench.report.table import Table

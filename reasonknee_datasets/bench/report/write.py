@@ -179,7 +179,7 @@ def _problem_table(problems: Sequence[Problem]) -> Iterator[Table]:
 
 
 def _rule_table(evaluation: Evaluation) -> Iterator[Table]:
-    from reasonknee_datasets.bench.codec import RULES
+    from reasonknee_datasets.bench.answers import RULES
 
     if evaluation.predictions.rules:
         found = sorted(evaluation.predictions.rules.items(), key=lambda item: -item[1])

@@ -22,7 +22,7 @@ class Outcomes:
     question, patient : (N,) int array
         As in the `Truth`.
     grades, answers, reasons : (N, 3) int8 array
-        True grades, answered grades, and why there is none (ids into ``codec.REASONS``); -1 for nothing.
+        True grades, answered grades, and why there is none (ids into ``answers.REASONS``); -1 for nothing.
     right : (N,) int8 array
         1 where every slot is right, 0 where one is wrong or has no grade, -1 where a true grade is missing.
     parsed : (N,) bool array

@@ -141,7 +141,7 @@ class Coverage:
     slots, parsed : int
         Slots with a true grade, and those of them that were given one.
     reasons : mapping of str to int
-        Slots with a true grade and without an answered one, by reason: the names in ``codec.REASONS``, and
+        Slots with a true grade and without an answered one, by reason: the names in ``answers.REASONS``, and
         ``no_prediction`` where the record has no prediction at all. They add up to ``slots - parsed``.
     missing_truth_slots : int
         Slots without a true grade: left out of everything.

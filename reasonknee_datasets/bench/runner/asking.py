@@ -91,14 +91,14 @@ def true_region(task: Task, condition: Condition, shape: tuple[int, int, int], s
 
 def show(recipe: ToFrames, volume: Any, kind: Media = "images") -> Frames:
     """Make the frames of a volume, or of a crop of one."""
-    made = recipe.change({"volume": volume})
+    made = recipe.apply({"volume": volume})
     return Frames(made["frames"], made["frame_fps"], kind)
 
 
 def crop(volume: Any, region: Box, condition: Condition) -> Any:
     """Give the lazy view of a volume that shows a region, with the condition's margin."""
     row = {"volume": volume, "box": region.to_row()}
-    return CropToBox(margin_mm=condition.margin_mm).change(row)["volume"]
+    return CropToBox(margin_mm=condition.margin_mm)(row)["volume"]
 
 
 def ask(task: Task, condition: Condition, prompts: Prompts, frames: Frames) -> Request:

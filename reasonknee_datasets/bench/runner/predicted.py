@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.bench.codec import parse_box
+from reasonknee_datasets.bench.answers import parse_box
 from reasonknee_datasets.bench.prompts import FRAME_CONVENTION
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError

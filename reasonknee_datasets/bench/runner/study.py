@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reasonknee_datasets.bench.codec import CODEC_VERSION
+from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.conditions import Condition, get_condition
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.official import SCRIPTS

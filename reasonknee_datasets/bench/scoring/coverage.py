@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reasonknee_datasets.bench.codec import REASONS
+from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.results import Coverage
 from reasonknee_datasets.bench.scoring.groups import Grouping
 from reasonknee_datasets.bench.scoring.sheet import Ints, Marked, Mask, Sheet

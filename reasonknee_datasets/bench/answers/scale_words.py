@@ -10,6 +10,28 @@ from reasonknee_datasets.moaks import SLOTS, Slot
 NUMBER_WORDS: dict[str, int] = {
     word: number for number, word in enumerate(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"))
 }
+ROMAN: dict[str, int] = {
+    word: number for number, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"), start=1)
+}
+# Full-width forms of ASCII and single characters of Roman numerals: not superscripts or fractions, which are no grades.
+_NARROW = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_NARROW |= {
+    first + place: word
+    for first in (0x2160, 0x2170)
+    for place, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"))
+}
+
+
+def narrow(text: str) -> str:
+    """Write full-width characters and Roman numeral characters as ASCII.
+
+    Examples
+    --------
+    >>> narrow("Grade \uff12"), narrow("Grade \u2161"), narrow("\u00b9")
+    ('Grade 2', 'Grade ii', '\u00b9')
+    """
+    return text if text.isascii() else text.translate(_NARROW)
+
 
 _YES_NO = {
     **dict.fromkeys(("yes", "true", "present", "positive"), 1),
@@ -134,6 +156,18 @@ def scale_of(slot_id: int) -> dict[str, int]:
         return dict(_YES_NO)
     rows = _tear_locations(slot) if slot.attribute == "tear_location" else _SCALES[slot.category, slot.attribute]
     return {plain(word): grade for grade, row in enumerate(rows) for word in row}
+
+
+def is_zero(slot: Slot, grade: int) -> bool:
+    """Check whether a grade says that nothing is there: 0, or "no tear" where that is another number.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> is_zero(QUESTIONS[54].slots[1], 3), is_zero(QUESTIONS[54].slots[1], 0)
+    (True, False)
+    """
+    return grade == (slot.high if slot.attribute == "tear_location" else slot.low)
 
 
 def says_nothing(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,10 @@ Role = Literal["wrapper", "subject", "foreign", "slot", "generic", "beside", "un
 
 # Longer than any key that says something; what is longer is not even looked at.
 LONGEST_KEY = 120
+# "grade (0-3)", "score [0 to 3]": the range that the prompt states.
+_RANGE_IN_KEY = re.compile(
+    r"\s*[(\[]\s*(?:moaks\s*|scale\s*|from\s*)?[0-9]\s*(?:-|–|to|or|/|,|\.\.)[0-9 ,/]{1,20}[)\]]\s*$"
+)
 
 _MOAKS_WRAPPERS = ("moaks scores", "moaks score", "moaks grades", "moaks grade", "final diagnosis")
 _WRAPPERS = (
@@ -73,7 +78,14 @@ _ALIASES: dict[tuple[str, str], tuple[str, ...]] = {
     ("ligament", "insertion_lesion"): (
         *("associated with bml cyst", "bml cyst at site of insertion or origin", "associated bml cyst"),
         *("bml cyst at insertion or origin", "associated bml cyst at insertion or origin"),
-        *("bml cyst at insertion", "associated with bml cyst at insertion", "insertion lesion", "bml cyst"),
+        *(
+            "bml cyst at insertion",
+            "bml cyst at insertion origin",
+            "associated with bml cyst at insertion origin",
+            "associated with bml cyst at insertion",
+            "insertion lesion",
+            "bml cyst",
+        ),
     ),
     ("ligament", "repair"): ("repair", "repaired", "acl repaired"),
     ("tendon", "signal"): ("signal", "abnormal signal"),
@@ -205,7 +217,7 @@ def name_of(question: Question, key: str) -> Name:
         return UNKNOWN
     if key == question.subject_key:
         return Name("subject")
-    form = normal_form(key)
+    form = normal_form(_RANGE_IN_KEY.sub("", key))
     exact, loose = _lexicon(question.id)
     name = exact.get(form) or loose.get(loose_form(form)) or UNKNOWN
     if name.role == "slot" and name.slot is not None:

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.codec.found import FILTERED, LENGTH, Found, find, hear, why_nothing
-from reasonknee_datasets.bench.codec.names import LONGEST_KEY
-from reasonknee_datasets.bench.codec.rules import by_gravity
-from reasonknee_datasets.bench.codec.spoken import final_part
-from reasonknee_datasets.bench.codec.tree import DEEPEST, Cut, Members, Node, Raw
-from reasonknee_datasets.bench.codec.values import ParsedBox
-from reasonknee_datasets.bench.codec.words import refuses, says_nothing
-from reasonknee_datasets.bench.codec.write import BOX_KEY
+from reasonknee_datasets.bench.answers.cleanup import final_part
+from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, Found, find, hear, why_nothing
+from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Members, Node, Raw, number
+from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY
+from reasonknee_datasets.bench.answers.outcome import ParsedBox, by_gravity
+from reasonknee_datasets.bench.answers.scale_words import refuses, says_nothing
+from reasonknee_datasets.bench.answers.write import BOX_KEY
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, BoxError, explain
 from reasonknee_datasets.moaks.spellings import normal_form
@@ -26,6 +25,12 @@ _SIX = rf"[\[(]?\s{{0,8}}{_NUMBER}(?:\s{{0,8}}[,;]\s{{0,8}}{_NUMBER}){{5}}\s{{0,
 _LABELLED = re.compile(
     r"(?:bounding[ _]?box|bbox|\bbox)[\"'*_` ]{0,4}(?:\([^()\n]{0,80}\))?[\"'*_` ]{0,4}(?:[:=]|is)\s{0,4}"
     rf"(?P<six>{_SIX})",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    r"(?<![\w])(?P<name>(?:start|end|min|max|[a-z]{1,6})[ _]?(?:start|end|min|max|[a-z]{1,6}"
+    r"|[12]))[\"'*`]{0,4}[ \t]{0,4}[:=]"
+    r"[ \t\"'*`]{0,6}(?P<value>-?[0-9]{1,12}(?:\.[0-9]{1,12})?)(?![\w%]|\.[0-9])",
     re.IGNORECASE,
 )
 _BARE_SIX = re.compile(_SIX)
@@ -125,6 +130,10 @@ def _in_text(found: Found, rules: set[str], convention: BoxConvention) -> Iterat
         yield _Claim(_numbers_in(found.prose), frozenset(rules | {"bare"}))
     for labelled in _LABELLED.finditer(found.prose):
         yield _Claim(_numbers_in(labelled["six"]), frozenset(rules | {"key_value"}))
+    named: list[tuple[str, Node]] = [(match["name"], number(match["value"])) for match in _NAMED.finditer(found.prose)]
+    flat = _by_name(Members(tuple(named)), convention)
+    if flat is not None:
+        yield _claim(flat, frozenset(rules | {"key_value", "box_names"}), convention)
 
 
 def _numbers_in(text: str) -> tuple[float, ...]:
@@ -142,6 +151,9 @@ def _in_tree(node: Node, rules: frozenset[str], convention: BoxConvention, depth
         for item in node:
             yield from _in_tree(item, rules | {"list"}, convention, depth + 1)
     elif isinstance(node, Members):
+        flat = _by_name(node, convention)
+        if flat is not None:
+            yield _claim(flat, rules | {"box_names"}, convention)
         for key, value in node.pairs:
             if len(key) <= LONGEST_KEY and normal_form(key) in _KEYS:
                 spelled = rules if key == BOX_KEY else rules | {"spelling"}

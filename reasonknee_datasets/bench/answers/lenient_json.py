@@ -9,8 +9,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.strings import CLOSING, NEW_KEY, behind_blanks, read_string
-from reasonknee_datasets.bench.codec.tree import DEEPEST, Cut, Members, Node, Raw, number
+from reasonknee_datasets.bench.answers.json_nodes import (
+    CLOSING,
+    DEEPEST,
+    NEW_KEY,
+    Cut,
+    Members,
+    Node,
+    Raw,
+    behind_blanks,
+    number,
+    read_string,
+)
 
 _KEY, _COLON, _VALUE, _AFTER = "key", "colon", "value", "after"
 _BARE_KEY = re.compile(r"[^\s\"'“”„‘’:=,;{}\[\]()][^\"“”„:=,;{}\[\]\n]{0,80}(?=[:=：])")

@@ -25,7 +25,7 @@ _FENCE = re.compile(r"(?:`{3,8}|~{3,8})(?:[A-Za-z][\w+.\-]{0,19}(?=[\s{\[]))?")
 _ESCAPED = re.compile(r"\{(?:\s|\\n){0,20}\\\"")
 _NAMES = r"answer|diagnosis|assessment|grades?|grading|scores?|moaks|results?|output|impression|conclusion|json"
 _FINAL = re.compile(
-    rf"(?<![\"'\w])final\s{{1,4}}(?:{_NAMES})\b[^:\n\"'{{}}]{{0,40}}:"
+    rf"(?<![\"'\w])final\s{{1,4}}(?:{_NAMES})\b(?:(?!\s(?:is|are)\b)[^:\n\"'{{}}]){{0,40}}:"
     rf"|^[#*_ \t]{{0,8}}final\s{{1,4}}(?:{_NAMES})[^:\n\"'{{}}.|]{{0,30}}$"
     r"|^[#*_ \t]{0,8}(?:answer|conclusion|impression)[*_ \t]{0,4}:",
     re.IGNORECASE | re.MULTILINE,

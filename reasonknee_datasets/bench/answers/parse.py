@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.codec.claims import Claims, collect
-from reasonknee_datasets.bench.codec.found import FILTERED, LENGTH, find, hear, why_nothing
-from reasonknee_datasets.bench.codec.grade import agree
-from reasonknee_datasets.bench.codec.names import name_of
-from reasonknee_datasets.bench.codec.prose import read_prose
-from reasonknee_datasets.bench.codec.rules import by_gravity
-from reasonknee_datasets.bench.codec.spoken import Spoken, final_part
-from reasonknee_datasets.bench.codec.subjects import is_about_another
-from reasonknee_datasets.bench.codec.tree import Members
-from reasonknee_datasets.bench.codec.values import ParsedAnswer, SlotAnswer
-from reasonknee_datasets.bench.codec.words import refuses
+from reasonknee_datasets.bench.answers.candidates import Claims, collect
+from reasonknee_datasets.bench.answers.cleanup import Spoken, final_part
+from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, find, hear, why_nothing
+from reasonknee_datasets.bench.answers.json_nodes import Members
+from reasonknee_datasets.bench.answers.key_matching import name_of
+from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
+from reasonknee_datasets.bench.answers.prose import corrections, read_prose
+from reasonknee_datasets.bench.answers.scale_words import refuses
+from reasonknee_datasets.bench.answers.subject_phrases import names_another
+from reasonknee_datasets.bench.answers.value_parsing import Reading, agree
 from reasonknee_datasets.moaks import Question, get_question
 
 # A subject that stands as a heading, or as a key without its bracket, right before an object.
@@ -94,27 +93,43 @@ def _read_spoken(asked: Question, said: Spoken, ended: str) -> ParsedAnswer:
     """Read what follows the announcement of a final answer, if it holds one, and else everything."""
     final = final_part(said.text)
     if final is not None:
-        claims, context = _read_part(asked, final, said, ended, {"final_part"})
+        before = said.text[: len(said.text) - len(final)]
+        claims, context = _read_part(asked, final, said, ended, {"final_part"}, before)
         if claims.any:
             return _resolve(claims, context)
     return _resolve(*_read_part(asked, said.text, said, ended, set()))
 
 
-def _read_part(asked: Question, text: str, said: Spoken, ended: str, rules: set[str]) -> tuple[Claims, _Context]:
+def _read_part(
+    asked: Question, text: str, said: Spoken, ended: str, rules: set[str], before: str = ""
+) -> tuple[Claims, _Context]:
     claims, found = Claims(asked), find(text, said, ended)
     for piece in found.documents:
         heading = _HEADING.search(piece.lead)
         title = heading[1] if heading else ""
         under = name_of(asked, title).role in ("subject", "foreign")
-        another = not under and is_about_another(asked, title.casefold(), len(title), len(title))
+        another = not under and names_another(asked, title)
         claims.foreign = claims.foreign or another
         root = Members(((title, piece.root),)) if under else piece.root
         collect(claims, root, piece.rules, remnant=piece.remnant or another)
     rules = rules | found.rules
     if not (claims.readings or claims.foreign or (claims.inside and not claims.echo)):
-        rules |= read_prose(claims, found.prose)
+        rules |= read_prose(claims, found.prose, before)
+    elif claims.readings and found.after.strip():
+        _correct(claims, found.after)
     context = _Context(said.text, ended, frozenset(rules), found.cut, bool(found.documents), found.broken)
     return claims, context
+
+
+def _correct(claims: Claims, after: str) -> None:
+    """Replace what the text behind the objects corrects, and drop what it takes back."""
+    later, retracted = corrections(claims.question, after)
+    if retracted and not later.readings:
+        claims.readings.clear()
+    for slot, readings in later.readings.items():
+        joined = agree(readings)
+        if agree(claims.readings.get(slot, ())).grade != joined.grade:
+            claims.readings[slot] = [Reading(joined.grade, joined.reason, (*joined.rules, "corrected"))]
 
 
 def _resolve(claims: Claims, context: _Context, *, strict: bool = False) -> ParsedAnswer:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.grade import Reading, read_value
-from reasonknee_datasets.bench.codec.names import LONGEST_KEY, Name, name_of
-from reasonknee_datasets.bench.codec.scan import scan
-from reasonknee_datasets.bench.codec.tree import DEEPEST, Cut, Huge, Members, Node, Raw, loads
+from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
+from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
+from reasonknee_datasets.bench.answers.lenient_json import scan
+from reasonknee_datasets.bench.answers.value_parsing import Reading, is_measurement, read_value
 from reasonknee_datasets.moaks import Question, Slot
 
 Rules = frozenset[str]
 
 _SCALAR = (str, int, float, bool, Raw, Cut, Huge)
 # Nothing is quoted in prose.
-_FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "line_grade", "stated"))
+_FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "stated"))
 # A string inside a string inside a string is as far as anybody quotes.
 _DEEPEST_STRING = 2
 
@@ -117,6 +117,9 @@ class _Walk:
         self.strings -= 1
 
     def members(self, node: Members, rules: Rules, *, wrappers: tuple[str, ...], depth: int, trusted: bool) -> None:
+        if is_measurement(node):
+            self.claims.stray = True
+            return
         for key, value in node.pairs:
             name = name_of(self.question, key)
             slot = _slot_of(name, value)
@@ -166,6 +169,9 @@ class _Walk:
             self.unkeyed(node, rules)
 
     def attributes(self, node: Members, rules: Rules, depth: int) -> None:
+        if is_measurement(node):
+            self.claims.stray = True
+            return
         for key, value in node.pairs:
             name = name_of(self.question, key)
             slot = _slot_of(name, value)

@@ -6,10 +6,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.codec.names import holds_a_value, name_of
-from reasonknee_datasets.bench.codec.tree import Cut, Members, Node, Raw
-from reasonknee_datasets.bench.codec.words import NUMBER_WORDS, is_placeholder, plain, refuses, says_nothing, scale_of
+from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
+from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
+from reasonknee_datasets.bench.answers.scale_words import (
+    NUMBER_WORDS,
+    ROMAN,
+    is_placeholder,
+    narrow,
+    plain,
+    refuses,
+    says_nothing,
+    scale_of,
+)
 from reasonknee_datasets.moaks import QUESTIONS, Slot
+from reasonknee_datasets.moaks.spellings import normal_form
 
 # Longer values are descriptions in which a number could mean anything.
 LONGEST_VALUE = 400
@@ -27,9 +37,28 @@ _ANOTHER = re.compile(
     rf"\s*(?:-|–|—|\bto\b|\bor\b|\band\b|\bvs\b\.?|\bversus\b|,|&|±|\+/-)\s*(?:(?:grade|score)\s*)?(?P<n>{NUM}){_MEASURE}"
 )
 _OUT_OF = re.compile(r"\s*(?:/|\|\s*[0-9]|\bof\b|\bout of\b)")
+_PLUS = re.compile(r"\s*[+±]|\s+(?:or|and) (?:higher|more|greater|worse|above|less|lower|below)\b")
 _DESCRIPTION = re.compile(r"\s*[(\[:;,–—=→|]|\s+-\s|\.\s")
 _MENTION = re.compile(
     rf"\b(?:grade|score|or|possibly|perhaps|maybe|borderline|versus|vs\.?)\s+(?:grade\s+|a\s+)?(?P<n>{NUM}){_MEASURE}"
+)
+_SIGNED = re.compile(r"(?:[-−+~±≈≤≥]|[<>]=?)\s{0,4}[0-9]")
+_BOUND = re.compile(
+    r"(?:(?:moaks|grade|score|is|be|of|a)\s+){0,4}(?:at (?:least|most)|up to|(?:more|less|greater"
+    r"|higher|lower|worse|better|fewer)"
+    r" than|above|below|under|over|beyond|exceeds?|short of|nearly|almost|approach(?:es|ing)?"
+    r"|minimum|maximum|minus|not|never"
+    r"|no more than|other than)\s+(?:(?:a|an|the|moaks|grade|score|of)\s+){0,4}[0-9]"
+)
+_ROMAN = re.compile(
+    rf"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*)?(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
+)
+_DOUBTED = re.compile(
+    r"\b(?:not (?:assess|evalua|determin|possible|applicable|certain|sure|clear|available"
+    r"|reliabl)\w*|unable to|cannot|can't"
+    r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any"
+    r"|visible|applicable)|guess"
+    r"|unreliable|indeterminate|not sure)\b"
 )
 _YES_NO_LEAD = re.compile(r"(yes|no|present|absent|true|false)\s*(?:[,.;:(–—]|-\s)")
 
@@ -109,6 +138,8 @@ def _of_number(slot: Slot, value: int | float) -> Reading:
 
 def _of_object(slot: Slot, node: Members) -> Reading:
     question = QUESTIONS[slot.question_id]
+    if is_measurement(node):
+        return OUT_OF_RANGE
     held = [value for key, value in node.pairs if holds_a_value(key) or name_of(question, key).slot is slot]
     if not held:
         return Reading(reason="wrong_key")
@@ -117,8 +148,16 @@ def _of_object(slot: Slot, node: Members) -> Reading:
     return agree([read_value(slot, value) for value in held], "value_object")
 
 
+def is_measurement(node: Members) -> bool:
+    """Check whether an object states a unit: its value is no grade."""
+    return any(
+        normal_form(key[:8]) in ("unit", "units") and value not in ("", None, "grade", "score")
+        for key, value in node.pairs
+    )
+
+
 def _number(text: str) -> int:
-    return NUMBER_WORDS[text] if text in NUMBER_WORDS else int(text)
+    return NUMBER_WORDS[text] if text in NUMBER_WORDS else ROMAN[text] if text in ROMAN else int(text)
 
 
 def read_text(slot: Slot, value: str) -> Reading:
@@ -135,16 +174,23 @@ def read_text(slot: Slot, value: str) -> Reading:
         return ECHO
     if refuses(value):
         return Reading(reason="refusal")
-    text = re.sub(r"[*_`\"]+|^\s*[-:=>\s]+", "", value.casefold()).strip()
+    text = re.sub(r"[*_`\"]+", "", narrow(value).casefold())
+    if _SIGNED.match(text.lstrip(" (['")) or _BOUND.match(text):
+        return OUT_OF_RANGE
+    text = re.sub(r"^\s*[-:=>\s]+", "", text).strip()
     text = text[1:-1].strip() if text[:1] + text[-1:] in ("()", "[]") else text
-    lead = _LEAD.match(text)
+    lead = _LEAD.match(text) or _ROMAN.match(text)
     return _of_lead(slot, text, lead) if lead else _of_words(slot, text, said)
 
 
 def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
     """Read a value that begins with a number, looking at what follows it."""
     grade, rest = _number(lead["n"]), text[lead.end() :]
-    rules: tuple[str, ...] = ("number_word",) if lead["n"] in NUMBER_WORDS else ()
+    rules: tuple[str, ...] = () if lead["n"].isdigit() else ("number_word",)
+    if _PLUS.match(rest) or re.match(r"\.[0-9]|\s*(?:mm|cm|%)", rest):
+        return OUT_OF_RANGE
+    if _DOUBTED.search(rest):
+        return MISSING
     if not rest.strip(" .!)"):
         rules += ("labelled",) if lead["label"] else () if rules else ("digits_in_string",)
         return Reading(grade, rules=rules) if grade in slot.legal else OUT_OF_RANGE

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.codec.scan import Document, scan
-from reasonknee_datasets.bench.codec.spoken import BLANKS, Part, Spoken, has_fence, parts, spoken
-from reasonknee_datasets.bench.codec.tree import Members, Node, loads
+from reasonknee_datasets.bench.answers.cleanup import BLANKS, Part, Spoken, has_fence, parts, spoken
+from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
+from reasonknee_datasets.bench.answers.lenient_json import Document, scan
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "incomplete"))
 """What providers call the end of a text that ran out of tokens."""
@@ -18,9 +18,33 @@ FILTERED = frozenset(("content_filter", "safety", "refusal", "blocklist", "prohi
 
 # How far back a heading can stand before its object.
 _LEAD = 160
+# What introduces an object that is no answer: an example, a template, the form of an answer to come.
 _EXAMPLE = re.compile(
-    r"(?:for example|e\.g\.?|for instance|such as|example(?: (?:output|answer|format|json))?)[\s,:`*]{0,8}$"
+    r"(?:for example|e\.g\.?|for instance|such as|(?:^|[.\n:;]\s*)[#*_ ]*(?:an? |the )?(?:example"
+    r"|sample|template|schema|placeholder"
+    r"|illustration)(?: [a-z]+){0,3}"
+    r"|(?:^|[.\n:;]\s*)[#*_ ]*(?:the |my )?(?:expected|output|response|answer|required|json"
+    r"|reply) (?:json )?(?:format|schema|template)(?: is)?"
+    r"|\b(?:look|looks) like(?: this)?)[\s,:`*_]{0,8}$"
 )
+_NOT_YET = re.compile(
+    r"\b(?:template|placeholder|dummy|hypothetical|ignore|disregard|discard|example|sample"
+    r"|illustrat\w*|(?:i|we)(?:'| wi)ll (?:reply|answer"
+    r"|respond|provide|give|return|report|output|use|fill)|would (?:be|look|read|have)"
+    r"|will be (?:given|provided|returned|formatted)"
+    r"|once (?:i|you|the)|when (?:you|the images?)|if (?:you|the|i|there)|please (?:provide|share|upload|send|attach)"
+    r"|as soon as|should look|could look|need (?:the|an) images?|default|typical(?:ly)?|not an? (?:actual|real))\b"
+)
+_SENTENCE = re.compile(r"[.!?]\s|\n\s*\n")
+
+
+def _is_example(lead: str) -> bool:
+    """Check whether what leads to an object introduces an example or a template and not an answer."""
+    lead = lead.casefold().replace("\u2019", "'").replace("*", "")
+    if _EXAMPLE.search(lead[-80:]):
+        return True
+    last = [part for part in _SENTENCE.split(lead) if part.strip(" \n`:*")][-1:]
+    return bool(last) and not lead.rstrip(" \n`*_").endswith((".", "!", "?")) and bool(_NOT_YET.search(last[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +67,8 @@ class Found:
         Every object in the order of the text.
     prose : str
         The text without its objects.
+    after : str
+        The prose behind the last object.
     rules : set of str
         What was done to the text as a whole.
     cut, broken : bool
@@ -51,6 +77,7 @@ class Found:
 
     documents: list[Piece] = field(default_factory=list)
     prose: str = ""
+    after: str = ""
     rules: set[str] = field(default_factory=set)
     cut: bool = False
     broken: bool = False
@@ -89,6 +116,7 @@ def find(text: str, said: Spoken, ended: str) -> Found:
     found = Found(rules=set(said.rules), cut=said.unfinished)
     prose: list[str] = []
     kept: list[tuple[Document, bool, str]] = []
+    last = 0
     stretches = parts(text)
     for number, part in enumerate(stretches):
         at, before = 0, prose[-1][-_LEAD:] if part.fenced and prose else ""
@@ -98,10 +126,11 @@ def find(text: str, said: Spoken, ended: str) -> Found:
             prose.append(between)
             lead = (between if between.strip() else before + between)[-_LEAD:]
             before = ""
-            if _EXAMPLE.search(lead[-60:].casefold()):
+            if _is_example(lead):
                 found.rules.add("example_left_out")
             else:
                 kept.append((document, part.fenced, lead))
+                last = len(prose)
         prose.append(part.text[at:])
     beside = {"in_text"} if len(kept) > 1 or any(piece.strip() for piece in prose) else set()
     place = {True: {"fenced"}, False: {"in_text"} if has_fence(text) else set()}
@@ -111,6 +140,7 @@ def find(text: str, said: Spoken, ended: str) -> Found:
         rules = document.rules.union(beside, place[fenced])
         found.documents.append(Piece(document.root, rules, document.remnant, lead))
     found.prose = "\n".join(prose)
+    found.after = "\n".join(prose[last:])
     return found
 
 

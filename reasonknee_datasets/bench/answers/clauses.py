@@ -1,0 +1,307 @@
+"""Words of prose in order, and whether a clause states what it names, or denies, doubts, supposes or only bounds it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from reasonknee_datasets.bench.answers.cues import (
+    ADVERBS,
+    AFFIRMED,
+    AFFIRMS,
+    AFTER_BOUND,
+    ARTICLES,
+    ASSIGNS,
+    AUXILIARIES,
+    BOUNDS,
+    CLAIMING,
+    COMMITTING,
+    COMPARES,
+    CORRECTS,
+    DENIALS,
+    DOUBTS,
+    EARLIER,
+    ENABLING,
+    EQUATES,
+    EVIDENCE,
+    FINALLY,
+    FORMERLY,
+    GOVERNORS,
+    MEETS,
+    NEEDS,
+    OPENS,
+    OTHER_VERBS,
+    PERSONS,
+    PLAIN_VERBS,
+    POST_DENIALS,
+    POST_ENDS_ANY,
+    PREPOSITIONS,
+    SATISFIED,
+    SENTENCE_ENDS,
+    SUPPOSES,
+    TURNS,
+    VERBS,
+    WRITERS,
+)
+from reasonknee_datasets.bench.answers.subject_names import every_word
+from reasonknee_datasets.bench.answers.tokens import Token
+
+
+def is_stated(
+    said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False, named: bool = False
+) -> bool:
+    """Check whether a clause states the grade that it names.
+
+    Parameters
+    ----------
+    said : sequence of Token
+        The whole prose.
+    label, value : slice
+        Places of the label (as ``grade``) and of what stands for its value, with a joiner.
+    zero : bool
+        The grade says that nothing is there, as "no tear (0)" does: a denied finding supports it.
+    choice : bool, optional
+        Several grades are named: that they are bounds of a range is no matter.
+    named : bool, optional
+        The value stands behind its name and a colon, which needs no verb.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.bench.answers.tokens import normalise, tokens
+    >>> def stated(text):
+    ...     said = tokens(normalise(text))
+    ...     end = len(said) - 2
+    ...     return is_stated(said, slice(end - 1, end), slice(end, end + 1), zero=False)
+    >>> stated("It is not certain, so I assign grade 2."), stated("It isn't grade 2."), stated("At least grade 2.")
+    (True, False, False)
+    """
+    before = _before(said, label.start)
+    last = value.stop - 1
+    return not (
+        (not choice and _is_bounded(before, said, last))
+        or _is_denied(before, said[label.start : value.start + 1], zero=zero)
+        or _is_supposed(said, label.start, last)
+        or _is_denied_after(said, last)
+        or (not named and not choice and _is_uncommitted(before, said, label, value))
+        or _is_denied_between(said[label.stop : value.start], choice=choice)
+    )
+
+
+def _sentence_start(said: Sequence[Token], at: int) -> int:
+    start, lowest = at, max(0, at - 80)
+    while start > lowest and said[start - 1].text not in SENTENCE_ENDS:
+        start -= 1
+    return start
+
+
+def _sentence_end(said: Sequence[Token], at: int) -> int:
+    end, highest = at, min(len(said), at + 80)
+    while end < highest and said[end].text not in SENTENCE_ENDS:
+        end += 1
+    return end
+
+
+def _before(said: Sequence[Token], label: int) -> list[str]:
+    """Take the words of the clause that stand before the label."""
+    start = _sentence_start(said, label)
+    first = start
+    own_words = [token.text for token in said[label : label + 1]]
+    for at in range(label - 1, start - 1, -1):
+        word = said[at].text
+        follows = said[at + 1].text if at + 1 < len(said) else ""
+        if word in TURNS or (word == "rather" and follows != "than"):
+            first = at + 1
+            break
+        if word in (",", "—", "–", "and") and _is_clause([token.text for token in said[at + 1 : label]], own_words):
+            first = at + 1
+            break
+    return [token.text for token in said[first:label]]
+
+
+def _is_clause(words: list[str], label: list[str]) -> bool:
+    """Check whether the words between a comma and a label open a clause of their own."""
+    opening = words[0] if words else label[0]
+    return opening in OPENS or any(word in VERBS for word in words)
+
+
+def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool:
+    ends = {",", "(", "-", "–", "—", ":"}
+    apart = any(token.text in ends for token in label)
+    for at in range(len(before) - 1, -1, -1):
+        word = before[at]
+        apart = apart or word in ends
+        if word == ":" and before[at + 1 :] != [":"]:
+            return False
+        if word in DENIALS or word in DOUBTS or word in FORMERLY:
+            return not (zero and apart and word in DENIALS)
+    return False
+
+
+def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
+    at = len(before) - 1
+    while at >= 0 and before[at] in ARTICLES:
+        at -= 1
+    if at >= 0 and before[at] in BOUNDS:
+        return True
+    after = [token.text for token in said[number + 1 : number + 4]]
+    if after and after[0] in ("+", "±"):
+        return True
+    return len(after) > 1 and after[0] in ("or", "and") and (after[1] in AFTER_BOUND or after[2:3] == ["more"])
+
+
+def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
+    """Check for a condition anywhere in the sentence, a question, and a definition of the grade."""
+    start, end = _sentence_start(said, label), _sentence_end(said, number)
+    words = [token.text for token in said[start:label]]
+    for turn in ("but", "however"):
+        if turn in words:
+            words = words[len(words) - words[::-1].index(turn) :]
+    after = [token.text for token in said[number + 1 : end]]
+    if any(word in SUPPOSES for word in words) or any(
+        word in ("if", "unless", "provided", "assuming") for word in after
+    ):
+        return True
+    if words[:1] and words[0] in ("were", "had", "should") and len(words) > 1:
+        return True
+    if any(pair in (("such", "as"), ("for", "example"), ("in", "case")) for pair in itertools.pairwise(words)):
+        return True
+    opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
+    if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
+        return True
+    if ("criteria" in words or "criterion" in words or "definition" in words) and not MEETS.intersection(words):
+        return True
+    if "qualify" in words or "must" in words or "must" in after:
+        return True
+    return end < len(said) and said[end].text == "?"
+
+
+def _is_denied_after(said: Sequence[Token], number: int) -> bool:
+    """Check what the clause says of the grade behind it."""
+    at, highest = number + 1, min(len(said), number + 30)
+    if at < highest and said[at].text == ")":
+        at += 1
+    if at < highest and said[at].text == "(":
+        closing = next((place for place in range(at, highest) if said[place].text == ")"), None)
+        at = at if closing is None else closing + 1
+    place = 0
+    while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in POST_ENDS_ANY:
+        word = said[at].text
+        if word in POST_DENIALS or word in DOUBTS or word in ("too", "worse", "higher", "lower"):
+            return True
+        if word in NEEDS and place < 4:
+            return True
+        if word == "=" and place == 0:
+            return True
+        at, place = at + 1, place + 1
+    rest = _rest(said, number)
+    if EARLIER.intersection(rest) and not COMPARES.intersection(rest):
+        return True
+    if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
+        return any(
+            token.text in ("not", "unlikely", "wrong", "excluded") for token in said[at : _sentence_end(said, at)]
+        )
+    return False
+
+
+def _rest(said: Sequence[Token], number: int) -> list[str]:
+    """Take the words behind a number up to the next comma or the end of its sentence."""
+    words = [token.text for token in said[number + 1 : _sentence_end(said, number)]]
+    return words[: words.index(",")] if "," in words else words
+
+
+def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:
+    """Check the words between a label and its value."""
+    bounds = frozenset[str]() if choice else BOUNDS - {"from", "up"}
+    return any(token.text in DENIALS or token.text in DOUBTS or token.text in bounds for token in between)
+
+
+def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
+    """Check whether what governs a label commits the writer to it."""
+    at = len(before) - 1
+    while at >= 0 and before[at] in ARTICLES and before[at] not in EVIDENCE:
+        at -= 1
+    if at > 0 and before[at] in EVIDENCE and before[at - 1].isalpha() and before[at - 1] not in SATISFIED:
+        return True
+    if "would" in before and not WRITERS.intersection(before) and any(word.isdigit() for word in before):
+        return True  # "grade 0 would be normal and grade 3 severe"
+    if "would" in before and not WRITERS.intersection(before):
+        following = [word for word in before[before.index("would") + 1 :] if not word.endswith("ly")]
+        if following and following[0].isalpha() and following[0] not in EQUATES:
+            return True  # "most readers would give it grade 2"
+    leads = _without_articles(before)
+    opens = not leads or leads[-1] in (",", "and", "while", "or")
+    if leads and leads[-1].isalpha() and not _may_govern(leads):
+        return True
+    return _has_reluctant_verb(before) or (opens and _is_disowned(said, label, value))
+
+
+def _without_articles(words: list[str]) -> list[str]:
+    return [word for word in words if word not in ARTICLES and word not in ('"', "'", "\n", "#")]
+
+
+def _may_govern(leads: list[str]) -> bool:
+    """Check whether a word before a label is one that states a grade; adverbs are skipped."""
+    for word in reversed(leads):
+        if not (word.endswith("ly") or word in ADVERBS):
+            return word in GOVERNORS or not word.isalpha() or word in every_word()
+    return True
+
+
+def _has_reluctant_verb(before: list[str]) -> bool:
+    for at, word in enumerate(before):
+        following = before[at + 1 :]
+        if word in WRITERS:
+            verb = next((each for each in following if each not in AUXILIARIES and not each.endswith("ly")), None)
+            if (
+                verb is not None
+                and verb.isalpha()
+                and verb not in COMMITTING
+                and verb not in ENABLING
+                and verb not in CLAIMING
+            ):
+                return True
+        elif word == "to" and at and following[:1] and following[0] in ASSIGNS:
+            if before[at - 1].isalpha() and before[at - 1] not in ENABLING:
+                return True
+        elif word == "that" and at > 1 and before[at - 2] in PERSONS and before[at - 1] not in CLAIMING:
+            return True
+    return False
+
+
+def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
+    """Check what a clause that begins with its grade goes on to say of it."""
+    at, highest = value.stop, min(len(said), value.stop + 8)
+    for place in range(at, highest):
+        word = said[place].text
+        if word in SENTENCE_ENDS or word in TURNS or word in (",", "(", ":", "—", "–", "-", "and"):
+            return False
+        following = said[place + 1].text if place + 1 < len(said) else ""
+        if word in PLAIN_VERBS:
+            return following not in AFFIRMED and not (following == "in" or following.isdigit())
+        known = word in GOVERNORS or word in AFFIRMED or word in AFFIRMS or word in every_word()
+        if word in OTHER_VERBS or (place == at and word.isalpha() and not known and word not in PREPOSITIONS):
+            return True
+    return False
+
+
+_RETRACTS = re.compile(
+    r"\b(?:scratch (?:that|this|the)|(?:please )?(?:disregard|ignore|discard|forget)(?: (?:that|this|it|the|my|all))?\b"
+    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong"
+    r"|incorrect|mistaken|a mistake"
+    r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
+    r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
+    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
+    r"|illustrative|hypothetical|dummy|made up|fabricated|guess))\b"
+)  # fmt: skip
+
+
+def retracts(sentence: str) -> bool:
+    """Check whether a normalised sentence takes back what was said before it."""
+    return _RETRACTS.search(sentence) is not None
+
+
+def weight_of(said: Sequence[Token], label: int) -> int:
+    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
+    words = {token.text for token in said[_sentence_start(said, label) : label]}
+    return 2 if words & CORRECTS else 1 if words & FINALLY else 0

@@ -1,0 +1,141 @@
+"""Grades that prose states.
+
+A number is a grade only where a label (the word grade, an attribute, the asked subject) leads to it, nothing makes it
+a measurement, a count, a bound or a choice, the running subject is the asked one, and the clause states it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from reasonknee_datasets.bench.answers.candidates import Claims
+from reasonknee_datasets.bench.answers.cues import UNSURE
+from reasonknee_datasets.bench.answers.prose_tables import read_tables
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.statements import StatementReader
+from reasonknee_datasets.bench.answers.subject_context import Context
+from reasonknee_datasets.bench.answers.subject_phrases import mentions, names_another
+from reasonknee_datasets.bench.answers.tokens import normalise, tokens
+from reasonknee_datasets.bench.answers.value_parsing import read_text
+from reasonknee_datasets.moaks import Question
+
+# A value behind a label is short; a longer one is a sentence.
+_LONGEST = 200
+_BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
+_PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
+_LEADS = re.compile(
+    rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})"
+)
+_MARKER = re.compile(
+    r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
+)
+_SCALE_ENTRY = re.compile(
+    r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*=)\s*(?=[a-z<>≥0-9\"'])"
+)
+_ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
+
+
+def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
+    """Add what prose claims about a question.
+
+    Parameters
+    ----------
+    claims : Claims
+        Added to.
+    text : str
+        The text without JSON objects.
+    before : str
+        What the text follows; only the subjects that it names count.
+
+    Returns
+    -------
+    set of str
+        Rules about the text as a whole.
+    """
+    question = claims.question
+    text, rules = _without_scales(_MARKER.sub(r"\1", normalise(text)))
+    context = _context_after(question, before)
+    if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):
+        return rules
+    text = read_tables(claims, text, context)
+    reader = StatementReader(claims, text, context)
+    reader.run()
+    return rules
+
+
+def corrections(question: Question, text: str) -> tuple[Claims, bool]:
+    """Read what prose behind an answer corrects in it, and whether it takes the answer back.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import get_question
+    >>> claims, back = corrections(get_question(42), "On reflection, this should be grade 1.")
+    >>> [reading.grade for readings in claims.readings.values() for reading in readings], back
+    ([1], False)
+    """
+    claims = Claims(question)
+    text = _MARKER.sub(r"\1", normalise(text))
+    reader = StatementReader(claims, _without_scales(text)[0], Context({}), lowest=2)
+    reader.run()
+    return claims, reader.retracted
+
+
+def _context_after(question: Question, before: str) -> Context:
+    """Find which subject a text leaves open: none if it named the asked one anywhere."""
+    context = Context({})
+    for mention in mentions(question, before):
+        context.name(mention)
+        if context.is_asked(question):
+            return Context({})
+    return context
+
+
+def _read_whole(claims: Claims, text: str, context: Context) -> bool:
+    """Read a text that is nothing but one value, or that boxes one."""
+    slot = claims.question.slots[0]
+    if context.contradicts(claims.question):
+        return False
+    for boxed in _BOXED.findall(text):
+        claims.add(slot, read_text(slot, boxed), ("boxed",))
+    if claims.readings:
+        return True
+    if len(text) > _LONGEST or "\n" in text or not re.search(r"\w", text):
+        return False
+    reading = read_text(slot, text.rstrip())
+    told = reading.grade is not None or reading.reason in ("conflicting", "missing")
+    if (not told and not _PURE.fullmatch(text)) or (reading.reason == "conflicting" and len(text) > 40):
+        return False
+    if "labelled" in reading.rules and not _LEADS.match(text) and "meaning" not in reading.rules:
+        described = re.split(r"[(\[,:;–—\-=]", text)[0].strip()
+        if scale_of(slot.id).get(described) != reading.grade:
+            return False  # a sentence: what it states is looked at clause by clause
+    if not UNSURE.isdisjoint(token.text for token in tokens(text)):
+        return False
+    if names_another(claims.question, text):
+        claims.foreign = True
+        return False
+    claims.add(slot, reading, ("bare",))
+    return not reading.echo
+
+
+def _without_scales(text: str) -> tuple[str, set[str]]:
+    """Take out runs of grades that say what each stands for: that is the scale."""
+    entries = [(int(found["g"] or found["v"]), found.start(), found.end()) for found in _SCALE_ENTRY.finditer(text)]
+    kept: list[str] = []
+    at = place = 0
+    while place < len(entries):
+        last = place
+        while last + 1 < len(entries) and _follows(text, entries[last], entries[last + 1]):
+            last += 1
+        if last > place:
+            kept.append(text[at : entries[place][1]])
+            end = _ENTRY_END.search(text, entries[last][2], entries[last][2] + 120)
+            at = end.start() if end else entries[last][2]
+        place = last + 1
+    kept.append(text[at:])
+    return "".join(kept), {"scale_left_out"} if at else set()
+
+
+def _follows(text: str, one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+    between = text[one[2] : other[1]] if other[1] - one[2] <= 150 else ""
+    return other[0] == one[0] + 1 and bool(re.search(r"(?:[,;.|]\s*(?:and\s+|or\s+)?|\n[\s\-•>|]*)$", between))

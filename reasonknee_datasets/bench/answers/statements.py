@@ -1,0 +1,283 @@
+"""Statements of prose in reading order, with the subject and the attribute that were named last."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
+from reasonknee_datasets.bench.answers.cues import FORWARD_ENDS, SENTENCE_ENDS, words
+from reasonknee_datasets.bench.answers.grade_labels import JOINERS, Label, LabelReader
+from reasonknee_datasets.bench.answers.scale_words import is_zero
+from reasonknee_datasets.bench.answers.subject_names import Facets
+from reasonknee_datasets.bench.answers.subject_phrases import Mark, find_phrases
+from reasonknee_datasets.bench.answers.tokens import tokens
+from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
+from reasonknee_datasets.moaks import Slot
+
+# A value behind a label is short; a longer one is a sentence.
+_LONGEST = 200
+_STRETCH = 20_000
+_PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
+_CUT = re.compile(
+    r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
+    r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
+)
+_ADJUNCTS = words(
+    "beyond adjacent near abutting behind between toward towards compared versus than relative surrounding unlike "
+    "despite besides from overlying underlying nearby neighboring neighbouring apart against into overhanging "
+    "alongside contacting touching secondary due past over"
+)
+_ADJUNCT_ENDS = words(", ; : ( ) and but which is are was shows has while =")
+_LISTED = words(", and / & the score scores grade grades")
+
+
+@dataclass(slots=True)
+class _Claim:
+    slot: Slot
+    reading: Reading
+    rule: str
+    weight: int
+
+
+@dataclass(slots=True)
+class StatementReader(LabelReader):
+    """Read the statements of a text about one question."""
+
+    lowest: int = 0
+    retracted: bool = False
+    found: list[_Claim] = field(default_factory=list)
+    slot: Slot | None = None
+    foreign_slot: bool = False
+    used: bool = False
+    adjunct: bool = False
+    group: list[Slot] = field(default_factory=list)
+    group_end: int = -1
+
+    def run(self) -> None:
+        """Read the whole text and add what it states to the claims."""
+        for stretch in _stretches(self.text):
+            self.text, self.said = stretch, tokens(stretch)
+            self.marks = find_phrases(self.claims.question, self.said)
+            self.group, self.group_end, self.last, self.sentence = [], -1, -1, 0
+            at = 0
+            while at < len(self.said):
+                at = self._step(at)
+            self._end_sentence(len(self.said))
+        self._join()
+
+    def _step(self, at: int) -> int:
+        word = self.said[at].text
+        mark = self.marks.get(at)
+        if mark is not None:
+            self._name(mark, at)
+            return mark.end
+        if word in SENTENCE_ENDS:
+            self._end_sentence(at)
+        elif word in _ADJUNCT_ENDS:
+            self.adjunct = False
+        elif word in _ADJUNCTS:
+            self.adjunct = True
+        if word in JOINERS or (word in ("–", "—", "-") and self._is_spaced(at)):
+            return self._labelled(at) or at + 1
+        if word == "\n":
+            return self._next_line(at) or at + 1
+        if self._number(at) is not None:
+            return self._numbered(at)
+        return at + 1
+
+    def _name(self, mark: Mark, at: int) -> None:
+        if mark.facets is not None:
+            own = self.context.is_asked(self.claims.question)
+            if not (self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question)):
+                self.context.name(mark.facets)
+        if mark.slot is not None or mark.foreign_slot:
+            self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
+        if mark.slot is not None:
+            between = [token.text for token in self.said[self.group_end : at][:8]] if self.group else ["."]
+            self.group = (
+                [*self.group, mark.slot] if _LISTED.issuperset(between) and len(self.group) < 3 else [mark.slot]
+            )
+            self.group_end = mark.end
+        self.last = at
+
+    def _end_sentence(self, at: int) -> None:
+        start, end = self.sentence, at
+        if start < end:
+            sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
+            if retracts(sentence):
+                self.retracted = True
+                self.found = [claim for claim in self.found if claim.weight == 2]
+        self.sentence, self.adjunct = at + 1, False
+        if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
+            self.slot, self.foreign_slot, self.used = None, False, False
+
+    def _labelled(self, at: int) -> int | None:
+        """Read the value behind a label and its joiner, where it is one as a whole."""
+        label = self._label_before(at)
+        if label is None or self.said[at].text == "\n":
+            return None
+        start = self.said[at].end
+        value = self.text[start : start + _LONGEST].partition("\n")[0]
+        slot, foreign = self._slot_of(label)
+        if slot is None or foreign:
+            return None
+        cut = _CUT.search(value)
+        said = (value[: cut.start()] if cut else value).strip(" \t\"',|")
+        if not said:
+            return None
+        reading = read_text(slot, said)
+        if reading.grade is None and not reading.echo and reading.reason != "conflicting" and not _PURE.fullmatch(said):
+            return None
+        if self._is_followed(value, cut):
+            return None
+        end = self._place_after(at, self.said[at].end + (cut.start() if cut else len(value)))
+        self._state(slot, reading, label, slice(at, end), (), "key_value")
+        return end
+
+    @staticmethod
+    def _is_followed(value: str, cut: re.Match[str] | None) -> bool:
+        """Check whether what stands behind a value makes it another: "2 for a whole root", "1, 2 or 3"."""
+        return bool(re.match(r"\s*\"?[0-9]+\"?\s+(?:for|when|if|where|unless)\b", value)) or bool(
+            re.match(r"\s*[0-9]+\s*,\s*[0-9]+\b", value)
+        )
+
+    def _next_line(self, at: int) -> int | None:
+        """Read a value that fills the line below its label's."""
+        label = self._label_before(at)
+        if label is None or self.foreign_slot:
+            return None
+        first = at
+        while first < len(self.said) and self.said[first].text == "\n":
+            first += 1
+        last = first
+        while last < len(self.said) and self.said[last].text != "\n" and last - first < 4:
+            last += 1
+        if first == last or self._number(first) is None or (last < len(self.said) and self.said[last].text != "\n"):
+            return None
+        value = self.text[self.said[first].start : self.said[last - 1].end]
+        slot, foreign = self._slot_of(label)
+        reading = read_text(slot, value) if slot is not None else None
+        if slot is None or foreign or reading is None or (reading.grade is None and not _PURE.fullmatch(value)):
+            return None
+        self._state(slot, reading, label, slice(at, last), (), "stated")
+        self.sentence = last
+        return last
+
+    def _slot_of(self, label: Label) -> tuple[Slot | None, bool]:
+        """Find the slot that a label leads to, and whether it is another question's attribute."""
+        slots = self.claims.question.slots
+        if label.slot is not None:
+            return label.slot, False
+        if self.slot is not None and not (self.used and label.subject):
+            return self.slot, False
+        if len(slots) == 1:
+            return slots[0], self.foreign_slot and not label.graded
+        return None, False
+
+    def _numbered(self, at: int) -> int:
+        """Read a number in running prose."""
+        number = self._number(at)
+        label = self._lead(at)
+        if label is None or number is None or self._is_measure(at, label):
+            return at + 1
+        slot, foreign = self._slot_of(label)
+        end, choice = self._range(at)
+        ahead, ahead_slot = self._ahead(end)
+        slot = ahead_slot if ahead_slot is not None and label.slot is None else slot
+        if slot is None or foreign:
+            self.claims.stray = self.claims.stray or slot is None
+            return end + 1
+        for each in self._shared(slot, label, at):
+            reading = CONFLICTING if choice else _grade_of(each, number, self.said[at].text)
+            self._state(each, reading, label, slice(at, end + 1), ahead, "stated")
+        return end + 1
+
+    def _shared(self, slot: Slot, label: Label, at: int) -> Sequence[Slot]:
+        """Find every slot that one number is for: "size, number and percent are all 0"."""
+        between = {token.text for token in self.said[label.end : at]}
+        if not between & {"are", "all", "both"}:
+            return (slot,)
+        if slot in self.group and len(self.group) > 1 and self.group_end <= at:
+            return self.group
+        return (slot,)
+
+    def _ahead(self, at: int) -> tuple[list[Facets], Slot | None]:
+        """Find what the clause names behind its number: "grade 2 effusion", "grade 1 for size"."""
+        mentions: list[Facets] = []
+        slot: Slot | None = None
+        place, highest, spoken = at + 1, min(len(self.said), at + 16), 0
+        if place < highest and self.said[place].text in (")", "]"):
+            place += 1
+        while place < highest:
+            word = self.said[place].text
+            mark = self.marks.get(place)
+            if mark is not None:
+                if (
+                    mark.slot is not None
+                    and slot is None
+                    and spoken
+                    and self.said[place - 1].text in ("for", "in", "(", "the")
+                ):
+                    slot = mark.slot
+                if mark.facets is not None:
+                    mentions.append(mark.facets)
+                place, spoken = mark.end, spoken + 1
+                continue
+            if word in SENTENCE_ENDS or word in FORWARD_ENDS or self._number(place) is not None:
+                break
+            place, spoken = place + 1, spoken + 1
+        return mentions, slot
+
+    def _state(
+        self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str
+    ) -> None:
+        """Note a grade if its subject is the asked one and its clause states it."""
+        context = self.context.joined(list(ahead)) if ahead else self.context
+        if context.contradicts(self.claims.question):
+            self.claims.foreign = True
+            return
+        zero = reading.grade is not None and is_zero(slot, reading.grade)
+        if reading.echo:
+            self.claims.echo = True
+            return
+        if not is_stated(
+            self.said,
+            slice(label.start, label.end),
+            value,
+            zero=zero,
+            choice=reading.reason == "conflicting",
+            named=rule == "key_value" or label.described,
+        ):
+            return
+        weight = weight_of(self.said, label.start)
+        self.used = True
+        if weight >= self.lowest:
+            self.found.append(_Claim(slot, reading, rule, weight))
+
+    def _join(self) -> None:
+        """Add the statements of each slot: where some correct or conclude, the last of these alone."""
+        for slot in self.claims.question.slots:
+            own = [claim for claim in self.found if claim.slot is slot]
+            highest = max((claim.weight for claim in own), default=0)
+            final = [claim for claim in own if claim.weight == highest]
+            for claim in final[-1:] if highest == 2 else final:
+                self.claims.add(slot, claim.reading, (claim.rule,))
+
+
+def _stretches(text: str) -> Iterator[str]:
+    """Cut a text into stretches of bounded length, at line breaks if possible: tokens take 100 times their text."""
+    at = 0
+    while len(text) - at > _STRETCH:
+        end = text.rfind("\n", at + _STRETCH // 2, at + _STRETCH) + 1
+        end = end or at + _STRETCH
+        yield text[at:end]
+        at = end
+    yield text[at:]
+
+
+def _grade_of(slot: Slot, number: int | float, spelled: str) -> Reading:
+    if number not in slot.legal:
+        return OUT_OF_RANGE
+    return Reading(int(number), rules=("number_word",) if not spelled[0].isdigit() else ())

@@ -1,0 +1,130 @@
+"""Phrases of prose that name a subject or an attribute of a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from reasonknee_datasets.bench.answers.cues import words as word_set
+from reasonknee_datasets.bench.answers.key_matching import slot_forms
+from reasonknee_datasets.bench.answers.subject_context import Context
+from reasonknee_datasets.bench.answers.subject_names import Facets, names
+from reasonknee_datasets.bench.answers.tokens import Token, normalise, tokens
+from reasonknee_datasets.moaks import Question, Slot, get_question
+
+_STRETCH = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A phrase of the prose: the places that it spans, the facets and the attribute that it names."""
+
+    end: int
+    facets: Facets | None = None
+    slot: Slot | None = None
+    foreign_slot: bool = False
+
+
+_Phrases = Mapping[str, Sequence[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]]
+_SKIPPED = frozenset(("(", ")", "/", '"', "'", "the", "-", ","))
+
+
+@cache
+def _phrases(question_id: int) -> _Phrases:
+    """Index every phrase that matters to one question by its first word, the longest first."""
+    question = get_question(question_id)
+    found: dict[tuple[str, ...], tuple[Facets | None, Slot | None, bool]] = {}
+    for phrase, facets in names(question.category).items():
+        found[phrase] = (facets, None, False)
+    for attribute in _FOREIGN_ATTRIBUTES:
+        found.setdefault((attribute,), (None, None, True))
+    for slot in question.slots:
+        for form in (*slot_forms(slot), *_SAID_IN_PROSE.get(slot.attribute, ())):
+            words = tuple(token.text for token in tokens(normalise(form)))
+            for spelling in {words, tuple("%" if word == "percent" else word for word in words)}:
+                if spelling and (len(spelling) > 1 or spelling[0] not in _TOO_COMMON):
+                    found[spelling] = (found.get(spelling, (None, None, False))[0], slot, False)
+    indexed: dict[str, list[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]] = {}
+    for words, meaning in sorted(found.items(), key=lambda item: -len(item[0])):
+        indexed.setdefault(words[0], []).append((words, *meaning))
+    return indexed
+
+
+# Attribute names of any question: where they are not the asked one's, their number is another's.
+_FOREIGN_ATTRIBUTES = ("size", "depth", "number", "percent", "percentage", "confidence", "probability", "certainty")
+_OF_LESIONS = word_set(
+    "lesion lesions bml the cartilage this it foci defect defects bone a an any all full osteophyte osteophytes "
+    "marrow chondral grade score zero one two three these"
+)
+_TOO_COMMON = word_set("count type location osteophyte synovitis hoffa effusion extrusion cyst signal")
+_SAID_IN_PROSE = {
+    "tear_location": ("tear",),
+    "presence": ("present", "absent"),
+    "depth": ("full thickness score", "full thickness grade"),
+    "complete_tear": ("complete rupture", "completely torn"),
+    "repair": ("reconstruction", "acl reconstruction"),
+    "number": ("number of bml", "bml count"),
+    "percent": ("bml %", "% bml", "percent score"),
+    "insertion_lesion": ("associated bml", "bml at insertion", "bml at origin", "bml at the insertion"),
+}
+
+
+def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
+    """Find the phrases of a text, in order; none overlaps another."""
+    phrases, marks, at = _phrases(question.id), {}, 0
+    while at < len(said):
+        for words, facets, slot, foreign in phrases.get(said[at].text, ()):
+            if words == ("%",) and at and said[at - 1].text[-1].isdigit():
+                continue
+            end = _match(said, at, words)
+            if end is not None:
+                if slot is not None and _is_of_another(said, end, words):
+                    slot, foreign = None, True
+                marks[at] = Mark(end, facets, slot, foreign)
+                at = end - 1
+                break
+        at += 1
+    return marks
+
+
+def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> bool:
+    """Check whether a general attribute is said to be that of something else: "the number of slices"."""
+    if words[-1] not in _FOREIGN_ATTRIBUTES or end + 1 >= len(said) or said[end].text != "of":
+        return False
+    return said[end + 1].text.isalpha() and said[end + 1].text not in _OF_LESIONS
+
+
+def _match(said: Sequence[Token], at: int, words: tuple[str, ...]) -> int | None:
+    place, opened = at, False
+    for word in words:
+        while place < len(said) and said[place].text in _SKIPPED and said[place].text != word and place > at:
+            opened = opened or said[place].text == "("
+            place += 1
+            if place - at > 24:
+                return None
+        if place >= len(said) or said[place].text != word:
+            return None
+        place += 1
+    if opened and place < len(said) and said[place].text == ")":
+        place += 1
+    return place
+
+
+def mentions(question: Question, text: str) -> Iterator[Facets]:
+    """Find the facets that a text names, in order."""
+    for at in range(0, len(text), _STRETCH):
+        for mark in find_phrases(question, tokens(normalise(text[at : at + _STRETCH]))).values():
+            if mark.facets is not None:
+                yield mark.facets
+
+
+def names_another(question: Question, text: str, before: Context | None = None) -> bool:
+    """Check whether a heading or a cell names another subject than the asked one.
+
+    Examples
+    --------
+    >>> [names_another(get_question(30), text) for text in ("inferior patellar osteophyte", "osteophyte")]
+    [True, False]
+    """
+    return (Context({}) if before is None else before).joined(list(mentions(question, text))).contradicts(question)

@@ -1,0 +1,67 @@
+"""Opening volumes by path, URL or reference; nothing is read before a volume is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.image import LazyVolume
+from reasonknee_datasets.volumes.locate import find_source
+from reasonknee_datasets.volumes.reference import read_reference
+from reasonknee_datasets.volumes.settings import CachePolicy, DiskPolicy, ExpectedFile, Settings
+
+
+def open_volume(
+    path_or_url: str | os.PathLike[str],
+    *,
+    cache: CachePolicy = ...,
+    storage_options: Mapping[str, Any] | None = None,
+    geometry: Geometry | None = None,
+    cache_dir: DiskPolicy = ...,
+    expected: ExpectedFile | None = None,
+) -> LazyVolume:
+    """Return a volume as a nibabel image, without opening it.
+
+    Header and affine are read on first use, once for each file and process; voxels when they are sliced. A local file
+    that changes is noticed; a remote one is taken not to change while a process reads it.
+
+    Parameters
+    ----------
+    path_or_url : str or path
+        A NIfTI-1 or NIfTI-2 file, ``.nii`` or ``.nii.gz``, on this machine or behind any fsspec URL.
+    cache : DecodeCache or None, optional
+        Where decoded volumes are kept. By default the cache that all volumes of the process share; None keeps nothing,
+        so that every read of an ordinary ``.nii.gz`` decodes it again.
+    storage_options : mapping, optional
+        What fsspec needs for this URL. They are not pickled with the volume: a process that is spawned finds its own
+        by `set_credentials`, which is also what stands in when this is None.
+    geometry : Geometry, optional
+        Shape and affine that the array is to have. A file that differs by a permutation and flips of its axes is shown
+        in this geometry; anything else is an error on first touch.
+    cache_dir : path, DiskCache or None, optional
+        A folder where volumes are kept as compressed chunks, for reading boxes at random over more volumes than memory
+        holds. By default ``REASONKNEE_CACHE_DIR``, or none.
+    expected : ExpectedFile, optional
+        Size and hash that the file must have; another file is an error on first touch.
+
+    Returns
+    -------
+    LazyVolume
+
+    Examples
+    --------
+    >>> open_volume("volumes/9016403/00M_right.nii.gz")  # nothing is opened
+    LazyVolume('...volumes/9016403/00M_right.nii.gz')
+    """
+    source = find_source(path_or_url, storage_options)
+    settings = Settings(cache, geometry, cache_dir, expected=expected)
+    return LazyVolume._lazy(source, settings, os.fspath(path_or_url))
+
+
+def open_reference(reference: str) -> LazyVolume:
+    """Return the volume of a reference, unopened; a view in the reference is kept."""
+    found = read_reference(reference)
+    volume = open_volume(found.place, geometry=found.geometry, expected=found.expected)
+    return volume if found.view is None else volume.through(found.view)
