@@ -116,8 +116,8 @@ class ResumableLoader:
         """Return the state: after the last batch that the caller was handed, whatever has been prefetched.
 
         It is small and plain, and the same on all ranks that are at the same step. Lightning takes one batch more than
-        it trains on where a loader has no length, as over a stream: while Lightning is imported, a `Batch` that is not used
-        yet does not count there if the one before it was used.
+        it trains on where a loader has no length, as over a stream: while Lightning is imported, a `Batch` that is not
+        used yet does not count there if the one before it was used.
 
         Raises
         ------
