@@ -7,9 +7,13 @@ is one sentence of the form ``<subject> must <rule>, got <value> [<where>]. <Wha
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+
+# C0 and C1 controls except tab and newline, line and paragraph separators, and marks that reorder text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 class ReasonKneeError(Exception):
@@ -99,6 +103,17 @@ def explain(subject: str, rule: str, got: object, remedy: str, *, where: str | N
     place = f" {where}" if where else ""
     end = "" if remedy.endswith("?") else "."
     return f"{subject} must {rule}, got {found}{place}. {remedy.rstrip('.')}{end}"
+
+
+def printable(text: str) -> str:
+    r"""Escape the control characters of a text, so that it can be shown on a terminal or in a report.
+
+    Examples
+    --------
+    >>> printable("gpt\x1b[2J")
+    'gpt\\x1b[2J'
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def shown(value: object) -> str:

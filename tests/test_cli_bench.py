@@ -1,8 +1,10 @@
-"""`reasonknee evaluate`, `bench run` and `bench compare` as their user meets them."""
+"""`reasonknee evaluate`, `bench plan` and `bench compare` as their user meets them."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,23 +13,6 @@ from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.moaks import QUESTIONS
-from tests.model_server import Hang, ModelServer, Say
-
-# A model that any user could write: it looks at the pictures, and answers 0 whatever they show.
-MODEL = """
-from reasonknee_datasets.moaks import write_answer, QUESTIONS
-asked = []
-def zero(request):
-    asked.append(request)
-    return '{"MOAKS_scores": 0}'
-"""
-
-# This one says what it was shown.
-LOOKING = """
-import json
-def look(request):
-    return json.dumps([frames.pixels.shape[1:] for frames in request.frames for _ in range(len(frames))])
-"""
 
 
 @pytest.fixture
@@ -93,36 +78,14 @@ def test_what_is_wrong_with_predictions_is_named(
         assert told in capsys.readouterr().err
 
 
-def test_a_function_is_asked_and_scored(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "my_model.py").write_text(MODEL, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    words = ["--data", prepared, "--model", "my_model:zero", "--via", "callable", "--journal", "answers.jsonl"]
-    words += ["--condition", "region_given", "--questions", "41,45"]
-    assert run("bench", "run", *words, "--dry-run") == 0
-    assert "requests" in capsys.readouterr().out
-    assert not (tmp_path / "answers.jsonl").exists()
-    assert run("bench", "run", *words) == 0
-    first = (tmp_path / "answers.jsonl").read_bytes()
-    assert run("bench", "run", *words) == 0
-    assert (tmp_path / "answers.jsonl").read_bytes() == first, "nothing may be asked twice"
-    score = ("--data", prepared, "--predictions", "answers.jsonl", "--out", "report", "--resamples", "20")
-    assert run("evaluate", *score) == 0
-    item = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
-    assert item["identity"]["condition"] == "region_given"
-    assert "box_only" in {base["name"] for base in item["baselines"]}
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["bench", "rnu"], "Did you mean 'run'"),
+        (["bench", "paln"], "Did you mean 'plan'"),
         (["evaluate", "--questions", "1-x"], "must be numbers such as 1-15,34"),
         (["evaluate", "--questions", "15-1"], "must be numbers such as 1-15,34"),
-        (["bench", "run", "--timeout", "0"], "must be seconds above 0"),
-        (["bench", "run", "--frames", "0"], "must be 1 or more"),
-        (["bench", "run", "--price", "cheap"], "must be two or three numbers"),
+        (["bench", "plan", "--frames", "0"], "must be 1 or more"),
+        (["bench", "plan", "--questions", "x"], "must be numbers such as 1-15,34"),
     ],
 )
 def test_wrong_words_are_answered(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,80 +94,70 @@ def test_wrong_words_are_answered(words: list[str], told: str, capsys: pytest.Ca
     assert told in capsys.readouterr().err
 
 
-def test_frames_are_as_many_and_as_large_as_asked(prepared: Path, tmp_path: Path) -> None:
-    (tmp_path / "looking.py").write_text(LOOKING, encoding="utf-8")
-    words = ["--data", prepared, "--via", "callable", "--questions", "60", "--patients", "1"]
-    words += ["--frames", "3", "--size", "24", "--model", "looking:look"]
-    for condition in ("guided", "region_given"):
-        journal = tmp_path / f"{condition}.jsonl"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(tmp_path)
-            assert run("bench", "run", *words, "--condition", condition, "--journal", journal) == 0
-        first, *rest = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
-        assert "count=3" in first["run"]["frames"]
-        assert "size=24" in first["run"]["frames"]
-        assert all((len(shape), max(shape[0]), len(set(shape))) == (3, 24, 1) for shape in map(_shapes, rest))
+@pytest.mark.parametrize("condition", ["guided", "own_region", "text_only"])
+def test_plan_prints_what_a_run_asks(condition: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--data", prepared, "--condition", condition, "--questions", "41,45", "--patients", "1", "--frames", "3")
+    assert run("bench", "plan", *words) == 0
+    told = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    records = len(read_truth(prepared, "test", patients=1, filters=[("question_id", "in", [41, 45])]))
+    turns = 2 if condition == "own_region" else 1
+    assert told["records"].startswith(f"{records} of 1 patients")
+    assert told["requests"] == str(records * turns)
+    assert told["images"] == str(0 if condition == "text_only" else 3 * records * turns)
 
 
-def _shapes(line: dict[str, str]) -> list[tuple[int, ...]]:
-    return [tuple(shape) for shape in json.loads(line["text"])]
-
-
-def test_settings_reach_the_endpoint(prepared: Path, tmp_path: Path) -> None:
-    pytest.importorskip("openai")
-    words = ["--data", prepared, "--model", "m", "--questions", "60", "--patients", "1", "--max-tokens", "50"]
-    words += ["--reasoning-effort", "low", "--response-format", "json_object", "--timeout", "20"]
-    words += ["--tokens-field", "max_completion_tokens", "--size", "24", "--journal", tmp_path / "a.jsonl"]
-    with ModelServer(lambda number, body: Say()) as server:
-        assert run("bench", "run", *words, "--base-url", server.url) == 0
-        bodies = [seen.body for seen in server.seen]
-    assert bodies
-    for body in bodies:
-        assert body["reasoning_effort"] == "low"
-        assert body["response_format"] == {"type": "json_object"}
-        assert body["max_completion_tokens"] == 50
-        assert "max_tokens" not in body
-    stated = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()[0])["run"]["generation"]
-    assert stated["reasoning_effort"] == "low"
-    assert stated["response_format"] == "json_object"
-
-
-def test_a_silent_endpoint_is_waited_for_as_long_as_said(prepared: Path, tmp_path: Path) -> None:
-    """Both ways on: left to the next run, or recorded as failed and scored as such."""
-    pytest.importorskip("openai")
-    words = ["--data", prepared, "--model", "m", "--questions", "60", "--patients", "1", "--size", "24"]
-    words += ["--timeout", "0.2", "--attempts", "1"]
-    counts = {}
-    with ModelServer(lambda number, body: Hang()) as server:
-        for way in ("leave", "record"):
-            journal = tmp_path / f"{way}.jsonl"
-            more = ("--base-url", server.url, "--journal", journal, "--on-failure", way)
-            assert run("bench", "run", *words, *more) == (way == "leave")
-            counts[way] = len(journal.read_text(encoding="utf-8").splitlines()) - 1
-    truth = read_truth(prepared, "test", patients=1, filters=[("question_id", "in", [60])])
-    assert counts == {"leave": 0, "record": len(truth)}
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--via", "callable", "--device", "cpu"], "--device must go with --via transformers"),
-        (["--via", "transformers", "--timeout", "3"], "--timeout must go with --via endpoint"),
-        (["--via", "callable", "--tokens-field", "max_tokens"], "--tokens-field must go with --via endpoint"),
-        (["--condition", "official", "--frames", "3", "--dry-run"], "an official condition must show what the script"),
-    ],
-)
-def test_options_that_would_be_passed_over_are_refused(
-    words: list[str], told: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_earlier_report_is_overwritten_only_on_request(
+    annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("bench", "run", "--data", prepared, "--model", "m", "--journal", tmp_path / "a.jsonl", *words) == 1
-    assert told in capsys.readouterr().err
-    assert not (tmp_path / "a.jsonl").exists()
+    common = ("--data", annotated, "--resamples", "0", "--out", tmp_path / "out")
+    words = ("evaluate", "--predictions", predictions, "--pictures", "0", *common)
+    assert run(*words) == 0
+    first = (tmp_path / "out" / "results.json").read_bytes()
+    assert run(*words, "--model", "another") == 1
+    assert "already holds a report (results.json)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "results.json").read_bytes() == first
+    assert run(*words, "--model", "another", "--overwrite") == 0
+    assert (tmp_path / "out" / "results.json").read_bytes() != first
 
 
-def test_a_function_that_is_not_there_is_named(
-    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_control_characters_of_predictions_do_not_reach_the_terminal(
+    annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--data", prepared, "--model", "json:nothing", "--via", "callable", "--journal", tmp_path / "a.jsonl")
-    assert run("bench", "run", *words) == 1
-    assert "a callable model must be importable, got json:nothing" in capsys.readouterr().err
+    hostile = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
+    path = tmp_path / "predictions.jsonl"
+    lines = [{"id": f"{hostile}/q01", "text": "{}"}, {"id": "a", "text": "{}", "slots": {hostile: 1}, hostile: 2}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    words = ("--data", annotated, "--predictions", path, "--out", tmp_path / "report", "--resamples", "0")
+    assert run("evaluate", *words) == 1
+    assert run("evaluate", *words, "--no-strict", "--condition", "guided", "--model", hostile) == 0
+    identity = {"run": {"model": hostile, hostile: 1}}
+    path.write_text(json.dumps(identity), encoding="utf-8")
+    assert run("evaluate", *words, "--overwrite") == 1
+    said = capsys.readouterr()
+    assert r"\x1b[2J" in said.err
+    assert not set(said.out + said.err) & set(hostile[:1] + "\x07\x9b\u202e")
+
+
+def test_several_files_are_scored_as_one(
+    annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = predictions.read_text(encoding="utf-8").splitlines(keepends=True)
+    halves = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for half, part in zip(halves, (lines[:100], lines[100:]), strict=True):
+        half.write_text("".join(part), encoding="utf-8")
+    words = ("--data", annotated, "--resamples", "0", "--out", tmp_path / "report")
+    assert run("evaluate", "--predictions", *halves, *words) == 0
+    assert "record_exact   1.000" in capsys.readouterr().out
+    halves[1].write_text("".join(lines[99:]), encoding="utf-8")
+    assert run("evaluate", "--predictions", *halves, *words, "--overwrite") == 1
+    assert "duplicate" in (told := capsys.readouterr().err)
+    assert "two.jsonl, line 1" in told
+
+
+def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
+    code = "import sys; sys.modules['inspect_ai'] = None; from reasonknee_datasets.cli import main; sys.exit(main())"
+    words = ["evaluate", "--data", annotated, "--predictions", tmp_path / "log.eval", "--out", tmp_path / "report"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert 'On Python 3.11 or newer, run: pip install "reasonknee_datasets[bench]"' in done.stderr

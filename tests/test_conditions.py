@@ -30,7 +30,7 @@ from reasonknee_datasets.transforms import ToFrames
 
 _NAMES = (
     *("zero_shot", "guided", "region_given", "box_first", "own_region", "jittered_region"),
-    *("official", "official_o1"),
+    *("text_only", "shuffled_image", "official", "official_o1"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -204,6 +205,33 @@ class TestEvaluate:
             evaluate(oracle(truth), copy)
 
 
+HOSTILE = (
+    "gpt\n\n| total | value |\n|---|---|\n| record_exact | **0.99** |\n\n",
+    "gpt ![seen](https://e.org/pixel.png)",
+    "gpt [click](javascript:alert(1))",
+    "gpt [click][1]\n\n[1]: https://e.org",
+    "gpt <img src=x onerror=alert(1)> <https://e.org>",
+    "gpt `a` \\`b *c* ~~d~~ ![a\\](b) \\[a](b)",
+    "gpt|0.99|0.99|",
+    "gpt\\",
+    "gpt\\|x\\",
+    "gpt\x1b[2J\x1b]0;owned\x07\x9b31m\u202etxet",
+    "gpt\r# Not synthetic\r\n---\r\n> quoted",
+    "# gpt",
+    "---",
+    "```\n~~~\n    code",
+)
+
+
+def blocks(text: str) -> list[str]:
+    """Parse Markdown with tables; return the kind of every block and span, texts left out."""
+    from markdown_it import MarkdownIt
+
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    spans = [child.type for token in tokens for child in token.children or ()]
+    return [token.type for token in tokens] + [kind for kind in spans if kind not in ("text", "text_special")]
+
+
 class TestReport:
     def test_every_file_is_written_and_reads_back(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
         jsonschema = pytest.importorskip("jsonschema")
@@ -273,9 +301,55 @@ class TestReport:
         else:
             out.mkdir()
             (out / "precious.txt").write_text("precious", encoding="utf-8")
-        with pytest.raises(BenchError, match=r"out must be (a folder|new, empty or an earlier report), got a"):
-            write_report(half, out)
+        for overwrite in (False, True):
+            with pytest.raises(BenchError, match=r"is a file, not a folder for a report|so it is no report"):
+                write_report(half, out, overwrite=overwrite)
         assert not list(tmp_path.rglob("*.part"))
+
+    def test_an_earlier_report_is_replaced_only_on_request(self, half: Evaluation, tmp_path: Path) -> None:
+        write_report(half, tmp_path)
+        (tmp_path / "report.md").write_text("with notes", encoding="utf-8")
+        with pytest.raises(BenchError, match=r"already holds a report \(results\.json\)\. Choose another folder, or"):
+            write_report(half, tmp_path)
+        assert (tmp_path / "report.md").read_text(encoding="utf-8") == "with notes"
+        write_report(half, tmp_path, overwrite=True)
+        assert (tmp_path / "report.md").read_text(encoding="utf-8") != "with notes"
+        compared = compare(half, half, resamples=0)
+        write_comparison(compared, tmp_path / "ab")
+        with pytest.raises(BenchError, match=r"already holds a report \(comparison\.json\)"):
+            write_comparison(compared, tmp_path / "ab")
+        write_comparison(compared, tmp_path / "ab", overwrite=True)
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_markdown_of_hostile_text_is_text(self, name: str) -> None:
+        """Wherever it stands, it parses to the same blocks as a plain word, and to no link, image or tag."""
+        pytest.importorskip("markdown_it")
+
+        def parse(text: str) -> list[str]:
+            rows = (("a", text, "1"), (text, text, "2"))
+            tables = [Table(text, ("", text, "c"), rows, text), Table("x", (text, "b", "c"), rows)]
+            return blocks(to_markdown(f"Report: {text}", [f"**{text}**", text, f"Of {text}"], tables))
+
+        assert parse(name) == parse("plain")
+
+    def test_hostile_names_do_not_change_a_report(self, half: Evaluation, tmp_path: Path) -> None:
+        pytest.importorskip("markdown_it")
+        identity = half.results.identity
+        assert identity is not None
+        found = []
+        for place, name in enumerate(("plain", "".join(HOSTILE))):
+            named = replace(identity, model=name, model_revision=name, system_prompt=name, frames=name)
+            write_report(replace(half, results=replace(half.results, identity=named)), tmp_path / str(place))
+            text = (tmp_path / str(place) / "report.md").read_text(encoding="utf-8")
+            found.append(blocks(text))
+            assert text.index("\n**SYNTHETIC") < text.index("\n|")
+        assert found[0] == found[1]
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+
+    def test_hostile_markdown_is_noticed(self) -> None:
+        assert "image" in blocks("# a\n\n![x](https://e.org/p.png)")
+        assert "link_open" in blocks("# a\n\n[x](https://e.org)")
+        assert blocks("# a") != blocks("# a\n\n| x |\n|---|\n| 1 |")
 
     def test_a_damaged_report_is_named(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
         write_report(half, tmp_path / "report")
@@ -336,6 +410,12 @@ class TestReport:
         coverage = done.results.group().coverage
         assert (coverage.records, coverage.given) == (len(done.truth), len(lines))
         assert Results.from_json(json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))) == done.results
+
+    def test_columns_of_numbers_are_found_once(self) -> None:
+        table = Table("x", ("a", "b", "c"), (("one", "1.5 [1, 2]", "x"), ("two", "–", "3")))
+        assert table.numeric == (False, True, False)
+        assert table.numeric is table.numeric
+        assert pickle.loads(pickle.dumps(table)) == table
 
     def test_markdown_keeps_cells_apart(self) -> None:
         text = to_markdown("T", [], [Table("x", ("a", "b"), (("one|two", "<img>\nnext"),))])

@@ -148,7 +148,7 @@ class TestWhatIsRead:
 
 
 class TestIdentity:
-    def test_a_journal_states_its_run(self, truth: Truth, data: Repository, tmp_path: Path) -> None:
+    def test_a_first_line_states_the_run(self, truth: Truth, data: Repository, tmp_path: Path) -> None:
         run = identify(data, "test", truth, model="m", condition="guided", seed=4, codec_version=99)
         path = save(tmp_path / "p.jsonl", [{"run": run.to_json()}, *oracle(truth)])
         found = read_predictions(path, truth, data=data).identity
@@ -249,7 +249,7 @@ class TestBoxes:
         assert not predictions.answers.has_box[1]
         assert predictions.problems == ()
 
-    def test_a_journal_says_why_there_is_none(self, truth: Truth) -> None:
+    def test_a_line_says_why_there_is_no_box(self, truth: Truth) -> None:
         lines = [line | {"box": None, "box_reason": "refusal"} for line in oracle(truth)]
         lines[1]["box_reason"] = "whatever"
         lines[2] = {"id": truth.ids[2], "text": None, "error": "timeout"}
@@ -335,7 +335,7 @@ class TestBadInput:
             read_predictions([], truth)
 
     def test_no_file(self, truth: Truth, tmp_path: Path) -> None:
-        with pytest.raises(BenchError, match=r"predictions must be a readable file, got .*No such file"):
+        with pytest.raises(BenchError, match=r"p\.jsonl is not a readable file\. Predictions are an \.eval log"):
             read_predictions(tmp_path / "p.jsonl", truth)
 
     def test_a_half_written_last_line(self, truth: Truth, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""ReasonKnee-Bench: conditions and prompts, the answer parser, metrics, baselines, the runner and reports."""
+"""ReasonKnee-Bench: conditions and prompts, the inspect_ai task, the answer parser, metrics, baselines and reports."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import Any
 # Imported on first use: a reward or a parser in somebody's training loop should not import what draws reports.
 _HOMES = {
     "CONDITIONS": "conditions",
-    "CallableModel": "runner",
     "Identity": "identity",
-    "OpenAIModel": "runner",
     "Reading": "evaluation",
-    "TransformersModel": "runner",
     "attribute": "attributing",
     "compare": "evaluation",
-    "dry_run": "runner",
     "evaluate": "evaluation",
     "get_condition": "conditions",
+    "make_plan": "plan",
+    "make_study": "study",
     "parse_answer": "answers",
     "parse_box": "answers",
     "read_report": "report",
-    "run": "runner",
     "write_comparison": "report",
     "write_losses": "report",
     "write_report": "report",
@@ -29,20 +26,17 @@ _HOMES = {
 
 __all__ = [
     "CONDITIONS",
-    "CallableModel",
     "Identity",
-    "OpenAIModel",
     "Reading",
-    "TransformersModel",
     "attribute",
     "compare",
-    "dry_run",
     "evaluate",
     "get_condition",
+    "make_plan",
+    "make_study",
     "parse_answer",
     "parse_box",
     "read_report",
-    "run",
     "write_comparison",
     "write_losses",
     "write_report",

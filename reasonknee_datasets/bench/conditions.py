@@ -9,13 +9,16 @@ condition            what the model sees, and is asked
 ``box_first``        the whole knee; first where the region is, then, in the same conversation, the question
 ``own_region``       the whole knee, and where the region is; then that box alone, and the question
 ``jittered_region``  the true box, moved and scaled by known amounts: what localising so badly costs
+``text_only``        no image; the guided wording
+``shuffled_image``   another patient's knee of the same side, drawn by seed; the guided wording
 ``official``         what the authors' scripts do (see `reasonknee_datasets.bench.official`), for Qwen2.5-VL
 ``official_o1``      the same for o1
 ===================  ==================================================================================================
 
-The two official ones reproduce what was done, flaws included: they stand beside the clean conditions, never as one of
-them. ``region_given`` minus ``guided`` is what not knowing the region costs; a ladder of ``jittered_region`` tells how
-much of a loss is localisation's, and what is left is grading's.
+The two official conditions reproduce what was done, flaws included, and are reported apart from the others.
+``region_given`` minus ``guided`` is what not knowing the region costs; a series of ``jittered_region`` separates the
+loss of localisation from the loss of grading. ``text_only`` and ``shuffled_image`` are controls: a score of ``guided``
+that is no higher than theirs does not come from the image.
 """
 
 from __future__ import annotations
@@ -35,10 +38,12 @@ from reasonknee_datasets.transforms import ToFrames
 
 Wording = Literal["zeroshot", "guided"]
 Region = Literal["whole", "true", "jittered", "own"]
+Image = Literal["own", "none", "other"]
 Script = Literal["qwen", "o1"]
 
 _WORDINGS = ("zeroshot", "guided")
 _REGIONS = ("whole", "true", "jittered", "own")
+_IMAGES = ("own", "none", "other")
 # As many frames as the authors gave o1, over the same part of a knee.
 _WHOLE = ToFrames.clean_o1
 # Regions are small: a bone-marrow lesion's subregion is some 30 slices, and would be 60 pixels wide at one a voxel.
@@ -69,6 +74,8 @@ class Condition:
         How far a jittered box is moved along each array axis, in shares of its own length there.
     scale : float
         How many times longer a jittered box is, along each axis.
+    image : {"own", "none", "other"}
+        The record's own volume, no image at all, or a volume of another patient.
     script : {"qwen", "o1"}, optional
         Which of the authors' scripts is reproduced.
 
@@ -94,11 +101,13 @@ class Condition:
     margin_mm: float = 0.0
     shift: float = 0.0
     scale: float = 1.0
+    image: Image = "own"
     script: Script | None = None
 
     def __post_init__(self) -> None:
         _check("wording", self.wording, _WORDINGS)
         _check("region", self.region, _REGIONS)
+        _check("image", self.image, _IMAGES)
         for name, least in (("margin_mm", 0.0), ("shift", 0.0), ("scale", 0.01)):
             value = float(getattr(self, name))
             if not (least <= value < 1e3):
@@ -107,6 +116,11 @@ class Condition:
             object.__setattr__(self, name, value)
         if self.region == "own" and not self.asks_box:
             raise BenchError(explain("a crop to the model's own box", "ask for a box", "asks_box=False", "Set it"))
+        if self.image != "own" and (self.region != "whole" or self.asks_box or self.script is not None):
+            raise BenchError(
+                f"A condition with image={self.image!r} shows whole volumes and asks for no box, got {self!r}. "
+                "The record's box says nothing about another volume."
+            )
         if self.script is not None and (self.region != "whole" or self.asks_box or self.wording != "guided"):
             remedy = "The authors' scripts show whole volumes and take the guided prompts; leave script out"
             raise BenchError(explain("an official condition", "be as the scripts are", repr(self), remedy))
@@ -122,6 +136,8 @@ class Condition:
     @property
     def recipes(self) -> str:
         """The frame recipes that it uses, for a result's identity."""
+        if self.image == "none":
+            return "none"
         whole, close = repr(self.frames), repr(self.region_frames)
         if self.region == "whole":
             return whole
@@ -144,6 +160,8 @@ REGION_GIVEN = Condition("region_given", region="true")
 BOX_FIRST = Condition("box_first", asks_box=True)
 OWN_REGION = Condition("own_region", region="own", asks_box=True)
 JITTERED_REGION = Condition("jittered_region", region="jittered", shift=0.25)
+TEXT_ONLY = Condition("text_only", image="none")
+SHUFFLED_IMAGE = Condition("shuffled_image", image="other")
 OFFICIAL = Condition("official", frames=ToFrames.official_qwen, script="qwen")
 OFFICIAL_O1 = Condition("official_o1", frames=ToFrames.official_o1, script="o1")
 
@@ -152,7 +170,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
         each.name: each
         for each in (
             *(ZERO_SHOT, GUIDED, REGION_GIVEN, BOX_FIRST, OWN_REGION, JITTERED_REGION),
-            *(OFFICIAL, OFFICIAL_O1),
+            *(TEXT_ONLY, SHUFFLED_IMAGE, OFFICIAL, OFFICIAL_O1),
         )
     }
 )
@@ -188,7 +206,8 @@ def get_condition(condition: Condition | str) -> Condition:
     >>> get_condition("zeroshot")
     Traceback (most recent call last):
     reasonknee_datasets.errors.BenchError: condition must be a known name, got 'zeroshot'. Did you mean 'zero_shot'? \
-There are: zero_shot, guided, region_given, box_first, own_region, jittered_region, official, official_o1.
+There are: zero_shot, guided, region_given, box_first, own_region, jittered_region, text_only, \
+shuffled_image, official, official_o1.
     """
     if isinstance(condition, Condition):
         return condition
@@ -216,8 +235,7 @@ def jitter(box: Box, shape: tuple[int, int, int], condition: Condition, *, seed:
     """Move and scale a box by a condition's amounts, inside a volume.
 
     Along each axis it is moved up or down as a draw from seed and key says, and the other way where the volume ends
-    there; what then still lies outside is cut off. So the amounts are known, and what was made of them is given back,
-    for the journal to hold.
+    there; what then still lies outside is cut off. The box that results is recorded with the answer.
 
     Parameters
     ----------

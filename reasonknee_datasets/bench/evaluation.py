@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets.bench.attributes import keep_answers, keep_attributes
@@ -16,7 +14,8 @@ from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.identity import MODEL, Identity, check_comparable
 from reasonknee_datasets.bench.official_files import is_official_file, read_official_results
 from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
-from reasonknee_datasets.bench.predictions.lines import Source
+from reasonknee_datasets.bench.predictions.inspect_logs import is_inspect_log, read_identity
+from reasonknee_datasets.bench.predictions.lines import Source, split_source
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.results import HEADLINE, Comparison, Estimate, Results
 from reasonknee_datasets.bench.scoring import paired_difference, score
@@ -118,9 +117,9 @@ def evaluate(
 
     Parameters
     ----------
-    predictions : path, or iterable of mappings
-        The journal of ``reasonknee bench run``, other JSON lines (``id``, and ``text`` or ``slots``, and perhaps
-        ``box``), a result file of the authors' scripts, or the same lines from Python.
+    predictions : path, sequence of paths, or iterable of mappings
+        Logs of `reasonknee_bench` (``LOG.eval``), JSON lines (``id``, and ``text`` or ``slots``, and perhaps ``box``),
+        a result file of the authors' scripts, or the same lines from Python.
     data : str, path or Repository, optional
         The prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
     reading : Reading, optional
@@ -231,16 +230,19 @@ def _shown(value: Estimate) -> str:
 
 
 def _peek(source: Source) -> tuple[Source, Identity]:
-    """Read what a journal's first line states, before anything else is known; give the whole source back."""
+    """Read what a source states of its run, before anything else is known; return the whole source as well."""
     item: object
-    if not isinstance(source, (str, os.PathLike)):
-        lines = iter(source)
+    files, items = split_source(source)
+    if not files:
+        lines = iter(items)
         first = list(islice(lines, 1))
         source, item = chain(first, lines), first[0] if first else None
-    elif not Path(source).is_file():
+    elif not files[0].is_file():
         return source, Identity()
+    elif is_inspect_log(files[0]):
+        return source, read_identity(files[0])
     else:
-        with Path(source).open("rb") as file:
+        with files[0].open("rb") as file:
             line = file.readline(4_000_000)
         try:
             item = json.loads(line)
@@ -262,9 +264,10 @@ def _read_asked(repository: Repository, split: str, how: Reading, stated: Identi
 
 
 def _read(source: Source, truth: Truth, data: Repository, split: str, how: Reading) -> Predictions:
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_file() and is_official_file(source):
+    files, _ = split_source(source)
+    if len(files) == 1 and files[0].is_file() and not is_inspect_log(files[0]) and is_official_file(files[0]):
         return read_official_results(
-            source, truth, data=data, split=split, official=bool(how.official), strict=how.strict
+            files[0], truth, data=data, split=split, official=bool(how.official), strict=how.strict
         )
     return read_predictions(
         source, truth, data=data, split=split, convention=how.convention, official=how.official, strict=how.strict

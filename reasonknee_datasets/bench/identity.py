@@ -1,7 +1,8 @@
-"""What a result is a result of: everything that must be equal before two numbers may stand side by side."""
+"""Metadata that identifies a run. Two results are comparable only if it matches, the model excepted."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -120,6 +121,18 @@ class Identity:
             if name not in FIELDS:
                 raise BenchError(explain("identity", "hold known fields only", str(name), nearest(str(name), FIELDS)))
         return cls(**{name: value for name, value in item.items() if value is not None})
+
+
+def identity_digest(identity: Identity) -> str:
+    """Return the SHA-256 of an identity without the model: answers of one run all carry it.
+
+    Examples
+    --------
+    >>> identity_digest(Identity(split="test", model="a")) == identity_digest(Identity(split="test", model="b"))
+    True
+    """
+    stated = {name: value for name, value in identity.to_json().items() if name not in MODEL}
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
 FIELDS: tuple[str, ...] = tuple(each.name for each in fields(Identity))

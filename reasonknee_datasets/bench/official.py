@@ -7,8 +7,10 @@ published (58 and 59 damaged) although the files are called zero-shot, the frame
 ``official_o1``, their order (Qwen: video, then question; o1: question, then 32 images), and the generation settings
 that they set and no others.
 
-Not reproduced, being faults in how answers were kept and not in how they were asked for: where ``o1.py`` cannot read an
-answer, it stores the previous question's with its token counts; it labels its PNG pictures as JPEG.
+Not reproduced: where ``o1.py`` cannot read an answer, it stores the previous question's with its token counts; it
+labels its PNG images as JPEG. The video of ``qwen2vl.py`` is sent as its frames, one image each: inspect_ai sends a
+video to Google's models only, and none to OpenAI-compatible servers. For ``o1`` with OpenAI's own endpoint, give
+inspect_ai ``-M responses_api=false``, since the script's ``response_format`` belongs to chat completions.
 
 `UNKNOWN` lists what the scripts leave open.
 """

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,16 @@ REPAIR = (
 
 FRAME_CONVENTION = BoxConvention(inclusive=True, axes=(0, 2, 1))
 """In which a model is asked for boxes: first and last frame, left and right column, top and bottom row."""
+
+
+# Control tokens of the chat templates in use. A server tokenizes the filled-in template, so that they would end the
+# user's message or begin another one.
+_CONTROL = re.compile(
+    r"<[|\uff5c][^<>\n]{0,64}[|\uff5c]>|\[/?(?:INST|IMG|IMG_END|AVAILABLE_TOOLS|TOOL_CALLS)\]|<</?SYS>>"
+    r"|</?(?:s|bos|eos|pad|unk|mask|image|video|audio|img|think|tool_call|box|ref)>"
+    r"|<(?:start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|image_placeholder)>",
+    re.IGNORECASE,
+)
 
 
 def prompt_hash(text: str) -> str:
@@ -94,11 +105,13 @@ class Prompts:
         Raises
         ------
         BenchError
-            If ``damaged`` is none of these words.
+            If ``damaged`` is none of these words, or a text has a chat template's control token.
         """
         if damaged not in ("repair", "leave_out", "keep"):
             remedy = nearest(str(damaged), ("repair", "leave_out", "keep"))
             raise BenchError(explain("damaged", "be a known word", repr(damaged), remedy))
+        for number, text in texts.items():
+            _check_text(number, text, source)
         found = () if damaged == "keep" else tuple(sorted(number for number, text in texts.items() if FRAGMENT in text))
         if damaged == "leave_out":
             kept = {number: text for number, text in texts.items() if number not in found}
@@ -179,6 +192,16 @@ class Prompts:
     def hashes(self, questions: Iterable[int]) -> dict[str, str]:
         """Give the SHA-256 of some questions' texts, by their numbers, for a result's identity."""
         return {str(number): prompt_hash(self.text(number)) for number in sorted(set(questions))}
+
+
+def _check_text(number: int, text: str, source: str) -> None:
+    """Refuse a prompt that would change the conversation it is sent in."""
+    match = _CONTROL.search(text)
+    if match is not None:
+        raise BenchError(
+            f"The prompt of question {number} ({source}) contains {match[0]!r}, which chat templates use as a control "
+            "token: a server would read it as structure, not as text. Remove it, or use other prompts."
+        )
 
 
 def box_prompt(question: Question, shape: tuple[int, int, int]) -> str:

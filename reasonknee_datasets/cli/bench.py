@@ -1,4 +1,4 @@
-"""The commands that ask models, score answers and compare results."""
+"""The commands that plan a run, score answers and compare results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasonknee_datasets.cli.arguments import Command, add_data, numbers
-from reasonknee_datasets.cli.asking import add_run, run
+from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positive
+from reasonknee_datasets.errors import printable
 
 if TYPE_CHECKING:
     from reasonknee_datasets.bench.evaluation import Evaluation, Reading
@@ -31,6 +31,11 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of the resamples (default: %(default)s)")
 
 
+def _add_out(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"a new folder for {what}")
+    command.add_argument("--overwrite", action="store_true", help="replace an earlier one in that folder")
+
+
 def _reading(arguments: argparse.Namespace) -> Reading:
     from reasonknee_datasets.bench.evaluation import Reading
 
@@ -45,9 +50,14 @@ def _reading(arguments: argparse.Namespace) -> Reading:
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--predictions", type=Path, required=True, metavar="FILE", help="JSON lines, or a result file of the authors'"
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="logs of inspect eval (.eval), JSON lines, or a result file of the authors' scripts",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the report")
+    _add_out(command, "the report")
     command.add_argument("--model", help="its name, where the predictions do not state it")
     command.add_argument("--condition", help="such as region_given, where the predictions do not state it")
     command.add_argument("--pictures", type=int, default=6, help="of worst cases; 0 for none (default: %(default)s)")
@@ -59,7 +69,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.bench.evaluation import evaluate
     from reasonknee_datasets.bench.report import check_report, write_report
 
-    check_report(arguments.out)
+    check_report(arguments.out, overwrite=arguments.overwrite)
     done = evaluate(
         arguments.predictions,
         arguments.data,
@@ -69,10 +79,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         resamples=arguments.resamples,
         seed=arguments.seed,
     )
-    written = write_report(done, arguments.out, pictures=arguments.pictures, volumes_dir=arguments.volumes)
+    written = write_report(
+        done,
+        arguments.out,
+        pictures=arguments.pictures,
+        volumes_dir=arguments.volumes,
+        overwrite=arguments.overwrite,
+    )
     _tell(done.problems)
     for line in done.results.warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        print(printable(f"warning: {line}"), file=sys.stderr)
     print(done.summary())
     for path in written:
         print(path)
@@ -80,7 +96,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _tell(problems: tuple[Problem, ...]) -> None:
     for problem in problems:
-        print(f"note: {problem}", file=sys.stderr)
+        print(printable(f"note: {problem}"), file=sys.stderr)
 
 
 def _add_bench(command: argparse.ArgumentParser) -> None:
@@ -99,7 +115,7 @@ def _bench(arguments: argparse.Namespace) -> int | None:
 def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("first", metavar="A", type=Path, help="a report's folder, or predictions")
     command.add_argument("second", metavar="B", type=Path, help="what is subtracted from it")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the comparison")
+    _add_out(command, "the comparison")
     command.add_argument(
         "--allow", metavar="FIELD", action="append", default=[], help="go on although they differ in this; repeatable"
     )
@@ -110,17 +126,17 @@ def _compare(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.bench.evaluation import compare
     from reasonknee_datasets.bench.report import check_report, write_comparison
 
-    check_report(arguments.out, "comparison.json")
+    check_report(arguments.out, "comparison.json", overwrite=arguments.overwrite)
     first, second = _read(arguments, arguments.first), _read(arguments, arguments.second)
     compared = compare(first, second, allow=arguments.allow, resamples=arguments.resamples, seed=arguments.seed)
-    for path in write_comparison(compared, arguments.out):
+    for path in write_comparison(compared, arguments.out, overwrite=arguments.overwrite):
         print(path)
 
 
 def _add_attribute(command: argparse.ArgumentParser) -> None:
     command.add_argument("given", metavar="GIVEN", type=Path, help="the run in region_given: a report, or predictions")
     command.add_argument("others", metavar="OTHER", type=Path, nargs="+", help="own_region, or jittered_region, or ...")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for what was lost")
+    _add_out(command, "the lost points")
     _add_reading(command)
 
 
@@ -128,10 +144,10 @@ def _attribute(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.bench.attributing import attribute
     from reasonknee_datasets.bench.report import check_report, write_losses
 
-    check_report(arguments.out, "losses.json")
+    check_report(arguments.out, "losses.json", overwrite=arguments.overwrite)
     given, *others = (_read(arguments, path) for path in (arguments.given, *arguments.others))
     losses = attribute(given, others, resamples=arguments.resamples, seed=arguments.seed)
-    for path in write_losses(losses, arguments.out):
+    for path in write_losses(losses, arguments.out, overwrite=arguments.overwrite):
         print(path)
 
 
@@ -145,13 +161,40 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
     return evaluate(path, arguments.data, reading=_reading(arguments), resamples=0)
 
 
+def _add_plan(command: argparse.ArgumentParser) -> None:
+    add_data(command)
+    command.add_argument("--condition", default="zero_shot", help="how a model is asked (default: %(default)s)")
+    command.add_argument("--split", default="test", help="whole (default: %(default)s)")
+    command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of so many whole patients")
+    command.add_argument("--questions", type=numbers, metavar="N,N-N", help="only these, such as 1-15,34")
+    command.add_argument("--prompts", metavar="DIR", help="the official question files; or rows, or project")
+    command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
+    command.add_argument(
+        "--seed", type=int, default=0, help="of the sample and of what is drawn (default: %(default)s)"
+    )
+    command.add_argument("--frames", type=positive, metavar="N", help="of a knee, and of a crop (default: 32, and 16)")
+    command.add_argument("--size", type=positive, metavar="PX", help="a frame's longer side")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.bench.plan import make_plan
+    from reasonknee_datasets.bench.study import make_study
+
+    names = ("condition", "split", "patients", "questions", "prompts", "damaged", "seed", "frames", "size")
+    print(make_plan(make_study(arguments.data, **{name: getattr(arguments, name) for name in names})))
+
+
 _JOBS: dict[str, Command] = {
-    "run": (add_run, run, "ask a model, into a journal that a killed run goes on with"),
+    "plan": (_add_plan, _plan, "count the requests, images and tokens of a run before it is paid for"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
     "attribute": (_add_attribute, _attribute, "part what one model lost into grading and the region, over its runs"),
 }
 
 COMMANDS: dict[str, Command] = {
     "evaluate": (_add_evaluate, _evaluate, "score predictions, with intervals and baselines beside every number"),
-    "bench": (_add_bench, _bench, "ask models (run), compare two (compare), part what one lost (attribute)"),
+    "bench": (
+        _add_bench,
+        _bench,
+        "count what a run asks (plan), compare two (compare), attribute losses (attribute)",
+    ),
 }

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.cli import bench, data
-from reasonknee_datasets.errors import ReasonKneeError
+from reasonknee_datasets.errors import ReasonKneeError, printable
 
 _COMMANDS = {**data.COMMANDS, **bench.COMMANDS}
 
@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
             typed, *choices = re.findall(r"'([^']*)'", message) or [""]
             near = get_close_matches(typed, choices or _COMMANDS, n=1)
             message += f". Did you mean {near[0]!r}?" if near else ""
-        super().error(message)
+        super().error(printable(message))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReasonKneeError as error:
         if os.environ.get("REASONKNEE_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
-            print(f"  {note}", file=sys.stderr)
+            print(printable(f"  {note}"), file=sys.stderr)
         return 1
     except BrokenPipeError:
         # `reasonknee info DIR | head` is not a failure; python must not complain at exit either.
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # not of our files, which name their own: a terminal or disk behind the output
         if os.environ.get("REASONKNEE_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {error}; REASONKNEE_TRACEBACK=1 shows where it arose", file=sys.stderr)
+        print(printable(f"error: {error}; REASONKNEE_TRACEBACK=1 shows where it arose"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

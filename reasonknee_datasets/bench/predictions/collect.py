@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.answers import REASONS, official_parse, parse_answer, parse_box
+from reasonknee_datasets.bench.answers import REASONS, parse_box
 from reasonknee_datasets.bench.predictions.problems import Ledger
+from reasonknee_datasets.bench.predictions.texts import read_text
 from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, BoxError, GradeError, explain
@@ -110,15 +110,13 @@ class Collector:
         )
 
     def _take_text(self, row: int, question: Question, line: Mapping[str, Any]) -> None:
-        text, error = line.get("text"), line.get("error")
-        read = text
-        if self.official and text is not None and error is None:
-            found = official_parse(text)
-            if found is None:
-                self._reasons[row, : len(question.slots)] = _REASON["not_json" if text.strip() else "empty"]
-                return
-            read = json.dumps(found)
-        parsed = parse_answer(question, read, finish_reason=line.get("finish_reason"), error=error)
+        parsed = read_text(
+            question,
+            line.get("text"),
+            finish_reason=line.get("finish_reason"),
+            error=line.get("error"),
+            official=self.official,
+        )
         self._strict[row] = parsed.strict
         for place, answer in enumerate(parsed.slots):
             self._grades[row, place] = NONE if answer.grade is None else answer.grade

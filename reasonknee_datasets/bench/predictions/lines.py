@@ -1,66 +1,83 @@
-"""Predictions one by one, each with its place: from the lines of a file, or from Python."""
+"""Predictions one by one, each with its place: from JSON lines, from logs of inspect_ai, or from Python."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from reasonknee_datasets.bench.predictions.inspect_logs import each_answer, is_inspect_log
 from reasonknee_datasets.bench.predictions.problems import Ledger
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 
 Line = Mapping[str, Any]
-Source = str | os.PathLike[str] | Iterable[Line]
+Place = str | os.PathLike[str]
+Source = Place | Sequence[Place] | Iterable[Line]
 
 _BOM = b"\xef\xbb\xbf"
 
 
+def split_source(source: Source) -> tuple[list[Path], Iterable[Line]]:
+    """Return the files of a source, or the predictions of one that has no files."""
+    if isinstance(source, (str, os.PathLike)):
+        return [Path(source)], ()
+    if isinstance(source, Sequence) and source and all(isinstance(each, (str, os.PathLike)) for each in source):
+        return [Path(each) for each in cast(Sequence[Place], source)], ()
+    return [], cast(Iterable[Line], source)
+
+
 def each_line(source: Source, ledger: Ledger) -> Iterator[tuple[str, Line]]:
-    """Go through predictions with their places.
+    """Iterate over predictions with their places.
 
     Parameters
     ----------
-    source : path, or iterable of mappings
-        A file of JSON objects, one a line, or the objects themselves.
+    source : path, sequence of paths, or iterable of mappings
+        Files of JSON objects, one a line; logs of inspect_ai; or the objects themselves.
     ledger : Ledger
-        Learns of what is no object.
+        Notes what is no object.
 
     Raises
     ------
     BenchError
         If there is no such file.
     """
-    if isinstance(source, (str, os.PathLike)):
-        yield from _lines_of(Path(source), ledger)
+    files, items = split_source(source)
+    if not files:
+        for number, item in enumerate(items):
+            place = f"prediction {number}"
+            if isinstance(item, Mapping):
+                yield place, item
+            else:
+                ledger.note("malformed", f"{place}: {type(item).__name__}")
         return
-    for number, item in enumerate(source):
-        place = f"prediction {number}"
-        if isinstance(item, Mapping):
-            yield place, item
-        else:
-            ledger.note("malformed", f"{place}: {type(item).__name__}")
+    logs = [file for file in files if is_inspect_log(file)]
+    for file in files:
+        if not file.is_file():
+            raise BenchError(
+                f"{file} is not a readable file. Predictions are an .eval log of reasonknee_bench, or JSON lines with "
+                "an id and a text (or slots) each."
+            )
+        if file not in logs:
+            yield from _lines_of(file, ledger, named=len(files) > 1)
+    if logs:
+        yield from each_answer(logs, ledger)
 
 
 def name_source(source: Source) -> str:
     """Name where predictions come from, for messages."""
-    return f"in {os.fspath(source)}" if isinstance(source, (str, os.PathLike)) else "from Python"
+    files, _ = split_source(source)
+    return "from Python" if not files else f"in {', '.join(map(str, files))}"
 
 
-def _lines_of(path: Path, ledger: Ledger) -> Iterator[tuple[str, Line]]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        remedy = "Give the file that reasonknee bench run wrote, or one of your own with an id and a text a line"
-        got = f"{path} ({error.strerror or error})"
-        raise BenchError(explain("predictions", "be a readable file", got, remedy)) from error
-    with file:
+def _lines_of(path: Path, ledger: Ledger, *, named: bool) -> Iterator[tuple[str, Line]]:
+    with path.open("rb") as file:
         for number, data in enumerate(file, start=1):
             text = data.removeprefix(_BOM) if number == 1 else data
             if not text.strip():
                 continue
-            place = f"line {number}"
+            place = f"{path.name}, line {number}" if named else f"line {number}"
             try:
                 item = json.loads(text)
             except (ValueError, RecursionError) as error:

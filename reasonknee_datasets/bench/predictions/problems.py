@@ -30,12 +30,15 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "unscored": "an answer to one of the questions 63 to 69, which no record asks; it is left out",
         "stale": "the script stored the previous question's answer, with its token counts, after a failed request; it "
         "counts as an error of the provider",
+        "asked_again": "a record was asked more than once, since an earlier request failed or the run was killed; the "
+        "last answer counts",
+        "several_models": "the endpoint named more than one model as the one that answered",
         "unanswered": "a record that is scored has no prediction; it counts as not answered",
     }
 )
 """What each problem means, and what becomes of it where the run goes on."""
 
-NOTES = frozenset({"unscored", "stale", "unanswered"})
+NOTES = frozenset({"unscored", "stale", "asked_again", "several_models", "unanswered"})
 """Those that never stop a run."""
 
 _EXAMPLES = 5

@@ -72,11 +72,11 @@ def read_predictions(
 
     Parameters
     ----------
-    source : path, or iterable of mappings
+    source : path, sequence of paths, or iterable of mappings
         JSON objects, one a line: ``id``, and ``text`` (what the model said) or ``slots`` (attribute to grade); perhaps
         ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``.
-        A line ``{"run": {...}}`` states the `Identity`, as the journal of ``reasonknee bench run`` does in its first.
-        From Python, the same objects.
+        A line ``{"run": {...}}`` states the `Identity`. Logs of inspect_ai (``.eval``) state it in their metadata. From
+        Python, the same objects.
     truth : Truth
         The records that are scored.
     data : Repository, optional

@@ -9,25 +9,35 @@ from pathlib import Path
 from reasonknee_datasets.errors import BenchError, explain
 
 
-def check_folder(out: Path, marker: str) -> None:
-    """Refuse a folder that holds something else than a report, before any work is done.
+def check_folder(out: Path, marker: str, *, overwrite: bool = False) -> None:
+    """Check that a report can be written into a folder, before any work is done.
 
     Parameters
     ----------
     out : Path
     marker : str
         The file by which a report of this kind is known.
+    overwrite : bool
+        Accept the folder of an earlier report of this kind.
 
     Raises
     ------
     BenchError
-        If ``out`` is a file, or holds files but not the marker.
+        If ``out`` is a file, holds other files, or holds a report that may not be overwritten.
     """
     if out.exists() and not out.is_dir():
-        raise BenchError(explain("out", "be a folder", "a file", "Choose another name", where=f"at {out}"))
-    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
-        rule, got = "be new, empty or an earlier report", f"a folder without {marker}"
-        raise BenchError(explain("out", rule, got, "Choose another folder", where=f"at {out}"))
+        raise BenchError(f"{out} is a file, not a folder for a report. Choose another name.")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / marker).is_file():
+        raise BenchError(
+            f"{out} holds files, and {marker} is not among them, so it is no report. Choose another folder."
+        )
+    if not overwrite:
+        raise BenchError(
+            f"{out} already holds a report ({marker}). Choose another folder, or replace it: overwrite=True "
+            "(--overwrite)."
+        )
 
 
 def write_folder(out: Path, marker: str, contents: Mapping[str, bytes]) -> None:

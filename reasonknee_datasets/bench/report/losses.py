@@ -19,8 +19,16 @@ from reasonknee_datasets.bench.results import HEADLINE, Losses, LostPoints
 _COLUMNS = ("run", "group", "lost by grading", "lost because of the region", *RESTS_ON)
 
 
-def write_losses(losses: Losses, out: str | Path) -> tuple[Path, ...]:
+def write_losses(losses: Losses, out: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
     """Write ``losses.json``, ``losses.md`` and ``losses.html``.
+
+    Parameters
+    ----------
+    losses : Losses
+    out : path
+        A new or empty folder.
+    overwrite : bool
+        Replace an earlier one in the folder.
 
     Raises
     ------
@@ -30,7 +38,7 @@ def write_losses(losses: Losses, out: str | Path) -> tuple[Path, ...]:
         If jinja2 or matplotlib is not installed.
     """
     folder = Path(out)
-    check_folder(folder, LOSSES)
+    check_folder(folder, LOSSES, overwrite=overwrite)
     title = f"ReasonKnee-Bench: lost points of {losses.given.model or 'a model'}"
     lead = [
         f"Shares of records that are not right ({HEADLINE}, slots without a grade count as wrong). What is lost with "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # A number as `numbers` prints it, or a cell that is empty.
 _NUMBER = re.compile(r"(\*\*)?[+-]?[0-9][0-9.,]*(%| \[[^]]*\])?(\*\*)?$|–?$")
@@ -24,6 +24,14 @@ class Table:
         What stands in the columns, where their names do not say it.
     folded : bool
         Long: the page shows it when asked.
+    numeric : tuple of bool
+        Columns that hold numbers and nothing else, and are set to the right; never the first. Found once, when the
+        table is made: a renderer asks for it at every cell.
+
+    Examples
+    --------
+    >>> Table("", ("slot", "metric", "value"), (("q01", "mae", "**+0.1**"), ("q02", "mae", "–"))).numeric
+    (False, False, True)
     """
 
     title: str
@@ -31,15 +39,9 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     folded: bool = False
+    numeric: tuple[bool, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers and nothing else, and are set to the right; never the first.
-
-        Examples
-        --------
-        >>> Table("", ("slot", "metric", "value"), (("q01", "mae", "**+0.1**"), ("q02", "mae", "–"))).numeric
-        (False, False, True)
-        """
+    def __post_init__(self) -> None:
         columns = ([row[place] for row in self.rows] for place in range(1, len(self.columns)))
-        return (False, *(all(_NUMBER.match(cell) for cell in column) for column in columns))
+        numeric = (False, *(all(_NUMBER.match(cell) for cell in column) for column in columns))
+        object.__setattr__(self, "numeric", numeric)

@@ -39,25 +39,32 @@ from reasonknee_datasets.volumes import open_volume
 SYNTHETIC = "SYNTHETIC data, drawn by a program: these numbers say nothing about any patient"
 
 
-def check_report(out: str | Path, marker: str = RESULTS) -> None:
-    """Refuse a place where no report can be written, before anything is scored.
+def check_report(out: str | Path, marker: str = RESULTS, *, overwrite: bool = False) -> None:
+    """Check that a report can be written into a folder, before anything is scored.
 
     Parameters
     ----------
     out : path
     marker : {"results.json", "comparison.json", "losses.json"}
-        What kind of report.
+        Kind of report.
+    overwrite : bool
+        Accept the folder of an earlier report of this kind.
 
     Raises
     ------
     BenchError
-        If there is something else.
+        If the folder holds anything else.
     """
-    check_folder(Path(out), marker)
+    check_folder(Path(out), marker, overwrite=overwrite)
 
 
 def write_report(
-    evaluation: Evaluation, out: str | Path, *, pictures: int = 6, volumes_dir: str | None = None
+    evaluation: Evaluation,
+    out: str | Path,
+    *,
+    pictures: int = 6,
+    volumes_dir: str | None = None,
+    overwrite: bool = False,
 ) -> tuple[Path, ...]:
     """Write everything that is told of one set of answers.
 
@@ -68,11 +75,13 @@ def write_report(
     ----------
     evaluation : Evaluation
     out : path
-        A new or empty folder, or that of an earlier report.
+        A new or empty folder.
     pictures : int
         How many of the worst cases to draw, where volumes are at hand; 0 reads no image.
     volumes_dir : str, optional
         Where the voxels are, if not beside the annotations; as for `reasonknee_datasets.load_dataset`.
+    overwrite : bool
+        Replace an earlier report in the folder.
 
     Returns
     -------
@@ -87,7 +96,7 @@ def write_report(
         If jinja2 or matplotlib is not installed.
     """
     folder = Path(out)
-    check_folder(folder, RESULTS)
+    check_folder(folder, RESULTS, overwrite=overwrite)
     results = evaluation.results
     tables = [*result_tables(results), *_problem_table(evaluation.problems), *_rule_table(evaluation)]
     lead = [*_lead(results), *(f"No interval: {why}." for why in no_intervals(results))]
@@ -116,8 +125,16 @@ def write_report(
     return tuple(folder / name for name in contents)
 
 
-def write_comparison(comparison: Comparison, out: str | Path) -> tuple[Path, ...]:
+def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
     """Write ``comparison.json``, ``comparison.md`` and ``comparison.html``.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    out : path
+        A new or empty folder.
+    overwrite : bool
+        Replace an earlier comparison in the folder.
 
     Raises
     ------
@@ -125,7 +142,7 @@ def write_comparison(comparison: Comparison, out: str | Path) -> tuple[Path, ...
         As `write_report` does.
     """
     folder = Path(out)
-    check_folder(folder, COMPARISON)
+    check_folder(folder, COMPARISON, overwrite=overwrite)
     one, other = comparison.first or Identity(), comparison.second or Identity()
     title = f"ReasonKnee-Bench: {one.model or 'first'} less {other.model or 'second'}"
     tables = [*comparison_tables(comparison), identity_table(one, other, names=("first", "second"))]

@@ -1,7 +1,6 @@
-"""`Request`: what is sent to a model, as a value that says nothing yet of how it is sent.
+"""Requests to a model as plain values: messages of text and frames, independent of any client library.
 
-The same request goes to every kind of model: frames are arrays of 8-bit pixels, made once by ``ToFrames``, and each
-model writes them down losslessly in its own way. Equal requests have equal `Request.digest`.
+Frames are arrays of 8-bit pixels made by ``ToFrames``; they are sent as PNG, which is lossless.
 """
 
 from __future__ import annotations
@@ -10,42 +9,35 @@ import base64
 import hashlib
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import missing_extra
-from reasonknee_datasets.transforms.pictures import describe_video, to_images
 
 Role = Literal["system", "user", "assistant"]
-Media = Literal["images", "video"]
 
 
 class Frames:
-    """The frames of one volume or crop, shared by all requests that show them.
+    """The frames of one volume or crop.
 
     Parameters
     ----------
     pixels : (frames, rows, columns) array of uint8
-    fps : float
-        Frames a second, for models that take a video.
-    media : {"images", "video"}
-        How they are meant to be given.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], fps: float = 4.0, media: Media = "images") -> None:
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self.pixels = np.ascontiguousarray(pixels, dtype=np.uint8)
         self.pixels.flags.writeable = False
-        self.fps, self.media = fps, media
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def __repr__(self) -> str:
-        return f"Frames({self.digest[:12]}, shape={self.pixels.shape}, media={self.media!r})"
+        return f"Frames({self.digest[:12]}, shape={self.pixels.shape})"
 
     @cached_property
     def digest(self) -> str:
@@ -54,16 +46,8 @@ class Frames:
 
     @cached_property
     def data_urls(self) -> tuple[str, ...]:
-        """Each frame as a PNG in a data URL: encoded once, however many questions show it."""
+        """Each frame as a PNG in a data URL."""
         return tuple(f"data:image/png;base64,{base64.b64encode(_to_png(frame)).decode()}" for frame in self.pixels)
-
-    def images(self) -> list[Any]:
-        """Give each frame as a PIL image in three equal channels."""
-        return to_images(self.pixels)
-
-    def metadata(self) -> dict[str, Any]:
-        """Give what a processor of videos must know: these frames are all there is."""
-        return describe_video(self.pixels, self.fps)
 
 
 def _to_png(frame: NDArray[np.uint8]) -> bytes:
@@ -84,7 +68,7 @@ class Message:
     ----------
     role : {"system", "user", "assistant"}
     parts : tuple of str and Frames
-        In the order in which the model is to read them.
+        In the order in which they are sent.
     """
 
     role: Role
@@ -97,14 +81,11 @@ class Request:
 
     Attributes
     ----------
-    id : str
-        The record's; it is for the journal, and never sent.
     messages : tuple of Message
     step : {"answer", "box"}
-        Whether the reply is the answer, or says where the region is.
+        Whether the reply is the answer, or the position of the region.
     """
 
-    id: str = field(compare=False)
     messages: tuple[Message, ...]
     step: Literal["answer", "box"] = "answer"
 
@@ -115,17 +96,17 @@ class Request:
 
     @property
     def images(self) -> int:
-        """How many pictures are sent."""
+        """Number of images that are sent."""
         return sum(len(frames) for frames in self.frames)
 
     @property
     def text(self) -> str:
-        """All words, turn by turn."""
+        """All text, message by message."""
         return "\n".join(part for message in self.messages for part in message.parts if isinstance(part, str))
 
     @property
     def prompt_hash(self) -> str:
-        """SHA-256 of the words in their places, whatever the pictures are."""
+        """SHA-256 of the text in its places, whatever the pixels are."""
         turns = [
             [message.role, [part if isinstance(part, str) else {"frames": len(part)} for part in message.parts]]
             for message in self.messages
@@ -133,7 +114,8 @@ class Request:
         return hashlib.sha256(json.dumps(turns, ensure_ascii=False).encode()).hexdigest()
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of all that is sent: words, pixels and their order."""
-        pixels = "".join(f"{frames.digest}{frames.media}{frames.fps}" for frames in self.frames)
-        return hashlib.sha256(f"{self.prompt_hash}{pixels}".encode()).hexdigest()
+    def frames_hash(self) -> str | None:
+        """SHA-256 over the pixels of all frames; None without frames."""
+        if not self.frames:
+            return None
+        return hashlib.sha256("".join(frames.digest for frames in self.frames).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A model's own box: from the numbers of the frames that it saw to the voxels of the stored volume."""
+"""Convert a model's box from the numbers of the frames that it saw to voxels of the stored volume."""
 
 from __future__ import annotations
 

@@ -1,0 +1,190 @@
+"""Read logs of inspect_ai (``LOG.eval``) as predictions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from reasonknee_datasets.bench.identity import Identity, identity_digest
+from reasonknee_datasets.bench.predictions.problems import Ledger
+from reasonknee_datasets.errors import BenchError, MissingExtraError
+
+METADATA = "reasonknee"
+"""Key of a task's metadata under which `reasonknee_bench` states its run."""
+
+# Settings of inspect_ai that change when or how often a request is sent, and not what is sent; headers may hold keys.
+_OPERATIONAL = frozenset(
+    {
+        *("max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections"),
+        *("adaptive_connections", "cache", "cache_prompt", "batch", "extra_headers"),
+    }
+)
+# inspect_ai's words for a reply that was cut, and the codec's.
+_CUT = {"max_tokens": "length", "model_length": "length"}
+# The entry of a sample in a log. Read as JSON it takes 0.7 ms; through inspect_ai's own classes, 17 ms.
+_ENTRY = re.compile(r"samples/.+_epoch_[0-9]+\.json")
+# The entry that says that inspect_ai cut a long sample into pieces, which only its own reader puts together.
+_PIECE = re.compile(r"samples/.+_epoch_[0-9]+/sample\.json")
+
+
+def is_inspect_log(path: Path) -> bool:
+    """Report whether a file is a log of inspect_ai: a ZIP archive named ``.eval``."""
+    return path.suffix == ".eval"
+
+
+def read_output(output: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return text, finish reason and error of an inspect_ai ModelOutput (as a mapping), in the codec's words."""
+    if not output["choices"]:
+        return {"text": None, "finish_reason": None, "error": None}
+    reason = output["choices"][0]["stop_reason"]
+    return {"text": output["completion"], "finish_reason": _CUT.get(reason, reason), "error": None}
+
+
+def read_identity(path: Path) -> Identity:
+    """Return what a log states of its run, with the model and the settings it was asked with.
+
+    Raises
+    ------
+    BenchError
+        If the file is no log of `reasonknee_bench`.
+    MissingExtraError
+        If inspect_ai is not installed.
+    """
+    header = _header(str(path.absolute()), path.stat().st_mtime_ns)
+    stated = _stated(header)
+    settings = header.plan.config.model_dump(exclude_none=True, exclude=_OPERATIONAL, mode="json")
+    return replace(
+        Identity.from_json(stated), model=header.eval.model, generation={**stated.get("generation", {}), **settings}
+    )
+
+
+def each_answer(paths: Sequence[Path], ledger: Ledger) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Read the answers of the logs of one run, each with its place.
+
+    Samples that failed come last, and only where no other log has their answer: so the log of a killed run can be
+    named together with those of its retries.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    ledger : Ledger
+        Notes records that were asked more than once, answers of another run, and replies of more than one model.
+
+    Yields
+    ------
+    (str, mapping)
+        First the run's identity, once for each log, then one line for each answer, as in a JSON lines file.
+    """
+    answered: dict[str, str | None] = {}
+    failed: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    again: set[str] = set()
+    models: dict[str, str] = {}
+    for path in paths:
+        identity = read_identity(path)
+        yield str(path), {"run": identity.to_json()}
+        run = identity_digest(Identity.from_json(_stated(_header(str(path.absolute()), path.stat().st_mtime_ns))))
+        for sample in _samples(path):
+            name = str(sample["id"])
+            place = f"{path.name}, sample {name}"
+            if name in failed or sample["error_retries"]:
+                again.add(name)
+            if sample["error"] is not None:
+                again |= {name} & answered.keys()
+                failed[name] = place, _line(sample)
+                continue
+            if answered.get(name) == sample["uuid"] is not None:
+                continue  # a retry copies the answers that it does not ask for
+            answered[name] = sample["uuid"]
+            if sample["metadata"].get("study") != run:
+                ledger.note("mixed_conditions", f"recorded by another run ({place})")
+            if sample["output"]["choices"]:
+                models.setdefault(sample["output"]["model"], place)
+            yield place, _line(sample)
+    for name, (place, line) in failed.items():
+        if name not in answered:
+            yield place, line
+    for name in sorted(again):
+        ledger.note("asked_again", name)
+    for model, place in models.items() if len(models) > 1 else ():
+        ledger.note("several_models", f"{model} ({place})")
+
+
+def _line(sample: Mapping[str, Any]) -> dict[str, Any]:
+    line: dict[str, Any] = {"id": str(sample["id"]), **read_output(sample["output"]), "usage": _usage(sample)}
+    if sample["error"] is not None:
+        line |= {"text": None, "error": sample["error"]["message"]}
+    if sample["metadata"].keys() & {"box", "box_reason"}:
+        line |= {name: sample["metadata"].get(name) for name in ("box", "box_reason")}
+    return line
+
+
+def _usage(sample: Mapping[str, Any]) -> dict[str, int]:
+    """Sum the tokens of a sample's requests, in the words of JSON lines."""
+    names = {
+        "prompt_tokens": ("input_tokens", "input_tokens_cache_read", "input_tokens_cache_write"),
+        "completion_tokens": ("output_tokens",),
+        "cached_tokens": ("input_tokens_cache_read",),
+        "reasoning_tokens": ("reasoning_tokens",),
+    }
+    found = {
+        name: sum(usage.get(part) or 0 for usage in sample["model_usage"].values() for part in parts)
+        for name, parts in names.items()
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def _stated(header: Any) -> Mapping[str, Any]:
+    stated = (header.eval.metadata or {}).get(METADATA)
+    if not isinstance(stated, Mapping):
+        raise BenchError(
+            f"{header.location} is a log of the task {header.eval.task!r}, which is not reasonknee_bench: it does not "
+            "state which records were asked, and how. Name a log of reasonknee_datasets/reasonknee_bench."
+        )
+    return stated
+
+
+@cache
+def _header(path: str, changed: int) -> Any:
+    """Read a log's header; `changed`, the time of its last change, makes a rewritten file another key."""
+    try:
+        return _library().read_eval_log(path, header_only=True)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever a damaged archive makes of it
+        raise BenchError(f"{path} cannot be read as a log of inspect_ai: {error}. Name a whole .eval file.") from error
+
+
+def _samples(path: Path) -> Iterator[Mapping[str, Any]]:
+    library = _library()
+    with suppress(ImportError):  # inspect_ai's dependency, which teaches zipfile zstandard; Python 3.14 knows it itself
+        import_module("zipfile_zstd")
+    with ZipFile(path) as archive:
+        if any(map(_PIECE.fullmatch, archive.namelist())):
+            samples = library.read_eval_log_samples(str(path), all_samples_required=False)
+            yield from (sample.model_dump(mode="json") for sample in samples)
+            return
+        # An entry that was written again, as for a sample that was asked again, counts in its last form.
+        for name in dict.fromkeys(filter(_ENTRY.fullmatch, archive.namelist())):
+            try:
+                sample = json.loads(archive.read(name))
+                yield {"error": None, "error_retries": [], "uuid": None, "metadata": {}, "model_usage": {}} | sample
+            except (ValueError, RecursionError, BadZipFile) as error:
+                raise BenchError(f"{name} in {path} cannot be read: {error}. Name a whole .eval file.") from error
+
+
+def _library() -> Any:
+    try:
+        return import_module("inspect_ai.log")
+    except ImportError as error:
+        raise MissingExtraError(
+            "inspect_ai is not installed, and .eval logs are read with it. On Python 3.11 or newer, run: "
+            'pip install "reasonknee_datasets[bench]".'
+        ) from error

@@ -1,0 +1,204 @@
+"""The benchmark as an inspect_ai task: ``inspect eval reasonknee_datasets/reasonknee_bench --model ...``.
+
+setuptools' entry point ``inspect_ai`` names this module, so that inspect_ai finds the task by the package's name.
+
+A sample is one record. Its frames are rendered when it starts and are not logged: the log holds the volume's path, the
+frame recipe, the region and a hash of the pixels, which are enough to render them again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import GenerateConfig
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, metric, scorer, stderr
+from inspect_ai.solver import TaskState
+from inspect_ai.util import registry_info
+
+from reasonknee_datasets.bench.official import SCRIPTS
+from reasonknee_datasets.bench.plan import max_tokens
+from reasonknee_datasets.bench.predictions.inspect_logs import METADATA, read_output
+from reasonknee_datasets.bench.predictions.texts import read_text
+from reasonknee_datasets.bench.records import parse_questions
+from reasonknee_datasets.bench.solvers import ask_records
+from reasonknee_datasets.bench.study import Study, make_study
+from reasonknee_datasets.moaks import QUESTIONS
+
+# Seconds for one attempt, and attempts after the first. inspect_ai's own defaults wait and retry without end.
+_ATTEMPT_SECONDS = 300
+_RETRIES = 5
+
+
+@metric
+def record_exact() -> Metric:
+    """Share of the records whose slots are all right; a slot without a grade is wrong."""
+    average = mean()
+
+    def compute(scores: list[SampleScore]) -> Any:
+        return average(scores)  # type: ignore[arg-type]  # of two kinds of metric, mean takes these
+
+    return compute
+
+
+def _full_name(name: str) -> str:
+    """Return the name under which inspect_ai has to register a task of this package.
+
+    It adds the package itself where it finds it installed. It does not in a checkout that Python imports from the
+    current folder, since the egg-info folder there says nothing about an editable install.
+    """
+    return name if "/" in registry_info(record_exact).name else f"reasonknee_datasets/{name}"
+
+
+@task(name=_full_name("reasonknee_bench"))
+def reasonknee_bench(
+    condition: str | Sequence[str] = "zero_shot",
+    data: str | None = None,
+    split: str = "test",
+    patients: int | None = None,
+    questions: int | str | Sequence[int | str] | None = None,
+    prompts: str | None = None,
+    damaged: str | None = None,
+    seed: int = 0,
+    frames: int | None = None,
+    size: int | None = None,
+    volumes_dir: str | None = None,
+    revision: str | None = None,
+) -> Task:
+    """Ask a model about the records of a split under one condition.
+
+    Parameters
+    ----------
+    condition : str
+        One of `reasonknee_datasets.bench.conditions.CONDITIONS`, such as ``region_given`` or
+        ``jittered_region(shift=0.5)``.
+    data : str, optional
+        A prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
+    split : str
+    patients : int, optional
+        A seeded sample of so many whole patients.
+    questions : str or list of int, optional
+        Only these, such as ``1-15,34``.
+    prompts, damaged, seed, frames, size, volumes_dir
+        As for `reasonknee_datasets.bench.study.make_study`.
+    revision : str, optional
+        The model's revision, where its name does not say it. It is recorded with the results.
+
+    Returns
+    -------
+    inspect_ai.Task
+
+    Raises
+    ------
+    BenchError
+        If the condition is unknown, real data come without prompts, or nothing is left to ask.
+    """
+    study = make_study(
+        data,
+        condition if isinstance(condition, str) else ",".join(condition),
+        split=split,
+        prompts=prompts,
+        damaged=damaged,  # type: ignore[arg-type]  # Prompts.of checks it
+        patients=patients,
+        questions=None if questions is None else parse_questions(questions),
+        seed=seed,
+        frames=frames,
+        size=size,
+        volumes_dir=volumes_dir,
+    )
+    return make_task(study, revision=revision)
+
+
+def make_task(study: Study, *, revision: str | None = None) -> Task:
+    """Build the inspect_ai task of a study.
+
+    A failed sample does not end the run. It makes the log's status ``error``, and ``inspect eval-retry`` asks the
+    failed samples again and no others.
+
+    Parameters
+    ----------
+    study : Study
+    revision : str, optional
+        The model's revision.
+    """
+    stated = study.identity.to_json() | {"model_revision": revision}
+    return Task(
+        dataset=MemoryDataset(_samples(study), name=f"3DReasonKnee {study.records.identity.split}"),
+        solver=ask_records(study),
+        scorer=grades(study),
+        config=_config(study),
+        fail_on_error=True,
+        continue_on_fail=True,
+        metadata={METADATA: stated},
+    )
+
+
+def _config(study: Study) -> GenerateConfig:
+    """Return the generation settings: the project's, or exactly those of the authors' script."""
+    config = GenerateConfig(max_tokens=max_tokens(study), max_retries=_RETRIES, attempt_timeout=_ATTEMPT_SECONDS)
+    if study.condition.script is None:
+        config.temperature = 0.0
+    elif SCRIPTS[study.condition.script].response_format is not None:
+        config.extra_body = {"response_format": {"type": SCRIPTS[study.condition.script].response_format}}
+    return config
+
+
+def _samples(study: Study) -> list[Sample]:
+    truth, found = study.records.truth, []
+    for row, record in enumerate(study.records.items):
+        assert truth.ids[row] == record.id, "records and truth are read in the same order"
+        slots = QUESTIONS[record.question].slots
+        true = [None if grade < 0 else grade for grade in truth.grades[row, : len(slots)].tolist()]
+        found.append(
+            Sample(
+                id=record.id,
+                input=study.prompts.text(record.question),
+                target=json.dumps({slot.attribute: grade for slot, grade in zip(slots, true, strict=True)}),
+                metadata={"patient": record.patient, "question": record.question, "study": study.digest},
+            )
+        )
+    return found
+
+
+@scorer(metrics=[record_exact(), stderr(cluster="patient")], name="grades")
+def grades(study: Study) -> Scorer:
+    """Read the grades of an answer by the named rules of `reasonknee_datasets.bench.answers`.
+
+    The value is 1 where every slot is right. A record without all its true grades has no value, as in the report. The
+    score's metadata has, for each slot, the true grade and the answered one with its rule, or the reason without one.
+
+    Parameters
+    ----------
+    study : Study
+    """
+    official = study.condition.script is not None
+
+    async def score(state: TaskState, target: Target) -> Score:
+        question = QUESTIONS[state.metadata["question"]]
+        parsed = read_text(question, official=official, **read_output(state.output.model_dump()))
+        true: dict[str, int | None] = json.loads(target.text)
+        slots = {
+            answer.slot.attribute: {
+                "true": true[answer.slot.attribute],
+                "grade": answer.grade,
+                **({"reason": answer.reason} if answer.grade is None else {"rules": list(answer.rules)}),
+            }
+            for answer in parsed.slots
+        }
+        right = float("nan") if None in true.values() else float(parsed.grades == true)
+        return Score(  # NaN is inspect_ai's value of what is not scored
+            value=right,
+            answer=json.dumps(parsed.grades),
+            explanation="; ".join(f"{name}: {_shown(slot)}" for name, slot in slots.items()),
+            metadata={"slots": slots, "strict": parsed.strict},
+        )
+
+    return score
+
+
+def _shown(slot: dict[str, Any]) -> str:
+    read = f"no grade ({slot['reason']})" if slot["grade"] is None else f"grade {slot['grade']} ({slot['rules'][-1]})"
+    return f"{read}, true {'unknown' if slot['true'] is None else slot['true']}"
