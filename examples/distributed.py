@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--batch-size", type=int, default=4, help="examples in a batch of one rank")
     found.add_argument("--workers", type=int, default=0, help="worker processes of each rank")
-    found.add_argument("--group-size", type=int, default=4, help="volumes that are open at a time")
+    found.add_argument("--volumes-in-flight", type=int, default=4, help="volumes that are open at a time")
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--stop-after", type=int, help="steps after which to stop, as if interrupted")
     return found
@@ -41,7 +41,7 @@ from torch import nn
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.collate import QuintupleCollator
 from reasonknee_datasets.loader import make_dataloader, prefetch_to_device
-from reasonknee_datasets.transforms import CropToBox
+from reasonknee_datasets.transforms import Compose, CropToBox, ToCanonical
 
 SIZE = (16, 32, 32)
 
@@ -55,10 +55,9 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
         shuffle=True,
         seed=arguments.seed,
         num_workers=arguments.workers,
-        transform=CropToBox(size=SIZE, jitter_mm=2.0),
+        transform=Compose([ToCanonical(), CropToBox(size=SIZE, jitter_mm=2.0)]),
         collate_fn=QuintupleCollator(keep=()),
-        tail="pad",
-        group_size=arguments.group_size,
+        volumes_in_flight=arguments.volumes_in_flight,
         pin_memory=torch.cuda.is_available(),
     )
     torch.manual_seed(arguments.seed)

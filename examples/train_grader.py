@@ -109,6 +109,7 @@ def train(model: nn.Module, rows: Any, held_out: Any, arguments: argparse.Namesp
         batch_size=arguments.batch_size,
         shuffle=True,
         seed=arguments.seed,
+        drop_last=True,  # batch normalisation fails on a last batch of one
         balance="target",  # most knees are sound: without it, 0 would be a good answer to everything
         num_workers=arguments.workers,
         transform=crop(jitter_mm=2.0),
@@ -160,7 +161,6 @@ def predict(model: nn.Module, rows: Any, workers: int = 0) -> dict[str, int]:
         num_workers=workers,
         transform=crop(),
         collate_fn=QuintupleCollator(keep=()),
-        tail="keep",  # each row once
     ) as loader:
         return {
             name: grade

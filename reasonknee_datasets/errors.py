@@ -6,7 +6,9 @@ is one sentence of the form ``<subject> must <rule>, got <value> [<where>]. <Wha
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 
 
@@ -143,6 +145,51 @@ def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:
     """
     remedy = f'Run: pip install "reasonknee_datasets[{extra}]"'
     return MissingExtraError(explain(module, f"be installed for {purpose}", "no such module", remedy))
+
+
+def os_remedy(error: BaseException, otherwise: str) -> str:
+    """Choose the remedy for an error of the operating system by its ``errno``.
+
+    Permissions are not the cause of every file that cannot be read, nor a full disk of every one that cannot be
+    written: whoever translates an OSError takes the remedy from here.
+
+    Parameters
+    ----------
+    error : OSError, or any other error
+        With an ``errno``, or without one.
+    otherwise : str
+        Remedy where the ``errno`` tells nothing more.
+
+    Examples
+    --------
+    >>> os_remedy(OSError(errno.ENOSPC, "No space left on device"), "Check the path")
+    'Make room on that disk, or choose a folder on another one'
+    >>> os_remedy(FileNotFoundError(errno.ENOENT, "No such file"), "Check the path")
+    'Check the path'
+    """
+    code = getattr(error, "errno", None)
+    if code == errno.EMFILE:
+        with suppress(ImportError):
+            import resource  # not on Windows
+
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"This process may open {limit} files at a time: raise that limit (ulimit -n), or use fewer workers"
+    return _OS_REMEDIES.get(code or 0, otherwise)
+
+
+_OS_REMEDIES = {
+    errno.EMFILE: "This process has too many files open: use fewer workers",
+    errno.ENFILE: "The whole system has too many files open: end other programs, or raise fs.file-max",
+    errno.ENOSPC: "Make room on that disk, or choose a folder on another one",
+    errno.EDQUOT: "Your quota there is used up: make room, or choose a folder on another disk",
+    errno.EROFS: "That file system is read-only: choose a folder on another one",
+    errno.EACCES: "Check the permissions of the file and of the folders above it",
+    errno.EPERM: "Check the permissions of the file and of the folders above it",
+    errno.ENOMEM: "The memory is used up: end other programs, or use fewer workers or smaller batches",
+    errno.EIO: "The disk fails to read or write: check it, and copy the file again",
+    errno.ESTALE: "The network file system lost the file: check its mount, and try again",
+    errno.ETIMEDOUT: "The file system did not answer in time: check its mount or the network, and try again",
+}
 
 
 def add_note(error: BaseException, note: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain, os_remedy
 from reasonknee_datasets.plain_paths import join, stays_inside
 from reasonknee_datasets.schema import CONFIGS, SPLITS
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret
@@ -156,7 +156,7 @@ class Manifest:
             message = explain("prepared repository", f"hold {MANIFEST}", "no such file", remedy, where=f"at {root}")
             raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
         except store_errors() as error:
-            remedy = "Ask its owner to let you read it, or check the disk"
+            remedy = os_remedy(error, "Check the disk or the connection")
             message = explain("manifest", "be readable", redact_text(str(error)), remedy, where=f"at {root}")
             raise RepositoryError(message) from (None if shows_secret(error) else error)
         return cls.from_bytes(data, where=redact(url))

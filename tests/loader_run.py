@@ -26,9 +26,8 @@ def run(repository: Path, folder: Path, batch_size: int, workers: int, steps: in
         seed=5,
         num_workers=workers,
         transform=CropToBox(size=(4, 5, 6), jitter_mm=1.0),
-        tail="keep",
-        group_size=3,
-        shared=folder,
+        volumes_in_flight=3,
+        share_volumes=folder,
     )
     saved = folder / "state.json"
     if saved.exists():

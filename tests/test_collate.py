@@ -454,7 +454,7 @@ def test_a_batch_larger_than_memory_is_one_clear_error() -> None:
     """Shapes that differ are padded to the largest of each axis: rows that fit may make a batch that does not."""
     shapes = np.eye(3, dtype=int) * 2_999_999 + 1
     rows = [example(number, voxels=np.zeros(shape, np.int16)) for number, shape in enumerate(shapes)]
-    with pytest.raises(BoxError, match="a batch must fit into memory, got 3x1x3000000x3000000x3000000 voxels of 2"):
+    with pytest.raises(BoxError, match="A batch of 3x1x3000000x3000000x3000000 voxels of 2"):
         QuintupleCollator()(rows)
 
 

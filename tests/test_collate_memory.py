@@ -122,7 +122,7 @@ def test_a_caller_may_keep_every_batch(tmp_path: Path) -> None:
     root = write_repository(tmp_path / "3dreasonknee")
     volume = open_volume(next((root / "volumes").rglob("*.nii.gz")))
     rows = [row | {"volume": volume} for row in rows]
-    with make_dataloader(rows, batch_size=2, num_workers=1, shared=tmp_path) as loader:
+    with make_dataloader(rows, batch_size=2, num_workers=1, share_volumes=tmp_path) as loader:
         expected = [list(range(at, at + 2)) for at in range(0, 60, 2)]
         kept = list(loader)
         assert len(list(tmp_path.glob("*/*/batch-*"))) == 12

@@ -136,7 +136,7 @@ class TestLocked:
     @pytest.mark.parametrize("named", [True, False])
     @pytest.mark.parametrize("inside", ["", "manifest.json"])
     def test_a_repository(self, open_repository: Path, inside: str, named: bool) -> None:
-        match = r"manifest must be readable, got PermissionError.*manifest\.json\. Ask its owner to let you read it"
+        match = r"manifest must be readable, got PermissionError.*manifest\.json. Check the permissions"
         with locked(open_repository / inside), pytest.raises(RepositoryError, match=match):
             load_dataset(split="train", data_dir=open_repository if named else None)
 
@@ -145,7 +145,7 @@ class TestLocked:
         rows = load_dataset(split="train", streaming=True, data_dir=open_repository)
         with (
             locked(open_repository / inside),
-            pytest.raises(RepositoryError, match=r"shard must be readable, got PermissionError.*Ask its owner"),
+            pytest.raises(RepositoryError, match=r"shard must be readable, got PermissionError.*Check the permissions"),
         ):
             next(iter(rows))
 

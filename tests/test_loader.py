@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import logging
 import pickle
@@ -60,10 +61,10 @@ def ids(batch: Any) -> list[str]:
     return [name for name, valid in zip(batch["id"], batch["valid"].tolist(), strict=True) if valid]
 
 
-def in_order(rows: list[dict[str, Any]], *, epoch: int = 0, seed: int = 0, group_size: int = 3) -> list[str]:
+def in_order(rows: list[dict[str, Any]], *, epoch: int = 0, seed: int = 0, volumes_in_flight: int = 3) -> list[str]:
     """Give the planned order of one epoch."""
     volumes = np.unique([row["volume_path"] for row in rows], return_inverse=True)[1]
-    return [rows[row]["id"] for row in Plan(volumes, seed, group_size).rows(epoch).tolist()]
+    return [rows[row]["id"] for row in Plan(volumes, seed, volumes_in_flight).rows(epoch).tolist()]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def room(tmp_path: Path) -> Iterator[Path]:
 
 def test_an_epoch_is_the_planned_order() -> None:
     rows = examples([5, 3, 6, 2, 4])
-    loader = make_dataloader(rows, batch_size=3, shuffle=True, group_size=3, tail="keep")
+    loader = make_dataloader(rows, batch_size=3, shuffle=True, volumes_in_flight=3)
     assert [name for batch in loader for name in batch["id"]] == in_order(rows)
     assert [name for batch in loader for name in batch["id"]] == in_order(rows, epoch=1)
     assert len(loader) == 7
@@ -133,7 +134,7 @@ def run(
     """Take steps on all ranks from a state, save, and take some more, which are lost."""
     loaders = [
         make_dataloader(
-            rows, batch_size=batch_size, shuffle=True, seed=seed, group_size=3, tail="pad", rank=rank, world_size=world
+            rows, batch_size=batch_size, shuffle=True, seed=seed, volumes_in_flight=3, rank=rank, world_size=world
         )
         for rank in range(world)
     ]
@@ -169,14 +170,14 @@ def test_a_prefetched_batch_is_not_yet_seen(workers: int) -> None:
 
 def test_a_state_at_the_end_of_an_epoch_starts_the_next() -> None:
     rows = examples([4, 4])
-    for tail, batch_size in (("drop", 3), ("pad", 3), ("keep", 3), ("drop", 4)):
-        loader = make_dataloader(rows, batch_size=batch_size, shuffle=True, tail=tail)
+    for drop_last, batch_size in ((True, 3), (False, 3), (True, 4)):
+        loader = make_dataloader(rows, batch_size=batch_size, shuffle=True, drop_last=drop_last)
         states = [loader.state_dict() for _ in loader]
-        assert (states[-1]["epoch"], states[-1]["position"]) == (1, 0), tail
+        assert (states[-1]["epoch"], states[-1]["position"]) == (1, 0), drop_last
         assert states[-1] == loader.state_dict()
-        again = make_dataloader(rows, batch_size=2, shuffle=True, tail="keep")
+        again = make_dataloader(rows, batch_size=2, shuffle=True)
         again.load_state_dict(states[-1])
-        assert [name for batch in again for name in batch["id"]] == in_order(rows, epoch=1, group_size=16)
+        assert [name for batch in again for name in batch["id"]] == in_order(rows, epoch=1, volumes_in_flight=16)
 
 
 def test_a_tail_too_short_for_the_new_step_ends_the_epoch() -> None:
@@ -184,7 +185,7 @@ def test_a_tail_too_short_for_the_new_step_ends_the_epoch() -> None:
     loader = make_dataloader(rows, batch_size=4, shuffle=True)
     next(iter(loader))
     state = loader.state_dict()
-    wide = make_dataloader(rows, batch_size=8, shuffle=True)
+    wide = make_dataloader(rows, batch_size=8, shuffle=True, drop_last=True)
     wide.load_state_dict(state)
     assert list(wide) == []
     assert wide.state_dict()["epoch"] == 1
@@ -193,7 +194,7 @@ def test_a_tail_too_short_for_the_new_step_ends_the_epoch() -> None:
 
 def test_iterating_begins_the_next_epoch_as_with_torch() -> None:
     rows = examples([4] * 4)
-    loader = make_dataloader(rows, batch_size=4, shuffle=True, group_size=3)
+    loader = make_dataloader(rows, batch_size=4, shuffle=True, volumes_in_flight=3)
     for expected in (0, 1, 2):
         batch = next(iter(loader))
         assert batch["id"] == in_order(rows, epoch=expected)[:4]
@@ -204,10 +205,10 @@ def test_iterating_begins_the_next_epoch_as_with_torch() -> None:
 
 def test_naming_the_epoch_of_a_loaded_state_keeps_its_place() -> None:
     rows = examples([4] * 4)
-    loader = make_dataloader(rows, batch_size=4, shuffle=True, group_size=3)
+    loader = make_dataloader(rows, batch_size=4, shuffle=True, volumes_in_flight=3)
     loader.set_epoch(2)
     next(iter(loader))
-    resumed = make_dataloader(rows, batch_size=4, shuffle=True, group_size=3)
+    resumed = make_dataloader(rows, batch_size=4, shuffle=True, volumes_in_flight=3)
     resumed.load_state_dict(loader.state_dict())
     resumed.set_epoch(2)
     assert next(iter(resumed))["id"] == in_order(rows, epoch=2)[4:8]
@@ -219,7 +220,7 @@ def test_naming_the_epoch_of_a_loaded_state_keeps_its_place() -> None:
 def test_each_rank_takes_its_part_of_each_step() -> None:
     rows = examples([5, 5, 5])
     loaders = [
-        make_dataloader(rows, batch_size=2, shuffle=True, group_size=3, rank=rank, world_size=3, tail="pad")
+        make_dataloader(rows, batch_size=2, shuffle=True, volumes_in_flight=3, rank=rank, world_size=3)
         for rank in range(3)
     ]
     assert {len(loader) for loader in loaders} == {3}
@@ -231,10 +232,10 @@ def test_each_rank_takes_its_part_of_each_step() -> None:
 
 
 def test_dropping_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    loader = make_dataloader(examples([5, 5]), batch_size=4)
+    loader = make_dataloader(examples([5, 5]), batch_size=4, drop_last=True)
     with caplog.at_level(logging.INFO, logger="reasonknee_datasets"):
         assert sum(len(batch["id"]) for batch in loader) == 8
-    assert "epoch 0 leaves out its last 2 examples (tail='drop')" in caplog.text
+    assert "Epoch 0 leaves out its last 2 examples (drop_last=True)." in caplog.text
 
 
 def test_ranks_are_found_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +262,13 @@ CROP = CropToBox(size=(4, 5, 6), jitter_mm=1.0, seed=3)
 
 
 def load(train: Any, room: Path, **changes: Any) -> ResumableLoader:
-    options: dict[str, Any] = {"batch_size": 4, "shuffle": True, "group_size": 2, "transform": CROP, "shared": room}
+    options: dict[str, Any] = {
+        "batch_size": 4,
+        "shuffle": True,
+        "volumes_in_flight": 2,
+        "transform": CROP,
+        "share_volumes": room,
+    }
     return make_dataloader(train, **(options | changes))
 
 
@@ -274,7 +281,7 @@ def test_voxels_are_those_of_the_files(train: Any, room: Path) -> None:
                 assert (batch["volume"][at, 0].numpy() == expected).all()
 
 
-@pytest.mark.parametrize("changes", [{"num_workers": 2}, {"shared": None}, {"batch_size": 3, "num_workers": 1}])
+@pytest.mark.parametrize("changes", [{"num_workers": 2}, {"share_volumes": False}, {"batch_size": 3, "num_workers": 1}])
 def test_no_topology_changes_a_pixel(train: Any, room: Path, changes: dict[str, Any]) -> None:
     with load(train, room) as plain:
         expected = crops(plain) | crops(plain)
@@ -290,15 +297,15 @@ def test_another_epoch_is_cropped_elsewhere(train: Any, room: Path) -> None:
 
 
 def test_after_an_interruption_come_the_same_pixels(train: Any, room: Path) -> None:
-    with load(train, room, tail="keep") as plain:
+    with load(train, room) as plain:
         expected = crops(plain) | crops(plain)
-    with load(train, room, num_workers=2, tail="keep") as loader:
+    with load(train, room, num_workers=2) as loader:
         stream = iter(loader)
         seen = crops(next(stream) for _ in range(3))
         state = loader.state_dict()
         lost = crops(next(stream) for _ in range(2))
         del stream
-    with load(train, room, batch_size=5, tail="keep") as resumed:
+    with load(train, room, batch_size=5) as resumed:
         resumed.load_state_dict(state)
         rest = crops(resumed)
         assert not set(seen) & set(rest)
@@ -361,7 +368,7 @@ def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path, where
         transform = Compose([Compose([CROP]), Compose([tokenize])])
     elif where == "dataset":
         rows, transform = rows.with_transform(transform), None
-    with load(rows, room, transform=transform, num_workers=1, tail="keep") as loader:
+    with load(rows, room, transform=transform, num_workers=1) as loader:
         for batch in loader:
             lengths = batch["attention_mask"].sum(dim=1)
             padding = torch.arange(batch["input_ids"].shape[1]) >= lengths[:, None]
@@ -387,7 +394,7 @@ def test_tokens_are_padded_on_the_tokenizers_side(
     def longer(row: dict[str, Any]) -> dict[str, Any]:
         return {"question": "q " * row["question_id"]}
 
-    with load(train.map(longer), room, transform=Compose([CROP, tokenize]), collate_fn=given, tail="keep") as loader:
+    with load(train.map(longer), room, transform=Compose([CROP, tokenize]), collate_fn=given) as loader:
         padded = 0
         for batch in loader:
             mask = batch["attention_mask"].bool()
@@ -433,11 +440,11 @@ def test_a_worker_that_lags_finds_what_the_others_have_left_behind(train: Any, r
 
 
 def test_a_folder_that_is_too_small_is_said_once(train: Any, room: Path, caplog: pytest.LogCaptureFixture) -> None:
-    options: dict[str, Any] = {"group_size": 6, "transform": CropToBox(margin_voxels=20)}
+    options: dict[str, Any] = {"volumes_in_flight": 6, "transform": CropToBox(margin_voxels=20)}
     with load(train, room, **options) as loader:
         list(loader)
     assert not caplog.records
-    with load(train, room, shared_bytes=3 * 6 * 8 * 10 * 2, **options) as loader:
+    with load(train, room, shared_memory_bytes=3 * 6 * 8 * 10 * 2, **options) as loader:
         list(loader)
         list(loader)
         info = loader.shared_info()
@@ -461,7 +468,7 @@ def test_the_ranks_of_a_machine_decode_each_volume_once_together(train: Any, roo
 
 
 def test_without_sharing_nothing_is_shared(train: Any, room: Path) -> None:
-    with load(train, room, shared=None, num_workers=2) as loader:
+    with load(train, room, share_volumes=False, num_workers=2) as loader:
         list(loader)
         assert loader.shared_info() is None
 
@@ -469,7 +476,7 @@ def test_without_sharing_nothing_is_shared(train: Any, room: Path) -> None:
 def test_a_loader_that_is_forgotten_leaves_nothing(train: Any, room: Path) -> None:
     loader = load(train, room, num_workers=1)
     next(iter(loader))
-    folder = Path(loader._work.shared.folder)  # type: ignore[union-attr]
+    folder = Path(loader.dataset.shared.folder)  # type: ignore[union-attr]
     assert folder.is_dir()
     del loader
     gc.collect()
@@ -483,7 +490,7 @@ def test_memory_of_a_batch_serves_the_next_once_it_is_gone(tmp_path: Path) -> No
     def numbered(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "voxels": np.full((96, 96, 96), row["number"], np.int16)}
 
-    with make_dataloader(rows, batch_size=2, transform=numbered, shared=None) as loader:
+    with make_dataloader(rows, batch_size=2, transform=numbered, share_volumes=False) as loader:
         kept = [batch["volume"] for batch in loader]  # none is gone: each has its own
         assert [int(volume[0].min()) for volume in kept] == [int(volume[0].max()) for volume in kept]
         assert [int(volume[0, 0, 0, 0, 0]) for volume in kept] == list(range(0, 12, 2))
@@ -503,7 +510,7 @@ def test_a_closed_loader_says_so(train: Any, room: Path) -> None:
     loader.close()
     loader.close()
     assert loader.shared_info() is None
-    with pytest.raises(LoaderError, match="a loader must be open to be iterated, got a closed one"):
+    with pytest.raises(LoaderError, match=r"The loader is closed. Make another with make_dataloader"):
         iter(loader)
 
 
@@ -513,7 +520,7 @@ def test_a_loader_that_is_closed_on_the_way_says_so(train: Any, room: Path, work
     batches = iter(loader)
     next(batches)
     loader.close()
-    with pytest.raises(LoaderError, match="a loader must be open while it is iterated, got one closed on the way"):
+    with pytest.raises(LoaderError, match="The loader was closed while it was iterated"):
         next(batches)
 
 
@@ -571,7 +578,10 @@ def test_an_empty_dataset() -> None:
     ("changes", "message"),
     [
         ({"seed": 1}, "state's seed must be the loader's own, got 0 in a loader whose seed is 1. Resume with the seed"),
-        ({"group_size": 4}, "state's group_size must be the loader's own, got 3 in a loader whose group_size is 4"),
+        (
+            {"volumes_in_flight": 4},
+            "state's volumes_in_flight must be the loader's own, got 3 in a loader whose volumes_in_flight is 4",
+        ),
         ({"shuffle": False}, "state's shuffle must be"),
         ({"balance": "category"}, "state's balance must be the loader's own, got ''"),
         ({"rows": examples([3, 3, 1])}, "state's fingerprint must be the loader's own.*Resume with the same rows"),
@@ -579,7 +589,7 @@ def test_an_empty_dataset() -> None:
     ],
 )
 def test_a_state_from_elsewhere(changes: dict[str, Any], message: str) -> None:
-    options: dict[str, Any] = {"batch_size": 2, "shuffle": True, "group_size": 3, "seed": 0}
+    options: dict[str, Any] = {"batch_size": 2, "shuffle": True, "volumes_in_flight": 3, "seed": 0}
     state = make_dataloader(examples([3, 3]), **options).state_dict()
     changes = dict(changes)
     other = make_dataloader(changes.pop("rows", examples([3, 3])), **(options | changes))
@@ -590,8 +600,8 @@ def test_a_state_from_elsewhere(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("seed"), "state must be of version 1 and whole, got"),
-        (lambda state: state.update(version=2), "state must be of version 1"),
+        (lambda state: state.pop("seed"), "state must be of version 2 and whole, got"),
+        (lambda state: state.update(version=1), "state must be of version 2"),
         (
             lambda state: state.update(position=7),
             "place must lie in an epoch, got epoch 0 and position 7 of 6 examples",
@@ -605,24 +615,32 @@ def test_a_state_that_was_changed(change: Callable[[dict[str, Any]], Any], messa
     change(state)
     with pytest.raises(LoaderError, match=message):
         loader.load_state_dict(state)
-    with pytest.raises(LoaderError, match="state must be of version 1 and whole, got NoneType"):
+    with pytest.raises(LoaderError, match="state must be of version 2 and whole, got NoneType"):
         loader.load_state_dict(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
-        ({"batch_size": 7}, "the dataset must fill at least one step where tail='drop', got 6 examples for steps of 7"),
-        ({"tail": "wrap"}, "tail must be one of drop, pad, keep, got 'wrap'"),
-        ({"tail": "keep", "rank": 0, "world_size": 2}, "tail='keep' must stand alone"),
-        ({"rank": 2, "world_size": 2}, "rank must lie between 0 and world_size - 1, got rank=2, world_size=2"),
-        ({"rank": 1}, "rank and world_size must be given together"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
-        ({"group_size": 0}, "group_size must be a whole number of at least 1, got 0"),
-        ({"num_workers": 1.5}, "num_workers must be a whole number"),
-        ({"balance": "category"}, "balance must come with shuffling"),
+        ({"batch_size": 0}, r"batch_size must be a whole number of at least 1, not 0 \(int\)"),
+        ({"batch_size": 2.5}, r"batch_size must be a whole number of at least 1, not 2.5 \(float\)"),
+        ({"batch_size": "8"}, r"batch_size must be a whole number of at least 1, not '8' \(str\)"),
+        ({"batch_size": True}, "batch_size must be a whole number of at least 1, not True"),
+        ({"batch_size": 7, "drop_last": True}, "nothing is left of 6 examples, since a step takes 7. Choose a smaller"),
+        ({"drop_last": "pad"}, r"drop_last must be True or False, not 'pad' \(str\)"),
+        ({"rank": 2, "world_size": 2}, "Rank 2 does not exist among 2 ranks, which are numbered from 0"),
+        ({"rank": "0", "world_size": "2"}, r"rank must be a whole number of at least 0, not '0' \(str\)"),
+        ({"rank": 1}, "Got rank=1 and world_size=None. Pass both, or leave both out"),
+        ({"seed": -1}, r"seed must be a whole number of at least 0, not -1 \(int\)"),
+        ({"seed": None}, "seed must be a whole number of at least 0, not None"),
+        ({"volumes_in_flight": 0}, "volumes_in_flight must be a whole number of at least 1, not 0"),
+        ({"num_workers": 1.5}, r"num_workers must be a whole number of at least 0, not 1.5 \(float\)"),
+        ({"shared_memory_bytes": "1GB"}, r"shared_memory_bytes must be a whole number of at least 1, not '1GB'"),
+        ({"share_volumes": 8}, r"share_volumes must be True, False or the path of a folder, not 8 \(int\)"),
+        ({"transform": CropToBox}, r"transform must be an instance, not the class CropToBox. Write CropToBox\(...\)"),
+        ({"collate_fn": QuintupleCollator}, "collate_fn must be an instance, not the class QuintupleCollator"),
+        ({"transform": [CropToBox()]}, "transform must be a function or another callable, not a value of type list"),
+        ({"balance": "category"}, "balance= draws rows at random, so it needs shuffle=True"),
         ({"balance": "grad", "shuffle": True}, "balance must name columns of the dataset, got 'grad'"),
         ({"balance": "box", "shuffle": True}, "column box must hold one value a row"),
     ],
@@ -630,6 +648,48 @@ def test_a_state_that_was_changed(change: Callable[[dict[str, Any]], Any], messa
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(LoaderError, match=message):
         make_dataloader(examples([3, 3]), **({"batch_size": 2} | options))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("train", r"The dataset must be loaded first, not 'train' \(str\). Write load_dataset"),
+        ({"train": examples([1])}, "The dataset must be one split, not a dict of train. Choose one by name"),
+        (
+            iter(examples([1])),
+            "The dataset must be a dataset or a sequence of examples, not a value of type list_iterator",
+        ),
+        (7, "The dataset must be a dataset or a sequence of examples, not 7"),
+    ],
+)
+def test_make_dataloader_refuses_what_is_no_dataset(dataset: Any, message: str) -> None:
+    with pytest.raises(LoaderError, match=message):
+        make_dataloader(dataset, batch_size=1)
+
+
+def test_make_dataloader_accepts_a_class_that_makes_examples() -> None:
+    loader = make_dataloader(examples([3]), batch_size=2, transform=dict)
+    assert [len(batch["id"]) for batch in loader] == [2, 1]
+
+
+def test_make_dataloader_takes_no_argument_by_position_but_the_dataset() -> None:
+    kinds = [parameter.kind for parameter in inspect.signature(make_dataloader).parameters.values()]
+    assert set(kinds[1:]) == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_messages_never_print_whole_rows() -> None:
+    rows = examples([2, 1])
+    rows[0]["question"] = "What grade is it? " * 50
+    with pytest.raises(LoaderError) as caught:
+        make_dataloader(iter(rows), batch_size=rows[0])  # type: ignore[arg-type]
+    assert "What grade" not in str(caught.value)
+    with pytest.raises(
+        LoaderError, match="batch_size must be a whole number of at least 1, not a dict with the keys id, "
+    ) as caught:
+        make_dataloader(rows, batch_size=rows[0])  # type: ignore[arg-type]
+    with pytest.raises(LoaderError, match="the examples of a batch must have the same keys") as caught:
+        list(make_dataloader(rows, batch_size=2))
+    assert "What grade" not in str(caught.value)
 
 
 def test_rows_that_nothing_tells_apart() -> None:
@@ -640,10 +700,11 @@ def test_rows_that_nothing_tells_apart() -> None:
 
 def test_a_transform_that_gives_no_mapping_cannot_be_padded() -> None:
     rows = examples([3])
-    loader = make_dataloader(rows, batch_size=2, transform=lambda row: row["id"], collate_fn=list, tail="pad")
-    with pytest.raises(LoaderError, match="the transform must give mappings where repeats have to be marked"):
+    options: dict[str, Any] = {"batch_size": 2, "transform": lambda row: row["id"], "collate_fn": list}
+    loader = make_dataloader(rows, **options, rank=1, world_size=2)
+    with pytest.raises(LoaderError, match="the transform returned a str, which cannot be marked"):
         list(loader)
-    kept = make_dataloader(rows, batch_size=2, transform=lambda row: row["id"], collate_fn=list, tail="keep")
+    kept = make_dataloader(rows, **options)
     assert list(kept) == [[row["id"] for row in rows[:2]], [rows[2]["id"]]]
 
 
@@ -707,7 +768,7 @@ def test_a_dataset_that_was_mapped_and_shuffled(train: Any, room: Path) -> None:
     mapped = train.shuffle(seed=1).select(range(20)).map(CropToBox(size=(4, 4, 4)))
     with load(mapped, room, transform=None, collate_fn=QuintupleCollator(keep=())) as loader:
         batch = next(iter(loader))
-    assert set(batch) == {"id", "volume", "mask", "real", "boxes", "boxes_volume", "valid"}
+    assert set(batch) == {"id", "volume", "orientation", "mask", "real", "boxes", "boxes_volume", "valid"}
     assert batch["volume"].shape == (4, 1, 4, 4, 4)
     assert pickle.loads(pickle.dumps(batch))["id"] == batch["id"]
 

@@ -50,7 +50,7 @@ def test_the_same_questions_give_the_same_answer(volumes: np.ndarray, seed: int,
 
 def test_an_order_of_years_ago_can_be_continued() -> None:
     # Written down on 22 November 2026 with NumPy 2.4: these numbers must never change.
-    plan = Plan(np.repeat(np.arange(6), 3), seed=20261122, group_size=3)
+    plan = Plan(np.repeat(np.arange(6), 3), seed=20261122, volumes_in_flight=3)
     assert plan.rows(0).tolist() == [11, 10, 8, 9, 6, 3, 4, 5, 7, 15, 12, 16, 17, 0, 14, 2, 13, 1]
     assert plan.rows(1).tolist() == [15, 1, 17, 16, 2, 0, 7, 14, 6, 8, 13, 4, 3, 12, 9, 5, 11, 10]
     balanced = Plan(plan.volumes, 7, 3, classes=np.array([0] * 16 + [1, 2]))
@@ -90,7 +90,7 @@ def test_without_shuffling_rows_stand_as_they_are() -> None:
 
 def test_a_batch_mixes_most_of_the_open_volumes_also_at_both_ends() -> None:
     volumes = np.repeat(np.arange(200), 62)
-    looked_at = volumes[Plan(volumes, seed=5, group_size=16).rows(0)]
+    looked_at = volumes[Plan(volumes, seed=5, volumes_in_flight=16).rows(0)]
     batches = looked_at[: len(looked_at) // 8 * 8].reshape(-1, 8)
     mixed = np.array([len(set(batch)) for batch in batches.tolist()])
     assert mixed.mean() > 6  # eight draws out of sixteen hit 6.5 different ones

@@ -75,7 +75,7 @@ def test_on_a_cpu_batches_pass_through() -> None:
     loader = make_dataloader(ROWS, batch_size=3, shuffle=True)
     expected = [batch["id"] for batch in make_dataloader(ROWS, batch_size=3, shuffle=True)]
     moved = prefetch_to_device(loader, "cpu")
-    assert len(moved) == 6
+    assert len(moved) == 7
     assert [batch["id"] for batch in moved] == expected
 
 
@@ -120,7 +120,7 @@ def test_a_depth_of_nothing() -> None:
 @needs_gpu
 @pytest.mark.parametrize("workers", [0, 2])
 def test_on_a_gpu_batches_are_the_same_and_state_counts_what_was_handed_out(workers: int) -> None:
-    options: dict[str, Any] = {"batch_size": 3, "shuffle": True, "tail": "keep"}
+    options: dict[str, Any] = {"batch_size": 3, "shuffle": True}
     expected = list(make_dataloader(ROWS, **options))
     with make_dataloader(ROWS, num_workers=workers, pin_memory=True, **options) as loader:
         moved = prefetch_to_device(loader, "cuda", depth=3)

@@ -26,7 +26,7 @@ pytest.importorskip("torch")
 from reasonknee_datasets.errors import LoaderError, VolumeError
 from reasonknee_datasets.loader.session import Session, open_session
 from reasonknee_datasets.loader.shared import SharedVolumes
-from reasonknee_datasets.loader.slots import Slot, Use
+from reasonknee_datasets.loader.slots import Records, Slot, Use
 from reasonknee_datasets.volumes import open_volume, pack, use_cache
 from reasonknee_datasets.volumes.voxels import lent
 from tests.volumes_files import knee, save
@@ -332,7 +332,9 @@ def test_a_full_folder_is_one_clear_error(shared: SharedVolumes, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(VolumeError, match=r"shared folder must have room for 4,500 more bytes, got No space left"):
+    with pytest.raises(
+        VolumeError, match=r"keep 4,500 bytes of a decoded volume in .*: No space left .*a smaller volumes_in_flight="
+    ):
         read(shared, "a", [0])
 
 
@@ -344,10 +346,10 @@ def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
         pytest.skip("this machine lets nobody mount")
     try:
         volumes = SharedVolumes(str(small), 10_000_000)
-        with pytest.raises(VolumeError, match=r"have room for 2,000,000 more bytes.*shared=None"):
+        with pytest.raises(VolumeError, match=r"keep 2,000,000 bytes of .*: No space left.*share_volumes=False"):
             volumes.get_slabs("a", [0], 2_000_000, SLAB * 1000, filler("a", size=2_000_000))
         volumes.close()
-        with pytest.raises(LoaderError, match=r"have room for 0.002 GB of volumes, got 0.00\d+ GB free in"):
+        with pytest.raises(LoaderError, match=r"takes 0.002 GB, and there is 0.00\d+ GB free in"):
             open_session(2_000_000, folder=small, job=())
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -412,7 +414,7 @@ def test_pages_of_a_slot_are_used_again(shared: SharedVolumes, tmp_path: Path) -
 
 
 def test_a_slot_needs_no_lock_to_be_looked_at_twice(tmp_path: Path) -> None:
-    slot = Slot(tmp_path, 0)
+    slot = Slot(tmp_path, 0, Records(tmp_path))
     assert slot.take()
     slot.empty(100)
     slot.give(b"v" * 32, Use())
@@ -456,9 +458,11 @@ def test_jobs_are_told_by_their_address_and_port(tmp_path: Path, monkeypatch: py
 
 
 def test_after_a_crash_the_next_loader_removes_the_folder(tmp_path: Path) -> None:
+    """Where its janitor was killed too, as when a whole container is."""
     code = (
-        "import os, signal, sys; from reasonknee_datasets.loader.session import open_session;"
-        f"session = open_session(10, folder={str(tmp_path)!r}, job=());"
+        "import os, signal, sys; from reasonknee_datasets.loader import janitor, session;"
+        "janitor.Janitor.watch = lambda self, folder: None;"
+        f"session = session.open_session(10, folder={str(tmp_path)!r}, job=());"
         "(session.folder / 'voxels').write_bytes(b'v');"
         "print(session.folder, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -523,9 +527,9 @@ def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_room_anywhere_is_an_error_with_the_numbers(tmp_path: Path) -> None:
-    with pytest.raises(LoaderError, match=r"have room for 1e\+09 GB of volumes, got [\d.e+]+ GB free in .*shared=None"):
+    with pytest.raises(LoaderError, match=r"takes 1e\+09 GB, and there is [\d.e+]+ GB free in .*share_volumes=False"):
         open_session(10**18, folder=tmp_path, job=())
-    with pytest.raises(LoaderError, match="got no folder that can be written"):
+    with pytest.raises(LoaderError, match="there is no folder that can be written"):
         open_session(1, folder=tmp_path / "missing", job=())
 
 

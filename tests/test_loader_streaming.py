@@ -50,7 +50,7 @@ def epoch_of(dataset: datasets.IterableDataset, epoch: int) -> list[str]:
 @pytest.mark.parametrize("make", [stream, shuffled])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_order_is_that_of_one_process(repository: Path, make: Any, workers: int) -> None:
-    with make_dataloader(make(repository), batch_size=5, tail="keep", num_workers=workers) as loader:
+    with make_dataloader(make(repository), batch_size=5, num_workers=workers) as loader:
         for epoch in range(2):
             assert [name for batch in loader for name in batch["id"]] == epoch_of(make(repository), epoch)
             assert loader.state_dict()["epoch"] == epoch + 1
@@ -74,9 +74,7 @@ def test_any_interruptions_and_topologies_make_up_whole_epochs(
     state, seen = None, []
     for world, batch_size, steps in segments:
         loaders = [
-            make_dataloader(
-                make(repository), batch_size=batch_size, tail="pad", rank=rank, world_size=world, shared=None
-            )
+            make_dataloader(make(repository), batch_size=batch_size, rank=rank, world_size=world, share_volumes=False)
             for rank in range(world)
         ]
         if state is not None:
@@ -99,13 +97,13 @@ def endless(loader: Any) -> Iterator[Any]:
 def test_workers_share_what_they_decode(repository: Path, tmp_path: Path) -> None:
     crop = CropToBox(margin_voxels=20)
     with make_dataloader(
-        stream(repository), batch_size=3, num_workers=2, transform=crop, shared=tmp_path, tail="keep"
+        stream(repository), batch_size=3, num_workers=2, transform=crop, share_volumes=tmp_path
     ) as loader:
         batches = list(loader)
         info = loader.shared_info()
     assert info is not None
     assert info.decodes == 6
-    plain = make_dataloader(stream(repository), batch_size=3, transform=crop, shared=None, tail="keep")
+    plain = make_dataloader(stream(repository), batch_size=3, transform=crop, share_volumes=False)
     assert all(torch.equal(a["volume"], b["volume"]) for a, b in zip(batches, plain, strict=True))
 
 
@@ -120,10 +118,11 @@ def test_a_prefetched_batch_is_not_yet_seen(repository: Path) -> None:
 
 def test_what_is_not_promised_is_said(repository: Path) -> None:
     with pytest.raises(
-        LoaderError, match=r"keep its own order, got shuffle= or balance=. Shuffle it with dataset.shuffle"
+        LoaderError,
+        match=r"keeps its own order, so shuffle= and balance= cannot be used. Shuffle it with dataset.shuffle",
     ):
         make_dataloader(stream(repository), batch_size=2, shuffle=True)
-    with pytest.raises(LoaderError, match="keep its own order"):
+    with pytest.raises(LoaderError, match="keeps its own order"):
         make_dataloader(stream(repository), batch_size=2, balance="category")
     with pytest.raises(
         LoaderError, match=r"not be split by node, got split_dataset_by_node. Give the dataset as it was"

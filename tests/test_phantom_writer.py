@@ -382,7 +382,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PhantomError, match=r"must be writable, got .* at .*release\. Check permission"):
+    with pytest.raises(PhantomError, match=r"must be writable, got .* at .*release\. Choose another folder"):
         write_release(tmp_path / "file" / "release", patients=1, annotations_only=True)
 
 

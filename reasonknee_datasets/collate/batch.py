@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +12,12 @@ from reasonknee_datasets.collate.memory import pack, unpack
 from reasonknee_datasets.errors import LoaderError, explain
 
 _MASK, _REAL, _VOLUME = "mask", "real", "volume"
+
+
+class Usage:
+    """Whether a batch has been read from; a loader keeps it to tell what Lightning has only fetched ahead."""
+
+    has_begun = False
 
 
 class Batch(Mapping[str, Any]):
@@ -36,19 +42,26 @@ class Batch(Mapping[str, Any]):
 
     def __init__(self, items: Mapping[str, Any]) -> None:
         self._items = {name: value for name, value in items.items() if name != _MASK}
+        self.usage = Usage()
 
     def __getitem__(self, key: str) -> Any:
+        self.usage.has_begun = True
         if key == _MASK and self._has_mask:
             return box_mask(self._items[_REAL], self._items[_VOLUME])
         return self._items[key]
 
     def __iter__(self) -> Iterator[str]:
+        self.usage.has_begun = True
         yield from self._items
         if self._has_mask:
             yield _MASK
 
     def __len__(self) -> int:
         return len(self._items) + self._has_mask
+
+    def keys(self) -> KeysView[str]:
+        """Return the names; their repr names them, and not what the batch holds."""
+        return dict.fromkeys(self).keys()
 
     def __repr__(self) -> str:
         return f"Batch({', '.join(f'{name}={_describe(value)}' for name, value in self._items.items())})"
@@ -72,6 +85,7 @@ class Batch(Mapping[str, Any]):
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
         """Move the tensors to a device; with ``non_blocking`` from pinned memory, without waiting for it."""
+        self.usage.has_begun = True
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def cast(self, dtype: torch.dtype, window: tuple[float, float] | None = None) -> Batch:

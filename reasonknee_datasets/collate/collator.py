@@ -11,6 +11,7 @@ import torch
 
 from reasonknee_datasets.collate.batch import Batch
 from reasonknee_datasets.collate.grades import grade_rows
+from reasonknee_datasets.collate.orientations import check_orientations, check_setting
 from reasonknee_datasets.collate.tokens import SPANS, TOKENS, choose_side, moved_spans, pad_tokens
 from reasonknee_datasets.collate.voxels import noted, stack
 from reasonknee_datasets.errors import LoaderError, explain
@@ -19,6 +20,8 @@ from reasonknee_datasets.errors import LoaderError, explain
 _CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", "padding_side", *TOKENS}
 # What stands for the volume where it is there: a model that looks at pictures has no use for the voxels.
 _PICTURES = {"frames", "images", "videos"}
+# Long texts that tokens are made of.
+_TEXTS = {"question", "reasoning", "answer", "record"}
 _DTYPES = ("uint8", "int16", "float16", "bfloat16", "float32")
 
 
@@ -30,17 +33,27 @@ class QuintupleCollator:
     key                value
     =================  ==================================================================================
     ``id``             list of strings, as all other columns that are kept
-    ``volume``         (B, C, D, H, W), padded at the ends where shapes differ
+    ``volume``         (B, C, D, H, W), padded at the ends where shapes differ; in the voxels' own type (int16 for
+                       stored knees) unless `dtype` says another
+    ``orientation``    list of strings: the direction in which D, H and W run, such as "RAS"
     ``mask``           (B, 1, D, H, W) bool, true where a voxel is neither padded here nor by a crop
     ``real``           (B, 6) int64, the box that ``mask`` is made from when it is asked for
     ``boxes``          (B, 6) int64, i0 j0 k0 i1 j1 k1 in the grid of ``volume``; it may reach beyond a crop
     ``boxes_volume``   (B, 6) int64, the same boxes in the stored volume
-    ``grades``         (B, 3) int64 in the order of the question's slots, -1 where missing or no slot
+    ``grades``         (B, 3) int64 in the order of the question's slots, -1 where missing or no slot: leave it out
+                       of a loss (``ignore_index=-1``)
     ``slots``          (B, 3) int64, ids into `moaks.SLOTS`, -1 where there is none
     ``input_ids`` ...  (B, T) int64, ``attention_mask`` and ``labels`` with it
     ``valid``          (B,) bool, false for the repeats that fill a last batch up
     ``frames`` ...     arrays of one shape stacked; where shapes differ, a list of tensors
     =================  ==================================================================================
+
+    **Axes.** D, H and W are the array axes of the volume in its own orientation, which differs between stored volumes.
+    After `ToCanonical` it is RAS: D runs from left to right, H from posterior to anterior, W from inferior to superior,
+    and ``boxes`` count in the same order. A batch that mixes orientations is an error by default.
+
+    **Columns.** Once there are tokens, the texts that they were made of stay behind (`keep` names what travels), since
+    all that a batch holds is sent from its worker to the training process.
 
     The memory of ``volume`` runs as it does in the stored volume, so it is not contiguous (``.contiguous()`` is free on
     a GPU, and `Batch.cast` gives a contiguous one).
@@ -64,7 +77,10 @@ class QuintupleCollator:
         else right where there are labels and left, for generation, where there are none. Spans of tokens move with
         them.
     keep : sequence of str, optional
-        The other columns to keep, besides ``id``. By default all.
+        The other columns to keep, besides ``id``. By default all but long texts that have become tokens.
+    orientation : str
+        "same" refuses a batch whose arrays differ in orientation, "any" accepts it, and three letters such as "RAS"
+        refuse every other orientation.
     pad_to_multiple_of : int, optional
         Pad tokens to a multiple of this length; by default as the transform's tokenizer states it.
 
@@ -90,6 +106,7 @@ class QuintupleCollator:
     buckets: tuple[int, ...] | None = None
     padding_side: str | None = None
     keep: tuple[str, ...] | None = None
+    orientation: str = "same"
     pad_to_multiple_of: int | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +119,7 @@ class QuintupleCollator:
             raise LoaderError(
                 f"padding_side must be 'right' (for training) or 'left' (for generation), not {self.padding_side!r}."
             )
+        check_setting(self.orientation)
         for name in ("buckets", "keep"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -115,6 +133,9 @@ class QuintupleCollator:
         if "voxels" in has or ("volume" in has and not _PICTURES & set(has)):
             assert self.dtype is None or isinstance(self.dtype, torch.dtype)
             items["volume"], items["real"] = stack(examples, self.dtype, self.pad_value, contiguous=self.contiguous)
+            found = check_orientations(examples, self.orientation)
+            if None not in found:
+                items["orientation"] = found
         if "box" in has:
             items["boxes"] = torch.tensor([list(example["box"]) for example in examples])
             originals = [example["box" if example.get("box_volume") is None else "box_volume"] for example in examples]
@@ -138,6 +159,8 @@ class QuintupleCollator:
 
     def _kept(self, has: Sequence[str]) -> list[str]:
         kept = [name for name in has if name not in _CONSUMED]
+        if self.keep is None and "input_ids" in has:
+            return [name for name in kept if name not in _TEXTS]
         return kept if self.keep is None else [name for name in kept if name == "id" or name in self.keep]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra, shown
+from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra, os_remedy, shown
 from reasonknee_datasets.figures.page import take_volume, write_page
 from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 from reasonknee_datasets.figures.reading import choose_plane
@@ -141,6 +141,6 @@ def _write(figure: Figure, path: Path) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        remedy = "Name a file in a folder that exists and can be written, on a disk with room"
+        remedy = os_remedy(error, "Name a file in a folder that exists")
         message = explain("figure", "be written", error.strerror or str(error), remedy, where=f"for {path}")
         raise FigureError(message) from error

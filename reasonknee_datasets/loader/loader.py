@@ -1,17 +1,18 @@
-"""The loader: torch's own ``DataLoader`` over our order, with a state that resumes it exactly."""
+"""`ResumableLoader`: torch's own ``DataLoader`` over our order, with a state that resumes it exactly."""
 
 from __future__ import annotations
 
+import sys
 import weakref
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from reasonknee_datasets.collate import Batch
 from reasonknee_datasets.collate.memory import forget
-from reasonknee_datasets.errors import LoaderError, explain
-from reasonknee_datasets.loader.sampler import BatchSampler
+from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.loader.sampler import BatchSampler, Pass
 from reasonknee_datasets.loader.session import Session
 from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
 from reasonknee_datasets.loader.tally import SharedInfo
@@ -19,89 +20,137 @@ from reasonknee_datasets.loader.work import Work
 
 
 class ResumableLoader:
-    """Iterates batches; made by `make_dataloader`.
+    """A loader of batches; made by `make_dataloader`.
 
-    Each ``iter(loader)`` begins an epoch, as with torch: the next one, also where the last was left early. The first
-    after `load_state_dict` goes on where the state was taken.
+    Each iteration begins an epoch, as with torch: the one after the batch that was handed out last, also where
+    that epoch was left early. The first after `load_state_dict` continues where the state was taken. Several iterators
+    may be in use at once, each with an epoch of its own; the state is that of the one that handed out the last batch.
 
-    It works in a ``with`` block, which closes it. Otherwise it is closed when it is forgotten or the process ends.
+    It works in a ``with`` block, which closes it. Otherwise it is closed when it is garbage-collected or the process
+    ends.
+
+    Attributes
+    ----------
+    dataset, batch_sampler, sampler, collate_fn, num_workers, pin_memory, ...
+        As of a ``torch.utils.data.DataLoader``, for libraries that build another one from this, such as
+        ``accelerate.skip_first_batches``. `dataset` reads rows, transforms and collates; ``dataset.dataset`` has the
+        rows.
     """
 
     def __init__(
-        self, sampler: BatchSampler, work: Work, identity: Identity, session: Session | None, options: Mapping[str, Any]
+        self,
+        sampler: BatchSampler,
+        work: Work,
+        identity: Identity,
+        session: Session | None,
+        options: Mapping[str, Any],
+        check: Callable[[], None],
     ) -> None:
         self.identity = identity
-        self._sampler, self._work = sampler, work
-        self._next = self._seen = Place()
-        self._loader: DataLoader[Any] | None = DataLoader(work, batch_sampler=sampler, **options)  # type: ignore[arg-type]
+        self.dataset, self.batch_sampler, self.sampler = work, sampler, sampler
+        self._options, self._check = options, check
+        self._current = _Batches()
+        self._loader: DataLoader[Any] | None = self._make_torch_loader(self._current)
+        self._running: Callable[[], Any] = _nothing
+        self._last = self._last_but_one = _Handed(None, Place())
         self._close = weakref.finalize(self, _clean, session, work)
 
-    @property
-    def dataset(self) -> Any:
-        """The rows."""
-        return self._work.dataset
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not found otherwise: the options of torch's DataLoader.
+        options = self.__dict__.get("_options", {})
+        if name in options:
+            return options[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def batch_size(self) -> int:
         """Examples in a batch of this rank."""
-        return self._sampler.topology.batch_size
+        return self.batch_sampler.batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether the last examples of an epoch are left out where they do not fill a step."""
+        return self.batch_sampler.drop_last
 
     @property
     def epoch(self) -> int:
         """The epoch of the batch that comes next after those handed out."""
-        return self._seen.epoch
+        return self.batch_sampler.seen.epoch
 
     def __len__(self) -> int:
-        """Count the batches of a whole epoch; a TypeError where a streaming dataset does not know."""
-        return len(self._sampler)
+        """Count the batches of a whole epoch; raise a TypeError where a streaming dataset has no length."""
+        return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._handed(self.begin())
+        self._open_loader()
+        return self._hand_out()
 
     def begin(self) -> Iterator[tuple[Any, Place]]:
-        """Begin an epoch for someone who prefetches: batches, each with the place to `commit` when it is handed out."""
-        if self._loader is None:
-            raise LoaderError(explain("a loader", "be open to be iterated", "a closed one", "Make another"))
-        if not self._loader.persistent_workers:
+        """Begin an epoch for a prefetcher: batches, each with the place to `commit` when it is handed out."""
+        loader = self._open_loader()
+        self._check()
+        current = self._current
+        if self._is_running():
+            # torch has one iterator for all passes of persistent workers: a second pass would take over the first.
+            if loader.persistent_workers:
+                current = _Batches()
+                loader = self._make_torch_loader(current, persistent_workers=False)
+        elif not loader.persistent_workers:
             self._forget_buffers()  # of workers that are gone
-        start, self._next = self._next, Place(self._next.epoch + 1)
-        self._seen = start
-        places = self._sampler.begin(start)
-        return self._with_places(iter(self._loader), places, start.epoch)
+        begun = current.begun = self.batch_sampler.begin()
+        self._last = self._last_but_one = _Handed(None, begun.start)
+        pairs = self._with_places(iter(loader), begun)
+        if current is self._current:
+            self._running = weakref.ref(pairs)
+        return pairs
 
     def commit(self, place: Place) -> None:
         """Note that everything up to a place has been handed to the caller."""
-        self._seen = place
+        self.batch_sampler.commit(place)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be this epoch; one that a loaded state stands in the middle of is not begun anew."""
-        if epoch != self._next.epoch:
-            self._next = Place(epoch)
-        self._seen = self._next
+        """Choose the epoch of the next iteration; one that a loaded state stands in the middle of is not begun anew."""
+        self.batch_sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the state: after the last batch that the caller was handed, whatever has been prefetched.
+        """Return the state: after the last batch that the caller was handed, whatever has been prefetched.
 
-        It is small and plain, and the same on all ranks that are at the same step.
-        """
-        return write_state(self.identity, self._seen)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, with any number of workers, ranks and examples a batch.
+        It is small and plain, and the same on all ranks that are at the same step. Lightning takes one batch more than
+        it trains on where a loader has no length, as over a stream: while Lightning is imported, a `Batch` that is not
+        used yet does not count there if the one before it was used.
 
         Raises
         ------
         LoaderError
-            If it belongs to another dataset, seed, group size, shuffling or balancing.
+            If another loader iterates this one's `batch_sampler`, as after ``accelerate.skip_first_batches``.
         """
-        self._next = self._seen = read_state(state, self.identity, self._sampler.source.total())
+        if self.batch_sampler.is_taken:
+            raise LoaderError(
+                "This loader cannot tell its place, since its batch_sampler is iterated by another loader (as after "
+                "accelerate.skip_first_batches, which the Hugging Face Trainer calls). Let that library count the "
+                "batches to skip, or iterate this loader and use its state (with the Trainer, ignore_data_skip=True)."
+            )
+        return write_state(self.identity, self._seen_by_caller())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state, with any number of workers, ranks and examples a batch.
+
+        Raises
+        ------
+        LoaderError
+            If it belongs to another dataset, seed, number of volumes in flight, shuffling or balancing.
+        """
+        place = read_state(state, self.identity, self.batch_sampler.source.total())
+        self.batch_sampler.go_to(place)
+        self._last = self._last_but_one = _Handed(None, place)
 
     def shared_info(self) -> SharedInfo | None:
-        """Tell what the processes that share decoded volumes with this loader have done; None where none are shared."""
-        return None if self._work.shared is None or not self._close.alive else self._work.shared.totals()
+        """Count what the processes that share decoded volumes have done; None where none are shared."""
+        shared = self.dataset.shared
+        return None if shared is None or not self._close.alive else shared.totals()
 
     def close(self) -> None:
-        """Stop the workers and let go of the shared volumes."""
+        """Stop the workers and release the shared volumes."""
         self._loader = None
         self._close()
 
@@ -111,23 +160,84 @@ class ResumableLoader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _handed(self, pairs: Iterator[tuple[Any, Place]]) -> Iterator[Any]:
+    def _make_torch_loader(self, batches: _Batches, **changes: Any) -> DataLoader[Any]:
+        return DataLoader(self.dataset, batch_sampler=batches, **{**self._options, **changes})  # type: ignore[arg-type]
+
+    def _is_running(self) -> bool:
+        """Check whether an iterator of this loader's own workers may still be asked for a batch."""
+        pairs = self._running()
+        return pairs is not None and pairs.gi_frame is not None
+
+    def _open_loader(self) -> DataLoader[Any]:
+        if self._loader is None:
+            raise LoaderError("The loader is closed. Make another with make_dataloader.")
+        return self._loader
+
+    def _hand_out(self) -> Iterator[Any]:
+        # The epoch begins with the first batch that is asked for: Lightning makes iterators that it never uses, and
+        # chooses the epoch after it has made one.
+        pairs = self.begin()
+        epoch = self.epoch
         for batch, place in pairs:
             self.commit(place)
+            self._last, self._last_but_one = _Handed(batch, place), self._last
             yield batch
+            del batch  # whose memory the next one may use
+        if self.epoch <= epoch:  # set_epoch named this epoch again while it was iterated
+            self.commit(Place(epoch + 1))
+
+    def _seen_by_caller(self) -> Place:
+        """Find the place after the last batch that was handed out, or that Lightning has begun to use."""
+        seen = self.batch_sampler.seen
+        if self.batch_sampler.source.total() is None and {"lightning", "pytorch_lightning"} & set(sys.modules):
+            last, before = self._last, self._last_but_one
+            if seen == last.place and before.is_used and last.is_used is False:
+                return before.place
+        return seen
 
     def _forget_buffers(self) -> None:
-        if self._work.shared is not None:
-            forget(self._work.shared.folder)
+        if self.dataset.shared is not None:
+            forget(self.dataset.shared.folder)
 
-    def _with_places(self, batches: Iterator[Any], places: deque[Place], epoch: int) -> Iterator[tuple[Any, Place]]:
+    def _with_places(self, batches: Iterator[Any], begun: Pass) -> Iterator[tuple[Any, Place]]:
+        epoch, is_empty = begun.start.epoch, True
         for batch in batches:
-            yield batch, places.popleft()
-            if self._loader is None and self._seen.epoch == epoch:
-                remedy = "Close it behind the loop, or leave the loop when you close it"
-                raise LoaderError(explain("a loader", "be open while it is iterated", "one closed on the way", remedy))
-        if self._seen.epoch == epoch:  # nothing was left of the epoch but a tail that is dropped
+            is_empty = False
+            yield batch, begun.places.popleft()
+            del batch
+            if self._loader is None and self.epoch == epoch:
+                raise LoaderError(
+                    "The loader was closed while it was iterated. Close it behind the loop, or leave the loop when you "
+                    "close it."
+                )
+        if is_empty:  # nothing was left of the epoch but what drop_last=True leaves out
             self.commit(Place(epoch + 1))
+
+
+class _Batches:
+    """The batch sampler of a torch loader: the batches of the pass that has begun."""
+
+    begun: Pass | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(()) if self.begun is None else self.begun.batches
+
+
+class _Handed:
+    """The place after a batch that was handed out, and whether it is in use."""
+
+    def __init__(self, batch: Any, place: Place) -> None:
+        self._usage = batch.usage if isinstance(batch, Batch) else None
+        self.place = place
+
+    @property
+    def is_used(self) -> bool | None:
+        """Whether the caller has read from the batch; None where that cannot be told."""
+        return None if self._usage is None else self._usage.has_begun
+
+
+def _nothing() -> None:
+    """Stand for a reference to nothing."""
 
 
 def _clean(session: Session | None, work: Work) -> None:

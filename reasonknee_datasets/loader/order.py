@@ -1,4 +1,4 @@
-"""The order of an epoch: a pure function of the dataset's volumes, the seed, the epoch and the group size.
+"""The order of an epoch: a pure function of the dataset's volumes, the seed, the epoch and ``volumes_in_flight``.
 
 Nothing else enters: not the number of workers or ranks, not the batch size, not the machine, and not NumPy's random
 generators, whose streams may change between versions. All draws are a published 64-bit mix of counters (splitmix64), so
@@ -6,9 +6,9 @@ that an order can be continued years later on another machine.
 
 **Shuffling by groups of volumes.** A uniform shuffle would look at a volume's 62 questions an epoch apart and decode it
 62 times; going volume by volume would fill a batch with one patient. So volumes are put in random order, and the
-questions of each are spread evenly at random over the time of the `group_size` volumes around it. At any moment no more
-than `group_size` volumes are open (some of their questions asked, some not), a batch draws from all of them, and one
-volume opens as another closes: no decoder ever has to start a whole group at once.
+questions of each are spread evenly at random over the time of the `volumes_in_flight` volumes around it. At any moment
+no more than `volumes_in_flight` volumes are open (some of their questions asked, some not), a batch draws from all of
+them, and one volume opens as another closes: no decoder ever has to start a whole group at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Plan:
         Which volume each row looks at, numbered by first appearance.
     seed : int
         Of the shuffle.
-    group_size : int
+    volumes_in_flight : int
         How many volumes are open at a time.
     shuffle : bool
         False gives the rows as they stand, in every epoch.
@@ -44,7 +44,7 @@ class Plan:
 
     volumes: NDArray[np.int64]
     seed: int = 0
-    group_size: int = 1
+    volumes_in_flight: int = 1
     shuffle: bool = True
     classes: NDArray[np.int64] | None = None
 
@@ -55,7 +55,7 @@ class Plan:
 
         Examples
         --------
-        >>> plan = Plan(volumes=np.repeat(np.arange(4), 3), seed=1, group_size=2)
+        >>> plan = Plan(volumes=np.repeat(np.arange(4), 3), seed=1, volumes_in_flight=2)
         >>> plan.rows(epoch=0).tolist()
         [3, 10, 9, 11, 4, 5, 8, 0, 1, 6, 2, 7]
         >>> plan.volumes[plan.rows(epoch=1)].tolist()
@@ -68,11 +68,11 @@ class Plan:
             return rows
         places = _uniform(_bits(self.seed, epoch, _PLACE, len(rows)))
         present = np.flatnonzero(np.bincount(self.volumes[rows]))
-        if self.group_size < len(present):
+        if self.volumes_in_flight < len(present):
             keys = _bits(self.seed, epoch, _VOLUME, len(present))
             turn = np.empty(present[-1] + 1, np.float64)
             turn[present[np.argsort(keys, kind="stable")]] = np.arange(len(present)) + 0.5
-            places = turn[self.volumes[rows]] + self.group_size * (places - 0.5)
+            places = turn[self.volumes[rows]] + self.volumes_in_flight * (places - 0.5)
             # What falls off an end of the epoch is folded back, so that its first batches are mixed as all others are.
             places = np.abs(places)
             places = np.where(places > len(present), 2 * len(present) - places, places)

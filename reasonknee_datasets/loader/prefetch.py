@@ -39,8 +39,7 @@ class DevicePrefetcher:
         return len(self.loader)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
-        pairs = self._pairs()
-        return self._on_cuda(pairs) if self.device.type == "cuda" else self._one_by_one(pairs)
+        return self._on_cuda() if self.device.type == "cuda" else self._one_by_one()
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be this epoch."""
@@ -67,13 +66,13 @@ class DevicePrefetcher:
             return ((batch, lambda place=place: loader.commit(place)) for batch, place in loader.begin())  # type: ignore[misc]
         return ((batch, _nothing) for batch in self.loader)
 
-    def _one_by_one(self, pairs: Iterator[tuple[Any, Callable[[], None]]]) -> Iterator[Any]:
-        for batch, handed in pairs:
+    def _one_by_one(self) -> Iterator[Any]:
+        for batch, handed in self._pairs():
             moved = self._finished(_moved(batch, self.device, non_blocking=False))
             handed()
             yield moved
 
-    def _on_cuda(self, pairs: Iterator[tuple[Any, Callable[[], None]]]) -> Iterator[Any]:
+    def _on_cuda(self) -> Iterator[Any]:
         """Copy on a stream of its own, in a thread of its own, so that neither loader nor copy holds the model up."""
         copying = _cuda.Stream(self.device)
 
@@ -82,7 +81,7 @@ class DevicePrefetcher:
                 batch = self._finished(_moved(pair[0], self.device, non_blocking=True))
                 return _Moved(batch, copying.record_event(), pair[1])
 
-        for batch, arrived, handed in run_ahead(pairs, move, self._depth):
+        for batch, arrived, handed in run_ahead(self._pairs(), move, self._depth):
             working = _cuda.current_stream(self.device)
             working.wait_event(arrived)
             _record(batch, working)

@@ -1,4 +1,4 @@
-"""From a place in the global order to the batches of one rank: what torch's ``DataLoader`` takes for a sampler."""
+"""`BatchSampler`: from a place in the global order to the batches of one rank."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,27 +25,27 @@ class Source(Protocol):
     """Where the order of an epoch comes from."""
 
     def total(self) -> int | None:
-        """Tell how many examples an epoch has, if that is known beforehand."""
+        """Count the examples of an epoch; None where that is not known beforehand."""
 
     def rows(self, epoch: int, start: int) -> Iterator[tuple[Any, int]]:
-        """Give what tickets name the rows by, from a place of the epoch's order on.
+        """Iterate over what tickets name the rows by, from a place of the epoch's order on.
 
-        With each comes the last place that looks at its volume; its own where that is not known.
+        With each comes the last place that reads its volume; its own where that is not known.
         """
 
 
 class PlannedRows:
-    """Rows whose order is planned: a dataset that knows its length."""
+    """Rows whose order is planned: a dataset of known length."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
     def total(self) -> int:
-        """Tell how many examples an epoch has."""
+        """Count the examples of an epoch."""
         return len(self.plan.volumes)
 
     def rows(self, epoch: int, start: int) -> Iterator[tuple[int, int]]:
-        """Give row numbers."""
+        """Iterate over row numbers."""
         rows = self.plan.rows(epoch)
         volumes = self.plan.volumes[rows]
         last = np.zeros(volumes.max() + 1, np.int64)
@@ -52,41 +53,93 @@ class PlannedRows:
         return zip(rows[start:].tolist(), last[volumes[start:]].tolist(), strict=True)
 
 
-class BatchSampler:
-    """Gives torch the tickets of each batch, and the loader the place behind each.
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One iteration over what is left of an epoch.
 
-    torch asks ahead, by as many batches as are prefetched. What the caller has been handed is therefore not what was
-    asked for: `places` holds, in order, the place that each batch leads to, and the loader takes one as it hands a
-    batch out.
+    torch asks ahead, by as many batches as are prefetched, so what was asked for is not what the caller was handed:
+    `places` holds, in order, the place that each batch leads to, and the loader takes one as it hands a batch out.
+    """
+
+    start: Place
+    began: int
+    places: deque[Place]
+    batches: Iterator[list[Ticket]]
+
+
+class BatchSampler:
+    """The batches of one rank as lists of tickets, epoch after epoch.
+
+    The loader takes its passes by `begin`. Iterated directly, as accelerate, the Hugging Face ``Trainer`` and torchdata
+    do to skip the batches of an interrupted epoch by counting them, it begins at the start of an epoch.
 
     Parameters
     ----------
     source : Source
         Of the rows.
     topology : Topology
-        Which of them are this rank's.
+        Which of them belong to this rank.
+
+    Attributes
+    ----------
+    seen : Place
+        After the last batch that the loader's caller was handed.
+    next : Place
+        Where the next pass begins.
+    is_taken : bool
+        Whether the present epoch is iterated past the loader, which then cannot tell its place.
     """
 
     def __init__(self, source: Source, topology: Topology) -> None:
         self.source, self.topology = source, topology
-        self.start, self.began = Place(), 0
-        self.places: deque[Place] = deque()
+        self.seen = self.next = Place()
+        self.is_taken = False
 
-    def begin(self, start: Place) -> deque[Place]:
-        """Say where the next iteration starts; what it leads to is in the deque that this gives."""
-        self.start, self.places = start, deque()
-        self.began = time.monotonic_ns()
-        return self.places
+    @property
+    def batch_size(self) -> int:
+        """Examples in a batch of this rank."""
+        return self.topology.batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether the last examples of an epoch are left out where they do not fill a step."""
+        return self.topology.drop_last
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; one that a loaded state stands in the middle of is not begun anew."""
+        self.go_to(self.next if epoch == self.next.epoch else Place(epoch))
+
+    def go_to(self, place: Place) -> None:
+        """Begin the next pass at a place."""
+        self.seen = self.next = place
+        self.is_taken = False
+
+    def commit(self, place: Place) -> None:
+        """Note that everything before a place has been handed to the caller."""
+        self.seen = place
+        self.next = place if place.position == 0 else Place(place.epoch + 1)
+
+    def begin(self) -> Pass:
+        """Begin a pass: the next epoch, or what a loaded state has left of it."""
+        start, self.next = self.next, Place(self.next.epoch + 1)
+        self.seen, self.is_taken = start, False
+        return self._pass(start)
 
     def __len__(self) -> int:
         total = self.source.total()
         if total is None:
-            raise TypeError("a streaming dataset has no length")
+            raise TypeError("A loader over a streaming dataset has no length.")
         return self.topology.count(total)
 
     def __iter__(self) -> Iterator[list[Ticket]]:
-        # Not a generator function: torch may ask for the first batch after the next `begin`.
-        return self._batches(self.start, self.began, self.places)
+        # A generator function: torch makes two iterators for one pass where there are workers, and uses the second.
+        start, self.next = Place(self.next.epoch), Place(self.next.epoch + 1)
+        self.is_taken = True
+        yield from self._pass(start).batches
+
+    def _pass(self, start: Place) -> Pass:
+        began, places = time.monotonic_ns(), deque[Place]()
+        return Pass(start, began, places, self._batches(start, began, places))
 
     def _batches(self, start: Place, began: int, places: deque[Place]) -> Iterator[list[Ticket]]:
         topology, position = self.topology, start.position
@@ -94,11 +147,11 @@ class BatchSampler:
         step = list(itertools.islice(rows, topology.step))
         while step:
             following = list(itertools.islice(rows, topology.step))
-            if len(step) < topology.step and topology.tail == "drop":
-                _log.info("epoch %d leaves out its last %d examples (tail='drop')", start.epoch, len(step))
+            if len(step) < topology.step and topology.drop_last:
+                _log.info("Epoch %d leaves out its last %d examples (drop_last=True).", start.epoch, len(step))
                 return
             position += len(step)
-            is_last = not following or (len(following) < topology.step and topology.tail == "drop")
+            is_last = not following or (len(following) < topology.step and topology.drop_last)
             places.append(Place(start.epoch + 1) if is_last else Place(start.epoch, position))
             batch = [(*step[place], valid) for place, valid in topology.batch(len(step))]
             yield [Ticket(row, valid, Use(began, start.epoch, position, until)) for row, until, valid in batch]

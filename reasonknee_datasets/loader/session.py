@@ -1,14 +1,13 @@
-"""The folder in which the processes of one machine share decoded volumes: found, held, and removed by whoever is last.
+"""The folder in which the processes of one machine share decoded volumes: found, held, and removed by the last one.
 
 A session is a folder with a file ``alive`` on which every loader that uses it holds a shared lock. The kernel drops the
-lock when a process dies, however it dies; so a folder whose lock can be had alone belongs to nobody, and the next
-loader on the machine removes it.
+lock when a process dies, however it dies; so a folder whose lock can be had alone is unused. The last loader removes
+it, else the janitor of a process that was killed (see `reasonknee_datasets.loader.janitor`), else the next loader.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -19,11 +18,11 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.loader.janitor import ALIVE, Janitor, is_file, remove_if_free
 from reasonknee_datasets.private_files import is_private_folder, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 
-_ALIVE = "alive"
 _STALE_SECONDS = 60
 _MOST_TRIES = 10_000
 # Of what is free in memory, the share that a loader may plan to take.
@@ -46,15 +45,16 @@ class Session:
         self.folder = base / name
         self._descriptor = _hold(self.folder)
         _sessions.add(self)
+        _janitor.watch(self.folder)
 
     def leave(self) -> None:
-        """Let go of the folder, and remove it if nobody else holds it; may be called again."""
+        """Release the folder, and remove it if no other process holds it; may be called again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave a forked child's copy in hold of it
-            _remove_if_alone(self.folder, descriptor)
+            remove_if_free(self.folder, descriptor)
             with contextlib.suppress(OSError):  # others may have sessions there
                 self.folder.parent.rmdir()
         finally:
@@ -97,17 +97,20 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
         free = _free(place)
         if free is None:
             continue
-        if (base / name / _ALIVE).exists() or needed <= _MOST * free:
-            make_private_folder(base, LoaderError, "Remove it, or give shared= another folder.", setting="shared")
+        if (base / name / ALIVE).exists() or needed <= _MOST * free:
+            remedy = "Remove it, or pass share_volumes= another folder."
+            make_private_folder(base, LoaderError, remedy, setting="share_volumes")
             return Session(base, name)
         rooms.append(f"{free / 1e9:.3g} GB free in {place}")
     got = ", ".join(rooms) or f"no folder that can be written at {', '.join(map(str, places))}"
-    remedy = "Give shared= a folder with room, a smaller group_size=, or shared=None to let each worker decode alone"
-    raise LoaderError(explain("the shared folder", f"have room for {needed / 1e9:.3g} GB of volumes", got, remedy))
+    raise LoaderError(
+        f"Sharing decoded volumes takes {needed / 1e9:.3g} GB, and there is {got}. Pass share_volumes= a folder with "
+        "room, choose a smaller volumes_in_flight=, or share_volumes=False to let each worker decode alone."
+    )
 
 
 def _free(place: Path) -> int | None:
-    """Tell how many bytes may be written to a place; None where there is no such folder."""
+    """Count the bytes that may be written to a place; None where there is no such folder."""
     try:
         stat = os.statvfs(place)
     except OSError:
@@ -122,27 +125,21 @@ def _hold(folder: Path) -> int:
             for path in (folder.parent, folder):
                 with contextlib.suppress(FileExistsError):
                     path.mkdir(mode=0o700)
-            descriptor = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             continue
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if _is_file(folder / _ALIVE, descriptor):
+        if is_file(folder / ALIVE, descriptor):
             return descriptor
         os.close(descriptor)
-    remedy = "Give shared= another folder, or find out what removes this one"
-    raise LoaderError(explain("the shared folder", "stay where it is", f"{folder} removed again and again", remedy))
-
-
-def _is_file(path: Path, descriptor: int) -> bool:
-    """Tell whether a descriptor is still the file of that name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    raise LoaderError(
+        f"The folder {folder} for shared volumes was removed again and again while it was made. Pass share_volumes= "
+        "another folder, or find out what removes this one."
+    )
 
 
 def _sweep(base: Path, keep: str) -> None:
-    """Remove the sessions that nobody holds any more; nothing in a folder that is not this user's alone."""
+    """Remove the sessions that no process holds; nothing in a folder that is not this user's alone."""
     try:
         if not is_private_folder(base.lstat()):
             return
@@ -151,34 +148,24 @@ def _sweep(base: Path, keep: str) -> None:
         return
     for folder in folders:
         try:
-            descriptor = os.open(folder / _ALIVE, os.O_RDWR)
+            descriptor = os.open(folder / ALIVE, os.O_RDWR)
         except OSError:  # made a moment ago, or its removal was interrupted
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
             continue
         try:
-            _remove_if_alone(folder, descriptor)
+            remove_if_free(folder, descriptor)
         finally:
             os.close(descriptor)
 
 
-def _remove_if_alone(folder: Path, descriptor: int) -> None:
-    """Remove a session if its lock can be had alone."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        return
-    if _is_file(folder / _ALIVE, descriptor):  # else somebody removed it first, and a new one may stand there
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_janitor = Janitor()
 
 
 def _forget_all() -> None:
+    _janitor.forget()
     for session in list(_sessions):
         session.forget()
 

@@ -7,20 +7,22 @@ given away when the epoch's order has no more use for its volume, as far as ther
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.loader import tally
-from reasonknee_datasets.loader.slots import MOST_SLABS, NOBODY, Slot, Use, alone, locked
+from reasonknee_datasets.loader.slots import MOST_SLABS, NOBODY, Records, Slot, Use, alone
 from reasonknee_datasets.loader.tally import SharedInfo
 from reasonknee_datasets.volumes import DecodeCache
 from reasonknee_datasets.volumes.cache import FillSlabs
@@ -46,6 +48,7 @@ class SharedVolumes(DecodeCache):
     def __init__(self, folder: str, max_bytes: int) -> None:
         self.folder = folder
         self._slots: dict[int, Slot] = {}
+        self._records: Records | None = None
         self._by_volume: dict[bytes, Slot] = {}
         self._usual = Use()
         self._uses: Mapping[str, Use] = {}
@@ -60,6 +63,9 @@ class SharedVolumes(DecodeCache):
         self._table = threading.RLock()
         for slot in self._slots.values():
             slot.close()
+        if self._records is not None:
+            self._records.close()
+        self._records = None
         self._slots.clear()
         self._by_volume.clear()
 
@@ -87,7 +93,7 @@ class SharedVolumes(DecodeCache):
             self._count(1, _length(wanted, size, slab_bytes))
             return own
         if not slot.known.issuperset(wanted):
-            with slot.filling, locked(slot.record):
+            with slot.filling, alone(slot.fill):
                 self._fill(slot, wanted, size, slab_bytes, fill)
         return slot.bytes(size)
 
@@ -106,7 +112,7 @@ class SharedVolumes(DecodeCache):
             if slot is not None:
                 layout = json.dumps({"dtype": array.dtype.str, "shape": array.shape}).encode()
                 slot.bytes(array.nbytes, writing=True)[:] = array.reshape(-1, order="F").view(np.uint8)
-                with slot.filling, locked(slot.record):
+                with slot.filling, alone(slot.fill):
                     slot.set_flags(b"\1", layout)
                 return _array(slot, layout)
         array.flags.writeable = False
@@ -117,6 +123,9 @@ class SharedVolumes(DecodeCache):
         with self._table:
             for slot in self._slots.values():
                 slot.unpin()
+            held = sorted((slot for slot in self._slots.values() if slot.is_open), key=lambda slot: slot.used)
+            for slot in held[: max(0, len(held) - _most_open())]:
+                slot.rest()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -152,7 +161,7 @@ class SharedVolumes(DecodeCache):
         slot = self._hold(volume, 0, use)
         if slot is None:
             return None
-        with slot.filling, locked(slot.record):
+        with slot.filling, alone(slot.fill):
             there, layout = any(slot.flags(1)), slot.layout()
         return _array(slot, layout) if there else None
 
@@ -161,6 +170,22 @@ class SharedVolumes(DecodeCache):
 
         None where no slot can be had: the volume is larger than the bound, or every slot is being read.
         """
+        try:
+            return self._find_or_assign(volume, size, use)
+        except VolumeError:
+            raise
+        except OSError as error:
+            self.close()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                remedy = "Pass make_dataloader a share_volumes= folder with room, or a smaller volumes_in_flight="
+            else:
+                remedy = os_remedy(error, "Check that folder")
+            raise VolumeError(
+                f"Cannot keep {size:,} bytes of a decoded volume in {self.folder}, where workers share volumes: "
+                f"{error.strerror}. {remedy}, or share_volumes=False, which shares none."
+            ) from error
+
+    def _find_or_assign(self, volume: bytes, size: int, use: Use) -> Slot | None:
         with self._table:
             slot = self._by_volume.get(volume)
             if slot is not None:
@@ -194,19 +219,13 @@ class SharedVolumes(DecodeCache):
 
     def _assign(self, slots: list[Slot], volume: bytes, size: int, use: Use) -> Slot | None:
         """Give a volume a slot; the caller holds the assign lock."""
-        try:
-            slot = self._choose(slots, size, use) if size <= self.max_bytes else None
-            if slot is None:
-                if use.until >= use.stop > 0:
-                    self._say_too_small(len(slots))
-                return None
-            self._by_volume.pop(slot.assigned[0], None)
-            slot.empty(size)
-        except OSError as error:
-            self.close()
-            remedy = "Give make_dataloader a shared= folder with room, a smaller group_size=, or shared=None"
-            rule, where = f"have room for {size:,} more bytes", f"in {self.folder}"
-            raise VolumeError(explain("the shared folder", rule, str(error.strerror), remedy, where=where)) from error
+        slot = self._choose(slots, size, use) if size <= self.max_bytes else None
+        if slot is None:
+            if use.until >= use.stop > 0:
+                self._say_too_small(len(slots))
+            return None
+        self._by_volume.pop(slot.assigned[0], None)
+        slot.empty(size)
         slot.give(volume, use)
         self._by_volume[volume] = slot
         return slot
@@ -233,15 +252,14 @@ class SharedVolumes(DecodeCache):
 
     def _all(self) -> list[Slot]:
         """Open every slot there is; the caller holds the assign lock."""
-        number = 0
-        while (Path(self.folder) / f"{number:04d}.record").exists():
-            self._open(number)
-            number += 1
-        return [self._slots[key] for key in range(number)]
+        if self._records is None:
+            self._records = Records(Path(self.folder))
+        return [self._open(number) for number in range(self._records.count())]
 
     def _open(self, number: int) -> Slot:
         if number not in self._slots:
-            self._slots[number] = Slot(Path(self.folder), number)
+            assert self._records is not None
+            self._slots[number] = Slot(Path(self.folder), number, self._records)
         return self._slots[number]
 
     def _count(self, decodes: int, inflated: int) -> None:
@@ -252,11 +270,18 @@ class SharedVolumes(DecodeCache):
         if tally.is_first(self.folder, "said-too-small"):
             _log.warning(
                 "the shared folder holds %d volumes (%.3g GB), and more are in use at a time: some are decoded more "
-                "than once an epoch. Give make_dataloader a larger shared_bytes=, or a smaller group_size=, "
-                "batch_size= or prefetch_factor=",
+                "than once an epoch. Pass make_dataloader a larger shared_memory_bytes=, or a smaller "
+                "volumes_in_flight=, batch_size= or prefetch_factor=",
                 held,
                 self.max_bytes / 1e9,
             )
+
+
+def _most_open() -> int:
+    """Choose how many slots, of two descriptors each, a process keeps open between batches: an eighth of its limit."""
+    resource = import_module("resource")  # Windows has none, and shares no volumes
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if limit == resource.RLIM_INFINITY else max(4, limit // 16)
 
 
 def _length(slabs: Sequence[int], size: int, slab_bytes: int) -> int:

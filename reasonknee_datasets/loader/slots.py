@@ -5,9 +5,12 @@ measured; 10 ms once the pages are there). What makes that safe are locks that t
 
 - Whoever reads a slot holds its ``.voxels`` *shared* until its batch is done; a slot is given to another volume only by
   who holds it *alone*, so no voxel changes under a reader.
-- Whoever inflates slabs holds the ``.record`` alone: one decoder a volume. Slabs count as there once they are, so a
-  decoder that dies leaves nothing that could be taken for voxels.
+- Whoever inflates slabs holds the slot's ``.fill`` file alone: one decoder a volume. Slabs count as there once they
+  are, so a decoder that dies leaves nothing that could be taken for voxels.
 - Finding or assigning a slot happens under the folder's ``assign`` lock; nothing is decoded meanwhile.
+
+A slot takes two descriptors of a process, its file's and that of Python's map of it, and only from when the process
+reads it until `Slot.rest`; what is known of all slots stands in one file, the `Records`.
 
 Which slot goes to the next volume follows from the order of the epoch, which is known: the one whose volume is done
 with first (`Use`). The least recently used one would be wrong, since workers drift apart: a volume that the fast ones
@@ -41,6 +44,7 @@ _LAYOUT = _HEAD.size + _STAMP.size
 _LAYOUT_BYTES = 960
 _FLAGS = 1024
 MOST_SLABS = 8192
+_RECORD = _FLAGS + MOST_SLABS
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14: touch all pages at once
 
 
@@ -84,15 +88,40 @@ class Stamp(NamedTuple):
         return self.time >= use.began > 0 and (self.epoch, self.until) >= (use.epoch, use.stop)
 
 
+class Records:
+    """What is known of each slot, in one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder / "records", os.O_RDWR | os.O_CREAT, 0o600)
+
+    def count(self) -> int:
+        """Count the slots that there are."""
+        return -(-os.fstat(self._descriptor).st_size // _RECORD)
+
+    def read(self, number: int, size: int, start: int) -> bytes:
+        """Read a part of a slot's record; zeros where nothing was written."""
+        return os.pread(self._descriptor, size, number * _RECORD + start).ljust(size, b"\0")
+
+    def write(self, number: int, data: bytes | bytearray, start: int) -> None:
+        """Write a part of a slot's record."""
+        os.pwrite(self._descriptor, data, number * _RECORD + start)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
 class Slot:
     """One slot as one process sees it."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, records: Records) -> None:
         self.number = number
-        flags = os.O_RDWR | os.O_CREAT
-        self.voxels = os.open(folder / f"{number:04d}.voxels", flags, 0o600)
-        self.record = os.open(folder / f"{number:04d}.record", flags, 0o600)
+        self.fill = folder / f"{number:04d}.fill"
+        self.used = 0
         self.pinned = False
+        self._path = folder / f"{number:04d}.voxels"
+        self._records = records
+        self._descriptor = -1
         self.assigned = NOBODY, b""
         self.known: set[int] = set()
         self.filling = threading.Lock()
@@ -100,23 +129,37 @@ class Slot:
         self._populated = False
 
     @property
+    def voxels(self) -> int:
+        """The descriptor of its file, opened when it is needed."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        return self._descriptor
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes descriptors of this process."""
+        return self._descriptor >= 0
+
+    @property
     def capacity(self) -> int:
         """Bytes of voxels that it has room for."""
-        return os.fstat(self.voxels).st_size
+        try:
+            return os.fstat(self._descriptor).st_size if self.is_open else self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def head(self) -> tuple[bytes, bytes]:
         """Read which volume it holds, and the token of that assignment."""
-        data = os.pread(self.record, _HEAD.size, 0)
-        volume, token = _HEAD.unpack(data) if len(data) == _HEAD.size else (NOBODY, b"")
+        volume, token = _HEAD.unpack(self._records.read(self.number, _HEAD.size, 0))
         return volume, token
 
     def stamp(self) -> Stamp:
         """Read when it was last used, and until when its volume is wanted."""
-        data = os.pread(self.record, _STAMP.size, _HEAD.size)
-        return Stamp(*_STAMP.unpack(data)) if len(data) == _STAMP.size else Stamp()
+        return Stamp(*_STAMP.unpack(self._records.read(self.number, _STAMP.size, _HEAD.size)))
 
     def pin(self) -> None:
         """Keep its volume from being replaced."""
+        self.used = time.monotonic_ns()
         if not self.pinned:
             fcntl.flock(self.voxels, fcntl.LOCK_SH)
             self.pinned = True
@@ -142,7 +185,7 @@ class Slot:
     def empty(self, capacity: int) -> None:
         """Forget its volume, and have room for so many bytes; the caller holds it alone."""
         self.assigned, self.known = (NOBODY, b""), set()
-        os.ftruncate(self.record, 0)
+        self._records.write(self.number, bytes(_RECORD), 0)
         if capacity > self.capacity:
             reserve = getattr(os, "posix_fallocate", None)  # else a full disk would kill whoever touches the page
             reserve(self.voxels, 0, capacity) if reserve else os.ftruncate(self.voxels, capacity)
@@ -152,29 +195,29 @@ class Slot:
     def give(self, volume: bytes, use: Use) -> None:
         """Make it a volume's; the caller holds it alone, and reads it from now on."""
         token = secrets.token_bytes(8)
-        os.pwrite(self.record, _HEAD.pack(volume, token), 0)
+        self._records.write(self.number, _HEAD.pack(volume, token), 0)
         self.note(use)
         self.assigned, self.known = (volume, token), set()
         fcntl.flock(self.voxels, fcntl.LOCK_SH)
         self.pinned = True
 
     def flags(self, slabs: int) -> bytearray:
-        """Read which slabs are there; the caller holds the record, or only looks."""
-        return bytearray(os.pread(self.record, slabs, _FLAGS).ljust(slabs, b"\0"))
+        """Read which slabs are there; the caller holds the fill file, or only looks."""
+        return bytearray(self._records.read(self.number, slabs, _FLAGS))
 
     def set_flags(self, flags: bytes | bytearray, layout: bytes = b"") -> None:
         """Write which slabs are there, and what array they make where that is not known otherwise."""
         if layout:
-            os.pwrite(self.record, layout.ljust(_LAYOUT_BYTES, b"\0"), _LAYOUT)
-        os.pwrite(self.record, flags, _FLAGS)
+            self._records.write(self.number, layout.ljust(_LAYOUT_BYTES, b"\0"), _LAYOUT)
+        self._records.write(self.number, flags, _FLAGS)
 
     def layout(self) -> bytes:
         """Read what array the bytes make."""
-        return os.pread(self.record, _LAYOUT_BYTES, _LAYOUT).rstrip(b"\0")
+        return self._records.read(self.number, _LAYOUT_BYTES, _LAYOUT).rstrip(b"\0")
 
     def note(self, use: Use) -> None:
         """Note that it is used now, and until when."""
-        os.pwrite(self.record, _STAMP.pack(time.monotonic_ns(), use.epoch, use.until), _HEAD.size)
+        self._records.write(self.number, _STAMP.pack(time.monotonic_ns(), use.epoch, use.until), _HEAD.size)
 
     def bytes(self, size: int, *, writing: bool = False) -> NDArray[np.uint8]:
         """Give its bytes, mapped into memory once for as long as the process lives."""
@@ -191,9 +234,16 @@ class Slot:
         fcntl.flock(self.voxels, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close its files; voxels that somebody still looks at stay mapped."""
-        os.close(self.voxels)
-        os.close(self.record)
+        """Close its file; voxels that are still in use stay mapped."""
+        if self.is_open:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def rest(self) -> None:
+        """Give its descriptors back until it is read again, unless it is pinned."""
+        if not self.pinned:
+            self.close()
+            self._map = None
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ from typing import Any
 
 from reasonknee_datasets.errors import LoaderError, explain
 
-VERSION = 1
+VERSION = 2
 
 _MEANINGS = {
     "fingerprint": "the same rows in the same order",
     "seed": "the seed of its run",
-    "group_size": "the group size of its run",
+    "volumes_in_flight": "the volumes_in_flight of its run",
     "shuffle": "the shuffling of its run",
     "balance": "the balancing of its run",
 }
@@ -27,13 +27,13 @@ class Identity:
     ----------
     fingerprint : str
         Of the dataset's rows (see `reasonknee_datasets.loader.rows`).
-    seed, group_size, shuffle, balance
+    seed, volumes_in_flight, shuffle, balance
         As given to `make_dataloader`.
     """
 
     fingerprint: str
     seed: int
-    group_size: int
+    volumes_in_flight: int
     shuffle: bool
     balance: str
 
@@ -52,8 +52,8 @@ def write_state(identity: Identity, place: Place) -> dict[str, Any]:
     Examples
     --------
     >>> write_state(Identity("4f0c", 0, 16, True, ""), Place(2, 640))
-    {'version': 1, 'fingerprint': '4f0c', 'seed': 0, 'group_size': 16, 'shuffle': True, 'balance': '', 'epoch': 2, \
-'position': 640}
+    {'version': 2, 'fingerprint': '4f0c', 'seed': 0, 'volumes_in_flight': 16, 'shuffle': True, 'balance': '', \
+'epoch': 2, 'position': 640}
     """
     return {"version": VERSION, **asdict(identity), **asdict(place)}
 
@@ -73,7 +73,7 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
     Raises
     ------
     LoaderError
-        If it is no state, or one of another dataset, seed, group size, shuffling or balancing.
+        If it is no state, or one of another dataset, seed, number of volumes in flight, shuffling or balancing.
     """
     names = {"version", *(field.name for kind in (Identity, Place) for field in fields(kind))}
     if not isinstance(state, Mapping) or not names <= set(state) or state["version"] != VERSION:

@@ -1,20 +1,16 @@
-"""Cutting the global order into steps and steps into batches: which places of an epoch go to which rank, and when."""
+"""Steps and batches: which places of an epoch's order go to which rank, and in which step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Literal
 
-from reasonknee_datasets.errors import LoaderError, explain
-
-Tail = Literal["drop", "pad", "keep"]
-TAILS: tuple[Tail, ...] = ("drop", "pad", "keep")
+from reasonknee_datasets.errors import LoaderError, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """How many examples a step takes, and which of them are one rank's.
+    """Number of examples in a step, and the part of them that belongs to this rank.
 
     Each step takes the next ``world_size * batch_size`` examples of the global order; rank 0 gets the first
     ``batch_size`` of them, and so on.
@@ -22,59 +18,77 @@ class Topology:
     Attributes
     ----------
     batch_size, rank, world_size : int
-    tail : {"drop", "pad", "keep"}
-        What becomes of the examples at an epoch's end that do not fill a step: left out, filled up with repeats that
-        are marked as such, or (on one rank) given as a smaller batch.
+    drop_last : bool
+        Leave out the examples at the end of an epoch that do not fill a step. Otherwise one rank gets a smaller last
+        batch, and several ranks, which need equal steps, get a last step filled with repeats (``valid=False``).
     """
 
     batch_size: int
     rank: int = 0
     world_size: int = 1
-    tail: Tail = "drop"
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.batch_size, Integral) or self.batch_size < 1:
-            rule = "be a whole number of at least 1"
-            raise LoaderError(explain("batch_size", rule, self.batch_size, "Give the examples of a batch"))
-        if not 0 <= self.rank < self.world_size:
-            got = f"rank={self.rank}, world_size={self.world_size}"
-            remedy = "Leave both out under torchrun, which sets RANK and WORLD_SIZE"
-            raise LoaderError(explain("rank", "lie between 0 and world_size - 1", got, remedy))
-        if self.tail not in TAILS:
-            remedy = "drop leaves the last examples out, pad repeats some, keep gives a smaller batch"
-            raise LoaderError(explain("tail", f"be one of {', '.join(TAILS)}", repr(self.tail), remedy))
-        if self.tail == "keep" and self.world_size > 1:
-            got, remedy = f"{self.world_size} ranks", "Choose drop, or pad and leave examples with valid=False out"
-            raise LoaderError(explain("tail='keep'", "stand alone, since ranks need equal steps", got, remedy))
+        check_count("batch_size", self.batch_size, least=1)
+        check_count("rank", self.rank, least=0)
+        check_count("world_size", self.world_size, least=1)
+        if self.rank >= self.world_size:
+            raise LoaderError(
+                f"Rank {self.rank} does not exist among {self.world_size} ranks, which are numbered from 0. Leave "
+                "rank= and world_size= out under torchrun, which sets RANK and WORLD_SIZE."
+            )
+        if not isinstance(self.drop_last, bool):
+            raise LoaderError(f"drop_last must be True or False, not {shown(self.drop_last)}.")
 
     @property
     def step(self) -> int:
         """How many examples of the global order a step takes."""
         return self.batch_size * self.world_size
 
+    @property
+    def fills(self) -> bool:
+        """Whether the last step is filled with repeats."""
+        return self.world_size > 1 and not self.drop_last
+
     def count(self, total: int) -> int:
-        """Tell how many steps an epoch of `total` examples has.
+        """Count the steps of an epoch of `total` examples.
 
         Examples
         --------
-        >>> Topology(4, world_size=2).count(20), Topology(4, world_size=2, tail="pad").count(20)
-        (2, 3)
+        >>> Topology(4, world_size=2).count(20), Topology(4, world_size=2, drop_last=True).count(20)
+        (3, 2)
         """
-        return total // self.step if self.tail == "drop" else -(-total // self.step)
+        return total // self.step if self.drop_last else -(-total // self.step)
 
     def batch(self, present: int) -> list[tuple[int, bool]]:
-        """Give the places of this rank's batch in a step, and which of them stand there for the first time.
+        """List the places of this rank's batch within a step, and which of them are no repeats.
 
         Parameters
         ----------
         present : int
-            How many examples the step has before it is filled up: at least 1.
+            How many examples the step has before it is filled: at least 1.
 
         Examples
         --------
-        >>> Topology(2, rank=1, world_size=2, tail="pad").batch(present=3)
+        >>> Topology(2, rank=1, world_size=2).batch(present=3)
         [(2, True), (0, False)]
+        >>> Topology(2).batch(present=1)
+        [(0, True)]
         """
         first = self.rank * self.batch_size
-        last = min(first + self.batch_size, present) if self.tail == "keep" else first + self.batch_size
+        last = first + self.batch_size if self.fills else min(first + self.batch_size, present)
         return [(place % present, place < present) for place in range(first, last)]
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise a `LoaderError` unless an argument is a whole number of at least `least`.
+
+    Examples
+    --------
+    >>> check_count("batch_size", "8", least=1)
+    Traceback (most recent call last):
+    ...
+    reasonknee_datasets.errors.LoaderError: batch_size must be a whole number of at least 1, not '8' (str).
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) < 2**63:
+        raise LoaderError(f"{name} must be a whole number of at least {least}, not {shown(value)}.")

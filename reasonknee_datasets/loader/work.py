@@ -64,6 +64,9 @@ class Work:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getitem__(self, row: int) -> Any:
+        return self.dataset[row]
+
     def __getitems__(self, tickets: Sequence[Ticket]) -> Any:
         """Make a batch; torch calls it once for each."""
         if self.shared is not None and torch.utils.data.get_worker_info() is not None:
@@ -102,9 +105,10 @@ class Work:
         if isinstance(made, Mapping):
             return {**made, "valid": ticket.valid}
         if not ticket.valid:
-            remedy = "Return a mapping, or choose tail='drop'"
-            rule = "give mappings where repeats have to be marked (tail='pad')"
-            raise LoaderError(explain("the transform", rule, type(made).__name__, remedy))
+            raise LoaderError(
+                f"The last step of several ranks is filled with repeats marked valid=False, but the transform returned "
+                f"a {type(made).__name__}, which cannot be marked. Return a mapping, or choose drop_last=True."
+            )
         return made
 
 

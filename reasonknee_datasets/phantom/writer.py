@@ -13,7 +13,7 @@ from uuid import uuid4
 from tqdm import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import explain
+from reasonknee_datasets.errors import explain, os_remedy
 from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.plan import Plan, make_plan
 from reasonknee_datasets.phantom.planned import PhantomError
@@ -166,5 +166,5 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
 def _unwritable(out: Path, error: OSError) -> PhantomError:
     got = f"{error.strerror or error} ({error.filename or out})"
     return PhantomError(
-        explain("synthetic release", "be writable", got, "Check permission and free space there", where=f"at {out}")
+        explain("synthetic release", "be writable", got, os_remedy(error, "Choose another folder"), where=f"at {out}")
     )

@@ -29,6 +29,8 @@ DISK_RULES = {
     errno.EACCES: "be open to you",
     errno.EPERM: "be open to you",
     errno.EROFS: "be writable",
+    errno.EMFILE: "need fewer files than this process may open (ulimit -n)",
+    errno.ENFILE: "need fewer files than the system may open (fs.file-max)",
 }
 """What a disk must do that refuses to be written to, by errno."""
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.errors import ReleaseError, explain, os_remedy
 from reasonknee_datasets.release.records import Content, Fault, RecordReader, check_record, volume_key
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.splits import OFFICIAL_SPLITS, Study
@@ -120,7 +120,8 @@ class RecordFiles:
         except InvalidJSONError as error:
             problems.add("invalid-json", str(error))
         except OSError as error:
-            message = f"download it with the rest of the release, or check its permissions ({error.strerror})"
+            remedy = os_remedy(error, "download it with the rest of the release")
+            message = f"{remedy} ({error.strerror})"
             problems.add("missing-file", message, where=f"generate_data/{name}")
 
     def _find(self, record: Any, split: Split) -> Found | Fault:

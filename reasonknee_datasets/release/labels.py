@@ -173,7 +173,9 @@ def _read_table(path: Path) -> list[Row]:
         tree = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise _unclear(path, "exist", "no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise _unclear(path, "be readable", error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
         raise _unclear(path, "be JSON", str(error)) from error
     rows = list(islice(_rows(_unwrap(tree)), _MOST_ROWS + 1))
     if len(rows) > _MOST_ROWS or any(len(row) > _MOST_COLUMNS for row in rows):

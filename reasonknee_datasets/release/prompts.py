@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reasonknee_datasets import moaks
-from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.errors import ReleaseError, explain, os_remedy
 from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.release.paths import is_there
 from reasonknee_datasets.release.report import Problems
@@ -33,7 +33,11 @@ def read_questions(path: Path) -> dict[int, str]:
     remedy = "Download it again with the rest of the release"
     try:
         tree = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        got = error.strerror or str(error)
+        message = explain("question file", "be readable", got, os_remedy(error, remedy), where=f"at {path}")
+        raise ReleaseError(message) from error
+    except (ValueError, RecursionError) as error:
         raise ReleaseError(explain("question file", "be JSON", str(error), remedy, where=f"in {path}")) from error
     if not isinstance(tree, dict) or not tree:
         got = type(tree).__name__

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reasonknee_datasets.errors import ReleaseError
+from reasonknee_datasets.errors import ReleaseError, os_remedy
 from reasonknee_datasets.plain_paths import stays_inside
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot
@@ -127,7 +127,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
     except OSError as error:
         problems.add(
             "missing-file",
-            f"download it with the rest of the release, or check its permissions ({error.strerror})",
+            f"{os_remedy(error, 'download it with the rest of the release')} ({error.strerror})",
             where=name,
         )
         return []

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from fsspec import available_protocols
 
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, explain, os_remedy
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.volumes import find_credentials, set_credentials
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
@@ -128,7 +128,7 @@ def reading(url: str, what: str) -> Iterator[None]:
         got = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))}".rstrip(".: ")
         remedy = "Check the address; pass storage_options= or token= if it needs credentials"
         if not is_url(url):
-            remedy = "Ask its owner to let you read it, or check the disk"
+            remedy = os_remedy(error, "Check the disk or the connection")
         if isinstance(error, ImportError):
             remedy = "Install the file system that this URL needs, for example s3fs for s3://"
         message = explain(what, "be readable", got, remedy, where=f"from {redact(url)}")

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError, explain, os_remedy
 from reasonknee_datasets.private_files import create_private, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 from reasonknee_datasets.volumes.disk_entry import HEAD_SIZE, Entry, Target, find_blosc2, open_entry, pack_head
@@ -89,7 +89,7 @@ class DiskCache:
         except VolumeError:
             raise
         except OSError as error:
-            remedy = "Give a folder that can be written, or cache_dir=None"
+            remedy = os_remedy(error, "Give a folder that can be written, or cache_dir=None")
             message = explain("cache_dir", "be a folder", f"{type(error).__name__}: {error}", remedy)
             raise VolumeError(message) from error
 
@@ -157,7 +157,8 @@ class DiskCache:
                 file.write(frame)
             passing.replace(target.path)
         except OSError as error:
-            warnings.warn(f"the cache in {self.folder} is not written: {error}. Make room there", stacklevel=2)
+            remedy = os_remedy(error, "Check the folder")
+            warnings.warn(f"The cache in {self.folder} was not written: {error}. {remedy}.", stacklevel=2)
         finally:
             with contextlib.suppress(OSError):
                 passing.unlink(missing_ok=True)

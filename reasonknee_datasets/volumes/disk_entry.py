@@ -6,6 +6,7 @@ An entry is mapped into memory, so that processes share its pages, and verified 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import struct
@@ -65,9 +66,12 @@ def open_entry(target: Target) -> Entry | None:
     """Open an entry and verify all of it; remove one that is damaged, not private or of another source."""
     try:
         entry = _verify(target)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RuntimeError):  # an empty file cannot be mapped; blosc2 refuses with RuntimeError
+    except OSError as error:
+        # Only these say something of the entry itself; too many open files, for example, does not.
+        if not isinstance(error, PermissionError) and error.errno not in (errno.EIO, errno.ELOOP):
+            return None
+        entry = None
+    except (ValueError, RuntimeError):  # an empty file cannot be mapped; blosc2 refuses with RuntimeError
         entry = None
     if entry is None:
         with contextlib.suppress(OSError):

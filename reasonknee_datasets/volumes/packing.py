@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import deflate
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError, explain, os_remedy
 from reasonknee_datasets.volumes.header import VolumeHeader, plane_bytes, read_header
 from reasonknee_datasets.volumes.index import FINAL_BLOCK, MAX_SLABS, write_gzip_header
 from reasonknee_datasets.volumes.inflate import inflate_file
@@ -94,7 +94,7 @@ def pack(
         size, slabs = _write_whole(out, plain, header.offset, max(1, height * plane_bytes(header)), level)
     except OSError as error:
         got = f"{type(error).__name__}: {error}"
-        remedy = "Check that the folder exists, is writable and has room; nothing was left behind"
+        remedy = os_remedy(error, "Check that the folder exists") + ". Nothing was left behind"
         raise VolumeError(explain("packed volume", "be written", got, remedy, where=f"at {out}")) from error
     return PackReport(str(out), header.identity.size, size, slabs, height)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError, explain, os_remedy
 from reasonknee_datasets.volumes.packing import LEVEL, PackReport, pack
 
 
@@ -54,7 +54,7 @@ def pack_files(
         except OSError as error:
             got = f"{type(error).__name__}: {error}"
             raise VolumeError(
-                explain("folder of packed files", "be there to write into", got, "Choose another")
+                explain("folder of packed files", "be there to write into", got, os_remedy(error, "Choose another"))
             ) from error
     try:
         for path, target in zip(paths, targets, strict=True):

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, explain
+from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, explain, os_remedy
 from reasonknee_datasets.system import call_in_forked_child
 from reasonknee_datasets.volumes.credentials import redact, redact_text
 
@@ -131,6 +131,6 @@ def unreadable(path: str, error: BaseException) -> VolumeError:
             "REASONKNEE_VOLUMES"
         )
         return VolumeNotFoundError(explain("volume file", "exist", label, remedy))
-    remedy = "Check its permissions and the store's storage_options (see set_credentials)"
+    remedy = os_remedy(error, "Check its permissions and the store's storage_options (see set_credentials)")
     got = f"{type(error).__name__}: {redact_text(str(error).replace(path, label))}"
     return VolumeError(explain("volume file", "be readable", got, remedy, where=f"from {label}"))

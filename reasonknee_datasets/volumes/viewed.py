@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, explain
+from reasonknee_datasets.volumes.memory_limits import free_memory
 from reasonknee_datasets.volumes.resampling import Taps, apply_taps, taps_along
 from reasonknee_datasets.volumes.view import View
 
 _canonical: Any = _nibabel.canonical_slicers  # nibabel leaves it untyped
 
-# Below this nobody needs to ask the machine how much memory there is.
+# Below this it is not worth while to ask the system how much memory there is.
 _SURELY_FITS = 1 << 28
 
 
@@ -141,29 +140,18 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
 
 
 def check_memory(shape: tuple[int, ...], itemsize: int, subject: str = "a crop") -> None:
-    """Raise where an array cannot fit into memory, before the machine finds out by killing the process."""
+    """Raise where an array cannot fit into memory, before the kernel kills the process."""
     needed = math.prod(shape) * itemsize
     if needed <= _SURELY_FITS:
         return
-    free = _free_memory()
-    if free is not None and needed > free:
+    free = free_memory()
+    if free is not None and needed > free.size:
         size = "x".join(map(str, shape))
-        got = f"{size} voxels of {itemsize} bytes, {needed / 1e9:.3g} GB, with {free / 1e9:.3g} GB free"
-        remedy = "Ask for fewer voxels (size=, margin_mm=), or a coarser spacing"
-        raise BoxError(explain(subject, "fit into memory", got, remedy))
-
-
-def _free_memory() -> int | None:
-    """Count the bytes that Linux would give away, page cache included; elsewhere all that the machine has, if known."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+        raise BoxError(
+            f"{subject[0].upper()}{subject[1:]} of {size} voxels of {itemsize} bytes takes {needed / 1e9:.3g} GB of "
+            f"memory, and {free.size / 1e9:.3g} GB are {free.bound}. Ask for fewer voxels (size=, margin_mm=, "
+            "batch_size=), or a coarser spacing."
+        )
 
 
 def _read_region(view: View, source: Any, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError, explain, os_remedy
 from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
 from reasonknee_datasets.volumes.inflate import inflate_file
@@ -106,7 +106,7 @@ class StoredVoxels:
                 self.source.path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order="F"
             )
         except (OSError, ValueError) as error:
-            remedy = "Check that the file is whole and readable"
+            remedy = os_remedy(error, "Check that the file is whole and readable")
             message = explain("volume file", "map into memory", str(error), remedy, where=f"from {self.source.label}")
             raise VolumeError(message) from error
 

@@ -28,14 +28,14 @@ class Bound:
     process meets a volume first inflates it.
     """
 
-    def __init__(self, knees: Knees, *, batch_size: int = 8, group_size: int = 4) -> None:
+    def __init__(self, knees: Knees, *, batch_size: int = 8, volumes_in_flight: int = 4) -> None:
         self._batch_size = batch_size
         self._segments, self._voxels = [], []
         for path in knees.paths:
             self._segments.append(_segments(path, [question for question in knees.questions if question.path == path]))
             self._voxels.append(np.asarray(nib.load(path).dataobj))
         volumes = np.array([knees.paths.index(question.path) for question in knees.questions])
-        order = Plan(volumes, group_size=group_size).rows(0).tolist()
+        order = Plan(volumes, volumes_in_flight=volumes_in_flight).rows(0).tolist()
         met: set[int] = set()
         self._items: list[tuple[int, bool, Region]] = []  # volume, whether it is met here first, and the crop
         for row in order:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from reasonknee_datasets import Compose, make_dataloader
+from reasonknee_datasets import Compose, QuintupleCollator, make_dataloader
 from reasonknee_datasets.loader import ResumableLoader
 from reasonknee_datasets.volumes import set_threads
 from tests.bench.knee_rows import Knees, Question, truth, windowed
@@ -47,10 +47,16 @@ class Ours:
 
     name = "reasonknee_datasets"
 
-    def __init__(self, knees: Knees, workers: int, *, batch_size: int = 8, group_size: int = 4, **options: Any) -> None:
+    def __init__(
+        self, knees: Knees, workers: int, *, batch_size: int = 8, volumes_in_flight: int = 4, **options: Any
+    ) -> None:
         set_threads(1)
-        transform = Compose([knees.crop, knees.tokenize()])
-        options = {"shuffle": True, "tail": "keep", "group_size": group_size, "transform": transform} | options
+        tokenize = knees.tokenize()
+        # As the others, who do not turn volumes to one orientation either.
+        collate = QuintupleCollator(pad_token_id=tokenize.pad_token_id, orientation="any")
+        transform = Compose([knees.crop, tokenize])
+        usual = {"shuffle": True, "volumes_in_flight": volumes_in_flight, "transform": transform, "collate_fn": collate}
+        options = usual | options
         self.loader: ResumableLoader = make_dataloader(
             knees.dataset, batch_size=batch_size, num_workers=workers, **options
         )

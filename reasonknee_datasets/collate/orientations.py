@@ -1,0 +1,79 @@
+"""Orientation of the arrays of a batch: which anatomical direction each axis runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.orientation import axcodes
+from reasonknee_datasets.volumes import LazyVolume
+
+# Letters of the two directions of each anatomical axis.
+_AXES = ("LR", "PA", "IS")
+
+
+def check_setting(orientation: str) -> None:
+    """Raise a `LoaderError` unless a setting is "same", "any" or three letters such as "RAS"."""
+    letters = sorted(next((axis for axis in _AXES if letter in axis), letter) for letter in orientation)
+    if orientation not in ("same", "any") and letters != sorted(_AXES):
+        raise LoaderError(
+            f"orientation must be 'same', 'any' or three letters such as 'RAS', not {orientation!r}. The letters are L "
+            "or R, P or A, I or S, each pair once."
+        )
+
+
+def find_orientation(example: Mapping[str, Any]) -> str | None:
+    """Find the directions in which the axes D, H and W of an example run; None where it has no affine.
+
+    Examples
+    --------
+    >>> import nibabel as nib, numpy as np
+    >>> find_orientation({"volume": nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.diag([-1, 1, 1, 1]))})
+    'LAS'
+    """
+    volume = example.get("volume")
+    affine = volume.grid[1] if isinstance(volume, LazyVolume) else getattr(volume, "affine", None)
+    return None if affine is None else _codes(np.asarray(affine, np.float64).tobytes())
+
+
+def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) -> list[str | None]:
+    """Find the orientation of each example, and refuse a batch whose axes mean different things.
+
+    Parameters
+    ----------
+    examples : sequence of mappings
+        Of a batch.
+    orientation : str
+        "same", "any", or the three letters that all must have.
+
+    Raises
+    ------
+    LoaderError
+        With the names of two examples that differ.
+    """
+    found = [find_orientation(example) for example in examples]
+    known = [(code, example.get("id")) for code, example in zip(found, examples, strict=True) if code is not None]
+    if orientation == "any" or not known:
+        return found
+    wanted, first = known[0] if orientation == "same" else (orientation, None)
+    other = next(((code, name) for code, name in known if code != wanted), None)
+    if other is not None:
+        beside = "" if first is None else f" while {first} is {wanted}"
+        rule = (
+            "This batch mixes arrays of different orientation" if first else f"A batch must be {wanted} (orientation=)"
+        )
+        raise LoaderError(
+            f"{rule}: {other[1]} is {other[0]}{beside}, so that an axis of the batch runs in different anatomical "
+            "directions. Put ToCanonical() first in the transform, which turns every volume and box to RAS. For models "
+            'that do not mind, pass collate_fn=QuintupleCollator(orientation="any").'
+        )
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _codes(affine: bytes) -> str:
+    return "".join(axcodes(np.frombuffer(affine).reshape(4, 4)))

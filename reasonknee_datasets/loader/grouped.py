@@ -1,0 +1,117 @@
+"""`VolumeGroupedSampler`: the loader's order as a sampler for a stock ``torch.utils.data.DataLoader``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import Sampler
+
+from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.loader.order import Plan
+from reasonknee_datasets.loader.ranks import RankCheck, find_rank
+from reasonknee_datasets.loader.rows import read_rows
+from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
+from reasonknee_datasets.loader.steps import Topology, check_count
+
+
+class VolumeGroupedSampler(Sampler[int]):
+    """Row numbers in random order, of which those that follow each other look at few volumes.
+
+    Volumes come in random order, and the rows of each are spread at random over the time of `volumes_in_flight`
+    volumes. A decode cache that holds that many volumes therefore decodes each of them once an epoch, where a uniform
+    shuffle would decode a volume for nearly every row. The order is that of `make_dataloader` with the same arguments.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset or sequence of mappings
+        With the columns ``id`` and ``volume_path``; only these few are read.
+    seed : int
+        Of the order.
+    volumes_in_flight : int
+        How many volumes have some of their rows drawn and some not, at any time.
+    balance : str or sequence of str
+        Draw with replacement so that every class is equally likely; see `make_dataloader`.
+    rank, world_size : int, optional
+        By default those of ``torch.distributed``, else of ``RANK`` and ``WORLD_SIZE``, else one rank. Ranks take rows
+        in turn.
+    drop_last : bool
+        Leave out the last rows where they do not go round all ranks. By default the first of them are repeated, as by
+        ``torch.utils.data.DistributedSampler``.
+
+    Examples
+    --------
+    >>> rows = [{"id": f"{n}", "volume_path": f"{n // 3}"} for n in range(12)]
+    >>> sampler = VolumeGroupedSampler(rows, seed=1, volumes_in_flight=2)
+    >>> list(sampler)
+    [3, 10, 9, 11, 4, 5, 8, 0, 1, 6, 2, 7]
+    >>> sampler.set_epoch(1)
+    >>> list(sampler)[:4]
+    [11, 6, 7, 10]
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        seed: int = 0,
+        volumes_in_flight: int = 16,
+        balance: str | Sequence[str] = (),
+        rank: int | None = None,
+        world_size: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        check_count("seed", seed, least=0)
+        check_count("volumes_in_flight", volumes_in_flight, least=1)
+        balanced = (balance,) if isinstance(balance, str) else tuple(balance)
+        rows = read_rows(dataset, balanced)
+        self._plan = Plan(rows.volumes, seed, volumes_in_flight, True, rows.classes)
+        self._topology = Topology(1, *find_rank(rank, world_size), drop_last)
+        self._identity = Identity(rows.fingerprint, seed, volumes_in_flight, True, "+".join(balanced))
+        self._check = RankCheck(self._identity, len(rows.volumes), self._topology.world_size)
+        self._check(is_last_chance=False)
+        self._place = Place()
+
+    def __len__(self) -> int:
+        """Count the rows of this rank in a whole epoch."""
+        return self._topology.count(len(self._plan.volumes))
+
+    def __iter__(self) -> Iterator[int]:
+        self._check()
+        start, self._place = self._place, Place(self._place.epoch)
+        rows, width = self._plan.rows(start.epoch)[start.position :], self._topology.step
+        for first in range(0, width * self._topology.count(len(rows)), width):
+            ((place, _),) = self._topology.batch(min(width, len(rows) - first))
+            yield int(rows[first + place])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration, as with ``DistributedSampler``; without it, it is the same again."""
+        check_count("epoch", epoch, least=0)
+        if epoch != self._place.epoch:
+            self._place = Place(epoch)
+
+    def state_dict(self, seen: int = 0) -> dict[str, Any]:
+        """Return the state after so many rows of this rank's present epoch.
+
+        A stock loader asks ahead, so that the sampler does not know how many of its rows have been trained on.
+
+        Parameters
+        ----------
+        seen : int
+            Rows of this rank that were trained on since the epoch began: batches times batch size.
+        """
+        check_count("seen", seen, least=0)
+        if seen > len(self):
+            raise LoaderError(f"An epoch of this rank has {len(self):,} rows, so that {seen:,} cannot have been seen.")
+        position = min(seen * self._topology.step, len(self._plan.volumes))
+        return write_state(self._identity, Place(self._place.epoch, position))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Begin the next iteration where a state was taken; the ones after it are whole.
+
+        Raises
+        ------
+        LoaderError
+            If it belongs to other rows, another seed, balancing or number of volumes in flight.
+        """
+        self._place = read_state(state, self._identity, len(self._plan.volumes))
