@@ -53,7 +53,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class VolumeRecord:
-    """What is known of one volume; every field is None where it was prepared without images."""
+    """Geometry, size and hashes of one volume; every field is None where it was prepared without images.
+
+    ``index_sha256`` covers the NIfTI header and the slab index; it is None also where a file is not seekable.
+    """
 
     shape: tuple[int, int, int] | None = None
     affine: Affine | None = None
@@ -61,6 +64,7 @@ class VolumeRecord:
     bytes: int | None = None
     sha256: str | None = None
     voxels_sha256: str | None = None
+    index_sha256: str | None = None
 
     @property
     def geometry(self) -> Geometry | None:

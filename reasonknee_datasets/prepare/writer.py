@@ -29,11 +29,10 @@ from reasonknee_datasets.prepare.shards import (
     write_parquet,
     write_shard,
 )
-from reasonknee_datasets.prepare.staging import WORK, clear_leftovers
+from reasonknee_datasets.prepare.staging import WORK
 from reasonknee_datasets.prepare.volumes import VolumesMode, VolumeTask, place_volumes, remove_strangers
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, parse_id
 
-JOURNAL = "volumes.jsonl"
 # What pays for starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
 _HEAVY_BYTES = 200_000_000
 _HEAVY_ROWS = 50_000
@@ -113,7 +112,6 @@ class Writer:
 
     def write(self) -> Manifest:
         """Write everything; the manifest comes last, so that a folder with one is whole."""
-        clear_leftovers(self.root)
         by_id = {volume.id: volume for volume in self.content.volumes}
         _refuse_shared_patients(self.content.volumes)
         spool = self._spool(by_id)
@@ -182,9 +180,7 @@ class Writer:
         tasks = [VolumeTask(self.root, each.path, each.image, self.volumes) for each in used if each.image is not None]
         remove_strangers(self.root, {task.path for task in tasks} if self.volumes != "none" else set())
         heavy = sum(task.source.stat().st_size for task in tasks if task.source.exists()) > _HEAVY_BYTES
-        placed = place_volumes(
-            tasks, self.root / WORK / JOURNAL, workers=self._processes(heavy), progress=self.progress
-        )
+        placed = place_volumes(tasks, workers=self._processes(heavy), progress=self.progress)
         return {each.path: placed.get(each.path, VolumeRecord()) for each in used}
 
     def _write_quintuples(
