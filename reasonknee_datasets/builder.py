@@ -99,6 +99,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         token: bool | str | None = None,
         filters: Any = None,
         columns: Sequence[str] | None = None,
+        split: Any = None,
         data_files: Any = None,
         features: Any = None,
         **kwargs: Any,
@@ -116,7 +117,10 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
         self._root, self._synthetic = repository.root, repository.manifest.synthetic
         splits = repository.manifest.splits(config_name)
-        self._shards = {split: repository.manifest.shards(config_name, split) for split in splits}
+        if split is not None and self._selection.expression is not None:  # write no other split to the cache
+            wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
+            splits = tuple(name for name in splits if name in wanted)
+        self._shards = {name: repository.manifest.shards(config_name, name) for name in splits}
         self._references = _write_references(repository.manifest, volumes)
         kwargs["dataset_name"] = NAME
         # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
@@ -127,7 +131,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 data_dir=repository.root,
                 volumes_dir=volumes,
                 digest=repository.manifest.digest,
-                selection=self._selection.key,
+                selection=f"{self._selection.key} {' '.join(splits)}",
                 **kwargs,
             )
 
@@ -293,6 +297,10 @@ def _with_volumes(loaded: Any) -> Any:
     if isinstance(loaded, list):
         return [_with_volumes(dataset) for dataset in loaded]
     return loaded.cast_column(VOLUME, VolumeFeature()) if VOLUME in loaded.column_names else loaded
+
+
+def _listed(split: Any) -> Sequence[Any]:
+    return split if isinstance(split, list | tuple) else [split]
 
 
 def _map_splits(function: Callable[[Any], Any], split: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from reasonknee_datasets import card
 from reasonknee_datasets.errors import PrepareError, explain
-from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
+from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.pool import cores, each_done
 from reasonknee_datasets.prepare.priors import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shards import (
@@ -29,7 +29,7 @@ from reasonknee_datasets.prepare.shards import (
     write_parquet,
     write_shard,
 )
-from reasonknee_datasets.prepare.staging import WORK
+from reasonknee_datasets.prepare.staging import WORK, hash_file
 from reasonknee_datasets.prepare.volumes import VolumesMode, VolumeTask, place_volumes, remove_strangers
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, parse_id
 
@@ -138,8 +138,13 @@ class Writer:
                     configs[config][split] = tuple(shard for shard, _ in pairs)
                     arrow_bytes[config][split] = sum(size for _, size in pairs)
         manifest = self._manifest(configs, {volume.path: records[volume.path] for volume in used})
-        (self.root / PRIORS).write_bytes(self.priors.to_json(manifest.digest))
-        (self.root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8")
+        (self.root / PRIORS).write_bytes(self.priors.to_json())
+        (self.root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8", newline="\n")
+        others = {
+            name: FileRecord((self.root / name).stat().st_size, hash_file(self.root / name))
+            for name in (PRIORS, card.CARD)
+        }
+        manifest = replace(manifest, files=others, digest="")
         (self.root / MANIFEST).write_bytes(manifest.to_bytes())
         return manifest
 

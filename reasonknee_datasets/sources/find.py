@@ -50,8 +50,8 @@ def _refuse_interrupted(folder: Path) -> None:
     """Refuse synthetic data where a run of prepare was killed before the repository was complete."""
     if os.path.lexists(folder.with_name(f".{folder.name}.partial")):
         raise RepositoryNotFoundError(
-            f"{folder} is not complete: a run of `reasonknee prepare` is writing it, or was interrupted. Wait for it, or "
-            "run the same command again; it continues with the volumes that are done."
+            f"{folder} is not complete: a run of `reasonknee prepare` is writing it or was interrupted. Wait for it, "
+            "or run the same command again; it continues with the volumes that are done."
         )
 
 

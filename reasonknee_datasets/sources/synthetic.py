@@ -42,8 +42,8 @@ def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
     is_new = not (home / MANIFEST).is_file()
     # Before it is drawn, which takes half a minute.
     warnings.warn(
-        f"No 3DReasonKnee data were found, so all rows and voxels are SYNTHETIC: a phantom of {_PATIENTS} patients that "
-        f"this package {'draws now, once, and keeps' if is_new else 'drew and keeps'} in {home}. Name a prepared "
+        f"No 3DReasonKnee data were found, so all rows and voxels are SYNTHETIC: a phantom of {_PATIENTS} patients "
+        f"that this package {'draws now, once, and keeps' if is_new else 'drew and keeps'} in {home}. Name a prepared "
         "repository with data_dir= or REASONKNEE_DATA; REASONKNEE_REQUIRE_REAL=1 makes this an error.",
         SyntheticDataWarning,
         stacklevel=5,  # the line that called load_dataset
