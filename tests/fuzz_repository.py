@@ -2,8 +2,8 @@
 
 The suite runs a few thousand (tests/test_repository_fuzz.py); a developer runs more:
 ``python -m tests.fuzz_repository --count 20000``. Every file of a prepared repository is flipped in turn: manifest,
-priors, and the shards of all configs (quintuples, index, balanced). What comes out must be what was written, or an error
-of this package that names the file.
+priors, and the shards of all configs (quintuples, index, balanced). What comes out must be what was written, or an
+error of this package that names the file.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def fuzz(count: int, seed: int, folder: Path) -> collections.Counter[tuple[str, 
         try:
             found = read()
         except ReasonKneeError as error:
-            assert name in str(error), f"flip {number} of {name}: {error} does not name the file"
+            if name not in str(error):
+                raise AssertionError(f"flip {number} of {name}: the error does not name the file") from error
             outcomes[name, "error"] += 1
         else:
             assert found == expected, f"flip {number} of {name} changed values in silence"

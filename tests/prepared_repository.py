@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,19 @@ def write_repository(root: Path, plan: Plan | None = None, **changes: Any) -> Pa
     )
     (root / MANIFEST).write_bytes(manifest.to_bytes())
     return root
+
+
+def list_again(root: Path, change: Callable[[dict[str, Any]], None] = lambda tree: None) -> None:
+    """Write a manifest that agrees with the shards as they are now, as somebody would who replaces one on purpose."""
+    tree = json.loads((root / MANIFEST).read_bytes())
+    tree.pop("checksum", None)
+    for config in tree["configs"].values():
+        for split in config["splits"].values():
+            for shard in split["shards"]:
+                data = (root / shard["path"]).read_bytes()
+                shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "footer_sha256": None}
+    change(tree)
+    (root / MANIFEST).write_text(json.dumps(tree), encoding="utf-8")
 
 
 def quintuples(volume: str, plan: Plan) -> list[dict[str, Any]]:

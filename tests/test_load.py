@@ -220,7 +220,7 @@ class TestNotFinding:
 
     def test_a_damaged_manifest(self, load: Load, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text('{"format": 1', encoding="utf-8")
-        with pytest.raises(RepositoryError, match=r"manifest must be JSON.*manifest\.json"):
+        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is no readable JSON"):
             load(data_dir=tmp_path)
 
     @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_splits_keep_their_rounding() -> None:
         ("visit", "12m", "12M"),
         ("category", "cartilage", "cartilage_lesion"),
         ("finding", "Popliteal_Cyst", "popliteal_cyst"),
-        ("subregion", "femur_medial", "femur_medial_anterior"),
+        ("subregion", "femur_medial_centre", "femur_medial_central"),
         ("question_id", 70, None),
     ],
 )
@@ -563,7 +563,7 @@ class TestBroken:
     def test_a_damaged_manifest(self) -> None:
         write_repository(Path("3dreasonknee"), images=False)
         Path("3dreasonknee/manifest.json").write_bytes(b"")
-        self.refused(r"manifest must be JSON")
+        self.refused(r"The manifest in .* is no readable JSON")
 
     def test_a_killed_run_of_prepare(self) -> None:
         Path(".3dreasonknee.partial/volumes").mkdir(parents=True)
