@@ -674,9 +674,7 @@ class TestBadRepositories:
     @pytest.mark.parametrize("streaming", [False, True])
     def test_a_truncated_shard(self, tmp_path: Path, load: Load, streaming: bool) -> None:
         root = self.corrupt(tmp_path, "train-00002-of-00003.parquet", lambda data: data[:-100])
-        with pytest.raises(
-            RepositoryError, match=r"shard must have \d+ bytes, got \d+ in .*train-00002.*copy the"
-        ):
+        with pytest.raises(RepositoryError, match=r"shard must have \d+ bytes, got \d+ in .*train-00002.*copy the"):
             list(load(data_dir=root, split="train", streaming=streaming))
 
     def test_a_shard_of_another_preparation(self, tmp_path: Path, load: Load) -> None:
