@@ -24,7 +24,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain
-from reasonknee_datasets.feature import VolumeFeature, write_reference
+from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.manifest import Manifest, Shard
 from reasonknee_datasets.schema import CONFIGS, parse_id
 from reasonknee_datasets.sources import (
@@ -44,7 +44,8 @@ from reasonknee_datasets.sources import (
     select,
     trying_credentials,
 )
-from reasonknee_datasets.volumes import Geometry
+from reasonknee_datasets.volumes import ExpectedFile
+from reasonknee_datasets.volumes.reference import write_reference
 
 _ABOUT = (
     "3DReasonKnee: knee MRI volumes and, for each, diagnostic questions with a 3D box, the clinicians' reasoning steps "
@@ -273,13 +274,15 @@ def _writing_cache(place: str | None) -> Iterator[None]:
 
 
 def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
-    """Write the reference of every volume once: a row only looks its own up."""
+    """Write the reference of every volume once, with the grid, size and index hash that its file must have."""
     references = {}
+    # Prepared with --volumes none, the sizes are those of the images, which the user may have packed since.
+    are_placed = (manifest.source.get("options") or {}).get("volumes") != "none"
     for path, record in manifest.volumes.items():
-        geometry = None
-        if record.shape is not None and record.affine is not None:
-            geometry = Geometry(record.shape, record.affine)
-        references[path] = write_reference(join(volumes, path), geometry)
+        expected = None
+        if are_placed and record.bytes is not None:
+            expected = ExpectedFile(record.bytes, record.index_sha256)
+        references[path] = write_reference(join(volumes, path), record.geometry, expected)
     return references
 
 

@@ -58,6 +58,12 @@ class Selection:
         return [*names, VOLUME_PATH] if VOLUME in self.columns and VOLUME_PATH not in names else names
 
     @property
+    def filtered(self) -> list[str]:
+        """The columns that the expression looks at."""
+        words = set(re.findall(r"\w+", str(self.expression)))  # an expression shows its columns in its text only
+        return [] if self.expression is None else [name for name in arrow_schema(self.config).names if name in words]
+
+    @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of an example; a volume is a string here."""
         types = {field.name: field.type for field in arrow_schema(self.config)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import RepositoryError, explain
 from reasonknee_datasets.manifest import FOOTER_END, Shard
@@ -50,42 +51,53 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
     with _naming(url):
         file = _open(url, shard)
     with file:
-        batches = _read_batches(url, file, shard, selection)
-        waiting: list[pa.RecordBatch] = []
+        tables = _read_tables(url, file, shard, selection)
         while True:
             # Nothing is caught while a table is with the caller: at exit, generators are closed after their modules.
             with _naming(url):
-                batch = next(batches, None)
-            if batch is not None and batch.num_rows:
-                _check_memory(url, batch)
-                waiting.append(batch)
-            held = sum(each.num_rows for each in waiting)
-            if waiting and (batch is None or held + batch.num_rows > _ROWS):
-                yield pa.Table.from_batches(waiting).cast(selection.stored_schema)
-                waiting = []
-            if batch is None:
+                table = next(tables, None)
+            if table is None:
                 return
+            yield table.cast(selection.stored_schema)
 
 
-def _read_batches(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.RecordBatch]:
+def _read_tables(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
     _check_ends(url, file, shard)
-    options = ds.ParquetFragmentScanOptions(
-        page_checksum_verification=True, thrift_string_size_limit=_FOOTER_BYTES, thrift_container_size_limit=1_000_000
+    # ParquetFile decodes as many rows as it is asked for; a scan of a dataset decodes whole row groups.
+    parquet = pq.ParquetFile(
+        file,
+        pre_buffer=True,  # one request for the columns of a row group
+        page_checksum_verification=True,
+        thrift_string_size_limit=_FOOTER_BYTES,
+        thrift_container_size_limit=1_000_000,
     )
-    fragment = ds.ParquetFileFormat(default_fragment_scan_options=options).make_fragment(file)
-    _check(url, fragment, shard, selection)
-    schema = fragment.physical_schema
-    # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
-    for group in fragment.split_by_row_group(selection.expression, schema):
-        yield from group.to_batches(
-            schema=schema,
-            columns=selection.stored,
-            filter=selection.expression,
-            batch_size=_batch_rows(url, group.metadata, group.row_groups, selection),
-            batch_readahead=0,
-            fragment_readahead=0,
-            use_threads=False,
-        )
+    _check(url, parquet, shard, selection)
+    for group in _choose_groups(file, parquet, selection):
+        columns = [*selection.stored, *(name for name in selection.filtered if name not in selection.stored)]
+        rows = _batch_rows(url, parquet.metadata.row_group(group), columns)
+        # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
+        batches = parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+        waiting: list[pa.Table] = []
+        for batch in batches:
+            _check_memory(url, batch)
+            table = pa.Table.from_batches([batch])
+            table = table if selection.expression is None else table.filter(selection.expression)
+            if table.num_rows:
+                waiting.append(table.select(selection.stored))
+            if waiting and sum(each.num_rows for each in waiting) + rows > _ROWS:
+                yield pa.concat_tables(waiting)
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting)
+
+
+def _choose_groups(file: Any, parquet: pq.ParquetFile, selection: Selection) -> list[int]:
+    """List the row groups that may hold a row of the selection, by their statistics."""
+    if selection.expression is None:
+        return list(range(parquet.num_row_groups))
+    fragment = ds.ParquetFileFormat().make_fragment(file)
+    parts = fragment.split_by_row_group(selection.expression, parquet.schema_arrow)
+    return [group.id for part in parts for group in part.row_groups]
 
 
 def _check_ends(url: str, file: Any, shard: Shard) -> None:
@@ -109,24 +121,21 @@ def _check_ends(url: str, file: Any, shard: Shard) -> None:
         raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
 
 
-def _batch_rows(url: str, metadata: Any, groups: Sequence[Any], selection: Selection) -> int:
-    """Choose how many rows are decoded at once, so that even a page of one value repeated for ever stays in memory.
+def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
+    """Choose how many rows are decoded at once, so that a page of one value repeated for ever stays in memory.
 
     A dictionary page stands for all rows that refer to it: 12 kB of Parquet can be 3 GB of rows.
     """
-    most = 1
-    for group in groups:
-        rows = metadata.row_group(group.id)
-        for number in range(rows.num_columns):
-            column = rows.column(number)
-            if column.path_in_schema.partition(".")[0] not in selection.stored:
-                continue
-            if column.num_values > _VALUES * max(1, rows.num_rows) or column.total_uncompressed_size > _CHUNK_BYTES:
-                found = f"{column.num_values:,} values in {column.total_uncompressed_size:,} bytes of one column"
-                rule = f"hold at most {_VALUES} values a row and {_CHUNK_BYTES:,} bytes a column in a row group"
-                raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
-            most = max(most, column.total_uncompressed_size)
-    return max(1, min(_ROWS, _BATCH_BYTES // most))
+    largest = 1
+    for column in map(group.column, range(group.num_columns)):
+        if column.path_in_schema.partition(".")[0] not in columns:
+            continue
+        if column.num_values > _VALUES * max(1, group.num_rows) or column.total_uncompressed_size > _CHUNK_BYTES:
+            found = f"{column.num_values:,} values in {column.total_uncompressed_size:,} bytes of one column"
+            rule = f"hold at most {_VALUES:,} values a row and {_CHUNK_BYTES:,} bytes a column in a row group"
+            raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
+        largest = max(largest, column.total_uncompressed_size)
+    return max(1, min(_ROWS, _BATCH_BYTES // largest))
 
 
 def _check_memory(url: str, batch: pa.RecordBatch) -> None:
@@ -162,8 +171,8 @@ def _open(url: str, shard: Shard) -> Any:
     return filesystem.open(path, "rb", cache_type="none")
 
 
-def _check(url: str, fragment: Any, shard: Shard, selection: Selection) -> None:
-    rows, schema = fragment.metadata.num_rows, fragment.physical_schema
+def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection) -> None:
+    rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
     if rows != shard.rows:
         raise RepositoryError(explain("shard", f"hold {shard.rows} rows", rows, _AGAIN, where=f"in {url}"))
     for field in selection.stored_schema:
