@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,13 +13,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.errors import RepositoryError, explain
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, explain
 from reasonknee_datasets.manifest import FOOTER_END, Shard
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.sources.places import reading
 from reasonknee_datasets.sources.selection import Selection
 from reasonknee_datasets.volumes import find_credentials
+from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
 
 # About 4 MB of text: enough to amortise Arrow's overhead, and little to throw away when only the first row is wanted.
@@ -62,7 +64,6 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
 
 
 def _read_tables(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
-    _check_ends(url, file, shard)
     # ParquetFile decodes as many rows as it is asked for; a scan of a dataset decodes whole row groups.
     parquet = pq.ParquetFile(
         file,
@@ -100,6 +101,11 @@ def _choose_groups(file: Any, parquet: pq.ParquetFile, selection: Selection) -> 
     return [group.id for part in parts for group in part.row_groups]
 
 
+def _checked(url: str, file: Any, shard: Shard) -> Any:
+    _check_ends(url, file, shard)
+    return file
+
+
 def _check_ends(url: str, file: Any, shard: Shard) -> None:
     """Compare size and footer with the manifest's, before Arrow believes what the footer says."""
     size = file.size() if callable(file.size) else file.size
@@ -107,10 +113,11 @@ def _check_ends(url: str, file: Any, shard: Shard) -> None:
         return
     if size != shard.bytes:
         raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
-    if shard.footer_sha256 is None or size < FOOTER_END:
-        return
-    file.seek(size - FOOTER_END)
+    file.seek(max(0, size - FOOTER_END))
     length = int.from_bytes(file.read(4), "little") + FOOTER_END
+    if shard.footer_sha256 is None:
+        file.seek(0)
+        return
     found = f"a footer of {length:,} bytes"
     if length <= min(size, _FOOTER_BYTES):
         file.seek(size - length)
@@ -161,14 +168,34 @@ def _naming(url: str) -> Iterator[None]:
 
 
 def _open(url: str, shard: Shard) -> Any:
+    """Open a shard, its size and footer checked."""
     if not is_url(url):
         os.close(open_regular(url))  # a named pipe would block for ever
-        return pa.OSFile(url, "rb")  # native: no Python call for each read
-    filesystem, path = open_filesystem(url, find_credentials(url))
-    if shard.bytes <= _WHOLE:
-        return pa.BufferReader(filesystem.cat_file(path, **limit_body(filesystem, shard.bytes)))
-    # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others too.
-    return filesystem.open(path, "rb", cache_type="none")
+        file: Any = pa.OSFile(url, "rb")  # native: no Python call for each read
+    else:
+        filesystem, path = open_filesystem(url, find_credentials(url))
+        if shard.bytes <= _WHOLE:
+            file = pa.BufferReader(filesystem.cat_file(path, **limit_body(filesystem, shard.bytes)))
+        else:
+            # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others.
+            file = filesystem.open(path, "rb", cache_type="none")
+            try:
+                return _checked(url, file, shard)
+            except ValueError as error:  # what fsspec raises where a server sends no ranges
+                if isinstance(error, ReasonKneeError):
+                    raise
+                file = _download(url, filesystem, path, shard)
+    return _checked(url, file, shard)
+
+
+def _download(url: str, filesystem: Any, path: str, shard: Shard) -> pa.BufferReader:
+    warnings.warn(
+        f"The server of {redact(url)} does not send ranges: each shard is downloaded whole to read a part of it. Serve "
+        "the repository from a store with range requests, or download it.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return pa.BufferReader(filesystem.cat_file(path, **limit_body(filesystem, shard.bytes)))
 
 
 def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection) -> None:
