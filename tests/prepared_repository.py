@@ -81,14 +81,20 @@ def write_repository(root: Path, plan: Plan | None = None, **changes: Any) -> Pa
 
 
 def list_again(root: Path, change: Callable[[dict[str, Any]], None] = lambda tree: None) -> None:
-    """Write a manifest that agrees with the shards as they are now, as somebody would who replaces one on purpose."""
+    """Write a manifest that agrees with shards and priors as they are now, like an attacker who replaced one."""
     tree = json.loads((root / MANIFEST).read_bytes())
     tree.pop("checksum", None)
     for config in tree["configs"].values():
         for split in config["splits"].values():
             for shard in split["shards"]:
+                if not (root / shard["path"]).is_file():
+                    continue
                 data = (root / shard["path"]).read_bytes()
                 shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "footer_sha256": None}
+    for name, other in tree["files"].items():
+        if (root / name).is_file():
+            data = (root / name).read_bytes()
+            other |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     change(tree)
     (root / MANIFEST).write_text(json.dumps(tree), encoding="utf-8")
 

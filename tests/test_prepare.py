@@ -272,7 +272,7 @@ def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: 
     out = tmp_path / "out"
     out.mkdir()
     (out / MANIFEST).write_text("{")
-    with pytest.raises(PrepareError, match=r"out must hold a sound repository, got manifest must be JSON.*overwrite"):
+    with pytest.raises(PrepareError, match=r"out must hold a sound .* is no readable JSON.*overwrite"):
         run(official, out)
     run(official, out, overwrite=True)
     assert contents(out) == contents(ready)
