@@ -178,14 +178,3 @@ def _depth(tree: Any) -> int:
             for inner in (each.values() if isinstance(each, dict) else each)
         ]
     return deepest
-
-
-def printable(text: str) -> str:
-    r"""Replace control characters, so that text from strangers cannot command a terminal.
-
-    Examples
-    --------
-    >>> printable("knee\x1b[2J")
-    'knee\ufffd[2J'
-    """
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -17,7 +17,18 @@ ROOT = Path(reasonknee_datasets.__file__).parent
 
 # A module may import from its own floor and from the floors above it in this list.
 FLOORS = (
-    {"errors", "pool", "private_files", "plain_paths", "json_fields", "printable", "system", "moaks", "boxes", "orientation"},
+    {
+        "errors",
+        "pool",
+        "private_files",
+        "plain_paths",
+        "json_fields",
+        "printable",
+        "system",
+        "moaks",
+        "boxes",
+        "orientation",
+    },
     {"volumes"},
     {"schema"},
     {"manifest", "manifest_records", "feature", "registration", "release"},

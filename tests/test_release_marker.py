@@ -15,6 +15,7 @@ from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.release import ReleaseOptions, open_release
 from reasonknee_datasets.release.marker import Marker, read_marker
+from reasonknee_datasets.release.paths import find_revision
 
 OTHER = "slice2-x0-y1-corners-exclusive-voxel"
 
@@ -87,3 +88,13 @@ def test_read_marker_refuses_what_it_cannot_read(tmp_path: Path, content: str | 
         (tmp_path / "phantom.json").write_text(content, encoding="latin-1")
     with pytest.raises(ReleaseError, match=rf"phantom\.json.*{message}|{message}.*phantom\.json"):
         read_marker(tmp_path)
+
+
+def test_find_revision_skips_what_is_no_file(tmp_path: Path) -> None:
+    notes = tmp_path / ".cache/huggingface/download/data/split_files"
+    notes.mkdir(parents=True)
+    os.mkfifo(notes / "a_split.csv.metadata")
+    (notes / "b_split.csv.metadata").write_bytes(b"\xff" * 1000)
+    assert find_revision(tmp_path / "data") is None
+    (notes / "c_split.csv.metadata").write_text("a" * 40 + "\nmore")
+    assert find_revision(tmp_path / "data") == "a" * 40

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from reasonknee_datasets import manifest
@@ -29,12 +29,12 @@ def test_2500_damaged_repositories() -> None:
 def test_the_fuzz_notices_a_reader_that_trusts_its_bytes(
     unchecked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trusting(**kwargs: Any) -> Any:
-        return options(**kwargs | {"page_checksum_verification": False})
+    def trusting(*arguments: Any, **options: Any) -> Any:
+        return parquet_file(*arguments, **options | {"page_checksum_verification": False})
 
-    options, parse = ds.ParquetFragmentScanOptions, manifest._parse
+    parquet_file, parse = pq.ParquetFile, manifest._parse
     if unchecked == "pages":
-        monkeypatch.setattr(shards.ds, "ParquetFragmentScanOptions", trusting)
+        monkeypatch.setattr(shards.pq, "ParquetFile", trusting)
     else:
         monkeypatch.setattr(manifest, "_parse", lambda data, where: _without_checksum(parse, data, where))
     with pytest.raises(AssertionError, match="changed values in silence"):

@@ -28,6 +28,7 @@ from reasonknee_datasets.release.table import BoxTable
 from reasonknee_datasets.release.volumes import ReleaseVolume
 from reasonknee_datasets.schema import Quintuple, Split, quintuple_id
 
+
 @dataclass(frozen=True, slots=True)
 class ReleaseOptions:
     """How to read a release.
