@@ -184,6 +184,7 @@ def write_shards(
             root / name,
             row_group_size=plan.questions,
             write_page_index=True,
+            write_page_checksum=True,
         )
         data = (root / name).read_bytes()
         shards.append(Shard(name, len(rows), len(data), hashlib.sha256(data).hexdigest()))

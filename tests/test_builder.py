@@ -247,6 +247,7 @@ class TestSelection:
     def test_row_groups_that_cannot_match_are_not_read(self, tmp_path: Path, load: Load) -> None:
         damaged = write_repository(tmp_path / "damaged", shards=1)
         spoil(damaged, group=3)
+        list_again(damaged)
         kept = [("patient", "in", ["0000001", "0000003"])]
         rows = list(load(data_dir=damaged, split="train", streaming=True, filters=kept))
         assert {row["patient"] for row in rows} == {"0000001", "0000003"}
@@ -257,6 +258,7 @@ class TestSelection:
         damaged = write_repository(tmp_path / "damaged", shards=1)
         for group in range(6):
             spoil(damaged, group=group, column="question")
+        list_again(damaged)
         assert len(list(load(data_dir=damaged, split="train", streaming=True, columns=["id", "volume"]))) == 24
         with pytest.raises(RepositoryError, match=r"shard must be readable Parquet"):
             list(load(data_dir=damaged, split="train", streaming=True, columns=["id", "question"]))
@@ -687,6 +689,17 @@ class TestBadRepositories:
         list_again(root)
         with pytest.raises(RepositoryError, match=r"shard must hold 8 rows, got 10 in .*train-00000"):
             list(load(data_dir=root, split="train", streaming=True))
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_a_shard_of_the_same_size(self, tmp_path: Path, load: Load, streaming: bool) -> None:
+        root = write_repository(tmp_path / "3dreasonknee", images=False)
+        path = root / "data/train-00000-of-00003.parquet"
+        assert list(load(data_dir=root, split="train", streaming=True))
+        data = path.read_bytes()
+        for place in range(4, len(data), 97):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+            with pytest.raises(RepositoryError, match=r"shard must have SHA-256 \w{64}, got \w{64} in .*train-00000"):
+                list(load(data_dir=root, split="train", streaming=streaming))
 
     def test_shards_that_changed_places(self, tmp_path: Path, load: Load) -> None:
         root = write_repository(tmp_path / "3dreasonknee", images=False, noise=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import reasonknee_datasets.builder
@@ -96,6 +97,22 @@ class TestHttp:
         ):
             rows = list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True, columns=["id"]))
         assert len(rows) == 24
+
+    def test_a_big_shard_with_a_flipped_bit(self, load: Load, tmp_path: Path) -> None:
+        root = write_repository(tmp_path / "served" / "3dreasonknee", images=False, shards=1, text=300_000, noise=True)
+        path = root / "data/train-00000-of-00001.parquet"
+        data = path.read_bytes()
+        groups = pq.read_metadata(path)
+        with serve(root.parent) as served:
+            for number in range(groups.num_row_groups):
+                group = groups.row_group(number)
+                chunks = [group.column(column) for column in range(group.num_columns)]
+                for chunk in [each for each in chunks if each.path_in_schema in ("id", "question", "question_id")]:
+                    start = chunk.dictionary_page_offset or chunk.data_page_offset
+                    place = start + chunk.total_compressed_size // 2
+                    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+                    with pytest.raises(RepositoryError, match=r"shard must be readable Parquet.*train-00000-of-00001"):
+                        list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True))
 
     def test_a_store_whose_file_system_is_not_installed(self) -> None:
         code = (

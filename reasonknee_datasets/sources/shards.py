@@ -35,14 +35,16 @@ _VALUES = 10_000
 _ROW_BYTES = 100_000
 _CHUNK_BYTES = 500_000_000
 _BATCH_BYTES = 256_000_000
+# What `_check_local` has hashed in this process and its forks.
+_hashed: set[tuple[object, ...]] = set()
 _AGAIN = "The shard is not the one in the manifest: copy the repository whole, or prepare it again"
 
 
 def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
     """Read a shard in tables of at most a thousand rows; empty ones are left out.
 
-    Row groups whose statistics exclude the filter are never read, nor are columns that were not chosen. Size, footer
-    and number of rows are compared with the manifest, every page with its checksum.
+    Row groups whose statistics exclude the filter are never read, nor are columns that were not chosen. The file is
+    compared with its size and hash in the manifest, every page with its checksum.
 
     Raises
     ------
@@ -101,11 +103,6 @@ def _choose_groups(file: Any, parquet: pq.ParquetFile, selection: Selection) -> 
     return [group.id for part in parts for group in part.row_groups]
 
 
-def _checked(url: str, file: Any, shard: Shard) -> Any:
-    _check_ends(url, file, shard)
-    return file
-
-
 def _check_ends(url: str, file: Any, shard: Shard) -> None:
     """Compare size and footer with the manifest's, before Arrow believes what the footer says."""
     size = file.size() if callable(file.size) else file.size
@@ -113,7 +110,7 @@ def _check_ends(url: str, file: Any, shard: Shard) -> None:
         return
     if size != shard.bytes:
         raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
-    file.seek(max(0, size - FOOTER_END))
+    file.seek(max(0, size - FOOTER_END))  # also where no hash is known: a server without ranges shows itself here
     length = int.from_bytes(file.read(4), "little") + FOOTER_END
     if shard.footer_sha256 is None:
         file.seek(0)
@@ -168,34 +165,57 @@ def _naming(url: str) -> Iterator[None]:
 
 
 def _open(url: str, shard: Shard) -> Any:
-    """Open a shard, its size and footer checked."""
+    """Open a shard that has proven to be the manifest's.
+
+    Page checksums do not cover the headers of pages, so the whole file is hashed where that costs no transfer: on this
+    machine once in a process, and remotely where all bytes come in one request. Of a large remote shard, which is read
+    in parts, size, footer and pages are checked.
+    """
     if not is_url(url):
-        os.close(open_regular(url))  # a named pipe would block for ever
-        file: Any = pa.OSFile(url, "rb")  # native: no Python call for each read
-    else:
-        filesystem, path = open_filesystem(url, find_credentials(url))
-        if shard.bytes <= _WHOLE:
-            file = pa.BufferReader(filesystem.cat_file(path, **limit_body(filesystem, shard.bytes)))
+        _check_local(url, shard)
+        return pa.OSFile(url, "rb")  # native: no Python call for each read
+    filesystem, path = open_filesystem(url, find_credentials(url))
+    if shard.bytes > _WHOLE:
+        # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others too.
+        file = filesystem.open(path, "rb", cache_type="none")
+        try:
+            _check_ends(url, file, shard)
+        except ValueError as error:  # what fsspec raises where a server sends no ranges
+            if isinstance(error, ReasonKneeError):
+                raise
+            warnings.warn(
+                f"The server of {redact(url)} does not send ranges: each shard is downloaded whole to read a part of "
+                "it. Serve the repository from a store with range requests, or download it.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         else:
-            # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others.
-            file = filesystem.open(path, "rb", cache_type="none")
-            try:
-                return _checked(url, file, shard)
-            except ValueError as error:  # what fsspec raises where a server sends no ranges
-                if isinstance(error, ReasonKneeError):
-                    raise
-                file = _download(url, filesystem, path, shard)
-    return _checked(url, file, shard)
+            return file
+    data = filesystem.cat_file(path, **limit_body(filesystem, shard.bytes))
+    _compare(url, shard, len(data), hashlib.sha256(data))
+    return pa.BufferReader(data)
 
 
-def _download(url: str, filesystem: Any, path: str, shard: Shard) -> pa.BufferReader:
-    warnings.warn(
-        f"The server of {redact(url)} does not send ranges: each shard is downloaded whole to read a part of it. Serve "
-        "the repository from a store with range requests, or download it.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return pa.BufferReader(filesystem.cat_file(path, **limit_body(filesystem, shard.bytes)))
+def _check_local(url: str, shard: Shard) -> None:
+    """Hash a file once in this process, for as long as it is the same file."""
+    with os.fdopen(open_regular(url), "rb") as file:  # a named pipe would block for ever
+        found = os.fstat(file.fileno())
+        key = (url, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, shard.sha256)
+        if key in _hashed:
+            return
+        digest = hashlib.sha256()
+        while found.st_size == shard.bytes and (block := file.read(1 << 20)):
+            digest.update(block)
+    _compare(url, shard, found.st_size, digest)
+    _hashed.add(key)
+
+
+def _compare(url: str, shard: Shard, size: int, digest: Any) -> None:
+    if size != shard.bytes:
+        raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
+    if digest.hexdigest() != shard.sha256:
+        rule = f"have SHA-256 {shard.sha256}"
+        raise RepositoryError(explain("shard", rule, digest.hexdigest(), _AGAIN, where=f"in {url}"))
 
 
 def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection) -> None:
