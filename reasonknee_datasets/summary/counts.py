@@ -20,7 +20,7 @@ from reasonknee_datasets.errors import RepositoryError
 from reasonknee_datasets.manifest import Shard, VolumeRecord
 from reasonknee_datasets.moaks import SLOTS
 from reasonknee_datasets.orientation import axcodes
-from reasonknee_datasets.printable import to_printable
+from reasonknee_datasets.printable import printable
 from reasonknee_datasets.sources import (
     Repository,
     find_place,
@@ -122,7 +122,7 @@ class Summary:
     def __str__(self) -> str:
         from reasonknee_datasets.summary.text import render  # the text is written from these classes
 
-        return "\n".join(map(to_printable, render(self)))  # names in rows and manifest may come from strangers
+        return "\n".join(map(printable, render(self)))  # names in rows and manifest may come from strangers
 
 
 def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> Summary:
