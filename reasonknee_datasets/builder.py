@@ -24,7 +24,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain
-from reasonknee_datasets.feature import VolumeFeature, write_reference
+from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.manifest import Manifest, Shard
 from reasonknee_datasets.schema import CONFIGS, parse_id
 from reasonknee_datasets.sources import (
@@ -44,7 +44,8 @@ from reasonknee_datasets.sources import (
     select,
     trying_credentials,
 )
-from reasonknee_datasets.volumes import Geometry
+from reasonknee_datasets.volumes import ExpectedFile
+from reasonknee_datasets.volumes.reference import write_reference
 
 _ABOUT = (
     "3DReasonKnee: knee MRI volumes and, for each, diagnostic questions with a 3D box, the clinicians' reasoning steps "
@@ -99,6 +100,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         token: bool | str | None = None,
         filters: Any = None,
         columns: Sequence[str] | None = None,
+        split: Any = None,
         data_files: Any = None,
         features: Any = None,
         **kwargs: Any,
@@ -116,7 +118,10 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
         self._root, self._synthetic = repository.root, repository.manifest.synthetic
         splits = repository.manifest.splits(config_name)
-        self._shards = {split: repository.manifest.shards(config_name, split) for split in splits}
+        if split is not None and self._selection.expression is not None:  # write no other split to the cache
+            wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
+            splits = tuple(name for name in splits if name in wanted)
+        self._shards = {name: repository.manifest.shards(config_name, name) for name in splits}
         self._references = _write_references(repository.manifest, volumes)
         kwargs["dataset_name"] = NAME
         # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
@@ -127,7 +132,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 data_dir=repository.root,
                 volumes_dir=volumes,
                 digest=repository.manifest.digest,
-                selection=self._selection.key,
+                selection=f"{self._selection.key} {' '.join(splits)}",
                 **kwargs,
             )
 
@@ -269,13 +274,15 @@ def _writing_cache(place: str | None) -> Iterator[None]:
 
 
 def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
-    """Write the reference of every volume once: a row only looks its own up."""
+    """Write the reference of every volume once, with the grid, size and index hash that its file must have."""
     references = {}
+    # Prepared with --volumes none, the sizes are those of the images, which the user may have packed since.
+    are_placed = (manifest.source.get("options") or {}).get("volumes") != "none"
     for path, record in manifest.volumes.items():
-        geometry = None
-        if record.shape is not None and record.affine is not None:
-            geometry = Geometry(record.shape, record.affine)
-        references[path] = write_reference(join(volumes, path), geometry)
+        expected = None
+        if are_placed and record.bytes is not None:
+            expected = ExpectedFile(record.bytes, record.index_sha256)
+        references[path] = write_reference(join(volumes, path), record.geometry, expected)
     return references
 
 
@@ -293,6 +300,10 @@ def _with_volumes(loaded: Any) -> Any:
     if isinstance(loaded, list):
         return [_with_volumes(dataset) for dataset in loaded]
     return loaded.cast_column(VOLUME, VolumeFeature()) if VOLUME in loaded.column_names else loaded
+
+
+def _listed(split: Any) -> Sequence[Any]:
+    return split if isinstance(split, list | tuple) else [split]
 
 
 def _map_splits(function: Callable[[Any], Any], split: Any) -> Any:

@@ -203,7 +203,7 @@ def _voxels(manifest: Manifest) -> str:
 def _boxes(manifest: Manifest) -> str:
     convention = manifest.box_convention
     checked, agreement = convention.get("checked") or 0, convention.get("agreement")
-    how = "given by the user" if convention.get("source") == "given" else "established from the masks"
+    how = "given beforehand" if convention.get("source") == "given" else "established from the masks"
     if not checked or agreement is None:
         return f"Boxes were read in the convention `{convention.get('name')}`, {how}; no mask was there to check them."
     return (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal, overload
 
 import datasets
 import datasets.load
@@ -14,8 +15,10 @@ import datasets.packaged_modules
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
-from reasonknee_datasets.errors import CacheError, ReasonKneeError, explain, nearest
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain, nearest
 from reasonknee_datasets.figures import register_notebook_display
+from reasonknee_datasets.manifest import MANIFEST
+from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.sources import NAME, find_place
 
 # What datasets.load_dataset takes besides, and means something here.
@@ -26,6 +29,36 @@ _OWN = (
 )
 
 
+@overload
+def load_dataset(
+    path: str = ..., name: str | None = ..., *, split: None = ..., streaming: Literal[True], **kwargs: Any
+) -> datasets.IterableDatasetDict: ...
+@overload
+def load_dataset(
+    path: str = ...,
+    name: str | None = ...,
+    *,
+    split: str | datasets.Split | datasets.ReadInstruction,
+    streaming: Literal[True],
+    **kwargs: Any,
+) -> datasets.IterableDataset: ...
+@overload
+def load_dataset(
+    path: str = ..., name: str | None = ..., *, split: None = ..., streaming: Literal[False] = ..., **kwargs: Any
+) -> datasets.DatasetDict: ...
+@overload
+def load_dataset(
+    path: str = ...,
+    name: str | None = ...,
+    *,
+    split: str | datasets.Split | datasets.ReadInstruction,
+    streaming: Literal[False] = ...,
+    **kwargs: Any,
+) -> datasets.Dataset: ...
+@overload
+def load_dataset(
+    path: str = ..., name: str | None = ..., *, split: Any = ..., streaming: bool = ..., **kwargs: Any
+) -> Any: ...
 def load_dataset(
     path: str = NAME,
     name: str | None = None,
@@ -47,7 +80,7 @@ def load_dataset(
     Parameters
     ----------
     path : str, optional
-        ``"3dreasonknee"``.
+        ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder or URL.
     name : str, optional
         ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
         balanced selection as ids with their multiplicity.
@@ -59,9 +92,9 @@ def load_dataset(
         rows, and never voxels, go to the cache of ``datasets``.
     data_dir : str or path, optional
         A prepared repository: a folder or any fsspec URL (``https://``, ``s3://``,
-        ``hf://datasets/owner/name@revision``). By default ``REASONKNEE_DATA``, else ``./3dreasonknee`` if a manifest is
-        there, else a small synthetic phantom, made on first use, with a warning. ``REASONKNEE_REQUIRE_REAL=1`` makes
-        synthetic data an error, also where they are named.
+        ``hf://datasets/owner/name@revision``). By default ``REASONKNEE_DATA``, else ``./3dreasonknee``, else, where
+        neither exists, a small synthetic phantom, made on first use after a warning. ``REASONKNEE_REQUIRE_REAL=1``
+        makes synthetic data an error, also where they are named.
     volumes_dir : str or path, optional
         Where voxels are, if not in the repository: the place that holds ``volumes/``. By default
         ``REASONKNEE_VOLUMES``.
@@ -70,8 +103,9 @@ def load_dataset(
     token : str or bool, optional
         The Hub's, for ``hf://``.
     filters : list of tuples, or pyarrow Expression, optional
-        Which rows, as ``[("question_id", "==", 19), ("side", "==", "left")]``; row groups that cannot match are not
-        read.
+        Which rows, as ``[("question_id", "==", 19), ("side", "==", "left")]`` or
+        ``{"question_id": 19, "side": "left"}``, where a list of values means any of them. Row groups that cannot match
+        are not read. With a `split`, no other split is written to the cache.
     columns : list of str, optional
         Which columns. Without ``volume_path`` or ``volume`` an example has no volume.
     **kwargs
@@ -122,7 +156,11 @@ def load_dataset(
     >>> next(iter(rows))["id"]  # doctest: +SKIP
     '9016403/00M/right/q01'
     """
-    if path != NAME:
+    if (place := _find_repository(path)) is not None:
+        if data_dir is not None:
+            raise RepositoryError(f"Both the first argument, {path!r}, and data_dir name a repository. Name it once.")
+        data_dir = place
+    elif path.lower() != NAME:
         given = {
             "data_dir": data_dir,
             "volumes_dir": volumes_dir,
@@ -146,6 +184,7 @@ def load_dataset(
         token=token,
         filters=filters,
         columns=columns,
+        split=split,
     )
     try:
         builder = make(kwargs.pop("cache_dir", None))
@@ -160,6 +199,20 @@ def load_dataset(
     in_memory = bool(kwargs.pop("keep_in_memory", None))
     builder.download_and_prepare(**kwargs)
     return builder.as_dataset(split=split, in_memory=in_memory)
+
+
+def _find_repository(path: str) -> str | None:
+    """Return the place that the first argument names if it is one of this package's: a URL, or a folder of ours."""
+    if path == NAME:
+        return None
+    if is_url(path):
+        return path
+    folder = Path(path).expanduser()
+    if (folder / MANIFEST).is_file():
+        with (folder / MANIFEST).open("rb") as file:  # another program's folders may hold a file of this name
+            return path if f'"{NAME}"'.encode() in file.read(1000) else None
+    is_path = path.startswith((".", "/", "~")) or os.path.lexists(folder)
+    return path if is_path and folder.name.lower() == NAME else None
 
 
 def find_example(data_dir: str | os.PathLike[str], row_id: str, **kwargs: Any) -> dict[str, Any]:

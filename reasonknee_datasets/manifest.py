@@ -9,19 +9,45 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain, os_remedy
-from reasonknee_datasets.plain_paths import join, stays_inside
-from reasonknee_datasets.schema import CONFIGS, SPLITS
+from reasonknee_datasets.json_fields import Fields, parse_json
+from reasonknee_datasets.manifest_records import (
+    CONVENTION,
+    FOOTER_END,
+    REPORT,
+    SOURCE,
+    FileRecord,
+    Shard,
+    Shards,
+    VolumeRecord,
+    by_path,
+    checked,
+    read_configs,
+    read_volume,
+)
+from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret
 from reasonknee_datasets.volumes.filesystems import read_file, store_errors
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.http_session import file_limit
+
+__all__ = [
+    "FOLDERS",
+    "FOOTER_END",
+    "FORMAT",
+    "MANIFEST",
+    "FileRecord",
+    "Manifest",
+    "Shard",
+    "Shards",
+    "VolumeRecord",
+    "manifest_limit",
+]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -35,60 +61,12 @@ def manifest_limit() -> int:
 
 
 _COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
-_PREPARE_AGAIN = f"Prepare the release again: {_COMMAND}"
+_COPY_AGAIN = f"Copy the repository again, or prepare it again: {_COMMAND}."
 
-T = TypeVar("T")
-Affine = tuple[tuple[float, float, float, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One Parquet file: its path relative to the repository, rows, size and hash."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeRecord:
-    """What is known of one volume; every field is None where it was prepared without images."""
-
-    shape: tuple[int, int, int] | None = None
-    affine: Affine | None = None
-    dtype: str | None = None
-    bytes: int | None = None
-    sha256: str | None = None
-    voxels_sha256: str | None = None
-
-    @property
-    def geometry(self) -> Geometry | None:
-        """The grid that `open_volume` holds the file to."""
-        return None if self.shape is None or self.affine is None else Geometry(self.shape, self.affine)
-
-    @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> VolumeRecord:
-        """Read what ``dataclasses.asdict`` gave to JSON.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If it is something else.
-        """
-        shape, affine = item["shape"], item["affine"]
-        i, j, k = shape if shape is not None else (1, 1, 1)
-        return cls(
-            shape=None if shape is None else (int(i), int(j), int(k)),
-            affine=None if affine is None else _read_affine(affine),
-            dtype=item["dtype"],
-            bytes=item["bytes"],
-            sha256=item["sha256"],
-            voxels_sha256=item["voxels_sha256"],
-        )
-
-
-Shards = Mapping[str, Mapping[str, tuple[Shard, ...]]]
+_CHECKSUM = re.compile(rb',\n"checksum": "([0-9a-f]{64})"\n}\n')
+_KEYS = frozenset(
+    {"format", "name", "synthetic", "source", "versions", "box_convention", "report", "configs", "volumes", "files"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +89,8 @@ class Manifest:
         Config to split to shards.
     volumes : mapping
         Volume path to `VolumeRecord`.
+    files : mapping
+        Path of every other file (the priors, the card) to `FileRecord`.
     digest : str
         SHA-256 of the manifest's bytes: one short name for everything that the repository holds.
     """
@@ -122,6 +102,7 @@ class Manifest:
     report: Mapping[str, Any]
     configs: Shards
     volumes: Mapping[str, VolumeRecord]
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
     name: str = "3dreasonknee"
     digest: str = field(default="", compare=False)
 
@@ -163,31 +144,35 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str = MANIFEST) -> Manifest:
-        """Read and check a manifest's bytes; ``where`` names their place in errors."""
-        try:
-            tree = json.loads(data)
-        except ValueError as error:
-            message = explain("manifest", "be JSON", str(error), _PREPARE_AGAIN, where=f"in {where}")
-            raise RepositoryError(message) from error
-        found = tree.get("format") if isinstance(tree, dict) else type(tree).__name__
-        if found != FORMAT:
-            remedy = "Upgrade reasonknee_datasets if the number is higher, otherwise prepare the release again"
-            message = explain("manifest", f"have format {FORMAT}", found, remedy, where=f"in {where}")
-            raise RepositoryError(message)
+        """Read and check a manifest's bytes; ``where`` names their place in errors.
+
+        Raises
+        ------
+        RepositoryError
+            If they are damaged, hold values of another type or size than a manifest has, or are of another format.
+        """
+        tree = _parse(data, where)
         return cls(
-            synthetic=_take(tree, "synthetic", bool, where),
-            source=_take(tree, "source", dict, where),
-            versions=_take(tree, "versions", dict, where),
-            box_convention=_take(tree, "box_convention", dict, where),
-            report=_take(tree, "report", dict, where),
-            configs=_read_configs(_take(tree, "configs", dict, where), where),
-            volumes=_read_volumes(_take(tree, "volumes", dict, where), where),
-            name=_take(tree, "name", str, where),
+            synthetic=tree.flag("synthetic"),
+            source=checked(tree.inside("source"), SOURCE),
+            versions=tree.mapping("versions", Fields.text),
+            box_convention=checked(tree.inside("box_convention"), CONVENTION),
+            report=checked(tree.inside("report"), REPORT),
+            configs=read_configs(tree.inside("configs")),
+            volumes={path: read_volume(item) for path, item in by_path(tree.inside("volumes"))},
+            files={
+                path: FileRecord(item.whole("bytes"), item.sha256("sha256"))
+                for path, item in by_path(tree.inside("files"))
+            },
+            name=tree.text("name"),
             digest=hashlib.sha256(data).hexdigest(),
         )
 
     def to_bytes(self) -> bytes:
-        """Write the manifest: one line a shard and one a volume, so that two of them can be compared with ``diff``."""
+        """Write the manifest: one line a shard and one a volume, so that two of them can be compared with ``diff``.
+
+        The last line is a checksum of all others: a damaged or hand-edited manifest is refused.
+        """
         head = {
             "format": FORMAT,
             "name": self.name,
@@ -205,8 +190,12 @@ class Manifest:
         volumes = ",\n".join(
             f"  {json.dumps(path)}: {json.dumps(asdict(record))}" for path, record in sorted(self.volumes.items())
         )
-        lines += [f'"configs": {{\n{configs}\n}}', f'"volumes": {{\n{volumes}\n}}']
-        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        files = ",\n".join(
+            f"  {json.dumps(path)}: {json.dumps(asdict(record))}" for path, record in sorted(self.files.items())
+        )
+        lines += [f'"configs": {{\n{configs}\n}}', f'"volumes": {{\n{volumes}\n}}', f'"files": {{\n{files}\n}}']
+        body = ("{\n" + ",\n".join(lines)).encode()
+        return body + f',\n"checksum": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
     def splits(self, config: str = "quintuples") -> tuple[str, ...]:
         """Name the splits of a config, in their usual order."""
@@ -256,69 +245,26 @@ def _split_lines(splits: Mapping[str, tuple[Shard, ...]]) -> Iterator[str]:
         yield f'\n    "{split}": {{"rows": {rows}, "shards": [\n{listed}\n    ]}}'
 
 
-def _take(tree: Mapping[str, Any], key: str, kind: type[T], where: str) -> T:
-    """Take a value of one type; a bool is no int."""
-    value = tree.get(key)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        got = repr(value) if key in tree else "nothing"
+def _parse(data: bytes, where: str) -> Fields:
+    """Parse a manifest and check its format, its checksum and the names of its fields."""
+    try:
+        tree = parse_json(data)
+    except ValueError as error:
+        message = f"The manifest in {where} is no readable JSON: {str(error)[:200]}. {_COPY_AGAIN}"
+        raise RepositoryError(message) from error
+    fields = Fields(tree, "manifest", lambda problem: RepositoryError(f"{problem}, in {where}. {_COPY_AGAIN}"))
+    if fields.whole("format") != FORMAT:
         raise RepositoryError(
-            explain("manifest", f"hold {key!r} as {kind.__name__}", got[:200], _PREPARE_AGAIN, where=f"in {where}")
+            f"The manifest in {where} has format {tree['format']}, and this version reads format {FORMAT}. Upgrade "
+            "reasonknee_datasets if the number is higher, otherwise prepare the release again."
         )
-    return value
-
-
-def _inside(path: str, where: str) -> str:
-    """Refuse a path that leaves the repository or is no plain path: manifests come from strangers."""
-    if not stays_inside(path):
-        rule = "be relative to the repository and stay inside it, without ':', '?', '%' and control characters"
-        got = ascii(path)[:200]
-        raise RepositoryError(explain("path", rule, got, "Do not use this repository", where=f"in {where}"))
-    return path
-
-
-def _read_configs(tree: Mapping[str, Any], where: str) -> dict[str, dict[str, tuple[Shard, ...]]]:
-    configs: dict[str, dict[str, tuple[Shard, ...]]] = {}
-    for config in CONFIGS:
-        splits = _take(_take(tree, config, dict, where), "splits", dict, where)
-        configs[config] = {}
-        for split in SPLITS:  # their usual order, whatever the file's
-            if split not in splits:
-                continue
-            shards = tuple(_read_shard(item, where) for item in _take(splits[split], "shards", list, where))
-            rows = _take(splits[split], "rows", int, where)
-            if rows != sum(shard.rows for shard in shards):
-                rule = f"count {rows} rows in the shards of {config}/{split}"
-                got = sum(shard.rows for shard in shards)
-                raise RepositoryError(explain("manifest", rule, got, _PREPARE_AGAIN, where=f"in {where}"))
-            configs[config][split] = shards
-    return configs
-
-
-def _read_shard(item: Any, where: str) -> Shard:
-    tree = item if isinstance(item, dict) else {}
-    return Shard(
-        path=_inside(_take(tree, "path", str, where), where),
-        rows=_take(tree, "rows", int, where),
-        bytes=_take(tree, "bytes", int, where),
-        sha256=_take(tree, "sha256", str, where),
-    )
-
-
-def _read_volumes(tree: Mapping[str, Any], where: str) -> dict[str, VolumeRecord]:
-    volumes = {}
-    for path, item in tree.items():
-        try:
-            record = VolumeRecord.from_json(item)
-        except (KeyError, TypeError, ValueError) as error:
-            rule = f"give shape, affine, dtype, bytes and hashes of volume {path}"
-            message = explain("manifest", rule, repr(item)[:200], _PREPARE_AGAIN, where=f"in {where}")
-            raise RepositoryError(message) from error
-        volumes[_inside(path, where)] = record
-    return volumes
-
-
-def _read_affine(rows: Any) -> Affine:
-    matrix = np.array(rows, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise ValueError(f"an affine has 4x4 finite numbers, got shape {matrix.shape}")
-    return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in matrix)
+    unknown = sorted(tree.keys() - _KEYS - {"checksum"})
+    if unknown:
+        raise fields.fail(f"The manifest has an unknown field {ascii(unknown[0])[:80]}")
+    if "checksum" in tree:
+        found = _CHECKSUM.search(data, max(0, len(data) - 100))
+        if found is None or found.end() != len(data):
+            raise fields.fail("The manifest does not end in its checksum: it was edited or damaged")
+        if hashlib.sha256(data[: found.start()]).hexdigest() != found[1].decode():
+            raise fields.fail("The manifest does not match its own checksum: it was edited or damaged")
+    return fields

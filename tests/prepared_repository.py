@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,25 @@ def write_repository(root: Path, plan: Plan | None = None, **changes: Any) -> Pa
     )
     (root / MANIFEST).write_bytes(manifest.to_bytes())
     return root
+
+
+def list_again(root: Path, change: Callable[[dict[str, Any]], None] = lambda tree: None) -> None:
+    """Write a manifest that agrees with shards and priors as they are now, like an attacker who replaced one."""
+    tree = json.loads((root / MANIFEST).read_bytes())
+    tree.pop("checksum", None)
+    for config in tree["configs"].values():
+        for split in config["splits"].values():
+            for shard in split["shards"]:
+                if not (root / shard["path"]).is_file():
+                    continue
+                data = (root / shard["path"]).read_bytes()
+                shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "footer_sha256": None}
+    for name, other in tree["files"].items():
+        if (root / name).is_file():
+            data = (root / name).read_bytes()
+            other |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    change(tree)
+    (root / MANIFEST).write_text(json.dumps(tree), encoding="utf-8")
 
 
 def quintuples(volume: str, plan: Plan) -> list[dict[str, Any]]:
@@ -165,6 +184,7 @@ def write_shards(
             root / name,
             row_group_size=plan.questions,
             write_page_index=True,
+            write_page_checksum=True,
         )
         data = (root / name).read_bytes()
         shards.append(Shard(name, len(rows), len(data), hashlib.sha256(data).hexdigest()))

@@ -26,6 +26,7 @@ from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 from reasonknee_datasets.schema import SIDES, VISITS
 from reasonknee_datasets.sources import read_shard
+from tests.prepared_repository import list_again
 
 
 def rows_of(root: Path, split: str) -> list[dict[str, Any]]:
@@ -173,10 +174,7 @@ def damaged(prepared: Path, tmp_path: Path, change: Any) -> Path:
     rows = table.to_pylist()
     change(rows)
     pq.write_table(type(table).from_pylist(rows, schema=table.schema), root / shard.path)
-    size = (root / shard.path).stat().st_size
-    shards = (replace(shard, bytes=size), *manifest.shards("quintuples", "test")[1:])
-    configs = {**manifest.configs, "quintuples": {**manifest.configs["quintuples"], "test": shards}}
-    (root / MANIFEST).write_bytes(replace(manifest, configs=configs, digest="").to_bytes())
+    list_again(root)
     return root
 
 
@@ -271,20 +269,30 @@ def copy_with_priors(prepared: Path, tmp_path: Path, change: Any) -> Path:
     tree = json.loads((prepared / "priors.json").read_text())
     change(tree)
     (root / "priors.json").write_text(json.dumps(tree))
+    list_again(root)
     return root
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda tree: tree.update(format=1), r"priors must have format 3, got 1 in .*--overwrite"),
         (
-            lambda tree: tree.update(revision="ab" * 32),
-            r"priors must be of this repository, .*got those of (ab){32} in",
+            lambda tree: tree["slots"].pop("q19.size"),
+            r"'slots' of the file of priors has no field 'q19\.size'",
         ),
-        (lambda tree: tree.update(format=1), r"priors must have format 2, got 1 in .*--overwrite"),
-        (lambda tree: tree["slots"].pop("q19.size"), r"hold slots, questions and boxes, got KeyError: 'q19\.size'"),
-        (lambda tree: tree["questions"]["q19"].update(counts={"0 9": 1}), r"got GradeError: slot q19\.depth"),
-        (lambda tree: tree.pop("boxes"), r"got KeyError: 'boxes'"),
+        (
+            lambda tree: tree["questions"]["q19"].update(counts={"0 9": 1}),
+            r"'counts' of the 'q19' .* must name whole answers of question 19, got '0 9'",
+        ),
+        (lambda tree: tree["questions"]["q19"].update(counts={"0": 1}), r"whole answers of question 19, got '0'"),
+        (lambda tree: tree.pop("boxes"), r"The file of priors has no field 'boxes'"),
+        (lambda tree: tree.update(rows="many"), r"field 'rows' as a whole number .*, got 'many'"),
+        (lambda tree: tree.update(rows=10**400), r"field 'rows' as a whole number .*, got a number of 1329 bits"),
+        (lambda tree: tree.update(slots=[]), r"'slots' of the file of priors must hold as an object, got a list"),
+        (lambda tree: tree["boxes"]["q01.left"].update(mm=[1e308] * 5), r"field 'mm' as a list of 6, got a list of 5"),
+        (lambda tree: tree["boxes"]["q01.left"].update(side="up"), r"must be of a left or right knee, got 'up'"),
+        (lambda tree: tree["boxes"]["q01.left"].update(question_id=10**6), r"field 'question_id' as a whole number"),
     ],
 )
 def test_other_priors_are_refused(prepared: Path, tmp_path: Path, change: Any, message: str) -> None:
@@ -296,9 +304,14 @@ def test_other_priors_are_refused(prepared: Path, tmp_path: Path, change: Any, m
 def test_absent_or_damaged_priors_are_refused(prepared: Path, tmp_path: Path) -> None:
     root = copy_with_priors(prepared, tmp_path, lambda tree: None)
     assert read_priors(open_data(root)).rows > 0
-    (root / "priors.json").write_text('{"format": 2,')
-    with pytest.raises(BenchError, match="priors must be a JSON object, got Expecting"):
+    (root / "priors.json").write_text('{"format": 3,')
+    with pytest.raises(BenchError, match=r"The manifest of .* lists priors\.json with another SHA-256\. Copy the"):
         read_priors(open_data(root))
+    for text, told in (('{"format": 3,', "Expecting"), ("[" * 100_000, "nested too deeply"), ('{"a": NaN}', "NaN")):
+        (root / "priors.json").write_text(text)
+        list_again(root)
+        with pytest.raises(BenchError, match=rf"The priors in .*priors\.json are no readable JSON: .*{told}"):
+            read_priors(open_data(root))
     (root / "priors.json").unlink()
     with pytest.raises(BenchError, match=r"stand beside the manifest as priors\.json, .*got no such file at"):
         read_priors(open_data(root))

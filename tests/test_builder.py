@@ -36,7 +36,7 @@ from reasonknee_datasets.schema import volume_path
 from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.view import View
-from tests.prepared_repository import AFFINE, SHAPE, Plan, quintuples, voxels_of, write_repository
+from tests.prepared_repository import AFFINE, SHAPE, Plan, list_again, quintuples, voxels_of, write_repository
 
 FIRST = "0000001/00M/left"
 Load = Callable[..., Any]
@@ -228,12 +228,12 @@ class TestSelection:
             ({"columns": []}, r"columns must be a list of different names, got \[\]"),
             ({"columns": ["id", "id"]}, r"columns must be a list of different names"),
             ({"columns": ["volume"], "name": "balanced"}, r"columns must be those of 'balanced', got volume"),
-            ({"filters": [("question", "==", 1)]}, r"filters must fit the columns' types"),
-            ({"filters": [("questionid", "==", 1)]}, r"got questionid\. Did you mean 'question_id'\?"),
-            ({"filters": [[("sied", "==", "left")]]}, r"got sied\. Did you mean 'side'\?"),
-            ({"filters": [("side", "~", "left")]}, r"filters must fit the columns' types"),
-            ({"filters": pc.field("questionid") == 1}, r"got questionid\. Did you mean 'question_id'\?"),
-            ({"filters": [("volume", "==", "x")]}, r"filters must be on columns of 'quintuples', got volume"),
+            ({"filters": [("question", "==", 1)]}, r"The filters .* do not fit the columns of 'quintuples': "),
+            ({"filters": [("questionid", "==", 1)]}, r"does not have: questionid\. Did you mean 'question_id'\?"),
+            ({"filters": [[("sied", "==", "left")]]}, r"does not have: sied\. Did you mean 'side'\?"),
+            ({"filters": [("side", "~", "left")]}, r"The filters .* \"~\" is not a valid operator"),
+            ({"filters": pc.field("questionid") == 1}, r"does not have: questionid\. Did you mean 'question_id'\?"),
+            ({"filters": [("volume", "==", "x")]}, r"a column that 'quintuples' does not have: volume\. Did"),
             ({"name": "quintuple"}, r"name must be one of the configs, got quintuple\. Did you mean 'quintuples'\?"),
             ({"name": 3}, r"name must be one of the configs, got 3\. There are: quintuples"),
             ({"name": "val"}, r"name must be one of the configs, got val\. Did you mean split='val'\?"),
@@ -247,6 +247,7 @@ class TestSelection:
     def test_row_groups_that_cannot_match_are_not_read(self, tmp_path: Path, load: Load) -> None:
         damaged = write_repository(tmp_path / "damaged", shards=1)
         spoil(damaged, group=3)
+        list_again(damaged)
         kept = [("patient", "in", ["0000001", "0000003"])]
         rows = list(load(data_dir=damaged, split="train", streaming=True, filters=kept))
         assert {row["patient"] for row in rows} == {"0000001", "0000003"}
@@ -257,6 +258,7 @@ class TestSelection:
         damaged = write_repository(tmp_path / "damaged", shards=1)
         for group in range(6):
             spoil(damaged, group=group, column="question")
+        list_again(damaged)
         assert len(list(load(data_dir=damaged, split="train", streaming=True, columns=["id", "volume"]))) == 24
         with pytest.raises(RepositoryError, match=r"shard must be readable Parquet"):
             list(load(data_dir=damaged, split="train", streaming=True, columns=["id", "question"]))
@@ -514,6 +516,9 @@ class TestVolumes:
         turned = stated.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
         assert turned.shape != stated.shape
         nib.save(turned, path)
+        with pytest.raises(VolumeError, match=r"has \d+ bytes, and the manifest says \d+: it is another file"):
+            load(data_dir=root, split="train")[0]["volume"].get_fdata()
+        list_again(root, lambda tree: tree["volumes"][volume_path(FIRST)].update(bytes=None))
         volume = load(data_dir=root, split="train")[0]["volume"]
         assert volume.shape == SHAPE
         np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-5)
@@ -674,15 +679,27 @@ class TestBadRepositories:
     @pytest.mark.parametrize("streaming", [False, True])
     def test_a_truncated_shard(self, tmp_path: Path, load: Load, streaming: bool) -> None:
         root = self.corrupt(tmp_path, "train-00002-of-00003.parquet", lambda data: data[:-100])
-        with pytest.raises(RepositoryError, match=r"shard must be readable Parquet.*train-00002.*copy the repository"):
+        with pytest.raises(RepositoryError, match=r"shard must have \d+ bytes, got \d+ in .*train-00002.*copy the"):
             list(load(data_dir=root, split="train", streaming=streaming))
 
     def test_a_shard_of_another_preparation(self, tmp_path: Path, load: Load) -> None:
         root = write_repository(tmp_path / "3dreasonknee", images=False)
         other = write_repository(tmp_path / "other", images=False, questions=5)
         shutil.copy(other / "data/train-00000-of-00003.parquet", root / "data")
+        list_again(root)
         with pytest.raises(RepositoryError, match=r"shard must hold 8 rows, got 10 in .*train-00000"):
             list(load(data_dir=root, split="train", streaming=True))
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_a_shard_of_the_same_size(self, tmp_path: Path, load: Load, streaming: bool) -> None:
+        root = write_repository(tmp_path / "3dreasonknee", images=False)
+        path = root / "data/train-00000-of-00003.parquet"
+        assert list(load(data_dir=root, split="train", streaming=True))
+        data = path.read_bytes()
+        for place in range(4, len(data), 97):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+            with pytest.raises(RepositoryError, match=r"shard must have SHA-256 \w{64}, got \w{64} in .*train-00000"):
+                list(load(data_dir=root, split="train", streaming=streaming))
 
     def test_shards_that_changed_places(self, tmp_path: Path, load: Load) -> None:
         root = write_repository(tmp_path / "3dreasonknee", images=False, noise=True)
@@ -695,24 +712,25 @@ class TestBadRepositories:
         path = root / "data/train-00000-of-00003.parquet"
         table = pq.read_table(path)
         pq.write_table(table.drop_columns("answer"), path)
-        with pytest.raises(RepositoryError, match=r"shard must hold column 'answer' as string, got no such column"):
-            list(load(data_dir=root, split="train", streaming=True))
         with pytest.raises(RepositoryError, match=r"shard must have \d+ bytes, got \d+"):  # not the manifest's
             list(load(data_dir=root, split="train", streaming=True, columns=["id"]))
+        list_again(root)
+        with pytest.raises(RepositoryError, match=r"shard must hold column 'answer' as string, got no such column"):
+            list(load(data_dir=root, split="train", streaming=True))
         pq.write_table(table.set_column(7, "question_id", table["question_id"].cast(pa.string())), path)
+        list_again(root)
         with pytest.raises(RepositoryError, match=r"shard must hold column 'question_id' as int32, got string"):
             list(load(data_dir=root, split="train", streaming=True))
 
     def test_a_volume_that_the_manifest_does_not_know(self, tmp_path: Path, load: Load) -> None:
         root = write_repository(tmp_path / "3dreasonknee", images=False)
-        manifest = (root / "manifest.json").read_text(encoding="utf-8")
-        (root / "manifest.json").write_text(manifest.replace("0000001/00M_left", "0000001/00M_odd"), encoding="utf-8")
+        list_again(root, lambda tree: tree["volumes"].pop("volumes/0000001/00M_left.nii.gz"))
         with pytest.raises(RepositoryError, match=r"volume_path must be listed in the manifest, got volumes/0000001"):
             list(load(data_dir=root, split="train", streaming=True))
 
     def test_an_error_leaves_nothing_that_looks_prepared(self, tmp_path: Path) -> None:
         root = self.corrupt(tmp_path, "test-00000-of-00003.parquet", lambda data: data[:-100])
-        with pytest.raises(RepositoryError, match=r"shard must be readable Parquet"):
+        with pytest.raises(RepositoryError, match=r"shard must have \d+ bytes"):
             load_dataset(data_dir=root, cache_dir=str(tmp_path / "cache"))
         assert not list((tmp_path / "cache").rglob("dataset_info.json"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,7 +23,7 @@ from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.load import find_example, register
 from reasonknee_datasets.plain_paths import join
-from reasonknee_datasets.sources import SyntheticDataWarning, parse_split
+from reasonknee_datasets.sources import SyntheticDataWarning, parse_split, select
 from reasonknee_datasets.sources.places import to_place
 from tests.disks import locked, open_folder, small_disk
 from tests.prepared_repository import SHAPE, write_official, write_repository
@@ -92,8 +94,6 @@ class TestFinding:
         assert load()["question"].startswith("first")
 
     def test_a_zip_file(self, load: Load, repository: Path, tmp_path: Path) -> None:
-        import shutil
-
         archive = shutil.make_archive(str(tmp_path / "packed"), "zip", repository)
         row = load(data_dir=f"zip://::{archive}")
         assert row["volume"].shape == SHAPE
@@ -180,20 +180,20 @@ class TestNotFinding:
     def test_a_misspelt_folder(self, load: Load, repository: Path) -> None:
         with pytest.raises(
             RepositoryNotFoundError,
-            match=r"data_dir must name .*3dreasonkne, which does not exist\. Did you mean '.*3drea",
+            match=r"data_dir names .*3dreasonkne, which does not exist\. Did you mean '.*3drea",
         ):
             load(data_dir=repository.parent / "3dreasonkne")
-        with pytest.raises(FileNotFoundError, match=r"exists, and has no nothing_like_it"):
+        with pytest.raises(FileNotFoundError, match=r"exists and has no nothing_like_it"):
             load(data_dir=repository.parent / "nothing_like_it" / "at" / "all")
 
     def test_the_folder_above(self, load: Load, repository: Path) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"data_dir must .*Did you mean '.*/3dreasonknee'\?"):
+        with pytest.raises(RepositoryNotFoundError, match=r"data_dir names .*Did you mean '.*/3dreasonknee'\?"):
             load(data_dir=repository.parent)
 
     def test_a_setting_that_names_nothing(self, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_repository(Path("3dreasonknee"), images=False)  # not taken instead
         monkeypatch.setenv("REASONKNEE_DATA", str(tmp_path / "gone"))
-        with pytest.raises(RepositoryNotFoundError, match=r"REASONKNEE_DATA must name .*gone, which does not exist"):
+        with pytest.raises(RepositoryNotFoundError, match=r"REASONKNEE_DATA names .*gone, which does not exist"):
             load()
 
     def test_a_folder_without_a_manifest(self, load: Load, tmp_path: Path) -> None:
@@ -201,7 +201,9 @@ class TestNotFinding:
             load(data_dir=tmp_path)
 
     def test_a_file(self, load: Load, repository: Path) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"manifest\.json, which is a file\. Did you mean its folder"):
+        with pytest.raises(
+            RepositoryNotFoundError, match=r"manifest\.json, which is a file and not a folder\. Did you mean its folder"
+        ):
             load(data_dir=repository / "manifest.json")
 
     @pytest.mark.parametrize("inside", ["", "data"])
@@ -218,7 +220,7 @@ class TestNotFinding:
 
     def test_a_damaged_manifest(self, load: Load, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text('{"format": 1', encoding="utf-8")
-        with pytest.raises(RepositoryError, match=r"manifest must be JSON.*manifest\.json"):
+        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is no readable JSON"):
             load(data_dir=tmp_path)
 
     @pytest.mark.parametrize(
@@ -266,15 +268,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=cache, env=unset)
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout == "True\n"
-    assert "are SYNTHETIC: a phantom that this package drew" in run.stderr
+    assert "are SYNTHETIC: a phantom of 6 patients that this package draws now, once, and keeps in" in run.stderr
     return cache
 
 
 class TestPhantom:
     def test_it_stands_in_with_a_warning(self, kept: Path) -> None:
-        with pytest.warns(
-            SyntheticDataWarning, match=r"these (\d+) rows \(\d+ train, \d+ validation, \d+ test\) are SYNTH"
-        ):
+        with pytest.warns(SyntheticDataWarning, match=r"rows and voxels are SYNTHETIC: .* drew and keeps in .*DATA;"):
             loaded = load_dataset("3dreasonknee", cache_dir=str(kept))
         assert loaded["train"].info.description.startswith("SYNTHETIC")
         assert all(len(loaded[split]) for split in ("train", "validation", "test"))
@@ -457,3 +457,162 @@ def test_splits_keep_their_rounding() -> None:
     (part,) = parse_split("val[:33%](pct1_dropremainder)", ("validation",))
     assert part.text == "validation[:33%](pct1_dropremainder)"
     assert (part.stop, part.percent) == (33, True)
+
+
+@pytest.mark.parametrize("form", ["tuples", "tuple", "mapping", "listed", "expression", "either"])
+@pytest.mark.parametrize(
+    ("column", "value", "meant"),
+    [
+        ("side", "Left", "left"),
+        ("side", "rigth", "right"),
+        ("visit", "0M", "00M"),
+        ("visit", "12m", "12M"),
+        ("category", "cartilage", "cartilage_lesion"),
+        ("finding", "Popliteal_Cyst", "popliteal_cyst"),
+        ("subregion", "femur_medial_centre", "femur_medial_central"),
+        ("question_id", 70, None),
+    ],
+)
+def test_filters_refuse_a_value_that_no_row_has(form: str, column: str, value: Any, meant: str | None) -> None:
+    filters = {
+        "tuples": [("patient", "==", "0000001"), (column, "==", value)],
+        "tuple": (column, "!=", value),
+        "mapping": {column: value},
+        "listed": {"patient": "0000001", column: [value]},
+        "expression": (pc.field("patient") == "0000001") & (pc.field(column) == value),
+        "either": [[("patient", "==", "0000001")], [(column, "in", [value])]],
+    }[form]
+    hint = f"Did you mean '{meant}'\\? Available: " if meant else "Available: 1, 2, 3"
+    with pytest.raises(RepositoryError, match=rf"The filters ask for {column} '{value}', which no row has\. {hint}"):
+        select("quintuples", None, filters)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"side": "right", "question_id": [1, 2]},
+        [("side", "==", "right"), ("question_id", "in", [1, 2])],
+        (pc.field("side") == "right") & pc.field("question_id").isin([1, 2]),
+    ],
+)
+def test_filters_of_every_form_choose_the_same_rows(repository: Path, filters: Any) -> None:
+    rows = load_dataset(split="train", streaming=True, data_dir=repository, filters=filters)
+    wanted = [row["id"] for row in load_dataset(split="train", streaming=True, data_dir=repository)]
+    wanted = [each for each in wanted if "/right/" in each and each[-3:] in ("q01", "q02")]
+    assert [row["id"] for row in rows] == wanted != []
+
+
+def test_filters_that_are_one_tuple(repository: Path) -> None:
+    rows = load_dataset(split="test", streaming=True, data_dir=repository, filters=("side", "==", "right"))
+    assert {row["side"] for row in rows} == {"right"}
+
+
+@pytest.mark.parametrize("filters", ["side == left", ("side", "right"), [("side", "right")], [], [("side", "is", 1)]])
+def test_filters_that_are_none(filters: Any) -> None:
+    with pytest.raises(
+        RepositoryError, match=r'The filters .* do not fit .*\. Write \[\("question_id", "==", 19\), \.'
+    ):
+        select("quintuples", None, filters)
+
+
+@pytest.mark.parametrize("split", ["test", "test[:1]", ["test", "validation"]])
+def test_filters_with_a_split_write_no_other_split(repository: Path, tmp_path: Path, split: Any) -> None:
+    def load(split: Any) -> Any:
+        options = {"data_dir": repository, "filters": {"side": "left"}, "cache_dir": str(tmp_path)}
+        return load_dataset(split=split, **options)
+
+    load(split)
+    written = {path.stem.partition("-")[2] for path in tmp_path.rglob("*.arrow")}
+    assert written == ({"test", "validation"} if isinstance(split, list) else {"test"})
+    assert {row["side"] for row in load("train")} == {"left"}
+    assert set(load(None)) == {"train", "validation", "test"}
+
+
+class TestBroken:
+    """Whatever is in the usual place is used or refused: the phantom stands in only where nothing is there."""
+
+    def refused(self, match: str) -> None:
+        for options in ({"streaming": True}, {}):
+            with pytest.raises(RepositoryError, match=match) as caught:
+                load_dataset(split="train", **options)
+            assert ".partial" not in str(caught.value)
+
+    def test_a_dangling_link(self) -> None:
+        Path("3dreasonknee").symlink_to("/mnt/disk/3dreasonknee")
+        self.refused(
+            r"\./3dreasonknee names .*, a link to /mnt/disk/3dreasonknee, which does not exist\. Mount the disk"
+        )
+
+    def test_a_dangling_link_that_is_named(self, load: Load, tmp_path: Path) -> None:
+        (tmp_path / "knees").symlink_to("/mnt/disk/3dreasonknee")
+        with pytest.raises(RepositoryNotFoundError, match=r"data_dir names .*/knees, a link to /mnt/disk/3dreasonknee"):
+            load(data_dir=tmp_path / "knees")
+
+    @pytest.mark.parametrize("content", [None, "data/train-00000-of-00001.parquet", "README.md"])
+    def test_a_folder_without_a_manifest(self, content: str | None) -> None:
+        Path("3dreasonknee").mkdir()
+        if content is not None:
+            (Path("3dreasonknee") / content).parent.mkdir(exist_ok=True)
+            (Path("3dreasonknee") / content).write_text("x")
+        self.refused(r"\./3dreasonknee must name a prepared repository, which holds manifest\.json")
+
+    def test_a_file(self) -> None:
+        Path("3dreasonknee").write_text("x")
+        self.refused(r"\./3dreasonknee names .*/3dreasonknee, which is a file and not a folder\. Move it away")
+
+    def test_a_damaged_manifest(self) -> None:
+        write_repository(Path("3dreasonknee"), images=False)
+        Path("3dreasonknee/manifest.json").write_bytes(b"")
+        self.refused(r"The manifest in .* is no readable JSON")
+
+    def test_a_killed_run_of_prepare(self) -> None:
+        Path(".3dreasonknee.partial/volumes").mkdir(parents=True)
+        self.refused(r"3dreasonknee is not complete: a run of `reasonknee prepare` .* run the same command again")
+
+    def test_a_staging_folder_is_never_suggested(self, load: Load) -> None:
+        Path(".3dreasonknees.partial").mkdir()
+        with pytest.raises(RepositoryNotFoundError, match=r"exists and has no 3dreasonknees\.") as caught:
+            load(data_dir="3dreasonknees")
+        assert ".partial" not in str(caught.value)
+
+
+class TestFirstArgument:
+    @pytest.mark.parametrize("name", ["3DReasonKnee", "3dreasonknee", "3DREASONKNEE"])
+    def test_the_name_in_any_case(self, name: str, repository: Path) -> None:
+        row = next(iter(load_dataset(name, split="train", streaming=True, data_dir=repository)))
+        assert row["volume"].shape == SHAPE
+
+    @pytest.mark.parametrize("form", ["{}", "{}/", "../prepared/3DReasonKnee", "zip://::{}.zip", "file://{}"])
+    def test_a_prepared_repository_brings_its_volumes(
+        self, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = write_repository(tmp_path / "prepared" / "3DReasonKnee")
+        shutil.make_archive(str(root), "zip", root)
+        monkeypatch.chdir(tmp_path / "work")
+        row = next(iter(load_dataset(form.format(root), split="train", streaming=True)))
+        assert row["volume"].shape == SHAPE
+
+    def test_a_folder_of_another_name(self, tmp_path: Path) -> None:
+        root = write_repository(tmp_path / "knees")
+        loaded = load_dataset(str(root), split="test", cache_dir=str(tmp_path / "cache"))
+        assert loaded[0]["volume"].shape == SHAPE
+
+    def test_a_folder_that_does_not_exist(self, tmp_path: Path) -> None:
+        with pytest.raises(RepositoryNotFoundError, match=r"data_dir names .*3dreasonknee, which does not exist"):
+            load_dataset(str(tmp_path / "3dreasonknee"), split="train")
+
+    def test_a_url_that_holds_no_repository(self, tmp_path: Path) -> None:
+        shutil.make_archive(str(tmp_path / "empty"), "zip", tmp_path / "work")
+        with pytest.raises(RepositoryNotFoundError, match=r"data_dir must name a prepared repository, which holds man"):
+            load_dataset(f"zip://::{tmp_path}/empty.zip", split="train")
+
+    def test_the_repository_named_twice(self, repository: Path) -> None:
+        with pytest.raises(RepositoryError, match=r"Both the first argument, .*, and data_dir name a repository"):
+            load_dataset(str(repository), data_dir=repository)
+
+    def test_another_folder_with_a_manifest_goes_to_datasets(self, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "manifest.json").write_text('{"name": "other"}')
+        (tmp_path / "other" / "rows.csv").write_text("a,b\n1,2\n")
+        loaded = load_dataset(str(tmp_path / "other"), data_files="rows.csv", cache_dir=str(tmp_path / "cache"))
+        assert loaded["train"][0] == {"a": 1, "b": 2}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import reasonknee_datasets.builder
@@ -87,6 +88,40 @@ class TestHttp:
     def test_a_server_without_ranges(self, load: Load, repository: Path) -> None:
         with serve(repository.parent, ranges=False) as served:
             assert len(list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True))) == 24
+
+    def test_a_server_without_ranges_and_a_big_shard(self, load: Load, tmp_path: Path) -> None:
+        root = write_repository(tmp_path / "served" / "3dreasonknee", images=False, shards=1, text=300_000, noise=True)
+        with (
+            serve(root.parent, ranges=False) as served,
+            pytest.warns(RuntimeWarning, match=r"server of http.*train-00000-of-00001\.parquet does not send ranges"),
+        ):
+            rows = list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True, columns=["id"]))
+        assert len(rows) == 24
+
+    def test_a_big_shard_with_a_flipped_bit(self, load: Load, tmp_path: Path) -> None:
+        root = write_repository(tmp_path / "served" / "3dreasonknee", images=False, shards=1, text=300_000, noise=True)
+        path = root / "data/train-00000-of-00001.parquet"
+        data = path.read_bytes()
+        groups = pq.read_metadata(path)
+        with serve(root.parent) as served:
+            for number in range(groups.num_row_groups):
+                group = groups.row_group(number)
+                chunks = [group.column(column) for column in range(group.num_columns)]
+                for chunk in [each for each in chunks if each.path_in_schema in ("id", "question", "question_id")]:
+                    start = chunk.dictionary_page_offset or chunk.data_page_offset
+                    place = start + chunk.total_compressed_size // 2
+                    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+                    with pytest.raises(RepositoryError, match=r"shard must be readable Parquet.*train-00000-of-00001"):
+                        list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True))
+
+    def test_a_store_whose_file_system_is_not_installed(self) -> None:
+        code = (
+            "import sys; sys.modules['s3fs'] = None\n"
+            "from reasonknee_datasets import load_dataset\n"
+            "load_dataset('s3://bucket/3dreasonknee', split='train', streaming=True)\n"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert 'Run: pip install "reasonknee_datasets[s3]"' in run.stderr
 
     def test_of_a_big_shard_only_what_is_asked_for(self, load: Load, tmp_path: Path) -> None:
         root = write_repository(tmp_path / "served" / "3dreasonknee", images=False, shards=1, text=300_000, noise=True)

@@ -50,7 +50,8 @@ def test_bytes_round_trip(manifest: Manifest) -> None:
 def test_json_has_the_documented_shape(manifest: Manifest) -> None:
     tree = json.loads(manifest.to_bytes())
     assert list(tree) == [
-        *("format", "name", "synthetic", "source", "versions", "box_convention", "report", "configs", "volumes")
+        *("format", "name", "synthetic", "source", "versions", "box_convention", "report", "configs", "volumes"),
+        *("files", "checksum"),
     ]
     train = tree["configs"]["quintuples"]["splits"]["train"]
     assert train["rows"] == 186
@@ -59,6 +60,7 @@ def test_json_has_the_documented_shape(manifest: Manifest) -> None:
         "rows": 62,
         "bytes": 2500,
         "sha256": "b" * 64,
+        "footer_sha256": None,
     }
     assert tree["volumes"][VOLUME]["affine"] == [list(row) for row in AFFINE]
     assert tree["volumes"]["volumes/0000002/00M_left.nii.gz"]["shape"] is None
@@ -101,50 +103,105 @@ def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
 def _set(tree: dict[str, Any], path: str, value: object) -> None:
     *parents, last = path.split("/")
     for key in parents:
-        tree = tree[key]
+        tree = tree[int(key)] if isinstance(tree, list) else tree[key]
     tree[last] = value
+
+
+TRAIN = "configs/quintuples/splits/train"
+FIRST = f"{TRAIN}/shards"
 
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("format", 2, r"must have format 1, got 2 in here\. Upgrade reasonknee_datasets"),
-        ("synthetic", "yes", r"hold 'synthetic' as bool, got 'yes' in here"),
-        ("volumes", [], r"hold 'volumes' as dict, got \[\]"),
-        ("configs/quintuples/splits/train/rows", 187, r"count 187 rows in the shards of quintuples/train, got 186"),
-        ("configs/quintuples/splits/train/rows", True, r"hold 'rows' as int, got True"),
-        ("configs/quintuples/splits/train/shards", [{"path": "a"}], r"hold 'rows' as int, got nothing"),
-        ("configs/quintuples/splits/train/shards", ["a"], r"hold 'path' as str, got nothing"),
-        ("volumes/x", {"shape": [1, 2]}, r"give shape, affine.* of volume x"),
+        ("format", 2, r"in here has format 2, and this version reads format 1\. Upgrade reasonknee_datasets"),
+        ("format", "1", r"must hold field 'format' as a whole number from 0 to \d+, got '1', in here"),
+        ("synthetic", "yes", r"must hold field 'synthetic' as true or false, got 'yes', in here"),
+        ("volumes", [], r"'volumes' of the manifest must hold as an object, got a list of 0"),
+        ("name", "knee\x1b[2J", r"field 'name' as text without control characters, got 'knee\\x1b\[2J'"),
+        ("name", ["x"] * 9, r"field 'name' as text without control characters, got a list of 9"),
+        ("more", 1, r"unknown field 'more'"),
+        (f"{TRAIN}/rows", 187, r"counts 187 rows of quintuples/train, and 186 in its shards"),
+        (f"{TRAIN}/rows", True, r"field 'rows' as a whole number .*, got True"),
+        (f"{TRAIN}/rows", 1e300, r"field 'rows' as a whole number .*, got 1e\+300"),
+        (FIRST, [{"path": "a"}], r"shards of quintuples/train in the manifest has no field 'rows'"),
+        (FIRST, ["a"], r"shards of quintuples/train in the manifest must hold as an object, got 'a'"),
+        (f"{FIRST}/0/rows", 10**400, r"field 'rows' as a whole number .*, got a number of 1329 bits"),
+        (f"{FIRST}/0/rows", -1, r"got -1"),
+        (f"{FIRST}/0/bytes", None, r"field 'bytes' as a whole number .*, got None"),
+        (f"{FIRST}/0/sha256", "A" * 64, r"field 'sha256' as a SHA-256 in 64 hexadecimal digits, got 'AAA"),
+        (
+            "volumes/x",
+            {"shape": [1, 2]},
+            r"'x' of the 'volumes' of the manifest must hold field 'shape' as a list of 3",
+        ),
+        ("volumes/x", {"shape": [1, 2, 2**40]}, r"field 'shape' as a whole number from 0 to 32768, got 1099511627776"),
+        ("volumes/x", {"affine": [[1, 2, 3, 4]] * 3}, r"field 'affine' as a list of 4, got a list of 3"),
+        ("volumes/x", {"affine": [[1, 2, 3, 10**400]] * 4}, r"as a finite number, got a number of \d+ bits"),
+        ("volumes/x", {"bytes": "7"}, r"field 'bytes' as a whole number .*, got '7'"),
+        ("volumes/x", 7, r"'x' of the 'volumes' of the manifest must hold as an object, got 7"),
+        ("source/files", ["train.json"], r"'files' of the 'source' of the manifest must hold as an object"),
+        ("source/revision", 7, r"field 'revision' as text without control characters, got 7"),
+        ("box_convention/agreement", "all", r"field 'agreement' as a finite number, got 'all'"),
+        ("box_convention/checked", [], r"field 'checked' as a whole number"),
+        ("report/allowed", {"x": "y"}, r"'allowed' of the 'report' of the manifest must hold field 'x' as a whole"),
+        ("report/notes", "x", r"field 'notes' as a list, got 'x'"),
+        ("files", {"priors.json": {"bytes": 1}}, r"'priors.json' of the 'files' of the manifest has no field 'sha256'"),
     ],
 )
-def test_damage_is_named(manifest: Manifest, path: str, value: object, message: str) -> None:
+def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: str, value: object, message: str) -> None:
     tree = json.loads(manifest.to_bytes())
+    del tree["checksum"]
     _set(tree, path, value)
     with pytest.raises(RepositoryError, match=message):
         Manifest.from_bytes(json.dumps(tree).encode(), where="here")
 
 
-def test_a_bad_affine_is_refused(manifest: Manifest) -> None:
-    data = manifest.to_bytes().replace(b"-70.5", b"NaN")
-    with pytest.raises(RepositoryError, match=r"of volume volumes/0000001/00M_right"):
-        Manifest.from_bytes(data)
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "Expecting value"),
+        (b"\xff\xfe{}", "can't decode byte"),
+        (b'{"format": "\xc3"}', "can't decode byte|invalid continuation"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
+        (b"[" * 20 + b"]" * 20, "nested too deeply"),
+        (b'{"format": NaN}', "NaN is no JSON"),
+        (b'{"format": 1' + b"0" * 10_000 + b"}", "Exceeds the limit|number"),
+        (b'{"format": 1', "Expecting"),
+    ],
+)
+def test_from_bytes_refuses_what_is_no_json(data: bytes, message: str) -> None:
+    with pytest.raises(RepositoryError, match=rf"The manifest in here is no readable JSON: .*({message})") as caught:
+        Manifest.from_bytes(data, where="here")
+    assert len(str(caught.value)) < 500
 
 
-def test_truncated_json_is_refused(manifest: Manifest) -> None:
-    with pytest.raises(RepositoryError, match=r"manifest must be JSON, got .* in here"):
-        Manifest.from_bytes(manifest.to_bytes()[:-40], where="here")
-    with pytest.raises(RepositoryError, match="must have format 1, got list"):
-        Manifest.from_bytes(b"[]")
+@pytest.mark.parametrize("tree", [[], "x", 1, None])
+def test_from_bytes_refuses_json_of_another_kind(tree: object) -> None:
+    with pytest.raises(RepositoryError, match=r"The manifest must hold as an object, got"):
+        Manifest.from_bytes(json.dumps(tree).encode())
+
+
+def test_from_bytes_compares_the_checksum(manifest: Manifest) -> None:
+    data = manifest.to_bytes()
+    for old, new in ((b"0.1.0", b"0.1.1"), (b"-70.5", b"-70.6"), (b'"rows_dropped": 62', b'"rows_dropped": 63')):
+        with pytest.raises(RepositoryError, match="does not match its own checksum"):
+            Manifest.from_bytes(data.replace(old, new, 1))
+    for other in (data + b" ", data[:-1], data.replace(b'"checksum"', b' "checksum"')):
+        with pytest.raises(RepositoryError, match="does not end in its checksum"):
+            Manifest.from_bytes(other)
 
 
 @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../../b", "http://elsewhere/x", "C:\\x", "", "a#b"])
 def test_paths_stay_inside(manifest: Manifest, path: str) -> None:
     tree = json.loads(manifest.to_bytes())
+    del tree["checksum"]
     tree["configs"]["quintuples"]["splits"]["train"]["shards"][0]["path"] = path
     with pytest.raises(RepositoryError, match="must be relative to the repository and stay inside it"):
         Manifest.from_bytes(json.dumps(tree).encode())
     tree = json.loads(manifest.to_bytes())
+    del tree["checksum"]
     tree["volumes"] = {path: tree["volumes"][VOLUME]}
     with pytest.raises(RepositoryError, match="must be relative to the repository and stay inside it"):
         Manifest.from_bytes(json.dumps(tree).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from nibabel.affines import apply_affine
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.manifest import Manifest
+from reasonknee_datasets.manifest import FileRecord, Manifest
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.prepare.priors import CanonicalGrid, Priors
@@ -65,7 +66,8 @@ def test_whole_answers_are_counted_together(written: tuple[list[given.SourceVolu
 
 def test_they_name_the_repository_that_they_are_of(tmp_path: Path) -> None:
     given.write(tmp_path, given.content(given.volumes(None)), volumes="none")
-    assert json.loads((tmp_path / "priors.json").read_text())["revision"] == Manifest.load(tmp_path).digest
+    data = (tmp_path / "priors.json").read_bytes()
+    assert Manifest.load(tmp_path).files["priors.json"] == FileRecord(len(data), hashlib.sha256(data).hexdigest())
 
 
 def test_every_slot_of_the_records_has_an_entry(written: tuple[list[given.SourceVolume], dict]) -> None:
@@ -98,7 +100,7 @@ def test_mm_is_measured_from_the_centre_of_the_volume() -> None:
     ((_, row),) = given.rows(made, [19])
     priors = Priors()
     priors.add({**row, "box": box.to_row()}, CanonicalGrid(shape, RAS))
-    found = json.loads(priors.to_json(""))["boxes"]["q19.right"]["mm"]
+    found = json.loads(priors.to_json())["boxes"]["q19.right"]["mm"]
     # The oracle: world positions of the box's outer corners and of the volume's, half a voxel beyond the centres.
     low, high = (apply_affine(RAS, np.array(corner) - 0.5) for corner in (box.start, box.stop))
     centre = apply_affine(RAS, np.array(shape) / 2 - 0.5)
@@ -111,7 +113,7 @@ def test_medians_are_medians() -> None:
     boxes = iter(([0, 0, 0, 2, 2, 2], [1, 1, 1, 3, 3, 3], [5, 4, 3, 6, 8, 9]))
     for _, row in given.rows([volume for volume in made if volume.side == "left"], [19]):
         priors.add({**row, "box": next(boxes)}, CanonicalGrid((10, 10, 10), np.eye(4)))
-    entry = json.loads(priors.to_json(""))["boxes"]["q19.left"]
+    entry = json.loads(priors.to_json())["boxes"]["q19.left"]
     assert entry["fraction"] == [0.1, 0.1, 0.1, 0.3, 0.3, 0.3]
     assert entry["mm"] == [-4, -4, -4, -2, -2, -2]
     assert entry["count"] == 3

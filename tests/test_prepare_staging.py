@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,12 +68,96 @@ def test_an_error_leaves_the_old_folder_alone(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == {"old"}
 
 
-def test_an_interrupt_keeps_the_work_hidden(tmp_path: Path) -> None:
+VOLUME = "volumes/1/00M_left.nii.gz"
+
+
+def test_staged_keeps_the_volumes_of_an_interrupted_run(tmp_path: Path) -> None:
+    (tmp_path / ".out.partial/volumes/1").mkdir(parents=True)
+    (tmp_path / ".out.partial").chmod(0o700)
     with pytest.raises(KeyboardInterrupt):
-        stage(tmp_path / "out", "done", error=KeyboardInterrupt())
+        stage(tmp_path / "out", VOLUME, "README.md", "volumes/1/00M_left.nii.gz.partial", error=KeyboardInterrupt())
     assert names(tmp_path) == {".out.partial"}
+    (tmp_path / ".out.partial/data").mkdir()
     stage(tmp_path / "out")
-    assert names(tmp_path / "out") == {"done"}
+    assert files(tmp_path) == {f"out/{VOLUME}"}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_staged_makes_a_private_folder_and_gives_out_the_usual_mode(tmp_path: Path) -> None:
+    with staged(tmp_path / "out") as folder:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_staged_refuses_a_folder_that_is_not_private(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis"
+    (thesis / "volumes").mkdir(parents=True)
+    (thesis / "volumes" / "mine.nii.gz").write_text("mine")
+    thesis.chmod(0o700)
+    planted = tmp_path / ".out.partial"
+
+    def refused(found: str) -> None:
+        with pytest.raises(
+            PrepareError, match=rf"\.out\.partial \(staging\).* {found}\. A run of prepare did not"
+        ) as error:
+            stage(tmp_path / "out")
+        assert str(thesis) not in str(error.value)
+        assert files(thesis) == {"volumes/mine.nii.gz"}
+
+    planted.symlink_to(thesis)
+    refused("it is a link")
+    planted.unlink()
+    planted.write_text("x")
+    refused(r"it is a file of user \d+ with mode \d+")
+    planted.unlink()
+    for mode in (0o777, 0o750, 0o701):
+        planted.mkdir()
+        planted.chmod(mode)
+        refused(rf"it is a folder of user \d+ with mode 0{mode:o}")
+        planted.rmdir()
+    if os.getuid() == 0:  # only root can make another user's folder
+        planted.mkdir(0o700)
+        os.chown(planted, 4242, 4242)
+        refused("it is a folder of user 4242 with mode 0700")
+
+
+@pytest.mark.parametrize("name", [".work", ".work/lock", "volumes", "volumes/1", VOLUME, "data", "README.md"])
+@pytest.mark.parametrize("kind", ["link to a folder", "link to a file", "hard link", "pipe"])
+def test_staged_removes_what_is_planted_and_follows_no_link(tmp_path: Path, name: str, kind: str) -> None:
+    thesis = tmp_path / "thesis"
+    (thesis / "1").mkdir(parents=True)
+    (thesis / "chapter.tex").write_text("mine")
+    (thesis / "1" / "00M_left.nii.gz").write_text("mine")
+    planted = tmp_path / ".out.partial" / name
+    planted.parent.mkdir(parents=True)
+    (tmp_path / ".out.partial").chmod(0o700)
+    if kind == "pipe":
+        os.mkfifo(planted)
+    elif kind == "hard link":
+        os.link(thesis / "chapter.tex", planted)
+    else:
+        planted.symlink_to(thesis if kind == "link to a folder" else thesis / "chapter.tex")
+    before = {path: path.stat().st_mode for path in thesis.rglob("*")}
+    with staged(tmp_path / "out") as folder:
+        for each in ("README.md", VOLUME, "data/train.parquet", f"{WORK}/rows/a"):
+            assert not (folder / each).exists()
+            (folder / each).parent.mkdir(parents=True, exist_ok=True)
+            (folder / each).write_text("new")
+    assert {path: path.stat().st_mode for path in thesis.rglob("*")} == before
+    assert {path.read_text() for path in thesis.rglob("*") if path.is_file()} == {"mine"}
+    assert files(tmp_path / "out") == {"README.md", VOLUME, "data/train.parquet"}
+
+
+def test_staged_leaves_a_folder_alone_that_only_looks_like_an_old_repository(tmp_path: Path) -> None:
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "thesis.tex").write_text("mine")
+    stage(tmp_path / "out", MANIFEST)
+    stage(tmp_path / "out", MANIFEST, "README.md")
+    assert files(tmp_path) == {".out.old/thesis.tex", f"out/{MANIFEST}", "out/README.md"}
 
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
@@ -95,16 +180,42 @@ def test_a_lock_of_a_killed_run_holds_nobody(tmp_path: Path) -> None:
     assert process.returncode == -9
     assert names(tmp_path) == {".out.partial"}
     with staged(tmp_path / "out") as folder:
-        assert (folder / "done").exists()
+        assert names(folder) == {WORK}
     assert names(tmp_path) == {"out"}
 
 
-def test_a_kill_between_the_two_renames_is_mended(tmp_path: Path) -> None:
-    stage(tmp_path / ".out.old", "old")
+def test_staged_restores_the_old_repository_after_a_kill_between_the_two_renames(tmp_path: Path) -> None:
+    stage(tmp_path / "out", MANIFEST)
+    code = (
+        "import os, pathlib, sys\n"
+        "from reasonknee_datasets.prepare import staging\n"
+        "pathlib.Path.chmod = pathlib.Path.rename = lambda self, to, rename=pathlib.Path.rename: (\n"
+        "    rename(self, to), os.kill(os.getpid(), 9))\n"
+        "with staging.staged(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'README.md').write_text('new')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "out"], check=False).returncode == -9
+    assert names(tmp_path) == {".out.partial"}
     with pytest.raises(VolumeError, match="damaged"):
-        stage(tmp_path / "out", "new", error=VolumeError("damaged"))
-    assert names(tmp_path) == {"out"}
-    assert names(tmp_path / "out") == {"old"}
+        stage(tmp_path / "out", error=VolumeError("damaged"))
+    assert files(tmp_path) == {f"out/{MANIFEST}"}
+
+
+def test_staged_restores_the_old_repository_where_the_new_one_cannot_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(tmp_path / "out", MANIFEST)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == ".out.partial":
+            raise OSError(28, "No space left on device", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PrepareError, match="disk must have room"):
+        stage(tmp_path / "out", "README.md")
+    assert files(tmp_path) == {f"out/{MANIFEST}"}
 
 
 def test_other_folders_are_never_replaced(tmp_path: Path) -> None:

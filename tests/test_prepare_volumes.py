@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +18,7 @@ from reasonknee_datasets.errors import PrepareError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.prepare import volumes
 from reasonknee_datasets.prepare.volumes import VolumesMode, VolumeTask, place_volumes, remove_strangers
-from reasonknee_datasets.volumes import DecodeCache, bytes_read, fingerprint, open_volume
+from reasonknee_datasets.volumes import DecodeCache, bytes_read, fingerprint, index_hash, open_volume, pack
 from reasonknee_datasets.volumes.index import parse_index
 from tests import prepare_content as given
 
@@ -30,7 +31,7 @@ def tasks(tmp_path: Path) -> list[VolumeTask]:
 
 
 def place(tasks: list[VolumeTask], workers: int = 1) -> dict[str, VolumeRecord]:
-    return place_volumes(tasks, tasks[0].root.parent / "journal.jsonl", workers=workers, progress=False)
+    return place_volumes(tasks, workers=workers, progress=False)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -69,33 +70,55 @@ def test_none_leaves_the_images(tasks: list[VolumeTask]) -> None:
     assert not any(tasks[0].root.iterdir())
 
 
-@pytest.mark.parametrize("kept", range(8))
+@pytest.mark.parametrize("kept", range(4))
 @pytest.mark.parametrize("mode", ["pack", "copy"])
-def test_an_interrupted_run_is_gone_on_from(
+def test_place_volumes_resumes(
     tasks: list[VolumeTask], mode: VolumesMode, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = [replace(task, mode=mode) for task in tasks]
     records = place(tasks)
-    journal = tasks[0].root.parent / "journal.jsonl"
-    lines = journal.read_text().splitlines()
-    assert len(lines) == 8  # four are checked, and then placed
-    journal.write_text("".join(f"{line}\n" for line in lines[:kept]) + lines[kept][:30])  # killed while it was written
-    done = [json.loads(line) for line in lines[:kept]]
-    placed = {each["path"] for each in done if each["step"] == mode}
-    written = {path: (tasks[0].root / path).stat().st_ino for path in placed}
-    read: list[Path] = []
-
-    def counting(path: Path) -> object:
-        read.append(path)
-        return fingerprint(path)
-
-    monkeypatch.setattr(volumes, "fingerprint", counting)
+    for task in tasks[kept:]:
+        task.target.unlink()
+    written = {task.path: task.target.stat().st_ino for task in tasks[:kept]}
+    monkeypatch.setattr(volumes, "_pack" if mode == "pack" else "_copy", counting := Counting(volumes, mode))
     assert place(tasks) == records
-    assert {path: (tasks[0].root / path).stat().st_ino for path in placed} == written
-    checked = {each["path"] for each in done if each["step"] == "checked"}
-    expected = {task.source for task in tasks if task.path not in checked}
-    expected |= {task.target for task in tasks if task.path not in placed} if mode == "pack" else set()
-    assert set(read) == expected
+    assert {task.path: task.target.stat().st_ino for task in tasks[:kept]} == written
+    assert counting.targets == [task.target for task in tasks[kept:]]
+
+
+class Counting:
+    """Packs or copies as before, and notes which volumes."""
+
+    def __init__(self, module: Any, mode: str) -> None:
+        self.function, self.targets = getattr(module, f"_{mode}"), list[Path]()
+
+    def __call__(self, source: Path, target: Path, found: Any) -> Any:
+        self.targets.append(target)
+        return self.function(source, target, found)
+
+
+@pytest.mark.parametrize("mode", ["pack", "copy"])
+def test_place_volumes_does_not_believe_a_planted_volume(tasks: list[VolumeTask], mode: VolumesMode) -> None:
+    tasks = [replace(task, mode=mode) for task in tasks]
+    records = place(tasks)
+    foreign = tasks[0].root / "foreign.nii.gz"
+    nib.save(nib.Nifti1Image(np.full(given.SHAPE, 7, np.int16), given.AFFINE), foreign)
+    pack(foreign, tasks[0].target)  # whole, seekable, of the right grid, and not the volume of the release
+    shutil.copy(tasks[1].source if mode == "pack" else tasks[2].target, tasks[1].target)  # ordinary; another's
+    assert place(tasks) == records
+    for task in tasks:
+        assert fingerprint(task.target).voxels_sha256 == fingerprint(task.source).voxels_sha256
+        assert fingerprint(task.target).sha256 == records[task.path].sha256
+
+
+def test_copy_does_not_write_through_a_planted_temporary_file(tasks: list[VolumeTask], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    for task, make in zip(tasks[:2], (os.symlink, os.link), strict=True):
+        task.target.parent.mkdir(parents=True, exist_ok=True)
+        make(tmp_path / "thesis.tex", f"{task.target}.partial")
+    place(tasks)
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+    assert all(task.target.read_bytes() == task.source.read_bytes() for task in tasks)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -106,7 +129,9 @@ def test_packed_volumes_are_the_same_to_every_reader(tasks: list[VolumeTask], wo
         data, record = task.target.read_bytes(), records[task.path]
         assert (record.bytes, record.sha256) == (len(data), hashlib.sha256(data).hexdigest())
         assert parse_index(data, len(data)) is not None
-        assert replace(record, bytes=None, sha256=None) == replace(checked[task.path], bytes=None, sha256=None)
+        assert record.index_sha256 == index_hash(task.target) is not None
+        hashes = {"bytes": None, "sha256": None, "index_sha256": None}
+        assert replace(record, **hashes) == replace(checked[task.path], **hashes)
         assert gzip.decompress(data) == gzip.decompress(task.source.read_bytes())
         ours, theirs = nib.load(task.target), nib.load(task.source)
         assert ours.header == theirs.header
@@ -177,7 +202,7 @@ def test_a_source_that_changed_is_read_again(tasks: list[VolumeTask], mode: Volu
     }
 
 
-def test_another_mode_does_not_trust_the_journal(tasks: list[VolumeTask]) -> None:
+def test_another_mode_places_every_volume_again(tasks: list[VolumeTask]) -> None:
     place([replace(task, mode="none") for task in tasks])
     place(tasks)
     assert all(task.target.exists() for task in tasks)

@@ -184,17 +184,6 @@ def test_bytes_do_not_depend_on_order_or_processes(root: Path, tmp_path: Path) -
         assert path.read_bytes() == (tmp_path / path.relative_to(root)).read_bytes(), path
 
 
-def test_leftovers_of_a_killed_run_are_no_part_of_it(root: Path, tmp_path: Path) -> None:
-    stale = ("data/train-00099-of-00100.parquet", "index/x.parquet", "README.md", "volumes/0009999/00M_left.nii.gz")
-    for name in stale:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("old")
-    given.write(tmp_path, given.content(given.volumes(root.parent / "images")))
-    files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file() and ".work" not in path.parts}
-    assert files == {path.relative_to(root) for path in root.rglob("*") if path.is_file() and ".work" not in path.parts}
-    assert (tmp_path / "README.md").read_bytes() == (root / "README.md").read_bytes()
-
-
 def test_a_volume_without_rows_is_left_out(tmp_path: Path) -> None:
     made = given.volumes(None)
     silent = made[3].id

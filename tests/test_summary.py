@@ -21,6 +21,7 @@ from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.schema import arrow_schema, quintuple_id, volume_id, volume_path
 from reasonknee_datasets.summary import Grid, Summary, summarise
 from reasonknee_datasets.summary.counts import _survey
+from tests.prepared_repository import list_again
 
 # Volumes of each shard: patient, visit, side.
 SHARDS = {
@@ -226,6 +227,7 @@ def test_only_the_counted_columns_are_read(tmp_path: Path) -> None:
         path.write_bytes(data)
     with pytest.raises((OSError, pa.ArrowException)):  # the damage is real
         pq.read_table(next((root / "data").glob("train-00000*")), columns=["question"])
+    list_again(root)
     assert summarise(root).splits["train"].rows == 32
 
 
@@ -243,7 +245,7 @@ def test_a_url_gives_the_same(repository: Path, summary: Summary) -> None:
 def test_a_missing_manifest_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(
         RepositoryNotFoundError,
-        match=r"data_dir must name a prepared repository: .* got .*absent, which does not exist",
+        match=r"data_dir names .*absent, which does not exist",
     ):
         summarise(tmp_path / "absent")
 
@@ -273,10 +275,5 @@ def test_a_shard_that_is_not_the_manifest_s_is_named(tmp_path: Path, damage: str
         pq.write_table(table.slice(1), path)
     else:
         pq.write_table(table.drop_columns(["grades"]), path)
-    match = {
-        "truncated": "be readable Parquet",
-        "other rows": "hold 24 rows, got 23",
-        "other columns": "column 'grades'",
-    }
-    with pytest.raises(RepositoryError, match=rf"shard must .*{match[damage]}.*train-00000-of-00003\.parquet"):
+    with pytest.raises(RepositoryError, match=r"shard must have \d+ bytes, got \d+ in .*train-00000-of-00003\.parquet"):
         summarise(tmp_path)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.table import NONE, WIDTH
 from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError, explain
+from reasonknee_datasets.json_fields import Fields, parse_json
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question
 from reasonknee_datasets.prepare.priors import FORMAT, PRIORS
 from reasonknee_datasets.schema import SIDES
@@ -90,7 +90,7 @@ def read_priors(data: Repository) -> TrainPriors:
     Raises
     ------
     BenchError
-        If they are absent, of another revision than the repository, of another format, or damaged.
+        If they are absent, not the file whose hash the manifest holds, of another format, or damaged.
     """
     url = data.url(PRIORS)
     try:
@@ -99,56 +99,59 @@ def read_priors(data: Repository) -> TrainPriors:
     except RepositoryNotFoundError as error:
         rule = f"stand beside the manifest as {PRIORS}, since every score is shown beside what train alone would answer"
         raise BenchError(explain("priors", rule, "no such file", _AGAIN, where=f"at {data.root}")) from error
+    record = data.manifest.files.get(PRIORS)
+    if record is None or record.sha256 != hashlib.sha256(text).hexdigest():
+        listed = "lists no priors" if record is None else f"lists {PRIORS} with another SHA-256"
+        raise BenchError(f"The manifest of {data.root} {listed}. Copy the repository whole. {_AGAIN}.")
     return _read(text, data.manifest.digest, url)
 
 
 def _read(text: bytes, revision: str, url: str) -> TrainPriors:
     try:
-        tree = json.loads(text)
-        found = tree.get("format")
-    except (ValueError, AttributeError) as error:
-        raise BenchError(explain("priors", "be a JSON object", str(error), _AGAIN, where=f"in {url}")) from error
-    if found != FORMAT:
+        tree = Fields(parse_json(text), "file of priors", lambda problem: BenchError(f"{problem}, in {url}. {_AGAIN}."))
+    except ValueError as error:
+        if isinstance(error, BenchError):
+            raise
+        raise BenchError(f"The priors in {url} are no readable JSON: {str(error)[:200]}. {_AGAIN}.") from error
+    if tree.whole("format") != FORMAT:
         remedy = f"Upgrade reasonknee_datasets if the number is higher, otherwise: {_AGAIN}"
-        raise BenchError(explain("priors", f"have format {FORMAT}", found, remedy, where=f"in {url}"))
-    if tree.get("revision") != revision:
-        rule = f"be of this repository, whose manifest has digest {revision}"
-        remedy = f"Copy the repository whole, or prepare it again: {_AGAIN}"
-        raise BenchError(explain("priors", rule, f"those of {tree.get('revision')}", remedy, where=f"in {url}"))
-    try:
-        boxes = _boxes(tree["boxes"])
-        answers = dict(_answers(tree["questions"]))
-        return TrainPriors(revision, int(tree["rows"]), _counts(tree["slots"]), answers, boxes["mm"], boxes["fraction"])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        got = f"{type(error).__name__}: {error}"
-        raise BenchError(
-            explain("priors", "hold slots, questions and boxes", got, _AGAIN, where=f"in {url}")
-        ) from error
+        raise BenchError(explain("priors", f"have format {FORMAT}", tree.tree["format"], remedy, where=f"in {url}"))
+    boxes = _boxes(tree.inside("boxes"))
+    answers = dict(_answers(tree.inside("questions")))
+    counts = _counts(tree.inside("slots"))
+    return TrainPriors(revision, tree.whole("rows"), counts, answers, boxes["mm"], boxes["fraction"])
 
 
-def _counts(slots: Mapping[str, Any]) -> NDArray[np.int64]:
+def _counts(slots: Fields) -> NDArray[np.int64]:
     table = np.zeros((len(SLOTS), _GRADES), dtype=np.int64)
     for slot in SLOTS:
         if QUESTIONS[slot.question_id].in_records:
-            table[slot.id, : slot.high + 1] = [int(slots[slot.name]["counts"][str(grade)]) for grade in slot.legal]
+            counts = slots.inside(slot.name).inside("counts")
+            table[slot.id, : slot.high + 1] = [counts.whole(str(grade)) for grade in slot.legal]
     return table
 
 
-def _answers(questions: Mapping[str, Any]) -> Iterator[tuple[int, dict[tuple[int, ...], int]]]:
+def _answers(questions: Fields) -> Iterator[tuple[int, dict[tuple[int, ...], int]]]:
     for question in QUESTIONS.values():
         if question.in_records:
-            counts = questions[f"q{question.id:02d}"]["counts"]
-            yield question.id, {_answer(question, text): int(count) for text, count in counts.items()}
+            counts = questions.inside(f"q{question.id:02d}").inside("counts")
+            yield question.id, {_answer(question, text, counts): counts.whole(text) for text in counts.tree}
 
 
-def _answer(question: Question, text: str) -> tuple[int, ...]:
-    return tuple(slot.check(grade) for slot, grade in zip(question.slots, text.split(), strict=True))
+def _answer(question: Question, text: str, counts: Fields) -> tuple[int, ...]:
+    legal = [{str(grade): grade for grade in slot.legal} for slot in question.slots]
+    grades = text[:100].split(" ")
+    if len(grades) != len(legal) or any(grade not in known for grade, known in zip(grades, legal, strict=True)):
+        raise counts.fail(f"The {counts.place} must name whole answers of question {question.id}, got {text[:40]!a}")
+    return tuple(known[grade] for grade, known in zip(grades, legal, strict=True))
 
 
-def _boxes(boxes: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+def _boxes(boxes: Fields) -> dict[str, NDArray[np.float64]]:
     tables = {unit: np.full((_ROWS, len(SIDES), 2, 3), np.nan) for unit in ("mm", "fraction")}
-    for item in boxes.values():
-        place = int(item["question_id"]), SIDES.index(item["side"])
+    for name, item in boxes.each():
+        if item.text("side") not in SIDES:
+            raise item.fail(f"The box {name[:40]!a} must be of a left or right knee, got {item.text('side')[:40]!a}")
+        place = item.whole("question_id", _ROWS - 1), SIDES.index(item.text("side"))
         for unit, table in tables.items():
-            table[place] = np.array(item[unit], dtype=np.float64).reshape(2, 3)
+            table[place] = np.array(item.numbers(unit, 6)).reshape(2, 3)
     return tables

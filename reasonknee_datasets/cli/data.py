@@ -122,6 +122,25 @@ def _info(arguments: argparse.Namespace) -> None:
     print(summarise(arguments.dir))
 
 
+def _add_check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dir", metavar="DIR", help="a prepared repository: a folder or URL")
+    command.add_argument(
+        "--files",
+        action="store_true",
+        required=True,
+        help="compare every file with its size and SHA-256",
+    )
+    command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from reasonknee_datasets.check import check_files
+
+    report = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
+    print(report)
+    return 1 if report.problems else 0
+
+
 def _add_show(command: argparse.ArgumentParser) -> None:
     command.add_argument("dir", metavar="DIR", help="a prepared repository: a folder or URL")
     command.add_argument("id", metavar="ID", help="the row, for example 9016403/00M/right/q19")
@@ -142,5 +161,6 @@ COMMANDS: dict[str, Command] = {
     "prepare": (_add_prepare, _prepare, "turn the official release and OAI images into a repository that loads"),
     "pack": (_add_pack, _pack, "write .nii.gz files again so that a region of them reads fast; they open everywhere"),
     "info": (_add_info, _info, "say what a prepared repository holds"),
+    "check": (_add_check, _check, "compare the files of a prepared repository with its manifest"),
     "show": (_add_show, _show, "draw one row: three planes, box, question, reasoning and grades"),
 }

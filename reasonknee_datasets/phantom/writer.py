@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import explain, os_remedy

@@ -21,9 +21,9 @@ from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.schema import Quintuple
 
 PRIORS = "priors.json"
-# 2: `revision`, so that a score can refuse another repository's, and `questions`, since the most frequent whole answer
-# need not be made of the most frequent grades.
-FORMAT = 2
+# 2: `questions`, since the most frequent whole answer need not be made of the most frequent grades. 3: no `revision`,
+# since the manifest holds the hash of this file.
+FORMAT = 3
 
 
 class Priors:
@@ -49,14 +49,8 @@ class Priors:
             self._mm[key].extend(((edges - grid.shape / 2) * grid.spacing).ravel())
             self._fractions[key].extend((edges / grid.shape).ravel())
 
-    def to_json(self, revision: str) -> bytes:
-        """Write them, one line a slot, one a question and one a box.
-
-        Parameters
-        ----------
-        revision : str
-            Digest of the manifest of the repository that they are counted from.
-        """
+    def to_json(self) -> bytes:
+        """Write the priors as JSON: one line a slot, one a question and one a box."""
         slots = {
             slot.name: {
                 "question_id": question.id,
@@ -83,7 +77,7 @@ class Priors:
             "mm": "measured from the centre of the volume",
             "fraction": "of the volume's extent along each axis",
         }
-        head = {"format": FORMAT, "revision": revision, "split": "train", "rows": self.rows, "about": about}
+        head = {"format": FORMAT, "split": "train", "rows": self.rows, "about": about}
         lines = [f'"{key}": {json.dumps(value)}' for key, value in head.items()]
         lines += [f'"slots": {_lines(slots)}', f'"questions": {_lines(questions)}', f'"boxes": {_lines(boxes)}']
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import PrepareError, explain
-from reasonknee_datasets.manifest import FOLDERS, Shard
+from reasonknee_datasets.manifest import FOLDERS, FOOTER_END, Shard
 from reasonknee_datasets.prepare.staging import hash_file
 from reasonknee_datasets.schema import Quintuple, arrow_schema, quintuple_id
 
@@ -216,10 +216,21 @@ def write_parquet(root: Path, path: str, table: pa.Table, volumes: Sequence[Any]
     target.parent.mkdir(parents=True, exist_ok=True)
     # The page index lets a reader fetch single pages, and content-defined chunks let the Hub store only what changed.
     options = {"compression": "zstd", "write_page_index": True, "use_content_defined_chunking": True}
+    options["write_page_checksum"] = True  # every reader of this package verifies them
     with pa.OSFile(os.fspath(target), "wb") as sink, pq.ParquetWriter(sink, table.schema, **options) as writer:
         for start, stop in _groups(table, volumes):
             writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
-    return Shard(path, table.num_rows, target.stat().st_size, hash_file(target)), table.nbytes
+    hashes = hash_file(target), hash_footer(target)
+    return Shard(path, table.num_rows, target.stat().st_size, *hashes), table.nbytes
+
+
+def hash_footer(path: Path) -> str:
+    """Compute the SHA-256 of a Parquet file's footer: the metadata, their length and the closing magic."""
+    with path.open("rb") as file:
+        file.seek(-FOOTER_END, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little") + FOOTER_END
+        file.seek(-length, os.SEEK_END)
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _groups(table: pa.Table, volumes: Sequence[Any]) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """A folder that appears whole or not at all.
 
 Everything is written into a hidden sibling of the target and renamed at the end. An error removes the sibling; a kill
-leaves it, hidden and without a manifest, for the next run to go on from.
+leaves it, hidden and without a manifest, and the next run uses the volumes in it that prove to be those of its sources.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, explain
 from reasonknee_datasets.manifest import MANIFEST
+from reasonknee_datasets.private_files import make_private_folder, open_regular
 
 WORK = ".work"
 """Inside the sibling: what helps to write the repository and is no part of it."""
+
+_OLD = "old"
 
 DISK_RULES = {
     errno.ENOSPC: "have room for the prepared repository",
@@ -36,9 +40,9 @@ DISK_RULES = {
 
 
 def hash_file(path: Path) -> str:
-    """Give the SHA-256 of a file's bytes, in hexadecimal."""
+    """Compute the SHA-256 of a regular file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -64,7 +68,11 @@ def check_target(out: Path) -> None:
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """Give a folder to write into; when the block ends without an error, it becomes ``out``.
+    """Open a private staging folder for a repository; without an error, it becomes ``out`` at the end of the block.
+
+    The folder has a name that anybody can foresee, so nothing in it is trusted: it must be a real folder of this user
+    with mode 0700, and everything in it except plain files below ``volumes`` is removed, links without following them.
+    The volumes that are kept are compared with their sources before they are used.
 
     Parameters
     ----------
@@ -74,15 +82,19 @@ def staged(out: Path) -> Iterator[Path]:
     Raises
     ------
     PrepareError
-        If another run is writing to the same target, or the disk refuses: full, read-only, no permission.
+        If another run is writing to the same target, the staging folder is not private, or the disk refuses: full,
+        read-only, no permission.
     """
     folder = out.parent / f".{out.name}.partial"
+    remedy = "A run of prepare did not leave it in this state; look at what it holds, remove it, and run again."
     try:
-        (folder / WORK).mkdir(parents=True, exist_ok=True)
-        _restore(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder, PrepareError, remedy, setting="staging")
+        lock = FileLock(_make_work(folder) / "lock")
     except OSError as error:
+        if isinstance(error, ReasonKneeError):
+            raise
         raise _disk_error(error, out) from error
-    lock = FileLock(folder / WORK / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -90,13 +102,15 @@ def staged(out: Path) -> Iterator[Path]:
         message = explain("out", "be written by one run at a time", "a second", remedy, where=f"at {out}")
         raise PrepareError(message) from error
     try:
+        _restore(folder, out)
+        clear_leftovers(folder)
         yield folder
         lock.release()
-        shutil.rmtree(folder / WORK)
         _swap(folder, out)
     except Exception as error:
-        # KeyboardInterrupt is no Exception: what an interrupted run has hashed and copied is kept for the next one.
+        # KeyboardInterrupt is no Exception: the volumes that an interrupted run has written are kept for the next one.
         lock.release()
+        _restore(folder, out)
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, ReasonKneeError):
             raise _disk_error(error, out) from error
@@ -106,14 +120,55 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed run left of its shards; volumes, which take long and are verified, stay."""
-    for path in folder.iterdir():
-        if path.name in {WORK, "volumes"}:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
+    """Remove everything from a staging folder except its lock and the plain files below ``volumes``.
+
+    A link is removed and never followed; so is a file with a second name (a hard link), which may be written to
+    elsewhere, and anything that is neither a file nor a folder.
+    """
+    for entry in _entries(folder):
+        if entry.name == WORK:
+            for inner in _entries(Path(entry.path)):
+                if inner.name != "lock":
+                    _remove(inner)
+        elif entry.name == "volumes" and entry.is_dir(follow_symlinks=False):
+            _keep_plain_files(Path(entry.path))
         else:
-            path.unlink()
+            _remove(entry)
+
+
+def _keep_plain_files(folder: Path) -> None:
+    """Remove links, special files and temporary files of interrupted writes from the volumes, at any depth."""
+    for entry in _entries(folder):
+        found = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            _keep_plain_files(Path(entry.path))
+        elif not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not entry.name.endswith(".nii.gz"):
+            _remove(entry)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    """Remove an entry of a folder; a link goes, and what it leads to stays."""
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path)
+    else:
+        os.unlink(entry.path)  # noqa: PTH108 (a DirEntry is no Path)
+
+
+def _make_work(folder: Path) -> Path:
+    """Make the work folder; whatever else has its name, or the lock's, is removed first, never followed."""
+    work = folder / WORK
+    for path, is_kind in ((work, stat.S_ISDIR), (work / "lock", stat.S_ISREG)):
+        with suppress(FileNotFoundError):
+            found = path.lstat()
+            if not is_kind(found.st_mode) or (path != work and found.st_nlink > 1):
+                shutil.rmtree(path) if stat.S_ISDIR(found.st_mode) else path.unlink()
+        work.mkdir(exist_ok=True)
+    return work
 
 
 def _disk_error(error: OSError, out: Path) -> PrepareError:
@@ -126,21 +181,21 @@ def _disk_error(error: OSError, out: Path) -> PrepareError:
     return PrepareError(explain("disk", rule, got, remedy, where=place))
 
 
-def _old(out: Path) -> Path:
-    return out.parent / f".{out.name}.old"
-
-
 def _swap(folder: Path, out: Path) -> None:
-    """Put the new folder in place of the old one, which is removed last."""
+    """Put the new folder in place of the old one, which is kept inside it until that is done and then removed."""
+    work = folder / WORK
+    mode = stat.S_IMODE(work.stat().st_mode)  # as this user's umask makes folders: the staging folder is 0700
     if out.is_dir():
-        out.rename(_old(out))
+        out.rename(work / _OLD)
+    else:
+        shutil.rmtree(work)
     folder.rename(out)
-    shutil.rmtree(_old(out), ignore_errors=True)
+    out.chmod(mode)
+    shutil.rmtree(out / WORK, ignore_errors=True)
 
 
-def _restore(out: Path) -> None:
-    """Mend what a kill between the two renames of `_swap` left."""
-    old = _old(out)
-    if old.is_dir() and not out.exists():
+def _restore(folder: Path, out: Path) -> None:
+    """Move the old repository back to its place, after a kill or an error between the two renames of `_swap`."""
+    old = folder / WORK / _OLD
+    if (old / MANIFEST).is_file() and not old.is_symlink() and not out.exists():
         old.rename(out)
-    shutil.rmtree(old, ignore_errors=True)

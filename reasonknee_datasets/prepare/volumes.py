@@ -1,17 +1,16 @@
 """The volumes of a prepared repository: packed, copied, linked or left, after all of them have proven to be whole.
 
-Hours of packing must not be lost to a reboot: every volume that has been checked or placed is written to a journal, and
-a later run uses it again after comparing the file with its hash. Nor must they be lost to one damaged image: all are
-checked, which takes a tenth of that time, before the first is written.
+All images are decoded and hashed, which takes a tenth of the time of packing, before the first one is written: one
+damaged image must not cost hours. A volume that an interrupted run has written is used again after it has been decoded
+too and has the voxels of its source; no record of that run is believed.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +18,11 @@ from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeErro
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.pool import each_done
 from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
+from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.volumes import pack
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint
 
 VolumesMode = Literal["pack", "copy", "link", "none"]
-_CHECKED = "checked"
 _EXAMPLES = 10
 _LABELS = {"pack": "packing volumes (3 s a full one)", "copy": "copying volumes", "link": "linking volumes"}
 
@@ -38,8 +37,6 @@ class VolumeTask:
         The repository, the volume's place in it, the image, and what becomes of it.
     found : VolumeRecord, optional
         What the image proved to be.
-    known : VolumeRecord, optional
-        What an earlier run placed.
     """
 
     root: Path
@@ -47,71 +44,48 @@ class VolumeTask:
     source: Path
     mode: VolumesMode
     found: VolumeRecord | None = None
-    known: VolumeRecord | None = None
 
     @property
     def target(self) -> Path:
         """The file in the repository."""
         return self.root / self.path
 
-    def stamp(self) -> list[int]:
-        """Give what changes with the source file: size and time of change."""
-        status = self.source.stat()
-        return [status.st_size, status.st_mtime_ns]
 
-
-def place_volumes(
-    tasks: Sequence[VolumeTask], journal: Path, *, workers: int, progress: bool
-) -> dict[str, VolumeRecord]:
+def place_volumes(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
     """Check all volumes, then place them, in parallel.
 
     Parameters
     ----------
     tasks : sequence of VolumeTask
         The volumes.
-    journal : Path
-        One line of JSON for every volume that is checked, and one more when it is placed; what an earlier run wrote
-        there is used again.
+
+    Returns
+    -------
+    dict of str to VolumeRecord
+        By path in the repository.
 
     Raises
     ------
     PrepareError
         If volumes cannot be read; all of them are named together, and none is written.
     """
-    stamps = {task.path: task.stamp() for task in tasks}
-    tasks = _remember(tasks, stamps, journal)
-    with journal.open("a", encoding="utf-8") as lines:
-
-        def note(task: VolumeTask, step: str, record: VolumeRecord) -> None:
-            entry = {"path": task.path, "step": step, "stamp": stamps[task.path], "record": asdict(record)}
-            lines.write(json.dumps(entry) + "\n")
-            lines.flush()
-
-        found = _check(tasks, note, workers=workers, progress=progress)
-        if all(task.mode == "none" for task in tasks):
-            return found
-        tasks, placed = [replace(task, found=found[task.path]) for task in tasks], {}
-        label = _LABELS[tasks[0].mode]
-        for task, record in each_done(place_volume, tasks, workers=workers, label=label, progress=progress):
-            placed[task.path] = record
-            if record != task.known:
-                note(task, task.mode, record)
-    return placed
+    found = _check(tasks, workers=workers, progress=progress)
+    if all(task.mode == "none" for task in tasks):
+        return found
+    tasks = [replace(task, found=found[task.path]) for task in tasks]
+    placed = each_done(place_volume, tasks, workers=workers, label=_LABELS[tasks[0].mode], progress=progress)
+    return {task.path: record for task, record in placed}
 
 
-def _check(
-    tasks: Sequence[VolumeTask], note: Callable[[VolumeTask, str, VolumeRecord], None], *, workers: int, progress: bool
-) -> dict[str, VolumeRecord]:
-    """Decode every volume that no earlier run has decoded; all that are broken are named together."""
-    found = {task.path: task.found for task in tasks if task.found is not None}
-    unknown = [task for task in tasks if task.found is None]
+def _check(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+    """Decode every image; all that are broken are named together."""
+    found: dict[str, VolumeRecord] = {}
     broken: list[str] = []
-    for task, result in each_done(check_volume, unknown, workers=workers, label="checking volumes", progress=progress):
+    for task, result in each_done(check_volume, tasks, workers=workers, label="checking volumes", progress=progress):
         if isinstance(result, str):
             broken.append(result)
         else:
             found[task.path] = result
-            note(task, _CHECKED, result)
     if broken:
         remedy = "Convert these again from DICOM, or remove them and pass --allow missing-image"
         head = explain(
@@ -135,10 +109,10 @@ def check_volume(task: VolumeTask) -> VolumeRecord | str:
 
 
 def place_volume(task: VolumeTask) -> VolumeRecord:
-    """Place one volume that has been checked, and give the record of the file in the repository."""
+    """Place one volume that has been checked, and return the record of the file in the repository."""
     assert task.found is not None
-    if task.known is not None and _is_placed(task, task.known):
-        return task.known
+    if (placed := _find_placed(task, task.found)) is not None:
+        return placed
     task.target.parent.mkdir(parents=True, exist_ok=True)
     if task.mode == "pack":
         return _pack(task.source, task.target, task.found)
@@ -152,16 +126,27 @@ def place_volume(task: VolumeTask) -> VolumeRecord:
 def _record(found: VolumeFingerprint) -> VolumeRecord:
     a, b, c, d = ((float(w), float(x), float(y), float(z)) for w, x, y, z in found.affine)
     i, j, k = found.shape
-    return VolumeRecord((i, j, k), (a, b, c, d), found.dtype, found.bytes, found.sha256, found.voxels_sha256)
+    hashes = found.sha256, found.voxels_sha256, found.index_sha256
+    return VolumeRecord((i, j, k), (a, b, c, d), found.dtype, found.bytes, *hashes)
 
 
-def _is_placed(task: VolumeTask, known: VolumeRecord) -> bool:
-    """Check what an interrupted run left: a file by its hash, a link by where it leads."""
-    if not task.target.exists():
-        return False
-    if task.mode == "link":
-        return task.target.samefile(task.source)
-    return task.target.stat().st_size == known.bytes and hash_file(task.target) == known.sha256
+def _find_placed(task: VolumeTask, found: VolumeRecord) -> VolumeRecord | None:
+    """Return the record of what an interrupted run left, if it is the volume that this run would write."""
+    if task.mode not in {"pack", "copy"} or not task.target.is_file():
+        return None  # a link costs nothing to make again
+    try:
+        placed = _record(fingerprint(task.target))
+    except VolumeError:
+        return None
+    if task.mode == "copy":
+        return placed if placed == found else None
+    # The same voxels in an ordinary .nii.gz are not packed.
+    return placed if placed.index_sha256 is not None and _same_voxels(placed, found) else None
+
+
+def _same_voxels(packed: VolumeRecord, found: VolumeRecord) -> bool:
+    """Compare grid and voxels; the bytes of a packed file differ from those of its source."""
+    return replace(packed, bytes=found.bytes, sha256=found.sha256, index_sha256=found.index_sha256) == found
 
 
 def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
@@ -173,7 +158,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
             raise error.__cause__ from None  # the repository's disk, of which the caller has more to say
         raise
     packed = _record(fingerprint(target))
-    if replace(packed, bytes=found.bytes, sha256=found.sha256) != found:
+    if not _same_voxels(packed, found):
         remedy = "Check the disk, and that nothing writes to the images meanwhile"
         rule, got = f"hold voxels with SHA-256 {found.voxels_sha256}", packed.voxels_sha256
         raise PrepareError(explain("packed volume", rule, got, remedy, where=f"from {source}"))
@@ -183,7 +168,9 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
 def _copy(source: Path, target: Path, sha256: str | None) -> None:
     """Copy a file under another name until it is proven whole."""
     partial = target.with_name(f"{target.name}.partial")
-    shutil.copyfile(source, partial)
+    partial.unlink(missing_ok=True)
+    with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
     copied = hash_file(partial)
     if copied != sha256:
         remedy = "Check the disk, and that nothing writes to the images meanwhile"
@@ -198,24 +185,6 @@ def _link(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:
         target.symlink_to(source.resolve())
-
-
-def _remember(tasks: Sequence[VolumeTask], stamps: Mapping[str, list[int]], journal: Path) -> list[VolumeTask]:
-    """Give each task what the journal knows of it, if its source has not changed since."""
-    known: dict[tuple[str, str], tuple[list[int], VolumeRecord]] = {}
-    if journal.exists():
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-                known[entry["path"], entry["step"]] = entry["stamp"], VolumeRecord.from_json(entry["record"])
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that was being written at the kill
-
-    def recall(task: VolumeTask, step: str) -> VolumeRecord | None:
-        stamp, record = known.get((task.path, step), ([], None))
-        return record if stamp == stamps[task.path] else None
-
-    return [replace(task, found=recall(task, _CHECKED), known=recall(task, task.mode)) for task in tasks]
 
 
 def remove_strangers(root: Path, wanted: set[str]) -> None:

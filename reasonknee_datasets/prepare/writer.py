@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from reasonknee_datasets import card
 from reasonknee_datasets.errors import PrepareError, explain
-from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
+from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.pool import cores, each_done
 from reasonknee_datasets.prepare.priors import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shards import (
@@ -29,11 +29,10 @@ from reasonknee_datasets.prepare.shards import (
     write_parquet,
     write_shard,
 )
-from reasonknee_datasets.prepare.staging import WORK, clear_leftovers
+from reasonknee_datasets.prepare.staging import WORK, hash_file
 from reasonknee_datasets.prepare.volumes import VolumesMode, VolumeTask, place_volumes, remove_strangers
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, parse_id
 
-JOURNAL = "volumes.jsonl"
 # What pays for starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
 _HEAVY_BYTES = 200_000_000
 _HEAVY_ROWS = 50_000
@@ -113,7 +112,6 @@ class Writer:
 
     def write(self) -> Manifest:
         """Write everything; the manifest comes last, so that a folder with one is whole."""
-        clear_leftovers(self.root)
         by_id = {volume.id: volume for volume in self.content.volumes}
         _refuse_shared_patients(self.content.volumes)
         spool = self._spool(by_id)
@@ -140,8 +138,13 @@ class Writer:
                     configs[config][split] = tuple(shard for shard, _ in pairs)
                     arrow_bytes[config][split] = sum(size for _, size in pairs)
         manifest = self._manifest(configs, {volume.path: records[volume.path] for volume in used})
-        (self.root / PRIORS).write_bytes(self.priors.to_json(manifest.digest))
-        (self.root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8")
+        (self.root / PRIORS).write_bytes(self.priors.to_json())
+        (self.root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8", newline="\n")
+        others = {
+            name: FileRecord((self.root / name).stat().st_size, hash_file(self.root / name))
+            for name in (PRIORS, card.CARD)
+        }
+        manifest = replace(manifest, files=others, digest="")
         (self.root / MANIFEST).write_bytes(manifest.to_bytes())
         return manifest
 
@@ -182,9 +185,7 @@ class Writer:
         tasks = [VolumeTask(self.root, each.path, each.image, self.volumes) for each in used if each.image is not None]
         remove_strangers(self.root, {task.path for task in tasks} if self.volumes != "none" else set())
         heavy = sum(task.source.stat().st_size for task in tasks if task.source.exists()) > _HEAVY_BYTES
-        placed = place_volumes(
-            tasks, self.root / WORK / JOURNAL, workers=self._processes(heavy), progress=self.progress
-        )
+        placed = place_volumes(tasks, workers=self._processes(heavy), progress=self.progress)
         return {each.path: placed.get(each.path, VolumeRecord()) for each in used}
 
     def _write_quintuples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError, explain
 from reasonknee_datasets.plain_paths import stays_inside
+from reasonknee_datasets.private_files import open_regular
 
 OFFICIAL_PREFIX = "../data/"
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -94,10 +96,19 @@ def find_revision(data: Path) -> str | None:
     for root in (data.parent, data):
         notes = root / ".cache" / "huggingface" / "download"
         for note in sorted(notes.glob("**/*_split.csv.metadata")):
-            first = note.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+            first = _first_line(note)
             if _REVISION.fullmatch(first):
                 return first
     return None
+
+
+def _first_line(note: Path) -> str:
+    """Read the first line of a small file; an empty string where it cannot be read."""
+    try:
+        with os.fdopen(open_regular(note), "rb") as file:
+            return file.readline(200).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def _check_relative(inside: str, official: str) -> None:

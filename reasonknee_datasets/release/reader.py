@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from reasonknee_datasets.release.checks import Check, Outcome, Settings, track_w
 from reasonknee_datasets.release.convention import BoxCheck
 from reasonknee_datasets.release.files import BALANCED, RecordFiles
 from reasonknee_datasets.release.labels import MAPPING_FILE, NAMES_FILE, LabelMap, read_label_map
+from reasonknee_datasets.release.marker import Marker, read_marker
 from reasonknee_datasets.release.paths import ReleaseRoot, find_revision, find_root
 from reasonknee_datasets.release.prompts import QUESTION_FILES, read_prompts
 from reasonknee_datasets.release.rebuild import describe_turn, write_extras
@@ -83,6 +84,8 @@ class Release:
         problems, notes = Problems(), list[str]()
         self.studies: tuple[Study, ...] = tuple(read_splits(root, problems).values())
         questions = root.data / "question_files"
+        if self.synthetic:
+            settings = _as_declared(settings, read_marker(root.data))
         prompts = read_prompts(questions, problems, notes)
         labels = read_label_map(questions, notes)
         self._files = RecordFiles(root.data / "generate_data", self.studies, prompts, track_with(settings.progress))
@@ -182,6 +185,14 @@ class Release:
         self.check()
         assert self._outcome is not None
         return self._outcome
+
+
+def _as_declared(settings: Settings, marker: Marker | None) -> Settings:
+    """Take the box convention and the lack of masks from a synthetic release that declares to have no voxels."""
+    if marker is None or not marker.annotations_only:
+        return settings
+    convention = settings.convention or marker.convention
+    return replace(settings, convention=convention, allow=settings.allow | {"missing-mask"})
 
 
 def open_release(root: str | Path, options: ReleaseOptions | None = None) -> Release:

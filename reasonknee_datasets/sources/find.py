@@ -12,7 +12,7 @@ from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError,
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.sources.places import to_place
-from reasonknee_datasets.sources.repository import PREPARE, Repository, open_repository, refuse_official
+from reasonknee_datasets.sources.repository import PREPARE, Repository, open_repository
 from reasonknee_datasets.sources.synthetic import find_phantom
 
 NAME = "3dreasonknee"
@@ -22,34 +22,37 @@ REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
 
 
 def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Decide where the repository should be; None where nothing says so.
+    """Decide where the repository should be; None where nothing says so and ``./3dreasonknee`` does not exist.
 
-    ``data_dir`` comes first, then ``REASONKNEE_DATA``, then ``./3dreasonknee`` if it holds a manifest.
+    ``data_dir`` comes first, then ``REASONKNEE_DATA``, then ``./3dreasonknee``.
 
     Raises
     ------
     RepositoryNotFoundError
-        If the folder that ``data_dir`` or ``REASONKNEE_DATA`` names does not exist.
-    RepositoryError
-        If ``./3dreasonknee`` is an official release: it is there to be used, and would be passed over.
+        If the place that `data_dir` or ``REASONKNEE_DATA`` names does not exist, or is a file or a broken link;
+        ``./3dreasonknee`` likewise, or if a run of prepare did not finish it.
     """
     setting = name_setting(data_dir)
     given = data_dir if data_dir is not None else environment.get(DATA) or None
-    if given is not None:
-        root = to_place(given, setting)
-        if not is_url(root):
-            with suppress(PermissionError):  # whoever reads the manifest says what is locked, and what to do
-                _check_folder(Path(root), setting)
-        return root
-    beside = Path.cwd() / NAME
-    try:
-        if (beside / MANIFEST).is_file():
-            return str(beside)
-    except PermissionError:
-        return str(beside)  # there, and not to be passed over
-    if beside.is_dir():
-        refuse_official(str(beside))
-    return None
+    if given is None:
+        given = Path.cwd() / NAME
+        if not os.path.lexists(given):
+            _refuse_interrupted(given)
+            return None
+    root = to_place(given, setting)
+    if not is_url(root):
+        with suppress(PermissionError):  # reading the manifest raises the error that names what is locked
+            _check_folder(Path(root), setting)
+    return root
+
+
+def _refuse_interrupted(folder: Path) -> None:
+    """Refuse synthetic data where a run of prepare was killed before the repository was complete."""
+    if os.path.lexists(folder.with_name(f".{folder.name}.partial")):
+        raise RepositoryNotFoundError(
+            f"{folder} is not complete: a run of `reasonknee prepare` is writing it or was interrupted. Wait for it, "
+            "or run the same command again; it continues with the volumes that are done."
+        )
 
 
 def name_setting(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -121,18 +124,26 @@ def _check_folder(folder: Path, setting: str) -> None:
     if folder.is_dir():
         below = folder / NAME
         if not (folder / MANIFEST).is_file() and (below / MANIFEST).is_file():
-            rule = f"name a prepared repository, which holds {MANIFEST}"
-            raise RepositoryNotFoundError(explain(setting, rule, str(folder), f"Did you mean {str(below)!r}?"))
+            raise RepositoryNotFoundError(
+                f"{setting} names {folder}, which holds no {MANIFEST}. Did you mean {str(below)!r}?"
+            )
         return
-    rule = "name a prepared repository: a folder or an fsspec URL"
-    if folder.is_file():
+    if folder.is_symlink():
+        raise RepositoryNotFoundError(
+            f"{setting} names {folder}, a link to {folder.readlink()}, which does not exist. Mount the disk that holds "
+            "it, or correct or remove the link."
+        )
+    if folder.exists():
         remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
-        raise RepositoryNotFoundError(explain(setting, rule, f"{folder}, which is a file", remedy))
+        if setting == f"./{NAME}":
+            remedy = f"Move it away, or name a prepared repository with data_dir= or {DATA}."
+        raise RepositoryNotFoundError(f"{setting} names {folder}, which is a file and not a folder. {remedy}")
     there = next(parent for parent in folder.parents if parent.is_dir())
     missing = folder.relative_to(there).parts[0]
-    near = get_close_matches(missing, sorted(entry.name for entry in there.iterdir()), n=1)
-    remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists, and has no {missing}"
-    raise RepositoryNotFoundError(explain(setting, rule, f"{folder}, which does not exist", remedy))
+    names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
+    near = get_close_matches(missing, names, n=1)
+    remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists and has no {missing}."
+    raise RepositoryNotFoundError(f"{setting} names {folder}, which does not exist. {remedy}")
 
 
 def _is_on(text: str) -> bool:

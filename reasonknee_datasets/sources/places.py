@@ -130,6 +130,9 @@ def reading(url: str, what: str) -> Iterator[None]:
         if not is_url(url):
             remedy = os_remedy(error, "Check the disk or the connection")
         if isinstance(error, ImportError):
-            remedy = "Install the file system that this URL needs, for example s3fs for s3://"
+            store = _store_of(url).partition("://")[0]
+            remedy = f"Install the file system that fsspec needs for {store}://"
+            if store in {"s3", "s3a"}:
+                remedy = 'Run: pip install "reasonknee_datasets[s3]"'
         message = explain(what, "be readable", got, remedy, where=f"from {redact(url)}")
         raise RepositoryError(message) from (None if shows_secret(error) else error)

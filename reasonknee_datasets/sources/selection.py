@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +15,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import RepositoryError, explain, nearest
-from reasonknee_datasets.schema import CONFIGS, SPLITS, arrow_schema
+from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS
+from reasonknee_datasets.schema import CONFIGS, SIDES, SPLITS, VISITS, arrow_schema
 from reasonknee_datasets.sources.splits import ALIASES
 
 VOLUME = "volume"
 VOLUME_PATH = "volume_path"
+_VALUE = r'("(?:[^"\\]|\\.)*"|-?\d+)'  # in the text of an Arrow expression
+# The columns whose values are known beforehand.
+_CLOSED: Mapping[str, Sequence[str]] = {
+    "side": SIDES,
+    "visit": VISITS,
+    "question_id": tuple(str(question.id) for question in QUESTIONS.values() if question.in_records),
+    "category": CATEGORIES,
+    "finding": tuple(dict.fromkeys(question.finding for question in QUESTIONS.values())),
+    "subregion": tuple(dict.fromkeys(question.subregion for question in QUESTIONS.values())),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,12 @@ class Selection:
         """The columns to read from Parquet."""
         names = [name for name in self.columns if name != VOLUME]
         return [*names, VOLUME_PATH] if VOLUME in self.columns and VOLUME_PATH not in names else names
+
+    @property
+    def filtered(self) -> list[str]:
+        """The columns that the expression looks at."""
+        words = set(re.findall(r"\w+", str(self.expression)))  # an expression shows its columns in its text only
+        return [] if self.expression is None else [name for name in arrow_schema(self.config).names if name in words]
 
     @property
     def schema(self) -> pa.Schema:
@@ -76,13 +94,15 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     columns : sequence of str, optional
         Stored columns, and `volume`. Voxels are joined where ``volume`` or ``volume_path`` is named; without either, an
         example has no volume. By default all of them.
-    filters : Expression, or list of tuples, or list of lists of tuples, optional
-        As for ``pyarrow.parquet.read_table``: ``[("question_id", "==", 19), ("side", "==", "left")]``.
+    filters : Expression, mapping, list of tuples, or list of lists of tuples, optional
+        As for ``pyarrow.parquet.read_table``: ``[("question_id", "==", 19), ("side", "==", "left")]``; or a mapping of
+        columns to a value, or to a list of values.
 
     Raises
     ------
     RepositoryError
-        If a name is unknown, or a filter does not fit its column's type.
+        If a name is unknown, or a filter does not fit its column's type or asks for a value that the column cannot
+        have.
 
     Examples
     --------
@@ -116,27 +136,64 @@ def _check_columns(config: str, columns: Sequence[str] | None) -> tuple[str, ...
 
 
 def _check_filters(config: str, filters: Any) -> pc.Expression | None:
-    """Bind the filters to an empty table, so that a typo shows now and not in a worker."""
+    """Bind the filters to an empty table, so that a wrong name, type or value shows now and not in a worker."""
+    filters = _to_tuples(filters)
     if filters is None:
         return None
     schema = arrow_schema(config)
-    remedy = f'Write [("question_id", "==", 19), ...] or a pyarrow Expression, on columns of {config!r}'
     try:
         expression = filters if isinstance(filters, pc.Expression) else pq.filters_to_expression(filters)
         schema.empty_table().filter(expression)
     except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
         for name in _names(filters, error):
             if name not in schema.names:
-                message = explain("filters", f"be on columns of {config!r}", name, nearest(name, schema.names))
-                raise RepositoryError(message) from error
+                raise RepositoryError(
+                    f"The filters name a column that {config!r} does not have: {name}. {nearest(name, schema.names)}."
+                ) from error
+        found = " ".join(str(error).split()).rstrip(".")
         raise RepositoryError(
-            explain("filters", "fit the columns' types", f"{filters!r}: {error}".rstrip("."), remedy)
+            f"The filters {filters!r} do not fit the columns of {config!r}: {found}. Write "
+            '[("question_id", "==", 19), ...], {"side": "right"} or a pyarrow Expression.'
         ) from error
+    for name, value in _compared(expression):
+        _check_value(name, value)
     return expression
 
 
+def _to_tuples(filters: Any) -> Any:
+    """Write a mapping and a single tuple in the form that pyarrow takes: a list of tuples."""
+    if isinstance(filters, Mapping):
+        many = (list, tuple, set, frozenset)
+        return [(name, "in" if isinstance(value, many) else "==", value) for name, value in filters.items()] or None
+    if isinstance(filters, tuple) and len(filters) == 3 and isinstance(filters[0], str):
+        return [filters]
+    return filters
+
+
+def _compared(expression: pc.Expression) -> Iterator[tuple[str, str]]:
+    """Find the values that an expression compares a column with, in its own text."""
+    text = str(expression)
+    for name, value in re.findall(rf"\((\w+) [!=]= {_VALUE}\)", text):
+        yield name, value.strip('"')
+    for name, values in re.findall(r"is_in\((\w+), \{value_set=\w+:\[(.*?)\n?\]", text, re.DOTALL):
+        yield from ((name, value.strip('"')) for value in re.findall(rf"^\s*{_VALUE},?$", values, re.MULTILINE))
+
+
+def _check_value(name: str, value: str) -> None:
+    """Refuse a value that no row can have, where a column has a closed set of them: the answer would be 0 rows."""
+    known = _CLOSED.get(name, ())
+    if known and value not in known:
+        spelt = {each.lower(): each for each in known}
+        near = get_close_matches(value.lower(), spelt, n=1) or [each for each in spelt if value.lower() in each]
+        near = [] if name == "question_id" else near  # 7 is not near 70
+        hint = f" Did you mean {spelt[near[0]]!r}?" if near else ""
+        raise RepositoryError(
+            f"The filters ask for {name} {value!r}, which no row has.{hint} Available: {', '.join(known)}."
+        )
+
+
 def _names(filters: Any, error: Exception) -> list[str]:
-    """Name the columns of filters in list form; an Expression keeps its own, but for the one that Arrow misses."""
+    """List the columns of filters in list form; of an Expression, only the one that Arrow misses."""
     if not isinstance(filters, list | tuple):
         return re.findall(r"No match for FieldRef\.Name\((\w+)\)", str(error))
     if filters and isinstance(filters[0], str):

@@ -22,7 +22,7 @@ class SyntheticDataWarning(UserWarning):
 
 
 def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
-    """Give the phantom repository, made on first use, and warn that it is one.
+    """Return the phantom repository after a warning that it is synthetic; draw it on first use, with progress bars.
 
     Parameters
     ----------
@@ -32,26 +32,25 @@ def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
     Warns
     -----
     SyntheticDataWarning
-        Always, with the number of rows.
+        Always, and before anything is drawn.
     """
     from datasets import config
 
     cache = Path(cache_dir if cache_dir is not None else config.HF_DATASETS_CACHE).expanduser()
     # The version is in the name, since another version draws other voxels.
     home = cache / "3dreasonknee-phantom" / f"{__version__}-{_PATIENTS}-{_SEED}"
-    if not (home / MANIFEST).is_file():
-        _make(home)
-    repository = open_repository(str(home), where="phantom")
-    rows = {split: repository.manifest.rows("quintuples", split) for split in repository.manifest.splits()}
-    told = ", ".join(f"{count} {split}" for split, count in rows.items())
+    is_new = not (home / MANIFEST).is_file()
+    # Before it is drawn, which takes half a minute.
     warnings.warn(
-        f"No 3DReasonKnee data were found, so these {sum(rows.values())} rows ({told}) are SYNTHETIC: a phantom that "
-        f"this package drew, kept in {home}. Name a prepared repository with data_dir= or REASONKNEE_DATA; "
-        "REASONKNEE_REQUIRE_REAL=1 makes this an error.",
+        f"No 3DReasonKnee data were found, so all rows and voxels are SYNTHETIC: a phantom of {_PATIENTS} patients "
+        f"that this package {'draws now, once, and keeps' if is_new else 'drew and keeps'} in {home}. Name a prepared "
+        "repository with data_dir= or REASONKNEE_DATA; REASONKNEE_REQUIRE_REAL=1 makes this an error.",
         SyntheticDataWarning,
         stacklevel=5,  # the line that called load_dataset
     )
-    return repository
+    if is_new:
+        _make(home)
+    return open_repository(str(home), where="phantom")
 
 
 def _make(home: Path) -> None:

@@ -16,8 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reasonknee_datasets.errors import RepositoryError
 from reasonknee_datasets.manifest import Shard, VolumeRecord
+from reasonknee_datasets.moaks import SLOTS
 from reasonknee_datasets.orientation import axcodes
+from reasonknee_datasets.printable import printable
 from reasonknee_datasets.sources import (
     Repository,
     find_place,
@@ -32,6 +35,7 @@ _COLUMNS = {
     "quintuples": ("question_id", "category", "grades"),
     "volumes": ("patient", "visit", "side"),
 }
+_HIGHEST = max(slot.high for slot in SLOTS)
 _THREADS = 8  # over HTTP the time goes into waiting
 
 GradeCounts = Mapping[tuple[str, str, "int | None"], int]
@@ -118,7 +122,7 @@ class Summary:
     def __str__(self) -> str:
         from reasonknee_datasets.summary.text import render  # the text is written from these classes
 
-        return "\n".join(render(self))
+        return "\n".join(map(printable, render(self)))  # names in rows and manifest may come from strangers
 
 
 def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> Summary:
@@ -218,6 +222,12 @@ def _tally_grades(table: pa.Table) -> dict[tuple[str, str, int | None], int]:
         }
     )
     counted = flat.group_by(flat.column_names).aggregate([([], "count_all")]).to_pylist()
+    for row in counted:
+        if row["grade"] is not None and not 0 <= row["grade"] <= _HIGHEST:
+            raise RepositoryError(
+                f"A row holds grade {row['grade']} of {ascii(row['attribute'])[:60]}, and grades go from 0 to "
+                f"{_HIGHEST}. Do not use this repository; copy it again, or prepare it again."
+            )
     return {(row["category"], row["attribute"], row["grade"]): row["count_all"] for row in counted}
 
 

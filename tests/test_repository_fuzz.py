@@ -1,0 +1,47 @@
+"""2,500 damaged repositories, and the proof that the check would notice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from reasonknee_datasets import manifest
+from reasonknee_datasets.sources import shards
+from tests.fuzz_repository import fuzz
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_2500_damaged_repositories() -> None:
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz_repository", "--count", "2500", "--seed", "9"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    for name in ("manifest.json", "priors.json", "data/train", "index/train", "balanced/train"):
+        assert f'"{name}' in run.stdout
+
+
+@pytest.mark.parametrize("unchecked", ["pages", "checksum"])
+def test_the_fuzz_notices_a_reader_that_trusts_its_bytes(
+    unchecked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trusting(*arguments: Any, **options: Any) -> Any:
+        return parquet_file(*arguments, **options | {"page_checksum_verification": False})
+
+    parquet_file, parse = pq.ParquetFile, manifest._parse
+    if unchecked == "pages":
+        monkeypatch.setattr(shards.pq, "ParquetFile", trusting)
+        monkeypatch.setattr(shards, "_compare", lambda *_: None)
+    else:
+        monkeypatch.setattr(manifest, "_parse", lambda data, where: _without_checksum(parse, data, where))
+    with pytest.raises((AssertionError, UnicodeDecodeError), match=r"changed values in silence|invalid"):
+        fuzz(2500, 9, tmp_path)
+
+
+def _without_checksum(parse: Any, data: bytes, where: str) -> Any:
+    body, _, _ = data.rpartition(b',\n"checksum"')
+    return parse(body + b"}\n", where)
