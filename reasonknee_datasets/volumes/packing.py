@@ -12,7 +12,7 @@ from typing import BinaryIO
 import deflate
 
 from reasonknee_datasets.errors import VolumeError, explain
-from reasonknee_datasets.volumes.header import VolumeHeader, plane_bytes, read_header
+from reasonknee_datasets.volumes.header import plane_bytes, read_header
 from reasonknee_datasets.volumes.index import FINAL_BLOCK, MAX_SLABS, write_gzip_header
 from reasonknee_datasets.volumes.inflate import inflate_file
 from reasonknee_datasets.volumes.locate import find_source
@@ -89,22 +89,57 @@ def pack(
     else:
         plain = memoryview(read_whole(source, header.identity))[: header.promised]
     out = Path(path_out)
-    height = _height(header, planes, source.label)
+    height = _height(plane_bytes(header), header.promised - header.offset, planes, source.label)
+    size, slabs = _write_or_explain(out, plain, header.offset, max(1, height * plane_bytes(header)), level)
+    return PackReport(str(out), header.identity.size, size, slabs, height)
+
+
+def pack_bytes(
+    plain: bytes | memoryview, path_out: str | os.PathLike[str], *, head_bytes: int, plane: int, level: int = LEVEL
+) -> int:
+    """Write a NIfTI file that is in memory as a seekable ``.nii.gz``; see `pack`.
+
+    Parameters
+    ----------
+    plain : bytes
+        The whole NIfTI file.
+    path_out : str or path
+        Where to write; its folder must exist.
+    head_bytes : int
+        Where the voxels begin.
+    plane : int
+        Length of a plane in bytes, the first two axes of the array.
+    level : int
+        Of zlib, 0 to 9.
+
+    Returns
+    -------
+    int
+        Size of the written file.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be written.
+    """
+    out = Path(path_out)
+    height = _height(plane, len(plain) - head_bytes, PLANES, str(out))
+    return _write_or_explain(out, memoryview(plain), head_bytes, max(1, height * plane), level)[0]
+
+
+def _write_or_explain(out: Path, plain: memoryview, head_bytes: int, slab_bytes: int, level: int) -> tuple[int, int]:
     try:
-        size, slabs = _write_whole(out, plain, header.offset, max(1, height * plane_bytes(header)), level)
+        return _write_whole(out, plain, head_bytes, slab_bytes, level)
     except OSError as error:
         got = f"{type(error).__name__}: {error}"
         remedy = "Check that the folder exists, is writable and has room; nothing was left behind"
         raise VolumeError(explain("packed volume", "be written", got, remedy, where=f"at {out}")) from error
-    return PackReport(str(out), header.identity.size, size, slabs, height)
 
 
-def _height(header: VolumeHeader, planes: int, label: str) -> int:
+def _height(plane: int, voxels: int, planes: int, label: str) -> int:
     """Choose how many planes a slab holds."""
     if planes < 1:
         raise VolumeError(explain("planes", "be at least 1", planes, f"Leave it at {PLANES}"))
-    plane = plane_bytes(header)
-    voxels = header.promised - header.offset
     if voxels == 0:
         return planes
     count = voxels // plane

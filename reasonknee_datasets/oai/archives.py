@@ -1,0 +1,176 @@
+"""Places that hold the files of one series: a folder, a tar archive or a part of a zip archive.
+
+Nothing is ever unpacked to the disk: members are read into memory one after another, so that a path in an archive can
+name no file of this machine. Numbers and sizes are limited before memory is taken.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from reasonknee_datasets.oai.refusals import Refusal
+
+MAX_FILES = 4_000
+"""Most files of one series; OAI's largest has some hundreds."""
+MAX_FILE_BYTES = 1 << 29
+"""Most bytes of one file; a whole DESS series as one multi-frame file has 52 MB."""
+MAX_SERIES_BYTES = 1 << 30
+"""Most bytes of all files of one series."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPlace:
+    """Where the files of one series are.
+
+    Parameters
+    ----------
+    path : str
+        A folder, or a ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip`` file.
+    inside : str
+        Folder or tar archive within the zip file; empty for all of it, and for others.
+    """
+
+    path: str
+    inside: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}!{self.inside}" if self.inside else self.path
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Read every file of the series as (name, bytes), in no particular order.
+
+        Raises
+        ------
+        Refusal
+            If an archive is damaged, unsafe or larger than any series.
+        """
+        total = 0
+        for number, (name, data) in enumerate(self._raw_files()):
+            total += len(data)
+            if number >= MAX_FILES or total > MAX_SERIES_BYTES:
+                raise Refusal("too-large", f"{self} holds more than {MAX_FILES:,} files or {MAX_SERIES_BYTES:,} bytes.")
+            yield name, data
+
+    def _raw_files(self) -> Iterator[tuple[str, bytes]]:
+        try:
+            if is_tar(self.path):
+                with open(self.path, "rb") as file:
+                    yield from _tar_files(file, str(self))
+            elif is_zip(self.path):
+                yield from self._zip_files()
+            else:
+                yield from self._folder_files()
+        except Refusal:
+            raise
+        except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise Refusal("damaged-file", f"{self} cannot be read to its end ({reason}). Download it again.") from error
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method of compression
+            raise Refusal("unsafe-archive", f"{self} cannot be read: {error}.") from error
+
+    def _folder_files(self) -> Iterator[tuple[str, bytes]]:
+        with os.scandir(self.path) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file())
+        for name in names:
+            path = Path(self.path, name)
+            size = path.stat().st_size
+            if size > MAX_FILE_BYTES:
+                raise Refusal("too-large", f"{path} has {size:,} bytes, more than {MAX_FILE_BYTES:,}.")
+            yield name, path.read_bytes()
+
+    def _zip_files(self) -> Iterator[tuple[str, bytes]]:
+        with zipfile.ZipFile(self.path) as archive:
+            if is_tar(self.inside):
+                with archive.open(self.inside) as file:
+                    yield from _tar_files(file, str(self))
+                return
+            folder = f"{self.inside}/" if self.inside else ""
+            for info in archive.infolist():
+                if info.is_dir() or info.filename.rpartition("/")[0] != self.inside:
+                    continue
+                if info.file_size > MAX_FILE_BYTES:
+                    raise Refusal("too-large", f"{self} holds {info.filename} with {info.file_size:,} bytes.")
+                with archive.open(info) as file:
+                    data = file.read(MAX_FILE_BYTES + 1)
+                if len(data) != info.file_size:
+                    raise Refusal("damaged-file", f"{self} promises {info.file_size:,} bytes of {info.filename}.")
+                yield info.filename.removeprefix(folder), data
+
+
+def is_tar(path: str) -> bool:
+    """Report whether a name is that of a tar archive."""
+    return path.lower().endswith((".tar", ".tar.gz", ".tgz"))
+
+
+def is_zip(path: str) -> bool:
+    """Report whether a name is that of a zip archive."""
+    return path.lower().endswith(".zip")
+
+
+class _Limited(io.RawIOBase):
+    """A stream that stops after a number of bytes, so that no archive can inflate without end."""
+
+    def __init__(self, stream: IO[bytes], limit: int, label: str) -> None:
+        self._stream, self._left, self._label = stream, limit, label
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise Refusal("too-large", f"{self._label} inflates to more than {MAX_SERIES_BYTES:,} bytes.")
+        return data
+
+
+def _tar_files(file: IO[bytes], label: str) -> Iterator[tuple[str, bytes]]:
+    """Read the regular files of a tar archive, gzipped or not, in one pass."""
+    buffered = io.BufferedReader(file, 1 << 16) if isinstance(file, io.RawIOBase) else file
+    zipped = file.peek(2)[:2] == b"\x1f\x8b" if hasattr(file, "peek") else label.lower().endswith("gz")
+    plain: IO[bytes] = gzip.GzipFile(fileobj=buffered) if zipped else buffered  # type: ignore[assignment]
+    # Room for the padding and headers of all files beside their bytes.
+    limited = _Limited(plain, MAX_SERIES_BYTES + MAX_FILES * 2048, label)
+    with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[call-overload]
+        for number, member in enumerate(archive):
+            if number > 4 * MAX_FILES:
+                raise Refusal("too-large", f"{label} holds more than {4 * MAX_FILES:,} members.")
+            if member.isdir():
+                continue
+            _check_member(member, label)
+            content = archive.extractfile(member)
+            assert content is not None  # only of a member that is no file
+            data = content.read()
+            if len(data) != member.size:
+                raise Refusal("damaged-file", f"{label} ends within {member.name}. Download it again.")
+            yield member.name.removeprefix("./"), data
+
+
+def _check_member(member: tarfile.TarInfo, label: str) -> None:
+    name = member.name
+    if not member.isreg():
+        raise Refusal("unsafe-archive", f"{label} holds {name!r}, which is a link or a device. Download it again.")
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+        raise Refusal("unsafe-archive", f"{label} holds {name!r}, a path out of the archive. Download it again.")
+    if member.size > MAX_FILE_BYTES:
+        raise Refusal("too-large", f"{label} holds {name!r} with {member.size:,} bytes.")
+
+
+@contextmanager
+def first_file(place: SeriesPlace) -> Iterator[tuple[str, bytes] | None]:
+    """Open a place only as far as its first file."""
+    files = place.files()
+    try:
+        yield next(files, None)
+    finally:
+        files.close()  # type: ignore[attr-defined]  # a generator
