@@ -20,7 +20,7 @@ FLOORS = (
     {"errors", "pool", "system", "moaks", "boxes", "orientation"},
     {"volumes"},
     {"schema"},
-    {"manifest", "feature", "registration", "release"},
+    {"manifest", "feature", "registration", "release", "oai"},
     {"figures", "card"},
     {"prepare"},
     {"phantom"},

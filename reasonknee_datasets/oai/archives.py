@@ -12,8 +12,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -46,7 +45,7 @@ class SeriesPlace:
     def __str__(self) -> str:
         return f"{self.path}!{self.inside}" if self.inside else self.path
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
+    def files(self) -> Generator[tuple[str, bytes], None, None]:
         """Read every file of the series as (name, bytes), in no particular order.
 
         Raises
@@ -64,7 +63,7 @@ class SeriesPlace:
     def _raw_files(self) -> Iterator[tuple[str, bytes]]:
         try:
             if is_tar(self.path):
-                with open(self.path, "rb") as file:
+                with Path(self.path).open("rb") as file:
                     yield from _tar_files(file, str(self))
             elif is_zip(self.path):
                 yield from self._zip_files()
@@ -141,7 +140,7 @@ def _tar_files(file: IO[bytes], label: str) -> Iterator[tuple[str, bytes]]:
     plain: IO[bytes] = gzip.GzipFile(fileobj=buffered) if zipped else buffered  # type: ignore[assignment]
     # Room for the padding and headers of all files beside their bytes.
     limited = _Limited(plain, MAX_SERIES_BYTES + MAX_FILES * 2048, label)
-    with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=limited, mode="r|") as archive:
         for number, member in enumerate(archive):
             if number > 4 * MAX_FILES:
                 raise Refusal("too-large", f"{label} holds more than {4 * MAX_FILES:,} members.")
@@ -164,13 +163,3 @@ def _check_member(member: tarfile.TarInfo, label: str) -> None:
         raise Refusal("unsafe-archive", f"{label} holds {name!r}, a path out of the archive. Download it again.")
     if member.size > MAX_FILE_BYTES:
         raise Refusal("too-large", f"{label} holds {name!r} with {member.size:,} bytes.")
-
-
-@contextmanager
-def first_file(place: SeriesPlace) -> Iterator[tuple[str, bytes] | None]:
-    """Open a place only as far as its first file."""
-    files = place.files()
-    try:
-        yield next(files, None)
-    finally:
-        files.close()  # type: ignore[attr-defined]  # a generator

@@ -168,8 +168,10 @@ def read_slices(name: str, data: bytes) -> list[Slice]:
         voxels = _decode(name, dataset, frames)
         if frames == 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
             return [_make_slice(name, dataset, [dataset], voxels)]
-        return [_make_slice(f"{name} frame {number + 1}", dataset, groups, voxels[number], number)
-                for number, groups in enumerate(_functional_groups(name, dataset, frames))]
+        return [
+            _make_slice(f"{name} frame {number + 1}", dataset, groups, voxels[number], number)
+            for number, groups in enumerate(_functional_groups(name, dataset, frames))
+        ]
     except Refusal:
         raise
     except Exception as error:  # values of the wrong type anywhere in a hostile header

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,9 +68,7 @@ class Placed:
     distance: float | None
 
 
-def place_on_grid(
-    voxels: NDArray[Any], affine: NDArray[np.float64], target: TargetGrid | None, place: str
-) -> Placed:
+def place_on_grid(voxels: NDArray[Any], affine: NDArray[np.float64], target: TargetGrid | None, place: str) -> Placed:
     """Turn a volume to its mask's grid, or without a mask to the axes closest to RAS+.
 
     Nothing is resampled, cropped or padded. Grids match up to 0.05 mm at their corners, far less than a voxel and more
@@ -152,7 +149,7 @@ def write_volume(
         raise Refusal("unwritable", f"{out} cannot be written: {error}") from error
     apart = corner_distance(written.affine, written.shape, placed.affine, placed.voxels.shape)
     if tuple(written.shape) != placed.voxels.shape or apart > PROOF_MM:
-        os.unlink(out)
+        out.unlink()
         got = describe_geometry(written.affine, written.shape)
         raise Refusal("unwritable", f"{out} reads back on the grid {got}, {apart:.3g} mm off. Check the disk.")
 

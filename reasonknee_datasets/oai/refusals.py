@@ -30,13 +30,15 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
         "wrong-date": "the header names another study date",
         "wrong-series": "the header names another series",
         "wrong-sequence": "the header names another sequence than sagittal 3D DESS",
+        "wrong-visit": "an index names another visit",
         "wrong-side": "header or index names the other knee",
         "unproven": "neither a header nor a mask proves which series it is",
         "unknown-visit": "neither header, folder nor index names the visit",
         # Grids
         "grid": "the volume differs from its mask's grid by more than a permutation and flips of its axes",
         "bad-mask": "the mask's header cannot be read",
-        "no-orientation": "a NIfTI volume has no usable orientation, and its content does not settle it",
+        "no-orientation": "the axes of a NIfTI volume are unknown, or contradict its content",
+        "ambiguous": "a NIfTI volume fits several rows",
         # Output
         "not-ours": "a file that `convert` did not write is in the place of the result",
         "unwritable": "the result cannot be written",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
-from reasonknee_datasets.oai.archives import SeriesPlace, first_file, is_tar, is_zip
+from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
 from reasonknee_datasets.oai.dicom_files import Header, Slice, read_dicom, read_header, read_slices
 from reasonknee_datasets.oai.grids import Placed, place_on_grid, write_volume
 from reasonknee_datasets.oai.proof import Claim, is_dess, read_series_number
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.stack import Volume, stack_slices
 
-_HEADER_BYTES = 1 << 16
+_PEEKED = 5  # files; an image or two of another kind may come first
 
 
 def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
@@ -57,17 +59,20 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
 
 
 def peek_header(place: SeriesPlace) -> Header | None:
-    """Read the identity of a series from its first DICOM image; None where the first file is none."""
-    with first_file(place) as found:
-        dataset = None if found is None else read_dicom(*found)
-    return None if dataset is None else read_header(dataset)
+    """Read the identity of a series from the first DICOM image of a place; None where its first files are none."""
+    with closing(place.files()) as files:
+        for name, data in islice(files, _PEEKED):
+            dataset = read_dicom(name, data)
+            if dataset is not None:
+                return read_header(dataset)
+    return None
 
 
 def _choose_series(slices: list[Slice], claim: Claim | None, place: str) -> tuple[list[Slice], list[str]]:
     """Choose the wanted series where a place holds several; refuse where headers do not settle which it is."""
-    groups: dict[tuple[str, str], list[Slice]] = {}
+    groups: dict[Header, list[Slice]] = {}
     for each in slices:
-        groups.setdefault((each.header.series_uid, each.header.accession), []).append(each)
+        groups.setdefault(each.header, []).append(each)
     if len(groups) == 1:
         return slices, []
     wanted = [group for group in groups.values() if _is_wanted(group[0].header, claim)]

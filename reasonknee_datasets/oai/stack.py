@@ -163,8 +163,8 @@ def _drop_copies(slices: list[Slice], along: NDArray[np.float64], place: str, no
             clashes += 1
     if clashes:
         kind = "two-acquisitions" if clashes + copies >= len(kept) - copies and len(kept) > 1 else "duplicate-slices"
-        told = {name for name in _differences(slices)}
-        differs = f" They differ in {', '.join(sorted(told))}." if told else ""
+        told = _differences(slices)
+        differs = f" They differ in {', '.join(told)}." if told else ""
         remedy = "Keep one of the acquisitions" if kind == "two-acquisitions" else "Download the series again"
         message = f"{place} holds {clashes} images at a position that another image has.{differs} {remedy}."
         raise Refusal(kind, message)
@@ -237,7 +237,7 @@ def _fill(slices: Sequence[Slice]) -> tuple[NDArray[Any], float, float]:
     ends = [float(end) for each in slices for end in (each.voxels.min(), each.voxels.max())]
     dtype = np.dtype(np.float32)
     if uniform:
-        dtype = _smallest([end * slope + intercept for end in ends] if apply else ends)
+        dtype = smallest_type([end * slope + intercept for end in ends] if apply else ends)
     voxels = np.empty((columns, rows, len(slices)), dtype, order="F")
     for number, each in enumerate(slices):
         # float64 holds every product exactly: stored voxels have 32 bits at most.
@@ -245,7 +245,7 @@ def _fill(slices: Sequence[Slice]) -> tuple[NDArray[Any], float, float]:
     return voxels, 1.0 if apply else slope, 0.0 if apply else intercept
 
 
-def _smallest(ends: Sequence[float]) -> np.dtype[Any]:
+def smallest_type(ends: Sequence[float]) -> np.dtype[Any]:
     """Choose int16, as official images have it, where the values fit; else what holds them."""
     for dtype in (np.int16, np.uint16, np.int32, np.uint32):
         if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max:

@@ -49,6 +49,8 @@ class Study:
         With the series only where the release has two of this knee and visit.
     where : str
         File and line, for messages.
+    folder : str
+        Folder of the series in an OAI download, such as ``00mDESS/0.C.2/9016403/20050104/10097704``.
     """
 
     split: Split
@@ -62,6 +64,7 @@ class Study:
     mask: Path
     volume_id: str
     where: str
+    folder: str = ""
 
     @property
     def volume_path(self) -> str:
@@ -203,6 +206,7 @@ def _make_study(
         mask=mask,
         volume_id=volume_id(patient, visit, side, series if twice else None),
         where=where,
+        folder=row["path"].removeprefix("../data/OAI/"),
     )
 
 
