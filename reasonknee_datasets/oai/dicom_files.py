@@ -21,6 +21,11 @@ MAX_PIXEL_BYTES = 1 << 30
 """Most bytes of pixels that one file may claim; an OAI series of 176 slices has 52 MB."""
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_UNCOMPRESSED = {
+    (True, True): "1.2.840.10008.1.2",
+    (False, True): "1.2.840.10008.1.2.1",
+    (False, False): "1.2.840.10008.1.2.2",
+}
 _WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # group 2, group 8 little endian, group 8 big endian
 
 
@@ -119,6 +124,10 @@ def read_dicom(name: str, data: bytes) -> Dataset | None:
             if _DEFLATED.encode() in data[:2048]:
                 raise Refusal("unsupported-pixels", f"{name} has a deflated transfer syntax. Save it uncompressed.")
             dataset = pydicom.dcmread(io.BytesIO(data), force=plain)
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                # A data set without file meta information is uncompressed, in the encoding that it was parsed in.
+                implicit, little = dataset.original_encoding
+                dataset.file_meta.TransferSyntaxUID = _UNCOMPRESSED[bool(implicit), bool(little)]
             return dataset if "Rows" in dataset and "Columns" in dataset else None
     except Refusal:
         raise
@@ -163,19 +172,25 @@ def read_slices(name: str, data: bytes) -> list[Slice]:
     if dataset is None or "PixelData" not in dataset:
         return []
     try:
-        _check_pixels(name, dataset)
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        voxels = _decode(name, dataset, frames)
-        if frames == 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
-            return [_make_slice(name, dataset, [dataset], voxels)]
-        return [
-            _make_slice(f"{name} frame {number + 1}", dataset, groups, voxels[number], number)
-            for number, groups in enumerate(_functional_groups(name, dataset, frames))
-        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom parses values when they are first used
+            return _make_slices(name, dataset)
     except Refusal:
         raise
     except Exception as error:  # values of the wrong type anywhere in a hostile header
         raise Refusal("damaged-file", f"{name} has an unreadable header ({error}). Download it again.") from error
+
+
+def _make_slices(name: str, dataset: Dataset) -> list[Slice]:
+    _check_pixels(name, dataset)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    voxels = _decode(name, dataset, frames)
+    if frames == 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
+        return [_make_slice(name, dataset, [dataset], voxels)]
+    return [
+        _make_slice(f"{name} frame {number + 1}", dataset, groups, voxels[number], number)
+        for number, groups in enumerate(_functional_groups(name, dataset, frames))
+    ]
 
 
 def _check_pixels(name: str, dataset: Dataset) -> None:
@@ -196,11 +211,9 @@ def _check_pixels(name: str, dataset: Dataset) -> None:
 def _decode(name: str, dataset: Dataset, frames: int) -> NDArray[Any]:
     """Decode the pixels as stored, without any rescaling."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            voxels = np.asarray(dataset.pixel_array)
+        voxels = np.asarray(dataset.pixel_array)
     except (NotImplementedError, RuntimeError) as error:
-        syntax = dataset.file_meta.TransferSyntaxUID.name if hasattr(dataset, "file_meta") else "an unknown syntax"
+        syntax = dataset.file_meta.TransferSyntaxUID.name
         # The reason of pydicom names the plugins that would be needed.
         raise Refusal("unsupported-pixels", f"{name} holds pixels in {syntax}: {error}") from error
     except Exception as error:
