@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
+from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.phantom.dicom_series import SeriesFacts, make_slices, write_bytes
 
 FACTS = SeriesFacts("0000001", "00M", "20050926", "90000016", "right")
@@ -39,3 +42,44 @@ def save(datasets: Sequence, folder: Path) -> Path:
     for number, dataset in enumerate(datasets, start=1):
         (folder / f"{number:03d}").write_bytes(write_bytes(dataset))
     return folder
+
+
+COLUMNS = "patient_id,time,study_folder,series_folder,knee_side,path,image_filepath,label_filepath"
+
+
+def facts_of(number: int, *, side: str = "right", visit: str = "00M") -> SeriesFacts:
+    """Return the identity of the series that belongs to a row of `write_release`."""
+    return SeriesFacts(f"900000{number}", visit, "20050926", f"1059381{number}", side)
+
+
+def write_release(root: Path, rows: Sequence[SeriesFacts], grids: Mapping[int, Reorientation] | None = None) -> Path:
+    """Write the split files and masks of a small release; masks lie on `oblique_affine`, turned where asked."""
+    lines = []
+    (root / "data/split_files").mkdir(parents=True)
+    (root / "data/masks").mkdir()
+    for number, facts in enumerate(rows):
+        code = 1 if facts.side == "right" else 2
+        key = f"{facts.patient}/{facts.date}/{facts.series}"
+        image = f"../data/images/{facts.patient}/{facts.visit}/{facts.date}_{facts.series}_{code}.nii.gz"
+        mask = f"../data/masks/knee_{number:03d}.nii.gz"
+        lines.append(
+            f"{facts.patient},{facts.visit},{facts.date},{facts.series},{code},"
+            f"../data/OAI/00mDESS/0.C.2/{key},{image},{mask}"
+        )
+        turn = (grids or {}).get(number, Reorientation())
+        labels = np.ascontiguousarray(turn.apply_array((voxels() % 5 == 0).astype(np.uint8)))
+        saved = nib.Nifti1Image(labels, turn.apply_affine(oblique_affine(), SHAPE))
+        nib.save(saved, root / "data" / mask.removeprefix("../data/"))
+    for split in ("train", "val", "test"):
+        content = [COLUMNS, *(lines if split == "train" else [])]
+        (root / f"data/split_files/{split}_split.csv").write_text("\n".join(content) + "\n")
+    return root
+
+
+def tar(folder: Path, path: Path, *, prefix: str = "./", mode: str = "w:gz") -> Path:
+    """Pack a folder as NDA packs a series."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.add(file, f"{prefix}{file.name}")
+    return path

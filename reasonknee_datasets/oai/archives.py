@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import IO
 
 from reasonknee_datasets.oai.refusals import Refusal
@@ -133,6 +134,19 @@ class _Limited(io.RawIOBase):
         return data
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose header must be whole: tarfile itself takes a cut or damaged header for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if isinstance(error, EOFHeaderError):
+                raise
+            raise ReadError(f"its end is missing: {error}") from error
+
+
 def _tar_files(file: IO[bytes], label: str) -> Iterator[tuple[str, bytes]]:
     """Read the regular files of a tar archive, gzipped or not, in one pass."""
     buffered = io.BufferedReader(file, 1 << 16) if isinstance(file, io.RawIOBase) else file
@@ -140,7 +154,7 @@ def _tar_files(file: IO[bytes], label: str) -> Iterator[tuple[str, bytes]]:
     plain: IO[bytes] = gzip.GzipFile(fileobj=buffered) if zipped else buffered  # type: ignore[assignment]
     # Room for the padding and headers of all files beside their bytes.
     limited = _Limited(plain, MAX_SERIES_BYTES + MAX_FILES * 2048, label)
-    with tarfile.open(fileobj=limited, mode="r|") as archive:
+    with tarfile.open(fileobj=limited, mode="r|", tarinfo=_Member) as archive:
         for number, member in enumerate(archive):
             if number > 4 * MAX_FILES:
                 raise Refusal("too-large", f"{label} holds more than {4 * MAX_FILES:,} members.")
@@ -153,6 +167,8 @@ def _tar_files(file: IO[bytes], label: str) -> Iterator[tuple[str, bytes]]:
             if len(data) != member.size:
                 raise Refusal("damaged-file", f"{label} ends within {member.name}. Download it again.")
             yield member.name.removeprefix("./"), data
+    while limited.read(1 << 16):  # what follows the last member, at whose end gzip's checksum is compared
+        pass
 
 
 def _check_member(member: tarfile.TarInfo, label: str) -> None:

@@ -112,6 +112,7 @@ def read_dicom(name: str, data: bytes) -> Dataset | None:
     """
     try:
         import pydicom
+        from pydicom.uid import UID
     except ImportError as error:
         raise missing_extra("pydicom", "dicom", "reading DICOM files") from error
     plain = data[128:132] != b"DICM"
@@ -127,7 +128,7 @@ def read_dicom(name: str, data: bytes) -> Dataset | None:
             if "TransferSyntaxUID" not in dataset.file_meta:
                 # A data set without file meta information is uncompressed, in the encoding that it was parsed in.
                 implicit, little = dataset.original_encoding
-                dataset.file_meta.TransferSyntaxUID = _UNCOMPRESSED[bool(implicit), bool(little)]
+                dataset.file_meta.TransferSyntaxUID = UID(_UNCOMPRESSED[bool(implicit), bool(little)])
             return dataset if "Rows" in dataset and "Columns" in dataset else None
     except Refusal:
         raise

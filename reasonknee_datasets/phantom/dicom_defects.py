@@ -16,9 +16,11 @@ from reasonknee_datasets.phantom.dicom_series import (
     get_pixels,
     make_uid,
     set_pixels,
+    set_syntax,
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
 Slices = list["Dataset"]
@@ -72,21 +74,21 @@ def _tags(**values: object) -> Change:
 def _syntax(uid: str) -> Change:
     def change(slices: Slices, facts: SeriesFacts) -> Slices:
         for each in slices:
-            each.file_meta.TransferSyntaxUID = uid
+            set_syntax(each, uid)
         return slices
 
     return change
 
 
-def _position(dataset: Dataset) -> np.ndarray:  # type: ignore[type-arg]
+def _position(dataset: Dataset) -> NDArray[np.float64]:
     return np.array(dataset.ImagePositionPatient, float)
 
 
-def _move(dataset: Dataset, by: np.ndarray) -> None:  # type: ignore[type-arg]
+def _move(dataset: Dataset, by: NDArray[np.float64]) -> None:
     dataset.ImagePositionPatient = [f"{value:.7f}" for value in _position(dataset) + by]
 
 
-def _step(slices: Slices) -> np.ndarray:  # type: ignore[type-arg]
+def _step(slices: Slices) -> NDArray[np.float64]:
     return np.asarray((_position(slices[-1]) - _position(slices[0])) / (len(slices) - 1))
 
 
@@ -256,7 +258,7 @@ def _multi_frame(slices: Slices, facts: SeriesFacts) -> Slices:
         frames.append(frame)
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
         delattr(whole, keyword)
-    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    whole.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
     whole.SharedFunctionalGroupsSequence = Sequence([shared])
     whole.PerFrameFunctionalGroupsSequence = Sequence(frames)
     whole.NumberOfFrames = len(slices)

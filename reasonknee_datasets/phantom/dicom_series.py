@@ -6,7 +6,6 @@ import hashlib
 import io
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,15 +88,12 @@ def make_slices(voxels: NDArray[Any], affine: NDArray[np.float64], facts: Series
 def _sagittal(affine: NDArray[np.float64], shape: tuple[int, ...]) -> Reorientation:
     """Find the turn to slices, columns and rows in the directions of `_ORDER`."""
     wanted = np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
-    turns = (
-        Reorientation(axes, flips) for axes, flips in product(permutations(range(3)), product((False, True), repeat=3))
-    )  # type: ignore[arg-type]
 
     def fit(turn: Reorientation) -> float:
         linear = turn.apply_affine(affine, shape)[:3, :3]
         return float((linear / np.linalg.norm(linear, axis=0) * wanted).sum())
 
-    return max(turns, key=fit)
+    return max(Reorientation.all(), key=fit)
 
 
 def _new_dataset(facts: SeriesFacts, number: int) -> Dataset:
@@ -107,7 +103,7 @@ def _new_dataset(facts: SeriesFacts, number: int) -> Dataset:
         raise missing_extra("pydicom", "dicom", "phantom --dicom") from error
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = EXPLICIT_LITTLE
+    set_syntax(dataset, EXPLICIT_LITTLE)
     dataset.SOPClassUID, dataset.SOPInstanceUID = _MR_STORAGE, make_uid(*_identity(facts), number)
     dataset.ImageType, dataset.Modality = ["ORIGINAL", "PRIMARY", "M", "NORM"], "MR"
     dataset.StudyDate, dataset.AccessionNumber = facts.date, f"0166{facts.series}"
@@ -124,6 +120,13 @@ def _new_dataset(facts: SeriesFacts, number: int) -> Dataset:
 
 def _identity(facts: SeriesFacts) -> tuple[str, str, str]:
     return facts.patient, facts.date, facts.series
+
+
+def set_syntax(dataset: Dataset, syntax: str) -> None:
+    """Name the transfer syntax in which `write_bytes` writes a data set."""
+    from pydicom.uid import UID
+
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
 
 
 def set_pixels(dataset: Dataset, pixels: NDArray[Any]) -> None:
@@ -147,7 +150,7 @@ def write_bytes(dataset: Dataset) -> bytes:
     """Write a data set as a DICOM file, in the transfer syntax that its file_meta names."""
     wanted = str(dataset.file_meta.TransferSyntaxUID)
     copy = deepcopy(dataset)
-    copy.file_meta.TransferSyntaxUID = EXPLICIT_LITTLE
+    set_syntax(copy, EXPLICIT_LITTLE)
     if wanted == EXPLICIT_BIG:
         copy.PixelData = np.frombuffer(copy.PixelData, "<u2").astype(">u2").tobytes()
     elif wanted != EXPLICIT_LITTLE:
@@ -157,7 +160,7 @@ def write_bytes(dataset: Dataset) -> bytes:
 
 def _save(dataset: Dataset, syntax: str) -> bytes:
     buffer = io.BytesIO()
-    dataset.file_meta.TransferSyntaxUID = syntax
+    set_syntax(dataset, syntax)
     big = syntax == EXPLICIT_BIG
     dataset.save_as(buffer, implicit_vr=False, little_endian=not big, enforce_file_format=True)
     return buffer.getvalue()
