@@ -12,7 +12,8 @@ from reasonknee_datasets.orientation import Reorientation
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Measured on synthetic knees of both sizes: the right orientation scores 1.4 times the next one and more.
+# Measured on 44 synthetic knees: the right orientation was the best of all, by 1.08, 1.19 and from there 1.27 times the
+# next one and more. What is not clearly better decides nothing.
 CLEARLY = 1.15
 _LEAST = 0.02
 _VOXELS = 3_000_000  # compared at most; every second voxel along each axis of a DESS volume
