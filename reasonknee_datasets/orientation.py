@@ -168,6 +168,20 @@ def axcodes(affine: ArrayLike) -> tuple[str, str, str]:
     return first, second, third
 
 
+def axis_order(affine: ArrayLike) -> str:
+    """Name the world axis that each array axis follows most, whatever its direction.
+
+    Examples
+    --------
+    >>> axis_order(np.diag([-0.4, 0.4, 0.7, 1.0]))
+    'RAS'
+    >>> axis_order([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    'ASR'
+    """
+    world_of = {axis: letter for letter, axis in zip("RAS", to_canonical(affine).axes, strict=True)}
+    return "".join(world_of[axis] for axis in range(3))
+
+
 def between(
     affine_a: ArrayLike,
     shape_a: Sequence[int],

@@ -37,6 +37,11 @@ def _add_phantom(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--annotations-only", action="store_true", help="records without voxels, for scale")
     command.add_argument("--box-convention", metavar="NAME", help="write the boxes in this convention")
+    command.add_argument(
+        "--anatomical-boxes",
+        action="store_true",
+        help="let boxes follow the body's directions and not the array's axes",
+    )
     command.add_argument("--workers", type=positive, help="processes (default: one a core)")
 
 
@@ -54,6 +59,7 @@ def _phantom(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         annotations_only=arguments.annotations_only,
         workers=arguments.workers,
+        anatomical_boxes=arguments.anatomical_boxes,
         **options,
     )
     print(f"SYNTHETIC release of {patients} patients: {arguments.out}")

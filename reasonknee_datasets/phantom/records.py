@@ -11,6 +11,7 @@ import numpy as np
 
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
+from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.phantom.grades import MISSING, RECORD_SLOTS
 from reasonknee_datasets.phantom.planned import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
 from reasonknee_datasets.phantom.reasoning import answer_text
@@ -127,11 +128,15 @@ class RecordWriter:
         i0 j0 k0 i1 j1 k1 of every volume and question, half-open.
     convention : BoxConvention
         How the six numbers are written.
+    anatomical : bool
+        Whether slice, x and y are the right-left, front-back and up-down direction whatever the array's layout, rather
+        than its axes.
     """
 
     plan: Plan
     boxes: NDArray[np.int16]
     convention: BoxConvention
+    anatomical: bool = False
 
     def write_all(self, folder: Path, tick: Callable[[], object]) -> None:
         """Write train, val and test, and the balanced train and test; ``tick`` is called once a volume and file."""
@@ -161,8 +166,10 @@ class RecordWriter:
             return
         reading, forms = self.plan.reading(volume), sample_forms(self.plan.seed, volume)
         shape, image = volume.geometry.shape, prefix + volume.image_key
+        axes = to_canonical(volume.geometry.matrix).axes if self.anatomical else (0, 1, 2)
+        turn = Reorientation(axes)  # axes only: boxes still count voxels from the array's first
         for question, row in zip(RECORD_QUESTIONS, self.boxes[volume.number].tolist(), strict=True):
-            numbers = self.convention.encode(Box.from_row(row), shape)
+            numbers = self.convention.encode(turn.apply_box(Box.from_row(row), shape), turn.apply_shape(shape))
             yield make_record(question, reading[question], numbers, image=image, form=forms[question])
 
     def _repeats(self, split: str) -> NDArray[np.float64]:

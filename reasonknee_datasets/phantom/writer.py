@@ -44,6 +44,7 @@ def write_release(
     seed: int = 0,
     annotations_only: bool = False,
     box_convention: BoxConvention | str | None = None,
+    anatomical_boxes: bool = False,
     workers: int | None = None,
     label_map_variant: str = "name_to_id",
 ) -> None:
@@ -67,6 +68,9 @@ def write_release(
         Write no voxels: boxes stand where the regions usually are. For tests at scale.
     box_convention : BoxConvention or str, optional
         How the six numbers are written; `DEFAULT_CONVENTION` if left out.
+    anatomical_boxes : bool
+        Let slice, x and y of a box be directions of the body, right-left, front-back and up-down, in every array
+        layout. By default they are axes of the array.
     workers : int, optional
         Processes that draw. By default one a core, unless the running script lacks the guard
         ``if __name__ == "__main__":`` and would be started anew by each.
@@ -91,6 +95,7 @@ def write_release(
         "size": size,
         "annotations_only": annotations_only,
         "box_convention": str(convention or DEFAULT_CONVENTION),
+        **({"anatomical_boxes": True} if anatomical_boxes else {}),
         "label_map_variant": label_map_variant,
     }
     with _whole_or_nothing(Path(out)) as root:
@@ -102,7 +107,8 @@ def write_release(
         write_questions(data / "question_files", label_map_variant)
         write_tables(data / "labels", plan)
         boxes = _make_boxes(plan, data, annotations_only, workers)
-        _write_records(data / "generate_data", RecordWriter(plan, boxes, convention or DEFAULT_CONVENTION))
+        writer = RecordWriter(plan, boxes, convention or DEFAULT_CONVENTION, anatomical_boxes)
+        _write_records(data / "generate_data", writer)
 
 
 def _check(workers: int | None, label_map_variant: str) -> None:
