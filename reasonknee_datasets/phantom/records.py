@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import IO, TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
@@ -38,6 +39,7 @@ PREFIXES = {
 }
 
 _FORM_SHARES: dict[Form, float] = {"usual": 0.96, "nested": 0.02, "prompt_spelling": 0.02}
+_NAMELESS = 2  # records without an image, in each file of train
 _MOST_REPEATS = 5  # a balanced file repeats a rare grade's records up to so often
 
 
@@ -159,7 +161,18 @@ class RecordWriter:
                         file.write(mark + text)
                         mark = ",\n"
                 tick()
+            if split == "train":
+                mark = self._write_nameless(file, mark)
             file.write("\n]\n" if mark == ",\n" else "[]\n")
+
+    def _write_nameless(self, file: IO[str], mark: str) -> str:
+        """Write records with an empty image, which the official files have and the authors' scripts drop."""
+        volume = next((volume for volume in self.plan.of_split("train") if volume.has_records), None)
+        for record in islice(() if volume is None else self._records(volume, ""), _NAMELESS):
+            record["image"] = ""
+            file.write(mark + json.dumps(record))
+            mark = ",\n"
+        return mark
 
     def _records(self, volume: PlannedVolume, prefix: str) -> Iterator[OfficialRecord]:
         if not volume.has_records:

@@ -18,7 +18,12 @@ from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.plan import Plan, make_plan
 from reasonknee_datasets.phantom.planned import PhantomError
 from reasonknee_datasets.phantom.records import RecordWriter
-from reasonknee_datasets.phantom.release_files import write_marker, write_questions, write_splits
+from reasonknee_datasets.phantom.release_files import (
+    write_marker,
+    write_other_folders,
+    write_questions,
+    write_splits,
+)
 from reasonknee_datasets.phantom.scans import draw_scans, place_boxes
 from reasonknee_datasets.phantom.tables import write_tables
 
@@ -103,6 +108,7 @@ def write_release(
         for name in ("split_files", "question_files", "generate_data", "labels"):
             (data / name).mkdir(parents=True)
         write_marker(root, facts)  # first, so that not even a part of it can be mistaken
+        write_other_folders(root)
         write_splits(data / "split_files", plan)
         write_questions(data / "question_files", label_map_variant)
         write_tables(data / "labels", plan)
