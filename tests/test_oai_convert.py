@@ -8,6 +8,9 @@ import io
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -558,3 +561,68 @@ def test_two_series_of_one_knee_and_visit_are_kept_apart(tmp_path: Path) -> None
         "20050926_10593813_1.nii.gz",
     ]
     assert report.counts == {"converted": 2}
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_is_finished_by_the_next(signal_number: signal.Signals, tmp_path: Path) -> None:
+    rows = [facts_of(number) for number in range(9)]
+    release = write_release(tmp_path / "release", rows)
+    whole = save(slices(rows[0]), tmp_path / f"oai/{rows[0].patient}/{rows[0].date}/{rows[0].series}")
+    for facts in rows[1:]:
+        save(slices(facts), tmp_path / f"oai/{facts.patient}/{facts.date}/{facts.series}")
+    assert whole.is_dir()
+    command = [sys.executable, "-m", "reasonknee_datasets", "convert", "--oai", str(tmp_path / "oai"), "--workers", "1"]
+    command += ["--release", str(release), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(tmp_path.glob("out/images/*/*/*.nii.gz")):
+            pass
+        process.send_signal(signal_number)
+        process.wait()
+    report = run(tmp_path, release)
+    assert sum(report.counts.values()) == report.counts.get("converted", 0) + report.counts["present"] == 9
+    for row in report.rows:
+        image = nib.load(tmp_path / "out" / row.output)
+        assert np.array_equal(np.asarray(image.dataobj), voxels())
+
+
+def test_an_interrupted_run_reports_what_it_did_not_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reasonknee_datasets.oai import conversion
+
+    rows = [facts_of(number) for number in range(3)]
+    release = write_release(tmp_path / "release", rows)
+    for facts in rows:
+        save(slices(facts), tmp_path / f"oai/{facts.patient}/{facts.date}/{facts.series}")
+    real, seen = conversion.convert_row, []
+
+    def interrupted(task: object) -> object:
+        seen.append(task)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return real(task)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(conversion, "convert_row", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, release)
+    assert json.loads((tmp_path / "out/convert_report/report.json").read_text())["counts"] == {
+        "converted": 2,
+        "pending": 1,
+    }
+
+
+def test_two_scans_of_a_day_without_accession_are_noted(release: Path, tmp_path: Path) -> None:
+    made = slices(facts_of(0))
+    for each in made:
+        each.AccessionNumber = ""
+    save(made, tmp_path / "oai" / KEY)
+    row = only(run(tmp_path, release))
+    assert row.status == "converted"
+    assert "only names say which series" in row.notes
+
+
+def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Path, tmp_path: Path) -> None:
+    as_results(series, tmp_path / "oai")
+    with (tmp_path / "oai/film.mp4").open("wb") as file:
+        file.truncate(archives.MAX_FILE_BYTES * 8)  # sparse: takes no disk, and would take 4 GB of memory
+    report = run(tmp_path, release)
+    check_converted(tmp_path, only(report))
+    assert report.unknown == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import warnings
+import zipfile
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -278,3 +279,12 @@ def test_convert_series_refuses_names_that_do_not_fit(source: str, out: str, mat
         convert_series(tmp_path / source, tmp_path / out)
     assert (tmp_path / "there.nii.gz").read_bytes() == b"mine"
     assert not (tmp_path / "x.nii.gz").exists()
+
+
+def test_convert_series_from_a_zip_with_folders(tmp_path: Path) -> None:
+    folder = save(slices(), tmp_path / "series")
+    with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"results/9000000/{path.name}")
+    convert_series(tmp_path / "series.zip", tmp_path / "x.nii.gz")
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "x.nii.gz").dataobj), voxels())

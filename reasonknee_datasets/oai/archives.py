@@ -27,6 +27,9 @@ MAX_FILE_BYTES = 1 << 29
 MAX_SERIES_BYTES = 1 << 30
 """Most bytes of all files of one series."""
 
+EVERYWHERE = "**"
+"""As `SeriesPlace.inside`: every member of a zip file, in whatever folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlace:
@@ -37,7 +40,7 @@ class SeriesPlace:
     path : str
         A folder, or a ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip`` file.
     inside : str
-        Folder or tar archive within the zip file; empty for all of it, and for others.
+        Folder or tar archive within the zip file, empty for its top, `EVERYWHERE` for all members; empty for others.
     """
 
     path: str
@@ -46,8 +49,13 @@ class SeriesPlace:
     def __str__(self) -> str:
         return f"{self.path}!{self.inside}" if self.inside else self.path
 
-    def files(self) -> Generator[tuple[str, bytes], None, None]:
+    def files(self, head: int = MAX_FILE_BYTES) -> Generator[tuple[str, bytes], None, None]:
         """Read every file of the series as (name, bytes), in no particular order.
+
+        Parameters
+        ----------
+        head : int
+            Read no more than so many bytes of each; by default all.
 
         Raises
         ------
@@ -55,21 +63,21 @@ class SeriesPlace:
             If an archive is damaged, unsafe or larger than any series.
         """
         total = 0
-        for number, (name, data) in enumerate(self._raw_files()):
+        for number, (name, data) in enumerate(self._raw_files(head)):
             total += len(data)
             if number >= MAX_FILES or total > MAX_SERIES_BYTES:
                 raise Refusal("too-large", f"{self} holds more than {MAX_FILES:,} files or {MAX_SERIES_BYTES:,} bytes.")
             yield name, data
 
-    def _raw_files(self) -> Iterator[tuple[str, bytes]]:
+    def _raw_files(self, head: int) -> Iterator[tuple[str, bytes]]:
         try:
             if is_tar(self.path):
                 with Path(self.path).open("rb") as file:
-                    yield from _tar_files(file, str(self))
+                    yield from _tar_files(file, str(self), head)
             elif is_zip(self.path):
-                yield from self._zip_files()
+                yield from self._zip_files(head)
             else:
-                yield from self._folder_files()
+                yield from self._folder_files(head)
         except Refusal:
             raise
         except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
@@ -78,33 +86,34 @@ class SeriesPlace:
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method of compression
             raise Refusal("unsafe-archive", f"{self} cannot be read: {error}.") from error
 
-    def _folder_files(self) -> Iterator[tuple[str, bytes]]:
+    def _folder_files(self, head: int) -> Iterator[tuple[str, bytes]]:
         with os.scandir(self.path) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
         for name in names:
             path = Path(self.path, name)
             size = path.stat().st_size
-            if size > MAX_FILE_BYTES:
+            if min(size, head) > MAX_FILE_BYTES or (size > MAX_FILE_BYTES and head == MAX_FILE_BYTES):
                 raise Refusal("too-large", f"{path} has {size:,} bytes, more than {MAX_FILE_BYTES:,}.")
-            yield name, path.read_bytes()
+            with path.open("rb") as file:
+                yield name, file.read(head)
 
-    def _zip_files(self) -> Iterator[tuple[str, bytes]]:
+    def _zip_files(self, head: int) -> Iterator[tuple[str, bytes]]:
         with zipfile.ZipFile(self.path) as archive:
             if is_tar(self.inside):
                 with archive.open(self.inside) as file:
-                    yield from _tar_files(file, str(self))
+                    yield from _tar_files(file, str(self), head)
                 return
-            folder = f"{self.inside}/" if self.inside else ""
             for info in archive.infolist():
-                if info.is_dir() or info.filename.rpartition("/")[0] != self.inside:
+                folder = info.filename.rpartition("/")[0]
+                if info.is_dir() or self.inside not in (folder, EVERYWHERE):
                     continue
                 if info.file_size > MAX_FILE_BYTES:
                     raise Refusal("too-large", f"{self} holds {info.filename} with {info.file_size:,} bytes.")
                 with archive.open(info) as file:
-                    data = file.read(MAX_FILE_BYTES + 1)
-                if len(data) != info.file_size:
+                    data = file.read(min(head, MAX_FILE_BYTES + 1))
+                if len(data) != min(info.file_size, head):
                     raise Refusal("damaged-file", f"{self} promises {info.file_size:,} bytes of {info.filename}.")
-                yield info.filename.removeprefix(folder), data
+                yield info.filename.removeprefix(f"{folder}/"), data
 
 
 def is_tar(path: str) -> bool:
@@ -147,7 +156,7 @@ class _Member(tarfile.TarInfo):
             raise ReadError(f"its end is missing: {error}") from error
 
 
-def _tar_files(file: IO[bytes], label: str) -> Iterator[tuple[str, bytes]]:
+def _tar_files(file: IO[bytes], label: str, head: int) -> Iterator[tuple[str, bytes]]:
     """Read the regular files of a tar archive, gzipped or not, in one pass."""
     buffered = io.BufferedReader(file, 1 << 16) if isinstance(file, io.RawIOBase) else file
     zipped = file.peek(2)[:2] == b"\x1f\x8b" if hasattr(file, "peek") else label.lower().endswith("gz")
@@ -163,8 +172,8 @@ def _tar_files(file: IO[bytes], label: str) -> Iterator[tuple[str, bytes]]:
             _check_member(member, label)
             content = archive.extractfile(member)
             assert content is not None  # only of a member that is no file
-            data = content.read()
-            if len(data) != member.size:
+            data = content.read(head)
+            if len(data) != min(member.size, head):
                 raise Refusal("damaged-file", f"{label} ends within {member.name}. Download it again.")
             yield member.name.removeprefix("./"), data
     while limited.read(1 << 16):  # what follows the last member, at whose end gzip's checksum is compared

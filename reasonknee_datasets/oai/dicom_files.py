@@ -90,7 +90,7 @@ class Slice:
     voxels: NDArray[Any]
 
 
-def read_dicom(name: str, data: bytes) -> Dataset | None:
+def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None:
     """Parse one DICOM file.
 
     Parameters
@@ -98,7 +98,9 @@ def read_dicom(name: str, data: bytes) -> Dataset | None:
     name : str
         For messages.
     data : bytes
-        The whole file, or a beginning that holds the header.
+        The whole file, or without ``pixels`` a beginning that holds the header.
+    pixels : bool
+        Read on to the pixels.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def read_dicom(name: str, data: bytes) -> Dataset | None:
             # A deflated data set is inflated without any limit while it is parsed.
             if _DEFLATED.encode() in data[:2048]:
                 raise Refusal("unsupported-pixels", f"{name} has a deflated transfer syntax. Save it uncompressed.")
-            dataset = pydicom.dcmread(io.BytesIO(data), force=plain)
+            dataset = pydicom.dcmread(io.BytesIO(data), force=plain, stop_before_pixels=not pixels)
             if "TransferSyntaxUID" not in dataset.file_meta:
                 # A data set without file meta information is uncompressed, in the encoding that it was parsed in.
                 implicit, little = dataset.original_encoding

@@ -38,7 +38,7 @@ class ImageFile:
         return self.path
 
 
-def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> tuple[Volume, bool]:
+def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> Volume:
     """Read a NIfTI volume, and find its orientation by header or, where that is none, by content.
 
     Parameters
@@ -52,10 +52,8 @@ def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> tuple[V
 
     Returns
     -------
-    volume : Volume
+    Volume
         With an affine that the mask's grid can be compared with.
-    proven : bool
-        Whether names or content prove which row it is.
 
     Raises
     ------
@@ -71,7 +69,7 @@ def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> tuple[V
         affine = _orient(place.path, voxels, affine, oriented, mask, notes)
     notes.append(f"matched by {place.matched}")
     header = Header("", "", "", "", "", "")
-    return Volume(voxels, affine, 1.0, 0.0, header, (), ()), True
+    return Volume(voxels, affine, 1.0, 0.0, header, (), ())
 
 
 def _read(path: str) -> tuple[NDArray[Any], NDArray[np.float64], bool]:

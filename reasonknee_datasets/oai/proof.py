@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from reasonknee_datasets.oai.dicom_files import Header
 from reasonknee_datasets.oai.refusals import Refusal
@@ -76,7 +77,11 @@ def is_dess(description: str) -> bool:
     return _SEQUENCE.fullmatch(description.strip()) is not None
 
 
-def prove(header: Header, claim: Claim, place: str) -> bool:
+Proof = Literal["series", "patient", "nothing"]
+"""What a header proves: the series by its AccessionNumber; only patient, day and sequence; nothing."""
+
+
+def prove(header: Header, claim: Claim, place: str) -> Proof:
     """Compare a header with what the series should be.
 
     Parameters
@@ -90,8 +95,7 @@ def prove(header: Header, claim: Claim, place: str) -> bool:
 
     Returns
     -------
-    bool
-        True where patient or accession number prove it; False where the header has neither.
+    Proof
 
     Raises
     ------
@@ -116,4 +120,6 @@ def prove(header: Header, claim: Claim, place: str) -> bool:
         side = read_side(text)
         if claim.side is not None and side is not None and side != claim.side:
             raise refuse("wrong-side", tag, text, claim.side)
-    return series is not None or bool(header.patient and header.study_date and header.description)
+    if series is not None:
+        return "series"
+    return "patient" if header.patient and header.study_date and header.description else "nothing"

@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
-from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
+from reasonknee_datasets.oai.archives import EVERYWHERE, SeriesPlace, is_tar, is_zip
 from reasonknee_datasets.oai.dicom_files import Header, Slice, read_dicom, read_header, read_slices
 from reasonknee_datasets.oai.grids import Placed, place_on_grid, write_volume
 from reasonknee_datasets.oai.proof import Claim, is_dess, read_series_number
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.stack import Volume, stack_slices
 
+_HEAD_BYTES = 1 << 20  # of a file, which hold its header
 _PEEKED = 5  # files; an image or two of another kind may come first
 
 
@@ -60,9 +61,9 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
 
 def peek_header(place: SeriesPlace) -> Header | None:
     """Read the identity of a series from the first DICOM image of a place; None where its first files are none."""
-    with closing(place.files()) as files:
+    with closing(place.files(_HEAD_BYTES)) as files:
         for name, data in islice(files, _PEEKED):
-            dataset = read_dicom(name, data)
+            dataset = read_dicom(name, data, pixels=False)
             if dataset is not None:
                 return read_header(dataset)
     return None
@@ -131,7 +132,7 @@ def convert_series(source: str | os.PathLike[str], out: str | os.PathLike[str]) 
         raise ConvertError(f"There is no series at {path}.")
     if path.is_file() and not (is_tar(path.name) or is_zip(path.name)):
         raise ConvertError(f"{path} is one file. Name the folder or the .tar.gz, .tar or .zip that holds its series.")
-    volume = read_series(SeriesPlace(str(path)))
+    volume = read_series(SeriesPlace(str(path), EVERYWHERE if is_zip(path.name) else ""))
     placed = place_on_grid(volume.voxels, volume.affine, None, str(path))
     write_volume(target, placed, "reasonknee convert", slope=volume.slope, intercept=volume.intercept)
     return volume, placed

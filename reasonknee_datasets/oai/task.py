@@ -23,7 +23,7 @@ from reasonknee_datasets.oai.grids import (
 from reasonknee_datasets.oai.image_files import ImageFile, read_image
 from reasonknee_datasets.oai.nda import IndexRow
 from reasonknee_datasets.oai.outcomes import RowOutcome
-from reasonknee_datasets.oai.proof import Claim, is_dess, prove, read_side
+from reasonknee_datasets.oai.proof import Claim, Proof, is_dess, prove, read_side
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.series import peek_header, read_series
 from reasonknee_datasets.orientation import corner_distance
@@ -204,15 +204,18 @@ def _preview(task: ConvertTask, place: SeriesPlace | ImageFile) -> RowOutcome:
 
 def _convert_place(task: ConvertTask, place: SeriesPlace | ImageFile, target: TargetGrid | None) -> RowOutcome:
     notes: list[str] = []
+    proven: Proof = "series"
     if isinstance(place, ImageFile):
-        volume, proven = read_image(place, task.mask if target is not None else None, notes)
+        volume = read_image(place, task.mask if target is not None else None, notes)
     else:
         volume = read_series(place, task.claim)
         proven = prove(volume.header, task.claim, str(place))
         if target is None:
             _check_numbering(volume, str(place))
     notes += volume.notes
-    if not proven:
+    if proven == "patient":
+        notes.append("no AccessionNumber: only names say which series of that day it is")
+    elif proven == "nothing":
         if target is None:
             raise Refusal(
                 "unproven", f"{place} does not prove that it is {task.claim}, and there is no mask to compare."
