@@ -288,3 +288,23 @@ def test_convert_series_from_a_zip_with_folders(tmp_path: Path) -> None:
             archive.write(path, f"results/9000000/{path.name}")
     convert_series(tmp_path / "series.zip", tmp_path / "x.nii.gz")
     assert np.array_equal(np.asarray(nib.load(tmp_path / "x.nii.gz").dataobj), voxels())
+
+
+@pytest.mark.parametrize(
+    ("syntax", "marker", "offset"),
+    [(JPEG2000, b"\xff\x4f\xff\x51", 8), (JPEG_LS, b"\xff\xf7", 5)],
+    ids=["jpeg2000", "jpeg-ls"],
+)
+def test_compressed_pixels_that_claim_another_size_are_refused(
+    syntax: str, marker: bytes, offset: int, tmp_path: Path
+) -> None:
+    """Decoders allocate what compressed data claims: here 61,166 x 61,166 pixels and more in two kilobytes."""
+    made = slices(shape=(9, 64, 48))
+    for each in made:
+        each.file_meta.TransferSyntaxUID = syntax
+    folder = save(made, tmp_path / "series")
+    content = bytearray((folder / "004").read_bytes())
+    place = content.index(marker) + offset
+    content[place : place + 2] = b"\xee\xee"
+    (folder / "004").write_bytes(content)
+    refuse(folder, "damaged-file", r"004 claims \(48, 64\) pixels, but frame 1 is coded as")

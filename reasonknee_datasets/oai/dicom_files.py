@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reasonknee_datasets.errors import missing_extra
+from reasonknee_datasets.oai.coded_size import read_coded_size
 from reasonknee_datasets.oai.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def read_slices(name: str, data: bytes) -> list[Slice]:
 def _make_slices(name: str, dataset: Dataset) -> list[Slice]:
     _check_pixels(name, dataset)
     frames = int(dataset.get("NumberOfFrames") or 1)
+    _check_coded_size(name, dataset, frames)
     voxels = _decode(name, dataset, frames)
     if frames == 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
         return [_make_slice(name, dataset, [dataset], voxels)]
@@ -209,6 +211,21 @@ def _check_pixels(name: str, dataset: Dataset) -> None:
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
         kind = dataset.get("PhotometricInterpretation")
         raise Refusal("unsupported-pixels", f"{name} is {kind}, where MR images are MONOCHROME2. Remove the file.")
+
+
+def _check_coded_size(name: str, dataset: Dataset, frames: int) -> None:
+    """Refuse compressed frames of another size than the header's."""
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    from pydicom.encaps import generate_frames
+
+    expected = (int(dataset.Rows), int(dataset.Columns))
+    for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=frames)):
+        size = read_coded_size(frame)
+        if size not in (None, expected):
+            raise Refusal(
+                "damaged-file", f"{name} claims {expected} pixels, but frame {number + 1} is coded as {size}."
+            )
 
 
 def _decode(name: str, dataset: Dataset, frames: int) -> NDArray[Any]:
