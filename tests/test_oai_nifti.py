@@ -92,6 +92,21 @@ def test_volumes_are_matched_by_the_grid_of_their_mask(study: Study, phantom_rel
     assert "matched by grid" in row.notes
 
 
+def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
+    """Neither a name nor an affine says which knees these are, nor how they lie."""
+    chosen = [study for study in truth.values() if sorted(nib.load(study.image).shape) == [64, 128, 128]][:2]
+    (tmp_path / "nifti").mkdir()
+    for name, study in zip("ab", chosen, strict=True):
+        voxels = np.ascontiguousarray(TURN.apply_array(np.asarray(nib.load(study.image).dataobj)))
+        nib.save(nib.Nifti1Image(voxels, None), tmp_path / f"nifti/{name}.nii.gz")
+    report = run(tmp_path / "nifti", phantom_release, tmp_path / "out")
+    for study in chosen:
+        row = row_of(report, study)
+        check(study, row, tmp_path / "out")
+        assert "matched by content" in row.notes
+    assert report.unknown == {}
+
+
 @pytest.mark.parametrize("case", ["oaizib_{n:03d}", "{n}"])
 def test_volumes_are_matched_by_the_tables_of_oaizib_cm(
     case: str, truth: dict[str, Study], phantom_release: Path, tmp_path: Path
@@ -145,11 +160,12 @@ def test_a_volume_that_fits_no_row_is_reported(study: Study, phantom_release: Pa
     image = nib.load(study.image)
     (tmp_path / "nifti").mkdir()
     moved = image.affine + np.array([[0, 0, 0, 40.0], [0] * 4, [0] * 4, [0] * 4])
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), moved), tmp_path / "nifti/a.nii.gz")
+    noise = np.random.default_rng(0).integers(0, 900, image.shape, dtype=np.int16)
+    nib.save(nib.Nifti1Image(noise, moved), tmp_path / "nifti/a.nii.gz")
     (tmp_path / "nifti/b.nii.gz").write_bytes(b"no NIfTI")
     report = run(tmp_path / "nifti", phantom_release, tmp_path / "out")
     reasons = {Path(path).name: reason for path, reason in report.unknown.items()}
-    assert reasons["a.nii.gz"].endswith("names no row, and no mask has its grid.")
+    assert "names no row, and no mask has its grid. Its content fits none of" in reasons["a.nii.gz"]
     assert "NIfTI" in reasons["b.nii.gz"]
     assert report.counts == {"missing": len(report.rows)}
 

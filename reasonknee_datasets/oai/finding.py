@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
 from reasonknee_datasets.oai.nda import IndexRow, is_index, read_index
-from reasonknee_datasets.oai.proof import Claim, read_series_number, read_visit
+from reasonknee_datasets.oai.proof import read_series_number, read_visit
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.series import peek_header
 
@@ -166,8 +166,3 @@ def _add_by_header(place: SeriesPlace, index: DownloadIndex) -> None:
         )
         return
     index.add((header.patient, header.study_date, series), place)
-
-
-def claims_of(index: DownloadIndex) -> list[Claim]:
-    """List every series of a download, on disk or only in its index, in order."""
-    return [Claim(*key) for key in sorted(index.places.keys() | index.listed.keys())]

@@ -23,8 +23,9 @@ PROOF_MM = 0.001
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetGrid:
-    """The grid that a volume must have, from the header of its mask."""
+    """The grid that a volume must have, from the header of its mask, and where that is."""
 
+    path: Path
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
 
@@ -46,7 +47,7 @@ def read_mask_grid(mask: Path) -> TargetGrid | None:
         raise Refusal("bad-mask", str(error)) from error
     if len(shape) != 3:
         raise Refusal("bad-mask", f"{mask} has shape {shape}, and a mask has three axes. Download it again.")
-    return TargetGrid(shape, affine)
+    return TargetGrid(mask, shape, affine)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,8 +27,8 @@ class ImageFile:
     Parameters
     ----------
     path : str
-    matched : {"names", "table", "grid"}
-        By patient, date and series in names; by a table such as OAIZIB-CM's; by the grid of the mask.
+    matched : {"names", "table", "grid", "content"}
+        By patient, date and series in names; by a table such as OAIZIB-CM's; by the grid of the mask; by its labels.
     """
 
     path: str
@@ -60,7 +60,7 @@ def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> Volume:
     Refusal
         If it cannot be read, or header and content contradict each other.
     """
-    voxels, affine, oriented = _read(place.path)
+    voxels, affine, oriented = load_image(place.path)
     if mask is None:
         if not oriented:
             message = f"{place} has neither sform nor qform, and there is no mask to compare."
@@ -72,7 +72,8 @@ def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> Volume:
     return Volume(voxels, affine, 1.0, 0.0, header, (), ())
 
 
-def _read(path: str) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+    """Read voxels, affine, and whether the header gives an orientation at all."""
     try:
         image = open_volume(path, cache=None)
         shape = tuple(map(int, image.shape))
@@ -97,13 +98,18 @@ def _as_stored(voxels: NDArray[Any]) -> NDArray[Any]:
     return voxels.astype(smallest_type([float(voxels.min()), float(voxels.max())]), copy=False)
 
 
+def read_labels(mask: Path) -> NDArray[Any]:
+    """Read a mask as whole numbers."""
+    labels = np.asarray(open_volume(mask, cache=None).dataobj)
+    return labels if labels.dtype.kind in "iu" else labels.astype(np.int64)
+
+
 def _orient(
     path: str, voxels: NDArray[Any], affine: NDArray[np.float64], oriented: bool, mask: Path, notes: list[str]
 ) -> NDArray[np.float64]:
     """Find the affine under which the volume lies on its mask's grid, and check that the content agrees."""
-    target = open_volume(mask, cache=None)
-    labels = np.asarray(target.dataobj)
-    match = match_content(voxels, labels if labels.dtype.kind in "iu" else labels.astype(np.int64))
+    target, labels = open_volume(mask, cache=None), read_labels(mask)
+    match = match_content(voxels, labels)
     try:
         turn = between(affine, voxels.shape, target.affine, labels.shape) if oriented else None
     except GeometryError:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.errors import ConvertError, GeometryError, VolumeError, missing_extra
+from reasonknee_datasets.oai.content import CLEARLY, match_content
 from reasonknee_datasets.oai.grids import TargetGrid
-from reasonknee_datasets.oai.image_files import ImageFile
+from reasonknee_datasets.oai.image_files import ImageFile, load_image, read_labels
 from reasonknee_datasets.oai.proof import Claim, read_side
+from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.orientation import between
 from reasonknee_datasets.volumes import open_volume
 
@@ -25,6 +27,7 @@ _PATH = re.compile(r"([0-9]{7})/([0-9]{8})/([0-9]{8})$")
 _TABLE = re.compile(r"subinfo.*\.xlsx", re.IGNORECASE)
 _SIDECAR_BYTES = 1 << 20
 _CENTRE_MM = 1.0
+_FEW_MASKS = 64  # of a fifth of a second each
 _KNOWN_COLUMNS = {"subjectid", "path", "mrbarcode", "kneeside", "klgrade"}
 # Label maps stand beside images in the folders of many tools.
 _LABELS = re.compile(r"(^|[/_.-])(labels?|labelstr|labelsts|masks?|segs?|segmentations?)([/_.-]|$)", re.IGNORECASE)
@@ -50,7 +53,8 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
     """Match NIfTI volumes with rows.
 
     Names decide first: a series number, or patient and date with the side where it is needed, in the path or in the
-    ``.json`` beside the volume. Then tables (``subInfo_*.xlsx`` of OAIZIB-CM), then the grids of masks.
+    ``.json`` beside the volume. Then tables (``subInfo_*.xlsx`` of OAIZIB-CM), then the grids of masks; and where few
+    masks are left, their labels: the tissues of the right knee fit them clearly better than those of any other.
 
     Parameters
     ----------
@@ -83,6 +87,8 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
             leftover.append(path)
     for path in leftover:
         _match_grid(path, grids, index)
+    for path in [path for path in leftover if str(path) in index.unknown]:
+        _match_labels(path, grids, index)
     return index
 
 
@@ -204,6 +210,28 @@ def _match_grid(path: Path, grids: Mapping[Claim, TargetGrid | None], index: Ima
         index.unknown[str(path)] = f"{path} has the grid of {len(claims)} masks: name its patient, date and series."
     else:
         index.unknown[str(path)] = f"{path} names no row, and no mask has its grid."
+
+
+def _match_labels(path: Path, grids: Mapping[Claim, TargetGrid | None], index: ImageIndex) -> None:
+    """Match a volume with the one mask of its shape, of the rows without a volume, whose labels its tissues fit."""
+    try:
+        voxels, _, _ = load_image(str(path))
+    except Refusal:
+        return  # why it cannot be read is noted already
+    left = [
+        (claim, grid)
+        for claim, grid in grids.items()
+        if grid is not None and claim not in index.places and sorted(grid.shape) == sorted(voxels.shape)
+    ]
+    if not 0 < len(left) <= _FEW_MASKS:
+        return
+    found = [(match, claim) for claim, grid in left if (match := match_content(voxels, read_labels(grid.path)))]
+    found.sort(key=lambda each: -each[0].score)
+    if not found or not found[0][0].clear or (len(found) > 1 and found[0][0].score < CLEARLY * found[1][0].score):
+        index.unknown[str(path)] += f" Its content fits none of {len(left)} masks of its shape clearly best."
+        return
+    del index.unknown[str(path)]
+    index.places.setdefault(found[0][1], []).append(ImageFile(str(path), "content"))
 
 
 def _same_grid(affine: np.ndarray[Any, Any], shape: tuple[int, ...], grid: TargetGrid) -> bool:
