@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import ReleaseError
-from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot
+from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot, is_there
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, stays_inside, volume_id, volume_path
 
@@ -178,7 +178,7 @@ def _knee(row: Mapping[str, str]) -> tuple[str, str, str]:
 
 def _as_spelled(image: Path) -> Path:
     """Find the one file that differs from a missing image only in upper and lower case, as ``.NII.GZ`` does."""
-    if image.exists():
+    if is_there(image):  # also behind a locked door, which is reported when the image is read
         return image
     names = [path for path in image.parent.glob("*") if path.name.lower() == image.name.lower()]
     return names[0] if len(names) == 1 and not names[0].is_symlink() else image
