@@ -49,15 +49,16 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _convert_series(source: Path, out: Path) -> int:
+    from reasonknee_datasets.errors import printable
     from reasonknee_datasets.oai import convert_series
     from reasonknee_datasets.orientation import describe_geometry
 
     volume, placed = convert_series(source, out)
     header = volume.header
     print(f"{out}: {describe_geometry(placed.affine, placed.voxels.shape)}, {placed.voxels.dtype}")
-    print(f"  {header.description or 'no SeriesDescription'}, {len(volume.instances)} slices")
+    print(f"  {printable(header.description) or 'no SeriesDescription'}, {len(volume.instances)} slices")
     for note in volume.notes:
-        print(f"  {note}")
+        print(f"  {printable(note)}")
     return 0
 
 
