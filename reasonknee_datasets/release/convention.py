@@ -171,8 +171,8 @@ def judge(given: BoxConvention | None, evidence: Evidence) -> tuple[Chosen | Non
 
 def _explains_each(convention: BoxConvention, layouts: Mapping[str, Evidence]) -> bool:
     """Report whether a convention explains enough boxes of every layout by itself."""
-    reports = [evidence.compare() for evidence in layouts.values()]
-    return all(report is None or report.share(convention) >= ENOUGH for report in reports)
+    near = (agreement_scores(convention, each.numbers, each.regions, each.shapes) >= NEAR for each in layouts.values())
+    return all(bool(agrees.mean() >= ENOUGH) for agrees in near)
 
 
 def _judge_layouts(layouts: Mapping[str, Evidence]) -> dict[str, BoxConvention] | None:
