@@ -202,11 +202,14 @@ def _voxels(manifest: Manifest) -> str:
 
 def _boxes(manifest: Manifest) -> str:
     convention = manifest.box_convention
+    by_layout = convention.get("by_layout") or {}
+    names = "; ".join(f"`{name}` in {layout} arrays" for layout, name in by_layout.items())
+    names = names or f"`{convention.get('name')}`"
     checked, agreement = convention.get("checked") or 0, convention.get("agreement")
     how = "given beforehand" if convention.get("source") == "given" else "established from the masks"
     if not checked or agreement is None:
-        return f"Boxes were read in the convention `{convention.get('name')}`, {how}; no mask was there to check them."
+        return f"Boxes were read in the convention {names}, {how}; no mask was there to check them."
     return (
-        f"Boxes were read in the convention `{convention.get('name')}`, {how}: "
+        f"Boxes were read in the convention {names}, {how}: "
         f"{100 * agreement:.2f} % of {checked:,} boxes agree with their masks within one voxel."
     )

@@ -40,6 +40,10 @@ class ReleaseError(ReasonKneeError, ValueError):
     """An official release that differs from what is known of its format."""
 
 
+class ConvertError(ReasonKneeError, ValueError):
+    """An OAI download, series or volume that cannot be converted as asked."""
+
+
 class PrepareError(ReasonKneeError, RuntimeError):
     """A prepared repository that cannot be written."""
 

@@ -168,6 +168,20 @@ def axcodes(affine: ArrayLike) -> tuple[str, str, str]:
     return first, second, third
 
 
+def axis_order(affine: ArrayLike) -> str:
+    """Name the world axis that each array axis follows most, whatever its direction.
+
+    Examples
+    --------
+    >>> axis_order(np.diag([-0.4, 0.4, 0.7, 1.0]))
+    'RAS'
+    >>> axis_order([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    'ASR'
+    """
+    world_of = {axis: letter for letter, axis in zip("RAS", to_canonical(affine).axes, strict=True)}
+    return "".join(world_of[axis] for axis in range(3))
+
+
 def between(
     affine_a: ArrayLike,
     shape_a: Sequence[int],
@@ -215,11 +229,11 @@ def between(
         signs = [bool(steps[axis, column] < 0) for column, axis in enumerate(axes)]
         turn = Reorientation((axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2]))
         turned = turn.apply_shape(shape_a)
-        apart = _corner_distance(turn.apply_affine(affine_a, shape_a), turned, affine_b, shape_b)
+        apart = corner_distance(turn.apply_affine(affine_a, shape_a), turned, affine_b, shape_b)
         if turned == tuple(shape_b) and apart <= tol_mm:
             return turn
     else:  # rotated so far that two axes of one follow one axis of the other
-        apart = _corner_distance(affine_a, shape_a, affine_b, shape_b)
+        apart = corner_distance(affine_a, shape_a, affine_b, shape_b)
     got = (
         f"{describe_geometry(affine_a, shape_a)} and {describe_geometry(affine_b, shape_b)}, "
         f"corners up to {apart:.3g} mm apart"
@@ -257,10 +271,10 @@ def _linear(affine: ArrayLike) -> NDArray[np.float64]:
     return matrix[:3, :3]
 
 
-def _corner_distance(
+def corner_distance(
     affine: ArrayLike, shape: Sequence[int], other_affine: ArrayLike, other_shape: Sequence[int]
 ) -> float:
-    """Give the largest distance between the same outer corners of two grids, in mm."""
+    """Compute the largest distance between the same outer corners of two grids, in mm."""
     gap = _corners(affine, shape) - _corners(other_affine, other_shape)
     return float(np.linalg.norm(gap, axis=1).max())
 

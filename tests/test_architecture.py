@@ -31,7 +31,7 @@ FLOORS = (
     },
     {"volumes"},
     {"schema"},
-    {"manifest", "manifest_records", "feature", "registration", "release"},
+    {"manifest", "manifest_records", "feature", "registration", "release", "oai"},
     {"figures", "card"},
     {"prepare"},
     {"phantom"},

@@ -66,7 +66,9 @@ def digest(root: Path) -> dict[str, str]:
 
 
 def load_records(root: Path, name: str) -> list[dict[str, Any]]:
-    return json.loads((root / "data" / "generate_data" / f"{name}.json").read_text(encoding="utf-8"))
+    """Read the records that name an image."""
+    records = json.loads((root / "data" / "generate_data" / f"{name}.json").read_text(encoding="utf-8"))
+    return [record for record in records if record["image"]]
 
 
 def key_of(record: dict[str, Any]) -> str:
@@ -93,7 +95,8 @@ def test_the_layout_is_the_official_one(drawn: Path, plan: Plan) -> None:
     expected |= {f"data/question_files/{name}.json" for name in questions}
     expected |= {f"data/generate_data/{name}.json" for name in FILES}
     expected |= {f"data/labels/taxonomymatch_kMRI_SQ_MOAKS_BICL{v}.csv" for v in ("00", "01", "03", "06")}
-    expected |= {f"data/labels/taxonomymatch_kMRI_FNIH_SQ_MOAKS_BICL{v}.csv" for v in ("00", "01", "03", "06")}
+    expected |= {f"data/labels/taxonomymatch_kMRI_FNIH_SQ_MOAKS_BICL{v}.csv" for v in ("00", "01", "03")}
+    expected |= {"code/README.md", "data/OAI/README.md"}
     expected |= {"data/labels/manual_annotated_kMRI_18M.csv"}
     expected |= {f"data/images/{volume.image_key}" for volume in plan.volumes}
     expected |= {f"data/masks/{volume.mask_name}" for volume in plan.volumes}

@@ -427,3 +427,22 @@ def test_workers_find_the_same(sound: Built, release: Release) -> None:
     many = open_release(sound.root, ReleaseOptions(workers=2))
     assert many.check() == release.check()
     assert many.volumes == release.volumes
+
+
+def test_records_without_an_image_are_left_out_and_noted(tmp_path: Path) -> None:
+    built = build_release(tmp_path / "r")
+    before = sum(open_release(built.root).check().rows.values())
+    built.edit("train.json", lambda records: records.insert(1, {**records[0], "image": ""}))
+    built.edit("test_balanced.json", lambda records: records.append({**records[0], "image": " "}))
+    report = open_release(built.root).check()
+    assert (sum(report.rows.values()), report.rows_dropped) == (before, 0)
+    assert any(note.startswith("2 records name no image") for note in report.notes)
+
+
+def test_other_folders_of_the_hub_are_passed_over(tmp_path: Path) -> None:
+    built = build_release(tmp_path / "r")
+    before = open_release(built.root).check().rows
+    for folder in ("code/data/split_files", "data/OAI/segmentation", "data/OAI/00mDESS/0.C.2"):
+        (built.root / folder).mkdir(parents=True)
+        (built.root / folder / "train_split.csv").write_text("not,a,split\n")
+    assert open_release(built.root).check().rows == before

@@ -228,3 +228,17 @@ def test_an_empty_label_leaves_its_box_unverified_and_kept(tmp_path: Path) -> No
     assert report.boxes.checked == 247
     assert report.boxes.counts[62] == 3
     assert sum(report.rows.values()) == 248
+
+
+FINDINGS = {"cartilage lesion": 42, "bone marrow lesion": 43, "meniscal tear": 45, "osteophyte": 46}
+
+
+@pytest.mark.parametrize("background", [{"background": 0}, {}])
+def test_read_names_with_a_background_and_labels_of_findings(background: dict[str, int], tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({**background, **FINDINGS, "medial meniscus": 44, "tibial cartilage": 49}))
+    assert read_names(path) == {
+        **{label: name for name, label in FINDINGS.items()},
+        44: "medial meniscus",
+        49: "tibial cartilage",
+    }

@@ -36,6 +36,7 @@ def test_the_synthetic_release_is_sound(release: Release) -> None:
     report = release.check()
     assert report.counts == {}
     assert report.rows_dropped == 0
+    assert "4 records name no image and were left out, as the authors' own script does" in report.notes
     assert report.violations == {}
     assert release.synthetic
     assert release.agreement.agreement == 1.0
@@ -48,6 +49,8 @@ def test_every_synthetic_record_comes_back_character_for_character(root: Path, r
     count = length = 0
     for split in OFFICIAL:
         for record in json.loads((root / f"data/generate_data/{split}.json").read_text()):
+            if not record["image"]:
+                continue
             _, row = next(rows)
             shape = shapes[row["volume_path"]]
             again = rebuild_record(row, image=record["image"], convention=release.convention, shape=shape)

@@ -21,34 +21,51 @@ def _demo(arguments: argparse.Namespace) -> None:
     run_demo(arguments.out, patients=arguments.patients, size=arguments.size, seed=arguments.seed, say=print)
 
 
-def _add_phantom_size(command: argparse.ArgumentParser, *, patients: int) -> None:
-    command.add_argument("--patients", type=positive, default=patients, help="how many (default: %(default)s)")
+def _add_phantom_size(command: argparse.ArgumentParser, *, patients: int | None, told: str = "%(default)s") -> None:
+    command.add_argument("--patients", type=positive, default=patients, help=f"how many (default: {told})")
     command.add_argument("--size", choices=("tiny", "oai"), default="tiny", help="voxel grid (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
 
 
 def _add_phantom(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, help="a new folder for the synthetic release")
-    _add_phantom_size(command, patients=6)
+    _add_phantom_size(command, patients=None, told="6; 18 with --dicom")
+    command.add_argument(
+        "--dicom",
+        action="store_true",
+        help="write OAI-like downloads with planted defects below oai/ in place of images, in three forms",
+    )
     command.add_argument("--annotations-only", action="store_true", help="records without voxels, for scale")
     command.add_argument("--box-convention", metavar="NAME", help="write the boxes in this convention")
+    command.add_argument(
+        "--anatomical-boxes",
+        action="store_true",
+        help="let boxes follow the body's directions and not the array's axes",
+    )
     command.add_argument("--workers", type=positive, help="processes (default: one a core)")
 
 
 def _phantom(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.phantom import write_release
+    from reasonknee_datasets.phantom import PhantomError, write_downloads, write_release
 
+    if arguments.dicom and arguments.annotations_only:
+        raise PhantomError("--dicom needs voxels. Leave out --annotations-only.")
+    patients = arguments.patients or (18 if arguments.dicom else 6)  # each planted defect takes a volume of its own
     options = {} if arguments.box_convention is None else {"box_convention": arguments.box_convention}
     write_release(
         arguments.out,
-        patients=arguments.patients,
+        patients=patients,
         size=arguments.size,
         seed=arguments.seed,
         annotations_only=arguments.annotations_only,
         workers=arguments.workers,
+        anatomical_boxes=arguments.anatomical_boxes,
         **options,
     )
-    print(f"SYNTHETIC release of {arguments.patients} patients: {arguments.out}")
+    print(f"SYNTHETIC release of {patients} patients: {arguments.out}")
+    if arguments.dicom:
+        for folder, notes in write_downloads(arguments.out).items():
+            print(f"SYNTHETIC download: {folder}, its defects in {notes.name}")
 
 
 def _add_prepare(command: argparse.ArgumentParser) -> None:

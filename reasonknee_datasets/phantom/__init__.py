@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from reasonknee_datasets.phantom.dicom_download import write_download, write_downloads
 from reasonknee_datasets.phantom.knee import draw_knee
 from reasonknee_datasets.phantom.labels import LABELS, REGION_NAMES, region_of
 from reasonknee_datasets.phantom.planned import PhantomError
 from reasonknee_datasets.phantom.spec import DrawnKnee, KneeSpec
 from reasonknee_datasets.phantom.writer import write_release
 
-__all__ = ["LABELS", "REGION_NAMES", "DrawnKnee", "KneeSpec", "PhantomError", "draw_knee", "region_of", "write_release"]
+__all__ = [
+    "LABELS",
+    "REGION_NAMES",
+    "DrawnKnee",
+    "KneeSpec",
+    "PhantomError",
+    "draw_knee",
+    "region_of",
+    "write_download",
+    "write_downloads",
+    "write_release",
+]

@@ -29,7 +29,9 @@ def _one_or_list(names: tuple[str, ...]) -> str | list[str]:
 
 
 def _name_to_id() -> LabelMap:
-    return LabelMap(dict(LABELS), {str(q): _one_or_list(names) for q, names in REGION_NAMES.items()})
+    """Name the background too, as the official file does."""
+    labels = {"background": 0, **LABELS}
+    return LabelMap(labels, {str(q): _one_or_list(names) for q, names in REGION_NAMES.items()})
 
 
 def _id_to_name() -> LabelMap:

@@ -1,9 +1,10 @@
 """The mask's labels, and which of them make the region that a question asks about.
 
 The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as
-is known; the names of the rest are this project's own. Every region is the *healthy* anatomy: no lesion moves a label,
-so that a box drawn around a region tells nothing about the grade. The one exception is the effusion, which is drawn as
-it is.
+is known; the names of the rest are this project's own. Officially 42, 43, 45 and 46 are said to be labels of findings,
+which the release's own ``labels.json`` names; here they are structures. Every region is the *healthy* anatomy: no
+lesion moves a label, so that a box drawn around a region says nothing about the grade. The one exception is the
+effusion, which is drawn as it is.
 
 A subregion's label (50-64) reaches from its bone across the cartilage to the joint line; the cartilage in between
 carries the cartilage's own label. What is left of the label beyond the cartilage is a film of less than 1 mm, which

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import IO, TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
+from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.phantom.grades import MISSING, RECORD_SLOTS
 from reasonknee_datasets.phantom.planned import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
 from reasonknee_datasets.phantom.reasoning import answer_text
@@ -37,6 +39,7 @@ PREFIXES = {
 }
 
 _FORM_SHARES: dict[Form, float] = {"usual": 0.96, "nested": 0.02, "prompt_spelling": 0.02}
+_NAMELESS = 2  # records without an image, in each file of train
 _MOST_REPEATS = 5  # a balanced file repeats a rare grade's records up to so often
 
 
@@ -127,11 +130,15 @@ class RecordWriter:
         i0 j0 k0 i1 j1 k1 of every volume and question, half-open.
     convention : BoxConvention
         How the six numbers are written.
+    anatomical : bool
+        Whether slice, x and y are the right-left, front-back and up-down direction whatever the array's layout, rather
+        than its axes.
     """
 
     plan: Plan
     boxes: NDArray[np.int16]
     convention: BoxConvention
+    anatomical: bool = False
 
     def write_all(self, folder: Path, tick: Callable[[], object]) -> None:
         """Write train, val and test, and the balanced train and test; ``tick`` is called once a volume and file."""
@@ -154,15 +161,28 @@ class RecordWriter:
                         file.write(mark + text)
                         mark = ",\n"
                 tick()
+            if split == "train":
+                mark = self._write_nameless(file, mark)
             file.write("\n]\n" if mark == ",\n" else "[]\n")
+
+    def _write_nameless(self, file: IO[str], mark: str) -> str:
+        """Write records with an empty image, which the official files have and the authors' scripts drop."""
+        volume = next((volume for volume in self.plan.of_split("train") if volume.has_records), None)
+        for record in islice(() if volume is None else self._records(volume, ""), _NAMELESS):
+            record["image"] = ""
+            file.write(mark + json.dumps(record))
+            mark = ",\n"
+        return mark
 
     def _records(self, volume: PlannedVolume, prefix: str) -> Iterator[OfficialRecord]:
         if not volume.has_records:
             return
         reading, forms = self.plan.reading(volume), sample_forms(self.plan.seed, volume)
         shape, image = volume.geometry.shape, prefix + volume.image_key
+        axes = to_canonical(volume.geometry.matrix).axes if self.anatomical else (0, 1, 2)
+        turn = Reorientation(axes)  # axes only: boxes still count voxels from the array's first
         for question, row in zip(RECORD_QUESTIONS, self.boxes[volume.number].tolist(), strict=True):
-            numbers = self.convention.encode(Box.from_row(row), shape)
+            numbers = self.convention.encode(turn.apply_box(Box.from_row(row), shape), turn.apply_shape(shape))
             yield make_record(question, reading[question], numbers, image=image, form=forms[question])
 
     def _repeats(self, split: str) -> NDArray[np.float64]:

@@ -53,6 +53,13 @@ def write_marker(root: Path, facts: dict[str, object]) -> None:
     write_json(root / "data" / "phantom.json", {"synthetic": True, **facts})
 
 
+def write_other_folders(root: Path) -> None:
+    """Write the folders of the Hub that a reader must pass over: the authors' code, and the place of OAI downloads."""
+    for folder in (root / "code", root / "data" / "OAI"):
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(f"# {_README}", encoding="utf-8", newline="\n")
+
+
 def write_splits(folder: Path, plan: Plan) -> None:
     """Write ``all_studies.csv`` and the three split files."""
     _write_split(folder / "all_studies.csv", plan.volumes)

@@ -1,5 +1,7 @@
-"""Small MOAKS tables as the OAI publishes them: raw codes that say what the records say.
+"""Small MOAKS tables as the official release has them: raw codes that say what the records say.
 
+A cartilage finding has two columns of one repeated name, size and then depth, so that a reader by column name keeps
+only the last of them. VERSION holds the reading project. There is no FNIH table of 48 months.
 Columns are those that RELEASE_FORMAT knows; findings whose OAI column is not known there (cysts, hypertrophy, the
 posterior cruciate ligament, the patellar tendon, most of the anterior one) have none.
 """
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _PREFIXES = {"00M": "V00", "12M": "V01", "24M": "V03", "48M": "V06"}
 _BY_HAND, _BY_HAND_PREFIX, _BY_HAND_FROM = "manual_annotated_kMRI_18M.csv", "V02", "12M"
 
+_FNIH_VISITS = ("00M", "12M", "24M")
 _UNREAD = (".M", ".A")
 _WITHIN_GRADE = ("0.5", "-0.5", "-1")  # a change since the last visit that has no grade: missing too
 _SECOND_READING = 0.12  # share of knees that another project read again, and how often it disagrees
@@ -91,7 +94,8 @@ def write_tables(folder: Path, plan: Plan) -> None:
     for visit, prefix in _PREFIXES.items():
         name = f"taxonomymatch_kMRI{{}}_SQ_MOAKS_BICL{prefix[1:]}.csv"
         _write(folder / name.format(""), plan, scanned[visit], prefix, again=False)
-        _write(folder / name.format("_FNIH"), plan, scanned[visit], prefix, again=True)
+        if visit in _FNIH_VISITS:
+            _write(folder / name.format("_FNIH"), plan, scanned[visit], prefix, again=True)
     _write(folder / _BY_HAND, plan, scanned[_BY_HAND_FROM], _BY_HAND_PREFIX, again=True)
 
 
@@ -99,30 +103,31 @@ def _write(path: Path, plan: Plan, volumes: list[PlannedVolume], prefix: str, *,
     columns = table_columns()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["ID", "SIDE", "READPRJ", "VERSION", *(prefix + name for name in columns)])
+        names = [prefix + name for name, (_, held) in columns.items() for _ in held]
+        writer.writerow(["ID", "SIDE", "VERSION", *names])
         for volume in volumes:
             rng = stream(plan.seed, Stream.READER, volume.number + 1, 1 + int(prefix[1:]), 1 + again)
             if again and rng.random() >= _SECOND_READING:
                 continue
             reading = plan.reading(volume)
-            codes = [_code(reading[q], q, held, volume, rng, again) for q, held in columns.values()]
-            writer.writerow([volume.patient, volume.side_code, "65" if again else "22", "1", *codes])
+            codes = [code for q, held in columns.values() for code in _codes(reading[q], q, held, volume, rng, again)]
+            writer.writerow([volume.patient, volume.side_code, "65" if again else "22", *codes])
 
 
-def _code(
+def _codes(
     grades: Mapping[str, int | None],
     question_id: int,
     held: tuple[str, ...],
     volume: PlannedVolume,
     rng: np.random.Generator,
     again: bool,
-) -> str:
-    """Write one cell: the grade, size and depth as one decimal number, or one of the many codes for missing."""
+) -> list[str]:
+    """Write the cells of one column's name: the grades, or one of the many codes for missing."""
     values = [grades[attribute] for attribute in held]
     if any(value is None for value in values):
         codes = _UNREAD if volume.visit == VISITS[0] or len(held) > 1 else _UNREAD + _WITHIN_GRADE
-        return codes[int(rng.integers(len(codes)))]
+        return [codes[int(rng.integers(len(codes)))]] * len(held)
     if again and rng.random() < _DISAGREES and len(held) == 1:
         legal = next(slot.legal for slot in QUESTIONS[question_id].slots if slot.attribute == held[0])
-        return str(legal[int(rng.integers(len(legal)))])
-    return ".".join(map(str, values))
+        return [str(legal[int(rng.integers(len(legal)))])]
+    return [str(value) for value in values]

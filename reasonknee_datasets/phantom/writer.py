@@ -18,7 +18,12 @@ from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.plan import Plan, make_plan
 from reasonknee_datasets.phantom.planned import PhantomError
 from reasonknee_datasets.phantom.records import RecordWriter
-from reasonknee_datasets.phantom.release_files import write_marker, write_questions, write_splits
+from reasonknee_datasets.phantom.release_files import (
+    write_marker,
+    write_other_folders,
+    write_questions,
+    write_splits,
+)
 from reasonknee_datasets.phantom.scans import draw_scans, place_boxes
 from reasonknee_datasets.phantom.tables import write_tables
 
@@ -44,6 +49,7 @@ def write_release(
     seed: int = 0,
     annotations_only: bool = False,
     box_convention: BoxConvention | str | None = None,
+    anatomical_boxes: bool = False,
     workers: int | None = None,
     label_map_variant: str = "name_to_id",
 ) -> None:
@@ -67,6 +73,9 @@ def write_release(
         Write no voxels: boxes stand where the regions usually are. For tests at scale.
     box_convention : BoxConvention or str, optional
         How the six numbers are written; `DEFAULT_CONVENTION` if left out.
+    anatomical_boxes : bool
+        Let slice, x and y of a box be directions of the body, right-left, front-back and up-down, in every array
+        layout. By default they are axes of the array.
     workers : int, optional
         Processes that draw. By default one a core, unless the running script lacks the guard
         ``if __name__ == "__main__":`` and would be started anew by each.
@@ -91,6 +100,7 @@ def write_release(
         "size": size,
         "annotations_only": annotations_only,
         "box_convention": str(convention or DEFAULT_CONVENTION),
+        **({"anatomical_boxes": True} if anatomical_boxes else {}),
         "label_map_variant": label_map_variant,
     }
     with _whole_or_nothing(Path(out)) as root:
@@ -98,11 +108,13 @@ def write_release(
         for name in ("split_files", "question_files", "generate_data", "labels"):
             (data / name).mkdir(parents=True)
         write_marker(root, facts)  # first, so that not even a part of it can be mistaken
+        write_other_folders(root)
         write_splits(data / "split_files", plan)
         write_questions(data / "question_files", label_map_variant)
         write_tables(data / "labels", plan)
         boxes = _make_boxes(plan, data, annotations_only, workers)
-        _write_records(data / "generate_data", RecordWriter(plan, boxes, convention or DEFAULT_CONVENTION))
+        writer = RecordWriter(plan, boxes, convention or DEFAULT_CONVENTION, anatomical_boxes)
+        _write_records(data / "generate_data", writer)
 
 
 def _check(workers: int | None, label_map_variant: str) -> None:

@@ -93,7 +93,7 @@ class Check:
         labels = complete_labels(self.labels, survey.numbers, extents, given, self.notes)
         boxes = self._verify(survey, extents, labels)
         grids = self._join(masks, labels)
-        table = None if boxes is None else place_boxes(survey, boxes.convention, masks, grids, self.problems)
+        table = None if boxes is None else place_boxes(survey, boxes, masks, grids, self.problems)
         volumes = {}
         if table is not None:
             counts = (table.wanted >= 0).sum(axis=1).tolist()
@@ -117,12 +117,12 @@ class Check:
         """Choose the box convention and verify it, as a whole and for each question."""
         given = self.settings.convention
         evidence = gather(survey.numbers, extents, labels.questions)
-        convention, fault = judge(given, evidence)
+        chosen, fault = judge(given, evidence)
         if fault is not None and (survey.index >= 0).any():  # without records, something else has been said already
             self.problems.add("box-convention", fault)
-        if convention is None:
+        if chosen is None:
             return None
-        boxes = verify(convention, "established" if given is None else "given", evidence)
+        boxes = verify(chosen, "established" if given is None else "given", evidence)
         for question, share in boxes.by_question.items():
             if share < ENOUGH:
                 named = ", ".join(

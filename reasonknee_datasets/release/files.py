@@ -61,9 +61,11 @@ class RecordFiles:
         for split in OFFICIAL_SPLITS:
             name = file_name(split)
             for number, record in self._read(name, problems):
-                survey.seen += 1
                 found = self._find(record, split)
-                if isinstance(found, Found):
+                survey.seen += found is not None
+                if found is None:
+                    survey.nameless += 1
+                elif isinstance(found, Found):
                     survey.take(found.volume, found.content, number, record, problems)
                 else:
                     problems.add(*found, where=f"generate_data/{name} record {number}")
@@ -72,7 +74,9 @@ class RecordFiles:
             for number, record in self._read(name, problems):
                 found = self._find(record, split)
                 where = f"generate_data/{name} record {number}"
-                if isinstance(found, Found):
+                if found is None:
+                    survey.nameless += 1
+                elif isinstance(found, Found):
                     survey.count_repeat(split, where, found.volume, found.content, record, problems)
                 else:
                     problems.add(*found, where=where)
@@ -124,11 +128,13 @@ class RecordFiles:
             message = f"{remedy} ({error.strerror})"
             problems.add("missing-file", message, where=f"generate_data/{name}")
 
-    def _find(self, record: Any, split: Split) -> Found | Fault:
-        """Find a record's volume and read what it says, or tell what keeps it from being a row."""
+    def _find(self, record: Any, split: Split) -> Found | Fault | None:
+        """Find a record's volume and read it, or return what keeps it from being a row; None if it names no image."""
         fault = check_record(record)
         if fault is not None:
             return fault
+        if not record["image"].strip():
+            return None
         volume = self._volumes.get(volume_key(record["image"]))
         if volume is None:
             return Fault("unknown-volume", f"image must stand in a split file, got {record['image']}")

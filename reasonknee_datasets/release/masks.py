@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.orientation import axis_order
 from reasonknee_datasets.pool import cores, each_done
 from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes import open_volume
@@ -57,6 +58,11 @@ class MaskScan:
     affine: tuple[tuple[float, ...], ...]
     oriented: bool
     extents: Mapping[int, LabelExtent]
+
+    @property
+    def layout(self) -> str:
+        """Order of the array's axes, such as RAS or ASR, see `axis_order`."""
+        return axis_order(self.affine)
 
 
 def scan_mask(path: Path) -> MaskScan:

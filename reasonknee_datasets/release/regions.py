@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,14 @@ class Extents:
         i0 j0 k0 i1 j1 k1; where a mask lacks a label, a start beyond its stop.
     shapes : (volumes, 3) int array
         Of the masks' arrays; 0 where there is no mask.
+    layouts : (volumes,) array of str
+        Order of their axes, such as RAS; empty where there is no mask.
     """
 
     labels: tuple[int, ...]
     rows: NDArray[np.int64]
     shapes: NDArray[np.int64]
+    layouts: NDArray[np.str_]
 
     @classmethod
     def collect(cls, scans: Sequence[MaskScan | None]) -> Extents:
@@ -50,7 +54,19 @@ class Extents:
                 shapes[volume] = scan.shape
                 for label, extent in scan.extents.items():
                     rows[volume, places[label]] = extent.box.to_row()
-        return cls(tuple(labels), rows, shapes)
+        layouts = np.array([scan.layout if scan else "" for scan in scans], dtype="U3")
+        return cls(tuple(labels), rows, shapes, layouts)
+
+    def at(self, volumes: NDArray[np.intp]) -> Extents:
+        """Select volumes."""
+        return Extents(self.labels, self.rows[volumes], self.shapes[volumes], self.layouts[volumes])
+
+    def commonest_layout(self) -> NDArray[np.intp]:
+        """Find the volumes whose masks have the commonest layout; of several, the first by name."""
+        names, counts = np.unique(self.layouts[self.layouts != ""], return_counts=True)
+        if not len(names):
+            return np.zeros(0, np.intp)
+        return np.flatnonzero(self.layouts == names[counts.argmax()])
 
     def union(self, labels: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Give the box around several labels in every mask, and where there is any."""
@@ -73,19 +89,20 @@ def gather(numbers: NDArray[np.float64], extents: Extents, questions: Mapping[in
     questions : mapping of int to sequence of int
         Labels by question.
     """
-    parts: list[tuple[NDArray[np.int64], ...]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     boxes: list[NDArray[np.float64]] = []
     for question, labels in questions.items():
         if question > numbers.shape[1]:
             continue
         regions, there = extents.union(labels)
         at = np.flatnonzero(there & ~np.isnan(numbers[:, question - 1]).any(axis=1))
-        parts.append((np.full(len(at), question), regions[at], extents.shapes[at]))
+        parts.append((np.full(len(at), question), regions[at], extents.shapes[at], extents.layouts[at]))
         boxes.append(numbers[at, question - 1])
     if not parts:
-        return Evidence(np.zeros(0, int), np.zeros((0, 6)), np.zeros((0, 6), int), np.zeros((0, 3), int))
-    asked, regions, shapes = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Evidence(asked, np.concatenate(boxes), regions, shapes)
+        none = np.zeros((0, 6))
+        return Evidence(np.zeros(0, int), none, none.astype(int), np.zeros((0, 3), int), np.zeros(0, "U3"))
+    asked, regions, shapes, layouts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Evidence(asked, np.concatenate(boxes), regions, shapes, layouts)
 
 
 def complete_labels(
@@ -96,6 +113,9 @@ def complete_labels(
     missing = [number for number in (1 + np.flatnonzero(answered)).tolist() if number not in labels.questions]
     if not missing or not extents.labels:
         return labels
+    # Boxes of another layout may be written in another convention; which labels they enclose is the same in all.
+    same = extents.commonest_layout()
+    numbers, extents = numbers[same], extents.at(same)
     known = gather(numbers, extents, labels.questions).compare()
     settled = given or (known.best if known else None)
     found = infer_labels(numbers, extents, missing, [settled] if settled else CONVENTIONS)
@@ -135,7 +155,7 @@ def infer_labels(
     """
     masked = np.flatnonzero(extents.shapes.all(axis=1))
     sample = masked[np.linspace(0, len(masked) - 1, min(SAMPLE, len(masked))).astype(int)] if len(masked) else masked
-    few = Extents(extents.labels, extents.rows[sample], extents.shapes[sample])
+    few = extents.at(sample)
     best: dict[int, tuple[int, ...]] = {}
     most = 0
     for convention in candidates:

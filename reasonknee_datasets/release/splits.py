@@ -13,7 +13,7 @@ from pathlib import Path
 from reasonknee_datasets.errors import ReleaseError, os_remedy
 from reasonknee_datasets.plain_paths import stays_inside
 from reasonknee_datasets.private_files import open_regular
-from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot
+from reasonknee_datasets.release.paths import OFFICIAL_PREFIX, ReleaseRoot, is_there
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.schema import SPLITS, VISITS, Side, Split, volume_id, volume_path
 
@@ -52,6 +52,8 @@ class Study:
         With the series only where the release has two of this knee and visit.
     where : str
         File and line, for messages.
+    folder : str
+        Folder of the series in an OAI download, such as ``00mDESS/0.C.2/9016403/20050104/10097704``.
     """
 
     split: Split
@@ -65,6 +67,7 @@ class Study:
     mask: Path
     volume_id: str
     where: str
+    folder: str = ""
 
     @property
     def volume_path(self) -> str:
@@ -178,7 +181,7 @@ def _knee(row: Mapping[str, str]) -> tuple[str, str, str]:
 
 def _as_spelled(image: Path) -> Path:
     """Find the one file that differs from a missing image only in upper and lower case, as ``.NII.GZ`` does."""
-    if image.exists():
+    if is_there(image):  # also behind a locked door, which is reported when the image is read
         return image
     names = [path for path in image.parent.glob("*") if path.name.lower() == image.name.lower()]
     return names[0] if len(names) == 1 and not names[0].is_symlink() else image
@@ -206,6 +209,7 @@ def _make_study(
         mask=mask,
         volume_id=volume_id(patient, visit, side, series if twice else None),
         where=where,
+        folder=row["path"].removeprefix("../data/OAI/"),
     )
 
 

@@ -46,7 +46,9 @@ class Survey:
     repeats : mapping of str to (volumes, 62) int array
         How often the balanced file of a split repeats a record.
     seen : int
-        Records read, balanced ones apart.
+        Records read, balanced and nameless ones apart.
+    nameless : int
+        Records of all files whose image is empty; they are left out.
     nulled, nulled_count, violations
         As in `ReleaseReport`.
     """
@@ -58,6 +60,7 @@ class Survey:
     hashes: NDArray[np.int64]
     repeats: dict[Split, NDArray[np.int32]] = field(default_factory=dict)
     seen: int = 0
+    nameless: int = 0
     nulled: list[NulledGrade] = field(default_factory=list)
     nulled_count: int = 0
     violations: Counter[str] = field(default_factory=Counter)
@@ -130,10 +133,13 @@ class Survey:
             message = f"must answer all {QUESTIONS} questions, lacks {_some(missing)}"
             problems.add("incomplete-volume", message, where=f"{study.volume_id} ({study.where})")
         silent = np.flatnonzero(answered == 0).tolist()
-        if not silent:
-            return []
-        named = _some([self.studies[volume].volume_id for volume in silent])
-        return [f"{len(silent):,} of {len(answered):,} volumes have no records and no rows: {named}"]
+        notes = []
+        if silent:
+            named = _some([self.studies[volume].volume_id for volume in silent])
+            notes.append(f"{len(silent):,} of {len(answered):,} volumes have no records and no rows: {named}")
+        if self.nameless:
+            notes.append(f"{self.nameless:,} records name no image and were left out, as the authors' own script does")
+        return notes
 
 
 def hash_record(record: Mapping[str, Any]) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.orientation import Reorientation
+from reasonknee_datasets.orientation import Reorientation, axis_order
+from reasonknee_datasets.release.convention import BoxCheck
 from reasonknee_datasets.release.masks import MaskScan
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.survey import REAL, WHOLE, Survey
@@ -37,7 +38,7 @@ class BoxTable:
 
 def place_boxes(
     survey: Survey,
-    convention: BoxConvention,
+    boxes: BoxCheck,
     masks: Mapping[int, MaskScan | None],
     grids: Mapping[int, Grid],
     problems: Problems,
@@ -48,8 +49,8 @@ def place_boxes(
     ----------
     survey : Survey
         With the official numbers.
-    convention : BoxConvention
-        How to read them.
+    boxes : BoxCheck
+        How to read them, in each layout of the array.
     masks : mapping of int to (MaskScan or None)
         Boxes are defined in the mask's array; in the image's where there is no mask.
     grids : mapping of int to Grid
@@ -63,7 +64,11 @@ def place_boxes(
     there = (survey.index >= 0) & ~np.isnan(survey.numbers).any(axis=2) & stays[:, None]
     volumes, questions = np.nonzero(there)
     numbers = survey.numbers[volumes, questions]
-    decoded, sound = convention.decode_rows(numbers, shapes[volumes])
+    readings = _readings(boxes, masks, grids)
+    decoded, sound = np.zeros((len(volumes), 6)), np.zeros(len(volumes), bool)
+    for convention in set(readings.values()):
+        at = np.isin(volumes, [volume for volume, each in readings.items() if each == convention])
+        decoded[at], sound[at] = convention.decode_rows(numbers[at], shapes[volumes[at]])
     limits = np.where(shapes[volumes] > 0, shapes[volumes], np.inf)  # an unknown shape limits nothing
     inside = (decoded[:, :3] >= 0).all(axis=1) & (decoded[:, 3:] <= limits).all(axis=1)
     good = sound & inside
@@ -75,13 +80,16 @@ def place_boxes(
             message = f"bounding_box must lie inside its volume, got {box} (i0 j0 k0 i1 j1 k1) for shape {shape}"
             problems.add("box-outside", message, where=where)
         else:
-            message = f"bounding_box must be a box as {convention}, got {given} for shape {shape}"
+            message = f"bounding_box must be a box as {readings[int(volumes[place])]}, got {given} for shape {shape}"
             problems.add("bad-box", message, where=where)
     table = BoxTable(np.full_like(survey.index, -1), np.zeros((*there.shape, 6), np.int32), np.zeros_like(there))
-    at = volumes[good], questions[good]
-    table.wanted[at] = survey.index[at]
-    table.rows[at] = decoded[good]
-    table.verbatim[at] = _unlike(convention, decoded[good], numbers[good], shapes[at[0]], survey.writing[at])
+    places = volumes[good], questions[good]
+    table.wanted[places] = survey.index[places]
+    table.rows[places] = decoded[good]
+    # A record is rebuilt in the convention of the commonest layout: numbers in another one are kept as they stand.
+    table.verbatim[places] = _unlike(
+        boxes.convention, decoded[good], numbers[good], shapes[places[0]], survey.writing[places]
+    ) | np.isin(places[0], [volume for volume, each in readings.items() if each != boxes.convention])
     for volume, grid in grids.items():
         if not grid.turn.is_identity:
             table.rows[volume] = turn_rows(table.rows[volume], grid.turn, shapes[volume])
@@ -93,6 +101,18 @@ def turn_rows(rows: NDArray[np.int32], turn: Reorientation, shape: NDArray[np.in
     axes, flips = list(turn.axes), np.array(turn.flips)
     start, stop, lengths = rows[:, :3][:, axes], rows[:, 3:][:, axes], shape[axes]
     return np.hstack([np.where(flips, lengths - stop, start), np.where(flips, lengths - start, stop)]).astype(np.int32)
+
+
+def _readings(
+    boxes: BoxCheck, masks: Mapping[int, MaskScan | None], grids: Mapping[int, Grid]
+) -> dict[int, BoxConvention]:
+    """Choose the convention of each volume by the layout of the array that its boxes are defined in."""
+    readings = {}
+    for volume, grid in grids.items():
+        scan = masks[volume]
+        layout = scan.layout if scan is not None else axis_order(grid.affine) if grid.affine is not None else ""
+        readings[volume] = boxes.of_layout(layout)
+    return readings
 
 
 def _shapes(count: int, masks: Mapping[int, MaskScan | None], grids: Mapping[int, Grid]) -> NDArray[np.int64]:

@@ -53,7 +53,10 @@ def _render_provenance(summary: Summary) -> Iterator[str]:
         if checked and agreement is not None
         else ("not checked against masks")
     )
-    yield f"  boxes read as {convention.get('name', 'unknown')} ({convention.get('source', 'unknown')}): {proof}"
+    by_layout = convention.get("by_layout") or {}
+    names = "; ".join(f"{name} in {layout} arrays" for layout, name in by_layout.items())
+    names = names or convention.get("name", "unknown")
+    yield f"  boxes read as {names} ({convention.get('source', 'unknown')}): {proof}"
     report = summary.report
     allowed, dropped = report.get("allowed") or {}, report.get("rows_dropped", 0)
     if allowed or dropped:

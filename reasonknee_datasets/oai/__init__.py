@@ -1,0 +1,22 @@
+"""OAI downloads and volumes that others converted, brought to the official image paths on their masks' grids."""
+
+from __future__ import annotations
+
+from reasonknee_datasets.oai.conversion import convert
+from reasonknee_datasets.oai.conversion_report import ConversionReport
+from reasonknee_datasets.oai.outcomes import STATUSES, RowOutcome
+from reasonknee_datasets.oai.proof import Claim
+from reasonknee_datasets.oai.refusals import REFUSALS, Refusal
+from reasonknee_datasets.oai.series import convert_series, read_series
+
+__all__ = [
+    "REFUSALS",
+    "STATUSES",
+    "Claim",
+    "ConversionReport",
+    "Refusal",
+    "RowOutcome",
+    "convert",
+    "convert_series",
+    "read_series",
+]

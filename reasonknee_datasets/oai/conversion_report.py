@@ -1,0 +1,138 @@
+"""The report of a conversion, as CSV, JSON and HTML, and the list of series to order."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from reasonknee_datasets.errors import ConvertError
+from reasonknee_datasets.oai.outcomes import STATUSES, RowOutcome
+from reasonknee_datasets.oai.refusals import REFUSALS
+
+FOLDER = "convert_report"
+"""Below the output folder."""
+
+_COLUMNS = tuple(each.name for each in fields(RowOutcome))
+_STYLE = (
+    "body{font:15px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
+    "td,th{border:1px solid #bbb;padding:.2em .5em;text-align:left;vertical-align:top}"
+    ".refused{background:#fdd}.missing{background:#ffc}.converted,.present,.found{background:#efe}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionReport:
+    """What became of every row.
+
+    Attributes
+    ----------
+    rows : tuple of RowOutcome
+        In the order of the split files, or of patient, date and series.
+    unknown : mapping of str to str
+        Files and folders that belong to no row, with the reason.
+    folder : Path
+        Where the report was written.
+    """
+
+    rows: tuple[RowOutcome, ...]
+    unknown: dict[str, str]
+    folder: Path
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of rows by status, in the order of `STATUSES`."""
+        found = Counter(row.status for row in self.rows)
+        return {status: found[status] for status in STATUSES if found[status]}
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Number of refused rows by kind, the commonest first."""
+        return dict(Counter(row.kind for row in self.rows if row.kind).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a tree of plain values."""
+        return {
+            "counts": self.counts,
+            "kinds": self.kinds,
+            "unknown": self.unknown,
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        lines = [", ".join(f"{count:,} {status}" for status, count in self.counts.items()) or "no rows"]
+        lines += [f"  {kind}: {count:,} ({REFUSALS[kind]})" for kind, count in self.kinds.items()]
+        if self.unknown:
+            lines.append(f"  {len(self.unknown):,} places that belong to no row, listed in the report")
+        return "\n".join([*lines, f"report: {self.folder / 'report.html'}"])
+
+
+def write_reports(report: ConversionReport) -> None:
+    """Write ``report.csv``, ``report.json``, ``report.html``, ``to_order.csv`` and ``to_order.txt``.
+
+    Raises
+    ------
+    ConvertError
+        If the folder cannot be written.
+    """
+    missing = [row for row in report.rows if row.status == "missing"]
+    texts = {
+        "report.csv": _csv(report.rows, _COLUMNS),
+        "report.json": json.dumps(report.to_json(), indent=1) + "\n",
+        "report.html": "\n".join(_page(report)) + "\n",
+        "to_order.csv": _csv(missing, ("patient", "date", "series", "visit", "side", "split", "address")),
+        "to_order.txt": "".join(f"{row.address}\n" for row in missing),
+    }
+    try:
+        report.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            passing = report.folder / f".{name}.{secrets.token_hex(6)}.part"
+            passing.write_text(text, encoding="utf-8", newline="\n")
+            passing.replace(report.folder / name)
+    except OSError as error:
+        raise ConvertError(f"The report cannot be written at {report.folder}: {error.strerror or error}.") from error
+
+
+def _csv(rows: Sequence[RowOutcome], columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if (value := getattr(row, column)) is None else value for column in columns])
+    return text.getvalue()
+
+
+def _page(report: ConversionReport) -> Iterator[str]:
+    """Write one page without scripts; everything that came from files is escaped."""
+    yield f"<!doctype html><html lang=en><meta charset=utf-8><title>reasonknee convert</title><style>{_STYLE}</style>"
+    yield "<h1>reasonknee convert</h1><table><tr><th>status<th>rows<th>meaning</tr>"
+    for status, count in report.counts.items():
+        yield f"<tr class={status}><td>{status}<td>{count:,}<td>{html.escape(STATUSES[status])}</tr>"  # type: ignore[index]
+    yield "</table>"
+    if report.kinds:
+        yield "<h2>Refused, by kind</h2><table><tr><th>kind<th>rows<th>meaning</tr>"
+        for kind, count in report.kinds.items():
+            yield f"<tr><td>{kind}<td>{count:,}<td>{html.escape(REFUSALS[kind])}</tr>"
+        yield "</table>"
+    if report.unknown:
+        yield "<h2>Belonging to no row</h2><table><tr><th>place<th>reason</tr>"
+        for place, reason in report.unknown.items():
+            yield f"<tr><td>{html.escape(place)}<td>{html.escape(reason)}</tr>"
+        yield "</table>"
+    yield f"<h2>Every row</h2><table><tr>{''.join(f'<th>{column}' for column in _COLUMNS)}</tr>"
+    order = list(STATUSES)[::-1]
+    for row in sorted(report.rows, key=lambda row: order.index(row.status)):
+        cells = "".join(f"<td>{html.escape(_text(getattr(row, column)))}" for column in _COLUMNS)
+        yield f"<tr class={row.status}>{cells}</tr>"
+    yield "</table></html>"
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

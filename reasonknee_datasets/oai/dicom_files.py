@@ -1,0 +1,291 @@
+"""DICOM files read from memory as slices: header facts and voxels."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reasonknee_datasets.errors import missing_extra
+from reasonknee_datasets.oai.coded_size import read_coded_size
+from reasonknee_datasets.oai.refusals import Refusal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+MAX_PIXEL_BYTES = 1 << 30
+"""Most bytes of pixels that one file may claim; an OAI series of 176 slices has 52 MB."""
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_UNCOMPRESSED = {
+    (True, True): "1.2.840.10008.1.2",
+    (False, True): "1.2.840.10008.1.2.1",
+    (False, False): "1.2.840.10008.1.2.2",
+}
+_WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # group 2, group 8 little endian, group 8 big endian
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Identity of a series, as one file states it; an absent value is an empty string.
+
+    Attributes
+    ----------
+    patient, study_date, accession, description, study_description : str
+        PatientID, StudyDate, AccessionNumber, SeriesDescription, StudyDescription, without surrounding blanks.
+    series_uid : str
+        SeriesInstanceUID.
+    """
+
+    patient: str
+    study_date: str
+    accession: str
+    description: str
+    study_description: str
+    series_uid: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """One image of a series.
+
+    Attributes
+    ----------
+    name : str
+        File name, with the frame number where a file has several.
+    header : Header
+        Identity of its series.
+    uid : str
+        SOPInstanceUID, with the frame number where a file has several.
+    instance : int or None
+        InstanceNumber.
+    acquisition : tuple of str
+        AcquisitionNumber, EchoNumbers, EchoTime and TemporalPositionIdentifier.
+    orientation : (6,) float array or None
+        ImageOrientationPatient: directions of a row and of a column (LPS+).
+    position : (3,) float array or None
+        ImagePositionPatient: centre of the first voxel in mm (LPS+).
+    spacing : (2,) tuple of float or None
+        Distance between rows and between columns in mm.
+    slope, intercept : float
+        Rescaling of the stored voxels.
+    voxels : (rows, columns) array
+        As stored.
+    """
+
+    name: str
+    header: Header
+    uid: str
+    instance: int | None
+    acquisition: tuple[str, ...]
+    orientation: NDArray[np.float64] | None
+    position: NDArray[np.float64] | None
+    spacing: tuple[float, float] | None
+    slope: float
+    intercept: float
+    voxels: NDArray[Any]
+
+
+def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None:
+    """Parse one DICOM file.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    data : bytes
+        The whole file, or without ``pixels`` a beginning that holds the header.
+    pixels : bool
+        Read on to the pixels.
+
+    Returns
+    -------
+    Dataset or None
+        None where the bytes are no DICOM image: another kind of file, or a DICOM file without pixels.
+
+    Raises
+    ------
+    Refusal
+        If it is a damaged DICOM file.
+    """
+    try:
+        import pydicom
+        from pydicom.uid import UID
+    except ImportError as error:
+        raise missing_extra("pydicom", "dicom", "reading DICOM files") from error
+    plain = data[128:132] != b"DICM"
+    if plain and data[:2] not in _WITHOUT_PREAMBLE:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values outside their value representation, which OAI headers have
+            # A deflated data set is inflated without any limit while it is parsed.
+            if _DEFLATED.encode() in data[:2048]:
+                raise Refusal("unsupported-pixels", f"{name} has a deflated transfer syntax. Save it uncompressed.")
+            dataset = pydicom.dcmread(io.BytesIO(data), force=plain, stop_before_pixels=not pixels)
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                # A data set without file meta information is uncompressed, in the encoding that it was parsed in.
+                implicit, little = dataset.original_encoding
+                dataset.file_meta.TransferSyntaxUID = UID(_UNCOMPRESSED[bool(implicit), bool(little)])
+            return dataset if "Rows" in dataset and "Columns" in dataset else None
+    except Refusal:
+        raise
+    except Exception as error:  # hostile bytes raise whatever the parser meets first
+        if plain:
+            return None
+        raise Refusal("damaged-file", f"{name} cannot be parsed as DICOM ({error}). Download it again.") from error
+
+
+def read_header(dataset: Dataset) -> Header:
+    """Read the identity of a file's series."""
+
+    def text(keyword: str) -> str:
+        return str(dataset.get(keyword) or "").strip()
+
+    return Header(
+        text("PatientID"),
+        text("StudyDate"),
+        text("AccessionNumber"),
+        text("SeriesDescription"),
+        text("StudyDescription"),
+        text("SeriesInstanceUID"),
+    )
+
+
+def read_slices(name: str, data: bytes) -> list[Slice]:
+    """Read every image of one DICOM file; none where the bytes are no DICOM image.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    data : bytes
+        The whole file.
+
+    Raises
+    ------
+    Refusal
+        If the file is damaged, or its pixels are of a kind that is not converted.
+    """
+    dataset = read_dicom(name, data)
+    if dataset is None or "PixelData" not in dataset:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom parses values when they are first used
+            return _make_slices(name, dataset)
+    except Refusal:
+        raise
+    except Exception as error:  # values of the wrong type anywhere in a hostile header
+        raise Refusal("damaged-file", f"{name} has an unreadable header ({error}). Download it again.") from error
+
+
+def _make_slices(name: str, dataset: Dataset) -> list[Slice]:
+    _check_pixels(name, dataset)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    _check_coded_size(name, dataset, frames)
+    voxels = _decode(name, dataset, frames)
+    if frames == 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
+        return [_make_slice(name, dataset, [dataset], voxels)]
+    return [
+        _make_slice(f"{name} frame {number + 1}", dataset, groups, voxels[number], number)
+        for number, groups in enumerate(_functional_groups(name, dataset, frames))
+    ]
+
+
+def _check_pixels(name: str, dataset: Dataset) -> None:
+    """Refuse colour, inverted and impossibly large images before they are decoded."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    frames, bits = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("BitsAllocated") or 0)
+    if min(rows, columns, frames) < 1 or bits not in (8, 16, 32):
+        got = f"{frames} frames of {rows}x{columns} with {bits} bits"
+        raise Refusal("damaged-file", f"{name} claims {got}. Download it again.")
+    if rows * columns * frames * bits // 8 > MAX_PIXEL_BYTES:
+        got = f"{frames} frames of {rows}x{columns}"
+        raise Refusal("too-large", f"{name} claims {got}, more than {MAX_PIXEL_BYTES:,} bytes.")
+    if int(dataset.get("SamplesPerPixel") or 1) != 1 or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
+        kind = dataset.get("PhotometricInterpretation")
+        raise Refusal("unsupported-pixels", f"{name} is {kind}, where MR images are MONOCHROME2. Remove the file.")
+
+
+def _check_coded_size(name: str, dataset: Dataset, frames: int) -> None:
+    """Refuse compressed frames of another size than the header's."""
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    from pydicom.encaps import generate_frames
+
+    expected = (int(dataset.Rows), int(dataset.Columns))
+    for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=frames)):
+        size = read_coded_size(frame)
+        if size not in (None, expected):
+            raise Refusal(
+                "damaged-file", f"{name} claims {expected} pixels, but frame {number + 1} is coded as {size}."
+            )
+
+
+def _decode(name: str, dataset: Dataset, frames: int) -> NDArray[Any]:
+    """Decode the pixels as stored, without any rescaling."""
+    try:
+        voxels = np.asarray(dataset.pixel_array)
+    except (NotImplementedError, RuntimeError) as error:
+        syntax = dataset.file_meta.TransferSyntaxUID.name
+        # The reason of pydicom names the plugins that would be needed.
+        raise Refusal("unsupported-pixels", f"{name} holds pixels in {syntax}: {error}") from error
+    except Exception as error:
+        raise Refusal("damaged-file", f"{name} has unreadable pixel data ({error}). Download it again.") from error
+    expected = (int(dataset.Rows), int(dataset.Columns))
+    expected_shape = expected if frames == 1 else (frames, *expected)
+    if voxels.shape != expected_shape:
+        raise Refusal("damaged-file", f"{name} claims {expected_shape} pixels but holds {voxels.shape}.")
+    if frames == 1 and "PerFrameFunctionalGroupsSequence" in dataset:
+        return voxels[None]
+    return voxels
+
+
+def _functional_groups(name: str, dataset: Dataset, frames: int) -> list[list[Dataset]]:
+    """List for every frame the data sets in which its attributes may be, nearest first."""
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
+    if per_frame is None or len(per_frame) != frames:
+        raise Refusal("no-image", f"{name} has {frames} frames without a position for each of them.")
+    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
+    return [
+        [inner for group in (frame, *shared) for element in group if element.VR == "SQ" for inner in element.value]
+        + [dataset]
+        for frame in per_frame
+    ]
+
+
+def _make_slice(
+    name: str, dataset: Dataset, groups: Sequence[Dataset], voxels: NDArray[Any], frame: int | None = None
+) -> Slice:
+    def find(keyword: str) -> Any:
+        return next((group.get(keyword) for group in groups if group.get(keyword) not in (None, "")), None)
+
+    def numbers(keyword: str, count: int) -> NDArray[np.float64] | None:
+        value = find(keyword)
+        read = np.array([], float) if value is None else np.array([float(each) for each in value])
+        return read if read.shape == (count,) and np.isfinite(read).all() else None
+
+    spacing = numbers("PixelSpacing", 2)
+    echo = find("EchoTime") if find("EchoTime") is not None else find("EffectiveEchoTime")
+    acquisition = (find("AcquisitionNumber"), find("EchoNumbers"), echo, find("TemporalPositionIdentifier"))
+    instance = find("InstanceNumber")
+    slope, intercept = find("RescaleSlope"), find("RescaleIntercept")
+    return Slice(
+        name=name,
+        header=read_header(dataset),
+        uid=str(dataset.get("SOPInstanceUID") or name) + ("" if frame is None else f".{frame}"),
+        instance=frame + 1 if frame is not None else None if instance is None else int(instance),
+        acquisition=tuple("" if each is None else str(each) for each in acquisition),
+        orientation=numbers("ImageOrientationPatient", 6),
+        position=numbers("ImagePositionPatient", 3),
+        spacing=None if spacing is None or spacing.min() <= 0 else (float(spacing[0]), float(spacing[1])),
+        slope=1.0 if slope is None else float(slope),
+        intercept=0.0 if intercept is None else float(intercept),
+        voxels=voxels,
+    )

@@ -1,0 +1,168 @@
+"""Index of an OAI download: which series are where, by patient, date and series.
+
+Any depth and any names of the folders above are accepted. A path that ends in patient, date and series is indexed by
+its names; any other folder or archive by the header of its first file. What is named is a claim only: the header proves
+it when the series is converted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from reasonknee_datasets.errors import ConvertError
+from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
+from reasonknee_datasets.oai.nda import IndexRow, is_index, read_index
+from reasonknee_datasets.oai.proof import read_series_number, read_visit
+from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.series import peek_header
+
+_NAMED = re.compile(r"(?:^|/)([0-9]{7})/(?:data/)?((?:19|20)[0-9]{6})/([0-9]{8})(?:\.tar|\.tar\.gz|\.tgz|\.zip)?$")
+_ZIP_ENTRIES = 20_000_000
+# Folder of every release by visit, as OAI names them.
+RELEASE_VISITS = {
+    **dict.fromkeys(("0.C.2", "0.E.1"), "00M"),
+    **dict.fromkeys(("1.C.2", "1.E.1"), "12M"),
+    "2.D.2": "18M",
+    **dict.fromkeys(("3.C.2", "3.E.1"), "24M"),
+    "4.G.1": "30M",
+    **dict.fromkeys(("5.C.1", "5.E.1"), "36M"),
+    **dict.fromkeys(("6.C.1", "6.E.1"), "48M"),
+    **dict.fromkeys(("8.C.1", "8.E.1"), "72M"),
+    **dict.fromkeys(("10.C.1", "10.E.1"), "96M"),
+}
+_MONTH_FOLDER = re.compile(r"([0-9]{2})m(?:DESS)?", re.IGNORECASE)
+
+Key = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class DownloadIndex:
+    """Series of a download.
+
+    Attributes
+    ----------
+    root : Path
+        The folder that was searched.
+    places : dict of (patient, date, series) to list of SeriesPlace
+        Every place that claims to hold the series.
+    listed : dict of (patient, date, series) to IndexRow
+        Rows of NDA's and OAI's own index files, whether their series is on disk or not.
+    unknown : dict of SeriesPlace to str
+        Places with files whose series is not known, with the reason.
+    """
+
+    root: Path
+    places: dict[Key, list[SeriesPlace]] = field(default_factory=dict)
+    listed: dict[Key, IndexRow] = field(default_factory=dict)
+    unknown: dict[SeriesPlace, str] = field(default_factory=dict)
+
+    def add(self, key: Key, place: SeriesPlace) -> None:
+        """Add a place, once."""
+        places = self.places.setdefault(key, [])
+        if place not in places:
+            places.append(place)
+
+
+def index_download(root: str | os.PathLike[str]) -> DownloadIndex:
+    """Search a folder for series.
+
+    Parameters
+    ----------
+    root : path
+        NDA packages, ``results`` trees, zip files of them, or any folder above.
+
+    Raises
+    ------
+    ConvertError
+        If the folder does not exist.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise ConvertError(f"There is no folder {folder}. Name the folder of the OAI download with --oai.")
+    index = DownloadIndex(folder)
+    for place in _candidates(folder, index):
+        key = _key_of_path(f"{place.path}/{place.inside}".rstrip("/").replace(os.sep, "/"))
+        if key is not None:
+            index.add(key, place)
+        else:
+            _add_by_header(place, index)
+    return index
+
+
+def visit_of(place: str, study_description: str) -> str | None:
+    """Find the visit of a series from its StudyDescription, else from the names of its folders."""
+    named = read_visit(study_description)
+    if named is not None:
+        return named
+    for part in reversed(unquote(place).replace("\\", "/").split("/")):
+        if part in RELEASE_VISITS:
+            return RELEASE_VISITS[part]
+    months = [match[1] for part in unquote(place).split("/") if (match := _MONTH_FOLDER.fullmatch(part))]
+    return f"{months[-1]}M" if months else None
+
+
+def _candidates(folder: Path, index: DownloadIndex) -> Iterator[SeriesPlace]:
+    """List folders with files, tar archives, and both within zip archives; read index files on the way."""
+    # Links to folders are not followed: they could lead round in circles.
+    for current, folders, names in os.walk(folder):
+        folders.sort()
+        loose = False
+        for name in sorted(names):
+            path = Path(current, name)
+            if is_tar(name):
+                yield SeriesPlace(str(path))
+            elif is_zip(name):
+                yield from _zip_candidates(path, index)
+            elif is_index(name):
+                index.listed.update(read_index(path))
+            else:
+                loose = True
+        if loose:
+            yield SeriesPlace(current)
+
+
+def _zip_candidates(path: Path, index: DownloadIndex) -> Iterator[SeriesPlace]:
+    """List the folders and tar archives within a zip file; its members' names are only ever compared."""
+    found: dict[str, None] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            if len(infos) > _ZIP_ENTRIES:
+                raise zipfile.BadZipFile(f"{len(infos):,} members")
+            for info in infos:
+                if not info.is_dir():
+                    found[info.filename if is_tar(info.filename) else info.filename.rpartition("/")[0]] = None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        index.unknown[SeriesPlace(str(path))] = f"{path} cannot be read as a zip archive ({error}). Download it again."
+    for inside in found:
+        yield SeriesPlace(str(path), inside)
+
+
+def _key_of_path(path: str) -> Key | None:
+    match = _NAMED.search(unquote(path))
+    return (match[1], match[2], match[3]) if match else None
+
+
+def _add_by_header(place: SeriesPlace, index: DownloadIndex) -> None:
+    """Index a place that is not named after its series by what its first file says."""
+    try:
+        header = peek_header(place)
+    except Refusal as error:
+        index.unknown[place] = str(error)
+        return
+    if header is None:
+        return  # no DICOM: documents, pictures, other data
+    series = read_series_number(header)
+    if series is None or not header.patient or not header.study_date:
+        index.unknown[place] = (
+            f"{place} is not named patient/date/series, and its header does not tell them "
+            f"(PatientID {header.patient!r}, StudyDate {header.study_date!r}, AccessionNumber {header.accession!r})."
+        )
+        return
+    index.add((header.patient, header.study_date, series), place)

@@ -1,0 +1,138 @@
+"""NIfTI volumes that somebody converted already, read and compared with their mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reasonknee_datasets.errors import GeometryError, VolumeError
+from reasonknee_datasets.oai.content import ContentMatch, match_content
+from reasonknee_datasets.oai.dicom_files import Header
+from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.stack import Volume, smallest_type
+from reasonknee_datasets.orientation import between
+from reasonknee_datasets.volumes import open_volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A NIfTI volume and how it was matched.
+
+    Parameters
+    ----------
+    path : str
+    matched : {"names", "table", "grid", "content"}
+        By patient, date and series in names; by a table such as OAIZIB-CM's; by the grid of the mask; by its labels.
+    """
+
+    path: str
+    matched: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> Volume:
+    """Read a NIfTI volume, and find its orientation by header or, where that is none, by content.
+
+    Parameters
+    ----------
+    place : ImageFile
+        The volume.
+    mask : Path or None
+        The row's mask.
+    notes : list of str
+        Collects what was found out.
+
+    Returns
+    -------
+    Volume
+        With an affine that the mask's grid can be compared with.
+
+    Raises
+    ------
+    Refusal
+        If it cannot be read, or header and content contradict each other.
+    """
+    voxels, affine, oriented = load_image(place.path)
+    if mask is None:
+        if not oriented:
+            message = f"{place} has neither sform nor qform, and there is no mask to compare."
+            raise Refusal("no-orientation", message)
+    else:
+        affine = _orient(place.path, voxels, affine, oriented, mask, notes)
+    notes.append(f"matched by {place.matched}")
+    header = Header("", "", "", "", "", "")
+    return Volume(voxels, affine, 1.0, 0.0, header, (), ())
+
+
+def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+    """Read voxels, affine, and whether the header gives an orientation at all."""
+    try:
+        image = open_volume(path, cache=None)
+        shape = tuple(map(int, image.shape))
+        if len(shape) < 3 or any(length != 1 for length in shape[3:]):
+            raise Refusal("no-orientation", f"{path} has shape {shape}, and a knee volume has three axes.")
+        voxels = np.asarray(image.dataobj).reshape(shape[:3], order="A")
+        oriented = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
+        return _as_stored(voxels), np.asarray(image.affine, float), oriented
+    except VolumeError as error:
+        raise Refusal("damaged-file", str(error)) from error
+
+
+def _as_stored(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Turn whole numbers that a tool saved as floats back into integers; others become float32."""
+    if voxels.dtype.kind == "f":
+        if not np.isfinite(voxels).all():
+            raise Refusal("damaged-file", "The volume holds values that are not finite. Convert it again.")
+        if not np.array_equal(voxels, np.rint(voxels)):
+            return voxels.astype(np.float32)
+    elif voxels.dtype.kind not in "iu":
+        raise Refusal("unsupported-pixels", f"The volume holds {voxels.dtype} values, where MR images have one number.")
+    return voxels.astype(smallest_type([float(voxels.min()), float(voxels.max())]), copy=False)
+
+
+def read_labels(mask: Path) -> NDArray[Any]:
+    """Read a mask as whole numbers."""
+    labels = np.asarray(open_volume(mask, cache=None).dataobj)
+    return labels if labels.dtype.kind in "iu" else labels.astype(np.int64)
+
+
+def _orient(
+    path: str, voxels: NDArray[Any], affine: NDArray[np.float64], oriented: bool, mask: Path, notes: list[str]
+) -> NDArray[np.float64]:
+    """Find the affine under which the volume lies on its mask's grid, and check that the content agrees."""
+    target, labels = open_volume(mask, cache=None), read_labels(mask)
+    match = match_content(voxels, labels)
+    try:
+        turn = between(affine, voxels.shape, target.affine, labels.shape) if oriented else None
+    except GeometryError:
+        turn = None
+    if match is None:
+        return affine  # placing it says that the shapes differ
+    if turn is not None:
+        if match.clear and match.turn != turn:
+            raise _contradiction(path, match)
+        return affine
+    if not match.clear:
+        if oriented:
+            return affine  # placing it prints both grids
+        message = f"{path} has no orientation, and its content fits its mask in several ways"
+        raise Refusal("no-orientation", f"{message} ({match.score:.3f} and {match.next_score:.3f}).")
+    notes.append(
+        f"orientation found by content: labels explain {match.score:.1%} of the variance, next {match.next_score:.1%}"
+    )
+    found: NDArray[np.float64] = match.turn.inverse().apply_affine(target.affine, labels.shape)
+    return found
+
+
+def _contradiction(path: str, match: ContentMatch) -> Refusal:
+    message = f"{path} has an affine that its content contradicts: another orientation fits the mask better"
+    scores = f"labels explain {match.score:.1%} of the variance there"
+    return Refusal("no-orientation", f"{message} ({match.turn}, {scores}). Convert it again from DICOM.")

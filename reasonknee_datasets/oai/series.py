@@ -1,0 +1,138 @@
+"""One series read from its place: images sorted by series, the wanted one chosen, and its slices put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from reasonknee_datasets.errors import ConvertError
+from reasonknee_datasets.oai.archives import EVERYWHERE, SeriesPlace, is_tar, is_zip
+from reasonknee_datasets.oai.dicom_files import Header, Slice, read_dicom, read_header, read_slices
+from reasonknee_datasets.oai.grids import Placed, place_on_grid, write_volume
+from reasonknee_datasets.oai.proof import Claim, is_dess, read_series_number
+from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.stack import Volume, stack_slices
+
+_HEAD_BYTES = 1 << 20  # of a file, which hold its header
+_PEEKED = 5  # files; an image or two of another kind may come first
+
+
+def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
+    """Read the DICOM files of one place as one volume.
+
+    Parameters
+    ----------
+    place : SeriesPlace
+        A folder or an archive.
+    claim : Claim, optional
+        Which series is wanted, where the place may hold several.
+
+    Raises
+    ------
+    Refusal
+        If the files do not make exactly one complete volume.
+    """
+    slices: list[Slice] = []
+    strangers: list[str] = []
+    for name, data in place.files():
+        found = read_slices(name, data)
+        slices += found
+        if not found:
+            strangers.append(name)
+    if not slices:
+        raise Refusal("no-image", f"{place} holds no DICOM image among {len(strangers)} files.")
+    chosen, notes = _choose_series(slices, claim, str(place))
+    if strangers:
+        notes.append(f"left out {len(strangers)} files that are no DICOM image, such as {strangers[0]}")
+    volume = stack_slices(chosen, str(place))
+    return Volume(
+        volume.voxels,
+        volume.affine,
+        volume.slope,
+        volume.intercept,
+        volume.header,
+        volume.instances,
+        (*notes, *volume.notes),
+    )
+
+
+def peek_header(place: SeriesPlace) -> Header | None:
+    """Read the identity of a series from the first DICOM image of a place; None where its first files are none."""
+    with closing(place.files(_HEAD_BYTES)) as files:
+        for name, data in islice(files, _PEEKED):
+            dataset = read_dicom(name, data, pixels=False)
+            if dataset is not None:
+                return read_header(dataset)
+    return None
+
+
+def _choose_series(slices: list[Slice], claim: Claim | None, place: str) -> tuple[list[Slice], list[str]]:
+    """Choose the wanted series where a place holds several; refuse where headers do not settle which it is."""
+    groups: dict[Header, list[Slice]] = {}
+    for each in slices:
+        groups.setdefault(each.header, []).append(each)
+    if len(groups) == 1:
+        return slices, []
+    wanted = [group for group in groups.values() if _is_wanted(group[0].header, claim)]
+    if len(wanted) != 1:
+        named = sorted({group[0].header.description or "no description" for group in groups.values()})
+        message = f"{place} holds images of {len(groups)} series ({', '.join(named[:5])})"
+        raise Refusal("mixed-series", f"{message}, and headers do not settle which is wanted. Separate them.")
+    _same_patient(slices, place)
+    others = len(slices) - len(wanted[0])
+    return wanted[0], [f"left out {others} image{'s' if others > 1 else ''} of {len(groups) - 1} other series"]
+
+
+def _is_wanted(header: Header, claim: Claim | None) -> bool:
+    if claim is None:
+        return is_dess(header.description)
+    number = read_series_number(header)
+    return number == claim.series if number is not None else False
+
+
+def _same_patient(slices: Sequence[Slice], place: str) -> None:
+    patients = sorted({each.header.patient for each in slices})
+    if len(patients) > 1:
+        raise Refusal("mixed-series", f"{place} holds images of {len(patients)} patients. Separate them.")
+
+
+def convert_series(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[Volume, Placed]:
+    """Convert one series by itself.
+
+    Parameters
+    ----------
+    source : path
+        A folder of DICOM files, or a ``.tar.gz``, ``.tar`` or ``.zip`` of them.
+    out : path
+        The ``.nii.gz`` to write, with array axes closest to RAS+; it must not exist.
+
+    Returns
+    -------
+    volume : Volume
+        The series, with notes on what was left out.
+    placed : Placed
+        The voxels and affine as written.
+
+    Raises
+    ------
+    ConvertError
+        If the names do not fit.
+    Refusal
+        If the series is not converted.
+    """
+    path, target = Path(source), Path(out)
+    if not target.name.endswith(".nii.gz"):
+        raise ConvertError(f"The result is a seekable .nii.gz, but --out is {str(target)!r}. End its name in .nii.gz.")
+    if target.exists():
+        raise ConvertError(f"{target} exists already. Remove it or choose another name.")
+    if not path.exists():
+        raise ConvertError(f"There is no series at {path}.")
+    if path.is_file() and not (is_tar(path.name) or is_zip(path.name)):
+        raise ConvertError(f"{path} is one file. Name the folder or the .tar.gz, .tar or .zip that holds its series.")
+    volume = read_series(SeriesPlace(str(path), EVERYWHERE if is_zip(path.name) else ""))
+    placed = place_on_grid(volume.voxels, volume.affine, None, str(path))
+    write_volume(target, placed, "reasonknee convert", slope=volume.slope, intercept=volume.intercept)
+    return volume, placed

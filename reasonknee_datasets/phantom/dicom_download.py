@@ -1,0 +1,263 @@
+"""OAI-like downloads of a synthetic release: an NDA package, a ``results`` tree and a plain folder tree."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from reasonknee_datasets.phantom.dicom_defects import DEFECTS, Defect
+from reasonknee_datasets.phantom.dicom_series import SeriesFacts, make_slices, write_bytes
+from reasonknee_datasets.phantom.planned import PhantomError
+from reasonknee_datasets.schema import SIDES
+from reasonknee_datasets.volumes import open_volume
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Form = Literal["nda", "results", "folders"]
+FORMS: tuple[Form, ...] = ("nda", "results", "folders")
+DEFECTS_FILE = "planted_defects.json"
+
+_NDA_COLUMNS = {
+    "image03_id": "Image identifier",
+    "subjectkey": "The NDAR Global Unique Identifier (GUID) for research subject",
+    "src_subject_id": "Subject ID how it's defined in lab/project",
+    "interview_date": "Date on which the interview/genetic test/sampling/imaging/biospecimen was completed. MM/DD/YYYY",
+    "image_description": "Image description, i.e. DTI, fMRI, Fast SPGR, phantom, EEG, dynamic PET",
+    "image_modality": "Image modality",
+    "scan_type": "Type of Scan",
+    "comments_misc": "Miscellaneous comments on study, interview, methodology relevant to this form data",
+    "visit": "Visit name",
+    "study": "Study",
+    "image_file": "Data (image, behavioral, anatomical, etc) file name/location",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row of ``all_studies.csv`` with the defect that is planted in it."""
+
+    facts: SeriesFacts
+    folder: str
+    image: Path
+    defect: Defect | None
+
+
+def write_downloads(release: Path) -> dict[Path, Path]:
+    """Replace the images of a synthetic release by downloads in every form, in ``oai/<form>`` beside ``data``.
+
+    Returns
+    -------
+    dict of Path to Path
+        For each download its list of planted defects.
+    """
+    notes = {
+        folder: write_download(release, folder, form=form) for form in FORMS for folder in [release / "oai" / form]
+    }
+    shutil.rmtree(release / "data" / "images")
+    return notes
+
+
+def write_download(release: Path, out: Path, *, form: Form, defects: bool = True) -> Path:
+    """Write the DICOM files of a synthetic release as one form of download.
+
+    Parameters
+    ----------
+    release : Path
+        A synthetic release with its images.
+    out : Path
+        A folder that does not exist yet.
+    form : {"nda", "results", "folders"}
+        ``nda``: a package with ``image03.txt`` and one ``.tar.gz`` a series. ``results``: the older tree of folders.
+        ``folders``: ``<patient>/data/<date>/<series>``.
+    defects : bool
+        Whether each of `DEFECTS` is planted in a series of its own, train first. They are listed in
+        ``planted_defects.json`` beside the folder, by patient, date and series.
+
+    Returns
+    -------
+    Path
+        The list of defects.
+
+    Raises
+    ------
+    PhantomError
+        If the release has too few volumes, or the folder exists.
+    """
+    if out.exists():
+        raise PhantomError(f"{out} exists already. Remove it or name another folder.")
+    rows = _plan(release, form, defects)
+    listed = []
+    for row in tqdm(rows, f"phantom: writing DICOM ({form})", unit="series", disable=None):
+        listed.append(_listed(row))
+        if row.defect is None or row.defect.place != "absent":
+            files = dict(_name_files(_encode(row), row.defect))
+            _write_series(out, form, row, files)
+    if form == "nda":
+        _write_image03(out / "Package_0000001" / "image03.txt", rows)
+    notes = out.with_name(f"{out.name}_{DEFECTS_FILE}")
+    notes.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8", newline="\n")
+    return notes
+
+
+def _plan(release: Path, form: Form, defects: bool) -> list[_Row]:
+    """Give each defect a volume of train, then of the other splits where train has too few."""
+    data = release / "data"
+    rows = []
+    for split in ("train", "test", "val"):
+        with (data / "split_files" / f"{split}_split.csv").open(encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file))
+    wanted = [each for each in DEFECTS if _possible(each, form)] if defects else []
+    if len(rows) < len(wanted) + 3:
+        message = f"{len(wanted)} defects need {len(wanted) + 3} volumes, and the release has {len(rows)}"
+        raise PhantomError(f"{message}. Ask for more patients, such as 18.")
+    # Shallow stacks cannot hold every defect; they stay as they are.
+    deep = [place for place, row in enumerate(rows) if _slices(data, row) > 2 * 8]
+    planted = dict(zip(deep, wanted, strict=False))
+    if len(planted) < len(wanted):
+        raise PhantomError(f"{len(wanted)} defects need as many deep volumes, and there are {len(deep)}.")
+    return [_Row(_facts(row), row["path"], _image(data, row), planted.get(place)) for place, row in enumerate(rows)]
+
+
+def _possible(defect: Defect, form: Form) -> bool:
+    return not (defect.archive or defect.place == "index") or form == "nda"
+
+
+def _image(data: Path, row: dict[str, str]) -> Path:
+    return data / row["image_filepath"].removeprefix("../data/")
+
+
+def _slices(data: Path, row: dict[str, str]) -> int:
+    return min(open_volume(_image(data, row), cache=None).shape)
+
+
+def _facts(row: dict[str, str]) -> SeriesFacts:
+    side = SIDES[int(row["knee_side"]) - 1]
+    return SeriesFacts(row["patient_id"], row["time"], row["study_folder"], row["series_folder"], side)
+
+
+def _listed(row: _Row) -> dict[str, str]:
+    facts, defect = row.facts, row.defect
+    named = {"patient": facts.patient, "date": facts.date, "series": facts.series}
+    if defect is None:
+        return named | {"defect": "", "status": "converted", "kind": ""}
+    return named | {"defect": defect.name, "status": defect.status, "kind": defect.kind}
+
+
+def _encode(row: _Row) -> list[bytes]:
+    """Write the slices of one series, with the defects that are in the slices themselves."""
+    image = open_volume(row.image, cache=None)
+    slices: list[Dataset] = make_slices(np.asarray(image.dataobj), np.asarray(image.affine, float), row.facts)
+    if row.defect is not None and row.defect.change is not None:
+        slices = row.defect.change(slices, row.facts)
+    return [write_bytes(each) for each in slices]
+
+
+def _name_files(contents: Sequence[bytes], defect: Defect | None) -> Iterator[tuple[str, bytes]]:
+    """Name the files 001, 002 ... as OAI does, and plant what goes wrong with files."""
+    what = defect.files if defect else ""
+    order = np.random.default_rng(5).permutation(len(contents)).tolist() if what == "shuffle" else range(len(contents))
+    for number, place in enumerate(order, start=1):
+        content = contents[place]
+        if what == "cut" and number == 3:
+            content = content[: len(content) // 2]
+        yield f"{number:03d}{'.dcm' if what == 'suffix' else ''}", content
+    if what == "strangers":
+        yield ".DS_Store", b"\0\0\0\x01Bud1"
+        yield "Thumbs.db", b"\xd0\xcf\x11\xe0"
+        yield "notes.txt", b"SYNTHETIC\n"
+
+
+def _write_series(out: Path, form: Form, row: _Row, files: dict[str, bytes]) -> None:
+    facts, defect = row.facts, row.defect
+    release_folder = row.folder.removeprefix("../data/OAI/").split("/")[1]
+    key = f"{facts.patient}/{facts.date}/{facts.series}"
+    renamed = defect is not None and defect.place == "renamed"
+    if form == "nda":
+        month = f"{facts.visit[:2]}m"
+        name = f"scan_{facts.series[-4:]}" if renamed else key
+        path = out / "Package_0000001" / "image03" / month / release_folder / f"{name}.tar.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_archive(files, defect.archive if defect else ""))
+        return
+    if form == "results":
+        folder = out / "OAIBaselineImages" / "results" / release_folder / ("renamed/A" if renamed else key)
+    else:
+        folder = out / "my%20knees" / facts.patient / "data" / facts.date / ("series A" if renamed else facts.series)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def _archive(files: dict[str, bytes], what: str) -> bytes:
+    """Write a ``.tar.gz`` as NDA's, members below ``./``; the same files give the same bytes."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, content in files.items():
+            _add(archive, f"./{name}", content)
+        if what == "climbs":
+            _add(archive, "../../../outside", b"SYNTHETIC")
+        elif what == "links":
+            link = tarfile.TarInfo("./200")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(link)
+        elif what == "claims":
+            # A header that claims 4 GB, as a bomb would; what follows is short.
+            huge = tarfile.TarInfo("./200")
+            huge.size = 4 << 30
+            plain.write(huge.tobuf())
+    data = plain.getvalue()
+    zipped = io.BytesIO()
+    with gzip.GzipFile(fileobj=zipped, mode="wb", mtime=0, filename="", compresslevel=1) as stream:
+        stream.write(data)
+    whole = zipped.getvalue()
+    return whole[: len(whole) * 2 // 3] if what == "cut" else whole
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _write_image03(path: Path, rows: Sequence[_Row]) -> None:
+    """Write NDA's index: tabs, quotes, and a second header row that describes the columns."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(_NDA_COLUMNS)
+        writer.writerow(_NDA_COLUMNS.values())
+        for number, row in enumerate(rows):
+            facts = row.facts
+            side = facts.side.upper()
+            if row.defect is not None and row.defect.place == "index":
+                side = "LEFT" if side == "RIGHT" else "RIGHT"
+            month = int(facts.visit[:2])
+            study = "ENROLLMENT" if month == 0 else f"{month} MONTH"
+            folder = row.folder.removeprefix("../data/OAI/").split("/")[1]
+            address = f"{month:02d}m/{folder}/{facts.patient}/{facts.date}/{facts.series}.tar.gz"
+            writer.writerow(
+                [
+                    str(number + 1),
+                    f"NDARSYNTHETIC{facts.patient}",
+                    facts.patient,
+                    f"{facts.date[4:6]}/{facts.date[6:]}/{facts.date[:4]}",
+                    f"SAG_3D_DESS_{side}",
+                    "MRI",
+                    "MR structural (other)",
+                    f"OAI MR {study} {side}",
+                    study.capitalize(),
+                    "OAI",
+                    f"s3://SYNTHETIC/submission_1/{address}",
+                ]
+            )

@@ -1,0 +1,112 @@
+"""From downloads with planted defects to examples: every defect is in the report, and none in the data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from reasonknee_datasets import load_dataset
+from reasonknee_datasets.cli import main
+from reasonknee_datasets.oai import REFUSALS, convert
+from reasonknee_datasets.phantom import PhantomError, write_download, write_release
+from reasonknee_datasets.phantom.dicom_defects import DEFECTS
+from reasonknee_datasets.phantom.dicom_download import FORMS, Form
+from reasonknee_datasets.prepare import prepare
+
+pytest.importorskip("pydicom", reason="DICOM needs the dicom extra")
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic release with enough volumes for every defect; its images are the truth."""
+    folder = tmp_path_factory.mktemp("dicom") / "release"
+    write_release(folder, patients=14, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def without_images(release: Path) -> Path:
+    """The same release as users have it."""
+    folder = release.with_name("official")
+    shutil.copytree(release, folder, ignore=shutil.ignore_patterns("images"))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_every_defect_is_in_the_report_and_none_in_the_data(
+    form: Form, release: Path, without_images: Path, tmp_path: Path
+) -> None:
+    planted = json.loads(write_download(release, tmp_path / form, form=form).read_text())
+    expected = {defect.name for defect in DEFECTS if form == "nda" or not (defect.archive or defect.place == "index")}
+    assert {row["defect"] for row in planted} - {""} == expected
+
+    report = convert(tmp_path / "converted", oai=tmp_path / form, release=without_images, workers=2, progress=False)
+    rows = {(row.patient, row.date, row.series): row for row in report.rows}
+    assert len(rows) == len(planted)
+    for plan in planted:
+        row = rows[plan["patient"], plan["date"], plan["series"]]
+        assert (row.status, row.kind) == (plan["status"], plan["kind"]), plan["defect"]
+
+    good = {row.output for row in report.rows if row.status == "converted"}
+    folder = tmp_path / "converted"
+    assert {path.relative_to(folder).as_posix() for path in (folder / "images").rglob("*.nii.gz")} == good
+    for output in good:
+        made, truth = nib.load(folder / output), nib.load(release / "data" / output)
+        assert np.array_equal(np.asarray(made.dataobj), np.asarray(truth.dataobj)), output
+        assert np.abs(made.affine - truth.affine).max() < 1e-3
+
+    repository = tmp_path / "3dreasonknee"
+    prepare(
+        without_images, repository, images=folder, volumes="link", allow=["missing-image"], workers=1, progress=False
+    )
+    streamed = set()
+    for split in SPLITS:
+        for example in load_dataset(data_dir=repository, split=split, streaming=True):
+            key = example["patient"], example["study"], example["series"]
+            if key not in streamed:  # 62 rows a volume
+                streamed.add(key)
+                truth = nib.load(release / "data" / rows[key].output)
+                assert np.array_equal(np.asarray(example["volume"].dataobj), np.asarray(truth.dataobj))
+    assert streamed <= {key for key, row in rows.items() if row.status == "converted"}
+    assert len(streamed) > len(good) / 2
+
+
+def test_every_defect_has_a_name_and_a_known_outcome() -> None:
+    assert len({defect.name for defect in DEFECTS}) == len(DEFECTS) > 40
+    for defect in DEFECTS:
+        assert (defect.status == "refused") == (defect.kind in REFUSALS), defect.name
+
+
+def test_write_download_is_reproducible_and_converts_whole(phantom_release: Path, tmp_path: Path) -> None:
+    written = []
+    for number in range(2):
+        write_download(phantom_release, tmp_path / str(number) / "nda", form="nda", defects=False)
+        files = sorted(path for path in (tmp_path / str(number)).rglob("*") if path.is_file())
+        written.append({path.relative_to(tmp_path / str(number)): path.read_bytes() for path in files})
+    assert written[0] == written[1]
+    report = convert(tmp_path / "out", oai=tmp_path / "0", release=phantom_release, workers=1, progress=False)
+    assert report.counts == {"converted": len(report.rows)}
+
+
+def test_write_download_says_how_many_volumes_it_needs(phantom_release: Path, tmp_path: Path) -> None:
+    with pytest.raises(PhantomError, match=r"41 defects need 44 volumes, and the release has .* such as 18"):
+        write_download(phantom_release, tmp_path / "nda", form="nda")
+    assert not (tmp_path / "nda").exists()
+
+
+@pytest.mark.slow
+def test_command_writes_three_downloads_in_place_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["phantom", "--dicom", "--out", str(tmp_path / "release"), "--workers", "2", "--patients", "14"]
+    assert main(command) == 0
+    assert not (tmp_path / "release/data/images").exists()
+    for form in FORMS:
+        assert (tmp_path / f"release/oai/{form}").is_dir()
+        assert (tmp_path / f"release/oai/{form}_planted_defects.json").is_file()
+    assert capsys.readouterr().out.count("SYNTHETIC download") == 3
