@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
-from reasonknee_datasets.bench.answers.value_parsing import Reading, is_measurement, read_value
+from reasonknee_datasets.bench.answers.subject_phrases import names_another
+from reasonknee_datasets.bench.answers.value_parsing import Reading, is_disclaimed, is_measurement, read_value
 from reasonknee_datasets.moaks import Question, Slot
+from reasonknee_datasets.moaks.spellings import normal_form
 
 Rules = frozenset[str]
 
@@ -18,6 +20,11 @@ _SCALAR = (str, int, float, bool, Raw, Cut, Huge)
 _FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "stated"))
 # A string inside a string inside a string is as far as anybody quotes.
 _DEEPEST_STRING = 2
+# Keys whose value names what an object is about.
+_NAMES_SUBJECT = frozenset(
+    ("finding", "name", "structure", "subject", "feature", "anatomy", "region", "subregion", "compartment", "lesion")
+    + ("anatomical structure", "anatomical region", "abnormality", "pathology", "item", "label", "parameter", "target")
+)
 
 
 @dataclass(slots=True)
@@ -117,8 +124,11 @@ class _Walk:
         self.strings -= 1
 
     def members(self, node: Members, rules: Rules, *, wrappers: tuple[str, ...], depth: int, trusted: bool) -> None:
-        if is_measurement(node):
+        if is_measurement(node) or is_disclaimed(node):
             self.claims.stray = True
+            return
+        if self.is_about_another(node):
+            self.claims.foreign = True
             return
         for key, value in node.pairs:
             name = name_of(self.question, key)
@@ -137,6 +147,11 @@ class _Walk:
                 )
             elif name.role == "unknown":
                 self.unknown(key, value, rules, wrappers=wrappers, depth=depth)
+
+    def is_about_another(self, node: Members) -> bool:
+        """Check whether an object names its subject in a value, and another one: {"finding": "effusion", "grade": 2}."""
+        named = [value for key, value in node.pairs if normal_form(key[:20]) in _NAMES_SUBJECT and isinstance(value, str)]
+        return bool(named) and names_another(self.question, "\n".join(each[:LONGEST_KEY] for each in named))
 
     def unknown(self, key: str, value: Node, rules: Rules, *, wrappers: tuple[str, ...], depth: int) -> None:
         """Look for the subject below a key that nobody asked for: what else stands there may be about anything."""
@@ -169,7 +184,7 @@ class _Walk:
             self.unkeyed(node, rules)
 
     def attributes(self, node: Members, rules: Rules, depth: int) -> None:
-        if is_measurement(node):
+        if is_measurement(node) or is_disclaimed(node):
             self.claims.stray = True
             return
         for key, value in node.pairs:

@@ -20,6 +20,7 @@ from reasonknee_datasets.bench.answers.cues import (
     COMPARES,
     CORRECTS,
     DENIALS,
+    DISCLAIMED,
     DOUBTS,
     EARLIER,
     ENABLING,
@@ -30,6 +31,7 @@ from reasonknee_datasets.bench.answers.cues import (
     GOVERNORS,
     MEETS,
     NEEDS,
+    NO_IMAGE,
     OPENS,
     OTHER_VERBS,
     PERSONS,
@@ -164,7 +166,9 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if words[:1] and words[0] in ("were", "had", "should") and len(words) > 1:
         return True
-    if any(pair in (("such", "as"), ("for", "example"), ("in", "case")) for pair in itertools.pairwise(words)):
+    if any(pair in _SUPPOSING_PAIRS for pair in itertools.pairwise(words)):
+        return True
+    if _opens_condition(words) or _is_general(words) or _ATTRIBUTED.search(" ".join(words)):
         return True
     opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
     if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
@@ -176,6 +180,36 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
     return end < len(said) and said[end].text == "?"
 
 
+_SUPPOSING_PAIRS = frozenset(
+    (("such", "as"), ("for", "example"), ("in", "case"), ("in", "cases"), ("let", "say"), ("let", "us"))
+)
+_CLAIMANT = (
+    r"(?:physician|doctor|radiologist|report|reports|letter|reader|clinician|surgeon|patient|user|referrer|colleague"
+    r"|chart|history|note|notes|request|record|records|expert|author|authors|study|orthopedist|orthopaedist)"
+)
+_ATTRIBUTED = re.compile(
+    r"\b(?:according to|per|by|(?:reported|stated|noted|described|written|documented|graded|read) (?:by|in)) "
+    rf"(?:(?:the|his|her|their|your|a|an|another) )?(?:\w+ ){{0,2}}{_CLAIMANT}\b"
+)
+
+
+def _opens_condition(words: list[str]) -> bool:
+    """Check for "when the whole pad is bright, ...", but not "when graded by MOAKS, ..."."""
+    if words[:1] not in (["when"], ["where"], ["once"]) or len(words) < 2:
+        return False
+    return not words[1].endswith(("ing", "ed")) and words[1] not in ("seen", "read")
+
+
+_DISOWNED = re.compile(rf"\b(?:{DISCLAIMED}|{NO_IMAGE}|not (?:assess|evalua|determin)\w*)\b")
+
+
+def _is_general(words: list[str]) -> bool:
+    """Check for what holds of any knee: "only diffuse signal deserves grade 3", "it takes more to earn grade 3"."""
+    if words[:1] == ["only"] and len(words) > 1 and not {",", "(", ":", "-"}.intersection(words):
+        return True
+    return "takes" in words and "to" in words[words.index("takes") :]
+
+
 def _is_denied_after(said: Sequence[Token], number: int) -> bool:
     """Check what the clause says of the grade behind it."""
     at, highest = number + 1, min(len(said), number + 30)
@@ -183,6 +217,8 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
         at += 1
     if at < highest and said[at].text == "(":
         closing = next((place for place in range(at, highest) if said[place].text == ")"), None)
+        if closing is not None and _DISOWNED.search(" ".join(token.text for token in said[at:closing])):
+            return True
         at = at if closing is None else closing + 1
     place = 0
     while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in POST_ENDS_ANY:
@@ -292,7 +328,10 @@ _RETRACTS = re.compile(
     r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
     r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
     r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
-    r"|illustrative|hypothetical|dummy|made up|fabricated|guess))\b"
+    r"|illustrative|hypothetical|dummy|made up|fabricated|guess|random|arbitrary)"
+    r"|never ?mind|(?:is|are|was|were) (?:only |just |merely |purely )?(?:the |a |my )?(?:expected |required )?(?:format"
+    r"|form|structure|syntax|schema|layout)"
+    rf"|{NO_IMAGE})\b"
 )  # fmt: skip
 
 

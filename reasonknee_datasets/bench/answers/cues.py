@@ -53,7 +53,7 @@ FORMERLY = words(
 )
 SUPPOSES = words(
     "if unless suppose supposing supposedly assume assuming hypothetically provided lest typically usually "
-    "commonly classically imagine imagining presuming until otherwise pending"
+    "commonly classically imagine imagining presuming until otherwise pending whenever"
 )
 NEEDS = words(
     "require requires required requiring need needs needed must defined define defines reserved definition "
@@ -108,7 +108,14 @@ GOVERNORS = words(
     "depth plus including finally apply applies evident award awarded determined found being remain retains "
     "assigning than grades chosen selected confirmed correct appropriate accurate suitable adequate right proper "
     "true would will am there complex radial horizontal vertical partial complete fair reasonable applicable "
-    "representative maceration total"
+    "representative maceration total deserves deserve deserving earns earn earned earning merited lands land sits sit stands "
+    "comes ranks rank ranked counts registers reaches reach reached attains attained achieves lies pegged fixed "
+    "documented coded logged entered ends arrives narrowed reads tagged marked ranking evaluates computes results "
+    "leads points speaks favours favors typical characteristic concordant congruent commensurate tallies aligns "
+    "aligned accords conforms mirrors signifies implies justifies justified dictates mandates leaves ergo warranted "
+    "characterised characterized allocated allotted attributed ascribed put placing attract attracts carries carry "
+    "denoting denotes scoring grades categorise categorize ascribe attribute allocate award deem class classed "
+    "settled settles opting concluded opts go set"
 )
 # What "would" may lead to in a statement without a writer: "this would correspond to grade 2".
 EQUATES = words(
@@ -171,6 +178,19 @@ OTHER_VERBS = words(
     "did do makes exceeds misses asks demands calls takes begins starts stays lies begs presupposes suggests "
     "deserves awaits depends involves"
 )
+NO_IMAGE = (
+    r"no (?:actual )?(?:images?|scans?|mris?|pictures?|volumes?) (?:\w+ ){0,2}(?:attached|provided|given|available"
+    r"|uploaded|included|shared|supplied|here|received)|(?:have|had|see|got|received|with) no "
+    r"(?:images?|scans?|pictures?)|without (?:any |an |the )?(?:images?|scans?|pictures?)|(?:can not|could not|can't|cannot|unable to|not able to|did not|do not"
+    r"|never|have not|had not) (?:actually |really )?(?:see|view|open|access|look at|have|receive|received|seen"
+    r"|looked at|viewed|opened) (?:the |any |an |your |this )?(?:\w+ ){0,2}(?:images?|scans?|mris?|pictures?|volumes?)"
+)
+"""Pattern of a writer who has seen no image."""
+DISCLAIMED = (
+    r"placeholders?|dummy|hypothetical|made (?:this |it |that )?up|fictional|fictitious|invented|arbitrary|random"
+    r"|fabricated|illustrative|example|sample|template|guess(?:ed)?|not (?:a )?real"
+)
+"""Pattern of a value that its writer does not stand by."""
 CORRECTS = words(
     "correction corrected correcting revised revise revising revision reflection reconsider reconsidering "
     "reconsideration reconsidered actually amended amend updated update instead review reviewing rechecking "
@@ -179,7 +199,8 @@ CORRECTS = words(
 )
 FINALLY = words("final finally conclude conclusion ultimately concluding end")
 GRADE_WORDS = words("grade graded grades score scored scores rated rating moaks grading code coded category")
-ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave")
+ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed")
+GIVES = words("give gives gave assign assigns award awards earn earns earned grant grants")
 VERDICTS = words(
     "answer value result severity decision verdict conclusion prediction output response choice assessment "
     "diagnosis estimate determination impression"
@@ -187,7 +208,7 @@ VERDICTS = words(
 FILLERS = frozenset((":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "{", "#", "\n")) | words(
     "is was be as of a an the at to being moaks grade score equals equal would should will category assigned "
     "level remains therefore thus hence only just with in graded scored rated best surely overall final now "
-    "likely probably roughly approximately about it this are all both each"
+    "likely probably roughly approximately about it this are all both each on"
 )
 UNITS = words(
     "% percent mm cm millimeters millimetres millimeter millimetre slices slice images image lesions foci focus "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.cleanup import BLANKS, Part, Spoken, has_fence, parts, spoken
 from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
 from reasonknee_datasets.bench.answers.lenient_json import Document, scan
+from reasonknee_datasets.bench.answers.scale_words import refuses
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "incomplete"))
 """What providers call the end of a text that ran out of tokens."""
@@ -44,6 +45,8 @@ def _is_example(lead: str) -> bool:
     if _EXAMPLE.search(lead[-80:]):
         return True
     last = [part for part in _SENTENCE.split(lead) if part.strip(" \n`:*")][-1:]
+    if last and refuses(last[0]) and not re.search(r"\b(?:but|however|yet|still|nevertheless|based|here)\b", last[0]):
+        return True
     return bool(last) and not lead.rstrip(" \n`*_").endswith((".", "!", "?")) and bool(_NOT_YET.search(last[0]))
 
 

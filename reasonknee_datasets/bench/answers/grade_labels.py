@@ -11,6 +11,7 @@ from reasonknee_datasets.bench.answers.cues import (
     DESCRIBES,
     FILLERS,
     FORWARD_ENDS,
+    GIVES,
     GRADE_WORDS,
     MEANS,
     NOT_ROMAN,
@@ -22,6 +23,7 @@ from reasonknee_datasets.bench.answers.cues import (
 )
 from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
 from reasonknee_datasets.bench.answers.subject_context import Context
+from reasonknee_datasets.bench.answers.subject_names import asked_facets
 from reasonknee_datasets.bench.answers.subject_phrases import Mark
 from reasonknee_datasets.bench.answers.tokens import Token
 from reasonknee_datasets.moaks import Slot
@@ -126,6 +128,8 @@ class LabelReader:
             return None
         word = self.said[place].text
         label = Label(place, place + 1)
+        if self._is_of_foreign_attribute(place):
+            return None
         if word in GRADE_WORDS:
             label.graded = True
         elif word in VERDICTS or word == "assigned":
@@ -135,11 +139,17 @@ class LabelReader:
         elif self.last >= 0 and self.marks[self.last].end == place + 1:
             mark = self.marks[self.last]
             label.start, label.end, label.slot, label.subject = self.last, mark.end, mark.slot, mark.facets is not None
-            if mark.foreign_slot:
+            if mark.foreign_slot or not self._may_lead(mark):
                 return None
         else:
             return self._label_in_clause(place)
         return label
+
+    def _may_lead(self, mark: Mark) -> bool:
+        """Check whether a phrase names a facet that the asked subject has: "lateral" alone leads to no effusion."""
+        if mark.slot is not None or mark.facets is None:
+            return True
+        return not asked_facets(self.claims.question.id).keys().isdisjoint(mark.facets.keys() - {"direction"} or mark.facets)
 
     def _label_in_clause(self, place: int) -> Label | None:
         """Find the subject or attribute that a few words back leads a line: "Size for this lesion: 2"."""
@@ -152,7 +162,7 @@ class LabelReader:
             mark = self.marks.get(at)
             if mark is not None and mark.slot is not None:
                 return Label(at, mark.end, slot=mark.slot)
-            if mark is not None and mark.facets is not None and mark.end + 3 > place:
+            if mark is not None and mark.facets is not None and mark.end + 3 > place and self._may_lead(mark):
                 return Label(at, mark.end, subject=True)
         return None
 
@@ -188,19 +198,32 @@ class LabelReader:
             return Label(place, place + 1, subject=True, described=True) if described else None
         if not (self._ends_clause(at) or (opened and self._closes(at))):
             return None
-        if label is not None and (joined or place == at - 1):
+        if label is not None and (joined or place == at - 1 or self._is_given(place, at)):
             return label
         if word in ANSWER_WORDS:
             return Label(place, place + 1, graded=True)
         return self._label_in_clause_before(place) if joined else None
+
+    def _is_given(self, place: int, at: int) -> bool:
+        """Check for a grade that a clause gives to its object: "I would give the effusion a 1"."""
+        if self.said[at - 1].text != "a" or place != at - 2:
+            return False
+        return any(token.text in GIVES for token in self.said[max(self.sentence, place - 10) : place])
 
     def _is_hyphen(self, place: int) -> bool:
         return (
             place > 0 and self.said[place - 1].end == self.said[place].start and self.said[place - 1].text[-1].isalpha()
         )
 
+    def _is_of_foreign_attribute(self, place: int) -> bool:
+        """Check whether a word for grades is another attribute's: "confidence grade"."""
+        marks = (self.marks.get(at) for at in range(max(0, place - 3), place))
+        return any(mark is not None and mark.end == place and mark.foreign_slot for mark in marks)
+
     def _plain_label(self, place: int) -> Label | None:
         word = self.said[place].text
+        if self._is_of_foreign_attribute(place):
+            return None
         if word in GRADE_WORDS:
             slot = None
             start = place
@@ -210,6 +233,8 @@ class LabelReader:
             return Label(start, place + 1, graded=True, slot=slot)
         if self.last >= 0 and self.marks[self.last].end == place + 1 and not self.marks[self.last].foreign_slot:
             mark = self.marks[self.last]
+            if not self._may_lead(mark):
+                return None
             return Label(self.last, mark.end, slot=mark.slot, subject=mark.facets is not None)
         return None
 
@@ -217,7 +242,8 @@ class LabelReader:
         """Find a word for grades, or a subject, further back in the clause that ends in "is 2"."""
         for at in range(place, max(self.sentence, place - 24) - 1, -1):
             word = self.said[at].text
-            if word in (":", ";", "but", "so", "while") or self._number(at) is not None:
+            measured = at + 1 < len(self.said) and self.said[at + 1].text in UNITS
+            if word in (":", ";", "but", "so", "while") or (self._number(at) is not None and not measured):
                 return None
             if word in ("grade", "score", "answer", "rating", "grading"):
                 mark = self.marks.get(self.last) if self.last >= 0 else None
@@ -251,7 +277,7 @@ class LabelReader:
             return not (following == "/" and not self._is_digit(at + 2))
         if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
             return True
-        if following in ("when", "where", "if", "unless") or (following in MEANS and self._is_told_apart(at)):
+        if following in ("when", "where", "if", "unless") or (following in MEANS and self._is_told_apart(at) and not self._is_for_slot(at)):
             return True
         return following == "=" or (following == ":" and label.graded and self._is_digit(at) and self._opens_scale(at))
 
@@ -278,6 +304,14 @@ class LabelReader:
             ):
                 return True
         return False
+
+    def _is_for_slot(self, at: int) -> bool:
+        """Check whether a number is said to be for an attribute that was asked: "2 for size"."""
+        place = at + 1
+        while place < min(len(self.said), at + 4) and self.said[place].text in ("for", "in", "the", "("):
+            place += 1
+        mark = self.marks.get(place) if place > at + 1 else None
+        return mark is not None and mark.slot is not None
 
     def _opens_scale(self, at: int) -> bool:
         return self._is_digit(at + 2)

@@ -11,7 +11,7 @@ import re
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.cues import UNSURE
 from reasonknee_datasets.bench.answers.prose_tables import read_tables
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, refuses, scale_of
 from reasonknee_datasets.bench.answers.statements import StatementReader
 from reasonknee_datasets.bench.answers.subject_context import Context
 from reasonknee_datasets.bench.answers.subject_phrases import mentions, names_another
@@ -23,6 +23,7 @@ from reasonknee_datasets.moaks import Question
 _LONGEST = 200
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
+_LAST = re.compile(r"[0-9](?:\.0)?\s?[.!]?")
 _LEADS = re.compile(
     rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})"
 )
@@ -60,7 +61,21 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     text = read_tables(claims, text, context)
     reader = StatementReader(claims, text, context)
     reader.run()
+    if not (claims.readings or reader.retracted):
+        _read_last_line(claims, text, context)
     return rules
+
+
+def _read_last_line(claims: Claims, text: str, context: Context) -> None:
+    """Read a number that is the whole last line of a text in which no other subject was named."""
+    question, lines = claims.question, text.strip().split("\n")
+    if len(question.slots) > 1 or len(lines) < 2 or not _LAST.fullmatch(lines[-1].strip()):
+        return
+    if names_another(question, "\n".join(lines[:-1]), context) or claims.foreign or refuses("\n".join(lines)):
+        return
+    if lines[-2].strip(" *").endswith(("?", ",")):
+        return
+    claims.add(question.slots[0], read_text(question.slots[0], lines[-1].strip()), ("stated",))
 
 
 def corrections(question: Question, text: str) -> tuple[Claims, bool]:
@@ -78,6 +93,24 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
     reader = StatementReader(claims, _without_scales(text)[0], Context({}), lowest=2)
     reader.run()
     return claims, reader.retracted
+
+
+_CORRECTION = re.compile(
+    r"\b(?:correction|corrected|correct (?:answer|grade|json|version|response)|revised|amended|updated|i (?:\w+ )?mis(?:read"
+    r"|took|judged|stated|counted|labelled|labeled)|(?:made|was) an? (?:mistake|error)|on (?:reflection|second thought"
+    r"|closer (?:inspection|look))|scratch that|should (?:be|have been|read)|replace|i (?:was|am) (?:wrong|mistaken))\b"
+)
+
+
+def corrects(lead: str) -> bool:
+    """Check whether what leads to an object says that it takes the place of the one before.
+
+    Examples
+    --------
+    >>> corrects("Wait, I misread the fat pad. The correct answer is:"), corrects("In JSON:")
+    (True, False)
+    """
+    return _CORRECTION.search(normalise(lead)) is not None
 
 
 def _context_after(question: Question, before: str) -> Context:

@@ -35,7 +35,18 @@ def narrow(text: str) -> str:
 
 _YES_NO = {
     **dict.fromkeys(("yes", "true", "present", "positive"), 1),
-    **dict.fromkeys(("no", "false", "absent", "negative", "not present"), 0),
+    **dict.fromkeys(("no", "false", "absent", "negative", "not present", "not seen", "not detected", "not identified"), 0),
+}
+_INTACT = ("intact", "no tear", "not torn", "no tear seen", "no tear identified")
+_NORMAL = {
+    "meniscal_root_tear": _INTACT,
+    "tendon": ("normal", "no signal abnormality", "normal signal"),
+    "meniscal_hypertrophy": ("no hypertrophy", "not hypertrophied"),
+}
+_TORN = {
+    "meniscal_root_tear": ("torn", "tear present"),
+    "tendon": ("abnormal", "abnormal signal"),
+    "meniscal_hypertrophy": ("hypertrophied",),
 }
 _SCALES: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
     ("bone_marrow_lesion", "size"): (("none", "no bml"), ("<33%",), ("33-66%",), (">66%",)),
@@ -153,7 +164,7 @@ def scale_of(slot_id: int) -> dict[str, int]:
     """
     slot = SLOTS[slot_id]
     if slot.scale == "binary":
-        return dict(_YES_NO)
+        return _YES_NO | dict.fromkeys(_NORMAL.get(slot.category, ()), 0) | dict.fromkeys(_TORN.get(slot.category, ()), 1)
     rows = _tear_locations(slot) if slot.attribute == "tear_location" else _SCALES[slot.category, slot.attribute]
     return {plain(word): grade for grade, row in enumerate(rows) for word in row}
 

@@ -20,6 +20,7 @@ from reasonknee_datasets.moaks import Slot
 _LONGEST = 200
 _STRETCH = 20_000
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
+_MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
 _CUT = re.compile(
     r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
     r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
@@ -52,6 +53,8 @@ class StatementReader(LabelReader):
     foreign_slot: bool = False
     used: bool = False
     adjunct: bool = False
+    adjunct_foreign: bool = False
+    chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
 
@@ -76,7 +79,7 @@ class StatementReader(LabelReader):
         if word in SENTENCE_ENDS:
             self._end_sentence(at)
         elif word in _ADJUNCT_ENDS:
-            self.adjunct = False
+            self.adjunct = self.adjunct_foreign = False
         elif word in _ADJUNCTS:
             self.adjunct = True
         if word in JOINERS or (word in ("–", "—", "-") and self._is_spaced(at)):
@@ -90,7 +93,9 @@ class StatementReader(LabelReader):
     def _name(self, mark: Mark, at: int) -> None:
         if mark.facets is not None:
             own = self.context.is_asked(self.claims.question)
-            if not (self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question)):
+            if self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question):
+                self.adjunct_foreign = True
+            else:
                 self.context.name(mark.facets)
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
@@ -109,7 +114,7 @@ class StatementReader(LabelReader):
             if retracts(sentence):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
-        self.sentence, self.adjunct = at + 1, False
+        self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
         if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
             self.slot, self.foreign_slot, self.used = None, False, False
 
@@ -128,6 +133,8 @@ class StatementReader(LabelReader):
         if not said:
             return None
         reading = read_text(slot, said)
+        if reading.grade is None and _MEASURED.match(value.strip()):
+            return None  # "3.8 mm -> grade 2": what follows is read on its own
         if reading.grade is None and not reading.echo and reading.reason != "conflicting" and not _PURE.fullmatch(said):
             return None
         if self._is_followed(value, cut):
@@ -179,13 +186,14 @@ class StatementReader(LabelReader):
     def _numbered(self, at: int) -> int:
         """Read a number in running prose."""
         number = self._number(at)
-        label = self._lead(at)
+        label = self._lead(at) or self._listed_label(at)
         if label is None or number is None or self._is_measure(at, label):
             return at + 1
         slot, foreign = self._slot_of(label)
         end, choice = self._range(at)
         ahead, ahead_slot = self._ahead(end)
         slot = ahead_slot if ahead_slot is not None and label.slot is None else slot
+        self.chained = label if ahead_slot is not None else None
         if slot is None or foreign:
             self.claims.stray = self.claims.stray or slot is None
             return end + 1
@@ -193,6 +201,12 @@ class StatementReader(LabelReader):
             reading = CONFLICTING if choice else _grade_of(each, number, self.said[at].text)
             self._state(each, reading, label, slice(at, end + 1), ahead, "stated")
         return end + 1
+
+    def _listed_label(self, at: int) -> Label | None:
+        """Find the label of a further number of a list: "graded 2 for size, 1 for number"."""
+        if at < 1 or self.said[at - 1].text not in (",", "and") or self.chained is None or not self._is_for_slot(at):
+            return None
+        return Label(self.chained.start, self.chained.end, graded=self.chained.graded)
 
     def _shared(self, slot: Slot, label: Label, at: int) -> Sequence[Slot]:
         """Find every slot that one number is for: "size, number and percent are all 0"."""
@@ -235,7 +249,7 @@ class StatementReader(LabelReader):
     ) -> None:
         """Note a grade if its subject is the asked one and its clause states it."""
         context = self.context.joined(list(ahead)) if ahead else self.context
-        if context.contradicts(self.claims.question):
+        if self.adjunct_foreign or context.contradicts(self.claims.question):
             self.claims.foreign = True
             return
         zero = reading.grade is not None and is_zero(slot, reading.grade)

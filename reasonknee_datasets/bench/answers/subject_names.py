@@ -127,6 +127,9 @@ _STRUCTURES: dict[str, tuple[str, ...]] = {
         ),
         *("tibial tubercle", "tibial tuberosity", "tuberosity", "subchondral sclerosis", "vessel", "vessels", "nerve"),
         *("lymph node", "tumor", "tumour", "mass", "joint capsule"),
+        *("suprapatellar bursitis", "semimembranosus bursa", "semimembranosus bursitis", "gastrocnemius bursa"),
+        *("mcl bursa", "mcl bursitis", "trochanteric bursitis", "iliotibial bursitis", "popliteal bursitis"),
+        *("popliteal bursa", "atrophy"),
     ),
 }
 
@@ -274,9 +277,12 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     for side in ("medial", "lateral"):
         for word in ("extrusion", "extruded"):
             yield f"{side} {word}", _some(finding="extrusion", side=side, direction="outward")
-    for word in ("medially", "laterally"):
+    for side in ("medial", "lateral"):
         if category == "meniscal_extrusion":
-            yield word, _some(direction="outward")
+            yield f"{side}ly", _some(direction="outward", side=side)
+    if category.startswith("meniscal") and category != "meniscal_morphology":
+        for phrase in ("signal", "signal abnormality", "degeneration", "degenerative"):
+            yield phrase, _some(finding="morphology")
     for word in ("root tear", "root"):
         for part in ("anterior", "posterior"):
             yield f"{part} {word}", _some(finding="root_tear", site="meniscus")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reasonknee_datasets.bench.answers.cues import DISCLAIMED, NO_IMAGE
 from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
 from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
 from reasonknee_datasets.bench.answers.scale_words import (
@@ -58,7 +59,7 @@ _DOUBTED = re.compile(
     r"|reliabl)\w*|unable to|cannot|can't"
     r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any"
     r"|visible|applicable)|guess"
-    r"|unreliable|indeterminate|not sure)\b"
+    rf"|unreliable|indeterminate|not sure|{DISCLAIMED}|{NO_IMAGE})\b"
 )
 _YES_NO_LEAD = re.compile(r"(yes|no|present|absent|true|false)\s*(?:[,.;:(–—]|-\s)")
 
@@ -154,6 +155,27 @@ def is_measurement(node: Members) -> bool:
         normal_form(key[:8]) in ("unit", "units") and value not in ("", None, "grade", "score")
         for key, value in node.pairs
     )
+
+
+_STATUS_KEYS = frozenset(
+    ("status", "state", "assessability", "assessable", "gradable", "validity", "valid", "note", "notes", "comment")
+    + ("remark", "remarks", "warning", "disclaimer", "visibility", "visible", "evaluable", "placeholder", "is placeholder")
+    + ("is example", "example", "warnings", "limitation", "limitations", "is dummy", "dummy", "hypothetical")
+)
+
+
+def is_disclaimed(node: Members) -> bool:
+    """Check whether an object says beside its value that the value is none: {"grade": 2, "status": "not assessable"}."""
+    for key, value in node.pairs:
+        form = normal_form(key[:20])
+        if form not in _STATUS_KEYS:
+            continue
+        if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
+            return True
+        if isinstance(value, str) and len(value) < 80 and _DOUBTED.search(value.casefold()):
+            if not says_nothing(value) or form == "status":
+                return True
+    return False
 
 
 def _number(text: str) -> int:
