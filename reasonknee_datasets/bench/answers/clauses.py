@@ -28,6 +28,7 @@ from reasonknee_datasets.bench.answers.cues import (
     EVIDENCE,
     FINALLY,
     FORMERLY,
+    GENERAL,
     GOVERNORS,
     MEETS,
     NEEDS,
@@ -190,6 +191,9 @@ _CLAIMANT = (
 _ATTRIBUTED = re.compile(
     r"\b(?:according to|per|by|(?:reported|stated|noted|described|written|documented|graded|read) (?:by|in)) "
     rf"(?:(?:the|his|her|their|your|a|an|another) )?(?:\w+ ){{0,2}}{_CLAIMANT}\b"
+    r"|\bin (?:(?:a|one|another|previous|prior|recent|several|many|most|other) (?:\w+ )?(?:study|studies|trials?|cohorts?"
+    r"|series|papers?|populations?|patients|knees|cases|subjects|people)|the literature|general|most|many)\b"
+    r"|\b(?:confidence|probability|likelihood|chances?|odds|certainty|belief|faith) (?:in|of|that|for)\b"
 )
 
 
@@ -201,6 +205,13 @@ def _opens_condition(words: list[str]) -> bool:
 
 
 _DISOWNED = re.compile(rf"\b(?:{DISCLAIMED}|{NO_IMAGE}|not (?:assess|evalua|determin)\w*)\b")
+
+
+_TAKEN_BACK = re.compile(
+    r"\b(?:first|initial|original|earlier|previous|preliminary) (?:thought|impression|guess|reading|answer|assessment"
+    r"|estimate|idea|instinct)\b|\b(?:but|though|although|however|yet)\b.{0,40}\b(?:no longer|not|never|withdraw|reject"
+    r"|decline|doubt|retract)\b.{0,30}\b(?:it|this|that|so|answer)\b"
+)
 
 
 def _is_general(words: list[str]) -> bool:
@@ -223,7 +234,7 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
     place = 0
     while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in POST_ENDS_ANY:
         word = said[at].text
-        if word in POST_DENIALS or word in DOUBTS or word in ("too", "worse", "higher", "lower"):
+        if word in POST_DENIALS or word in DOUBTS or word in GENERAL or word in ("too", "worse", "higher", "lower"):
             return True
         if word in NEEDS and place < 4:
             return True
@@ -231,6 +242,8 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
             return True
         at, place = at + 1, place + 1
     rest = _rest(said, number)
+    if _TAKEN_BACK.search(" ".join(token.text for token in said[number + 1 : _sentence_end(said, number)])):
+        return True
     if EARLIER.intersection(rest) and not COMPARES.intersection(rest):
         return True
     if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
@@ -313,6 +326,8 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
         if word in SENTENCE_ENDS or word in TURNS or word in (",", "(", ":", "—", "–", "-", "and"):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""
+        if (word, following) == ("it", "is"):
+            return False
         if word in PLAIN_VERBS:
             return following not in AFFIRMED and not (following == "in" or following.isdigit())
         known = word in GOVERNORS or word in AFFIRMED or word in AFFIRMS or word in every_word()
@@ -329,7 +344,8 @@ _RETRACTS = re.compile(
     r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
     r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
     r"|illustrative|hypothetical|dummy|made up|fabricated|guess|random|arbitrary)"
-    r"|never ?mind|(?:is|are|was|were) (?:only |just |merely |purely )?(?:the |a |my )?(?:expected |required )?(?:format"
+    r"|never ?mind|to (?:show|illustrate|demonstrate) (?:you )?(?:the|my|how)\b.{0,30}(?:structure|format|form|syntax"
+    r"|layout|schema|output)|for (?:illustration|demonstration|formatting|illustrative|demonstrative)|(?:is|are|was|were) (?:only |just |merely |purely )?(?:the |a |my )?(?:expected |required )?(?:format"
     r"|form|structure|syntax|schema|layout)"
     rf"|{NO_IMAGE})\b"
 )  # fmt: skip
@@ -342,5 +358,10 @@ def retracts(sentence: str) -> bool:
 
 def weight_of(said: Sequence[Token], label: int) -> int:
     """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
-    words = {token.text for token in said[_sentence_start(said, label) : label]}
-    return 2 if words & CORRECTS else 1 if words & FINALLY else 0
+    told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
+    words = set(told[: label - _sentence_start(said, label)])
+    corrected = any(
+        pair in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"))
+        for pair in itertools.pairwise(told)
+    )
+    return 2 if words & CORRECTS or corrected else 1 if words & FINALLY else 0

@@ -82,6 +82,8 @@ UNSURE = (
 """Words that leave open what a short answer states: it is read clause by clause instead."""
 POST_DENIALS = DENIALS - {"no", "without", "absent", "absence", "against", "nothing", "argues"}
 POST_ENDS_ANY = POST_ENDS | TURNS | {"as", "due", "on"}
+GENERAL = words("common commonest frequent rare prevalent widespread uncommon")
+"""What is said of a grade in general and not of one knee."""
 EARLIER = words("prior previous previously earlier initially originally baseline formerly")
 COMPARES = words("unchanged stable same compared than since progressed increased from to")
 # What commits a writer to a grade. Other words in these places ("reluctant to call it", "I contest") do not.
@@ -162,7 +164,7 @@ EVIDENCE = words("for about on over concerning regarding")
 SATISFIED = words(
     "criteria criterion definition requirements requirement settle settled opt opted go score qualifies "
     "thresholds description descriptor definitions standard features agree decide decided settling conditions "
-    "pattern appearance findings typical diagnostic characteristic"
+    "pattern appearance findings typical diagnostic characteristic speaks speak speaking calls"
 )
 ASSIGNS = words("assign call label grade give score rate classify say speak use report")
 AFFIRMED = words(
@@ -195,10 +197,10 @@ CORRECTS = words(
     "correction corrected correcting revised revise revising revision reflection reconsider reconsidering "
     "reconsideration reconsidered actually amended amend updated update instead review reviewing rechecking "
     "recheck rereading reassess reassessing reassessment rethink reexamination reexamining mistake downgrade "
-    "upgrade downgraded upgraded thought scrutiny"
+    "upgrade downgraded upgraded thought scrutiny edit edited erratum errata amendment"
 )
 FINALLY = words("final finally conclude conclusion ultimately concluding end")
-GRADE_WORDS = words("grade graded grades score scored scores rated rating moaks grading code coded category")
+GRADE_WORDS = words("scoring grade graded grades score scored scores rated rating moaks grading code coded category")
 ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed")
 GIVES = words("give gives gave assign assigns award awards earn earns earned grant grants")
 VERDICTS = words(

@@ -21,7 +21,7 @@ from reasonknee_datasets.bench.answers.cues import (
     VERDICTS,
     words,
 )
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN, scale_of
 from reasonknee_datasets.bench.answers.subject_context import Context
 from reasonknee_datasets.bench.answers.subject_names import asked_facets
 from reasonknee_datasets.bench.answers.subject_phrases import Mark
@@ -187,7 +187,9 @@ class LabelReader:
         if place < 0:
             return None
         word = self.said[place].text
-        label = self._plain_label(place)
+        if place == at - 1 and word == "," and (described := self._scale_word_before(at)) is not None:
+            return described
+        label = self._plain_label(place) or self._scale_word_before(at)
         if label is not None and (label.graded or label.slot is not None):
             return label
         if opened and not joined and self._closes(at):
@@ -203,6 +205,15 @@ class LabelReader:
         if word in ANSWER_WORDS:
             return Label(place, place + 1, graded=True)
         return self._label_in_clause_before(place) if joined else None
+
+    def _scale_word_before(self, at: int) -> Label | None:
+        """Find a word of the scale that agrees with the number behind it: "normal, 0", "severe: 3"."""
+        if at < 2 or self.said[at - 1].text not in (",", ":", "-", "–", "—", "="):
+            return None
+        slots, number = self.claims.question.slots, self._number(at)
+        if len(slots) > 1 or scale_of(slots[0].id).get(self.said[at - 2].text) != number:
+            return None
+        return Label(at - 2, at - 1, subject=True, described=True) if self._ends_clause(at) else None
 
     def _is_given(self, place: int, at: int) -> bool:
         """Check for a grade that a clause gives to its object: "I would give the effusion a 1"."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
 from reasonknee_datasets.bench.answers.cues import FORWARD_ENDS, SENTENCE_ENDS, words
 from reasonknee_datasets.bench.answers.grade_labels import JOINERS, Label, LabelReader
-from reasonknee_datasets.bench.answers.scale_words import is_zero
+from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
 from reasonknee_datasets.bench.answers.subject_names import Facets
 from reasonknee_datasets.bench.answers.subject_phrases import Mark, find_phrases
 from reasonknee_datasets.bench.answers.tokens import tokens
@@ -126,6 +126,8 @@ class StatementReader(LabelReader):
         start = self.said[at].end
         value = self.text[start : start + _LONGEST].partition("\n")[0]
         slot, foreign = self._slot_of(label)
+        if slot is None and label.subject and not foreign:
+            slot = self._present(value)
         if slot is None or foreign:
             return None
         cut = _CUT.search(value)
@@ -142,6 +144,12 @@ class StatementReader(LabelReader):
         end = self._place_after(at, self.said[at].end + (cut.start() if cut else len(value)))
         self._state(slot, reading, label, slice(at, end), (), "key_value")
         return end
+
+    def _present(self, value: str) -> Slot | None:
+        """Find the slot of presence where a subject's own value is a word: "medial meniscal cyst: absent"."""
+        first = self.claims.question.slots[0]
+        word = re.match(r"\s*([a-z]+)", value)
+        return first if first.attribute == "presence" and word and word[1] in scale_of(first.id) else None
 
     @staticmethod
     def _is_followed(value: str, cut: re.Match[str] | None) -> bool:

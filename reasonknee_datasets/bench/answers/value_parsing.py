@@ -168,6 +168,8 @@ def is_disclaimed(node: Members) -> bool:
     """Check whether an object says beside its value that the value is none: {"grade": 2, "status": "not assessable"}."""
     for key, value in node.pairs:
         form = normal_form(key[:20])
+        if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
+            return True
         if form not in _STATUS_KEYS:
             continue
         if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
