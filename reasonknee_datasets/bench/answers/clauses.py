@@ -359,7 +359,7 @@ def retracts(sentence: str) -> bool:
 def weight_of(said: Sequence[Token], label: int) -> int:
     """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
     told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
-    words = set(told[: label - _sentence_start(said, label)])
+    words = set(told[: label + 1 - _sentence_start(said, label)])
     corrected = any(
         pair in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"))
         for pair in itertools.pairwise(told)

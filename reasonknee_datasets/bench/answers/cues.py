@@ -116,7 +116,7 @@ GOVERNORS = words(
     "leads points speaks favours favors typical characteristic concordant congruent commensurate tallies aligns "
     "aligned accords conforms mirrors signifies implies justifies justified dictates mandates leaves ergo warranted "
     "characterised characterized allocated allotted attributed ascribed put placing attract attracts carries carry "
-    "denoting denotes scoring grades categorise categorize ascribe attribute allocate award deem class classed "
+    "denoting denotes scoring grades categorise categorize ascribe attribute allocate award deem class classed meant intended "
     "settled settles opting concluded opts go set"
 )
 # What "would" may lead to in a statement without a writer: "this would correspond to grade 2".
@@ -130,7 +130,7 @@ PREPOSITIONS = words(
 )
 PERSONS = words("i we is am was are")
 COMMITTING = words(
-    "assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
+    "meant mean assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
     "classified label labelled labeled estimate estimated determine determined conclude concluded see saw find "
     "found observe observed identify identified judge judged believe think thought say said select selected "
     "choose chose chosen pick picked go went propose proposed report reported record recorded note noted assess "
@@ -164,7 +164,8 @@ EVIDENCE = words("for about on over concerning regarding")
 SATISFIED = words(
     "criteria criterion definition requirements requirement settle settled opt opted go score qualifies "
     "thresholds description descriptor definitions standard features agree decide decided settling conditions "
-    "pattern appearance findings typical diagnostic characteristic speaks speak speaking calls"
+    "pattern appearance findings typical diagnostic characteristic speaks speak speaking calls grade score "
+    "grades scores grading scoring rating value category classification result severity answer assessment degree level"
 )
 ASSIGNS = words("assign call label grade give score rate classify say speak use report")
 AFFIRMED = words(
@@ -197,20 +198,20 @@ CORRECTS = words(
     "correction corrected correcting revised revise revising revision reflection reconsider reconsidering "
     "reconsideration reconsidered actually amended amend updated update instead review reviewing rechecking "
     "recheck rereading reassess reassessing reassessment rethink reexamination reexamining mistake downgrade "
-    "upgrade downgraded upgraded thought scrutiny edit edited erratum errata amendment"
+    "upgrade downgraded upgraded thought scrutiny edit edited erratum errata amendment meant sorry oops"
 )
 FINALLY = words("final finally conclude conclusion ultimately concluding end")
 GRADE_WORDS = words("scoring grade graded grades score scored scores rated rating moaks grading code coded category")
-ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed")
+ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed meant mean")
 GIVES = words("give gives gave assign assigns award awards earn earns earned grant grants")
 VERDICTS = words(
-    "answer value result severity decision verdict conclusion prediction output response choice assessment "
+    "correction answer value result severity decision verdict conclusion prediction output response choice assessment "
     "diagnosis estimate determination impression"
 )
 FILLERS = frozenset((":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "{", "#", "\n")) | words(
     "is was be as of a an the at to being moaks grade score equals equal would should will category assigned "
     "level remains therefore thus hence only just with in graded scored rated best surely overall final now "
-    "likely probably roughly approximately about it this are all both each on"
+    "likely probably roughly approximately about it this are all both each on read"
 )
 UNITS = words(
     "% percent mm cm millimeters millimetres millimeter millimetre slices slice images image lesions foci focus "
