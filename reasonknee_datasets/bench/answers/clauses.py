@@ -141,11 +141,17 @@ def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool
     return False
 
 
+_AT_LEAST = re.compile(r"\bat (?:the |its )?(?:very )?(?:least|most|minimum|maximum|best|worst)\b")
+
+
 def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
     at = len(before) - 1
     while at >= 0 and before[at] in ARTICLES:
         at -= 1
     if at >= 0 and before[at] in BOUNDS:
+        return True
+    start = _sentence_start(said, number)
+    if _AT_LEAST.search(" ".join(token.text for token in (*said[start:number], *said[number + 1 : number + 6]))):
         return True
     after = [token.text for token in said[number + 1 : number + 4]]
     if after and after[0] in ("+", "±"):

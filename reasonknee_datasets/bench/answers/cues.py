@@ -124,13 +124,13 @@ EQUATES = words(
     "be correspond represent amount equal qualify merit warrant fit suggest indicate make meet translate equate "
     "therefore thus then also best seem appear receive get constitute match have a the as to still place put"
 )
-ADVERBS = words("clearly only just final overall clear definite most with")
+ADVERBS = words("up clearly only just final overall clear definite most with")
 PREPOSITIONS = words(
     "to of in at for on within by per as or with due along since because given based if though although"
 )
 PERSONS = words("i we is am was are")
 COMMITTING = words(
-    "meant mean assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
+    "end ended ending land landed meant mean assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
     "classified label labelled labeled estimate estimated determine determined conclude concluded see saw find "
     "found observe observed identify identified judge judged believe think thought say said select selected "
     "choose chose chosen pick picked go went propose proposed report reported record recorded note noted assess "
@@ -202,16 +202,18 @@ CORRECTS = words(
 )
 FINALLY = words("final finally conclude conclusion ultimately concluding end")
 GRADE_WORDS = words("scoring grade graded grades score scored scores rated rating moaks grading code coded category")
-ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed meant mean")
+ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed meant mean makes make making")
+CONCLUDES = words("therefore thus hence so ergo consequently accordingly")
+"""Words behind which a number that ends its clause is what the writer concludes."""
 GIVES = words("give gives gave assign assigns award awards earn earns earned grant grants")
 VERDICTS = words(
-    "correction answer value result severity decision verdict conclusion prediction output response choice assessment "
+    "reading assistant verdict correction answer value result severity decision verdict conclusion prediction output response choice assessment "
     "diagnosis estimate determination impression"
 )
 FILLERS = frozenset((":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "{", "#", "\n")) | words(
     "is was be as of a an the at to being moaks grade score equals equal would should will category assigned "
     "level remains therefore thus hence only just with in graded scored rated best surely overall final now "
-    "likely probably roughly approximately about it this are all both each on read"
+    "likely probably roughly approximately about it this are all both each on read so ergo consequently accordingly"
 )
 UNITS = words(
     "% percent mm cm millimeters millimetres millimeter millimetre slices slice images image lesions foci focus "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.cues import (
     ANSWER_WORDS,
+    CONCLUDES,
     DESCRIBES,
     FILLERS,
     FORWARD_ENDS,
@@ -30,6 +31,7 @@ from reasonknee_datasets.moaks import Slot
 
 JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")
+_ZERO_WORDS = words("absent none normal negative intact unremarkable clear")
 _RANGE = words("- – — to or and vs versus & | through /")
 _BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", "#", "/", "\\", "^"))
 
@@ -168,7 +170,7 @@ class LabelReader:
 
     def _lead(self, at: int) -> Label | None:
         """Find the label that leads to a number."""
-        place, joined, opened = at - 1, False, False
+        place, joined, opened, concluded = at - 1, False, False, -1
         lowest = max(self.sentence - 1, at - 9, -1)
         if (
             place >= 0
@@ -183,15 +185,20 @@ class LabelReader:
         ):
             joined = joined or self.said[place].text in _COPULAS or self.said[place].text in JOINERS
             opened = opened or self.said[place].text in ("(", "[")
+            concluded = place if self.said[place].text in CONCLUDES and concluded < 0 else concluded
             place -= 1
+        if concluded >= 0 and self._ends_clause(at) and not self.context.contradicts(self.claims.question):
+            return Label(concluded, concluded + 1, subject=True, described=True)
         if place < 0:
             return None
         word = self.said[place].text
-        if place == at - 1 and word == "," and (described := self._scale_word_before(at)) is not None:
+        if place == at - 1 and word in (",", ":") and (described := self._scale_word_before(at)) is not None:
             return described
         label = self._plain_label(place) or self._scale_word_before(at)
         if label is not None and (label.graded or label.slot is not None):
             return label
+        if opened and not joined and self.said[at - 1].text == "[":
+            return None  # "[1]" is a reference
         if opened and not joined and self._closes(at):
             named = word.isalpha() and not word.endswith("s") and word not in REFERS
             described = (
@@ -211,7 +218,9 @@ class LabelReader:
         if at < 2 or self.said[at - 1].text not in (",", ":", "-", "–", "—", "="):
             return None
         slots, number = self.claims.question.slots, self._number(at)
-        if len(slots) > 1 or scale_of(slots[0].id).get(self.said[at - 2].text) != number:
+        word = self.said[at - 2].text
+        grade = 0 if word in _ZERO_WORDS and slots[0].scale != "nominal" else scale_of(slots[0].id).get(word)
+        if len(slots) > 1 or number is None or grade != number:
             return None
         return Label(at - 2, at - 1, subject=True, described=True) if self._ends_clause(at) else None
 
@@ -278,7 +287,7 @@ class LabelReader:
         return (
             following in SENTENCE_ENDS
             or following in FORWARD_ENDS
-            or following in ("(", "/", "[", "-", "for", "in", "on")
+            or following in ("(", "/", "[", "-", "for", "in", "on", "here", "overall", "today")
         )
 
     def _is_measure(self, at: int, label: Label) -> bool:
@@ -308,12 +317,11 @@ class LabelReader:
             word = self.said[place].text
             if word in SENTENCE_ENDS:
                 return False
-            if (
-                word in ("and", "or", ",")
-                and self._number(place + 1) is not None
-                and self.said[place + 2].text in MEANS
-            ):
-                return True
+            if word in ("and", "or", ","):
+                other = place + 2 if self.said[place + 1].text in GRADE_WORDS else place + 1
+                following = self.said[other + 1].text if other + 1 < len(self.said) else ""
+                if other < len(self.said) and self._number(other) is not None and following in MEANS:
+                    return True
         return False
 
     def _is_for_slot(self, at: int) -> bool:

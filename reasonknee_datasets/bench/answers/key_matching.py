@@ -157,7 +157,8 @@ def subject_forms(question: Question) -> tuple[str, ...]:
 def slot_forms(slot: Slot) -> tuple[str, ...]:
     """Give every spelling of a slot that is understood, in normal form, the prompt's and the record's first."""
     names = [slot.prompt_key or slot.attribute, slot.record_key, slot.attribute]
-    names += _ALIASES.get((slot.category, slot.attribute), ())
+    other = {"anterior_cruciate_ligament": "pcl", "posterior_cruciate_ligament": "acl"}.get(slot.finding)
+    names += (name for name in _ALIASES.get((slot.category, slot.attribute), ()) if other not in name.split())
     return tuple(dict.fromkeys(normal_form(name) for name in names))
 
 

@@ -31,6 +31,7 @@ _ADJUNCTS = words(
     "alongside contacting touching secondary due past over"
 )
 _ADJUNCT_ENDS = words(", ; : ( ) and but which is are was shows has while =")
+_SHARING = words("are all both is at of a as grade graded score scored moaks : = rated each equal to the")
 _LISTED = words(", and / & the score scores grade grades")
 
 
@@ -218,8 +219,8 @@ class StatementReader(LabelReader):
 
     def _shared(self, slot: Slot, label: Label, at: int) -> Sequence[Slot]:
         """Find every slot that one number is for: "size, number and percent are all 0"."""
-        between = {token.text for token in self.said[label.end : at]}
-        if not between & {"are", "all", "both"}:
+        between = {token.text for token in self.said[min(label.end, self.group_end) : at]} if self.group else set()
+        if not between & {"are", "all", "both"} or not between <= _SHARING:
             return (slot,)
         if slot in self.group and len(self.group) > 1 and self.group_end <= at:
             return self.group
