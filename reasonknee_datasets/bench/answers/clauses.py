@@ -87,7 +87,7 @@ def is_stated(
         or _is_supposed(said, label.start, last)
         or _is_denied_after(said, last)
         or (not named and not choice and _is_uncommitted(before, said, label, value))
-        or _is_denied_between(said[label.stop : value.start], choice=choice)
+        or _is_denied_between(said[label.stop : value.start], choice=choice, zero=zero)
     )
 
 
@@ -265,10 +265,11 @@ def _rest(said: Sequence[Token], number: int) -> list[str]:
     return words[: words.index(",")] if "," in words else words
 
 
-def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:
+def _is_denied_between(between: Sequence[Token], *, choice: bool, zero: bool) -> bool:
     """Check the words between a label and its value."""
     bounds = frozenset[str]() if choice else BOUNDS - {"from", "up"}
-    return any(token.text in DENIALS or token.text in DOUBTS or token.text in bounds for token in between)
+    denials = DENIALS - {"absent", "none"} if zero else DENIALS
+    return any(token.text in denials or token.text in DOUBTS or token.text in bounds for token in between)
 
 
 def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:

@@ -116,7 +116,7 @@ GOVERNORS = words(
     "leads points speaks favours favors typical characteristic concordant congruent commensurate tallies aligns "
     "aligned accords conforms mirrors signifies implies justifies justified dictates mandates leaves ergo warranted "
     "characterised characterized allocated allotted attributed ascribed put placing attract attracts carries carry "
-    "denoting denotes scoring grades categorise categorize ascribe attribute allocate award deem class classed meant intended "
+    "denoting denotes scoring grades categorise categorize ascribe attribute allocate award deem class classed meant intended end which "
     "settled settles opting concluded opts go set"
 )
 # What "would" may lead to in a statement without a writer: "this would correspond to grade 2".

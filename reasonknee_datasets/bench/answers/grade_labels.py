@@ -313,6 +313,10 @@ class LabelReader:
 
     def _is_told_apart(self, at: int) -> bool:
         """Check for a second number of one definition: "0 for no and 1 for yes"."""
+        means = self.said[at + 1].text
+        for place in range(max(self.sentence, at - 12), at - 2):
+            if self._number(place) is not None and self.said[place + 1].text == means:
+                return True
         for place in range(at + 2, min(len(self.said) - 2, at + 12)):
             word = self.said[place].text
             if word in SENTENCE_ENDS:

@@ -10,9 +10,10 @@ from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weigh
 from reasonknee_datasets.bench.answers.cues import FORWARD_ENDS, SENTENCE_ENDS, words
 from reasonknee_datasets.bench.answers.grade_labels import JOINERS, Label, LabelReader
 from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
-from reasonknee_datasets.bench.answers.subject_names import Facets
+from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
 from reasonknee_datasets.bench.answers.subject_phrases import Mark, find_phrases
 from reasonknee_datasets.bench.answers.tokens import tokens
+from reasonknee_datasets.bench.answers.unknown_subjects import grades_unknown, is_unknown_phrase, opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
 from reasonknee_datasets.moaks import Slot
 
@@ -55,6 +56,7 @@ class StatementReader(LabelReader):
     used: bool = False
     adjunct: bool = False
     adjunct_foreign: bool = False
+    unknown: bool = False
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
@@ -66,6 +68,7 @@ class StatementReader(LabelReader):
             self.marks = find_phrases(self.claims.question, self.said)
             self.group, self.group_end, self.last, self.sentence = [], -1, -1, 0
             at = 0
+            self._open_sentence(0)
             while at < len(self.said):
                 at = self._step(at)
             self._end_sentence(len(self.said))
@@ -116,8 +119,18 @@ class StatementReader(LabelReader):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
         self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
+        self._open_sentence(at + 1)
         if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
             self.slot, self.foreign_slot, self.used = None, False, False
+
+    def _open_sentence(self, start: int) -> None:
+        """Take a subject that is not known for another one, unless the asked one has been named."""
+        end = next((at for at in range(start, len(self.said)) if self.said[at].text in SENTENCE_ENDS), len(self.said))
+        self.unknown = not any(at in self.marks for at in range(start, end)) and (
+            opens_with_unknown(self.said, start, end) or grades_unknown(self.said, start, end)
+        )
+        if self.unknown and not self.context.is_asked(self.claims.question):
+            self.context.name(ANOTHER)
 
     def _labelled(self, at: int) -> int | None:
         """Read the value behind a label and its joiner, where it is one as a whole."""
@@ -258,7 +271,7 @@ class StatementReader(LabelReader):
     ) -> None:
         """Note a grade if its subject is the asked one and its clause states it."""
         context = self.context.joined(list(ahead)) if ahead else self.context
-        if self.adjunct_foreign or context.contradicts(self.claims.question):
+        if self.adjunct_foreign or self.unknown or context.contradicts(self.claims.question):
             self.claims.foreign = True
             return
         zero = reading.grade is not None and is_zero(slot, reading.grade)

@@ -237,6 +237,10 @@ def _some(**facets: str | tuple[str, ...]) -> Facets:
     )
 
 
+ANOTHER = _some(finding=OTHER, site=OTHER)
+"""Facets of a subject that no question asks about."""
+
+
 @cache
 def names(category: str) -> Mapping[tuple[str, ...], Facets]:
     """Find every phrase that names a subject or a facet of one, where a question of this category was asked.

@@ -9,8 +9,9 @@ from functools import cache
 from reasonknee_datasets.bench.answers.cues import words as word_set
 from reasonknee_datasets.bench.answers.key_matching import slot_forms
 from reasonknee_datasets.bench.answers.subject_context import Context
-from reasonknee_datasets.bench.answers.subject_names import Facets, names
+from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets, names
 from reasonknee_datasets.bench.answers.tokens import Token, normalise, tokens
+from reasonknee_datasets.bench.answers.unknown_subjects import names_condition
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
 _STRETCH = 20_000
@@ -85,6 +86,9 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
                 marks[at] = Mark(end, facets, slot, foreign)
                 at = end - 1
                 break
+        else:
+            if names_condition(said[at].text):
+                marks[at] = Mark(at + 1, ANOTHER)
         at += 1
     return marks
 
