@@ -10,6 +10,8 @@ from reasonknee_datasets.bench.answers.key_matching import Name, name_of
 from reasonknee_datasets.bench.answers.subject_context import Context
 from reasonknee_datasets.bench.answers.subject_names import Facets
 from reasonknee_datasets.bench.answers.subject_phrases import mentions
+from reasonknee_datasets.bench.answers.tokens import tokens
+from reasonknee_datasets.bench.answers.unknown_subjects import opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
 from reasonknee_datasets.moaks import Question, Slot
 
@@ -62,7 +64,8 @@ def _read_table(claims: Claims, rows: list[list[str]], context: Context) -> None
         name = _named(question, row[0])
         place = valued[0] if number and valued else 1
         about = context.joined(_subject(question, row, place, columns))
-        if name.role == "foreign" or about.contradicts(question):
+        unknown = name.role == "unknown" and 0 not in columns and opens_with_unknown(tokens(row[0]), 0, len(row[0]))
+        if name.role == "foreign" or (number and unknown) or about.contradicts(question):
             claims.foreign = claims.foreign or number > 0 or name.role == "foreign"
             continue
         slot = name.slot

@@ -129,7 +129,10 @@ _STRUCTURES: dict[str, tuple[str, ...]] = {
         *("lymph node", "tumor", "tumour", "mass", "joint capsule"),
         *("suprapatellar bursitis", "semimembranosus bursa", "semimembranosus bursitis", "gastrocnemius bursa"),
         *("mcl bursa", "mcl bursitis", "trochanteric bursitis", "iliotibial bursitis", "popliteal bursitis"),
-        *("popliteal bursa", "atrophy"),
+        *("popliteal bursa", "atrophy", "vein", "veins", "varicose", "artery", "pes planus", "chondromalacia patellae", "hallux", "arteries", "lymph", "lymph nodes", "fabella"),
+        *("osgood", "osgood schlatter", "osgood schlatter disease", "patella alta", "patella baja", "patellar tilt"),
+        *("dysplasia", "trochlear dysplasia", "soft tissue edema", "soft tissue oedema", "subcutaneous edema", "tunnel"),
+        *("tunnel widening", "extensor mechanism", "growth plate", "hardware", "soft tissue", "subcutaneous fat"),
     ),
 }
 
@@ -188,6 +191,16 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
     "meniscus cyst": ("meniscal_cyst",),
     "parameniscal cyst": ("meniscal_cyst",),
     "perimeniscal cyst": ("meniscal_cyst",),
+    **dict.fromkeys(
+        ("contusion", "bone contusion", "subchondral edema", "subchondral oedema", "bone edema", "subchondral cyst"),
+        ("bone_marrow_lesion",),
+    ),
+    **dict.fromkeys(("jumper knee", "jumpers knee"), ("patellar_tendon",)),
+    **dict.fromkeys(
+        ("discoid", "discoid meniscus", "bucket handle", "bucket handle tear", "horizontal tear", "complex tear")
+        + ("vertical tear", "meniscus tear", "meniscal tear", "flap tear", "parrot beak tear"),
+        ("morphology", "meniscal_cyst"),
+    ),
     "cyst": (
         "meniscal_cyst",
         "popliteal_cyst",

@@ -50,9 +50,10 @@ _NEUTRAL = words(
     "component structure insertion origin site location reconstruction graft surgery repair anatomy fibers fibres "
     "discontinuity bursa collection free body bodies fragment knee's comparison correspondence likewise additionally "
     "moreover furthermore finally first second third next last again also only even please thanks ok okay sure yes no "
-    "reasons reason basis contrary other others same type kind sort part parts aspect aspects interpretation opinion "
+    "reasons reason basis contrary distance measurement width height length thickness diameter position observation observations other others same type kind sort part parts aspect aspects interpretation opinion "
     "attribute attributes number size depth percent percentage presence morphology user assistant everywhere throughout "
-    "accordingly patient patients right-sided left-sided physiologic physiological large small medium tiny big massive "
+    "accordingly patient patients initial revised wait hmm well looking actually edit update correction rim edge spot notch compartment "
+    "line band strip trace bit lot majority share half third quarter level severity characteristics evidence physiologic physiological large small medium tiny big massive "
     "thin thick thickened preserved continuous discontinuous homogeneous heterogeneous irregular regular unremarkable "
     "truncated flap visible visualised visualized quality good poor adequate hello certainly course confidence final"
 )
@@ -63,6 +64,10 @@ _STOPS = words(
     "rated therefore thus hence so present seen noted visible ? !"
 )
 _LEADING = words("a an the this that there is are also # > * • - – — \" ' | finding findings structure : i we see note and")
+_PREPOSITIONS = words(
+    "after given based from with in on at for by upon during despite having considering as since because when while "
+    "although though to of within among through per using following under over across without before between"
+)
 _OF = words("of for to grade score rate classify")
 _CONDITION = re.compile(
     r"(?!.*(?:synovitis|bursitis|diagnosis|prognosis|osteophytes?|hypertrophy|basis|emphasis|analysis|hypothesis)$)"
@@ -103,14 +108,16 @@ def _phrase(said: Sequence[Token], at: int, end: int) -> list[str]:
 
 
 def is_unknown_phrase(said: Sequence[Token], at: int, end: int) -> bool:
-    """Check whether a phrase holds words and none that is known."""
+    """Check whether the noun that a phrase ends in is not known."""
     phrase = _phrase(said, at, end)
-    return bool(phrase) and not any(_is_known(word) for word in phrase)
+    return bool(phrase) and not _is_known(phrase[-1])
 
 
 def opens_with_unknown(said: Sequence[Token], start: int, end: int) -> bool:
     """Check whether a sentence begins with a subject that is not known: "The fabella is seen."."""
-    at = start
+    at, end = start, min(end, len(said))
+    if at < end and said[at].text in _PREPOSITIONS:
+        return False
     while at < end and said[at].text in _LEADING and at - start < 6:
         at += 1
     return is_unknown_phrase(said, at, end)
