@@ -62,16 +62,16 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     reader = StatementReader(claims, text, context)
     reader.run()
     if not (claims.readings or reader.retracted):
-        _read_last_line(claims, text, context)
+        _read_last_line(claims, text, context, reader.context)
     return rules
 
 
-def _read_last_line(claims: Claims, text: str, context: Context) -> None:
+def _read_last_line(claims: Claims, text: str, context: Context, after: Context) -> None:
     """Read a number that is the whole last line of a text in which no other subject was named."""
     question, lines = claims.question, text.strip().split("\n")
     if len(question.slots) > 1 or len(lines) < 2 or not _LAST.fullmatch(lines[-1].strip()):
         return
-    if names_another(question, "\n".join(lines[:-1]), context) or claims.foreign or refuses("\n".join(lines)):
+    if after.contradicts(question) or names_another(question, "\n".join(lines[:-1]), context) or claims.foreign or refuses("\n".join(lines)):
         return
     if lines[-2].strip(" *").endswith(("?", ",")):
         return

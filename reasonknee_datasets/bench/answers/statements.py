@@ -126,7 +126,12 @@ class StatementReader(LabelReader):
     def _open_sentence(self, start: int) -> None:
         """Take a subject that is not known for another one, unless the asked one has been named."""
         end = next((at for at in range(start, len(self.said)) if self.said[at].text in SENTENCE_ENDS), len(self.said))
-        self.unknown = not any(at in self.marks for at in range(start, end)) and (
+        marks = [self.marks[at] for at in range(start, end) if at in self.marks]
+        named = any(
+            mark.facets is not None or (mark.slot is not None and mark.slot.attribute not in ("grade", "presence"))
+            for mark in marks
+        )
+        self.unknown = not named and (
             opens_with_unknown(self.said, start, end) or grades_unknown(self.said, start, end)
         )
         if self.unknown and not self.context.is_asked(self.claims.question):

@@ -129,7 +129,8 @@ _STRUCTURES: dict[str, tuple[str, ...]] = {
         *("lymph node", "tumor", "tumour", "mass", "joint capsule"),
         *("suprapatellar bursitis", "semimembranosus bursa", "semimembranosus bursitis", "gastrocnemius bursa"),
         *("mcl bursa", "mcl bursitis", "trochanteric bursitis", "iliotibial bursitis", "popliteal bursitis"),
-        *("popliteal bursa", "atrophy", "vein", "veins", "varicose", "artery", "pes planus", "chondromalacia patellae", "hallux", "arteries", "lymph", "lymph nodes", "fabella"),
+        *("popliteal bursa", "atrophy", "vein", "veins", "varicose", "artery", "pes planus", "chondromalacia patellae", "hallux", "retinacular", "quadriceps tear", "tendon tear"),
+        *("muscle tear", "ligament tear", "gout", "arthritis", "infarct", "ossicle", "arteries", "lymph", "lymph nodes", "fabella"),
         *("osgood", "osgood schlatter", "osgood schlatter disease", "patella alta", "patella baja", "patellar tilt"),
         *("dysplasia", "trochlear dysplasia", "soft tissue edema", "soft tissue oedema", "subcutaneous edema", "tunnel"),
         *("tunnel widening", "extensor mechanism", "growth plate", "hardware", "soft tissue", "subcutaneous fat"),
@@ -305,6 +306,9 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
             yield f"{part} {word}", _some(finding="root_tear", site="meniscus")
     yield "mmrt", _some(finding="root_tear", site="meniscus", side="medial")
     yield "lmrt", _some(finding="root_tear", site="meniscus", side="lateral")
+    if category not in ("ligament", "tendon"):
+        for phrase in ("ligament", "ligaments", "tendon", "tendons"):
+            yield phrase, ANOTHER
     for structure, phrases in _STRUCTURES.items():
         for phrase in phrases:
             yield phrase, _some(finding=structure, site=structure)

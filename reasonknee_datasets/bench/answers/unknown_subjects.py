@@ -52,13 +52,13 @@ _NEUTRAL = words(
     "moreover furthermore finally first second third next last again also only even please thanks ok okay sure yes no "
     "reasons reason basis contrary distance measurement width height length thickness diameter position observation observations other others same type kind sort part parts aspect aspects interpretation opinion "
     "attribute attributes number size depth percent percentage presence morphology user assistant everywhere throughout "
-    "accordingly patient patients initial revised wait hmm well looking actually edit update correction rim edge spot notch compartment "
+    "accordingly patient patients taken together back forth initial revised wait hmm well looking actually edit update correction rim edge spot notch compartment "
     "line band strip trace bit lot majority share half third quarter level severity characteristics evidence physiologic physiological large small medium tiny big massive "
     "thin thick thickened preserved continuous discontinuous homogeneous heterogeneous irregular regular unremarkable "
     "truncated flap visible visualised visualized quality good poor adequate hello certainly course confidence final"
 )
 _STOPS = words(
-    ". , ; : ( ) \n - – — | = is are was were be has have had shows show demonstrates seems appears remains measures "
+    ". , ; : ( ) \n - – — | = is are was were be has have had shows show demonstrates looks look seems appears remains measures "
     "receives corresponds represents exhibits displays contains can could should would will may might must does do did "
     "meets merits warrants deserves equals gets as at with in on by from and or but which that grade graded score scored "
     "rated therefore thus hence so present seen noted visible ? !"
@@ -68,6 +68,9 @@ _PREPOSITIONS = words(
     "after given based from with in on at for by upon during despite having considering as since because when while "
     "although though to of within among through per using following under over across without before between"
 )
+_SEEN_ON = words(", mri imaging images scans t1 t2 pd")
+_KINDS = words("lesion lesions tear tears disease syndrome defect cyst edema oedema bursa body sign arthritis injury")
+_ADJECTIVES = ("al", "ic", "ous", "ive", "ed", "ense", "ent", "ant", "ary", "ar", "able", "ible", "ate", "ing", "oid")
 _OF = words("of for to grade score rate classify")
 _CONDITION = re.compile(
     r"(?!.*(?:synovitis|bursitis|diagnosis|prognosis|osteophytes?|hypertrophy|basis|emphasis|analysis|hypothesis)$)"
@@ -108,16 +111,24 @@ def _phrase(said: Sequence[Token], at: int, end: int) -> list[str]:
 
 
 def is_unknown_phrase(said: Sequence[Token], at: int, end: int) -> bool:
-    """Check whether the noun that a phrase ends in is not known."""
+    """Check whether the noun that a phrase ends in is not known, or what tells its kind apart: "cyclops lesion"."""
     phrase = _phrase(said, at, end)
-    return bool(phrase) and not _is_known(phrase[-1])
+    if not phrase or phrase[0] in _PREPOSITIONS:
+        return False
+    if not _is_known(phrase[-1]):
+        return True
+    kind = phrase[-2] if len(phrase) > 1 and phrase[-1] in _KINDS else ""
+    return bool(kind) and not _is_known(kind) and not kind.endswith(_ADJECTIVES)
 
 
 def opens_with_unknown(said: Sequence[Token], start: int, end: int) -> bool:
     """Check whether a sentence begins with a subject that is not known: "The fabella is seen."."""
     at, end = start, min(end, len(said))
     if at < end and said[at].text in _PREPOSITIONS:
-        return False
+        turn = next((place for place in range(at + 1, min(end, at + 12)) if said[place].text == ","), at + 1)
+        if turn + 2 >= end or said[turn].text not in _SEEN_ON or said[turn + 1].text != "the":
+            return False
+        at = turn + 1
     while at < end and said[at].text in _LEADING and at - start < 6:
         at += 1
     return is_unknown_phrase(said, at, end)
