@@ -210,7 +210,11 @@ def _opens_condition(words: list[str]) -> bool:
     return not words[1].endswith(("ing", "ed")) and words[1] not in ("seen", "read")
 
 
-_DISOWNED = re.compile(rf"\b(?:{DISCLAIMED}|{NO_IMAGE}|not (?:assess|evalua|determin)\w*)\b")
+_DISOWNED = re.compile(
+    rf"\b(?:{DISCLAIMED}|{NO_IMAGE}|not (?:assess|evalua|determin)\w*"
+    r"|questionable|uncertain|unclear|equivocal|debatable|indeterminate|tentative|unsure|doubtful|inconclusive|borderline"
+    r"|provisional|wrong|incorrect|erroneous|possibly|maybe|perhaps)\b"
+)
 
 
 _TAKEN_BACK = re.compile(

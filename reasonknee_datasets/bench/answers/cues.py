@@ -90,7 +90,7 @@ COMPARES = words("unchanged stable same compared than since progressed increased
 WRITERS = frozenset(("i", "we"))
 # What may stand right before a grade: a copula, a verb of grading or showing, a noun of a finding, a conclusion.
 GOVERNORS = words(
-    "is are was were be been assigned graded scored rated classified given gives giving give corresponds "
+    "worth rates is are was were be been assigned graded scored rated classified given gives giving give corresponds "
     "corresponding correspond equals equal equivalent consistent compatible represents representing constitutes "
     "indicates indicating indicate suggests suggesting suggestive shows showing show demonstrates demonstrating "
     "has have having receives receive receiving gets meets meeting criteria criterion warrants warranting merits "
@@ -201,8 +201,8 @@ CORRECTS = words(
     "upgrade downgraded upgraded thought scrutiny edit edited erratum errata amendment meant sorry oops"
 )
 FINALLY = words("final finally conclude conclusion ultimately concluding end")
-GRADE_WORDS = words("scoring grade graded grades score scored scores rated rating moaks grading code coded category")
-ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed meant mean makes make making")
+GRADE_WORDS = words("rates scoring grade graded grades score scored scores rated rating moaks grading code coded category")
+ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed meant mean makes make making worth")
 CONCLUDES = words("therefore thus hence so ergo consequently accordingly")
 """Words behind which a number that ends its clause is what the writer concludes."""
 GIVES = words("give gives gave assign assigns award awards earn earns earned grant grants")

@@ -13,7 +13,7 @@ from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
 from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
 from reasonknee_datasets.bench.answers.subject_phrases import Mark, find_phrases
 from reasonknee_datasets.bench.answers.tokens import tokens
-from reasonknee_datasets.bench.answers.unknown_subjects import grades_unknown, is_unknown_phrase, opens_with_unknown
+from reasonknee_datasets.bench.answers.unknown_subjects import grades_unknown, opens_with_aside, opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
 from reasonknee_datasets.moaks import Slot
 
@@ -134,7 +134,9 @@ class StatementReader(LabelReader):
         self.unknown = not named and (
             opens_with_unknown(self.said, start, end) or grades_unknown(self.said, start, end)
         )
-        if self.unknown and not self.context.is_asked(self.claims.question):
+        if not named and opens_with_aside(self.said, start, end):
+            self.unknown = True
+        elif self.unknown and not self.context.is_asked(self.claims.question):
             self.context.name(ANOTHER)
 
     def _labelled(self, at: int) -> int | None:

@@ -55,7 +55,7 @@ _NEUTRAL = words(
     "accordingly patient patients taken together back forth initial revised wait hmm well looking actually edit update correction rim edge spot notch compartment "
     "line band strip trace bit lot majority share half third quarter level severity characteristics evidence physiologic physiological large small medium tiny big massive "
     "thin thick thickened preserved continuous discontinuous homogeneous heterogeneous irregular regular unremarkable "
-    "truncated flap visible visualised visualized quality good poor adequate hello certainly course confidence final"
+    "truncated flap visible visualised visualized good poor adequate hello certainly course confidence final"
 )
 _STOPS = words(
     ". , ; : ( ) \n - – — | = is are was were be has have had shows show demonstrates looks look seems appears remains measures "
@@ -69,6 +69,7 @@ _PREPOSITIONS = words(
     "although though to of within among through per using following under over across without before between"
 )
 _SEEN_ON = words(", mri imaging images scans t1 t2 pd")
+_ASIDE = words("quality confidence certainty probability")
 _KINDS = words("lesion lesions tear tears disease syndrome defect cyst edema oedema bursa body sign arthritis injury")
 _ADJECTIVES = ("al", "ic", "ous", "ive", "ed", "ense", "ent", "ant", "ary", "ar", "able", "ible", "ate", "ing", "oid")
 _OF = words("of for to grade score rate classify")
@@ -116,7 +117,7 @@ def is_unknown_phrase(said: Sequence[Token], at: int, end: int) -> bool:
     if not phrase or phrase[0] in _PREPOSITIONS:
         return False
     if not _is_known(phrase[-1]):
-        return True
+        return phrase[-1] not in _ASIDE
     kind = phrase[-2] if len(phrase) > 1 and phrase[-1] in _KINDS else ""
     return bool(kind) and not _is_known(kind) and not kind.endswith(_ADJECTIVES)
 
@@ -132,6 +133,14 @@ def opens_with_unknown(said: Sequence[Token], start: int, end: int) -> bool:
     while at < end and said[at].text in _LEADING and at - start < 6:
         at += 1
     return is_unknown_phrase(said, at, end)
+
+
+def opens_with_aside(said: Sequence[Token], start: int, end: int) -> bool:
+    """Check whether a sentence is about the images or the writer: "The image quality is rated 2"."""
+    at = start
+    while at < end and said[at].text in _LEADING and at - start < 6:
+        at += 1
+    return not _ASIDE.isdisjoint(_phrase(said, at, end)[-1:])
 
 
 def grades_unknown(said: Sequence[Token], start: int, end: int) -> bool:
