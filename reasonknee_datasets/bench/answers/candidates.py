@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
-from reasonknee_datasets.bench.answers.subject_phrases import names_another
+from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.value_parsing import Reading, is_disclaimed, is_measurement, read_value
 from reasonknee_datasets.moaks import Question, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
@@ -150,7 +150,9 @@ class _Walk:
 
     def is_about_another(self, node: Members) -> bool:
         """Check whether an object names its subject in a value, and another one: {"finding": "effusion", "grade": 2}."""
-        named = [value for key, value in node.pairs if normal_form(key[:20]) in _NAMES_SUBJECT and isinstance(value, str)]
+        named = [
+            value for key, value in node.pairs if normal_form(key[:20]) in _NAMES_SUBJECT and isinstance(value, str)
+        ]
         return bool(named) and names_another(self.question, "\n".join(each[:LONGEST_KEY] for each in named))
 
     def unknown(self, key: str, value: Node, rules: Rules, *, wrappers: tuple[str, ...], depth: int) -> None:

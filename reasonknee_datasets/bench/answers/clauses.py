@@ -6,7 +6,9 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from reasonknee_datasets.bench.answers.cues import (
+from reasonknee_datasets.bench.answers.subject_names import every_word
+from reasonknee_datasets.bench.answers.tokens import Token
+from reasonknee_datasets.bench.answers.vocabulary import (
     ADVERBS,
     AFFIRMED,
     AFFIRMS,
@@ -47,8 +49,6 @@ from reasonknee_datasets.bench.answers.cues import (
     VERBS,
     WRITERS,
 )
-from reasonknee_datasets.bench.answers.subject_names import every_word
-from reasonknee_datasets.bench.answers.tokens import Token
 
 
 def is_stated(

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.cues import (
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN, scale_of
+from reasonknee_datasets.bench.answers.subject_names import asked_facets
+from reasonknee_datasets.bench.answers.subjects import Context, Mark
+from reasonknee_datasets.bench.answers.tokens import Token
+from reasonknee_datasets.bench.answers.vocabulary import (
     ANSWER_WORDS,
     CONCLUDES,
     DESCRIBES,
@@ -22,11 +26,6 @@ from reasonknee_datasets.bench.answers.cues import (
     VERDICTS,
     words,
 )
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN, scale_of
-from reasonknee_datasets.bench.answers.subject_context import Context
-from reasonknee_datasets.bench.answers.subject_names import asked_facets
-from reasonknee_datasets.bench.answers.subject_phrases import Mark
-from reasonknee_datasets.bench.answers.tokens import Token
 from reasonknee_datasets.moaks import Slot
 
 JOINERS = frozenset((":", "=", "|"))
@@ -151,7 +150,11 @@ class LabelReader:
         """Check whether a phrase names a facet that the asked subject has: "lateral" alone leads to no effusion."""
         if mark.slot is not None or mark.facets is None:
             return True
-        return not asked_facets(self.claims.question.id).keys().isdisjoint(mark.facets.keys() - {"direction"} or mark.facets)
+        return (
+            not asked_facets(self.claims.question.id)
+            .keys()
+            .isdisjoint(mark.facets.keys() - {"direction"} or mark.facets)
+        )
 
     def _label_in_clause(self, place: int) -> Label | None:
         """Find the subject or attribute that a few words back leads a line: "Size for this lesion: 2"."""
@@ -297,7 +300,9 @@ class LabelReader:
             return not (following == "/" and not self._is_digit(at + 2))
         if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
             return True
-        if following in ("when", "where", "if", "unless") or (following in MEANS and self._is_told_apart(at) and not self._is_for_slot(at)):
+        if following in ("when", "where", "if", "unless") or (
+            following in MEANS and self._is_told_apart(at) and not self._is_for_slot(at)
+        ):
             return True
         return following == "=" or (following == ":" and label.graded and self._is_digit(at) and self._opens_scale(at))
 

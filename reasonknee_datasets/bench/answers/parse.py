@@ -6,14 +6,13 @@ import re
 from dataclasses import dataclass
 
 from reasonknee_datasets.bench.answers.candidates import Claims, collect
-from reasonknee_datasets.bench.answers.cleanup import Spoken, final_part
-from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, find, hear, why_nothing
+from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, Spoken, final_part, find, hear, why_nothing
 from reasonknee_datasets.bench.answers.json_nodes import Members
 from reasonknee_datasets.bench.answers.key_matching import name_of
 from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
 from reasonknee_datasets.bench.answers.prose import corrections, corrects, read_prose
 from reasonknee_datasets.bench.answers.scale_words import refuses
-from reasonknee_datasets.bench.answers.subject_phrases import names_another
+from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.value_parsing import Reading, agree
 from reasonknee_datasets.moaks import Question, get_question
 

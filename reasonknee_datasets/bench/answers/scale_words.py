@@ -35,7 +35,9 @@ def narrow(text: str) -> str:
 
 _YES_NO = {
     **dict.fromkeys(("yes", "true", "present", "positive"), 1),
-    **dict.fromkeys(("no", "false", "absent", "negative", "not present", "not seen", "not detected", "not identified"), 0),
+    **dict.fromkeys(
+        ("no", "false", "absent", "negative", "not present", "not seen", "not detected", "not identified"), 0
+    ),
 }
 _INTACT = ("intact", "no tear", "not torn", "no tear seen", "no tear identified")
 _NORMAL = {
@@ -82,52 +84,17 @@ _SCALES: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
 }
 _NOTHING = frozenset(
     (
-        *("", "null", "n/a", "na", "nan", "unknown", "none", "not applicable", "not assessable", "not available"),
-        *("cannot be determined", "cannot determine", "indeterminate", "undetermined", "not visible", "not assessed"),
-        *(
-            "unable to determine",
-            "not specified",
-            "uncertain",
-            "missing",
-            "unclear",
-            "-",
-            "--",
-            "—",
-            "–",
-            "?",
-            "not given",
-        ),
-        *("cannot be assessed", "unable to assess", "not evaluable", "not determined", "insufficient information"),
-    )
-)
+        "-, --, ?, cannot be assessed, cannot be determined, cannot determine, indeterminate, insufficient "
+        "information, missing, n/a, na, nan, none, not applicable, not assessable, not assessed, not available, "
+        "not determined, not evaluable, not given, not specified, not visible, null, unable to assess, unable to "
+        "determine, uncertain, unclear, undetermined, unknown, –, —"
+    ).split(", ")
+) | {""}
 _PLACEHOLDERS = frozenset(
     (
-        *(
-            "...",
-            "…",
-            "int",
-            "integer",
-            "number",
-            "grade",
-            "score",
-            "value",
-            "x",
-            "n",
-            "your grade",
-            "your score",
-            "str",
-        ),
-        *(
-            "grade here",
-            "insert grade",
-            "insert grade here",
-            "string",
-            "float",
-            "<grade>",
-            "grade value",
-            "your answer",
-        ),
-    )
+        "..., <grade>, float, grade, grade here, grade value, insert grade, insert grade here, int, integer, n, "
+        "number, score, str, string, value, x, your answer, your grade, your score, …"
+    ).split(", ")
 )
 
 
@@ -164,7 +131,9 @@ def scale_of(slot_id: int) -> dict[str, int]:
     """
     slot = SLOTS[slot_id]
     if slot.scale == "binary":
-        return _YES_NO | dict.fromkeys(_NORMAL.get(slot.category, ()), 0) | dict.fromkeys(_TORN.get(slot.category, ()), 1)
+        return (
+            _YES_NO | dict.fromkeys(_NORMAL.get(slot.category, ()), 0) | dict.fromkeys(_TORN.get(slot.category, ()), 1)
+        )
     rows = _tear_locations(slot) if slot.attribute == "tear_location" else _SCALES[slot.category, slot.attribute]
     return {plain(word): grade for grade, row in enumerate(rows) for word in row}
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from reasonknee_datasets.bench.answers.cues import (
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.subject_names import every_word
+from reasonknee_datasets.bench.answers.tokens import Token
+from reasonknee_datasets.bench.answers.vocabulary import (
     ADVERBS,
     ANSWER_WORDS,
     ARTICLES,
@@ -30,43 +33,46 @@ from reasonknee_datasets.bench.answers.cues import (
     VERDICTS,
     words,
 )
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
-from reasonknee_datasets.bench.answers.subject_names import every_word
-from reasonknee_datasets.bench.answers.tokens import Token
 from reasonknee_datasets.moaks import SLOTS
 
 _NEUTRAL = words(
-    "knee knees joint finding findings abnormality abnormalities appearance appearances extent degree amount area areas "
-    "region zone portion pattern picture mri scan scans exam examination case condition feature features intensity "
-    "hyperintensity hypointensity brightness enhancement inflammation swelling process volume quantity distension "
-    "distention synovium synovial tissue fluid capsule signals signal tear tears defect damage wear loss status grade "
-    "question questions side right left structure structures total remaining rest whole entire much most some any each "
-    "everything nothing something these those they them he she you here above below following structured summary step "
-    "analysis reasoning conclusion report evaluation output comment explanation details notes image images section "
-    "overview context information data json table format response prompt task system model criteria scale classification "
-    "clinical radiological radiology imaging sagittal coronal axial sequence sequences t1 t2 pd stir weighted increased "
-    "decreased diffuse focal marked mild moderate severe minimal slight subtle extensive bright dark high low new old "
-    "meniscus meniscal bone bones bony outgrowth margin margins surface subchondral articular marrow lesions cystic "
-    "component structure insertion origin site location reconstruction graft surgery repair anatomy fibers fibres "
-    "discontinuity bursa collection free body bodies fragment knee's comparison correspondence likewise additionally "
-    "moreover furthermore finally first second third next last again also only even please thanks ok okay sure yes no "
-    "reasons reason basis contrary distance measurement width height length thickness diameter position observation observations other others same type kind sort part parts aspect aspects interpretation opinion "
-    "attribute attributes number size depth percent percentage presence morphology user assistant everywhere throughout "
-    "accordingly patient patients taken together back forth initial revised wait hmm well looking actually edit update correction rim edge spot notch compartment "
-    "line band strip trace bit lot majority share half third quarter level severity characteristics evidence physiologic physiological large small medium tiny big massive "
-    "thin thick thickened preserved continuous discontinuous homogeneous heterogeneous irregular regular unremarkable "
-    "truncated flap visible visualised visualized good poor adequate hello certainly course confidence final"
+    "knee knees joint finding findings abnormality abnormalities appearance appearances extent degree amount area "
+    "areas region zone portion pattern picture mri scan scans exam examination case condition feature features "
+    "intensity hyperintensity hypointensity brightness enhancement inflammation swelling process volume quantity "
+    "distension distention synovium synovial tissue fluid capsule signals signal tear tears defect damage wear "
+    "loss status grade question questions side right left structure structures total remaining rest whole entire "
+    "much most some any each everything nothing something these those they them he she you here above below "
+    "following structured summary step analysis reasoning conclusion report evaluation output comment explanation "
+    "details notes image images section overview context information data json table format response prompt task "
+    "system model criteria scale classification clinical radiological radiology imaging sagittal coronal axial "
+    "sequence sequences t1 t2 pd stir weighted increased decreased diffuse focal marked mild moderate severe "
+    "minimal slight subtle extensive bright dark high low new old meniscus meniscal bone bones bony outgrowth "
+    "margin margins surface subchondral articular marrow lesions cystic component insertion origin site location "
+    "reconstruction graft surgery repair anatomy fibers fibres discontinuity bursa collection free body bodies "
+    "fragment knee's comparison correspondence likewise additionally moreover furthermore finally first second "
+    "third next last again also only even please thanks ok okay sure yes no reasons reason basis contrary "
+    "distance measurement width height length thickness diameter position observation observations other others "
+    "same type kind sort part parts aspect aspects interpretation opinion attribute attributes number size depth "
+    "percent percentage presence morphology user assistant everywhere throughout accordingly patient patients "
+    "taken together back forth initial revised wait hmm well looking actually edit update correction rim edge "
+    "spot notch compartment line band strip trace bit lot majority share half quarter level severity "
+    "characteristics evidence physiologic physiological large small medium tiny big massive thin thick thickened "
+    "preserved continuous discontinuous homogeneous heterogeneous irregular regular unremarkable truncated flap "
+    "visible visualised visualized good poor adequate hello certainly course confidence final"
 )
 _STOPS = words(
-    ". , ; : ( ) \n - – — | = is are was were be has have had shows show demonstrates looks look seems appears remains measures "
-    "receives corresponds represents exhibits displays contains can could should would will may might must does do did "
-    "meets merits warrants deserves equals gets as at with in on by from and or but which that grade graded score scored "
-    "rated therefore thus hence so present seen noted visible ? !"
+    ". , ; : ( ) - – — | = is are was were be has have had shows show demonstrates looks look seems appears "
+    "remains measures receives corresponds represents exhibits displays contains can could should would will may "
+    "might must does do did meets merits warrants deserves equals gets as at with in on by from and or but which "
+    "that grade graded score scored rated therefore thus hence so present seen noted visible ? !"
 )
-_LEADING = words("a an the this that there is are also # > * • - – — \" ' | finding findings structure : i we see note and")
+_LEADING = words(
+    "a an the this that there is are also # > * • - – — \" ' | finding findings structure : i we see note and"
+)
 _PREPOSITIONS = words(
-    "after given based from with in on at for by upon during despite having considering as since because when while "
-    "although though to of within among through per using following under over across without before between"
+    "after given based from with in on at for by upon during despite having considering as since because when "
+    "while although though to of within among through per using following under over across without before "
+    "between"
 )
 _SEEN_ON = words(", mri imaging images scans t1 t2 pd")
 _ASIDE = words("quality confidence certainty probability")

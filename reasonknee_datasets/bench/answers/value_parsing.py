@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.answers.cues import DISCLAIMED, NO_IMAGE
 from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
 from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
 from reasonknee_datasets.bench.answers.scale_words import (
@@ -19,6 +18,7 @@ from reasonknee_datasets.bench.answers.scale_words import (
     says_nothing,
     scale_of,
 )
+from reasonknee_datasets.bench.answers.vocabulary import DISCLAIMED, NO_IMAGE
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -159,7 +159,17 @@ def is_measurement(node: Members) -> bool:
 
 _STATUS_KEYS = frozenset(
     ("status", "state", "assessability", "assessable", "gradable", "validity", "valid", "note", "notes", "comment")
-    + ("remark", "remarks", "warning", "disclaimer", "visibility", "visible", "evaluable", "placeholder", "is placeholder")
+    + (
+        "remark",
+        "remarks",
+        "warning",
+        "disclaimer",
+        "visibility",
+        "visible",
+        "evaluable",
+        "placeholder",
+        "is placeholder",
+    )
     + ("is example", "example", "warnings", "limitation", "limitations", "is dummy", "dummy", "hypothetical")
 )
 

@@ -1,4 +1,4 @@
-"""Words that decide whether a clause states a grade: denial, doubt, condition, bound, commitment."""
+"""Words of prose that decide what a clause does: state, deny, doubt, suppose, bound, attribute or correct a grade."""
 
 from __future__ import annotations
 
@@ -90,34 +90,34 @@ COMPARES = words("unchanged stable same compared than since progressed increased
 WRITERS = frozenset(("i", "we"))
 # What may stand right before a grade: a copula, a verb of grading or showing, a noun of a finding, a conclusion.
 GOVERNORS = words(
-    "worth rates is are was were be been assigned graded scored rated classified given gives giving give corresponds "
-    "corresponding correspond equals equal equivalent consistent compatible represents representing constitutes "
-    "indicates indicating indicate suggests suggesting suggestive shows showing show demonstrates demonstrating "
-    "has have having receives receive receiving gets meets meeting criteria criterion warrants warranting merits "
-    "meriting matches matching match fits fitting fit qualifies reflects reflecting amounts amounting yields "
-    "yielding makes making supports supporting remains settle settled opt hence thus so therefore still then and "
-    "but it this them these that in keeping category signal change changes hyperintensity abnormality "
-    "abnormalities lesion lesions edema oedema thickening involvement tear morphology degeneration synovitis "
-    "finding findings defect loss disease severity moderate mild severe small medium large normal present absent "
-    "none assign call label grade score rate classify say go going choose select pick report record conclude "
-    "estimate judge see find note confirm diagnose describe described labelled labeled called considered deemed "
-    "judged favor favour place put exhibits exhibiting reveals revealing displays displaying bears scores rating "
-    "grading value answer verdict assessment diagnosis impression conclusion result reading decision at into "
-    "surely both overall i we my now here also instead categorized categorised designated recorded best likely "
-    "probably by per on under according using accord accordance agreement line falls fall within belongs meet "
-    "moaks scale definition translates translate equates no yes thickness affected seen noted identified observed "
-    "detected visible one two three tears extrusion extruded mm cm percent surface subregion region size number "
-    "depth plus including finally apply applies evident award awarded determined found being remain retains "
-    "assigning than grades chosen selected confirmed correct appropriate accurate suitable adequate right proper "
-    "true would will am there complex radial horizontal vertical partial complete fair reasonable applicable "
-    "representative maceration total deserves deserve deserving earns earn earned earning merited lands land sits sit stands "
-    "comes ranks rank ranked counts registers reaches reach reached attains attained achieves lies pegged fixed "
-    "documented coded logged entered ends arrives narrowed reads tagged marked ranking evaluates computes results "
-    "leads points speaks favours favors typical characteristic concordant congruent commensurate tallies aligns "
-    "aligned accords conforms mirrors signifies implies justifies justified dictates mandates leaves ergo warranted "
-    "characterised characterized allocated allotted attributed ascribed put placing attract attracts carries carry "
-    "denoting denotes scoring grades categorise categorize ascribe attribute allocate award deem class classed meant intended end which "
-    "settled settles opting concluded opts go set"
+    "worth rates is are was were be been assigned graded scored rated classified given gives giving give "
+    "corresponds corresponding correspond equals equal equivalent consistent compatible represents representing "
+    "constitutes indicates indicating indicate suggests suggesting suggestive shows showing show demonstrates "
+    "demonstrating has have having receives receive receiving gets meets meeting criteria criterion warrants "
+    "warranting merits meriting matches matching match fits fitting fit qualifies reflects reflecting amounts "
+    "amounting yields yielding makes making supports supporting remains settle settled opt hence thus so "
+    "therefore still then and but it this them these that in keeping category signal change changes "
+    "hyperintensity abnormality abnormalities lesion lesions edema oedema thickening involvement tear morphology "
+    "degeneration synovitis finding findings defect loss disease severity moderate mild severe small medium large "
+    "normal present absent none assign call label grade score rate classify say go going choose select pick "
+    "report record conclude estimate judge see find note confirm diagnose describe described labelled labeled "
+    "called considered deemed judged favor favour place put exhibits exhibiting reveals revealing displays "
+    "displaying bears scores rating grading value answer verdict assessment diagnosis impression conclusion "
+    "result reading decision at into surely both overall i we my now here also instead categorized categorised "
+    "designated recorded best likely probably by per on under according using accord accordance agreement line "
+    "falls fall within belongs meet moaks scale definition translates translate equates no yes thickness affected "
+    "seen noted identified observed detected visible one two three tears extrusion extruded mm cm percent surface "
+    "subregion region size number depth plus including finally apply applies evident award awarded determined "
+    "found being remain retains assigning than grades chosen selected confirmed correct appropriate accurate "
+    "suitable adequate right proper true would will am there complex radial horizontal vertical partial complete "
+    "fair reasonable applicable representative maceration total deserves deserve deserving earns earn earned "
+    "earning merited lands land sits sit stands comes ranks rank ranked counts registers reaches reach reached "
+    "attains attained achieves lies pegged fixed documented coded logged entered ends arrives narrowed reads "
+    "tagged marked ranking evaluates computes results leads points speaks favours favors typical characteristic "
+    "concordant congruent commensurate tallies aligns aligned accords conforms mirrors signifies implies "
+    "justifies justified dictates mandates leaves ergo warranted characterised characterized allocated allotted "
+    "attributed ascribed placing attract attracts carries carry denoting denotes scoring categorise categorize "
+    "ascribe attribute allocate deem class classed meant intended end which settles opting concluded opts set"
 )
 # What "would" may lead to in a statement without a writer: "this would correspond to grade 2".
 EQUATES = words(
@@ -130,16 +130,16 @@ PREPOSITIONS = words(
 )
 PERSONS = words("i we is am was are")
 COMMITTING = words(
-    "end ended ending land landed meant mean assign assigned assigning give gave given grade graded grading rate rated score scored call called classify "
-    "classified label labelled labeled estimate estimated determine determined conclude concluded see saw find "
-    "found observe observed identify identified judge judged believe think thought say said select selected "
-    "choose chose chosen pick picked go went propose proposed report reported record recorded note noted assess "
-    "assessed interpret interpreted describe described evaluate evaluated designate categorize categorise "
-    "categorized measure measured put place read settle settled arrive arrived opt opted suggest confirm "
-    "confirmed agree reviewed examined looked mark marked diagnose diagnosed located compared obtain made make "
-    "assume characterize characterise favor favour deem deemed analyze analyzed analysed apply used consider set "
-    "feel would am can maintain keep detect detected visualize state answer award awarded rank annotate enter "
-    "infer inferred deduce derive get got have"
+    "end ended ending land landed meant mean assign assigned assigning give gave given grade graded grading rate "
+    "rated score scored call called classify classified label labelled labeled estimate estimated determine "
+    "determined conclude concluded see saw find found observe observed identify identified judge judged believe "
+    "think thought say said select selected choose chose chosen pick picked go went propose proposed report "
+    "reported record recorded note noted assess assessed interpret interpreted describe described evaluate "
+    "evaluated designate categorize categorise categorized measure measured put place read settle settled arrive "
+    "arrived opt opted suggest confirm confirmed agree reviewed examined looked mark marked diagnose diagnosed "
+    "located compared obtain made make assume characterize characterise favor favour deem deemed analyze analyzed "
+    "analysed apply used consider set feel would am can maintain keep detect detected visualize state answer "
+    "award awarded rank annotate enter infer inferred deduce derive get got have"
 )
 AUXILIARIES = words(
     "would will do have had am can must shall should therefore thus also now then still just hereby finally "
@@ -164,8 +164,8 @@ EVIDENCE = words("for about on over concerning regarding")
 SATISFIED = words(
     "criteria criterion definition requirements requirement settle settled opt opted go score qualifies "
     "thresholds description descriptor definitions standard features agree decide decided settling conditions "
-    "pattern appearance findings typical diagnostic characteristic speaks speak speaking calls grade score "
-    "grades scores grading scoring rating value category classification result severity answer assessment degree level"
+    "pattern appearance findings typical diagnostic characteristic speaks speak speaking calls grade grades "
+    "scores grading scoring rating value category classification result severity answer assessment degree level"
 )
 ASSIGNS = words("assign call label grade give score rate classify say speak use report")
 AFFIRMED = words(
@@ -201,19 +201,25 @@ CORRECTS = words(
     "upgrade downgraded upgraded thought scrutiny edit edited erratum errata amendment meant sorry oops"
 )
 FINALLY = words("final finally conclude conclusion ultimately concluding end")
-GRADE_WORDS = words("rates scoring grade graded grades score scored scores rated rating moaks grading code coded category")
-ANSWER_WORDS = words("answer say choose select pick assign estimate value call go going give gave settle settled decide decided opt opted landed meant mean makes make making worth")
+GRADE_WORDS = words(
+    "rates scoring grade graded grades score scored scores rated rating moaks grading code coded category"
+)
+ANSWER_WORDS = words(
+    "answer say choose select pick assign estimate value call go going give gave settle settled decide decided "
+    "opt opted landed meant mean makes make making worth"
+)
 CONCLUDES = words("therefore thus hence so ergo consequently accordingly")
 """Words behind which a number that ends its clause is what the writer concludes."""
 GIVES = words("give gives gave assign assigns award awards earn earns earned grant grants")
 VERDICTS = words(
-    "reading assistant verdict correction answer value result severity decision verdict conclusion prediction output response choice assessment "
-    "diagnosis estimate determination impression"
+    "reading assistant verdict correction answer value result severity decision conclusion prediction output "
+    "response choice assessment diagnosis estimate determination impression"
 )
 FILLERS = frozenset((":", "=", "(", "[", '"', "'", "|", "–", "—", "-", "{", "#", "\n")) | words(
     "is was be as of a an the at to being moaks grade score equals equal would should will category assigned "
     "level remains therefore thus hence only just with in graded scored rated best surely overall final now "
-    "likely probably roughly approximately about it this are all both each on read so ergo consequently accordingly"
+    "likely probably roughly approximately about it this are all both each on read so ergo consequently "
+    "accordingly"
 )
 UNITS = words(
     "% percent mm cm millimeters millimetres millimeter millimetre slices slice images image lesions foci focus "
