@@ -10,6 +10,7 @@ from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, na
 from reasonknee_datasets.bench.answers.lenient_json import scan
 from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.value_parsing import Reading, is_disclaimed, is_measurement, read_value
+from reasonknee_datasets.bench.answers.vocabulary import words as word_set
 from reasonknee_datasets.moaks import Question, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -21,10 +22,11 @@ _FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "stated"))
 # A string inside a string inside a string is as far as anybody quotes.
 _DEEPEST_STRING = 2
 # Keys whose value names what an object is about.
-_NAMES_SUBJECT = frozenset(
-    ("finding", "name", "structure", "subject", "feature", "anatomy", "region", "subregion", "compartment", "lesion")
-    + ("anatomical structure", "anatomical region", "abnormality", "pathology", "item", "label", "parameter", "target")
-)
+_NAMES_SUBJECT = word_set(
+    "finding name structure subject feature anatomy region subregion compartment lesion abnormality "
+    "pathology item label "
+    "parameter target"
+) | {"anatomical structure", "anatomical region"}
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ class _Walk:
                 self.unknown(key, value, rules, wrappers=wrappers, depth=depth)
 
     def is_about_another(self, node: Members) -> bool:
-        """Check whether an object names its subject in a value, and another one: {"finding": "effusion", "grade": 2}."""
+        """Check whether an object's value names another subject: {"finding": "effusion", "grade": 2}."""
         named = [
             value for key, value in node.pairs if normal_form(key[:20]) in _NAMES_SUBJECT and isinstance(value, str)
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 
 from reasonknee_datasets.bench.answers.subject_names import every_word
@@ -15,6 +14,8 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     AFTER_BOUND,
     ARTICLES,
     ASSIGNS,
+    AT_LEAST,
+    ATTRIBUTED,
     AUXILIARIES,
     BOUNDS,
     CLAIMING,
@@ -22,7 +23,7 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     COMPARES,
     CORRECTS,
     DENIALS,
-    DISCLAIMED,
+    DISOWNED,
     DOUBTS,
     EARLIER,
     ENABLING,
@@ -34,7 +35,6 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     GOVERNORS,
     MEETS,
     NEEDS,
-    NO_IMAGE,
     OPENS,
     OTHER_VERBS,
     PERSONS,
@@ -42,9 +42,11 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     POST_DENIALS,
     POST_ENDS_ANY,
     PREPOSITIONS,
+    RETRACTS,
     SATISFIED,
     SENTENCE_ENDS,
     SUPPOSES,
+    TAKEN_BACK,
     TURNS,
     VERBS,
     WRITERS,
@@ -141,9 +143,6 @@ def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool
     return False
 
 
-_AT_LEAST = re.compile(r"\bat (?:the |its )?(?:very )?(?:least|most|minimum|maximum|best|worst)\b")
-
-
 def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
     at = len(before) - 1
     while at >= 0 and before[at] in ARTICLES:
@@ -151,7 +150,7 @@ def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
     if at >= 0 and before[at] in BOUNDS:
         return True
     start = _sentence_start(said, number)
-    if _AT_LEAST.search(" ".join(token.text for token in (*said[start:number], *said[number + 1 : number + 6]))):
+    if AT_LEAST.search(" ".join(token.text for token in (*said[start:number], *said[number + 1 : number + 6]))):
         return True
     after = [token.text for token in said[number + 1 : number + 4]]
     if after and after[0] in ("+", "±"):
@@ -175,7 +174,7 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if any(pair in _SUPPOSING_PAIRS for pair in itertools.pairwise(words)):
         return True
-    if _opens_condition(words) or _is_general(words) or _ATTRIBUTED.search(" ".join(words)):
+    if _opens_condition(words) or _is_general(words) or ATTRIBUTED.search(" ".join(words)):
         return True
     opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
     if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
@@ -190,17 +189,6 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
 _SUPPOSING_PAIRS = frozenset(
     (("such", "as"), ("for", "example"), ("in", "case"), ("in", "cases"), ("let", "say"), ("let", "us"))
 )
-_CLAIMANT = (
-    r"(?:physician|doctor|radiologist|report|reports|letter|reader|clinician|surgeon|patient|user|referrer|colleague"
-    r"|chart|history|note|notes|request|record|records|expert|author|authors|study|orthopedist|orthopaedist)"
-)
-_ATTRIBUTED = re.compile(
-    r"\b(?:according to|per|by|(?:reported|stated|noted|described|written|documented|graded|read) (?:by|in)) "
-    rf"(?:(?:the|his|her|their|your|a|an|another) )?(?:\w+ ){{0,2}}{_CLAIMANT}\b"
-    r"|\bin (?:(?:a|one|another|previous|prior|recent|several|many|most|other) (?:\w+ )?(?:study|studies|trials?|cohorts?"
-    r"|series|papers?|populations?|patients|knees|cases|subjects|people)|the literature|general|most|many)\b"
-    r"|\b(?:confidence|probability|likelihood|chances?|odds|certainty|belief|faith) (?:in|of|that|for)\b"
-)
 
 
 def _opens_condition(words: list[str]) -> bool:
@@ -208,20 +196,6 @@ def _opens_condition(words: list[str]) -> bool:
     if words[:1] not in (["when"], ["where"], ["once"]) or len(words) < 2:
         return False
     return not words[1].endswith(("ing", "ed")) and words[1] not in ("seen", "read")
-
-
-_DISOWNED = re.compile(
-    rf"\b(?:{DISCLAIMED}|{NO_IMAGE}|not (?:assess|evalua|determin)\w*"
-    r"|questionable|uncertain|unclear|equivocal|debatable|indeterminate|tentative|unsure|doubtful|inconclusive|borderline"
-    r"|provisional|wrong|incorrect|erroneous|possibly|maybe|perhaps)\b"
-)
-
-
-_TAKEN_BACK = re.compile(
-    r"\b(?:first|initial|original|earlier|previous|preliminary) (?:thought|impression|guess|reading|answer|assessment"
-    r"|estimate|idea|instinct)\b|\b(?:but|though|although|however|yet)\b.{0,40}\b(?:no longer|not|never|withdraw|reject"
-    r"|decline|doubt|retract)\b.{0,30}\b(?:it|this|that|so|answer)\b"
-)
 
 
 def _is_general(words: list[str]) -> bool:
@@ -238,7 +212,7 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
         at += 1
     if at < highest and said[at].text == "(":
         closing = next((place for place in range(at, highest) if said[place].text == ")"), None)
-        if closing is not None and _DISOWNED.search(" ".join(token.text for token in said[at:closing])):
+        if closing is not None and DISOWNED.search(" ".join(token.text for token in said[at:closing])):
             return True
         at = at if closing is None else closing + 1
     place = 0
@@ -252,7 +226,7 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
             return True
         at, place = at + 1, place + 1
     rest = _rest(said, number)
-    if _TAKEN_BACK.search(" ".join(token.text for token in said[number + 1 : _sentence_end(said, number)])):
+    if TAKEN_BACK.search(" ".join(token.text for token in said[number + 1 : _sentence_end(said, number)])):
         return True
     if EARLIER.intersection(rest) and not COMPARES.intersection(rest):
         return True
@@ -347,24 +321,9 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
     return False
 
 
-_RETRACTS = re.compile(
-    r"\b(?:scratch (?:that|this|the)|(?:please )?(?:disregard|ignore|discard|forget)(?: (?:that|this|it|the|my|all))?\b"
-    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong"
-    r"|incorrect|mistaken|a mistake"
-    r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
-    r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
-    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
-    r"|illustrative|hypothetical|dummy|made up|fabricated|guess|random|arbitrary)"
-    r"|never ?mind|to (?:show|illustrate|demonstrate) (?:you )?(?:the|my|how)\b.{0,30}(?:structure|format|form|syntax"
-    r"|layout|schema|output)|for (?:illustration|demonstration|formatting|illustrative|demonstrative)|(?:is|are|was|were) (?:only |just |merely |purely )?(?:the |a |my )?(?:expected |required )?(?:format"
-    r"|form|structure|syntax|schema|layout)"
-    rf"|{NO_IMAGE})\b"
-)  # fmt: skip
-
-
 def retracts(sentence: str) -> bool:
     """Check whether a normalised sentence takes back what was said before it."""
-    return _RETRACTS.search(sentence) is not None
+    return RETRACTS.search(sentence) is not None
 
 
 def weight_of(said: Sequence[Token], label: int) -> int:

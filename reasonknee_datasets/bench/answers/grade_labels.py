@@ -195,8 +195,8 @@ class LabelReader:
         if place < 0:
             return None
         word = self.said[place].text
-        if place == at - 1 and word in (",", ":") and (described := self._scale_word_before(at)) is not None:
-            return described
+        if place == at - 1 and word in (",", ":") and (agreeing := self._scale_word_before(at)) is not None:
+            return agreeing
         label = self._plain_label(place) or self._scale_word_before(at)
         if label is not None and (label.graded or label.slot is not None):
             return label

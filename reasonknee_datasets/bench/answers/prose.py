@@ -110,7 +110,8 @@ _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
 _LAST = re.compile(r"[0-9](?:\.0)?\s?[.!]?")
 _LEADS = re.compile(
-    rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})"
+    rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]"
+    rf"|{'|'.join(NUMBER_WORDS)})"
 )
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
@@ -186,7 +187,8 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
 
 
 _CORRECTION = re.compile(
-    r"\b(?:correction|corrected|correct (?:answer|grade|json|version|response)|revised|amended|updated|i (?:\w+ )?mis(?:read"
+    r"\b(?:correction|corrected|correct (?:answer|grade|json|version|response)|revised|amended"
+    r"|updated|i (?:\w+ )?mis(?:read"
     r"|took|judged|stated|counted|labelled|labeled)|(?:made|was) an? (?:mistake|error)|on (?:reflection|second thought"
     r"|closer (?:inspection|look))|scratch that|should (?:be|have been|read)|replace|i (?:was|am) (?:wrong|mistaken))\b"
 )

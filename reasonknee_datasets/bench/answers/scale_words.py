@@ -82,19 +82,21 @@ _SCALES: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
         ("complete maceration",),
     ),
 }
-_NOTHING = frozenset(
-    (
-        "-, --, ?, cannot be assessed, cannot be determined, cannot determine, indeterminate, insufficient "
-        "information, missing, n/a, na, nan, none, not applicable, not assessable, not assessed, not available, "
-        "not determined, not evaluable, not given, not specified, not visible, null, unable to assess, unable to "
-        "determine, uncertain, unclear, undetermined, unknown, –, —"
-    ).split(", ")
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(text.split(", "))
+
+
+_NOTHING = _listed(
+    "-, --, ?, cannot be assessed, cannot be determined, cannot determine, indeterminate, insufficient "
+    "information, missing, n/a, na, nan, none, not applicable, not assessable, not assessed, not available, "
+    "not determined, not evaluable, not given, not specified, not visible, null, unable to assess, unable to "
+    "determine, uncertain, unclear, undetermined, unknown, –, —"
 ) | {""}
-_PLACEHOLDERS = frozenset(
-    (
-        "..., <grade>, float, grade, grade here, grade value, insert grade, insert grade here, int, integer, n, "
-        "number, score, str, string, value, x, your answer, your grade, your score, …"
-    ).split(", ")
+_PLACEHOLDERS = _listed(
+    "..., <grade>, float, grade, grade here, grade value, insert grade, insert grade here, int, integer, n, "
+    "number, score, str, string, value, x, your answer, your grade, your score, …"
 )
 
 

@@ -136,8 +136,17 @@ def _phrases(question_id: int) -> _Phrases:
 
 
 # Attribute names of any question: where they are not the asked one's, their number is another's.
-_FOREIGN_ATTRIBUTES = ("size", "depth", "number", "percent", "percentage", "confidence", "probability", "certainty")
-_FOREIGN_ATTRIBUTES += ("quality",)
+_FOREIGN_ATTRIBUTES = (
+    "size",
+    "depth",
+    "number",
+    "percent",
+    "percentage",
+    "confidence",
+    "probability",
+    "certainty",
+    "quality",
+)
 _OF_LESIONS = word_set(
     "lesion lesions bml the cartilage this it foci defect defects bone a an any all full osteophyte osteophytes "
     "marrow chondral grade score zero one two three these"

@@ -18,7 +18,7 @@ from reasonknee_datasets.bench.answers.scale_words import (
     says_nothing,
     scale_of,
 )
-from reasonknee_datasets.bench.answers.vocabulary import DISCLAIMED, NO_IMAGE
+from reasonknee_datasets.bench.answers.vocabulary import DISCLAIMED, NO_IMAGE, words
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -157,25 +157,14 @@ def is_measurement(node: Members) -> bool:
     )
 
 
-_STATUS_KEYS = frozenset(
-    ("status", "state", "assessability", "assessable", "gradable", "validity", "valid", "note", "notes", "comment")
-    + (
-        "remark",
-        "remarks",
-        "warning",
-        "disclaimer",
-        "visibility",
-        "visible",
-        "evaluable",
-        "placeholder",
-        "is placeholder",
-    )
-    + ("is example", "example", "warnings", "limitation", "limitations", "is dummy", "dummy", "hypothetical")
-)
+_STATUS_KEYS = words(
+    "status state assessability assessable gradable validity valid note notes comment remark remarks warning warnings "
+    "disclaimer visibility visible evaluable placeholder example limitation limitations dummy hypothetical"
+) | {"is placeholder", "is example", "is dummy"}
 
 
 def is_disclaimed(node: Members) -> bool:
-    """Check whether an object says beside its value that the value is none: {"grade": 2, "status": "not assessable"}."""
+    """Check whether an object takes its own value back: {"grade": 2, "status": "not assessable"}."""
     for key, value in node.pairs:
         form = normal_form(key[:20])
         if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
@@ -184,9 +173,9 @@ def is_disclaimed(node: Members) -> bool:
             continue
         if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
             return True
-        if isinstance(value, str) and len(value) < 80 and _DOUBTED.search(value.casefold()):
-            if not says_nothing(value) or form == "status":
-                return True
+        doubted = isinstance(value, str) and len(value) < 80 and bool(_DOUBTED.search(value.casefold()))
+        if doubted and (form == "status" or not says_nothing(str(value))):
+            return True
     return False
 
 

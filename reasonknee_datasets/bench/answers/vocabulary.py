@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def words(text: str) -> frozenset[str]:
     """Split a list of words."""
@@ -184,7 +186,8 @@ OTHER_VERBS = words(
 NO_IMAGE = (
     r"no (?:actual )?(?:images?|scans?|mris?|pictures?|volumes?) (?:\w+ ){0,2}(?:attached|provided|given|available"
     r"|uploaded|included|shared|supplied|here|received)|(?:have|had|see|got|received|with) no "
-    r"(?:images?|scans?|pictures?)|without (?:any |an |the )?(?:images?|scans?|pictures?)|(?:can not|could not|can't|cannot|unable to|not able to|did not|do not"
+    r"(?:images?|scans?|pictures?)|without (?:any |an |the )?(?:images?|scans?|pictures?)|(?:can not"
+    r"|could not|can't|cannot|unable to|not able to|did not|do not"
     r"|never|have not|had not) (?:actually |really )?(?:see|view|open|access|look at|have|receive|received|seen"
     r"|looked at|viewed|opened) (?:the |any |an |your |this )?(?:\w+ ){0,2}(?:images?|scans?|mris?|pictures?|volumes?)"
 )
@@ -194,6 +197,45 @@ DISCLAIMED = (
     r"|fabricated|illustrative|example|sample|template|guess(?:ed)?|not (?:a )?real"
 )
 """Pattern of a value that its writer does not stand by."""
+AT_LEAST = re.compile(r"\bat (?:the |its )?(?:very )?(?:least|most|minimum|maximum|best|worst)\b")
+_CLAIMANT = (
+    r"(?:physician|doctor|radiologist|report|reports|letter|reader|clinician|surgeon|patient|user|referrer|colleague"
+    r"|chart|history|note|notes|request|record|records|expert|author|authors|study|orthopedist|orthopaedist)"
+)
+ATTRIBUTED = re.compile(
+    r"\b(?:according to|per|by|(?:reported|stated|noted|described|written|documented|graded|read) (?:by|in)) "
+    rf"(?:(?:the|his|her|their|your|a|an|another) )?(?:\w+ ){{0,2}}{_CLAIMANT}\b"
+    r"|\bin (?:(?:a|one|another|previous|prior|recent|several|many|most|other) (?:\w+ )?(?:study"
+    r"|studies|trials?|cohorts?"
+    r"|series|papers?|populations?|patients|knees|cases|subjects|people)|the literature|general|most|many)\b"
+    r"|\b(?:confidence|probability|likelihood|chances?|odds|certainty|belief|faith) (?:in|of|that|for)\b"
+)
+DISOWNED = re.compile(
+    rf"\b(?:{DISCLAIMED}|{NO_IMAGE}|not (?:assess|evalua|determin)\w*"
+    r"|questionable|uncertain|unclear|equivocal|debatable|indeterminate|tentative|unsure|doubtful"
+    r"|inconclusive|borderline"
+    r"|provisional|wrong|incorrect|erroneous|possibly|maybe|perhaps)\b"
+)
+TAKEN_BACK = re.compile(
+    r"\b(?:first|initial|original|earlier|previous|preliminary) (?:thought|impression|guess|reading|answer|assessment"
+    r"|estimate|idea|instinct)\b|\b(?:but|though|although|however|yet)\b.{0,40}\b(?:no longer|not|never|withdraw|reject"
+    r"|decline|doubt|retract)\b.{0,30}\b(?:it|this|that|so|answer)\b"
+)
+RETRACTS = re.compile(
+    r"\b(?:scratch (?:that|this|the)|(?:please )?(?:disregard|ignore|discard|forget)(?: (?:that|this|it|the|my|all))?\b"
+    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong"
+    r"|incorrect|mistaken|a mistake"
+    r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
+    r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
+    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
+    r"|illustrative|hypothetical|dummy|made up|fabricated|guess|random|arbitrary)"
+    r"|never ?mind|to (?:show|illustrate|demonstrate) (?:you )?(?:the|my|how)\b.{0,30}(?:structure|format|form|syntax"
+    r"|layout|schema|output)|for (?:illustration|demonstration|formatting|illustrative"
+    r"|demonstrative)|(?:is|are|was|were) (?:only |just |merely |purely )?(?:the |a "
+    r"|my )?(?:expected |required )?(?:format"
+    r"|form|structure|syntax|schema|layout)"
+    rf"|{NO_IMAGE})\b"
+)  # fmt: skip
 CORRECTS = words(
     "correction corrected correcting revised revise revising revision reflection reconsider reconsidering "
     "reconsideration reconsidered actually amended amend updated update instead review reviewing rechecking "
