@@ -138,6 +138,8 @@ def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool
         apart = apart or word in ends
         if word == ":" and before[at + 1 :] != [":"]:
             return False
+        if word in ("without", "lacking") and apart:
+            continue  # "signal abnormality without a tear, morphology 1"
         if word in DENIALS or word in DOUBTS or word in FORMERLY:
             return not (zero and apart and word in DENIALS)
     return False

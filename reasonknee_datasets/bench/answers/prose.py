@@ -18,7 +18,7 @@ from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_
 from reasonknee_datasets.bench.answers.tokens import normalise, tokens
 from reasonknee_datasets.bench.answers.unknown_subjects import opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
-from reasonknee_datasets.bench.answers.vocabulary import UNSURE
+from reasonknee_datasets.bench.answers.vocabulary import REFERS, UNSURE
 from reasonknee_datasets.moaks import Question, Slot
 
 _RULE = re.compile(r"[\s|:\-+=]*")
@@ -108,7 +108,7 @@ def _add(claims: Claims, slot: Slot, row: list[str], place: int) -> None:
 _LONGEST = 200
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
-_LAST = re.compile(r"[0-9](?:\.0)?\s?[.!]?")
+_LAST = re.compile(r"(?:\n|[.!][ \t]+)[ \t]{0,8}(?P<n>[0-9](?:\.0)?)[ \t]?[.!]?$")
 _LEADS = re.compile(
     rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]"
     rf"|{'|'.join(NUMBER_WORDS)})"
@@ -153,20 +153,16 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
 
 
 def _read_last_line(claims: Claims, text: str, context: Context, after: Context) -> None:
-    """Read a number that is the whole last line of a text in which no other subject was named."""
-    question, lines = claims.question, text.strip().split("\n")
-    if len(question.slots) > 1 or len(lines) < 2 or not _LAST.fullmatch(lines[-1].strip()):
+    """Read a number that is the last line or sentence of a text in which no other subject was named."""
+    question, last = claims.question, _LAST.search(text.strip())
+    if len(question.slots) > 1 or last is None:
         return
-    if (
-        after.contradicts(question)
-        or names_another(question, "\n".join(lines[:-1]), context)
-        or claims.foreign
-        or refuses("\n".join(lines))
-    ):
+    rest = text.strip()[: last.start()].rstrip(" *\n")
+    if claims.foreign or after.contradicts(question) or names_another(question, rest, context) or refuses(rest):
         return
-    if lines[-2].strip(" *").endswith(("?", ",")):
-        return
-    claims.add(question.slots[0], read_text(question.slots[0], lines[-1].strip()), ("stated",))
+    words_before = tokens(rest[-40:])
+    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in REFERS:
+        claims.add(question.slots[0], read_text(question.slots[0], last["n"]), ("stated",))
 
 
 def corrections(question: Question, text: str) -> tuple[Claims, bool]:
