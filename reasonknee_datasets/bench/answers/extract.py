@@ -184,7 +184,7 @@ _LEAD = 160
 # What introduces an object that is no answer: an example, a template, the form of an answer to come.
 _EXAMPLE = re.compile(
     r"(?:for example|e\.g\.?|for instance|such as|(?:^|[.\n:;]\s*)[#*_ ]*(?:an? |the )?(?:example"
-    r"|sample|template|schema|placeholder"
+    r"|sample|template|schema|placeholder|format|syntax"
     r"|illustration)(?: [a-z]+){0,3}"
     r"|(?:^|[.\n:;]\s*)[#*_ ]*(?:the |my )?(?:expected|output|response|answer|required|json"
     r"|reply) (?:json )?(?:format|schema|template)(?: is)?"

@@ -32,6 +32,7 @@ JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")
 _ZERO_WORDS = words("absent none normal negative intact unremarkable clear")
 _RANGE = words("- – — to or and vs versus & | through /")
+_PERHAPS = words("maybe possibly perhaps or")
 _BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", "#", "/", "\\", "^"))
 
 
@@ -190,6 +191,8 @@ class LabelReader:
             opened = opened or self.said[place].text in ("(", "[")
             concluded = place if self.said[place].text in CONCLUDES and concluded < 0 else concluded
             place -= 1
+        if self._is_pronoun(place, at) and self._ends_clause(at):
+            return Label(place + 1, place + 2, subject=True, described=True)
         if concluded >= 0 and self._ends_clause(at) and not self.context.contradicts(self.claims.question):
             return Label(concluded, concluded + 1, subject=True, described=True)
         if place < 0:
@@ -226,6 +229,16 @@ class LabelReader:
         if len(slots) > 1 or number is None or grade != number:
             return None
         return Label(at - 2, at - 1, subject=True, described=True) if self._ends_clause(at) else None
+
+    def _is_pronoun(self, place: int, at: int) -> bool:
+        """Check for a clause such as "that is a 2" or "it is 2" about the asked subject."""
+        if place >= 0 and self.said[place].text == "that":
+            place -= 1
+        first = [token.text for token in self.said[place + 1 : at]]
+        opens = place < 0 or self.said[place].text in SENTENCE_ENDS or self.said[place].text == ","
+        pronoun = first[:1] in (["it"], ["this"], ["that"]) and not {":", "(", "|", "\n"}.intersection(first)
+        single = len(self.claims.question.slots) == 1
+        return single and pronoun and "is" in first and opens and self.context.is_asked(self.claims.question)
 
     def _is_given(self, place: int, at: int) -> bool:
         """Check for a grade that a clause gives to its object: "I would give the effusion a 1"."""
@@ -353,7 +366,9 @@ class LabelReader:
         if listed > at:
             return listed, True
         place = at + 1
-        if place + 1 >= len(self.said) or self.said[place].text not in _RANGE:
+        if place + 1 < len(self.said) and self.said[place].text == "," and self.said[place + 1].text in _PERHAPS:
+            place += 1
+        if place + 1 >= len(self.said) or self.said[place].text not in _RANGE | _PERHAPS:
             return at, False
         place += 1
         while place < len(self.said) and self.said[place].text in (

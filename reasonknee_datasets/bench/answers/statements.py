@@ -31,6 +31,7 @@ _ADJUNCTS = words(
     "despite besides from overlying underlying nearby neighboring neighbouring apart against into overhanging "
     "alongside contacting touching secondary due past over"
 )
+_AWAY = words("apart aside away separate separated distinct remote far different")
 _ADJUNCT_ENDS = words(", ; : ( ) and but which is are was shows has while =")
 _SHARING = words("are all both is at of a as grade graded score scored moaks : = rated each equal to the")
 _LISTED = words(", and / & the score scores grade grades")
@@ -84,8 +85,8 @@ class StatementReader(LabelReader):
             self._end_sentence(at)
         elif word in _ADJUNCT_ENDS:
             self.adjunct = self.adjunct_foreign = False
-        elif word in _ADJUNCTS:
-            self.adjunct = True
+        elif word in _ADJUNCTS and not (word == "from" and (at == 0 or self.said[at - 1].text not in _AWAY)):
+            self.adjunct = True  # an osteophyte that "arises from the tibia" is at the tibia
         if word in JOINERS or (word in ("–", "—", "-") and self._is_spaced(at)):
             return self._labelled(at) or at + 1
         if word == "\n":

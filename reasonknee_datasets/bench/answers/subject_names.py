@@ -26,7 +26,7 @@ _STRUCTURES: dict[str, str] = {
     ),
     "effusion_synovitis": (
         "effusion, effusions, effusion synovitis, joint effusion, joint fluid, joint cavity, hydrarthrosis, "
-        "hemarthrosis, haemarthrosis, suprapatellar recess, suprapatellar pouch, suprapatellar bursa, intra "
+        "hemarthrosis, haemarthrosis, suprapatellar recess, suprapatellar pouch, pouch, recess, suprapatellar bursa, intra "
         "articular fluid, intraarticular fluid, articular effusion, suprapatellar effusion"
     ),
     "anterior_cruciate_ligament": "acl, anterior cruciate",
@@ -171,6 +171,8 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
         elif part in ("superior", "inferior"):
             if category == "osteophyte" or "pole" in phrase or phrase == "apex":
                 yield phrase, _some(part=part)
+        elif part == "subspinous":
+            yield phrase, _some(site="tibia", part=part, direction=part)
         else:
             yield phrase, _some(part=part, direction=part)
     for phrase in ("anterior horn", "posterior horn"):

@@ -247,7 +247,7 @@ GRADE_WORDS = words(
     "rates scoring grade graded grades score scored scores rated rating moaks grading code coded category"
 )
 ANSWER_WORDS = words(
-    "answer say choose select pick assign estimate value call go going give gave settle settled decide decided "
+    "put answer say choose select pick assign estimate value call go going give gave settle settled decide decided "
     "opt opted landed meant mean makes make making worth"
 )
 CONCLUDES = words("therefore thus hence so ergo consequently accordingly")
