@@ -178,6 +178,8 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if _opens_condition(words) or _is_general(words) or ATTRIBUTED.search(" ".join(words)):
         return True
+    if words[:1] == ["to"] and len(words) < 6 and "," not in words and after[:1] == [","]:
+        return True  # "to reach grade 2, the signal would have to be stronger"
     opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
     if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
         return True

@@ -32,6 +32,7 @@ JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")
 _ZERO_WORDS = words("absent none normal negative intact unremarkable clear")
 _RANGE = words("- – — to or and vs versus & | through /")
+_QUANTITIES = words("change difference range increase decrease count interval progression maximum minimum limit cutoff")
 _PERHAPS = words("maybe possibly perhaps or")
 _BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", "#", "/", "\\", "^"))
 
@@ -163,6 +164,8 @@ class LabelReader:
         for at in range(place, lowest - 1, -1):
             if self.said[at].text in (",", ":", "—") or self._number(at) is not None:
                 return None
+            if self.said[at].text in _QUANTITIES:
+                return None
             if self.said[at].text in ("grade", "score"):
                 return Label(at, at + 1, graded=True)
             mark = self.marks.get(at)
@@ -279,7 +282,11 @@ class LabelReader:
         for at in range(place, max(self.sentence, place - 24) - 1, -1):
             word = self.said[at].text
             measured = at + 1 < len(self.said) and self.said[at + 1].text in UNITS
-            if word in (":", ";", "but", "so", "while") or (self._number(at) is not None and not measured):
+            if (
+                word in _QUANTITIES
+                or word in (":", ";", "but", "so", "while")
+                or (self._number(at) is not None and not measured)
+            ):
                 return None
             if word in ("grade", "score", "answer", "rating", "grading"):
                 mark = self.marks.get(self.last) if self.last >= 0 else None

@@ -234,7 +234,11 @@ class StatementReader(LabelReader):
 
     def _listed_label(self, at: int) -> Label | None:
         """Find the label of a further number of a list: "graded 2 for size, 1 for number"."""
-        if at < 1 or self.said[at - 1].text not in (",", "and") or self.chained is None or not self._is_for_slot(at):
+        if not self._is_for_slot(at):
+            return None
+        if at == self.sentence:
+            return Label(at, at, graded=True)
+        if self.said[at - 1].text not in (",", "and") or self.chained is None:
             return None
         return Label(self.chained.start, self.chained.end, graded=self.chained.graded)
 

@@ -25,8 +25,9 @@ _STRUCTURES: dict[str, str] = {
         "ifp, ipfp, hoffitis, infrapatellar synovitis"
     ),
     "effusion_synovitis": (
+        "pouch, recess, "
         "effusion, effusions, effusion synovitis, joint effusion, joint fluid, joint cavity, hydrarthrosis, "
-        "hemarthrosis, haemarthrosis, suprapatellar recess, suprapatellar pouch, pouch, recess, suprapatellar bursa, intra "
+        "hemarthrosis, haemarthrosis, suprapatellar recess, suprapatellar pouch, suprapatellar bursa, intra "
         "articular fluid, intraarticular fluid, articular effusion, suprapatellar effusion"
     ),
     "anterior_cruciate_ligament": "acl, anterior cruciate",

@@ -70,7 +70,7 @@ _LEADING = words(
     "a an the this that there is are also # > * • - – — \" ' | finding findings structure : i we see note and"
 )
 _PREPOSITIONS = words(
-    "after given based from with in on at for by upon during despite having considering as since because when "
+    "taking looking reviewing weighing judging comparing assessing summing examining after given based from with in on at for by upon during despite having considering as since because when "
     "while although though to of within among through per using following under over across without before "
     "between"
 )

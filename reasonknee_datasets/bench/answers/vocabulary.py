@@ -92,7 +92,7 @@ COMPARES = words("unchanged stable same compared than since progressed increased
 WRITERS = frozenset(("i", "we"))
 # What may stand right before a grade: a copula, a verb of grading or showing, a noun of a finding, a conclusion.
 GOVERNORS = words(
-    "worth rates is are was were be been assigned graded scored rated classified given gives giving give "
+    "range worth rates is are was were be been assigned graded scored rated classified given gives giving give "
     "corresponds corresponding correspond equals equal equivalent consistent compatible represents representing "
     "constitutes indicates indicating indicate suggests suggesting suggestive shows showing show demonstrates "
     "demonstrating has have having receives receive receiving gets meets meeting criteria criterion warrants "
@@ -208,6 +208,7 @@ ATTRIBUTED = re.compile(
     r"|\bin (?:(?:a|one|another|previous|prior|recent|several|many|most|other) (?:\w+ )?(?:study"
     r"|studies|trials?|cohorts?"
     r"|series|papers?|populations?|patients|knees|cases|subjects|people)|the literature|general|most|many)\b"
+    r"|\b(?:typical|example|sample|possible|hypothetical|expected) (?:reply|answer|response|output|report|result)\b"
     r"|\b(?:confidence|probability|likelihood|chances?|odds|certainty|belief|faith) (?:in|of|that|for)\b"
 )
 DISOWNED = re.compile(
