@@ -188,7 +188,9 @@ _EXAMPLE = re.compile(
     r"|illustration)(?: [a-z]+){0,3}"
     r"|(?:^|[.\n:;]\s*)[#*_ ]*(?:the |my )?(?:expected|output|response|answer|required|json"
     r"|reply) (?:json )?(?:format|schema|template)(?: is)?"
-    r"|\b(?:look|looks) like(?: this)?)[\s,:`*_]{0,8}$"
+    r"|\b(?:here|below|this|following|above) (?:is|are)(?: \w+){0,3} (?:template|schema|example|sample"
+    r"|placeholder|format)s?"
+    r"|\b(?:look|looks) like(?: this)?)[\s,:.`*_]{0,8}$"
 )
 _NOT_YET = re.compile(
     r"\b(?:template|placeholder|dummy|hypothetical|ignore|disregard|discard|example|sample"

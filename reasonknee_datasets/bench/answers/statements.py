@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
-from reasonknee_datasets.bench.answers.grade_labels import JOINERS, Label, LabelReader
+from reasonknee_datasets.bench.answers.grade_labels import LabelReader
+from reasonknee_datasets.bench.answers.prose_numbers import JOINERS, Label
 from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
 from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
 from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases

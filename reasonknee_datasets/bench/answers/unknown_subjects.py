@@ -70,9 +70,9 @@ _LEADING = words(
     "a an the this that there is are also # > * • - – — \" ' | finding findings structure : i we see note and"
 )
 _PREPOSITIONS = words(
-    "taking looking reviewing weighing judging comparing assessing summing examining after given based from with in on at for by upon during despite having considering as since because when "
-    "while although though to of within among through per using following under over across without before "
-    "between"
+    "taking looking reviewing weighing judging comparing assessing summing examining after given based from with "
+    "in on at for by upon during despite having considering as since because when while although though to of "
+    "within among through per using following under over across without before between"
 )
 _SEEN_ON = words(", mri imaging images scans t1 t2 pd")
 _ASIDE = words("quality confidence certainty probability")
