@@ -178,6 +178,8 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if _opens_condition(words) or _is_general(words) or ATTRIBUTED.search(" ".join(words)):
         return True
+    if words[:1] and words[0] in _GERUNDS and _VERDICT_VERBS.intersection(after) and not AFFIRMED.intersection(after):
+        return True  # "calling this grade 2 is a reach"
     if words[:1] == ["to"] and len(words) < 6 and "," not in words and after[:1] == [","]:
         return True  # "to reach grade 2, the signal would have to be stronger"
     opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
@@ -190,6 +192,8 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
     return end < len(said) and said[end].text == "?"
 
 
+_GERUNDS = frozenset(("calling", "labelling", "labeling", "assigning", "rating", "grading", "giving", "scoring"))
+_VERDICT_VERBS = frozenset(("is", "was", "would", "seems", "might", "may", "will"))
 _SUPPOSING_PAIRS = frozenset(
     (("such", "as"), ("for", "example"), ("in", "case"), ("in", "cases"), ("let", "say"), ("let", "us"))
 )

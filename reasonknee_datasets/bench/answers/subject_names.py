@@ -199,6 +199,11 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
             yield f"{part} {word}", _some(finding="root_tear", site="meniscus")
     yield "mmrt", _some(finding="root_tear", site="meniscus", side="medial")
     yield "lmrt", _some(finding="root_tear", site="meniscus", side="lateral")
+    if category not in ON_BONE:
+        for phrase in ("patellofemoral", "tibiofemoral", "femorotibial", "femoropatellar"):
+            yield phrase, ANOTHER
+    if category not in ("periarticular", "effusion_synovitis"):
+        yield "joint space", ANOTHER
     if category not in ("ligament", "tendon"):
         for phrase in ("ligament", "ligaments", "tendon", "tendons"):
             yield phrase, ANOTHER

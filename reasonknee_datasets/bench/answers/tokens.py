@@ -50,7 +50,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # A ticked box among empty ones; a question with its answer.
         (r"(?:\u2610|\[ \])\s{0,3}[^\u2610\u2611\u2612\[\n]{1,40}", " "),
         (r"(?:\u2611|\u2612|\u2713|\u2714|\u2705|\[x\])\s{0,3}(?=[0-8]\b)", "grade: "),
-        (r"\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b)", ": "),
+        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b)", ": "),
         # The range that the prompt states, repeated behind a name.
         (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
          r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),

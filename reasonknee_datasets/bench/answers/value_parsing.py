@@ -174,7 +174,7 @@ def is_disclaimed(node: Members) -> bool:
         if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
             return True
         doubted = isinstance(value, str) and len(value) < 80 and bool(_DOUBTED.search(value.casefold()))
-        if doubted and (form == "status" or not says_nothing(str(value))):
+        if doubted and (form == "status" or str(value).casefold() not in ("n/a", "unknown", "not applicable")):
             return True
     return False
 

@@ -86,7 +86,7 @@ POST_DENIALS = DENIALS - {"no", "without", "absent", "absence", "against", "noth
 POST_ENDS_ANY = POST_ENDS | TURNS | {"as", "due", "on"}
 GENERAL = words("common commonest frequent rare prevalent widespread uncommon")
 """What is said of a grade in general and not of one knee."""
-EARLIER = words("prior previous previously earlier initially originally baseline formerly")
+EARLIER = words("elsewhere prior previous previously earlier initially originally baseline formerly")
 COMPARES = words("unchanged stable same compared than since progressed increased from to")
 # What commits a writer to a grade. Other words in these places ("reluctant to call it", "I contest") do not.
 WRITERS = frozenset(("i", "we"))
