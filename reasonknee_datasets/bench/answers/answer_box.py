@@ -116,7 +116,7 @@ def _why(text: str, found: Found, ended: str) -> str:
 
 
 def _in_text(found: Found, rules: set[str], convention: BoxConvention) -> Iterator[_Claim]:
-    """Give every box of the objects, or else of the prose."""
+    """Return every box of the objects, or else of the prose."""
     any_in_objects = False
     for piece in found.documents:
         for claim in _in_tree(piece.root, piece.rules | rules, convention, 0):

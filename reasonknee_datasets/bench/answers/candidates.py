@@ -19,7 +19,7 @@ Rules = frozenset[str]
 _SCALAR = (str, int, float, bool, Raw, Cut, Huge)
 # Nothing is quoted in prose.
 _FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "stated"))
-# A string inside a string inside a string is as far as anybody quotes.
+# Strings that hold JSON are opened to this depth.
 _DEEPEST_STRING = 2
 # Keys whose value names what an object is about.
 _NAMES_SUBJECT = word_set(
@@ -41,7 +41,7 @@ class Claims:
     foreign : bool
         Another question's subject was answered.
     stray : bool
-        A value stood under a key that nobody asked for, or under none.
+        A value stood under a key that the question does not have, or under none.
     inside : bool
         The subject that was asked for was there.
     echo : bool
@@ -56,7 +56,7 @@ class Claims:
     echo: bool = False
 
     def add(self, slot: Slot, reading: Reading, rules: Iterable[str]) -> None:
-        """Note one claim; an echo of the schema is none."""
+        """Add one claim; an echo of the schema is none."""
         if reading.echo:
             self.echo = True
             return
@@ -158,7 +158,7 @@ class _Walk:
         return bool(named) and names_another(self.question, "\n".join(each[:LONGEST_KEY] for each in named))
 
     def unknown(self, key: str, value: Node, rules: Rules, *, wrappers: tuple[str, ...], depth: int) -> None:
-        """Look for the subject below a key that nobody asked for: what else stands there may be about anything."""
+        """Look for the subject below an unknown key, and ignore the rest of what it holds."""
         if isinstance(value, (Members, list)):
             before = self.claims.inside
             self.claims.inside = False
@@ -215,7 +215,7 @@ class _Walk:
 
 
 def _slot_of(name: Name, value: Node) -> Slot | None:
-    """Give the slot whose value stands under a name; a general word over an object only wraps it."""
+    """Return the slot whose value stands under a name; a general word over an object only wraps it."""
     return None if name.role == "generic" and isinstance(value, (Members, list)) else name.slot
 
 

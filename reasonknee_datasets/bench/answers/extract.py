@@ -64,7 +64,7 @@ class Spoken:
 
 
 def spoken(text: str) -> Spoken:
-    r"""Leave out of a text what is not meant as its answer.
+    r"""Remove from a text what is not meant as its answer.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def _answers(text: str) -> str:
 
 
 def final_part(text: str) -> str | None:
-    r"""Give what follows the first heading that announces the final answer; None where there is none.
+    r"""Return what follows the first heading that announces the final answer; None where there is none.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def final_part(text: str) -> str | None:
 
 
 def has_fence(text: str) -> bool:
-    """Tell whether there is a code fence in a text."""
+    """Check whether there is a code fence in a text."""
     return _FENCE.search(text) is not None
 
 
@@ -251,7 +251,7 @@ class Found:
 
 
 def why_nothing(text: str | None, ended: str, error: str | None) -> str | None:
-    """Give the reason for an answer that is none at all; None where there is a text to read."""
+    """Return the reason for an answer that is none at all; None where there is a text to read."""
     if error is not None or ended == "error":
         return "provider_error"
     if text is None or not text.strip():

@@ -237,7 +237,7 @@ def write(
 
 
 def official_parse(text: str | None) -> object | None:
-    r"""Give what the authors' scripts get from a text: ``json.loads`` after the code fences are taken out.
+    r"""Return what the authors' scripts get from a text: ``json.loads`` after the code fences are taken out.
 
     Parameters
     ----------
@@ -265,5 +265,5 @@ def official_parse(text: str | None) -> object | None:
 
 
 def without_fences(text: str) -> str:
-    """Take out code fences as the authors' scripts do, wherever they stand."""
+    """Remove code fences as the authors' scripts do, wherever they stand."""
     return text.replace("```json", "").replace("```", "").strip()

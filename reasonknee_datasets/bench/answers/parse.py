@@ -158,7 +158,7 @@ def _resolve(claims: Claims, context: _Context, *, strict: bool = False) -> Pars
 
 
 def _why(claims: Claims, context: _Context) -> str:
-    """Tell why nothing was claimed of a slot."""
+    """Return the reason why nothing was claimed of a slot."""
     if context.cut or context.ended in LENGTH:
         return "truncated"
     if claims.stray or (claims.foreign and not claims.inside):

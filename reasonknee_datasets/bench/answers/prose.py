@@ -240,7 +240,7 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
 
 
 def _without_scales(text: str) -> tuple[str, set[str]]:
-    """Take out runs of grades that say what each stands for: that is the scale."""
+    """Remove runs of grades that say what each stands for: that is the scale."""
     entries = [(int(found["g"] or found["v"]), found.start(), found.end()) for found in _SCALE_ENTRY.finditer(text)]
     kept: list[str] = []
     at = place = 0

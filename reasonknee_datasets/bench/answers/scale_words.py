@@ -123,7 +123,7 @@ def _tear_locations(slot: Slot) -> tuple[tuple[str, ...], ...]:
 
 @cache
 def scale_of(slot_id: int) -> dict[str, int]:
-    """Give the grade that each word of a slot's scale stands for, by its `plain` form.
+    """Return the grade that each word of a slot's scale stands for, by its `plain` form.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def is_zero(slot: Slot, grade: int) -> bool:
 
 
 def says_nothing(text: str) -> bool:
-    """Tell whether a value says that there is none.
+    """Check whether a value says that there is none.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def says_nothing(text: str) -> bool:
 
 
 def is_placeholder(text: str, slot: Slot) -> bool:
-    """Tell whether a value only repeats the prompt's schema: the whole legal range, or a word for any value.
+    """Check whether a value only repeats the prompt's schema: the whole legal range, or a word for any value.
 
     Examples
     --------
@@ -198,7 +198,7 @@ _REFUSAL = re.compile(
 
 
 def refuses(text: str) -> bool:
-    """Tell whether a text says that its writer cannot or will not answer.
+    """Check whether a text says that its writer cannot or will not answer.
 
     Examples
     --------

@@ -282,7 +282,7 @@ class StatementReader(LabelReader):
     def _state(
         self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str
     ) -> None:
-        """Note a grade if its subject is the asked one and its clause states it."""
+        """Add a grade if its subject is the asked one and its clause states it."""
         context = self.context.joined(list(ahead)) if ahead else self.context
         if self.adjunct_foreign or self.unknown or context.contradicts(self.claims.question):
             self.claims.foreign = True
