@@ -100,6 +100,39 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ("popliteal artery", ""),
 )
 
+# Structures, findings and measures that no question asks about, most of them in no list of the parser.
+UNASKED_NAMES = (
+    "cyclops lesion, arcuate ligament, accessory ossicle, lateral retinacular thickening, peroneal nerve, saphenous "
+    "vein, rheumatoid arthritis, gout, septic arthritis, quadriceps tear, hamstring strain, bone infarct, bone "
+    "density, fabella, motion artifact, image noise, muscle atrophy, body mass index, pain, WOMAC, varus alignment, "
+    "joint space narrowing, Kellgren-Lawrence, osteonecrosis, stress fracture, patella alta, trochlear dysplasia, "
+    "chondrocalcinosis, hardware, varicose veins, soft tissue edema, lymph nodes, Osgood-Schlatter disease, "
+    "extensor mechanism, enchondroma, growth plate, geniculate artery, arthrofibrosis, Segond fracture, pes planus, "
+    "synovial chondromatosis, tunnel widening, enthesophyte"
+)
+UNASKED_GRADED = (
+    "{o}: grade {n}",
+    "{o}: {n}",
+    "The {o} is grade {n}.",
+    "The {o} is graded {n}.",
+    "There is {o}, grade {n}.",
+    "{o} (grade {n}).",
+    "{o} is present ({n}).",
+    "I would grade the {o} as {n}.",
+    "On MRI the {o} looks abnormal. Grade: {n}",
+    "{o} is seen. It is grade {n}.",
+    "Finding: {o}\nGrade: {n}",
+    "### {o}\nGrade: {n}",
+    "The {o} corresponds to grade {n}.",
+    "The final grade for the {o} is {n}.",
+    "| Finding | Grade |\n|---|---|\n| {o} | {n} |",
+    '{{"finding": "{o}", "slice": {n}}}',
+    "The MOAKS score of the {o} is {n}.",
+    "I assign grade {n} to the {o}.",
+    "{o}, therefore {n}",
+    "{o}.\n\n{n}",
+)
+
 # The grade stands in {n}, the subject in {s}.
 STATED = (
     "{s}: {n}",
@@ -426,6 +459,11 @@ def cases(seed: int = 0, each: int = 2) -> Iterator[Case]:
         for form in forms:
             for question in draw.sample(graded if "{m}" in form or kind == "stated" else single, 5 * each):
                 yield _single(draw, question, kind, form, given=given)
+    for name in UNASKED_NAMES.split(", "):
+        for form in UNASKED_GRADED:
+            question = draw.choice([each for each in single if each.category not in ("ligament", "tendon")])
+            text = form.format(o=name, n=draw.choice([grade for grade in question.slots[0].legal if grade]))
+            yield Case(question.id, "unasked", text, {question.slots[0].attribute: None})
     for question in single:
         yield from _others(draw, question, each)
         yield from _places(draw, question, each)

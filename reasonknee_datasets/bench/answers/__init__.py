@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from reasonknee_datasets.bench.answers.answer_box import parse_box
-from reasonknee_datasets.bench.answers.outcome import CODEC_VERSION, REASONS, RULES, ParsedAnswer, ParsedBox, SlotAnswer
+from reasonknee_datasets.bench.answers.outcome import (
+    CODEC_VERSION,
+    REASONS,
+    RULES,
+    ParsedAnswer,
+    ParsedBox,
+    SlotAnswer,
+    official_parse,
+    write,
+)
 from reasonknee_datasets.bench.answers.parse import parse_answer
-from reasonknee_datasets.bench.answers.write import official_parse, write
 
 __all__ = [
     "CODEC_VERSION",

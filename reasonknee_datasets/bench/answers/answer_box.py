@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.answers.cleanup import final_part
-from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, Found, find, hear, why_nothing
+from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, Found, final_part, find, hear, why_nothing
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Members, Node, Raw, number
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY
-from reasonknee_datasets.bench.answers.outcome import ParsedBox, by_gravity
+from reasonknee_datasets.bench.answers.outcome import BOX_KEY, ParsedBox, by_gravity
 from reasonknee_datasets.bench.answers.scale_words import refuses, says_nothing
-from reasonknee_datasets.bench.answers.write import BOX_KEY
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, BoxError, explain
 from reasonknee_datasets.moaks.spellings import normal_form
@@ -118,7 +116,7 @@ def _why(text: str, found: Found, ended: str) -> str:
 
 
 def _in_text(found: Found, rules: set[str], convention: BoxConvention) -> Iterator[_Claim]:
-    """Give every box of the objects, or else of the prose."""
+    """Return every box of the objects, or else of the prose."""
     any_in_objects = False
     for piece in found.documents:
         for claim in _in_tree(piece.root, piece.rules | rules, convention, 0):

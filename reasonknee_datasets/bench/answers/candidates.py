@@ -8,16 +8,25 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
-from reasonknee_datasets.bench.answers.value_parsing import Reading, is_measurement, read_value
+from reasonknee_datasets.bench.answers.subjects import names_another
+from reasonknee_datasets.bench.answers.value_parsing import Reading, is_disclaimed, is_measurement, read_value
+from reasonknee_datasets.bench.answers.vocabulary import words as word_set
 from reasonknee_datasets.moaks import Question, Slot
+from reasonknee_datasets.moaks.spellings import normal_form
 
 Rules = frozenset[str]
 
 _SCALAR = (str, int, float, bool, Raw, Cut, Huge)
 # Nothing is quoted in prose.
 _FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "stated"))
-# A string inside a string inside a string is as far as anybody quotes.
+# Strings that hold JSON are opened to this depth.
 _DEEPEST_STRING = 2
+# Keys whose value names what an object is about.
+_NAMES_SUBJECT = word_set(
+    "finding name structure subject feature anatomy region subregion compartment lesion abnormality "
+    "pathology item label "
+    "parameter target"
+) | {"anatomical structure", "anatomical region"}
 
 
 @dataclass(slots=True)
@@ -32,7 +41,7 @@ class Claims:
     foreign : bool
         Another question's subject was answered.
     stray : bool
-        A value stood under a key that nobody asked for, or under none.
+        A value stood under a key that the question does not have, or under none.
     inside : bool
         The subject that was asked for was there.
     echo : bool
@@ -47,7 +56,7 @@ class Claims:
     echo: bool = False
 
     def add(self, slot: Slot, reading: Reading, rules: Iterable[str]) -> None:
-        """Note one claim; an echo of the schema is none."""
+        """Add one claim; an echo of the schema is none."""
         if reading.echo:
             self.echo = True
             return
@@ -117,8 +126,11 @@ class _Walk:
         self.strings -= 1
 
     def members(self, node: Members, rules: Rules, *, wrappers: tuple[str, ...], depth: int, trusted: bool) -> None:
-        if is_measurement(node):
+        if is_measurement(node) or is_disclaimed(node):
             self.claims.stray = True
+            return
+        if self.is_about_another(node):
+            self.claims.foreign = True
             return
         for key, value in node.pairs:
             name = name_of(self.question, key)
@@ -138,8 +150,15 @@ class _Walk:
             elif name.role == "unknown":
                 self.unknown(key, value, rules, wrappers=wrappers, depth=depth)
 
+    def is_about_another(self, node: Members) -> bool:
+        """Check whether an object's value names another subject: {"finding": "effusion", "grade": 2}."""
+        named = [
+            value for key, value in node.pairs if normal_form(key[:20]) in _NAMES_SUBJECT and isinstance(value, str)
+        ]
+        return bool(named) and names_another(self.question, "\n".join(each[:LONGEST_KEY] for each in named))
+
     def unknown(self, key: str, value: Node, rules: Rules, *, wrappers: tuple[str, ...], depth: int) -> None:
-        """Look for the subject below a key that nobody asked for: what else stands there may be about anything."""
+        """Look for the subject below an unknown key, and ignore the rest of what it holds."""
         if isinstance(value, (Members, list)):
             before = self.claims.inside
             self.claims.inside = False
@@ -169,7 +188,7 @@ class _Walk:
             self.unkeyed(node, rules)
 
     def attributes(self, node: Members, rules: Rules, depth: int) -> None:
-        if is_measurement(node):
+        if is_measurement(node) or is_disclaimed(node):
             self.claims.stray = True
             return
         for key, value in node.pairs:
@@ -196,7 +215,7 @@ class _Walk:
 
 
 def _slot_of(name: Name, value: Node) -> Slot | None:
-    """Give the slot whose value stands under a name; a general word over an object only wraps it."""
+    """Return the slot whose value stands under a name; a general word over an object only wraps it."""
     return None if name.role == "generic" and isinstance(value, (Members, list)) else name.slot
 
 

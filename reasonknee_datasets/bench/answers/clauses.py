@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 
-from reasonknee_datasets.bench.answers.cues import (
+from reasonknee_datasets.bench.answers.subject_names import every_word
+from reasonknee_datasets.bench.answers.tokens import Token
+from reasonknee_datasets.bench.answers.vocabulary import (
     ADVERBS,
     AFFIRMED,
     AFFIRMS,
     AFTER_BOUND,
     ARTICLES,
     ASSIGNS,
+    AT_LEAST,
+    ATTRIBUTED,
     AUXILIARIES,
     BOUNDS,
     CLAIMING,
@@ -20,6 +23,7 @@ from reasonknee_datasets.bench.answers.cues import (
     COMPARES,
     CORRECTS,
     DENIALS,
+    DISOWNED,
     DOUBTS,
     EARLIER,
     ENABLING,
@@ -27,6 +31,7 @@ from reasonknee_datasets.bench.answers.cues import (
     EVIDENCE,
     FINALLY,
     FORMERLY,
+    GENERAL,
     GOVERNORS,
     MEETS,
     NEEDS,
@@ -37,15 +42,15 @@ from reasonknee_datasets.bench.answers.cues import (
     POST_DENIALS,
     POST_ENDS_ANY,
     PREPOSITIONS,
+    RETRACTS,
     SATISFIED,
     SENTENCE_ENDS,
     SUPPOSES,
+    TAKEN_BACK,
     TURNS,
     VERBS,
     WRITERS,
 )
-from reasonknee_datasets.bench.answers.subject_names import every_word
-from reasonknee_datasets.bench.answers.tokens import Token
 
 
 def is_stated(
@@ -84,7 +89,7 @@ def is_stated(
         or _is_supposed(said, label.start, last)
         or _is_denied_after(said, last)
         or (not named and not choice and _is_uncommitted(before, said, label, value))
-        or _is_denied_between(said[label.stop : value.start], choice=choice)
+        or _is_denied_between(said[label.stop : value.start], choice=choice, zero=zero)
     )
 
 
@@ -133,6 +138,8 @@ def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool
         apart = apart or word in ends
         if word == ":" and before[at + 1 :] != [":"]:
             return False
+        if word in ("without", "lacking") and apart:
+            continue  # "signal abnormality without a tear, morphology 1"
         if word in DENIALS or word in DOUBTS or word in FORMERLY:
             return not (zero and apart and word in DENIALS)
     return False
@@ -143,6 +150,9 @@ def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
     while at >= 0 and before[at] in ARTICLES:
         at -= 1
     if at >= 0 and before[at] in BOUNDS:
+        return True
+    start = _sentence_start(said, number)
+    if AT_LEAST.search(" ".join(token.text for token in (*said[start:number], *said[number + 1 : number + 6]))):
         return True
     after = [token.text for token in said[number + 1 : number + 4]]
     if after and after[0] in ("+", "±"):
@@ -164,8 +174,14 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if words[:1] and words[0] in ("were", "had", "should") and len(words) > 1:
         return True
-    if any(pair in (("such", "as"), ("for", "example"), ("in", "case")) for pair in itertools.pairwise(words)):
+    if any(pair in _SUPPOSING_PAIRS for pair in itertools.pairwise(words)):
         return True
+    if _opens_condition(words) or _is_general(words) or ATTRIBUTED.search(" ".join(words)):
+        return True
+    if words[:1] and words[0] in _GERUNDS and _VERDICT_VERBS.intersection(after) and not AFFIRMED.intersection(after):
+        return True  # "calling this grade 2 is a reach"
+    if words[:1] == ["to"] and len(words) < 6 and "," not in words and after[:1] == [","]:
+        return True  # "to reach grade 2, the signal would have to be stronger"
     opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
     if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
         return True
@@ -176,6 +192,27 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
     return end < len(said) and said[end].text == "?"
 
 
+_GERUNDS = frozenset(("calling", "labelling", "labeling", "assigning", "rating", "grading", "giving", "scoring"))
+_VERDICT_VERBS = frozenset(("is", "was", "would", "seems", "might", "may", "will"))
+_SUPPOSING_PAIRS = frozenset(
+    (("such", "as"), ("for", "example"), ("in", "case"), ("in", "cases"), ("let", "say"), ("let", "us"))
+)
+
+
+def _opens_condition(words: list[str]) -> bool:
+    """Check for "when the whole pad is bright, ...", but not "when graded by MOAKS, ..."."""
+    if words[:1] not in (["when"], ["where"], ["once"]) or len(words) < 2:
+        return False
+    return not words[1].endswith(("ing", "ed")) and words[1] not in ("seen", "read")
+
+
+def _is_general(words: list[str]) -> bool:
+    """Check for what holds of any knee: "only diffuse signal deserves grade 3", "it takes more to earn grade 3"."""
+    if words[:1] == ["only"] and len(words) > 1 and not {",", "(", ":", "-"}.intersection(words):
+        return True
+    return "takes" in words and "to" in words[words.index("takes") :]
+
+
 def _is_denied_after(said: Sequence[Token], number: int) -> bool:
     """Check what the clause says of the grade behind it."""
     at, highest = number + 1, min(len(said), number + 30)
@@ -183,11 +220,13 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
         at += 1
     if at < highest and said[at].text == "(":
         closing = next((place for place in range(at, highest) if said[place].text == ")"), None)
+        if closing is not None and DISOWNED.search(" ".join(token.text for token in said[at:closing])):
+            return True
         at = at if closing is None else closing + 1
     place = 0
     while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in POST_ENDS_ANY:
         word = said[at].text
-        if word in POST_DENIALS or word in DOUBTS or word in ("too", "worse", "higher", "lower"):
+        if word in POST_DENIALS or word in DOUBTS or word in GENERAL or word in ("too", "worse", "higher", "lower"):
             return True
         if word in NEEDS and place < 4:
             return True
@@ -195,6 +234,8 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
             return True
         at, place = at + 1, place + 1
     rest = _rest(said, number)
+    if TAKEN_BACK.search(" ".join(token.text for token in said[number + 1 : _sentence_end(said, number)])):
+        return True
     if EARLIER.intersection(rest) and not COMPARES.intersection(rest):
         return True
     if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
@@ -210,10 +251,11 @@ def _rest(said: Sequence[Token], number: int) -> list[str]:
     return words[: words.index(",")] if "," in words else words
 
 
-def _is_denied_between(between: Sequence[Token], *, choice: bool) -> bool:
+def _is_denied_between(between: Sequence[Token], *, choice: bool, zero: bool) -> bool:
     """Check the words between a label and its value."""
     bounds = frozenset[str]() if choice else BOUNDS - {"from", "up"}
-    return any(token.text in DENIALS or token.text in DOUBTS or token.text in bounds for token in between)
+    denials = DENIALS - {"absent", "none"} if zero else DENIALS
+    return any(token.text in denials or token.text in DOUBTS or token.text in bounds for token in between)
 
 
 def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
@@ -277,6 +319,8 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
         if word in SENTENCE_ENDS or word in TURNS or word in (",", "(", ":", "—", "–", "-", "and"):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""
+        if (word, following) == ("it", "is"):
+            return False
         if word in PLAIN_VERBS:
             return following not in AFFIRMED and not (following == "in" or following.isdigit())
         known = word in GOVERNORS or word in AFFIRMED or word in AFFIRMS or word in every_word()
@@ -285,23 +329,17 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
     return False
 
 
-_RETRACTS = re.compile(
-    r"\b(?:scratch (?:that|this|the)|(?:please )?(?:disregard|ignore|discard|forget)(?: (?:that|this|it|the|my|all))?\b"
-    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong"
-    r"|incorrect|mistaken|a mistake"
-    r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
-    r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
-    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
-    r"|illustrative|hypothetical|dummy|made up|fabricated|guess))\b"
-)  # fmt: skip
-
-
 def retracts(sentence: str) -> bool:
     """Check whether a normalised sentence takes back what was said before it."""
-    return _RETRACTS.search(sentence) is not None
+    return RETRACTS.search(sentence) is not None
 
 
 def weight_of(said: Sequence[Token], label: int) -> int:
     """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
-    words = {token.text for token in said[_sentence_start(said, label) : label]}
-    return 2 if words & CORRECTS else 1 if words & FINALLY else 0
+    told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
+    words = set(told[: label + 1 - _sentence_start(said, label)])
+    corrected = any(
+        pair in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"))
+        for pair in itertools.pairwise(told)
+    )
+    return 2 if words & CORRECTS or corrected else 1 if words & FINALLY else 0

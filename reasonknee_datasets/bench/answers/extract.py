@@ -1,13 +1,176 @@
-"""Everything in a text that could hold an answer: its objects, the prose around them, and how it ended."""
+"""Parts of a text that could hold an answer: its objects and its prose, without drafts, tags and tokens."""
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.answers.cleanup import BLANKS, Part, Spoken, has_fence, parts, spoken
 from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
 from reasonknee_datasets.bench.answers.lenient_json import Document, scan
+from reasonknee_datasets.bench.answers.scale_words import refuses
+
+BLANKS = " \t\r\n"
+"""What JSON knows as white space."""
+_INVISIBLE = re.compile(r"[\u200b\u200c\u200d\u2060\ufeff]")
+_CHANNEL = re.compile(r"<\|channel\|>\s{0,8}final\s{0,8}(?:<\|constrain\|>\s{0,8}\w{0,20}\s{0,8})?<\|message\|>")
+_THOUGHTS = r"think|thinking|thought|thoughts|reasoning|scratchpad|analysis|reflection|seed:think|antthinking"
+_THOUGHT = re.compile(
+    rf"<(?P<end>/)?(?:{_THOUGHTS})(?:\s[^<>]{{0,100}})?>|\[(?P<end2>/)?THINK\]|◁(?P<end3>/)?think▷"
+    r"|<\|(?:begin|(?P<end4>end))_of_thought\|>|<unused9(?:4>(?:thought)?|(?P<end5>5)>)",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(
+    r"<(?P<end>/)?(?:answer|final_answer|final|diagnosis)>|<\|(?:begin|(?P<end2>end))_of_(?:box|solution|answer)\|>",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|<(?:end|start)_of_turn>|\[/?INST\]|<(?:eos|bos|pad)>")
+_FENCE = re.compile(r"(?:`{3,8}|~{3,8})(?:[A-Za-z][\w+.\-]{0,19}(?=[\s{\[]))?")
+_ESCAPED = re.compile(r"\{(?:\s|\\n){0,20}\\\"")
+_NAMES = r"answer|diagnosis|assessment|grades?|grading|scores?|moaks|results?|output|impression|conclusion|json"
+_FINAL = re.compile(
+    rf"(?<![\"'\w])final\s{{1,4}}(?:{_NAMES})\b(?:(?!\s(?:is|are)\b)[^:\n\"'{{}}]){{0,40}}:"
+    rf"|^[#*_ \t]{{0,8}}final\s{{1,4}}(?:{_NAMES})[^:\n\"'{{}}.|]{{0,30}}$"
+    r"|^[#*_ \t]{0,8}(?:answer|conclusion|impression)[*_ \t]{0,4}:",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of text: prose, or what stands between two fences."""
+
+    text: str
+    fenced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What of a text is meant as its answer.
+
+    Attributes
+    ----------
+    text : str
+        Without drafts, tags and tokens; blank where nothing is left.
+    rules : frozenset of str
+        What was done.
+    unfinished : bool
+        It ended in the middle of a draft.
+    """
+
+    text: str
+    rules: frozenset[str]
+    unfinished: bool
+
+
+def spoken(text: str) -> Spoken:
+    r"""Remove from a text what is not meant as its answer.
+
+    Examples
+    --------
+    >>> spoken("<think>Grade 1? No, it is larger.</think>\n{\"grade\": 2}<|im_end|>").text
+    '{"grade": 2}'
+    >>> spoken("<think>Let me look at").unfinished
+    True
+    """
+    rules: set[str] = set()
+
+    def note(rule: str, before: str, after: str) -> str:
+        if after != before:
+            rules.add(rule)
+        return after
+
+    text = note("invisible", text, _INVISIBLE.sub("", text))
+    text = note("final_channel", text, _last_channel(text))
+    kept, unfinished = _without_thoughts(text)
+    text = note("thought_removed", text, kept)
+    text = note("answer_tag", text, _answers(text))
+    text = note("special_tokens", text, _TOKEN.sub(" ", text))
+    if "{&quot;" in text or "&quot;:" in text:
+        text = note("escaped_json", text, html.unescape(text))
+    if _ESCAPED.search(text):
+        text = note("escaped_json", text, text.replace('\\\\"', '"').replace('\\"', '"').replace("\\n", "\n"))
+    text = note("invisible", text.strip(BLANKS), text.strip())
+    return Spoken(text, frozenset(rules), unfinished)
+
+
+def _last_channel(text: str) -> str:
+    end = 0
+    for found in _CHANNEL.finditer(text):
+        end = found.end()
+    return text[end:]
+
+
+def _is_end(found: re.Match[str]) -> bool:
+    return any(value for name, value in found.groupdict().items() if name.startswith("end"))
+
+
+def _without_thoughts(text: str) -> tuple[str, bool]:
+    """Leave out drafts: from an opening tag to its end, and all before an end that was never opened."""
+    kept: list[str] = []
+    at, thinking = 0, False
+    for found in _THOUGHT.finditer(text):
+        if _is_end(found):
+            if not thinking:
+                kept.clear()  # the template had opened it in the prompt
+            thinking = False
+        elif not thinking:
+            kept.append(text[at : found.start()])
+            thinking = True
+        at = found.end()
+    if not thinking:
+        kept.append(text[at:])
+    return "".join(kept), thinking
+
+
+def _answers(text: str) -> str:
+    """Keep what stands in answer tags, if there are any."""
+    kept: list[str] = []
+    at: int | None = None
+    for found in _ANSWER.finditer(text):
+        if not _is_end(found):
+            at = found.end() if at is None else at
+        elif at is not None:
+            kept.append(text[at : found.start()])
+            at = None
+    if at is not None:
+        kept.append(text[at:])
+    return "\n".join(kept) if kept else text
+
+
+def final_part(text: str) -> str | None:
+    r"""Return what follows the first heading that announces the final answer; None where there is none.
+
+    Examples
+    --------
+    >>> final_part("At first I thought grade 1.\nFinal answer: grade 2")
+    ' grade 2'
+    """
+    found = _FINAL.search(text)
+    return text[found.end() :] if found else None
+
+
+def has_fence(text: str) -> bool:
+    """Check whether there is a code fence in a text."""
+    return _FENCE.search(text) is not None
+
+
+def parts(text: str) -> list[Part]:
+    r"""Cut a text at its code fences.
+
+    Examples
+    --------
+    >>> parts('Here:\n```json\n{"grade": 2}\n```')
+    [Part(text='Here:\n', fenced=False), Part(text='\n{"grade": 2}\n', fenced=True)]
+    """
+    found: list[Part] = []
+    at, fenced = 0, False
+    for fence in _FENCE.finditer(text):
+        found.append(Part(text[at : fence.start()], fenced))
+        at, fenced = fence.end(), not fenced
+    found.append(Part(text[at:], fenced))
+    return [part for part in found if part.text.strip()]
+
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "incomplete"))
 """What providers call the end of a text that ran out of tokens."""
@@ -21,11 +184,13 @@ _LEAD = 160
 # What introduces an object that is no answer: an example, a template, the form of an answer to come.
 _EXAMPLE = re.compile(
     r"(?:for example|e\.g\.?|for instance|such as|(?:^|[.\n:;]\s*)[#*_ ]*(?:an? |the )?(?:example"
-    r"|sample|template|schema|placeholder"
+    r"|sample|template|schema|placeholder|format|syntax"
     r"|illustration)(?: [a-z]+){0,3}"
     r"|(?:^|[.\n:;]\s*)[#*_ ]*(?:the |my )?(?:expected|output|response|answer|required|json"
     r"|reply) (?:json )?(?:format|schema|template)(?: is)?"
-    r"|\b(?:look|looks) like(?: this)?)[\s,:`*_]{0,8}$"
+    r"|\b(?:here|below|this|following|above) (?:is|are)(?: \w+){0,3} (?:template|schema|example|sample"
+    r"|placeholder|format)s?"
+    r"|\b(?:look|looks) like(?: this)?)[\s,:.`*_]{0,8}$"
 )
 _NOT_YET = re.compile(
     r"\b(?:template|placeholder|dummy|hypothetical|ignore|disregard|discard|example|sample"
@@ -44,6 +209,8 @@ def _is_example(lead: str) -> bool:
     if _EXAMPLE.search(lead[-80:]):
         return True
     last = [part for part in _SENTENCE.split(lead) if part.strip(" \n`:*")][-1:]
+    if last and refuses(last[0]) and not re.search(r"\b(?:but|however|yet|still|nevertheless|based|here)\b", last[0]):
+        return True
     return bool(last) and not lead.rstrip(" \n`*_").endswith((".", "!", "?")) and bool(_NOT_YET.search(last[0]))
 
 
@@ -84,7 +251,7 @@ class Found:
 
 
 def why_nothing(text: str | None, ended: str, error: str | None) -> str | None:
-    """Give the reason for an answer that is none at all; None where there is a text to read."""
+    """Return the reason for an answer that is none at all; None where there is a text to read."""
     if error is not None or ended == "error":
         return "provider_error"
     if text is None or not text.strip():

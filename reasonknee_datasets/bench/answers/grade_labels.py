@@ -1,112 +1,37 @@
-"""Labels that lead to a number in prose, and what makes a number none: units, counts, ranges, signs."""
+"""Labels that lead to a number in prose: a word for grades, an attribute, the asked subject."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.cues import (
+from reasonknee_datasets.bench.answers.prose_numbers import Label, NumberReader
+from reasonknee_datasets.bench.answers.scale_words import scale_of
+from reasonknee_datasets.bench.answers.subject_names import asked_facets
+from reasonknee_datasets.bench.answers.subjects import Mark
+from reasonknee_datasets.bench.answers.vocabulary import (
     ANSWER_WORDS,
+    CONCLUDES,
     DESCRIBES,
     FILLERS,
-    FORWARD_ENDS,
+    GIVES,
     GRADE_WORDS,
-    MEANS,
-    NOT_ROMAN,
     REFERS,
     SENTENCE_ENDS,
     UNITS,
     VERDICTS,
     words,
 )
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
-from reasonknee_datasets.bench.answers.subject_context import Context
-from reasonknee_datasets.bench.answers.subject_phrases import Mark
-from reasonknee_datasets.bench.answers.tokens import Token
-from reasonknee_datasets.moaks import Slot
 
 JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")
-_RANGE = words("- – — to or and vs versus & | through /")
+_ZERO_WORDS = words("absent none normal negative intact unremarkable clear")
+_QUANTITIES = words("change difference range increase decrease count interval progression maximum minimum limit cutoff")
 _BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", "#", "/", "\\", "^"))
 
 
 @dataclass(slots=True)
-class Label:
-    """What leads to a number: its place, whether a word for grades is in it, and the attribute that it names."""
-
-    start: int
-    end: int
-    graded: bool = False
-    slot: Slot | None = None
-    subject: bool = False
-    described: bool = False
-
-
-@dataclass(slots=True)
-class LabelReader:
-    """Find labels and numbers among the words of prose.
-
-    Attributes
-    ----------
-    claims : Claims
-        Where what is found goes.
-    text : str
-        The stretch of text that is read.
-    context : Context
-        The subject that was named last.
-    said : list of Token
-        Its words.
-    marks : dict of int to Mark
-        Its phrases, by the place of their first word.
-    last, sentence : int
-        Place of the last phrase, and of the sentence's first word.
-    """
-
-    claims: Claims
-    text: str
-    context: Context
-    said: list[Token] = field(default_factory=list)
-    marks: dict[int, Mark] = field(default_factory=dict)
-    sentence: int = 0
-    last: int = -1
-
-    def _is_spaced(self, at: int) -> bool:
-        token = self.said[at]
-        return self.text[token.end : token.end + 1] in (" ", "\t")
-
-    def _number(self, at: int) -> int | float | None:
-        """Take a token as a number; a Roman one only behind a word for grades."""
-        word = self.said[at].text
-        if word.isdigit() and word.isascii():
-            return int(word) if len(word) < 7 else 1_000_000
-        if word in NUMBER_WORDS:
-            return NUMBER_WORDS[word]
-        if word[0].isdigit() and "." in word:
-            return float(word) if len(word) < 12 else 1e9
-        if word in ROMAN and at and self._leads_to_roman(at):
-            return ROMAN[word]
-        return None
-
-    def _leads_to_roman(self, at: int) -> bool:
-        following = self.said[at + 1].text if at + 1 < len(self.said) else ""
-        before = self.said[at - 1].text
-        if before in JOINERS and at > 1:
-            before = self.said[at - 2].text
-        leads = before in ("grade", "score", "graded", "scored") or any(
-            mark.slot is not None and mark.end in (at, at - 1) for place, mark in self._recent(at)
-        )
-        return leads and following not in NOT_ROMAN
-
-    def _recent(self, at: int) -> Iterator[tuple[int, Mark]]:
-        if self.last >= 0 and self.last in self.marks and self.last < at:
-            yield self.last, self.marks[self.last]
-
-    def _place_after(self, at: int, end: int) -> int:
-        while at < len(self.said) and self.said[at].start < end and self.said[at].text != "\n":
-            at += 1
-        return at
+class LabelReader(NumberReader):
+    """Find the labels that lead to numbers."""
 
     def _label_before(self, at: int) -> Label | None:
         """Find the label whose last word stands before a place; parentheses and quotes may stand between."""
@@ -126,6 +51,8 @@ class LabelReader:
             return None
         word = self.said[place].text
         label = Label(place, place + 1)
+        if self._is_of_foreign_attribute(place):
+            return None
         if word in GRADE_WORDS:
             label.graded = True
         elif word in VERDICTS or word == "assigned":
@@ -135,11 +62,21 @@ class LabelReader:
         elif self.last >= 0 and self.marks[self.last].end == place + 1:
             mark = self.marks[self.last]
             label.start, label.end, label.slot, label.subject = self.last, mark.end, mark.slot, mark.facets is not None
-            if mark.foreign_slot:
+            if mark.foreign_slot or not self._may_lead(mark):
                 return None
         else:
             return self._label_in_clause(place)
         return label
+
+    def _may_lead(self, mark: Mark) -> bool:
+        """Check whether a phrase names a facet that the asked subject has: "lateral" alone leads to no effusion."""
+        if mark.slot is not None or mark.facets is None:
+            return True
+        return (
+            not asked_facets(self.claims.question.id)
+            .keys()
+            .isdisjoint(mark.facets.keys() - {"direction"} or mark.facets)
+        )
 
     def _label_in_clause(self, place: int) -> Label | None:
         """Find the subject or attribute that a few words back leads a line: "Size for this lesion: 2"."""
@@ -147,18 +84,20 @@ class LabelReader:
         for at in range(place, lowest - 1, -1):
             if self.said[at].text in (",", ":", "—") or self._number(at) is not None:
                 return None
+            if self.said[at].text in _QUANTITIES:
+                return None
             if self.said[at].text in ("grade", "score"):
                 return Label(at, at + 1, graded=True)
             mark = self.marks.get(at)
             if mark is not None and mark.slot is not None:
                 return Label(at, mark.end, slot=mark.slot)
-            if mark is not None and mark.facets is not None and mark.end + 3 > place:
+            if mark is not None and mark.facets is not None and mark.end + 3 > place and self._may_lead(mark):
                 return Label(at, mark.end, subject=True)
         return None
 
     def _lead(self, at: int) -> Label | None:
         """Find the label that leads to a number."""
-        place, joined, opened = at - 1, False, False
+        place, joined, opened, concluded = at - 1, False, False, -1
         lowest = max(self.sentence - 1, at - 9, -1)
         if (
             place >= 0
@@ -173,13 +112,22 @@ class LabelReader:
         ):
             joined = joined or self.said[place].text in _COPULAS or self.said[place].text in JOINERS
             opened = opened or self.said[place].text in ("(", "[")
+            concluded = place if self.said[place].text in CONCLUDES and concluded < 0 else concluded
             place -= 1
+        if self._is_pronoun(place, at) and self._ends_clause(at):
+            return Label(place + 1, place + 2, subject=True, described=True)
+        if concluded >= 0 and self._ends_clause(at) and not self.context.contradicts(self.claims.question):
+            return Label(concluded, concluded + 1, subject=True, described=True)
         if place < 0:
             return None
         word = self.said[place].text
-        label = self._plain_label(place)
+        if place == at - 1 and word in (",", ":") and (agreeing := self._scale_word_before(at)) is not None:
+            return agreeing
+        label = self._plain_label(place) or self._scale_word_before(at)
         if label is not None and (label.graded or label.slot is not None):
             return label
+        if opened and not joined and self.said[at - 1].text == "[":
+            return None  # "[1]" is a reference
         if opened and not joined and self._closes(at):
             named = word.isalpha() and not word.endswith("s") and word not in REFERS
             described = (
@@ -188,19 +136,48 @@ class LabelReader:
             return Label(place, place + 1, subject=True, described=True) if described else None
         if not (self._ends_clause(at) or (opened and self._closes(at))):
             return None
-        if label is not None and (joined or place == at - 1):
+        if label is not None and (joined or place == at - 1 or self._is_given(place, at)):
             return label
         if word in ANSWER_WORDS:
             return Label(place, place + 1, graded=True)
         return self._label_in_clause_before(place) if joined else None
 
-    def _is_hyphen(self, place: int) -> bool:
-        return (
-            place > 0 and self.said[place - 1].end == self.said[place].start and self.said[place - 1].text[-1].isalpha()
-        )
+    def _scale_word_before(self, at: int) -> Label | None:
+        """Find a word of the scale that agrees with the number behind it: "normal, 0", "severe: 3"."""
+        if at < 2 or self.said[at - 1].text not in (",", ":", "-", "–", "—", "="):
+            return None
+        slots, number = self.claims.question.slots, self._number(at)
+        word = self.said[at - 2].text
+        grade = 0 if word in _ZERO_WORDS and slots[0].scale != "nominal" else scale_of(slots[0].id).get(word)
+        if len(slots) > 1 or number is None or grade != number:
+            return None
+        return Label(at - 2, at - 1, subject=True, described=True) if self._ends_clause(at) else None
+
+    def _is_pronoun(self, place: int, at: int) -> bool:
+        """Check for a clause such as "that is a 2" or "it is 2" about the asked subject."""
+        if place >= 0 and self.said[place].text == "that":
+            place -= 1
+        first = [token.text for token in self.said[place + 1 : at]]
+        opens = place < 0 or self.said[place].text in SENTENCE_ENDS or self.said[place].text == ","
+        pronoun = first[:1] in (["it"], ["this"], ["that"]) and not {":", "(", "|", "\n"}.intersection(first)
+        single = len(self.claims.question.slots) == 1
+        return single and pronoun and "is" in first and opens and self.context.is_asked(self.claims.question)
+
+    def _is_given(self, place: int, at: int) -> bool:
+        """Check for a grade that a clause gives to its object: "I would give the effusion a 1"."""
+        if self.said[at - 1].text != "a" or place != at - 2:
+            return False
+        return any(token.text in GIVES for token in self.said[max(self.sentence, place - 10) : place])
+
+    def _is_of_foreign_attribute(self, place: int) -> bool:
+        """Check whether a word for grades is another attribute's: "confidence grade"."""
+        marks = (self.marks.get(at) for at in range(max(0, place - 3), place))
+        return any(mark is not None and mark.end == place and mark.foreign_slot for mark in marks)
 
     def _plain_label(self, place: int) -> Label | None:
         word = self.said[place].text
+        if self._is_of_foreign_attribute(place):
+            return None
         if word in GRADE_WORDS:
             slot = None
             start = place
@@ -210,6 +187,8 @@ class LabelReader:
             return Label(start, place + 1, graded=True, slot=slot)
         if self.last >= 0 and self.marks[self.last].end == place + 1 and not self.marks[self.last].foreign_slot:
             mark = self.marks[self.last]
+            if not self._may_lead(mark):
+                return None
             return Label(self.last, mark.end, slot=mark.slot, subject=mark.facets is not None)
         return None
 
@@ -217,7 +196,12 @@ class LabelReader:
         """Find a word for grades, or a subject, further back in the clause that ends in "is 2"."""
         for at in range(place, max(self.sentence, place - 24) - 1, -1):
             word = self.said[at].text
-            if word in (":", ";", "but", "so", "while") or self._number(at) is not None:
+            measured = at + 1 < len(self.said) and self.said[at + 1].text in UNITS
+            if (
+                word in _QUANTITIES
+                or word in (":", ";", "but", "so", "while")
+                or (self._number(at) is not None and not measured)
+            ):
                 return None
             if word in ("grade", "score", "answer", "rating", "grading"):
                 mark = self.marks.get(self.last) if self.last >= 0 else None
@@ -227,87 +211,3 @@ class LabelReader:
             if mark is not None and mark.slot is not None:
                 return Label(at, mark.end, slot=mark.slot)
         return None
-
-    def _closes(self, at: int) -> bool:
-        return at + 1 < len(self.said) and self.said[at + 1].text in (")", "]")
-
-    def _ends_clause(self, at: int) -> bool:
-        place = at + 1
-        while place < len(self.said) and self.said[place].text in ('"', "'", ")", "]", "}", "$"):
-            place += 1
-        if place >= len(self.said):
-            return True
-        following = self.said[place].text
-        return (
-            following in SENTENCE_ENDS
-            or following in FORWARD_ENDS
-            or following in ("(", "/", "[", "-", "for", "in", "on")
-        )
-
-    def _is_measure(self, at: int, label: Label) -> bool:
-        """Check whether what follows a number makes it a measurement, a count or an entry of a scale."""
-        following = self.said[at + 1].text if at + 1 < len(self.said) else ""
-        if following in ("/", "of", "out") or following in UNITS:
-            return not (following == "/" and not self._is_digit(at + 2))
-        if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
-            return True
-        if following in ("when", "where", "if", "unless") or (following in MEANS and self._is_told_apart(at)):
-            return True
-        return following == "=" or (following == ":" and label.graded and self._is_digit(at) and self._opens_scale(at))
-
-    def _listed(self, at: int) -> int:
-        """Find the end of a list of grades: "0, 1, 2 or 3"."""
-        end = at
-        while end + 2 < len(self.said) and self.said[end + 1].text == "," and self.said[end + 2].text.isdigit():
-            following = self.said[end + 3].text if end + 3 < len(self.said) else ""
-            if following in UNITS or following == "." or (following.isalpha() and following not in ("or", "and")):
-                break
-            end += 2
-        return end
-
-    def _is_told_apart(self, at: int) -> bool:
-        """Check for a second number of one definition: "0 for no and 1 for yes"."""
-        for place in range(at + 2, min(len(self.said) - 2, at + 12)):
-            word = self.said[place].text
-            if word in SENTENCE_ENDS:
-                return False
-            if (
-                word in ("and", "or", ",")
-                and self._number(place + 1) is not None
-                and self.said[place + 2].text in MEANS
-            ):
-                return True
-        return False
-
-    def _opens_scale(self, at: int) -> bool:
-        return self._is_digit(at + 2)
-
-    def _is_digit(self, at: int) -> bool:
-        return at < len(self.said) and self.said[at].text[0].isdigit()
-
-    def _range(self, at: int) -> tuple[int, bool]:
-        """Find the end of a number, or of the choice that it begins: "1-2", "1 or grade 2"."""
-        listed = self._listed(at)
-        if listed > at:
-            return listed, True
-        place = at + 1
-        if place + 1 >= len(self.said) or self.said[place].text not in _RANGE:
-            return at, False
-        place += 1
-        while place < len(self.said) and self.said[place].text in (
-            "grade",
-            "score",
-            "moaks",
-            "a",
-            "even",
-            "possibly",
-            "perhaps",
-            "maybe",
-        ):
-            place += 1
-        if place >= len(self.said) or self._number(place) is None:
-            return at, False
-        following = self.said[place + 1].text if place + 1 < len(self.said) else ""
-        if following in UNITS or (self.said[at + 1].text in ("-", "–", "—") and following in ("-", "–", "to")):
-            return at, False
-        return place, self._number(place) != self._number(at)

@@ -112,7 +112,7 @@ def behind_blanks(text: str, at: int) -> int:
 
 
 def _ends_a_value(text: str, at: int) -> bool:
-    """Tell whether a string that would close before ``at`` is followed by what can follow a value."""
+    """Check whether a string that would close before ``at`` is followed by what can follow a value."""
     after = behind_blanks(text, at)
     if after == len(text):
         return True

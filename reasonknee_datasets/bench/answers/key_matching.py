@@ -143,7 +143,7 @@ def loose_form(form: str) -> str:
 
 
 def subject_forms(question: Question) -> tuple[str, ...]:
-    """Give every official spelling of a question's subject, in normal form."""
+    """Return every official spelling of a question's subject, in normal form."""
     names = [question.subject_key, question.record_key]
     if question.subregion != question.finding:
         names += [f"{question.subregion} {question.finding}", f"{question.finding} {question.subregion}"]
@@ -155,15 +155,16 @@ def subject_forms(question: Question) -> tuple[str, ...]:
 
 
 def slot_forms(slot: Slot) -> tuple[str, ...]:
-    """Give every spelling of a slot that is understood, in normal form, the prompt's and the record's first."""
+    """Return every spelling of a slot that is understood, in normal form, the prompt's and the record's first."""
     names = [slot.prompt_key or slot.attribute, slot.record_key, slot.attribute]
-    names += _ALIASES.get((slot.category, slot.attribute), ())
+    other = {"anterior_cruciate_ligament": "pcl", "posterior_cruciate_ligament": "acl"}.get(slot.finding)
+    names += (name for name in _ALIASES.get((slot.category, slot.attribute), ()) if other not in name.split())
     return tuple(dict.fromkeys(normal_form(name) for name in names))
 
 
 @cache
 def _every_subject() -> tuple[dict[str, int], dict[str, int]]:
-    """Give the question of each subject: by normal form, and by loose form where that is one question's alone."""
+    """Return the question of each subject: by normal form, and by loose form where that is one question's alone."""
     exact = {form: question.id for question in QUESTIONS.values() for form in subject_forms(question)}
     loose: dict[str, int] = {}
     shared: set[str] = set()
@@ -183,7 +184,7 @@ def _own_slots(question: Question) -> Iterator[tuple[str, Name]]:
 
 @cache
 def _lexicon(question_id: int) -> tuple[dict[str, Name], dict[str, Name]]:
-    """Give what each key says to one question: by normal form, and by loose form."""
+    """Return what each key says to one question: by normal form, and by loose form."""
     question = get_question(question_id)
     exact: dict[str, Name] = dict.fromkeys(_BESIDE, Name("beside"))
     exact.update(dict.fromkeys(_WRAPPERS, Name("wrapper")))
@@ -203,7 +204,7 @@ def _lexicon(question_id: int) -> tuple[dict[str, Name], dict[str, Name]]:
 
 
 def name_of(question: Question, key: str) -> Name:
-    """Tell what a key says where this question was asked.
+    """Return what a key means to a question.
 
     Examples
     --------
@@ -230,5 +231,5 @@ def name_of(question: Question, key: str) -> Name:
 
 
 def holds_a_value(key: str) -> bool:
-    """Tell whether a key inside a value's own object is the one that holds it."""
+    """Check whether a key inside a value's own object is the one that holds it."""
     return len(key) <= LONGEST_KEY and normal_form(key) in _HOLDS_A_VALUE

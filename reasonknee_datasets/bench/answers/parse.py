@@ -6,14 +6,13 @@ import re
 from dataclasses import dataclass
 
 from reasonknee_datasets.bench.answers.candidates import Claims, collect
-from reasonknee_datasets.bench.answers.cleanup import Spoken, final_part
-from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, find, hear, why_nothing
+from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, Spoken, final_part, find, hear, why_nothing
 from reasonknee_datasets.bench.answers.json_nodes import Members
 from reasonknee_datasets.bench.answers.key_matching import name_of
 from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
-from reasonknee_datasets.bench.answers.prose import corrections, read_prose
+from reasonknee_datasets.bench.answers.prose import corrections, corrects, read_prose
 from reasonknee_datasets.bench.answers.scale_words import refuses
-from reasonknee_datasets.bench.answers.subject_phrases import names_another
+from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.value_parsing import Reading, agree
 from reasonknee_datasets.moaks import Question, get_question
 
@@ -105,13 +104,17 @@ def _read_part(
 ) -> tuple[Claims, _Context]:
     claims, found = Claims(asked), find(text, said, ended)
     for piece in found.documents:
+        corrected: frozenset[str] = frozenset()
+        if claims.readings and corrects(piece.lead):
+            claims.readings.clear()
+            corrected = frozenset(("corrected",))
         heading = _HEADING.search(piece.lead)
         title = heading[1] if heading else ""
         under = name_of(asked, title).role in ("subject", "foreign")
         another = not under and names_another(asked, title)
         claims.foreign = claims.foreign or another
         root = Members(((title, piece.root),)) if under else piece.root
-        collect(claims, root, piece.rules, remnant=piece.remnant or another)
+        collect(claims, root, piece.rules | corrected, remnant=piece.remnant or another)
     rules = rules | found.rules
     if not (claims.readings or claims.foreign or (claims.inside and not claims.echo)):
         rules |= read_prose(claims, found.prose, before)
@@ -155,7 +158,7 @@ def _resolve(claims: Claims, context: _Context, *, strict: bool = False) -> Pars
 
 
 def _why(claims: Claims, context: _Context) -> str:
-    """Tell why nothing was claimed of a slot."""
+    """Return the reason why nothing was claimed of a slot."""
     if context.cut or context.ended in LENGTH:
         return "truncated"
     if claims.stray or (claims.foreign and not claims.inside):

@@ -1,4 +1,4 @@
-"""Grades that prose states.
+"""Grades that prose and its tables state.
 
 A number is a grade only where a label (the word grade, an attribute, the asked subject) leads to it, nothing makes it
 a measurement, a count, a bound or a choice, the running subject is the asked one, and the clause states it.
@@ -7,24 +7,111 @@ a measurement, a count, a bound or a choice, the running subject is the asked on
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.cues import UNSURE
-from reasonknee_datasets.bench.answers.prose_tables import read_tables
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.key_matching import Name, name_of
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, refuses, scale_of
 from reasonknee_datasets.bench.answers.statements import StatementReader
-from reasonknee_datasets.bench.answers.subject_context import Context
-from reasonknee_datasets.bench.answers.subject_phrases import mentions, names_another
+from reasonknee_datasets.bench.answers.subject_names import Facets
+from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another
 from reasonknee_datasets.bench.answers.tokens import normalise, tokens
-from reasonknee_datasets.bench.answers.value_parsing import read_text
-from reasonknee_datasets.moaks import Question
+from reasonknee_datasets.bench.answers.unknown_subjects import opens_with_unknown
+from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
+from reasonknee_datasets.bench.answers.vocabulary import REFERS, UNSURE
+from reasonknee_datasets.moaks import Question, Slot
+
+_RULE = re.compile(r"[\s|:\-+=]*")
+_VALUE_COLUMN = re.compile(r"(?:moaks\s+|final\s+|assigned\s+)*(?:grade|score|value|rating)s?(?:\s*\([^()]*\))?")
+_WIDEST = 12
+_LONGEST_NAME = 60
+
+
+def read_tables(claims: Claims, text: str, context: Context) -> str:
+    """Add what tables claim, and return the text without them.
+
+    Parameters
+    ----------
+    claims : Claims
+        Added to.
+    text : str
+        Normalised prose.
+    context : Context
+        The subject that the text before leaves open.
+    """
+    if text.count("|") < 2:
+        return text
+    kept: list[str] = []
+    rows: list[list[str]] = []
+    context, read = context.joined([]), 0
+    for line in [*text.split("\n"), ""]:
+        if line.count("|") >= 2 or (rows and _RULE.fullmatch(line) and line.strip()):
+            if not _RULE.fullmatch(line):
+                rows.append([cell.strip() for cell in line.strip().strip("|").split("|")[:_WIDEST]])
+            continue
+        if rows:
+            context = context.joined(list(mentions(claims.question, "\n".join(kept[read:]))))
+            read = len(kept)
+            _read_table(claims, rows, context)
+            rows = []
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def _named(question: Question, cell: str) -> Name:
+    return name_of(question, cell.strip("*_` "))
+
+
+def _read_table(claims: Claims, rows: list[list[str]], context: Context) -> None:
+    question, header = claims.question, rows[0]
+    columns = {place: name.slot for place, cell in enumerate(header) if (name := _named(question, cell)).slot}
+    valued = [place for place, cell in enumerate(header) if place and _VALUE_COLUMN.fullmatch(cell)]
+    for number, row in enumerate(rows):
+        name = _named(question, row[0])
+        place = valued[0] if number and valued else 1
+        about = context.joined(_subject(question, row, place, columns))
+        unknown = name.role == "unknown" and 0 not in columns and opens_with_unknown(tokens(row[0]), 0, len(row[0]))
+        if name.role == "foreign" or (number and unknown) or about.contradicts(question):
+            claims.foreign = claims.foreign or number > 0 or name.role == "foreign"
+            continue
+        slot = name.slot
+        if (
+            slot is None
+            and len(question.slots) == 1
+            and (name.role == "subject" or (number and about.is_asked(question)))
+        ):
+            slot = None if number and columns and 0 not in columns else question.slots[0]
+        if slot is not None and (number or 0 not in columns or len(row) == 2):
+            _add(claims, slot, row, place)
+        elif number:
+            for place, own in columns.items():
+                if own is not None:
+                    _add(claims, own, row, place)
+
+
+def _subject(question: Question, row: list[str], value: int, columns: Mapping[int, Slot | None]) -> list[Facets]:
+    """Find what the short cells before a row's values name."""
+    first = min([value, *(place for place in columns if place)])
+    short = [cell for cell in row[:first] if len(cell) <= _LONGEST_NAME]
+    return [facets for cell in short for facets in mentions(question, cell)]
+
+
+def _add(claims: Claims, slot: Slot, row: list[str], place: int) -> None:
+    if place >= len(row):
+        return
+    reading: Reading = read_text(slot, row[place])
+    if reading.grade is not None or reading.reason == "conflicting" or re.fullmatch(r"[0-9]{1,6}", row[place]):
+        claims.add(slot, reading, ("table",))
+
 
 # A value behind a label is short; a longer one is a sentence.
 _LONGEST = 200
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
+_LAST = re.compile(r"(?:\n|[.!][ \t]+)[ \t]{0,8}(?P<n>[0-9](?:\.0)?)[ \t]?[.!]?$")
 _LEADS = re.compile(
-    rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]|{'|'.join(NUMBER_WORDS)})"
+    rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]"
+    rf"|{'|'.join(NUMBER_WORDS)})"
 )
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
@@ -60,7 +147,22 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     text = read_tables(claims, text, context)
     reader = StatementReader(claims, text, context)
     reader.run()
+    if not (claims.readings or reader.retracted):
+        _read_last_line(claims, text, context, reader.context)
     return rules
+
+
+def _read_last_line(claims: Claims, text: str, context: Context, after: Context) -> None:
+    """Read a number that is the last line or sentence of a text in which no other subject was named."""
+    question, last = claims.question, _LAST.search(text.strip())
+    if len(question.slots) > 1 or last is None:
+        return
+    rest = text.strip()[: last.start()].rstrip(" *\n")
+    if claims.foreign or after.contradicts(question) or names_another(question, rest, context) or refuses(rest):
+        return
+    words_before = tokens(rest[-40:])
+    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in REFERS:
+        claims.add(question.slots[0], read_text(question.slots[0], last["n"]), ("stated",))
 
 
 def corrections(question: Question, text: str) -> tuple[Claims, bool]:
@@ -78,6 +180,25 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
     reader = StatementReader(claims, _without_scales(text)[0], Context({}), lowest=2)
     reader.run()
     return claims, reader.retracted
+
+
+_CORRECTION = re.compile(
+    r"\b(?:correction|corrected|correct (?:answer|grade|json|version|response)|revised|amended"
+    r"|updated|i (?:\w+ )?mis(?:read"
+    r"|took|judged|stated|counted|labelled|labeled)|(?:made|was) an? (?:mistake|error)|on (?:reflection|second thought"
+    r"|closer (?:inspection|look))|scratch that|should (?:be|have been|read)|replace|i (?:was|am) (?:wrong|mistaken))\b"
+)
+
+
+def corrects(lead: str) -> bool:
+    """Check whether what leads to an object says that it takes the place of the one before.
+
+    Examples
+    --------
+    >>> corrects("Wait, I misread the fat pad. The correct answer is:"), corrects("In JSON:")
+    (True, False)
+    """
+    return _CORRECTION.search(normalise(lead)) is not None
 
 
 def _context_after(question: Question, before: str) -> Context:
@@ -119,7 +240,7 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
 
 
 def _without_scales(text: str) -> tuple[str, set[str]]:
-    """Take out runs of grades that say what each stands for: that is the scale."""
+    """Remove runs of grades that say what each stands for: that is the scale."""
     entries = [(int(found["g"] or found["v"]), found.start(), found.end()) for found in _SCALE_ENTRY.finditer(text)]
     kept: list[str] = []
     at = place = 0

@@ -35,7 +35,20 @@ def narrow(text: str) -> str:
 
 _YES_NO = {
     **dict.fromkeys(("yes", "true", "present", "positive"), 1),
-    **dict.fromkeys(("no", "false", "absent", "negative", "not present"), 0),
+    **dict.fromkeys(
+        ("no", "false", "absent", "negative", "not present", "not seen", "not detected", "not identified"), 0
+    ),
+}
+_INTACT = ("intact", "no tear", "not torn", "no tear seen", "no tear identified")
+_NORMAL = {
+    "meniscal_root_tear": _INTACT,
+    "tendon": ("normal", "no signal abnormality", "normal signal"),
+    "meniscal_hypertrophy": ("no hypertrophy", "not hypertrophied"),
+}
+_TORN = {
+    "meniscal_root_tear": ("torn", "tear present"),
+    "tendon": ("abnormal", "abnormal signal"),
+    "meniscal_hypertrophy": ("hypertrophied",),
 }
 _SCALES: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
     ("bone_marrow_lesion", "size"): (("none", "no bml"), ("<33%",), ("33-66%",), (">66%",)),
@@ -69,54 +82,21 @@ _SCALES: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
         ("complete maceration",),
     ),
 }
-_NOTHING = frozenset(
-    (
-        *("", "null", "n/a", "na", "nan", "unknown", "none", "not applicable", "not assessable", "not available"),
-        *("cannot be determined", "cannot determine", "indeterminate", "undetermined", "not visible", "not assessed"),
-        *(
-            "unable to determine",
-            "not specified",
-            "uncertain",
-            "missing",
-            "unclear",
-            "-",
-            "--",
-            "—",
-            "–",
-            "?",
-            "not given",
-        ),
-        *("cannot be assessed", "unable to assess", "not evaluable", "not determined", "insufficient information"),
-    )
-)
-_PLACEHOLDERS = frozenset(
-    (
-        *(
-            "...",
-            "…",
-            "int",
-            "integer",
-            "number",
-            "grade",
-            "score",
-            "value",
-            "x",
-            "n",
-            "your grade",
-            "your score",
-            "str",
-        ),
-        *(
-            "grade here",
-            "insert grade",
-            "insert grade here",
-            "string",
-            "float",
-            "<grade>",
-            "grade value",
-            "your answer",
-        ),
-    )
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(text.split(", "))
+
+
+_NOTHING = _listed(
+    "-, --, ?, cannot be assessed, cannot be determined, cannot determine, indeterminate, insufficient "
+    "information, missing, n/a, na, nan, none, not applicable, not assessable, not assessed, not available, "
+    "not determined, not evaluable, not given, not specified, not visible, null, unable to assess, unable to "
+    "determine, uncertain, unclear, undetermined, unknown, –, —"
+) | {""}
+_PLACEHOLDERS = _listed(
+    "..., <grade>, float, grade, grade here, grade value, insert grade, insert grade here, int, integer, n, "
+    "number, score, str, string, value, x, your answer, your grade, your score, …"
 )
 
 
@@ -143,7 +123,7 @@ def _tear_locations(slot: Slot) -> tuple[tuple[str, ...], ...]:
 
 @cache
 def scale_of(slot_id: int) -> dict[str, int]:
-    """Give the grade that each word of a slot's scale stands for, by its `plain` form.
+    """Return the grade that each word of a slot's scale stands for, by its `plain` form.
 
     Examples
     --------
@@ -153,7 +133,9 @@ def scale_of(slot_id: int) -> dict[str, int]:
     """
     slot = SLOTS[slot_id]
     if slot.scale == "binary":
-        return dict(_YES_NO)
+        return (
+            _YES_NO | dict.fromkeys(_NORMAL.get(slot.category, ()), 0) | dict.fromkeys(_TORN.get(slot.category, ()), 1)
+        )
     rows = _tear_locations(slot) if slot.attribute == "tear_location" else _SCALES[slot.category, slot.attribute]
     return {plain(word): grade for grade, row in enumerate(rows) for word in row}
 
@@ -171,7 +153,7 @@ def is_zero(slot: Slot, grade: int) -> bool:
 
 
 def says_nothing(text: str) -> bool:
-    """Tell whether a value says that there is none.
+    """Check whether a value says that there is none.
 
     Examples
     --------
@@ -182,7 +164,7 @@ def says_nothing(text: str) -> bool:
 
 
 def is_placeholder(text: str, slot: Slot) -> bool:
-    """Tell whether a value only repeats the prompt's schema: the whole legal range, or a word for any value.
+    """Check whether a value only repeats the prompt's schema: the whole legal range, or a word for any value.
 
     Examples
     --------
@@ -216,7 +198,7 @@ _REFUSAL = re.compile(
 
 
 def refuses(text: str) -> bool:
-    """Tell whether a text says that its writer cannot or will not answer.
+    """Check whether a text says that its writer cannot or will not answer.
 
     Examples
     --------

@@ -7,19 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
-from reasonknee_datasets.bench.answers.cues import FORWARD_ENDS, SENTENCE_ENDS, words
-from reasonknee_datasets.bench.answers.grade_labels import JOINERS, Label, LabelReader
-from reasonknee_datasets.bench.answers.scale_words import is_zero
-from reasonknee_datasets.bench.answers.subject_names import Facets
-from reasonknee_datasets.bench.answers.subject_phrases import Mark, find_phrases
+from reasonknee_datasets.bench.answers.grade_labels import LabelReader
+from reasonknee_datasets.bench.answers.prose_numbers import JOINERS, Label
+from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
+from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
+from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
 from reasonknee_datasets.bench.answers.tokens import tokens
+from reasonknee_datasets.bench.answers.unknown_subjects import grades_unknown, opens_with_aside, opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
+from reasonknee_datasets.bench.answers.vocabulary import FORWARD_ENDS, SENTENCE_ENDS, words
 from reasonknee_datasets.moaks import Slot
 
 # A value behind a label is short; a longer one is a sentence.
 _LONGEST = 200
 _STRETCH = 20_000
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
+_MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
 _CUT = re.compile(
     r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
     r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
@@ -29,7 +32,9 @@ _ADJUNCTS = words(
     "despite besides from overlying underlying nearby neighboring neighbouring apart against into overhanging "
     "alongside contacting touching secondary due past over"
 )
+_AWAY = words("apart aside away separate separated distinct remote far different")
 _ADJUNCT_ENDS = words(", ; : ( ) and but which is are was shows has while =")
+_SHARING = words("are all both is at of a as grade graded score scored moaks : = rated each equal to the")
 _LISTED = words(", and / & the score scores grade grades")
 
 
@@ -52,6 +57,9 @@ class StatementReader(LabelReader):
     foreign_slot: bool = False
     used: bool = False
     adjunct: bool = False
+    adjunct_foreign: bool = False
+    unknown: bool = False
+    chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
 
@@ -62,6 +70,7 @@ class StatementReader(LabelReader):
             self.marks = find_phrases(self.claims.question, self.said)
             self.group, self.group_end, self.last, self.sentence = [], -1, -1, 0
             at = 0
+            self._open_sentence(0)
             while at < len(self.said):
                 at = self._step(at)
             self._end_sentence(len(self.said))
@@ -76,9 +85,9 @@ class StatementReader(LabelReader):
         if word in SENTENCE_ENDS:
             self._end_sentence(at)
         elif word in _ADJUNCT_ENDS:
-            self.adjunct = False
-        elif word in _ADJUNCTS:
-            self.adjunct = True
+            self.adjunct = self.adjunct_foreign = False
+        elif word in _ADJUNCTS and not (word == "from" and (at == 0 or self.said[at - 1].text not in _AWAY)):
+            self.adjunct = True  # an osteophyte that "arises from the tibia" is at the tibia
         if word in JOINERS or (word in ("–", "—", "-") and self._is_spaced(at)):
             return self._labelled(at) or at + 1
         if word == "\n":
@@ -90,7 +99,9 @@ class StatementReader(LabelReader):
     def _name(self, mark: Mark, at: int) -> None:
         if mark.facets is not None:
             own = self.context.is_asked(self.claims.question)
-            if not (self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question)):
+            if self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question):
+                self.adjunct_foreign = True
+            else:
                 self.context.name(mark.facets)
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
@@ -109,9 +120,26 @@ class StatementReader(LabelReader):
             if retracts(sentence):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
-        self.sentence, self.adjunct = at + 1, False
+        self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
+        self._open_sentence(at + 1)
         if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
             self.slot, self.foreign_slot, self.used = None, False, False
+
+    def _open_sentence(self, start: int) -> None:
+        """Take a subject that is not known for another one, unless the asked one has been named."""
+        end = next((at for at in range(start, len(self.said)) if self.said[at].text in SENTENCE_ENDS), len(self.said))
+        marks = [self.marks[at] for at in range(start, end) if at in self.marks]
+        named = any(
+            mark.facets is not None or (mark.slot is not None and mark.slot.attribute not in ("grade", "presence"))
+            for mark in marks
+        )
+        self.unknown = not named and (
+            opens_with_unknown(self.said, start, end) or grades_unknown(self.said, start, end)
+        )
+        if not named and opens_with_aside(self.said, start, end):
+            self.unknown = True
+        elif self.unknown and not self.context.is_asked(self.claims.question):
+            self.context.name(ANOTHER)
 
     def _labelled(self, at: int) -> int | None:
         """Read the value behind a label and its joiner, where it is one as a whole."""
@@ -121,6 +149,8 @@ class StatementReader(LabelReader):
         start = self.said[at].end
         value = self.text[start : start + _LONGEST].partition("\n")[0]
         slot, foreign = self._slot_of(label)
+        if slot is None and label.subject and not foreign:
+            slot = self._present(value)
         if slot is None or foreign:
             return None
         cut = _CUT.search(value)
@@ -128,6 +158,8 @@ class StatementReader(LabelReader):
         if not said:
             return None
         reading = read_text(slot, said)
+        if reading.grade is None and _MEASURED.match(value.strip()):
+            return None  # "3.8 mm -> grade 2": what follows is read on its own
         if reading.grade is None and not reading.echo and reading.reason != "conflicting" and not _PURE.fullmatch(said):
             return None
         if self._is_followed(value, cut):
@@ -135,6 +167,12 @@ class StatementReader(LabelReader):
         end = self._place_after(at, self.said[at].end + (cut.start() if cut else len(value)))
         self._state(slot, reading, label, slice(at, end), (), "key_value")
         return end
+
+    def _present(self, value: str) -> Slot | None:
+        """Find the slot of presence where a subject's own value is a word: "medial meniscal cyst: absent"."""
+        first = self.claims.question.slots[0]
+        word = re.match(r"\s*([a-z]+)", value)
+        return first if first.attribute == "presence" and word and word[1] in scale_of(first.id) else None
 
     @staticmethod
     def _is_followed(value: str, cut: re.Match[str] | None) -> bool:
@@ -179,13 +217,14 @@ class StatementReader(LabelReader):
     def _numbered(self, at: int) -> int:
         """Read a number in running prose."""
         number = self._number(at)
-        label = self._lead(at)
+        label = self._lead(at) or self._listed_label(at)
         if label is None or number is None or self._is_measure(at, label):
             return at + 1
         slot, foreign = self._slot_of(label)
         end, choice = self._range(at)
         ahead, ahead_slot = self._ahead(end)
         slot = ahead_slot if ahead_slot is not None and label.slot is None else slot
+        self.chained = label if ahead_slot is not None else None
         if slot is None or foreign:
             self.claims.stray = self.claims.stray or slot is None
             return end + 1
@@ -194,10 +233,20 @@ class StatementReader(LabelReader):
             self._state(each, reading, label, slice(at, end + 1), ahead, "stated")
         return end + 1
 
+    def _listed_label(self, at: int) -> Label | None:
+        """Find the label of a further number of a list: "graded 2 for size, 1 for number"."""
+        if not self._is_for_slot(at):
+            return None
+        if at == self.sentence:
+            return Label(at, at, graded=True)
+        if self.said[at - 1].text not in (",", "and") or self.chained is None:
+            return None
+        return Label(self.chained.start, self.chained.end, graded=self.chained.graded)
+
     def _shared(self, slot: Slot, label: Label, at: int) -> Sequence[Slot]:
         """Find every slot that one number is for: "size, number and percent are all 0"."""
-        between = {token.text for token in self.said[label.end : at]}
-        if not between & {"are", "all", "both"}:
+        between = {token.text for token in self.said[min(label.end, self.group_end) : at]} if self.group else set()
+        if not between & {"are", "all", "both"} or not between <= _SHARING:
             return (slot,)
         if slot in self.group and len(self.group) > 1 and self.group_end <= at:
             return self.group
@@ -233,9 +282,9 @@ class StatementReader(LabelReader):
     def _state(
         self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str
     ) -> None:
-        """Note a grade if its subject is the asked one and its clause states it."""
+        """Add a grade if its subject is the asked one and its clause states it."""
         context = self.context.joined(list(ahead)) if ahead else self.context
-        if context.contradicts(self.claims.question):
+        if self.adjunct_foreign or self.unknown or context.contradicts(self.claims.question):
             self.claims.foreign = True
             return
         zero = reading.grade is not None and is_zero(slot, reading.grade)

@@ -19,187 +19,93 @@ _BURSITIS = ("pes_anserine_bursitis", "infrapatellar_bursitis", "prepatellar_bur
 _NONE = frozenset(("none",))
 
 # Structures that are a site and a finding at once, with what they are called.
-_STRUCTURES: dict[str, tuple[str, ...]] = {
+_STRUCTURES: dict[str, str] = {
     "hoffa_synovitis": (
-        *(
-            "hoffa",
-            "hoffa synovitis",
-            "hoffas",
-            "hoffa fat pad",
-            "infrapatellar fat pad",
-            "infrapatellar fat",
-            "fat pad",
-        ),
-        *("ifp", "ipfp", "hoffitis", "infrapatellar synovitis"),
+        "hoffa, hoffa synovitis, hoffas, hoffa fat pad, infrapatellar fat pad, infrapatellar fat, fat pad, pad, "
+        "ifp, ipfp, hoffitis, infrapatellar synovitis"
     ),
     "effusion_synovitis": (
-        *(
-            "effusion",
-            "effusions",
-            "effusion synovitis",
-            "joint effusion",
-            "joint fluid",
-            "joint cavity",
-            "hydrarthrosis",
-        ),
-        *("hemarthrosis", "haemarthrosis", "suprapatellar recess", "suprapatellar pouch", "suprapatellar bursa"),
-        *("intra articular fluid", "intraarticular fluid", "articular effusion", "suprapatellar effusion"),
+        "pouch, recess, "
+        "effusion, effusions, effusion synovitis, joint effusion, joint fluid, joint cavity, hydrarthrosis, "
+        "hemarthrosis, haemarthrosis, suprapatellar recess, suprapatellar pouch, suprapatellar bursa, intra "
+        "articular fluid, intraarticular fluid, articular effusion, suprapatellar effusion"
     ),
-    "anterior_cruciate_ligament": ("acl", "anterior cruciate"),
-    "posterior_cruciate_ligament": ("pcl", "posterior cruciate"),
-    "patellar_tendon": ("patellar tendon", "patella tendon", "patellar ligament", "ligamentum patellae"),
-    "pes_anserine_bursitis": ("pes anserine", "pes anserinus", "anserine bursa", "anserine bursitis", "pes bursitis"),
-    "iliotibial_band_signal": ("iliotibial band", "iliotibial tract", "itb", "it band", "itb signal"),
-    "popliteal_cyst": ("popliteal cyst", "popliteal fossa", "baker cyst", "baker", "bakers cyst", "popliteal"),
+    "anterior_cruciate_ligament": "acl, anterior cruciate",
+    "posterior_cruciate_ligament": "pcl, posterior cruciate",
+    "patellar_tendon": "patellar tendon, patella tendon, patellar ligament, ligamentum patellae",
+    "pes_anserine_bursitis": "pes anserine, pes anserinus, anserine bursa, anserine bursitis, pes bursitis",
+    "iliotibial_band_signal": "iliotibial band, iliotibial tract, itb, it band, itb signal",
+    "popliteal_cyst": "popliteal cyst, popliteal fossa, baker cyst, baker, bakers cyst, popliteal",
     "infrapatellar_bursitis": (
-        *("infrapatellar bursitis", "infrapatellar bursa", "deep infrapatellar bursa", "deep infrapatellar bursitis"),
-        *("superficial infrapatellar bursa", "superficial infrapatellar bursitis"),
+        "infrapatellar bursitis, infrapatellar bursa, deep infrapatellar bursa, deep infrapatellar bursitis, "
+        "superficial infrapatellar bursa, superficial infrapatellar bursitis"
     ),
-    "prepatellar_bursitis": ("prepatellar bursitis", "prepatellar bursa", "prepatellar"),
-    "ganglion_cyst": ("ganglion", "ganglia", "ganglion cyst", "ganglion cysts"),
-    "loose_bodies": (
-        "loose body",
-        "loose bodies",
-        "intra articular body",
-        "intra articular bodies",
-        "osteochondral fragment",
-    ),
+    "prepatellar_bursitis": "prepatellar bursitis, prepatellar bursa, prepatellar",
+    "ganglion_cyst": "ganglion, ganglia, ganglion cyst, ganglion cysts",
+    "loose_bodies": ("loose body, loose bodies, intra articular body, intra articular bodies, osteochondral fragment"),
     OTHER: (
-        *("quadriceps", "quadriceps tendon", "quad tendon", "mcl", "lcl", "medial collateral ligament"),
-        *(
-            "lateral collateral ligament",
-            "collateral ligament",
-            "collateral ligaments",
-            "collateral",
-            "medial collateral",
-        ),
-        *(
-            "lateral collateral",
-            "popliteus",
-            "popliteus tendon",
-            "popliteal artery",
-            "popliteal vein",
-            "biceps femoris",
-        ),
-        *("biceps tendon", "semimembranosus", "semitendinosus", "gracilis", "sartorius", "hamstring", "hamstrings"),
-        *("gastrocnemius", "soleus", "vastus", "vastus medialis", "retinaculum", "retinacula", "mpfl"),
-        *("patellofemoral ligament", "plica", "plicae", "fibula", "fibular head", "fibular", "tibiofibular"),
-        *("posterolateral corner", "alignment", "fracture", "fractures", "muscle", "muscles", "subcutaneous", "skin"),
-        *(
-            "kellgren",
-            "kellgren lawrence",
-            "kl",
-            "k l",
-            "kl grade",
-            "k l grade",
-            "outerbridge",
-            "icrs",
-            "worms",
-            "bloks",
-        ),
-        *(
-            "noyes",
-            "stoller",
-            "ahlback",
-            "osteoarthritis",
-            "oa",
-            "arthrosis",
-            "gonarthrosis",
-            "degenerative joint disease",
-        ),
-        *(
-            "chondromalacia",
-            "sprain",
-            "strain",
-            "tendinosis",
-            "tendinopathy",
-            "tendinitis",
-            "tendonitis",
-            "enthesopathy",
-        ),
-        *("joint space narrowing", "sclerosis", "hip", "ankle", "acromion", "meniscofemoral ligament", "whorms"),
-        *(
-            "superficial fat",
-            "quadriceps fat pad",
-            "suprapatellar fat pad",
-            "prefemoral fat pad",
-            "patellar retinaculum",
-        ),
-        *("tibial tubercle", "tibial tuberosity", "tuberosity", "subchondral sclerosis", "vessel", "vessels", "nerve"),
-        *("lymph node", "tumor", "tumour", "mass", "joint capsule"),
+        "quadriceps, quadriceps tendon, quad tendon, mcl, lcl, medial collateral ligament, lateral collateral "
+        "ligament, collateral ligament, collateral ligaments, collateral, medial collateral, lateral collateral, "
+        "popliteus, popliteus tendon, popliteal artery, popliteal vein, biceps femoris, biceps tendon, "
+        "semimembranosus, semitendinosus, gracilis, sartorius, hamstring, hamstrings, gastrocnemius, soleus, "
+        "vastus, vastus medialis, retinaculum, retinacula, mpfl, patellofemoral ligament, plica, plicae, fibula, "
+        "fibular head, fibular, tibiofibular, posterolateral corner, alignment, fracture, fractures, muscle, "
+        "muscles, subcutaneous, skin, kellgren, kellgren lawrence, kl, k l, kl grade, k l grade, outerbridge, "
+        "icrs, worms, bloks, noyes, stoller, ahlback, osteoarthritis, oa, arthrosis, gonarthrosis, degenerative "
+        "joint disease, chondromalacia, sprain, strain, tendinosis, tendinopathy, tendinitis, tendonitis, "
+        "enthesopathy, joint space narrowing, sclerosis, hip, ankle, acromion, meniscofemoral ligament, whorms, "
+        "superficial fat, quadriceps fat pad, suprapatellar fat pad, prefemoral fat pad, patellar retinaculum, "
+        "tibial tubercle, tibial tuberosity, tuberosity, subchondral sclerosis, vessel, vessels, nerve, lymph "
+        "node, tumor, tumour, mass, joint capsule, suprapatellar bursitis, semimembranosus bursa, semimembranosus "
+        "bursitis, gastrocnemius bursa, mcl bursa, mcl bursitis, trochanteric bursitis, iliotibial bursitis, "
+        "popliteal bursitis, popliteal bursa, atrophy, vein, veins, varicose, artery, pes planus, chondromalacia "
+        "patellae, hallux, retinacular, quadriceps tear, tendon tear, muscle tear, ligament tear, joint line, "
+        "gout, arthritis, infarct, ossicle, arteries, lymph, lymph nodes, fabella, osgood, osgood schlatter, "
+        "osgood schlatter disease, patella alta, patella baja, patellar tilt, dysplasia, trochlear dysplasia, "
+        "soft tissue edema, soft tissue oedema, subcutaneous edema, tunnel, tunnel widening, extensor mechanism, "
+        "growth plate, hardware, soft tissue, subcutaneous fat"
     ),
 }
-
-# Everything else that narrows a subject, by phrase: facet and what it may be.
-_FINDINGS: dict[str, tuple[str, ...]] = {
-    "bml": ("bone_marrow_lesion",),
-    "marrow": ("bone_marrow_lesion",),
-    "bone marrow": ("bone_marrow_lesion",),
-    "marrow edema": ("bone_marrow_lesion",),
-    "marrow oedema": ("bone_marrow_lesion",),
-    "bone bruise": ("bone_marrow_lesion",),
-    "cartilage": ("cartilage_lesion",),
-    "cartilage lesion": ("cartilage_lesion",),
-    "cartilage loss": ("cartilage_lesion",),
-    "chondral": ("cartilage_lesion",),
-    "cartilaginous": ("cartilage_lesion",),
-    "osteophyte": ("osteophyte",),
-    "osteophytes": ("osteophyte",),
-    "osteophytosis": ("osteophyte",),
-    "osteophytic": ("osteophyte",),
-    "spur": ("osteophyte",),
-    "spurs": ("osteophyte",),
-    "spurring": ("osteophyte",),
-    "extrusion": ("extrusion",),
-    "extrusions": ("extrusion",),
-    "extruded": ("extrusion",),
-    "extrude": ("extrusion",),
-    "extrudes": ("extrusion",),
-    "extruding": ("extrusion",),
-    **dict.fromkeys(
-        (
-            "subluxation",
-            "protrudes",
-            "protrude",
-            "protrusion",
-            "protruding",
-            "displaced",
-            "displacement",
-            "bulges",
-            "bulging",
-        ),
+# Findings that narrow a subject, with what they are called.
+_FINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("bone_marrow_lesion",),
+        "bml, marrow, bone marrow, marrow edema, marrow oedema, bone bruise, contusion, bone contusion, "
+        "subchondral edema, subchondral oedema, bone edema, subchondral cyst",
+    ),
+    (("cartilage_lesion",), "cartilage, cartilage lesion, cartilage loss, chondral, cartilaginous"),
+    (("osteophyte",), "osteophyte, osteophytes, osteophytosis, osteophytic, spur, spurs, spurring"),
+    (
         ("extrusion",),
+        "extrusion, extrusions, extruded, extrude, extrudes, extruding, subluxation, protrudes, protrude, "
+        "protrusion, protruding, displaced, displacement, bulges, bulging",
     ),
-    "morphology": ("morphology",),
-    "maceration": ("morphology",),
-    "macerated": ("morphology",),
-    "hypertrophy": ("hypertrophy",),
-    "hypertrophied": ("hypertrophy",),
-    "hypertrophic": ("hypertrophy",),
-    "root": ("root_tear",),
-    "roots": ("root_tear",),
-    "root tear": ("root_tear",),
-    "mmrt": ("root_tear",),
-    "lmrt": ("root_tear",),
-    "meniscal cyst": ("meniscal_cyst",),
-    "meniscus cyst": ("meniscal_cyst",),
-    "parameniscal cyst": ("meniscal_cyst",),
-    "perimeniscal cyst": ("meniscal_cyst",),
-    "cyst": (
-        "meniscal_cyst",
-        "popliteal_cyst",
-        "ganglion_cyst",
-        "bone_marrow_lesion",
-        "anterior_cruciate_ligament",
-        "posterior_cruciate_ligament",
+    (("morphology",), "morphology, maceration, macerated"),
+    (("hypertrophy",), "hypertrophy, hypertrophied, hypertrophic"),
+    (("root_tear",), "root, roots, root tear, mmrt, lmrt"),
+    (("meniscal_cyst",), "meniscal cyst, meniscus cyst, parameniscal cyst, perimeniscal cyst"),
+    (("patellar_tendon",), "jumper knee, jumpers knee"),
+    (
+        ("morphology", "meniscal_cyst"),
+        "discoid, discoid meniscus, bucket handle, bucket handle tear, horizontal tear, complex tear, vertical "
+        "tear, meniscus tear, meniscal tear, flap tear, parrot beak tear",
     ),
-    "cysts": ("meniscal_cyst", "popliteal_cyst", "ganglion_cyst", "bone_marrow_lesion"),
-    "synovitis": ("hoffa_synovitis", "effusion_synovitis"),
-    "bursitis": _BURSITIS,
-    "bursa": _BURSITIS,
-    "cruciate": ("anterior_cruciate_ligament", "posterior_cruciate_ligament"),
-    **dict.fromkeys(
-        ("tear", "tears", "torn", "ruptured", "rupture"),
+    (
+        (
+            "meniscal_cyst",
+            "popliteal_cyst",
+            "ganglion_cyst",
+            "bone_marrow_lesion",
+            "anterior_cruciate_ligament",
+            "posterior_cruciate_ligament",
+        ),
+        "cyst",
+    ),
+    (("meniscal_cyst", "popliteal_cyst", "ganglion_cyst", "bone_marrow_lesion"), "cysts"),
+    (("hoffa_synovitis", "effusion_synovitis"), "synovitis"),
+    (_BURSITIS, "bursitis, bursa"),
+    (("anterior_cruciate_ligament", "posterior_cruciate_ligament"), "cruciate"),
+    (
         (
             "morphology",
             "meniscal_cyst",
@@ -208,8 +114,9 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
             "posterior_cruciate_ligament",
             "patellar_tendon",
         ),
+        "tear, tears, torn, ruptured, rupture",
     ),
-}
+)
 _SITES: dict[str, str] = {
     **dict.fromkeys(("patella", "patellar", "patellae", "kneecap"), "patella"),
     **dict.fromkeys(("femur", "femoral", "condyle", "condyles", "condylar", "femoral condyle"), "femur"),
@@ -234,6 +141,10 @@ def _some(**facets: str | tuple[str, ...]) -> Facets:
     )
 
 
+ANOTHER = _some(finding=OTHER, site=OTHER)
+"""Facets of a subject that no question asks about."""
+
+
 @cache
 def names(category: str) -> Mapping[tuple[str, ...], Facets]:
     """Find every phrase that names a subject or a facet of one, where a question of this category was asked.
@@ -247,8 +158,9 @@ def names(category: str) -> Mapping[tuple[str, ...], Facets]:
 
 
 def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
-    for phrase, findings in _FINDINGS.items():
-        yield phrase, _some(finding=findings)
+    for findings, listed in _FINDINGS:
+        for phrase in listed.split(", "):
+            yield phrase, _some(finding=findings)
     for phrase, site in _SITES.items():
         yield phrase, _some(site=site)
     for phrase, side in _SIDES.items():
@@ -260,6 +172,8 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
         elif part in ("superior", "inferior"):
             if category == "osteophyte" or "pole" in phrase or phrase == "apex":
                 yield phrase, _some(part=part)
+        elif part == "subspinous":
+            yield phrase, _some(site="tibia", part=part, direction=part)
         else:
             yield phrase, _some(part=part, direction=part)
     for phrase in ("anterior horn", "posterior horn"):
@@ -274,16 +188,27 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     for side in ("medial", "lateral"):
         for word in ("extrusion", "extruded"):
             yield f"{side} {word}", _some(finding="extrusion", side=side, direction="outward")
-    for word in ("medially", "laterally"):
+    for side in ("medial", "lateral"):
         if category == "meniscal_extrusion":
-            yield word, _some(direction="outward")
+            yield f"{side}ly", _some(direction="outward", side=side)
+    if category.startswith("meniscal") and category != "meniscal_morphology":
+        for phrase in ("signal", "signal abnormality", "degeneration", "degenerative"):
+            yield phrase, _some(finding="morphology")
     for word in ("root tear", "root"):
         for part in ("anterior", "posterior"):
             yield f"{part} {word}", _some(finding="root_tear", site="meniscus")
     yield "mmrt", _some(finding="root_tear", site="meniscus", side="medial")
     yield "lmrt", _some(finding="root_tear", site="meniscus", side="lateral")
-    for structure, phrases in _STRUCTURES.items():
-        for phrase in phrases:
+    if category not in ON_BONE:
+        for phrase in ("patellofemoral", "tibiofemoral", "femorotibial", "femoropatellar"):
+            yield phrase, ANOTHER
+    if category not in ("periarticular", "effusion_synovitis"):
+        yield "joint space", ANOTHER
+    if category not in ("ligament", "tendon"):
+        for phrase in ("ligament", "ligaments", "tendon", "tendons"):
+            yield phrase, ANOTHER
+    for structure, listed in _STRUCTURES.items():
+        for phrase in listed.split(", "):
             yield phrase, _some(finding=structure, site=structure)
 
 

@@ -25,7 +25,8 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"'s\b", ""),
         (r"\bi\.e\.,?", "that is"),
         (r"\be\.g\.,?", "for example"),
-        (r"\b(vs|approx|resp|no|dr|fig)\.", r"\1"),
+        (r"\b(vs|approx|resp|dr|fig|no(?=\. ?[0-9]))\.", r"\1"),
+        (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
@@ -41,6 +42,15 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute"
          r"|replacement|diagnosis)\b", ""),
         (r"\b(?:anything|everything|all) but\b", "not"),
+        # A change is stated by where it ends.
+        (r"\b(?:has |have )?(?:progress(?:ed|es)|increas(?:ed|es)|chang(?:ed|es)|worsen(?:ed|s)|improv(?:ed|es)"
+         r"|advanc(?:ed|es)|decreas(?:ed|es)) from (?:moaks )?(?:grade |score )?(?:a )?[0-8] to (?=(?:moaks )?"
+         r"(?:grade |score )?(?:a )?[0-8])",
+         "is now "),
+        # A ticked box among empty ones; a question with its answer.
+        (r"(?:\u2610|\[ \])\s{0,3}[^\u2610\u2611\u2612\[\n]{1,40}", " "),
+        (r"(?:\u2611|\u2612|\u2713|\u2714|\u2705|\[x\])\s{0,3}(?=[0-8]\b)", "grade: "),
+        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b)", ": "),
         # The range that the prompt states, repeated behind a name.
         (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
          r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),

@@ -18,6 +18,7 @@ from reasonknee_datasets.bench.answers.scale_words import (
     says_nothing,
     scale_of,
 )
+from reasonknee_datasets.bench.answers.vocabulary import DISCLAIMED, NO_IMAGE, words
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -58,7 +59,7 @@ _DOUBTED = re.compile(
     r"|reliabl)\w*|unable to|cannot|can't"
     r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any"
     r"|visible|applicable)|guess"
-    r"|unreliable|indeterminate|not sure)\b"
+    rf"|unreliable|indeterminate|not sure|{DISCLAIMED}|{NO_IMAGE})\b"
 )
 _YES_NO_LEAD = re.compile(r"(yes|no|present|absent|true|false)\s*(?:[,.;:(–—]|-\s)")
 
@@ -154,6 +155,28 @@ def is_measurement(node: Members) -> bool:
         normal_form(key[:8]) in ("unit", "units") and value not in ("", None, "grade", "score")
         for key, value in node.pairs
     )
+
+
+_STATUS_KEYS = words(
+    "status state assessability assessable gradable validity valid note notes comment remark remarks warning warnings "
+    "disclaimer visibility visible evaluable placeholder example limitation limitations dummy hypothetical"
+) | {"is placeholder", "is example", "is dummy"}
+
+
+def is_disclaimed(node: Members) -> bool:
+    """Check whether an object takes its own value back: {"grade": 2, "status": "not assessable"}."""
+    for key, value in node.pairs:
+        form = normal_form(key[:20])
+        if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
+            return True
+        if form not in _STATUS_KEYS:
+            continue
+        if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
+            return True
+        doubted = isinstance(value, str) and len(value) < 80 and bool(_DOUBTED.search(value.casefold()))
+        if doubted and (form == "status" or str(value).casefold() not in ("n/a", "unknown", "not applicable")):
+            return True
+    return False
 
 
 def _number(text: str) -> int:

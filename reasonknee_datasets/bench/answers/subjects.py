@@ -1,4 +1,8 @@
-"""Phrases of prose that name a subject or an attribute of a question."""
+"""Subjects in prose: the phrases that name one, and the running subject to which a grade belongs.
+
+A subject is a handful of facets. Naming a structure narrows or replaces facets of the running context; a grade belongs
+to the question that was asked only while no facet of the context contradicts it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,92 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from reasonknee_datasets.bench.answers.cues import words as word_set
 from reasonknee_datasets.bench.answers.key_matching import slot_forms
-from reasonknee_datasets.bench.answers.subject_context import Context
-from reasonknee_datasets.bench.answers.subject_names import Facets, names
+from reasonknee_datasets.bench.answers.subject_names import (
+    ANOTHER,
+    BONES,
+    MENISCUS,
+    ON_BONE,
+    ON_MENISCUS,
+    Facets,
+    asked_facets,
+    names,
+)
 from reasonknee_datasets.bench.answers.tokens import Token, normalise, tokens
+from reasonknee_datasets.bench.answers.unknown_subjects import names_condition
+from reasonknee_datasets.bench.answers.vocabulary import words as word_set
 from reasonknee_datasets.moaks import Question, Slot, get_question
+
+
+def _sites_of(findings: frozenset[str]) -> frozenset[str]:
+    sites: frozenset[str] = frozenset()
+    for finding in findings:
+        sites |= BONES if finding in ON_BONE else MENISCUS if finding in ON_MENISCUS else frozenset((finding,))
+    return sites
+
+
+@dataclass(slots=True)
+class Context:
+    """What has been named so far."""
+
+    facets: dict[str, frozenset[str]]
+
+    def name(self, mention: Facets) -> None:
+        """Narrow the context by a mention, or replace what it contradicts."""
+        finding, site = mention.get("finding"), mention.get("site")
+        if finding is not None:
+            self._name_finding(finding, has_site=site is not None)
+        if site is not None:
+            self._name_site(site)
+        for facet in ("side", "part", "direction"):
+            if facet in mention:
+                self._drop_pole(facet, mention[facet])
+                self._set(facet, mention[facet])
+
+    def _name_finding(self, finding: frozenset[str], *, has_site: bool) -> None:
+        if not has_site and "site" in self.facets and not (self.facets["site"] & _sites_of(finding)):
+            self._drop("site", "side", "part", "direction")
+        self._set("finding", finding)
+
+    def _name_site(self, site: frozenset[str]) -> None:
+        if "site" in self.facets and not (self.facets["site"] & site):
+            self._drop("side", "part", "direction")
+        if "finding" in self.facets and not (_sites_of(self.facets["finding"]) & site):
+            self._drop("finding")
+        self._set("site", site)
+
+    def _drop_pole(self, facet: str, value: frozenset[str]) -> None:
+        """Drop the other half of a place that has a side or a pole, but not both."""
+        on_patella = self.facets.get("site") == frozenset(("patella",))
+        if facet == "side" and (on_patella or self.facets.get("part") == frozenset(("subspinous",))):
+            self._drop("part")
+        if facet == "part" and ("subspinous" in value or (on_patella and value & {"superior", "inferior"})):
+            self._drop("side")
+
+    def _set(self, facet: str, value: frozenset[str]) -> None:
+        both = self.facets.get(facet, value) & value
+        self.facets[facet] = both or value
+
+    def _drop(self, *facets: str) -> None:
+        for facet in facets:
+            self.facets.pop(facet, None)
+
+    def joined(self, mentions: list[Facets]) -> Context:
+        """Copy the context and name more in the copy."""
+        copy = Context(dict(self.facets))
+        for mention in mentions:
+            copy.name(mention)
+        return copy
+
+    def contradicts(self, question: Question) -> bool:
+        """Check whether another subject than the asked one has been named."""
+        asked = asked_facets(question.id)
+        return any(facet in asked and not (asked[facet] & value) for facet, value in self.facets.items())
+
+    def is_asked(self, question: Question) -> bool:
+        """Check whether the asked subject has been named, and nothing that contradicts it."""
+        return bool({"finding", "site"} & self.facets.keys()) and not self.contradicts(question)
+
 
 _STRETCH = 20_000
 
@@ -52,7 +136,17 @@ def _phrases(question_id: int) -> _Phrases:
 
 
 # Attribute names of any question: where they are not the asked one's, their number is another's.
-_FOREIGN_ATTRIBUTES = ("size", "depth", "number", "percent", "percentage", "confidence", "probability", "certainty")
+_FOREIGN_ATTRIBUTES = (
+    "size",
+    "depth",
+    "number",
+    "percent",
+    "percentage",
+    "confidence",
+    "probability",
+    "certainty",
+    "quality",
+)
 _OF_LESIONS = word_set(
     "lesion lesions bml the cartilage this it foci defect defects bone a an any all full osteophyte osteophytes "
     "marrow chondral grade score zero one two three these"
@@ -84,6 +178,9 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
                 marks[at] = Mark(end, facets, slot, foreign)
                 at = end - 1
                 break
+        else:
+            if names_condition(said[at].text):
+                marks[at] = Mark(at + 1, ANOTHER)
         at += 1
     return marks
 

@@ -1,9 +1,9 @@
 """Mutated answers: never an exception, never a value without a rule, never a grade or box that is not legal.
 
-The suite runs 2,000 (tests/test_codec.py); a developer runs more: ``python -m tests.fuzz_codec --count 100000``. Each
-text is a golden or canonical answer cut, doubled, spliced, requoted or salted. Beside what is said above, the same text
-gives the same answer twice; an answer read by json.loads alone holds what json.loads gives; and where the slot's only
-grade that a mutation can have left is the true one, no other comes out: digits are never made up.
+The suite runs 2,000 (tests/test_answers.py); a developer runs more: ``python -m tests.fuzz_answers --count 100000``.
+Each text is a golden or canonical answer cut, doubled, spliced, requoted or salted. Beside what is said above, the
+same text gives the same answer twice; an answer read by json.loads alone holds what json.loads gives; and where the
+slot's only grade that a mutation can have left is the true one, no other comes out: digits are never made up.
 """
 
 from __future__ import annotations

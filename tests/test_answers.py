@@ -28,7 +28,7 @@ from reasonknee_datasets.bench.answers.outcome import by_gravity
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, GradeError
 from reasonknee_datasets.moaks import QUESTIONS, Question, get_question, write_answer, write_diagnosis
-from tests import fuzz_codec
+from tests import fuzz_answers
 
 QUESTION = st.sampled_from(sorted(QUESTIONS)).map(get_question)
 SHAPE = (24, 40, 32)
@@ -377,12 +377,12 @@ def test_megabytes_of_anything_end(pattern: str) -> None:
     st.text() | st.text(alphabet="{}[]()\"':,.=/*#\\ \n0123grade`|<>", max_size=200), st.sampled_from(sorted(QUESTIONS))
 )
 def test_no_text_makes_it_raise(text: str, question: int) -> None:
-    fuzz_codec.check_answer(question, text, None, fuzz_codec.Tally())
+    fuzz_answers.check_answer(question, text, None, fuzz_answers.Tally())
     parse_box(text, convention=CONVENTIONS[0], shape=SHAPE)
 
 
 def test_mutated_answers_hold_what_must_be_true_of_any() -> None:
-    tally = fuzz_codec.run(2000, seed=20)
+    tally = fuzz_answers.run(2000, seed=20)
     assert tally.cases == 2000
     assert len(tally.rules) > 30
     assert set(tally.rules) <= set(RULES)
@@ -390,10 +390,10 @@ def test_mutated_answers_hold_what_must_be_true_of_any() -> None:
 
 
 def test_the_fuzzer_notices_a_made_up_grade(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fuzz_codec.parse_answer
-    monkeypatch.setattr(fuzz_codec, "parse_answer", lambda question, text, **more: real(question, "3", **more))
+    real = fuzz_answers.parse_answer
+    monkeypatch.setattr(fuzz_answers, "parse_answer", lambda question, text, **more: real(question, "3", **more))
     with pytest.raises(AssertionError, match="grade=3"):
-        fuzz_codec.check_answer(30, "Nothing here.", None, fuzz_codec.Tally())
+        fuzz_answers.check_answer(30, "Nothing here.", None, fuzz_answers.Tally())
 
 
 @pytest.mark.parametrize("wording", ["zeroshot", "guided"])
