@@ -66,12 +66,12 @@ def test_variable_of_a_subregion(name: str, subregion: str, finding: str) -> Non
 
 def test_read_ascii_table(tmp_path: Path) -> None:
     header = "id|Side|ReadPrj|v00mcmfmc|V00MSYIC|V00MEFFWK|V00COMMENT"
-    row = '9000099|2: Left|63A|2.1: 10-75% area, 1-10% full thickness|3: Severe|.A: Not Expected|5" caf\xe9'
+    row = '9000099|2: Left|63A|2.1: 10-75% area, 1-10% full thickness|3: Severe|.A: Not Expected|5" caf\xe9 \x85 more'
     found = read_moaks_tables(table(tmp_path / "kMRI_SQ_MOAKS_BICL00.txt", header, row))
     (reading,) = found.readings
     assert (reading.knee, reading.project) == (Knee("9000099", "00M", "left"), "63A")
     assert reading.grades == {FMC_SIZE: 2, FMC_DEPTH: 1, HOFFA: 3, (43, "grade"): None}
-    assert reading.codes[FMC_SIZE] == "2.1" and reading.codes[43, "grade"] == ".A"
+    assert (reading.codes[FMC_SIZE], reading.codes[43, "grade"]) == ("2.1", ".A")
     assert found.labels["MCMFMC", "2.1"] == "10-75% area, 1-10% full thickness"
     assert found.ignored == ("V00COMMENT",)
 

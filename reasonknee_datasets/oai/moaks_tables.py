@@ -176,7 +176,9 @@ def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[Reading]:
         raise ConvertError(f"{message}. It is no MOAKS table.")
     known = _group_columns(path, columns, notes)
     _check_cartilage(path, known, rows)
-    notes.ignored |= dict.fromkeys(columns[at] for at in set(range(len(columns))) - _used(known) - {*keys.values()})
+    notes.ignored |= dict.fromkeys(
+        columns[at] for at in range(len(columns)) if at not in {*_used(known), *keys.values()}
+    )
     for line, cells in rows:
         where = f"{path} line {line}"
         patient, side = split_cell(cells[keys["ID"]])[0], split_cell(cells[keys["SIDE"]])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,10 @@ def _read_text(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    lines = text.splitlines()
-    head = lines[0] if lines else ""
+    # str.splitlines would also cut a row at byte 0x85, which is an ellipsis in Windows' Latin-1.
+    lines = io.StringIO(text, newline="")
+    head = lines.readline()
+    lines.seek(0)
     delimiter = max("|\t,", key=head.count)
     # OAI writes labels with stray quotes into its |-separated files and quotes nothing there.
     if delimiter == "|":
