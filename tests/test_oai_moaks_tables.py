@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from reasonknee_datasets.errors import ConvertError, MissingExtraError
+from reasonknee_datasets.errors import ConvertError, MissingExtraError, ReleaseError
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.oai.moaks_comparison import ReleasedGrades, compare_grades, read_released_grades
 from reasonknee_datasets.oai.moaks_readings import READING_RULES, ReadingRule, resolve_readings
@@ -279,7 +280,7 @@ def test_compare_grades_counts_by_finding_visit_and_project(tmp_path: Path) -> N
     assert (hoffa.equal, hoffa.different, hoffa.only_released, hoffa.share) == (0, 0, 1, None)
     rows = [(row.attribute, row.project, row.code, row.table_grade, row.released_grade) for row in done.disagreements]
     assert rows == [("size", "65", "1.1", 1, 2), ("grade", "65", ".", None, 0)]
-    assert done.unmatched == 1
+    assert (done.records, done.unmatched) == (4, 1)
     assert done.total().equal == 4
 
 
@@ -295,6 +296,16 @@ def test_phantom_tables_agree_with_the_records_they_were_written_from(phantom_re
     assert len(done.disagreements) == sum(
         each.different + each.only_released + each.only_tables for each in done.agreement.values()
     )
+
+
+@pytest.mark.parametrize("folder", ["generate_data", "split_files"])
+def test_release_without_records_is_refused(phantom_release: Path, tmp_path: Path, folder: str) -> None:
+    for name in ("generate_data", "split_files"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in (phantom_release / "data" / name).iterdir() if name != folder else ():
+            shutil.copy(file, tmp_path / "data" / name)
+    with pytest.raises(ReleaseError, match="no record in generate_data that names a volume"):
+        list(read_released_grades(tmp_path))
 
 
 def test_planted_difference_is_found(phantom_release: Path, tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def _export_labels(arguments: argparse.Namespace) -> None:
     total = comparison.total()
     share = "no grade in both" if total.share is None else f"{total.share:.2%} of grades equal"
     print(f"{share}, {total.different:,} different, {total.only_released:,} released without one in the tables")
-    print(f"  {comparison.unmatched:,} released records of knees and visits that the tables do not hold")
+    held = comparison.records - comparison.unmatched
+    print(f"  {comparison.records:,} released records, {held:,} of them of knees and visits that the tables hold")
     for path in write_comparison(arguments.out.parent, comparison):
         print(path)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.oai.moaks_tables import Knee, MoaksTables
 from reasonknee_datasets.release.paths import find_root
@@ -86,12 +87,15 @@ class Comparison:
         By finding, attribute, visit and reading project.
     disagreements : tuple of Disagreement
         Every grade that is not equal.
+    records : int
+        Released records that were read.
     unmatched : int
-        Released records of knees and visits that the tables do not hold.
+        Those of knees and visits that the tables do not hold.
     """
 
     agreement: Mapping[Stratum, Agreement]
     disagreements: tuple[Disagreement, ...]
+    records: int
     unmatched: int
 
     def total(self, **only: str) -> Agreement:
@@ -100,7 +104,7 @@ class Comparison:
         Examples
         --------
         >>> counts = {Stratum("osteophyte", "grade", "00M", "22"): Agreement(9, 1)}
-        >>> Comparison(counts, (), 0).total(visit="00M").share
+        >>> Comparison(counts, (), 10, 0).total(visit="00M").share
         0.9
         """
         added = Agreement()
@@ -121,10 +125,10 @@ def read_released_grades(release: str | Path) -> Iterator[ReleasedGrades]:
     Raises
     ------
     ReleaseError
-        If no release is there, or a file is no JSON list.
+        If no release is there, a file is no JSON list, or no record at all can be read.
     """
     root = find_root(Path(release))
-    studies, reader = read_splits(root, Problems()), RecordReader({})
+    studies, reader, count = read_splits(root, Problems()), RecordReader({}), 0
     for split in OFFICIAL_SPLITS:
         path = root.data / "generate_data" / file_name(split)
         for record in stream_records(path) if path.exists() else ():
@@ -133,7 +137,11 @@ def read_released_grades(release: str | Path) -> Iterator[ReleasedGrades]:
             study = studies.get(volume_key(record["image"]))
             content = reader.read(record)
             if study is not None and content.number:
+                count += 1
                 yield ReleasedGrades(Knee(study.patient, study.visit, study.side), content.number, content.grades)
+    if not count:
+        message = f"{root.data} has no record in generate_data that names a volume of its split files"
+        raise ReleaseError(f"{message}. Download both folders again; reasonknee prepare lists what is wrong.")
 
 
 def compare_grades(tables: MoaksTables, released: Iterable[ReleasedGrades]) -> Comparison:
@@ -165,7 +173,7 @@ def compare_grades(tables: MoaksTables, released: Iterable[ReleasedGrades]) -> C
                 if own != grade:
                     place = (*knee, number, question.finding, question.subregion, attribute, reading.project)
                     rows.append(Disagreement(*place, reading.codes[number, attribute], own, grade, reading.where))
-    return Comparison(counts, tuple(rows), unmatched[True])
+    return Comparison(counts, tuple(rows), unmatched.total(), unmatched[True])
 
 
 def _count(counted: Agreement, own: int | None, released: int | None) -> None:
