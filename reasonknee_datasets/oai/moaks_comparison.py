@@ -1,0 +1,186 @@
+"""Comparison of MOAKS tables with the grades of the official release."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reasonknee_datasets.errors import ReleaseError
+from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.oai.moaks_tables import Knee, MoaksTables
+from reasonknee_datasets.release.paths import find_root
+from reasonknee_datasets.release.records import RecordReader, check_record, volume_key
+from reasonknee_datasets.release.report import Problems
+from reasonknee_datasets.release.splits import OFFICIAL_SPLITS, read_splits
+from reasonknee_datasets.release.stream import stream_records
+from reasonknee_datasets.release.survey import file_name
+
+
+class ReleasedGrades(NamedTuple):
+    """The grades of one official record."""
+
+    knee: Knee
+    question_id: int
+    grades: Mapping[str, int | None]
+
+
+class Stratum(NamedTuple):
+    """What agreement is counted by."""
+
+    finding: str
+    attribute: str
+    visit: str
+    project: str
+
+
+@dataclass(slots=True)
+class Agreement:
+    """Numbers of grades in one stratum.
+
+    Attributes
+    ----------
+    equal, different : int
+        Both have a grade.
+    only_released, only_tables : int
+        The other has none. A released grade without one in the tables was not read: the release writes 0 there.
+    """
+
+    equal: int = 0
+    different: int = 0
+    only_released: int = 0
+    only_tables: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """Share of equal grades among those that both have; None if there are none."""
+        both = self.equal + self.different
+        return self.equal / both if both else None
+
+
+class Disagreement(NamedTuple):
+    """A grade of the tables that differs from the released one, or of which one is missing."""
+
+    patient: str
+    visit: str
+    side: str
+    question_id: int
+    finding: str
+    subregion: str
+    attribute: str
+    project: str
+    code: str
+    table_grade: int | None
+    released_grade: int | None
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How well MOAKS tables agree with released grades.
+
+    Attributes
+    ----------
+    agreement : mapping of Stratum to Agreement
+        By finding, attribute, visit and reading project.
+    disagreements : tuple of Disagreement
+        Every grade that is not equal.
+    records : int
+        Released records that were read.
+    unmatched : int
+        Those of knees and visits that the tables do not hold.
+    """
+
+    agreement: Mapping[Stratum, Agreement]
+    disagreements: tuple[Disagreement, ...]
+    records: int
+    unmatched: int
+
+    def total(self, **only: str) -> Agreement:
+        """Add up the strata of the given finding, attribute, visit and project.
+
+        Examples
+        --------
+        >>> counts = {Stratum("osteophyte", "grade", "00M", "22"): Agreement(9, 1)}
+        >>> Comparison(counts, (), 10, 0).total(visit="00M").share
+        0.9
+        """
+        added = Agreement()
+        for stratum, counted in self.agreement.items():
+            if all(getattr(stratum, name) == value for name, value in only.items()):
+                added.equal += counted.equal
+                added.different += counted.different
+                added.only_released += counted.only_released
+                added.only_tables += counted.only_tables
+        return added
+
+
+def read_released_grades(release: str | Path) -> Iterator[ReleasedGrades]:
+    """Read the grades of the official records, one record after another.
+
+    Records that `reasonknee prepare` reports as faulty are skipped here.
+
+    Raises
+    ------
+    ReleaseError
+        If no release is there, a file is no JSON list, or no record at all can be read.
+    """
+    root = find_root(Path(release))
+    studies, reader, count = read_splits(root, Problems()), RecordReader({}), 0
+    for split in OFFICIAL_SPLITS:
+        path = root.data / "generate_data" / file_name(split)
+        for record in stream_records(path) if path.exists() else ():
+            if check_record(record) is not None:
+                continue
+            study = studies.get(volume_key(record["image"]))
+            content = reader.read(record)
+            if study is not None and content.number:
+                count += 1
+                yield ReleasedGrades(Knee(study.patient, study.visit, study.side), content.number, content.grades)
+    if not count:
+        message = f"{root.data} has no record in generate_data that names a volume of its split files"
+        raise ReleaseError(f"{message}. Download both folders again; reasonknee prepare lists what is wrong.")
+
+
+def compare_grades(tables: MoaksTables, released: Iterable[ReleasedGrades]) -> Comparison:
+    """Compare every reading of MOAKS tables with released grades.
+
+    Slots without a variable in the tables are not compared.
+
+    Parameters
+    ----------
+    tables : MoaksTables
+    released : iterable of ReleasedGrades
+        Such as `read_released_grades`.
+    """
+    readings = tables.by_knee()
+    counts: dict[Stratum, Agreement] = {}
+    rows: list[Disagreement] = []
+    unmatched: Counter[bool] = Counter()
+    for knee, number, grades in released:
+        question = QUESTIONS[number]
+        unmatched[knee not in readings] += 1
+        for reading in readings.get(knee, ()):
+            for attribute, grade in grades.items():
+                if (number, attribute) not in reading.grades:
+                    continue
+                own = reading.grades[number, attribute]
+                stratum = Stratum(question.finding, attribute, knee.visit, reading.project)
+                counted = counts.setdefault(stratum, Agreement())
+                _count(counted, own, grade)
+                if own != grade:
+                    place = (*knee, number, question.finding, question.subregion, attribute, reading.project)
+                    rows.append(Disagreement(*place, reading.codes[number, attribute], own, grade, reading.where))
+    return Comparison(counts, tuple(rows), unmatched.total(), unmatched[True])
+
+
+def _count(counted: Agreement, own: int | None, released: int | None) -> None:
+    if own is None:
+        counted.only_released += released is not None
+    elif released is None:
+        counted.only_tables += 1
+    else:
+        counted.equal += own == released
+        counted.different += own != released

@@ -1,0 +1,260 @@
+"""Reader of MOAKS tables: OAI's own ``kMRI_SQ_MOAKS`` files and the label tables of the official release."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+from reasonknee_datasets.errors import ConvertError, nearest
+from reasonknee_datasets.oai.moaks_variables import (
+    ACL_RULES,
+    AclRule,
+    Variable,
+    find_variable,
+    grade_of,
+    read_number,
+    split_cartilage,
+    split_cell,
+)
+from reasonknee_datasets.oai.table_cells import SAS_SUFFIXES, read_cells
+
+_SIDES = {"1": "right", "2": "left"}
+_TABLE_NAME = re.compile(r"moaks|annotated_kmri", re.IGNORECASE)
+_SUFFIXES = (".txt", ".csv", *SAS_SUFFIXES)
+
+
+class Knee(NamedTuple):
+    """A knee at a visit."""
+
+    patient: str
+    visit: str
+    side: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All grades that one reading project gave a knee at a visit.
+
+    Parameters
+    ----------
+    knee : Knee
+    project : str
+        READPRJ of OAI's tables, VERSION of the release's.
+    grades : mapping of (int, str) to (int or None)
+        By question and attribute; None is missing.
+    codes : mapping of (int, str) to str
+        The cells' codes, by question and attribute.
+    where : str
+        File and line.
+    """
+
+    knee: Knee
+    project: str
+    grades: Mapping[tuple[int, str], int | None]
+    codes: Mapping[tuple[int, str], str]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoaksTables:
+    """The readings of one or more tables.
+
+    Attributes
+    ----------
+    readings : tuple of Reading
+        In the order of the tables; several of one knee and visit stay apart.
+    duplicates : int
+        Rows that were dropped since they repeat a reading exactly: the same knee, visit, project and grades.
+    unmapped : mapping of (str, str) to int
+        Numbers of cells by variable and code that no grade of the slot corresponds to: MACLTR 1 and 2, depth code 5
+        (``MCMFMC``, ``2.5``), and any other. Their grades are None.
+    labels : mapping of (str, str) to str
+        The tables' own labels by variable and code.
+    ignored : tuple of str
+        Columns that were not read.
+    """
+
+    readings: tuple[Reading, ...]
+    duplicates: int
+    unmapped: Mapping[tuple[str, str], int]
+    labels: Mapping[tuple[str, str], str]
+    ignored: tuple[str, ...]
+
+    def by_knee(self) -> dict[Knee, list[Reading]]:
+        """Return the readings of every knee and visit, in the order of the tables."""
+        found: dict[Knee, list[Reading]] = {}
+        for reading in self.readings:
+            found.setdefault(reading.knee, []).append(reading)
+        return found
+
+
+@dataclass(slots=True)
+class _Notes:
+    unmapped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    labels: dict[tuple[str, str], str] = field(default_factory=dict)
+    ignored: dict[str, None] = field(default_factory=dict)
+
+
+# The visit, the variable, and its columns: one, or for cartilage two of one name.
+_Columns = list[tuple[str, Variable, list[int]]]
+
+
+def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule = "label") -> MoaksTables:
+    """Read MOAKS tables.
+
+    Codes that begin with ``.``, empty cells, and the codes 0.5, -0.5 and -1 (a change within a grade) are missing and
+    become None, never 0. Cartilage is either one column whose code is size.depth (``2.1``), or two columns of one
+    name. The first of the two is taken as size and the second as depth, which is most likely and not documented:
+    `compare_grades` shows whether it holds.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Files (``|``-separated ASCII, CSV, or SAS with the extra ``sas``), or folders. Of a folder, every file whose
+        name contains MOAKS is read, and the release's ``manual_annotated_kMRI`` table.
+    acl : {"label", "any", "highest"}
+        Rule for MACLTR: see `ACL_RULES`.
+
+    Returns
+    -------
+    MoaksTables
+
+    Raises
+    ------
+    ConvertError
+        If a file is no MOAKS table, or a key or code in it cannot be understood.
+    MissingExtraError
+        If a SAS table is given without pyreadstat.
+    """
+    if acl not in ACL_RULES:
+        raise ConvertError(f"Unknown rule {acl!r} for MACLTR. {nearest(acl, ACL_RULES)}.")
+    given = [paths] if isinstance(paths, (str, Path)) else paths
+    notes, readings, seen, duplicates = _Notes(), list[Reading](), set[object](), 0
+    for path in _files(map(Path, given)):
+        for reading in _read_table(path, acl, notes):
+            key = (reading.knee, reading.project, *reading.grades.items())
+            if key in seen:
+                duplicates += 1
+                continue
+            seen.add(key)
+            readings.append(reading)
+    return MoaksTables(tuple(readings), duplicates, dict(notes.unmapped), notes.labels, tuple(notes.ignored))
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(each for each in path.rglob("*") if each.suffix.lower() in _SUFFIXES and each.is_file())
+        found = [each for each in found if _TABLE_NAME.search(each.name)]
+        if not found:
+            raise ConvertError(f"{path} holds no file with MOAKS in its name. Name the tables themselves.")
+        files += found
+    if not files:
+        raise ConvertError("No MOAKS table is given.")
+    return files
+
+
+def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[Reading]:
+    columns, rows = read_cells(path)
+    names = [name.upper() for name in columns]
+    keys = {key: names.index(key) for key in ("ID", "SIDE", "READPRJ", "VERSION") if key in names}
+    project = keys.get("READPRJ", keys.get("VERSION"))
+    if "ID" not in keys or "SIDE" not in keys or project is None:
+        found = ", ".join(columns[:6]) or "none"
+        message = f"{path} needs the columns ID, SIDE and READPRJ (or VERSION) and has {found}"
+        raise ConvertError(f"{message}. It is no MOAKS table.")
+    known = _group_columns(path, columns, notes)
+    _check_cartilage(path, known, rows)
+    notes.ignored |= dict.fromkeys(
+        columns[at] for at in range(len(columns)) if at not in {*_used(known), *keys.values()}
+    )
+    for line, cells in rows:
+        where = f"{path} line {line}"
+        patient, side = split_cell(cells[keys["ID"]])[0], split_cell(cells[keys["SIDE"]])[0]
+        side = side.removesuffix(".0")
+        if not re.fullmatch(r"[0-9]+", patient) or side not in _SIDES:
+            message = f"ID {cells[keys['ID']]!r} and SIDE {cells[keys['SIDE']]!r} at {where} name no knee"
+            raise ConvertError(f"{message}. ID must be a number, and SIDE 1 (right) or 2 (left).")
+        read_by = split_cell(cells[project])[0].removesuffix(".0")
+        for visit in dict.fromkeys(visit for visit, _, _ in known):
+            held = [(variable, at) for found, variable, at in known if found == visit]
+            yield _read_row(Knee(patient, visit, _SIDES[side]), read_by, held, cells, where, acl, notes)
+
+
+def _used(known: _Columns) -> set[int]:
+    return {place for _, _, at in known for place in at}
+
+
+def _group_columns(path: Path, columns: Sequence[str], notes: _Notes) -> _Columns:
+    found: dict[tuple[str, str], tuple[str, Variable, list[int]]] = {}
+    for place, column in enumerate(columns):
+        known = find_variable(column)
+        if known is not None:
+            visit, variable = known
+            found.setdefault((visit, variable.name), (visit, variable, []))[2].append(place)
+    if not found:
+        raise ConvertError(f"{path} has no column of a MOAKS variable, such as V00MCMFMC or V00MOSPS.")
+    for _, variable, at in found.values():
+        if len(at) > len(variable.attributes):
+            raise ConvertError(f"{path} has {len(at)} columns named {columns[at[0]]} and may have {len(variable[2])}.")
+    return list(found.values())
+
+
+def _check_cartilage(path: Path, known: _Columns, rows: Sequence[tuple[int, list[str]]]) -> None:
+    """Refuse a release table that lost one of two columns of one name in a reader that keeps the last of them."""
+    if path.suffix.lower() in SAS_SUFFIXES:
+        return  # numbers there have no written form
+    single = [at[0] for _, variable, at in known if len(variable.attributes) > len(at)]
+    codes = {split_cell(cells[at])[0] for _, cells in rows for at in single}
+    whole = {code for code in codes if code.isdecimal()}
+    if whole - {"0"} and not any("." in code.lstrip(".-") for code in codes):
+        message = (
+            f"{path} has one column for each cartilage variable, and its codes ({', '.join(sorted(whole))}) have no"
+        )
+        remedy = "Take the original table: a reader by column name keeps only the second of two columns of one name"
+        raise ConvertError(f"{message} decimal for the depth. {remedy}.")
+
+
+def _read_row(
+    knee: Knee,
+    project: str,
+    held: Sequence[tuple[Variable, list[int]]],
+    cells: Sequence[str],
+    where: str,
+    acl: AclRule,
+    notes: _Notes,
+) -> Reading:
+    grades: dict[tuple[int, str], int | None] = {}
+    codes: dict[tuple[int, str], str] = {}
+    for variable, at in held:
+        split = [split_cell(cells[place]) for place in at]
+        for code, label in split:
+            if label:
+                notes.labels.setdefault((variable.name, code), label)
+        try:
+            numbers = [read_number(code) for code, _ in split]
+        except ValueError as error:
+            message = f"Code {str(error)!r} of {variable.name} at {where} is neither a number nor a missing code"
+            raise ConvertError(f"{message}, which begins with a full stop.") from None
+        texts, label = [code for code, _ in split], split[0][1]
+        if len(at) < len(variable.attributes):
+            texts *= 2
+            numbers = [None, None] if numbers[0] is None else [*split_cartilage(numbers[0])]
+        for attribute, number, code in zip(variable.attributes, numbers, texts, strict=True):
+            slot = (variable.question_id, attribute)
+            codes[slot] = code
+            grades[slot] = None if number is None else grade_of(variable, attribute, Decimal(number), label, acl)
+            if number is not None and grades[slot] is None:
+                notes.unmapped[variable.name, code] += 1
+    return Reading(knee, project, grades, codes, where)
