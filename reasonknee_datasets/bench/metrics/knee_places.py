@@ -80,7 +80,9 @@ def named_places(text: str) -> Iterator[Place]:
         words = found[0]
         structures = frozenset(_first_structures(words))
         # A cruciate ligament's own name holds the word that elsewhere is a part.
-        rest = re.sub(_STRUCTURES["anterior_cruciate_ligament"] + "|" + _STRUCTURES["posterior_cruciate_ligament"], "", words)
+        rest = re.sub(
+            _STRUCTURES["anterior_cruciate_ligament"] + "|" + _STRUCTURES["posterior_cruciate_ligament"], "", words
+        )
         place = Place(structures, _kinds(_COMPARTMENTS, rest), _kinds(_PARTS, rest))
         if structures or (place.parts and re.search(rf"\b(?:{_NOUNS})\b", words)):
             yield place
@@ -154,8 +156,8 @@ def subregion_named(question: Question, text: str) -> Named:
     Examples
     --------
     >>> from reasonknee_datasets.moaks import get_question
-    >>> asked = get_question(19)
-    >>> [subregion_named(asked, text) for text in ("Medial femoral condyle, central part.", "The lateral trochlea.", "")]
+    >>> texts = ("Medial femoral condyle, central part.", "The lateral trochlea.", "")
+    >>> [subregion_named(get_question(19), text) for text in texts]
     ['right', 'wrong', 'not_named']
     """
     asked = asked_place(question)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
 from reasonknee_datasets.bench.answers import parse_answer
 from reasonknee_datasets.bench.metrics.knee_places import Named, Side, fits, named_places, side_named, subregion_named
+from reasonknee_datasets.bench.metrics.reasoning_text import WORD, steps
+from reasonknee_datasets.bench.metrics.reasoning_words import ASSESSED, FINDINGS, INTENDS, LABELS, LINK, whole_words
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import MissingExtraError
 from reasonknee_datasets.moaks import Question
@@ -23,131 +24,6 @@ Position = Literal["inside", "outside", "not_stated"]
 
 CONFLICTING = -2
 """The grade of a slot for which the reasoning states several, or one that its scale does not have."""
-
-_TAG = re.compile(r"</?(?:think|thinking|reasoning|scratchpad|analysis)>|<\|[^|<>\n]{1,40}\|>", re.IGNORECASE)
-_ANSWER_TAG = re.compile(r"<(?:answer|final_answer|final)>|<\|begin_of_(?:box|solution|answer)\|>", re.IGNORECASE)
-_HEADING = re.compile(
-    r"(?:^|(?<=[.!?:]\s)|(?<=\n))[#*_> \t]{0,8}(?:(?:my |the )?final (?:answer|diagnosis|assessment|grades?|grading|scores?"
-    r"|result|output|conclusion)|answer)\b[*_ \t]{0,4}(?:(?:is|are)\b[^:\n{]{0,20})?:?[*_ \t]{0,4}(?=[:\n{]|\S)",
-    re.IGNORECASE,
-)
-_FENCE = re.compile(r"```(?:[A-Za-z]\w{0,9})?\s*$")
-_REASONING_KEYS = ("reasoning", "rationale", "explanation", "steps", "chain_of_thought", "analysis", "thoughts")
-_MARKER = re.compile(r"^\s*(?:[-*•#>]+\s+)*(?:\**step\s+\d{1,2}\**\s*[:.)-]*|\(?\d{1,2}[.)](?=\s))?\s*", re.IGNORECASE)
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(*]{0,3}[A-Z])")
-_WORD = re.compile(r"[A-Za-z]{2,}")
-
-
-def split_answer(text: str) -> tuple[str, str]:
-    r"""Cut a model's text into its reasoning and the final answer.
-
-    The final answer begins at an answer tag, else at the last heading such as ``Final diagnosis:``, else at the last
-    JSON object. What follows it is no reasoning: it explains an answer that is already given. A text with none of the
-    three is all reasoning, unless it is a single sentence.
-
-    Parameters
-    ----------
-    text : str
-        Everything that the model wrote, drafts in think tags included.
-
-    Returns
-    -------
-    (str, str)
-        The answer is empty where it cannot be told from the reasoning.
-
-    Examples
-    --------
-    >>> split_answer("The pad is bright, so grade 2.\nFinal diagnosis: {'grade': 2}")
-    ('The pad is bright, so grade 2.', "Final diagnosis: {'grade': 2}")
-    >>> split_answer('{"grade": 2}')
-    ('', '{"grade": 2}')
-    """
-    plain = text.strip()
-    tag = _ANSWER_TAG.search(plain)
-    headings = list(_HEADING.finditer(plain))
-    start = _last_object(plain)
-    if tag:
-        cut = tag.start()
-    elif headings and _has_answer(plain[headings[-1].end() :]):
-        cut = headings[-1].start()
-    elif start is not None:
-        inner = _reasoning_in(plain[start:])
-        if inner is not None:
-            return f"{_untagged(plain[:start])}\n{inner}".strip(), plain[start:]
-        cut = start - len(fence[0]) if (fence := _FENCE.search(plain[:start])) else start
-    else:
-        cut = len(plain)
-        if len(steps(_untagged(plain))) < 2:
-            return "", plain
-    return _untagged(plain[:cut]), plain[cut:]
-
-
-def _has_answer(rest: str) -> bool:
-    return bool(_WORD.search(rest) or re.search(r"\d", rest))
-
-
-def _untagged(text: str) -> str:
-    return _TAG.sub(" ", text).strip()
-
-
-def _last_object(text: str) -> int | None:
-    """Return where the last JSON object begins; an unclosed one counts."""
-    depth, last = 0, None
-    for found in re.finditer(r"[{}]", text):
-        if found[0] == "{":
-            if depth == 0:
-                last = found.start()
-            depth += 1
-        else:
-            depth = max(0, depth - 1)
-    return last
-
-
-def _reasoning_in(text: str) -> str | None:
-    """Return the reasoning that stands inside a JSON answer, before the grades or behind them."""
-    try:
-        item: Any = json.loads(text[: text.rindex("}") + 1])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(item, Mapping):
-        return None
-    for key, value in item.items():
-        if key.casefold() in _REASONING_KEYS:
-            if isinstance(value, str):
-                return value
-            if isinstance(value, list):
-                return "\n".join(map(str, value))
-    return None
-
-
-def steps(reasoning: str) -> tuple[str, ...]:
-    """Cut a reasoning into its sentences, without the marks of a list.
-
-    Examples
-    --------
-    >>> steps("Step 1: The pad is dark. It has no haze.")
-    ('The pad is dark.', 'It has no haze.')
-    """
-    lines = (_MARKER.sub("", line).strip() for line in reasoning.splitlines())
-    return tuple(step for line in lines if line for step in _SENTENCE.split(line) if _WORD.search(step))
-
-
-# What leads to a number in a statement that the parser of answers leaves out since it has no verb.
-_LABELS = {
-    "size": "size",
-    "number": "number",
-    "percent": "percent(?:age)?",
-    "depth": "depth",
-    "grade": "grade",
-    "morphology": "morphology",
-    "presence": "presence",
-    "tear_location": "tear location",
-    "complete_tear": "complete tear",
-    "insertion_lesion": "(?:insertion lesion|lesion at the insertion)",
-    "repair": "repair",
-    "signal": "signal(?: abnormality)?",
-}
-_LINK = r"(?:\s*[:=]\s*|\s+(?:(?:is|was|as|of|a|grade|graded|code|coded|score)\s+){0,4})"
 
 
 @lru_cache(maxsize=4096)
@@ -165,7 +41,7 @@ def stated_grades(question: Question, reasoning: str) -> tuple[int | None, ...]:
     >>> stated_grades(get_question(19), "The cartilage defect has size 2 and depth 1.")
     (2, 1)
     """
-    if not _WORD.search(reasoning):
+    if not WORD.search(reasoning):
         return (None,) * len(question.slots)
     parsed = parse_answer(question, reasoning)
     found: list[int | None] = []
@@ -187,10 +63,12 @@ def _listed_grades(question: Question, reasoning: str) -> list[int | None]:
     for step in steps(reasoning):
         places = [fit for place in named_places(step) if (fit := fits(question, place)) is not None]
         elsewhere = not places[-1] if places else elsewhere
-        if elsewhere or _INTENDS.search(step):
+        if elsewhere or INTENDS.search(step):
             continue
         for place, slot in enumerate(question.slots):
-            pattern = rf"\b{_LABELS.get(slot.attribute, slot.attribute)}{_LINK}([0-9])(?![0-9%.]*[0-9%]|\s*(?:mm|to|or|-)\b)"
+            pattern = (
+                rf"\b{LABELS.get(slot.attribute, slot.attribute)}{LINK}([0-9])(?![0-9%.]*[0-9%]|\s*(?:mm|to|or|-)\b)"
+            )
             for match in re.finditer(pattern, step, re.IGNORECASE):
                 grade = int(match[1])
                 grades[place].add(grade if grade in slot.legal else CONFLICTING)
@@ -230,49 +108,6 @@ def consistency(question: Question, reasoning: str, final: Sequence[int | None])
     return tuple(compared)
 
 
-# Words of an assessment of each attribute. They count in a sentence that states something, not in one that intends to.
-_ASSESSED = {
-    "size": r"size|extent|area|(?:a|one|two|the) thirds?|fills?|occup(?:y|ies)|large|small|(?:per ?cent|%) of the|spans?",
-    "number": r"number|single|one (?:lesion|patch|focus)|second|several|multiple|solitary|two|three|count|foci",
-    "percent": r"per ?cent(?:age)?|%|share|cyst(?:s|ic)?|oedema|edema",
-    "depth": r"depth|full[- ]thickness|partial[- ]thickness|down to (?:the )?bone|deep|bare bone|superficial|denuded",
-    "grade": r"grade|absent|none|no|normal|mild|moderate|severe|small|medium|large|mm|millimet\w+",
-    "morphology": r"morphology|tears?|torn|macerat\w+|normal|intact|form|signal",
-    "presence": r"present|absent|presence|absence|no|without|there is|shows?|seen|normal|intact",
-    "tear_location": r"tears?|torn",
-    "complete_tear": r"(?:completely )?torn|(?:complete )?(?:tear|rupture)d?|continuous|intact|in continuity|disrupted",
-    "insertion_lesion": r"insert(?:s|ion)|origin|attachments?|footprint",
-    "repair": r"repair(?:ed)?|reconstruct(?:ed|ion)|grafts?|tunnels?|screws?",
-    "signal": r"signal|hyperintens\w+|haze|hazy|bright|dark",
-}
-_INTENDS = re.compile(
-    r"\b(?:(?:i|we) (?:will|need to|have to|must|should|am going to|would)|let me|let us|i'll|we'll|"
-    r"(?:the )?(?:task|question|prompt) (?:is|asks|wants)|(?:is|are) (?:graded|scored|defined) (?:as|from|by|on)|"
-    r"cannot|can't|unable|not possible|impossible|not assessed|to (?:assess|grade|determine|evaluate))\b",
-    re.IGNORECASE,
-)
-_FINDINGS = {
-    "bone_marrow_lesion": r"marrow|bmls?|oedema|edema|bone bruise",
-    "cartilage_lesion": r"cartilage|chondral|cartilaginous",
-    "osteophyte": r"osteophyt\w+|spurs?|spurring",
-    "hoffa_synovitis": r"hoffa\w*|fat pad|infrapatellar fat",
-    "effusion_synovitis": r"effusion|fluid|distension|distended",
-    "meniscal_extrusion": r"extru\w+|measure|protru\w+|sublux\w+|millimet\w+|mm",
-    "meniscal_morphology": r"morpholog\w+|tears?|torn|macerat\w+|wedge|menisc\w+",
-    "meniscal_cyst": r"cysts?|tears?|torn",
-    "meniscal_hypertrophy": r"hypertroph\w+",
-    "meniscal_root_tear": r"roots?",
-    "anterior_cruciate_ligament": r"acl|anterior cruciate",
-    "posterior_cruciate_ligament": r"pcl|posterior cruciate",
-    "patellar_tendon": r"patellar? tendon|tendon|patellar ligament",
-}
-
-
-@cache
-def _words(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
-
-
 def coverage(question: Question, reasoning: str) -> tuple[bool, ...]:
     """Report which attributes of a question a reasoning assesses.
 
@@ -286,14 +121,15 @@ def coverage(question: Question, reasoning: str) -> tuple[bool, ...]:
     (True, False)
     """
     stated = stated_grades(question, reasoning)
-    asked = _FINDINGS.get(question.finding)
-    if asked is not None and not _words(asked).search(reasoning):
-        others = "|".join(words for finding, words in _FINDINGS.items() if finding != question.finding)
-        if _words(others).search(reasoning):
+    asked = FINDINGS.get(question.finding)
+    if asked is not None and not whole_words(asked).search(reasoning):
+        others = "|".join(words for finding, words in FINDINGS.items() if finding != question.finding)
+        if whole_words(others).search(reasoning):
             return (False,) * len(question.slots)
-    told = [step for step in steps(reasoning) if not _INTENDS.search(step)]
+    told = [step for step in steps(reasoning) if not INTENDS.search(step)]
     return tuple(
-        grade is not None or any(_words(_ASSESSED.get(slot.attribute, slot.attribute)).search(step) for step in told)
+        grade is not None
+        or any(whole_words(ASSESSED.get(slot.attribute, slot.attribute)).search(step) for step in told)
         for slot, grade in zip(question.slots, stated, strict=True)
     )
 
@@ -384,9 +220,9 @@ def agreement(reasoning: str, reference: tuple[str, ...]) -> float:
         If rouge-score is not installed.
     """
     said = steps(reasoning)
-    if not said:
+    if not said or not reference:
         return 0.0
-    score = _rouge().score("\n".join(reference), "\n".join(said))["rougeLsum"]
+    score = _rouge().score("\n".join(steps("\n".join(reference))), "\n".join(said))["rougeLsum"]
     return float(score.fmeasure)
 
 

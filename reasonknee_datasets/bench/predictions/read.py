@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,7 @@ def read_predictions(
     boxes: bool | None = None,
     official: bool | None = None,
     strict: bool = True,
+    each_text: Callable[[int, str], None] | None = None,
 ) -> Predictions:
     """Read predictions of a split's records.
 
@@ -91,6 +92,8 @@ def read_predictions(
         Read texts as the authors' scripts do; by default where the file states an official condition.
     strict : bool
         Stop at any problem that is more than a note; else go on as `PROBLEMS` says of each.
+    each_text : callable, optional
+        Called with the row in the truth and the text of each prediction that has one.
 
     Raises
     ------
@@ -115,7 +118,7 @@ def read_predictions(
             continue
         seen += 1
         if collector is None:
-            collector = _make_collector(truth, ledger, runs.first, convention, boxes, official)
+            collector = _make_collector(truth, ledger, runs.first, convention, boxes, official, each_text)
         runs.add_condition(line, place, ledger)
         name = _check_line(line, place, ledger)
         if name is None:
@@ -129,7 +132,7 @@ def read_predictions(
         ledger.note("empty", name_source(source))
     identity = hold_to(runs.first, truth, data, split, ledger)
     if collector is None:
-        collector = _make_collector(truth, ledger, runs.first, convention, boxes, official)
+        collector = _make_collector(truth, ledger, runs.first, convention, boxes, official, each_text)
     if collector.asked_boxes:
         identity = replace(identity, box_convention=str(collector.convention))
     answers = collector.finish()
@@ -145,6 +148,7 @@ def _make_collector(
     convention: BoxConvention | str | None,
     boxes: bool | None,
     official: bool | None,
+    each_text: Callable[[int, str], None] | None,
 ) -> Collector:
     stated = convention if convention is not None else run.box_convention
     chosen = ARRAY_ORDER if stated is None else stated
@@ -158,6 +162,7 @@ def _make_collector(
         convention=BoxConvention.parse(chosen) if isinstance(chosen, str) else chosen,
         boxes=boxes,
         official=official,
+        each_text=each_text,
     )
 
 
