@@ -9,9 +9,28 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from reasonknee_datasets.bench.answers import parse_answer
-from reasonknee_datasets.bench.metrics.knee_places import Named, Side, fits, named_places, side_named, subregion_named
+from reasonknee_datasets.bench.metrics.knee_places import (
+    Named,
+    Side,
+    asked_place,
+    fits,
+    named_places,
+    side_named,
+    subregion_named,
+)
 from reasonknee_datasets.bench.metrics.reasoning_text import WORD, steps
-from reasonknee_datasets.bench.metrics.reasoning_words import ASSESSED, FINDINGS, INTENDS, LABELS, LINK, whole_words
+from reasonknee_datasets.bench.metrics.reasoning_words import (
+    ASSESSED,
+    FINDINGS,
+    GRADE,
+    HEDGES,
+    INTENDS,
+    IS_PRESENT,
+    LABELS,
+    ON_BONE,
+    PRESENT,
+    whole_words,
+)
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import MissingExtraError
 from reasonknee_datasets.moaks import Question
@@ -57,22 +76,41 @@ def stated_grades(question: Question, reasoning: str) -> tuple[int | None, ...]:
 
 
 def _listed_grades(question: Question, reasoning: str) -> list[int | None]:
-    """Read grades behind their attributes, as in ``size 2 and depth 1``, where the running place is the asked one."""
+    """Read what the parser of answers leaves out: ``size 2 and depth 1``, and ``a cyst is absent``.
+
+    Only sentences count of which the running subject is the asked one, and which state without hedging.
+    """
     grades: list[set[int]] = [set() for _ in question.slots]
-    elsewhere = False
+    about_another = False
     for step in steps(reasoning):
-        places = [fit for place in named_places(step) if (fit := fits(question, place)) is not None]
-        elsewhere = not places[-1] if places else elsewhere
-        if elsewhere or INTENDS.search(step):
+        about_another = _names_another(question, step, about_another)
+        if about_another or INTENDS.search(step):
             continue
         for place, slot in enumerate(question.slots):
-            pattern = (
-                rf"\b{LABELS.get(slot.attribute, slot.attribute)}{LINK}([0-9])(?![0-9%.]*[0-9%]|\s*(?:mm|to|or|-)\b)"
-            )
-            for match in re.finditer(pattern, step, re.IGNORECASE):
-                grade = int(match[1])
-                grades[place].add(grade if grade in slot.legal else CONFLICTING)
+            for match in whole_words(LABELS[slot.attribute] + GRADE).finditer(step):
+                grade = int(match["grade"])
+                if not HEDGES.search(step[: match.start()]):
+                    grades[place].add(grade if grade in slot.legal else CONFLICTING)
+            if slot.attribute == "presence" and question.finding in PRESENT:
+                for match in whole_words(PRESENT[question.finding] + IS_PRESENT).finditer(step):
+                    if not HEDGES.search(step[: match.start()]):
+                        grades[place].add(int((match["present"] is not None) != (match["negated"] is not None)))
     return [None if not each else each.pop() if len(each) == 1 else CONFLICTING for each in grades]
+
+
+def _names_another(question: Question, step: str, before: bool) -> bool:
+    """Report whether the subject is another than the asked one behind a sentence that may name it."""
+    for place in named_places(step):
+        fit = fits(question, place)
+        if fit is not None:
+            before = not fit
+        elif place.structures and not place.structures & asked_place(question).structures:
+            before = True
+    own = FINDINGS.get(question.finding)
+    if question.finding in ON_BONE and own and not whole_words(own).search(step):
+        others = "|".join(FINDINGS[each] for each in ON_BONE if each != question.finding)
+        return before or whole_words(others).search(step) is not None
+    return before
 
 
 def consistency(question: Question, reasoning: str, final: Sequence[int | None]) -> tuple[Stated | None, ...]:

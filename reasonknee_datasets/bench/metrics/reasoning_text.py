@@ -11,7 +11,8 @@ _TAG = re.compile(r"</?(?:think|thinking|reasoning|scratchpad|analysis)>|<\|[^|<
 _ANSWER_TAG = re.compile(r"<(?:answer|final_answer|final)>|<\|begin_of_(?:box|solution|answer)\|>", re.IGNORECASE)
 _HEADING = re.compile(
     r"(?:^|(?<=[.!?:]\s)|(?<=\n))[#*_> \t]{0,8}(?:(?:my |the )?final (?:answer|diagnosis|assessment|grades?"
-    r"|grading|scores?|result|output|conclusion)|answer)\b[*_ \t]{0,4}(?:(?:is|are)\b[^:\n{]{0,20})?:?[*_ \t]{0,4}(?=[:\n{]|\S)",
+    r"|grading|scores?|result|output|conclusion)|answer)\b[*_ \t]{0,4}(?:(?:is|are)\b[^:\n{]{0,20})?"
+    r":?[*_ \t]{0,4}(?=[:\n{]|\S)",
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"```(?:[A-Za-z]\w{0,9})?\s*$")
@@ -112,4 +113,5 @@ def steps(reasoning: str) -> tuple[str, ...]:
     ('The pad is dark.', 'It has no haze.')
     """
     lines = (_MARKER.sub("", line).strip() for line in reasoning.splitlines())
-    return tuple(step for line in lines if line for step in _SENTENCE.split(line) if WORD.search(step))
+    sentences = (_MARKER.sub("", sentence) for line in lines for sentence in _SENTENCE.split(line))
+    return tuple(sentence for sentence in sentences if WORD.search(sentence))

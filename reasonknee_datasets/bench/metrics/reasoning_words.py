@@ -20,7 +20,22 @@ LABELS = {
     "repair": "repair",
     "signal": "signal(?: abnormality)?",
 }
-LINK = r"(?:\s*[:=]\s*|\s+(?:(?:is|was|as|of|a|grade|graded|code|coded|score)\s+){0,4})"
+# A grade behind its label; not a measurement, a range, a choice or an entry of the scale.
+GRADE = (
+    r"(?:\s*[:=]\s*|\s+(?:(?:is|was|as|of|a|grade|graded|code|coded|score)\s+){0,4})(?P<grade>[0-9])"
+    r"(?![0-9%]|\.[0-9]|\s*(?:mm|to|or|if|when|means|-|–|=|/|,\s*[0-9])(?!\w))"
+)
+PRESENT = {
+    "meniscal_cyst": "(?:(?:para)?meniscal )?cyst",
+    "meniscal_hypertrophy": "hypertrophy",
+    "meniscal_root_tear": "root tear",
+}
+IS_PRESENT = r"\s+is\s+(?P<negated>not\s+)?(?:(?P<present>present)|absent)"
+# Before a grade, in its own clause.
+HEDGES = re.compile(
+    r"\b(?:if|whether|would|could|might|may|perhaps|possib\w+|probab\w+|either|not)\b[^,;:]*$", re.IGNORECASE
+)
+ON_BONE = ("bone_marrow_lesion", "cartilage_lesion", "osteophyte")
 
 # Words of an assessment of each attribute. They count in a sentence that states something, not in one that intends to.
 ASSESSED = {
@@ -63,4 +78,5 @@ FINDINGS = {
 
 @cache
 def whole_words(pattern: str) -> re.Pattern[str]:
+    """Compile alternatives that match whole words, in either case."""
     return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
