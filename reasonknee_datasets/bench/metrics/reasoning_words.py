@@ -33,7 +33,7 @@ PRESENT = {
 IS_PRESENT = r"\s+is\s+(?P<negated>not\s+)?(?:(?P<present>present)|absent)"
 # Before a grade, in its own clause.
 HEDGES = re.compile(
-    r"\b(?:if|whether|would|could|might|may|perhaps|possib\w+|probab\w+|either|not)\b[^,;:]*$", re.IGNORECASE
+    r"\b(?:if|whether|would|could|might|may|perhaps|possib\w+|probab\w+|either|not(?! graded))\b[^,;:]*$", re.IGNORECASE
 )
 ON_BONE = ("bone_marrow_lesion", "cartilage_lesion", "osteophyte")
 
