@@ -29,6 +29,7 @@ from reasonknee_datasets.bench.metrics.reasoning_words import (
     LABELS,
     ON_BONE,
     PRESENT,
+    SYNOVITIS,
     whole_words,
 )
 from reasonknee_datasets.boxes import Box
@@ -62,25 +63,25 @@ def stated_grades(question: Question, reasoning: str) -> tuple[int | None, ...]:
     """
     if not WORD.search(reasoning):
         return (None,) * len(question.slots)
-    parsed = parse_answer(question, reasoning)
     found: list[int | None] = []
-    for answer in parsed.slots:
+    parsed = parse_answer(question, reasoning)
+    for answer, listed in zip(parsed.slots, _listed_grades(question, reasoning), strict=True):
         if answer.grade is None and answer.reason in ("conflicting", "out_of_range"):
             found.append(CONFLICTING)
+        elif answer.grade is None:
+            found.append(None if not listed else listed[0] if len(set(listed)) == 1 else CONFLICTING)
         else:
-            found.append(answer.grade)
-    if None in found:
-        listed = _listed_grades(question, reasoning)
-        found = [listed[place] if grade is None else grade for place, grade in enumerate(found)]
+            # The parser follows corrections, and the last word of a text is what they leave.
+            found.append(answer.grade if not listed or listed[-1] == answer.grade else CONFLICTING)
     return tuple(found)
 
 
-def _listed_grades(question: Question, reasoning: str) -> list[int | None]:
+def _listed_grades(question: Question, reasoning: str) -> list[list[int]]:
     """Read what the parser of answers leaves out: ``size 2 and depth 1``, and ``a cyst is absent``.
 
     Only sentences count of which the running subject is the asked one, and which state without hedging.
     """
-    grades: list[set[int]] = [set() for _ in question.slots]
+    grades: list[list[int]] = [[] for _ in question.slots]
     about_another = False
     for step in steps(reasoning):
         about_another = _names_another(question, step, about_another)
@@ -90,12 +91,12 @@ def _listed_grades(question: Question, reasoning: str) -> list[int | None]:
             for match in whole_words(LABELS[slot.attribute] + GRADE).finditer(step):
                 grade = int(match["grade"])
                 if not HEDGES.search(step[: match.start()]):
-                    grades[place].add(grade if grade in slot.legal else CONFLICTING)
+                    grades[place].append(grade if grade in slot.legal else CONFLICTING)
             if slot.attribute == "presence" and question.finding in PRESENT:
                 for match in whole_words(PRESENT[question.finding] + IS_PRESENT).finditer(step):
                     if not HEDGES.search(step[: match.start()]):
-                        grades[place].add(int((match["present"] is not None) != (match["negated"] is not None)))
-    return [None if not each else each.pop() if len(each) == 1 else CONFLICTING for each in grades]
+                        grades[place].append(int((match["present"] is not None) != (match["negated"] is not None)))
+    return grades
 
 
 def _names_another(question: Question, step: str, before: bool) -> bool:
@@ -159,17 +160,24 @@ def coverage(question: Question, reasoning: str) -> tuple[bool, ...]:
     (True, False)
     """
     stated = stated_grades(question, reasoning)
-    asked = FINDINGS.get(question.finding)
-    if asked is not None and not whole_words(asked).search(reasoning):
-        others = "|".join(words for finding, words in FINDINGS.items() if finding != question.finding)
-        if whole_words(others).search(reasoning):
-            return (False,) * len(question.slots)
+    if not _is_about(question, reasoning):
+        return (False,) * len(question.slots)
     told = [step for step in steps(reasoning) if not INTENDS.search(step)]
     return tuple(
         grade is not None
         or any(whole_words(ASSESSED.get(slot.attribute, slot.attribute)).search(step) for step in told)
         for slot, grade in zip(question.slots, stated, strict=True)
     )
+
+
+def _is_about(question: Question, reasoning: str) -> bool:
+    """Report whether a reasoning is about the asked finding; one that names no finding is."""
+    mentioned = {finding: len(whole_words(words).findall(reasoning)) for finding, words in FINDINGS.items()}
+    asked = mentioned.get(question.finding)
+    if asked is None or not any(mentioned.values()):
+        return True
+    rivals = next((group for group in (ON_BONE, SYNOVITIS) if question.finding in group), ())
+    return asked > 0 and asked >= max((mentioned[each] for each in rivals), default=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ HEDGES = re.compile(
     r"\b(?:if|whether|would|could|might|may|perhaps|possib\w+|probab\w+|either|not(?! graded))\b[^,;:]*$", re.IGNORECASE
 )
 ON_BONE = ("bone_marrow_lesion", "cartilage_lesion", "osteophyte")
+SYNOVITIS = ("hoffa_synovitis", "effusion_synovitis")
 
 # Words of an assessment of each attribute. They count in a sentence that states something, not in one that intends to.
 ASSESSED = {
