@@ -90,11 +90,11 @@ def _listed_grades(question: Question, reasoning: str) -> list[list[int]]:
         for place, slot in enumerate(question.slots):
             for match in whole_words(LABELS[slot.attribute] + GRADE).finditer(step):
                 grade = int(match["grade"])
-                if not HEDGES.search(step[: match.start()]):
+                if not HEDGES.search(step[max(0, match.start() - 120) : match.start()]):
                     grades[place].append(grade if grade in slot.legal else CONFLICTING)
             if slot.attribute == "presence" and question.finding in PRESENT:
                 for match in whole_words(PRESENT[question.finding] + IS_PRESENT).finditer(step):
-                    if not HEDGES.search(step[: match.start()]):
+                    if not HEDGES.search(step[max(0, match.start() - 120) : match.start()]):
                         grades[place].append(int((match["present"] is not None) != (match["negated"] is not None)))
     return grades
 
