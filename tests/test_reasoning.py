@@ -16,7 +16,7 @@ import pytest
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.bench.answers import parse_answer
 from reasonknee_datasets.bench.evaluation import Evaluation, Reading, evaluate
-from reasonknee_datasets.bench.metrics.reasoning import agreement, consistency, coverage, grounding
+from reasonknee_datasets.bench.metrics.reasoning import agreement, consistency, coverage, grounding, stated_grades
 from reasonknee_datasets.bench.metrics.reasoning_text import split_answer, steps
 from reasonknee_datasets.bench.report import write_report
 from reasonknee_datasets.bench.resampling import draw
@@ -188,6 +188,31 @@ def test_empty_reasoning_loses_everything(text: str) -> None:
 )
 def test_split_answer(text: str, reasoning: str) -> None:
     assert split_answer(text)[0] == reasoning
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "grades"),
+    [
+        (54, "The medial meniscus is whole. No cyst is present.", (0, None)),
+        (54, "No evidence of a meniscal cyst.", (0, None)),
+        (54, "A cyst is not present.", (0, None)),
+        (54, "It is unclear whether a cyst is present.", (None, None)),
+        (56, "Hypertrophy is not absent.", (1,)),
+        (58, "No root tear is seen.", (0,)),
+        (60, "ACL: no complete tear. No graft.", (0, None, 0)),
+        (60, "PCL: complete tear 1. ACL: complete tear 0, lesion at the insertion 0 and repair 0.", (0, 0, 0)),
+        (62, "There is no signal abnormality of the patellar tendon.", (0,)),
+        (19, "If the size is 2, then half of the area is thin.", (None, None)),
+        (19, "Size 0 = none, 1 = small, 2 = medium.", (None, None)),
+        (19, "The defect has a size of 3 mm.", (None, None)),
+        (19, "In the lateral femoral condyle: size 2 and depth 1.", (None, None)),
+        (4, "The cartilage is thin. The size is 2.", (None, None, None)),
+        (42, "Effusion grade 2. The fat pad is dark.", (None,)),
+        (42, "The Hoffa-synovitis seems to be grade 3. On reflection, it is grade 2.", (2,)),
+    ],
+)
+def test_stated_grades(number: int, text: str, grades: tuple[int | None, ...]) -> None:
+    assert stated_grades(get_question(number), text) == grades
 
 
 def test_agreement_is_rouge_l_of_the_steps() -> None:

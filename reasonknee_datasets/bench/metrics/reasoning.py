@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from reasonknee_datasets.bench.metrics.reasoning_words import (
     INTENDS,
     IS_PRESENT,
     LABELS,
+    NO,
     ON_BONE,
     PRESENT,
     SYNOVITIS,
@@ -90,13 +91,24 @@ def _listed_grades(question: Question, reasoning: str) -> list[list[int]]:
         for place, slot in enumerate(question.slots):
             for match in whole_words(LABELS[slot.attribute] + GRADE).finditer(step):
                 grade = int(match["grade"])
-                if not HEDGES.search(step[max(0, match.start() - 120) : match.start()]):
+                if not HEDGES.search(_clause(step, match.start())):
                     grades[place].append(grade if grade in slot.legal else CONFLICTING)
-            if slot.attribute == "presence" and question.finding in PRESENT:
-                for match in whole_words(PRESENT[question.finding] + IS_PRESENT).finditer(step):
-                    if not HEDGES.search(step[max(0, match.start() - 120) : match.start()]):
-                        grades[place].append(int((match["present"] is not None) != (match["negated"] is not None)))
+            grades[place].extend(_presences(question, slot.attribute, step))
     return grades
+
+
+def _presences(question: Question, attribute: str, step: str) -> Iterator[int]:
+    """Read ``no root tear``, ``a cyst is present`` and their like as 0 and 1."""
+    noun = PRESENT.get(question.finding if attribute == "presence" else attribute)
+    for found in () if noun is None else whole_words(NO + noun + IS_PRESENT).finditer(step):
+        stated = found["no"] or found["present"] or found["absent"]
+        if not stated or (found["no"] and found["absent"]) or HEDGES.search(_clause(step, found.start())):
+            continue
+        yield int(not found["no"] and (found["present"] is not None) != (found["negated"] is not None))
+
+
+def _clause(step: str, end: int) -> str:
+    return step[max(0, end - 120) : end]
 
 
 def _names_another(question: Question, step: str, before: bool) -> bool:

@@ -25,12 +25,18 @@ GRADE = (
     r"(?:\s*[:=]\s*|\s+(?:(?:is|was|as|of|a|grade|graded|code|coded|score)\s+){0,4})(?P<grade>[0-9])"
     r"(?![0-9%]|\.[0-9]|\s*(?:mm|to|or|if|when|means|-|–|=|/|,\s*[0-9])(?!\w))"
 )
+# What a yes-or-no attribute asks for, by the attribute or, where that is presence, by the finding.
 PRESENT = {
     "meniscal_cyst": "(?:(?:para)?meniscal )?cyst",
     "meniscal_hypertrophy": "hypertrophy",
     "meniscal_root_tear": "root tear",
+    "complete_tear": "complete tear",
+    "insertion_lesion": "(?:insertion lesion|lesion at the insertion)",
+    "repair": "(?:acl )?(?:repair|reconstruction|graft)",
+    "signal": "signal abnormality",
 }
-IS_PRESENT = r"\s+is\s+(?P<negated>not\s+)?(?:(?P<present>present)|absent)"
+NO = r"(?:(?P<no>no|without)\s+(?:(?:evidence|signs?)\s+(?:of|for)\s+)?(?:(?:a|any|\w+al)\s+)?)?"
+IS_PRESENT = r"(?:\s+is\s+(?P<negated>not\s+)?(?:(?P<present>present|seen|visible|identified)|(?P<absent>absent)))?"
 # Before a grade, in its own clause.
 HEDGES = re.compile(
     r"\b(?:if|whether|would|could|might|may|perhaps|possib\w+|probab\w+|either|not(?! graded))\b[^,;:]*$", re.IGNORECASE
@@ -40,7 +46,7 @@ SYNOVITIS = ("hoffa_synovitis", "effusion_synovitis")
 
 # Words of an assessment of each attribute. They count in a sentence that states something, not in one that intends to.
 ASSESSED = {
-    "size": r"size|extent|area|(?:a|one|two|the) thirds?|fills?|occup(?:y|ies)|large|small|spans?"
+    "size": r"size|extent|area|involv\w+|(?:a|one|two|the) thirds?|fills?|occup(?:y|ies)|large|small|spans?"
     r"|(?:per ?cent|%) of the",
     "number": r"number|single|one (?:lesion|patch|focus)|second|several|multiple|solitary|two|three|count|foci",
     "percent": r"per ?cent(?:age)?|%|share|cyst(?:s|ic)?|oedema|edema",
