@@ -182,6 +182,11 @@ def test_empty_reasoning_loses_everything(text: str) -> None:
         ("Draft {'grade': 1}. The pad is dark.\n{'grade': 0}", "Draft {'grade': 1}. The pad is dark."),
         ('{"steps": ["The pad is dark.", "It is flat."], "grade": 0}', "The pad is dark.\nIt is flat."),
         ("{'grade': 0}\nThe pad is dark.", ""),
+        ("<think>The pad is dark.</think>\n0", "The pad is dark."),
+        (
+            "<think>The pad is dark.</think>\nIt is flat. The grade is 0.",
+            "The pad is dark. \nIt is flat. The grade is 0.",
+        ),
         ("0", ""),
         ("The pad is dark. The grade is 0.", "The pad is dark. The grade is 0."),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _TAG = re.compile(r"</?(?:think|thinking|reasoning|scratchpad|analysis)>|<\|[^|<>\n]{1,40}\|>", re.IGNORECASE)
+_THOUGHTS_END = re.compile(r"</(?:think|thinking|reasoning|scratchpad|analysis)>", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"<(?:answer|final_answer|final)>|<\|begin_of_(?:box|solution|answer)\|>", re.IGNORECASE)
 _HEADING = re.compile(
     r"(?:^|(?<=[.!?:]\s)|(?<=\n))[#*_> \t]{0,8}(?:(?:my |the )?final (?:answer|diagnosis|assessment|grades?"
@@ -27,7 +28,7 @@ def split_answer(text: str) -> tuple[str, str]:
 
     The final answer begins at an answer tag, else at the last heading such as ``Final diagnosis:``, else at the last
     JSON object. What follows it is no reasoning: it explains an answer that is already given. A text with none of the
-    three is all reasoning, unless it is a single sentence.
+    three is all reasoning, unless it is a single sentence, or one behind a closing think tag.
 
     Parameters
     ----------
@@ -60,9 +61,10 @@ def split_answer(text: str) -> tuple[str, str]:
             return f"{_untagged(plain[:start])}\n{inner}".strip(), plain[start:]
         cut = start - len(fence[0]) if (fence := _FENCE.search(plain[:start])) else start
     else:
-        cut = len(plain)
-        if len(steps(_untagged(plain))) < 2:
-            return "", plain
+        thoughts = list(_THOUGHTS_END.finditer(plain))
+        cut = thoughts[-1].end() if thoughts else 0
+        if len(steps(plain[cut:])) >= 2:
+            cut = len(plain)
     return _untagged(plain[:cut]), plain[cut:]
 
 

@@ -37,7 +37,7 @@ class Collector:
     official : bool
         Read texts as the authors' scripts do, by ``json.loads`` after the code fences are taken out, or not at all.
     each_text : callable, optional
-        Called with the row and the text of each prediction that has one.
+        Called with the row and the text of each prediction that has one, its ``reasoning`` before it in think tags.
 
     Attributes
     ----------
@@ -82,7 +82,8 @@ class Collector:
         name : str
             An id of the truth.
         line : mapping
-            With ``text`` or ``slots``, and perhaps ``box``, ``box_reason``, ``finish_reason`` and ``error``.
+            With ``text`` or ``slots``, and perhaps ``reasoning``, ``box``, ``box_reason``, ``finish_reason`` and
+            ``error``.
         place : str
             Where it stands.
         """
@@ -96,8 +97,9 @@ class Collector:
             self._take_slots(row, question, line["slots"], name)
         else:
             self._take_text(row, question, line)
-            if self.each_text is not None and isinstance(text := line.get("text"), str):
-                self.each_text(row, text)
+            text, thoughts = line.get("text"), line.get("reasoning")
+            if self.each_text is not None and isinstance(text, str):
+                self.each_text(row, f"<think>{thoughts}</think>\n{text}" if isinstance(thoughts, str) else text)
         if "box" in line:
             self.asked_boxes = True
             self._take_box(row, line, name)

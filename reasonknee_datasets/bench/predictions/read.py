@@ -75,7 +75,8 @@ def read_predictions(
     ----------
     source : path, sequence of paths, or iterable of mappings
         JSON objects, one a line: ``id``, and ``text`` (what the model said) or ``slots`` (attribute to grade); perhaps
-        ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``.
+        ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``,
+        and ``reasoning`` (what the provider returned apart from the text, as reasoning models do).
         A line ``{"run": {...}}`` states the `Identity`. Logs of inspect_ai (``.eval``) state it in their metadata. From
         Python, the same objects.
     truth : Truth
@@ -93,7 +94,8 @@ def read_predictions(
     strict : bool
         Stop at any problem that is more than a note; else go on as `PROBLEMS` says of each.
     each_text : callable, optional
-        Called with the row in the truth and the text of each prediction that has one.
+        Called with the row in the truth and the text of each prediction that has one, its ``reasoning``
+        before it in think tags.
 
     Raises
     ------
