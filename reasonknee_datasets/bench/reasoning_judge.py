@@ -24,9 +24,9 @@ image. Here is the data:
 [END DATA]
 
 Is the reasoning sound? It is if it looks at the structure and the subregion that the question names, describes for \
-every attribute what is seen, and if the grades of the answer follow from these descriptions by the scale in the question. \
-Reasoning that is missing, that is about something else, or that contradicts its own answer is not sound. Whether the \
-grades equal the reference grades does not matter.
+every attribute what is seen, and if the grades of the answer follow from these descriptions by the scale in the \
+question. Reasoning that is missing, that is about something else, or that contradicts its own answer is not sound. \
+Whether the grades equal the reference grades does not matter.
 
 {instructions}
 """
