@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -19,8 +19,9 @@ from reasonknee_datasets.bench.predictions.lines import Source, split_source
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.results import HEADLINE, Comparison, Estimate, Results
 from reasonknee_datasets.bench.scoring import paired_difference, score
+from reasonknee_datasets.bench.scoring.reasoning_scores import ReasoningScorer
 from reasonknee_datasets.bench.table import Truth
-from reasonknee_datasets.bench.truth import Data, open_data, read_truth
+from reasonknee_datasets.bench.truth import Data, open_data, read_references, read_truth
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, explain
 from reasonknee_datasets.moaks import QUESTIONS
@@ -45,6 +46,10 @@ class Reading:
         Read texts by the authors' ``json.loads`` alone; by default where the file states an official condition.
     strict : bool
         Stop at any problem with the predictions; else go on, and count it.
+    reasoning : bool
+        Score the reasoning that precedes the answers too; it takes 4 ms a text, or 15 ms on busy cores.
+    agreement : bool
+        Compare the reasoning with the reference too, by rouge-score; it takes 13 to 20 ms a text.
     """
 
     split: str | None = None
@@ -53,6 +58,8 @@ class Reading:
     convention: BoxConvention | str | None = None
     official: bool | None = None
     strict: bool = True
+    reasoning: bool = True
+    agreement: bool = False
 
     def __post_init__(self) -> None:
         for number in self.questions or ():
@@ -150,7 +157,9 @@ def evaluate(
     priors = read_priors(repository)
     split = how.split or stated.split or "test"
     truth = _read_asked(repository, split, how, stated)
-    read = _read(predictions, truth, repository, split, how)
+    references = read_references(repository, split, truth) if how.agreement else None
+    reasoning = ReasoningScorer(truth, references) if how.reasoning else None
+    read = _read(predictions, truth, repository, split, how, reasoning.add if reasoning else None)
     identity = replace(
         read.identity,
         model=model or read.identity.model,
@@ -182,6 +191,11 @@ def evaluate(
     )
     told = tuple(warning for base in baselines for warning in base.warnings)
     results = replace(results, baselines=baselines, warnings=results.warnings + told)
+    if reasoning is not None:
+        # In every condition slice numbers count the frames that were shown.
+        slices = identity.condition is None
+        scores = reasoning.finish(truth, read.answers, resamples=resamples, seed=seed, slices=slices)
+        results = replace(results, reasoning=scores)
     return Evaluation(results, replace(read, identity=identity), truth, repository)
 
 
@@ -263,14 +277,34 @@ def _read_asked(repository: Repository, split: str, how: Reading, stated: Identi
     return read_truth(repository, split, filters=filters, patients=stated.patients, seed=stated.seed or 0)
 
 
-def _read(source: Source, truth: Truth, data: Repository, split: str, how: Reading) -> Predictions:
+def _read(
+    source: Source,
+    truth: Truth,
+    data: Repository,
+    split: str,
+    how: Reading,
+    each_text: Callable[[int, str], None] | None,
+) -> Predictions:
     files, _ = split_source(source)
     if len(files) == 1 and files[0].is_file() and not is_inspect_log(files[0]) and is_official_file(files[0]):
         return read_official_results(
-            files[0], truth, data=data, split=split, official=bool(how.official), strict=how.strict
+            files[0],
+            truth,
+            data=data,
+            split=split,
+            official=bool(how.official),
+            strict=how.strict,
+            each_text=each_text,
         )
     return read_predictions(
-        source, truth, data=data, split=split, convention=how.convention, official=how.official, strict=how.strict
+        source,
+        truth,
+        data=data,
+        split=split,
+        convention=how.convention,
+        official=how.official,
+        strict=how.strict,
+        each_text=each_text,
     )
 
 

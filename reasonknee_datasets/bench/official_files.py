@@ -19,7 +19,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ def read_official_results(
     model: str | None = None,
     official: bool = False,
     strict: bool = True,
+    each_text: Callable[[int, str], None] | None = None,
 ) -> Predictions:
     """Read a result file of the authors' scripts.
 
@@ -85,6 +86,7 @@ def read_official_results(
     official : bool
         Count an answer that the script's own ``json.loads`` could not read as one without JSON, instead of reading it.
     strict : bool
+    each_text : callable, optional
         As for `read_predictions`.
 
     Raises
@@ -95,7 +97,7 @@ def read_official_results(
     ledger, usage = Ledger(), Counter[str]()
     entries = _load(Path(path), ledger)
     name = _choose_model(entries, model, path)
-    collector = Collector(truth, ledger, convention=ARRAY_ORDER, official=official)
+    collector = Collector(truth, ledger, convention=ARRAY_ORDER, official=official, each_text=each_text)
     elsewhere = Elsewhere(data, split, ledger)
     if not entries:
         ledger.note("empty", str(path))

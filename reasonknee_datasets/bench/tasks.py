@@ -23,6 +23,7 @@ from reasonknee_datasets.bench.official import SCRIPTS
 from reasonknee_datasets.bench.plan import max_tokens
 from reasonknee_datasets.bench.predictions.inspect_logs import METADATA, read_output
 from reasonknee_datasets.bench.predictions.texts import read_text
+from reasonknee_datasets.bench.reasoning_judge import judge_metadata, reasoning_judge
 from reasonknee_datasets.bench.records import parse_questions
 from reasonknee_datasets.bench.solvers import ask_records
 from reasonknee_datasets.bench.study import Study, make_study
@@ -67,6 +68,7 @@ def reasonknee_bench(
     size: int | None = None,
     volumes_dir: str | None = None,
     revision: str | None = None,
+    judge: str | None = None,
 ) -> Task:
     """Ask a model about the records of a split under one condition.
 
@@ -86,6 +88,8 @@ def reasonknee_bench(
         As for `reasonknee_datasets.bench.study.make_study`.
     revision : str, optional
         The model's revision, where its name does not say it. It is recorded with the results.
+    judge : str, optional
+        A model that judges the reasoning of every answer, such as ``openai/gpt-4.1``; by default none does.
 
     Returns
     -------
@@ -109,10 +113,10 @@ def reasonknee_bench(
         size=size,
         volumes_dir=volumes_dir,
     )
-    return make_task(study, revision=revision)
+    return make_task(study, revision=revision, judge=judge)
 
 
-def make_task(study: Study, *, revision: str | None = None) -> Task:
+def make_task(study: Study, *, revision: str | None = None, judge: str | None = None) -> Task:
     """Build the inspect_ai task of a study.
 
     A failed sample does not end the run. It makes the log's status ``error``, and ``inspect eval-retry`` asks the
@@ -123,16 +127,18 @@ def make_task(study: Study, *, revision: str | None = None) -> Task:
     study : Study
     revision : str, optional
         The model's revision.
+    judge : str, optional
+        A model that judges the reasoning; it and its prompt are recorded in the metadata, under ``reasoning_judge``.
     """
     stated = study.identity.to_json() | {"model_revision": revision}
     return Task(
         dataset=MemoryDataset(_samples(study), name=f"3DReasonKnee {study.records.identity.split}"),
         solver=ask_records(study),
-        scorer=grades(study),
+        scorer=[grades(study), *([] if judge is None else [reasoning_judge(judge)])],
         config=_config(study),
         fail_on_error=True,
         continue_on_fail=True,
-        metadata={METADATA: stated},
+        metadata={METADATA: stated} | ({} if judge is None else {"reasoning_judge": judge_metadata(judge)}),
     )
 
 

@@ -117,6 +117,35 @@ def read_truth(
     return truth if patients is None else sample_patients(truth, patients, seed)
 
 
+def read_references(data: Repository, split: str, truth: Truth) -> dict[str, tuple[str, ...]]:
+    """Read the steps of the true reasoning of some records.
+
+    Parameters
+    ----------
+    data : Repository
+        As returned by `open_data`.
+    split : str
+        As given to `read_truth`.
+    truth : Truth
+        The records.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By record id. Equal texts are one object: the references are templates, and few of them differ.
+    """
+    wanted, known = set(truth.ids), dict[tuple[str, ...], tuple[str, ...]]()
+    found: dict[str, tuple[str, ...]] = {}
+    selection = select("quintuples", ("id", "reasoning"))
+    for shard in data.manifest.shards("quintuples", _one_split(split, data.manifest)):
+        for table in read_shard(data.url(shard.path), shard, selection):
+            for name, steps in zip(table["id"].to_pylist(), table["reasoning"].to_pylist(), strict=True):
+                if name in wanted:
+                    kept = tuple(steps or ())
+                    found[name] = known.setdefault(kept, kept)
+    return found
+
+
 def take(truth: Truth, rows: ArrayLike) -> Truth:
     """Give some rows of a truth, in the order named; patients and volumes without rows go.
 

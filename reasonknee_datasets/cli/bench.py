@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,11 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--condition", help="such as region_given, where the predictions do not state it")
     command.add_argument("--pictures", type=int, default=6, help="of worst cases; 0 for none (default: %(default)s)")
     command.add_argument("--volumes", metavar="DIR", help="what holds volumes/, for the pictures, if not --data")
+    command.add_argument(
+        "--agreement",
+        action="store_true",
+        help="compare the reasoning with the reference by ROUGE-L (13 to 20 ms a text)",
+    )
     _add_reading(command)
 
 
@@ -72,7 +78,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     done = evaluate(
         arguments.predictions,
         arguments.data,
-        reading=_reading(arguments),
+        reading=replace(_reading(arguments), agreement=arguments.agreement),
         model=arguments.model,
         condition=arguments.condition,
         resamples=arguments.resamples,
@@ -157,7 +163,7 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
         return read_report(path, arguments.data)
     from reasonknee_datasets.bench.evaluation import evaluate
 
-    return evaluate(path, arguments.data, reading=_reading(arguments), resamples=0)
+    return evaluate(path, arguments.data, reading=replace(_reading(arguments), reasoning=False), resamples=0)
 
 
 def _add_plan(command: argparse.ArgumentParser) -> None:

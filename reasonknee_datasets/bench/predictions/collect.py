@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -36,6 +36,8 @@ class Collector:
         Whether texts are searched for boxes; a ``box`` beside a text is read anyway.
     official : bool
         Read texts as the authors' scripts do, by ``json.loads`` after the code fences are taken out, or not at all.
+    each_text : callable, optional
+        Called with the row and the text of each prediction that has one, its ``reasoning`` before it in think tags.
 
     Attributes
     ----------
@@ -48,10 +50,17 @@ class Collector:
     """
 
     def __init__(
-        self, truth: Truth, ledger: Ledger, *, convention: BoxConvention, boxes: bool = False, official: bool = False
+        self,
+        truth: Truth,
+        ledger: Ledger,
+        *,
+        convention: BoxConvention,
+        boxes: bool = False,
+        official: bool = False,
+        each_text: Callable[[int, str], None] | None = None,
     ) -> None:
         self.truth, self.ledger, self.convention = truth, ledger, convention
-        self.boxes, self.official = boxes, official
+        self.boxes, self.official, self.each_text = boxes, official, each_text
         self.rules: Counter[str] = Counter()
         self.row = {name: place for place, name in enumerate(truth.ids)}
         rows = len(truth)
@@ -73,7 +82,8 @@ class Collector:
         name : str
             An id of the truth.
         line : mapping
-            With ``text`` or ``slots``, and perhaps ``box``, ``box_reason``, ``finish_reason`` and ``error``.
+            With ``text`` or ``slots``, and perhaps ``reasoning``, ``box``, ``box_reason``, ``finish_reason`` and
+            ``error``.
         place : str
             Where it stands.
         """
@@ -87,6 +97,9 @@ class Collector:
             self._take_slots(row, question, line["slots"], name)
         else:
             self._take_text(row, question, line)
+            text, thoughts = line.get("text"), line.get("reasoning")
+            if self.each_text is not None and isinstance(text, str):
+                self.each_text(row, f"<think>{thoughts}</think>\n{text}" if isinstance(thoughts, str) else text)
         if "box" in line:
             self.asked_boxes = True
             self._take_box(row, line, name)

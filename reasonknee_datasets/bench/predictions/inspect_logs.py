@@ -119,11 +119,22 @@ def each_answer(paths: Sequence[Path], ledger: Ledger) -> Iterator[tuple[str, Ma
 
 def _line(sample: Mapping[str, Any]) -> dict[str, Any]:
     line: dict[str, Any] = {"id": str(sample["id"]), **read_output(sample["output"]), "usage": _usage(sample)}
+    thoughts = _thoughts(sample["output"])
+    if thoughts:
+        line["reasoning"] = thoughts
     if sample["error"] is not None:
         line |= {"text": None, "error": sample["error"]["message"]}
     if sample["metadata"].keys() & {"box", "box_reason"}:
         line |= {name: sample["metadata"].get(name) for name in ("box", "box_reason")}
     return line
+
+
+def _thoughts(output: Mapping[str, Any]) -> str:
+    """Return the reasoning that inspect_ai keeps apart from the answer, from think tags or a field of the provider."""
+    content = output["choices"][0]["message"]["content"] if output["choices"] else ""
+    blocks = [block for block in content if block["type"] == "reasoning"] if isinstance(content, list) else []
+    said = (block.get("summary") if block.get("redacted") else block["reasoning"] for block in blocks)
+    return "\n".join(text for text in said if text)
 
 
 def _usage(sample: Mapping[str, Any]) -> dict[str, int]:

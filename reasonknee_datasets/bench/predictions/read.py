@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,7 @@ def read_predictions(
     boxes: bool | None = None,
     official: bool | None = None,
     strict: bool = True,
+    each_text: Callable[[int, str], None] | None = None,
 ) -> Predictions:
     """Read predictions of a split's records.
 
@@ -74,7 +75,8 @@ def read_predictions(
     ----------
     source : path, sequence of paths, or iterable of mappings
         JSON objects, one a line: ``id``, and ``text`` (what the model said) or ``slots`` (attribute to grade); perhaps
-        ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``.
+        ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``,
+        and ``reasoning`` (what the provider returned apart from the text, as reasoning models do).
         A line ``{"run": {...}}`` states the `Identity`. Logs of inspect_ai (``.eval``) state it in their metadata. From
         Python, the same objects.
     truth : Truth
@@ -91,6 +93,9 @@ def read_predictions(
         Read texts as the authors' scripts do; by default where the file states an official condition.
     strict : bool
         Stop at any problem that is more than a note; else go on as `PROBLEMS` says of each.
+    each_text : callable, optional
+        Called with the row in the truth and the text of each prediction that has one, its ``reasoning``
+        before it in think tags.
 
     Raises
     ------
@@ -115,7 +120,7 @@ def read_predictions(
             continue
         seen += 1
         if collector is None:
-            collector = _make_collector(truth, ledger, runs.first, convention, boxes, official)
+            collector = _make_collector(truth, ledger, runs.first, convention, boxes, official, each_text)
         runs.add_condition(line, place, ledger)
         name = _check_line(line, place, ledger)
         if name is None:
@@ -129,7 +134,7 @@ def read_predictions(
         ledger.note("empty", name_source(source))
     identity = hold_to(runs.first, truth, data, split, ledger)
     if collector is None:
-        collector = _make_collector(truth, ledger, runs.first, convention, boxes, official)
+        collector = _make_collector(truth, ledger, runs.first, convention, boxes, official, each_text)
     if collector.asked_boxes:
         identity = replace(identity, box_convention=str(collector.convention))
     answers = collector.finish()
@@ -145,6 +150,7 @@ def _make_collector(
     convention: BoxConvention | str | None,
     boxes: bool | None,
     official: bool | None,
+    each_text: Callable[[int, str], None] | None,
 ) -> Collector:
     stated = convention if convention is not None else run.box_convention
     chosen = ARRAY_ORDER if stated is None else stated
@@ -158,6 +164,7 @@ def _make_collector(
         convention=BoxConvention.parse(chosen) if isinstance(chosen, str) else chosen,
         boxes=boxes,
         official=official,
+        each_text=each_text,
     )
 
 

@@ -21,6 +21,7 @@ from reasonknee_datasets.bench.report.names import COMPARISON, OUTCOMES, RESULTS
 from reasonknee_datasets.bench.report.numbers import count, estimate, number
 from reasonknee_datasets.bench.report.page import CasePicture, to_html
 from reasonknee_datasets.bench.report.plots import draw_comparison, draw_plots
+from reasonknee_datasets.bench.report.reasoning_table import reasoning_tables
 from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.bench.report.tables import (
     comparison_tables,
@@ -98,7 +99,8 @@ def write_report(
     folder = Path(out)
     check_folder(folder, RESULTS, overwrite=overwrite)
     results = evaluation.results
-    tables = [*result_tables(results), *_problem_table(evaluation.problems), *_rule_table(evaluation)]
+    tables = [*result_tables(results), *reasoning_tables(results)]
+    tables += [*_problem_table(evaluation.problems), *_rule_table(evaluation)]
     lead = [*_lead(results), *(f"No interval: {why}." for why in no_intervals(results))]
     banners = list(_banners(results))
     title = f"ReasonKnee-Bench: {(results.identity or Identity()).model or 'a model'}"

@@ -26,6 +26,7 @@ from typing import Any
 
 from reasonknee_datasets.bench.results.document import FORMAT, Baseline, Comparison, Losses, Results, Sampling
 from reasonknee_datasets.bench.results.outcomes import Outcomes
+from reasonknee_datasets.bench.results.reasoning_values import REASONING_METRICS, ReasoningMetric, ReasoningScores
 from reasonknee_datasets.bench.results.serial import make_schema
 from reasonknee_datasets.bench.results.values import (
     ABOUT_TOTALS,
@@ -63,6 +64,7 @@ __all__ = [
     "CONDITIONS",
     "FORMAT",
     "HEADLINE",
+    "REASONING_METRICS",
     "RULES",
     "TOTALS",
     "WHY_NO_INTERVAL",
@@ -86,6 +88,8 @@ __all__ = [
     "NoInterval",
     "Outcomes",
     "Pool",
+    "ReasoningMetric",
+    "ReasoningScores",
     "Results",
     "Rule",
     "Sampling",

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.results.outcomes import Outcomes
+from reasonknee_datasets.bench.results.reasoning_values import ReasoningScores
 from reasonknee_datasets.bench.results.serial import read, write
 from reasonknee_datasets.bench.results.values import (
     ABOUT_TOTALS,
@@ -98,6 +99,8 @@ class Results:
     baselines : tuple of Baseline
         Empty until whoever reports adds them.
     warnings : tuple of str
+    reasoning : ReasoningScores or None
+        Metrics of the reasoning, apart from every total; None where no text has any, or it was not asked for.
     outcomes : Outcomes or None
         Every record's outcome as columns, in memory only: not in the JSON, and None when read from one.
     """
@@ -110,6 +113,7 @@ class Results:
     worst: tuple[Case, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     warnings: tuple[str, ...] = ()
+    reasoning: ReasoningScores | None = None
     identity: Identity | None = None
     about_totals: str = ABOUT_TOTALS
     format: int = FORMAT
