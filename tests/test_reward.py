@@ -117,7 +117,7 @@ def test_it_is_called_as_trl_calls_reward_functions() -> None:
     assert reward(prompts, parts, **columns) == expected
     assert reward([], [], question_id=[], grades=[]) == []
     assert reward.__name__ == "reward"
-    assert make_reward().__name__ == "reasonknee_reward"
+    assert make_reward(None).__name__ == "reasonknee_reward"
     assert list(inspect.signature(reward).parameters) == ["prompts", "completions", "columns"]
 
 
@@ -134,7 +134,7 @@ def test_the_grades_column_in_each_form_that_datasets_gives_it() -> None:
 
 def test_boxes_as_the_convention_has_them() -> None:
     for name in ("slice0-x1-y2-pairs-inclusive-voxel", "slice2-x0-y1-corners-exclusive-normalised"):
-        function = make_reward(weights=Weights(0, 0, 1), convention=name)
+        function = make_reward(None, weights=Weights(0, 0, 1), convention=name)
         said = write(62, {"signal": 1}, BOX, BoxConvention.parse(name), SHAPE)
         rows = {"question_id": [62], "grades": [column(signal=1)], "box": [BOX.to_row()], "shape": [SHAPE]}
         assert function([""], [said], **rows) == [1.0]
@@ -147,7 +147,7 @@ def test_a_column_that_is_absent_or_short_is_named() -> None:
     with pytest.raises(BenchError, match="column 'question_id' must hold one value for each of 2 completions, got 1"):
         reward([""] * 2, ["2"] * 2, question_id=[30], grades=[column(grade=1)] * 2)
     with pytest.raises(BenchError, match="column 'box' must hold one value for each of 1 completions, got none"):
-        make_reward(convention=CONVENTION)([""], ["2"], question_id=[30], grades=[column(grade=1)])
+        make_reward(None, convention=CONVENTION)([""], ["2"], question_id=[30], grades=[column(grade=1)])
 
 
 @pytest.mark.slow
