@@ -44,7 +44,9 @@ def open_rows(arguments: argparse.Namespace) -> tuple[Any, Any]:
             from reasonknee_datasets.phantom import write_release
             from reasonknee_datasets.prepare import prepare
 
-            print(f"data     a phantom of {arguments.patients} patients in {folder} (--data names a prepared repository)")
+            print(
+                f"data     a phantom of {arguments.patients} patients in {folder} (--data names a prepared repository)"
+            )
             write_release(folder.parent / "release", patients=arguments.patients, size="tiny", seed=0)
             prepare(folder.parent / "release", folder, progress=False)
     wanted = [("question_id", "in", arguments.questions)]
@@ -182,7 +184,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
     points = curve(trainer.state.log_history)
     (arguments.out / "reward.json").write_text(json.dumps(points))
     draw(points, arguments.out / "reward.png")
-    print(f"reward   {points['reward'][0]:.3f} at first, {points['reward'][-1]:.3f} after {points['step'][-1]} steps, on")
+    print(
+        f"reward   {points['reward'][0]:.3f} at first, {points['reward'][-1]:.3f} after {points['step'][-1]} steps, on"
+    )
     print(f"         {len(held)} questions about held-out patients; saved in {arguments.out}")
     return points
 

@@ -16,6 +16,7 @@ from reasonknee_datasets.bench.answers import ParsedAnswer, ParsedBox, parse_ans
 from reasonknee_datasets.bench.answers.extract import find, hear
 from reasonknee_datasets.bench.equitable import EquitableScores, equitable_scores
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
+from reasonknee_datasets.bench.reward_columns import completion_text, read_column, true_grades
 from reasonknee_datasets.bench.truth import open_data
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
@@ -107,9 +108,9 @@ def reward_parts(
 ) -> Reward:
     """Reward one answer, part by part.
 
-    The text is read by `parse_answer` and `parse_box`, and must commit to one answer: a text with two JSON objects, with
-    words behind its object, or longer than `LONGEST` characters is rewarded like an empty one. What follows an answer
-    can take it back in words that no parser knows, and a policy would find them.
+    The text is read by `parse_answer` and `parse_box`, and must commit to one answer: a text with two JSON objects,
+    with words behind its object, or longer than `LONGEST` characters is rewarded like an empty one. Words behind an
+    answer can take it back in more ways than a parser reads, and a policy would find them.
 
     Parameters
     ----------
@@ -299,16 +300,16 @@ def _all_parts(
     convention: BoxConvention | None,
     scores: EquitableScores | None,
 ) -> list[Reward]:
-    questions = _column(columns, "question_id", len(completions))
-    truths = _column(columns, "grades", len(completions))
+    questions = read_column(columns, "question_id", len(completions))
+    truths = read_column(columns, "grades", len(completions))
     boxes, shapes = [[None] * len(completions)] * 2
     if convention is not None:
-        boxes, shapes = (_column(columns, name, len(completions)) for name in ("box", "shape"))
+        boxes, shapes = (read_column(columns, name, len(completions)) for name in ("box", "shape"))
     return [
         reward_parts(
             get_question(int(number)),
-            _text(completion),
-            _grades(truth),
+            completion_text(completion),
+            true_grades(truth),
             box=None if row is None else Box.from_row([int(edge) for edge in row]),
             convention=convention,
             shape=None if shape is None else [int(length) for length in shape],
@@ -316,35 +317,3 @@ def _all_parts(
         )
         for completion, number, truth, row, shape in zip(completions, questions, truths, boxes, shapes, strict=True)
     ]
-
-
-def _column(columns: Mapping[str, Any], name: str, rows: int) -> Sequence[Any]:
-    column = columns.get(name)
-    if column is None or len(column) != rows:
-        got = "is missing" if column is None else f"has {len(column)} values"
-        raise BenchError(
-            f"The reward needs the column {name!r} with one value for each of {rows} completions, but it {got}. Keep the "
-            "columns of the dataset (TRL: remove_unused_columns=False); they reach the reward by name."
-        )
-    return column  # type: ignore[no-any-return]  # whatever the dataset holds
-
-
-def _text(completion: Any) -> str | None:
-    """Take the text of a completion: plain, or the last message of a conversation."""
-    if completion is None or isinstance(completion, str):
-        return completion
-    content = completion[-1].get("content") if len(completion) else None
-    if isinstance(content, (list, tuple)):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-    return content if isinstance(content, str) else None
-
-
-def _grades(truth: Any) -> dict[str, int | None]:
-    """Read the ``grades`` column: a list of structs, a struct of lists, or a mapping of attribute to grade."""
-    if isinstance(truth, Mapping) and isinstance(truth.get("attribute"), (list, tuple)):
-        pairs = zip(truth["attribute"], truth["grade"], strict=True)
-    elif isinstance(truth, Mapping):
-        pairs = zip(truth.keys(), truth.values(), strict=True)
-    else:
-        pairs = zip([one["attribute"] for one in truth], [one["grade"] for one in truth], strict=True)
-    return {str(attribute): None if grade is None else int(grade) for attribute, grade in pairs}
