@@ -94,4 +94,4 @@ def _ordinal(shares: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
 def _nominal(shares: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
     weight = 1.0 / np.maximum(shares, 1.0 / cap)
     scores = np.where(np.eye(len(shares), dtype=np.bool_), weight[:, None], 0.0) - 1.0
-    return scores / max(np.count_nonzero(shares) - 1, 1)
+    return np.asarray(scores / max(int(np.count_nonzero(shares)) - 1, 1), dtype=np.float64)

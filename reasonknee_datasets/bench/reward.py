@@ -302,7 +302,8 @@ def _all_parts(
 ) -> list[Reward]:
     questions = read_column(columns, "question_id", len(completions))
     truths = read_column(columns, "grades", len(completions))
-    boxes, shapes = [[None] * len(completions)] * 2
+    boxes: Sequence[Any] = [None] * len(completions)
+    shapes: Sequence[Any] = boxes
     if convention is not None:
         boxes, shapes = (read_column(columns, name, len(completions)) for name in ("box", "shape"))
     return [
