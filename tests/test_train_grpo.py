@@ -47,7 +47,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> tuple[Path, dict[str, Any], str]:
-    """Folder and output of a run that was killed after its first checkpoint and resumed, and that checkpoint's state."""
+    """Folder and output of a run killed after its first checkpoint and resumed, and that checkpoint's state."""
     out = tmp_path_factory.mktemp("grpo") / "out"
     first = out / f"checkpoint-{EVERY}"
     said = []
