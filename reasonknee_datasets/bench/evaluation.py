@@ -26,6 +26,10 @@ from reasonknee_datasets.errors import BenchError, explain
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.sources import Repository
 
+IN_SAMPLE = (
+    "Split train was scored: baselines and priors were computed from the same records, so their scores are in-sample"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -181,6 +185,8 @@ def evaluate(
         boxes_asked=results.group().localisation is not None,
     )
     told = tuple(warning for base in baselines for warning in base.warnings)
+    if identity.split == "train":
+        told = (IN_SAMPLE, *told)
     results = replace(results, baselines=baselines, warnings=results.warnings + told)
     return Evaluation(results, replace(read, identity=identity), truth, repository)
 
