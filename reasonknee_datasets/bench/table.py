@@ -107,7 +107,7 @@ class Answers:
 
     @property
     def is_text(self) -> NDArray[np.bool_]:
-        """Whether each record was answered by a text, as ``(N,)`` bools; answers without `text` are tables of grades."""
+        """Whether each record was answered by a text, as ``(N,)`` bools; none where `text` is None."""
         return np.zeros(len(self), dtype=np.bool_) if self.text is None else self.text
 
     def __post_init__(self) -> None:

@@ -186,7 +186,11 @@ def _plan(arguments: argparse.Namespace) -> None:
 _JOBS: dict[str, Command] = {
     "plan": (_add_plan, _plan, "count the requests, images and tokens of a run before it is paid for"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
-    "attribute": (_add_attribute, _attribute, "part what one model lost into grading and the region, over its runs"),
+    "attribute": (
+        _add_attribute,
+        _attribute,
+        "split one model's lost points into grading and region, over its runs (not --attributes)",
+    ),
 }
 
 COMMANDS: dict[str, Command] = {
@@ -194,6 +198,6 @@ COMMANDS: dict[str, Command] = {
     "bench": (
         _add_bench,
         _bench,
-        "count what a run asks (plan), compare two (compare), attribute losses (attribute)",
+        "count what a run asks (plan), compare two (compare), split lost points by cause (attribute)",
     ),
 }

@@ -47,22 +47,22 @@ def to_csv(tables: Sequence[Table]) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """Write tables for LaTeX, with the rules of the package ``booktabs``; details are left to the CSV file.
+    r"""Write tables for LaTeX, with the rules of the package ``booktabs``; details are left to the CSV file.
 
     Examples
     --------
     >>> print(to_latex([Table("Totals", ("total", "value"), (("record_exact", "**0.5**"),))]))
-    % Requires \\usepackage{booktabs}
-    \\begin{table}
-    \\caption{Totals}
-    \\begin{tabular}{lr}
-    \\toprule
-    total & value \\\\
-    \\midrule
-    record\\_exact & \\textbf{0.5} \\\\
-    \\bottomrule
-    \\end{tabular}
-    \\end{table}
+    % Requires \usepackage{booktabs}
+    \begin{table}
+    \caption{Totals}
+    \begin{tabular}{lr}
+    \toprule
+    total & value \\
+    \midrule
+    record\_exact & \textbf{0.5} \\
+    \bottomrule
+    \end{tabular}
+    \end{table}
     <BLANKLINE>
     """
     lines = [r"% Requires \usepackage{booktabs}"]

@@ -74,7 +74,7 @@ def _key(row: Difference) -> _Key | None:
 
 
 def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     totals = group.totals["wrong"]
     for name, value in totals.metrics.items():
         base = majority.get((group.by, group.value, "total", None, name))
@@ -90,7 +90,16 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
         for name, value in scores.metrics.items():
             base = majority.get((group.by, group.value, "pool", key, name))
             rows.append((slots, name, *_beside(value, base), *counts))
-    columns = ("scale", "metric", "value", "majority", "model less majority", "patients", "slots", "positives")
+    columns: tuple[str, ...] = (
+        "scale",
+        "metric",
+        "value",
+        "majority",
+        "model less majority",
+        "patients",
+        "slots",
+        "positives",
+    )
     caption = f"{_MISSING}. Majority: question_majority; {LEGEND}"
     if not majority:
         rows = [(*row[:3], *row[5:]) for row in rows]

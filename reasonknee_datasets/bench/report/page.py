@@ -50,11 +50,12 @@ def to_html(
     except ModuleNotFoundError as error:
         raise missing_extra("jinja2", "bench", "the page of a report") from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "b64": lambda data: base64.b64encode(data).decode("ascii"),
         "bold": _bold,
         "bold_words": _bold_words,
     }
+    environment.filters |= filters
     template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         title=title,

@@ -94,7 +94,7 @@ def _stated(name: str, value: object) -> str:
 
 def _coverage(results: Results) -> Table:
     counts = results.group().coverage
-    rows = (
+    rows: tuple[tuple[str, ...], ...] = (
         ("records", count(counts.records), ""),
         ("with a prediction", count(counts.given), _share(counts.given, counts.records)),
         ("texts among them", count(counts.texts), _share(counts.texts, counts.given)),

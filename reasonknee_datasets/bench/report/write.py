@@ -71,7 +71,8 @@ def write_report(
     """Write everything that is told of one set of answers.
 
     ``results.json`` (see `reasonknee_datasets.bench.results`), ``report.md``, ``report.html``, ``report.csv``,
-    ``report.tex``, ``outcomes.parquet`` (every record) and, of real data only, ``eval_results.yaml`` for a model's repository on the Hub.
+    ``report.tex``, ``outcomes.parquet`` (every record) and, of real data only, ``eval_results.yaml`` for a model's
+    repository on the Hub.
 
     Parameters
     ----------

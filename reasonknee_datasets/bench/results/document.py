@@ -28,7 +28,7 @@ from reasonknee_datasets.bench.results.values import (
 from reasonknee_datasets.errors import BenchError, explain
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]  # no stubs among the test dependencies
 
 FORMAT = 1
 

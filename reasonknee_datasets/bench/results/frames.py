@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reasonknee_datasets.bench.results.values import Difference, Estimate, Group, LostPoints
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]  # no stubs among the test dependencies
 
 _GROUP_COLUMNS = (
     *("by", "group", "kind", "scale", "condition", "rule", "unit", "metric"),
