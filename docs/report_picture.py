@@ -56,12 +56,12 @@ def main() -> None:
     """Write the data, score the answers, and save the picture."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        data, report = work / "3dreasonknee", work / "report"
+        data, report = work / "demo" / "3dreasonknee", work / "report"
         reasonknee("demo", "--out", work / "demo", "--patients", str(PATIENTS))
         write_answers(data, work / "answers.jsonl")
         reasonknee(
             *("evaluate", "--predictions", work / "answers.jsonl", "--data", data, "--out", report),
-            *("--model", "nearest train boxes"),
+            *("--model", "nearest train boxes", "--condition", "region_given"),
         )
         take_picture(report / "report.html", Path(__file__).with_name("report.jpg"), work / "profile")
 

@@ -19,6 +19,7 @@ from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.bench.report.write import about_intervals
 from reasonknee_datasets.bench.results import Estimate, Sampling
 from reasonknee_datasets.bench.truth import read_truth
+from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS
 
 Line = dict[str, Any]
@@ -106,6 +107,45 @@ class TestResultTables:
         for case in wrong.results.worst:
             assert any(grade is not None and grade != case.truth[name] for name, grade in case.answer.items())
         assert "2 records without a grade in every slot" in table(wrong, "Worst cases").caption
+
+
+class TestControls:
+    def lines(self, data: Path, condition: str, model: str = "m", *, wrong: bool = False) -> list[Line]:
+        truth = read_truth(data, "test")
+        stated = {"run": {"model": model, "condition": condition, "split": "test"}}
+        assert len(truth)
+        return [stated, *slots(data, "test", wrong=wrong)]
+
+    def test_a_control_is_a_baseline(self, annotated: Path) -> None:
+        how = Reading(questions=_FEW)
+        blind = self.lines(annotated, "text_only", wrong=True)
+        done = evaluate(self.lines(annotated, "guided"), annotated, reading=how, controls=[blind], resamples=0)
+        base = next(base for base in done.results.baselines if base.name == "text_only")
+        alone = evaluate(blind, annotated, reading=how, resamples=0).results
+        assert base.totals["wrong"]["record_exact"].value == alone.total().value
+        row = next(
+            row for row in base.differences if (row.by, row.metric, row.rule) == ("all", "record_exact", "wrong")
+        )
+        assert row.difference.value == 1 - alone.total().value  # type: ignore[operator]
+        assert any(row[0] == "text_only" for row in table(done, "Baselines").rows)
+
+    @pytest.mark.parametrize(
+        ("condition", "model", "message"),
+        [
+            ("guided", "m", "'guided' is not a control"),
+            ("text_only", "n", "is of model 'n', the predictions are of 'm'"),
+        ],
+    )
+    def test_other_runs_are_refused(self, annotated: Path, condition: str, model: str, message: str) -> None:
+        other = self.lines(annotated, condition, model)
+        with pytest.raises(BenchError, match=message):
+            evaluate(
+                self.lines(annotated, "guided"),
+                annotated,
+                reading=Reading(questions=_FEW),
+                controls=[other],
+                resamples=0,
+            )
 
 
 class TestWarnings:

@@ -46,6 +46,8 @@ ABOUT: Mapping[str, str] = {
     "median_box_mm": "the median box of train by question and side, in mm from the volume's centre",
     "median_box_fraction": "the same in shares of the volume's extent",
     "whole_volume": "the whole volume",
+    "text_only": "the same model, shown no image",
+    "shuffled_image": "the same model, shown another patient's image",
     "box_only": "the nearest train boxes' most frequent answer: six numbers, no voxel",
 }
 """What each baseline answers."""
@@ -102,6 +104,24 @@ def set_beside(
     return tuple(found)
 
 
+def set_control(
+    truth: Truth, answers: Answers, name: str, control: Answers, priors: TrainPriors, draws: Draws
+) -> Baseline:
+    """Score the same model without the patient's image, and subtract that from the model.
+
+    Parameters
+    ----------
+    truth : Truth
+    answers, control : Answers
+        The model's, with the image and under the control condition.
+    name : {"text_only", "shuffled_image"}
+        The control condition.
+    priors : TrainPriors
+    draws : Draws
+    """
+    return _grading(truth, answers, name, control, priors, draws)
+
+
 def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: TrainPriors, draws: Draws) -> Baseline:
     compared = paired_difference(
         truth,
@@ -152,13 +172,14 @@ def _warn(name: str, rows: Iterable[Difference]) -> Iterator[str]:
         if low is None or high is None:
             if value < 0:
                 yield (
-                    f"{row.metric} is below {name}, which uses no voxel: {row.first:.3f} against {row.second:.3f}, "
+                    f"{row.metric} is below {name}, which does not see this patient's image: "
+                    f"{row.first:.3f} against {row.second:.3f}, "
                     f"without an interval ({WHY_NO_INTERVAL[row.difference.no_interval or 'no_resamples']})"
                 )
         elif low <= 0:
             verdict = "worse than" if high < 0 else "not shown to be better than"
             yield (
-                f"{row.metric} is {verdict} {name}, which uses no voxel: difference {value:+.3f}, "
+                f"{row.metric} is {verdict} {name}, which does not see this patient's image: difference {value:+.3f}, "
                 f"interval {low:+.3f} to {high:+.3f}"
             )
 

@@ -59,6 +59,14 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     _add_out(command, "the report")
     command.add_argument("--model", help="its name, where the predictions do not state it")
     command.add_argument("--condition", help="such as region_given, where the predictions do not state it")
+    command.add_argument(
+        "--controls",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="LOG",
+        help="runs of the same model in text_only or shuffled_image, reported among the baselines",
+    )
     command.add_argument("--pictures", type=int, default=6, help="of worst cases; 0 for none (default: %(default)s)")
     command.add_argument("--volumes", metavar="DIR", help="what holds volumes/, for the pictures, if not --data")
     _add_reading(command)
@@ -75,6 +83,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         reading=_reading(arguments),
         model=arguments.model,
         condition=arguments.condition,
+        controls=arguments.controls,
         resamples=arguments.resamples,
         seed=arguments.seed,
     )
