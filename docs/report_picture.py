@@ -1,6 +1,6 @@
 """Make ``docs/report.jpg`` anew: score a real answer file with ``reasonknee evaluate`` and photograph its page.
 
-Run ``python docs/report_picture.py`` from the repository. It writes a synthetic repository with volumes, answers the
+Run ``python docs/report_picture.py`` from the repository. It writes the annotations of synthetic patients, answers the
 test split with the nearest train boxes' most frequent grades (the baseline ``box_only``) in place of a model, and
 needs chromium and Pillow.
 """
@@ -19,8 +19,10 @@ from PIL import Image
 from reasonknee_datasets.bench.box_grader import BoxGrader
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.phantom import write_release
+from reasonknee_datasets.prepare import prepare
 
-PATIENTS, WIDTH, HEIGHT = 80, 1300, 2100
+PATIENTS, WIDTH, HEIGHT = 60, 1300, 2100
 
 
 def reasonknee(*arguments: str | Path) -> None:
@@ -56,8 +58,11 @@ def main() -> None:
     """Write the data, score the answers, and save the picture."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        data, report = work / "demo" / "3dreasonknee", work / "report"
-        reasonknee("demo", "--out", work / "demo", "--patients", str(PATIENTS))
+        data, report = work / "3dreasonknee", work / "report"
+        write_release(work / "release", patients=PATIENTS, seed=5, annotations_only=True, workers=1)
+        # Without masks the box convention cannot be measured, so it is stated.
+        convention = "slice0-x1-y2-pairs-inclusive-voxel"
+        prepare(work / "release", data, volumes="none", box_convention=convention, allow=["missing-mask"], workers=1)
         write_answers(data, work / "answers.jsonl")
         reasonknee(
             *("evaluate", "--predictions", work / "answers.jsonl", "--data", data, "--out", report),

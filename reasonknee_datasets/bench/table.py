@@ -93,7 +93,7 @@ class Answers:
     box_reasons : (N,) int8 array
         Why there is no box: ids into ``answers.REASONS``; -1 where there is one, or where none was asked for.
     text : (N,) bool array, optional
-        The answer came as a text, not as slots.
+        The answer came as a text, not as slots; by default none did.
     """
 
     given: NDArray[np.bool_]
@@ -103,15 +103,12 @@ class Answers:
     boxes: NDArray[np.int32]
     has_box: NDArray[np.bool_]
     box_reasons: NDArray[np.int8]
-    text: NDArray[np.bool_] | None = None
-
-    @property
-    def is_text(self) -> NDArray[np.bool_]:
-        """Whether each record was answered by a text, as ``(N,)`` bools; none where `text` is None."""
-        return np.zeros(len(self), dtype=np.bool_) if self.text is None else self.text
+    text: NDArray[np.bool_] = None  # type: ignore[assignment]  # replaced in __post_init__
 
     def __post_init__(self) -> None:
         rows = len(self.given)
+        if self.text is None:
+            object.__setattr__(self, "text", np.zeros(rows, dtype=np.bool_))
         _check_lengths(self, rows, ("given", "strict", "has_box", "box_reasons"), ())
         _check_lengths(self, rows, ("grades", "reasons"), (WIDTH,))
         _check_lengths(self, rows, ("boxes",), (6,))
