@@ -22,7 +22,7 @@ from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import prepare
 
-PATIENTS, WIDTH, HEIGHT = 60, 1300, 2100
+PATIENTS, WIDTH, HEIGHT = 120, 1300, 2100
 
 
 def reasonknee(*arguments: str | Path) -> None:
