@@ -115,7 +115,7 @@ class TestEvaluate:
         for question, count in records.items():
             assert results.total(by="question", value=f"q{question:02d}").value == right[question] / count
         base = next(each for each in results.baselines if each.name == "question_majority")
-        assert all(row.difference.value == 0 for row in base.differences)
+        assert all(row.difference.value in (0, None) for row in base.differences)
         assert base.totals["wrong"]["record_exact"].value == results.total().value
 
     def test_baselines_stand_beside_the_model(self, half: Evaluation) -> None:
@@ -236,7 +236,7 @@ class TestReport:
     def test_every_file_is_written_and_reads_back(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
         jsonschema = pytest.importorskip("jsonschema")
         written = {path.name for path in write_report(half, tmp_path / "report")}
-        assert written == {"results.json", "report.md", "report.html", "outcomes.parquet"}
+        assert written == {"results.json", "report.md", "report.html", "report.csv", "report.tex", "outcomes.parquet"}
         assert {path.name for path in (tmp_path / "report").iterdir()} == written
         item = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
         jsonschema.validate(item, schema())
@@ -404,7 +404,7 @@ class TestReport:
         else:
             lines = lines[::100]
         done = evaluate(lines, data, reading=reading, resamples=20)
-        assert len(write_report(done, tmp_path, pictures=2)) == 4
+        assert len(write_report(done, tmp_path, pictures=2)) == 6
         told = (tmp_path / "report.md").read_text(encoding="utf-8")
         assert not re.search(r"\b(nan|None|inf)\b", told)
         coverage = done.results.group().coverage

@@ -15,13 +15,24 @@ from reasonknee_datasets.bench.baselines import (
 )
 from reasonknee_datasets.bench.box_grader import BoxGrader
 from reasonknee_datasets.bench.priors import TrainPriors
-from reasonknee_datasets.bench.results import HEADLINE, Baseline, By, Difference, Estimate, Unit
+from reasonknee_datasets.bench.results import (
+    HEADLINE,
+    WHY_NO_INTERVAL,
+    Baseline,
+    By,
+    Difference,
+    Estimate,
+    Unit,
+)
 from reasonknee_datasets.bench.scoring import paired_difference
 from reasonknee_datasets.bench.scoring.batches import Statistic
 from reasonknee_datasets.bench.table import Answers, Truth
 
 _BY: tuple[By, ...] = ("all", "category")
 _TOTALS: tuple[Statistic, ...] = ("total",)
+# The baseline of the report's tables by category and attribute.
+_DETAILED: tuple[By, ...] = ("all", "category", "attribute")
+_POOLS: tuple[Statistic, ...] = ("total", "pool")
 _BOXES: tuple[Statistic, ...] = ("localisation",)
 _UNITS: tuple[Unit, ...] = ("record", "region")
 # The numbers whose paired interval must leave 0 out before a model can be said to have looked.
@@ -35,6 +46,8 @@ ABOUT: Mapping[str, str] = {
     "median_box_mm": "the median box of train by question and side, in mm from the volume's centre",
     "median_box_fraction": "the same in shares of the volume's extent",
     "whole_volume": "the whole volume",
+    "text_only": "the same model, shown no image",
+    "shuffled_image": "the same model, shown another patient's image",
     "box_only": "the nearest train boxes' most frequent answer: six numbers, no voxel",
 }
 """What each baseline answers."""
@@ -91,6 +104,24 @@ def set_beside(
     return tuple(found)
 
 
+def set_control(
+    truth: Truth, answers: Answers, name: str, control: Answers, priors: TrainPriors, draws: Draws
+) -> Baseline:
+    """Score the same model without the patient's image, and subtract that from the model.
+
+    Parameters
+    ----------
+    truth : Truth
+    answers, control : Answers
+        The model's, with the image and under the control condition.
+    name : {"text_only", "shuffled_image"}
+        The control condition.
+    priors : TrainPriors
+    draws : Draws
+    """
+    return _grading(truth, answers, name, control, priors, draws)
+
+
 def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: TrainPriors, draws: Draws) -> Baseline:
     compared = paired_difference(
         truth,
@@ -99,13 +130,15 @@ def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: T
         priors=priors.most_frequent,
         resamples=draws.resamples,
         seed=draws.seed,
-        by=_BY,
-        statistics=_TOTALS,
+        by=_DETAILED if name == "question_majority" else _BY,
+        statistics=_POOLS if name == "question_majority" else _TOTALS,
         boxes_asked=False,
     )
     rows = compared.differences
     totals = {
-        rule: {row.metric: _unsampled(row.second) for row in rows if row.by == "all" and row.rule == rule}
+        rule: {
+            row.metric: _unsampled(row.second) for row in rows if (row.by, row.kind, row.rule) == ("all", "total", rule)
+        }
         for rule in compared.rules
     }
     return Baseline(name, ABOUT[name], totals, None, rows, tuple(_warn(name, rows)))
@@ -132,11 +165,23 @@ def _localising(truth: Truth, answers: Answers, name: str, base: Answers, draws:
 
 def _warn(name: str, rows: Iterable[Difference]) -> Iterator[str]:
     for row in rows:
-        low = row.difference.low
+        value, low, high = row.difference.value, row.difference.low, row.difference.high
         headline = row.by == "all" and row.metric in _WATCHED and row.rule in {"wrong", None}
-        if headline and row.unit in {"record", None} and low is not None and low <= 0:
-            told = f"{row.difference.value:+.3f}, interval {low:+.3f} to {row.difference.high:+.3f}"
-            yield f"{row.metric} is not shown to be better than {name}, which looks at no voxel: difference {told}"
+        if not headline or row.unit not in {"record", None} or value is None:
+            continue
+        if low is None or high is None:
+            if value < 0:
+                yield (
+                    f"{row.metric} is below {name}, which does not see this patient's image: "
+                    f"{row.first:.3f} against {row.second:.3f}, "
+                    f"without an interval ({WHY_NO_INTERVAL[row.difference.no_interval or 'no_resamples']})"
+                )
+        elif low <= 0:
+            verdict = "worse than" if high < 0 else "not shown to be better than"
+            yield (
+                f"{row.metric} is {verdict} {name}, which does not see this patient's image: difference {value:+.3f}, "
+                f"interval {low:+.3f} to {high:+.3f}"
+            )
 
 
 def _unsampled(value: float | None) -> Estimate:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from reasonknee_datasets.bench.attributes import keep_answers, keep_attributes
-from reasonknee_datasets.bench.beside import Draws, set_beside
+from reasonknee_datasets.bench.beside import Draws, set_beside, set_control
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.identity import MODEL, Identity, check_comparable
 from reasonknee_datasets.bench.official_files import is_official_file, read_official_results
@@ -17,7 +17,7 @@ from reasonknee_datasets.bench.predictions import Predictions, Problem, read_pre
 from reasonknee_datasets.bench.predictions.inspect_logs import is_inspect_log, read_identity
 from reasonknee_datasets.bench.predictions.lines import Source, split_source
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
-from reasonknee_datasets.bench.results import HEADLINE, Comparison, Estimate, Results
+from reasonknee_datasets.bench.results import HEADLINE, Baseline, Comparison, Estimate, Results
 from reasonknee_datasets.bench.scoring import paired_difference, score
 from reasonknee_datasets.bench.scoring.reasoning_scores import ReasoningScorer
 from reasonknee_datasets.bench.table import Truth
@@ -26,6 +26,11 @@ from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, explain
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.sources import Repository
+
+CONTROLS = ("text_only", "shuffled_image")
+IN_SAMPLE = (
+    "Split train was scored: baselines and priors were computed from the same records, so their scores are in-sample"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,7 @@ def evaluate(
     reading: Reading | None = None,
     model: str | None = None,
     condition: str | None = None,
+    controls: Sequence[Source] = (),
     resamples: int = 2000,
     seed: int = 0,
     storage_options: Mapping[str, Any] | None = None,
@@ -132,6 +138,9 @@ def evaluate(
     reading : Reading, optional
     model, condition : str, optional
         Stated of predictions that do not say it themselves.
+    controls : sequence of predictions
+        Of the same model and records in the conditions ``text_only`` and ``shuffled_image``; reported among the
+        baselines.
     resamples, seed : int
         Of patients, for the intervals.
     storage_options, token
@@ -189,7 +198,11 @@ def evaluate(
         train=train,
         boxes_asked=results.group().localisation is not None,
     )
+    own = Evaluation(results, replace(read, identity=identity), truth, repository)
+    baselines += tuple(_control(own, each, how, priors) for each in controls)
     told = tuple(warning for base in baselines for warning in base.warnings)
+    if identity.split == "train":
+        told = (IN_SAMPLE, *told)
     results = replace(results, baselines=baselines, warnings=results.warnings + told)
     if reasoning is not None:
         # In every condition slice numbers count the frames that were shown.
@@ -234,6 +247,29 @@ def compare(
         identities=(one, other),
         tolerated=tuple(each.field for each in tolerated if each.field not in MODEL),
     )
+
+
+def _control(own: Evaluation, source: Source, how: Reading, priors: TrainPriors) -> Baseline:
+    """Read a control run of the same model, and make it a baseline."""
+    control = evaluate(source, own.repository, reading=replace(how, split=own.predictions.identity.split), resamples=0)
+    one, other = own.predictions.identity, control.predictions.identity
+    if other.condition not in CONTROLS:
+        raise BenchError(
+            f"Condition {other.condition!r} is not a control. Give runs in the conditions {' or '.join(CONTROLS)}."
+        )
+    if None not in (one.model, other.model) and one.model != other.model:
+        raise BenchError(
+            f"The control run is of model {other.model!r}, the predictions are of {one.model!r}. Run the control with "
+            "the same model."
+        )
+    if own.truth.ids != control.truth.ids:
+        raise BenchError(
+            f"The control run {other.condition} asked {len(control.truth)} records, the predictions "
+            f"{len(own.truth)}, and they are not the same. Run both on the same questions and patients."
+        )
+    sampling = own.results.sampling
+    draws = Draws(sampling.resamples, sampling.seed)
+    return set_control(own.truth, own.predictions.answers, other.condition, control.predictions.answers, priors, draws)
 
 
 def _shown(value: Estimate) -> str:

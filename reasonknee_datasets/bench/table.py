@@ -86,12 +86,14 @@ class Answers:
     reasons : (N, 3) int8 array
         Why there is no grade: ids into ``answers.REASONS``; -1 where there is one, and in padding.
     strict : (N,) bool array
-        A strict ``json.loads`` was enough.
+        A text that a strict ``json.loads`` reads; never grades that came as slots.
     boxes : (N, 6) int32 array
         Half-open voxels in the array order of the stored volume; zeros where there is none.
     has_box : (N,) bool array
     box_reasons : (N,) int8 array
         Why there is no box: ids into ``answers.REASONS``; -1 where there is one, or where none was asked for.
+    text : (N,) bool array, optional
+        The answer came as a text, not as slots; by default none did.
     """
 
     given: NDArray[np.bool_]
@@ -101,9 +103,12 @@ class Answers:
     boxes: NDArray[np.int32]
     has_box: NDArray[np.bool_]
     box_reasons: NDArray[np.int8]
+    text: NDArray[np.bool_] = None  # type: ignore[assignment]  # replaced in __post_init__
 
     def __post_init__(self) -> None:
         rows = len(self.given)
+        if self.text is None:
+            object.__setattr__(self, "text", np.zeros(rows, dtype=np.bool_))
         _check_lengths(self, rows, ("given", "strict", "has_box", "box_reasons"), ())
         _check_lengths(self, rows, ("grades", "reasons"), (WIDTH,))
         _check_lengths(self, rows, ("boxes",), (6,))

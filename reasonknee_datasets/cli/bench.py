@@ -60,6 +60,14 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     _add_out(command, "the report")
     command.add_argument("--model", help="its name, where the predictions do not state it")
     command.add_argument("--condition", help="such as region_given, where the predictions do not state it")
+    command.add_argument(
+        "--controls",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="LOG",
+        help="runs of the same model in text_only or shuffled_image, reported among the baselines",
+    )
     command.add_argument("--pictures", type=int, default=6, help="of worst cases; 0 for none (default: %(default)s)")
     command.add_argument("--volumes", metavar="DIR", help="what holds volumes/, for the pictures, if not --data")
     command.add_argument(
@@ -81,6 +89,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         reading=replace(_reading(arguments), agreement=arguments.agreement),
         model=arguments.model,
         condition=arguments.condition,
+        controls=arguments.controls,
         resamples=arguments.resamples,
         seed=arguments.seed,
     )
@@ -192,7 +201,11 @@ def _plan(arguments: argparse.Namespace) -> None:
 _JOBS: dict[str, Command] = {
     "plan": (_add_plan, _plan, "count the requests, images and tokens of a run before it is paid for"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
-    "attribute": (_add_attribute, _attribute, "part what one model lost into grading and the region, over its runs"),
+    "attribute": (
+        _add_attribute,
+        _attribute,
+        "split one model's lost points into grading and region, over its runs (not --attributes)",
+    ),
 }
 
 COMMANDS: dict[str, Command] = {
@@ -200,6 +213,6 @@ COMMANDS: dict[str, Command] = {
     "bench": (
         _add_bench,
         _bench,
-        "count what a run asks (plan), compare two (compare), attribute losses (attribute)",
+        "count what a run asks (plan), compare two (compare), split lost points by cause (attribute)",
     ),
 }

@@ -68,6 +68,7 @@ class Collector:
         self._grades = np.full(truth.grades.shape, NONE, dtype=np.int8)
         self._reasons = np.where(truth.slots == NONE, NONE, _REASON["missing"]).astype(np.int8)
         self._strict = np.zeros(rows, dtype=np.bool_)
+        self._text = np.zeros(rows, dtype=np.bool_)
         self._box_rows = np.zeros((rows, 6), dtype=np.int32)
         self._has_box = np.zeros(rows, dtype=np.bool_)
         self._box_reasons = np.full(rows, _REASON["missing"], dtype=np.int8)
@@ -120,6 +121,7 @@ class Collector:
             boxes=self._box_rows,
             has_box=self._has_box,
             box_reasons=self._box_reasons,
+            text=self._text,
         )
 
     def _take_text(self, row: int, question: Question, line: Mapping[str, Any]) -> None:
@@ -130,6 +132,7 @@ class Collector:
             error=line.get("error"),
             official=self.official,
         )
+        self._text[row] = isinstance(line.get("text"), str)
         self._strict[row] = parsed.strict
         for place, answer in enumerate(parsed.slots):
             self._grades[row, place] = NONE if answer.grade is None else answer.grade
@@ -138,14 +141,12 @@ class Collector:
                 self.rules[answer.rule] += 1
 
     def _take_slots(self, row: int, question: Question, slots: Mapping[str, Any], name: str) -> None:
-        """Take grades that need no reading; they are strict by nature."""
-        self._strict[row] = True
+        """Read grades by slot; no text is parsed."""
         for key, value in slots.items():
             try:
                 slot = find_slot(question, str(key))
             except GradeError:
                 self.ledger.note("illegal_grade", f"{name} {key}")
-                self._strict[row] = False
                 continue
             place = question.slots.index(slot)
             if value is None:

@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 from reasonknee_datasets.bench.report.folder import check_folder, write_folder
+from reasonknee_datasets.bench.report.group_tables import RESTS_ON
 from reasonknee_datasets.bench.report.markdown import to_markdown
 from reasonknee_datasets.bench.report.names import LOSSES
 from reasonknee_datasets.bench.report.numbers import count, estimate, signed
 from reasonknee_datasets.bench.report.page import to_html
 from reasonknee_datasets.bench.report.plots import draw_losses
 from reasonknee_datasets.bench.report.table import Table
-from reasonknee_datasets.bench.report.tables import RESTS_ON, identity_table
-from reasonknee_datasets.bench.report.write import SYNTHETIC
+from reasonknee_datasets.bench.report.tables import identity_table
+from reasonknee_datasets.bench.report.write import SYNTHETIC, about_intervals
 from reasonknee_datasets.bench.results import HEADLINE, Losses, LostPoints
 
 _COLUMNS = ("run", "group", "lost by grading", "lost because of the region", *RESTS_ON)
@@ -44,8 +45,7 @@ def write_losses(losses: Losses, out: str | Path, *, overwrite: bool = False) ->
         f"Shares of records that are not right ({HEADLINE}, slots without a grade count as wrong). What is lost with "
         "the true region given is lost by grading; what a run loses beyond that, because of the region that it saw. "
         "Below 0: it lost less than with the true region.",
-        f"Intervals: {losses.sampling.level:.0%}, percentiles of {count(losses.sampling.resamples)} resamples of "
-        f"{count(losses.sampling.patients)} patients, the same for all runs, seed {losses.sampling.seed}.",
+        f"{about_intervals(losses.sampling)} All runs have the same resamples.",
     ]
     whole = [row for row in losses.rows if row.by == "all"]
     rest = [row for row in losses.rows if row.by != "all"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from reasonknee_datasets.bench.report.numbers import LEGEND
 from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.printable import printable
 
@@ -33,9 +34,12 @@ def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str
     """
     parts = [f"# {_plain(title)}", *[_paragraph(line) for line in lead]]
     for table in tables:
+        if table.detail:
+            continue
         parts.append(f"## {_plain(table.title)}")
         if table.caption:
-            parts.append(f"{_paragraph(table.caption)}.".replace("..", "."))
+            caption = _paragraph(table.caption).replace(_plain(LEGEND), LEGEND)
+            parts.append(f"{caption}.".replace("..", "."))
         marks = ("---:" if numeric else "---" for numeric in table.numeric)
         head = ["| " + " | ".join(map(_cell, table.columns)) + " |", f"|{'|'.join(marks)}|"]
         parts.append("\n".join([*head, *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows)]))

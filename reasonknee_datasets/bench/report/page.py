@@ -50,7 +50,12 @@ def to_html(
     except ModuleNotFoundError as error:
         raise missing_extra("jinja2", "bench", "the page of a report") from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"b64": lambda data: base64.b64encode(data).decode("ascii"), "bold": _bold}
+    filters: dict[str, Any] = {
+        "b64": lambda data: base64.b64encode(data).decode("ascii"),
+        "bold": _bold,
+        "bold_words": _bold_words,
+    }
+    environment.filters |= filters
     template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         title=title,
@@ -61,6 +66,17 @@ def to_html(
         confusions=[plot for plot in plots if plot.title.startswith("Confusion")],
         pictures=pictures,
     )
+
+
+def _bold_words(text: str) -> Any:
+    """Set in bold the parts of a caption that are marked so."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("**")
+    marked = [
+        Markup("<strong>{}</strong>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    ]
+    return Markup("").join(marked)
 
 
 def _bold(text: str) -> Any:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 # A number as `numbers` prints it, or a cell that is empty.
-_NUMBER = re.compile(r"(\*\*)?[+-]?[0-9][0-9.,]*(%| \[[^]]*\])?(\*\*)?$|–?$")
+_NUMBER = re.compile(r"(\*\*)?[+-]?[0-9][0-9.,]*(%| \[[^]]*\])?(\*\*| worse)?$|–?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,9 @@ class Table:
     caption : str
         What stands in the columns, where their names do not say it.
     folded : bool
-        Long: the page shows it when asked.
+        The HTML page shows it on demand.
+    detail : bool
+        Left out of Markdown and LaTeX, which name the CSV file instead.
     numeric : tuple of bool
         Columns that hold numbers and nothing else, and are set to the right; never the first. Found once, when the
         table is made: a renderer asks for it at every cell.
@@ -39,6 +41,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     folded: bool = False
+    detail: bool = False
     numeric: tuple[bool, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.identity import Identity
-from reasonknee_datasets.bench.report.numbers import count, estimate, number, signed
+from reasonknee_datasets.bench.report.group_tables import (
+    RESTS_ON,
+    find_total,
+    group_name,
+    group_table,
+    metric_tables,
+)
+from reasonknee_datasets.bench.report.numbers import LEGEND, count, estimate, number, signed
 from reasonknee_datasets.bench.report.table import Table
 from reasonknee_datasets.bench.results import (
     BOX_METRICS,
@@ -17,39 +24,50 @@ from reasonknee_datasets.bench.results import (
     TOTALS,
     WHY_NO_INTERVAL,
     Baseline,
-    Case,
+    By,
     Comparison,
     Difference,
     Estimate,
-    Group,
     Results,
+    Rule,
     Unit,
 )
 
-RESTS_ON = ("patients", "records", "positives")
+# What a rule does, as a column's name.
+RULE_NAMES: Mapping[Rule, str] = {
+    "wrong": "missing count as wrong",
+    "parsed": "missing left out",
+    "prior": "missing replaced by train majority",
+}
 
 
 def result_tables(results: Results) -> tuple[Table, ...]:
-    """Give every table of one result, in reading order: coverage first."""
-    tables = [_coverage(results), _reasons(results), _totals(results)]
+    """Make every table of one result, in reading order: the headline first."""
+    tables = [_totals(results)]
     if results.baselines:
         tables += [_baselines(results)]
-    tables += [_groups(results, "category"), _pools(results)]
+    tables += [group_table(results, "category"), _coverage(results), _reasons(results)]
     if results.group().localisation is not None:
         tables += [_boxes(results), _box_reasons(results)]
-    tables += [table for table in (_readings(results), _attribution(results), _worst(results.worst)) if table]
-    tables += [_groups(results, by) for by in ("attribute", "subregion", "side", "visit", "question", "slot")]
+    tables += [table for table in (_readings(results), _attribution(results), _worst(results)) if table]
+    tables += metric_tables(results)
+    tables += [_rules(results), _pools(results)]
+    kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
+    tables += [group_table(results, by) for by in kinds]
     return (*[table for table in tables if table.rows], identity_table(results.identity))
 
 
 def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """Give every table of a comparison."""
-    everything = [row for row in comparison.differences if row.by == "all"]
-    rest = [row for row in comparison.differences if row.by != "all" and row.metric in {HEADLINE, "slot_micro", "iou"}]
-    caption = "first less second, with the same resamples of patients; in bold where the interval leaves 0 out"
+    """Make every table of a comparison."""
+    rows = [row for row in comparison.differences if row.rule in ("wrong", None)]
+    everything = [row for row in rows if row.by == "all" and row.kind in ("total", "localisation")]
+    categories = [row for row in rows if row.by == "category" and row.metric == HEADLINE]
+    rest = [row for row in comparison.differences if row not in everything and row not in categories]
+    caption = f"First less second, with the same resamples of patients. {LEGEND}"
     return (
-        Table("Difference", _DIFFERENCE, tuple(_difference(row) for row in everything), caption),
-        Table("Difference by group", _DIFFERENCE, tuple(_difference(row) for row in rest), caption, folded=True),
+        Table("Difference", _DIFFERENCE, tuple(map(_difference, everything)), caption),
+        Table("Difference by category", _DIFFERENCE, tuple(map(_difference, categories)), caption),
+        Table("Every difference", _DIFFERENCE, tuple(map(_difference, rest)), caption, folded=True, detail=True),
     )
 
 
@@ -76,15 +94,18 @@ def _stated(name: str, value: object) -> str:
 
 def _coverage(results: Results) -> Table:
     counts = results.group().coverage
-    rows = (
+    rows: tuple[tuple[str, ...], ...] = (
         ("records", count(counts.records), ""),
         ("with a prediction", count(counts.given), _share(counts.given, counts.records)),
-        ("read by a strict json.loads", count(counts.strict), _share(counts.strict, counts.records)),
+        ("texts among them", count(counts.texts), _share(counts.texts, counts.given)),
+        ("texts that a strict json.loads reads", count(counts.strict), _share(counts.strict, counts.texts)),
         ("with a grade in every slot", count(counts.complete), _share(counts.complete, counts.records)),
         ("slots with a true grade", count(counts.slots), ""),
         ("answered with a grade", count(counts.parsed), _share(counts.parsed, counts.slots)),
         ("slots without a true grade, left out", count(counts.missing_truth_slots), ""),
     )
+    if not counts.texts:
+        rows = (*rows[:2], *rows[4:])
     return Table("Coverage", ("", "number", "share"), rows)
 
 
@@ -105,28 +126,29 @@ def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
 
 
 def _totals(results: Results) -> Table:
+    scores = results.group().totals["wrong"]
+    counts = tuple(count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
+    rows = tuple((name, estimate(scores.metrics[name]), *counts) for name in TOTALS)
+    caption = "Missing answers count as wrong. " + "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
+    return Table("Totals", ("total", "value", *RESTS_ON, "slots"), rows, f"{caption}. {results.about_totals}")
+
+
+def _rules(results: Results) -> Table:
     scores = results.group().totals
-    rows = []
-    for name in TOTALS:
-        cells = [estimate(scores[rule].metrics[name]) for rule in results.rules]
-        counts = scores[results.rules[0]].counts
-        rows.append((name, *cells, *(count(getattr(counts, each)) for each in (*RESTS_ON, "slots"))))
-    caption = "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
-    caption += ". By what becomes of slots without a grade. " + "; ".join(
-        f"{rule}: {RULES[rule]}" for rule in results.rules
-    )
-    return Table(
-        "Totals", ("total", *results.rules, *RESTS_ON, "slots"), tuple(rows), f"{caption}. {results.about_totals}"
-    )
+    rows = tuple((name, *(estimate(scores[rule].metrics[name]) for rule in results.rules)) for name in TOTALS)
+    columns = ("total", *(RULE_NAMES[rule] for rule in results.rules))
+    caption = "; ".join(f"{RULE_NAMES[rule]}: {RULES[rule]}" for rule in results.rules)
+    return Table("Totals by treatment of missing answers", columns, rows, caption, folded=True)
 
 
 def _baselines(results: Results) -> Table:
     rows = []
     for base in results.baselines:
         for name, score in _headlines(base):
-            difference = _find(base.differences, "all", "all", name)
-            rows.append((base.name, name, estimate(score), signed(difference.difference) if difference else ""))
+            difference = find_total(base.differences, "all", "all", name)
+            rows.append((base.name, name, estimate(score), signed(difference.difference, name) if difference else ""))
     caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
+    caption += f". {LEGEND}"
     columns = ("answers without looking", "metric", "score", "model less baseline")
     return Table("Baselines", columns, tuple(rows), caption)
 
@@ -142,36 +164,6 @@ def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
             yield name, score_of_boxes
 
 
-def _groups(results: Results, by: str) -> Table:
-    majority = next((base for base in results.baselines if base.name == "question_majority"), None)
-    rows = []
-    for group in results.groups:
-        if group.by == by:
-            rows.append(_group(group, majority))
-    extra = ("majority", "less majority") if majority else ()
-    columns = (by, HEADLINE, "slot_micro", *extra, "IoU", *RESTS_ON)
-    used = [place for place in range(len(columns)) if place == 0 or any(row[place] for row in rows)]
-    return Table(
-        f"By {by}",
-        tuple(columns[place] for place in used),
-        tuple(tuple(row[place] for place in used) for row in rows),
-        "slots without a grade count as wrong" + (f"; majority: {HEADLINE} of question_majority" if majority else ""),
-        folded=by != "category",
-    )
-
-
-def _group(group: Group, majority: Baseline | None) -> tuple[str, ...]:
-    scores = group.totals["wrong"]
-    exact, micro = scores.metrics.get(HEADLINE), scores.metrics.get("slot_micro")
-    cells = [group.value, estimate(exact) if exact else "", estimate(micro) if micro else ""]
-    if majority:
-        row = _find(majority.differences, group.by, group.value, HEADLINE)
-        cells += [number(row.second), signed(row.difference)] if row else ["", ""]
-    boxes = group.localisation
-    cells.append(estimate(boxes.units["record"]["iou"]) if boxes else "")
-    return (*cells, *(count(getattr(scores.counts, each)) for each in RESTS_ON))
-
-
 def _pools(results: Results) -> Table:
     rows = []
     for pool in results.group().pools:
@@ -180,9 +172,9 @@ def _pools(results: Results) -> Table:
         for name, value in scores.metrics.items():
             counts = (count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
             rows.append((named, CONDITIONS[pool.condition], name, estimate(value), *counts))
-    caption = "Pooled only over slots of one scale and range; slots without a grade count as wrong"
+    caption = "Pooled only over slots of one scale and range; missing answers count as wrong"
     columns = ("slots", "which of them", "metric", "value", "patients", "slots graded", "positives")
-    return Table("By scale", columns, tuple(rows), caption)
+    return Table("By scale", columns, tuple(rows), caption, folded=True)
 
 
 def _boxes(results: Results) -> Table:
@@ -229,13 +221,17 @@ def _attribution(results: Results) -> Table | None:
     return Table("Where points were lost", ("", "share lost"), rows, caption)
 
 
-def _worst(cases: Iterable[Case]) -> Table | None:
+def _worst(results: Results) -> Table | None:
     rows = []
-    for case in cases:
+    for case in results.worst:
         answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
-        rows.append((case.id, pairs(case.truth), pairs(answer), number(case.loss), number(case.iou)))
-    columns = ("record", "truth", "answer", "loss", "IoU")
-    return Table("Worst cases", columns, tuple(rows), folded=True) if rows else None
+        asked = group_name("question", case.id.rsplit("/", 1)[-1])
+        rows.append((case.id, asked, pairs(case.truth), pairs(answer), number(case.loss), number(case.iou)))
+    covered = results.group().coverage
+    caption = f"Wrong answers; {count(covered.records - covered.complete)} records without a grade in every slot are "
+    caption += "counted under Coverage, and listed only if a grade that they do have is wrong"
+    columns = ("record", "question", "truth", "answer", "loss", "IoU")
+    return Table("Worst cases", columns, tuple(rows), caption, folded=True) if rows else None
 
 
 def pairs(grades: Mapping[str, object]) -> str:
@@ -247,18 +243,14 @@ _DIFFERENCE = ("group", "statistic", "first", "second", "difference", *RESTS_ON)
 
 
 def _difference(row: Difference) -> tuple[str, ...]:
-    where = "everything" if row.by == "all" else f"{row.by} {row.value}"
-    what = ", ".join(part for part in (row.metric, row.rule and f"rule {row.rule}", row.pool, row.unit) if part)
+    where = "everything" if row.by == "all" else f"{row.by} {group_name(row.by, row.value)}"
+    what = ", ".join(
+        part
+        for part in (row.metric, row.rule and row.rule != "wrong" and RULE_NAMES[row.rule], row.pool, row.unit)
+        if part
+    )
     counts = (count(getattr(row, each)) for each in RESTS_ON)
-    return (where, what, number(row.first), number(row.second), signed(row.difference), *counts)
-
-
-def _find(rows: Iterable[Difference], by: str, value: str, metric: str) -> Difference | None:
-    for row in rows:
-        ours = (row.by, row.value, row.metric) == (by, value, metric) and row.kind in {"total", "localisation"}
-        if ours and row.rule in {"wrong", None} and row.unit in {"record", None}:
-            return row
-    return None
+    return (where, what, number(row.first), number(row.second), signed(row.difference, row.metric), *counts)
 
 
 def _share(part: int, whole: int) -> str:
@@ -268,10 +260,11 @@ def _share(part: int, whole: int) -> str:
 def no_intervals(results: Results) -> tuple[str, ...]:
     """Say why numbers of the first tables have no interval, each reason once."""
     seen: dict[str, None] = {}
-    for scores in results.group().totals.values():
-        for value in scores.metrics.values():
-            if value.no_interval:
-                seen[WHY_NO_INTERVAL[value.no_interval]] = None
+    for group in results.groups:
+        if group.by in ("all", "category"):
+            for value in group.totals["wrong"].metrics.values():
+                if value.no_interval:
+                    seen[WHY_NO_INTERVAL[value.no_interval]] = None
     return tuple(seen)
 
 

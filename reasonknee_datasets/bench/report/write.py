@@ -14,11 +14,12 @@ from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.predictions import PROBLEMS, Problem
 from reasonknee_datasets.bench.report.cases import draw_case
+from reasonknee_datasets.bench.report.export import to_csv, to_latex
 from reasonknee_datasets.bench.report.folder import check_folder, write_folder
 from reasonknee_datasets.bench.report.hub import to_eval_results
 from reasonknee_datasets.bench.report.markdown import to_markdown
 from reasonknee_datasets.bench.report.names import COMPARISON, OUTCOMES, RESULTS
-from reasonknee_datasets.bench.report.numbers import count, estimate, number
+from reasonknee_datasets.bench.report.numbers import count, estimate, number, plural, signed
 from reasonknee_datasets.bench.report.page import CasePicture, to_html
 from reasonknee_datasets.bench.report.plots import draw_comparison, draw_plots
 from reasonknee_datasets.bench.report.reasoning_table import reasoning_tables
@@ -30,7 +31,8 @@ from reasonknee_datasets.bench.report.tables import (
     pairs,
     result_tables,
 )
-from reasonknee_datasets.bench.results import HEADLINE, Case, Comparison, Results
+from reasonknee_datasets.bench.resampling import MIN_PATIENTS
+from reasonknee_datasets.bench.results import HEADLINE, Case, Comparison, Results, Sampling
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError
 from reasonknee_datasets.moaks import QUESTIONS, Question
@@ -69,8 +71,9 @@ def write_report(
 ) -> tuple[Path, ...]:
     """Write everything that is told of one set of answers.
 
-    ``results.json`` (see `reasonknee_datasets.bench.results`), ``report.md``, ``report.html``, ``outcomes.parquet``
-    (every record) and, of real data only, ``eval_results.yaml`` for a model's repository on the Hub.
+    ``results.json`` (see `reasonknee_datasets.bench.results`), ``report.md``, ``report.html``, ``report.csv``,
+    ``report.tex``, ``outcomes.parquet`` (every record) and, of real data only, ``eval_results.yaml`` for a model's
+    repository on the Hub.
 
     Parameters
     ----------
@@ -114,8 +117,12 @@ def write_report(
     )
     contents = {
         RESULTS: results.dumps().encode(),
-        "report.md": to_markdown(title, [*(f"**{line}**" for line in banners), *lead], tables).encode(),
+        "report.md": to_markdown(
+            title, [*(f"**{line}**" for line in banners), *lead, _more("report")], tables
+        ).encode(),
         "report.html": page.encode(),
+        "report.csv": to_csv(tables).encode(),
+        "report.tex": to_latex(tables).encode(),
     }
     if results.outcomes is not None:
         buffer = io.BytesIO()
@@ -128,7 +135,7 @@ def write_report(
 
 
 def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
-    """Write ``comparison.json``, ``comparison.md`` and ``comparison.html``.
+    """Write ``comparison.json`` and its Markdown, HTML, CSV and LaTeX.
 
     Parameters
     ----------
@@ -151,8 +158,8 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     headline = comparison.total()
     lead = [
         f"{HEADLINE}: {number(headline.first)} and {number(headline.second)}; difference "
-        f"{estimate(headline.difference)} over {count(headline.patients)} patients, from "
-        f"{count(comparison.sampling.resamples)} resamples of patients, the same for both.",
+        f"{signed(headline.difference).replace('**', '')} over {plural(headline.patients, 'patient')}.",
+        f"{about_intervals(comparison.sampling)} Both have the same resamples.",
         comparison.about_totals,
     ]
     if comparison.tolerated:
@@ -161,26 +168,50 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     page = to_html(title, banners=banners, lead=lead, tables=tables, plots=draw_comparison(comparison))
     contents = {
         COMPARISON: (json.dumps(comparison.to_json(), allow_nan=False) + "\n").encode(),
-        "comparison.md": to_markdown(title, [*(f"**{line}**" for line in banners), *lead], tables).encode(),
+        "comparison.md": to_markdown(
+            title, [*(f"**{line}**" for line in banners), *lead, _more("comparison")], tables
+        ).encode(),
         "comparison.html": page.encode(),
+        "comparison.csv": to_csv(tables).encode(),
+        "comparison.tex": to_latex(tables).encode(),
     }
     write_folder(folder, COMPARISON, contents)
     return tuple(folder / name for name in contents)
 
 
+def _more(name: str) -> str:
+    return f"Longer tables are in {name}.csv and {name}.html; to_pandas() returns every number in full precision."
+
+
 def _lead(results: Results) -> Iterator[str]:
     everything = results.group()
-    counts = everything.totals["wrong"].counts
+    counts, covered = everything.totals["wrong"].counts, everything.coverage
+    split = results.identity.split if results.identity else None
     yield (
-        f"{HEADLINE} {estimate(results.total())} over {count(counts.records)} records of {count(counts.patients)} "
-        f"patients, {count(counts.positives)} of them with a finding. {count(everything.coverage.parsed)} of "
-        f"{count(everything.coverage.slots)} slots were answered with a grade; the others count as wrong here."
+        f"{HEADLINE} {estimate(results.total())} on split {split or '(not stated)'}: "
+        f"{plural(counts.records, 'record')} of {plural(counts.patients, 'patient')}, {count(counts.positives)} of "
+        f"them with a finding. {count(covered.parsed)} of {plural(covered.slots, 'slot')} were answered with a grade; "
+        "missing answers count as wrong here."
     )
-    if results.sampling.resamples:
-        yield (
-            f"Intervals: {results.sampling.level:.0%}, percentiles of {count(results.sampling.resamples)} resamples of "
-            f"{count(results.sampling.patients)} patients with all their records, seed {results.sampling.seed}."
+    yield (
+        f"Not scored: {plural(covered.missing_truth_records, 'record')}, because a true grade is missing. Scored as "
+        f"wrong: {plural(covered.records - covered.given, 'record')} without a prediction."
+    )
+    yield about_intervals(results.sampling)
+
+
+def about_intervals(sampling: Sampling) -> str:
+    """Describe the intervals, or why there are none."""
+    if not sampling.resamples:
+        return "No intervals: no resamples were asked for."
+    if sampling.patients < MIN_PATIENTS:
+        return (
+            f"No intervals: {plural(sampling.patients, 'patient')}; an interval needs at least {MIN_PATIENTS} patients."
         )
+    return (
+        f"Intervals: {sampling.level:.0%}, percentiles of {plural(sampling.resamples, 'resample')} of "
+        f"{plural(sampling.patients, 'patient')} with all their records, seed {sampling.seed}."
+    )
 
 
 def _banners(results: Results) -> Iterator[str]:

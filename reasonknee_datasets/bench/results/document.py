@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from reasonknee_datasets.bench.identity import Identity
+from reasonknee_datasets.bench.results.frames import differences_to_pandas, groups_to_pandas, losses_to_pandas
 from reasonknee_datasets.bench.results.outcomes import Outcomes
 from reasonknee_datasets.bench.results.reasoning_values import ReasoningScores
 from reasonknee_datasets.bench.results.serial import read, write
@@ -26,6 +27,9 @@ from reasonknee_datasets.bench.results.values import (
     Unit,
 )
 from reasonknee_datasets.errors import BenchError, explain
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]  # no stubs among the test dependencies
 
 FORMAT = 1
 
@@ -141,6 +145,10 @@ class Results:
         """Give the same with other outcomes."""
         return replace(self, outcomes=outcomes)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return every statistic of every group as a data frame, one a row."""
+        return groups_to_pandas(self.groups)
+
     def to_json(self) -> dict[str, Any]:
         """Give what ``json.dumps`` writes; it follows `schema`."""
         return cast("dict[str, Any]", write(self))
@@ -203,6 +211,10 @@ class Comparison:
         got = f"{name} ({rule}) of {by} {value}"
         raise BenchError(explain("difference", "have been computed", got, "Compare with by= that includes the group"))
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return every difference as a data frame, one a row."""
+        return differences_to_pandas(self.differences)
+
     def to_json(self) -> dict[str, Any]:
         """Give what ``json.dumps`` writes; it follows `schema`."""
         return cast("dict[str, Any]", write(self))
@@ -238,6 +250,10 @@ class Losses:
     sampling: Sampling
     rows: tuple[LostPoints, ...]
     format: int = FORMAT
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the lost points as a data frame, two rows a run and group."""
+        return losses_to_pandas(self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """Give what ``json.dumps`` writes; it follows `schema`."""

@@ -134,8 +134,8 @@ class Coverage:
     ----------
     records, given : int
         Records, and those with a prediction.
-    strict : int
-        Records whose answer a strict ``json.loads`` could read.
+    texts, strict : int
+        Records that were answered by a text, and those of them that a strict ``json.loads`` reads.
     complete : int
         Records with a grade in every slot.
     slots, parsed : int
@@ -151,6 +151,7 @@ class Coverage:
 
     records: int
     given: int
+    texts: int
     strict: int
     complete: int
     slots: int

@@ -56,8 +56,13 @@ def make_outcomes(sheet: Sheet, marked: Marked, right: Right, iou: Floats | None
 
 
 def find_worst(sheet: Sheet, marked: Marked, outcomes: Outcomes, each: int) -> tuple[Case, ...]:
-    """Give the records of each category that lost most, worst first, ``each`` at most; none that lost nothing."""
-    loss = np.nan_to_num(outcomes.loss, nan=0.0)
+    """Return the records of each category that lost most by wrong grades, worst first, at most ``each``.
+
+    Records that lost points only because a grade is missing are counted in the coverage instead.
+    """
+    wrong = (marked.grade >= 0) & (marked.grade != sheet.grade)
+    answered_wrong = np.bincount(sheet.record, weights=wrong, minlength=len(sheet.truth)) > 0
+    loss = np.where(answered_wrong, np.nan_to_num(outcomes.loss, nan=0.0), 0.0)
     iou = np.nan_to_num(outcomes.iou, nan=1.0)
     names = np.array(outcomes.ids)
     order = np.lexsort((names, iou, -loss))

@@ -37,6 +37,7 @@ def count_coverage(sheet: Sheet, marked: Marked, grouping: Grouping) -> list[Cov
     columns = {
         "records": np.bincount(group, minlength=many),
         "given": np.bincount(group[answers.given[record]], minlength=many),
+        "texts": np.bincount(group[answers.text[record]], minlength=many),
         "strict": np.bincount(group[answers.strict[record]], minlength=many),
         "complete": complete,
         "slots": np.bincount(grouping.of_row, minlength=many),
