@@ -173,13 +173,13 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             super().download_and_prepare(output_dir, **kwargs)
 
     def as_dataset(self, split: Any = None, in_memory: bool = False) -> Any:
-        """Give prepared rows with lazy volumes; the type set in `_info` alone would be lost on a cached load."""
+        """Return prepared rows with lazy volumes; the type set in `_info` alone would be lost on a cached load."""
         if split is None:
             return datasets.DatasetDict({name: self._read(name, in_memory) for name in self.available})
         return _map_splits(lambda one: self._read(one, in_memory), split)
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
-        """Give streamed rows with lazy volumes; slices work here too, by ``skip`` and ``take``."""
+        """Return streamed rows with lazy volumes; slices work here too, by ``skip`` and ``take``."""
         whole = _with_volumes(super().as_streaming_dataset(base_path=base_path))
         return whole if split is None else _map_splits(lambda one: self._cut(whole, one), split)
 
@@ -221,7 +221,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         return table.select(list(selection.columns))
 
     def _read(self, split: Any, in_memory: bool) -> datasets.Dataset:
-        """Give one split, slice or sum; ``datasets`` itself refuses one without rows."""
+        """Return one split, slice or sum; ``datasets`` itself refuses one without rows."""
         text = self._spell(split)
         rows = {name: info.num_examples for name, info in self.info.splits.items()}
         bounds = datasets.ReadInstruction.from_spec(text).to_absolute(rows)
@@ -235,7 +235,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         return "+".join(part.text for part in parse_split(split, self.available))
 
     def _cut(self, whole: Mapping[str, datasets.IterableDataset], split: Any) -> datasets.IterableDataset:
-        """Give one split, slice or sum of a streaming dataset."""
+        """Return one split, slice or sum of a streaming dataset."""
         parts = [self._cut_part(whole[part.name], part) for part in parse_split(split, self.available)]
         return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 

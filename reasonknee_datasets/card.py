@@ -164,7 +164,7 @@ def _size_category(rows: int) -> str:
 
 
 def _contents(manifest: Manifest) -> str:
-    """Say what one repository holds."""
+    """Summarise the contents of one repository."""
     revision = manifest.source.get("revision")
     origin = "a synthetic release" if manifest.synthetic else "the official release"
     at = f", revision `{revision}`" if revision else ""

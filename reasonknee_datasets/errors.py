@@ -155,7 +155,7 @@ def os_remedy(error: BaseException, otherwise: str) -> str:
     """Choose the remedy for an error of the operating system by its ``errno``.
 
     Permissions are not the cause of every file that cannot be read, nor a full disk of every one that cannot be
-    written: whoever translates an OSError takes the remedy from here.
+    written: every translation of an OSError takes its remedy from here.
 
     Parameters
     ----------

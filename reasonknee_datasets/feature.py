@@ -60,7 +60,7 @@ class VolumeFeature:
     _type: str = field(default=_TYPE, init=False, repr=False)
 
     def __call__(self) -> pa.DataType:
-        """Give the type in Arrow."""
+        """Return the type in Arrow."""
         return self.pa_type
 
     def encode_example(self, value: Any) -> str:
@@ -74,7 +74,7 @@ class VolumeFeature:
         return value
 
     def decode_example(self, value: Any, token_per_repo_id: dict[str, str | bool | None] | None = None) -> LazyVolume:
-        """Give the volume of a reference, unopened; a volume is given back as it is."""
+        """Return the volume of a reference, unopened; a volume is given back as it is."""
         del token_per_repo_id  # credentials are looked up by URL at the moment of reading
         return value if isinstance(value, LazyVolume) else open_reference(str(value))
 
@@ -94,7 +94,7 @@ class VolumeFeature:
         )
 
     def flatten(self) -> VolumeFeature | Value:
-        """Give the type that a flattened table has here."""
+        """Return the type that a flattened table has here."""
         return self if self.decode else Value("string")
 
 

@@ -144,7 +144,7 @@ def load_dataset(
     What you make of a volume is yours: arrays and ``slicer`` crops that a function returns are written. And a function
     that looks at the volumes of *some* rows of a batch has to do so in a copy, ``copy.copy(example)["volume"]``, or
     ``datasets`` finds two types in one column. Before publishing, ``remove_columns("volume")``: places are this
-    machine's, and whoever lacks this package cannot load the type.
+    machine's, and the type does not load without this package.
 
     *Credentials* are kept by URL in this process and its forks, and never enter a feature, a file, a fingerprint or a
     pickle. A process that is *spawned* has to call `reasonknee_datasets.volumes.set_credentials` itself, for example in
@@ -247,7 +247,7 @@ def _lock_elsewhere(make: Callable[..., ReasonKnee]) -> ReasonKnee:
 
 
 def register() -> None:
-    """Let ``datasets.load_dataset("3dreasonknee")`` itself find the builder, in this process.
+    """Register the builder, so that ``datasets.load_dataset("3dreasonknee")`` finds it in this process.
 
     This enters the name in the table of the modules that ``datasets`` brings along. The table is private to
     ``datasets``, and so is the class that looks in it, which has to be replaced too: it would glob the current folder,

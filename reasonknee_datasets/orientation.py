@@ -59,7 +59,7 @@ class Reorientation:
 
     @classmethod
     def all(cls) -> Iterator[Reorientation]:
-        """Give all 48, the identity first."""
+        """Return all 48, the identity first."""
         for (i, j, k), (a, b, c) in product(permutations(range(3)), product((False, True), repeat=3)):
             yield cls((i, j, k), (a, b, c))
 
@@ -74,12 +74,12 @@ class Reorientation:
         return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
 
     def apply_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """Give the new array's shape."""
+        """Return the new array's shape."""
         i, j, k = (int(shape[axis]) for axis in self.axes)
         return i, j, k
 
     def apply_box(self, box: Box, shape: Sequence[int]) -> Box:
-        """Give the same voxels' box in the new array.
+        """Return the same voxels' box in the new array.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Reorientation:
         return Box.from_row([*start, *stop])
 
     def apply_affine(self, affine: ArrayLike, shape: Sequence[int]) -> NDArray[np.float64]:
-        """Give the new array's affine, under which every voxel stays where it was in the world.
+        """Return the new array's affine, under which every voxel stays where it was in the world.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class Reorientation:
         return np.asarray(affine, dtype=np.float64) @ to_old
 
     def inverse(self) -> Reorientation:
-        """Give the one that undoes it.
+        """Return the one that undoes it.
 
         Examples
         --------
@@ -124,7 +124,7 @@ class Reorientation:
         return Reorientation((i, j, k), (self.flips[i], self.flips[j], self.flips[k]))
 
     def then(self, after: Reorientation) -> Reorientation:
-        """Give the one that does this first and another after it."""
+        """Return the one that does this first and another after it."""
         i, j, k = (self.axes[axis] for axis in after.axes)
         a, b, c = (self.flips[axis] != flip for axis, flip in zip(after.axes, after.flips, strict=True))
         return Reorientation((i, j, k), (a, b, c))

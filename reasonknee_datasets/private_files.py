@@ -71,7 +71,7 @@ def create_private(path: str | os.PathLike[str]) -> int:
 
 
 def is_private(found: os.stat_result) -> bool:
-    """Check that this user owns a file or folder and that its mode admits nobody else."""
+    """Check that this user owns a file or folder and that its mode admits no other user."""
     if not hasattr(os, "getuid"):
         return True
     return found.st_uid == os.getuid() and not found.st_mode & 0o077

@@ -120,7 +120,7 @@ CONFIGS: dict[str, tuple[Column, ...]] = {
 
 
 def arrow_schema(config: str = "quintuples") -> pa.Schema:
-    """Give the Arrow schema that a config's Parquet files are written with.
+    """Return the Arrow schema that a config's Parquet files are written with.
 
     Examples
     --------

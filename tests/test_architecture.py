@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,26 @@ def test_the_bench_names_what_it_has_and_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Beginnings and words that STYLE bans: a summary states what happens in the imperative, or names what a thing is.
+_BANNED_BEGINNINGS = ("Give", "Tell", "Let", "Say")
+_BANNED_WORDS = {"nobody", "somebody", "whoever", "everybody"}
+
+
+def summaries(source: str) -> Iterator[str]:
+    """Iterate over the first lines of all docstrings of a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_summaries_are_plain(path: Path) -> None:
+    lines = list(summaries(path.read_text(encoding="utf-8")))
+    assert not [line for line in lines if line.split(" ")[0].rstrip(",") in _BANNED_BEGINNINGS]
+    assert not [line for line in lines if _BANNED_WORDS & set(re.findall(r"\w+", line.lower()))]
+
+
+def test_summaries_finds_a_banned_beginning() -> None:
+    assert list(summaries('def f():\n    """Give it."""\n'))[1].startswith(_BANNED_BEGINNINGS)

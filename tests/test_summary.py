@@ -184,7 +184,7 @@ def test_the_text_says_what_was_counted(summary: Summary) -> None:
     assert "boxes read as slice-x-y (established): 99.9% of 1,234 boxes agree with their masks" in text
     assert "problems allowed: bad-grade 3; rows dropped: 62" in text
     assert "illegal grades made null: 3, listed in the manifest" in text
-    assert "rules of MOAKS that records break, and nobody corrected: size_zero_depth_above 4" in text
+    assert "rules of MOAKS that records break, uncorrected: size_zero_depth_above 4" in text
     assert "\n  note: labels were established x x" in text
     assert "source revision 7a611f92" in text
     assert "4  384 x 384 x 160 voxels of 0.3646 x 0.3646 x 0.7 mm, axes PIR, int16" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# Imported on first use: a reward or a parser in somebody's training loop should not import what draws reports.
+# Imported on first use: a reward or a parser in a user's training loop should not import what draws reports.
 _HOMES = {
     "CONDITIONS": "conditions",
     "Identity": "identity",

@@ -70,7 +70,7 @@ def to_truth(table: pa.Table, manifest: Manifest) -> Truth:
 
 
 def _codes(table: pa.Table, name: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Give each value of a column a number, in the order in which they come."""
+    """Return each value of a column a number, in the order in which they come."""
     if table[name].null_count:
         raise RepositoryError(explain(f"column {name!r}", "have a value in every row", "null", _PREPARE_AGAIN))
     encoded = table[name].combine_chunks().dictionary_encode()
@@ -133,7 +133,7 @@ def _scored() -> NDArray[np.int64]:
 
 @cache
 def _slots_of_questions() -> NDArray[np.int16]:
-    """Give the ids of each question's slots, by its number."""
+    """Return the ids of each question's slots, by its number."""
     table = np.full((max(QUESTIONS) + 1, WIDTH), NONE, dtype=np.int16)
     for number, question in QUESTIONS.items():
         table[number, : len(question.slots)] = [slot.id for slot in question.slots]
@@ -142,7 +142,7 @@ def _slots_of_questions() -> NDArray[np.int16]:
 
 @cache
 def _slots_by_attribute() -> NDArray[np.int16]:
-    """Give the slot of each question and attribute; one column more, where there is none."""
+    """Return the slot of each question and attribute; one column more, where there is none."""
     table = np.full((max(QUESTIONS) + 1, len(ATTRIBUTES) + 1), NONE, dtype=np.int16)
     for slot in SLOTS:
         table[slot.question_id, ATTRIBUTES.index(slot.attribute)] = slot.id

@@ -153,7 +153,7 @@ def chance(truth: Truth, priors: TrainPriors | None = None) -> Chance:
 
 
 def _draws(priors: TrainPriors | None) -> NDArray[np.float64]:
-    """Give each slot's distribution, from which its grade is drawn; shape (118, 9)."""
+    """Return each slot's distribution, from which its grade is drawn; shape (118, 9)."""
     legal = np.array([[grade in slot.legal for grade in range(9)] for slot in SLOTS], dtype=np.float64)
     weights = legal if priors is None else priors.counts.astype(np.float64)
     weights = np.where(weights.any(axis=1, keepdims=True), weights, legal)
@@ -176,7 +176,7 @@ def _means(values: NDArray[np.float64], groups: NDArray[np.int64], size: int) ->
 
 
 def only_grades(truth: Truth, grades: NDArray[np.int8]) -> Answers:
-    """Give answers that hold grades and no boxes.
+    """Return answers that hold grades and no boxes.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _check_grids(truth: Truth) -> None:
 
 
 def by_volume(truth: Truth) -> list[tuple[int, NDArray[np.int64]]]:
-    """Give the rows of each volume, by its code."""
+    """Return the rows of each volume, by its code."""
     order = np.argsort(truth.volume, kind="stable")
     codes, starts = np.unique(truth.volume[order], return_index=True)
     return list(zip(codes.tolist(), np.split(order, starts[1:]), strict=True))

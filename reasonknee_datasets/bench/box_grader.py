@@ -91,7 +91,7 @@ class BoxGrader:
 
 
 def _describe(truth: Truth, known: bool) -> NDArray[np.float64]:
-    """Give each box's centre and lengths; shape (N, 6)."""
+    """Return each box's centre and lengths; shape (N, 6)."""
     edges = truth.boxes.reshape(-1, 2, 3).astype(np.float64)
     if known:
         for code, rows in by_volume(truth):

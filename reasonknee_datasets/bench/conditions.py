@@ -181,7 +181,7 @@ _SETTABLE = ("wording", "margin_mm", "shift", "scale")
 
 
 def jittered_region(shift: float = 0.25, scale: float = 1.0) -> Condition:
-    """Give the condition that moves the true box by so many of its lengths, and makes it so many times longer.
+    """Return the condition that moves the true box by so many of its lengths, and makes it so many times longer.
 
     Examples
     --------

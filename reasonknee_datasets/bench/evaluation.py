@@ -96,7 +96,7 @@ class Evaluation:
         return self.predictions.problems
 
     def summary(self) -> str:
-        """Tell the headline, with its interval, coverage first and the majority beside it, in a few lines."""
+        """Summarise coverage, the headline with its interval, and the baselines in a few lines."""
         everything, total = self.results.group(), self.results.total()
         covered = everything.coverage
         lines = [

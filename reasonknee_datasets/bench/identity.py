@@ -18,7 +18,7 @@ MODEL = ("model", "model_revision")
 class Identity:
     """Everything that a result depends on.
 
-    A field that nobody stated is None, and None equals None only: a result that does not say how it was made cannot be
+    A field that was not stated is None, and None equals None only: a result that does not say how it was made cannot be
     compared with one that does, unless the caller allows that.
 
     Attributes
@@ -95,7 +95,7 @@ class Identity:
             object.__setattr__(self, each.name, _checked(each.name, getattr(self, each.name)))
 
     def to_json(self) -> dict[str, Any]:
-        """Give every field as what ``json.dumps`` writes."""
+        """Return every field as what ``json.dumps`` writes."""
         return asdict(self)
 
     @classmethod

@@ -44,7 +44,7 @@ _TOKENS = ("total_tokens", "completion_tokens", "prompt_tokens", "reasoning_toke
 
 
 def is_official_file(path: str | os.PathLike[str]) -> bool:
-    r"""Tell a result file of the authors' scripts from JSON lines, by its first bytes.
+    r"""Check by its first bytes whether a file is a result of the authors' scripts or JSON lines.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def _is_error(result: object) -> bool:
 
 
 def _line(result: Any, *, stale: bool) -> dict[str, Any]:
-    """Give a kept answer as a line of predictions."""
+    """Return a kept answer as a line of predictions."""
     if stale:
         return {"text": None, "error": "the previous question's answer"}
     if _is_error(result):
@@ -218,7 +218,7 @@ def _line(result: Any, *, stale: bool) -> dict[str, Any]:
 
 
 def _find(key: str, collector: Collector, elsewhere: Elsewhere) -> str | None:
-    """Give the id that a key means; None where it is no key.
+    """Return the id that a key means; None where it is no key.
 
     A volume's id holds its series only where one visit has two of one knee, and a key may have lost leading zeros.
     """

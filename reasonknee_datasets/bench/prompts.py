@@ -58,7 +58,7 @@ _CONTROL = re.compile(
 
 
 def prompt_hash(text: str) -> str:
-    """Give the SHA-256 of a prompt's UTF-8.
+    """Return the SHA-256 of a prompt's UTF-8.
 
     Examples
     --------
@@ -151,7 +151,7 @@ class Prompts:
 
     @classmethod
     def own(cls, wording: Wording, damaged: Damaged = "repair") -> Prompts:
-        """Give the project's own words, which are damaged where the official ones are."""
+        """Return the project's own words, which are damaged where the official ones are."""
         return cls.of({number: project.prompt(number, wording) for number in QUESTIONS}, "project", damaged)
 
     @classmethod
@@ -176,7 +176,7 @@ class Prompts:
         return cls.of(texts, "rows", damaged)
 
     def text(self, question: int) -> str:
-        """Give one question's text.
+        """Return one question's text.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class Prompts:
         return self.texts[question]
 
     def hashes(self, questions: Iterable[int]) -> dict[str, str]:
-        """Give the SHA-256 of some questions' texts, by their numbers, for a result's identity."""
+        """Return the SHA-256 of some questions' texts, by their numbers, for a result's identity."""
         return {str(number): prompt_hash(self.text(number)) for number in sorted(set(questions))}
 
 
@@ -233,5 +233,5 @@ def box_prompt(question: Question, shape: tuple[int, int, int]) -> str:
 
 
 def box_prompt_hash() -> str:
-    """Give the SHA-256 over the localisation prompts of all questions, for a result's identity."""
+    """Return the SHA-256 over the localisation prompts of all questions, for a result's identity."""
     return prompt_hash("\n".join(box_prompt(question, (1, 1, 1)) for question in QUESTIONS.values()))

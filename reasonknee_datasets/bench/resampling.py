@@ -70,7 +70,7 @@ def draw(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float
 def percentile_interval(
     draws: NDArray[np.float64], level: float = LEVEL
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Give the percentile interval of each column, and in how many draws it is undefined.
+    """Return the percentile interval of each column, and in how many draws it is undefined.
 
     Parameters
     ----------

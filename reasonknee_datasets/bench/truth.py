@@ -147,7 +147,7 @@ def read_references(data: Repository, split: str, truth: Truth) -> dict[str, tup
 
 
 def take(truth: Truth, rows: ArrayLike) -> Truth:
-    """Give some rows of a truth, in the order named; patients and volumes without rows go.
+    """Return some rows of a truth, in the order named; patients and volumes without rows go.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def sample_patients(truth: Truth, patients: int, seed: int = 0) -> Truth:
 
 
 def identify(data: Repository, split: str, truth: Truth, **known: Any) -> Identity:
-    """Say of which records a result is; what else is known comes by its field's name.
+    """Identify the records of a result; other fields are given by name.
 
     Parameters
     ----------

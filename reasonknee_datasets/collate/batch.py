@@ -24,7 +24,7 @@ class Batch(Mapping[str, Any]):
     """A mapping from names to tensors and lists, one entry an example; made by `QuintupleCollator`.
 
     ``mask`` is not stored: which voxels are real is a box for each example (``real``), and the mask is made from it
-    where and when somebody asks, so that it never has to cross from a worker or to a GPU.
+    where and when it is read, so that it never has to cross from a worker or to a GPU.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Batch(Mapping[str, Any]):
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def cast(self, dtype: torch.dtype, window: tuple[float, float] | None = None) -> Batch:
-        """Give the volume another type, where it is: on a GPU, so that small integers cross the bus.
+        """Return the volume another type, where it is: on a GPU, so that small integers cross the bus.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class Batch(Mapping[str, Any]):
         return Batch({**self._items, _VOLUME: values.contiguous()})
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Tell CUDA's allocator that a stream uses the tensors."""
+        """Record for CUDA's allocator that a stream uses the tensors."""
         for value in self._items.values():
             if isinstance(value, torch.Tensor) and value.is_cuda:
                 value.record_stream(stream)

@@ -13,7 +13,7 @@ MOST_SLOTS = max(len(question.slots) for question in QUESTIONS.values())
 
 
 def grade_rows(example: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """Give an example's grades and slot ids, each filled up to the most that a question has.
+    """Return an example's grades and slot ids, each filled up to the most that a question has.
 
     Examples
     --------

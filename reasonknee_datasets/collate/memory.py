@@ -52,13 +52,13 @@ class Buffer:
         self._mapped(_HEAD)[0] = state
 
     def reserve(self, nbytes: int) -> None:
-        """Have room for so many bytes, or raise an OSError: a full disk would kill whoever touches a page."""
+        """Have room for so many bytes, or raise an OSError: a full disk would kill the process that touches a page."""
         size = _HEAD + -(-nbytes // _STEP) * _STEP
         if size > os.fstat(self._descriptor).st_size:
             getattr(os, "posix_fallocate", _truncate)(self._descriptor, 0, size)
 
     def bytes(self, nbytes: int) -> NDArray[np.uint8]:
-        """Give its bytes, as an object whose end can be waited for."""
+        """Return its bytes, as an object whose end can be waited for."""
         return np.frombuffer(self._mapped(_HEAD + nbytes), np.uint8, nbytes, _HEAD)
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Pool:
     Parameters
     ----------
     folder : str
-        Where their files are; somebody else removes it.
+        Where their files are; the session removes it.
     """
 
     def __init__(self, folder: str) -> None:
@@ -91,7 +91,7 @@ class Pool:
         self._by_address: dict[int, Buffer] = {}
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor | None:
-        """Give a tensor in a free buffer; None where there is none."""
+        """Return a tensor in a free buffer; None where there is none."""
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         try:
             buffer = self._take()
@@ -108,7 +108,7 @@ class Pool:
         return tensor
 
     def send(self, tensor: torch.Tensor) -> tuple[Any, ...] | None:
-        """Say how another process finds a tensor that lies in a buffer; None where it does not."""
+        """Describe how another process finds a tensor that is in a buffer; None if it is not."""
         start = tensor.untyped_storage().data_ptr()
         buffer = self._by_address.get(start)
         if buffer is None or buffer.state != _FILLING:
@@ -145,7 +145,7 @@ class Spare:
         self._free: dict[int, NDArray[np.uint8]] = {}
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Give a tensor on memory that nobody uses."""
+        """Return a tensor on memory that is not in use."""
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         memory = None
         for key, free in list(self._free.items()):
@@ -159,7 +159,7 @@ class Spare:
         return torch.from_numpy(data).view(dtype).reshape(list(shape))
 
     def clear(self) -> None:
-        """Give the memory back to the system."""
+        """Return the memory back to the system."""
         self._free.clear()
 
     def _take_back(self, memory: NDArray[np.uint8]) -> None:
@@ -174,7 +174,7 @@ _receiving = threading.Lock()
 
 
 def use_pool(folder: str) -> None:
-    """Let tensors that this worker makes lie in buffers of a folder."""
+    """Allocate this worker's tensors in buffers of a folder."""
     if not _pool:
         _pool.append(Pool(folder))
 

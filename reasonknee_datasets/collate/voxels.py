@@ -60,7 +60,7 @@ def real_box(example: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
 
 
 def _is_inside(view: View, source: Sequence[int]) -> bool:
-    """Tell quickly whether the centres of all voxels lie in the source, as they mostly do."""
+    """Check quickly whether the centres of all voxels are inside the source, as they mostly are."""
     for size, axis, start, step in zip(view.shape, view.axes, view.start, view.step, strict=True):
         first, last = start + step / 2, start + step * (size - 0.5)
         if min(first, last) < 0 or max(first, last) > source[axis]:

@@ -3,7 +3,7 @@
 A process that is ended by a signal runs nothing more, and a signal handler would only run between two steps of Python:
 never, where a step hangs. So a process that holds session folders starts this file as a script and tells it their names
 through a pipe. When the pipe ends, the process is gone, however it ended, and the janitor removes the folders that
-nobody else holds. It imports the standard library alone and takes 10 MB.
+no other process holds. It imports the standard library alone and takes 10 MB.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Plan:
     classes: NDArray[np.int64] | None = None
 
     def rows(self, epoch: int) -> NDArray[np.int64]:
-        """Give the epoch's rows in order.
+        """Return the epoch's rows in order.
 
         Without classes it is a permutation of all rows; with them, as many rows drawn with replacement.
 
@@ -88,7 +88,7 @@ class Plan:
 
 
 def number(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Give labels numbers by first appearance.
+    """Assign numbers to labels by first appearance.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def number(labels: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _bits(seed: int, epoch: int, purpose: int, count: int) -> NDArray[np.uint64]:
-    """Give `count` independent 64-bit draws for one purpose."""
+    """Return `count` independent 64-bit draws for one purpose."""
     key = 0
     for part in (seed, epoch, purpose):
         key = int(_mix(np.array([(key + (part + 1) * _GOLDEN) % 2**64], np.uint64))[0])
@@ -117,5 +117,5 @@ def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _uniform(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Give numbers in [0, 1) with 53 bits."""
+    """Return numbers in [0, 1) with 53 bits."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -42,11 +42,11 @@ class DevicePrefetcher:
         return self._on_cuda() if self.device.type == "cuda" else self._one_by_one()
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be this epoch."""
+        """Set the epoch of the next iteration."""
         self._stateful().set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the loader's state, after the last batch that was handed out here."""
+        """Return the loader's state, after the last batch that was handed out here."""
         return self._stateful().state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -60,7 +60,7 @@ class DevicePrefetcher:
         return self.loader
 
     def _pairs(self) -> Iterator[tuple[Any, Callable[[], None]]]:
-        """Give batches, each with what is to be done once it is handed out."""
+        """Return batches, each with what is to be done once it is handed out."""
         if isinstance(self.loader, ResumableLoader):
             loader = self.loader
             return ((batch, lambda place=place: loader.commit(place)) for batch, place in loader.begin())  # type: ignore[misc]
@@ -143,7 +143,7 @@ def _moved(value: Any, device: torch.device, *, non_blocking: bool) -> Any:
 
 
 def _record(value: Any, stream: torch.cuda.Stream) -> None:
-    """Tell CUDA's allocator that the model's stream uses the memory, which the copying stream asked for."""
+    """Record for CUDA's allocator that the model's stream uses the memory, which the copying stream asked for."""
     if hasattr(value, "record_stream"):
         value.record_stream(stream)
     elif isinstance(value, Mapping):

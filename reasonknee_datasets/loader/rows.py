@@ -114,7 +114,7 @@ def _reference(volume: Any) -> str | None:
 
 
 def _volumes(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
-    """Give volumes numbers by first appearance; every row has its own where no column tells."""
+    """Assign numbers to volumes by first appearance; without a column, one to each row."""
     if not names:
         return np.arange(len(table))
     column = table[names[0]]
@@ -124,7 +124,7 @@ def _volumes(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Give what stands in a column numbers by first appearance."""
+    """Return what stands in a column numbers by first appearance."""
     codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices
     return np.asarray(codes.to_numpy(zero_copy_only=False)).astype(np.int64)
 
@@ -165,7 +165,7 @@ def _volume_bytes(place: str, voxels: int) -> int:
         proxy: Any = volume.dataobj
         itemsize: int = np.dtype(proxy.dtype).itemsize
         return max(voxels, math.prod(volume.shape)) * itemsize
-    except ReasonKneeError:  # whoever looks at it will be told; here it only decides on room
+    except ReasonKneeError:  # reading it raises the error; here it only decides on room
         return voxels * _USUAL_ITEMSIZE
 
 
@@ -178,7 +178,7 @@ def _balance_columns(balance: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _classes(table: pa.Table, balance: Sequence[str]) -> NDArray[np.int64]:
-    """Give rows that agree in everything that is balanced the same number."""
+    """Return rows that agree in everything that is balanced the same number."""
     classes = np.zeros(len(table), np.int64)
     for name in balance:
         part = number(highest_grades(table[_GRADES])) if name == GRADE else _labels(table, name)
@@ -195,7 +195,7 @@ def _labels(table: pa.Table, name: str) -> NDArray[np.int64]:
 
 
 def highest_grades(grades: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Give the highest grade of each row; -1 where all are missing.
+    """Return the highest grade of each row; -1 where all are missing.
 
     Examples
     --------

@@ -144,7 +144,7 @@ def _sweep(base: Path, keep: str) -> None:
         if not is_private_folder(base.lstat()):
             return
         folders = [folder for folder in base.iterdir() if folder.name != keep and folder.is_dir()]
-    except OSError:  # there is none, or whoever was last there left at this moment
+    except OSError:  # there is none, or the last process left at this moment
         return
     for folder in folders:
         try:

@@ -1,4 +1,4 @@
-"""Decoded volumes that the processes of one machine share: each is decoded once, whoever needs it first.
+"""Decoded volumes that the processes of one machine share: each is decoded once.
 
 Batches go to workers in turn, so private caches would decode a volume once per worker. Here voxels live in *slots*:
 files of a session's folder that every process maps into memory (see `reasonknee_datasets.loader.slots`). A slot is
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.loader import tally
-from reasonknee_datasets.loader.slots import MOST_SLABS, NOBODY, Records, Slot, Use, alone
+from reasonknee_datasets.loader.slots import MOST_SLABS, UNASSIGNED, Records, Slot, Use, alone
 from reasonknee_datasets.loader.tally import SharedInfo
 from reasonknee_datasets.volumes import DecodeCache
 from reasonknee_datasets.volumes.cache import FillSlabs
@@ -70,7 +70,7 @@ class SharedVolumes(DecodeCache):
         self._by_volume.clear()
 
     def expect(self, usual: Use, uses: Mapping[str, Use]) -> None:
-        """Say what the order of the epoch has to do with the volumes that will be read next.
+        """Announce the volumes that the epoch's order will read next.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class SharedVolumes(DecodeCache):
     def get_slabs(
         self, key: Hashable, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs
     ) -> NDArray[np.uint8]:
-        """Give a seekable volume's bytes in which some slabs are there, inflated by whichever process came first."""
+        """Return a seekable volume's bytes in which some slabs are there, inflated by whichever process came first."""
         slabs = -(-size // slab_bytes)
         slot = self._hold(_digest(("slabs", key)), size, self._use(key)) if slabs <= MOST_SLABS else None
         if slot is None:
@@ -98,7 +98,7 @@ class SharedVolumes(DecodeCache):
         return slot.bytes(size)
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Give a volume's array, read-only, decoded by whichever process came first."""
+        """Return a volume's array, read-only, decoded by whichever process came first."""
         volume, use = _digest(key), self._use(key)
         if (found := self._whole(volume, use)) is not None:
             return found
@@ -119,7 +119,7 @@ class SharedVolumes(DecodeCache):
         return array
 
     def release(self) -> None:
-        """Let go of the slots that were read since the last time."""
+        """Release the slots that were read since the last call."""
         with self._table:
             for slot in self._slots.values():
                 slot.unpin()
@@ -128,15 +128,15 @@ class SharedVolumes(DecodeCache):
                 slot.rest()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         self.release()
         self.renew_after_fork()
 
     def totals(self) -> SharedInfo:
-        """Tell what all processes of the session have done and hold."""
+        """Return counts and sizes over all processes of the session."""
         with self._table, alone(Path(self.folder) / "assign"):
             slots = self._all()
-            entries = sum(slot.head()[0] != NOBODY for slot in slots)
+            entries = sum(slot.head()[0] != UNASSIGNED for slot in slots)
             held = sum(slot.capacity for slot in slots)
         return SharedInfo(*tally.read(self.folder), entries, held, self.max_bytes)
 
@@ -218,7 +218,7 @@ class SharedVolumes(DecodeCache):
         return True
 
     def _assign(self, slots: list[Slot], volume: bytes, size: int, use: Use) -> Slot | None:
-        """Give a volume a slot; the caller holds the assign lock."""
+        """Return a volume a slot; the caller holds the assign lock."""
         slot = self._choose(slots, size, use) if size <= self.max_bytes else None
         if slot is None:
             if use.until >= use.stop > 0:
@@ -266,7 +266,7 @@ class SharedVolumes(DecodeCache):
         tally.add(self.folder, decodes, inflated)
 
     def _say_too_small(self, held: int) -> None:
-        """Say once in a session that volumes will be decoded again."""
+        """Log once in a session that volumes will be decoded again."""
         if tally.is_first(self.folder, "said-too-small"):
             _log.warning(
                 "the shared folder holds %d volumes (%.3g GB), and more are in use at a time: some are decoded more "

@@ -3,9 +3,9 @@
 Slots are reused, not made anew: filling fresh pages of shared memory costs about as much as decoding (50 ms for 47 MB,
 measured; 10 ms once the pages are there). What makes that safe are locks that the kernel releases when a process dies:
 
-- Whoever reads a slot holds its ``.voxels`` *shared* until its batch is done; a slot is given to another volume only by
+- A reader of a slot holds its ``.voxels`` *shared* until its batch is done; a slot is given to another volume only by
   who holds it *alone*, so no voxel changes under a reader.
-- Whoever inflates slabs holds the slot's ``.fill`` file alone: one decoder a volume. Slabs count as there once they
+- A process that inflates slabs locks the slot's ``.fill`` file: one decoder a volume. Slabs count as there once they
   are, so a decoder that dies leaves nothing that could be taken for voxels.
 - Finding or assigning a slot happens under the folder's ``assign`` lock; nothing is decoded meanwhile.
 
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.system import fcntl
 
 _DIGEST = 32
-NOBODY = bytes(_DIGEST)
+UNASSIGNED = bytes(_DIGEST)
 _HEAD = struct.Struct(f"<{_DIGEST}s8s")  # volume, a token of this assignment
 _STAMP = struct.Struct("<QQQ")  # when it was last used; the epoch, and the place in it, until which it is wanted
 _LAYOUT = _HEAD.size + _STAMP.size
@@ -77,14 +77,14 @@ class Stamp(NamedTuple):
     until: int = 0
 
     def turn(self, began: int) -> tuple[int, ...]:
-        """Give what slots are sorted by: the first one is the next to be given away.
+        """Return what slots are sorted by: the first one is the next to be given away.
 
-        What nobody has used since this pass began is left over from others.
+        What was not used since this pass began is left over from others.
         """
         return (0, self.time) if self.time < began else (1, self.epoch, self.until, self.time)
 
     def wanted_after(self, use: Use) -> bool:
-        """Tell whether its volume will surely be looked at again in this pass."""
+        """Check whether its volume will surely be looked at again in this pass."""
         return self.time >= use.began > 0 and (self.epoch, self.until) >= (use.epoch, use.stop)
 
 
@@ -122,7 +122,7 @@ class Slot:
         self._path = folder / f"{number:04d}.voxels"
         self._records = records
         self._descriptor = -1
-        self.assigned = NOBODY, b""
+        self.assigned = UNASSIGNED, b""
         self.known: set[int] = set()
         self.filling = threading.Lock()
         self._map: mmap.mmap | None = None
@@ -165,13 +165,13 @@ class Slot:
             self.pinned = True
 
     def unpin(self) -> None:
-        """Let its volume go."""
+        """Release its volume."""
         if self.pinned:
             fcntl.flock(self.voxels, fcntl.LOCK_UN)
             self.pinned = False
 
     def take(self) -> bool:
-        """Hold it alone, if nobody reads it."""
+        """Take the exclusive lock, if there is no reader."""
         if self.pinned:
             return False
         try:
@@ -184,10 +184,10 @@ class Slot:
 
     def empty(self, capacity: int) -> None:
         """Forget its volume, and have room for so many bytes; the caller holds it alone."""
-        self.assigned, self.known = (NOBODY, b""), set()
+        self.assigned, self.known = (UNASSIGNED, b""), set()
         self._records.write(self.number, bytes(_RECORD), 0)
         if capacity > self.capacity:
-            reserve = getattr(os, "posix_fallocate", None)  # else a full disk would kill whoever touches the page
+            reserve = getattr(os, "posix_fallocate", None)  # else a full disk kills the process that touches the page
             reserve(self.voxels, 0, capacity) if reserve else os.ftruncate(self.voxels, capacity)
         elif capacity == 0:
             os.ftruncate(self.voxels, 0)
@@ -220,7 +220,7 @@ class Slot:
         self._records.write(self.number, _STAMP.pack(time.monotonic_ns(), use.epoch, use.until), _HEAD.size)
 
     def bytes(self, size: int, *, writing: bool = False) -> NDArray[np.uint8]:
-        """Give its bytes, mapped into memory once for as long as the process lives."""
+        """Return its bytes, mapped into memory once for as long as the process lives."""
         if self._map is None or len(self._map) < size:
             self._map, self._populated = mmap.mmap(self.voxels, self.capacity), False
         if writing and not self._populated:
@@ -240,7 +240,7 @@ class Slot:
             self._descriptor = -1
 
     def rest(self) -> None:
-        """Give its descriptors back until it is read again, unless it is pinned."""
+        """Return its descriptors back until it is read again, unless it is pinned."""
         if not self.pinned:
             self.close()
             self._map = None

@@ -53,10 +53,10 @@ class StreamedRows:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
     def total(self) -> None:
-        """Say that the length of an epoch is not known."""
+        """Raise TypeError, since the length of an epoch is not known."""
 
     def rows(self, epoch: int, start: int) -> Iterator[tuple[Any, int]]:
-        """Give whole rows, with their places."""
+        """Return whole rows, with their places."""
         self.dataset.set_epoch(epoch)
         # Not dataset.skip(start): behind a shuffle buffer it gives another order in every epoch but the first.
         return zip(itertools.islice(iter(self.dataset), start, None), itertools.count(start), strict=False)

@@ -53,7 +53,7 @@ def read(folder: str) -> tuple[int, int]:
 
 
 def is_first(folder: str, what: str) -> bool:
-    """Tell whether nobody in the session has said this before."""
+    """Check whether this is the first process of the session to log this."""
     try:
         os.close(os.open(Path(folder) / what, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:

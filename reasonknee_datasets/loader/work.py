@@ -96,7 +96,7 @@ class Work:
                 made = self.transform(example)
             except Exception as error:
                 where = f"while making {example.get('id', 'an example without an id')} in epoch {ticket.epoch}"
-                if isinstance(error, StopIteration):  # which would end the epoch here, and nobody would know
+                if isinstance(error, StopIteration):  # which would end the epoch here without an error
                     remedy = "Give next() a default there, or catch it"
                     rule = "give an example or raise what says why not"
                     raise LoaderError(explain("the transform", rule, "StopIteration", remedy, where=where)) from error

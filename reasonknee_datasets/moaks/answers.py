@@ -117,7 +117,7 @@ def read_diagnosis(question: int | Question | None, diagnosis: object) -> dict[s
 
 
 def _parts(asked: Question | None, node: object) -> Iterator[tuple[Question, object]]:
-    """Give each subject below the wrappers, with what stands under it."""
+    """Return each subject below the wrappers, with what stands under it."""
     if not isinstance(node, Mapping):
         if asked is None or len(asked.slots) != 1:
             raise _malformed(asked, "be a JSON object with the subject as its key", repr(node))

@@ -65,7 +65,7 @@ _MEANINGS: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def meanings(slot: Slot) -> tuple[str, ...]:
-    """Give what each legal grade of a slot stands for, from the lowest.
+    """Return what each legal grade of a slot stands for, from the lowest.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def meanings(slot: Slot) -> tuple[str, ...]:
 
 
 def meaning(slot: Slot, grade: int | None) -> str:
-    """Say what one grade stands for.
+    """Describe the meaning of one grade.
 
     Raises
     ------

@@ -99,7 +99,7 @@ _WRAPPED_AS_GRADE = frozenset({45, 51, 52})
 
 
 def _subjects() -> Iterator[tuple[str, str, str, str, tuple[_Field, ...]]]:
-    """Give category, finding, subregion, prompt subject and fields of each question, in the official order."""
+    """Return category, finding, subregion, prompt subject and fields of each question, in the official order."""
     for words in (*_ARTICULAR, "tibia subspinous"):
         yield "bone_marrow_lesion", "bone_marrow_lesion", words, f"{words} BML", _MARROW
     for words in _ARTICULAR:

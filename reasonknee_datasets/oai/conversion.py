@@ -49,7 +49,7 @@ def convert(
     oai : path, optional
         An OAI download in any of its forms.
     nifti : path, optional
-        Volumes that somebody converted already. They are used where ``oai`` has no series of the row.
+        Volumes that were converted by other tools. They are used where ``oai`` has no series of the row.
     release : path, optional
         The official release: its split files say which series are wanted, and its masks which grids. Without it, every
         sagittal DESS series of ``oai`` is converted, on axes closest to RAS+.

@@ -1,4 +1,4 @@
-"""NIfTI volumes that somebody converted already, read and compared with their mask."""
+"""NIfTI volumes that were converted by other tools, read and compared with their mask."""
 
 from __future__ import annotations
 

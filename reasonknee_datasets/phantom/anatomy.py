@@ -33,7 +33,7 @@ _REACH = {
 
 
 def is_near(p: Points, reach: tuple[tuple[float, float], ...]) -> bool:
-    """Tell whether some of the points may lie within a range of u, v and w."""
+    """Check whether some of the points may lie within a range of u, v and w."""
     return all(low < top and high > bottom for (low, high), (bottom, top) in zip(p.bounds, reach, strict=True))
 
 

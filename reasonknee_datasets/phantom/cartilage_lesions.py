@@ -30,7 +30,7 @@ _BORDER = 0.15  # from a defect to the border of its subregion, mm
 
 
 def surface_coordinates(p: Points, bone: str) -> tuple[Field, Field]:
-    """Give each point's place on a bone's joint surface, in mm along it: the same all the way through the cartilage.
+    """Return each point's place on a bone's joint surface, in mm along it: the same all the way through the cartilage.
 
     The femur's surface is unrolled around an axis through the condyles.
     """

@@ -112,7 +112,7 @@ def write_download(release: Path, out: Path, *, form: Form, defects: bool = True
 
 
 def _plan(release: Path, form: Form, defects: bool) -> list[_Row]:
-    """Give each defect a volume of train, then of the other splits where train has too few."""
+    """Return each defect a volume of train, then of the other splits where train has too few."""
     data = release / "data"
     rows = []
     for split in ("train", "test", "val"):

@@ -40,7 +40,7 @@ def _id_to_name() -> LabelMap:
 
 
 def _name_list() -> LabelMap:
-    """Let a label's id be its place in a list; ids without a label are filled up."""
+    """Write labels as a list in which a label's place is its id; ids without a label are filled."""
     names = {number: name for name, number in LABELS.items()} | {0: "background"}
     listed = [names.get(number, f"unused_{number}") for number in range(max(names) + 1)]
     return LabelMap(listed, {str(q): list(region) for q, region in REGION_NAMES.items()})
@@ -97,7 +97,7 @@ def _label_to_questions() -> LabelMap:
 
 
 def _opaque() -> LabelMap:
-    """Say nothing that a reader could use."""
+    """Write label names that carry no meaning."""
     words = "see the annotation protocol"
     return LabelMap({"legend": words}, {"regions": words})
 

@@ -99,7 +99,7 @@ REGION_NAMES: Mapping[int, tuple[str, ...]] = MappingProxyType(
 
 
 def region_of(question_id: int) -> tuple[int, ...]:
-    """Give the label ids that make up a question's region.
+    """Return the label ids that make up a question's region.
 
     Examples
     --------

@@ -130,7 +130,7 @@ class MeniscusPlan:
 
 
 def _tongue(p: Points, ring: Meniscus, reach: float, beside: Field) -> Field:
-    """Give a rounded bar from the outer wall outward; its flat end is `reach` mm beyond the wall."""
+    """Return a rounded bar from the outer wall outward; its flat end is `reach` mm beyond the wall."""
     out = np.maximum(-ring.depth - (reach - _EDGE), ring.depth - 1.0)
     side = np.maximum(beside - 3.5, 0.0)
     height = np.maximum(np.abs(p.w - 2.0) - 0.7, 0.0)

@@ -23,7 +23,7 @@ _HORN = {"anterior": "anterior horn", "body": "body", "posterior": "posterior ho
 
 
 def place(question: Question) -> str:
-    """Say in words where a question looks.
+    """Describe in words the subregion of a question.
 
     Examples
     --------

@@ -64,15 +64,15 @@ class Plan:
     read_grades: NDArray[np.int8]
 
     def truth(self, volume: PlannedVolume) -> Mapping[int, Mapping[str, int | None]]:
-        """Give the grades to draw, by question and attribute."""
+        """Return the grades to draw, by question and attribute."""
         return as_mapping(self.true_grades[volume.number])
 
     def reading(self, volume: PlannedVolume) -> Mapping[int, Mapping[str, int | None]]:
-        """Give the grades to record, by question and attribute; None is missing."""
+        """Return the grades to record, by question and attribute; None is missing."""
         return as_mapping(self.read_grades[volume.number])
 
     def of_split(self, split: str) -> Iterator[PlannedVolume]:
-        """Give a split's volumes in order."""
+        """Return a split's volumes in order."""
         return (volume for volume in self.volumes if volume.split == split)
 
 
@@ -126,7 +126,7 @@ def _check(patients: int, size: str, seed: int) -> None:
 
 
 def _assign_splits(patients: int, seed: int) -> list[str]:
-    """Give each patient a split: 75, 10 and 15 %, and at least one patient each from three on."""
+    """Return each patient a split: 75, 10 and 15 %, and at least one patient each from three on."""
     counts = {split: max(1, round(share * patients)) for split, share in _SHARES.items()}
     if patients == 1:
         counts = {"val": 0, "test": 0}
@@ -170,7 +170,7 @@ def _plan_patient(number: int, split: str, size: Size, seed: int, *, full: bool)
 
 
 def _number(volumes: Sequence[PlannedVolume], seed: int) -> tuple[PlannedVolume, ...]:
-    """Give the masks their numbers visit by visit, patients and splits mixed, as the official files do."""
+    """Return the masks their numbers visit by visit, patients and splits mixed, as the official files do."""
     shuffled = [volumes[place] for place in stream(seed, Stream.ORDER).permutation(len(volumes))]
     ordered = sorted(shuffled, key=lambda volume: volume.visit)
     return tuple(replace(volume, number=number) for number, volume in enumerate(ordered))

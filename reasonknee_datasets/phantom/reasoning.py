@@ -36,7 +36,7 @@ Grades = Mapping[str, "int | None"]
 
 
 def layout(question_id: int) -> Layout:
-    """Say how a question's steps are set: a line each, numbered lines, or one paragraph with a sentence each.
+    """Choose the layout of a question's steps: a line each, numbered lines, or one paragraph with a sentence each.
 
     Examples
     --------

@@ -53,7 +53,7 @@ def _between(axis: Field, limits: Range) -> Field:
 
 
 def regions_of(shape: Shape) -> tuple[Region, ...]:
-    """Give the fifteen subregions, the labels 50 to 64.
+    """Return the fifteen subregions, the labels 50 to 64.
 
     Examples
     --------

@@ -100,14 +100,14 @@ def write_questions(folder: Path, label_map_variant: str) -> None:
 
 
 def _reasoning_map() -> dict[str, list[str]]:
-    """Give the steps that each question's reasoning begins with, whatever the grades."""
+    """Return the steps that each question's reasoning begins with, whatever the grades."""
     return {
         str(question.id): list(opening_steps(question.id)) for question in QUESTIONS.values() if question.in_records
     }
 
 
 def _grade_words() -> dict[str, dict[str, dict[str, str]]]:
-    """Say what each grade means, by finding and attribute."""
+    """Describe each grade, by finding and attribute."""
     words: dict[str, dict[str, dict[str, str]]] = {}
     for question in QUESTIONS.values():
         for slot in question.slots:

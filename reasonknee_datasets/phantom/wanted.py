@@ -29,14 +29,14 @@ class Wanted:
     grades: Mapping[int, Mapping[str, int | None]]
 
     def grade(self, question_id: int, attribute: str) -> int:
-        """Give one grade; what nobody graded is 0, or "no tear" for a tear's location."""
+        """Return one grade; what was not requested is 0, or "no tear" for a tear's location."""
         grade = self.grades.get(question_id, {}).get(attribute)
         if grade is None:
             return 3 if attribute == "tear_location" else 0
         return grade
 
     def lesion(self, question_id: int) -> dict[str, int]:
-        """Give the grades of a bone-marrow or cartilage lesion, empty where there is none.
+        """Return the grades of a bone-marrow or cartilage lesion, empty where there is none.
 
         An explicit size of 0 means none, whatever the other slots say.
         """
@@ -49,7 +49,7 @@ class Wanted:
 
 
 def questions_of(finding: str) -> tuple[int, ...]:
-    """Give the ids of a finding's questions.
+    """Return the ids of a finding's questions.
 
     Examples
     --------

@@ -153,7 +153,7 @@ def _write_records(folder: Path, writer: RecordWriter) -> None:
 
 @contextmanager
 def _whole_or_nothing(out: Path) -> Iterator[Path]:
-    """Give a folder beside the final one, which becomes it if all goes well and vanishes otherwise."""
+    """Return a folder beside the final one, which becomes it if all goes well and vanishes otherwise."""
     out = out.absolute()
     remedy = f"Remove {out}, or name another folder"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -133,7 +133,7 @@ def prepare(
 
 
 def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode) -> dict[str, Any]:
-    """Say what a repository is made from, as its manifest keeps it."""
+    """Describe the source of a repository, as its manifest records it."""
     convention = None if options.box_convention is None else str(options.box_convention)
     return {
         "revision": release.revision,

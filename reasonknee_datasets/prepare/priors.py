@@ -127,7 +127,7 @@ class CanonicalGrid:
         self.spacing: NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)[list(self._turn.axes)]
 
     def edges(self, box: Box) -> NDArray[np.float64]:
-        """Give a box's (2, 3) start and stop along the canonical axes, in voxels."""
+        """Return a box's (2, 3) start and stop along the canonical axes, in voxels."""
         turned = self._turn.apply_box(box, self._old_shape)
         return np.array([turned.start, turned.stop], dtype=np.float64)
 

@@ -74,7 +74,7 @@ def shard_path(config: str, split: str, number: int, count: int) -> str:
 
 
 def volume_of(row_id: str) -> str:
-    """Give the volume's id, which a row's id begins with.
+    """Return the volume's id, which a row's id begins with.
 
     Examples
     --------
@@ -130,7 +130,7 @@ class Spool:
             self._flush(bucket)
 
     def file(self, volume: str) -> Path:
-        """Say where a volume's rows are."""
+        """Return where a volume's rows are."""
         return self._path(self._buckets[volume])
 
     def _path(self, bucket: str) -> Path:

@@ -57,7 +57,7 @@ def other_input(out: Path, differs: str) -> PrepareError:
 
 
 def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, Path | None]]) -> bool:
-    """Tell whether a repository is whole and no image or mask has changed since it was written.
+    """Check whether a repository is whole and no image or mask has changed since it was written.
 
     Nothing is hashed: sizes are compared with the manifest's (those of the images together, by `refuse_other_input`),
     and times of change with its own time. The hour that a

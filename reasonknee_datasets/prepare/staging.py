@@ -49,7 +49,7 @@ def hash_file(path: Path) -> str:
 
 
 def check_target(out: Path) -> None:
-    """Refuse to replace anything that is not a prepared repository: somebody's files could be in it.
+    """Refuse to replace anything that is not a prepared repository: a user's files could be in it.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def _make_work(folder: Path) -> Path:
 
 
 def _disk_error(error: OSError, out: Path) -> PrepareError:
-    """Say what the disk refused; Arrow's errors carry an errno too, but no file name."""
+    """Describe what the disk refused; Arrow's errors carry an errno too, but no file name."""
     rule = DISK_RULES.get(error.errno or 0, "serve prepare")
     at = error.filename2 or error.filename  # copying names its source first, and it is the target that is refused
     place = f"at {at}" if at else f"beside {out}"

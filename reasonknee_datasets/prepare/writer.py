@@ -255,7 +255,7 @@ class Writer:
 
 
 def _order(volumes: Iterable[SourceVolume]) -> dict[str, list[str]]:
-    """Give each split's volumes in hash order, the splits in their usual one."""
+    """Return each split's volumes in hash order, the splits in their usual one."""
     ids: dict[str, list[str]] = {split: [] for split in SPLITS}
     for volume in volumes:
         ids[volume.split].append(volume.id)
@@ -274,7 +274,7 @@ def _refuse_shared_patients(volumes: Iterable[SourceVolume]) -> None:
 
 
 def _stock_schema(config: str) -> pa.Schema:
-    """Give a config's schema with the metadata by which stock ``datasets`` knows its features."""
+    """Return a config's schema with the metadata by which stock ``datasets`` knows its features."""
     from datasets import Features  # a second of imports, which worker processes are spared
 
     return Features.from_arrow_schema(arrow_schema(config)).arrow_schema

@@ -174,7 +174,7 @@ class Check:
 
 
 def track_with(progress: bool) -> Any:
-    """Give a progress bar, or one that only passes on."""
+    """Return a progress bar, or one that only passes on."""
 
     def track(items: Iterable[Any], name: str) -> Iterable[Any]:
         return tqdm(items, name, unit="record", disable=None) if progress else items

@@ -56,7 +56,7 @@ class BoxCheck:
         return self.near / self.checked if self.checked else None
 
     def to_manifest(self) -> dict[str, Any]:
-        """Give what the manifest keeps under ``box_convention``."""
+        """Return what the manifest keeps under ``box_convention``."""
         by_layout = {"by_layout": {layout: str(each) for layout, each in sorted(self.by_layout.items())}}
         return {
             "name": str(self.convention),

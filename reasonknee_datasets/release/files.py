@@ -118,7 +118,7 @@ class RecordFiles:
             raise ReleaseError(explain("generate_data", "stay as it is while it is read", got, remedy))
 
     def _read(self, name: str, problems: Problems) -> Iterator[tuple[int, Any]]:
-        """Give the records of one file with their numbers, up to where it breaks."""
+        """Return the records of one file with their numbers, up to where it breaks."""
         try:
             yield from enumerate(self._track(stream_records(self._folder / name), name))
         except InvalidJSONError as error:

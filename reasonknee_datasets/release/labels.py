@@ -60,7 +60,7 @@ class LabelMap:
     questions: Mapping[int, tuple[int, ...]]
 
     def sides(self) -> dict[int, str]:
-        """Tell which labels are medial and which lateral, as far as names and questions tell.
+        """Classify labels as medial or lateral, as far as names and questions state it.
 
         Examples
         --------
@@ -158,7 +158,7 @@ def _one_side(name: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Give one spelling to names that differ in case, blanks, hyphens and underscores only."""
+    """Return one spelling to names that differ in case, blanks, hyphens and underscores only."""
     return " ".join(re.findall("[a-z0-9%]+", name.lower()))
 
 

@@ -244,7 +244,7 @@ def _scan_or_error(path: Path) -> MaskScan | VolumeError:
 
 
 def find_side(scan: MaskScan, sides: Mapping[int, str]) -> Side | None:
-    """Tell from a mask which knee it shows.
+    """Infer from a mask whether it shows a left or a right knee.
 
     Medial is towards the other leg. World x grows to the patient's right, so in a right knee the lateral labels have
     the higher x.

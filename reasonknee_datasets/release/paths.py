@@ -78,7 +78,7 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether a file is there; one behind a locked door counts, and says so when it is read."""
+    """Check whether a file is there; one behind a locked door counts, and says so when it is read."""
     try:
         return path.is_file()
     except OSError:
@@ -138,6 +138,6 @@ def _contain(path: Path, root: Path, official: str) -> Path:
 
 
 def _is_hub_blob(target: Path, root: Path) -> bool:
-    """Tell whether a link is the Hub cache's own: snapshots/<revision>/... -> blobs/<hash>."""
+    """Check whether a link is the Hub cache's own: snapshots/<revision>/... -> blobs/<hash>."""
     snapshot = next((folder for folder in (root, *root.parents) if folder.parent.name == "snapshots"), None)
     return snapshot is not None and target.parent == snapshot.parent.parent / "blobs"

@@ -155,7 +155,7 @@ class Release:
         return {name: self.root.data / name for name in names if (self.root.data / name).is_file()}
 
     def quintuples(self) -> Iterator[tuple[Split, Quintuple]]:
-        """Give every row with its split, in the order of the official files."""
+        """Return every row with its split, in the order of the official files."""
         outcome = self._checked()
         if outcome.table is None:
             return
@@ -168,7 +168,7 @@ class Release:
             yield split, row
 
     def balanced(self) -> dict[Split, Counter[str]]:
-        """Give the ids of the balanced files with how often each stands there, for rows that were not dropped."""
+        """Return the ids of the balanced files with how often each stands there, for rows that were not dropped."""
         outcome = self._checked()
         if outcome.table is None:
             return {}

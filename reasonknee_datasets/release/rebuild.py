@@ -102,7 +102,7 @@ def describe_turn(turn: Reorientation) -> list[int]:
 def rebuild_record(
     row: Quintuple, *, image: str, convention: BoxConvention, shape: Sequence[int] | None
 ) -> dict[str, Any]:
-    """Give the official record that a row was made from.
+    """Return the official record that a row was made from.
 
     Prompt, answer and final_diagnosis are the official ones, character for character once written as JSON; the image's
     path is whatever the caller says, since its prefix differs between official files.

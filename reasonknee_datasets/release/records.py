@@ -80,7 +80,7 @@ def check_record(record: Any) -> Fault | None:
 
 
 def volume_key(image: str) -> str:
-    """Give the part of an image path that records are joined by: what follows ``data/images/``.
+    """Return the part of an image path that records are joined by: what follows ``data/images/``.
 
     Examples
     --------
@@ -254,7 +254,7 @@ def _keys(node: Any) -> Iterator[str]:
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Give what is no object, with its key, in order."""
+    """Return what is no object, with its key, in order."""
     if not isinstance(node, Mapping):
         yield key, node
         return

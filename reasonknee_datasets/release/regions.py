@@ -69,7 +69,7 @@ class Extents:
         return np.flatnonzero(self.layouts == names[counts.argmax()])
 
     def union(self, labels: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Give the box around several labels in every mask, and where there is any."""
+        """Return the box around several labels in every mask, and where there is any."""
         places = [self.labels.index(label) for label in labels if label in self.labels]
         if not places:
             return np.zeros((len(self.rows), 6), np.int64), np.zeros(len(self.rows), bool)

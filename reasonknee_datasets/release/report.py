@@ -193,7 +193,7 @@ class ReleaseReport:
         return {group.kind.name: group.count for group in self.groups}
 
     def to_manifest(self) -> dict[str, Any]:
-        """Give what the manifest keeps under ``report``."""
+        """Return what the manifest keeps under ``report``."""
         return {
             "allowed": {group.kind.name: group.count for group in self.groups if group.allowed},
             "rows_dropped": self.rows_dropped,

@@ -105,7 +105,7 @@ def read_splits(root: ReleaseRoot, problems: Problems) -> dict[str, Study]:
 
 
 def is_synthetic(patient: str) -> bool:
-    """Tell a phantom's patient (0000001 ...) from OAI's, which never begin with 0.
+    """Check whether a patient is the phantom's (0000001 ...); OAI's never begin with 0.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def _check_row(where: str, row: Mapping[str | None, str | None] | Mapping[str, s
 
 
 def _leaves(official: str) -> bool:
-    """Tell whether a path leads elsewhere, beyond the ``../data/`` that every official path begins with."""
+    """Check whether a path leads elsewhere, beyond the ``../data/`` that every official path begins with."""
     return bool(official) and not stays_inside(official.removeprefix(OFFICIAL_PREFIX))
 
 

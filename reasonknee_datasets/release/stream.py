@@ -23,7 +23,7 @@ class InvalidJSONError(ReleaseError):
 
 
 def stream_records(path: Path) -> Iterator[Any]:
-    """Give the items of a JSON list, holding no more than a few of them in memory.
+    """Return the items of a JSON list, holding no more than a few of them in memory.
 
     Numbers come as int and float, which both write back as `json.dumps` would have written them.
 

@@ -73,7 +73,7 @@ class Survey:
         return cls(studies, index, numbers, np.zeros(size, np.uint8), np.zeros(size, np.int64))
 
     def row_id(self, volume: int, question: int) -> str:
-        """Give a row's id; ``question`` is a place in the arrays, from 0."""
+        """Return a row's id; ``question`` is a place in the arrays, from 0."""
         return quintuple_id(self.studies[volume].volume_id, question + 1)
 
     def place(self, volume: int, question: int) -> str:

@@ -116,7 +116,7 @@ def _readings(
 
 
 def _shapes(count: int, masks: Mapping[int, MaskScan | None], grids: Mapping[int, Grid]) -> NDArray[np.int64]:
-    """Give the shape of the array that each volume's boxes are defined in; 0 where nothing tells."""
+    """Return the shape of the array that each volume's boxes are defined in; 0 where nothing tells."""
     shapes = np.zeros((count, 3), np.int64)
     for volume, grid in grids.items():
         scan = masks[volume]
@@ -133,7 +133,7 @@ def _unlike(
     shapes: NDArray[np.int64],
     writing: NDArray[np.uint8],
 ) -> NDArray[np.bool_]:
-    """Tell which official numbers do not come out again when their box is written."""
+    """Find the official numbers that are not reproduced when their box is written."""
     if not convention.normalised:
         return np.asarray(writing != WHOLE)  # whole voxels convert exactly; 12.0 is kept as it stands
     unlike = writing != REAL

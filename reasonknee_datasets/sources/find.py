@@ -83,7 +83,7 @@ def find_repository(
     Raises
     ------
     RepositoryError
-        If REASONKNEE_REQUIRE_REAL is set and the data are synthetic, whoever named them.
+        If REASONKNEE_REQUIRE_REAL is set and the data are synthetic, named explicitly or not.
 
     Warns
     -----

@@ -70,7 +70,7 @@ def open_repository(root: str, *, where: str) -> Repository:
     except RepositoryNotFoundError as error:
         refuse_official(root)
         remedy = f"Name the folder or URL that holds one, or write one: {PREPARE.format(release='RELEASE')}"
-        if is_url(root):  # many stores say "not found" to whoever may not look
+        if is_url(root):  # many stores answer "not found" where reading is not permitted
             remedy += "; pass storage_options= or token= if it needs credentials"
         message = explain(where, f"name a prepared repository, which holds {MANIFEST}", root, remedy)
         raise RepositoryNotFoundError(message) from error

@@ -64,7 +64,7 @@ def _render_provenance(summary: Summary) -> Iterator[str]:
     if report.get("grades_nulled_count"):
         yield f"  illegal grades made null: {report['grades_nulled_count']:,}, listed in the manifest"
     if report.get("violations"):
-        yield f"  rules of MOAKS that records break, and nobody corrected: {_counts(report['violations'])}"
+        yield f"  rules of MOAKS that records break, uncorrected: {_counts(report['violations'])}"
     for note in report.get("notes") or ():
         yield from wrap(f"note: {note}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
@@ -115,7 +115,7 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[
     ]
     yield "  ".join([title.ljust(first), *(head.rjust(width) for head, width in zip(heads, widths, strict=True))])
     for name, counts in rows:
-        # A grade that a slot does not have, or nobody has, is a dot: zeros would drown the numbers.
+        # A grade that a slot or the data do not have is a dot: zeros would drown the numbers.
         cells = [(f"{count:,}" if count else "·").rjust(width) for count, width in zip(counts, widths, strict=True)]
         yield "  ".join([name.ljust(first), *cells])
 

@@ -1,6 +1,6 @@
 """The decode cache that all volumes of a process share, bounded in bytes.
 
-A volume's 62 questions look at one array. Whoever asks first decodes it, everybody else waits for that or finds it
+A volume's 62 questions look at one array. The first reader decodes it; others wait for that or find it
 here; the least recently used volumes leave when the bound is reached.
 """
 
@@ -100,7 +100,7 @@ class DecodeCache:
         return DecodeCache, (self.max_bytes,)
 
     def renew_after_fork(self) -> None:
-        """Renew locks (whoever held one is gone) and counters; voxels decoded before the fork stay, shared."""
+        """Renew locks (their holders are gone) and counters; voxels decoded before the fork stay, shared."""
         self._lock = threading.Lock()
         self._decoding: dict[Hashable, threading.Lock] = {}
         self._hits = self._misses = self._decodes = self._inflated = 0
@@ -109,7 +109,7 @@ class DecodeCache:
                 entry.lock = threading.Lock()
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Give a volume's array, read-only; decode it where it is missing, once for all threads that wait for it.
+        """Return a volume's array, read-only; decode it where it is missing, once for all threads that wait for it.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class DecodeCache:
     def get_slabs(
         self, key: Hashable, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs
     ) -> NDArray[np.uint8]:
-        """Give a seekable volume's bytes in which some slabs are there; inflate those of them that were missing.
+        """Return a seekable volume's bytes in which some slabs are there; inflate those of them that were missing.
 
         Parameters
         ----------
@@ -188,11 +188,11 @@ class DecodeCache:
         return store.voxels
 
     def can_hold(self, nbytes: int) -> bool:
-        """Tell whether it is worth while to keep that many bytes here."""
+        """Check whether it is worth while to keep that many bytes here."""
         return nbytes <= self.max_bytes
 
     def info(self) -> CacheInfo:
-        """Tell what the cache has done and holds."""
+        """Return hits, misses and size of the cache."""
         with self._lock:
             held = sum(entry.nbytes for entry in self._entries.values())
             done = (self._hits, self._misses, self._decodes, self._inflated)
@@ -250,7 +250,7 @@ def use_cache(cache: DecodeCache | None) -> Iterator[None]:
 
 
 def shared_cache() -> DecodeCache:
-    """Give the cache that `use_cache` named, or the one of this process, made on first use."""
+    """Return the cache that `use_cache` named, or the one of this process, made on first use."""
     if (used := _used.get()) is not None:
         return used
     with _shared_lock:
@@ -260,7 +260,7 @@ def shared_cache() -> DecodeCache:
 
 
 def cache_info() -> CacheInfo:
-    """Tell what this process's shared decode cache has done and holds.
+    """Return hits, misses and size of this process's shared decode cache.
 
     Examples
     --------

@@ -23,7 +23,7 @@ _TARGET = re.compile(r"(\burl: /[^\s?]*)\?[^\s)]*")
 
 
 def set_credentials(prefix: str, storage_options: Mapping[str, Any] | None) -> None:
-    """Say how URLs that begin with a prefix are opened, for this process and the processes forked from it.
+    """Set how URLs that begin with a prefix are opened, for this process and the processes forked from it.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def shows_secret(error: BaseException) -> bool:
 
 
 def _renew_lock() -> None:
-    global _lock  # whoever held it is not in the forked process
+    global _lock  # the thread that held it is not in the forked process
     _lock = threading.Lock()
 
 

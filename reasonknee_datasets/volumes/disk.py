@@ -141,7 +141,7 @@ class DiskCache:
         return entry
 
     def info(self) -> DiskInfo:
-        """Tell what is there."""
+        """Count the entries and their bytes."""
         sizes = [size for _, size, _ in self._list()]
         return DiskInfo(self.folder, len(sizes), sum(sizes), self.max_bytes)
 
@@ -180,7 +180,7 @@ class DiskCache:
         return frame
 
     def _trim(self) -> None:
-        """Let the entries go that were opened longest ago, and what killed processes left behind."""
+        """Remove the least recently opened entries, and files that killed processes left behind."""
         entries = sorted(self._list())
         held = sum(size for _, size, _ in entries)
         for _, size, path in entries:
@@ -230,7 +230,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """Give the native integer type that stands in for a voxel type byte by byte; None where there is none."""
+    """Return the native integer type that stands in for a voxel type byte by byte; None where there is none."""
     return np.dtype(f"u{dtype.itemsize}") if dtype.itemsize in (1, 2, 4, 8) and dtype.fields is None else None
 
 
@@ -241,7 +241,7 @@ def _fit(edges: tuple[int, int, int], shape: tuple[int, ...]) -> tuple[int, ...]
 
 
 def find_disk_cache(folder: str | os.PathLike[str] | None) -> DiskCache | None:
-    """Give the cache in a folder; None means the folder in ``REASONKNEE_CACHE_DIR``, or no cache where it is unset."""
+    """Return the cache in a folder; None means the one in ``REASONKNEE_CACHE_DIR``, or no cache if unset."""
     text = os.fspath(folder) if folder is not None else os.environ.get("REASONKNEE_CACHE_DIR", "")
     if not text:
         return None

@@ -162,7 +162,7 @@ def hash_voxels(dataobj: ArrayProxy | NDArray[Any], affine: NDArray[np.floating]
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """Give the values in the one type that stands for all types that can hold them."""
+    """Return the values in the one type that stands for all types that can hold them."""
     if array.dtype.fields is not None or array.dtype.kind == "c" or array.size == 0:
         return array.astype(array.dtype.newbyteorder("<"), copy=False)
     if array.dtype.kind == "f" and not _whole(array):
@@ -176,5 +176,5 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _whole(array: NDArray[Any]) -> bool:
-    """Tell whether floating values are all integers that 64 bits hold."""
+    """Check whether floating values are all integers that 64 bits hold."""
     return bool(np.isfinite(array).all() and (np.abs(array) < 2.0**63).all() and (array == np.rint(array)).all())

@@ -79,12 +79,12 @@ class VolumeHeader:
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
     def same_layout(self, other: VolumeHeader) -> bool:
-        """Tell whether another state of the file can stand in for this one without anybody noticing."""
+        """Check whether another state of the file can stand in for this one without anybody noticing."""
         return bool(self.header == other.header) and self.image_class is other.image_class
 
 
 def plane_bytes(header: VolumeHeader) -> int:
-    """Give the length of a plane, the unit that slabs are made of: the first two axes, or one less than there are."""
+    """Return the length of a plane, the unit that slabs are made of: the first two axes, or one less than there are."""
     return math.prod(header.shape[: min(2, len(header.shape) - 1)]) * header.dtype.itemsize
 
 
@@ -182,7 +182,7 @@ def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[Sl
 
 
 def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
-    """Say why an index does not fit the NIfTI header that it came with, or nothing."""
+    """Describe how an index contradicts its NIfTI header; None if it does not."""
     if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.promised):
         got = f"{index.head_bytes} and {index.total_bytes}"
         return f"its lengths are {got} where the header has {parsed.offset} and {parsed.promised}"
@@ -192,7 +192,7 @@ def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
 
 
 def _opened(source: Source, identity: FileIdentity, head: bytes, zipped: bool, count: int) -> bytes:
-    """Give the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
+    """Return the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
     if not zipped:
         return head if len(head) >= count else _read_start(source, identity, count)
     try:

@@ -84,11 +84,11 @@ class SlabIndex:
         return len(self.checksums) - 1
 
     def range_of(self, slab: int) -> Range:
-        """Give the bytes of the file that hold a slab."""
+        """Return the bytes of the file that hold a slab."""
         return self.offsets[slab + 1], self.offsets[slab + 2]
 
     def length_of(self, slab: int) -> int:
-        """Give a slab's inflated length."""
+        """Return a slab's inflated length."""
         return min(self.slab_bytes, self.total_bytes - self.head_bytes - slab * self.slab_bytes)
 
 
@@ -112,7 +112,7 @@ def write_gzip_header(
 
 
 def index_bytes(head: bytes) -> int:
-    """Tell how many bytes of a file hold its gzip header with the index; 0 where there is no extra field."""
+    """Return how many bytes of a file hold its gzip header with the index; 0 where there is no extra field."""
     if len(head) < _GZIP.size:
         return 0
     magic, method, flags, _, _, _, extra = _GZIP.unpack_from(head)

@@ -135,7 +135,7 @@ def inflate_file(source: Source, identity: FileIdentity, promised: int) -> NDArr
 
 
 def _pieces(source: Source, fetch: Fetch, size: int) -> Iterator[Any]:
-    """Give a file piece by piece: a local one is never in memory as a whole."""
+    """Return a file piece by piece: a local one is never in memory as a whole."""
     if not source.is_local:
         view = memoryview(fetch([(0, size)])[0])
         yield from (view[start : start + _PIECE] for start in range(0, size, _PIECE))

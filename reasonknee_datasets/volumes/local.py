@@ -24,7 +24,7 @@ from reasonknee_datasets.volumes.source import (
 
 @dataclass(frozen=True, slots=True)
 class LocalSource:
-    """A file on this machine; whoever opens it closes it again."""
+    """A file on this machine; each opener closes it."""
 
     path: str
 
@@ -107,15 +107,15 @@ class HeldSource:
         return False
 
     def identify(self) -> FileIdentity:
-        """Give the identity that the bytes belong to."""
+        """Return the identity that the bytes belong to."""
         return self.identity
 
     def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
-        """Give the first bytes."""
+        """Return the first bytes."""
         return self.identity, self.data[:count]
 
     @contextmanager
     def open(self, identity: FileIdentity) -> Iterator[Fetch]:
-        """Give slices of the bytes; the whole of them is no copy."""
+        """Return slices of the bytes; the whole of them is no copy."""
         check_same(self.label, identity, self.identity)
         yield lambda ranges: check_lengths(self.label, ranges, [self.data[start:stop] for start, stop in ranges])

@@ -33,12 +33,12 @@ class Once(Generic[K, V]):
         _all.add(self)  # type: ignore[arg-type]  # a WeakSet is invariant, and here only renews locks
 
     def renew_locks(self) -> None:
-        """Forget every lock: after a fork, whoever held one is gone."""
+        """Forget every lock: after a fork, the threads that held them are gone."""
         self._lock = threading.Lock()
         self._making: dict[K, threading.Lock] = {}
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """Give the value of a key, made by this thread or by the one that came first; an error is not remembered."""
+        """Return the value of a key, made by this thread or by the one that came first; an error is not remembered."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

@@ -1,4 +1,4 @@
-"""Packing many files by name, without ever writing over what nobody asked to replace."""
+"""Packing of many files by name; existing files are replaced only on request."""
 
 from __future__ import annotations
 

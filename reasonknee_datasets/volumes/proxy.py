@@ -47,11 +47,11 @@ class VolumeProxy(ArrayProxy):
         self._lock = RLock()
 
     def copy(self) -> VolumeProxy:
-        """Give another proxy for the same voxels."""
+        """Return another proxy for the same voxels."""
         return VolumeProxy(self._voxels, self._shape)
 
     def reshape(self, shape: tuple[int, ...]) -> VolumeProxy:
-        """Give a proxy with another shape for the same voxels, without reading them."""
+        """Return a proxy with another shape for the same voxels, without reading them."""
         reshaped = np.broadcast_to(np.int8(0), self._shape).reshape(shape, order="F").shape
         return VolumeProxy(self._voxels, reshaped)
 

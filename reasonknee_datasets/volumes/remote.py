@@ -198,7 +198,7 @@ def coalesce(ranges: Sequence[Range]) -> list[Range]:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether an error may go away by itself: a busy server, a lost connection, but not a refusal."""
+    """Check whether an error may go away by itself: a busy server, a lost connection, but not a refusal."""
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # fsspec's HTTP says "not found" for whatever went wrong
     status = getattr(error, "status", None)

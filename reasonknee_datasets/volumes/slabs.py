@@ -103,7 +103,7 @@ class Slabs:
         return [slab for slab, *_ in self._parts(selection)]
 
     def _parts(self, selection: Selection) -> Iterator[tuple[int, int, int, slice | list[int]]]:
-        """Give, for each touched slab, where its planes go in the result and which of its planes they are."""
+        """Return, for each touched slab, where its planes go in the result and which of its planes they are."""
         axes = [range(part.start, part.stop, part.step) for part in selection[len(selection) - self._planes :]]
         shape = self.header.shape[len(selection) - self._planes :]
         grid = np.meshgrid(*axes, indexing="ij", copy=False)

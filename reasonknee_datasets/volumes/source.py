@@ -82,7 +82,7 @@ def count_read(chunks: Sequence[bytes]) -> None:
 
 
 def bytes_read() -> int:
-    """Tell how many bytes of volume files this process has read, headers and retries included.
+    """Return how many bytes of volume files this process has read, headers and retries included.
 
     What the difference of two calls says of a region read: an uncompressed local ``.nii`` alone does not show here,
     because it is mapped into memory.

@@ -23,7 +23,7 @@ _pool: list[ThreadPoolExecutor] = []
 
 
 def set_threads(count: int | None) -> None:
-    """Say how many threads one read may use, in this process.
+    """Set how many threads one read may use, in this process.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def set_threads(count: int | None) -> None:
 
 
 def thread_count() -> int:
-    """Tell how many threads one read may use."""
+    """Return how many threads one read may use."""
     if not _count:
         text = os.environ.get(_VARIABLE, "").strip()
         if text and not (text.isdecimal() and int(text)):

@@ -48,7 +48,7 @@ class View:
         Where the grid lies in the source's world, as ``start`` and ``step``, once anatomy was moved in it
         (`mirror`, `shift`): then voxels are read from one place and shown at another.
     pad : float, optional
-        What stands where the source has no voxel; 0 where nobody said.
+        Fill value outside the source (default 0).
 
     Examples
     --------
@@ -77,7 +77,7 @@ class View:
 
     @classmethod
     def whole(cls, shape: Sequence[SupportsIndex]) -> View:
-        """Give the view that shows a source of this shape as it is."""
+        """Return the view that shows a source of this shape as it is."""
         return _whole(tuple(int(size) for size in shape))
 
     @property
@@ -130,7 +130,7 @@ class View:
         return view
 
     def then(self, after: View) -> View:
-        """Give the view of this view: `after` is laid over this grid."""
+        """Return the view of this view: `after` is laid over this grid."""
         lines = list(zip(after.start, after.step, strict=True))
         view = self._relaid(after.shape, lines, axes=after.axes, pad=after.pad)
         if after.lies is None:
@@ -139,7 +139,7 @@ class View:
         return replace(view, lies=_flat(places))
 
     def affine(self, source: ArrayLike) -> NDArray[np.float64]:
-        """Give the grid's affine (voxel centre to world), from the source's."""
+        """Return the grid's affine (voxel centre to world), from the source's."""
         to_source = np.zeros((4, 4))
         to_source[3, 3] = 1.0
         for axis, (old, (start, step)) in enumerate(zip(self.axes, self._lies_at(), strict=True)):

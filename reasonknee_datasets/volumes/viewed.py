@@ -90,7 +90,7 @@ class ViewProxy:
 
 
 def view_image(image: Any, view: View) -> Any:
-    """Give a nibabel image on a view's grid, of the same kind and with the same header fields; nothing is read."""
+    """Return a nibabel image on a view's grid, of the same kind and with the same header fields; nothing is read."""
     proxy = ViewProxy(image.dataobj, view)
     if isinstance(image.dataobj, ViewProxy):
         proxy = ViewProxy(image.dataobj.source, image.dataobj.view.then(view))

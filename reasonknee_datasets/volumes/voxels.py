@@ -23,7 +23,7 @@ _lending: ContextVar[bool] = ContextVar("reasonknee_lending", default=False)
 
 @contextmanager
 def lent() -> Iterator[None]:
-    """Let regions that are read inside be read-only views of what a cache holds, where they can be.
+    """Read regions as read-only views of cached slabs where possible, inside this context.
 
     This is for who copies them at once: a batch is then written from the decoded volume without a copy in between. What
     a view shows may be another volume as soon as the cache lets go.
@@ -55,7 +55,7 @@ class StoredVoxels:
         self.settings = settings
 
     def whole(self) -> NDArray[Any]:
-        """Give the whole array: the caller's own, writable, Fortran-ordered."""
+        """Return the whole array: the caller's own, writable, Fortran-ordered."""
         self._refresh()
         if self._mappable:
             # Not the mapping itself: saving over the file would change or destroy the caller's array.
@@ -69,7 +69,7 @@ class StoredVoxels:
         return self._decode() if cache is None else self._cached(cache).copy(order="F")
 
     def region(self, selection: Selection) -> NDArray[Any]:
-        """Give a region that is not empty: the caller's own, writable."""
+        """Return a region that is not empty: the caller's own, writable."""
         self._refresh()
         if self._mappable:
             return _given(np.asarray(self._map())[selection])

@@ -81,7 +81,7 @@ def score_boxes(
 
 
 def iou(answered: NDArray[np.float64], true: NDArray[np.float64]) -> Floats:
-    """Give the IoU alone, 0 where the answered box is empty or inside out.
+    """Return the IoU alone, 0 where the answered box is empty or inside out.
 
     Examples
     --------

@@ -48,7 +48,7 @@ def count(truth: ArrayLike, answers: ArrayLike, grades: int) -> NDArray[np.int64
 
 
 def farthest(grades: int) -> NDArray[np.int64]:
-    """Give for each true grade the legal grade farthest from it; the lowest where two are equally far.
+    """Return for each true grade the legal grade farthest from it; the lowest where two are equally far.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def merge_macerations(grades: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def common_scale(slots: Iterable[Slot]) -> tuple[Scale, int, int]:
-    """Give the scale and range that slots share, which they must before their confusions may be added up.
+    """Return the scale and range that slots share, which they must before their confusions may be added up.
 
     Raises
     ------

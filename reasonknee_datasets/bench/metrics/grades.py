@@ -199,7 +199,7 @@ def _square(confusion: NDArray[Any], name: str) -> int:
 
 
 def _quadrants(confusion: NDArray[Any], name: str) -> tuple[Floats, Floats, Floats, Floats]:
-    """Give true negatives, false positives, false negatives and true positives."""
+    """Return true negatives, false positives, false negatives and true positives."""
     if confusion.shape[-2:] != (2, 2):
         remedy = "It is a metric of binary slots, after metrics.apply_rule"
         raise BenchError(explain(f"confusion of {name}", "be 2 by 2", f"{confusion.shape[-2:]}", remedy))

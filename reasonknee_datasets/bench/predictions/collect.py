@@ -108,7 +108,7 @@ class Collector:
             self._read_box(row, line.get("text"), line)
 
     def finish(self) -> Answers:
-        """Give the table; records without a prediction are noted."""
+        """Return the table; records without a prediction are noted."""
         for row in np.flatnonzero(~self._given).tolist():
             self.ledger.note("unanswered", self.truth.ids[row])
         if not self.asked_boxes:

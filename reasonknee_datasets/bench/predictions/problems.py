@@ -89,13 +89,13 @@ class Ledger:
             self._examples[kind].append(example if len(example) <= 200 else f"{example[:200]}...")
 
     def problems(self) -> tuple[Problem, ...]:
-        """Give what was found, in the order of `PROBLEMS`."""
+        """Return what was found, in the order of `PROBLEMS`."""
         return tuple(
             Problem(kind, self._counts[kind], tuple(self._examples[kind])) for kind in PROBLEMS if self._counts[kind]
         )
 
     def close(self, where: str, *, strict: bool) -> tuple[Problem, ...]:
-        """Give what was found, or raise.
+        """Return what was found, or raise.
 
         Raises
         ------

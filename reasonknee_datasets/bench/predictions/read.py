@@ -23,7 +23,7 @@ from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.sources import Repository
 
 ARRAY_ORDER = BoxConvention(layout="corners")
-"""The convention of boxes where nobody states one: i0 j0 k0 i1 j1 k1, half-open, as in the ``box`` column."""
+"""The convention of boxes where none is stated: i0 j0 k0 i1 j1 k1, half-open, as in the ``box`` column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _make_collector(
 
 
 def _check_line(line: Line, place: str, ledger: Ledger) -> str | None:
-    """Give a prediction's id; None where it is no prediction, which is noted."""
+    """Return a prediction's id; None where it is no prediction, which is noted."""
     name, text, slots = line.get("id"), line.get("text"), line.get("slots")
     wrong = None
     if not isinstance(name, str):

@@ -72,7 +72,7 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
 
 
 def identity_table(*identities: Identity | None, names: tuple[str, ...] = ("",)) -> Table:
-    """Say what one or several results are of, one a column."""
+    """Tabulate the metadata of one or several results, one a column."""
     stated = [each or Identity() for each in identities]
     rows = []
     for each in fields(Identity):
@@ -258,7 +258,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def no_intervals(results: Results) -> tuple[str, ...]:
-    """Say why numbers of the first tables have no interval, each reason once."""
+    """List the reasons why numbers of the first tables have no interval, each once."""
     seen: dict[str, None] = {}
     for group in results.groups:
         if group.by in ("all", "category"):

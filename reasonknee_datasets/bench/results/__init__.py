@@ -101,7 +101,7 @@ __all__ = [
 
 
 def schema(kind: type[Results] | type[Comparison] | type[Losses] = Results) -> dict[str, Any]:
-    """Give the JSON Schema (draft 2020-12) of ``results.json``, or of a comparison, or of losses.
+    """Return the JSON Schema (draft 2020-12) of ``results.json``, or of a comparison, or of losses.
 
     Examples
     --------

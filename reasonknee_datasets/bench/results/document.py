@@ -86,7 +86,7 @@ class Results:
     Attributes
     ----------
     identity : Identity or None
-        What this is a result of; whoever calls ``score`` states it.
+        Metadata of the run; the caller of ``score`` states it.
     sampling : Sampling
     rules : tuple of rule
         Which failure rules were applied; ``prior`` is absent where no priors were given.
@@ -101,7 +101,7 @@ class Results:
     worst : tuple of Case
         The records that lost most, worst first, equally many of each category; the IoU breaks ties.
     baselines : tuple of Baseline
-        Empty until whoever reports adds them.
+        Empty until a report adds them.
     warnings : tuple of str
     reasoning : ReasoningScores or None
         Metrics of the reasoning, apart from every total; None where no text has any, or it was not asked for.
@@ -124,7 +124,7 @@ class Results:
     outcomes: Outcomes | None = field(default=None, compare=False, repr=False)
 
     def group(self, by: By = "all", value: str = "all") -> Group:
-        """Give one group.
+        """Return one group.
 
         Raises
         ------
@@ -138,11 +138,11 @@ class Results:
         raise BenchError(explain("group", f"be one of these by {by}: {known}", value, "Take one of them"))
 
     def total(self, name: str = HEADLINE, rule: Rule = "wrong", by: By = "all", value: str = "all") -> Estimate:
-        """Give one total, by default the headline."""
+        """Return one total, by default the headline."""
         return self.group(by, value).totals[rule].metrics[name]
 
     def with_outcomes(self, outcomes: Outcomes | None) -> Results:
-        """Give the same with other outcomes."""
+        """Return the same with other outcomes."""
         return replace(self, outcomes=outcomes)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -150,7 +150,7 @@ class Results:
         return groups_to_pandas(self.groups)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what ``json.dumps`` writes; it follows `schema`."""
+        """Return what ``json.dumps`` writes; it follows `schema`."""
         return cast("dict[str, Any]", write(self))
 
     def dumps(self) -> str:
@@ -198,7 +198,7 @@ class Comparison:
     format: int = FORMAT
 
     def total(self, name: str = HEADLINE, rule: Rule = "wrong", by: By = "all", value: str = "all") -> Difference:
-        """Give the difference in one total, by default the headline.
+        """Return the difference in one total, by default the headline.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class Comparison:
         return differences_to_pandas(self.differences)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what ``json.dumps`` writes; it follows `schema`."""
+        """Return what ``json.dumps`` writes; it follows `schema`."""
         return cast("dict[str, Any]", write(self))
 
     @classmethod
@@ -256,7 +256,7 @@ class Losses:
         return losses_to_pandas(self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what ``json.dumps`` writes; it follows `schema`."""
+        """Return what ``json.dumps`` writes; it follows `schema`."""
         return cast("dict[str, Any]", write(self))
 
     @classmethod

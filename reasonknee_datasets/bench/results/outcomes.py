@@ -53,7 +53,7 @@ class Outcomes:
         return len(self.ids)
 
     def to_table(self) -> pa.Table:
-        """Give them as an Arrow table, for a Parquet file beside ``results.json``; NaN as null."""
+        """Return them as an Arrow table, for a Parquet file beside ``results.json``; NaN as null."""
         import pyarrow as pa
 
         wide = {name: getattr(self, name) for name in ("grades", "answers", "reasons", "boxes", "true_boxes")}

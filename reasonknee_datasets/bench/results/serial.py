@@ -27,7 +27,7 @@ _PRIMITIVES: dict[type, tuple[str, tuple[type, ...]]] = {
 
 @cache
 def _fields(kind: type) -> tuple[tuple[Field[Any], Any], ...]:
-    """Give the fields that are written, each with its resolved type; outcomes stay in memory."""
+    """Return the fields that are written, each with its resolved type; outcomes stay in memory."""
     hints = get_type_hints(kind)
     return tuple((each, hints[each.name]) for each in fields(kind) if Outcomes not in get_args(hints[each.name]))
 
@@ -98,7 +98,7 @@ def _read_dataclass(kind: Any, item: object, place: str) -> Any:
 
 
 def _given(parts: tuple[Any, ...]) -> Any:
-    """Give the type of an optional where there is one."""
+    """Return the type of an optional where there is one."""
     return next(part for part in parts if part is not type(None))
 
 
@@ -149,5 +149,5 @@ def _schema_of_dataclass(kind: type, parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(kind: type) -> str:
-    """Give the first paragraph of a docstring on one line."""
+    """Return the first paragraph of a docstring on one line."""
     return re.sub(r"\s+", " ", (inspect.getdoc(kind) or "").split("\n\n")[0])

@@ -73,7 +73,7 @@ def make_batch(
 
 
 def enough_patients(patients: int) -> bool:
-    """Tell whether so many patients with the rarer grade allow an interval."""
+    """Check whether so many patients with the rarer grade allow an interval."""
     return patients >= MIN_PATIENTS
 
 
@@ -84,7 +84,7 @@ def sum_by_patient(patient: Ints, group: Ints, shape: tuple[int, int], weights: 
 
 
 def resample(weights: NDArray[np.float32], sums: NDArray[Any]) -> NDArray[Any]:
-    """Give the sums over each resample: one matrix product.
+    """Return the sums over each resample: one matrix product.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ _HIGHEST = max(slot.high for slot in SLOTS) + 1
 
 
 def _greatest_distances() -> NDArray[np.float64]:
-    """Give for each slot and true grade the distance to the farthest legal grade."""
+    """Return for each slot and true grade the distance to the farthest legal grade."""
     table = np.ones((len(SLOTS), _HIGHEST))
     for slot in SLOTS:
         own = np.arange(slot.high + 1)
@@ -31,7 +31,7 @@ _ORDINAL = np.array([slot.scale == "ordinal" for slot in SLOTS])
 
 
 def make_outcomes(sheet: Sheet, marked: Marked, right: Right, iou: Floats | None) -> Outcomes:
-    """Tell how every record went, under rule ``wrong``."""
+    """Compute the outcome of every record, under rule ``wrong``."""
     truth, answers = sheet.truth, marked.answers
     apart = np.abs(marked.grade - sheet.grade) / _FARTHEST[sheet.slot, sheet.grade]
     wrong = (marked.grade != sheet.grade).astype(np.float64)

@@ -84,7 +84,7 @@ def other_readings(
 
 
 def _name_changes(read: BoxConvention, other: BoxConvention) -> list[str]:
-    """Say in what a convention differs from the one that the numbers have been read in."""
+    """Describe how a convention differs from the one that the numbers were read in."""
     changes = []
     meant = [read.order[read.array_axes.index(axis)] for axis in other.array_axes]
     moved = [name for name, own in zip(meant, read.order, strict=True) if name != own]

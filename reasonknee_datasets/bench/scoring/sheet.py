@@ -142,7 +142,7 @@ def mark(sheet: Sheet, answers: Answers, priors: ArrayLike | None, boxes_asked: 
 
 
 def _without(found: Mask) -> Mask:
-    """Tell which records have none of what was looked for."""
+    """Find the records that have none of the requested slots."""
     return np.asarray(~found.any(axis=1), dtype=np.bool_)
 
 

@@ -51,7 +51,7 @@ class Right:
 
 
 def find_right(sheet: Sheet, marked: Marked, rule: Rule) -> Right:
-    """Tell which slots and records are right under a rule."""
+    """Compute which slots and records are right under a rule."""
     answer = marked.filled if rule == "prior" else marked.grade
     assert answer is not None  # rules without priors are never asked for
     slot = answer == sheet.grade
@@ -124,7 +124,7 @@ _SCORED_CATEGORY = np.array([SCORED_CATEGORIES.index(name) if name in SCORED_CAT
 
 
 def _share(weights: NDArray[np.float32], patient: Ints, group: Ints, right: Mask, counted: Mask, groups: int) -> Floats:
-    """Give the share of what is counted that is right, in each group of the sample and of each resample."""
+    """Return the share of what is counted that is right, in each group of the sample and of each resample."""
     shape = (weights.shape[1], groups)
     rows = np.flatnonzero(counted)
     whole = sum_by_patient(patient[rows], group[rows], shape)

@@ -31,7 +31,7 @@ class Workings:
     boxes: Boxes | None
 
     def pools_by(self, by: By) -> Iterator[PoolSet]:
-        """Give the pool sets of one grouping."""
+        """Return the pool sets of one grouping."""
         return (pools for pools in self.pools if pools.grouping.by == by)
 
     def batches(
