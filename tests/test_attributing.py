@@ -111,5 +111,5 @@ def test_what_would_tell_nothing_is_refused(evaluated: list[Evaluation], tmp_pat
     with pytest.raises(BenchError, match="runs must be in different conditions, got two in own_region"):
         attribute(given, [own, own])
     (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
-    with pytest.raises(BenchError, match=r"a folder without losses\.json"):
+    with pytest.raises(BenchError, match=r"losses\.json is not among them"):
         write_losses(attribute(given, [moved], resamples=0), tmp_path)
