@@ -112,10 +112,10 @@ def asked_place(question: Question) -> Place:
     if question.subregion in _STRUCTURES and question.subregion not in ("patella", "femur", "tibia", "meniscus"):
         return Place(frozenset({question.subregion}), frozenset(), frozenset())
     words = question.subregion.split("_")
-    structures = frozenset(words) & _STRUCTURES.keys()
+    structures = frozenset(words).intersection(_STRUCTURES)
     # Extrusion of the body is measured towards the joint's own side, and its subregion repeats the side.
     parts = {"body"} if len(words) > len(set(words)) else set(words) & _PARTS.keys()
-    return Place(structures, frozenset(words) & _COMPARTMENTS.keys(), frozenset(parts))
+    return Place(structures, frozenset(words).intersection(_COMPARTMENTS), frozenset(parts))
 
 
 def fits(question: Question, place: Place) -> bool | None:
