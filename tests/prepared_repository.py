@@ -80,6 +80,17 @@ def write_repository(root: Path, plan: Plan | None = None, **changes: Any) -> Pa
     return root
 
 
+def list_volumes_again(root: Path) -> None:
+    """Write a manifest that agrees with the volume files as they are now."""
+
+    def change(tree: dict[str, Any]) -> None:
+        for path, volume in tree["volumes"].items():
+            data = (root / path).read_bytes()
+            volume |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "index_sha256": None}
+
+    list_again(root, change)
+
+
 def list_again(root: Path, change: Callable[[dict[str, Any]], None] = lambda tree: None) -> None:
     """Write a manifest that agrees with shards and priors as they are now, like an attacker who replaced one."""
     tree = json.loads((root / MANIFEST).read_bytes())

@@ -35,7 +35,7 @@ from reasonknee_datasets.transforms.reasoning import TokenizeReasoning
 from reasonknee_datasets.transforms.templates import Template
 from reasonknee_datasets.transforms.tokenizer import NamedTokenizer
 from reasonknee_datasets.volumes import pack
-from tests.prepared_repository import voxels_of, write_repository
+from tests.prepared_repository import list_volumes_again, voxels_of, write_repository
 
 VOLUMES, QUESTIONS = 24, 4
 
@@ -74,6 +74,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_repository(tmp_path_factory.mktemp("loader") / "3dreasonknee", questions=QUESTIONS, volumes=counts)
     for path in sorted((root / "volumes").rglob("*.nii.gz"))[::2]:
         pack(path, path)
+    list_volumes_again(root)
     return root
 
 
