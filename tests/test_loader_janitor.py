@@ -19,11 +19,13 @@ from reasonknee_datasets.loader.session import Session, open_session
 
 # Trains with workers that always have more to send than a pipe holds, and says who takes part.
 TRAINING = """
+import signal
 import sys
 from pathlib import Path
 from reasonknee_datasets.loader import make_dataloader
 from reasonknee_datasets.volumes import open_volume
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which tests may run, ignores it
 folder, path, workers, method = sys.argv[1:]
 row = {"volume": open_volume(path), "box": [0, 0, 0, 1, 1, 1], "text": "x" * 300_000}
 rows = [row | {"id": str(n)} for n in range(99)]

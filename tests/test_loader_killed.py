@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ def test_killed_and_resumed_it_is_the_same_epoch(repository: Path, tmp_path: Pat
     assert kept == whole
 
 
-def test_what_the_killed_left_in_the_shared_folder_is_removed(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(120)
+def test_a_killed_run_leaves_nothing_in_the_shared_folder(repository: Path, tmp_path: Path) -> None:
     live(repository, tmp_path, 4, 2, 3)
-    (base,) = tmp_path.glob("reasonknee-*")
-    assert list(base.glob("*/*.voxels"))
-    live(repository, tmp_path, 4, 0, 0)
-    assert not base.exists()
+    # The janitor, a process of its own, removes it once it sees the death; pytest's time limit ends the wait.
+    while list(tmp_path.glob("reasonknee-*")):
+        time.sleep(0.02)

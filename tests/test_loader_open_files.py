@@ -19,6 +19,7 @@ from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.phantom import PhantomError, write_release
 from reasonknee_datasets.volumes import open_volume, pack
 from reasonknee_datasets.volumes.disk import DiskCache
+from reasonknee_datasets.volumes.disk_entry import Target, open_entry
 from tests.prepared_repository import write_repository
 from tests.test_loader_shared import SIZE, SLAB, filler
 from tests.volumes_files import save
@@ -151,10 +152,8 @@ def test_an_entry_of_the_disk_cache_survives_too_many_open_files(
     pytest.importorskip("blosc2")
     np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache").dataobj)
     (entry,) = (tmp_path / "cache").glob("*.rkv")
-    from reasonknee_datasets.volumes import disk
-
-    disk._entries.clear()
+    target = Target(entry, b"", (6, 5, 4), np.dtype(np.int16))
     with monkeypatch.context() as patch:
         patch.setattr("mmap.mmap", raiser(errno.EMFILE))
-        assert disk._open(entry, (6, 5, 4), np.dtype(np.int16)) is None
+        assert open_entry(target) is None
     assert entry.exists()
