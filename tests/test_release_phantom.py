@@ -114,8 +114,11 @@ def test_annotations_at_scale_take_little_memory(tmp_path: Path) -> None:
     assert megabytes < 60  # of 0.1 GB; most of it is the cache of texts, which does not grow
 
 
-def test_annotations_alone_need_a_named_convention(tmp_path: Path) -> None:
+def test_annotations_alone_need_a_named_or_declared_convention(tmp_path: Path) -> None:
     write_release(tmp_path / "r", patients=3, annotations_only=True, workers=1)
+    options = ReleaseOptions(require_images=False)
+    assert not open_release(tmp_path / "r", options).inspect().refused
+    (tmp_path / "r" / "data" / "phantom.json").unlink()
     options = ReleaseOptions(require_images=False, allow=frozenset({"missing-mask"}))
     report = open_release(tmp_path / "r", options).inspect()
     assert [group.kind.name for group in report.refused] == ["box-convention"]

@@ -47,8 +47,9 @@ def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
     for each in prepared.iterdir():
         (folder / each.name).symlink_to(each)
     (folder / "manifest.json").unlink()
-    text = (prepared / "manifest.json").read_text(encoding="utf-8")
-    (folder / "manifest.json").write_text(text.replace('"synthetic": true', '"synthetic": false'), encoding="utf-8")
+    manifest = json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["checksum"]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"synthetic": False}), encoding="utf-8")
     with pytest.raises(BenchError, match="No prompts are named, and real data need them"):
         make_study(folder, "guided")
     assert make_study(folder, "guided", prompts="project").prompts.source == "project"

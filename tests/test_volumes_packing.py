@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return file
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(VolumeError, match=r"must be written, got OSError: .*No space left.*nothing was left behind"):
+    with pytest.raises(VolumeError, match=r"must be written, got OSError: .*No space left.*Nothing was left behind"):
         pack(path, tmp_path / "knee.nii.gz")
     assert names(tmp_path) == ["plain.nii.gz"]
 
