@@ -17,7 +17,7 @@ from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.volumes import bytes_read
 
 if TYPE_CHECKING:
-    from reasonknee_datasets.phantom.grids import Size
+    from reasonknee_datasets.phantom.scan_grids import Size
 
 # A finding that is there to be seen: the demo looks for the first row of this category with a grade above 0.
 _CATEGORY = "bone_marrow_lesion"

@@ -35,8 +35,8 @@ from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.schema import volume_path
 from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
 from reasonknee_datasets.volumes import LazyVolume
-from reasonknee_datasets.volumes.view import View
-from tests.prepared_repository import AFFINE, SHAPE, Plan, list_again, quintuples, voxels_of, write_repository
+from reasonknee_datasets.volumes.grid_view import View
+from tests.helpers.prepared_repository import AFFINE, SHAPE, Plan, list_again, quintuples, voxels_of, write_repository
 
 FIRST = "0000001/00M/left"
 Load = Callable[..., Any]

@@ -15,7 +15,7 @@ import reasonknee_datasets
 from reasonknee_datasets import card
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.schema import CONFIGS, arrow_schema
-from tests import prepare_content as given
+from tests.helpers import prepare_content as given
 
 TOP = Path(reasonknee_datasets.__file__).parent.parent / "dataset_card.md"
 

@@ -20,8 +20,8 @@ from datasets.features.nifti import encode_nibabel_image
 from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.feature import VolumeFeature, read_reference, write_reference
 from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
+from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.settings import ExpectedFile
-from reasonknee_datasets.volumes.view import View
 
 GRID = Geometry(
     (160, 384, 384), np.array([[0.7, 0.01, 0, -50], [0, 0.36458, 0, -70], [0, 0, 0.36458, -60], [0, 0, 0, 1]])

@@ -24,9 +24,9 @@ from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryEr
 from reasonknee_datasets.load import find_example, register
 from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.sources import SyntheticDataWarning, parse_split, select
-from reasonknee_datasets.sources.places import to_place
-from tests.disks import locked, open_folder, small_disk
-from tests.prepared_repository import SHAPE, write_official, write_repository
+from reasonknee_datasets.sources.locations import to_place
+from tests.helpers.disks import locked, open_folder, small_disk
+from tests.helpers.prepared_repository import SHAPE, write_official, write_repository
 
 Load = Callable[..., Any]
 

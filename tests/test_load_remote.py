@@ -19,8 +19,8 @@ import reasonknee_datasets.builder
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, VolumeNotFoundError
 from reasonknee_datasets.volumes import set_credentials
-from tests.file_servers import Served, serve
-from tests.prepared_repository import SHAPE, voxels_of, write_official, write_repository
+from tests.helpers.file_servers import Served, serve
+from tests.helpers.prepared_repository import SHAPE, voxels_of, write_official, write_repository
 
 SECRET = "planted-s3cret-8f14e45fceea167a"
 FIRST = "0000001/00M/left"

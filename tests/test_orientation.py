@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -26,8 +25,9 @@ from reasonknee_datasets.orientation import (
     describe_geometry,
     to_canonical,
 )
+from tests.helpers.paths import SHARED
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real" / "knee_mri" / "MESE_TE006.3.nii.gz"
+REAL = SHARED / "real" / "knee_mri" / "MESE_TE006.3.nii.gz"
 SHAPE = (5, 6, 8)
 EVERY = list(Reorientation.all())
 Affine = NDArray[np.float64]

@@ -11,8 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import reasonknee_datasets
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 _LINES = (ROOT / "setup.cfg").read_text(encoding="utf-8").splitlines()
 _CONFIG = configparser.ConfigParser()
 _CONFIG.read(ROOT / "setup.cfg", encoding="utf-8")

@@ -21,9 +21,9 @@ from reasonknee_datasets.plain_paths import is_url, join, stays_inside
 from reasonknee_datasets.summary import summarise
 from reasonknee_datasets.volumes import set_credentials
 from reasonknee_datasets.volumes.credentials import find_credentials
-from reasonknee_datasets.volumes.locate import find_moved
-from tests.file_servers import Served, serve
-from tests.prepared_repository import voxels_of, write_repository
+from reasonknee_datasets.volumes.open_source import find_moved
+from tests.helpers.file_servers import Served, serve
+from tests.helpers.prepared_repository import voxels_of, write_repository
 
 SECRET = "planted-s3cret-8f14e45fceea167a"
 HOSTILE = [

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.printable import printable
-from tests.hostile_server import serve
-from tests.prepared_repository import write_repository
+from tests.helpers.hostile_server import serve
+from tests.helpers.prepared_repository import write_repository
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\x08\r\u202e\u2028\ud800"
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.volumes import pack
-from tests.prepared_repository import write_repository
-from tests.volumes_files import knee, save
+from tests.helpers.paths import ROOT
+from tests.helpers.prepared_repository import write_repository
+from tests.helpers.volumes_files import knee, save
 
-ROOT = Path(__file__).parent.parent
 # Runs in every process, spawned ones included, before anything of the package is imported.
 LACK = """
 import os, sys

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.table import NONE, WIDTH, Truth
+from reasonknee_datasets.bench.arrays import NONE, WIDTH, Truth
 from reasonknee_datasets.errors import RepositoryError, explain, nearest
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS, SLOTS

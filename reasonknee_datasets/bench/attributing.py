@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reasonknee_datasets.bench.bootstrap import LEVEL
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.evaluation import Evaluation
-from reasonknee_datasets.bench.identity import Identity, differences
 from reasonknee_datasets.bench.priors import read_priors
-from reasonknee_datasets.bench.resampling import LEVEL
 from reasonknee_datasets.bench.results import Losses, Sampling
+from reasonknee_datasets.bench.run_metadata import Identity, differences
 from reasonknee_datasets.bench.scoring import lost_points
 from reasonknee_datasets.errors import BenchError, explain
 

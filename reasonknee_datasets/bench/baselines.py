@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.answers import REASONS
+from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
 from reasonknee_datasets.bench.priors import TrainPriors
-from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.errors import BenchError, explain
 from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.orientation import to_canonical

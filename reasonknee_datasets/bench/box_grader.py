@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
 from reasonknee_datasets.bench.baselines import by_volume, only_grades
-from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.errors import BenchError, explain
 from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.schema import SIDES

@@ -20,7 +20,7 @@ from inspect_ai.model import (
 )
 
 # Not among inspect_ai's public names, and the only way to keep images out of a log without an option that every user
-# would have to give (--no-log-images). tests/test_tasks.py notices if it goes.
+# would have to give (--no-log-images). tests/bench/test_tasks.py notices if it goes.
 from inspect_ai.model._model import use_model_event_sink
 
 from reasonknee_datasets.bench.messages import Frames, Request

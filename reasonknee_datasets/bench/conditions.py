@@ -11,7 +11,7 @@ condition            what the model sees, and is asked
 ``jittered_region``  the true box, moved and scaled by known amounts: what localising so badly costs
 ``text_only``        no image; the guided wording
 ``shuffled_image``   another patient's knee of the same side, drawn by seed; the guided wording
-``official``         what the authors' scripts do (see `reasonknee_datasets.bench.official`), for Qwen2.5-VL
+``official``         what the authors' scripts do (see `reasonknee_datasets.bench.reference_scripts`), for Qwen2.5-VL
 ``official_o1``      the same for o1
 ===================  ==================================================================================================
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from reasonknee_datasets.bench.attributes import keep_answers, keep_attributes
-from reasonknee_datasets.bench.beside import Draws, set_beside, set_control
+from reasonknee_datasets.bench.arrays import Truth
+from reasonknee_datasets.bench.attribute_filter import keep_answers, keep_attributes
+from reasonknee_datasets.bench.baseline_comparison import Draws, set_beside, set_control
 from reasonknee_datasets.bench.conditions import get_condition
-from reasonknee_datasets.bench.identity import MODEL, Identity, check_comparable
-from reasonknee_datasets.bench.official_files import is_official_file, read_official_results
 from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
 from reasonknee_datasets.bench.predictions.inspect_logs import is_inspect_log, read_identity
 from reasonknee_datasets.bench.predictions.lines import Source, split_source
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
+from reasonknee_datasets.bench.reference_results import is_official_file, read_official_results
 from reasonknee_datasets.bench.results import HEADLINE, Baseline, Comparison, Estimate, Results
+from reasonknee_datasets.bench.run_metadata import MODEL, Identity, check_comparable
 from reasonknee_datasets.bench.scoring import paired_difference, score
 from reasonknee_datasets.bench.scoring.reasoning_scores import ReasoningScorer
-from reasonknee_datasets.bench.table import Truth
 from reasonknee_datasets.bench.truth import Data, open_data, read_references, read_truth
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, explain

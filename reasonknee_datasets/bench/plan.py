@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.asking import ask, ask_after_box, ask_for_box, crop
 from reasonknee_datasets.bench.messages import Frames, Request
-from reasonknee_datasets.bench.official import SCRIPTS
-from reasonknee_datasets.bench.records import Record
-from reasonknee_datasets.bench.study import Study
+from reasonknee_datasets.bench.question_records import Record
+from reasonknee_datasets.bench.reference_scripts import SCRIPTS
+from reasonknee_datasets.bench.request_builder import ask, ask_after_box, ask_for_box, crop
+from reasonknee_datasets.bench.run_spec import Study
 from reasonknee_datasets.transforms import ToFrames
 
 ImageTokens = Callable[[int, int], int]

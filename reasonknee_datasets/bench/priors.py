@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.table import NONE, WIDTH
+from reasonknee_datasets.bench.arrays import NONE, WIDTH
 from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError, explain
 from reasonknee_datasets.json_fields import Fields, parse_json
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question
-from reasonknee_datasets.prepare.priors import FORMAT, PRIORS
+from reasonknee_datasets.prepare.prior_counts import FORMAT, PRIORS
 from reasonknee_datasets.schema import SIDES
 from reasonknee_datasets.sources import Repository
-from reasonknee_datasets.sources.places import reading
+from reasonknee_datasets.sources.locations import reading
 from reasonknee_datasets.sources.repository import read_bytes
 
 _AGAIN = "Prepare the release again: reasonknee prepare --release RELEASE --out FOLDER --overwrite"

@@ -28,8 +28,8 @@ from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, explain, nearest
 from reasonknee_datasets.moaks import QUESTIONS, Question
 from reasonknee_datasets.phantom import wording as project
-from reasonknee_datasets.phantom.places import place
-from reasonknee_datasets.release.prompts import read_questions
+from reasonknee_datasets.phantom.subregion_text import place
+from reasonknee_datasets.release.question_files import read_questions
 
 Damaged = Literal["repair", "leave_out", "keep"]
 

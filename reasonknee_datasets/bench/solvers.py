@@ -9,13 +9,13 @@ import anyio
 from inspect_ai.model import ModelOutput
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from reasonknee_datasets.bench.asking import ask, ask_after_box, ask_for_box
 from reasonknee_datasets.bench.chat import generate_unlogged, to_chat, without_images
 from reasonknee_datasets.bench.frame_boxes import read_box
 from reasonknee_datasets.bench.messages import Frames, Request
 from reasonknee_datasets.bench.predictions.inspect_logs import read_output
-from reasonknee_datasets.bench.records import Record
-from reasonknee_datasets.bench.study import LOG_CONVENTION, Study
+from reasonknee_datasets.bench.question_records import Record
+from reasonknee_datasets.bench.request_builder import ask, ask_after_box, ask_for_box
+from reasonknee_datasets.bench.run_spec import LOG_CONVENTION, Study
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
 

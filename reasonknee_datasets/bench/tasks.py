@@ -19,14 +19,14 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, 
 from inspect_ai.solver import TaskState
 from inspect_ai.util import registry_info
 
-from reasonknee_datasets.bench.official import SCRIPTS
 from reasonknee_datasets.bench.plan import max_tokens
 from reasonknee_datasets.bench.predictions.inspect_logs import METADATA, read_output
 from reasonknee_datasets.bench.predictions.texts import read_text
+from reasonknee_datasets.bench.question_records import parse_questions
 from reasonknee_datasets.bench.reasoning_judge import judge_metadata, reasoning_judge
-from reasonknee_datasets.bench.records import parse_questions
+from reasonknee_datasets.bench.reference_scripts import SCRIPTS
+from reasonknee_datasets.bench.run_spec import Study, make_study
 from reasonknee_datasets.bench.solvers import ask_records
-from reasonknee_datasets.bench.study import Study, make_study
 from reasonknee_datasets.moaks import QUESTIONS
 
 # Seconds for one attempt, and attempts after the first. inspect_ai's own defaults wait and retry without end.
@@ -85,7 +85,7 @@ def reasonknee_bench(
     questions : str or list of int, optional
         Only these, such as ``1-15,34``.
     prompts, damaged, seed, frames, size, volumes_dir
-        As for `reasonknee_datasets.bench.study.make_study`.
+        As for `reasonknee_datasets.bench.run_spec.make_study`.
     revision : str, optional
         The model's revision, where its name does not say it. It is recorded with the results.
     judge : str, optional

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.bench.annotations import COLUMNS, to_truth
-from reasonknee_datasets.bench.identity import Identity
-from reasonknee_datasets.bench.table import Truth
+from reasonknee_datasets.bench.arrays import Truth
+from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError, explain
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.sources import (

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from reasonknee_datasets.collate.batch import Batch
-from reasonknee_datasets.collate.grades import grade_rows
+from reasonknee_datasets.collate.grade_order import grade_rows
 from reasonknee_datasets.collate.orientations import check_orientations, check_setting
-from reasonknee_datasets.collate.tokens import SPANS, TOKENS, choose_side, moved_spans, pad_tokens
-from reasonknee_datasets.collate.voxels import noted, stack
+from reasonknee_datasets.collate.token_padding import SPANS, TOKENS, choose_side, moved_spans, pad_tokens
+from reasonknee_datasets.collate.voxel_stacking import noted, stack
 from reasonknee_datasets.errors import LoaderError, explain
 
 # What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.

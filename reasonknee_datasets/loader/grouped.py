@@ -8,11 +8,11 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from reasonknee_datasets.errors import LoaderError
-from reasonknee_datasets.loader.order import Plan
+from reasonknee_datasets.loader.epoch_order import Plan
 from reasonknee_datasets.loader.ranks import RankCheck, find_rank
 from reasonknee_datasets.loader.rows import read_rows
+from reasonknee_datasets.loader.sharding import Topology, check_count
 from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
-from reasonknee_datasets.loader.steps import Topology, check_count
 
 
 class VolumeGroupedSampler(Sampler[int]):

@@ -12,20 +12,20 @@ import datasets
 import torch
 
 from reasonknee_datasets.collate import QuintupleCollator
-from reasonknee_datasets.collate.tokens import find_padding
+from reasonknee_datasets.collate.token_padding import find_padding
 from reasonknee_datasets.errors import LoaderError, shown
+from reasonknee_datasets.loader.epoch_order import Plan
 from reasonknee_datasets.loader.loader import ResumableLoader
-from reasonknee_datasets.loader.order import Plan
 from reasonknee_datasets.loader.orphans import EndWithParent
 from reasonknee_datasets.loader.ranks import RankCheck, find_rank
 from reasonknee_datasets.loader.rows import first_volume_bytes, read_rows
 from reasonknee_datasets.loader.sampler import BatchSampler, PlannedRows, Source
-from reasonknee_datasets.loader.session import Session, open_session
+from reasonknee_datasets.loader.sharding import Topology, check_count
 from reasonknee_datasets.loader.shared import SharedVolumes
+from reasonknee_datasets.loader.shared_folder import Session, open_session
 from reasonknee_datasets.loader.state import Identity
-from reasonknee_datasets.loader.steps import Topology, check_count
 from reasonknee_datasets.loader.streaming import StreamedRows
-from reasonknee_datasets.loader.work import Work, as_it_is
+from reasonknee_datasets.loader.worker_dataset import Work, as_it_is
 from reasonknee_datasets.system import can_share_files
 
 VOLUMES_IN_FLIGHT = 16

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from reasonknee_datasets.errors import LoaderError, explain
-from reasonknee_datasets.loader.ahead import run_ahead
+from reasonknee_datasets.loader.background import run_ahead
 from reasonknee_datasets.loader.loader import ResumableLoader
 
 _cuda: Any = torch.cuda  # torch leaves streams and events untyped

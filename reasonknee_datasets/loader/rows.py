@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import LoaderError, ReasonKneeError, explain
-from reasonknee_datasets.loader.order import number
+from reasonknee_datasets.loader.epoch_order import number
 from reasonknee_datasets.volumes import Geometry, open_volume
 
 # What makes a row the row that it was; texts and grades come with the id.

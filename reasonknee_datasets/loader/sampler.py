@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from reasonknee_datasets.loader.order import Plan
+from reasonknee_datasets.loader.epoch_order import Plan
+from reasonknee_datasets.loader.sharding import Topology
 from reasonknee_datasets.loader.slots import Use
 from reasonknee_datasets.loader.state import Place
-from reasonknee_datasets.loader.steps import Topology
-from reasonknee_datasets.loader.work import Ticket
+from reasonknee_datasets.loader.worker_dataset import Ticket
 
 _log = logging.getLogger(__name__)
 

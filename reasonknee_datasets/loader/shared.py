@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
-from reasonknee_datasets.loader import tally
+from reasonknee_datasets.loader import shared_stats
+from reasonknee_datasets.loader.shared_stats import SharedInfo
 from reasonknee_datasets.loader.slots import MOST_SLABS, UNASSIGNED, Records, Slot, Use, alone
-from reasonknee_datasets.loader.tally import SharedInfo
 from reasonknee_datasets.volumes import DecodeCache
 from reasonknee_datasets.volumes.cache import FillSlabs
 
@@ -138,7 +138,7 @@ class SharedVolumes(DecodeCache):
             slots = self._all()
             entries = sum(slot.head()[0] != UNASSIGNED for slot in slots)
             held = sum(slot.capacity for slot in slots)
-        return SharedInfo(*tally.read(self.folder), entries, held, self.max_bytes)
+        return SharedInfo(*shared_stats.read(self.folder), entries, held, self.max_bytes)
 
     def _use(self, key: Hashable) -> Use:
         return self._uses.get(getattr(key, "name", ""), self._usual)
@@ -263,11 +263,11 @@ class SharedVolumes(DecodeCache):
         return self._slots[number]
 
     def _count(self, decodes: int, inflated: int) -> None:
-        tally.add(self.folder, decodes, inflated)
+        shared_stats.add(self.folder, decodes, inflated)
 
     def _say_too_small(self, held: int) -> None:
         """Log once in a session that volumes will be decoded again."""
-        if tally.is_first(self.folder, "said-too-small"):
+        if shared_stats.is_first(self.folder, "said-too-small"):
             _log.warning(
                 "the shared folder holds %d volumes (%.3g GB), and more are in use at a time: some are decoded more "
                 "than once an epoch. Pass make_dataloader a larger shared_memory_bytes=, or a smaller "

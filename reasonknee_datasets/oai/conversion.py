@@ -11,17 +11,17 @@ from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace
 from reasonknee_datasets.oai.conversion_report import FOLDER, ConversionReport, write_reports
 from reasonknee_datasets.oai.finding import DownloadIndex, index_download
-from reasonknee_datasets.oai.grids import TargetGrid, read_mask_grid
 from reasonknee_datasets.oai.image_files import ImageFile
+from reasonknee_datasets.oai.image_grids import TargetGrid, read_mask_grid
 from reasonknee_datasets.oai.image_index import ImageIndex, index_images
-from reasonknee_datasets.oai.outcomes import RowOutcome
 from reasonknee_datasets.oai.proof import Claim
 from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.row_outcomes import RowOutcome
 from reasonknee_datasets.oai.task import ConvertTask, convert_row
-from reasonknee_datasets.pool import cores, each_done
+from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.release.paths import find_root
 from reasonknee_datasets.release.report import Problems
-from reasonknee_datasets.release.splits import Study, read_splits
+from reasonknee_datasets.release.split_files import Study, read_splits
 
 _SERIAL = 4  # rows, below which starting processes takes longer than the work
 

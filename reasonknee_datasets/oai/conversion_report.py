@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets.errors import ConvertError
-from reasonknee_datasets.oai.outcomes import STATUSES, RowOutcome
 from reasonknee_datasets.oai.refusals import REFUSALS
+from reasonknee_datasets.oai.row_outcomes import STATUSES, RowOutcome
 
 FOLDER = "convert_report"
 """Below the output folder."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from reasonknee_datasets.errors import ConvertError, GeometryError, VolumeError, missing_extra
 from reasonknee_datasets.oai.content import CLEARLY, match_content
-from reasonknee_datasets.oai.grids import TargetGrid
 from reasonknee_datasets.oai.image_files import ImageFile, load_image, read_labels
+from reasonknee_datasets.oai.image_grids import TargetGrid
 from reasonknee_datasets.oai.proof import Claim, read_side
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.orientation import between

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.oai.moaks_tables import Knee, MoaksTables
+from reasonknee_datasets.release.official_record import RecordReader, check_record, volume_key
 from reasonknee_datasets.release.paths import find_root
-from reasonknee_datasets.release.records import RecordReader, check_record, volume_key
+from reasonknee_datasets.release.record_index import file_name
 from reasonknee_datasets.release.report import Problems
-from reasonknee_datasets.release.splits import OFFICIAL_SPLITS, read_splits
+from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, read_splits
 from reasonknee_datasets.release.stream import stream_records
-from reasonknee_datasets.release.survey import file_name
 
 
 class ReleasedGrades(NamedTuple):

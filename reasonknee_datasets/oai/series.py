@@ -11,7 +11,7 @@ from pathlib import Path
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import EVERYWHERE, SeriesPlace, is_tar, is_zip
 from reasonknee_datasets.oai.dicom_files import Header, Slice, read_dicom, read_header, read_slices
-from reasonknee_datasets.oai.grids import Placed, place_on_grid, write_volume
+from reasonknee_datasets.oai.image_grids import Placed, place_on_grid, write_volume
 from reasonknee_datasets.oai.proof import Claim, is_dess, read_series_number
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.stack import Volume, stack_slices

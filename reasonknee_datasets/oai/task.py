@@ -12,7 +12,8 @@ import numpy as np
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.oai.archives import SeriesPlace
 from reasonknee_datasets.oai.finding import visit_of
-from reasonknee_datasets.oai.grids import (
+from reasonknee_datasets.oai.image_files import ImageFile, read_image
+from reasonknee_datasets.oai.image_grids import (
     PROOF_MM,
     Placed,
     TargetGrid,
@@ -20,14 +21,13 @@ from reasonknee_datasets.oai.grids import (
     read_mask_grid,
     write_volume,
 )
-from reasonknee_datasets.oai.image_files import ImageFile, read_image
 from reasonknee_datasets.oai.nda import IndexRow
-from reasonknee_datasets.oai.outcomes import RowOutcome
 from reasonknee_datasets.oai.proof import Claim, Proof, is_dess, prove, read_side
 from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.row_outcomes import RowOutcome
 from reasonknee_datasets.oai.series import peek_header, read_series
 from reasonknee_datasets.orientation import corner_distance
-from reasonknee_datasets.release.splits import is_synthetic
+from reasonknee_datasets.release.split_files import is_synthetic
 from reasonknee_datasets.schema import VISITS
 from reasonknee_datasets.volumes import open_volume
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from reasonknee_datasets.phantom.dicom_download import write_download, write_downloads
 from reasonknee_datasets.phantom.knee import draw_knee
-from reasonknee_datasets.phantom.labels import LABELS, REGION_NAMES, region_of
-from reasonknee_datasets.phantom.planned import PhantomError
+from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES, region_of
+from reasonknee_datasets.phantom.planned_scan import PhantomError
+from reasonknee_datasets.phantom.release_writer import write_release
 from reasonknee_datasets.phantom.spec import DrawnKnee, KneeSpec
-from reasonknee_datasets.phantom.writer import write_release
 
 __all__ = [
     "LABELS",

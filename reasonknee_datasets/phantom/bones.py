@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reasonknee_datasets.phantom.regions import TOP
 from reasonknee_datasets.phantom.shape import MARGIN, Shape
 from reasonknee_datasets.phantom.solids import (
     Field,
@@ -19,6 +18,7 @@ from reasonknee_datasets.phantom.solids import (
     smooth_min,
     smooth_step,
 )
+from reasonknee_datasets.phantom.subregion_boxes import TOP
 
 
 @dataclass(frozen=True, slots=True)

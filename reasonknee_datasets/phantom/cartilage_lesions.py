@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reasonknee_datasets.phantom.labels import REGION_NAMES
-from reasonknee_datasets.phantom.regions import regions_of
+from reasonknee_datasets.phantom.mask_labels import REGION_NAMES
 from reasonknee_datasets.phantom.sample import cartilage_points, share_level
 from reasonknee_datasets.phantom.signs import SIGNS
 from reasonknee_datasets.phantom.solids import coverage
-from reasonknee_datasets.phantom.wanted import Wanted, questions_of
+from reasonknee_datasets.phantom.subregion_boxes import regions_of
+from reasonknee_datasets.phantom.target_grades import Wanted, questions_of
 
 if TYPE_CHECKING:
-    from reasonknee_datasets.phantom.regions import Region
     from reasonknee_datasets.phantom.sample import Sample
     from reasonknee_datasets.phantom.shape import Shape
     from reasonknee_datasets.phantom.solids import Field, Points
+    from reasonknee_datasets.phantom.subregion_boxes import Region
 
 THINNED = 0.5
 """Share of the thickness that is gone wherever there is a defect."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from reasonknee_datasets.phantom.dicom_defects import DEFECTS, Defect
 from reasonknee_datasets.phantom.dicom_series import SeriesFacts, make_slices, write_bytes
-from reasonknee_datasets.phantom.planned import PhantomError
+from reasonknee_datasets.phantom.planned_scan import PhantomError
 from reasonknee_datasets.schema import SIDES
 from reasonknee_datasets.volumes import open_volume
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.boxes import Box, label_boxes
-from reasonknee_datasets.phantom.appearance import scan
+from reasonknee_datasets.phantom.acquisition import scan
 from reasonknee_datasets.phantom.frame import Frame, blocks, place
-from reasonknee_datasets.phantom.labels import LABELS, REGION_NAMES, region_of
-from reasonknee_datasets.phantom.painting import Scene, paint, plan_scene
+from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES, region_of
+from reasonknee_datasets.phantom.render import Scene, paint, plan_scene
 from reasonknee_datasets.phantom.shape import draw_shape
 from reasonknee_datasets.phantom.spec import DrawnKnee, KneeSpec
-from reasonknee_datasets.phantom.wanted import Wanted
+from reasonknee_datasets.phantom.target_grades import Wanted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

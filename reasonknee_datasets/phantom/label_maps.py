@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reasonknee_datasets.moaks import QUESTIONS
-from reasonknee_datasets.phantom.labels import LABELS, REGION_NAMES
+from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

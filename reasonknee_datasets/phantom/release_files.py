@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from reasonknee_datasets.moaks import QUESTIONS, meanings
 from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
-from reasonknee_datasets.phantom.planned import OFFICIAL_SPLITS, PlannedVolume
-from reasonknee_datasets.phantom.reasoning import opening_steps
+from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PlannedVolume
+from reasonknee_datasets.phantom.reasoning_texts import opening_steps
 from reasonknee_datasets.phantom.wording import prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reasonknee_datasets.phantom.plan import Plan
+    from reasonknee_datasets.phantom.study_plan import Plan
 
 SPLIT_COLUMNS = (
     "patient_id",

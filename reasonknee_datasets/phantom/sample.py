@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.phantom.anatomy import CARTILAGES, View, label_map, look
-from reasonknee_datasets.phantom.regions import region_labels
 from reasonknee_datasets.phantom.solids import Field, points_of
+from reasonknee_datasets.phantom.subregion_boxes import region_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reasonknee_datasets.phantom.grades import as_mapping
+from reasonknee_datasets.parallel import cores, each_done
+from reasonknee_datasets.phantom.grade_sampling import as_mapping
 from reasonknee_datasets.phantom.knee import draw_knee
-from reasonknee_datasets.phantom.records import RECORD_QUESTIONS
+from reasonknee_datasets.phantom.record_writer import RECORD_QUESTIONS
 from reasonknee_datasets.phantom.spec import KneeSpec
-from reasonknee_datasets.phantom.template import effusion_column, usual_boxes
-from reasonknee_datasets.pool import cores, each_done
+from reasonknee_datasets.phantom.typical_boxes import effusion_column, usual_boxes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from reasonknee_datasets.phantom.plan import Plan
-    from reasonknee_datasets.phantom.planned import PlannedVolume
+    from reasonknee_datasets.phantom.planned_scan import PlannedVolume
+    from reasonknee_datasets.phantom.study_plan import Plan
 
 _DESCRIPTION = b"SYNTHETIC: reasonknee phantom"
 _LEVEL = 6  # of zlib's scale, what nibabel and most converters of OAI images use

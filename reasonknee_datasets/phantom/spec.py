@@ -68,7 +68,7 @@ class DrawnKnee:
         The same anatomy without bias, gain and noise: the signals of `reasonknee_datasets.phantom.signs.SIGNAL`, mixed
         where a voxel holds parts of several tissues.
     mask : (I, J, K) uint8 array
-        Label ids of `reasonknee_datasets.phantom.labels.LABELS`; 0 elsewhere.
+        Label ids of `reasonknee_datasets.phantom.mask_labels.LABELS`; 0 elsewhere.
     affine : (4, 4) float array
         Voxel centre to world (RAS+, mm), as asked for.
     boxes : dict of question id to Box

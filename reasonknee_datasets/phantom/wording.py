@@ -13,8 +13,8 @@ from functools import cache
 from typing import Literal
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, Slot
-from reasonknee_datasets.phantom import tasks
-from reasonknee_datasets.phantom.places import place
+from reasonknee_datasets.phantom import prompt_tasks
+from reasonknee_datasets.phantom.subregion_text import place
 
 Wording = Literal["full", "guided", "zeroshot"]
 
@@ -52,15 +52,15 @@ def answer_schema(question: Question, *, box: bool = False) -> str:
 
 
 def _texts(question: Question) -> tuple[str, str, str, str]:
-    task, look, grading, request = tasks.PARTS[question.category]
+    task, look, grading, request = prompt_tasks.PARTS[question.category]
     words = {"place": place(question)}
     if question.category == "meniscal_extrusion":
         words["plane"] = _PLANES[question.subregion.rsplit("_", 1)[1]]
     elif question.category == "ligament":
-        look, grading = tasks.LIGAMENT_LOOK[question.finding], _LIGAMENT_GRADES
+        look, grading = prompt_tasks.LIGAMENT_LOOK[question.finding], _LIGAMENT_GRADES
         words["count"] = f"the {'three' if len(question.slots) == 3 else 'two'} values"
     elif question.category == "periarticular":
-        words["name"], words["look"] = tasks.PERIARTICULAR_LOOK[question.finding]
+        words["name"], words["look"] = prompt_tasks.PERIARTICULAR_LOOK[question.finding]
     return (task.format(**words), look.format(**words), grading, request.format(**words))
 
 

@@ -15,11 +15,17 @@ import numpy as np
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import PrepareError, RepositoryError, explain
 from reasonknee_datasets.manifest import MANIFEST, Manifest
-from reasonknee_datasets.prepare.priors import CanonicalGrid
-from reasonknee_datasets.prepare.source import count_images, describe_files, is_current, other_input, refuse_other_input
+from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
+from reasonknee_datasets.prepare.provenance import (
+    count_images,
+    describe_files,
+    is_current,
+    other_input,
+    refuse_other_input,
+)
+from reasonknee_datasets.prepare.repository_writer import Content, SourceVolume, Writer
 from reasonknee_datasets.prepare.staging import check_target, staged
-from reasonknee_datasets.prepare.volumes import VolumesMode
-from reasonknee_datasets.prepare.writer import Content, SourceVolume, Writer
+from reasonknee_datasets.prepare.volume_files import VolumesMode
 from reasonknee_datasets.release import Release, ReleaseOptions, ReleaseVolume, open_release
 from reasonknee_datasets.schema import volume_path
 

@@ -11,17 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.release.box_table import BoxTable, place_boxes
 from reasonknee_datasets.release.convention import ENOUGH, BoxCheck, judge, verify
-from reasonknee_datasets.release.files import RecordFiles
-from reasonknee_datasets.release.labels import LabelMap
 from reasonknee_datasets.release.masks import MaskScan, scan_masks
 from reasonknee_datasets.release.paths import is_there
-from reasonknee_datasets.release.regions import Extents, complete_labels, gather
-from reasonknee_datasets.release.report import Problems, ReleaseReport, group_problems
-from reasonknee_datasets.release.splits import Study
-from reasonknee_datasets.release.survey import Survey
-from reasonknee_datasets.release.table import BoxTable, place_boxes
-from reasonknee_datasets.release.volumes import (
+from reasonknee_datasets.release.question_regions import Extents, complete_labels, gather
+from reasonknee_datasets.release.record_files import RecordFiles
+from reasonknee_datasets.release.record_index import Survey
+from reasonknee_datasets.release.region_labels import LabelMap
+from reasonknee_datasets.release.release_volumes import (
     Grid,
     ReleaseVolume,
     check_mask,
@@ -29,6 +27,8 @@ from reasonknee_datasets.release.volumes import (
     place_masks,
     read_grid,
 )
+from reasonknee_datasets.release.report import Problems, ReleaseReport, group_problems
+from reasonknee_datasets.release.split_files import Study
 from reasonknee_datasets.schema import SPLITS
 
 

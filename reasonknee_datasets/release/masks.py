@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.orientation import axis_order
-from reasonknee_datasets.pool import cores, each_done
+from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes import open_volume
 from reasonknee_datasets.volumes.geometry import spatial_shape

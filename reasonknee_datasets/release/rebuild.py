@@ -31,7 +31,7 @@ from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import ReleaseError, add_note, explain
 from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.release.answers import AnswerText, join_steps
+from reasonknee_datasets.release.official_answer import AnswerText, join_steps
 from reasonknee_datasets.schema import Quintuple
 
 _WRITERS: Mapping[str, Callable[[Any], str]] = {

@@ -2,11 +2,11 @@
 
 from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.sources.find import NAME, find_place, find_repository, find_volumes, name_setting
-from reasonknee_datasets.sources.places import keep_credentials, to_place, trying_credentials
+from reasonknee_datasets.sources.locations import keep_credentials, to_place, trying_credentials
 from reasonknee_datasets.sources.repository import Repository, open_repository
 from reasonknee_datasets.sources.selection import VOLUME, VOLUME_PATH, Selection, select
-from reasonknee_datasets.sources.shards import read_shard
-from reasonknee_datasets.sources.splits import Part, parse_split
+from reasonknee_datasets.sources.shard_reader import read_shard
+from reasonknee_datasets.sources.split_syntax import Part, parse_split
 from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
 
 __all__ = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
-from reasonknee_datasets.sources.places import to_place
+from reasonknee_datasets.sources.locations import to_place
 from reasonknee_datasets.sources.repository import PREPARE, Repository, open_repository
 from reasonknee_datasets.sources.synthetic import find_phantom
 

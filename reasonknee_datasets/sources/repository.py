@@ -8,7 +8,7 @@ from pathlib import Path
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
 from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit
 from reasonknee_datasets.plain_paths import is_url, join
-from reasonknee_datasets.sources.places import reading
+from reasonknee_datasets.sources.locations import reading
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from reasonknee_datasets.errors import RepositoryError, explain, nearest
 from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS
 from reasonknee_datasets.schema import CONFIGS, SIDES, SPLITS, VISITS, arrow_schema
-from reasonknee_datasets.sources.splits import ALIASES
+from reasonknee_datasets.sources.split_syntax import ALIASES
 
 VOLUME = "volume"
 VOLUME_PATH = "volume_path"

@@ -11,7 +11,7 @@ from typing import Any
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
-from reasonknee_datasets.transforms.grid import (
+from reasonknee_datasets.transforms.regrid import (
     canonical_turn,
     current_grid,
     draw,
@@ -21,7 +21,7 @@ from reasonknee_datasets.transforms.grid import (
     regrid,
     three,
 )
-from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.volumes.grid_view import View
 
 Three = tuple[Any, Any, Any]
 

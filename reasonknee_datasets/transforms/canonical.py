@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasonknee_datasets.transforms.base import Example, Transform, require
-from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, grid_features, regrid
-from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.transforms.regrid import canonical_turn, current_grid, grid_features, regrid
+from reasonknee_datasets.volumes.grid_view import View
 
 
 @dataclass(frozen=True, slots=True)

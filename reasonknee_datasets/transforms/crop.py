@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, explain
 from reasonknee_datasets.transforms.base import Example, Transform, require
-from reasonknee_datasets.transforms.grid import (
+from reasonknee_datasets.transforms.regrid import (
     current_grid,
     current_view,
     draw,
@@ -23,7 +23,7 @@ from reasonknee_datasets.transforms.grid import (
     spread,
     three,
 )
-from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.volumes.grid_view import View
 
 Three = tuple[Any, Any, Any]
 

@@ -14,8 +14,8 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import GradeError, explain, shown
 from reasonknee_datasets.release.rebuild import rebuild_record
 from reasonknee_datasets.transforms.base import Example, TransformError, require
-from reasonknee_datasets.transforms.encoder import Mark
-from reasonknee_datasets.transforms.grid import current_grid, stored_volume
+from reasonknee_datasets.transforms.piece_cache import Mark
+from reasonknee_datasets.transforms.regrid import current_grid, stored_volume
 from reasonknee_datasets.transforms.templates import TEXT_FIELDS
 
 Value = Any  # of one field: hashable, and the same for the same text

@@ -13,11 +13,11 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.grid import canonical_turn, current_grid, current_view, kept_box, one
 from reasonknee_datasets.transforms.intensity import Window
+from reasonknee_datasets.transforms.regrid import canonical_turn, current_grid, current_view, kept_box, one
 from reasonknee_datasets.transforms.statistics import volume_statistics
-from reasonknee_datasets.volumes.view import View
-from reasonknee_datasets.volumes.viewed import read_view
+from reasonknee_datasets.volumes.grid_view import View
+from reasonknee_datasets.volumes.view_proxy import read_view
 
 # World axes (RAS+) that the frames, the rows and the columns run along. Frames run with RAS+; rows and columns against
 # it, as radiologists look at knees: superior on top, anterior at the left of a sagittal slice and on top of an axial

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.grid import current_view, draw, one, read_voxels, stored_volume
+from reasonknee_datasets.transforms.regrid import current_view, draw, one, read_voxels, stored_volume
 from reasonknee_datasets.transforms.statistics import Method, statistics, volume_statistics
 
 _METHODS = ("clip", "percentiles", "zscore")

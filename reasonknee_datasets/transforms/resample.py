@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.transforms.base import Example, Transform, require
-from reasonknee_datasets.transforms.grid import current_grid, grid_features, regrid, spread, three
-from reasonknee_datasets.volumes.view import View
+from reasonknee_datasets.transforms.regrid import current_grid, grid_features, regrid, spread, three
+from reasonknee_datasets.volumes.grid_view import View
 
 Three = tuple[Any, Any, Any]
 

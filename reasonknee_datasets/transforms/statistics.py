@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import explain
 from reasonknee_datasets.transforms.base import TransformError
-from reasonknee_datasets.transforms.grid import stored_volume
+from reasonknee_datasets.transforms.regrid import stored_volume
 from reasonknee_datasets.volumes import LazyVolume
 
 Method = Literal["range", "percentiles", "zscore"]

@@ -28,7 +28,7 @@ from types import MappingProxyType
 
 from reasonknee_datasets.errors import explain, shown
 from reasonknee_datasets.transforms.base import TransformError
-from reasonknee_datasets.transforms.grid import one
+from reasonknee_datasets.transforms.regrid import one
 
 TEXT_FIELDS = ("question", "finding", "subregion", "category", "side", "visit")
 PROMPT_FIELDS = (*TEXT_FIELDS, "box", "vision", "bos")

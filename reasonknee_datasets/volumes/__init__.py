@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reasonknee_datasets.volumes.byte_source import bytes_read
 from reasonknee_datasets.volumes.cache import CacheInfo, DecodeCache, cache_info, shared_cache, use_cache
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, set_credentials
 from reasonknee_datasets.volumes.disk import DiskCache, DiskInfo
@@ -18,7 +19,6 @@ from reasonknee_datasets.volumes.opening import open_volume
 from reasonknee_datasets.volumes.packing import PackReport, pack
 from reasonknee_datasets.volumes.packing_files import pack_files
 from reasonknee_datasets.volumes.settings import ExpectedFile
-from reasonknee_datasets.volumes.source import bytes_read
 from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
 __all__ = [

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from reasonknee_datasets.errors import VolumeError, explain, os_remedy
 from reasonknee_datasets.private_files import create_private, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
+from reasonknee_datasets.volumes.byte_source import FileIdentity
 from reasonknee_datasets.volumes.disk_entry import HEAD_SIZE, Entry, Target, find_blosc2, open_entry, pack_head
-from reasonknee_datasets.volumes.once import Once
-from reasonknee_datasets.volumes.slabs import Selection
-from reasonknee_datasets.volumes.source import FileIdentity
+from reasonknee_datasets.volumes.single_flight import Once
+from reasonknee_datasets.volumes.slab_reader import Selection
 from reasonknee_datasets.volumes.threads import thread_count
 
 _DEFAULT_BYTES = 50_000_000_000

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.private_files import open_private
-from reasonknee_datasets.volumes.slabs import Selection
+from reasonknee_datasets.volumes.slab_reader import Selection
 
 _HEAD = struct.Struct("<8s32sIQ")  # magic, digest of the source, checksum and length of the frame
 _MAGIC = b"RKVOXEL2"

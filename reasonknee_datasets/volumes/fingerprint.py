@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.orientation import to_canonical
+from reasonknee_datasets.volumes.byte_source import Source, read_whole
 from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.header import read_header
-from reasonknee_datasets.volumes.local import HeldSource
-from reasonknee_datasets.volumes.locate import find_source
+from reasonknee_datasets.volumes.local_source import HeldSource
+from reasonknee_datasets.volumes.open_source import find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
 from reasonknee_datasets.volumes.settings import Settings
-from reasonknee_datasets.volumes.source import Source, read_whole
-from reasonknee_datasets.volumes.voxels import StoredVoxels
+from reasonknee_datasets.volumes.stored_array import StoredVoxels
 
 _PIECE = 16 * 1024 * 1024
 

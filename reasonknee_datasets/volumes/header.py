@@ -18,10 +18,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
 from reasonknee_datasets.volumes.index import CUT_OFF, IndexProblemError, SlabIndex, index_bytes, parse_index
 from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, SegmentError, inflate_head, inflate_segment
-from reasonknee_datasets.volumes.once import Once
-from reasonknee_datasets.volumes.source import FileIdentity, Source
+from reasonknee_datasets.volumes.single_flight import Once
 
 # One small read covers header, extensions and slab index of every file that this package writes.
 HEAD_BYTES = 32 * 1024

@@ -14,18 +14,18 @@ from numpy.typing import DTypeLike, NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
+from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.geometry import spatial_shape
+from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
-from reasonknee_datasets.volumes.locate import find_moved, find_source
+from reasonknee_datasets.volumes.open_source import find_moved, find_source
 from reasonknee_datasets.volumes.proxy import VolumeProxy
 from reasonknee_datasets.volumes.reference import write_reference
 from reasonknee_datasets.volumes.settings import Settings
 from reasonknee_datasets.volumes.slicing import ViewSlicer, find_turn
-from reasonknee_datasets.volumes.source import FileIdentity, Source
-from reasonknee_datasets.volumes.view import View
-from reasonknee_datasets.volumes.viewed import ViewProxy, view_image
-from reasonknee_datasets.volumes.voxels import StoredVoxels
+from reasonknee_datasets.volumes.stored_array import StoredVoxels
+from reasonknee_datasets.volumes.view_proxy import ViewProxy, view_image
 
 REFERENCE_MARK = b"Reference to a volume, written in place of its voxels. cast_column(name, VolumeFeature()) reads it: "
 """Begins what `LazyVolume.to_bytes` returns."""

@@ -27,7 +27,7 @@ import zlib
 from dataclasses import dataclass
 from itertools import accumulate
 
-from reasonknee_datasets.volumes.source import Range
+from reasonknee_datasets.volumes.byte_source import Range
 
 SUBFIELD = b"RK"
 FINAL_BLOCK = b"\x03\x00"

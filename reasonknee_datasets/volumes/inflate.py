@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, explain
-from reasonknee_datasets.volumes.source import Fetch, FileIdentity, Source
+from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Source
 
 _isal: Any = None
 with contextlib.suppress(ImportError):  # a speed-up; libdeflate stands in

@@ -8,7 +8,7 @@ from typing import Any
 
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume
-from reasonknee_datasets.volumes.locate import find_source
+from reasonknee_datasets.volumes.open_source import find_source
 from reasonknee_datasets.volumes.reference import read_reference
 from reasonknee_datasets.volumes.settings import CachePolicy, DiskPolicy, ExpectedFile, Settings
 

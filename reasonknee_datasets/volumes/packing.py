@@ -13,11 +13,11 @@ import deflate
 from isal import isal_zlib
 
 from reasonknee_datasets.errors import VolumeError, explain, os_remedy
+from reasonknee_datasets.volumes.byte_source import read_whole
 from reasonknee_datasets.volumes.header import plane_bytes, read_header
 from reasonknee_datasets.volumes.index import FINAL_BLOCK, MAX_SLABS, write_gzip_header
 from reasonknee_datasets.volumes.inflate import inflate_file
-from reasonknee_datasets.volumes.locate import find_source
-from reasonknee_datasets.volumes.source import read_whole
+from reasonknee_datasets.volumes.open_source import find_source
 from reasonknee_datasets.volumes.threads import for_each
 
 # Measured on DESS-like voxels of 160x384 planes: slabs of 1, 2, 4, 8 planes cost 1.3, 0.7, 0.3 and 0.15 % over one

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.errors import explain
 from reasonknee_datasets.volumes.geometry import spatial_shape
-from reasonknee_datasets.volumes.voxels import StoredVoxels
+from reasonknee_datasets.volumes.stored_array import StoredVoxels
 
 # nibabel leaves these untyped.
 _canonical: Any = _nibabel.canonical_slicers

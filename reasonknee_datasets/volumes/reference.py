@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.settings import ExpectedFile
-from reasonknee_datasets.volumes.view import View
 
 
 class Reference(NamedTuple):

@@ -11,8 +11,8 @@ from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
 from reasonknee_datasets.volumes.disk import DiskCache, find_disk_cache
 from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.header import VolumeHeader
-from reasonknee_datasets.volumes.view import View
 
 CachePolicy = DecodeCache | EllipsisType | None
 DiskPolicy = DiskCache | str | os.PathLike[str] | EllipsisType | None

@@ -11,8 +11,8 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError, add_note, explain
 from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.volumes.geometry import Geometry, spatial_shape
+from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.header import VolumeHeader
-from reasonknee_datasets.volumes.view import View
 
 
 class ViewSlicer(SpatialFirstSlicer[Any]):

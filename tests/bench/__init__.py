@@ -1,1 +1,0 @@
-"""The benchmarks: ``tox -e bench`` runs all of them side by side and prints the tables that the README quotes."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from reasonknee_datasets.bench.answers.clause_words import words as word_set
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
 from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.value_parsing import Reading, is_disclaimed, is_measurement, read_value
-from reasonknee_datasets.bench.answers.vocabulary import words as word_set
 from reasonknee_datasets.moaks import Question, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 

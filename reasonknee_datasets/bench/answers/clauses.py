@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from reasonknee_datasets.bench.answers.subject_names import every_word
-from reasonknee_datasets.bench.answers.tokens import Token
-from reasonknee_datasets.bench.answers.vocabulary import (
+from reasonknee_datasets.bench.answers.clause_words import (
     ADVERBS,
     AFFIRMED,
     AFFIRMS,
@@ -51,6 +49,8 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     VERBS,
     WRITERS,
 )
+from reasonknee_datasets.bench.answers.prose_tokens import Token
+from reasonknee_datasets.bench.answers.subject_names import every_word
 
 
 def is_stated(
@@ -73,7 +73,7 @@ def is_stated(
 
     Examples
     --------
-    >>> from reasonknee_datasets.bench.answers.tokens import normalise, tokens
+    >>> from reasonknee_datasets.bench.answers.prose_tokens import normalise, tokens
     >>> def stated(text):
     ...     said = tokens(normalise(text))
     ...     end = len(said) - 2

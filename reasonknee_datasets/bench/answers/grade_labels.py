@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.answers.prose_numbers import Label, NumberReader
-from reasonknee_datasets.bench.answers.scale_words import scale_of
-from reasonknee_datasets.bench.answers.subject_names import asked_facets
-from reasonknee_datasets.bench.answers.subjects import Mark
-from reasonknee_datasets.bench.answers.vocabulary import (
+from reasonknee_datasets.bench.answers.clause_words import (
     ANSWER_WORDS,
     CONCLUDES,
     DESCRIBES,
@@ -21,6 +17,10 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     VERDICTS,
     words,
 )
+from reasonknee_datasets.bench.answers.prose_numbers import Label, NumberReader
+from reasonknee_datasets.bench.answers.scale_words import scale_of
+from reasonknee_datasets.bench.answers.subject_names import asked_facets
+from reasonknee_datasets.bench.answers.subjects import Mark
 
 JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")

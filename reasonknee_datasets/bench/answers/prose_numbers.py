@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
-from reasonknee_datasets.bench.answers.subjects import Context, Mark
-from reasonknee_datasets.bench.answers.tokens import Token
-from reasonknee_datasets.bench.answers.vocabulary import (
+from reasonknee_datasets.bench.answers.clause_words import (
     FORWARD_ENDS,
     GRADE_WORDS,
     MEANS,
@@ -18,6 +15,9 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     UNITS,
     words,
 )
+from reasonknee_datasets.bench.answers.prose_tokens import Token
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
+from reasonknee_datasets.bench.answers.subjects import Context, Mark
 from reasonknee_datasets.moaks import Slot
 
 JOINERS = frozenset((":", "=", "|"))

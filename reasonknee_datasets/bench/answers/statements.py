@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from reasonknee_datasets.bench.answers.clause_words import FORWARD_ENDS, SENTENCE_ENDS, words
 from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
 from reasonknee_datasets.bench.answers.grade_labels import LabelReader
 from reasonknee_datasets.bench.answers.prose_numbers import JOINERS, Label
+from reasonknee_datasets.bench.answers.prose_tokens import tokens
 from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
 from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
 from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
-from reasonknee_datasets.bench.answers.tokens import tokens
 from reasonknee_datasets.bench.answers.unknown_subjects import grades_unknown, opens_with_aside, opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
-from reasonknee_datasets.bench.answers.vocabulary import FORWARD_ENDS, SENTENCE_ENDS, words
 from reasonknee_datasets.moaks import Slot
 
 # A value behind a label is short; a longer one is a sentence.

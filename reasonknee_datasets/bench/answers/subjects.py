@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from reasonknee_datasets.bench.answers.clause_words import words as word_set
 from reasonknee_datasets.bench.answers.key_matching import slot_forms
+from reasonknee_datasets.bench.answers.prose_tokens import Token, normalise, tokens
 from reasonknee_datasets.bench.answers.subject_names import (
     ANOTHER,
     BONES,
@@ -21,9 +23,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
     asked_facets,
     names,
 )
-from reasonknee_datasets.bench.answers.tokens import Token, normalise, tokens
 from reasonknee_datasets.bench.answers.unknown_subjects import names_condition
-from reasonknee_datasets.bench.answers.vocabulary import words as word_set
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
 

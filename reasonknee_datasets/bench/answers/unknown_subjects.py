@@ -6,10 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
-from reasonknee_datasets.bench.answers.subject_names import every_word
-from reasonknee_datasets.bench.answers.tokens import Token
-from reasonknee_datasets.bench.answers.vocabulary import (
+from reasonknee_datasets.bench.answers.clause_words import (
     ADVERBS,
     ANSWER_WORDS,
     ARTICLES,
@@ -33,6 +30,9 @@ from reasonknee_datasets.bench.answers.vocabulary import (
     VERDICTS,
     words,
 )
+from reasonknee_datasets.bench.answers.prose_tokens import Token
+from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.subject_names import every_word
 from reasonknee_datasets.moaks import SLOTS
 
 _NEUTRAL = words(

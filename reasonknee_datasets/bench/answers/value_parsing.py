@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reasonknee_datasets.bench.answers.clause_words import DISCLAIMED, NO_IMAGE, words
 from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
 from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
 from reasonknee_datasets.bench.answers.scale_words import (
@@ -18,7 +19,6 @@ from reasonknee_datasets.bench.answers.scale_words import (
     says_nothing,
     scale_of,
 )
-from reasonknee_datasets.bench.answers.vocabulary import DISCLAIMED, NO_IMAGE, words
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 

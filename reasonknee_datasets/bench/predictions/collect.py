@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.bench.answers import REASONS, parse_box
+from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
 from reasonknee_datasets.bench.predictions.problems import Ledger
 from reasonknee_datasets.bench.predictions.texts import read_text
-from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, BoxError, GradeError, explain
 from reasonknee_datasets.moaks import QUESTIONS, Question, find_slot

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from reasonknee_datasets.bench.identity import Identity, identity_digest
 from reasonknee_datasets.bench.predictions.problems import Ledger
+from reasonknee_datasets.bench.run_metadata import Identity, identity_digest
 from reasonknee_datasets.errors import BenchError, MissingExtraError
 
 METADATA = "reasonknee"

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.bench.answers import CODEC_VERSION
-from reasonknee_datasets.bench.identity import Identity, differences
+from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.predictions.collect import Collector
-from reasonknee_datasets.bench.predictions.elsewhere import Elsewhere
+from reasonknee_datasets.bench.predictions.id_lookup import Elsewhere
 from reasonknee_datasets.bench.predictions.lines import Line, Source, each_line, name_source
 from reasonknee_datasets.bench.predictions.problems import Ledger, Problem
-from reasonknee_datasets.bench.table import Answers, Truth
+from reasonknee_datasets.bench.run_metadata import Identity, differences
 from reasonknee_datasets.bench.truth import identify
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.sources import Repository

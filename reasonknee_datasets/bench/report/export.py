@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-from reasonknee_datasets.bench.report.table import Table
+from reasonknee_datasets.bench.report.report_table import Table
 
 _INTERVAL = re.compile(r"([+-]?[0-9.,]+) \[([+-]?[0-9.]+), ([+-]?[0-9.]+)\]$")
 _NO_INTERVAL = re.compile(r"([+-]?[0-9.]+) \[([^]]*)\]$")

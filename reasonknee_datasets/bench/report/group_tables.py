@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from reasonknee_datasets.bench.report.numbers import LEGEND, count, estimate, number, signed
-from reasonknee_datasets.bench.report.table import Table
+from reasonknee_datasets.bench.report.report_table import Table
 from reasonknee_datasets.bench.results import CONDITIONS, HEADLINE, Baseline, By, Difference, Estimate, Group, Results
 from reasonknee_datasets.moaks import QUESTIONS
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from reasonknee_datasets.bench.report.folder import check_folder, write_folder
 from reasonknee_datasets.bench.report.group_tables import RESTS_ON
+from reasonknee_datasets.bench.report.html_page import to_html
 from reasonknee_datasets.bench.report.markdown import to_markdown
 from reasonknee_datasets.bench.report.names import LOSSES
 from reasonknee_datasets.bench.report.numbers import count, estimate, signed
-from reasonknee_datasets.bench.report.page import to_html
 from reasonknee_datasets.bench.report.plots import draw_losses
-from reasonknee_datasets.bench.report.table import Table
-from reasonknee_datasets.bench.report.tables import identity_table
+from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.result_tables import identity_table
 from reasonknee_datasets.bench.report.write import SYNTHETIC, about_intervals
 from reasonknee_datasets.bench.results import HEADLINE, Losses, LostPoints
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from reasonknee_datasets.bench.report.numbers import LEGEND
-from reasonknee_datasets.bench.report.table import Table
+from reasonknee_datasets.bench.report.report_table import Table
 from reasonknee_datasets.printable import printable
 
 

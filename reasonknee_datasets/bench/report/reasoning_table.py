@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reasonknee_datasets.bench.report.numbers import count, estimate
-from reasonknee_datasets.bench.report.table import Table
+from reasonknee_datasets.bench.report.report_table import Table
 from reasonknee_datasets.bench.results import REASONING_METRICS, Results
 
 

@@ -10,29 +10,29 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from reasonknee_datasets.bench.bootstrap import MIN_PATIENTS
 from reasonknee_datasets.bench.evaluation import Evaluation
-from reasonknee_datasets.bench.identity import Identity
 from reasonknee_datasets.bench.predictions import PROBLEMS, Problem
-from reasonknee_datasets.bench.report.cases import draw_case
+from reasonknee_datasets.bench.report.case_pictures import draw_case
 from reasonknee_datasets.bench.report.export import to_csv, to_latex
 from reasonknee_datasets.bench.report.folder import check_folder, write_folder
+from reasonknee_datasets.bench.report.html_page import CasePicture, to_html
 from reasonknee_datasets.bench.report.hub import to_eval_results
 from reasonknee_datasets.bench.report.markdown import to_markdown
 from reasonknee_datasets.bench.report.names import COMPARISON, OUTCOMES, RESULTS
 from reasonknee_datasets.bench.report.numbers import count, estimate, number, plural, signed
-from reasonknee_datasets.bench.report.page import CasePicture, to_html
 from reasonknee_datasets.bench.report.plots import draw_comparison, draw_plots
 from reasonknee_datasets.bench.report.reasoning_table import reasoning_tables
-from reasonknee_datasets.bench.report.table import Table
-from reasonknee_datasets.bench.report.tables import (
+from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.result_tables import (
     comparison_tables,
     identity_table,
     no_intervals,
     pairs,
     result_tables,
 )
-from reasonknee_datasets.bench.resampling import MIN_PATIENTS
 from reasonknee_datasets.bench.results import HEADLINE, Case, Comparison, Results, Sampling
+from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError
 from reasonknee_datasets.moaks import QUESTIONS, Question

@@ -25,10 +25,9 @@ from __future__ import annotations
 from typing import Any
 
 from reasonknee_datasets.bench.results.document import FORMAT, Baseline, Comparison, Losses, Results, Sampling
-from reasonknee_datasets.bench.results.outcomes import Outcomes
+from reasonknee_datasets.bench.results.outcome_columns import Outcomes
 from reasonknee_datasets.bench.results.reasoning_values import REASONING_METRICS, ReasoningMetric, ReasoningScores
-from reasonknee_datasets.bench.results.serial import make_schema
-from reasonknee_datasets.bench.results.values import (
+from reasonknee_datasets.bench.results.result_values import (
     ABOUT_TOTALS,
     BOX_METRICS,
     CONDITIONS,
@@ -57,6 +56,7 @@ from reasonknee_datasets.bench.results.values import (
     Scores,
     Unit,
 )
+from reasonknee_datasets.bench.results.serial import make_schema
 
 __all__ = [
     "ABOUT_TOTALS",

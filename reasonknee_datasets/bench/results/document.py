@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from reasonknee_datasets.bench.identity import Identity
-from reasonknee_datasets.bench.results.frames import differences_to_pandas, groups_to_pandas, losses_to_pandas
-from reasonknee_datasets.bench.results.outcomes import Outcomes
+from reasonknee_datasets.bench.results.data_frames import differences_to_pandas, groups_to_pandas, losses_to_pandas
+from reasonknee_datasets.bench.results.outcome_columns import Outcomes
 from reasonknee_datasets.bench.results.reasoning_values import ReasoningScores
-from reasonknee_datasets.bench.results.serial import read, write
-from reasonknee_datasets.bench.results.values import (
+from reasonknee_datasets.bench.results.result_values import (
     ABOUT_TOTALS,
     HEADLINE,
     Attribution,
@@ -26,6 +24,8 @@ from reasonknee_datasets.bench.results.values import (
     Rule,
     Unit,
 )
+from reasonknee_datasets.bench.results.serial import read, write
+from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.errors import BenchError, explain
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from reasonknee_datasets.bench.results.values import Estimate
+from reasonknee_datasets.bench.results.result_values import Estimate
 
 REASONING_METRICS: Mapping[str, str] = {
     "consistency": "share of answered grades that the reasoning states too",

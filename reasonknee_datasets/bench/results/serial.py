@@ -10,8 +10,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from reasonknee_datasets.bench.identity import Identity
-from reasonknee_datasets.bench.results.outcomes import Outcomes
+from reasonknee_datasets.bench.results.outcome_columns import Outcomes
+from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.errors import BenchError, explain
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

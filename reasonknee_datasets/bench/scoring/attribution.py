@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.bench.bootstrap import estimate
 from reasonknee_datasets.bench.metrics import ratio
-from reasonknee_datasets.bench.resampling import estimate
 from reasonknee_datasets.bench.results import Attribution
 from reasonknee_datasets.bench.scoring.batches import Floats, enough_patients, resample, sum_by_patient
 from reasonknee_datasets.bench.scoring.groups import SCORED
-from reasonknee_datasets.bench.scoring.sheet import Sheet
+from reasonknee_datasets.bench.scoring.slot_table import Sheet
 from reasonknee_datasets.bench.scoring.totals import Right
 
 THRESHOLD = 0.5

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.bench.bootstrap import MIN_PATIENTS
 from reasonknee_datasets.bench.metrics import ratio
-from reasonknee_datasets.bench.resampling import MIN_PATIENTS
 from reasonknee_datasets.bench.results import BoxCounts, By, Counts, Rule, Unit
-from reasonknee_datasets.bench.scoring.sheet import Ints
+from reasonknee_datasets.bench.scoring.slot_table import Ints
 
 Floats = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def resample(weights: NDArray[np.float32], sums: NDArray[Any]) -> NDArray[Any]:
     Parameters
     ----------
     weights : (1 + R, P) float32 array
-        From `reasonknee_datasets.bench.resampling.draw`.
+        From `reasonknee_datasets.bench.bootstrap.draw`.
     sums : (P, ...) array
         Of each patient. Counts in float32 stay so, twice as fast, as long as they stay exact.
 

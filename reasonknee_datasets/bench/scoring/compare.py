@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator
 
 from numpy.typing import ArrayLike
 
-from reasonknee_datasets.bench.identity import Identity
-from reasonknee_datasets.bench.resampling import LEVEL, draw, estimate
+from reasonknee_datasets.bench.arrays import Answers, Truth
+from reasonknee_datasets.bench.bootstrap import LEVEL, draw, estimate
 from reasonknee_datasets.bench.results import BoxCounts, By, Comparison, Difference, Sampling
+from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.bench.scoring.batches import STATISTICS, Batch, Statistic
+from reasonknee_datasets.bench.scoring.context import work_out
 from reasonknee_datasets.bench.scoring.groups import BYS, group_by
-from reasonknee_datasets.bench.scoring.sheet import lay_out, mark
-from reasonknee_datasets.bench.scoring.workings import work_out
-from reasonknee_datasets.bench.table import Answers, Truth
+from reasonknee_datasets.bench.scoring.slot_table import lay_out, mark
 from reasonknee_datasets.errors import BenchError, explain, nearest
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.results import Coverage
 from reasonknee_datasets.bench.scoring.groups import Grouping
-from reasonknee_datasets.bench.scoring.sheet import Ints, Marked, Mask, Sheet
+from reasonknee_datasets.bench.scoring.slot_table import Ints, Marked, Mask, Sheet
 from reasonknee_datasets.moaks import SLOTS
 
 NO_PREDICTION = "no_prediction"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.results import By
-from reasonknee_datasets.bench.scoring.sheet import Ints, Sheet
+from reasonknee_datasets.bench.scoring.slot_table import Ints, Sheet
 from reasonknee_datasets.moaks import ATTRIBUTES, CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.schema import SIDES, VISITS
 

@@ -13,7 +13,7 @@ from reasonknee_datasets.bench.results import BOX_METRICS, BoxCounts, Unit
 from reasonknee_datasets.bench.scoring.batches import Batch, Floats, Key, enough_patients, make_batch, resample
 from reasonknee_datasets.bench.scoring.coverage import NAMES, NO_PREDICTION, tally
 from reasonknee_datasets.bench.scoring.groups import Grouping, count_distinct
-from reasonknee_datasets.bench.scoring.sheet import Marked, Sheet
+from reasonknee_datasets.bench.scoring.slot_table import Marked, Sheet
 
 UNITS: tuple[Unit, ...] = ("record", "region")
 _BINS = 20

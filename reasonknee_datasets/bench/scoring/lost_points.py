@@ -8,10 +8,10 @@ from functools import partial
 
 from numpy.typing import ArrayLike
 
+from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.results import HEADLINE, LostPoints
 from reasonknee_datasets.bench.scoring.batches import Statistic
 from reasonknee_datasets.bench.scoring.compare import paired_difference
-from reasonknee_datasets.bench.table import Answers, Truth
 
 _TOTALS: tuple[Statistic, ...] = ("total",)
 

@@ -13,7 +13,7 @@ from reasonknee_datasets.bench.metrics import merge_macerations as merged
 from reasonknee_datasets.bench.results import Condition, Counts, Rule, Scale
 from reasonknee_datasets.bench.scoring.batches import Batch, Key, enough_patients, make_batch, resample
 from reasonknee_datasets.bench.scoring.groups import Grouping, compact, count_distinct
-from reasonknee_datasets.bench.scoring.sheet import NORMAL, Ints, Marked, Mask, Sheet
+from reasonknee_datasets.bench.scoring.slot_table import NORMAL, Ints, Marked, Mask, Sheet
 from reasonknee_datasets.moaks import SLOTS
 
 # Pools whose resampled confusions are held at a time: 2,000 resamples of 48 times 4 by 5 grades are 8 MB.

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
+from reasonknee_datasets.bench.bootstrap import draw, estimate
 from reasonknee_datasets.bench.metrics import ratio
 from reasonknee_datasets.bench.metrics.knee_places import Named, Side
 from reasonknee_datasets.bench.metrics.reasoning import (
@@ -18,10 +20,8 @@ from reasonknee_datasets.bench.metrics.reasoning import (
     stated_grades,
 )
 from reasonknee_datasets.bench.metrics.reasoning_text import split_answer
-from reasonknee_datasets.bench.resampling import draw, estimate
 from reasonknee_datasets.bench.results import ReasoningMetric, ReasoningScores
 from reasonknee_datasets.bench.scoring.batches import enough_patients, resample, sum_by_patient
-from reasonknee_datasets.bench.table import NONE, Answers, Truth
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.schema import SIDES

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reasonknee_datasets.bench.identity import Identity
-from reasonknee_datasets.bench.resampling import LEVEL, draw, estimate
+from reasonknee_datasets.bench.arrays import Answers, Truth
+from reasonknee_datasets.bench.bootstrap import LEVEL, draw, estimate
 from reasonknee_datasets.bench.results import (
     Estimate,
     Group,
@@ -19,18 +19,18 @@ from reasonknee_datasets.bench.results import (
     Sampling,
     Scores,
 )
+from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.bench.scoring.attribution import attribute
 from reasonknee_datasets.bench.scoring.batches import Batch
-from reasonknee_datasets.bench.scoring.cases import find_worst, make_outcomes
-from reasonknee_datasets.bench.scoring.conventions import check_convention
+from reasonknee_datasets.bench.scoring.box_diagnosis import check_convention
+from reasonknee_datasets.bench.scoring.context import Workings, work_out
 from reasonknee_datasets.bench.scoring.coverage import count_coverage
 from reasonknee_datasets.bench.scoring.groups import BYS, Grouping, group_by
 from reasonknee_datasets.bench.scoring.localisation import UNITS, count_boxes, count_reasons, histograms
 from reasonknee_datasets.bench.scoring.pools import PoolSet
-from reasonknee_datasets.bench.scoring.sheet import lay_out, mark
+from reasonknee_datasets.bench.scoring.record_outcomes import find_worst, make_outcomes
+from reasonknee_datasets.bench.scoring.slot_table import lay_out, mark
 from reasonknee_datasets.bench.scoring.totals import count_totals
-from reasonknee_datasets.bench.scoring.workings import Workings, work_out
-from reasonknee_datasets.bench.table import Answers, Truth
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.moaks import SLOTS
 

@@ -28,7 +28,7 @@ from reasonknee_datasets.bench.scoring.groups import (
     Grouping,
     count_distinct,
 )
-from reasonknee_datasets.bench.scoring.sheet import Ints, Marked, Mask, Sheet
+from reasonknee_datasets.bench.scoring.slot_table import Ints, Marked, Mask, Sheet
 from reasonknee_datasets.moaks import CATEGORIES
 
 

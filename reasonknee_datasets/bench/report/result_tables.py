@@ -1,0 +1,271 @@
+"""What a report says, as tables: the Markdown and the HTML page are two renderings of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+
+from reasonknee_datasets.bench.answers import REASONS
+from reasonknee_datasets.bench.report.group_tables import (
+    RESTS_ON,
+    find_total,
+    group_name,
+    group_table,
+    metric_tables,
+)
+from reasonknee_datasets.bench.report.numbers import LEGEND, count, estimate, number, signed
+from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.results import (
+    BOX_METRICS,
+    CONDITIONS,
+    HEADLINE,
+    RULES,
+    TOTALS,
+    WHY_NO_INTERVAL,
+    Baseline,
+    By,
+    Comparison,
+    Difference,
+    Estimate,
+    Results,
+    Rule,
+    Unit,
+)
+from reasonknee_datasets.bench.run_metadata import Identity
+
+# What a rule does, as a column's name.
+RULE_NAMES: Mapping[Rule, str] = {
+    "wrong": "missing count as wrong",
+    "parsed": "missing left out",
+    "prior": "missing replaced by train majority",
+}
+
+
+def result_tables(results: Results) -> tuple[Table, ...]:
+    """Make every table of one result, in reading order: the headline first."""
+    tables = [_totals(results)]
+    if results.baselines:
+        tables += [_baselines(results)]
+    tables += [group_table(results, "category"), _coverage(results), _reasons(results)]
+    if results.group().localisation is not None:
+        tables += [_boxes(results), _box_reasons(results)]
+    tables += [table for table in (_readings(results), _attribution(results), _worst(results)) if table]
+    tables += metric_tables(results)
+    tables += [_rules(results), _pools(results)]
+    kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
+    tables += [group_table(results, by) for by in kinds]
+    return (*[table for table in tables if table.rows], identity_table(results.identity))
+
+
+def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """Make every table of a comparison."""
+    rows = [row for row in comparison.differences if row.rule in ("wrong", None)]
+    everything = [row for row in rows if row.by == "all" and row.kind in ("total", "localisation")]
+    categories = [row for row in rows if row.by == "category" and row.metric == HEADLINE]
+    rest = [row for row in comparison.differences if row not in everything and row not in categories]
+    caption = f"First less second, with the same resamples of patients. {LEGEND}"
+    return (
+        Table("Difference", _DIFFERENCE, tuple(map(_difference, everything)), caption),
+        Table("Difference by category", _DIFFERENCE, tuple(map(_difference, categories)), caption),
+        Table("Every difference", _DIFFERENCE, tuple(map(_difference, rest)), caption, folded=True, detail=True),
+    )
+
+
+def identity_table(*identities: Identity | None, names: tuple[str, ...] = ("",)) -> Table:
+    """Tabulate the metadata of one or several results, one a column."""
+    stated = [each or Identity() for each in identities]
+    rows = []
+    for each in fields(Identity):
+        values = [getattr(one, each.name) for one in stated]
+        if any(value not in (None, {}) for value in values):
+            rows.append((each.name, *[_stated(each.name, value) for value in values]))
+    return Table("What this is a result of", ("", *names), tuple(rows))
+
+
+def _stated(name: str, value: object) -> str:
+    if value is None or value == {}:
+        return "not stated"
+    if name == "prompts" and isinstance(value, dict):
+        return f"{len(value)} prompts, hashes in results.json"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return str(value)
+
+
+def _coverage(results: Results) -> Table:
+    counts = results.group().coverage
+    rows: tuple[tuple[str, ...], ...] = (
+        ("records", count(counts.records), ""),
+        ("with a prediction", count(counts.given), _share(counts.given, counts.records)),
+        ("texts among them", count(counts.texts), _share(counts.texts, counts.given)),
+        ("texts that a strict json.loads reads", count(counts.strict), _share(counts.strict, counts.texts)),
+        ("with a grade in every slot", count(counts.complete), _share(counts.complete, counts.records)),
+        ("slots with a true grade", count(counts.slots), ""),
+        ("answered with a grade", count(counts.parsed), _share(counts.parsed, counts.slots)),
+        ("slots without a true grade, left out", count(counts.missing_truth_slots), ""),
+    )
+    if not counts.texts:
+        rows = (*rows[:2], *rows[4:])
+    return Table("Coverage", ("", "number", "share"), rows)
+
+
+def _reasons(results: Results) -> Table:
+    counts = results.group().coverage
+    return _reason_table("Slots without an answered grade", counts.reasons, counts.slots)
+
+
+def _box_reasons(results: Results) -> Table:
+    found = results.group().localisation
+    return _reason_table("Records without a box", found.reasons, found.counts.records) if found else _EMPTY
+
+
+def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
+    order = [name for name in ("no_prediction", *REASONS) if reasons.get(name)]
+    rows = tuple((name, count(reasons[name]), _share(reasons[name], of)) for name in order)
+    return Table(title, ("reason", "number", "share"), rows)
+
+
+def _totals(results: Results) -> Table:
+    scores = results.group().totals["wrong"]
+    counts = tuple(count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
+    rows = tuple((name, estimate(scores.metrics[name]), *counts) for name in TOTALS)
+    caption = "Missing answers count as wrong. " + "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
+    return Table("Totals", ("total", "value", *RESTS_ON, "slots"), rows, f"{caption}. {results.about_totals}")
+
+
+def _rules(results: Results) -> Table:
+    scores = results.group().totals
+    rows = tuple((name, *(estimate(scores[rule].metrics[name]) for rule in results.rules)) for name in TOTALS)
+    columns = ("total", *(RULE_NAMES[rule] for rule in results.rules))
+    caption = "; ".join(f"{RULE_NAMES[rule]}: {RULES[rule]}" for rule in results.rules)
+    return Table("Totals by treatment of missing answers", columns, rows, caption, folded=True)
+
+
+def _baselines(results: Results) -> Table:
+    rows = []
+    for base in results.baselines:
+        for name, score in _headlines(base):
+            difference = find_total(base.differences, "all", "all", name)
+            rows.append((base.name, name, estimate(score), signed(difference.difference, name) if difference else ""))
+    caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
+    caption += f". {LEGEND}"
+    columns = ("answers without looking", "metric", "score", "model less baseline")
+    return Table("Baselines", columns, tuple(rows), caption)
+
+
+def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
+    totals = base.totals.get("wrong", {})
+    for name in TOTALS:
+        if name in totals:
+            yield name, totals[name]
+    for name in ("iou", "acc@0.5"):
+        score_of_boxes = (base.localisation or {}).get("record", {}).get(name)
+        if score_of_boxes is not None:
+            yield name, score_of_boxes
+
+
+def _pools(results: Results) -> Table:
+    rows = []
+    for pool in results.group().pools:
+        scores = pool.rules["wrong"]
+        named = f"{pool.scale} {pool.low}-{pool.high}, {len(pool.slots)} slot{'s' * (len(pool.slots) > 1)}"
+        for name, value in scores.metrics.items():
+            counts = (count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+            rows.append((named, CONDITIONS[pool.condition], name, estimate(value), *counts))
+    caption = "Pooled only over slots of one scale and range; missing answers count as wrong"
+    columns = ("slots", "which of them", "metric", "value", "patients", "slots graded", "positives")
+    return Table("By scale", columns, tuple(rows), caption, folded=True)
+
+
+def _boxes(results: Results) -> Table:
+    found = results.group().localisation
+    if found is None:
+        return _EMPTY
+    units: tuple[Unit, ...] = ("record", "region")
+    rows = tuple(
+        (name, *[estimate(found.units[unit][name]) for unit in units], about) for name, about in BOX_METRICS.items()
+    )
+    told = found.counts
+    caption = (
+        f"{count(told.records)} records about {count(told.regions)} regions of {count(told.patients)} patients; "
+        f"{count(told.missing)} without a box"
+    )
+    return Table("Localisation", ("metric", "by record", "by region", ""), rows, caption)
+
+
+def _readings(results: Results) -> Table | None:
+    check = results.conventions
+    if check is None or not check.readings:
+        return None
+    rows = tuple((one.change, number(one.mean_iou), signed(one.gain)) for one in check.readings)
+    verdict = check.verdict or "no other reading is clearly better"
+    read = f"Read as {check.convention}: mean IoU {number(check.mean_iou)} over {count(check.records)} boxes"
+    caption = f"{read}; {verdict}"
+    return Table("Other readings of the boxes", ("reading", "mean IoU", "gain"), rows, caption)
+
+
+def _attribution(results: Results) -> Table | None:
+    found = results.attribution
+    if found is None:
+        return None
+    rows = (
+        ("by grading", estimate(found.grading)),
+        ("with the location", estimate(found.localisation)),
+    )
+    caption = (
+        f"Of records, within each question; located means an IoU of at least {found.threshold:g}. Located: "
+        f"{count(found.located_right)} right, {count(found.located_wrong)} wrong; missed: {count(found.missed_right)} "
+        f"right, {count(found.missed_wrong)} wrong; {count(found.unattributed)} not attributed. This tells what goes "
+        "together, not what causes it: the conditions region_given and jittered_region do"
+    )
+    return Table("Where points were lost", ("", "share lost"), rows, caption)
+
+
+def _worst(results: Results) -> Table | None:
+    rows = []
+    for case in results.worst:
+        answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
+        asked = group_name("question", case.id.rsplit("/", 1)[-1])
+        rows.append((case.id, asked, pairs(case.truth), pairs(answer), number(case.loss), number(case.iou)))
+    covered = results.group().coverage
+    caption = f"Wrong answers; {count(covered.records - covered.complete)} records without a grade in every slot are "
+    caption += "counted under Coverage, and listed only if a grade that they do have is wrong"
+    columns = ("record", "question", "truth", "answer", "loss", "IoU")
+    return Table("Worst cases", columns, tuple(rows), caption, folded=True) if rows else None
+
+
+def pairs(grades: Mapping[str, object]) -> str:
+    """Print grades by attribute: ``size 2, depth missing``."""
+    return ", ".join(f"{name} {'missing' if value is None else value}" for name, value in grades.items())
+
+
+_DIFFERENCE = ("group", "statistic", "first", "second", "difference", *RESTS_ON)
+
+
+def _difference(row: Difference) -> tuple[str, ...]:
+    where = "everything" if row.by == "all" else f"{row.by} {group_name(row.by, row.value)}"
+    what = ", ".join(
+        part
+        for part in (row.metric, row.rule and row.rule != "wrong" and RULE_NAMES[row.rule], row.pool, row.unit)
+        if part
+    )
+    counts = (count(getattr(row, each)) for each in RESTS_ON)
+    return (where, what, number(row.first), number(row.second), signed(row.difference, row.metric), *counts)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def no_intervals(results: Results) -> tuple[str, ...]:
+    """List the reasons why numbers of the first tables have no interval, each once."""
+    seen: dict[str, None] = {}
+    for group in results.groups:
+        if group.by in ("all", "category"):
+            for value in group.totals["wrong"].metrics.values():
+                if value.no_interval:
+                    seen[WHY_NO_INTERVAL[value.no_interval]] = None
+    return tuple(seen)
+
+
+_EMPTY = Table("", (), ())

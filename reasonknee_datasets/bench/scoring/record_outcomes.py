@@ -1,0 +1,102 @@
+"""How every record went, and the worst of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.bench.metrics import farthest, ratio
+from reasonknee_datasets.bench.results import Case, Outcomes
+from reasonknee_datasets.bench.scoring.batches import Floats
+from reasonknee_datasets.bench.scoring.coverage import NAMES, NO_PREDICTION
+from reasonknee_datasets.bench.scoring.groups import CATEGORY_OF
+from reasonknee_datasets.bench.scoring.slot_table import Marked, Sheet
+from reasonknee_datasets.bench.scoring.totals import Right
+from reasonknee_datasets.moaks import SLOTS
+
+_HIGHEST = max(slot.high for slot in SLOTS) + 1
+
+
+def _greatest_distances() -> NDArray[np.float64]:
+    """Return for each slot and true grade the distance to the farthest legal grade."""
+    table = np.ones((len(SLOTS), _HIGHEST))
+    for slot in SLOTS:
+        own = np.arange(slot.high + 1)
+        table[slot.id, : slot.high + 1] = np.abs(farthest(slot.high + 1) - own)
+    return table
+
+
+_FARTHEST = _greatest_distances()
+_ORDINAL = np.array([slot.scale == "ordinal" for slot in SLOTS])
+
+
+def make_outcomes(sheet: Sheet, marked: Marked, right: Right, iou: Floats | None) -> Outcomes:
+    """Compute the outcome of every record, under rule ``wrong``."""
+    truth, answers = sheet.truth, marked.answers
+    apart = np.abs(marked.grade - sheet.grade) / _FARTHEST[sheet.slot, sheet.grade]
+    wrong = (marked.grade != sheet.grade).astype(np.float64)
+    losses = np.where((marked.grade >= 0) & _ORDINAL[sheet.slot], apart, wrong)
+    rows = len(truth)
+    sums = np.bincount(sheet.record, weights=losses, minlength=rows)
+    return Outcomes(
+        ids=truth.ids,
+        question=truth.question,
+        patient=truth.patient,
+        grades=truth.grades,
+        answers=answers.grades,
+        reasons=answers.reasons,
+        right=np.where(right.record_counted, right.record, -1).astype(np.int8),
+        parsed=marked.complete,
+        loss=ratio(sums, np.bincount(sheet.record, minlength=rows)),
+        iou=np.full(rows, np.nan) if iou is None else iou,
+        boxes=answers.boxes,
+        true_boxes=truth.boxes,
+        has_box=answers.has_box,
+    )
+
+
+def find_worst(sheet: Sheet, marked: Marked, outcomes: Outcomes, each: int) -> tuple[Case, ...]:
+    """Return the records of each category that lost most by wrong grades, worst first, at most ``each``.
+
+    Records that lost points only because a grade is missing are counted in the coverage instead.
+    """
+    wrong = (marked.grade >= 0) & (marked.grade != sheet.grade)
+    answered_wrong = np.bincount(sheet.record, weights=wrong, minlength=len(sheet.truth)) > 0
+    loss = np.where(answered_wrong, np.nan_to_num(outcomes.loss, nan=0.0), 0.0)
+    iou = np.nan_to_num(outcomes.iou, nan=1.0)
+    names = np.array(outcomes.ids)
+    order = np.lexsort((names, iou, -loss))
+    category = CATEGORY_OF[sheet.truth.question]
+    chosen: list[int] = []
+    for code in np.unique(category):
+        chosen += [int(n) for n in order[category[order] == code][:each] if loss[n] > 0]
+    chosen.sort(key=lambda n: (-loss[n], iou[n], outcomes.ids[n]))
+    return tuple(_case(sheet, marked, outcomes, n) for n in chosen)
+
+
+def _case(sheet: Sheet, marked: Marked, outcomes: Outcomes, n: int) -> Case:
+    truth, answers = sheet.truth, marked.answers
+    slots = [SLOTS[number] for number in truth.slots[n].tolist() if number >= 0]
+    true = {slot.attribute: _known(truth.grades[n, place]) for place, slot in enumerate(slots)}
+    answer = {slot.attribute: _known(answers.grades[n, place]) for place, slot in enumerate(slots)}
+    reasons = {}
+    for place, slot in enumerate(slots):
+        if answer[slot.attribute] is None:
+            code = int(answers.reasons[n, place])
+            reasons[slot.attribute] = NAMES[code] if answers.given[n] and code >= 0 else "missing"
+            if not answers.given[n]:
+                reasons[slot.attribute] = NO_PREDICTION
+    return Case(
+        id=truth.ids[n],
+        truth=true,
+        answer=answer,
+        reasons=reasons,
+        loss=float(outcomes.loss[n]),
+        iou=float(outcomes.iou[n]) if marked.boxes_asked else None,
+        box=tuple(answers.boxes[n].tolist()) if answers.has_box[n] else None,
+        true_box=tuple(truth.boxes[n].tolist()),
+    )
+
+
+def _known(grade: np.int8) -> int | None:
+    return int(grade) if grade >= 0 else None

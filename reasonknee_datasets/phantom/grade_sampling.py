@@ -1,0 +1,268 @@
+"""Grades that look like a cohort's: skewed to 0, alike within a patient, never improving.
+
+Every slot has a latent severity: a share of it belongs to the patient, a share to the knee, a share to the compartment,
+the rest to the slot itself, and it only ever grows between visits. Cutting it at fixed thresholds gives grades whose
+marginals are `shares.SHARES`, whose two sides and neighbouring subregions resemble each other, and which no later visit
+takes back.
+
+Each knee is sampled at all four visits, scanned or not, so that what a visit shows does not depend on which others were
+scanned.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question, Slot
+from reasonknee_datasets.phantom.prevalence import CARTILAGE_ZEROS, SHARES
+from reasonknee_datasets.schema import VISITS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MISSING = -1
+
+RECORD_SLOTS: tuple[Slot, ...] = tuple(slot for slot in SLOTS if QUESTIONS[slot.question_id].in_records)
+"""The 111 slots of questions 1 to 62, in the order of a row of grades."""
+
+_TORN = (0.62, 0.20, 0.13, 0.05)  # normal, signal, one simple tear, complex tear
+_WORN = (0.68, 0.18, 0.11, 0.03)  # normal, signal, partial maceration, complete maceration
+_PROGRESSED = 0.1  # latent growth since the first visit that turns partial maceration (6) into progressive (7)
+_REPAIRED = 0.02
+_CYST_AFTER_TEAR = 0.7  # a torn meniscus needs this much less latent severity for a cyst
+
+_PATIENT, _KNEE, _COMPARTMENT, _SLOT = (float(np.sqrt(share)) for share in (0.30, 0.10, 0.20, 0.40))
+_YEARS = np.array([int(visit[:-1]) / 12 for visit in VISITS])
+_RATE, _JUMPS, _JUMP = 0.04, 0.03, 0.5  # drift a year; sudden worsenings a year, and their mean size
+_MEAN_DRIFT = 0.08  # over the visits as they are scanned; keeps the shares where they are meant to be
+
+_GATES = {"number": "size", "percent": "size", "depth": "size"}
+_HORNS = ("anterior", "body", "posterior")
+_SIMPLE_TEARS = (2, 3, 4)
+
+
+@cache
+def slot_column(question_id: int, attribute: str) -> int:
+    """Find a slot's place in a row of grades.
+
+    Examples
+    --------
+    >>> slot_column(1, "size"), slot_column(62, "signal")
+    (0, 110)
+    """
+    return next(
+        c for c, slot in enumerate(RECORD_SLOTS) if (slot.question_id, slot.attribute) == (question_id, attribute)
+    )
+
+
+@cache
+def _question(finding: str, subregion: str) -> int:
+    return next(q.id for q in QUESTIONS.values() if (q.finding, q.subregion) == (finding, subregion))
+
+
+def _cuts(shares: tuple[float, ...]) -> NDArray[np.float64]:
+    below = np.cumsum(shares)[:-1]
+    return np.array([NormalDist().inv_cdf(min(max(float(p), 1e-9), 1 - 1e-9)) for p in below])
+
+
+def _shares(question: Question, attribute: str) -> tuple[float, ...]:
+    shares = SHARES[question.finding, attribute]
+    if (question.finding, attribute) != ("cartilage_lesion", "size"):
+        return shares
+    zeros = CARTILAGE_ZEROS[question.subregion]
+    scale = (1 - zeros) / (1 - shares[0])
+    return (zeros, *(share * scale for share in shares[1:]))
+
+
+@cache
+def _thresholds() -> NDArray[np.float64]:
+    """Cut points of every slot, (111, 3), infinite where a slot has fewer grades or goes by its own rules."""
+    table = np.full((len(RECORD_SLOTS), 3), np.inf)
+    for column, slot in enumerate(RECORD_SLOTS):
+        question = QUESTIONS[slot.question_id]
+        if (question.finding, slot.attribute) in SHARES:
+            cuts = _cuts(_shares(question, slot.attribute)) + _MEAN_DRIFT
+            table[column, : len(cuts)] = cuts
+    return table
+
+
+def _compartment(question: Question) -> int:
+    bone, _, place = question.subregion.partition("_")
+    if bone == "patella" or (bone == "femur" and place.endswith("anterior")):
+        return 0
+    if "medial" in question.subregion:
+        return 1
+    return 2 if "lateral" in question.subregion else 3
+
+
+@cache
+def _compartments() -> NDArray[np.intp]:
+    return np.array([_compartment(QUESTIONS[slot.question_id]) for slot in RECORD_SLOTS], np.intp)
+
+
+@cache
+def _gate_columns() -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (column, slot_column(slot.question_id, _GATES[slot.attribute]))
+        for column, slot in enumerate(RECORD_SLOTS)
+        if slot.attribute in _GATES
+    )
+
+
+def _severity(patient: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Latent severity of every slot at every visit, (4, 111), never falling along the visits."""
+    count = len(RECORD_SLOTS)
+    knee, compartments, own = rng.standard_normal(), rng.standard_normal(4), rng.standard_normal(count)
+    start = _PATIENT * patient + _KNEE * knee + _COMPARTMENT * compartments[_compartments()] + _SLOT * own
+    gated = [column for column, _ in _gate_columns()]
+    start[gated] = own[gated]  # the lesion they need already carries what is shared: sharing it twice would skew them
+    gaps = np.diff(_YEARS, prepend=0.0)[:, None]
+    jumps = (rng.random((len(gaps), count)) < _JUMPS * gaps) * rng.exponential(_JUMP, (len(gaps), count))
+    drift = np.cumsum(rng.exponential(_RATE) * gaps + jumps, axis=0)
+    severity: NDArray[np.float64] = start + drift
+    return severity
+
+
+def _horn(severity: NDArray[np.float64], first: int, tears: bool, tear: int) -> list[int]:
+    """Morphology of one horn at every visit: it either tears (1, then 2-5) or wears (1, then 6-8), never both."""
+    cuts = _cuts(_TORN if tears else _WORN) + _MEAN_DRIFT
+    stages = np.searchsorted(cuts, severity, side="right")
+    if tears:
+        return [(0, 1, tear, 5)[stage] for stage in stages]
+    grown = (severity - severity[first] > _PROGRESSED) & (stages[first] == 2) & (np.arange(len(stages)) > first)
+    return [(0, 1, 7 if more else 6, 8)[stage] for stage, more in zip(stages, grown, strict=True)]
+
+
+def _tear_location(horns: NDArray[np.int8]) -> list[int]:
+    """Name the horn that tore first (the posterior one of several), at every visit from then on; 3 before."""
+    torn = (horns >= 2) & (horns <= 5)
+    location, out = 3, []
+    for visit in range(len(torn)):
+        if location == 3 and torn[visit].any():
+            location = int(np.flatnonzero(torn[visit]).max())
+        out.append(location)
+    return out
+
+
+def _add_meniscus(
+    grades: NDArray[np.int8], severity: NDArray[np.float64], side: str, first: int, rng: np.random.Generator
+) -> None:
+    """Fill in the slots of one meniscus that depend on each other, so that its tissue can be drawn as they say."""
+    horns = []
+    for horn in _HORNS:
+        column = slot_column(_question("meniscal_morphology", f"{side}_meniscus_{horn}"), "morphology")
+        grades[:, column] = _horn(severity[:, column], first, bool(rng.random() < 0.5), int(rng.choice(_SIMPLE_TEARS)))
+        horns.append(grades[:, column])
+    state = np.stack(horns, axis=1)
+    worn = bool((state >= 6).any())
+    cyst = _question("meniscal_cyst", f"{side}_meniscus")
+    presence, location = slot_column(cyst, "presence"), slot_column(cyst, "tear_location")
+    grades[:, location] = _tear_location(state)
+    eased = severity[:, presence] + _CYST_AFTER_TEAR * (grades[:, location] != 3)
+    grades[:, presence] = eased > _thresholds()[presence, 0]
+    if worn:  # neither an enlarged meniscus nor a torn root can be seen where the tissue is gone
+        grades[:, slot_column(_question("meniscal_hypertrophy", f"{side}_meniscus"), "presence")] = 0
+    if (state[:, 2] >= 6).any():
+        grades[:, slot_column(_question("meniscal_root_tear", f"{side}_meniscus_root"), "presence")] = 0
+
+
+def sample_patient(rng: np.random.Generator) -> float:
+    """Draw what both knees of a patient share: one severity, in standard deviations."""
+    return float(rng.standard_normal())
+
+
+def sample_knee(patient: float, rng: np.random.Generator, *, first: int = 0) -> NDArray[np.int8]:
+    """Draw one knee's true grades at all four visits.
+
+    Parameters
+    ----------
+    patient : float
+        The patient's severity, from `sample_patient`.
+    rng : numpy.random.Generator
+        The knee's own stream.
+    first : int
+        Index in `VISITS` of the first visit scanned, against which maceration can be progressive (7).
+
+    Returns
+    -------
+    (4, 111) int8 array
+        One row a visit, one column a slot of `RECORD_SLOTS`. No grade falls along the visits, in the order of
+        `severity_rank`.
+
+    Examples
+    --------
+    >>> grades = sample_knee(0.0, np.random.default_rng(0))
+    >>> grades.shape, bool((grades >= 0).all())
+    ((4, 111), True)
+    """
+    severity = _severity(patient, rng)
+    grades: NDArray[np.int8] = (severity[:, :, None] >= _thresholds()).sum(axis=2).astype(np.int8)
+    for column, gate in _gate_columns():
+        grades[:, column] *= grades[:, gate] > 0
+    for side in ("medial", "lateral"):
+        _add_meniscus(grades, severity, side, first, rng)
+    ligament = next(q.id for q in QUESTIONS.values() if q.finding == "anterior_cruciate_ligament")
+    repaired = bool(rng.random() < _REPAIRED)
+    grades[:, slot_column(ligament, "repair")] = repaired
+    if repaired:
+        grades[:, slot_column(ligament, "complete_tear")] = 0
+    return grades
+
+
+def sample_missing(rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw which slots a visit's readers left ungraded: a category, a question or a single slot, about 2 % in all.
+
+    Returns
+    -------
+    (111,) bool array
+    """
+    categories: dict[str, bool] = {}
+    questions: dict[int, bool] = {}
+    missing = np.zeros(len(RECORD_SLOTS), np.bool_)
+    for column, slot in enumerate(RECORD_SLOTS):
+        category = QUESTIONS[slot.question_id].category
+        if category not in categories:
+            categories[category] = bool(rng.random() < 0.01)
+        if slot.question_id not in questions:
+            questions[slot.question_id] = bool(rng.random() < 0.008)
+        missing[column] = categories[category] or questions[slot.question_id] or rng.random() < 0.004
+    return missing
+
+
+def severity_rank(slot: Slot, grade: int) -> int:
+    """Order a slot's grades by severity, for slots whose numbers have no order of their own.
+
+    The four simple and complex tears of a meniscus rank 2, 2, 2 and 3; a tear location ranks above none, and all alike.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> morphology, = QUESTIONS[48].slots
+    >>> [severity_rank(morphology, grade) for grade in range(9)]
+    [0, 1, 2, 2, 2, 3, 4, 5, 6]
+    """
+    if slot.attribute == "morphology":
+        return (0, 1, 2, 2, 2, 3, 4, 5, 6)[grade]
+    if slot.attribute == "tear_location":
+        return int(grade != 3)
+    return grade
+
+
+def as_mapping(row: NDArray[np.int8]) -> dict[int, dict[str, int | None]]:
+    """Turn a row of grades into question id to attribute to grade; `MISSING` becomes None.
+
+    Examples
+    --------
+    >>> row = np.zeros(111, np.int8)
+    >>> row[0] = MISSING
+    >>> as_mapping(row)[1]
+    {'size': None, 'number': 0, 'percent': 0}
+    """
+    grades: dict[int, dict[str, int | None]] = {}
+    for slot, grade in zip(RECORD_SLOTS, row.tolist(), strict=True):
+        grades.setdefault(slot.question_id, {})[slot.attribute] = None if grade == MISSING else grade
+    return grades

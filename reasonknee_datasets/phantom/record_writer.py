@@ -1,0 +1,217 @@
+"""The records of ``generate_data``: one a question and volume, streamed, in the forms that officially occur."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal, TypedDict
+
+import numpy as np
+
+from reasonknee_datasets.boxes import Box, BoxConvention
+from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
+from reasonknee_datasets.orientation import Reorientation, to_canonical
+from reasonknee_datasets.phantom.grade_sampling import MISSING, RECORD_SLOTS
+from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
+from reasonknee_datasets.phantom.reasoning_texts import answer_text
+from reasonknee_datasets.phantom.wording import prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from reasonknee_datasets.phantom.study_plan import Plan
+
+Form = Literal["usual", "nested", "prompt_spelling"]
+
+RECORD_QUESTIONS: tuple[int, ...] = tuple(question.id for question in QUESTIONS.values() if question.in_records)
+
+# What stands before data/images/ differs from file to file, as the authors' machines did.
+PREFIXES = {
+    "train": "../data/images/",
+    "val": "/mnt/storage/3DReasonKnee/data/images/",
+    "test": "data/images/",
+    "train_balanced": "/home/user/projects/3DReasonKnee/data/images/",
+    "test_balanced": "../data/images/",
+}
+
+_FORM_SHARES: dict[Form, float] = {"usual": 0.96, "nested": 0.02, "prompt_spelling": 0.02}
+_NAMELESS = 2  # records without an image, in each file of train
+_MOST_REPEATS = 5  # a balanced file repeats a rare grade's records up to so often
+
+
+class OfficialDiagnosis(TypedDict):
+    """The box and the grades of a record."""
+
+    bounding_box: list[int] | list[float]
+    final_diagnosis: object
+
+
+class OfficialRecord(TypedDict):
+    """One record of ``generate_data``."""
+
+    image: str
+    prompt: str
+    answer: str
+    final_diagnosis: OfficialDiagnosis
+
+
+def sample_forms(seed: int, volume: PlannedVolume) -> dict[int, Form]:
+    """Draw in which form each of a volume's diagnoses is written; a balanced file repeats the same form.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.phantom.study_plan import make_plan
+    >>> forms = sample_forms(0, make_plan(1).volumes[0])
+    >>> len(forms), max(set(forms.values()), key=list(forms.values()).count)
+    (62, 'usual')
+    """
+    names = list(_FORM_SHARES)
+    drawn = stream(seed, Stream.RECORD, volume.number + 1).choice(
+        len(names), size=len(RECORD_QUESTIONS), p=list(_FORM_SHARES.values())
+    )
+    return {question: names[form] for question, form in zip(RECORD_QUESTIONS, drawn.tolist(), strict=True)}
+
+
+def make_record(
+    question_id: int,
+    grades: Mapping[str, int | None],
+    numbers: list[int] | list[float],
+    *,
+    image: str,
+    form: Form = "usual",
+) -> OfficialRecord:
+    """Write one record.
+
+    Parameters
+    ----------
+    question_id : int
+        1 to 62.
+    grades : mapping of attribute to int or None
+        As read; None is missing.
+    numbers : list of six numbers
+        The box, in the release's convention.
+    image : str
+        The image's path with this file's prefix.
+    form : {"usual", "nested", "prompt_spelling"}
+        How the diagnosis is written: as officially, wrapped once more, or in the spelling that the prompt asks for.
+
+    Examples
+    --------
+    >>> record = make_record(19, {"size": 0, "depth": 0}, [1, 2, 3, 4, 5, 6], image="a.nii.gz", form="nested")
+    >>> record["final_diagnosis"]["final_diagnosis"]
+    {'final_diagnosis': {'femur_medial_central_cartilage_lesion': {'size': 0, 'depth': 0}}}
+    """
+    diagnosis: object = write_diagnosis(question_id, grades)
+    if form == "nested":
+        diagnosis = {"final_diagnosis": diagnosis}
+    elif form == "prompt_spelling":
+        diagnosis = json.loads(write_answer(question_id, grades))
+    return {
+        "image": image,
+        "prompt": prompt(question_id),
+        "answer": answer_text(question_id, grades),
+        "final_diagnosis": {"bounding_box": numbers, "final_diagnosis": diagnosis},
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordWriter:
+    """Writes the files of ``generate_data`` from a plan and its boxes.
+
+    Attributes
+    ----------
+    plan : Plan
+        Volumes and grades.
+    boxes : (volumes, 62, 6) int array
+        i0 j0 k0 i1 j1 k1 of every volume and question, half-open.
+    convention : BoxConvention
+        How the six numbers are written.
+    anatomical : bool
+        Whether slice, x and y are the right-left, front-back and up-down direction whatever the array's layout, rather
+        than its axes.
+    """
+
+    plan: Plan
+    boxes: NDArray[np.int16]
+    convention: BoxConvention
+    anatomical: bool = False
+
+    def write_all(self, folder: Path, tick: Callable[[], object]) -> None:
+        """Write train, val and test, and the balanced train and test; ``tick`` is called once a volume and file."""
+        for split in OFFICIAL_SPLITS:
+            self._write(folder / f"{split}.json", PREFIXES[split], split, None, tick)
+        for split in ("train", "test"):
+            name = f"{split}_balanced"
+            self._write(folder / f"{name}.json", PREFIXES[name], split, self._repeats(split), tick)
+
+    def _write(
+        self, path: Path, prefix: str, split: str, repeats: NDArray[np.float64] | None, tick: Callable[[], object]
+    ) -> None:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            mark = "[\n"
+            for volume in self.plan.of_split(split):
+                times = None if repeats is None else self._times(volume, repeats)
+                for place, record in enumerate(self._records(volume, prefix)):
+                    text = json.dumps(record)
+                    for _ in range(1 if times is None else times[place]):
+                        file.write(mark + text)
+                        mark = ",\n"
+                tick()
+            if split == "train":
+                mark = self._write_nameless(file, mark)
+            file.write("\n]\n" if mark == ",\n" else "[]\n")
+
+    def _write_nameless(self, file: IO[str], mark: str) -> str:
+        """Write records with an empty image, which the official files have and the authors' scripts drop."""
+        volume = next((volume for volume in self.plan.of_split("train") if volume.has_records), None)
+        for record in islice(() if volume is None else self._records(volume, ""), _NAMELESS):
+            record["image"] = ""
+            file.write(mark + json.dumps(record))
+            mark = ",\n"
+        return mark
+
+    def _records(self, volume: PlannedVolume, prefix: str) -> Iterator[OfficialRecord]:
+        if not volume.has_records:
+            return
+        reading, forms = self.plan.reading(volume), sample_forms(self.plan.seed, volume)
+        shape, image = volume.geometry.shape, prefix + volume.image_key
+        axes = to_canonical(volume.geometry.matrix).axes if self.anatomical else (0, 1, 2)
+        turn = Reorientation(axes)  # axes only: boxes still count voxels from the array's first
+        for question, row in zip(RECORD_QUESTIONS, self.boxes[volume.number].tolist(), strict=True):
+            numbers = self.convention.encode(turn.apply_box(Box.from_row(row), shape), turn.apply_shape(shape))
+            yield make_record(question, reading[question], numbers, image=image, form=forms[question])
+
+    def _repeats(self, split: str) -> NDArray[np.float64]:
+        """How often to write a record, by question and first grade, so that a question's grades come out alike."""
+        rows = [volume.number for volume in self.plan.of_split(split) if volume.has_records]
+        repeats = np.zeros((len(RECORD_QUESTIONS), 9))
+        for place, column in enumerate(_FIRST_COLUMNS):
+            grades = self.plan.read_grades[rows, column]
+            counts = np.bincount(grades[grades != MISSING], minlength=9)
+            there = counts > 0
+            if there.any():
+                repeats[place, there] = np.minimum(counts.sum() / there.sum() / counts[there], _MOST_REPEATS)
+        return repeats
+
+    def _times(self, volume: PlannedVolume, repeats: NDArray[np.float64]) -> Sequence[int]:
+        """Round a volume's repeats to whole numbers by chance; a missing grade cannot be balanced and is left out."""
+        grades = self.plan.read_grades[volume.number, _FIRST_COLUMNS]
+        wanted = np.where(grades == MISSING, 0.0, repeats[np.arange(len(grades)), grades])
+        chance = stream(self.plan.seed, Stream.BALANCE, volume.number + 1).random(len(wanted))
+        times: list[int] = np.floor(wanted + chance).astype(int).tolist()
+        return times
+
+
+def _first_columns() -> Iterable[int]:
+    seen: set[int] = set()
+    for column, slot in enumerate(RECORD_SLOTS):
+        if slot.question_id not in seen:
+            seen.add(slot.question_id)
+            yield column
+
+
+_FIRST_COLUMNS = np.array(list(_first_columns()), np.intp)

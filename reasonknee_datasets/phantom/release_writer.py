@@ -1,0 +1,182 @@
+"""Write a synthetic release in the official layout."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tqdm.auto import tqdm
+
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.errors import explain, os_remedy
+from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
+from reasonknee_datasets.phantom.moaks_table_files import write_tables
+from reasonknee_datasets.phantom.planned_scan import PhantomError
+from reasonknee_datasets.phantom.record_writer import RecordWriter
+from reasonknee_datasets.phantom.release_files import (
+    write_marker,
+    write_other_folders,
+    write_questions,
+    write_splits,
+)
+from reasonknee_datasets.phantom.scans import draw_scans, place_boxes
+from reasonknee_datasets.phantom.study_plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reasonknee_datasets.phantom.scan_grids import Size
+
+DEFAULT_CONVENTION = BoxConvention(inclusive=True)
+"""``slice0-x1-y2-pairs-inclusive-voxel``, the likeliest of the official ones."""
+
+_VOLUMES = 3  # a patient
+_BYTES = {"tiny": 700_000, "oai": 26_000_000}  # of one volume and its mask
+_RECORDS_BYTES = 230_000  # of one volume, with the balanced files
+
+
+def write_release(
+    out: str | PathLike[str],
+    *,
+    patients: int,
+    size: Size = "tiny",
+    seed: int = 0,
+    annotations_only: bool = False,
+    box_convention: BoxConvention | str | None = None,
+    anatomical_boxes: bool = False,
+    workers: int | None = None,
+    label_map_variant: str = "name_to_id",
+) -> None:
+    """Write a synthetic release in exactly the official layout, images included.
+
+    In one environment the same arguments give the same bytes, whatever the number of workers. Nothing stands under the
+    final name before all of it is written.
+
+    Parameters
+    ----------
+    out : path
+        A folder that does not exist yet, or an empty one.
+    patients : int
+        About three volumes each. From 3 on every split has both sides, several visits and every category, and every
+        irregularity of the real release occurs.
+    size : {"tiny", "oai"}
+        ``oai`` has the voxels and the file sizes of real DESS (23 MB a volume); ``tiny`` is quick.
+    seed : int
+        Not negative.
+    annotations_only : bool
+        Write no voxels: boxes stand where the regions usually are. For tests at scale.
+    box_convention : BoxConvention or str, optional
+        How the six numbers are written; `DEFAULT_CONVENTION` if left out.
+    anatomical_boxes : bool
+        Let slice, x and y of a box be directions of the body, right-left, front-back and up-down, in every array
+        layout. By default they are axes of the array.
+    workers : int, optional
+        Processes that draw. By default one a core, unless the running script lacks the guard
+        ``if __name__ == "__main__":`` and would be started anew by each.
+    label_map_variant : str
+        One of `LABEL_MAP_VARIANTS`: the structure of ``labels.json`` and ``question_subregion_mapping.json``.
+
+    Raises
+    ------
+    PhantomError
+        If an argument is out of range, the folder holds something, or the disk does not take it.
+    BoxError
+        If the convention's name is none.
+    """
+    _check(workers, label_map_variant)
+    convention = BoxConvention.parse(box_convention) if isinstance(box_convention, str) else box_convention
+    _check_space(Path(out), patients, 0 if annotations_only else _BYTES.get(size, 0))
+    plan = make_plan(patients, size=size, seed=seed)
+    facts: dict[str, object] = {
+        "seed": seed,
+        "patients": patients,
+        "volumes": len(plan.volumes),
+        "size": size,
+        "annotations_only": annotations_only,
+        "box_convention": str(convention or DEFAULT_CONVENTION),
+        **({"anatomical_boxes": True} if anatomical_boxes else {}),
+        "label_map_variant": label_map_variant,
+    }
+    with _whole_or_nothing(Path(out)) as root:
+        data = root / "data"
+        for name in ("split_files", "question_files", "generate_data", "labels"):
+            (data / name).mkdir(parents=True)
+        write_marker(root, facts)  # first, so that not even a part of it can be mistaken
+        write_other_folders(root)
+        write_splits(data / "split_files", plan)
+        write_questions(data / "question_files", label_map_variant)
+        write_tables(data / "labels", plan)
+        boxes = _make_boxes(plan, data, annotations_only, workers)
+        writer = RecordWriter(plan, boxes, convention or DEFAULT_CONVENTION, anatomical_boxes)
+        _write_records(data / "generate_data", writer)
+
+
+def _check(workers: int | None, label_map_variant: str) -> None:
+    if workers is not None and workers < 1:
+        raise PhantomError(explain("workers", "be 1 or more", repr(workers), "Leave it out for one a core"))
+    if label_map_variant not in LABEL_MAP_VARIANTS:
+        rule = f"be one of {', '.join(LABEL_MAP_VARIANTS)}"
+        raise PhantomError(explain("label_map_variant", rule, repr(label_map_variant), "Leave it out for the first"))
+
+
+def _check_space(out: Path, patients: int, volume_bytes: int) -> None:
+    """Refuse before the work begins what the disk cannot hold, by the usual number of volumes."""
+    needed = patients * _VOLUMES * (volume_bytes + _RECORDS_BYTES)
+    place = next(folder for folder in out.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        rule = f"be about {needed / 1e9:,.1f} GB for {patients:,} patients"
+        remedy = "Ask for fewer patients or size tiny, or write elsewhere"
+        raise PhantomError(explain("free disk space", rule, f"{free / 1e9:,.1f} GB", remedy, where=f"at {place}"))
+
+
+def _make_boxes(plan: Plan, data: Path, annotations_only: bool, workers: int | None) -> NDArray[np.int16]:
+    verb = "placing boxes" if annotations_only else "drawing knees"
+    with tqdm(total=len(plan.volumes), desc=f"phantom: {verb}", unit="volume", disable=None) as bar:
+        if annotations_only:
+            return place_boxes(plan, bar.update)
+        return draw_scans(plan, data, workers, bar.update)
+
+
+def _write_records(folder: Path, writer: RecordWriter) -> None:
+    again = sum(volume.split in ("train", "test") for volume in writer.plan.volumes)  # for the balanced files
+    total = len(writer.plan.volumes) + again
+    with tqdm(total=total, desc="phantom: writing records", unit="volume", disable=None) as bar:
+        writer.write_all(folder, bar.update)
+
+
+@contextmanager
+def _whole_or_nothing(out: Path) -> Iterator[Path]:
+    """Return a folder beside the final one, which becomes it if all goes well and vanishes otherwise."""
+    out = out.absolute()
+    remedy = f"Remove {out}, or name another folder"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PhantomError(explain("folder of a synthetic release", "not exist yet", str(out), remedy))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.parent / f".{out.name}.unfinished-{uuid4().hex[:8]}"
+        part.mkdir()
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    try:
+        yield part
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _unwritable(out: Path, error: OSError) -> PhantomError:
+    got = f"{error.strerror or error} ({error.filename or out})"
+    return PhantomError(
+        explain("synthetic release", "be writable", got, os_remedy(error, "Choose another folder"), where=f"at {out}")
+    )

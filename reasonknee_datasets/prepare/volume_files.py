@@ -1,0 +1,200 @@
+"""The volumes of a prepared repository: packed, copied, linked or left, after all of them have proven to be whole.
+
+All images are decoded and hashed, which takes a tenth of the time of packing, before the first one is written: one
+damaged image must not cost hours. A volume that an interrupted run has written is used again after it has been decoded
+too and has the voxels of its source; no record of that run is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError, explain
+from reasonknee_datasets.manifest import VolumeRecord
+from reasonknee_datasets.parallel import each_done
+from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
+from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.volumes import pack
+from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint
+
+VolumesMode = Literal["pack", "copy", "link", "none"]
+_EXAMPLES = 10
+_LABELS = {"pack": "packing volumes (3 s a full one)", "copy": "copying volumes", "link": "linking volumes"}
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeTask:
+    """One volume to place: from where, to where (relative to the repository), and what is known of it.
+
+    Attributes
+    ----------
+    root, path, source, mode
+        The repository, the volume's place in it, the image, and what becomes of it.
+    found : VolumeRecord, optional
+        What the image proved to be.
+    """
+
+    root: Path
+    path: str
+    source: Path
+    mode: VolumesMode
+    found: VolumeRecord | None = None
+
+    @property
+    def target(self) -> Path:
+        """The file in the repository."""
+        return self.root / self.path
+
+
+def place_volumes(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+    """Check all volumes, then place them, in parallel.
+
+    Parameters
+    ----------
+    tasks : sequence of VolumeTask
+        The volumes.
+
+    Returns
+    -------
+    dict of str to VolumeRecord
+        By path in the repository.
+
+    Raises
+    ------
+    PrepareError
+        If volumes cannot be read; all of them are named together, and none is written.
+    """
+    found = _check(tasks, workers=workers, progress=progress)
+    if all(task.mode == "none" for task in tasks):
+        return found
+    tasks = [replace(task, found=found[task.path]) for task in tasks]
+    placed = each_done(place_volume, tasks, workers=workers, label=_LABELS[tasks[0].mode], progress=progress)
+    return {task.path: record for task, record in placed}
+
+
+def _check(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+    """Decode every image; all that are broken are named together."""
+    found: dict[str, VolumeRecord] = {}
+    broken: list[str] = []
+    for task, result in each_done(check_volume, tasks, workers=workers, label="checking volumes", progress=progress):
+        if isinstance(result, str):
+            broken.append(result)
+        else:
+            found[task.path] = result
+    if broken:
+        remedy = "Convert these again from DICOM, or remove them and pass --allow missing-image"
+        head = explain(
+            "images", "be whole NIfTI files", f"{len(broken):,} of {len(tasks):,} that cannot be read", remedy
+        )
+        more = [f"... and {len(broken) - _EXAMPLES:,} more"] if len(broken) > _EXAMPLES else []
+        raise PrepareError("\n  ".join([head, *sorted(broken)[:_EXAMPLES], *more]))
+    return found
+
+
+def check_volume(task: VolumeTask) -> VolumeRecord | str:
+    """Decode one image and give its record, or say in words why it cannot be read."""
+    try:
+        found = fingerprint(task.source)
+    except ReasonKneeError as error:
+        return str(error)
+    if len(found.shape) != 3:
+        remedy = "Convert the series again"
+        return explain("image", "have three axes", f"shape {found.shape}", remedy, where=f"at {task.source}")
+    return _record(found)
+
+
+def place_volume(task: VolumeTask) -> VolumeRecord:
+    """Place one volume that has been checked, and return the record of the file in the repository."""
+    assert task.found is not None
+    if (placed := _find_placed(task, task.found)) is not None:
+        return placed
+    task.target.parent.mkdir(parents=True, exist_ok=True)
+    if task.mode == "pack":
+        return _pack(task.source, task.target, task.found)
+    if task.mode == "copy":
+        _copy(task.source, task.target, task.found.sha256)
+    elif task.mode == "link":
+        _link(task.source, task.target)
+    return task.found
+
+
+def _record(found: VolumeFingerprint) -> VolumeRecord:
+    a, b, c, d = ((float(w), float(x), float(y), float(z)) for w, x, y, z in found.affine)
+    i, j, k = found.shape
+    hashes = found.sha256, found.voxels_sha256, found.index_sha256
+    return VolumeRecord((i, j, k), (a, b, c, d), found.dtype, found.bytes, *hashes)
+
+
+def _find_placed(task: VolumeTask, found: VolumeRecord) -> VolumeRecord | None:
+    """Return the record of what an interrupted run left, if it is the volume that this run would write."""
+    if task.mode not in {"pack", "copy"} or not task.target.is_file():
+        return None  # a link costs nothing to make again
+    try:
+        placed = _record(fingerprint(task.target))
+    except VolumeError:
+        return None
+    if task.mode == "copy":
+        return placed if placed == found else None
+    # The same voxels in an ordinary .nii.gz are not packed.
+    return placed if placed.index_sha256 is not None and _same_voxels(placed, found) else None
+
+
+def _same_voxels(packed: VolumeRecord, found: VolumeRecord) -> bool:
+    """Compare grid and voxels; the bytes of a packed file differ from those of its source."""
+    return replace(packed, bytes=found.bytes, sha256=found.sha256, index_sha256=found.index_sha256) == found
+
+
+def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
+    """Write the seekable form, and read it as every later reader will: it must be the volume that was checked."""
+    try:
+        pack(source, target)
+    except VolumeError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_RULES:
+            raise error.__cause__ from None  # the repository's disk, of which the caller has more to say
+        raise
+    packed = _record(fingerprint(target))
+    if not _same_voxels(packed, found):
+        remedy = "Check the disk, and that nothing writes to the images meanwhile"
+        rule, got = f"hold voxels with SHA-256 {found.voxels_sha256}", packed.voxels_sha256
+        raise PrepareError(explain("packed volume", rule, got, remedy, where=f"from {source}"))
+    return packed
+
+
+def _copy(source: Path, target: Path, sha256: str | None) -> None:
+    """Copy a file under another name until it is proven whole."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
+    copied = hash_file(partial)
+    if copied != sha256:
+        remedy = "Check the disk, and that nothing writes to the images meanwhile"
+        raise PrepareError(explain("copy", f"have SHA-256 {sha256}", copied, remedy, where=f"at {source}"))
+    partial.replace(target)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard-link a file, or where that cannot be (another disk, a file system without), link it symbolically."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        target.symlink_to(source.resolve())
+
+
+def remove_strangers(root: Path, wanted: set[str]) -> None:
+    """Remove volumes that an interrupted run of other input left in the folder."""
+    folder = root / "volumes"
+    for path in sorted(folder.rglob("*"), reverse=True):  # files before the folders that hold them
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(root).as_posix() not in wanted:
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        shutil.rmtree(folder)

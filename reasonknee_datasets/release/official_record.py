@@ -1,0 +1,274 @@
+"""One official record: what it says, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from reasonknee_datasets import moaks
+from reasonknee_datasets.errors import GradeError, ReleaseError
+from reasonknee_datasets.release.official_answer import AnswerText, read_answer
+from reasonknee_datasets.release.rebuild import describe_text, write_extras
+
+RECORD_KEYS = frozenset({"image", "prompt", "answer", "final_diagnosis"})
+DIAGNOSIS_KEYS = frozenset({"bounding_box", "final_diagnosis"})
+# Reasoning is one text per question and grades, some thousands in all: each is read once and found here afterwards.
+_CACHED = 8192
+
+
+class Fault(NamedTuple):
+    """A kind of problem, and what was found."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a record says, apart from where it says it; one value serves every record of the same text.
+
+    Parameters
+    ----------
+    number : int
+        The question; 0 where a fault keeps the record from being a row.
+    grades : mapping of str to (int or None)
+        By attribute; illegal ones are None.
+    prompt, answer : str
+        The question and answer columns.
+    steps : tuple of str
+        The reasoning column.
+    extras : mapping
+        What the record column holds for the text.
+    written : str
+        The same as JSON.
+    faults : tuple of Fault
+        What is wrong.
+    nulled : tuple of (str, object)
+        Attributes whose grades are illegal, with what the record says.
+    told_box : object
+        The bounding box in the answer's text, where it repeats it.
+    """
+
+    number: int
+    grades: Mapping[str, int | None]
+    prompt: str
+    answer: str
+    steps: tuple[str, ...]
+    extras: Mapping[str, Any]
+    written: str
+    faults: tuple[Fault, ...]
+    nulled: tuple[tuple[str, Any], ...] = ()
+    told_box: Any = None
+
+
+def check_record(record: Any) -> Fault | None:
+    """Check a record's keys and types."""
+    if not isinstance(record, dict) or record.keys() != RECORD_KEYS:
+        found = sorted(map(str, record)) if isinstance(record, dict) else type(record).__name__
+        message = f"must be an object with the keys {', '.join(sorted(RECORD_KEYS))}, got {found}"
+        return Fault("record-shape", message)
+    for key in ("image", "prompt", "answer"):
+        if not isinstance(record[key], str):
+            return Fault("record-shape", f"{key} must be text, got {record[key]!r}")
+    diagnosis = record["final_diagnosis"]
+    if not isinstance(diagnosis, dict) or diagnosis.keys() != DIAGNOSIS_KEYS:
+        found = sorted(map(str, diagnosis)) if isinstance(diagnosis, dict) else repr(diagnosis)
+        return Fault("record-shape", f"final_diagnosis must hold bounding_box and final_diagnosis, got {found}")
+    return None
+
+
+def volume_key(image: str) -> str:
+    """Return the part of an image path that records are joined by: what follows ``data/images/``.
+
+    Examples
+    --------
+    >>> volume_key("/home/someone/data/images/9016403/00M/20050121_10329009_1.nii.gz")
+    '9016403/00M/20050121_10329009_1.nii.gz'
+    """
+    return image.rpartition("data/images/")[2]
+
+
+class RecordReader:
+    """Reads what records say, each distinct text once.
+
+    Parameters
+    ----------
+    prompts : mapping of str to set of int
+        Official prompts, as far as the release has them, with the questions that they ask.
+    """
+
+    def __init__(self, prompts: Mapping[str, frozenset[int]]) -> None:
+        self._prompts = prompts
+        self._seen: dict[tuple[str, ...], Content] = {}
+
+    def read(self, record: Mapping[str, Any]) -> Content:
+        """Read a record that `check_record` passed."""
+        whole = record["final_diagnosis"]
+        text, box = record["answer"], whole["bounding_box"]
+        same = (record["prompt"], repr(whole["final_diagnosis"]), next(iter(whole)))
+        # Where answers repeat the box, no two texts are alike; but for the box they are, and are told apart 20 times
+        # as fast without it.
+        literal = repr(box)
+        before, found, after = text.rpartition(literal)
+        plain, shared = (*same, text), (*same, before, after)
+        content = (self._seen.get(shared) if found else None) or self._seen.get(plain)
+        if content is not None:
+            return content if content.told_box in (None, box) else _disagree(box, content.told_box)
+        content, tail = self._read(record["prompt"], text, whole)
+        if len(self._seen) >= _CACHED:
+            self._seen.clear()
+        if content.told_box == box and found and literal in tail and literal not in before + after:
+            content = replace(content, told_box=None)  # its key now says that the two agree
+            self._seen[shared] = content
+        else:
+            self._seen[plain] = content
+        return content if content.told_box in (None, box) else _disagree(box, content.told_box)
+
+    def _read(self, prompt: str, text: str, whole: Mapping[str, Any]) -> tuple[Content, str]:
+        inner = whole["final_diagnosis"]
+        try:
+            question = _find_subject(inner)
+            grades, bad = read_grades(question, inner)
+        except GradeError as error:
+            return _refuse("unknown-question", str(error)), ""
+        if not question.in_records:
+            return _refuse("unknown-question", f"records hold questions 1 to 62, got {question.id}"), ""
+        asks = self._prompts.get(prompt)
+        if asks is not None and question.id not in asks:
+            got = f"the official prompt of question {min(asks)} above the diagnosis of question {question.id}"
+            return _refuse("prompt-mismatch", f"prompt and diagnosis must be of one question, got {got}"), ""
+        try:
+            answer = read_answer(text)
+        except ReleaseError as error:
+            return _refuse("unreadable-answer", str(error)), ""
+        fault = _compare(question, grades, bad, answer)
+        if fault is not None:
+            return _refuse(fault.kind, fault.message), ""
+        extras = describe_text(answer, whole, question.id, grades)
+        legal = {slot.attribute: slot.legal for slot in question.slots}
+        faults = tuple(
+            Fault("bad-grade", f"{name} of question {question.id} must be {_span(legal[name])} or null, got {raw!r}")
+            for name, raw in bad.items()
+        )
+        written = moaks.write_answer(question, grades)
+        steps, nulled, box = answer.steps, tuple(bad.items()), _told_box(answer.diagnosis)
+        record = write_extras(extras)
+        content = Content(question.id, grades, prompt, written, steps, extras, record, faults, nulled, box)
+        return content, answer.tail
+
+
+def read_grades(question: moaks.Question, diagnosis: Any) -> tuple[dict[str, int | None], dict[str, Any]]:
+    """Read grades, and set illegal values apart instead of failing at the first.
+
+    Returns
+    -------
+    grades : dict of str to (int or None)
+        By attribute; illegal ones are None.
+    bad : dict of str to object
+        The illegal ones, as they stand.
+
+    Raises
+    ------
+    GradeError
+        If the diagnosis is of another question, or its keys are not understood.
+
+    Examples
+    --------
+    >>> read_grades(moaks.QUESTIONS[19], {"femur_medial_central_cartilage_lesion": {"size": 2, "depth": 9}})
+    ({'size': 2, 'depth': None}, {'depth': 9})
+    """
+    try:
+        return moaks.read_diagnosis(question, diagnosis), {}
+    except GradeError:
+        # If the keys alone are understood, it is the values; else this raises again, about the keys.
+        grades = moaks.read_diagnosis(question, _with_values(diagnosis, None))
+    bad: dict[str, Any] = {}
+    for place, (key, raw) in enumerate(_leaves(diagnosis)):
+        try:
+            alone = moaks.read_diagnosis(question, _with_values(diagnosis, place))
+            grades.update({attribute: grade for attribute, grade in alone.items() if grade is not None})
+        except GradeError:
+            slots = {slot.attribute: slot for slot in question.slots}
+            slot = moaks.find_slot(question, key) if len(slots) > 1 else question.slots[0]
+            bad[slot.attribute] = raw
+    return grades, bad
+
+
+def _compare(
+    question: moaks.Question, grades: Mapping[str, int | None], bad: Mapping[str, Any], answer: AnswerText
+) -> Fault | None:
+    """Compare final_diagnosis with the diagnosis that the answer's text ends in."""
+    try:
+        told, told_bad = read_grades(question, answer.diagnosis)
+    except GradeError as error:
+        return Fault("truth-mismatch", f"the answer's final diagnosis must be of question {question.id}, got {error}")
+    if told != grades or told_bad != bad:
+        got = f"{ {**grades, **bad} } and {answer.tail}"
+        return Fault("truth-mismatch", f"final_diagnosis and the answer's final diagnosis must agree, got {got}")
+    return None
+
+
+def _told_box(diagnosis: Any) -> Any:
+    return diagnosis.get("bounding_box") if isinstance(diagnosis, dict) else None
+
+
+def _disagree(box: Any, told: Any) -> Content:
+    message = f"the bounding boxes of final_diagnosis and answer must agree, got {box} and {told}"
+    return _refuse("truth-mismatch", message)
+
+
+def _refuse(kind: str, message: str) -> Content:
+    return Content(0, {}, "", "", (), {}, "", (Fault(kind, message),))
+
+
+def _span(legal: range) -> str:
+    return f"{legal[0]} to {legal[-1]}"
+
+
+def _find_subject(diagnosis: Any) -> moaks.Question:
+    """Find the one question that a diagnosis is about."""
+    numbers = {number for number in map(_question_of, _keys(diagnosis)) if number}
+    if len(numbers) == 1:
+        return moaks.QUESTIONS[numbers.pop()]
+    if len(numbers) > 1:
+        raise GradeError(f"a record must hold one finding, got several: {', '.join(_keys(diagnosis))}")
+    moaks.read_diagnosis(None, diagnosis)  # knows what is wrong, and names the closest subject
+    raise GradeError(f"a record must name its finding as moaks.QUESTIONS spells it, got {diagnosis!r}")
+
+
+@lru_cache(maxsize=4096)
+def _question_of(key: str) -> int:
+    try:
+        return moaks.find_question(key).id
+    except GradeError:
+        return 0
+
+
+def _keys(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield str(key)
+            yield from _keys(value)
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Return what is no object, with its key, in order."""
+    if not isinstance(node, Mapping):
+        yield key, node
+        return
+    for name, value in node.items():
+        yield from _leaves(value, str(name))
+
+
+def _with_values(diagnosis: Any, keep: int | None) -> Any:
+    """Copy a diagnosis with null for every leaf but one."""
+    places = iter(range(1_000_000))
+
+    def copy(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: copy(value) for key, value in node.items()}
+        return node if next(places) == keep else None
+
+    return copy(diagnosis)

@@ -1,0 +1,178 @@
+"""Every volume of a release: its image and mask, and how their arrays lie to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reasonknee_datasets.errors import GeometryError, VolumeError, explain
+from reasonknee_datasets.orientation import Reorientation, between
+from reasonknee_datasets.release.masks import MaskScan, find_side
+from reasonknee_datasets.release.report import Problems
+from reasonknee_datasets.release.split_files import Study
+from reasonknee_datasets.schema import Side, Split
+from reasonknee_datasets.volumes import open_volume
+from reasonknee_datasets.volumes.geometry import spatial_shape
+
+Affine = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseVolume:
+    """One volume that has rows.
+
+    Parameters
+    ----------
+    split, patient, visit, side, study, series : str
+        Provenance.
+    volume_id : str
+        ``patient/visit/side``, with the series where there are two.
+    volume_path : str
+        Where a prepared repository puts it.
+    image : Path
+        The image file; it need not exist where images were not asked for.
+    mask : Path or None
+        The mask file; None where it is absent.
+    shape : three ints or None
+        Voxels along each axis of the image's array; None without an image.
+    affine : (4, 4) tuple of tuples of float, or None
+        The image's, voxel centre to world (RAS+, mm).
+    turn : Reorientation
+        From the mask's array, where official boxes are defined, to the image's.
+    rows : int
+        How many questions it answers.
+    """
+
+    split: Split
+    patient: str
+    visit: str
+    side: Side
+    study: str
+    series: str
+    volume_id: str
+    volume_path: str
+    image: Path
+    mask: Path | None
+    shape: tuple[int, int, int] | None
+    affine: Affine | None
+    turn: Reorientation
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The grid of a volume's image (None without one), and the turn that takes its mask's array there."""
+
+    shape: tuple[int, int, int] | None
+    affine: Affine | None
+    turn: Reorientation
+
+
+def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems: Problems) -> Grid | None:
+    """Compare a volume's image with its mask, by their headers alone.
+
+    Returns
+    -------
+    Grid or None
+        None where a problem costs the volume.
+    """
+    try:
+        image = open_volume(study.image, cache=None)
+        shape, affine = spatial_shape(image.shape), np.asarray(image.affine, dtype=np.float64)
+        if len(shape) != 3:
+            raise VolumeError(explain("image", "have three axes", f"shape {shape}", "Convert the series again"))
+        turn = Reorientation() if scan is None else between(scan.affine, scan.shape, affine, shape)
+    except FileNotFoundError:
+        if not require_image:
+            return Grid(None, None, Reorientation())
+        problems.add(
+            "missing-image",
+            f"no file at {study.image}{_other_names(study.image)}",
+            where=f"{study.volume_id} ({study.where})",
+        )
+    except VolumeError as error:
+        problems.add("bad-image", str(error), where=study.volume_id)
+    except GeometryError as error:
+        problems.add("geometry", f"of mask {study.mask.name} and image: {error}", where=study.volume_id)
+    else:
+        return Grid((shape[0], shape[1], shape[2]), tuple(map(tuple, affine.tolist())), turn)
+    return None
+
+
+def _other_names(image: Path) -> str:
+    """Describe files beside a missing image that differ from it only in their ending."""
+    stem = image.name.removesuffix(".gz").removesuffix(".nii").lower()
+    names = sorted(
+        path.name for path in image.parent.glob("*") if path.name.lower() in (f"{stem}.nii", f"{stem}.nii.gz")
+    )
+    if not names:
+        return ""
+    return f", but {' and '.join(names)}: rename it, or compress a .nii with gzip"
+
+
+def check_mask(
+    study: Study, scan: MaskScan, names: Mapping[int, str], sides: Mapping[int, str], problems: Problems
+) -> bool:
+    """Check a mask's labels and its side against the split row; tell whether the volume can stay.
+
+    Parameters
+    ----------
+    study, scan
+        The volume and its mask.
+    names : mapping of int to str
+        Of the labels; empty where they are not known.
+    sides : mapping of int to str
+        Which labels are medial and which lateral, see `LabelMap.sides`.
+    problems : Problems
+        Collects what is wrong.
+    """
+    unknown = sorted(label for label in scan.extents if label not in names) if names else []
+    if unknown:
+        message = f"must hold labels that labels.json names, got {', '.join(map(str, unknown))} too"
+        problems.add("unknown-label", message, where=f"{study.mask.name} ({study.volume_id})")
+    side = find_side(scan, sides)
+    if side is not None and side != study.side:
+        message = f"knee_side says {study.side}, but medial and lateral labels lie as in a {side} knee"
+        problems.add("side-mismatch", message, where=f"{study.volume_id} ({study.where}, {study.mask.name})")
+        return False
+    return True
+
+
+def place_masks(
+    studies: Sequence[Study], wanted: Sequence[int], scans: Mapping[int, MaskScan | VolumeError], problems: Problems
+) -> dict[int, MaskScan | None]:
+    """Sort the outcomes of scanning: a mask, None where it is absent; a volume whose mask is damaged is left out."""
+    placed: dict[int, MaskScan | None] = {}
+    for volume in wanted:
+        study, scan = studies[volume], scans.get(volume)
+        if scan is None:
+            problems.add("missing-mask", f"no file at {study.mask}", where=f"{study.volume_id} ({study.where})")
+            placed[volume] = None
+        elif isinstance(scan, MaskScan):
+            placed[volume] = scan
+        else:
+            problems.add("bad-mask", str(scan), where=study.volume_id)
+    return placed
+
+
+def describe_volume(study: Study, grid: Grid, scan: MaskScan | None, rows: int) -> ReleaseVolume:
+    """Put together what the reader gives out of a volume."""
+    return ReleaseVolume(
+        split=study.split,
+        patient=study.patient,
+        visit=study.visit,
+        side=study.side,
+        study=study.study,
+        series=study.series,
+        volume_id=study.volume_id,
+        volume_path=study.volume_path,
+        image=study.image,
+        mask=study.mask if scan is not None else None,
+        shape=grid.shape,
+        affine=grid.affine,
+        turn=grid.turn,
+        rows=rows,
+    )

@@ -1,0 +1,229 @@
+"""Reading one Parquet shard: only the columns and row groups that are asked for, from any place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, explain
+from reasonknee_datasets.manifest import FOOTER_END, Shard
+from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.sources.locations import reading
+from reasonknee_datasets.sources.selection import Selection
+from reasonknee_datasets.volumes import find_credentials
+from reasonknee_datasets.volumes.credentials import redact
+from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
+
+# About 4 MB of text: enough to amortise Arrow's overhead, and little to throw away when only the first row is wanted.
+_ROWS = 1000
+# A remote shard up to this size comes in one request, which beats several for parts of it; a server that cannot send
+# ranges then does too.
+_WHOLE = 4_000_000
+_FOOTER_BYTES = 64_000_000
+# Bounds that rows of text never reach: values of a list in one row, bytes of a row, of one column in a row group, and
+# of the rows that are decoded at once.
+_VALUES = 10_000
+_ROW_BYTES = 100_000
+_CHUNK_BYTES = 500_000_000
+_BATCH_BYTES = 256_000_000
+# What `_check_local` has hashed in this process and its forks.
+_hashed: set[tuple[object, ...]] = set()
+_AGAIN = "The shard is not the one in the manifest: copy the repository whole, or prepare it again"
+
+
+def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
+    """Read a shard in tables of at most a thousand rows; empty ones are left out.
+
+    Row groups whose statistics exclude the filter are never read, nor are columns that were not chosen. The file is
+    compared with its size and hash in the manifest, every page with its checksum.
+
+    Raises
+    ------
+    RepositoryError
+        If the shard is missing, damaged, or not the one that the manifest lists, or takes more memory than rows of
+        text do.
+    """
+    with _naming(url):
+        file = _open(url, shard)
+    with file:
+        tables = _read_tables(url, file, shard, selection)
+        while True:
+            # Nothing is caught while a table is with the caller: at exit, generators are closed after their modules.
+            with _naming(url):
+                table = next(tables, None)
+            if table is None:
+                return
+            yield table.cast(selection.stored_schema)
+
+
+def _read_tables(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
+    # ParquetFile decodes as many rows as it is asked for; a scan of a dataset decodes whole row groups.
+    parquet = pq.ParquetFile(
+        file,
+        pre_buffer=True,  # one request for the columns of a row group
+        page_checksum_verification=True,
+        thrift_string_size_limit=_FOOTER_BYTES,
+        thrift_container_size_limit=1_000_000,
+    )
+    _check(url, parquet, shard, selection)
+    for group in _choose_groups(file, parquet, selection):
+        columns = [*selection.stored, *(name for name in selection.filtered if name not in selection.stored)]
+        rows = _batch_rows(url, parquet.metadata.row_group(group), columns)
+        # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
+        batches = parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+        waiting: list[pa.Table] = []
+        for batch in batches:
+            _check_memory(url, batch)
+            table = pa.Table.from_batches([batch])
+            table = table if selection.expression is None else table.filter(selection.expression)
+            if table.num_rows:
+                waiting.append(table.select(selection.stored))
+            if waiting and sum(each.num_rows for each in waiting) + rows > _ROWS:
+                yield pa.concat_tables(waiting)
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting)
+
+
+def _choose_groups(file: Any, parquet: pq.ParquetFile, selection: Selection) -> list[int]:
+    """List the row groups that may hold a row of the selection, by their statistics."""
+    if selection.expression is None:
+        return list(range(parquet.num_row_groups))
+    fragment = ds.ParquetFileFormat().make_fragment(file)
+    parts = fragment.split_by_row_group(selection.expression, parquet.schema_arrow)
+    return [group.id for part in parts for group in part.row_groups]
+
+
+def _check_ends(url: str, file: Any, shard: Shard) -> None:
+    """Compare size and footer with the manifest's, before Arrow believes what the footer says."""
+    size = file.size() if callable(file.size) else file.size
+    if size is None:  # a server may not tell
+        return
+    if size != shard.bytes:
+        raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
+    file.seek(max(0, size - FOOTER_END))  # also where no hash is known: a server without ranges shows itself here
+    length = int.from_bytes(file.read(4), "little") + FOOTER_END
+    if shard.footer_sha256 is None:
+        file.seek(0)
+        return
+    found = f"a footer of {length:,} bytes"
+    if length <= min(size, _FOOTER_BYTES):
+        file.seek(size - length)
+        found = hashlib.sha256(file.read(length)).hexdigest()
+    file.seek(0)
+    if found != shard.footer_sha256:
+        rule = f"have a footer with SHA-256 {shard.footer_sha256}"
+        raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
+
+
+def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
+    """Choose how many rows are decoded at once, so that a page of one value repeated for ever stays in memory.
+
+    A dictionary page stands for all rows that refer to it: 12 kB of Parquet can be 3 GB of rows.
+    """
+    largest = 1
+    for column in map(group.column, range(group.num_columns)):
+        if column.path_in_schema.partition(".")[0] not in columns:
+            continue
+        if column.num_values > _VALUES * max(1, group.num_rows) or column.total_uncompressed_size > _CHUNK_BYTES:
+            found = f"{column.num_values:,} values in {column.total_uncompressed_size:,} bytes of one column"
+            rule = f"hold at most {_VALUES:,} values a row and {_CHUNK_BYTES:,} bytes a column in a row group"
+            raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
+        largest = max(largest, column.total_uncompressed_size)
+    return max(1, min(_ROWS, _BATCH_BYTES // largest))
+
+
+def _check_memory(url: str, batch: pa.RecordBatch) -> None:
+    if batch.nbytes > max(_BATCH_BYTES // 16, _ROW_BYTES * batch.num_rows):
+        found = f"{batch.nbytes:,} bytes in {batch.num_rows} rows"
+        rule = f"take at most {_ROW_BYTES:,} bytes a row"
+        raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """Turn what Arrow and stores raise into an error that names the shard."""
+    with reading(url, "shard"):
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            # For broken pages pyarrow raises a bare OSError; what a store raises is a subclass or has a number.
+            if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
+                raise
+            found = " ".join(str(error).split()).rstrip(".")
+            message = explain("shard", "be readable Parquet", found, _AGAIN, where=f"in {url}")
+            raise RepositoryError(message) from error
+
+
+def _open(url: str, shard: Shard) -> Any:
+    """Open a shard that has proven to be the manifest's.
+
+    Page checksums do not cover the headers of pages, so the whole file is hashed where that costs no transfer: on this
+    machine once in a process, and remotely where all bytes come in one request. Of a large remote shard, which is read
+    in parts, size, footer and pages are checked.
+    """
+    if not is_url(url):
+        _check_local(url, shard)
+        return pa.OSFile(url, "rb")  # native: no Python call for each read
+    filesystem, path = open_filesystem(url, find_credentials(url))
+    if shard.bytes > _WHOLE:
+        # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others too.
+        file = filesystem.open(path, "rb", cache_type="none")
+        try:
+            _check_ends(url, file, shard)
+        except ValueError as error:  # what fsspec raises where a server sends no ranges
+            if isinstance(error, ReasonKneeError):
+                raise
+            warnings.warn(
+                f"The server of {redact(url)} does not send ranges: each shard is downloaded whole to read a part of "
+                "it. Serve the repository from a store with range requests, or download it.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            return file
+    data = filesystem.cat_file(path, **limit_body(filesystem, shard.bytes))
+    _compare(url, shard, len(data), hashlib.sha256(data))
+    return pa.BufferReader(data)
+
+
+def _check_local(url: str, shard: Shard) -> None:
+    """Hash a file once in this process, for as long as it is the same file."""
+    with os.fdopen(open_regular(url), "rb") as file:  # a named pipe would block for ever
+        found = os.fstat(file.fileno())
+        key = (url, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, shard.sha256)
+        if key in _hashed:
+            return
+        digest = hashlib.sha256()
+        while found.st_size == shard.bytes and (block := file.read(1 << 20)):
+            digest.update(block)
+    _compare(url, shard, found.st_size, digest)
+    _hashed.add(key)
+
+
+def _compare(url: str, shard: Shard, size: int, digest: Any) -> None:
+    if size != shard.bytes:
+        raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
+    if digest.hexdigest() != shard.sha256:
+        rule = f"have SHA-256 {shard.sha256}"
+        raise RepositoryError(explain("shard", rule, digest.hexdigest(), _AGAIN, where=f"in {url}"))
+
+
+def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection) -> None:
+    rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
+    if rows != shard.rows:
+        raise RepositoryError(explain("shard", f"hold {shard.rows} rows", rows, _AGAIN, where=f"in {url}"))
+    for field in selection.stored_schema:
+        found = schema.field(field.name).type if field.name in schema.names else "no such column"
+        if found != field.type:
+            rule = f"hold column {field.name!r} as {field.type}"
+            raise RepositoryError(explain("shard", rule, str(found), _AGAIN, where=f"in {url}"))

@@ -1,0 +1,212 @@
+"""Laying a new grid over an example: the volume, its box and its values together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import explain, shown
+from reasonknee_datasets.orientation import Reorientation, to_canonical
+from reasonknee_datasets.transforms.base import Example, TransformError, require
+from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes.grid_view import View
+from reasonknee_datasets.volumes.view_proxy import ViewProxy, read_view, view_image
+
+# Made from the box or the voxels as they were: they would not follow.
+_WRITTEN = ("frames", "input_ids", "messages")
+
+
+def current_grid(volume: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Return a volume's shape and affine; a volume of a dataset is not opened for them."""
+    if isinstance(volume, LazyVolume):
+        return volume.grid
+    if not hasattr(volume, "dataobj") or not hasattr(volume, "affine"):
+        remedy = 'Take it from open_volume or the `volume` column, before with_format("numpy") or "torch"'
+        raise TransformError(explain("volume", "be a nibabel image", type(volume).__name__, remedy))
+    shape = tuple(int(size) for size in volume.shape)
+    if len(shape) != 3:
+        remedy = "Choose one volume of a series, for example image.slicer[..., 0]"
+        raise TransformError(explain("volume", "have three axes", f"shape {shape}", remedy))
+    return (shape[0], shape[1], shape[2]), np.asarray(volume.affine, dtype=np.float64)
+
+
+def canonical_turn(affine: NDArray[np.float64]) -> Reorientation:
+    """Return `orientation.to_canonical` of an affine, found once for all the crops of a volume."""
+    return _canonical_turn(affine[:3, :3].tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _canonical_turn(linear: bytes) -> Reorientation:
+    affine = np.eye(4)
+    affine[:3, :3] = np.frombuffer(linear).reshape(3, 3)
+    return to_canonical(affine)
+
+
+def current_view(volume: Any) -> View:
+    """Return the view that leads from a volume's grid to the stored array."""
+    view = volume.view if isinstance(volume, LazyVolume) else getattr(volume.dataobj, "view", None)
+    return view if isinstance(view, View) else View.whole(current_grid(volume)[0])
+
+
+def stored_volume(volume: Any) -> Any:
+    """Return a volume without its view: something with ``shape`` that numpy can read and slice."""
+    if isinstance(volume, LazyVolume) and volume.path is not None:
+        return volume.whole.dataobj
+    return volume.dataobj.source if isinstance(volume.dataobj, ViewProxy) else volume.dataobj
+
+
+def read_voxels(example: Example) -> NDArray[Any]:
+    """Read an example's values on its current grid: ``voxels`` where there are some, else the volume's region.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> from reasonknee_datasets.transforms import CropToBox
+    >>> volume = nib.Nifti1Image(np.arange(64, dtype=np.int16).reshape(4, 4, 4), np.eye(4))
+    >>> read_voxels(CropToBox()({"volume": volume, "box": [1, 2, 0, 2, 3, 4]}))
+    array([[[24, 25, 26, 27]]], dtype=int16)
+    """
+    voxels = example.get("voxels")
+    return np.asarray(require(example, "volume", "its voxels").dataobj) if voxels is None else np.asarray(voxels)
+
+
+def regrid(example: Example, relative: View) -> dict[str, Any]:
+    """Lay a view of the current grid over an example.
+
+    Parameters
+    ----------
+    example : mapping
+        With ``volume``, and ``box`` and ``voxels`` where it has them.
+    relative : View
+        Of the current grid.
+
+    Returns
+    -------
+    dict
+        The keys that change.
+    """
+    for key in _WRITTEN:
+        if example.get(key) is not None:
+            remedy = "Put it first: what was made from the old grid would say where things no longer are"
+            raise TransformError(explain("a transform of the grid", f"come before {key} is made", key, remedy))
+    volume = require(example, "volume", "a change of its grid")
+    old = current_view(volume)
+    seen = volume.through(relative) if isinstance(volume, LazyVolume) else view_image(volume, relative)
+    new = current_view(seen)
+    changes: dict[str, Any] = {"volume": seen, "region": new.region.to_row()}
+    if example.get("voxels") is not None:
+        changes["voxels"] = read_view(relative, np.asarray(example["voxels"]))
+    if example.get("box") is not None:
+        changes |= _move_box(example, relative, old, new)
+    return changes
+
+
+def kept_box(example: Example, view: View) -> Box | None:
+    """Return the box as it was in the stored volume, from which rounding of an earlier resampling does not add up.
+
+    Parameters
+    ----------
+    example : mapping
+        With ``box``.
+    view : View
+        Of its volume.
+
+    Returns
+    -------
+    Box or None
+        None where no ``box_volume`` was kept, or ``box`` was changed since.
+    """
+    if example.get("box_volume") is None:
+        return None
+    kept = Box.from_row(example["box_volume"])
+    return kept if view.box_from_source(kept) == Box.from_row(example["box"]) else None
+
+
+def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the types of the keys that `regrid` adds."""
+    from datasets import List, Value  # at use: importing datasets takes a second
+
+    six = List(Value("int32"), length=6)
+    return {"region": six} | ({"box_volume": six, "box": six} if "box" in features else {})
+
+
+def draw(name: str, seed: int, example: Example) -> np.random.Generator:
+    """Return the random stream of one example: of (transform, seed, epoch, id), and of nothing else."""
+    epoch = example.get("epoch")
+    words = (name, seed, 0 if epoch is None else int(epoch), str(require(example, "id", f"the draws of {name}")))
+    digest = hashlib.blake2b("|".join(map(str, words)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
+
+def draw_moves(
+    random: np.random.Generator, millimetres: Any, affine: NDArray[np.float64], low: Sequence[int], high: Sequence[int]
+) -> NDArray[np.intp]:
+    """Draw a move in whole voxels along each axis, evenly over what is allowed.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+    millimetres : float or three floats
+        The most, either way.
+    affine : (4, 4) float array
+        For the spacing.
+    low, high : three ints
+        What is allowed besides; an axis on which `low` is above `high` has no such bounds.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    # A hair more than the quotient, so that 0.7 mm at 0.7 mm spacing is one voxel whatever the rounding.
+    most = np.floor(np.array(spread(millimetres)) / spacing + 1e-6).astype(np.intp)
+    bounded = np.less_equal(low, high)
+    least = np.where(bounded, np.maximum(-most, np.minimum(low, most)), -most)
+    greatest = np.where(bounded, np.minimum(most, np.maximum(high, -most)), most)
+    return np.asarray(random.integers(least, greatest, endpoint=True), dtype=np.intp)
+
+
+def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
+    """Check one number or three, and return plain numbers of Python, which print and hash the same everywhere."""
+    given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+    numbers = _plain(given, kind, least)
+    if len(numbers) not in (1, 3):
+        what = "a whole number, or three" if kind is int else "a number, or three"
+        bound = "" if least is None else f", at least {least:g}"
+        raise TransformError(f"{name} must be {what} (one for each array axis){bound}, not {shown(value)}.")
+    return tuple(numbers) if len(numbers) == 3 else numbers[0]
+
+
+def one(name: str, value: Any, kind: type, least: float | None = None) -> Any:
+    """Check a number, and return it as a plain number of Python."""
+    numbers = _plain([value], kind, least)
+    if not numbers:
+        what = "a whole number" if kind is int else "a number"
+        bound = "" if least is None else f", at least {least:g}"
+        raise TransformError(f"{name} must be {what}{bound}, not {shown(value)}.")
+    return numbers[0]
+
+
+def _plain(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:
+    """Return plain numbers, or none where one of them is not what was asked for."""
+    try:
+        numbers = [kind(number) for number in given]
+        good = all(a == b and np.isfinite(a) for a, b in zip(numbers, given, strict=True))
+        good = good and not any(isinstance(number, bool | np.bool_) for number in given)  # True is no size of 1
+    except (TypeError, ValueError, OverflowError):
+        return []
+    return numbers if good and (least is None or min(numbers, default=least) >= least) else []
+
+
+def spread(value: Any) -> tuple[Any, Any, Any]:
+    """Return three numbers for one, or the three."""
+    return value if isinstance(value, tuple) else (value, value, value)
+
+
+def _move_box(example: Example, relative: View, old: View, new: View) -> dict[str, Any]:
+    box, kept = Box.from_row(example["box"]), kept_box(example, old)
+    if kept is not None:
+        return {"box": new.box_from_source(kept).to_row(), "box_volume": kept.to_row()}
+    return {"box": relative.box_from_source(box).to_row(), "box_volume": old.box_to_source(box).to_row()}

@@ -1,0 +1,243 @@
+"""Fill a layout in with one example: look its pieces up, and tokenize those that are not cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from reasonknee_datasets.transforms.base import Example
+from reasonknee_datasets.transforms.fields import Value, read_value, write_field
+from reasonknee_datasets.transforms.piece_cache import Mark, Piece, TextEncoder
+from reasonknee_datasets.transforms.template_layout import DIGIT, Chunk, Control, Item, Numbers, Run
+from reasonknee_datasets.transforms.templates import Vision
+
+NOWHERE = (-1, -1)
+
+Step = Callable[["Filled", Example], None]
+Writers = dict[str, Callable[[Example], list[str]]]  # of the numbers of a field, each with what stands before it
+
+_EMPTY = Piece([], ())
+
+
+class Filled:
+    """The tokens of one example as they are put together."""
+
+    __slots__ = ("box", "grades", "ids", "pictures", "steps")
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.steps: list[list[int]] = []
+        self.grades: list[list[int]] = []
+        self.box = list(NOWHERE)
+        self.pictures = 0
+
+    def add(self, piece: Piece) -> None:
+        """Put a piece's tokens at the end."""
+        base = len(self.ids)
+        self.ids += piece.ids
+        for kind, start, stop in piece.marks:
+            if kind == "step":
+                self.steps.append([base + start, base + stop])
+            elif kind == "grade":
+                self.grades.append([base + start, base + stop])
+            elif kind == "open":
+                self.box[0] = base + start
+            else:
+                self.box[1] = base + stop
+
+
+def compile_items(
+    items: Sequence[Item], encoder: TextEncoder, vision: Vision | None, writers: Writers, prefix: Sequence[int] = ()
+) -> list[Step]:
+    """Compile the items of a layout into steps; text that is the same in every example is tokenized here."""
+    steps: list[Step] = []
+    alike = list(prefix)
+    for item in items:
+        if isinstance(item, Control):
+            alike.append(encoder.control_id(item.token))
+        elif isinstance(item, Run) and not _varies(item):
+            alike += _encode_literal(item, encoder)
+        elif isinstance(item, Run) or vision is not None:
+            if alike:
+                steps.append(_constant(alike))
+            if isinstance(item, Run):
+                steps.append(_run(item, encoder, writers))
+            elif vision is not None:
+                steps.append(_pictures(vision, encoder))
+            alike = []
+    return [*steps, _constant(alike)] if alike else steps
+
+
+def _varies(run: Run) -> bool:
+    return any(isinstance(item, Numbers) or any(kind == "field" for kind, _ in item.parts) for item in run.items)
+
+
+def _encode_literal(run: Run, encoder: TextEncoder) -> list[int]:
+    values = _RunFiller(run, encoder, {})
+    filled = Filled()
+    values.fill(filled, {})
+    return filled.ids
+
+
+def _run(run: Run, encoder: TextEncoder, writers: Writers) -> Step:
+    filler = _RunFiller(run, encoder, writers)
+    return filler.fill_one if len(run.items) == 1 else filler.fill
+
+
+def control_ids(text: str, encoder: TextEncoder) -> list[int]:
+    """Return the numbers of a text that holds control tokens only."""
+    return [encoder.control_id(piece) for piece in encoder.split(text) if piece]
+
+
+def _constant(ids: Sequence[int]) -> Step:
+    def fill(filled: Filled, example: Example) -> None:
+        del example
+        filled.ids += ids
+
+    return fill
+
+
+def _pictures(vision: Vision, encoder: TextEncoder) -> Step:
+    before, one, after = (control_ids(text, encoder) for text in (vision.start, vision.token, vision.stop))
+
+    def fill(filled: Filled, example: Example) -> None:
+        number = vision.count_for(example)
+        filled.pictures += number
+        filled.ids += before + one * number + after
+
+    return fill
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A chunk, which of the run's values its fields take, and which numbers stand beside it."""
+
+    name: int
+    chunk: Chunk
+    values: tuple[int, ...]
+    before: int | None
+    after: int | None
+
+
+class _RunFiller:
+    """What fills in the text between two control tokens."""
+
+    def __init__(self, run: Run, encoder: TextEncoder, writers: Writers) -> None:
+        self._encoder = encoder
+        self._name = encoder.number(run)
+        self._writers = [writers[item.field] for item in run.items if isinstance(item, Numbers)]
+        self._items: list[_Place | int] = []  # an int: numbers
+        fields: dict[str, int] = {}
+        seen = 0
+        for place, item in enumerate(run.items):
+            if isinstance(item, Numbers):
+                self._items.append(seen)
+                seen += 1
+                continue
+            named = [_column(text) for kind, text in item.parts if kind == "field"]
+            values = tuple(fields.setdefault(name, len(fields)) for name in named)
+            after = seen if place + 1 < len(run.items) else None
+            self._items.append(_Place(encoder.number(item), item, values, seen - 1 if place else None, after))
+        self._fields = tuple(fields)
+
+    def fill(self, filled: Filled, example: Example) -> None:
+        """Put the run's tokens at the end."""
+        values = [read_value(field, example) for field in self._fields]
+        numbers = [write(example) for write in self._writers]
+        pieces = self._pieces(values, numbers)
+        for piece in [self._whole(values, numbers)] if pieces is None else pieces:
+            if piece.marks:
+                filled.add(piece)
+            else:
+                filled.ids += piece.ids
+
+    def fill_one(self, filled: Filled, example: Example) -> None:
+        """Put the run's tokens at the end, where it is one chunk."""
+        values = [read_value(field, example) for field in self._fields]
+        key = (self._name, *values)
+        piece = self._encoder.get(key)
+        filled.add(piece or self._whole(values, []))
+
+    def _pieces(self, values: list[Value], numbers: list[list[str]]) -> list[Piece] | None:
+        """Look the pieces up; None where the text must be tokenized in one."""
+        get, pieces = self._encoder.get, []
+        for item in self._items:
+            if isinstance(item, _Place):
+                before, after = item.before is not None and bool(numbers[item.before]), False
+                if item.after is not None:
+                    after = bool(numbers[item.after])
+                key: Hashable = (item.name, before, after, *[values[place] for place in item.values])
+                piece = get(key) or self._encoder.keep(key, partial(self._make, item, values, before, after))
+                if piece is None:
+                    return None
+                pieces.append(piece)
+            else:
+                words = numbers[item]
+                for place, word in enumerate(words):
+                    neighbours = (word, DIGIT if place else "[", words[place + 1][0] if place < len(words) - 1 else "]")
+                    piece = get(neighbours) or self._encoder.keep(neighbours, partial(self._number, *neighbours))
+                    if piece is None:
+                        return None
+                    pieces.append(piece)
+        return pieces
+
+    def _make(self, item: _Place, values: list[Value], before: bool, after: bool) -> Piece | None:
+        """Tokenize a chunk."""
+        chunk = item.chunk
+        text, marks = _write(chunk, [values[place] for place in item.values])
+        left = chunk.left if before or chunk.left != DIGIT else "}"  # where an official answer holds no box
+        right = chunk.right if after else ""
+        return self._encode(text, marks, left, right, inside=chunk.inside) if text else _EMPTY
+
+    def _encode(self, text: str, marks: Sequence[Mark], left: str, right: str, *, inside: bool) -> Piece | None:
+        """Tokenize beside numbers, or after the prompt, which ends where it ends, whatever a tokenizer would join."""
+        piece = self._encoder.encode(text, marks, left=left, right=right, inside=inside)
+        for other in () if left in ("", DIGIT) else ("]", ""):
+            piece = piece or self._encoder.encode(text, marks, left=other, right=right, inside=inside)
+        return piece
+
+    def _number(self, word: str, left: str, right: str) -> Piece | None:
+        if "-" in word:  # outside of the grid; a sign and what stands before it are one token to many tokenizers
+            return None
+        return self._encoder.encode(word, left=left, right=right, inside=True)
+
+    def _whole(self, values: list[Value], numbers: list[list[str]]) -> Piece:
+        """Tokenize the whole run, for tokenizers whose tokens reach over a box's edges."""
+        key = (self._name, *values, *map("".join, numbers))
+        piece = self._encoder.keep(key, partial(self._make_whole, values, numbers))
+        assert piece is not None
+        return piece
+
+    def _make_whole(self, values: list[Value], numbers: list[list[str]]) -> Piece:
+        text, marks, left, inside = "", list[Mark](), "", False
+        for place, item in enumerate(self._items):
+            if isinstance(item, _Place):
+                part, own = _write(item.chunk, [values[index] for index in item.values])
+                marks += [Mark(kind, len(text) + start, len(text) + stop) for kind, start, stop in own]
+                text += part
+                if not place:
+                    left, inside = item.chunk.left, item.chunk.inside
+            else:
+                text += "".join(numbers[item])
+        piece = self._encode(text, marks, left, "", inside=inside)
+        assert piece is not None  # without neighbours there is no edge to reach over
+        return piece
+
+
+def _column(name: str) -> str:
+    """Return the field that the two halves of an official answer are read for."""
+    return "official_answer" if name in ("official_head", "official_tail") else name
+
+
+def _write(chunk: Chunk, values: Sequence[Value]) -> tuple[str, list[Mark]]:
+    text, marks, given = "", list[Mark](), iter(values)
+    for kind, part in chunk.parts:
+        own: list[Mark] = []
+        if kind == "field":
+            part, own = write_field(part, next(given), chunk.separator)
+        elif kind != "text":
+            own = [Mark(kind, 0, len(part))]
+        marks += [Mark(name, len(text) + start, len(text) + stop) for name, start, stop in own]
+        text += part
+    return text, marks

@@ -1,0 +1,228 @@
+"""Volume files behind fsspec URLs: few requests, retried where that may help, and never a short answer unnoticed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import fsspec.utils
+
+from reasonknee_datasets.errors import VolumeError
+from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Range, check_lengths, count_read, unreadable
+from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
+from reasonknee_datasets.volumes.encoding import ENCODED, FIRST_BYTES, decode, encoded_size, is_encoded, raw_options
+from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
+from reasonknee_datasets.volumes.http_session import file_limit, timeout_seconds
+from reasonknee_datasets.volumes.single_flight import Once
+
+T = TypeVar("T")
+
+_ATTEMPTS = 4
+_FIRST_WAIT = 0.1
+# Neighbouring slabs are one request; a long run is cut so that several requests fill the line.
+_MAX_REQUEST = 4 * 1024 * 1024
+_MAX_GAP = 64 * 1024
+
+# One look at a remote file's size and etag a process: asking again before every read would double the requests.
+_identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
+# What a server without ranges sent for the first bytes is kept, for the voxels that are asked for next.
+_wholes: Once[FileIdentity, bytes] = Once(limit=2)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """A file behind any fsspec URL."""
+
+    path: str
+    storage_options: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The URL without user names, passwords and query."""
+        return redact(self.path)
+
+    @property
+    def is_local(self) -> bool:
+        """No."""
+        return False
+
+    def identify(self) -> FileIdentity:
+        """Find size and etag, once a process."""
+        options = self._options()
+        key = (self.path, fsspec.utils.tokenize(options))
+        return _identities.get(key, lambda: self._identify(key[1], options))
+
+    def _identify(self, token: str, options: dict[str, Any]) -> FileIdentity:
+        info = self._persist(lambda filesystem, path: filesystem.info(path), options)
+        tag = next((str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified", "md5") if info.get(name)), "")
+        if info.get("size") is None:  # fsspec leaves it out where the server sends a Content-Encoding
+            info["size"] = self._persist(encoded_size, options)
+            first = self._persist(lambda filesystem, path: filesystem.cat_file(path, 0, FIRST_BYTES), options)
+            if is_encoded(first[:FIRST_BYTES]):
+                identity = FileIdentity(f"{self.path}@{token}", 0, ENCODED + tag)
+                return replace(identity, size=len(self._decoded(identity, options)))
+        if info.get("size") is None:
+            raise VolumeError(
+                f"The server of {self.label} does not state its size. Let the server send Content-Length and no "
+                "Content-Encoding for it, or download the file."
+            )
+        size, limit = int(info["size"]), file_limit()
+        if size > limit:
+            raise VolumeError(
+                f"The server of {self.label} says that the file has {size} bytes, more than the {limit} that are read "
+                "of one remote file. Check the server, or set REASONKNEE_MAX_FILE_BYTES to a higher number."
+            )
+        # The token stands in for the options: one URL behind two endpoints is two files.
+        return FileIdentity(f"{self.path}@{token}", size, tag)
+
+    def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
+        """Read the first bytes with one ranged request."""
+        identity = self.identify()
+        with self.open(identity) as fetch:
+            return identity, fetch([(0, min(count, identity.size))])[0]
+
+    @contextmanager
+    def open(self, identity: FileIdentity) -> Iterator[Fetch]:
+        """Read ranges by as few requests as is wise, all at the same time."""
+        yield lambda ranges: self._fetch(ranges, identity)
+
+    def _fetch(self, ranges: Sequence[Range], identity: FileIdentity) -> list[bytes]:
+        requests = coalesce(ranges)
+        chunks = self._request(requests, identity)
+        return check_lengths(self.label, ranges, [_assemble(span, requests, chunks) for span in ranges])
+
+    def _request(self, requests: Sequence[Range], identity: FileIdentity) -> list[bytes]:
+        """Ask for ranges until all are there, or there is no hope; short answers count as failures."""
+        if identity in _wholes:
+            return _cut(_wholes.get(identity, bytes), requests)
+        options, answers = self._options(), dict.fromkeys(requests, b"")
+        if identity.tag.startswith(ENCODED):
+            return _cut(self._decoded(identity, options), requests)
+        missing, began = list(requests), time.monotonic()
+        for attempt in range(_ATTEMPTS):
+            time.sleep(_wait(attempt))
+            found = self._ask(missing, options, identity.size)
+            count_read([answer for answer in found if isinstance(answer, bytes)])
+            for span, answer in zip(missing, found, strict=True):
+                if isinstance(answer, bytes) and len(answer) == identity.size != span[1] - span[0]:
+                    return _cut(self._keep_whole(answer, identity), requests)
+                if isinstance(answer, BaseException):
+                    self._give_up(answer, attempt, began)
+                else:
+                    answers[span] = answer
+            missing = [span for span in missing if len(answers[span]) != span[1] - span[0]]
+            if not missing:
+                break
+        return check_lengths(self.label, requests, [answers[span] for span in requests])
+
+    def _ask(self, requests: Sequence[Range], options: dict[str, Any], size: int) -> list[bytes | BaseException]:
+        """Send all requests at once, and return answers and errors; no answer may be longer than `size` bytes."""
+        try:
+            filesystem, path = open_filesystem(self.path, raw_options(self.path, options))
+            starts, stops = [start for start, _ in requests], [stop for _, stop in requests]
+            limit = limit_body(filesystem, size)
+            return list(filesystem.cat_ranges([path] * len(requests), starts, stops, on_error="return", **limit))
+        except Exception as error:  # noqa: BLE001 (every store has its own errors; each is judged by the caller)
+            return [error] * len(requests)
+
+    def _keep_whole(self, data: bytes, identity: FileIdentity) -> bytes:
+        warnings.warn(
+            f"the server of {self.label} does not send ranges: the whole file was downloaded to read a part of it. "
+            "Serve the volumes from a store with range requests, or download them",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        _wholes.put(identity, data)
+        return data
+
+    def _decoded(self, identity: FileIdentity, options: dict[str, Any]) -> bytes:
+        """Download the whole of a file that the server encodes once more, and decode it."""
+        body = self._persist(lambda filesystem, path: filesystem.cat_file(path), options)
+        count_read([body])
+        try:
+            whole = decode(body)
+        except zlib.error as error:
+            raise VolumeError(
+                f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
+                "download the file."
+            ) from error
+        return self._keep_whole(whole, replace(identity, size=len(whole)))
+
+    def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:
+        """Call a method of the file system again while that may help."""
+        began = time.monotonic()
+        for attempt in range(_ATTEMPTS):
+            time.sleep(_wait(attempt))
+            try:
+                return ask(*open_filesystem(self.path, raw_options(self.path, options)))
+            except Exception as error:  # noqa: BLE001 (every store has its own errors)
+                self._give_up(error, attempt, began)
+        raise AssertionError("the last attempt returns or gives up")
+
+    def _give_up(self, error: BaseException, attempt: int, began: float) -> None:
+        """Raise the error, unless another attempt may help and the server has not been silent for two timeouts."""
+        if attempt + 1 < _ATTEMPTS and is_passing(error) and time.monotonic() - began < 1.5 * timeout_seconds():
+            return
+        # A cause whose text repeats a secret, of this URL or of one that a server named, is not shown.
+        hidden = self.label != self.path or shows_secret(error)
+        raise unreadable(self.path, error) from (None if hidden else error)
+
+    def _options(self) -> dict[str, Any]:
+        return self.storage_options if self.storage_options is not None else find_credentials(self.path)
+
+
+def coalesce(ranges: Sequence[Range]) -> list[Range]:
+    """Join ranges that stand close together, and cut long ones, into the requests to send.
+
+    Examples
+    --------
+    >>> coalesce([(0, 10), (10, 20), (1_000_000, 1_000_010)])
+    [(0, 20), (1000000, 1000010)]
+    >>> coalesce([(0, 9_000_000)])
+    [(0, 4194304), (4194304, 8388608), (8388608, 9000000)]
+    """
+    runs: list[Range] = []
+    for start, stop in sorted(span for span in ranges if span[0] < span[1]):
+        if runs and start - runs[-1][1] <= _MAX_GAP:
+            runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
+        else:
+            runs.append((start, stop))
+    return [
+        (start, min(start + _MAX_REQUEST, stop)) for first, stop in runs for start in range(first, stop, _MAX_REQUEST)
+    ]
+
+
+def is_passing(error: BaseException) -> bool:
+    """Check whether an error may go away by itself: a busy server, a lost connection, but not a refusal."""
+    while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # fsspec's HTTP says "not found" for whatever went wrong
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and status >= 300:
+        return status in (408, 425, 429) or status >= 500
+    definite = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+    wrong_use = (ValueError, TypeError, ImportError, NotImplementedError)
+    return not isinstance(error, definite + wrong_use)
+
+
+def _wait(attempt: int) -> float:
+    return _FIRST_WAIT * 4 ** (attempt - 1) if attempt else 0.0
+
+
+def _cut(whole: bytes, requests: Sequence[Range]) -> list[bytes]:
+    return [whole[start:stop] for start, stop in requests]
+
+
+def _assemble(span: Range, requests: Sequence[Range], chunks: Sequence[bytes]) -> bytes:
+    """Put a range together from the answers that it was cut into."""
+    start, stop = span
+    parts = [
+        chunk[max(start - first, 0) : stop - first]
+        for (first, last), chunk in zip(requests, chunks, strict=True)
+        if first < stop and start < last
+    ]
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,162 @@
+"""Reading voxels in storage order: the whole array, or the region that a selection touches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.errors import VolumeError, explain, os_remedy
+from reasonknee_datasets.volumes.byte_source import Source, read_whole
+from reasonknee_datasets.volumes.cache import DecodeCache
+from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
+from reasonknee_datasets.volumes.inflate import inflate_file
+from reasonknee_datasets.volumes.settings import Settings
+from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs
+
+_lending: ContextVar[bool] = ContextVar("reasonknee_lending", default=False)
+
+
+@contextmanager
+def lent() -> Iterator[None]:
+    """Read regions as read-only views of cached slabs where possible, inside this context.
+
+    This is for who copies them at once: a batch is then written from the decoded volume without a copy in between. What
+    a view shows may be another volume as soon as the cache lets go.
+    """
+    token = _lending.set(True)
+    try:
+        yield
+    finally:
+        _lending.reset(token)
+
+
+class StoredVoxels:
+    """The stored array of one file, unscaled, before any reorientation.
+
+    Parameters
+    ----------
+    source : Source
+        Where the bytes are.
+    header : VolumeHeader
+        What the file's header said when the image was first touched.
+    settings : Settings
+        Caches are looked up in them at every read: a volume may outlive the loader whose cache it was first read
+        through.
+    """
+
+    def __init__(self, source: Source, header: VolumeHeader, settings: Settings) -> None:
+        self.source = source
+        self.header = header
+        self.settings = settings
+
+    def whole(self) -> NDArray[Any]:
+        """Return the whole array: the caller's own, writable, Fortran-ordered."""
+        self._refresh()
+        if self._mappable:
+            # Not the mapping itself: saving over the file would change or destroy the caller's array.
+            return np.array(self._map(), order="F")
+        everything = tuple(slice(0, size, 1) for size in self.header.shape)
+        if (found := self._from_disk(everything)) is not None:
+            return found
+        if self.header.index is not None:
+            return self._by_slabs(everything, self.settings.find_cache())
+        cache = self.settings.find_cache()
+        return self._decode() if cache is None else self._cached(cache).copy(order="F")
+
+    def region(self, selection: Selection) -> NDArray[Any]:
+        """Return a region that is not empty: the caller's own, writable."""
+        self._refresh()
+        if self._mappable:
+            return _given(np.asarray(self._map())[selection])
+        if (found := self._from_disk(selection)) is not None:
+            return found
+        if self.header.index is not None:
+            return self._by_slabs(selection, self.settings.find_cache())
+        cache = self.settings.find_cache()
+        array = self._decode() if cache is None else self._cached(cache)
+        return _given(array[selection])
+
+    @property
+    def _mappable(self) -> bool:
+        return self.header.compression == "none" and self.source.is_local
+
+    def _refresh(self) -> None:
+        """Notice a file that changed since its header was read; one with the same header may stand in for it."""
+        if self.source.identify() == self.header.identity:
+            return
+        header = read_header(self.source)
+        if not header.same_layout(self.header):
+            remedy = "Open it again with open_volume"
+            where = f"in {self.source.label}"
+            rule = "keep its header while it is in use"
+            raise VolumeError(explain("volume file", rule, "another header", remedy, where=where))
+        if self.settings.expected is not None:
+            self.settings.expected.check(header, self.source.label)
+        self.header = header
+
+    def _map(self) -> np.memmap[Any, Any]:
+        header = self.header
+        try:
+            return np.memmap(
+                self.source.path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order="F"
+            )
+        except (OSError, ValueError) as error:
+            remedy = os_remedy(error, "Check that the file is whole and readable")
+            message = explain("volume file", "map into memory", str(error), remedy, where=f"from {self.source.label}")
+            raise VolumeError(message) from error
+
+    def _from_disk(self, selection: Selection) -> NDArray[Any] | None:
+        disk = self.settings.find_disk()
+        if disk is None:
+            return None
+        header = self.header
+        return disk.read(header.identity, selection, header.shape, header.dtype, self._decode)
+
+    def _by_slabs(self, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
+        header = self.header
+        assert header.index is not None
+        slabs = Slabs(self.source, header, header.index)
+        try:
+            size = header.promised - header.offset
+            if cache is None or not cache.can_hold(size):
+                return slabs.copy_region(selection)
+            wanted = slabs.touched(selection)
+            held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
+            return _given(np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")[selection])
+        except DamagedSlabError as damage:
+            # Either the index lies or the voxels are damaged: the ordinary way can tell, by gzip's own checksum.
+            array = self._inflate()[selection]
+            self.header = forget_index(header, str(damage), self.source.label)
+            return array.copy(order="F")
+
+    def _cached(self, cache: DecodeCache) -> NDArray[Any]:
+        return cache.get(self.header.identity, self._decode)
+
+    def _decode(self) -> NDArray[Any]:
+        """Decode the whole array by whichever way is fastest, past all caches."""
+        if self.header.index is not None:
+            return self._by_slabs(tuple(slice(0, size, 1) for size in self.header.shape), None)
+        return self._inflate()
+
+    def _inflate(self) -> NDArray[Any]:
+        """Decode the whole array the ordinary way."""
+        header = self.header
+        data: Any
+        if header.compression == "gzip":
+            data = inflate_file(self.source, header.identity, header.promised)
+        else:
+            data = bytearray(read_whole(self.source, header.identity))
+        return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
+
+
+def _given(region: NDArray[Any]) -> NDArray[Any]:
+    """Make a region the reader's own, or lend it."""
+    if not _lending.get():
+        return region.copy(order="F")
+    region.flags.writeable = False
+    return region

@@ -1,0 +1,147 @@
+"""Conditions are values with names, and jittered boxes move by what they say."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonknee_datasets.bench.conditions import (
+    CONDITIONS,
+    GUIDED,
+    JITTERED_REGION,
+    OFFICIAL,
+    OWN_REGION,
+    REGION_GIVEN,
+    ZERO_SHOT,
+    Condition,
+    get_condition,
+    jitter,
+    jittered_region,
+)
+from reasonknee_datasets.bench.reference_scripts import SCRIPTS, SOURCE, UNKNOWN
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import BenchError
+from reasonknee_datasets.transforms import ToFrames
+
+_NAMES = (
+    *("zero_shot", "guided", "region_given", "box_first", "own_region", "jittered_region"),
+    *("text_only", "shuffled_image", "official", "official_o1"),
+)
+
+
+def test_the_conditions_are_those_of_the_bench() -> None:
+    assert tuple(CONDITIONS) == _NAMES
+    assert all(condition.name == name for name, condition in CONDITIONS.items())
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_condition_is_a_value(name: str) -> None:
+    condition = get_condition(name)
+    assert get_condition(str(condition)) == condition
+    assert pickle.loads(pickle.dumps(condition)) == condition
+    assert hash(replace(condition)) == hash(condition)
+    with pytest.raises((FrozenInstanceError, AttributeError)):
+        condition.wording = "zeroshot"  # type: ignore[misc]
+
+
+def test_a_variant_says_what_differs() -> None:
+    assert str(replace(GUIDED, wording="zeroshot")) == "guided(wording=zeroshot)"
+    assert str(replace(REGION_GIVEN, margin_mm=5)) == "region_given(margin_mm=5.0)"
+    assert get_condition("region_given(margin_mm=5)") == replace(REGION_GIVEN, margin_mm=5)
+    ladder = [jittered_region(shift, scale) for shift in (0.1, 0.25) for scale in (0.5, 2)]
+    assert len({str(each) for each in ladder}) == 4
+    assert [get_condition(str(each)) for each in ladder] == ladder
+
+
+def test_what_decides_the_pictures_is_told() -> None:
+    assert {name for name, each in CONDITIONS.items() if each.sees_true_box} == {"region_given", "jittered_region"}
+    assert {name for name, each in CONDITIONS.items() if each.asks_box} == {"box_first", "own_region"}
+    assert ZERO_SHOT.wording == "zeroshot"
+    assert {each.wording for each in CONDITIONS.values() if each != ZERO_SHOT} == {"guided"}
+    assert repr(OWN_REGION.frames) in OWN_REGION.recipes
+    assert repr(OWN_REGION.region_frames) in OWN_REGION.recipes
+    assert REGION_GIVEN.recipes == repr(REGION_GIVEN.region_frames)
+
+
+def test_the_official_conditions_are_the_scripts() -> None:
+    assert OFFICIAL.frames == ToFrames.official_qwen
+    assert get_condition("official_o1").frames == ToFrames.official_o1
+    qwen, o1 = SCRIPTS["qwen"], SCRIPTS["o1"]
+    assert (qwen.media, qwen.text_first, qwen.max_tokens, qwen.fences) == ("video", False, 1024, True)
+    assert (o1.media, o1.text_first, o1.max_tokens, o1.response_format) == ("images", True, None, "json_object")
+    assert qwen.system.endswith("presented as a video. Please provide your answer in JSON format.")
+    assert "bcc32ba9a6ddfc580a3dd008a33409e2dc6df592" in SOURCE
+    assert any("qwen_vl_utils" in each for each in UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("zeroshot", "condition must be a known name, got 'zeroshot'. Did you mean 'zero_shot'"),
+        ("guided(", "must be a known name"),
+        ("guided(frames=3)", "must set known values, got frames=3"),
+        ("jittered_region(shift=far)", "must set numbers, got shift=far"),
+        ("jittered_region(shift=-1)", "condition's shift must be 0 to 1000, got -1.0"),
+        ("jittered_region(scale=0)", "condition's scale must be 0.01 to 1000"),
+        ("guided(wording=short)", "condition's wording must be a known word, got 'short'"),
+        ("official(wording=zeroshot)", "an official condition must be as the scripts are"),
+        ("jittered_region(shift=nan)", "condition's shift must be 0 to 1000, got nan"),
+    ],
+)
+def test_a_wrong_condition_is_named(text: str, match: str) -> None:
+    with pytest.raises(BenchError, match=match.replace("(", r"\(")):
+        get_condition(text)
+
+
+def test_a_crop_to_ones_own_box_asks_for_it() -> None:
+    with pytest.raises(BenchError, match="crop to the model's own box must ask for a box"):
+        Condition("mine", region="own")
+
+
+@given(
+    st.tuples(*[st.tuples(st.integers(0, 60), st.integers(1, 30))] * 3),
+    st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]),
+    st.sampled_from([0.5, 1.0, 1.5]),
+    st.integers(0, 5),
+)
+def test_jittered_boxes_move_by_what_is_said(
+    sides: tuple[tuple[int, int], ...], shift: float, scale: float, seed: int
+) -> None:
+    box = Box(tuple(low + 40 for low, _ in sides), tuple(low + 40 + length for low, length in sides))  # type: ignore[arg-type]
+    roomy = (200, 200, 200)
+    moved = jitter(box, roomy, jittered_region(shift, scale), seed=seed, key="a")
+    for axis, (_, length) in enumerate(sides):
+        assert moved.shape[axis] == max(1, round(length * scale))
+        # Half a voxel from rounding the length, half from rounding the place.
+        assert abs(abs(moved.center[axis] - box.center[axis]) - shift * length) <= 1.0
+    tight = jitter(box, box.stop, jittered_region(shift, scale), seed=seed, key="a")
+    tight.check_inside(box.stop)
+
+
+def test_a_jitter_of_nothing_is_the_box() -> None:
+    box = Box((3, 4, 5), (10, 12, 15))
+    assert jitter(box, (20, 20, 20), jittered_region(0, 1), seed=3, key="a") == box
+
+
+def test_the_direction_is_drawn_by_seed_and_region() -> None:
+    box = Box((50, 50, 50), (70, 70, 70))
+    moves = {
+        tuple(np.sign(np.subtract(jitter(box, (160, 160, 160), JITTERED_REGION, seed=0, key=key).start, box.start)))
+        for key in map(str, range(64))
+    }
+    assert len(moves) == 8
+    one = jitter(box, (160, 160, 160), JITTERED_REGION, seed=0, key="a")
+    assert one == jitter(box, (160, 160, 160), JITTERED_REGION, seed=0, key="a")
+    assert len({jitter(box, (160, 160, 160), JITTERED_REGION, seed=seed, key="a") for seed in range(32)}) > 1
+
+
+def test_at_the_volumes_face_a_box_moves_the_other_way() -> None:
+    box = Box((0, 0, 0), (20, 20, 20))
+    for key in map(str, range(16)):
+        moved = jitter(box, (100, 100, 100), jittered_region(0.5), seed=0, key=key)
+        assert moved == Box((10, 10, 10), (30, 30, 30))

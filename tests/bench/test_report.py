@@ -1,0 +1,247 @@
+"""Reports answer a reader's questions: tables, words and warnings."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reasonknee_datasets.bench.evaluation import Evaluation, Reading, compare, evaluate
+from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
+from reasonknee_datasets.bench.report.export import to_csv, to_latex
+from reasonknee_datasets.bench.report.html_page import to_html
+from reasonknee_datasets.bench.report.numbers import estimate, signed
+from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.write import about_intervals
+from reasonknee_datasets.bench.results import Estimate, Sampling
+from reasonknee_datasets.bench.truth import read_truth
+from reasonknee_datasets.errors import BenchError
+from reasonknee_datasets.moaks import QUESTIONS
+
+Line = dict[str, Any]
+_FEW = (19, 30)
+
+
+def slots(data: Path, split: str, *, wrong: bool = False) -> list[Line]:
+    truth = read_truth(data, split, filters=[("question_id", "in", [*_FEW])])
+    lines = []
+    for row, name in enumerate(truth.ids):
+        asked = QUESTIONS[int(truth.question[row])].slots
+        known = zip(asked, truth.grades[row].tolist(), strict=False)
+        grades = {slot.attribute: slot.high - grade if wrong else grade for slot, grade in known if grade >= 0}
+        lines.append({"id": name, "slots": grades})
+    return lines
+
+
+@pytest.fixture(scope="module")
+def wrong(annotated: Path) -> Evaluation:
+    lines = slots(annotated, "test", wrong=True)
+    lines[0]["slots"] = {}
+    return evaluate(lines[:-1], annotated, reading=Reading(questions=_FEW), model="wrong", resamples=100)
+
+
+@pytest.fixture(scope="module")
+def train(annotated: Path) -> Evaluation:
+    lines = slots(annotated, "train", wrong=True)
+    return evaluate(lines, annotated, reading=Reading(split="train", questions=_FEW), resamples=100)
+
+
+def table(done: Evaluation, title: str) -> Table:
+    return next(each for each in result_tables(done.results) if each.title == title)
+
+
+class TestResultTables:
+    def test_metrics_by_category_and_attribute(self, wrong: Evaluation) -> None:
+        results = wrong.results
+        titles = {each.title for each in result_tables(results)}
+        for group in results.groups:
+            if group.by not in ("category", "attribute"):
+                continue
+            title = f"Metrics of {group.by} {group.value}".replace("_", " ")
+            assert title in titles
+            found = table(wrong, title)
+            assert found.columns[2:] == (
+                *("value", "majority", "model less majority", "patients", "slots", "positives"),
+            )
+            expected = [name for pool in group.pools for name in pool.rules["wrong"].metrics]
+            assert [row[1] for row in found.rows if row[0] != "all slots"] == expected
+            values = [value for pool in group.pools for value in pool.rules["wrong"].metrics.values()]
+            assert [row[2] for row in found.rows if row[0] != "all slots"] == [estimate(value) for value in values]
+
+    def test_majority_of_pools_is_its_own_score(self, annotated: Path, wrong: Evaluation) -> None:
+        found = table(wrong, "Metrics of attribute size")
+        row = next(row for row in found.rows if row[1] == "mae")
+        assert float(row[3]) >= 0
+        assert row[4].startswith(("+", "-", "**"))
+
+    def test_captions_name_columns_that_are_there(self, wrong: Evaluation) -> None:
+        for found in result_tables(wrong.results):
+            if "majority: record_exact" in found.caption or "Majority: question_majority" in found.caption:
+                assert "majority" in found.columns, found.title
+
+    def test_rules_are_named_by_what_they_do(self, wrong: Evaluation) -> None:
+        names = {name for found in result_tables(wrong.results) for name in found.columns}
+        assert not names & {"wrong", "parsed", "prior"}
+        assert {"missing count as wrong", "missing left out", "missing replaced by train majority"} <= names
+
+    def test_strict_counts_texts_only(self, annotated: Path, wrong: Evaluation) -> None:
+        covered = wrong.results.group().coverage
+        assert (covered.texts, covered.strict) == (0, 0)
+        assert not any("json.loads" in row[0] for row in table(wrong, "Coverage").rows)
+        lines: list[Line] = [{"id": line["id"], "text": "{}"} for line in slots(annotated, "test")[:3]]
+        lines[2]["text"] = "no json"
+        read = evaluate(lines, annotated, reading=Reading(questions=_FEW), resamples=0).results.group().coverage
+        assert (read.texts, read.strict) == (3, 2)
+
+    def test_questions_have_names(self, wrong: Evaluation) -> None:
+        names = [row[0] for row in table(wrong, "By question").rows]
+        asked = QUESTIONS[19]
+        assert f"q19 {asked.finding}, {asked.subregion}".replace("_", " ") in names
+
+    def test_worst_cases_are_wrong_answers(self, wrong: Evaluation) -> None:
+        assert wrong.results.worst
+        for case in wrong.results.worst:
+            assert any(grade is not None and grade != case.truth[name] for name, grade in case.answer.items())
+        assert "2 records without a grade in every slot" in table(wrong, "Worst cases").caption
+
+
+class TestControls:
+    def lines(self, data: Path, condition: str, model: str = "m", *, wrong: bool = False) -> list[Line]:
+        truth = read_truth(data, "test")
+        stated = {"run": {"model": model, "condition": condition, "split": "test"}}
+        assert len(truth)
+        return [stated, *slots(data, "test", wrong=wrong)]
+
+    def test_a_control_is_a_baseline(self, annotated: Path) -> None:
+        how = Reading(questions=_FEW)
+        blind = self.lines(annotated, "text_only", wrong=True)
+        done = evaluate(self.lines(annotated, "guided"), annotated, reading=how, controls=[blind], resamples=0)
+        base = next(base for base in done.results.baselines if base.name == "text_only")
+        alone = evaluate(blind, annotated, reading=how, resamples=0).results
+        assert base.totals["wrong"]["record_exact"].value == alone.total().value
+        row = next(
+            row for row in base.differences if (row.by, row.metric, row.rule) == ("all", "record_exact", "wrong")
+        )
+        assert row.difference.value == 1 - alone.total().value  # type: ignore[operator]
+        assert any(row[0] == "text_only" for row in table(done, "Baselines").rows)
+
+    @pytest.mark.parametrize(
+        ("condition", "model", "message"),
+        [
+            ("guided", "m", "'guided' is not a control"),
+            ("text_only", "n", "is of model 'n', the predictions are of 'm'"),
+        ],
+    )
+    def test_other_runs_are_refused(self, annotated: Path, condition: str, model: str, message: str) -> None:
+        other = self.lines(annotated, condition, model)
+        with pytest.raises(BenchError, match=message):
+            evaluate(
+                self.lines(annotated, "guided"),
+                annotated,
+                reading=Reading(questions=_FEW),
+                controls=[other],
+                resamples=0,
+            )
+
+
+class TestWarnings:
+    def test_worse_than_a_baseline(self, train: Evaluation) -> None:
+        majority = next(base for base in train.results.baselines if base.name == "question_majority")
+        headline = next(row for row in majority.differences if (row.by, row.metric) == ("all", "record_exact"))
+        assert headline.difference.high is not None
+        assert headline.difference.high < 0
+        assert any("record_exact is worse than question_majority" in told for told in train.results.warnings)
+
+    def test_below_a_baseline_without_an_interval(self, wrong: Evaluation) -> None:
+        done = evaluate_without_interval(wrong)
+        told = [each for each in done.results.warnings if "record_exact is below question_majority" in each]
+        assert len(told) == 1
+        assert "without an interval (none were asked for)" in told[0]
+
+    def test_train_is_in_sample(self, train: Evaluation, wrong: Evaluation) -> None:
+        assert any("in-sample" in told for told in train.results.warnings)
+        assert not any("in-sample" in told for told in wrong.results.warnings)
+
+
+def evaluate_without_interval(done: Evaluation) -> Evaluation:
+    lines = slots(Path(str(done.repository.root)), "test", wrong=True)
+    return evaluate(lines, done.repository, reading=Reading(questions=_FEW), resamples=0)
+
+
+def test_about_intervals_says_why_there_are_none() -> None:
+    assert about_intervals(Sampling(2000, 0, 0.95, 1)) == (
+        "No intervals: 1 patient; an interval needs at least 10 patients."
+    )
+    assert about_intervals(Sampling(0, 0, 0.95, 50)) == "No intervals: no resamples were asked for."
+    assert "percentiles of 2,000 resamples of 50 patients" in about_intervals(Sampling(2000, 0, 0.95, 50))
+
+
+def test_signed_draws_a_loss_unlike_a_gain() -> None:
+    assert signed(Estimate(0.1, 0.05, 0.2)) == "**+0.100 [+0.050, +0.200]**"
+    assert signed(Estimate(-0.1, -0.2, -0.05)) == "-0.100 [-0.200, -0.050] worse"
+    assert signed(Estimate(-0.1, -0.2, -0.05), "mae") == "**-0.100 [-0.200, -0.050]**"
+    assert signed(Estimate(0.1, 0.05, 0.2), "centre_mm") == "+0.100 [+0.050, +0.200] worse"
+    assert signed(Estimate(0.1, 0.05, 0.2), "volume_ratio") == "+0.100 [+0.050, +0.200]"
+    assert signed(Estimate(-0.132, no_interval="few_patients")) == "-0.132 [too few patients]"
+
+
+def test_to_csv_splits_intervals() -> None:
+    rows = (("a", "**+0.1 [+0.0, +0.2]**"), ("=b", "0.5 [too few patients]"), ("c", "1,234"))
+    found = list(csv.DictReader(io.StringIO(to_csv([Table("T", ("name", "x"), rows)]))))
+    assert [row["x"] for row in found] == ["+0.1", "0.5", "1234"]
+    assert (found[0]["x low"], found[0]["x high"]) == ("+0.0", "+0.2")
+    assert found[1]["x no interval"] == "too few patients"
+    assert found[1]["name"] == "'=b"
+
+
+def test_to_latex_escapes() -> None:
+    text = to_latex([Table("50 % & more", ("a_b", "x"), ((r"\input{#1}", "**1.0**"),))])
+    assert r"\caption{50 \% \& more}" in text
+    assert r"\textbackslash{}input\{\#1\} & \textbf{1.0} \\" in text
+
+
+def test_to_html_draws_a_loss_and_scrolls_nothing() -> None:
+    page = to_html("T", tables=[Table("x", ("a", "d"), (("one", "-0.1 [-0.2, -0.0] worse"),))])
+    assert '<td class="number worse">' in page
+    assert "overflow-x" not in page
+
+
+def test_write_report_states_split_and_unscored(wrong: Evaluation, tmp_path: Path) -> None:
+    write_report(wrong, tmp_path, pictures=0)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    top = text[: text.index("## ")]
+    missing = wrong.results.group().coverage.missing_truth_records
+    assert "on split test" in top
+    assert f"Not scored: {missing}" in top
+    assert "because a true grade is missing" in top
+    assert "1 record without a prediction" in top
+    found = list(csv.DictReader((tmp_path / "report.csv").open(encoding="utf-8")))
+    assert {each.title for each in result_tables(wrong.results)} <= {row["table"] for row in found}
+    assert r"\caption{Metrics of attribute size." in (tmp_path / "report.tex").read_text(encoding="utf-8")
+
+
+def test_write_comparison_is_short(wrong: Evaluation, tmp_path: Path) -> None:
+    compared = compare(wrong, replace(wrong), resamples=20)
+    write_comparison(compared, tmp_path)
+    lines = (tmp_path / "comparison.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 100
+    rows = sum(len(each.rows) for each in comparison_tables(compared))
+    assert rows == len(compared.differences)
+    frame = compared.to_pandas()
+    assert len(frame) == len(compared.differences)
+    assert (frame["difference"].dropna() == 0).all()
+
+
+def test_results_to_pandas(wrong: Evaluation) -> None:
+    frame = wrong.results.to_pandas()
+    size = frame.query(
+        "by == 'attribute' and group == 'size' and metric == 'mae' and rule == 'wrong' and kind == 'pool'"
+    )
+    pools = wrong.results.group("attribute", "size").pools
+    assert size["value"].tolist() == [pool.rules["wrong"].metrics["mae"].value for pool in pools]
+    headline = frame.query("by == 'all' and metric == 'record_exact' and rule == 'wrong'")
+    assert headline["value"].item() == wrong.results.total().value

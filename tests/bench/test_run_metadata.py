@@ -1,0 +1,148 @@
+"""What a result is of, and which two results may be compared."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from reasonknee_datasets.bench.run_metadata import FIELDS, MODEL, Identity, check_comparable, differences
+from reasonknee_datasets.errors import BenchError
+
+FULL = Identity(
+    dataset_revision="ab" * 32,
+    split="test",
+    records=76384,
+    patients=700,
+    records_sha256="cd" * 32,
+    voxels_sha256="ef" * 32,
+    condition="zero_shot",
+    attributes="size",
+    prompts={"2": "x", "10": "y"},
+    system_prompt="You are a radiologist.",
+    frames="ToFrames(count=16)",
+    model="a/b",
+    model_revision="main",
+    generation={"temperature": 0.0, "stop": ["\n"]},
+    codec_version=1,
+    box_convention="slice0-x1-y2-corners-exclusive-voxel",
+    package_version="0.1.0",
+    seed=0,
+    synthetic=True,
+)
+OTHER: dict[str, Any] = {
+    "dataset_revision": "00" * 32,
+    "split": "validation",
+    "records": 1,
+    "patients": 2,
+    "records_sha256": "0",
+    "voxels_sha256": None,
+    "condition": "guided",
+    "attributes": None,
+    "prompts": {"2": "x", "10": "z"},
+    "system_prompt": "",
+    "frames": "ToFrames(count=8)",
+    "model": "c",
+    "model_revision": None,
+    "generation": {"temperature": 1.0, "stop": ["\n"]},
+    "codec_version": 2,
+    "box_convention": "slice0-x1-y2-pairs-exclusive-voxel",
+    "package_version": "0.2.0",
+    "seed": 1,
+    "synthetic": False,
+}
+
+
+def test_the_issue_names_these_fields() -> None:
+    """One name for each thing that the specification lists."""
+    assert set(OTHER) == set(FIELDS) == {each.name for each in fields(Identity)}
+
+
+def test_json_both_ways() -> None:
+    again = Identity.from_json(json.loads(json.dumps(FULL.to_json())))
+    assert again == FULL
+    assert hash(again) == hash(FULL)
+    assert Identity.from_json({}) == Identity()
+    assert pickle.loads(pickle.dumps(FULL)) == FULL
+
+
+def test_mappings_are_those_that_json_gives_back() -> None:
+    settings = {"stop": ("a",), "top_p": 1}
+    one = Identity(prompts={19: "x", 2: "y"}, generation=settings)  # type: ignore[dict-item]
+    assert dict(one.prompts) == {"2": "y", "19": "x"}
+    assert list(one.prompts) == ["2", "19"]
+    settings["stop"] = ("b",)
+    assert one.generation["stop"] == ["a"]  # the caller's dict is not ours
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ([], r"identity must be a JSON object, got \[\]"),
+        ({"modell": "x"}, r"got modell\. Did you mean 'model'\?"),
+        ({"records": "7"}, r"identity's records must be a whole number, got '7'"),
+        ({"records": True}, r"identity's records must be a whole number, got True"),
+        ({"synthetic": 1}, r"identity's synthetic must be true or false, got 1"),
+        ({"model": 3}, r"identity's model must be text, got 3"),
+        ({"generation": "greedy"}, r"identity's generation must be a mapping"),
+        ({"generation": {"temperature": float("nan")}}, r"identity's generation must be a mapping of what JSON"),
+        ({"prompts": {"1": 5}}, r"identity's prompts must be a mapping of what JSON can hold, got \{'1': 5\}"),
+        ({"prompts": {"1": object()}}, r"identity's prompts must be a mapping of what JSON"),
+    ],
+)
+def test_what_is_refused(item: Any, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        Identity.from_json(item)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_counts(name: str) -> None:
+    other = replace(FULL, **{name: OTHER[name]})
+    (found,) = differences(FULL, other)
+    assert found.field.partition(".")[0] == name
+    if name in MODEL:
+        assert check_comparable(FULL, other) == (found,)
+        return
+    with pytest.raises(BenchError, match=rf"differ in nothing but the model, got {name}.*--allow {name}") as caught:
+        check_comparable(FULL, other)
+    assert str(found) in str(caught.value)
+    assert check_comparable(FULL, other, allow=(name,)) == (found,)
+
+
+def test_equal_ones_are_comparable() -> None:
+    assert check_comparable(FULL, FULL) == ()
+
+
+def test_not_stated_is_no_wildcard() -> None:
+    with pytest.raises(BenchError, match="seed: 0 and not stated"):
+        check_comparable(FULL, replace(FULL, seed=None))
+
+
+def test_true_is_not_one() -> None:
+    first, second = Identity(generation={"sample": True}), Identity(generation={"sample": 1})
+    assert [each.field for each in differences(first, second)] == ["generation.sample"]
+    assert [each.field for each in differences(second, first)] == ["generation.sample"]
+
+
+def test_one_key_of_a_mapping_can_be_allowed() -> None:
+    other = replace(FULL, generation={**FULL.generation, "temperature": 1.0})
+    assert check_comparable(FULL, other, allow=("generation.temperature",))
+    with pytest.raises(BenchError, match=r"got generation\.temperature: 0\.0 and 1\.0\."):
+        check_comparable(FULL, other, allow=("generation.stop",))
+
+
+def test_allow_is_checked() -> None:
+    with pytest.raises(BenchError, match=r"allow must name fields of an identity, got sed\. Did you mean 'seed'"):
+        check_comparable(FULL, FULL, allow=("sed",))
+    with pytest.raises(BenchError, match=r"allow must be a list of fields, got seed. Write allow=\('seed',\)"):
+        check_comparable(FULL, FULL, allow="seed")
+
+
+def test_many_differences_stay_readable() -> None:
+    other = replace(FULL, prompts={str(number): "other" for number in range(62)}, system_prompt="long " * 1000)
+    with pytest.raises(BenchError, match="; and 53 more") as caught:
+        check_comparable(FULL, other)
+    assert len(str(caught.value)) < 2000

@@ -1,0 +1,93 @@
+"""What nobody can beat: inflating the slabs that an epoch needs with the library alone, and copying its crops."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import deflate
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.loader.epoch_order import Plan
+from reasonknee_datasets.volumes.header import read_header
+from reasonknee_datasets.volumes.index import FINAL_BLOCK
+from reasonknee_datasets.volumes.open_source import find_source
+from tests.benchmarks.knee_rows import Knees, Question, Region
+from tests.benchmarks.segments import Segments, index_of, touched
+
+
+class Bound:
+    """The segments, the decoded volumes and the crops of all rows, ready in memory before the clock starts.
+
+    The rows come in the order of an epoch, since a batch of many patients is copied from many volumes: whichever
+    process meets a volume first inflates it.
+    """
+
+    def __init__(self, knees: Knees, *, batch_size: int = 8, volumes_in_flight: int = 4) -> None:
+        self._batch_size = batch_size
+        self._segments, self._voxels = [], []
+        for path in knees.paths:
+            self._segments.append(_segments(path, [question for question in knees.questions if question.path == path]))
+            self._voxels.append(np.asarray(nib.load(path).dataobj))
+        volumes = np.array([knees.paths.index(question.path) for question in knees.questions])
+        order = Plan(volumes, volumes_in_flight=volumes_in_flight).rows(0).tolist()
+        met: set[int] = set()
+        self._items: list[tuple[int, bool, Region]] = []  # volume, whether it is met here first, and the crop
+        for row in order:
+            volume = int(volumes[row])
+            self._items.append((volume, volume not in met, knees.questions[row].region))
+            met.add(volume)
+        self.rows = len(order)
+
+    def seconds(self, workers: int) -> float:
+        """Do all of it once, in this process or shared by as many others, and give how long it took by the clock."""
+        if not workers:
+            started = time.perf_counter()
+            self._work(0, 1)
+            return time.perf_counter() - started
+        context = multiprocessing.get_context("fork")
+        barrier, spans = context.Barrier(workers), context.SimpleQueue()
+
+        def work(worker: int) -> None:
+            barrier.wait()
+            started = time.monotonic()
+            self._work(worker, workers)
+            spans.put((started, time.monotonic()))
+
+        processes = [context.Process(target=work, args=(worker,)) for worker in range(workers)]
+        for process in processes:
+            process.start()
+        found = [spans.get() for _ in processes]
+        for process in processes:
+            process.join()
+        return max(stop for _, stop in found) - min(start for start, _ in found)
+
+    def _work(self, worker: int, workers: int) -> None:
+        size = self._batch_size
+        volume, _, region = self._items[0]
+        room = _room(size, self._voxels[volume][region])
+        for start in range(worker * size, len(self._items), workers * size):
+            for at, (volume, is_first, region) in enumerate(self._items[start : start + size]):
+                for packed, length in self._segments[volume] if is_first else ():
+                    deflate.deflate_decompress(packed, length)
+                np.copyto(room[at], self._voxels[volume][region])
+
+
+def _room(batch_size: int, crop: NDArray[Any]) -> NDArray[Any]:
+    """Give memory for a batch whose crops lie in it as they lie in the volume: there is no cheaper copy."""
+    room = np.zeros((batch_size, *crop.shape[::-1]), crop.dtype)
+    return room.transpose(0, 3, 2, 1)
+
+
+def _segments(path: Path, questions: Sequence[Question]) -> Segments:
+    """Read the slabs that any of a volume's crops touches."""
+    header, index = read_header(find_source(path)), index_of(path)
+    wanted = sorted(set().union(*(touched(question.region, header, index.slab_bytes) for question in questions)))
+    data = path.read_bytes()
+    ranges = [(*index.range_of(slab), index.length_of(slab)) for slab in wanted]
+    return [(data[start:stop] + FINAL_BLOCK, length) for start, stop, length in ranges]

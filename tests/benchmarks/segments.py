@@ -1,0 +1,77 @@
+"""What the deflate library alone takes: the roofline under every figure for a ``.nii.gz``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import deflate
+
+from reasonknee_datasets.volumes.header import VolumeHeader, read_header
+from reasonknee_datasets.volumes.index import FINAL_BLOCK, SlabIndex
+from reasonknee_datasets.volumes.open_source import find_source
+from tests.benchmarks.knees import Slices
+
+Segments = list[tuple[bytes, int]]
+"""Compressed bytes that stand by themselves, and how long they inflate to."""
+
+
+def index_of(path: Path) -> SlabIndex:
+    """Read the index of a seekable file."""
+    index = read_header(find_source(path)).index
+    assert index is not None, f"{path} is not seekable"
+    return index
+
+
+def slabs_of(path: Path, box: Slices | None) -> Segments:
+    """Read the slabs that hold a box, or all of them."""
+    index = index_of(path)
+    wanted: set[int] | range = range(index.slabs)
+    if box is not None:
+        wanted = touched(box, read_header(find_source(path)), index.slab_bytes)
+    segments = []
+    with path.open("rb") as file:
+        for slab in sorted(wanted):
+            start, stop = index.range_of(slab)
+            file.seek(start)
+            segments.append((file.read(stop - start) + FINAL_BLOCK, index.length_of(slab)))
+    return segments
+
+
+def touched(box: Slices, header: VolumeHeader, slab_bytes: int) -> set[int]:
+    """Find the slabs that a box has voxels in: in each plane it takes bytes from a first to a last."""
+    i, j, k = box
+    columns, rows, _ = header.shape
+    touched: set[int] = set()
+    for plane in range(k.start, k.stop):
+        first = (plane * rows + j.start) * columns + i.start
+        last = (plane * rows + j.stop - 1) * columns + i.stop
+        size = header.dtype.itemsize
+        touched.update(range(first * size // slab_bytes, (last * size - 1) // slab_bytes + 1))
+    return touched
+
+
+class Segmented:
+    """Inflates what a read needs, out of compressed bytes that are read before the clock starts, and keeps nothing."""
+
+    name = "deflate alone"
+
+    def __init__(self) -> None:
+        self._segments: Segments = []
+
+    def read_slabs(self, path: Path, box: Slices | None) -> None:
+        """Take the slabs that a box touches, or all of them."""
+        self._segments = slabs_of(path, box)
+
+    def read_member(self, path: Path) -> None:
+        """Take an ordinary file."""
+        self._segments = [(path.read_bytes(), read_header(find_source(path)).promised)]
+
+    def inflate(self) -> None:
+        """Inflate the slabs, one after the other."""
+        for packed, length in self._segments:
+            deflate.deflate_decompress(packed, length)
+
+    def inflate_member(self) -> None:
+        """Inflate the ordinary file."""
+        for packed, length in self._segments:
+            deflate.gzip_decompress(packed, length)

@@ -1,0 +1,100 @@
+"""The loader's order as a sampler of a stock DataLoader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from torch.utils.data import DataLoader
+
+from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.loader import VolumeGroupedSampler, make_dataloader
+from tests.loader.test_loader import examples
+
+ROWS = examples([4, 3, 5, 2, 4, 3])  # 21 rows
+
+
+def same(rows: list[Any]) -> list[Any]:
+    return rows
+
+
+def test_sampler_has_the_order_of_the_loader() -> None:
+    options: dict[str, Any] = {"seed": 3, "volumes_in_flight": 2}
+    loader = make_dataloader(ROWS, batch_size=4, shuffle=True, **options)
+    sampler = VolumeGroupedSampler(ROWS, **options)
+    stock = DataLoader(ROWS, sampler=sampler, batch_size=4, collate_fn=same)  # type: ignore[arg-type]
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        assert [[row["id"] for row in batch] for batch in stock] == [batch["id"] for batch in loader]
+    assert len(sampler) == 21
+    assert len(stock) == len(loader) == 6
+
+
+def test_sampler_keeps_few_volumes_open() -> None:
+    rows = examples([6] * 30)
+    volumes = [row // 6 for row in VolumeGroupedSampler(rows, volumes_in_flight=3)]
+    spans = [(volumes.index(volume), 179 - volumes[::-1].index(volume)) for volume in range(30)]
+    assert max(sum(first <= place <= last for first, last in spans) for place in range(180)) == 3
+
+
+@pytest.mark.parametrize(("drop_last", "counts"), [(False, [11, 11]), (True, [10, 10])])
+def test_ranks_share_out_the_rows(drop_last: bool, counts: list[int]) -> None:
+    whole = list(VolumeGroupedSampler(ROWS))
+    ranks = [VolumeGroupedSampler(ROWS, rank=rank, world_size=2, drop_last=drop_last) for rank in range(2)]
+    parts = [list(rank) for rank in ranks]
+    assert [len(part) for part in parts] == [len(rank) for rank in ranks] == counts
+    dealt = [row for pair in zip(*parts, strict=True) for row in pair]
+    assert dealt == (whole[:20] if drop_last else [*whole, whole[20]])
+
+
+def test_sampler_resumes_on_other_ranks() -> None:
+    whole = list(VolumeGroupedSampler(ROWS, seed=2))
+    sampler = VolumeGroupedSampler(ROWS, seed=2, rank=1, world_size=2)
+    state = sampler.state_dict(seen=4)
+    assert state["position"] == 8
+    resumed = VolumeGroupedSampler(ROWS, seed=2)
+    resumed.load_state_dict(state)
+    resumed.set_epoch(0)
+    assert list(resumed) == whole[8:]
+    assert list(resumed) == whole
+    three = [VolumeGroupedSampler(ROWS, seed=2, rank=rank, world_size=3) for rank in range(3)]
+    for rank in three:
+        rank.load_state_dict(state)
+    dealt = [row for step in zip(*three, strict=True) for row in step]
+    assert dealt[:13] == whole[8:]
+    loader = make_dataloader(ROWS, batch_size=5, shuffle=True, seed=2)  # whose state is the same
+    loader.load_state_dict(state)
+    assert [name for batch in loader for name in batch["id"]] == [ROWS[row]["id"] for row in whole[8:]]
+
+
+def test_sampler_balances() -> None:
+    rows = examples([1] * 300 + [2] * 15)
+    drawn = [rows[row]["category"] for row in VolumeGroupedSampler(rows, balance="category")]
+    assert len(drawn) == 330
+    assert abs(drawn.count("c1") - drawn.count("c2")) < 80
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: VolumeGroupedSampler(ROWS, volumes_in_flight=0),
+            "volumes_in_flight must be a whole number of at least 1",
+        ),
+        (lambda: VolumeGroupedSampler(ROWS, seed="1"), "seed must be a whole number of at least 0, not '1'"),  # type: ignore[arg-type]
+        (lambda: VolumeGroupedSampler([]), "the dataset must hold at least one example"),
+        (lambda: VolumeGroupedSampler(ROWS).state_dict(seen=22), "has 21 rows, so that 22 cannot have been seen"),
+        (lambda: VolumeGroupedSampler(ROWS).set_epoch(-1), "epoch must be a whole number of at least 0"),
+    ],
+)
+def test_sampler_refuses(call: Any, message: str) -> None:
+    with pytest.raises(LoaderError, match=message):
+        call()
+
+
+def test_a_state_of_another_order() -> None:
+    with pytest.raises(LoaderError, match="the state's seed must be the loader's own"):
+        VolumeGroupedSampler(ROWS, seed=1).load_state_dict(VolumeGroupedSampler(ROWS).state_dict())

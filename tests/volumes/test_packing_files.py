@@ -1,0 +1,43 @@
+"""Packing by name: what becomes of which file, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reasonknee_datasets.errors import VolumeError
+from reasonknee_datasets.volumes import open_volume, pack_files
+from tests.helpers.volumes_files import knee, save
+from tests.helpers.volumes_server import serve
+
+
+def test_files_and_urls_are_packed_one_by_one(tmp_path: Path) -> None:
+    plain = save(tmp_path / "plain.nii", knee(seed=1))
+    with serve(tmp_path) as server:
+        save(tmp_path / "far.nii.gz", knee(seed=2))
+        reports = pack_files([plain, f"{server.url}/far.nii.gz"], tmp_path / "out", level=1)
+        assert next(reports).bytes_before == plain.stat().st_size
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["plain.nii.gz"]
+        assert [report.path for report in reports] == [str(tmp_path / "out" / "far.nii.gz")]
+    for name, seed in (("plain", 1), ("far", 2)):
+        np.testing.assert_array_equal(open_volume(tmp_path / "out" / f"{name}.nii.gz").dataobj, knee(seed=seed))
+
+
+@pytest.mark.parametrize("name", ["knee.gz", "knee.nii.bz2", "knee.mgz", "knee", "."])
+def test_other_kinds_of_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(VolumeError, match=r"file to pack must end in \.nii or \.nii\.gz, got"):
+        next(pack_files([save(tmp_path / "knee.nii", knee()), tmp_path / name], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_file_stops_there(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{name}.nii.gz", knee()) for name in "abc"]
+    paths[1].write_bytes(paths[1].read_bytes()[:-9])
+    with pytest.raises(VolumeError, match=r"b\.nii\.gz"):
+        list(pack_files(paths, tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+    with pytest.raises(VolumeError, match=r"b\.nii\.gz"):
+        list(pack_files(paths[1:], tmp_path / "nothing"))
+    assert not (tmp_path / "nothing").exists()

@@ -1,0 +1,238 @@
+"""Regions over the wire: few bytes, few requests, and never a wrong voxel."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import VolumeError
+from reasonknee_datasets.volumes import DecodeCache, bytes_read, open_volume, pack, remote_source, set_credentials
+from reasonknee_datasets.volumes.remote_source import RemoteSource, coalesce, is_passing
+from tests.helpers.volumes_files import knee, same, save
+from tests.helpers.volumes_server import Server, serve
+
+CENTRAL = Box((50, 152, 154), (110, 232, 229))  # 60 x 80 x 75 voxels
+
+
+def dess() -> np.ndarray:
+    """Draw a volume of OAI's size that compresses by about half, as OAI's do."""
+    rng = np.random.default_rng(0)
+    plane = (np.hypot(*np.mgrid[-80:80, -192:192]) * 2).astype(np.int16)
+    noise = rng.integers(0, 120, (160, 384, 16), dtype=np.int16)
+    return plane[..., None] + np.tile(noise, (1, 1, 24))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("remote")
+    pack(save(folder / "plain.nii", dess()), folder / "knee.nii.gz", level=1)
+    pack(save(folder / "plain.nii", knee((40, 40, 40))), folder / "small.nii.gz")
+    save(folder / "ordinary.nii.gz", knee((40, 40, 40)))
+    return folder
+
+
+@pytest.fixture
+def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(remote_source, "_FIRST_WAIT", 0.01)
+    with serve(folder) as server:
+        yield server
+
+
+def test_a_central_box_fetches_a_part_of_the_file(folder: Path, server: Server) -> None:
+    size = (folder / "knee.nii.gz").stat().st_size
+    volume = open_volume(f"{server.url}/knee.nii.gz", cache=DecodeCache())
+    assert volume.shape == (160, 384, 384)
+    assert server.count("GET") == 1
+    assert server.sent <= 64 * 1024
+    same(volume.read_region(CENTRAL), dess()[CENTRAL.slices])
+    assert server.sent < 0.3 * size
+    assert server.count("GET") <= 1 + 2  # neighbouring slabs are one request, cut so that several are on the way
+    sent = server.sent
+    same(volume.read_region(CENTRAL), dess()[CENTRAL.slices])
+    assert server.sent == sent
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "identity"])
+@pytest.mark.parametrize("name", ["small", "ordinary"])
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.filterwarnings("ignore:the server of:RuntimeWarning")
+def test_a_content_encoding_for_what_is_stored_compressed(
+    server: Server, encoding: str, name: str, ranges: bool
+) -> None:
+    server.encoding, server.ranges = encoding, ranges
+    volume = open_volume(f"{server.url}/{name}.nii.gz", cache=None)
+    same(volume.read_region(Box((1, 2, 3), (30, 20, 9))), knee((40, 40, 40))[1:30, 2:20, 3:9])
+    same(np.asarray(volume), knee((40, 40, 40)))
+
+
+@pytest.mark.filterwarnings("ignore:the server of:RuntimeWarning")
+def test_a_server_that_encodes_whatever_is_asked(server: Server) -> None:
+    server.encodes = True
+    for name in ("small", "ordinary"):
+        volume = open_volume(f"{server.url}/{name}.nii.gz", cache=None)
+        same(volume.read_region(Box((1, 2, 3), (30, 20, 9))), knee((40, 40, 40))[1:30, 2:20, 3:9])
+        remote_source._wholes.clear()  # as other volumes push it out
+        same(np.asarray(volume), knee((40, 40, 40)))
+
+
+def test_whole_volumes(server: Server) -> None:
+    for name in ("small", "ordinary"):
+        same(np.asarray(open_volume(f"{server.url}/{name}.nii.gz", cache=None)), knee((40, 40, 40)))
+
+
+def test_a_server_without_ranges_is_asked_once_and_told_of(folder: Path, server: Server) -> None:
+    server.ranges = False
+    size = (folder / "knee.nii.gz").stat().st_size
+    volume = open_volume(f"{server.url}/knee.nii.gz", cache=None)
+    with pytest.warns(RuntimeWarning, match=r"does not send ranges: the whole file was downloaded"):
+        assert volume.shape == (160, 384, 384)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same(volume.read_region(CENTRAL), dess()[CENTRAL.slices])
+    assert server.count("GET") == 1
+    assert server.sent == size
+
+
+def test_passing_failures_are_tried_again(server: Server) -> None:
+    server.failures = 2
+    volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
+    assert volume.shape
+    server.failures = 3
+    same(volume.dataobj[:, 3, 5:30], knee((40, 40, 40))[:, 3, 5:30])
+
+
+def test_lasting_failures_are_one_clear_error(server: Server) -> None:
+    volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
+    assert volume.shape
+    server.failures = 100
+    with pytest.raises(VolumeError, match=r"must be readable, got .*503.*from http://127\.0\.0\.1:\d+/small\.nii\.gz"):
+        volume.dataobj[:, 3, 5:30]
+    assert server.failures == 100 - 4
+
+
+def test_refusals_are_not_tried_again(server: Server) -> None:
+    volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
+    assert volume.shape
+    before = server.count("GET")
+    server.token = "needed from now on"
+    with pytest.raises(VolumeError, match=r"must be readable, got .*403"):
+        volume.dataobj[:, 3, 5:30]
+    assert server.count("GET") == before + 1
+
+
+def test_spoilt_bytes_are_an_error(server: Server) -> None:
+    volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
+    assert volume.shape
+    server.spoil = True
+    with pytest.raises(VolumeError, match=r"gzip volume must inflate without error.*small\.nii\.gz"):
+        volume.dataobj[:, 3, 5:30]
+
+
+def test_a_connection_that_breaks_is_tried_again(folder: Path, server: Server) -> None:
+    volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
+    assert volume.shape
+    server.breaks = 2
+    same(volume.dataobj[:, 3, 5:30], knee((40, 40, 40))[:, 3, 5:30])
+    assert server.breaks == 0
+
+
+def test_requests_are_on_the_way_together(server: Server) -> None:
+    volume = open_volume(f"{server.url}/knee.nii.gz", cache=None)
+    assert volume.shape
+    before, server.delay, server.most_busy = server.count("GET"), 0.5, 0
+    volume.dataobj[:2, :2, ::100]  # four slabs, far apart
+    assert server.count("GET") - before == 4
+    assert server.most_busy > 1
+
+
+@given(st.lists(st.integers(0, 20_000_000), min_size=2, max_size=12, unique=True))
+def test_requests_cover_the_ranges_and_little_else(cuts: list[int]) -> None:
+    ranges = [pair for number, pair in enumerate(itertools.pairwise(sorted(cuts))) if number % 3 < 2]
+    requests = coalesce(ranges)
+    assert all(0 < stop - start <= 4 * 1024 * 1024 for start, stop in requests)
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(requests))
+    for start, stop in ranges:
+        inside = [(max(start, first), min(stop, last)) for first, last in requests if first < stop and start < last]
+        assert sum(last - first for first, last in inside) == stop - start
+    wanted = sum(stop - start for start, stop in ranges)
+    assert sum(stop - start for start, stop in requests) <= wanted + 64 * 1024 * len(ranges)
+
+
+def test_which_errors_may_pass() -> None:
+    class AnswerError(Exception):
+        def __init__(self, status: int) -> None:
+            self.status = status
+
+    for error in (ConnectionResetError(), TimeoutError(), OSError("weather"), AnswerError(503), AnswerError(429)):
+        assert is_passing(error)
+        wrapped = FileNotFoundError("url")
+        wrapped.__cause__ = error
+        assert is_passing(wrapped)
+    for refusal in (FileNotFoundError(), PermissionError(), ValueError("protocol"), AnswerError(404), AnswerError(403)):
+        assert not is_passing(refusal)
+
+
+@pytest.fixture(scope="module")
+def bucket(folder: Path) -> Iterator[dict[str, Any]]:
+    """A real S3 API on the loopback with the files in a bucket."""
+    pytest.importorskip("s3fs", reason="needs s3fs")
+    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
+    boto3 = pytest.importorskip("boto3", reason="needs boto3")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        options = {"key": "test", "secret": "planted", "client_kwargs": {"endpoint_url": f"http://{host}:{port}"}}
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{host}:{port}",
+            aws_access_key_id="test",
+            aws_secret_access_key="planted",
+            region_name="us-east-1",
+        )
+        client.create_bucket(Bucket="knees")
+        for name in ("knee", "small", "ordinary"):
+            client.upload_file(str(folder / f"{name}.nii.gz"), "knees", f"{name}.nii.gz")
+        yield options
+    finally:
+        server.stop()
+
+
+def test_s3(folder: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[int] = []
+    ask = RemoteSource._ask
+
+    def counting(self: RemoteSource, *args: Any) -> Any:
+        answers = ask(self, *args)
+        fetched.extend(len(answer) for answer in answers if isinstance(answer, bytes))
+        return answers
+
+    monkeypatch.setattr(RemoteSource, "_ask", counting)
+    set_credentials("s3://knees", bucket)
+    try:
+        volume = open_volume("s3://knees/knee.nii.gz", cache=DecodeCache())
+        same(volume.read_region(CENTRAL), dess()[CENTRAL.slices])
+        assert sum(fetched) < 0.3 * (folder / "knee.nii.gz").stat().st_size
+        for name in ("small", "ordinary"):
+            same(np.asarray(open_volume(f"s3://knees/{name}.nii.gz")), knee((40, 40, 40)))
+        with pytest.raises(VolumeError, match=r"must exist, got s3://knees/absent\.nii"):
+            _ = open_volume("s3://knees/absent.nii").shape
+        assert "planted" not in repr(volume)
+    finally:
+        set_credentials("s3://knees", None)
+
+
+def test_bytes_read_are_those_that_the_server_sent(server: Server) -> None:
+    before = bytes_read()
+    volume = open_volume(f"{server.url}/knee.nii.gz", cache=DecodeCache())
+    np.testing.assert_array_equal(volume.dataobj[CENTRAL.slices], dess()[CENTRAL.slices])
+    assert bytes_read() - before == server.sent > 0
