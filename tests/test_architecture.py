@@ -20,7 +20,7 @@ ROOT = Path(reasonknee_datasets.__file__).parent
 FLOORS = (
     {
         "errors",
-        "pool",
+        "parallel",
         "private_files",
         "plain_paths",
         "json_fields",
