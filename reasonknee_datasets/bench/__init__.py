@@ -8,14 +8,14 @@ from typing import Any
 # Imported on first use: a reward or a parser in a user's training loop should not import what draws reports.
 _HOMES = {
     "CONDITIONS": "conditions",
-    "Identity": "identity",
+    "Identity": "run_metadata",
     "Reading": "evaluation",
     "attribute": "attributing",
     "compare": "evaluation",
     "evaluate": "evaluation",
     "get_condition": "conditions",
     "make_plan": "plan",
-    "make_study": "study",
+    "make_study": "run_spec",
     "parse_answer": "answers",
     "parse_box": "answers",
     "read_report": "report",

@@ -289,9 +289,9 @@ def test_a_killed_run_is_gone_on_from(official: Path, ready: Path, tmp_path: Pat
     out, hidden = tmp_path / "out", tmp_path / ".out.partial"
     code = (
         "import sys, time\n"
-        "from reasonknee_datasets.prepare import prepare, volumes\n"
-        "place = volumes.place_volume\n"
-        "volumes.place_volume = lambda task: (time.sleep(0.1), place(task))[1]\n"  # room for the kill
+        "from reasonknee_datasets.prepare import prepare, volume_files\n"
+        "place = volume_files.place_volume\n"
+        "volume_files.place_volume = lambda task: (time.sleep(0.1), place(task))[1]\n"  # room for the kill
         "prepare(sys.argv[1], sys.argv[2], workers=1, progress=False)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, official, out])
