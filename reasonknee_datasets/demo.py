@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.figures import show
 from reasonknee_datasets.load import load_dataset
 from reasonknee_datasets.phantom import write_release
@@ -52,9 +52,7 @@ def run_demo(out: Path, *, patients: int, size: Size, seed: int, say: Callable[[
         If ``out`` exists.
     """
     if out.exists():
-        raise PrepareError(
-            explain("demo folder", "not exist yet", str(out), f"Remove {out}, or name another folder with --out")
-        )
+        raise PrepareError(f"The folder {out} exists already. Remove it, or choose another one with --out.")
     release, repository, figure = out / "release", out / "3dreasonknee", out / "example.png"
 
     started = time.perf_counter()
@@ -90,7 +88,7 @@ def _first_finding(rows: Any) -> dict[str, Any]:
         if number >= _ROWS_SEARCHED:
             break
     if first is None:
-        raise PrepareError(explain("train split", "hold a row", "none", "Ask for at least 3 patients"))
+        raise PrepareError("The train split has no rows. Ask for at least 3 patients.")
     return first
 
 

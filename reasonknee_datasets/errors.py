@@ -1,7 +1,7 @@
 """Every error that this package raises on purpose.
 
-Each class keeps a builtin parent, so that callers who never heard of this package can still catch it, and every message
-is one sentence of the form ``<subject> must <rule>, got <value> [<where>]. <What to do>.``, built by `explain`.
+Each class has a builtin parent, so that callers can catch it without importing this package. A message says in one or
+two plain sentences what is wrong, with the value and the place, and then what to do.
 """
 
 from __future__ import annotations
@@ -145,10 +145,11 @@ def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:
     Examples
     --------
     >>> print(missing_extra("matplotlib", "figures", "figures.show"))
-    matplotlib must be installed for figures.show, got no such module. Run: pip install "reasonknee_datasets[figures]".
+    matplotlib is needed for figures.show and is not installed. Run: pip install "reasonknee_datasets[figures]"
     """
-    remedy = f'Run: pip install "reasonknee_datasets[{extra}]"'
-    return MissingExtraError(explain(module, f"be installed for {purpose}", "no such module", remedy))
+    return MissingExtraError(
+        f'{module} is needed for {purpose} and is not installed. Run: pip install "reasonknee_datasets[{extra}]"'
+    )
 
 
 def os_remedy(error: BaseException, otherwise: str) -> str:

@@ -12,7 +12,7 @@ from nibabel import orientations as _nibabel
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import GeometryError, explain
+from reasonknee_datasets.errors import GeometryError
 
 _orientations: Any = _nibabel  # nibabel leaves it untyped
 
@@ -48,10 +48,9 @@ class Reorientation:
 
     def __post_init__(self) -> None:
         if sorted(self.axes) != [0, 1, 2] or len(self.flips) != 3:
-            got = f"axes={self.axes}, flips={self.flips}"
-            remedy = "Name each axis once, and say for each whether it is flipped"
             raise GeometryError(
-                explain("reorientation", "have axes 0, 1, 2 in some order and three flips", got, remedy)
+                f"A reorientation takes the axes 0, 1 and 2 in some order and three flips, not axes={self.axes} and "
+                f"flips={self.flips}."
             )
         # numpy's ints and bools would be equal but not repr the same
         object.__setattr__(self, "axes", tuple(int(axis) for axis in self.axes))
@@ -234,13 +233,12 @@ def between(
             return turn
     else:  # rotated so far that two axes of one follow one axis of the other
         apart = corner_distance(affine_a, shape_a, affine_b, shape_b)
-    got = (
-        f"{describe_geometry(affine_a, shape_a)} and {describe_geometry(affine_b, shape_b)}, "
-        f"corners up to {apart:.3g} mm apart"
+    raise GeometryError(
+        f"The two grids{f' {where}' if where else ''} differ by more than a permutation and flips of the axes: "
+        f"{describe_geometry(affine_a, shape_a)} and {describe_geometry(affine_b, shape_b)}, whose corners lie up to "
+        f"{apart:.3g} mm apart ({tol_mm:g} mm are allowed). Use the image that the mask was drawn on, saved without "
+        "resampling, cropping or a new origin."
     )
-    remedy = "Use the image that the mask was drawn on, saved again without resampling, cropping or a new origin"
-    rule = f"be the same up to a permutation and flips of the axes, within {tol_mm:g} mm"
-    raise GeometryError(explain("the two grids", rule, got, remedy, where=where))
 
 
 def describe_geometry(affine: ArrayLike, shape: Sequence[int]) -> str:
@@ -266,8 +264,10 @@ def _numbers(values: NDArray[np.float64]) -> str:
 def _linear(affine: ArrayLike) -> NDArray[np.float64]:
     matrix = np.asarray(affine, dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix[:3, :3]) < 3:
-        remedy = "Save the image again with a valid sform or qform"
-        raise GeometryError(explain("affine", "be an invertible 4x4 matrix", repr(matrix.tolist()), remedy))
+        raise GeometryError(
+            f"The affine is not an invertible 4x4 matrix: {matrix.tolist()!r}. Save the image with a valid sform or "
+            "qform."
+        )
     return matrix[:3, :3]
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import explain, os_remedy
+from reasonknee_datasets.errors import nearest, os_remedy
 from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.moaks_table_files import write_tables
 from reasonknee_datasets.phantom.planned_scan import PhantomError
@@ -119,10 +119,11 @@ def write_release(
 
 def _check(workers: int | None, label_map_variant: str) -> None:
     if workers is not None and workers < 1:
-        raise PhantomError(explain("workers", "be 1 or more", repr(workers), "Leave it out for one a core"))
+        raise PhantomError(f"workers is {workers!r}, but must be at least 1. Omit it for one process per core.")
     if label_map_variant not in LABEL_MAP_VARIANTS:
-        rule = f"be one of {', '.join(LABEL_MAP_VARIANTS)}"
-        raise PhantomError(explain("label_map_variant", rule, repr(label_map_variant), "Leave it out for the first"))
+        raise PhantomError(
+            f"Unknown label_map_variant {label_map_variant!r}. {nearest(label_map_variant, LABEL_MAP_VARIANTS)}."
+        )
 
 
 def _check_space(out: Path, patients: int, volume_bytes: int) -> None:
@@ -131,9 +132,10 @@ def _check_space(out: Path, patients: int, volume_bytes: int) -> None:
     place = next(folder for folder in out.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(place).free
     if needed > free:
-        rule = f"be about {needed / 1e9:,.1f} GB for {patients:,} patients"
-        remedy = "Ask for fewer patients or size tiny, or write elsewhere"
-        raise PhantomError(explain("free disk space", rule, f"{free / 1e9:,.1f} GB", remedy, where=f"at {place}"))
+        raise PhantomError(
+            f"{patients:,} patients need about {needed / 1e9:,.1f} GB of disk space, and {place} has "
+            f"{free / 1e9:,.1f} GB free. Draw fewer patients, use size='tiny', or write to another disk."
+        )
 
 
 def _make_boxes(plan: Plan, data: Path, annotations_only: bool, workers: int | None) -> NDArray[np.int16]:
@@ -155,9 +157,8 @@ def _write_records(folder: Path, writer: RecordWriter) -> None:
 def _whole_or_nothing(out: Path) -> Iterator[Path]:
     """Return a folder beside the final one, which becomes it if all goes well and vanishes otherwise."""
     out = out.absolute()
-    remedy = f"Remove {out}, or name another folder"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PhantomError(explain("folder of a synthetic release", "not exist yet", str(out), remedy))
+        raise PhantomError(f"{out} exists already. Remove it, or write the synthetic release to another folder.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.parent / f".{out.name}.unfinished-{uuid4().hex[:8]}"
@@ -176,7 +177,6 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
 
 
 def _unwritable(out: Path, error: OSError) -> PhantomError:
-    got = f"{error.strerror or error} ({error.filename or out})"
-    return PhantomError(
-        explain("synthetic release", "be writable", got, os_remedy(error, "Choose another folder"), where=f"at {out}")
-    )
+    cause = f"{error.strerror or error} ({error.filename or out})"
+    remedy = os_remedy(error, "Choose another folder")
+    return PhantomError(f"Cannot write the synthetic release to {out}: {cause}. {remedy}.")

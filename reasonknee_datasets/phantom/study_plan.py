@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.phantom.anomalies import add_oddities
 from reasonknee_datasets.phantom.grade_sampling import (
     MISSING,
@@ -123,13 +122,16 @@ def make_plan(patients: int, *, size: Size = "tiny", seed: int = 0) -> Plan:
 
 def _check(patients: int, size: str, seed: int) -> None:
     if not 1 <= patients <= MAX_PATIENTS:
-        remedy = "OAI's own numbers begin above that, and a phantom must never look like OAI"
-        raise PhantomError(explain("patients", f"be from 1 to {MAX_PATIENTS:,}", repr(patients), remedy))
+        raise PhantomError(
+            f"patients is {patients!r}, but must be from 1 to {MAX_PATIENTS:,}: OAI's own patient numbers begin above "
+            "that, and synthetic patients must not be mistaken for them."
+        )
     if size not in SIZES:
-        remedy = "tiny is quick, oai has the voxels of real DESS"
-        raise PhantomError(explain("size", f"be one of {', '.join(SIZES)}", repr(size), remedy))
+        raise PhantomError(
+            f"Unknown size {size!r}. There are: {', '.join(SIZES)}. 'tiny' is quick, 'oai' has the voxels of real DESS."
+        )
     if seed < 0:
-        raise PhantomError(explain("seed", "not be negative", repr(seed), "Give 0 or more"))
+        raise PhantomError(f"seed is {seed!r}, but must be 0 or more.")
 
 
 def _assign_splits(patients: int, seed: int) -> list[str]:

@@ -415,7 +415,7 @@ def test_importing_figures_imports_neither_matplotlib_nor_ipython() -> None:
 
 def test_without_matplotlib_the_extra_is_named() -> None:
     done = run("import sys; sys.modules['matplotlib'] = None\nfrom reasonknee_datasets.figures import show\nshow({})")
-    assert "MissingExtraError: matplotlib must be installed for figures.show" in done.stderr
+    assert "MissingExtraError: matplotlib is needed for figures.show and is not installed" in done.stderr
     assert 'pip install "reasonknee_datasets[figures]"' in done.stderr
 
 

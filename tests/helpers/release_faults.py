@@ -235,7 +235,7 @@ VOXEL_FAULTS = (
     Fault("unknown-label", lambda built: save(built.mask(2), stray),
           r"knee_002.nii.gz \(0000002/00M/right\): must hold labels that labels.json names, got 99 too"),
     Fault("geometry", lambda built: save(built.image(2), shift),
-          r"of mask knee_002.nii.gz and image: the two grids .*\[22x40x36 .* and \[22x40x36 ", 186),
+          r"of mask knee_002.nii.gz and image: The two grids .*\[22x40x36 .* and \[22x40x36 ", 186),
     Fault("geometry", lambda built: save(built.image(2), lambda v, a: (v[:-1], a)), r"\[22x40x36 .* \[21x40x36 ", 186),
     Fault("side-mismatch", mirror, r"knee_side says right, but medial and lateral labels lie as in a left knee", 186),
 )  # fmt: skip

@@ -778,5 +778,5 @@ def test_a_dataset_that_was_mapped_and_shuffled(train: Any, room: Path) -> None:
 def test_without_torch_the_extra_is_named(module: str, name: str) -> None:
     code = f"import sys; sys.modules['torch'] = None; import reasonknee_datasets.{module}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"MissingExtraError: torch must be installed for {name}, got no such module" in run.stderr
+    assert f"MissingExtraError: torch is needed for {name} and is not installed" in run.stderr
     assert 'pip install "reasonknee_datasets[torch]"' in run.stderr

@@ -372,7 +372,7 @@ def test_boxes_without_voxels_lie_inside_every_grid_and_on_the_right_side() -> N
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "thesis.txt").write_text("mine")
-    with pytest.raises(PhantomError, match=r"must not exist yet, got .*here\. Remove"):
+    with pytest.raises(PhantomError, match=r"here exists already\. Remove"):
         write_release(tmp_path / "here", patients=1, annotations_only=True)
     assert (tmp_path / "here" / "thesis.txt").read_text() == "mine"
 
@@ -385,7 +385,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PhantomError, match=r"must be writable, got .* at .*release\. Choose another folder"):
+    with pytest.raises(PhantomError, match=r"Cannot write the synthetic release to .*: .*\. Choose another folder"):
         write_release(tmp_path / "file" / "release", patients=1, annotations_only=True)
 
 
@@ -405,11 +405,11 @@ def test_nothing_is_left_of_a_release_that_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"workers": 0}, "workers must be 1 or more, got 0"),
-        ({"label_map_variant": "maybe"}, "label_map_variant must be one of name_to_id, .*, got 'maybe'"),
-        ({"patients": 8_000_000, "size": "oai"}, r"free disk space must be about [0-9,]+\.0 GB for 8,000,000 patients"),
-        ({"patients": 0}, "patients must be from 1"),
-        ({"size": "huge"}, "size must be one of tiny, oai"),
+        ({"workers": 0}, "workers is 0, but must be at least 1"),
+        ({"label_map_variant": "maybe"}, "Unknown label_map_variant 'maybe'. There are: name_to_id, "),
+        ({"patients": 8_000_000, "size": "oai"}, r"8,000,000 patients need about [0-9,]+\.0 GB of disk space"),
+        ({"patients": 0}, "patients is 0, but must be from 1"),
+        ({"size": "huge"}, "Unknown size 'huge'. There are: tiny, oai"),
     ],
 )
 def test_arguments_that_cannot_be_met_are_refused(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:

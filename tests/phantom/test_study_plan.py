@@ -232,10 +232,10 @@ def test_a_torn_meniscus_is_torn_where_its_location_says(cohort: Plan) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"patients": 0}, "patients must be from 1 to 8,999,999, got 0"),
-        ({"patients": 9_000_000}, "patients must be from 1 to 8,999,999, got 9000000"),
-        ({"patients": 1, "size": "huge"}, "size must be one of tiny, oai, got 'huge'"),
-        ({"patients": 1, "seed": -1}, "seed must not be negative, got -1"),
+        ({"patients": 0}, "patients is 0, but must be from 1 to 8,999,999"),
+        ({"patients": 9_000_000}, "patients is 9000000, but must be from 1 to 8,999,999"),
+        ({"patients": 1, "size": "huge"}, "Unknown size 'huge'. There are: tiny, oai"),
+        ({"patients": 1, "seed": -1}, "seed is -1, but must be 0 or more"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:

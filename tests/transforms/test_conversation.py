@@ -458,5 +458,5 @@ class TestBadInput:
             "except MissingExtraError as error: print(error)"
         )
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.startswith("pillow must be installed for ToConversation")
+        assert done.stdout.startswith("pillow is needed for ToConversation")
         assert 'pip install "reasonknee_datasets[text]"' in done.stdout
