@@ -54,7 +54,7 @@ def _add_export_labels(command: argparse.ArgumentParser) -> None:
 
 
 def _export_labels(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.oai.coarse_labels import write_comparison, write_labels
+    from reasonknee_datasets.oai.coarse_labels import write_labels, write_table_comparison
     from reasonknee_datasets.oai.moaks_comparison import compare_grades, read_released_grades
     from reasonknee_datasets.oai.moaks_readings import resolve_readings
     from reasonknee_datasets.oai.moaks_tables import read_moaks_tables
@@ -71,7 +71,7 @@ def _export_labels(arguments: argparse.Namespace) -> None:
     print(f"{share}, {total.different:,} different, {total.only_released:,} released without one in the tables")
     held = comparison.records - comparison.unmatched
     print(f"  {comparison.records:,} released records, {held:,} of them of knees and visits that the tables hold")
-    for path in write_comparison(arguments.out.parent, comparison):
+    for path in write_table_comparison(arguments.out.parent, comparison):
         print(path)
 
 

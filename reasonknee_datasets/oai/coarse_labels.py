@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.moaks import QUESTIONS
-from reasonknee_datasets.oai.moaks_comparison import Comparison, Disagreement, Stratum
+from reasonknee_datasets.oai.moaks_comparison import Disagreement, Stratum, TableComparison
 from reasonknee_datasets.oai.moaks_readings import KneeGrades
 from reasonknee_datasets.oai.moaks_variables import VARIABLES
 
@@ -115,7 +115,7 @@ def write_labels(path: Path, knees: Iterable[KneeGrades]) -> int:
     return len(rows)
 
 
-def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
+def write_table_comparison(folder: Path, comparison: TableComparison) -> tuple[Path, Path]:
     """Write ``agreement.csv`` and ``disagreements.csv``, and return their paths.
 
     Raises
@@ -130,7 +130,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
     return agreement, disagreements
 
 
-def _agreement_rows(comparison: Comparison) -> Iterator[list[object]]:
+def _agreement_rows(comparison: TableComparison) -> Iterator[list[object]]:
     for stratum, counted in sorted(comparison.agreement.items()):
         share = "" if counted.share is None else f"{counted.share:.4f}"
         yield [*stratum, counted.equal, counted.different, counted.only_released, counted.only_tables, share]

@@ -141,7 +141,7 @@ def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None
         raise Refusal("damaged-file", f"{name} cannot be parsed as DICOM ({error}). Download it again.") from error
 
 
-def read_header(dataset: Dataset) -> Header:
+def read_dicom_header(dataset: Dataset) -> Header:
     """Read the identity of a file's series."""
 
     def text(keyword: str) -> str:
@@ -278,7 +278,7 @@ def _make_slice(
     slope, intercept = find("RescaleSlope"), find("RescaleIntercept")
     return Slice(
         name=name,
-        header=read_header(dataset),
+        header=read_dicom_header(dataset),
         uid=str(dataset.get("SOPInstanceUID") or name) + ("" if frame is None else f".{frame}"),
         instance=frame + 1 if frame is not None else None if instance is None else int(instance),
         acquisition=tuple("" if each is None else str(each) for each in acquisition),

@@ -37,7 +37,7 @@ class Stratum(NamedTuple):
 
 
 @dataclass(slots=True)
-class Agreement:
+class GradeAgreement:
     """Numbers of grades in one stratum.
 
     Attributes
@@ -78,12 +78,12 @@ class Disagreement(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TableComparison:
     """How well MOAKS tables agree with released grades.
 
     Attributes
     ----------
-    agreement : mapping of Stratum to Agreement
+    agreement : mapping of Stratum to GradeAgreement
         By finding, attribute, visit and reading project.
     disagreements : tuple of Disagreement
         Every grade that is not equal.
@@ -93,21 +93,21 @@ class Comparison:
         Those of knees and visits that the tables do not hold.
     """
 
-    agreement: Mapping[Stratum, Agreement]
+    agreement: Mapping[Stratum, GradeAgreement]
     disagreements: tuple[Disagreement, ...]
     records: int
     unmatched: int
 
-    def total(self, **only: str) -> Agreement:
+    def total(self, **only: str) -> GradeAgreement:
         """Add up the strata of the given finding, attribute, visit and project.
 
         Examples
         --------
-        >>> counts = {Stratum("osteophyte", "grade", "00M", "22"): Agreement(9, 1)}
-        >>> Comparison(counts, (), 10, 0).total(visit="00M").share
+        >>> counts = {Stratum("osteophyte", "grade", "00M", "22"): GradeAgreement(9, 1)}
+        >>> TableComparison(counts, (), 10, 0).total(visit="00M").share
         0.9
         """
-        added = Agreement()
+        added = GradeAgreement()
         for stratum, counted in self.agreement.items():
             if all(getattr(stratum, name) == value for name, value in only.items()):
                 added.equal += counted.equal
@@ -144,7 +144,7 @@ def read_released_grades(release: str | Path) -> Iterator[ReleasedGrades]:
         raise ReleaseError(f"{message}. Download both folders again; reasonknee prepare lists what is wrong.")
 
 
-def compare_grades(tables: MoaksTables, released: Iterable[ReleasedGrades]) -> Comparison:
+def compare_grades(tables: MoaksTables, released: Iterable[ReleasedGrades]) -> TableComparison:
     """Compare every reading of MOAKS tables with released grades.
 
     Slots without a variable in the tables are not compared.
@@ -156,7 +156,7 @@ def compare_grades(tables: MoaksTables, released: Iterable[ReleasedGrades]) -> C
         Such as `read_released_grades`.
     """
     readings = tables.by_knee()
-    counts: dict[Stratum, Agreement] = {}
+    counts: dict[Stratum, GradeAgreement] = {}
     rows: list[Disagreement] = []
     unmatched: Counter[bool] = Counter()
     for knee, number, grades in released:
@@ -168,15 +168,15 @@ def compare_grades(tables: MoaksTables, released: Iterable[ReleasedGrades]) -> C
                     continue
                 own = reading.grades[number, attribute]
                 stratum = Stratum(question.finding, attribute, knee.visit, reading.project)
-                counted = counts.setdefault(stratum, Agreement())
+                counted = counts.setdefault(stratum, GradeAgreement())
                 _count(counted, own, grade)
                 if own != grade:
                     place = (*knee, number, question.finding, question.subregion, attribute, reading.project)
                     rows.append(Disagreement(*place, reading.codes[number, attribute], own, grade, reading.where))
-    return Comparison(counts, tuple(rows), unmatched.total(), unmatched[True])
+    return TableComparison(counts, tuple(rows), unmatched.total(), unmatched[True])
 
 
-def _count(counted: Agreement, own: int | None, released: int | None) -> None:
+def _count(counted: GradeAgreement, own: int | None, released: int | None) -> None:
     if own is None:
         counted.only_released += released is not None
     elif released is None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from reasonknee_datasets.errors import ConvertError, nearest
-from reasonknee_datasets.oai.moaks_tables import Knee, MoaksTables, Reading
+from reasonknee_datasets.oai.moaks_tables import Knee, MoaksReading, MoaksTables
 
 ReadingRule = Literal["first", "latest", "agree", "all"]
 
@@ -96,7 +96,7 @@ def _natural(name: str) -> tuple[int, str]:
     return int(digits[0]) if digits and digits[0] else -1, name
 
 
-def _resolve(knee: Knee, readings: Sequence[Reading], rule: ReadingRule) -> Iterator[KneeGrades]:
+def _resolve(knee: Knee, readings: Sequence[MoaksReading], rule: ReadingRule) -> Iterator[KneeGrades]:
     if rule == "all":
         for reading in readings:
             yield KneeGrades(knee, (reading.project,), reading.grades)
@@ -119,7 +119,7 @@ def _agreed(grades: Iterable[int | None]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _chosen(slots: Sequence[tuple[int, str]], readings: Sequence[Reading]) -> dict[tuple[int, str], int | None]:
+def _chosen(slots: Sequence[tuple[int, str]], readings: Sequence[MoaksReading]) -> dict[tuple[int, str], int | None]:
     """Take one question's grades from the first of the readings that has any."""
     for reading in readings:
         grades = {slot: reading.grades.get(slot) for slot in slots}

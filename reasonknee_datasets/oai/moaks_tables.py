@@ -40,7 +40,7 @@ class Knee(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MoaksReading:
     """All grades that one reading project gave a knee at a visit.
 
     Parameters
@@ -69,7 +69,7 @@ class MoaksTables:
 
     Attributes
     ----------
-    readings : tuple of Reading
+    readings : tuple of MoaksReading
         In the order of the tables; several of one knee and visit stay apart.
     duplicates : int
         Rows that were dropped since they repeat a reading exactly: the same knee, visit, project and grades.
@@ -82,15 +82,15 @@ class MoaksTables:
         Columns that were not read.
     """
 
-    readings: tuple[Reading, ...]
+    readings: tuple[MoaksReading, ...]
     duplicates: int
     unmapped: Mapping[tuple[str, str], int]
     labels: Mapping[tuple[str, str], str]
     ignored: tuple[str, ...]
 
-    def by_knee(self) -> dict[Knee, list[Reading]]:
+    def by_knee(self) -> dict[Knee, list[MoaksReading]]:
         """Return the readings of every knee and visit, in the order of the tables."""
-        found: dict[Knee, list[Reading]] = {}
+        found: dict[Knee, list[MoaksReading]] = {}
         for reading in self.readings:
             found.setdefault(reading.knee, []).append(reading)
         return found
@@ -137,7 +137,7 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
     if acl not in ACL_RULES:
         raise ConvertError(f"Unknown rule {acl!r} for MACLTR. {nearest(acl, ACL_RULES)}.")
     given = [paths] if isinstance(paths, (str, Path)) else paths
-    notes, readings, seen, duplicates = _Notes(), list[Reading](), set[object](), 0
+    notes, readings, seen, duplicates = _Notes(), list[MoaksReading](), set[object](), 0
     for path in _files(map(Path, given)):
         for reading in _read_table(path, acl, notes):
             key = (reading.knee, reading.project, *reading.grades.items())
@@ -165,7 +165,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[Reading]:
+def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[MoaksReading]:
     columns, rows = read_cells(path)
     names = [name.upper() for name in columns]
     keys = {key: names.index(key) for key in ("ID", "SIDE", "READPRJ", "VERSION") if key in names}
@@ -234,7 +234,7 @@ def _read_row(
     where: str,
     acl: AclRule,
     notes: _Notes,
-) -> Reading:
+) -> MoaksReading:
     grades: dict[tuple[int, str], int | None] = {}
     codes: dict[tuple[int, str], str] = {}
     for variable, at in held:
@@ -257,4 +257,4 @@ def _read_row(
             grades[slot] = None if number is None else grade_of(variable, attribute, Decimal(number), label, acl)
             if number is not None and grades[slot] is None:
                 notes.unmapped[variable.name, code] += 1
-    return Reading(knee, project, grades, codes, where)
+    return MoaksReading(knee, project, grades, codes, where)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import EVERYWHERE, SeriesPlace, is_tar, is_zip
-from reasonknee_datasets.oai.dicom_files import Header, Slice, read_dicom, read_header, read_slices
+from reasonknee_datasets.oai.dicom_files import Header, Slice, read_dicom, read_dicom_header, read_slices
 from reasonknee_datasets.oai.image_grids import Placed, place_on_grid, write_volume
 from reasonknee_datasets.oai.proof import Claim, is_dess, read_series_number
 from reasonknee_datasets.oai.refusals import Refusal
@@ -65,7 +65,7 @@ def peek_header(place: SeriesPlace) -> Header | None:
         for name, data in islice(files, _PEEKED):
             dataset = read_dicom(name, data, pixels=False)
             if dataset is not None:
-                return read_header(dataset)
+                return read_dicom_header(dataset)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a scanner makes of a knee: texture, coil sensitivity, gain and Rician noise."""
+"""Simulate the scanner: texture, coil sensitivity, gain and Rician noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTURE = 0.07
 _GRAIN = 1.1  # of the texture, mm
 
 
-def scan(clean: Field, spec: KneeSpec) -> NDArray[np.int16]:
+def simulate_scan(clean: Field, spec: KneeSpec) -> NDArray[np.int16]:
     """Turn noise-free signals into what is stored.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The healthy knee at some points: every solid's distance, and the label map."""
+"""The healthy knee near some points: signed distances of every solid, and the label map."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_near(p: Points, reach: tuple[tuple[float, float], ...]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class NearbyAnatomy:
     """The healthy anatomy at some points; None for what is too far away to matter.
 
     Attributes
@@ -71,7 +71,7 @@ class View:
         return self.bones[bone].distance - self.bones[bone].cartilage if bone in self.bones else FAR
 
 
-def look(p: Points, shape: Shape) -> View:
+def look(p: Points, shape: Shape) -> NearbyAnatomy:
     """Evaluate every solid that is near the points."""
     near = {name for name, reach in _REACH.items() if is_near(p, reach)}
     found: dict[str, Bone] = {}
@@ -101,7 +101,7 @@ def look(p: Points, shape: Shape) -> View:
     tendon = soft_tissue.patellar_tendon(p, shape) if "patellar_tendon" in near else None
     hoffa = _fat_pad(p, shape, found, tendon) if "hoffa" in near else None
     fibula = bones.fibula(p) if "fibula" in near else None
-    return View(p, found, fibula, menisci, cruciates, sites, tendon, hoffa)
+    return NearbyAnatomy(p, found, fibula, menisci, cruciates, sites, tendon, hoffa)
 
 
 def _joint_space(found: dict[str, Bone]) -> Field:
@@ -128,7 +128,7 @@ def _fat_pad(p: Points, shape: Shape, found: dict[str, Bone], tendon: tuple[Fiel
     return np.maximum(solid, -ball(p, site, 9.5))
 
 
-def label_map(view: View, shape: Shape) -> Field:
+def label_map(view: NearbyAnatomy, shape: Shape) -> Field:
     """Label the healthy anatomy; the effusion, which is no healthy anatomy, is not in it."""
     label = np.zeros_like(view.p.u)
     closest = np.full_like(view.p.u, FILM)
@@ -158,7 +158,7 @@ def label_map(view: View, shape: Shape) -> Field:
     return label
 
 
-def attached(view: View, ligament: str) -> Field:
+def attached(view: NearbyAnatomy, ligament: str) -> Field:
     """Where a cruciate ligament's attachments lie in bone."""
     tibial, femoral = view.sites[ligament]
     in_tibia = (tibial < 0.0) & (view.distance("tibia") < 0.0)

@@ -1,4 +1,4 @@
-"""What is irregular in the real release, let happen in the synthetic one."""
+"""Inject the irregularities of the real release into a study plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from reasonknee_datasets.phantom.planned_scan import PlannedVolume, Stream, seed_of, stream
-from reasonknee_datasets.phantom.scan_grids import SIZES, Grid, Size, odd_grids, sample_geometry
+from reasonknee_datasets.phantom.scan_grids import SIZES, ScanGrid, Size, odd_grids, sample_geometry
 
 _NO_RECORDS = 50 / 8020  # official rows without records
 _ODD = 0.006  # share of scans off the protocol, besides those that are always there
@@ -45,7 +45,7 @@ def _scan_again(volume: PlannedVolume, size: Size, seed: int) -> PlannedVolume:
     )
 
 
-def _regrid(volume: PlannedVolume, grid: Grid, seed: int) -> PlannedVolume:
+def _regrid(volume: PlannedVolume, grid: ScanGrid, seed: int) -> PlannedVolume:
     return replace(volume, geometry=sample_geometry(stream(seed, Stream.SCAN, *volume.key, 2), grid, volume.side))
 
 

@@ -1,4 +1,4 @@
-"""Bone-marrow lesions and their cysts: 1 to 3 bodies in a row, sized to a share of their subregion."""
+"""Bone-marrow lesions and their cysts: one to three bodies, sized to a share of their subregion."""
 
 from __future__ import annotations
 

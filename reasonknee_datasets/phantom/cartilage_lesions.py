@@ -10,7 +10,7 @@ import numpy as np
 from reasonknee_datasets.phantom.mask_labels import REGION_NAMES
 from reasonknee_datasets.phantom.sample import cartilage_points, share_level
 from reasonknee_datasets.phantom.signs import SIGNS
-from reasonknee_datasets.phantom.solids import coverage
+from reasonknee_datasets.phantom.solids import filled_share
 from reasonknee_datasets.phantom.subregion_boxes import regions_of
 from reasonknee_datasets.phantom.target_grades import Wanted, questions_of
 
@@ -60,8 +60,8 @@ class CartilageLesion:
         """Share of the healthy thickness that stands at each point, and how far the bone is bare there (0 to 1)."""
         reach = self.reach(p)
         border = self.region.distance(p) + _BORDER
-        thinned = coverage(np.maximum(reach - self.radius, border), width)
-        bare = coverage(np.maximum(reach - self.bare, border), width)
+        thinned = filled_share(np.maximum(reach - self.radius, border), width)
+        bare = filled_share(np.maximum(reach - self.bare, border), width)
         return 1.0 - THINNED * thinned - (1.0 - THINNED) * bare, bare
 
 

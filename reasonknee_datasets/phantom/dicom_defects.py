@@ -1,4 +1,4 @@
-"""Everything that goes wrong in OAI downloads, planted on purpose, each under a name of its own."""
+"""Defects of OAI downloads, planted on purpose, each under a name of its own."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from reasonknee_datasets.phantom.soft_tissue import quadriceps_tendon
 from reasonknee_datasets.phantom.solids import Points, points_of
 
 if TYPE_CHECKING:
-    from reasonknee_datasets.phantom.anatomy import View
+    from reasonknee_datasets.phantom.anatomy import NearbyAnatomy
     from reasonknee_datasets.phantom.sample import Sample
     from reasonknee_datasets.phantom.shape import Shape
     from reasonknee_datasets.phantom.solids import Field
@@ -44,7 +44,7 @@ class Effusion:
             np.sqrt((u * (1.0 / _HALF[0])) ** 2 + (v * (1.0 / _HALF[1])) ** 2 + (w * (1.0 / _HALF[2])) ** 2)
         )
 
-    def distance(self, view: View, shape: Shape) -> Field:
+    def distance(self, view: NearbyAnatomy, shape: Shape) -> Field:
         """Distance to the fluid."""
         p = view.p
         level = self.fill(p) + np.float32(1e-6)
@@ -54,7 +54,7 @@ class Effusion:
         return np.asarray(np.maximum((level - self.level) * level / slope, walls(view, shape)))
 
 
-def walls(view: View, shape: Shape) -> Field:
+def walls(view: NearbyAnatomy, shape: Shape) -> Field:
     """Distance to the room that fluid can fill: outside bones and cartilage, behind the quadriceps tendon."""
     solid = -quadriceps_tendon(view.p, shape)
     for bone in ("femur", "patella"):

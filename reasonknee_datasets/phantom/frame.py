@@ -1,4 +1,4 @@
-"""Where a knee lies in a grid, and the blocks that the grid is drawn in."""
+"""Position of a knee in a voxel grid, and the blocks in which the grid is drawn."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Frame:
         return Points(*axes)
 
 
-def place(spec: KneeSpec, shape: Shape) -> Frame:
+def knee_frame(spec: KneeSpec, shape: Shape) -> Frame:
     """Put the knee in the middle of the grid, off by up to some millimetres and 4 degrees, as in any positioning."""
     random = np.random.Generator(np.random.PCG64([3, spec.patient_seed, spec.knee_seed, spec.visit_seed]))
     offset = np.clip(random.normal(0.0, 1.5, 3), -3.0, 3.0)

@@ -1,9 +1,9 @@
-"""Grades that look like a cohort's: skewed to 0, alike within a patient, never improving.
+"""Sample grades like a cohort's: skewed to 0, correlated within a patient, never improving.
 
 Every slot has a latent severity: a share of it belongs to the patient, a share to the knee, a share to the compartment,
 the rest to the slot itself, and it only ever grows between visits. Cutting it at fixed thresholds gives grades whose
-marginals are `shares.SHARES`, whose two sides and neighbouring subregions resemble each other, and which no later visit
-takes back.
+marginals are `GRADE_PREVALENCE`, whose two sides and neighbouring subregions are correlated, and that never improve
+at a later visit.
 
 Each knee is sampled at all four visits, scanned or not, so that what a visit shows does not depend on which others were
 scanned.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question, Slot
-from reasonknee_datasets.phantom.prevalence import CARTILAGE_ZEROS, SHARES
+from reasonknee_datasets.phantom.prevalence import CARTILAGE_ZEROS, GRADE_PREVALENCE
 from reasonknee_datasets.schema import VISITS
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _cuts(shares: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 def _shares(question: Question, attribute: str) -> tuple[float, ...]:
-    shares = SHARES[question.finding, attribute]
+    shares = GRADE_PREVALENCE[question.finding, attribute]
     if (question.finding, attribute) != ("cartilage_lesion", "size"):
         return shares
     zeros = CARTILAGE_ZEROS[question.subregion]
@@ -84,7 +84,7 @@ def _thresholds() -> NDArray[np.float64]:
     table = np.full((len(RECORD_SLOTS), 3), np.inf)
     for column, slot in enumerate(RECORD_SLOTS):
         question = QUESTIONS[slot.question_id]
-        if (question.finding, slot.attribute) in SHARES:
+        if (question.finding, slot.attribute) in GRADE_PREVALENCE:
             cuts = _cuts(_shares(question, slot.attribute)) + _MEAN_DRIFT
             table[column, : len(cuts)] = cuts
     return table

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.boxes import Box, label_boxes
-from reasonknee_datasets.phantom.acquisition import scan
-from reasonknee_datasets.phantom.frame import Frame, blocks, place
+from reasonknee_datasets.phantom.acquisition import simulate_scan
+from reasonknee_datasets.phantom.frame import Frame, blocks, knee_frame
 from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES, region_of
 from reasonknee_datasets.phantom.render import Scene, paint, plan_scene
 from reasonknee_datasets.phantom.shape import draw_shape
@@ -41,13 +41,13 @@ def draw_knee(spec: KneeSpec) -> DrawnKnee:
     (dtype('int16'), (16, 28, 28), 62)
     """
     shape = draw_shape(spec.patient_seed, spec.knee_seed)
-    frame = place(spec, shape)
+    frame = knee_frame(spec, shape)
     scene = plan_scene(Wanted(spec.grades), shape, [4, spec.patient_seed, spec.knee_seed])
     clean, mask = _render(scene, frame, spec.geometry.shape)
     boxes = _boxes(mask)
     _spoil(mask, spec)
     return DrawnKnee(
-        voxels=scan(clean, spec),
+        voxels=simulate_scan(clean, spec),
         clean=clean,
         mask=mask,
         affine=np.array(spec.geometry.affine, dtype=np.float64),

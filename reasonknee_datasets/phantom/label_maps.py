@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelMap:
+class LabelMapFiles:
     """The content of the two files."""
 
     labels: object
@@ -28,55 +28,55 @@ def _one_or_list(names: tuple[str, ...]) -> str | list[str]:
     return names[0] if len(names) == 1 else list(names)
 
 
-def _name_to_id() -> LabelMap:
+def _name_to_id() -> LabelMapFiles:
     """Name the background too, as the official file does."""
     labels = {"background": 0, **LABELS}
-    return LabelMap(labels, {str(q): _one_or_list(names) for q, names in REGION_NAMES.items()})
+    return LabelMapFiles(labels, {str(q): _one_or_list(names) for q, names in REGION_NAMES.items()})
 
 
-def _id_to_name() -> LabelMap:
+def _id_to_name() -> LabelMapFiles:
     ids = {str(q): [LABELS[name] for name in names] for q, names in REGION_NAMES.items()}
-    return LabelMap({str(number): name for name, number in LABELS.items()}, ids)
+    return LabelMapFiles({str(number): name for name, number in LABELS.items()}, ids)
 
 
-def _name_list() -> LabelMap:
+def _name_list() -> LabelMapFiles:
     """Write labels as a list in which a label's place is its id; ids without a label are filled."""
     names = {number: name for name, number in LABELS.items()} | {0: "background"}
     listed = [names.get(number, f"unused_{number}") for number in range(max(names) + 1)]
-    return LabelMap(listed, {str(q): list(region) for q, region in REGION_NAMES.items()})
+    return LabelMapFiles(listed, {str(q): list(region) for q, region in REGION_NAMES.items()})
 
 
-def _pairs() -> LabelMap:
-    return LabelMap(
+def _pairs() -> LabelMapFiles:
+    return LabelMapFiles(
         [[name, number] for name, number in LABELS.items()], [[q, list(names)] for q, names in REGION_NAMES.items()]
     )
 
 
-def _small_objects() -> LabelMap:
-    return LabelMap(
+def _small_objects() -> LabelMapFiles:
+    return LabelMapFiles(
         [{name: number} for name, number in LABELS.items()],
         [{str(q): _one_or_list(names)} for q, names in REGION_NAMES.items()],
     )
 
 
-def _objects() -> LabelMap:
-    return LabelMap(
+def _objects() -> LabelMapFiles:
+    return LabelMapFiles(
         [{"id": number, "name": name} for name, number in LABELS.items()],
         [{"question": q, "labels": list(names)} for q, names in REGION_NAMES.items()],
     )
 
 
-def _keyed_objects() -> LabelMap:
+def _keyed_objects() -> LabelMapFiles:
     colours = {str(number): {"name": name, "color": [number * 3 % 256, 80, 160]} for name, number in LABELS.items()}
-    return LabelMap(colours, {str(q): {"labels": list(names)} for q, names in REGION_NAMES.items()})
+    return LabelMapFiles(colours, {str(q): {"labels": list(names)} for q, names in REGION_NAMES.items()})
 
 
-def _nested() -> LabelMap:
+def _nested() -> LabelMapFiles:
     inner = _name_to_id()
-    return LabelMap({"labels": inner.labels}, {"mapping": inner.questions})
+    return LabelMapFiles({"labels": inner.labels}, {"mapping": inner.questions})
 
 
-def _grouped() -> LabelMap:
+def _grouped() -> LabelMapFiles:
     """Nest names by bone and questions by category."""
     bones: dict[str, dict[str, int]] = {}
     for name, number in LABELS.items():
@@ -85,24 +85,24 @@ def _grouped() -> LabelMap:
     categories: dict[str, dict[str, list[str]]] = {}
     for question, names in REGION_NAMES.items():
         categories.setdefault(QUESTIONS[question].category, {})[str(question)] = list(names)
-    return LabelMap(bones, categories)
+    return LabelMapFiles(bones, categories)
 
 
-def _label_to_questions() -> LabelMap:
+def _label_to_questions() -> LabelMapFiles:
     asked: dict[str, list[int]] = {}
     for question, names in REGION_NAMES.items():
         for name in names:
             asked.setdefault(name, []).append(question)
-    return LabelMap(dict(LABELS), asked)
+    return LabelMapFiles(dict(LABELS), asked)
 
 
-def _opaque() -> LabelMap:
+def _opaque() -> LabelMapFiles:
     """Write label names that carry no meaning."""
     words = "see the annotation protocol"
-    return LabelMap({"legend": words}, {"regions": words})
+    return LabelMapFiles({"legend": words}, {"regions": words})
 
 
-LABEL_MAP_VARIANTS: Mapping[str, Callable[[], LabelMap]] = {
+LABEL_MAP_VARIANTS: Mapping[str, Callable[[], LabelMapFiles]] = {
     "name_to_id": _name_to_id,
     "id_to_name": _id_to_name,
     "name_list": _name_list,

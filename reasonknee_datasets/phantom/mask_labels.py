@@ -1,4 +1,4 @@
-"""The mask's labels, and which of them make the region that a question asks about.
+"""Labels of the mask, and those that make up the region of each question.
 
 The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as
 is known; the names of the rest are this project's own. Officially 42, 43, 45 and 46 are said to be labels of findings,

@@ -1,4 +1,4 @@
-"""What can be wrong with a meniscus: extrusion, tears, maceration, cysts, hypertrophy, root tears."""
+"""Meniscal lesions: extrusion, tears, maceration, cysts, hypertrophy and root tears."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from reasonknee_datasets.phantom.study_plan import Plan
+    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 # OAI numbers its visits; 18M was read by hand for some knees, and is none of the release's visits.
 _PREFIXES = {"00M": "V00", "12M": "V01", "24M": "V03", "48M": "V06"}
@@ -83,7 +83,7 @@ def table_columns() -> dict[str, tuple[int, tuple[str, ...]]]:
     return {name: (q.id, held) for q in QUESTIONS.values() if q.in_records for name, held in _columns(q)}
 
 
-def write_tables(folder: Path, plan: Plan) -> None:
+def write_tables(folder: Path, plan: StudyPlan) -> None:
     """Write the tables of all visits, those of a project that read some knees again, and the one read by hand."""
     scanned: dict[str, list[PlannedVolume]] = {visit: [] for visit in VISITS}
     seen: set[tuple[int, int, int]] = set()
@@ -99,7 +99,7 @@ def write_tables(folder: Path, plan: Plan) -> None:
     _write(folder / _BY_HAND, plan, scanned[_BY_HAND_FROM], _BY_HAND_PREFIX, again=True)
 
 
-def _write(path: Path, plan: Plan, volumes: list[PlannedVolume], prefix: str, *, again: bool) -> None:
+def _write(path: Path, plan: StudyPlan, volumes: list[PlannedVolume], prefix: str, *, again: bool) -> None:
     columns = table_columns()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

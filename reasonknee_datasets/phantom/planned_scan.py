@@ -1,4 +1,4 @@
-"""One planned scan, and the random streams that everything about it is drawn from."""
+"""One planned scan and the random streams that everything about it is drawn from."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PlannedVolume:
     Attributes
     ----------
     number : int
-        Of its mask file, and its row in the grades of `Plan`.
+        Of its mask file, and its row in the grades of `StudyPlan`.
     patient : str
         Seven digits, 0000001 and up.
     visit, side, study, series : str

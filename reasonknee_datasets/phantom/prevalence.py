@@ -1,4 +1,4 @@
-"""How often each grade occurs: the marginals that sampled grades have."""
+"""Prevalence of each grade: the marginal distributions that sampled grades have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHARES: Mapping[tuple[str, str], tuple[float, ...]] = MappingProxyType(
+GRADE_PREVALENCE: Mapping[tuple[str, str], tuple[float, ...]] = MappingProxyType(
     {
         ("bone_marrow_lesion", "size"): (0.74, 0.17, 0.06, 0.03),
         ("bone_marrow_lesion", "number"): (0.0, 0.70, 0.20, 0.10),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from reasonknee_datasets.phantom.study_plan import Plan
+    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 Form = Literal["usual", "nested", "prompt_spelling"]
 
@@ -64,8 +64,8 @@ def sample_forms(seed: int, volume: PlannedVolume) -> dict[int, Form]:
 
     Examples
     --------
-    >>> from reasonknee_datasets.phantom.study_plan import make_plan
-    >>> forms = sample_forms(0, make_plan(1).volumes[0])
+    >>> from reasonknee_datasets.phantom.study_plan import plan_study
+    >>> forms = sample_forms(0, plan_study(1).volumes[0])
     >>> len(forms), max(set(forms.values()), key=list(forms.values()).count)
     (62, 'usual')
     """
@@ -124,7 +124,7 @@ class RecordWriter:
 
     Attributes
     ----------
-    plan : Plan
+    plan : StudyPlan
         Volumes and grades.
     boxes : (volumes, 62, 6) int array
         i0 j0 k0 i1 j1 k1 of every volume and question, half-open.
@@ -135,7 +135,7 @@ class RecordWriter:
         than its axes.
     """
 
-    plan: Plan
+    plan: StudyPlan
     boxes: NDArray[np.int16]
     convention: BoxConvention
     anatomical: bool = False

@@ -1,4 +1,4 @@
-"""The small official files: splits, questions, what the grades mean, and the words that say that none of it is real."""
+"""Write the small official files: splits, questions, grades' meanings, and the notice that all of it is synthetic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reasonknee_datasets.phantom.wording import prompts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reasonknee_datasets.phantom.study_plan import Plan
+    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 SPLIT_COLUMNS = (
     "patient_id",
@@ -60,7 +60,7 @@ def write_other_folders(root: Path) -> None:
         (folder / "README.md").write_text(f"# {_README}", encoding="utf-8", newline="\n")
 
 
-def write_splits(folder: Path, plan: Plan) -> None:
+def write_splits(folder: Path, plan: StudyPlan) -> None:
     """Write ``all_studies.csv`` and the three split files."""
     _write_split(folder / "all_studies.csv", plan.volumes)
     for split in OFFICIAL_SPLITS:

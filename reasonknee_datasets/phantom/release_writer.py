@@ -24,8 +24,8 @@ from reasonknee_datasets.phantom.release_files import (
     write_questions,
     write_splits,
 )
-from reasonknee_datasets.phantom.scans import draw_scans, place_boxes
-from reasonknee_datasets.phantom.study_plan import Plan, make_plan
+from reasonknee_datasets.phantom.scans import draw_scans, predict_boxes
+from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ def write_release(
     _check(workers, label_map_variant)
     convention = BoxConvention.parse(box_convention) if isinstance(box_convention, str) else box_convention
     _check_space(Path(out), patients, 0 if annotations_only else _BYTES.get(size, 0))
-    plan = make_plan(patients, size=size, seed=seed)
+    plan = plan_study(patients, size=size, seed=seed)
     facts: dict[str, object] = {
         "seed": seed,
         "patients": patients,
@@ -138,11 +138,11 @@ def _check_space(out: Path, patients: int, volume_bytes: int) -> None:
         )
 
 
-def _make_boxes(plan: Plan, data: Path, annotations_only: bool, workers: int | None) -> NDArray[np.int16]:
+def _make_boxes(plan: StudyPlan, data: Path, annotations_only: bool, workers: int | None) -> NDArray[np.int16]:
     verb = "placing boxes" if annotations_only else "drawing knees"
     with tqdm(total=len(plan.volumes), desc=f"phantom: {verb}", unit="volume", disable=None) as bar:
         if annotations_only:
-            return place_boxes(plan, bar.update)
+            return predict_boxes(plan, bar.update)
         return draw_scans(plan, data, workers, bar.update)
 
 

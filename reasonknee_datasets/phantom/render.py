@@ -1,4 +1,4 @@
-"""The knee as a scanner without noise would see it: signals of all tissues, mixed where a voxel holds several."""
+"""Render a knee as a scanner without noise would see it: signals of all tissues, mixed where a voxel holds several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.phantom import soft_tissue
-from reasonknee_datasets.phantom.anatomy import CAPSULE, View, is_near, label_map, look
+from reasonknee_datasets.phantom.anatomy import CAPSULE, NearbyAnatomy, is_near, label_map, look
 from reasonknee_datasets.phantom.bone_lesions import CORTEX, BoneLesion, plan_bone_lesions
 from reasonknee_datasets.phantom.cartilage_lesions import WORN, CartilageLesion, plan_cartilage_lesions
 from reasonknee_datasets.phantom.fluid import (
@@ -25,7 +25,16 @@ from reasonknee_datasets.phantom.osteophytes import Lip, plan_osteophytes
 from reasonknee_datasets.phantom.sample import take_sample
 from reasonknee_datasets.phantom.shape import FILM, Shape
 from reasonknee_datasets.phantom.signs import SIGNAL
-from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, coverage, ellipsoid, smooth_max, smooth_step
+from reasonknee_datasets.phantom.solids import (
+    FAR,
+    Field,
+    Points,
+    ball,
+    ellipsoid,
+    filled_share,
+    smooth_max,
+    smooth_step,
+)
 from reasonknee_datasets.phantom.subregion_boxes import region_labels
 from reasonknee_datasets.phantom.target_grades import Wanted
 
@@ -96,7 +105,7 @@ class Canvas:
 
     def over(self, distance: Field, tissue: str, index: NDArray[np.intp] | None = None) -> None:
         """Paint a solid over what is there; with an index, over those points only."""
-        share = coverage(distance, self.width)
+        share = filled_share(distance, self.width)
         if index is None:
             self.signal += share * (SIGNAL[tissue] - self.signal)
         else:
@@ -132,7 +141,7 @@ def paint(scene: Scene, p: Points, width: float) -> Canvas:
     return canvas
 
 
-def _around_joint(canvas: Canvas, view: View) -> None:
+def _around_joint(canvas: Canvas, view: NearbyAnatomy) -> None:
     """Capsule, fat pad and quadriceps tendon."""
     p = canvas.p
     around = np.minimum(view.distance("femur"), view.distance("tibia"))
@@ -154,7 +163,7 @@ def _around_joint(canvas: Canvas, view: View) -> None:
         canvas.over(soft_tissue.quadriceps_tendon(p, canvas.scene.shape), "muscle")
 
 
-def _fluid(canvas: Canvas, view: View) -> None:
+def _fluid(canvas: Canvas, view: NearbyAnatomy) -> None:
     """Effusion, and the film on all cartilage."""
     if is_near(canvas.p, EFFUSION_REACH):
         canvas.over(canvas.scene.effusion.distance(view, canvas.scene.shape), "fluid")
@@ -166,7 +175,7 @@ def _fluid(canvas: Canvas, view: View) -> None:
             canvas.over(plan.cyst_distance(canvas.p), "fluid")
 
 
-def _osteophytes(canvas: Canvas, view: View) -> Field:
+def _osteophytes(canvas: Canvas, view: NearbyAnatomy) -> Field:
     """Lips of marrow; what they cover is returned, since no fluid is there."""
     covered = np.full_like(canvas.p.u, FAR)
     for lip in canvas.scene.lips:
@@ -179,7 +188,7 @@ def _osteophytes(canvas: Canvas, view: View) -> Field:
     return covered
 
 
-def _cartilage(canvas: Canvas, view: View) -> dict[str, Field]:
+def _cartilage(canvas: Canvas, view: NearbyAnatomy) -> dict[str, Field]:
     """Cartilage as far as defects leave it; gives the distance to what bone stands under them."""
     standing = {name: bone.distance for name, bone in view.bones.items()}
     for name, bone in view.bones.items():
@@ -204,7 +213,7 @@ def _cartilage(canvas: Canvas, view: View) -> dict[str, Field]:
     return standing
 
 
-def _bone(canvas: Canvas, view: View, standing: dict[str, Field]) -> None:
+def _bone(canvas: Canvas, view: NearbyAnatomy, standing: dict[str, Field]) -> None:
     """Cortex, marrow, and what is in the marrow."""
     for name, bone in standing.items():
         index = canvas.near(bone)
@@ -226,7 +235,7 @@ def _bone(canvas: Canvas, view: View, standing: dict[str, Field]) -> None:
     _attachments(canvas, view)
 
 
-def _attachments(canvas: Canvas, view: View) -> None:
+def _attachments(canvas: Canvas, view: NearbyAnatomy) -> None:
     """Lesion at a ligament's tibial attachment, screw at its femoral one."""
     found = canvas.scene.ligaments
     for name in view.sites:
@@ -257,7 +266,7 @@ def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft_tissue.Meniscus, fe
     canvas.over(plan.lost(p, part), "fluid", index)
 
 
-def _ligaments(canvas: Canvas, view: View) -> None:
+def _ligaments(canvas: Canvas, view: NearbyAnatomy) -> None:
     """Cruciate ligaments outside bone, and the patellar tendon."""
     found = canvas.scene.ligaments
     for name, (distance, along) in view.cruciates.items():
@@ -275,7 +284,7 @@ def _ligaments(canvas: Canvas, view: View) -> None:
             canvas.over(np.maximum(spindle, distance + 0.8), "tendon_signal")
 
 
-def _label_effusion(canvas: Canvas, view: View, lips: Field) -> None:
+def _label_effusion(canvas: Canvas, view: NearbyAnatomy, lips: Field) -> None:
     """Label the fluid that is there, where nothing else is labelled."""
     if is_near(canvas.p, EFFUSION_REACH):
         wet = canvas.scene.effusion.distance(view, canvas.scene.shape) < 0.0

@@ -1,4 +1,4 @@
-"""A coarse look at a knee before it is drawn, so that a lesion's size can be set to a share of its region."""
+"""A coarse sample of a knee before it is drawn, so that a lesion's size can be set to a share of its region."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reasonknee_datasets.phantom.anatomy import CARTILAGES, View, label_map, look
+from reasonknee_datasets.phantom.anatomy import CARTILAGES, NearbyAnatomy, label_map, look
 from reasonknee_datasets.phantom.solids import Field, points_of
 from reasonknee_datasets.phantom.subregion_boxes import region_labels
 
@@ -30,7 +30,7 @@ _LOW, _HIGH = (-42.0, -30.0, -28.0), (43.0, 66.0, 61.0)
 class Sample:
     """Lattice points of the joint: their anatomy and label."""
 
-    view: View
+    view: NearbyAnatomy
     label: Field
 
     def where(self, label: int) -> NDArray[np.intp]:
@@ -60,7 +60,7 @@ def take_sample(shape: Shape) -> Sample:
     return Sample(view, label_map(view, shape))
 
 
-def cartilage_points(sample: Sample, shape: Shape, bone: str, label: int) -> View:
+def cartilage_points(sample: Sample, shape: Shape, bone: str, label: int) -> NearbyAnatomy:
     """Look closely at the cartilage over one subregion."""
     coarse = sample.view.bones[bone]
     shell = np.abs(coarse.distance - 0.5 * coarse.cartilage) < 0.5 * coarse.cartilage + STEP

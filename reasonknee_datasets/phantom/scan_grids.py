@@ -36,23 +36,23 @@ _LAYOUT_SHARES = (0.6, 0.25, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class ScanGrid:
     """Voxels along right-left, posterior-anterior and inferior-superior, and their spacing in mm along the same."""
 
     counts: tuple[int, int, int]
     spacing: tuple[float, float, float]
 
 
-SIZES: Mapping[Size, Grid] = MappingProxyType(
+SIZES: Mapping[Size, ScanGrid] = MappingProxyType(
     {
         # The smallest at which a measurer still gets 95 % of the ordinal grades right.
-        "tiny": Grid((64, 128, 128), (_FIELD_MM[0] / 64, _FIELD_MM[1] / 128, _FIELD_MM[2] / 128)),
-        "oai": Grid((160, 384, 384), (0.7, 0.36458, 0.36458)),
+        "tiny": ScanGrid((64, 128, 128), (_FIELD_MM[0] / 64, _FIELD_MM[1] / 128, _FIELD_MM[2] / 128)),
+        "oai": ScanGrid((160, 384, 384), (0.7, 0.36458, 0.36458)),
     }
 )
 
 
-def odd_grids(size: Size) -> tuple[Grid, ...]:
+def odd_grids(size: Size) -> tuple[ScanGrid, ...]:
     """List the grids of the few scans that are not as the protocol says.
 
     Fewer slices than usual are thicker ones, so that they still cover the knee; more slices cover more. 352 of 384
@@ -67,10 +67,10 @@ def odd_grids(size: Size) -> tuple[Grid, ...]:
     slices, columns, rows = usual.counts
     thick, wide, high = usual.spacing
     grids = [
-        Grid((count, columns, rows), (thick * max(1.0, slices / count), wide, high))
+        ScanGrid((count, columns, rows), (thick * max(1.0, slices / count), wide, high))
         for count in (8, slices * 11 // 10, slices // 2, slices * 9 // 10)
     ]
-    grids.insert(2, Grid((slices, columns, rows * 11 // 12), usual.spacing))
+    grids.insert(2, ScanGrid((slices, columns, rows * 11 // 12), usual.spacing))
     return tuple(grids)
 
 
@@ -85,7 +85,7 @@ def _tilt(rng: np.random.Generator) -> NDArray[np.float64]:
     return rotation
 
 
-def sample_geometry(rng: np.random.Generator, grid: Grid, side: Side) -> Geometry:
+def sample_geometry(rng: np.random.Generator, grid: ScanGrid, side: Side) -> Geometry:
     """Draw layout, obliquity and position of one scan.
 
     The affine is exact in 32 bits, as a NIfTI header keeps it, so that what is drawn and what is read back agree.
@@ -94,7 +94,7 @@ def sample_geometry(rng: np.random.Generator, grid: Grid, side: Side) -> Geometr
     ----------
     rng : numpy.random.Generator
         The scan's own stream.
-    grid : Grid
+    grid : ScanGrid
         From `SIZES` or `odd_grids`.
     side : {"left", "right"}
         The patient's left is where world x is negative.

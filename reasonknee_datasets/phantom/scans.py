@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from reasonknee_datasets.phantom.planned_scan import PlannedVolume
-    from reasonknee_datasets.phantom.study_plan import Plan
+    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 _DESCRIPTION = b"SYNTHETIC: reasonknee phantom"
 _LEVEL = 6  # of zlib's scale, what nibabel and most converters of OAI images use
@@ -38,12 +38,12 @@ class _Task:
     data: Path
 
 
-def draw_scans(plan: Plan, data: Path, workers: int | None, tick: Callable[[], object]) -> NDArray[np.int16]:
+def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[[], object]) -> NDArray[np.int16]:
     """Draw every volume into ``data/images`` and ``data/masks``.
 
     Parameters
     ----------
-    plan : Plan
+    plan : StudyPlan
         What to draw.
     data : Path
         The release's ``data`` folder.
@@ -73,7 +73,7 @@ def draw_scans(plan: Plan, data: Path, workers: int | None, tick: Callable[[], o
     return boxes
 
 
-def place_boxes(plan: Plan, tick: Callable[[], object]) -> NDArray[np.int16]:
+def predict_boxes(plan: StudyPlan, tick: Callable[[], object]) -> NDArray[np.int16]:
     """Place every volume's boxes without drawing it; as `draw_scans`, but for the files."""
     boxes = np.zeros((len(plan.volumes), len(RECORD_QUESTIONS), 6), np.int16)
     column = effusion_column()

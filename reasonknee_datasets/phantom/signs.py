@@ -1,4 +1,4 @@
-"""The sign that each of the 111 slots leaves in the voxels, and how a measurer finds it again.
+"""Signs that each of the 111 slots leaves in the voxels, and how a measurer finds them again.
 
 Drawing and re-measuring share nothing but this table. `SIGNAL` holds the noise-free signals; a voxel on a border holds
 the mixture of its tissues, so a threshold half-way between two signals counts volumes without bias. World directions

@@ -1,4 +1,4 @@
-"""Signed distances in mm, negative inside, that the anatomy is made of; about right near the surface."""
+"""Signed distances in mm (negative inside) of the shapes that the anatomy is built from."""
 
 from __future__ import annotations
 
@@ -126,12 +126,12 @@ def rod(
     return off - radius, along
 
 
-def coverage(distance: Field, width: float) -> Field:
+def filled_share(distance: Field, width: float) -> Field:
     """Share of a voxel, `width` mm across, that a solid fills.
 
     Examples
     --------
-    >>> coverage(np.float32([-1.0, 0.0, 0.25]), 1.0)
+    >>> filled_share(np.float32([-1.0, 0.0, 0.25]), 1.0)
     array([1.  , 0.5 , 0.25], dtype=float32)
     """
     return np.asarray(np.clip(0.5 - distance * (1.0 / width), 0.0, 1.0))

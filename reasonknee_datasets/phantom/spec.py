@@ -1,4 +1,4 @@
-"""What to draw, and what comes of it: plain values, apart from the drawing itself."""
+"""What to draw and what was drawn: plain values, apart from the drawing itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is scanned when, on which grid, with which grades, and what goes wrong: drawn from a seed before any voxel is.
+"""Plan of the synthetic study, drawn from a seed: visits, grids, grades and irregularities, before any voxel.
 
 A patient's knees depend on the seed and the patient's number alone, so that they are the same however the work is
 shared out.
@@ -47,7 +47,7 @@ _PATIENTS_FOR_ODDITIES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class StudyPlan:
     """Everything about a synthetic release but its voxels and boxes.
 
     Attributes
@@ -82,7 +82,7 @@ class Plan:
         return (volume for volume in self.volumes if volume.split == split)
 
 
-def make_plan(patients: int, *, size: Size = "tiny", seed: int = 0) -> Plan:
+def plan_study(patients: int, *, size: Size = "tiny", seed: int = 0) -> StudyPlan:
     """Plan a synthetic release.
 
     Parameters
@@ -101,7 +101,7 @@ def make_plan(patients: int, *, size: Size = "tiny", seed: int = 0) -> Plan:
 
     Examples
     --------
-    >>> plan = make_plan(6)
+    >>> plan = plan_study(6)
     >>> plan.volumes[0].patient[:6], plan.volumes[0].mask_name
     ('000000', 'knee_000.nii.gz')
     """
@@ -117,7 +117,7 @@ def make_plan(patients: int, *, size: Size = "tiny", seed: int = 0) -> Plan:
         volumes = add_oddities(volumes, size, seed)
     ordered = _number(volumes, seed)
     truth, reading = _sample_grades(ordered, seed)
-    return Plan(seed, patients, size, ordered, truth, reading)
+    return StudyPlan(seed, patients, size, ordered, truth, reading)
 
 
 def _check(patients: int, size: str, seed: int) -> None:

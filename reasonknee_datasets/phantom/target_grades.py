@@ -1,4 +1,4 @@
-"""Grades as the drawing needs them: every slot has one, missing ones included."""
+"""Grades as the drawing needs them: every slot has one, also where the reading is missing."""
 
 from __future__ import annotations
 

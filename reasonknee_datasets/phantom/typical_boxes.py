@@ -1,4 +1,4 @@
-"""Where the regions of a knee usually lie: boxes without drawing every knee.
+"""Typical boxes of the regions, scaled to a patient without drawing every knee.
 
 One knee is drawn, at size tiny and square to its grid, for each grade of effusion; its boxes, as lengths around the
 knee's middle, are scaled to a patient and placed on a scan's grid. Nothing but the effusion's own box depends on a

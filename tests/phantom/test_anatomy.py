@@ -12,7 +12,7 @@ from reasonknee_datasets.boxes import label_boxes
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import LABELS, REGION_NAMES, DrawnKnee, KneeSpec, draw_knee, region_of
 from reasonknee_datasets.phantom.anatomy import look
-from reasonknee_datasets.phantom.frame import place
+from reasonknee_datasets.phantom.frame import knee_frame
 from reasonknee_datasets.phantom.shape import draw_shape
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNAL, sign_of
 from reasonknee_datasets.volumes.geometry import Geometry
@@ -60,7 +60,7 @@ def test_extents_are_the_medians_of_real_knees():
     for seed in range(7):
         spec = KneeSpec(seed, 1, 1, "right", {}, grid((64, 84, 84), tilt=0.0))
         shape = draw_shape(seed, 1)
-        points = place(spec, shape).points((0, 0, 0), spec.geometry.shape)
+        points = knee_frame(spec, shape).points((0, 0, 0), spec.geometry.shape)
         view = look(points, shape)
         solids = {name: bone.distance < 0 for name, bone in view.bones.items()}
         femur = view.bones["femur"]

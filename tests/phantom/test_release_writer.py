@@ -27,8 +27,8 @@ from reasonknee_datasets.phantom.record_writer import PREFIXES, RECORD_QUESTIONS
 from reasonknee_datasets.phantom.release_files import write_questions
 from reasonknee_datasets.phantom.release_writer import DEFAULT_CONVENTION, _whole_or_nothing, write_release
 from reasonknee_datasets.phantom.scan_grids import SIZES
-from reasonknee_datasets.phantom.scans import place_boxes
-from reasonknee_datasets.phantom.study_plan import Plan, make_plan
+from reasonknee_datasets.phantom.scans import predict_boxes
+from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
 from reasonknee_datasets.phantom.typical_boxes import usual_boxes
 from reasonknee_datasets.phantom.wording import prompt
 from reasonknee_datasets.release.region_labels import read_mapping, read_names
@@ -41,8 +41,8 @@ FILES = (*OFFICIAL_SPLITS, "train_balanced", "test_balanced")
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    return make_plan(PATIENTS, seed=SEED)
+def plan() -> StudyPlan:
+    return plan_study(PATIENTS, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def usual(volume: PlannedVolume) -> bool:
     return volume.empty_label is None and not volume.split_meniscus and min(volume.geometry.shape) >= 48
 
 
-def test_the_layout_is_the_official_one(drawn: Path, plan: Plan) -> None:
+def test_the_layout_is_the_official_one(drawn: Path, plan: StudyPlan) -> None:
     names = {str(path.relative_to(drawn)) for path in drawn.rglob("*") if path.is_file()}
     expected = {"README.md", "data/phantom.json"}
     expected |= {f"data/split_files/{name}.csv" for name in ("all_studies", *(f"{s}_split" for s in OFFICIAL_SPLITS))}
@@ -136,7 +136,7 @@ def test_split_rows_look_like_the_official_ones(written: Path) -> None:
 
 
 def test_split_files_hold_every_volume_once(written: Path) -> None:
-    volumes = make_plan(40, size="oai", seed=SEED).volumes
+    volumes = plan_study(40, size="oai", seed=SEED).volumes
     folder = written / "data" / "split_files"
     rows = {
         name: list(csv.DictReader((folder / f"{name}.csv").open(encoding="utf-8")))
@@ -153,7 +153,7 @@ def test_split_files_hold_every_volume_once(written: Path) -> None:
 
 
 def test_every_volume_has_62_records_or_none(written: Path) -> None:
-    plan = make_plan(40, size="oai", seed=SEED)
+    plan = plan_study(40, size="oai", seed=SEED)
     for split in OFFICIAL_SPLITS:
         found = defaultdict(list)
         for record in load_records(written, split):
@@ -163,7 +163,7 @@ def test_every_volume_has_62_records_or_none(written: Path) -> None:
 
 
 def test_records_hold_what_was_read(written: Path) -> None:
-    plan = make_plan(40, size="oai", seed=SEED)
+    plan = plan_study(40, size="oai", seed=SEED)
     readings = {volume.image_key: plan.reading(volume) for volume in plan.volumes}
     for name in FILES:
         for record in load_records(written, name):
@@ -228,7 +228,7 @@ def test_balanced_files_repeat_rare_grades_and_drop_common_ones(written: Path) -
     assert share_of_zero("train_balanced") < 0.45
 
 
-def test_images_and_masks_are_nifti_on_one_grid(drawn: Path, plan: Plan) -> None:
+def test_images_and_masks_are_nifti_on_one_grid(drawn: Path, plan: StudyPlan) -> None:
     for volume in plan.volumes:
         image = nibabel.load(drawn / "data" / "images" / volume.image_key)
         mask = nibabel.load(drawn / "data" / "masks" / volume.mask_name)
@@ -251,7 +251,7 @@ def test_gzip_headers_hold_neither_time_nor_name(drawn: Path) -> None:
         assert (magic, flags, time) == (0x8B1F, 0, 0)
 
 
-def test_boxes_are_the_extents_of_their_regions_in_the_mask(drawn: Path, plan: Plan) -> None:
+def test_boxes_are_the_extents_of_their_regions_in_the_mask(drawn: Path, plan: StudyPlan) -> None:
     volumes = {volume.image_key: volume for volume in plan.volumes}
     masks: dict[str, np.ndarray] = {}
     agreed: Counter[bool] = Counter()
@@ -271,7 +271,7 @@ def test_boxes_are_the_extents_of_their_regions_in_the_mask(drawn: Path, plan: P
     assert agreed[True] > 0.95 * agreed.total()
 
 
-def test_the_empty_label_and_the_meniscus_in_two_pieces_are_there(drawn: Path, plan: Plan) -> None:
+def test_the_empty_label_and_the_meniscus_in_two_pieces_are_there(drawn: Path, plan: StudyPlan) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     for volume in plan.volumes:
         mask = np.asarray(nibabel.load(drawn / "data" / "masks" / volume.mask_name).dataobj)
@@ -300,14 +300,14 @@ def test_the_same_seed_gives_the_same_bytes_without_voxels(written: Path, tmp_pa
 
 
 @pytest.fixture(scope="module")
-def placed() -> tuple[Plan, np.ndarray]:
-    plan = make_plan(1)
-    return plan, place_boxes(plan, lambda: None)
+def placed() -> tuple[StudyPlan, np.ndarray]:
+    plan = plan_study(1)
+    return plan, predict_boxes(plan, lambda: None)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
 def test_every_convention_can_be_written(
-    convention: BoxConvention, placed: tuple[Plan, np.ndarray], tmp_path: Path
+    convention: BoxConvention, placed: tuple[StudyPlan, np.ndarray], tmp_path: Path
 ) -> None:
     plan, boxes = placed
     (tmp_path / "data" / "generate_data").mkdir(parents=True)
@@ -347,7 +347,7 @@ def test_label_maps_are_written_in_every_structure(variant: str, tmp_path: Path)
 
 
 def test_only_the_effusion_box_knows_a_grade() -> None:
-    volume = make_plan(1, size="oai").volumes[0]
+    volume = plan_study(1, size="oai").volumes[0]
     boxes = [usual_boxes(0, volume, grade) for grade in range(4)]
     others = np.arange(62) != 42
     for larger in boxes[1:]:
@@ -357,7 +357,7 @@ def test_only_the_effusion_box_knows_a_grade() -> None:
 
 
 def test_boxes_without_voxels_lie_inside_every_grid_and_on_the_right_side() -> None:
-    plan = make_plan(60, seed=1)
+    plan = plan_study(60, seed=1)
     for volume in plan.volumes:
         rows = usual_boxes(1, volume, 0)
         assert (rows[:, :3] >= 0).all()
@@ -447,6 +447,6 @@ def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("size", sorted(SIZES))
 def test_shapes_are_those_of_the_size(size: str) -> None:
-    plan = make_plan(2, size=size)  # type: ignore[arg-type]
+    plan = plan_study(2, size=size)  # type: ignore[arg-type]
     counts = SIZES[size].counts  # type: ignore[index]
     assert {tuple(sorted(volume.geometry.shape)) for volume in plan.volumes} == {tuple(sorted(counts))}

@@ -23,21 +23,21 @@ from reasonknee_datasets.phantom.grade_sampling import (
 from reasonknee_datasets.phantom.moaks_table_files import table_columns, write_tables
 from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PhantomError
 from reasonknee_datasets.phantom.scan_grids import SIZES
-from reasonknee_datasets.phantom.study_plan import Plan, make_plan
+from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
 
 COHORT = 500
 
 
 @pytest.fixture(scope="module")
-def cohort() -> Plan:
-    return make_plan(COHORT, size="oai", seed=3)
+def cohort() -> StudyPlan:
+    return plan_study(COHORT, size="oai", seed=3)
 
 
 def columns(finding: str, attribute: str) -> list[int]:
     return [c for c, slot in enumerate(RECORD_SLOTS) if (slot.finding, slot.attribute) == (finding, attribute)]
 
 
-def same_plan(one: Plan, other: Plan) -> bool:
+def same_plan(one: StudyPlan, other: StudyPlan) -> bool:
     return (
         one.volumes == other.volumes
         and np.array_equal(one.true_grades, other.true_grades)
@@ -46,17 +46,17 @@ def same_plan(one: Plan, other: Plan) -> bool:
 
 
 def test_a_seed_gives_one_plan_and_another_seed_another() -> None:
-    assert same_plan(make_plan(8, seed=5), make_plan(8, seed=5))
-    assert not same_plan(make_plan(8, seed=5), make_plan(8, seed=6))
+    assert same_plan(plan_study(8, seed=5), plan_study(8, seed=5))
+    assert not same_plan(plan_study(8, seed=5), plan_study(8, seed=6))
 
 
-def test_patients_are_none_of_oai(cohort: Plan) -> None:
+def test_patients_are_none_of_oai(cohort: StudyPlan) -> None:
     patients = {volume.patient for volume in cohort.volumes}
     assert patients == {f"{number:07d}" for number in range(1, COHORT + 1)}
     assert max(patients) < "9000000"
 
 
-def test_volumes_are_named_once_and_masks_numbered_over_all(cohort: Plan) -> None:
+def test_volumes_are_named_once_and_masks_numbered_over_all(cohort: StudyPlan) -> None:
     volumes = cohort.volumes
     assert [volume.number for volume in volumes] == list(range(len(volumes)))
     assert volumes[7].mask_name == "knee_007.nii.gz"
@@ -66,7 +66,7 @@ def test_volumes_are_named_once_and_masks_numbered_over_all(cohort: Plan) -> Non
     assert 2.7 < len(volumes) / COHORT < 3.3
 
 
-def test_splits_share_no_patient_and_have_the_official_shares(cohort: Plan) -> None:
+def test_splits_share_no_patient_and_have_the_official_shares(cohort: StudyPlan) -> None:
     patients = {split: {volume.patient for volume in cohort.of_split(split)} for split in OFFICIAL_SPLITS}
     for one, other in combinations(OFFICIAL_SPLITS, 2):
         assert not patients[one] & patients[other]
@@ -76,7 +76,7 @@ def test_splits_share_no_patient_and_have_the_official_shares(cohort: Plan) -> N
 @pytest.mark.parametrize("patients", [6, 7, 11])
 def test_every_split_has_both_sides_several_visits_and_every_category(patients: int) -> None:
     for seed in range(12):
-        plan = make_plan(patients, seed=seed)
+        plan = plan_study(patients, seed=seed)
         for split in OFFICIAL_SPLITS:
             recorded = [volume for volume in plan.of_split(split) if volume.has_records]
             assert {volume.side for volume in recorded} == {"left", "right"}
@@ -88,7 +88,7 @@ def test_every_split_has_both_sides_several_visits_and_every_category(patients: 
 @pytest.mark.parametrize("patients", [3, 6, 40])
 def test_everything_irregular_happens(patients: int) -> None:
     for seed in range(6):
-        plan = make_plan(patients, seed=seed)
+        plan = plan_study(patients, seed=seed)
         volumes = plan.volumes
         assert sum(volume.empty_label is not None for volume in volumes) == 1
         assert sum(volume.split_meniscus for volume in volumes) == 1
@@ -99,7 +99,7 @@ def test_everything_irregular_happens(patients: int) -> None:
         assert shapes >= {(64, 128, 128), (8, 128, 128), (70, 128, 128), (64, 117, 128)}
 
 
-def test_two_series_of_one_knee_show_the_same_grades(cohort: Plan) -> None:
+def test_two_series_of_one_knee_show_the_same_grades(cohort: StudyPlan) -> None:
     knees = defaultdict(list)
     for volume in cohort.volumes:
         knees[volume.key].append(volume)
@@ -111,11 +111,11 @@ def test_two_series_of_one_knee_show_the_same_grades(cohort: Plan) -> None:
 
 
 def test_one_patient_is_enough_for_a_plan() -> None:
-    assert {volume.split for volume in make_plan(1).volumes} == {"train"}
-    assert {volume.split for volume in make_plan(2).volumes} == {"train", "test"}
+    assert {volume.split for volume in plan_study(1).volumes} == {"train"}
+    assert {volume.split for volume in plan_study(2).volumes} == {"train", "test"}
 
 
-def test_grids_are_oblique_in_both_layouts_and_exact_in_32_bits(cohort: Plan) -> None:
+def test_grids_are_oblique_in_both_layouts_and_exact_in_32_bits(cohort: StudyPlan) -> None:
     oblique = [np.rad2deg(nibabel.affines.obliquity(volume.geometry.matrix)).max() for volume in cohort.volumes]
     assert 4.0 < np.median(oblique) < 6.0
     assert 13.0 < max(oblique) <= 16.01
@@ -131,7 +131,7 @@ def test_grids_are_oblique_in_both_layouts_and_exact_in_32_bits(cohort: Plan) ->
         np.testing.assert_array_equal(matrix, matrix.astype(np.float32))
 
 
-def test_knees_lie_on_their_side_of_the_world(cohort: Plan) -> None:
+def test_knees_lie_on_their_side_of_the_world(cohort: StudyPlan) -> None:
     for volume in cohort.volumes:
         middle = volume.geometry.matrix @ [*(np.array(volume.geometry.shape) - 1) / 2, 1]
         assert (middle[0] > 0) == (volume.side == "right")
@@ -144,7 +144,7 @@ def test_sizes_cover_the_same_field(size: str) -> None:
     assert field == pytest.approx([112, 140, 140], abs=0.01)
 
 
-def test_grades_are_legal_and_break_no_rule(cohort: Plan) -> None:
+def test_grades_are_legal_and_break_no_rule(cohort: StudyPlan) -> None:
     for volume in cohort.volumes[::4]:
         for grades in (cohort.truth(volume), cohort.reading(volume)):
             for question, values in grades.items():
@@ -154,7 +154,7 @@ def test_grades_are_legal_and_break_no_rule(cohort: Plan) -> None:
                     assert value is None or value in slot.legal
 
 
-def test_grades_never_improve(cohort: Plan) -> None:
+def test_grades_never_improve(cohort: StudyPlan) -> None:
     knees = defaultdict(list)
     for volume in cohort.volumes:
         knees[volume.patient, volume.side].append(volume)
@@ -168,7 +168,7 @@ def test_grades_never_improve(cohort: Plan) -> None:
     assert worsened > 100  # they do change: a frozen cohort would pass the line above
 
 
-def test_progressive_maceration_needs_an_earlier_scan(cohort: Plan) -> None:
+def test_progressive_maceration_needs_an_earlier_scan(cohort: StudyPlan) -> None:
     first: dict[tuple[str, str], str] = {}
     for volume in sorted(cohort.volumes, key=lambda volume: volume.visit):
         first.setdefault((volume.patient, volume.side), volume.visit)
@@ -180,13 +180,13 @@ def test_progressive_maceration_needs_an_earlier_scan(cohort: Plan) -> None:
     assert seen
 
 
-def test_cartilage_is_as_often_sound_as_in_the_real_data(cohort: Plan) -> None:
+def test_cartilage_is_as_often_sound_as_in_the_real_data(cohort: StudyPlan) -> None:
     sizes = cohort.true_grades[:, columns("cartilage_lesion", "size")]
     assert (sizes == 0).mean() == pytest.approx(0.72, abs=0.025)
     assert all((sizes == grade).mean() > 0.01 for grade in (1, 2, 3))
 
 
-def test_every_legal_grade_occurs(cohort: Plan) -> None:
+def test_every_legal_grade_occurs(cohort: StudyPlan) -> None:
     seen: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     for column, slot in enumerate(RECORD_SLOTS):
         seen[slot.finding, slot.attribute] |= set(cohort.true_grades[:, column].tolist())
@@ -194,7 +194,7 @@ def test_every_legal_grade_occurs(cohort: Plan) -> None:
         assert seen[slot.finding, slot.attribute] == set(slot.legal), (slot.finding, slot.attribute)
 
 
-def test_some_grades_are_missing_from_the_records_but_none_from_the_drawing(cohort: Plan) -> None:
+def test_some_grades_are_missing_from_the_records_but_none_from_the_drawing(cohort: StudyPlan) -> None:
     assert (cohort.true_grades >= 0).all()
     missing = cohort.read_grades == MISSING
     assert 0.01 < missing.mean() < 0.04
@@ -218,7 +218,7 @@ def test_knees_of_a_patient_resemble_each_other() -> None:
     assert abs(strangers) < 0.1
 
 
-def test_a_torn_meniscus_is_torn_where_its_location_says(cohort: Plan) -> None:
+def test_a_torn_meniscus_is_torn_where_its_location_says(cohort: StudyPlan) -> None:
     for side, cyst, first in (("medial", 54, 48), ("lateral", 55, 51)):
         assert QUESTIONS[first].subregion == f"{side}_meniscus_anterior"
         horns = cohort.true_grades[:, [slot_column(first + part, "morphology") for part in range(3)]]
@@ -240,11 +240,11 @@ def test_a_torn_meniscus_is_torn_where_its_location_says(cohort: Plan) -> None:
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(PhantomError, match=message):
-        make_plan(**arguments)  # type: ignore[arg-type]
+        plan_study(**arguments)  # type: ignore[arg-type]
 
 
 def test_tables_say_what_the_records_say(tmp_path: Path) -> None:
-    plan = make_plan(30, seed=2)
+    plan = plan_study(30, seed=2)
     write_tables(tmp_path, plan)
     assert len(list(tmp_path.iterdir())) == 8
     assert not (tmp_path / "taxonomymatch_kMRI_FNIH_SQ_MOAKS_BICL06.csv").exists()
@@ -270,7 +270,7 @@ def test_tables_say_what_the_records_say(tmp_path: Path) -> None:
 
 
 def test_a_second_reading_disagrees_now_and_then(tmp_path: Path) -> None:
-    plan = make_plan(120, seed=2)
+    plan = plan_study(120, seed=2)
     write_tables(tmp_path, plan)
     first, second = (
         {(row["ID"], row["SIDE"]): row for row in csv.DictReader((tmp_path / name).open(encoding="utf-8"))}
