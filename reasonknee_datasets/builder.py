@@ -118,6 +118,8 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
         self._root, self._synthetic = repository.root, repository.manifest.synthetic
         splits = repository.manifest.splits(config_name)
+        if not repository.manifest.has_previews and "preview" in (config_name, *self._selection.columns):
+            raise RepositoryError(f"{repository.root} has no previews. Add them: reasonknee previews FOLDER")
         if split is not None and self._selection.expression is not None:  # write no other split to the cache
             wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
             splits = tuple(name for name in splits if name in wanted)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from reasonknee_datasets.manifest import FOLDERS, Manifest
-from reasonknee_datasets.schema import CONFIGS, SPLITS, arrow_schema
+from reasonknee_datasets.schema import CONFIGS, IMAGE, PREVIEW, SPLITS, arrow_schema
 
 if TYPE_CHECKING:
     from datasets import DatasetInfo
@@ -73,6 +74,19 @@ def render(manifest: Manifest, arrow_bytes: Mapping[str, Mapping[str, int]] | No
     return _with_metadata(text, changes, splits, infos)
 
 
+def read_sizes(root: Path) -> dict[str, dict[str, int]]:
+    """Read the size in memory of every config's splits from the card of a repository; empty where it has none."""
+    from huggingface_hub import DatasetCard
+
+    try:
+        infos = DatasetCard((root / CARD).read_text(encoding="utf-8")).data.to_dict()["dataset_info"]
+        return {
+            info["config_name"]: {split["name"]: int(split["num_bytes"]) for split in info["splits"]} for info in infos
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def complete(text: str) -> str:
     """Bring everything in a card that follows from the schema up to date: tables of fields, features, configs."""
     for config in CONFIGS:
@@ -94,12 +108,15 @@ def fields_table(config: str) -> str:
     | `id` | `string` | a row of the quintuples config |
     | `multiplicity` | `int32` | how often the official balanced file repeats it |
     """
-    rows = [f"| `{each.name}` | `{_type_name(each.type)}` | {each.meaning} |" for each in CONFIGS[config]]
+    columns = (*CONFIGS[config], *((PREVIEW,) if config == "quintuples" else ()))
+    rows = [f"| `{each.name}` | `{_type_name(each.type)}` | {each.meaning} |" for each in columns]
     return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows])
 
 
 def _type_name(kind: pa.DataType) -> str:
     """Name an Arrow type in the words of ``datasets``."""
+    if kind == IMAGE:
+        return "Image"
     if pa.types.is_fixed_size_list(kind):
         return f"List({_type_name(kind.value_type)}, length={kind.list_size})"
     if pa.types.is_list(kind):
@@ -115,7 +132,8 @@ def _info(config: str, manifest: Manifest | None, arrow_bytes: Mapping[str, int]
     from datasets import DatasetInfo, Features
     from datasets.splits import SplitDict, SplitInfo
 
-    info = DatasetInfo(features=Features.from_arrow_schema(arrow_schema(config)), config_name=config)
+    schema = arrow_schema(config, previews=manifest is not None and manifest.has_previews)
+    info = DatasetInfo(features=Features.from_arrow_schema(schema), config_name=config)
     if manifest is None:
         return info
     splits = SplitDict()

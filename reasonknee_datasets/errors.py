@@ -60,6 +60,10 @@ class RepositoryNotFoundError(RepositoryError, FileNotFoundError):
     """No prepared repository where one was asked for."""
 
 
+class PublishError(ReasonKneeError, RuntimeError):
+    """A repository that cannot be published, or a release that cannot be downloaded, as asked."""
+
+
 class CacheError(ReasonKneeError, OSError):
     """The cache of ``datasets``, which cannot be written."""
 

@@ -41,6 +41,7 @@ __all__ = [
     "FOOTER_END",
     "FORMAT",
     "MANIFEST",
+    "WITHOUT_PREVIEWS",
     "FileRecord",
     "Manifest",
     "Shard",
@@ -50,8 +51,10 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+WITHOUT_PREVIEWS = "digest_without_previews"
+"""Key of ``source``: the digest that the manifest had before previews were added."""
 FORMAT = 1
-FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balanced": "balanced"}
+FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balanced": "balanced", "preview": "preview"}
 """Where a prepared repository keeps each config's Parquet."""
 
 
@@ -200,6 +203,11 @@ class Manifest:
     def splits(self, config: str = "quintuples") -> tuple[str, ...]:
         """Name the splits of a config, in their usual order."""
         return tuple(self._config(config))
+
+    @property
+    def has_previews(self) -> bool:
+        """Whether ``quintuples`` has the column ``preview``, and there is a config of that name."""
+        return bool(self.configs.get("preview"))
 
     def shards(self, config: str, split: str) -> tuple[Shard, ...]:
         """List the Parquet files of one split, in order."""

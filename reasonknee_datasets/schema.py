@@ -7,6 +7,7 @@ Hub's viewer and Croissant understand. The lazy ``volume`` is no column here: it
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -63,6 +64,9 @@ class Column:
     meaning: str
 
 
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""The Arrow type of an ``Image`` of ``datasets``: an encoded file and its name."""
+
 _GRADES = pa.list_(pa.struct([("attribute", pa.string()), ("grade", pa.int32()), ("scale", pa.string())]))
 
 QUINTUPLE_COLUMNS: tuple[Column, ...] = (
@@ -112,22 +116,52 @@ BALANCED_COLUMNS: tuple[Column, ...] = (
     Column("multiplicity", pa.int32(), "how often the official balanced file repeats it"),
 )
 
+PREVIEW = Column("preview", IMAGE, "picture of the slice through the box, WebP; only where previews were added")
+"""The last column of ``quintuples`` in a repository with previews."""
+
+MONTAGE_COLUMNS: tuple[Column, ...] = (
+    Column("id", pa.string(), "patient/visit/side, the prefix of its quintuples' ids"),
+    Column("montage", IMAGE, "picture of twelve sagittal slices, WebP"),
+    Column("volume_path", pa.string(), "the MRI, relative to the repository"),
+    Column("patient", pa.string(), "OAI participant"),
+    Column("visit", pa.string(), "00M, 12M, 24M or 48M"),
+    Column("side", pa.string(), "right or left knee"),
+    Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
+)
+
 CONFIGS: dict[str, tuple[Column, ...]] = {
     "quintuples": QUINTUPLE_COLUMNS,
     "volumes": VOLUME_COLUMNS,
     "balanced": BALANCED_COLUMNS,
+    "preview": MONTAGE_COLUMNS,
 }
 
 
-def arrow_schema(config: str = "quintuples") -> pa.Schema:
+def arrow_schema(config: str = "quintuples", *, previews: bool = False) -> pa.Schema:
     """Return the Arrow schema that a config's Parquet files are written with.
+
+    Parameters
+    ----------
+    config : str, optional
+        Name of the config.
+    previews : bool, optional
+        Whether the column `PREVIEW` follows those of ``quintuples``.
 
     Examples
     --------
     >>> arrow_schema("balanced").names
     ['id', 'multiplicity']
+    >>> arrow_schema("quintuples", previews=True).names[-1]
+    'preview'
     """
-    return pa.schema([(column.name, column.type) for column in CONFIGS[config]])
+    columns = (*CONFIGS[config], *((PREVIEW,) if previews and config == "quintuples" else ()))
+    return with_images(pa.schema([(column.name, column.type) for column in columns]))
+
+
+def with_images(schema: pa.Schema) -> pa.Schema:
+    """Add the metadata by which ``datasets`` reads columns of type `IMAGE` as ``Image``."""
+    images = {field.name: {"_type": "Image"} for field in schema if field.type == IMAGE}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": images}})}) if images else schema
 
 
 _ID = re.compile(

@@ -88,6 +88,9 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         help="go on in spite of this kind of problem; repeatable",
     )
     command.add_argument("--overwrite", action="store_true", help="replace a repository made from other input")
+    command.add_argument(
+        "--previews", action="store_true", help="add a picture to every row (as `reasonknee previews` does later)"
+    )
     command.add_argument("--workers", type=positive, help="processes (default: one a core)")
 
 
@@ -107,6 +110,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
     )
     if not done.written:
         print(f"nothing to do: {arguments.out} was made from this release")
+    if arguments.previews:
+        from reasonknee_datasets.publish import add_previews
+
+        add_previews(arguments.out, workers=arguments.workers)
     print(summarise(arguments.out))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import PrepareError, RepositoryError, explain
-from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest
 from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
 from reasonknee_datasets.prepare.provenance import (
     count_images,
@@ -133,7 +133,7 @@ def prepare(
     content = _content(release, source)
     with staged(out) as folder:
         manifest = Writer(content, folder, volumes, versions, workers, progress).write()
-        if previous is not None and manifest.digest != previous.digest:
+        if previous is not None and manifest.digest not in {previous.digest, previous.source.get(WITHOUT_PREVIEWS)}:
             raise other_input(out, "its images or masks")
     return Prepared(out, manifest, written=True)
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from reasonknee_datasets import card
 from reasonknee_datasets.errors import PrepareError, explain
 from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.parallel import cores, each_done
@@ -29,6 +28,7 @@ from reasonknee_datasets.prepare.shard_writer import (
     write_parquet,
     write_shard,
 )
+from reasonknee_datasets.prepare.side_files import write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file
 from reasonknee_datasets.prepare.volume_files import VolumesMode, VolumeTask, place_volumes, remove_strangers
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, parse_id
@@ -139,12 +139,8 @@ class Writer:
                     arrow_bytes[config][split] = sum(size for _, size in pairs)
         manifest = self._manifest(configs, {volume.path: records[volume.path] for volume in used})
         (self.root / PRIORS).write_bytes(self.priors.to_json())
-        (self.root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8", newline="\n")
-        others = {
-            name: FileRecord((self.root / name).stat().st_size, hash_file(self.root / name))
-            for name in (PRIORS, card.CARD)
-        }
-        manifest = replace(manifest, files=others, digest="")
+        priors = FileRecord((self.root / PRIORS).stat().st_size, hash_file(self.root / PRIORS))
+        manifest = write_side_files(self.root, replace(manifest, files={PRIORS: priors}, digest=""), arrow_bytes)
         (self.root / MANIFEST).write_bytes(manifest.to_bytes())
         return manifest
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import RepositoryError, explain, nearest
 from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS
-from reasonknee_datasets.schema import CONFIGS, SIDES, SPLITS, VISITS, arrow_schema
+from reasonknee_datasets.schema import CONFIGS, PREVIEW, SIDES, SPLITS, VISITS, arrow_schema, with_images
 from reasonknee_datasets.sources.split_syntax import ALIASES
 
 VOLUME = "volume"
@@ -66,15 +66,15 @@ class Selection:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of an example; a volume is a string here."""
-        types = {field.name: field.type for field in arrow_schema(self.config)}
+        types = {field.name: field.type for field in arrow_schema(self.config, previews=True)}
         types[VOLUME] = pa.string()
-        return pa.schema([(name, types[name]) for name in self.columns])
+        return with_images(pa.schema([(name, types[name]) for name in self.columns]))
 
     @property
     def stored_schema(self) -> pa.Schema:
         """The Arrow schema of `stored`."""
-        schema = arrow_schema(self.config)
-        return pa.schema([schema.field(name) for name in self.stored])
+        schema = arrow_schema(self.config, previews=True)
+        return with_images(pa.schema([schema.field(name) for name in self.stored]))
 
     @property
     def key(self) -> str:
@@ -122,6 +122,7 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
 def _check_columns(config: str, columns: Sequence[str] | None) -> tuple[str, ...]:
     stored = arrow_schema(config).names
     known = [*stored, VOLUME] if VOLUME_PATH in stored else stored
+    known = [*known, PREVIEW.name] if config == "quintuples" else known  # read on request only
     wanted = stored if columns is None else columns
     if isinstance(wanted, str) or not wanted or len(set(wanted)) != len(wanted):
         remedy = 'Give a list such as ["id", "grades"]'

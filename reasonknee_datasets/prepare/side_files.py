@@ -1,0 +1,30 @@
+"""The files of a repository that follow from its manifest: the dataset card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from reasonknee_datasets import card
+from reasonknee_datasets.manifest import FileRecord, Manifest
+from reasonknee_datasets.prepare.staging import hash_file
+
+SIDE_FILES = (card.CARD,)
+
+
+def write_side_files(root: Path, manifest: Manifest, arrow_bytes: Mapping[str, Mapping[str, int]]) -> Manifest:
+    """Write the card of a repository, and return its manifest with size and hash of it.
+
+    Parameters
+    ----------
+    root : Path
+        The repository.
+    manifest : Manifest
+        Its contents.
+    arrow_bytes : mapping of config to split to int
+        Size of the rows in memory.
+    """
+    (root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8", newline="\n")
+    written = {name: FileRecord((root / name).stat().st_size, hash_file(root / name)) for name in SIDE_FILES}
+    return replace(manifest, files={**manifest.files, **written}, digest="")

@@ -1,0 +1,7 @@
+"""Publication of a prepared repository: previews, the check before upload, upload to the Hub, and download."""
+
+from __future__ import annotations
+
+from reasonknee_datasets.publish.previews import add_previews
+
+__all__ = ["add_previews"]
