@@ -79,7 +79,8 @@ def read_sizes(root: Path) -> dict[str, dict[str, int]]:
     from huggingface_hub import DatasetCard
 
     try:
-        infos = DatasetCard((root / CARD).read_text(encoding="utf-8")).data.to_dict()["dataset_info"]
+        data: Any = DatasetCard((root / CARD).read_text(encoding="utf-8")).data
+        infos = data.to_dict()["dataset_info"]
         return {
             info["config_name"]: {split["name"]: int(split["num_bytes"]) for split in info["splits"]} for info in infos
         }

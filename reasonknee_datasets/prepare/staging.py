@@ -85,7 +85,7 @@ def staged(out: Path) -> Iterator[Path]:
         If another run is writing to the same target, the staging folder is not private, or the disk refuses: full,
         read-only, no permission.
     """
-    folder = out.parent / f".{out.name}.partial"
+    folder = _staging_folder(out)
     remedy = "A run of prepare did not leave it in this state; look at what it holds, remove it, and run again."
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def staged(out: Path) -> Iterator[Path]:
         message = explain("out", "be written by one run at a time", "a second", remedy, where=f"at {out}")
         raise PrepareError(message) from error
     try:
-        _restore(folder, out)
+        restore_interrupted(out)
         clear_leftovers(folder)
         yield folder
         lock.release()
@@ -110,7 +110,7 @@ def staged(out: Path) -> Iterator[Path]:
     except Exception as error:
         # KeyboardInterrupt is no Exception: the volumes that an interrupted run has written are kept for the next one.
         lock.release()
-        _restore(folder, out)
+        restore_interrupted(out)
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, ReasonKneeError):
             raise _disk_error(error, out) from error
@@ -194,8 +194,12 @@ def _swap(folder: Path, out: Path) -> None:
     shutil.rmtree(out / WORK, ignore_errors=True)
 
 
-def _restore(folder: Path, out: Path) -> None:
+def restore_interrupted(out: Path) -> None:
     """Move the old repository back to its place, after a kill or an error between the two renames of `_swap`."""
-    old = folder / WORK / _OLD
+    old = _staging_folder(out) / WORK / _OLD
     if (old / MANIFEST).is_file() and not old.is_symlink() and not out.exists():
         old.rename(out)
+
+
+def _staging_folder(out: Path) -> Path:
+    return out.parent / f".{out.name}.partial"

@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 from reasonknee_datasets import card
 from reasonknee_datasets.errors import PublishError, ReasonKneeError, add_note
 from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest, Shard
-from reasonknee_datasets.plain_paths import is_url, join
 from reasonknee_datasets.parallel import cores, each_done
+from reasonknee_datasets.plain_paths import is_url, join
 from reasonknee_datasets.prepare.shard_writer import write_parquet
 from reasonknee_datasets.prepare.side_files import SIDE_FILES, write_side_files
-from reasonknee_datasets.prepare.staging import WORK, hash_file, staged
+from reasonknee_datasets.prepare.staging import WORK, hash_file, restore_interrupted, staged
 from reasonknee_datasets.schema import PREVIEW, arrow_schema
 from reasonknee_datasets.sources import find_volumes
 from reasonknee_datasets.volumes import open_volume
@@ -118,9 +118,11 @@ def write_without_previews(data_dir: str | os.PathLike[str], target: Path, *, pr
 def _open_local(data_dir: str | os.PathLike[str]) -> tuple[Path, Manifest]:
     if is_url(os.fspath(data_dir)):
         raise PublishError(
-            f"Previews can be added to a local folder only, not to {os.fspath(data_dir)}. Download the repository first."
+            f"Previews can be added to a local folder only, not to {os.fspath(data_dir)}. Download the repository, and "
+            "name its folder."
         )
     root = Path(data_dir).expanduser().resolve()
+    restore_interrupted(root)
     return root, Manifest.load(root)
 
 
