@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard
 import reasonknee_datasets
 from reasonknee_datasets import card
 from reasonknee_datasets.manifest import Manifest
-from reasonknee_datasets.schema import CONFIGS, arrow_schema
+from reasonknee_datasets.schema import CONFIGS, PREVIEW, arrow_schema
 from tests.helpers import prepare_content as given
 
 TOP = Path(reasonknee_datasets.__file__).parent.parent / "dataset_card.md"
@@ -53,8 +53,9 @@ def test_everything_that_follows_from_the_schema_is_up_to_date() -> None:
 def test_fields_table_is_the_schema(config: str) -> None:
     (table,) = re.findall(rf"<!-- fields {config} -->\n(.*?)\n<!-- /fields {config} -->", card.template(), re.DOTALL)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-    assert [name.strip("`") for name, _, _ in rows] == arrow_schema(config).names
-    assert [meaning for _, _, meaning in rows] == [column.meaning for column in CONFIGS[config]]
+    columns = (*CONFIGS[config], *((PREVIEW,) if config == "quintuples" else ()))
+    assert [name.strip("`") for name, _, _ in rows] == arrow_schema(config, previews=True).names
+    assert [meaning for _, _, meaning in rows] == [column.meaning for column in columns]
     kinds = {name.strip("`"): kind.strip("`") for name, kind, _ in rows}
     if config == "quintuples":
         assert kinds["box"] == "List(int32, length=6)"
@@ -65,7 +66,7 @@ def test_fields_table_is_the_schema(config: str) -> None:
 def test_metadata_states_features_splits_and_sizes(manifest: Manifest, synthetic: bool) -> None:
     data = DatasetCard(card.render(replace(manifest, synthetic=synthetic, digest=""))).data.to_dict()
     infos = {info["config_name"]: info for info in data["dataset_info"]}
-    assert set(infos) == set(CONFIGS)
+    assert set(infos) == set(CONFIGS) - {"preview"}
     for config, info in infos.items():
         read = datasets.DatasetInfo._from_yaml_dict({k: v for k, v in info.items() if k != "config_name"})
         assert read.features == datasets.Features.from_arrow_schema(arrow_schema(config))

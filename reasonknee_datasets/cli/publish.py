@@ -29,6 +29,22 @@ def _previews(arguments: argparse.Namespace) -> None:
     print(f"{arguments.dir}: {rows:,} previews and {montages:,} montages")
 
 
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dir", metavar="DIR", help="a prepared repository: a folder, hf://datasets/owner/name or URL")
+    command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+    command.add_argument("--no-hashes", action="store_true", help="do not read every file to compare its SHA-256")
+    command.add_argument("--json", action="store_true", help="write the report as JSON")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from reasonknee_datasets.publish import examine
+
+    report = examine(arguments.dir, volumes_dir=arguments.volumes_dir, hashes=not arguments.no_hashes)
+    print(report.to_json() if arguments.json else report)
+    return 1 if report.errors else 0
+
+
 COMMANDS: dict[str, Command] = {
     "previews": (_add_previews, _previews, "add a picture to every row of a prepared repository, for the Hub's viewer"),
+    "doctor": (_add_doctor, _doctor, "check what the Hub, its viewer and loaders need of a prepared repository"),
 }

@@ -121,7 +121,7 @@ def test_manifest_counts_and_hashes_every_file(root: Path, manifest: Manifest) -
     assert len({record.voxels_sha256 for record in manifest.volumes.values()}) == len(manifest.volumes) == 22
 
 
-@pytest.mark.parametrize("config", list(CONFIGS))
+@pytest.mark.parametrize("config", sorted(CONFIGS.keys() - {"preview"}))
 def test_parquet_is_written_from_the_schema_for_the_hub(root: Path, manifest: Manifest, config: str) -> None:
     for shard in manifest.shards(config, "train"):
         file = pq.ParquetFile(root / shard.path)
@@ -161,7 +161,7 @@ def _table(made: list[given.SourceVolume]) -> tuple[shard_writer.pa.Table, list[
     ]
 
 
-@pytest.mark.parametrize("config", list(CONFIGS))
+@pytest.mark.parametrize("config", sorted(CONFIGS.keys() - {"preview"}))
 def test_stock_datasets_reads_the_folder(root: Path, manifest: Manifest, config: str, tmp_path: Path) -> None:
     loaded = datasets.load_dataset(str(root), config, cache_dir=str(tmp_path))
     streamed = datasets.load_dataset(str(root), config, streaming=True)
