@@ -44,7 +44,64 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 1 if report.errors else 0
 
 
+def _add_push(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dir", metavar="DIR", type=Path, help="a prepared repository in a local folder")
+    command.add_argument(
+        "--repo", metavar="OWNER/NAME", required=True, help="the dataset repository; created if absent"
+    )
+    command.add_argument("--include-volumes", action="store_true", help="upload volumes and previews too")
+    command.add_argument(
+        "--i-may-redistribute",
+        action="store_true",
+        help="state that the terms of the images allow it; needed with --include-volumes unless the data are synthetic",
+    )
+    command.add_argument(
+        "--public", action="store_true", help="make a new repository public (it is gated all the same)"
+    )
+    command.add_argument(
+        "--gate", choices=("manual", "auto"), default="manual", help="how requests for access are answered"
+    )
+    command.add_argument("--tag", help="tag of the upload (default: v and the version of this package)")
+    command.add_argument(
+        "--dry-run", action="store_true", help="check, show what would be uploaded, and upload nothing"
+    )
+
+
+def _push(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.publish import push
+
+    plan = push(
+        arguments.dir,
+        arguments.repo,
+        include_volumes=arguments.include_volumes,
+        i_may_redistribute=arguments.i_may_redistribute,
+        private=not arguments.public,
+        gate=arguments.gate,
+        tag=arguments.tag,
+        dry_run=arguments.dry_run,
+    )
+    print(plan)
+    print("nothing was uploaded (--dry-run)" if arguments.dry_run else "uploaded")
+
+
+def _add_download(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder of the official release")
+    command.add_argument("--revision", help="commit, tag or branch (default: the commit this version was written for)")
+    command.add_argument("--repo", metavar="OWNER/NAME", help="another dataset repository than the official one")
+    command.add_argument("--no-masks", action="store_true", help="leave out the segmentation masks")
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    from reasonknee_datasets.publish import download
+
+    given = {"revision": arguments.revision, "repo_id": arguments.repo}
+    options = {name: value for name, value in given.items() if value is not None}
+    print(download(arguments.out, masks=not arguments.no_masks, **options))
+
+
 COMMANDS: dict[str, Command] = {
     "previews": (_add_previews, _previews, "add a picture to every row of a prepared repository, for the Hub's viewer"),
     "doctor": (_add_doctor, _doctor, "check what the Hub, its viewer and loaders need of a prepared repository"),
+    "push": (_add_push, _push, "upload a prepared repository to the Hub, private and gated, without images by default"),
+    "download": (_add_download, _download, "download the official annotations, without images, and verify them"),
 }

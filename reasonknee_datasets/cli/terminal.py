@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -9,8 +10,8 @@ from typing import Any, TextIO, cast
 
 from reasonknee_datasets.printable import printable
 
-# How tqdm moves the cursor: to the start of the line before each update, and up to the bar above.
-_MOVES = frozenset({"\r", "\x1b[A"})
+# How tqdm moves the cursor: to the start of the line before each update, and up to the bars above.
+_MOVES = re.compile(r"\r|(\x1b\[A)+")
 
 
 class _PrintableStream:
@@ -24,7 +25,7 @@ class _PrintableStream:
 
     def write(self, text: str) -> int:
         """Write a text."""
-        if text in _MOVES:
+        if _MOVES.fullmatch(text):
             return self._stream.write(text)
         update = text.startswith("\r")
         return self._stream.write("\r" * update + printable(text[update:]))

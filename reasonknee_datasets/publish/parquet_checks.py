@@ -141,7 +141,7 @@ def _unsupported(schema: pa.Schema) -> Mapping[str, str]:
     """Find the columns whose type stock ``datasets`` or the viewer does not know."""
     stated = json.loads((schema.metadata or {}).get(b"huggingface", b"{}") or b"{}")
     features = (stated.get("info") or {}).get("features") or {}
-    found = {name: kind for name, feature in features.items() if (kind := _foreign(feature))}
+    found: dict[str, str] = {name: kind for name, feature in features.items() if (kind := _foreign(feature))}
     for field in schema:
         if isinstance(field.type, pa.BaseExtensionType) or pa.types.is_map(field.type) or pa.types.is_union(field.type):
             found.setdefault(field.name, str(field.type))
@@ -156,7 +156,7 @@ def _foreign(feature: Any) -> str:
         return next((kind for each in feature if (kind := _foreign(each))), "")
     if not isinstance(feature, dict):
         return ""
-    kind = feature.get("_type")
-    if isinstance(kind, str):
-        return kind if kind not in _STOCK else _foreign(feature.get("feature"))
-    return next((found for each in feature.values() if (found := _foreign(each))), "")
+    named = feature.get("_type")
+    if isinstance(named, str):
+        return named if named not in _STOCK else _foreign(feature.get("feature"))  # of a list
+    return next((kind for each in feature.values() if (kind := _foreign(each))), "")
