@@ -79,6 +79,7 @@ class HubServer:
     requests: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     uploaded: int = 0
+    """Bytes of whole files that were received, each counted as often as it came."""
 
     def add(self, name: str, files: dict[str, bytes], *, private: bool = False) -> HubRepository:
         """Create a repository with one commit."""
@@ -202,7 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
     def on_settings(self, name: str, repository: HubRepository, rest: str) -> None:
         asked = json.loads(self.body)
         repository.gated = asked.get("gated", repository.gated)
-        repository.private = asked.get("private", asked.get("visibility", "private") == "private")
+        if "private" in asked or "visibility" in asked:
+            repository.private = asked.get("private") or asked.get("visibility") == "private"
         return self.answer(200, {})
 
     def on_refs(self, name: str, repository: HubRepository, rest: str) -> None:
@@ -246,10 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
         _, _, oid, *more = path.split("/")
         if more and more[0].isdigit():
             self.hub.parts.setdefault(oid, {})[int(more[0])] = self.body
-            self.hub.uploaded += len(self.body)
             return self.answer(200, ETag=f'"{more[0]}"')
         if self.command == "PUT":
-            self.hub.uploaded += len(self.body)
             data = self.body
         elif more == ["verify"]:
             return self.answer(200 if oid in self.hub.blobs else 404, {})
@@ -257,6 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = b"".join(self.hub.parts[oid][part] for part in sorted(self.hub.parts[oid]))
         if hashlib.sha256(data).hexdigest() != oid:
             return self.answer(400, {"error": "hash differs"})
+        self.hub.uploaded += len(data)
         self.hub.blobs[oid] = data
         return self.answer(200, {})
 
