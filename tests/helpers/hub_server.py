@@ -18,6 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 TOKEN = "hf_planted_s3cret_1a2b3c4d"
 PART = 100_000
 """Bytes of a part in multipart uploads."""
@@ -94,6 +97,13 @@ class HubServer:
     def count(self, pattern: str) -> int:
         """Count the requests that match a pattern of method and path."""
         return sum(re.search(pattern, request) is not None for request in self.requests)
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make huggingface_hub in this process talk to this server alone; it reads HF_ENDPOINT at import."""
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "ENDPOINT", self.url)
+        template = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
     def environment(self, home: str) -> dict[str, str]:
         """Settings with which a process talks to this server alone."""

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 
 from reasonknee_datasets.cli.main import main
@@ -16,6 +15,7 @@ from reasonknee_datasets.errors import PublishError
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.publish import download, hub
 from reasonknee_datasets.publish.download import OFFICIAL
+from tests.helpers import hub_server
 from tests.helpers.hub_server import TOKEN, HubServer, serve_hub
 
 SPLITS = "data/split_files/train_split.csv"
@@ -34,9 +34,8 @@ def official(phantom_release: Path) -> dict[str, bytes]:
 @pytest.fixture
 def server(official: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setattr(hub, "WAITS", (0, 0))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     with serve_hub() as running:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
+        running.patch(monkeypatch)
         running.add(OFFICIAL, official)
         yield running
 
@@ -109,8 +108,6 @@ def test_second_run_downloads_nothing(server: HubServer, tmp_path: Path) -> None
 
 
 def test_file_that_stays_wrong_is_named(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.helpers import hub_server
-
     describe = hub_server._describe
 
     def lie(path: str, files: dict[str, bytes]) -> dict[str, object]:

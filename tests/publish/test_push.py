@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
+import huggingface_hub
 import pytest
 
 from reasonknee_datasets import card
@@ -48,9 +48,8 @@ def real(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setattr(hub, "WAITS", (0, 0))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     with serve_hub() as running:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
+        running.patch(monkeypatch)
         yield running
 
 
@@ -166,9 +165,7 @@ class TestPush:
     def test_doctor_stops_the_upload(self, server: HubServer, clean: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(clean, tmp_path / "3dreasonknee"))
         next(iter(root.glob("volumes/*/*.nii.gz"))).unlink()
-        with pytest.raises(
-            PublishError, match=r"found 2 errors, and nothing was uploaded:\n  missing-volumes: 1 of 22"
-        ):
+        with pytest.raises(PublishError, match=r"found 2 errors, and nothing was uploaded:\n  missing-volumes: 1"):
             send(root)
         assert not server.requests
 
