@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from reasonknee_datasets import card
+from reasonknee_datasets.croissant import CROISSANT, write_metadata
 from reasonknee_datasets.publish.inspected import Found, Inspected
 
 _WRITE = "Write the card again: reasonknee prepare writes it from the manifest."
@@ -102,8 +103,12 @@ def check_features(repository: Inspected) -> Iterator[Found]:
 
 
 def check_croissant(repository: Inspected) -> Iterator[Found]:
-    """Check that the Croissant metadata describe this repository."""
-    return iter(())
+    """Check that the Croissant metadata are those of this repository."""
+    text = repository.read_text(CROISSANT)
+    if not text:
+        yield Found("warning", f"There is no {CROISSANT}.", _WRITE)
+    elif text != write_metadata(repository.manifest):
+        yield Found("error", f"{CROISSANT} does not describe the configs and columns of the manifest.", _WRITE)
 
 
 def check_gating(repository: Inspected) -> Iterator[Found]:
