@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
-from reasonknee_datasets.figures.reading import choose_plane
+from reasonknee_datasets.figures.reading import Plane, choose_plane
 
 try:
     from PIL import Image, ImageDraw, ImageFont, features
@@ -47,6 +47,7 @@ class PreviewArtist:
         # What cut_planes reads of a nibabel image; a Nifti1Image takes no int64.
         self._image = SimpleNamespace(shape=voxels.shape, affine=affine, dataobj=voxels)
         self._synthetic = synthetic
+        self._drawn: dict[tuple[Plane, Box], bytes] = {}
         self._window = grey_window(cut_planes(self._image).values())
 
     def draw_row(self, row: Mapping[str, Any]) -> bytes:
@@ -57,8 +58,14 @@ class PreviewArtist:
         BoxError
             If the box reaches out of the volume.
         """
-        plane = choose_plane(row["finding"], row["subregion"], row["question"])
-        panel = cut_planes(self._image, Box.from_row(row["box"]))[plane]
+        box = Box.from_row(row["box"])
+        key = choose_plane(row["finding"], row["subregion"], row["question"]), box
+        if key not in self._drawn:  # several questions look at one region
+            self._drawn[key] = self._draw_box(*key)
+        return self._drawn[key]
+
+    def _draw_box(self, plane: Plane, box: Box) -> bytes:
+        panel = cut_planes(self._image, box)[plane]
         picture = self._draw(panel, _SIDE).convert("RGB")
         assert panel.outline is not None
         height, width = panel.size
