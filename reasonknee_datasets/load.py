@@ -83,7 +83,7 @@ def load_dataset(
         ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder or URL.
     name : str, optional
         ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
-        balanced selection as ids with their multiplicity.
+        balanced selection as ids with their multiplicity; ``"preview"``, one picture a volume, where previews were added.
     split : str, Split, ReadInstruction or list of these, optional
         ``train``, ``validation`` (or ``val``), ``test``, a slice (``"train[:10]"``, ``"train[:10%]"``) or a sum
         (``"train+val"``). By default all, as a dict.
@@ -107,7 +107,8 @@ def load_dataset(
         ``{"question_id": 19, "side": "left"}``, where a list of values means any of them. Row groups that cannot match
         are not read. With a `split`, no other split is written to the cache.
     columns : list of str, optional
-        Which columns. Without ``volume_path`` or ``volume`` an example has no volume.
+        Which columns. Without ``volume_path`` or ``volume`` an example has no volume. ``preview`` is read only where it
+        is named here.
     **kwargs
         ``cache_dir``, ``download_mode``, ``verification_mode``, ``keep_in_memory`` and ``num_proc``, as for
         ``datasets.load_dataset``.

@@ -16,7 +16,7 @@ from reasonknee_datasets.errors import PublishError
 from reasonknee_datasets.manifest import FOLDERS, MANIFEST, Manifest, VolumeRecord
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.publish.doctor import examine
-from reasonknee_datasets.publish.hub import call_hub, open_hub
+from reasonknee_datasets.publish.hub_calls import call_hub, open_hub
 from reasonknee_datasets.publish.previews import write_without_previews
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from reasonknee_datasets.cli.main import main
 from reasonknee_datasets.errors import PublishError
 from reasonknee_datasets.prepare import prepare
-from reasonknee_datasets.publish import download, hub
+from reasonknee_datasets.publish import download, hub_calls
 from reasonknee_datasets.publish.download import OFFICIAL
 from tests.helpers import hub_server
 from tests.helpers.hub_server import TOKEN, HubServer, serve_hub
@@ -33,7 +33,7 @@ def official(phantom_release: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def server(official: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(hub, "WAITS", (0, 0))
+    monkeypatch.setattr(hub_calls, "WAITS", (0, 0))
     with serve_hub() as running:
         running.patch(monkeypatch)
         running.add(OFFICIAL, official)

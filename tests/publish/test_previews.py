@@ -20,12 +20,14 @@ from PIL import Image
 
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.check.file_hashes import check_files
+from reasonknee_datasets.cli.main import main
 from reasonknee_datasets.errors import BoxError, PublishError, RepositoryError, VolumeNotFoundError
 from reasonknee_datasets.manifest import WITHOUT_PREVIEWS, Manifest
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.publish import add_previews
 from reasonknee_datasets.publish.preview_images import PreviewArtist
 from reasonknee_datasets.publish.previews import write_without_previews
+from reasonknee_datasets.publish.viewer_rules import first_page
 from tests.helpers import prepare_content as given
 
 ROW = {"finding": "", "subregion": "", "question": "in the coronal view"}
@@ -137,6 +139,12 @@ class TestAddPreviews:
         assert sheets.features["montage"] == datasets.Image()
         assert all(sheet["montage"].size == (640, 480) for sheet in sheets)
 
+    def test_first_page_of_the_viewer_shows_50_rows(self, with_previews: Path) -> None:
+        rows = datasets.load_dataset(str(with_previews), split="train", streaming=True)
+        page = first_page(rows.features, rows.decode(False), "quintuples", "train")
+        assert page.rows >= 50
+        assert not page.cut
+
     def test_metadata_in_parquet_names_the_image(self, with_previews: Path) -> None:
         shard = Manifest.load(with_previews).shards("quintuples", "test")[0]
         assert datasets.Features.from_arrow_schema(pq.read_schema(with_previews / shard.path))[
@@ -245,6 +253,17 @@ class TestAddPreviews:
         before = hashes(with_previews)
         assert not prepare(phantom_release, with_previews, workers=1, progress=False).written
         assert hashes(with_previews) == before
+
+    def test_command_of_prepare_adds_them_once(self, phantom_release: Path, tmp_path: Path) -> None:
+        release = Path(shutil.copytree(phantom_release, tmp_path / "release"))
+        command = ["prepare", "--release", f"{release}", "--out", f"{tmp_path / 'out'}", "--previews", "--workers", "1"]
+        assert main(command) == 0
+        first = Manifest.load(tmp_path / "out")
+        assert first.has_previews
+        for image in release.glob("data/images/*/*/*.nii.gz"):
+            image.touch()  # whether the images changed is found by preparing again
+        assert main(command) == 0
+        assert Manifest.load(tmp_path / "out").digest == first.digest
 
     def test_url_is_refused(self) -> None:
         with pytest.raises(PublishError, match="local folder only, not to hf://datasets/a/b"):

@@ -18,7 +18,7 @@ from reasonknee_datasets import card
 from reasonknee_datasets.errors import PublishError
 from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.prepare.side_files import write_side_files
-from reasonknee_datasets.publish import add_previews, hub, push
+from reasonknee_datasets.publish import add_previews, hub_calls, push
 from reasonknee_datasets.publish.push import PushPlan
 from tests.helpers import prepare_content as given
 from tests.helpers.hub_server import TOKEN, HubServer, serve_hub
@@ -47,7 +47,7 @@ def real(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(hub, "WAITS", (0, 0))
+    monkeypatch.setattr(hub_calls, "WAITS", (0, 0))
     with serve_hub() as running:
         running.patch(monkeypatch)
         yield running

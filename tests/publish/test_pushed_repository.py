@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reasonknee_datasets.publish import add_previews, hub, push
+from reasonknee_datasets.publish import add_previews, hub_calls, push
 from tests.helpers import prepare_content as given
 from tests.helpers.hub_server import TOKEN, HubServer, serve_hub
 
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     made = given.volumes(folder / "images")
     options: dict[str, Any] = {"token": TOKEN, "progress": False}
     with serve_hub() as running, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "WAITS", (0,))
+        patch.setattr(hub_calls, "WAITS", (0,))
         running.patch(patch)
         for tag, questions in (("v1", (1, 19, 40)), ("v2", (1, 19, 40, 41))):
             root = folder / tag
