@@ -50,7 +50,8 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+"""2: flat grade columns, masks and their labels. Format 1 was never published."""
 FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balanced": "balanced"}
 """Where a prepared repository keeps each config's Parquet."""
 
@@ -254,9 +255,11 @@ def _parse(data: bytes, where: str) -> Fields:
         raise RepositoryError(message) from error
     fields = Fields(tree, "manifest", lambda problem: RepositoryError(f"{problem}, in {where}. {_COPY_AGAIN}"))
     if fields.whole("format") != FORMAT:
+        remedy = "Upgrade reasonknee_datasets: pip install -U reasonknee_datasets."
+        if tree["format"] < FORMAT:
+            remedy = f"An older version wrote it. Prepare the release again: {_COMMAND} --overwrite."
         raise RepositoryError(
-            f"The manifest in {where} has format {tree['format']}, and this version reads format {FORMAT}. Upgrade "
-            "reasonknee_datasets if the number is higher, otherwise prepare the release again."
+            f"The manifest in {where} has format {tree['format']}, and this version reads format {FORMAT}. {remedy}"
         )
     unknown = sorted(tree.keys() - _KEYS - {"checksum"})
     if unknown:

@@ -188,6 +188,16 @@ class TestSelection:
         for filters in (as_tuples, as_expression, [as_tuples]):
             assert [row["id"] for row in load(split="train", streaming=streaming, filters=filters)] == wanted
 
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_filters_by_grade(self, load: Load, streaming: bool) -> None:
+        # `question_id % 4` is the size of every row, and the depth is missing.
+        wanted = [row["id"] for row in expected_rows() if row["question_id"] % 4 >= 2]
+        filters = [("grade_size", ">=", 2)]
+        rows = list(load(split="train", streaming=streaming, filters=filters, columns=["id", "grades"]))
+        assert [row["id"] for row in rows] == wanted
+        assert all(row["grades"][0]["grade"] >= 2 for row in rows)
+        assert not list(load(split="train", streaming=streaming, filters=[("grade_depth", ">=", 0)]))
+
     def test_filters_that_choose_nothing(self, load: Load) -> None:
         filters = [("patient", "==", "9999999")]
         assert len(load(split="train", filters=filters)) == 0
@@ -222,21 +232,24 @@ class TestSelection:
         [
             (
                 {"columns": ["id", "grade"]},
-                r"columns must be those of 'quintuples', got grade\. Did you mean 'grades'\?",
+                r"Unknown column 'grade' of 'quintuples' in columns=\. Did you mean 'grade_grade'\?",
             ),
-            ({"columns": "id"}, r"columns must be a list of different names, got id"),
-            ({"columns": []}, r"columns must be a list of different names, got \[\]"),
-            ({"columns": ["id", "id"]}, r"columns must be a list of different names"),
-            ({"columns": ["volume"], "name": "balanced"}, r"columns must be those of 'balanced', got volume"),
+            ({"columns": "id"}, r"columns='id' is not a list of different names"),
+            ({"columns": []}, r"columns=\[\] is not a list of different names"),
+            ({"columns": ["id", "id"]}, r"columns=\['id', 'id'\] is not a list of different names"),
+            ({"columns": ["volume"], "name": "balanced"}, r"Unknown column 'volume' of 'balanced'"),
             ({"filters": [("question", "==", 1)]}, r"The filters .* do not fit the columns of 'quintuples': "),
             ({"filters": [("questionid", "==", 1)]}, r"does not have: questionid\. Did you mean 'question_id'\?"),
             ({"filters": [[("sied", "==", "left")]]}, r"does not have: sied\. Did you mean 'side'\?"),
             ({"filters": [("side", "~", "left")]}, r"The filters .* \"~\" is not a valid operator"),
+            ({"filters": [("size", ">=", 2)]}, r"does not have: size\. Did you mean 'grade_size'\? The grades"),
+            ({"columns": ["grade_sise"]}, r"Unknown column 'grade_sise'.* Did you mean 'grade_size'\?"),
+            ({"filters": [("grade_size", "==", 4)]}, r"ask for grade_size '4', .* Available: 0, 1, 2, 3\."),
             ({"filters": pc.field("questionid") == 1}, r"does not have: questionid\. Did you mean 'question_id'\?"),
             ({"filters": [("volume", "==", "x")]}, r"a column that 'quintuples' does not have: volume\. Did"),
-            ({"name": "quintuple"}, r"name must be one of the configs, got quintuple\. Did you mean 'quintuples'\?"),
-            ({"name": 3}, r"name must be one of the configs, got 3\. There are: quintuples"),
-            ({"name": "val"}, r"name must be one of the configs, got val\. Did you mean split='val'\?"),
+            ({"name": "quintuple"}, r"Unknown config 'quintuple' in name=\. Did you mean 'quintuples'\?"),
+            ({"name": 3}, r"Unknown config 3 in name=\. There are: quintuples"),
+            ({"name": "val"}, r"Unknown config 'val' in name=\. Did you mean split='val'\?"),
         ],
         ids=lambda value: str(value)[:40],
     )

@@ -103,7 +103,9 @@ class TestFinding:
         assert example["volume"].shape == SHAPE
         with pytest.raises(RepositoryError, match=r"id must be a row of .*, got 1/00M/left/q01"):
             find_example(repository, "1/00M/left/q01")
-        with pytest.raises(RepositoryError, match=r"id must read patient/visit/side.*, got 0000009/00M/left/q2\."):
+        with pytest.raises(
+            RepositoryError, match=r"^'0000009/00M/left/q2' is not an id, which has the form patient/visit/side"
+        ):
             find_example(repository, "0000009/00M/left/q2")
 
 

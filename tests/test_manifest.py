@@ -114,7 +114,8 @@ FIRST = f"{TRAIN}/shards"
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("format", 2, r"in here has format 2, and this version reads format 1\. Upgrade reasonknee_datasets"),
+        ("format", 3, r"in here has format 3, and this version reads format 2\. Upgrade reasonknee_datasets"),
+        ("format", 1, r"in here has format 1, .* An older version wrote it\. Prepare the release again: reasonknee"),
         ("format", "1", r"must hold field 'format' as a whole number from 0 to \d+, got '1', in here"),
         ("synthetic", "yes", r"must hold field 'synthetic' as true or false, got 'yes', in here"),
         ("volumes", [], r"'volumes' of the manifest must hold as an object, got a list of 0"),
@@ -167,8 +168,8 @@ def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: st
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
         (b"[" * 20 + b"]" * 20, "nested too deeply"),
         (b'{"format": NaN}', "NaN is no JSON"),
-        (b'{"format": 1' + b"0" * 10_000 + b"}", "Exceeds the limit|number"),
-        (b'{"format": 1', "Expecting"),
+        (b'{"format": 2' + b"0" * 10_000 + b"}", "Exceeds the limit|number"),
+        (b'{"format": 2', "Expecting"),
     ],
 )
 def test_from_bytes_refuses_what_is_no_json(data: bytes, message: str) -> None:

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.errors import RepositoryError, explain, nearest
-from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS
-from reasonknee_datasets.schema import CONFIGS, SIDES, SPLITS, VISITS, arrow_schema
+from reasonknee_datasets.errors import RepositoryError, nearest
+from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
+from reasonknee_datasets.schema import CONFIGS, GRADE_COLUMNS, SIDES, SPLITS, VISITS, arrow_schema
 from reasonknee_datasets.sources.split_syntax import ALIASES
 
 VOLUME = "volume"
@@ -30,6 +30,10 @@ _CLOSED: Mapping[str, Sequence[str]] = {
     "category": CATEGORIES,
     "finding": tuple(dict.fromkeys(question.finding for question in QUESTIONS.values())),
     "subregion": tuple(dict.fromkeys(question.subregion for question in QUESTIONS.values())),
+    **{
+        column: tuple(map(str, range(1 + max(slot.high for slot in SLOTS if slot.attribute == attribute))))
+        for attribute, column in GRADE_COLUMNS.items()
+    },
 }
 
 
@@ -112,10 +116,8 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     ('id', 'grades')
     """
     if config not in CONFIGS:
-        remedy = nearest(str(config), CONFIGS)
-        if config in (*SPLITS, *ALIASES):
-            remedy = f"Did you mean split={config!r}? " + remedy
-        raise RepositoryError(explain("name", "be one of the configs", config, remedy))
+        remedy = f"Did you mean split={config!r}? " if config in (*SPLITS, *ALIASES) else ""
+        raise RepositoryError(f"Unknown config {config!r} in name=. {remedy}{nearest(str(config), CONFIGS)}.")
     return Selection(config, _check_columns(config, columns), _check_filters(config, filters))
 
 
@@ -124,15 +126,22 @@ def _check_columns(config: str, columns: Sequence[str] | None) -> tuple[str, ...
     known = [*stored, VOLUME] if VOLUME_PATH in stored else stored
     wanted = stored if columns is None else columns
     if isinstance(wanted, str) or not wanted or len(set(wanted)) != len(wanted):
-        remedy = 'Give a list such as ["id", "grades"]'
-        raise RepositoryError(explain("columns", "be a list of different names", columns, remedy))
+        raise RepositoryError(f'columns={columns!r} is not a list of different names, such as ["id", "grades"].')
     for name in wanted:
         if name not in known:
-            raise RepositoryError(explain("columns", f"be those of {config!r}", name, nearest(str(name), known)))
+            raise RepositoryError(f"Unknown column {name!r} of {config!r} in columns=. {_nearest_column(name, known)}.")
     if VOLUME in wanted or VOLUME_PATH not in wanted:
         return tuple(wanted)
     place = list(wanted).index(VOLUME_PATH) + 1
     return (*wanted[:place], VOLUME, *wanted[place:])
+
+
+def _nearest_column(name: object, known: Sequence[str]) -> str:
+    """Suggest a column: of an attribute its grades, otherwise the one with the nearest name."""
+    column = GRADE_COLUMNS.get(str(name))
+    if column in known:
+        return f"Did you mean {column!r}? The grades of each attribute are in a column of their own"
+    return nearest(str(name), known)
 
 
 def _check_filters(config: str, filters: Any) -> pc.Expression | None:
@@ -148,7 +157,8 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
         for name in _names(filters, error):
             if name not in schema.names:
                 raise RepositoryError(
-                    f"The filters name a column that {config!r} does not have: {name}. {nearest(name, schema.names)}."
+                    f"The filters name a column that {config!r} does not have: {name}. "
+                    f"{_nearest_column(name, schema.names)}."
                 ) from error
         found = " ".join(str(error).split()).rstrip(".")
         raise RepositoryError(

@@ -38,6 +38,17 @@ Each volume has a row for questions 1 to 62. Questions 63 to 69 occur in the off
 `binary`, or `nominal` (the
 grades are names without an order). A missing grade is null, never 0.
 
+The same grades are in flat columns, `grade_` and the name of the attribute: null where the grade is missing, and where
+the question has no such attribute. Filters on them are applied while the Parquet is read:
+
+```python
+>>> from reasonknee_datasets import load_dataset
+>>> large = [("category", "==", "cartilage_lesion"), ("grade_size", ">=", 2)]
+>>> rows = load_dataset("3dreasonknee", split="train", filters=large)
+>>> set(rows["grade_size"]) <= {{2, 3}}
+True
+```
+
 | attribute | scale | grades | findings |
 |---|---|---|---|
 {attributes}
