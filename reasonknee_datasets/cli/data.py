@@ -68,6 +68,16 @@ def _phantom(arguments: argparse.Namespace) -> None:
             print(f"SYNTHETIC download: {folder}, its defects in {notes.name}")
 
 
+# The kinds of release.KINDS that may be allowed; importing it takes half a second, which --help need not.
+_ALLOWED = (
+    *("missing-file", "split-row", "duplicate-volume", "question-file"),
+    *("record-shape", "unknown-volume", "wrong-split", "unknown-question", "prompt-mismatch", "duplicate-record"),
+    *("incomplete-volume", "bad-grade", "unreadable-answer", "truth-mismatch", "unknown-balanced", "changed-balanced"),
+    *("missing-image", "bad-image", "missing-mask", "bad-mask", "unknown-label", "geometry", "side-mismatch"),
+    *("bad-box", "box-outside", "box-question"),
+)
+
+
 def _add_prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--release", type=Path, required=True, help="the official release")
     command.add_argument("--images", type=Path, help="the images, if they are not in the release's data/images")
@@ -79,13 +89,18 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         help="what becomes of the images: made seekable (about 3 s of one core each), copied as they are, linked, or "
         "left where they are (default: %(default)s)",
     )
-    command.add_argument("--box-convention", metavar="NAME", help="the convention of the boxes; else it is established")
+    command.add_argument(
+        "--box-convention",
+        metavar="NAME",
+        help="convention of the boxes, such as slice0-x1-y2, which is short for slice0-x1-y2-pairs-inclusive-voxel "
+        "(pairs or corners, inclusive or exclusive, voxel or normalised); by default it is established from the masks",
+    )
     command.add_argument(
         "--allow",
         metavar="KIND",
         action="append",
         default=[],
-        help="go on in spite of this kind of problem; repeatable",
+        help="continue in spite of this kind of problem; repeatable. Of the release: " + ", ".join(_ALLOWED),
     )
     command.add_argument("--overwrite", action="store_true", help="replace a repository made from other input")
     command.add_argument("--workers", type=positive, help="processes (default: one a core)")
