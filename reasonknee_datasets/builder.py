@@ -25,9 +25,11 @@ from datasets.exceptions import DatasetGenerationError
 from reasonknee_datasets import __version__
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain
 from reasonknee_datasets.feature import VolumeFeature
-from reasonknee_datasets.manifest import Manifest, Shard
+from reasonknee_datasets.manifest import Shard
 from reasonknee_datasets.schema import CONFIGS, parse_id
 from reasonknee_datasets.sources import (
+    LAZY,
+    MASK,
     NAME,
     VOLUME,
     VOLUME_PATH,
@@ -43,9 +45,9 @@ from reasonknee_datasets.sources import (
     read_shard,
     select,
     trying_credentials,
+    write_mask_references,
+    write_references,
 )
-from reasonknee_datasets.volumes import ExpectedFile
-from reasonknee_datasets.volumes.reference import write_reference
 
 _ABOUT = (
     "3DReasonKnee: knee MRI volumes and, for each, diagnostic questions with a 3D box, the clinicians' reasoning steps "
@@ -100,6 +102,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         token: bool | str | None = None,
         filters: Any = None,
         columns: Sequence[str] | None = None,
+        masks: bool = False,
         split: Any = None,
         data_files: Any = None,
         features: Any = None,
@@ -109,7 +112,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             remedy = "Choose with name=, split=, columns= and filters=, and cast the dataset afterwards"
             raise RepositoryError(explain("data_files and features", "be left out", "one of them", remedy))
         config_name = config_name or self.DEFAULT_CONFIG_NAME
-        self._selection = select(config_name, columns, filters)
+        selection = select(config_name, columns, filters, masks=masks)
         root = find_place(data_dir)
         with trying_credentials(root, storage_options, token), _writing_cache(cache_dir):  # where a phantom is kept
             repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
@@ -117,12 +120,17 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         keep_credentials(volumes, storage_options, token)
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
         self._root, self._synthetic = repository.root, repository.manifest.synthetic
+        if config_name == "volumes" and columns is None and repository.manifest.masks:
+            selection = selection.with_mask()
+        self._selection = selection
         splits = repository.manifest.splits(config_name)
         if split is not None and self._selection.expression is not None:  # write no other split to the cache
             wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
             splits = tuple(name for name in splits if name in wanted)
         self._shards = {name: repository.manifest.shards(config_name, name) for name in splits}
-        self._references = _write_references(repository.manifest, volumes)
+        self._references = {VOLUME: write_references(repository.manifest, volumes)}
+        if MASK in selection.columns:
+            self._references[MASK] = write_mask_references(repository.manifest, repository.root)
         kwargs["dataset_name"] = NAME
         # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
         with _writing_cache(cache_dir):
@@ -209,15 +217,20 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 yield Key(number, index), self._join_volumes(table, self._selection)
 
     def _join_volumes(self, table: pa.Table, selection: Selection) -> pa.Table:
-        """Put a reference beside each volume path; a path that the manifest does not know is an error."""
-        if VOLUME in selection.columns:
+        """Add the references of volumes and masks; a volume path that the manifest does not list is an error."""
+        for column in LAZY:
+            if column not in selection.columns:
+                continue
             paths = table[VOLUME_PATH].combine_chunks().dictionary_encode()
-            unknown = [path for path in paths.dictionary.to_pylist() if path not in self._references]
+            listed = paths.dictionary.to_pylist()
+            unknown = [path for path in listed if path not in self._references[VOLUME]]
             if unknown:
-                remedy = "The shards and the manifest are not of one repository: copy it whole, or prepare it again"
-                raise RepositoryError(explain("volume_path", "be listed in the manifest", unknown[0], remedy))
-            references = [self._references[path] for path in paths.dictionary.to_pylist()]
-            table = table.append_column(VOLUME, pa.array(references, pa.string()).take(paths.indices))
+                raise RepositoryError(
+                    f"The manifest does not list the volume_path {unknown[0]!r} of a shard: they are not of one "
+                    "repository. Copy the repository whole, or prepare it again."
+                )
+            references = [self._references[column].get(path) for path in listed]
+            table = table.append_column(column, pa.array(references, pa.string()).take(paths.indices))
         return table.select(list(selection.columns))
 
     def _read(self, split: Any, in_memory: bool) -> datasets.Dataset:
@@ -273,33 +286,21 @@ def _writing_cache(place: str | None) -> Iterator[None]:
         raise CacheError(explain("cache of datasets", "be writable", got, remedy, where=where)) from error
 
 
-def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
-    """Write the reference of every volume once, with the grid, size and index hash that its file must have."""
-    references = {}
-    # Prepared with --volumes none, the sizes are those of the images, which the user may have packed since.
-    are_placed = (manifest.source.get("options") or {}).get("volumes") != "none"
-    for path, record in manifest.volumes.items():
-        expected = None
-        if are_placed and record.bytes is not None:
-            expected = ExpectedFile(record.bytes, record.index_sha256)
-        references[path] = write_reference(join(volumes, path), record.geometry, expected)
-    return references
-
-
 def _volume_features(selection: Selection) -> datasets.Features:
     features = datasets.Features.from_arrow_schema(selection.schema)
-    if VOLUME in features:
-        features[VOLUME] = VolumeFeature()
+    features.update({name: VolumeFeature() for name in LAZY if name in features})
     return features
 
 
 def _with_volumes(loaded: Any) -> Any:
-    """Type the volume column of whatever a builder gave: a dataset, a dict or a list of them."""
+    """Type the lazy columns of what a builder returned: a dataset, a dict or a list of them."""
     if isinstance(loaded, dict):
         return type(loaded)({split: _with_volumes(dataset) for split, dataset in loaded.items()})
     if isinstance(loaded, list):
         return [_with_volumes(dataset) for dataset in loaded]
-    return loaded.cast_column(VOLUME, VolumeFeature()) if VOLUME in loaded.column_names else loaded
+    for name in LAZY:
+        loaded = loaded.cast_column(name, VolumeFeature()) if name in loaded.column_names else loaded
+    return loaded
 
 
 def _listed(split: Any) -> Sequence[Any]:

@@ -25,7 +25,7 @@ from reasonknee_datasets.sources import NAME, find_place
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
 _OWN = (
     *("path", "name", "split", "streaming", "data_dir", "volumes_dir"),
-    *("storage_options", "token", "filters", "columns"),
+    *("storage_options", "token", "filters", "columns", "masks"),
 )
 
 
@@ -71,6 +71,7 @@ def load_dataset(
     token: bool | str | None = None,
     filters: Any = None,
     columns: Sequence[str] | None = None,
+    masks: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Load 3DReasonKnee, with the volume of each row as a lazy nibabel image.
@@ -108,6 +109,11 @@ def load_dataset(
         are not read. With a `split`, no other split is written to the cache.
     columns : list of str, optional
         Which columns. Without ``volume_path`` or ``volume`` an example has no volume.
+    masks : bool, optional
+        Add the column ``mask``, as naming it in `columns` does: a lazy label map on the grid of the volume, None where
+        a volume has no mask. Transforms crop and turn it with the volume, without interpolation, and a batch has it as
+        ``segmentation``. The manifest names the labels (``Manifest.load(data_dir).labels``). ``name="volumes"`` has the
+        column wherever the repository has masks.
     **kwargs
         ``cache_dir``, ``download_mode``, ``verification_mode``, ``keep_in_memory`` and ``num_proc``, as for
         ``datasets.load_dataset``.
@@ -168,6 +174,7 @@ def load_dataset(
             "token": token,
             "filters": filters,
             "columns": columns,
+            "masks": masks or None,
         }
         kwargs.update({key: value for key, value in given.items() if value is not None})
         return datasets.load_dataset(path, name, split=split, streaming=streaming, **kwargs)
@@ -184,6 +191,7 @@ def load_dataset(
         token=token,
         filters=filters,
         columns=columns,
+        masks=masks,
         split=split,
     )
     try:

@@ -65,9 +65,8 @@ _COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
 _COPY_AGAIN = f"Copy the repository again, or prepare it again: {_COMMAND}."
 
 _CHECKSUM = re.compile(rb',\n"checksum": "([0-9a-f]{64})"\n}\n')
-_KEYS = frozenset(
-    {"format", "name", "synthetic", "source", "versions", "box_convention", "report", "configs", "volumes", "files"}
-)
+_HEAD = ("format", "name", "synthetic", "source", "versions", "box_convention", "report", "labels")
+_KEYS = frozenset({*_HEAD, "configs", "volumes", "masks", "files"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,10 @@ class Manifest:
         Volume path to `VolumeRecord`.
     files : mapping
         Path of every other file (the priors, the card) to `FileRecord`.
+    masks : mapping
+        Mask path to `VolumeRecord`; empty where the repository was prepared without masks.
+    labels : mapping of str to int
+        Name of each label of the masks to its value in them.
     digest : str
         SHA-256 of the manifest's bytes: one short name for everything that the repository holds.
     """
@@ -104,6 +107,8 @@ class Manifest:
     configs: Shards
     volumes: Mapping[str, VolumeRecord]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    masks: Mapping[str, VolumeRecord] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
     name: str = "3dreasonknee"
     digest: str = field(default="", compare=False)
 
@@ -165,6 +170,8 @@ class Manifest:
                 path: FileRecord(item.whole("bytes"), item.sha256("sha256"))
                 for path, item in by_path(tree.inside("files"))
             },
+            masks={path: read_volume(item) for path, item in by_path(tree.inside("masks"))},
+            labels=tree.mapping("labels", Fields.whole),
             name=tree.text("name"),
             digest=hashlib.sha256(data).hexdigest(),
         )
@@ -182,19 +189,20 @@ class Manifest:
             "versions": self.versions,
             "box_convention": self.box_convention,
             "report": self.report,
+            "labels": self.labels,
         }
         lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
         configs = ",\n".join(
             f'  "{config}": {{"splits": {{{",".join(_split_lines(splits))}\n  }}}}'
             for config, splits in self.configs.items()
         )
-        volumes = ",\n".join(
-            f"  {json.dumps(path)}: {json.dumps(asdict(record))}" for path, record in sorted(self.volumes.items())
-        )
-        files = ",\n".join(
-            f"  {json.dumps(path)}: {json.dumps(asdict(record))}" for path, record in sorted(self.files.items())
-        )
-        lines += [f'"configs": {{\n{configs}\n}}', f'"volumes": {{\n{volumes}\n}}', f'"files": {{\n{files}\n}}']
+        lines.append(f'"configs": {{\n{configs}\n}}')
+        for key, records in (("volumes", self.volumes), ("masks", self.masks), ("files", self.files)):
+            listed = ",\n".join(
+                f"  {json.dumps(path)}: {json.dumps(asdict(record))}"  # type: ignore[call-overload]  # dataclasses all
+                for path, record in sorted(records.items())
+            )
+            lines.append(f'"{key}": {{\n{listed}\n}}')
         body = ("{\n" + ",\n".join(lines)).encode()
         return body + f',\n"checksum": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 

@@ -96,7 +96,13 @@ SOURCE: Mapping[str, Callable[[Fields, str], Any]] = {
     "files": _records,
     "images": lambda tree, key: tree.mapping(key, Fields.whole),
     "options": lambda tree, key: checked(
-        tree.inside(key), {"volumes": Fields.text, "box_convention": Fields.text, "allow": Fields.texts}
+        tree.inside(key),
+        {
+            "volumes": Fields.text,
+            "box_convention": Fields.text,
+            "allow": Fields.texts,
+            "masks": Fields.flag,
+        },
     ),
 }
 CONVENTION: Mapping[str, Callable[[Fields, str], Any]] = {

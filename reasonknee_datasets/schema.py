@@ -130,6 +130,7 @@ VOLUME_COLUMNS: tuple[Column, ...] = (
     Column("bytes", pa.int64(), "size of the file; null without images"),
     Column("sha256", pa.string(), "of the file; null without images"),
     Column("voxels_sha256", pa.string(), "of the decoded voxels in canonical order; null without images"),
+    Column("mask_path", pa.string(), "the segmentation mask, relative to the repository; null without one"),
     Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
 )
 
@@ -208,6 +209,17 @@ def volume_path(volume: str) -> str:
     """
     patient, *rest = volume.split("/")
     return f"volumes/{patient}/{'_'.join(rest)}.nii.gz"
+
+
+def mask_path(volume_path: str) -> str:
+    """Return the place of a volume's mask in a prepared repository, relative to its root.
+
+    Examples
+    --------
+    >>> mask_path("volumes/9016403/00M_right.nii.gz")
+    'masks/9016403/00M_right.nii.gz'
+    """
+    return f"masks/{volume_path.removeprefix('volumes/')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,9 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         "left where they are (default: %(default)s)",
     )
     command.add_argument(
+        "--masks", action="store_true", help="keep the segmentation masks, made seekable, on the grids of their images"
+    )
+    command.add_argument(
         "--box-convention",
         metavar="NAME",
         help="convention of the boxes, such as slice0-x1-y2, which is short for slice0-x1-y2-pairs-inclusive-voxel "
@@ -115,6 +118,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
         arguments.out,
         images=arguments.images,
         volumes=arguments.volumes,
+        masks=arguments.masks,
         box_convention=arguments.box_convention,
         allow=frozenset(arguments.allow),
         workers=arguments.workers,

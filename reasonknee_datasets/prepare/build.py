@@ -57,6 +57,7 @@ def prepare(
     *,
     images: str | os.PathLike[str] | None = None,
     volumes: VolumesMode = "pack",
+    masks: bool = False,
     box_convention: BoxConvention | str | None = None,
     allow: Iterable[str] = (),
     workers: int | None = None,
@@ -82,6 +83,8 @@ def prepare(
         which every other tool still opens (see `reasonknee_datasets.volumes.pack`; about 3 s of one core a full
         volume); copied as they are; linked (hard where the file system can, else symbolically); or left where they
         are. Without images only "none" works: the repository then holds annotations alone.
+    masks : bool
+        Keep the segmentation masks: as seekable ``.nii.gz`` below ``masks/``, on the grids of their images.
     box_convention : BoxConvention or str, optional
         How official boxes are to be read; by default it is established from the masks. Either way it is checked.
     allow : iterable of str
@@ -119,7 +122,7 @@ def prepare(
         progress=progress,
     )
     release = open_release(Path(release_root), options)
-    source, versions = _describe(release, options, volumes), {name: version(name) for name in _WRITERS}
+    source, versions = _describe(release, options, volumes, masks), {name: version(name) for name in _WRITERS}
     if volumes == "pack":
         versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION  # another one may pack the same voxels into other bytes
     if source["files"].keys() != release.files.keys():
@@ -130,7 +133,9 @@ def prepare(
         inputs = ((volume_path(each.volume_id), each.image, each.mask) for each in release.studies)
         if is_current(previous, out, inputs):
             return Prepared(out, previous, written=False)
-    content = _content(release, source)
+    content = _content(release, source, masks)
+    if masks and not any(volume.mask for volume in content.volumes):
+        raise PrepareError(f"The release in {release_root} has no masks to keep. Leave out masks=True (--masks).")
     with staged(out) as folder:
         manifest = Writer(content, folder, volumes, versions, workers, progress).write()
         if previous is not None and manifest.digest != previous.digest:
@@ -138,14 +143,14 @@ def prepare(
     return Prepared(out, manifest, written=True)
 
 
-def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode) -> dict[str, Any]:
+def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode, masks: bool) -> dict[str, Any]:
     """Describe the source of a repository, as its manifest records it."""
     convention = None if options.box_convention is None else str(options.box_convention)
     return {
         "revision": release.revision,
         "files": describe_files(release.files),
         "images": count_images(study.image for study in release.studies),
-        "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(options.allow)},
+        "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(options.allow), "masks": masks},
     }
 
 
@@ -159,11 +164,11 @@ def _previous(out: Path) -> Manifest | None:
         raise PrepareError(message) from error
 
 
-def _content(release: Release, source: dict[str, Any]) -> Content:
+def _content(release: Release, source: dict[str, Any], masks: bool) -> Content:
     """Check the release to its end and take from it what a repository is written from."""
     report = release.check()
     return Content(
-        volumes=[_source_volume(volume) for volume in release.volumes],
+        volumes=[_source_volume(volume, masks) for volume in release.volumes],
         rows=release.quintuples(),
         expected_rows=sum(report.rows.values()),
         balanced={str(split): ids for split, ids in release.balanced().items()},
@@ -171,10 +176,11 @@ def _content(release: Release, source: dict[str, Any]) -> Content:
         source=source,
         box_convention=report.boxes.to_manifest() if report.boxes is not None else {},
         report=report.to_manifest(),
+        labels={name: label for label, name in sorted(release.labels.names.items())} if masks else {},
     )
 
 
-def _source_volume(volume: ReleaseVolume) -> SourceVolume:
+def _source_volume(volume: ReleaseVolume, masks: bool) -> SourceVolume:
     grid = None
     if volume.shape is not None and volume.affine is not None:
         grid = CanonicalGrid(volume.shape, np.array(volume.affine))
@@ -189,4 +195,5 @@ def _source_volume(volume: ReleaseVolume) -> SourceVolume:
         series=volume.series,
         image=None if grid is None else volume.image,
         grid=grid,
+        mask=volume.mask if masks else None,
     )

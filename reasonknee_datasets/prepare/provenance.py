@@ -76,6 +76,8 @@ def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, 
     for shard in previous.all_shards():
         if _size(out / shard.path) != shard.bytes:
             return False
+    if any(_size(out / path) != mask.bytes for path, mask in previous.masks.items()):
+        return False
     keeps_volumes = previous.source.get("options", {}).get("volumes") != "none"
     for volume_path, image, mask in inputs:
         record = previous.volumes.get(volume_path)

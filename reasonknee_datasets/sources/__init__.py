@@ -3,13 +3,16 @@
 from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.sources.find import NAME, find_place, find_repository, find_volumes, name_setting
 from reasonknee_datasets.sources.locations import keep_credentials, to_place, trying_credentials
+from reasonknee_datasets.sources.references import write_mask_references, write_references
 from reasonknee_datasets.sources.repository import Repository, open_repository
-from reasonknee_datasets.sources.selection import VOLUME, VOLUME_PATH, Selection, select
+from reasonknee_datasets.sources.selection import LAZY, MASK, VOLUME, VOLUME_PATH, Selection, select
 from reasonknee_datasets.sources.shard_reader import read_shard
 from reasonknee_datasets.sources.split_syntax import Part, parse_split
 from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
 
 __all__ = [
+    "LAZY",
+    "MASK",
     "NAME",
     "VOLUME",
     "VOLUME_PATH",
@@ -29,4 +32,6 @@ __all__ = [
     "select",
     "to_place",
     "trying_credentials",
+    "write_mask_references",
+    "write_references",
 ]

@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,6 +21,9 @@ from reasonknee_datasets.sources.split_syntax import ALIASES
 
 VOLUME = "volume"
 VOLUME_PATH = "volume_path"
+MASK = "mask"
+LAZY = (VOLUME, MASK)
+"""Columns that are joined at load, as lazy images."""
 _VALUE = r'("(?:[^"\\]|\\.)*"|-?\d+)'  # in the text of an Arrow expression
 # The columns whose values are known beforehand.
 _CLOSED: Mapping[str, Sequence[str]] = {
@@ -46,7 +49,7 @@ class Selection:
     config : str
         ``quintuples``, ``volumes`` or ``balanced``.
     columns : tuple of str
-        The columns of an example, in order; `volume` among them where voxels are joined.
+        The columns of an example, in order; `volume` and `mask` among them where they are joined.
     expression : pyarrow.compute.Expression or None
         The rows; None for all.
     """
@@ -58,8 +61,8 @@ class Selection:
     @property
     def stored(self) -> list[str]:
         """The columns to read from Parquet."""
-        names = [name for name in self.columns if name != VOLUME]
-        return [*names, VOLUME_PATH] if VOLUME in self.columns and VOLUME_PATH not in names else names
+        names = [name for name in self.columns if name not in LAZY]
+        return names if VOLUME_PATH in names or names == list(self.columns) else [*names, VOLUME_PATH]
 
     @property
     def filtered(self) -> list[str]:
@@ -69,9 +72,9 @@ class Selection:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of an example; a volume is a string here."""
+        """The Arrow schema of an example; a volume or mask is a string here."""
         types = {field.name: field.type for field in arrow_schema(self.config)}
-        types[VOLUME] = pa.string()
+        types |= dict.fromkeys(LAZY, pa.string())
         return pa.schema([(name, types[name]) for name in self.columns])
 
     @property
@@ -79,6 +82,17 @@ class Selection:
         """The Arrow schema of `stored`."""
         schema = arrow_schema(self.config)
         return pa.schema([schema.field(name) for name in self.stored])
+
+    def with_mask(self) -> Selection:
+        """Return this selection with the column ``mask``, after ``volume`` where there is one."""
+        if MASK in self.columns:
+            return self
+        if VOLUME_PATH not in arrow_schema(self.config).names:
+            raise RepositoryError(
+                f"The config {self.config!r} has no volumes, so that masks=True has no meaning for it."
+            )
+        place = self.columns.index(VOLUME) + 1 if VOLUME in self.columns else len(self.columns)
+        return replace(self, columns=(*self.columns[:place], MASK, *self.columns[place:]))
 
     @property
     def key(self) -> str:
@@ -88,7 +102,7 @@ class Selection:
         return hashlib.sha256("\n".join(self.columns).encode() + b"\0" + rows).hexdigest()[:16]
 
 
-def select(config: str, columns: Sequence[str] | None = None, filters: Any = None) -> Selection:
+def select(config: str, columns: Sequence[str] | None = None, filters: Any = None, *, masks: bool = False) -> Selection:
     """Check a user's choice of config, columns and rows.
 
     Parameters
@@ -96,11 +110,13 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     config : str
         ``quintuples``, ``volumes`` or ``balanced``.
     columns : sequence of str, optional
-        Stored columns, and `volume`. Voxels are joined where ``volume`` or ``volume_path`` is named; without either, an
-        example has no volume. By default all of them.
+        Stored columns, `volume` and `mask`. Voxels are joined where ``volume`` or ``volume_path`` is named; without
+        either, an example has no volume. By default all stored columns and the volume.
     filters : Expression, mapping, list of tuples, or list of lists of tuples, optional
         As for ``pyarrow.parquet.read_table``: ``[("question_id", "==", 19), ("side", "==", "left")]``; or a mapping of
         columns to a value, or to a list of values.
+    masks : bool
+        Add the column ``mask``.
 
     Raises
     ------
@@ -118,12 +134,13 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     if config not in CONFIGS:
         remedy = f"Did you mean split={config!r}? " if config in (*SPLITS, *ALIASES) else ""
         raise RepositoryError(f"Unknown config {config!r} in name=. {remedy}{nearest(str(config), CONFIGS)}.")
-    return Selection(config, _check_columns(config, columns), _check_filters(config, filters))
+    selection = Selection(config, _check_columns(config, columns), _check_filters(config, filters))
+    return selection.with_mask() if masks else selection
 
 
 def _check_columns(config: str, columns: Sequence[str] | None) -> tuple[str, ...]:
     stored = arrow_schema(config).names
-    known = [*stored, VOLUME] if VOLUME_PATH in stored else stored
+    known = [*stored, *LAZY] if VOLUME_PATH in stored else stored
     wanted = stored if columns is None else columns
     if isinstance(wanted, str) or not wanted or len(set(wanted)) != len(wanted):
         raise RepositoryError(f'columns={columns!r} is not a list of different names, such as ["id", "grades"].')

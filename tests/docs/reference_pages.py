@@ -68,7 +68,8 @@ _NAMES = """# Names that arguments take
 
 ## Categories, findings and subregions
 
-`filters=[("category", "==", ...)]`, `("finding", ...)` and `("subregion", ...)` take these values. [The row](row.md) lists the questions that they make.
+`filters=[("category", "==", ...)]`, `("finding", ...)` and `("subregion", ...)` take these values.
+[The row](row.md) lists the questions that they make.
 
 - `category`: {categories}
 - `finding`: {findings}
@@ -76,14 +77,16 @@ _NAMES = """# Names that arguments take
 
 ## Box conventions
 
-`--box-convention` and `box_convention=` take the name of one of these 48 conventions. `pairs`, `inclusive` and `voxel` may be left out: `slice0-x1-y2` is
-`slice0-x1-y2-pairs-inclusive-voxel`. [Boxes and their conventions](../explanation/boxes.md) explains the parts.
+`--box-convention` and `box_convention=` take the name of one of these 48 conventions. `pairs`, `inclusive` and
+`voxel` may be left out: `slice0-x1-y2` is `slice0-x1-y2-pairs-inclusive-voxel`.
+[Boxes and their conventions](../explanation/boxes.md) explains the parts.
 
 {conventions}
 
 ## Problems of a release
 
-`reasonknee prepare --allow NAME` and `prepare(allow=[...])` continue in spite of a problem. The manifest records what was allowed.
+`reasonknee prepare --allow NAME` and `prepare(allow=[...])` continue in spite of a problem. The manifest
+records what was allowed.
 
 | name | problem | if allowed |
 |---|---|---|
