@@ -28,6 +28,8 @@ from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.manifest import Shard
 from reasonknee_datasets.schema import CONFIGS, parse_id
 from reasonknee_datasets.sources import (
+    EARLIER,
+    LATER,
     LAZY,
     MASK,
     NAME,
@@ -35,13 +37,16 @@ from reasonknee_datasets.sources import (
     VOLUME_PATH,
     Part,
     Selection,
+    check_visits,
     find_place,
     find_repository,
     find_volumes,
     join,
     keep_credentials,
     name_setting,
+    pair_schema,
     parse_split,
+    read_pairs,
     read_shard,
     select,
     trying_credentials,
@@ -103,6 +108,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         filters: Any = None,
         columns: Sequence[str] | None = None,
         masks: bool = False,
+        pairs: Sequence[str] | None = None,
         split: Any = None,
         data_files: Any = None,
         features: Any = None,
@@ -113,6 +119,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             raise RepositoryError(explain("data_files and features", "be left out", "one of them", remedy))
         config_name = config_name or self.DEFAULT_CONFIG_NAME
         selection = select(config_name, columns, filters, masks=masks)
+        self._pairs = None if pairs is None else check_visits(pairs, config_name)
         root = find_place(data_dir)
         with trying_credentials(root, storage_options, token), _writing_cache(cache_dir):  # where a phantom is kept
             repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
@@ -124,7 +131,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             selection = selection.with_mask()
         self._selection = selection
         splits = repository.manifest.splits(config_name)
-        if split is not None and self._selection.expression is not None:  # write no other split to the cache
+        if split is not None and self._is_filtered:  # write no other split to the cache
             wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
             splits = tuple(name for name in splits if name in wanted)
         self._shards = {name: repository.manifest.shards(config_name, name) for name in splits}
@@ -140,7 +147,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 data_dir=repository.root,
                 volumes_dir=volumes,
                 digest=repository.manifest.digest,
-                selection=f"{self._selection.key} {' '.join(splits)}",
+                selection=f"{self._selection.key} {self._pairs} {' '.join(splits)}",
                 **kwargs,
             )
 
@@ -148,6 +155,15 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
     def available(self) -> tuple[str, ...]:
         """The splits of this config."""
         return tuple(self._shards)
+
+    @property
+    def _is_filtered(self) -> bool:
+        """Whether the number of rows is not known before they are read."""
+        return self._selection.expression is not None or self._pairs is not None
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return self._selection.schema if self._pairs is None else pair_schema(self._selection)
 
     def check_split(self, split: Any) -> None:
         """Raise on a split that does not exist or cannot be read, before anything is read or written."""
@@ -194,7 +210,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
             description=(_SYNTHETIC if self._synthetic else "") + _ABOUT,
-            features=datasets.Features.from_arrow_schema(self._selection.schema),
+            features=datasets.Features.from_arrow_schema(self._schema),
             homepage="https://huggingface.co/datasets/rajpurkarlab/3DReasonKnee",
             license="cc-by-4.0 (annotations); OAI data use terms (images)",
         )
@@ -206,15 +222,24 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             datasets.SplitGenerator(name=split, gen_kwargs={"shards": list(shards)})
             for split, shards in self._shards.items()
         ]
-        if self._selection.expression is None:
+        if not self._is_filtered:
             for generator in generators:  # the end of the progress bar
                 generator.split_info.num_examples = sum(shard.rows for shard in self._shards[generator.name])
         return generators
 
     def _generate_tables(self, shards: list[Shard]) -> Iterator[tuple[Key, pa.Table]]:
+        if self._pairs is not None:
+            split = next(each for each in self._shards.values() if set(shards) <= set(each))
+            pairs = read_pairs(shards, split, self._pairs, self._selection, self._read_rows)
+            yield from ((Key(number, index), table) for index, (number, table) in enumerate(pairs))
+            return
         for number, shard in enumerate(shards):
-            for index, table in enumerate(read_shard(join(self._root, shard.path), shard, self._selection)):
-                yield Key(number, index), self._join_volumes(table, self._selection)
+            for index, table in enumerate(self._read_rows(shard, self._selection)):
+                yield Key(number, index), table
+
+    def _read_rows(self, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
+        for table in read_shard(join(self._root, shard.path), shard, selection):
+            yield self._join_volumes(table, selection)
 
     def _join_volumes(self, table: pa.Table, selection: Selection) -> pa.Table:
         """Add the references of volumes and masks; a volume path that the manifest does not list is an error."""
@@ -240,7 +265,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         bounds = datasets.ReadInstruction.from_spec(text).to_absolute(rows)
         if any(part.to > part.from_ for part in bounds):
             return _with_volumes(super().as_dataset(text, in_memory=in_memory))
-        nothing: dict[str, list[Any]] = {column: [] for column in self._selection.columns}
+        nothing: dict[str, list[Any]] = {column: [] for column in self._schema.names}
         return _with_volumes(datasets.Dataset.from_dict(nothing, info=self.info.copy(), split=datasets.Split(text)))
 
     def _spell(self, split: Any) -> str:
@@ -255,10 +280,11 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
     def _cut_part(self, dataset: datasets.IterableDataset, part: Part) -> datasets.IterableDataset:
         if part.is_whole:
             return dataset
-        if self._selection.expression is not None and not part.counts_from_front:
-            remedy = "Count rows from the front, as in train[:100], or load without streaming"
-            rule = "be known without reading every row, where rows are filtered and streamed"
-            raise RepositoryError(explain("slice", rule, part.text, remedy))
+        if self._is_filtered and not part.counts_from_front:
+            raise RepositoryError(
+                f"The slice {part.text} of filtered or paired rows cannot be streamed, since their number is not known "
+                "before all are read. Count rows from the front, as in train[:100], or load without streaming."
+            )
         rows = {part.name: sum(shard.rows for shard in self._shards[part.name])}
         (bounds,) = datasets.ReadInstruction.from_spec(part.text).to_absolute(rows)
         return dataset.skip(bounds.from_).take(max(0, bounds.to - bounds.from_))
@@ -300,6 +326,10 @@ def _with_volumes(loaded: Any) -> Any:
         return [_with_volumes(dataset) for dataset in loaded]
     for name in LAZY:
         loaded = loaded.cast_column(name, VolumeFeature()) if name in loaded.column_names else loaded
+    for side in (EARLIER, LATER):
+        if side in loaded.column_names:
+            lazy = {name: VolumeFeature() for name in LAZY if name in loaded.features[side]}
+            loaded = loaded.cast_column(side, {**loaded.features[side], **lazy}) if lazy else loaded
     return loaded
 
 

@@ -25,7 +25,7 @@ from reasonknee_datasets.sources import NAME, find_place
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
 _OWN = (
     *("path", "name", "split", "streaming", "data_dir", "volumes_dir"),
-    *("storage_options", "token", "filters", "columns", "masks"),
+    *("storage_options", "token", "filters", "columns", "masks", "pairs"),
 )
 
 
@@ -72,6 +72,7 @@ def load_dataset(
     filters: Any = None,
     columns: Sequence[str] | None = None,
     masks: bool = False,
+    pairs: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load 3DReasonKnee, with the volume of each row as a lazy nibabel image.
@@ -114,6 +115,11 @@ def load_dataset(
         a volume has no mask. Transforms crop and turn it with the volume, without interpolation, and a batch has it as
         ``segmentation``. The manifest names the labels (``Manifest.load(data_dir).labels``). ``name="volumes"`` has the
         column wherever the repository has masks.
+    pairs : two of str, optional
+        Two visits, such as ``("00M", "24M")``: one row for each knee and question that was asked at both, with the keys
+        ``id``, ``earlier`` and ``later``. The latter two are whole rows (of `columns`) with their own volume, box and
+        grades, to which transforms apply: ``crop(pair["later"])``. `filters` must hold for both. The rows of the later
+        visit are kept in memory while pairs are read (about 230 MB for all columns of train).
     **kwargs
         ``cache_dir``, ``download_mode``, ``verification_mode``, ``keep_in_memory`` and ``num_proc``, as for
         ``datasets.load_dataset``.
@@ -175,6 +181,7 @@ def load_dataset(
             "filters": filters,
             "columns": columns,
             "masks": masks or None,
+            "pairs": pairs,
         }
         kwargs.update({key: value for key, value in given.items() if value is not None})
         return datasets.load_dataset(path, name, split=split, streaming=streaming, **kwargs)
@@ -192,6 +199,7 @@ def load_dataset(
         filters=filters,
         columns=columns,
         masks=masks,
+        pairs=pairs,
         split=split,
     )
     try:

@@ -9,8 +9,11 @@ from reasonknee_datasets.sources.selection import LAZY, MASK, VOLUME, VOLUME_PAT
 from reasonknee_datasets.sources.shard_reader import read_shard
 from reasonknee_datasets.sources.split_syntax import Part, parse_split
 from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
+from reasonknee_datasets.sources.visit_pairs import EARLIER, LATER, check_visits, pair_schema, read_pairs
 
 __all__ = [
+    "EARLIER",
+    "LATER",
     "LAZY",
     "MASK",
     "NAME",
@@ -20,6 +23,7 @@ __all__ = [
     "Repository",
     "Selection",
     "SyntheticDataWarning",
+    "check_visits",
     "find_place",
     "find_repository",
     "find_volumes",
@@ -27,7 +31,9 @@ __all__ = [
     "keep_credentials",
     "name_setting",
     "open_repository",
+    "pair_schema",
     "parse_split",
+    "read_pairs",
     "read_shard",
     "select",
     "to_place",
