@@ -23,7 +23,7 @@ from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError
 from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.manifest import Shard
 from reasonknee_datasets.schema import CONFIGS, parse_id
@@ -37,6 +37,8 @@ from reasonknee_datasets.sources import (
     VOLUME_PATH,
     Part,
     Selection,
+    check_mixture,
+    check_revision,
     check_visits,
     find_place,
     find_repository,
@@ -48,8 +50,10 @@ from reasonknee_datasets.sources import (
     parse_split,
     read_pairs,
     read_shard,
+    resolve_revision,
     select,
     trying_credentials,
+    warn_withdrawn,
     write_mask_references,
     write_references,
 )
@@ -109,22 +113,30 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         columns: Sequence[str] | None = None,
         masks: bool = False,
         pairs: Sequence[str] | None = None,
+        revision: str | None = None,
         split: Any = None,
         data_files: Any = None,
         features: Any = None,
         **kwargs: Any,
     ) -> None:
         if data_files or features is not None:
-            remedy = "Choose with name=, split=, columns= and filters=, and cast the dataset afterwards"
-            raise RepositoryError(explain("data_files and features", "be left out", "one of them", remedy))
+            raise RepositoryError(
+                "data_files= and features= are not supported. Choose with name=, split=, columns= and filters=, and "
+                "cast the dataset afterwards."
+            )
         config_name = config_name or self.DEFAULT_CONFIG_NAME
         selection = select(config_name, columns, filters, masks=masks)
         self._pairs = None if pairs is None else check_visits(pairs, config_name)
         root = find_place(data_dir)
         with trying_credentials(root, storage_options, token), _writing_cache(cache_dir):  # where a phantom is kept
+            root = None if root is None else resolve_revision(root, revision)
             repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
         volumes = find_volumes(volumes_dir, repository.root)
         keep_credentials(volumes, storage_options, token)
+        if revision is not None:
+            check_revision(repository.manifest, repository.root, revision)
+        check_mixture(repository.manifest, repository.root, volumes)
+        warn_withdrawn(repository.manifest)
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
         self._root, self._synthetic = repository.root, repository.manifest.synthetic
         if config_name == "volumes" and columns is None and repository.manifest.masks:
@@ -186,8 +198,9 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 table = self._join_volumes(next(read_shard(url, shard, whole)), whole)
                 example: dict[str, Any] = _volume_features(whole).decode_example(table.to_pylist()[0])
                 return example
-        remedy = "Take ids from the `id` column, for example 9016403/00M/right/q19"
-        raise RepositoryError(explain("id", f"be a row of {self._root}", row_id, remedy))
+        raise RepositoryError(
+            f"{self._root} has no row {row_id}. Take ids from the `id` column, for example 9016403/00M/right/q19."
+        )
 
     def download_and_prepare(self, output_dir: str | None = None, **kwargs: Any) -> None:
         """Write the chosen rows to the cache of ``datasets``, as its own builders do."""
@@ -306,10 +319,11 @@ def _writing_cache(place: str | None) -> Iterator[None]:
             raise
         if isinstance(cause, ReasonKneeError):
             raise cause from None
-        remedy = "Make room, or name another folder with cache_dir= or HF_DATASETS_CACHE"
-        where = f"at {cause.filename or place or datasets.config.HF_DATASETS_CACHE}"
-        got = cause.strerror or str(cause)
-        raise CacheError(explain("cache of datasets", "be writable", got, remedy, where=where)) from error
+        where = cause.filename or place or datasets.config.HF_DATASETS_CACHE
+        raise CacheError(
+            f"The cache of datasets at {where} cannot be written: {cause.strerror or cause}. Free space there, or name "
+            "another folder with cache_dir= or HF_DATASETS_CACHE."
+        ) from error
 
 
 def _volume_features(selection: Selection) -> datasets.Features:

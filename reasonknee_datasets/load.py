@@ -15,7 +15,7 @@ import datasets.packaged_modules
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
-from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain, nearest
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, nearest
 from reasonknee_datasets.figures import register_notebook_display
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
@@ -120,6 +120,10 @@ def load_dataset(
         ``id``, ``earlier`` and ``later``. The latter two are whole rows (of `columns`) with their own volume, box and
         grades, to which transforms apply: ``crop(pair["later"])``. `filters` must hold for both. The rows of the later
         visit are kept in memory while pairs are read (about 230 MB for all columns of train).
+    revision : str, optional
+        The revision that must be loaded. On the Hub: a commit, tag or branch; volumes and cached rows are those of its
+        commit. Elsewhere: the revision of the official release or the manifest's digest (`reasonknee info` prints
+        both), and a repository of another one is an error.
     **kwargs
         ``cache_dir``, ``download_mode``, ``verification_mode``, ``keep_in_memory`` and ``num_proc``, as for
         ``datasets.load_dataset``.
@@ -137,6 +141,8 @@ def load_dataset(
     -----
     SyntheticDataWarning
         If the phantom stands in.
+    WithdrawnDataWarning
+        If the revision, or a row in it, was withdrawn; the package ships the list.
 
     Notes
     -----
@@ -187,8 +193,7 @@ def load_dataset(
         return datasets.load_dataset(path, name, split=split, streaming=streaming, **kwargs)
     for option in kwargs:
         if option not in _OPTIONS:
-            remedy = nearest(option, [*_OWN, *_OPTIONS])
-            raise TypeError(explain("load_dataset", "be called with known arguments", option, remedy))
+            raise TypeError(f"load_dataset has no argument {option!r}. {nearest(option, [*_OWN, *_OPTIONS])}.")
     make = partial(
         ReasonKnee,
         config_name=name,
@@ -284,9 +289,10 @@ def register() -> None:
     table = getattr(datasets.packaged_modules, "_PACKAGED_DATASETS_MODULES", None)
     stock = getattr(datasets.load, "PackagedDatasetModuleFactory", None)
     if not isinstance(table, dict) or not isinstance(stock, type):
-        remedy = "Call reasonknee_datasets.load_dataset, which needs no registration"
-        got = f"datasets {datasets.__version__}"
-        raise ReasonKneeError(explain("register()", "find the private module table of datasets", got, remedy))
+        raise ReasonKneeError(
+            f"datasets {datasets.__version__} has no private table of modules in which register() could enter this "
+            "dataset. Call reasonknee_datasets.load_dataset, which needs no registration."
+        )
     if NAME in table:
         return
     entry = table[NAME] = (ReasonKnee.__module__, __version__)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain, os_remedy
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, os_remedy
 from reasonknee_datasets.json_fields import Fields, parse_json
 from reasonknee_datasets.manifest_records import (
     CONVENTION,
@@ -139,12 +139,14 @@ class Manifest:
         try:
             data = read_file(url, dict(storage_options or {}), manifest_limit())
         except (FileNotFoundError, NotADirectoryError) as error:
-            remedy = f"Give a folder or URL that holds one, or write one: {_COMMAND}"
-            message = explain("prepared repository", f"hold {MANIFEST}", "no such file", remedy, where=f"at {root}")
+            message = (
+                f"{root} is not a prepared repository: it holds no {MANIFEST}. Name a folder or URL that holds one, or "
+                f"write one: {_COMMAND}."
+            )
             raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
         except store_errors() as error:
             remedy = os_remedy(error, "Check the disk or the connection")
-            message = explain("manifest", "be readable", redact_text(str(error)), remedy, where=f"at {root}")
+            message = f"The manifest of {root} cannot be read: {redact_text(str(error))}. {remedy}."
             raise RepositoryError(message) from (None if shows_secret(error) else error)
         return cls.from_bytes(data, where=redact(url))
 
@@ -214,8 +216,8 @@ class Manifest:
         """List the Parquet files of one split, in order."""
         splits = self._config(config)
         if split not in splits:
-            remedy = f"Config {config!r} has {', '.join(splits) or 'no splits'}"
-            raise RepositoryError(explain("split", f"be one of config {config!r}", split, remedy))
+            available = ", ".join(splits) or "none"
+            raise RepositoryError(f"The config {config!r} has no split {split!r}. Available: {available}.")
         return splits[split]
 
     def rows(self, config: str, split: str) -> int:
@@ -226,8 +228,9 @@ class Manifest:
         """Look up one volume by its path relative to the repository."""
         record = self.volumes.get(volume_path)
         if record is None:
-            remedy = "Take paths from the `volume_path` column of this repository"
-            raise RepositoryError(explain("volume", "be listed in the manifest", volume_path, remedy))
+            raise RepositoryError(
+                f"The manifest lists no volume {volume_path!r}. Take paths from the `volume_path` column of it."
+            )
         return record
 
     def geometry(self, volume_path: str) -> Geometry | None:
@@ -242,8 +245,7 @@ class Manifest:
 
     def _config(self, config: str) -> Mapping[str, tuple[Shard, ...]]:
         if config not in self.configs:
-            remedy = f"This repository has {', '.join(self.configs)}"
-            raise RepositoryError(explain("config", "be one of the manifest's", config, remedy))
+            raise RepositoryError(f"Unknown config {config!r}. Available: {', '.join(self.configs)}.")
         return self.configs[config]
 
 

@@ -94,6 +94,7 @@ def _records(tree: Fields, key: str) -> None:
 SOURCE: Mapping[str, Callable[[Fields, str], Any]] = {
     "revision": Fields.text,
     "files": _records,
+    "converter": lambda tree, key: tree.mapping(key, Fields.text),
     "images": lambda tree, key: tree.mapping(key, Fields.whole),
     "options": lambda tree, key: checked(
         tree.inside(key),

@@ -50,8 +50,8 @@ def test_bytes_round_trip(manifest: Manifest) -> None:
 def test_json_has_the_documented_shape(manifest: Manifest) -> None:
     tree = json.loads(manifest.to_bytes())
     assert list(tree) == [
-        *("format", "name", "synthetic", "source", "versions", "box_convention", "report", "configs", "volumes"),
-        *("files", "checksum"),
+        *("format", "name", "synthetic", "source", "versions", "box_convention", "report"),
+        *("labels", "configs", "volumes", "masks", "files", "checksum"),
     ]
     train = tree["configs"]["quintuples"]["splits"]["train"]
     assert train["rows"] == 186
@@ -72,11 +72,11 @@ def test_lookups(manifest: Manifest) -> None:
     assert [shard.rows for shard in manifest.all_shards()] == [124, 62]
     assert manifest.geometry(VOLUME) == Geometry((160, 384, 384), AFFINE)
     assert manifest.geometry("volumes/0000002/00M_left.nii.gz") is None
-    with pytest.raises(RepositoryError, match=r"split must be one of config 'quintuples', got test\. .* has train"):
+    with pytest.raises(RepositoryError, match=r"The config 'quintuples' has no split 'test'\. Available: train"):
         manifest.shards("quintuples", "test")
-    with pytest.raises(RepositoryError, match=r"config must be one of the manifest's, got rows\. .* has quintuples"):
+    with pytest.raises(RepositoryError, match=r"Unknown config 'rows'\. Available: quintuples"):
         manifest.shards("rows", "train")
-    with pytest.raises(RepositoryError, match=r"volume must be listed in the manifest, got volumes/9\.nii\.gz"):
+    with pytest.raises(RepositoryError, match=r"The manifest lists no volume 'volumes/9\.nii\.gz'"):
         manifest.volume("volumes/9.nii.gz")
 
 

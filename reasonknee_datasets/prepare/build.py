@@ -15,6 +15,7 @@ import numpy as np
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import PrepareError, RepositoryError, explain
 from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.oai.conversion_report import read_converter
 from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
 from reasonknee_datasets.prepare.provenance import (
     count_images,
@@ -150,6 +151,7 @@ def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode, m
         "revision": release.revision,
         "files": describe_files(release.files),
         "images": count_images(study.image for study in release.studies),
+        "converter": None if options.images is None else read_converter(options.images),
         "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(options.allow), "masks": masks},
     }
 
