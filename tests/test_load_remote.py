@@ -152,7 +152,7 @@ class TestHttp:
 
     def test_a_missing_repository(self, load: Load, web: Served) -> None:
         with pytest.raises(
-            RepositoryNotFoundError, match=r"data_dir must .*manifest\.json, got http://127.*/3dreasonkne\."
+            RepositoryNotFoundError, match=r"data_dir names http://127.*/3dreasonkne, which is not a prepared repository"
         ):
             load(data_dir=f"{web.url}/3dreasonkne")
 
@@ -325,7 +325,7 @@ class TestS3:
         np.testing.assert_array_equal(np.asarray(row["volume"].dataobj), voxels_of(FIRST))
 
     def test_a_missing_repository(self, load: Load, bucket: tuple[str, dict[str, Any]]) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"got s3://knees/3dreasonkne\."):
+        with pytest.raises(RepositoryNotFoundError, match=r"names s3://knees/3dreasonkne, which is not"):
             load(data_dir="s3://knees/3dreasonkne", storage_options=bucket[1])
         set_credentials("s3://knees/3dreasonkne", None)
 

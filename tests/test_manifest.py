@@ -94,7 +94,7 @@ def test_load_from_memory_filesystem(manifest: Manifest) -> None:
 
 
 def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryNotFoundError, match=r"must hold manifest\.json.*reasonknee prepare --release"):
+    with pytest.raises(RepositoryNotFoundError, match=r"it holds no manifest\.json.*reasonknee prepare --release"):
         Manifest.load(tmp_path)
     with pytest.raises(RepositoryNotFoundError, match="nowhere"):
         Manifest.load(tmp_path / "nowhere")
