@@ -152,7 +152,8 @@ class TestHttp:
 
     def test_a_missing_repository(self, load: Load, web: Served) -> None:
         with pytest.raises(
-            RepositoryNotFoundError, match=r"data_dir names http://127.*/3dreasonkne, which is not a prepared repository"
+            RepositoryNotFoundError,
+            match=r"data_dir names http://127.*/3dreasonkne, which is not a prepared repository",
         ):
             load(data_dir=f"{web.url}/3dreasonkne")
 

@@ -93,6 +93,34 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         "--masks", action="store_true", help="keep the segmentation masks, made seekable, on the grids of their images"
     )
     command.add_argument(
+        "--grades-source",
+        choices=("released", "moaks"),
+        default="released",
+        help="take grades and answers from the records, or from MOAKS tables, where missing is null and never 0 "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
+        "--moaks-tables",
+        type=Path,
+        metavar="TABLE",
+        action="append",
+        default=[],
+        help="a table of OAI, or a folder of them; repeatable (default: the release's data/labels)",
+    )
+    command.add_argument(
+        "--readings",
+        choices=("agree", "first", "latest"),
+        default="agree",
+        help="rule for several readings of one knee and visit in the tables (default: %(default)s)",
+    )
+    command.add_argument(
+        "--acl",
+        choices=("label", "any", "highest"),
+        default="label",
+        help="codes of MACLTR that are a complete tear: as labels of the table say, 1 and 2, or only 2 "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
         "--box-convention",
         metavar="NAME",
         help="convention of the boxes, such as slice0-x1-y2, which is short for slice0-x1-y2-pairs-inclusive-voxel "
@@ -119,6 +147,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
         images=arguments.images,
         volumes=arguments.volumes,
         masks=arguments.masks,
+        grades_source=arguments.grades_source,
+        moaks_tables=arguments.moaks_tables,
+        readings=arguments.readings,
+        acl=arguments.acl,
         box_convention=arguments.box_convention,
         allow=frozenset(arguments.allow),
         workers=arguments.workers,

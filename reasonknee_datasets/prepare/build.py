@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -13,9 +13,12 @@ from typing import Any, get_args
 import numpy as np
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import PrepareError, RepositoryError, explain
+from reasonknee_datasets.errors import PrepareError, RepositoryError, explain, nearest
 from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.oai.conversion_report import read_converter
+from reasonknee_datasets.oai.moaks_readings import ReadingRule
+from reasonknee_datasets.oai.moaks_tables import find_tables
+from reasonknee_datasets.oai.moaks_variables import AclRule
 from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
 from reasonknee_datasets.prepare.provenance import (
     count_images,
@@ -26,6 +29,7 @@ from reasonknee_datasets.prepare.provenance import (
 )
 from reasonknee_datasets.prepare.repository_writer import Content, SourceVolume, Writer
 from reasonknee_datasets.prepare.staging import check_target, staged
+from reasonknee_datasets.prepare.table_grades import GradesSource, TableGrades
 from reasonknee_datasets.prepare.volume_files import VolumesMode
 from reasonknee_datasets.release import Release, ReleaseOptions, ReleaseVolume, open_release
 from reasonknee_datasets.schema import volume_path
@@ -59,6 +63,10 @@ def prepare(
     images: str | os.PathLike[str] | None = None,
     volumes: VolumesMode = "pack",
     masks: bool = False,
+    grades_source: GradesSource = "released",
+    moaks_tables: Iterable[str | os.PathLike[str]] = (),
+    readings: ReadingRule = "agree",
+    acl: AclRule = "label",
     box_convention: BoxConvention | str | None = None,
     allow: Iterable[str] = (),
     workers: int | None = None,
@@ -86,6 +94,16 @@ def prepare(
         are. Without images only "none" works: the repository then holds annotations alone.
     masks : bool
         Keep the segmentation masks: as seekable ``.nii.gz`` below ``masks/``, on the grids of their images.
+    grades_source : {"released", "moaks"}
+        "moaks" takes ``grades``, their flat columns and ``answer`` from MOAKS tables: a grade that the tables do not
+        have is null, and never the released one, which may be 0 where nothing was read. ``reasoning`` stays as
+        released, so that it may state other grades, and official records cannot be rebuilt from these rows.
+    moaks_tables : iterable of path
+        OAI's ``kMRI_SQ_MOAKS`` tables, or folders of them; by default the release's own (``data/labels``).
+    readings : {"agree", "first", "latest"}
+        Rule for several readings of one knee and visit, see `reasonknee_datasets.oai.moaks_readings.READING_RULES`.
+    acl : {"label", "any", "highest"}
+        Which codes of MACLTR (0, 1, 2) are a complete tear. Depth code 5 has no grade in any case, and becomes null.
     box_convention : BoxConvention or str, optional
         How official boxes are to be read; by default it is established from the masks. Either way it is checked.
     allow : iterable of str
@@ -124,6 +142,10 @@ def prepare(
     )
     release = open_release(Path(release_root), options)
     source, versions = _describe(release, options, volumes, masks), {name: version(name) for name in _WRITERS}
+    tables = _find_tables(release, grades_source, moaks_tables)
+    if tables:
+        source["tables"] = describe_files({path.name: path for path in find_tables(tables)})
+        source["options"] |= {"grades_source": grades_source, "readings": readings, "acl": acl}
     if volumes == "pack":
         versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION  # another one may pack the same voxels into other bytes
     if source["files"].keys() != release.files.keys():
@@ -135,6 +157,10 @@ def prepare(
         if is_current(previous, out, inputs):
             return Prepared(out, previous, written=False)
     content = _content(release, source, masks)
+    if tables:
+        grades = TableGrades(tables, readings, acl)
+        report = {**content.report, "table_grades": grades.counts}  # counted while the rows are written
+        content = replace(content, rows=grades.replace(content.rows), report=report)
     if masks and not any(volume.mask for volume in content.volumes):
         raise PrepareError(f"The release in {release_root} has no masks to keep. Leave out masks=True (--masks).")
     with staged(out) as folder:
@@ -142,6 +168,20 @@ def prepare(
         if previous is not None and manifest.digest != previous.digest:
             raise other_input(out, "its images or masks")
     return Prepared(out, manifest, written=True)
+
+
+def _find_tables(release: Release, grades_source: GradesSource, given: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the MOAKS tables that grades are taken from; none where the released grades are kept."""
+    if grades_source not in get_args(GradesSource):
+        raise PrepareError(
+            f"Unknown grades_source {grades_source!r}. {nearest(grades_source, get_args(GradesSource))}."
+        )
+    found = [Path(path) for path in given]
+    if grades_source == "released":
+        if found:
+            raise PrepareError('moaks_tables= needs grades_source="moaks" (--grades-source moaks).')
+        return []
+    return found or [release.root.data / "labels"]
 
 
 def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode, masks: bool) -> dict[str, Any]:

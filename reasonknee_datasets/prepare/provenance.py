@@ -38,8 +38,8 @@ def refuse_other_input(previous: Manifest, source: Mapping[str, Any], versions: 
     old_files, new_files = previous.source.get("files", {}), source["files"]
     names = old_files.keys() | new_files.keys()
     differs = sorted(name for name in names if old_files.get(name) != new_files.get(name))
-    for key in ("revision", "options", "images"):
-        old, new = previous.source.get(key), source[key]
+    for key in ("revision", "options", "images", "tables"):
+        old, new = previous.source.get(key), source.get(key)
         differs += [] if old == new else [f"{key} ({old}, now {new})"]
     old_versions = dict(previous.versions)
     differs += [
