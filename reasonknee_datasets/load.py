@@ -25,7 +25,7 @@ from reasonknee_datasets.sources import NAME, find_place
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
 _OWN = (
     *("path", "name", "split", "streaming", "data_dir", "volumes_dir"),
-    *("storage_options", "token", "filters", "columns", "masks", "pairs"),
+    *("storage_options", "token", "filters", "columns", "masks", "pairs", "revision"),
 )
 
 
@@ -73,6 +73,7 @@ def load_dataset(
     columns: Sequence[str] | None = None,
     masks: bool = False,
     pairs: Sequence[str] | None = None,
+    revision: str | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load 3DReasonKnee, with the volume of each row as a lazy nibabel image.
@@ -188,6 +189,7 @@ def load_dataset(
             "columns": columns,
             "masks": masks or None,
             "pairs": pairs,
+            "revision": revision,
         }
         kwargs.update({key: value for key, value in given.items() if value is not None})
         return datasets.load_dataset(path, name, split=split, streaming=streaming, **kwargs)
@@ -205,6 +207,7 @@ def load_dataset(
         columns=columns,
         masks=masks,
         pairs=pairs,
+        revision=revision,
         split=split,
     )
     try:
