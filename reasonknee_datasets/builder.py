@@ -23,29 +23,40 @@ from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError
 from reasonknee_datasets.feature import VolumeFeature
-from reasonknee_datasets.manifest import Manifest, Shard
+from reasonknee_datasets.manifest import Shard
 from reasonknee_datasets.schema import CONFIGS, parse_id
 from reasonknee_datasets.sources import (
+    EARLIER,
+    LATER,
+    LAZY,
+    MASK,
     NAME,
     VOLUME,
     VOLUME_PATH,
     Part,
     Selection,
+    check_mixture,
+    check_revision,
+    check_visits,
     find_place,
     find_repository,
     find_volumes,
     join,
     keep_credentials,
     name_setting,
+    pair_schema,
     parse_split,
+    read_pairs,
     read_shard,
+    resolve_revision,
     select,
     trying_credentials,
+    warn_withdrawn,
+    write_mask_references,
+    write_references,
 )
-from reasonknee_datasets.volumes import ExpectedFile
-from reasonknee_datasets.volumes.reference import write_reference
 
 _ABOUT = (
     "3DReasonKnee: knee MRI volumes and, for each, diagnostic questions with a 3D box, the clinicians' reasoning steps "
@@ -100,31 +111,47 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         token: bool | str | None = None,
         filters: Any = None,
         columns: Sequence[str] | None = None,
+        masks: bool = False,
+        pairs: Sequence[str] | None = None,
+        revision: str | None = None,
         split: Any = None,
         data_files: Any = None,
         features: Any = None,
         **kwargs: Any,
     ) -> None:
         if data_files or features is not None:
-            remedy = "Choose with name=, split=, columns= and filters=, and cast the dataset afterwards"
-            raise RepositoryError(explain("data_files and features", "be left out", "one of them", remedy))
+            raise RepositoryError(
+                "data_files= and features= are not supported. Choose with name=, split=, columns= and filters=, and "
+                "cast the dataset afterwards."
+            )
         config_name = config_name or self.DEFAULT_CONFIG_NAME
-        self._selection = select(config_name, columns, filters)
+        selection = select(config_name, columns, filters, masks=masks)
+        self._pairs = None if pairs is None else check_visits(pairs, config_name)
         root = find_place(data_dir)
         with trying_credentials(root, storage_options, token), _writing_cache(cache_dir):  # where a phantom is kept
+            root = None if root is None else resolve_revision(root, revision)
             repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
         volumes = find_volumes(volumes_dir, repository.root)
         keep_credentials(volumes, storage_options, token)
+        if revision is not None:
+            check_revision(repository.manifest, repository.root, revision)
+        check_mixture(repository.manifest, repository.root, volumes)
+        warn_withdrawn(repository.manifest)
         # Not the manifest itself: a streaming dataset takes its builder along into every worker.
         self._root, self._synthetic = repository.root, repository.manifest.synthetic
+        if config_name == "volumes" and columns is None and repository.manifest.masks:
+            selection = selection.with_mask()
+        self._selection = selection
         splits = repository.manifest.splits(config_name)
         if not repository.manifest.has_previews and "preview" in (config_name, *self._selection.columns):
             raise RepositoryError(f"{repository.root} has no previews. Add them: reasonknee previews FOLDER")
-        if split is not None and self._selection.expression is not None:  # write no other split to the cache
+        if split is not None and self._is_filtered:  # write no other split to the cache
             wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
             splits = tuple(name for name in splits if name in wanted)
         self._shards = {name: repository.manifest.shards(config_name, name) for name in splits}
-        self._references = _write_references(repository.manifest, volumes)
+        self._references = {VOLUME: write_references(repository.manifest, volumes)}
+        if MASK in selection.columns:
+            self._references[MASK] = write_mask_references(repository.manifest, repository.root)
         kwargs["dataset_name"] = NAME
         # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
         with _writing_cache(cache_dir):
@@ -134,7 +161,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 data_dir=repository.root,
                 volumes_dir=volumes,
                 digest=repository.manifest.digest,
-                selection=f"{self._selection.key} {' '.join(splits)}",
+                selection=f"{self._selection.key} {self._pairs} {' '.join(splits)}",
                 **kwargs,
             )
 
@@ -142,6 +169,15 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
     def available(self) -> tuple[str, ...]:
         """The splits of this config."""
         return tuple(self._shards)
+
+    @property
+    def _is_filtered(self) -> bool:
+        """Whether the number of rows is not known before they are read."""
+        return self._selection.expression is not None or self._pairs is not None
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return self._selection.schema if self._pairs is None else pair_schema(self._selection)
 
     def check_split(self, split: Any) -> None:
         """Raise on a split that does not exist or cannot be read, before anything is read or written."""
@@ -164,8 +200,9 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 table = self._join_volumes(next(read_shard(url, shard, whole)), whole)
                 example: dict[str, Any] = _volume_features(whole).decode_example(table.to_pylist()[0])
                 return example
-        remedy = "Take ids from the `id` column, for example 9016403/00M/right/q19"
-        raise RepositoryError(explain("id", f"be a row of {self._root}", row_id, remedy))
+        raise RepositoryError(
+            f"{self._root} has no row {row_id}. Take ids from the `id` column, for example 9016403/00M/right/q19."
+        )
 
     def download_and_prepare(self, output_dir: str | None = None, **kwargs: Any) -> None:
         """Write the chosen rows to the cache of ``datasets``, as its own builders do."""
@@ -188,7 +225,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
             description=(_SYNTHETIC if self._synthetic else "") + _ABOUT,
-            features=datasets.Features.from_arrow_schema(self._selection.schema),
+            features=datasets.Features.from_arrow_schema(self._schema),
             homepage="https://huggingface.co/datasets/rajpurkarlab/3DReasonKnee",
             license="cc-by-4.0 (annotations); OAI data use terms (images)",
         )
@@ -200,26 +237,40 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             datasets.SplitGenerator(name=split, gen_kwargs={"shards": list(shards)})
             for split, shards in self._shards.items()
         ]
-        if self._selection.expression is None:
+        if not self._is_filtered:
             for generator in generators:  # the end of the progress bar
                 generator.split_info.num_examples = sum(shard.rows for shard in self._shards[generator.name])
         return generators
 
     def _generate_tables(self, shards: list[Shard]) -> Iterator[tuple[Key, pa.Table]]:
+        if self._pairs is not None:
+            split = next(each for each in self._shards.values() if set(shards) <= set(each))
+            pairs = read_pairs(shards, split, self._pairs, self._selection, self._read_rows)
+            yield from ((Key(number, index), table) for index, (number, table) in enumerate(pairs))
+            return
         for number, shard in enumerate(shards):
-            for index, table in enumerate(read_shard(join(self._root, shard.path), shard, self._selection)):
-                yield Key(number, index), self._join_volumes(table, self._selection)
+            for index, table in enumerate(self._read_rows(shard, self._selection)):
+                yield Key(number, index), table
+
+    def _read_rows(self, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
+        for table in read_shard(join(self._root, shard.path), shard, selection):
+            yield self._join_volumes(table, selection)
 
     def _join_volumes(self, table: pa.Table, selection: Selection) -> pa.Table:
-        """Put a reference beside each volume path; a path that the manifest does not know is an error."""
-        if VOLUME in selection.columns:
+        """Add the references of volumes and masks; a volume path that the manifest does not list is an error."""
+        for column in LAZY:
+            if column not in selection.columns:
+                continue
             paths = table[VOLUME_PATH].combine_chunks().dictionary_encode()
-            unknown = [path for path in paths.dictionary.to_pylist() if path not in self._references]
+            listed = paths.dictionary.to_pylist()
+            unknown = [path for path in listed if path not in self._references[VOLUME]]
             if unknown:
-                remedy = "The shards and the manifest are not of one repository: copy it whole, or prepare it again"
-                raise RepositoryError(explain("volume_path", "be listed in the manifest", unknown[0], remedy))
-            references = [self._references[path] for path in paths.dictionary.to_pylist()]
-            table = table.append_column(VOLUME, pa.array(references, pa.string()).take(paths.indices))
+                raise RepositoryError(
+                    f"The manifest does not list the volume_path {unknown[0]!r} of a shard: they are not of one "
+                    "repository. Copy the repository whole, or prepare it again."
+                )
+            references = [self._references[column].get(path) for path in listed]
+            table = table.append_column(column, pa.array(references, pa.string()).take(paths.indices))
         return table.select(list(selection.columns))
 
     def _read(self, split: Any, in_memory: bool) -> datasets.Dataset:
@@ -229,7 +280,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         bounds = datasets.ReadInstruction.from_spec(text).to_absolute(rows)
         if any(part.to > part.from_ for part in bounds):
             return _with_volumes(super().as_dataset(text, in_memory=in_memory))
-        nothing: dict[str, list[Any]] = {column: [] for column in self._selection.columns}
+        nothing: dict[str, list[Any]] = {column: [] for column in self._schema.names}
         return _with_volumes(datasets.Dataset.from_dict(nothing, info=self.info.copy(), split=datasets.Split(text)))
 
     def _spell(self, split: Any) -> str:
@@ -244,10 +295,11 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
     def _cut_part(self, dataset: datasets.IterableDataset, part: Part) -> datasets.IterableDataset:
         if part.is_whole:
             return dataset
-        if self._selection.expression is not None and not part.counts_from_front:
-            remedy = "Count rows from the front, as in train[:100], or load without streaming"
-            rule = "be known without reading every row, where rows are filtered and streamed"
-            raise RepositoryError(explain("slice", rule, part.text, remedy))
+        if self._is_filtered and not part.counts_from_front:
+            raise RepositoryError(
+                f"The slice {part.text} of filtered or paired rows cannot be streamed, since their number is not known "
+                "before all are read. Count rows from the front, as in train[:100], or load without streaming."
+            )
         rows = {part.name: sum(shard.rows for shard in self._shards[part.name])}
         (bounds,) = datasets.ReadInstruction.from_spec(part.text).to_absolute(rows)
         return dataset.skip(bounds.from_).take(max(0, bounds.to - bounds.from_))
@@ -269,39 +321,32 @@ def _writing_cache(place: str | None) -> Iterator[None]:
             raise
         if isinstance(cause, ReasonKneeError):
             raise cause from None
-        remedy = "Make room, or name another folder with cache_dir= or HF_DATASETS_CACHE"
-        where = f"at {cause.filename or place or datasets.config.HF_DATASETS_CACHE}"
-        got = cause.strerror or str(cause)
-        raise CacheError(explain("cache of datasets", "be writable", got, remedy, where=where)) from error
-
-
-def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
-    """Write the reference of every volume once, with the grid, size and index hash that its file must have."""
-    references = {}
-    # Prepared with --volumes none, the sizes are those of the images, which the user may have packed since.
-    are_placed = (manifest.source.get("options") or {}).get("volumes") != "none"
-    for path, record in manifest.volumes.items():
-        expected = None
-        if are_placed and record.bytes is not None:
-            expected = ExpectedFile(record.bytes, record.index_sha256)
-        references[path] = write_reference(join(volumes, path), record.geometry, expected)
-    return references
+        where = cause.filename or place or datasets.config.HF_DATASETS_CACHE
+        raise CacheError(
+            f"The cache of datasets at {where} cannot be written: {cause.strerror or cause}. Free space there, or name "
+            "another folder with cache_dir= or HF_DATASETS_CACHE."
+        ) from error
 
 
 def _volume_features(selection: Selection) -> datasets.Features:
     features = datasets.Features.from_arrow_schema(selection.schema)
-    if VOLUME in features:
-        features[VOLUME] = VolumeFeature()
+    features.update({name: VolumeFeature() for name in LAZY if name in features})
     return features
 
 
 def _with_volumes(loaded: Any) -> Any:
-    """Type the volume column of whatever a builder gave: a dataset, a dict or a list of them."""
+    """Type the lazy columns of what a builder returned: a dataset, a dict or a list of them."""
     if isinstance(loaded, dict):
         return type(loaded)({split: _with_volumes(dataset) for split, dataset in loaded.items()})
     if isinstance(loaded, list):
         return [_with_volumes(dataset) for dataset in loaded]
-    return loaded.cast_column(VOLUME, VolumeFeature()) if VOLUME in loaded.column_names else loaded
+    for name in LAZY:
+        loaded = loaded.cast_column(name, VolumeFeature()) if name in loaded.column_names else loaded
+    for side in (EARLIER, LATER):
+        if side in loaded.column_names:
+            lazy = {name: VolumeFeature() for name in LAZY if name in loaded.features[side]}
+            loaded = loaded.cast_column(side, {**loaded.features[side], **lazy}) if lazy else loaded
+    return loaded
 
 
 def _listed(split: Any) -> Sequence[Any]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from datasets import Value
 from datasets.features.features import register_feature
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.image import REFERENCE_MARK
 from reasonknee_datasets.volumes.opening import open_reference
@@ -29,8 +29,7 @@ __all__ = ["VolumeFeature", "read_reference", "write_reference"]
 
 _TYPE = "ReasonkneeVolume"
 _KEEP_REFERENCE = (
-    'Leave this column to itself, or drop it with remove_columns("volume"); voxels that are meant to be written '
-    "take a column of another name"
+    'Leave this column unchanged, or drop it with remove_columns("volume"); write voxels to a column of another name'
 )
 
 
@@ -106,7 +105,7 @@ def _take_back(data: Any) -> str:
 
 
 def _refuse(found: str) -> VolumeError:
-    return VolumeError(explain("volume", "be written as its reference, never as voxels", found, _KEEP_REFERENCE))
+    return VolumeError(f"The volume column holds references, never voxels, and was given {found}. {_KEEP_REFERENCE}.")
 
 
 # `datasets` rebuilds features by name when it reads its own cache; a table pickled to another process imports this

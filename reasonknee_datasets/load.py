@@ -15,7 +15,7 @@ import datasets.packaged_modules
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
-from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, explain, nearest
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, nearest
 from reasonknee_datasets.figures import register_notebook_display
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
@@ -25,7 +25,7 @@ from reasonknee_datasets.sources import NAME, find_place
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
 _OWN = (
     *("path", "name", "split", "streaming", "data_dir", "volumes_dir"),
-    *("storage_options", "token", "filters", "columns"),
+    *("storage_options", "token", "filters", "columns", "masks", "pairs", "revision"),
 )
 
 
@@ -71,6 +71,9 @@ def load_dataset(
     token: bool | str | None = None,
     filters: Any = None,
     columns: Sequence[str] | None = None,
+    masks: bool = False,
+    pairs: Sequence[str] | None = None,
+    revision: str | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load 3DReasonKnee, with the volume of each row as a lazy nibabel image.
@@ -83,7 +86,7 @@ def load_dataset(
         ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder or URL.
     name : str, optional
         ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
-        balanced selection as ids with their multiplicity; ``"preview"``, one picture a volume, where previews were added.
+        balanced selection as ids with their multiplicity; ``"preview"``, one picture a volume, where there are previews.
     split : str, Split, ReadInstruction or list of these, optional
         ``train``, ``validation`` (or ``val``), ``test``, a slice (``"train[:10]"``, ``"train[:10%]"``) or a sum
         (``"train+val"``). By default all, as a dict.
@@ -109,6 +112,20 @@ def load_dataset(
     columns : list of str, optional
         Which columns. Without ``volume_path`` or ``volume`` an example has no volume. ``preview`` is read only where it
         is named here.
+    masks : bool, optional
+        Add the column ``mask``, as naming it in `columns` does: a lazy label map on the grid of the volume, None where
+        a volume has no mask. Transforms crop and turn it with the volume, without interpolation, and a batch has it as
+        ``segmentation``. The manifest names the labels (``Manifest.load(data_dir).labels``). ``name="volumes"`` has the
+        column wherever the repository has masks.
+    pairs : two of str, optional
+        Two visits, such as ``("00M", "24M")``: one row for each knee and question that was asked at both, with the keys
+        ``id``, ``earlier`` and ``later``. The latter two are whole rows (of `columns`) with their own volume, box and
+        grades, to which transforms apply: ``crop(pair["later"])``. `filters` must hold for both. The rows of the later
+        visit are kept in memory while pairs are read (about 230 MB for all columns of train).
+    revision : str, optional
+        The revision that must be loaded. On the Hub: a commit, tag or branch; volumes and cached rows are those of its
+        commit. Elsewhere: the revision of the official release or the manifest's digest (`reasonknee info` prints
+        both), and a repository of another one is an error.
     **kwargs
         ``cache_dir``, ``download_mode``, ``verification_mode``, ``keep_in_memory`` and ``num_proc``, as for
         ``datasets.load_dataset``.
@@ -126,6 +143,8 @@ def load_dataset(
     -----
     SyntheticDataWarning
         If the phantom stands in.
+    WithdrawnDataWarning
+        If the revision, or a row in it, was withdrawn; the package ships the list.
 
     Notes
     -----
@@ -169,13 +188,15 @@ def load_dataset(
             "token": token,
             "filters": filters,
             "columns": columns,
+            "masks": masks or None,
+            "pairs": pairs,
+            "revision": revision,
         }
         kwargs.update({key: value for key, value in given.items() if value is not None})
         return datasets.load_dataset(path, name, split=split, streaming=streaming, **kwargs)
     for option in kwargs:
         if option not in _OPTIONS:
-            remedy = nearest(option, [*_OWN, *_OPTIONS])
-            raise TypeError(explain("load_dataset", "be called with known arguments", option, remedy))
+            raise TypeError(f"load_dataset has no argument {option!r}. {nearest(option, [*_OWN, *_OPTIONS])}.")
     make = partial(
         ReasonKnee,
         config_name=name,
@@ -185,6 +206,9 @@ def load_dataset(
         token=token,
         filters=filters,
         columns=columns,
+        masks=masks,
+        pairs=pairs,
+        revision=revision,
         split=split,
     )
     try:
@@ -269,9 +293,10 @@ def register() -> None:
     table = getattr(datasets.packaged_modules, "_PACKAGED_DATASETS_MODULES", None)
     stock = getattr(datasets.load, "PackagedDatasetModuleFactory", None)
     if not isinstance(table, dict) or not isinstance(stock, type):
-        remedy = "Call reasonknee_datasets.load_dataset, which needs no registration"
-        got = f"datasets {datasets.__version__}"
-        raise ReasonKneeError(explain("register()", "find the private module table of datasets", got, remedy))
+        raise ReasonKneeError(
+            f"datasets {datasets.__version__} has no private table of modules in which register() could enter this "
+            "dataset. Call reasonknee_datasets.load_dataset, which needs no registration."
+        )
     if NAME in table:
         return
     entry = table[NAME] = (ReasonKnee.__module__, __version__)

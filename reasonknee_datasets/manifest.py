@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain, os_remedy
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, os_remedy
 from reasonknee_datasets.json_fields import Fields, parse_json
 from reasonknee_datasets.manifest_records import (
     CONVENTION,
@@ -53,7 +53,8 @@ __all__ = [
 MANIFEST = "manifest.json"
 WITHOUT_PREVIEWS = "digest_without_previews"
 """Key of ``source``: the digest that the manifest had before previews were added."""
-FORMAT = 1
+FORMAT = 2
+"""2: flat grade columns, masks and their labels. Format 1 was never published."""
 FOLDERS: Mapping[str, str] = {"quintuples": "data", "volumes": "index", "balanced": "balanced", "preview": "preview"}
 """Where a prepared repository keeps each config's Parquet."""
 
@@ -67,9 +68,8 @@ _COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
 _COPY_AGAIN = f"Copy the repository again, or prepare it again: {_COMMAND}."
 
 _CHECKSUM = re.compile(rb',\n"checksum": "([0-9a-f]{64})"\n}\n')
-_KEYS = frozenset(
-    {"format", "name", "synthetic", "source", "versions", "box_convention", "report", "configs", "volumes", "files"}
-)
+_HEAD = ("format", "name", "synthetic", "source", "versions", "box_convention", "report", "labels")
+_KEYS = frozenset({*_HEAD, "configs", "volumes", "masks", "files"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,10 @@ class Manifest:
         Volume path to `VolumeRecord`.
     files : mapping
         Path of every other file (the priors, the card) to `FileRecord`.
+    masks : mapping
+        Mask path to `VolumeRecord`; empty where the repository was prepared without masks.
+    labels : mapping of str to int
+        Name of each label of the masks to its value in them.
     digest : str
         SHA-256 of the manifest's bytes: one short name for everything that the repository holds.
     """
@@ -106,6 +110,8 @@ class Manifest:
     configs: Shards
     volumes: Mapping[str, VolumeRecord]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    masks: Mapping[str, VolumeRecord] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
     name: str = "3dreasonknee"
     digest: str = field(default="", compare=False)
 
@@ -136,12 +142,14 @@ class Manifest:
         try:
             data = read_file(url, dict(storage_options or {}), manifest_limit())
         except (FileNotFoundError, NotADirectoryError) as error:
-            remedy = f"Give a folder or URL that holds one, or write one: {_COMMAND}"
-            message = explain("prepared repository", f"hold {MANIFEST}", "no such file", remedy, where=f"at {root}")
+            message = (
+                f"{root} is not a prepared repository: it holds no {MANIFEST}. Name a folder or URL that holds one, or "
+                f"write one: {_COMMAND}."
+            )
             raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
         except store_errors() as error:
             remedy = os_remedy(error, "Check the disk or the connection")
-            message = explain("manifest", "be readable", redact_text(str(error)), remedy, where=f"at {root}")
+            message = f"The manifest of {root} cannot be read: {redact_text(str(error))}. {remedy}."
             raise RepositoryError(message) from (None if shows_secret(error) else error)
         return cls.from_bytes(data, where=redact(url))
 
@@ -167,6 +175,8 @@ class Manifest:
                 path: FileRecord(item.whole("bytes"), item.sha256("sha256"))
                 for path, item in by_path(tree.inside("files"))
             },
+            masks={path: read_volume(item) for path, item in by_path(tree.inside("masks"))},
+            labels=tree.mapping("labels", Fields.whole),
             name=tree.text("name"),
             digest=hashlib.sha256(data).hexdigest(),
         )
@@ -184,19 +194,20 @@ class Manifest:
             "versions": self.versions,
             "box_convention": self.box_convention,
             "report": self.report,
+            "labels": self.labels,
         }
         lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
         configs = ",\n".join(
             f'  "{config}": {{"splits": {{{",".join(_split_lines(splits))}\n  }}}}'
             for config, splits in self.configs.items()
         )
-        volumes = ",\n".join(
-            f"  {json.dumps(path)}: {json.dumps(asdict(record))}" for path, record in sorted(self.volumes.items())
-        )
-        files = ",\n".join(
-            f"  {json.dumps(path)}: {json.dumps(asdict(record))}" for path, record in sorted(self.files.items())
-        )
-        lines += [f'"configs": {{\n{configs}\n}}', f'"volumes": {{\n{volumes}\n}}', f'"files": {{\n{files}\n}}']
+        lines.append(f'"configs": {{\n{configs}\n}}')
+        for key, records in (("volumes", self.volumes), ("masks", self.masks), ("files", self.files)):
+            listed = ",\n".join(
+                f"  {json.dumps(path)}: {json.dumps(asdict(record))}"  # type: ignore[call-overload]  # dataclasses all
+                for path, record in sorted(records.items())
+            )
+            lines.append(f'"{key}": {{\n{listed}\n}}')
         body = ("{\n" + ",\n".join(lines)).encode()
         return body + f',\n"checksum": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
@@ -213,8 +224,8 @@ class Manifest:
         """List the Parquet files of one split, in order."""
         splits = self._config(config)
         if split not in splits:
-            remedy = f"Config {config!r} has {', '.join(splits) or 'no splits'}"
-            raise RepositoryError(explain("split", f"be one of config {config!r}", split, remedy))
+            available = ", ".join(splits) or "none"
+            raise RepositoryError(f"The config {config!r} has no split {split!r}. Available: {available}.")
         return splits[split]
 
     def rows(self, config: str, split: str) -> int:
@@ -225,8 +236,9 @@ class Manifest:
         """Look up one volume by its path relative to the repository."""
         record = self.volumes.get(volume_path)
         if record is None:
-            remedy = "Take paths from the `volume_path` column of this repository"
-            raise RepositoryError(explain("volume", "be listed in the manifest", volume_path, remedy))
+            raise RepositoryError(
+                f"The manifest lists no volume {volume_path!r}. Take paths from the `volume_path` column of it."
+            )
         return record
 
     def geometry(self, volume_path: str) -> Geometry | None:
@@ -241,8 +253,7 @@ class Manifest:
 
     def _config(self, config: str) -> Mapping[str, tuple[Shard, ...]]:
         if config not in self.configs:
-            remedy = f"This repository has {', '.join(self.configs)}"
-            raise RepositoryError(explain("config", "be one of the manifest's", config, remedy))
+            raise RepositoryError(f"Unknown config {config!r}. Available: {', '.join(self.configs)}.")
         return self.configs[config]
 
 
@@ -262,9 +273,11 @@ def _parse(data: bytes, where: str) -> Fields:
         raise RepositoryError(message) from error
     fields = Fields(tree, "manifest", lambda problem: RepositoryError(f"{problem}, in {where}. {_COPY_AGAIN}"))
     if fields.whole("format") != FORMAT:
+        remedy = "Upgrade reasonknee_datasets: pip install -U reasonknee_datasets."
+        if tree["format"] < FORMAT:
+            remedy = f"An older version wrote it. Prepare the release again: {_COMMAND} --overwrite."
         raise RepositoryError(
-            f"The manifest in {where} has format {tree['format']}, and this version reads format {FORMAT}. Upgrade "
-            "reasonknee_datasets if the number is higher, otherwise prepare the release again."
+            f"The manifest in {where} has format {tree['format']}, and this version reads format {FORMAT}. {remedy}"
         )
     unknown = sorted(tree.keys() - _KEYS - {"checksum"})
     if unknown:

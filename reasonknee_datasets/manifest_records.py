@@ -94,9 +94,18 @@ def _records(tree: Fields, key: str) -> None:
 SOURCE: Mapping[str, Callable[[Fields, str], Any]] = {
     "revision": Fields.text,
     "files": _records,
+    "tables": _records,
+    "converter": lambda tree, key: tree.mapping(key, Fields.text),
     "images": lambda tree, key: tree.mapping(key, Fields.whole),
     "options": lambda tree, key: checked(
-        tree.inside(key), {"volumes": Fields.text, "box_convention": Fields.text, "allow": Fields.texts}
+        tree.inside(key),
+        {
+            "volumes": Fields.text,
+            "box_convention": Fields.text,
+            "allow": Fields.texts,
+            "masks": Fields.flag,
+            **dict.fromkeys(("grades_source", "readings", "acl"), Fields.text),
+        },
     ),
 }
 CONVENTION: Mapping[str, Callable[[Fields, str], Any]] = {
@@ -109,6 +118,7 @@ CONVENTION: Mapping[str, Callable[[Fields, str], Any]] = {
 }
 REPORT: Mapping[str, Callable[[Fields, str], Any]] = {
     "allowed": lambda tree, key: tree.mapping(key, Fields.whole),
+    "table_grades": lambda tree, key: tree.mapping(key, Fields.whole),
     "rows_dropped": Fields.whole,
     "volumes_dropped": Fields.whole,
     "grades_nulled_count": Fields.whole,

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 import pyarrow as pa
 
-from reasonknee_datasets.errors import RepositoryError, explain
+from reasonknee_datasets.errors import RepositoryError
+from reasonknee_datasets.moaks import ATTRIBUTES
 
 Split = Literal["train", "validation", "test"]
 Side = Literal["left", "right"]
@@ -32,7 +34,24 @@ class Grade(TypedDict):
     scale: str
 
 
-class Quintuple(TypedDict):
+class FlatGrades(TypedDict):
+    """The grades of a row, one column for each attribute; None where the question has no such attribute."""
+
+    grade_size: int | None
+    grade_number: int | None
+    grade_percent: int | None
+    grade_depth: int | None
+    grade_grade: int | None
+    grade_morphology: int | None
+    grade_presence: int | None
+    grade_tear_location: int | None
+    grade_complete_tear: int | None
+    grade_insertion_lesion: int | None
+    grade_repair: int | None
+    grade_signal: int | None
+
+
+class Quintuple(FlatGrades):
     """One row of the ``quintuples`` config, as written to Parquet."""
 
     id: str
@@ -66,6 +85,8 @@ class Column:
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """The Arrow type of an ``Image`` of ``datasets``: an encoded file and its name."""
+GRADE_COLUMNS: Mapping[str, str] = {attribute: f"grade_{attribute}" for attribute in ATTRIBUTES}
+"""The flat column of each attribute's grade: plain integers, which Parquet filters and the viewer counts."""
 
 _GRADES = pa.list_(pa.struct([("attribute", pa.string()), ("grade", pa.int32()), ("scale", pa.string())]))
 
@@ -87,6 +108,10 @@ QUINTUPLE_COLUMNS: tuple[Column, ...] = (
     Column("box", pa.list_(pa.int32(), 6), "i0 j0 k0 i1 j1 k1: half-open voxels, array order of the stored volume"),
     Column("reasoning", pa.list_(pa.string()), "the clinicians' steps, in order"),
     Column("grades", _GRADES, "attribute, grade and scale; a missing grade is null, never 0"),
+    *(
+        Column(column, pa.int32(), f"grade of attribute `{attribute}`, as in `grades`; null without one")
+        for attribute, column in GRADE_COLUMNS.items()
+    ),
     Column("answer", pa.string(), "the true answer as JSON, in the schema that this question's prompt asks for"),
     Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
     Column("record", pa.string(), "JSON: what else is needed to rebuild the official record exactly"),
@@ -108,6 +133,7 @@ VOLUME_COLUMNS: tuple[Column, ...] = (
     Column("bytes", pa.int64(), "size of the file; null without images"),
     Column("sha256", pa.string(), "of the file; null without images"),
     Column("voxels_sha256", pa.string(), "of the decoded voxels in canonical order; null without images"),
+    Column("mask_path", pa.string(), "the segmentation mask, relative to the repository; null without one"),
     Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
 )
 
@@ -128,6 +154,19 @@ MONTAGE_COLUMNS: tuple[Column, ...] = (
     Column("side", pa.string(), "right or left knee"),
     Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
 )
+
+
+def flat_grades(grades: Iterable[Grade]) -> FlatGrades:
+    """Return the flat grade columns of a row.
+
+    Examples
+    --------
+    >>> flat_grades([{"attribute": "size", "grade": 2, "scale": "ordinal"}])["grade_size"]
+    2
+    """
+    found = {each["attribute"]: each["grade"] for each in grades}
+    return cast("FlatGrades", {column: found.get(attribute) for attribute, column in GRADE_COLUMNS.items()})
+
 
 CONFIGS: dict[str, tuple[Column, ...]] = {
     "quintuples": QUINTUPLE_COLUMNS,
@@ -205,6 +244,17 @@ def volume_path(volume: str) -> str:
     return f"volumes/{patient}/{'_'.join(rest)}.nii.gz"
 
 
+def mask_path(volume_path: str) -> str:
+    """Return the place of a volume's mask in a prepared repository, relative to its root.
+
+    Examples
+    --------
+    >>> mask_path("volumes/9016403/00M_right.nii.gz")
+    'masks/9016403/00M_right.nii.gz'
+    """
+    return f"masks/{volume_path.removeprefix('volumes/')}"
+
+
 @dataclass(frozen=True, slots=True)
 class RowId:
     """The parts of an id; ``series`` and ``question_id`` are None where the id has none."""
@@ -232,7 +282,8 @@ def parse_id(text: str) -> RowId:
     match = _ID.fullmatch(text)
     if match is None:
         raise RepositoryError(
-            explain("id", "read patient/visit/side[/series][/qNN]", text, "Take ids from the `id` column")
+            f"{text!r} is not an id, which has the form patient/visit/side[/series][/qNN]. Take ids from the `id` "
+            "column, for example 9016403/00M/right/q19."
         )
     question = match["question"]
     return RowId(match["patient"], match["visit"], match["side"], match["series"], int(question) if question else None)

@@ -80,7 +80,7 @@ def test_decoding_a_volume_gives_it_back() -> None:
     ids=lambda storage: str(storage.type),
 )
 def test_voxels_are_refused(storage: pa.Array) -> None:
-    with pytest.raises(VolumeError, match=r"volume must be written as its reference, never as voxels.*remove_columns"):
+    with pytest.raises(VolumeError, match=r"The volume column holds references, never voxels.*remove_columns"):
         VolumeFeature().cast_storage(storage)
 
 

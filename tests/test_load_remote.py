@@ -19,7 +19,7 @@ import reasonknee_datasets.builder
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, VolumeNotFoundError
 from reasonknee_datasets.volumes import set_credentials
-from tests.helpers.file_servers import Served, serve
+from tests.helpers.file_servers import COMMIT, Served, serve
 from tests.helpers.prepared_repository import SHAPE, voxels_of, write_official, write_repository
 
 SECRET = "planted-s3cret-8f14e45fceea167a"
@@ -111,7 +111,7 @@ class TestHttp:
                     start = chunk.dictionary_page_offset or chunk.data_page_offset
                     place = start + chunk.total_compressed_size // 2
                     path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-                    with pytest.raises(RepositoryError, match=r"shard must be readable Parquet.*train-00000-of-00001"):
+                    with pytest.raises(RepositoryError, match=r"train-00000-of-00001.* is not readable Parquet"):
                         list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True))
 
     def test_a_store_whose_file_system_is_not_installed(self) -> None:
@@ -152,7 +152,8 @@ class TestHttp:
 
     def test_a_missing_repository(self, load: Load, web: Served) -> None:
         with pytest.raises(
-            RepositoryNotFoundError, match=r"data_dir must .*manifest\.json, got http://127.*/3dreasonkne\."
+            RepositoryNotFoundError,
+            match=r"data_dir names http://127.*/3dreasonkne, which is not a prepared repository",
         ):
             load(data_dir=f"{web.url}/3dreasonkne")
 
@@ -161,7 +162,9 @@ class TestHttp:
         (root / "data/train-00002-of-00003.parquet").unlink()
         with (
             serve(root.parent) as served,
-            pytest.raises(RepositoryNotFoundError, match=r"shard must exist, got http.*train-00002-of-00003\.parquet"),
+            pytest.raises(
+                RepositoryNotFoundError, match=r"The shard http.*train-00002-of-00003\.parquet does not exist"
+            ),
         ):
             load(data_dir=f"{served.url}/3dreasonknee")
 
@@ -178,11 +181,11 @@ class TestHttp:
     def test_no_server(self, load: Load) -> None:
         with serve(Path("/nowhere")) as served:
             pass
-        with pytest.raises(RepositoryError, match=r"manifest must be readable, got .*Connect.*Check the address"):
+        with pytest.raises(RepositoryError, match=r"manifest .* cannot be read: .*Connect.*Check the address"):
             load(data_dir=f"{served.url}/3dreasonknee")
 
     def test_no_permission(self, load: Load, guarded: tuple[Served, dict[str, Any]]) -> None:
-        with pytest.raises(RepositoryError, match=r"manifest must be readable, got .*403.*storage_options= or token="):
+        with pytest.raises(RepositoryError, match=r"manifest .* cannot be read: .*403.*storage_options= or token="):
             load(data_dir=f"{guarded[0].url}/3dreasonknee")
 
     def test_resuming(self, load: Load, web: Served) -> None:
@@ -256,11 +259,9 @@ class TestSecrets:
 
     def test_wrong_ones_are_named_and_forgotten(self, load: Load, web: Served) -> None:
         place = f"{web.url}/3dreasonknee"
-        with pytest.raises(
-            RepositoryError, match=r"storage_options must be known to the store, got .*'bogus'.*http://"
-        ):
+        with pytest.raises(RepositoryError, match=r"does not accept these storage_options: .*'bogus'.*http://"):
             load(data_dir=place, streaming=True, storage_options={"bogus": 1})
-        with pytest.raises(RepositoryError, match=r"storage_options must be a mapping, got a str\."):
+        with pytest.raises(RepositoryError, match=r"storage_options must be a mapping, not a str\."):
             load(data_dir=place, streaming=True, storage_options=SECRET)
         assert next(iter(load(data_dir=place, streaming=True)))["id"]
 
@@ -325,7 +326,7 @@ class TestS3:
         np.testing.assert_array_equal(np.asarray(row["volume"].dataobj), voxels_of(FIRST))
 
     def test_a_missing_repository(self, load: Load, bucket: tuple[str, dict[str, Any]]) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"got s3://knees/3dreasonkne\."):
+        with pytest.raises(RepositoryNotFoundError, match=r"names s3://knees/3dreasonkne, which is not"):
             load(data_dir="s3://knees/3dreasonkne", storage_options=bucket[1])
         set_credentials("s3://knees/3dreasonkne", None)
 
@@ -366,10 +367,30 @@ class TestHub:
             # A pickled IterableDataset takes the cached HfFileSystems along.
             "print(secret.encode() in pickle.dumps(rows))",
         )
-        volume = "LazyVolume('hf://datasets/owner/knees/volumes/0000001/00M_left.nii.gz')"
+        volume = f"LazyVolume('hf://datasets/owner/knees@{COMMIT}/volumes/0000001/00M_left.nii.gz')"
         assert out == f"{FIRST}/q01 {SHAPE} {volume}\nFalse\n"
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+    def test_a_revision_is_resolved_to_its_commit(self, repository: Path, tmp_path: Path) -> None:
+        # A branch, a tag and the commit itself have one cache; volumes are of the commit.
+        out = self.run(
+            repository,
+            tmp_path,
+            "for revision in (None, 'v1', " + repr(COMMIT) + "):",
+            "    options = dict(token=secret, split='train', cache_dir=cache, revision=revision)",
+            "    rows = load_dataset(data_dir=url, **options)",
+            "    print(rows[0]['volume'].path, len({file['filename'] for file in rows.cache_files}))",
+            "import pathlib",
+            "print(len(list(pathlib.Path(cache).glob('3dreasonknee/*'))))",
+            "try:",
+            "    load_dataset(data_dir=url + '@v1', revision='v2', token=secret, cache_dir=cache)",
+            "except Exception as error:",
+            "    print(error)",
+        )
+        place = f"hf://datasets/owner/knees@{COMMIT}/volumes/0000001/00M_left.nii.gz 1"
+        refusal = "hf://datasets/owner/knees@v1 names revision 'v1', and revision= is 'v2'. Name one of them."
+        assert out.splitlines() == [place, place, place, "1", refusal]
 
     def test_without_a_token(self, repository: Path, tmp_path: Path) -> None:
         out = self.run(
@@ -380,7 +401,9 @@ class TestHub:
             "except Exception as error:",
             "    print(type(error).__name__, error)",
         )
-        assert out.startswith("RepositoryNotFoundError data_dir must name a prepared repository")
+        assert out.startswith(
+            "RepositoryNotFoundError data_dir names hf://datasets/owner/knees, which is not a prepared repository"
+        )
 
     def test_without_a_connection(self, repository: Path, tmp_path: Path) -> None:
         out = self.run(
@@ -392,4 +415,6 @@ class TestHub:
             "    print(type(error).__name__, error)",
             endpoint="http://127.0.0.1:1",
         )
-        assert out.startswith("RepositoryError manifest must be readable, got ConnectError")
+        assert out.startswith(
+            "RepositoryError The manifest hf://datasets/owner/knees/manifest.json cannot be read: ConnectError"
+        )

@@ -50,8 +50,8 @@ def test_bytes_round_trip(manifest: Manifest) -> None:
 def test_json_has_the_documented_shape(manifest: Manifest) -> None:
     tree = json.loads(manifest.to_bytes())
     assert list(tree) == [
-        *("format", "name", "synthetic", "source", "versions", "box_convention", "report", "configs", "volumes"),
-        *("files", "checksum"),
+        *("format", "name", "synthetic", "source", "versions", "box_convention", "report"),
+        *("labels", "configs", "volumes", "masks", "files", "checksum"),
     ]
     train = tree["configs"]["quintuples"]["splits"]["train"]
     assert train["rows"] == 186
@@ -72,11 +72,11 @@ def test_lookups(manifest: Manifest) -> None:
     assert [shard.rows for shard in manifest.all_shards()] == [124, 62]
     assert manifest.geometry(VOLUME) == Geometry((160, 384, 384), AFFINE)
     assert manifest.geometry("volumes/0000002/00M_left.nii.gz") is None
-    with pytest.raises(RepositoryError, match=r"split must be one of config 'quintuples', got test\. .* has train"):
+    with pytest.raises(RepositoryError, match=r"The config 'quintuples' has no split 'test'\. Available: train"):
         manifest.shards("quintuples", "test")
-    with pytest.raises(RepositoryError, match=r"config must be one of the manifest's, got rows\. .* has quintuples"):
+    with pytest.raises(RepositoryError, match=r"Unknown config 'rows'\. Available: quintuples"):
         manifest.shards("rows", "train")
-    with pytest.raises(RepositoryError, match=r"volume must be listed in the manifest, got volumes/9\.nii\.gz"):
+    with pytest.raises(RepositoryError, match=r"The manifest lists no volume 'volumes/9\.nii\.gz'"):
         manifest.volume("volumes/9.nii.gz")
 
 
@@ -94,7 +94,7 @@ def test_load_from_memory_filesystem(manifest: Manifest) -> None:
 
 
 def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryNotFoundError, match=r"must hold manifest\.json.*reasonknee prepare --release"):
+    with pytest.raises(RepositoryNotFoundError, match=r"it holds no manifest\.json.*reasonknee prepare --release"):
         Manifest.load(tmp_path)
     with pytest.raises(RepositoryNotFoundError, match="nowhere"):
         Manifest.load(tmp_path / "nowhere")
@@ -114,7 +114,8 @@ FIRST = f"{TRAIN}/shards"
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("format", 2, r"in here has format 2, and this version reads format 1\. Upgrade reasonknee_datasets"),
+        ("format", 3, r"in here has format 3, and this version reads format 2\. Upgrade reasonknee_datasets"),
+        ("format", 1, r"in here has format 1, .* An older version wrote it\. Prepare the release again: reasonknee"),
         ("format", "1", r"must hold field 'format' as a whole number from 0 to \d+, got '1', in here"),
         ("synthetic", "yes", r"must hold field 'synthetic' as true or false, got 'yes', in here"),
         ("volumes", [], r"'volumes' of the manifest must hold as an object, got a list of 0"),
@@ -167,8 +168,8 @@ def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: st
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
         (b"[" * 20 + b"]" * 20, "nested too deeply"),
         (b'{"format": NaN}', "NaN is no JSON"),
-        (b'{"format": 1' + b"0" * 10_000 + b"}", "Exceeds the limit|number"),
-        (b'{"format": 1', "Expecting"),
+        (b'{"format": 2' + b"0" * 10_000 + b"}", "Exceeds the limit|number"),
+        (b'{"format": 2', "Expecting"),
     ],
 )
 def test_from_bytes_refuses_what_is_no_json(data: bytes, message: str) -> None:

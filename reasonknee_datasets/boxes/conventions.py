@@ -30,7 +30,7 @@ _LAYOUTS: tuple[Layout, Layout] = ("pairs", "corners")
 
 _NAME = re.compile(
     r"(?P<d0>slice|x|y)(?P<a0>[012])-(?P<d1>slice|x|y)(?P<a1>[012])-(?P<d2>slice|x|y)(?P<a2>[012])"
-    r"-(?P<layout>pairs|corners)-(?P<end>inclusive|exclusive)-(?P<unit>voxel|normalised)"
+    r"(?:-(?P<layout>pairs|corners))?(?:-(?P<end>inclusive|exclusive))?(?:-(?P<unit>voxel|normalised))?"
 )
 
 
@@ -39,7 +39,8 @@ class BoxConvention:
     """One way to write a box as six numbers.
 
     Its name, ``str(convention)``, is the three directions in the order of the numbers, each with its array axis, then
-    layout, end and unit: ``slice0-x1-y2-pairs-inclusive-voxel``.
+    layout, end and unit: ``slice0-x1-y2-pairs-inclusive-voxel``. ``pairs``, ``inclusive`` and ``voxel`` may be left out
+    of a name: ``slice0-x1-y2`` is the same convention.
 
     Parameters
     ----------
@@ -93,22 +94,26 @@ class BoxConvention:
         ------
         BoxError
             If the name is not of that form.
+
+        Examples
+        --------
+        >>> str(BoxConvention.parse("slice0-x1-y2")), str(BoxConvention.parse("x2-y1-slice0-corners-normalised"))
+        ('slice0-x1-y2-pairs-inclusive-voxel', 'x2-y1-slice0-corners-inclusive-normalised')
         """
         match = _NAME.fullmatch(name.strip().lower())
         if match is None:
-            remedy = (
-                "Name each direction with its array axis in the order of the numbers, then pairs or corners, inclusive "
-                "or exclusive, voxel or normalised"
+            raise BoxError(
+                f"{name!r} is not the name of a box convention, such as slice0-x1-y2-pairs-inclusive-voxel (or "
+                "slice0-x1-y2, its short form). Name each direction with its array axis in the order of the numbers, "
+                "then pairs or corners, inclusive or exclusive, voxel or normalised."
             )
-            rule = "read like slice0-x1-y2-pairs-inclusive-voxel"
-            raise BoxError(explain("box convention", rule, repr(name), remedy))
         order = (match["d0"], match["d1"], match["d2"])
         axis_of = dict(zip(order, (int(match["a0"]), int(match["a1"]), int(match["a2"])), strict=True))
         axes = tuple(axis_of.get(direction, -1) for direction in DIRECTIONS)
         return cls(
             order,  # type: ignore[arg-type]  # __post_init__ checks that each stands once
-            "pairs" if match["layout"] == "pairs" else "corners",
-            match["end"] == "inclusive",
+            "corners" if match["layout"] == "corners" else "pairs",
+            match["end"] != "exclusive",
             match["unit"] == "normalised",
             axes,  # type: ignore[arg-type]
         )

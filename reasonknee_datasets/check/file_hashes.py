@@ -132,6 +132,9 @@ def _list_files(manifest: Manifest, root: str, volumes: str) -> Iterator[_Listed
         yield _Listed(shard.path, join(root, shard.path), shard.bytes, shard.sha256)
     for path, other in manifest.files.items():
         yield _Listed(path, join(root, path), other.bytes, other.sha256)
+    for path, record in manifest.masks.items():
+        if record.sha256 is not None and record.bytes is not None:
+            yield _Listed(path, join(root, path), record.bytes, record.sha256)
     for path, record in manifest.volumes.items():
         if record.sha256 is not None and record.bytes is not None:
             yield _Listed(path, join(volumes, path), record.bytes, record.sha256)

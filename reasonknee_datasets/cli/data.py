@@ -68,6 +68,16 @@ def _phantom(arguments: argparse.Namespace) -> None:
             print(f"SYNTHETIC download: {folder}, its defects in {notes.name}")
 
 
+# The kinds of release.KINDS that may be allowed; importing it takes half a second, which --help need not.
+_ALLOWED = (
+    *("missing-file", "split-row", "duplicate-volume", "question-file"),
+    *("record-shape", "unknown-volume", "wrong-split", "unknown-question", "prompt-mismatch", "duplicate-record"),
+    *("incomplete-volume", "bad-grade", "unreadable-answer", "truth-mismatch", "unknown-balanced", "changed-balanced"),
+    *("missing-image", "bad-image", "missing-mask", "bad-mask", "unknown-label", "geometry", "side-mismatch"),
+    *("bad-box", "box-outside", "box-question"),
+)
+
+
 def _add_prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--release", type=Path, required=True, help="the official release")
     command.add_argument("--images", type=Path, help="the images, if they are not in the release's data/images")
@@ -79,13 +89,49 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         help="what becomes of the images: made seekable (about 3 s of one core each), copied as they are, linked, or "
         "left where they are (default: %(default)s)",
     )
-    command.add_argument("--box-convention", metavar="NAME", help="the convention of the boxes; else it is established")
+    command.add_argument(
+        "--masks", action="store_true", help="keep the segmentation masks, made seekable, on the grids of their images"
+    )
+    command.add_argument(
+        "--grades-source",
+        choices=("released", "moaks"),
+        default="released",
+        help="take grades and answers from the records, or from MOAKS tables, where missing is null and never 0 "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
+        "--moaks-tables",
+        type=Path,
+        metavar="TABLE",
+        action="append",
+        default=[],
+        help="a table of OAI, or a folder of them; repeatable (default: the release's data/labels)",
+    )
+    command.add_argument(
+        "--readings",
+        choices=("agree", "first", "latest"),
+        default="agree",
+        help="rule for several readings of one knee and visit in the tables (default: %(default)s)",
+    )
+    command.add_argument(
+        "--acl",
+        choices=("label", "any", "highest"),
+        default="label",
+        help="codes of MACLTR that are a complete tear: as labels of the table say, 1 and 2, or only 2 "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
+        "--box-convention",
+        metavar="NAME",
+        help="convention of the boxes, such as slice0-x1-y2, which is short for slice0-x1-y2-pairs-inclusive-voxel "
+        "(pairs or corners, inclusive or exclusive, voxel or normalised); by default it is established from the masks",
+    )
     command.add_argument(
         "--allow",
         metavar="KIND",
         action="append",
         default=[],
-        help="go on in spite of this kind of problem; repeatable",
+        help="continue in spite of this kind of problem; repeatable. Of the release: " + ", ".join(_ALLOWED),
     )
     command.add_argument("--overwrite", action="store_true", help="replace a repository made from other input")
     command.add_argument(
@@ -103,6 +149,11 @@ def _prepare(arguments: argparse.Namespace) -> None:
         arguments.out,
         images=arguments.images,
         volumes=arguments.volumes,
+        masks=arguments.masks,
+        grades_source=arguments.grades_source,
+        moaks_tables=arguments.moaks_tables,
+        readings=arguments.readings,
+        acl=arguments.acl,
         box_convention=arguments.box_convention,
         allow=frozenset(arguments.allow),
         workers=arguments.workers,

@@ -17,7 +17,18 @@ from reasonknee_datasets.collate.voxel_stacking import noted, stack
 from reasonknee_datasets.errors import LoaderError, explain
 
 # What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
-_CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", "padding_side", *TOKENS}
+_CONSUMED = {
+    "voxels",
+    "volume",
+    "mask",
+    "box",
+    "box_volume",
+    "grades",
+    "valid",
+    "pad_token_id",
+    "padding_side",
+    *TOKENS,
+}
 # What stands for the volume where it is there: a model that looks at pictures has no use for the voxels.
 _PICTURES = {"frames", "images", "videos"}
 # Long texts that tokens are made of.
@@ -37,6 +48,7 @@ class QuintupleCollator:
                        stored knees) unless `dtype` says another
     ``orientation``    list of strings: the direction in which D, H and W run, such as "RAS"
     ``mask``           (B, 1, D, H, W) bool, true where a voxel is neither padded here nor by a crop
+    ``segmentation``   (B, 1, D, H, W) uint8, labels of the column ``mask`` (``load_dataset(..., masks=True)``)
     ``real``           (B, 6) int64, the box that ``mask`` is made from when it is asked for
     ``boxes``          (B, 6) int64, i0 j0 k0 i1 j1 k1 in the grid of ``volume``; it may reach beyond a crop
     ``boxes_volume``   (B, 6) int64, the same boxes in the stored volume
@@ -136,6 +148,9 @@ class QuintupleCollator:
             found = check_orientations(examples, self.orientation)
             if None not in found:
                 items["orientation"] = found
+        if "mask" in has and "volume" in items:
+            masks = [{"id": example.get("id"), "volume": example["mask"]} for example in examples]
+            items["segmentation"], _ = stack(masks, None, 0, contiguous=self.contiguous)
         if "box" in has:
             items["boxes"] = torch.tensor([list(example["box"]) for example in examples])
             originals = [example["box" if example.get("box_volume") is None else "box_volume"] for example in examples]
@@ -176,7 +191,7 @@ def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
             odd = sorted(set(example) ^ set(names))
             remedy = "Give every example the same columns, and transform all of them alike"
             raise LoaderError(explain("the examples of a batch", "have the same keys", f"{odd} only in some", remedy))
-    for name in ("box", "input_ids"):
+    for name in ("box", "input_ids", "mask"):
         lacking = [example for example in examples if name in names and example[name] is None]
         if 0 < len(lacking) < len(examples):
             got, remedy = f"none in {lacking[0].get('id')}", f"Remove the column {name}, or the rows without it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.errors import GradeError
 from reasonknee_datasets.moaks.spellings import find_question, find_slot, normal_form
 from reasonknee_datasets.moaks.values import Question
 from reasonknee_datasets.moaks.vocabulary import get_question
@@ -65,10 +65,9 @@ def write_diagnosis(question: int | Question, grades: Mapping[str, int | None]) 
 def _check(question: Question, grades: Mapping[str, int | None]) -> dict[str, int | None]:
     for attribute in grades:
         if attribute not in question.attributes:
-            remedy = "Use the names in moaks.ATTRIBUTES; moaks.read_diagnosis translates official spellings"
-            known = ", ".join(question.attributes)
             raise GradeError(
-                explain(f"attribute of question {question.id}", f"be one of {known}", repr(attribute), remedy)
+                f"Question {question.id} has no attribute {attribute!r}. Available: {', '.join(question.attributes)}. "
+                "moaks.read_diagnosis translates official spellings."
             )
     given = {slot: grades.get(slot.attribute) for slot in question.slots}
     return {slot.attribute: None if value is None else slot.check(value) for slot, value in given.items()}
@@ -167,4 +166,6 @@ def _is_missing(grade: object) -> bool:
 
 def _malformed(question: Question | None, rule: str, got: str) -> GradeError:
     subject = "diagnosis" if question is None else f"diagnosis of {question.subject_key} (question {question.id})"
-    return GradeError(explain(subject, rule, got, "moaks.write_answer and moaks.write_diagnosis show the two forms"))
+    return GradeError(
+        f"The {subject} must {rule}, not {got}. moaks.write_answer and moaks.write_diagnosis show the two forms."
+    )

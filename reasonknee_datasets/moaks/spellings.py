@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache, lru_cache
 
-from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.errors import GradeError
 from reasonknee_datasets.moaks.values import Question, Slot
 from reasonknee_datasets.moaks.vocabulary import QUESTIONS, get_question
 
@@ -92,9 +92,11 @@ def find_question(subject: str) -> Question:
     found = known.get(normal_form(subject))
     if found is None:
         close = get_close_matches(normal_form(subject), known, n=1)
-        hint = f"; the closest is {known[close[0]].subject_key!r}" if close else ""
-        remedy = f"moaks.QUESTIONS holds every official spelling{hint}"
-        raise GradeError(explain("subject", "be one that the official prompts or records use", repr(subject), remedy))
+        hint = f" Did you mean {known[close[0]].subject_key!r}?" if close else ""
+        raise GradeError(
+            f"No official prompt or record has the subject {subject!r}.{hint} moaks.QUESTIONS holds "
+            "every official spelling."
+        )
     return found
 
 
@@ -138,7 +140,7 @@ def find_slot(question: int | Question, attribute: str) -> Slot:
             else f"{slot.attribute!r} ({slot.prompt_key!r})"
             for slot in asked.slots
         )
-        subject = f"attribute of {asked.subject_key} (question {asked.id})"
-        remedy = "Each question has its own attributes: moaks.QUESTIONS[id].slots lists them"
-        raise GradeError(explain(subject, f"be {spelled}", repr(attribute), remedy))
+        raise GradeError(
+            f"{asked.subject_key} (question {asked.id}) has no attribute {attribute!r}. Available: {spelled}."
+        )
     return found

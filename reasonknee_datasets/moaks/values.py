@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal
 
-from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.errors import GradeError
 
 Scale = Literal["ordinal", "nominal", "binary"]
 
@@ -83,15 +83,16 @@ class Slot:
         2
         >>> QUESTIONS[19].slots[0].check(4)
         Traceback (most recent call last):
-        reasonknee_datasets.errors.GradeError: slot q19.size (size of cartilage_lesion in femur_medial_central) must \
-be one of 0, 1, 2, 3, got 4. Give a legal grade, or None where it is missing.
+        reasonknee_datasets.errors.GradeError: Slot q19.size (size of cartilage_lesion in femur_medial_central) takes \
+the grades 0, 1, 2, 3, not 4. Use None where the grade is missing.
         """
         grade = _as_int(value, boolean=self.scale == "binary")
         if grade is None or grade not in self.legal:
-            subject = f"slot {self.name} ({self.attribute} of {self.finding} in {self.subregion})"
-            legal = ", ".join(map(str, self.legal))
-            remedy = "Give a legal grade, or None where it is missing"
-            raise GradeError(explain(subject, f"be one of {legal}", repr(value), remedy, where=where))
+            place = f" {where}" if where else ""
+            raise GradeError(
+                f"Slot {self.name} ({self.attribute} of {self.finding} in {self.subregion}) takes the grades "
+                f"{', '.join(map(str, self.legal))}, not {value!r}{place}. Use None where the grade is missing."
+            )
         return grade
 
 

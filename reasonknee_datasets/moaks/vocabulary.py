@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.errors import GradeError
 from reasonknee_datasets.moaks.values import Question, Scale, Slot
 
 ATTRIBUTES: tuple[str, ...] = (
@@ -176,6 +176,8 @@ def get_question(question: int | Question) -> Question:
         return question
     found = QUESTIONS.get(question)
     if found is None:
-        remedy = "moaks.QUESTIONS lists them; moaks.find_question takes an official spelling"
-        raise GradeError(explain("question", "be a number from 1 to 69", repr(question), remedy))
+        raise GradeError(
+            f"There is no question {question!r}; they are numbered from 1 to 69. moaks.QUESTIONS lists them, and "
+            "moaks.find_question takes an official spelling."
+        )
     return found

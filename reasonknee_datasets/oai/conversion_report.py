@@ -9,7 +9,9 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.refusals import REFUSALS
 from reasonknee_datasets.oai.row_outcomes import STATUSES, RowOutcome
 
+_PACKAGES = ("reasonknee_datasets", "pydicom", "nibabel", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
 FOLDER = "convert_report"
 """Below the output folder."""
 
@@ -60,6 +63,7 @@ class ConversionReport:
     def to_json(self) -> dict[str, Any]:
         """Return the report as a tree of plain values."""
         return {
+            "converter": find_converter(),
             "counts": self.counts,
             "kinds": self.kinds,
             "unknown": self.unknown,
@@ -72,6 +76,26 @@ class ConversionReport:
         if self.unknown:
             lines.append(f"  {len(self.unknown):,} places that belong to no row, listed in the report")
         return "\n".join([*lines, f"report: {self.folder / 'report.html'}"])
+
+
+def find_converter() -> dict[str, str]:
+    """Return the versions of the packages that convert images, for the manifest of a prepared repository."""
+    found = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def read_converter(images: Path) -> dict[str, str] | None:
+    """Read the versions that converted a folder of images; None where no report of `convert` is beside it."""
+    try:
+        tree = json.loads((images.parent / FOLDER / "report.json").read_text(encoding="utf-8"))
+        found = tree["converter"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    is_sound = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if is_sound else None
 
 
 def write_reports(report: ConversionReport) -> None:

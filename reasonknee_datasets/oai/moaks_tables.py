@@ -138,7 +138,7 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
         raise ConvertError(f"Unknown rule {acl!r} for MACLTR. {nearest(acl, ACL_RULES)}.")
     given = [paths] if isinstance(paths, (str, Path)) else paths
     notes, readings, seen, duplicates = _Notes(), list[MoaksReading](), set[object](), 0
-    for path in _files(map(Path, given)):
+    for path in find_tables(map(Path, given)):
         for reading in _read_table(path, acl, notes):
             key = (reading.knee, reading.project, *reading.grades.items())
             if key in seen:
@@ -149,7 +149,14 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
     return MoaksTables(tuple(readings), duplicates, dict(notes.unmapped), notes.labels, tuple(notes.ignored))
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
+def find_tables(paths: Iterable[Path]) -> list[Path]:
+    """List the tables among files and folders: every file given, and of a folder those with MOAKS in their name.
+
+    Raises
+    ------
+    ConvertError
+        If there are none.
+    """
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -13,8 +13,12 @@ from typing import Any, get_args
 import numpy as np
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import PrepareError, RepositoryError, explain
+from reasonknee_datasets.errors import PrepareError, RepositoryError, explain, nearest
 from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest
+from reasonknee_datasets.oai.conversion_report import read_converter
+from reasonknee_datasets.oai.moaks_readings import ReadingRule
+from reasonknee_datasets.oai.moaks_tables import find_tables
+from reasonknee_datasets.oai.moaks_variables import AclRule
 from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
 from reasonknee_datasets.prepare.provenance import (
     count_images,
@@ -25,6 +29,7 @@ from reasonknee_datasets.prepare.provenance import (
 )
 from reasonknee_datasets.prepare.repository_writer import Content, SourceVolume, Writer
 from reasonknee_datasets.prepare.staging import check_target, staged
+from reasonknee_datasets.prepare.table_grades import GradesSource, TableGrades
 from reasonknee_datasets.prepare.volume_files import VolumesMode
 from reasonknee_datasets.release import Release, ReleaseOptions, ReleaseVolume, open_release
 from reasonknee_datasets.schema import volume_path
@@ -57,6 +62,11 @@ def prepare(
     *,
     images: str | os.PathLike[str] | None = None,
     volumes: VolumesMode = "pack",
+    masks: bool = False,
+    grades_source: GradesSource = "released",
+    moaks_tables: Iterable[str | os.PathLike[str]] = (),
+    readings: ReadingRule = "agree",
+    acl: AclRule = "label",
     box_convention: BoxConvention | str | None = None,
     allow: Iterable[str] = (),
     workers: int | None = None,
@@ -82,6 +92,18 @@ def prepare(
         which every other tool still opens (see `reasonknee_datasets.volumes.pack`; about 3 s of one core a full
         volume); copied as they are; linked (hard where the file system can, else symbolically); or left where they
         are. Without images only "none" works: the repository then holds annotations alone.
+    masks : bool
+        Keep the segmentation masks: as seekable ``.nii.gz`` below ``masks/``, on the grids of their images.
+    grades_source : {"released", "moaks"}
+        "moaks" takes ``grades``, their flat columns and ``answer`` from MOAKS tables: a grade that the tables do not
+        have is null, and never the released one, which may be 0 where nothing was read. ``reasoning`` stays as
+        released, so that it may state other grades, and official records cannot be rebuilt from these rows.
+    moaks_tables : iterable of path
+        OAI's ``kMRI_SQ_MOAKS`` tables, or folders of them; by default the release's own (``data/labels``).
+    readings : {"agree", "first", "latest"}
+        Rule for several readings of one knee and visit, see `reasonknee_datasets.oai.moaks_readings.READING_RULES`.
+    acl : {"label", "any", "highest"}
+        Which codes of MACLTR (0, 1, 2) are a complete tear. Depth code 5 has no grade in any case, and becomes null.
     box_convention : BoxConvention or str, optional
         How official boxes are to be read; by default it is established from the masks. Either way it is checked.
     allow : iterable of str
@@ -119,7 +141,11 @@ def prepare(
         progress=progress,
     )
     release = open_release(Path(release_root), options)
-    source, versions = _describe(release, options, volumes), {name: version(name) for name in _WRITERS}
+    source, versions = _describe(release, options, volumes, masks), {name: version(name) for name in _WRITERS}
+    tables = _find_tables(release, grades_source, moaks_tables)
+    if tables:
+        source["tables"] = describe_files({path.name: path for path in find_tables(tables)})
+        source["options"] |= {"grades_source": grades_source, "readings": readings, "acl": acl}
     if volumes == "pack":
         versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION  # another one may pack the same voxels into other bytes
     if source["files"].keys() != release.files.keys():
@@ -130,7 +156,13 @@ def prepare(
         inputs = ((volume_path(each.volume_id), each.image, each.mask) for each in release.studies)
         if is_current(previous, out, inputs):
             return Prepared(out, previous, written=False)
-    content = _content(release, source)
+    content = _content(release, source, masks)
+    if tables:
+        grades = TableGrades(tables, readings, acl)
+        report = {**content.report, "table_grades": grades.counts}  # counted while the rows are written
+        content = replace(content, rows=grades.replace(content.rows), report=report)
+    if masks and not any(volume.mask for volume in content.volumes):
+        raise PrepareError(f"The release in {release_root} has no masks to keep. Leave out masks=True (--masks).")
     with staged(out) as folder:
         manifest = Writer(content, folder, volumes, versions, workers, progress).write()
         if previous is not None and manifest.digest not in {previous.digest, previous.source.get(WITHOUT_PREVIEWS)}:
@@ -138,14 +170,29 @@ def prepare(
     return Prepared(out, manifest, written=True)
 
 
-def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode) -> dict[str, Any]:
+def _find_tables(release: Release, grades_source: GradesSource, given: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the MOAKS tables that grades are taken from; none where the released grades are kept."""
+    if grades_source not in get_args(GradesSource):
+        raise PrepareError(
+            f"Unknown grades_source {grades_source!r}. {nearest(grades_source, get_args(GradesSource))}."
+        )
+    found = [Path(path) for path in given]
+    if grades_source == "released":
+        if found:
+            raise PrepareError('moaks_tables= needs grades_source="moaks" (--grades-source moaks).')
+        return []
+    return found or [release.root.data / "labels"]
+
+
+def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode, masks: bool) -> dict[str, Any]:
     """Describe the source of a repository, as its manifest records it."""
     convention = None if options.box_convention is None else str(options.box_convention)
     return {
         "revision": release.revision,
         "files": describe_files(release.files),
         "images": count_images(study.image for study in release.studies),
-        "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(options.allow)},
+        "converter": None if options.images is None else read_converter(options.images),
+        "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(options.allow), "masks": masks},
     }
 
 
@@ -159,11 +206,11 @@ def _previous(out: Path) -> Manifest | None:
         raise PrepareError(message) from error
 
 
-def _content(release: Release, source: dict[str, Any]) -> Content:
+def _content(release: Release, source: dict[str, Any], masks: bool) -> Content:
     """Check the release to its end and take from it what a repository is written from."""
     report = release.check()
     return Content(
-        volumes=[_source_volume(volume) for volume in release.volumes],
+        volumes=[_source_volume(volume, masks) for volume in release.volumes],
         rows=release.quintuples(),
         expected_rows=sum(report.rows.values()),
         balanced={str(split): ids for split, ids in release.balanced().items()},
@@ -171,10 +218,11 @@ def _content(release: Release, source: dict[str, Any]) -> Content:
         source=source,
         box_convention=report.boxes.to_manifest() if report.boxes is not None else {},
         report=report.to_manifest(),
+        labels={name: label for label, name in sorted(release.labels.names.items())} if masks else {},
     )
 
 
-def _source_volume(volume: ReleaseVolume) -> SourceVolume:
+def _source_volume(volume: ReleaseVolume, masks: bool) -> SourceVolume:
     grid = None
     if volume.shape is not None and volume.affine is not None:
         grid = CanonicalGrid(volume.shape, np.array(volume.affine))
@@ -189,4 +237,5 @@ def _source_volume(volume: ReleaseVolume) -> SourceVolume:
         series=volume.series,
         image=None if grid is None else volume.image,
         grid=grid,
+        mask=volume.mask if masks else None,
     )

@@ -38,8 +38,8 @@ def refuse_other_input(previous: Manifest, source: Mapping[str, Any], versions: 
     old_files, new_files = previous.source.get("files", {}), source["files"]
     names = old_files.keys() | new_files.keys()
     differs = sorted(name for name in names if old_files.get(name) != new_files.get(name))
-    for key in ("revision", "options", "images"):
-        old, new = previous.source.get(key), source[key]
+    for key in ("revision", "options", "images", "tables"):
+        old, new = previous.source.get(key), source.get(key)
         differs += [] if old == new else [f"{key} ({old}, now {new})"]
     old_versions = dict(previous.versions)
     differs += [
@@ -76,6 +76,8 @@ def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, 
     for shard in previous.all_shards():
         if _size(out / shard.path) != shard.bytes:
             return False
+    if any(_size(out / path) != mask.bytes for path, mask in previous.masks.items()):
+        return False
     keeps_volumes = previous.source.get("options", {}).get("volumes") != "none"
     for volume_path, image, mask in inputs:
         record = previous.volumes.get(volume_path)

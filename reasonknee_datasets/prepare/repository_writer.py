@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from reasonknee_datasets.errors import PrepareError, explain
 from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.parallel import cores, each_done
+from reasonknee_datasets.prepare.mask_files import MaskTask, place_masks
 from reasonknee_datasets.prepare.prior_counts import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shard_writer import (
     FAULT,
@@ -31,16 +32,17 @@ from reasonknee_datasets.prepare.shard_writer import (
 from reasonknee_datasets.prepare.side_files import write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file
 from reasonknee_datasets.prepare.volume_files import VolumesMode, VolumeTask, place_volumes, remove_strangers
-from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, parse_id
+from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, mask_path, parse_id
 
 # What pays for starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
 _HEAVY_BYTES = 200_000_000
 _HEAVY_ROWS = 50_000
+_HEAVY_MASKS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class SourceVolume:
-    """One volume of a release: where it belongs, and where its image is (None where there is none)."""
+    """One volume of a release: where it belongs, and where image and mask are (None where there is none)."""
 
     split: str
     id: str
@@ -52,6 +54,7 @@ class SourceVolume:
     series: str
     image: Path | None
     grid: CanonicalGrid | None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Content:
         The official balanced files.
     synthetic : bool
         Whether the phantom made it.
-    source, box_convention, report : mapping
+    source, box_convention, report, labels : mapping
         As the manifest keeps them.
     """
 
@@ -82,6 +85,7 @@ class Content:
     source: Mapping[str, Any]
     box_convention: Mapping[str, Any]
     report: Mapping[str, Any]
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -125,19 +129,20 @@ class Writer:
             raise PrepareError(explain("release", "leave rows to write", "none", remedy))
         used = [by_id[volume] for cuts in shards.values() for shard in cuts for volume in shard]
         records = self._place(used)
+        masks = self._place_masks(used, records)
         written, arrow_bytes = self._write_quintuples(shards, spool), defaultdict[str, dict[str, int]](dict)
         configs: dict[str, dict[str, tuple[Shard, ...]]] = {config: {} for config in CONFIGS}
         for split, cuts in shards.items():
             files = {
                 "quintuples": written[split],
-                "volumes": self._write_index(split, cuts, by_id, records),
+                "volumes": self._write_index(split, cuts, by_id, records, masks),
                 "balanced": self._write_balanced(split, cuts),
             }
             for config, pairs in files.items():
                 if pairs:
                     configs[config][split] = tuple(shard for shard, _ in pairs)
                     arrow_bytes[config][split] = sum(size for _, size in pairs)
-        manifest = self._manifest(configs, {volume.path: records[volume.path] for volume in used})
+        manifest = self._manifest(configs, {volume.path: records[volume.path] for volume in used}, masks)
         (self.root / PRIORS).write_bytes(self.priors.to_json())
         priors = FileRecord((self.root / PRIORS).stat().st_size, hash_file(self.root / PRIORS))
         manifest = write_side_files(self.root, replace(manifest, files={PRIORS: priors}, digest=""), arrow_bytes)
@@ -184,6 +189,16 @@ class Writer:
         placed = place_volumes(tasks, workers=self._processes(heavy), progress=self.progress)
         return {each.path: placed.get(each.path, VolumeRecord()) for each in used}
 
+    def _place_masks(
+        self, used: Sequence[SourceVolume], records: Mapping[str, VolumeRecord]
+    ) -> dict[str, VolumeRecord]:
+        tasks = [
+            MaskTask(self.root, mask_path(each.path), each.mask, records[each.path].geometry)
+            for each in used
+            if each.mask is not None
+        ]
+        return place_masks(tasks, workers=self._processes(len(tasks) > _HEAVY_MASKS), progress=self.progress)
+
     def _write_quintuples(
         self, shards: Mapping[str, list[list[str]]], spool: Spool
     ) -> dict[str, list[tuple[Shard, int]]]:
@@ -213,11 +228,12 @@ class Writer:
         cuts: Sequence[Sequence[str]],
         by_id: Mapping[str, SourceVolume],
         records: Mapping[str, VolumeRecord],
+        masks: Mapping[str, VolumeRecord],
     ) -> list[tuple[Shard, int]]:
         """Write one row a volume, in the same shards and order as the quintuples."""
         schema, written = _stock_schema("volumes"), []
         for number, ids in enumerate(cuts):
-            rows = [_index_row(by_id[each], records[by_id[each].path], self.content.synthetic) for each in ids]
+            rows = [_index_row(by_id[each], records[by_id[each].path], masks, self.content.synthetic) for each in ids]
             path = shard_path("volumes", split, number, len(cuts))
             written.append(write_parquet(self.root, path, pa.Table.from_pylist(rows, schema=schema), ids))
         return written
@@ -234,7 +250,10 @@ class Writer:
         return [write_parquet(self.root, shard_path("balanced", split, 0, 1), table, volumes)]
 
     def _manifest(
-        self, configs: Mapping[str, Mapping[str, tuple[Shard, ...]]], volumes: Mapping[str, VolumeRecord]
+        self,
+        configs: Mapping[str, Mapping[str, tuple[Shard, ...]]],
+        volumes: Mapping[str, VolumeRecord],
+        masks: Mapping[str, VolumeRecord],
     ) -> Manifest:
         return Manifest(
             synthetic=self.content.synthetic,
@@ -244,6 +263,8 @@ class Writer:
             report=self.content.report,
             configs=configs,
             volumes=volumes,
+            masks=masks,
+            labels=self.content.labels,
         )
 
     def _processes(self, heavy: bool) -> int:
@@ -276,7 +297,9 @@ def _stock_schema(config: str) -> pa.Schema:
     return Features.from_arrow_schema(arrow_schema(config)).arrow_schema
 
 
-def _index_row(volume: SourceVolume, record: VolumeRecord, synthetic: bool) -> dict[str, Any]:
+def _index_row(
+    volume: SourceVolume, record: VolumeRecord, masks: Mapping[str, VolumeRecord], synthetic: bool
+) -> dict[str, Any]:
     grid = record.geometry
     matrix: NDArray[np.float64] | None = None if grid is None else grid.matrix
     return {
@@ -294,5 +317,6 @@ def _index_row(volume: SourceVolume, record: VolumeRecord, synthetic: bool) -> d
         "bytes": record.bytes,
         "sha256": record.sha256,
         "voxels_sha256": record.voxels_sha256,
+        "mask_path": path if (path := mask_path(volume.path)) in masks else None,
         "synthetic": synthetic,
     }

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from reasonknee_datasets.errors import PrepareError, explain
 from reasonknee_datasets.manifest import FOLDERS, FOOTER_END, Shard
 from reasonknee_datasets.prepare.staging import hash_file
-from reasonknee_datasets.schema import Quintuple, arrow_schema, quintuple_id
+from reasonknee_datasets.schema import GRADE_COLUMNS, Quintuple, arrow_schema, quintuple_id
 
 TRAIN_SHARDS = 64
 OTHER_SHARDS = 16
@@ -32,6 +32,7 @@ GROUP_VOLUMES = 100
 # Bytes in Arrow, which are more than Parquet encodes them to: the Hub wants row groups of under 100 MB for its viewer.
 GROUP_BYTES = 64_000_000
 _BATCH_ROWS = 256
+_NULLABLE = frozenset(GRADE_COLUMNS.values())
 FAULT = "This is a fault of the reader: please report it"
 
 
@@ -154,7 +155,7 @@ def _to_batch(rows: list[Quintuple], schema: pa.Schema, columns: set[str]) -> pa
                 raise ValueError(f"columns {sorted(columns ^ row.keys())} that are missing or unknown")
         batch = pa.RecordBatch.from_pylist(rows, schema=schema)
         for name, column in zip(schema.names, batch.columns, strict=True):
-            if column.null_count:
+            if column.null_count and name not in _NULLABLE:
                 row = rows[column.is_null().index(True).as_py()]
                 raise ValueError(f"nothing in column {name} of row {row['id']}")
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError) as error:

@@ -105,7 +105,7 @@ def check_volume(task: VolumeTask) -> VolumeRecord | str:
     if len(found.shape) != 3:
         remedy = "Convert the series again"
         return explain("image", "have three axes", f"shape {found.shape}", remedy, where=f"at {task.source}")
-    return _record(found)
+    return record_of(found)
 
 
 def place_volume(task: VolumeTask) -> VolumeRecord:
@@ -123,7 +123,8 @@ def place_volume(task: VolumeTask) -> VolumeRecord:
     return task.found
 
 
-def _record(found: VolumeFingerprint) -> VolumeRecord:
+def record_of(found: VolumeFingerprint) -> VolumeRecord:
+    """Write what was found of a file as the manifest keeps it."""
     a, b, c, d = ((float(w), float(x), float(y), float(z)) for w, x, y, z in found.affine)
     i, j, k = found.shape
     hashes = found.sha256, found.voxels_sha256, found.index_sha256
@@ -135,7 +136,7 @@ def _find_placed(task: VolumeTask, found: VolumeRecord) -> VolumeRecord | None:
     if task.mode not in {"pack", "copy"} or not task.target.is_file():
         return None  # a link costs nothing to make again
     try:
-        placed = _record(fingerprint(task.target))
+        placed = record_of(fingerprint(task.target))
     except VolumeError:
         return None
     if task.mode == "copy":
@@ -157,7 +158,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_RULES:
             raise error.__cause__ from None  # the repository's disk, of which the caller has more to say
         raise
-    packed = _record(fingerprint(target))
+    packed = record_of(fingerprint(target))
     if not _same_voxels(packed, found):
         remedy = "Check the disk, and that nothing writes to the images meanwhile"
         rule, got = f"hold voxels with SHA-256 {found.voxels_sha256}", packed.voxels_sha256

@@ -26,7 +26,7 @@ from reasonknee_datasets.release.region_labels import MAPPING_FILE, NAMES_FILE, 
 from reasonknee_datasets.release.release_volumes import ReleaseVolume
 from reasonknee_datasets.release.report import Problems, ReleaseReport, check_allowed
 from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, Study, is_synthetic, read_splits
-from reasonknee_datasets.schema import Quintuple, Split, quintuple_id
+from reasonknee_datasets.schema import Grade, Quintuple, Split, flat_grades, quintuple_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +238,10 @@ def _make_row(
         if turn is not None:
             extras["turn"] = turn
         written = write_extras(extras)
+    grades: list[Grade] = [
+        {"attribute": slot.attribute, "grade": content.grades[slot.attribute], "scale": slot.scale}
+        for slot in question.slots
+    ]
     return {
         "id": quintuple_id(study.volume_id, content.number),
         "volume_path": study.volume_path,
@@ -253,10 +257,8 @@ def _make_row(
         "question": content.prompt,
         "box": table.rows[place].tolist(),
         "reasoning": list(content.steps),
-        "grades": [
-            {"attribute": slot.attribute, "grade": content.grades[slot.attribute], "scale": slot.scale}
-            for slot in question.slots
-        ],
+        "grades": grades,
+        **flat_grades(grades),
         "answer": content.answer,
         "synthetic": synthetic,
         "record": written,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.sources.locations import to_place
@@ -93,16 +93,17 @@ def find_repository(
     real = _is_on(environment.get(REQUIRE_REAL, ""))
     if root is None:
         if real:
-            remedy = f"Name a prepared repository with data_dir= or {DATA}, or write one: {PREPARE}"
-            got = f"neither data_dir, {DATA} nor ./{NAME}"
-            rule = f"be found, since {REQUIRE_REAL} is set"
-            raise RepositoryNotFoundError(explain("real data", rule, got, remedy.format(release="RELEASE")))
+            raise RepositoryNotFoundError(
+                f"No data were found by data_dir, {DATA} or ./{NAME}, and {REQUIRE_REAL} forbids synthetic data. Name "
+                f"a prepared repository with data_dir= or {DATA}, or write one: {PREPARE.format(release='RELEASE')}."
+            )
         return find_phantom(cache_dir)
     repository = open_repository(root, where=setting)
     if real and repository.manifest.synthetic:
-        remedy = f"Name the prepared official release, or unset {REQUIRE_REAL}"
-        rule = f"hold real data, since {REQUIRE_REAL} is set"
-        raise RepositoryError(explain(root, rule, "synthetic data", remedy))
+        raise RepositoryError(
+            f"{root} holds synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
+            f"{REQUIRE_REAL}."
+        )
     return repository
 
 

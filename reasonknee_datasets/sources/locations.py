@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from fsspec import available_protocols
 
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, explain, os_remedy
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, os_remedy
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.volumes import find_credentials, set_credentials
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
@@ -40,7 +40,7 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     >>> to_place("https://me:secret@host/3dreasonknee", "data_dir")
     Traceback (most recent call last):
         ...
-    reasonknee_datasets.errors.RepositoryError: data_dir must be free of credentials and queries, got ...
+    reasonknee_datasets.errors.RepositoryError: data_dir must not hold credentials or a query, as in ...
     """
     text = os.fspath(given)
     if text.startswith("file://"):
@@ -49,8 +49,10 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
         return str(Path(os.path.abspath(Path(text).expanduser())))  # noqa: PTH100 (absolute() keeps "..")
     for hop in text.split("::"):
         if "://" in hop and ("@" in urlsplit(hop).netloc or urlsplit(hop).query):
-            remedy = "Pass keys and tokens with storage_options= or token=, which are written nowhere"
-            raise RepositoryError(explain(setting, "be free of credentials and queries", redact(hop), remedy))
+            raise RepositoryError(
+                f"{setting} must not hold credentials or a query, as in {redact(hop)}. Pass keys and tokens with "
+                "storage_options= or token=, which are written nowhere."
+            )
     return text.rstrip("/")
 
 
@@ -68,9 +70,9 @@ def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | Non
         The Hub's, used for ``hf://`` only.
     """
     if storage_options is not None and not isinstance(storage_options, Mapping):
-        got = f"a {type(storage_options).__name__}"  # never the thing itself, which may be a secret
-        raise RepositoryError(
-            explain("storage_options", "be a mapping", got, 'Write it as {"key": ..., "secret": ...}')
+        raise RepositoryError(  # the type and never the value, which may be a secret
+            f"storage_options must be a mapping, not a {type(storage_options).__name__}. Write it as "
+            '{"key": ..., "secret": ...}.'
         )
     if place is None or not is_url(place):
         return
@@ -115,15 +117,18 @@ def reading(url: str, what: str) -> Iterator[None]:
     except ReasonKneeError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        remedy = "Copy the repository whole, or prepare it again: reasonknee prepare --release RELEASE --out FOLDER"
-        message = explain(what, "exist", redact(url), remedy)
+        message = (
+            f"The {what} {redact(url)} does not exist. Copy the repository whole, or prepare it again: reasonknee "
+            "prepare --release RELEASE --out FOLDER."
+        )
         raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
     except TypeError as error:
         if not find_credentials(url):
             raise
-        remedy = f"Give what fsspec takes for {url.partition('://')[0]}://"
-        message = explain("storage_options", "be known to the store", str(error), remedy, where=f"for {redact(url)}")
-        raise RepositoryError(message) from error
+        raise RepositoryError(
+            f"The store of {redact(url)} does not accept these storage_options: {error}. Pass what fsspec takes for "
+            f"{url.partition('://')[0]}://."
+        ) from error
     except store_errors() as error:
         got = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))}".rstrip(".: ")
         remedy = "Check the address; pass storage_options= or token= if it needs credentials"
@@ -134,5 +139,5 @@ def reading(url: str, what: str) -> Iterator[None]:
             remedy = f"Install the file system that fsspec needs for {store}://"
             if store in {"s3", "s3a"}:
                 remedy = 'Run: pip install "reasonknee_datasets[s3]"'
-        message = explain(what, "be readable", got, remedy, where=f"from {redact(url)}")
+        message = f"The {what} {redact(url)} cannot be read: {got}. {remedy}."
         raise RepositoryError(message) from (None if shows_secret(error) else error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, explain
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit
 from reasonknee_datasets.plain_paths import is_url, join
 from reasonknee_datasets.sources.locations import reading
@@ -72,8 +72,9 @@ def open_repository(root: str, *, where: str) -> Repository:
         remedy = f"Name the folder or URL that holds one, or write one: {PREPARE.format(release='RELEASE')}"
         if is_url(root):  # many stores answer "not found" where reading is not permitted
             remedy += "; pass storage_options= or token= if it needs credentials"
-        message = explain(where, f"name a prepared repository, which holds {MANIFEST}", root, remedy)
-        raise RepositoryNotFoundError(message) from error
+        raise RepositoryNotFoundError(
+            f"{where} names {root}, which is not a prepared repository: it holds no {MANIFEST}. {remedy}."
+        ) from error
     return Repository(root, Manifest.from_bytes(data, where=url))
 
 
@@ -84,8 +85,7 @@ def refuse_official(root: str) -> None:
     if official:
         command = PREPARE.format(release=root if not is_url(root) else "DIR")
         first = f"Download it to DIR, then run: {command}" if is_url(root) else f"Run: {command}"
-        rule = "be a prepared repository"
-        raise RepositoryError(explain(root, rule, "the official release", f"{first}, and load that"))
+        raise RepositoryError(f"{root} is the official release, which must be prepared first. {first}, and load that.")
 
 
 def read_bytes(url: str) -> bytes:

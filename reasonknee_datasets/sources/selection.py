@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,13 +14,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.errors import RepositoryError, explain, nearest
-from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS
-from reasonknee_datasets.schema import CONFIGS, PREVIEW, SIDES, SPLITS, VISITS, arrow_schema, with_images
+from reasonknee_datasets.errors import RepositoryError, nearest
+from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
+from reasonknee_datasets.schema import (
+    CONFIGS,
+    GRADE_COLUMNS,
+    PREVIEW,
+    SIDES,
+    SPLITS,
+    VISITS,
+    arrow_schema,
+    with_images,
+)
 from reasonknee_datasets.sources.split_syntax import ALIASES
 
 VOLUME = "volume"
 VOLUME_PATH = "volume_path"
+MASK = "mask"
+LAZY = (VOLUME, MASK)
+"""Columns that are joined at load, as lazy images."""
 _VALUE = r'("(?:[^"\\]|\\.)*"|-?\d+)'  # in the text of an Arrow expression
 # The columns whose values are known beforehand.
 _CLOSED: Mapping[str, Sequence[str]] = {
@@ -30,6 +42,10 @@ _CLOSED: Mapping[str, Sequence[str]] = {
     "category": CATEGORIES,
     "finding": tuple(dict.fromkeys(question.finding for question in QUESTIONS.values())),
     "subregion": tuple(dict.fromkeys(question.subregion for question in QUESTIONS.values())),
+    **{
+        column: tuple(map(str, range(1 + max(slot.high for slot in SLOTS if slot.attribute == attribute))))
+        for attribute, column in GRADE_COLUMNS.items()
+    },
 }
 
 
@@ -42,7 +58,7 @@ class Selection:
     config : str
         ``quintuples``, ``volumes`` or ``balanced``.
     columns : tuple of str
-        The columns of an example, in order; `volume` among them where voxels are joined.
+        The columns of an example, in order; `volume` and `mask` among them where they are joined.
     expression : pyarrow.compute.Expression or None
         The rows; None for all.
     """
@@ -54,8 +70,8 @@ class Selection:
     @property
     def stored(self) -> list[str]:
         """The columns to read from Parquet."""
-        names = [name for name in self.columns if name != VOLUME]
-        return [*names, VOLUME_PATH] if VOLUME in self.columns and VOLUME_PATH not in names else names
+        names = [name for name in self.columns if name not in LAZY]
+        return names if VOLUME_PATH in names or names == list(self.columns) else [*names, VOLUME_PATH]
 
     @property
     def filtered(self) -> list[str]:
@@ -65,9 +81,9 @@ class Selection:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of an example; a volume is a string here."""
+        """The Arrow schema of an example; a volume or mask is a string here."""
         types = {field.name: field.type for field in arrow_schema(self.config, previews=True)}
-        types[VOLUME] = pa.string()
+        types |= dict.fromkeys(LAZY, pa.string())
         return with_images(pa.schema([(name, types[name]) for name in self.columns]))
 
     @property
@@ -75,6 +91,17 @@ class Selection:
         """The Arrow schema of `stored`."""
         schema = arrow_schema(self.config, previews=True)
         return with_images(pa.schema([schema.field(name) for name in self.stored]))
+
+    def with_mask(self) -> Selection:
+        """Return this selection with the column ``mask``, after ``volume`` where there is one."""
+        if MASK in self.columns:
+            return self
+        if VOLUME_PATH not in arrow_schema(self.config).names:
+            raise RepositoryError(
+                f"The config {self.config!r} has no volumes, so that masks=True has no meaning for it."
+            )
+        place = self.columns.index(VOLUME) + 1 if VOLUME in self.columns else len(self.columns)
+        return replace(self, columns=(*self.columns[:place], MASK, *self.columns[place:]))
 
     @property
     def key(self) -> str:
@@ -84,7 +111,7 @@ class Selection:
         return hashlib.sha256("\n".join(self.columns).encode() + b"\0" + rows).hexdigest()[:16]
 
 
-def select(config: str, columns: Sequence[str] | None = None, filters: Any = None) -> Selection:
+def select(config: str, columns: Sequence[str] | None = None, filters: Any = None, *, masks: bool = False) -> Selection:
     """Check a user's choice of config, columns and rows.
 
     Parameters
@@ -92,11 +119,13 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     config : str
         ``quintuples``, ``volumes`` or ``balanced``.
     columns : sequence of str, optional
-        Stored columns, and `volume`. Voxels are joined where ``volume`` or ``volume_path`` is named; without either, an
-        example has no volume. By default all of them.
+        Stored columns, `volume` and `mask`. Voxels are joined where ``volume`` or ``volume_path`` is named; without
+        either, an example has no volume. By default all stored columns and the volume.
     filters : Expression, mapping, list of tuples, or list of lists of tuples, optional
         As for ``pyarrow.parquet.read_table``: ``[("question_id", "==", 19), ("side", "==", "left")]``; or a mapping of
         columns to a value, or to a list of values.
+    masks : bool
+        Add the column ``mask``.
 
     Raises
     ------
@@ -112,28 +141,34 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     ('id', 'grades')
     """
     if config not in CONFIGS:
-        remedy = nearest(str(config), CONFIGS)
-        if config in (*SPLITS, *ALIASES):
-            remedy = f"Did you mean split={config!r}? " + remedy
-        raise RepositoryError(explain("name", "be one of the configs", config, remedy))
-    return Selection(config, _check_columns(config, columns), _check_filters(config, filters))
+        remedy = f"Did you mean split={config!r}? " if config in (*SPLITS, *ALIASES) else ""
+        raise RepositoryError(f"Unknown config {config!r} in name=. {remedy}{nearest(str(config), CONFIGS)}.")
+    selection = Selection(config, _check_columns(config, columns), _check_filters(config, filters))
+    return selection.with_mask() if masks else selection
 
 
 def _check_columns(config: str, columns: Sequence[str] | None) -> tuple[str, ...]:
     stored = arrow_schema(config).names
-    known = [*stored, VOLUME] if VOLUME_PATH in stored else stored
+    known = [*stored, *LAZY] if VOLUME_PATH in stored else stored
     known = [*known, PREVIEW.name] if config == "quintuples" else known  # read on request only
     wanted = stored if columns is None else columns
     if isinstance(wanted, str) or not wanted or len(set(wanted)) != len(wanted):
-        remedy = 'Give a list such as ["id", "grades"]'
-        raise RepositoryError(explain("columns", "be a list of different names", columns, remedy))
+        raise RepositoryError(f'columns={columns!r} is not a list of different names, such as ["id", "grades"].')
     for name in wanted:
         if name not in known:
-            raise RepositoryError(explain("columns", f"be those of {config!r}", name, nearest(str(name), known)))
+            raise RepositoryError(f"Unknown column {name!r} of {config!r} in columns=. {_nearest_column(name, known)}.")
     if VOLUME in wanted or VOLUME_PATH not in wanted:
         return tuple(wanted)
     place = list(wanted).index(VOLUME_PATH) + 1
     return (*wanted[:place], VOLUME, *wanted[place:])
+
+
+def _nearest_column(name: object, known: Sequence[str]) -> str:
+    """Suggest a column: of an attribute its grades, otherwise the one with the nearest name."""
+    column = GRADE_COLUMNS.get(str(name))
+    if column in known:
+        return f"Did you mean {column!r}? The grades of each attribute are in a column of their own"
+    return nearest(str(name), known)
 
 
 def _check_filters(config: str, filters: Any) -> pc.Expression | None:
@@ -149,7 +184,8 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
         for name in _names(filters, error):
             if name not in schema.names:
                 raise RepositoryError(
-                    f"The filters name a column that {config!r} does not have: {name}. {nearest(name, schema.names)}."
+                    f"The filters name a column that {config!r} does not have: {name}. "
+                    f"{_nearest_column(name, schema.names)}."
                 ) from error
         found = " ".join(str(error).split()).rstrip(".")
         raise RepositoryError(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, explain
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError
 from reasonknee_datasets.manifest import FOOTER_END, Shard
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.private_files import open_regular
@@ -37,7 +37,7 @@ _CHUNK_BYTES = 500_000_000
 _BATCH_BYTES = 256_000_000
 # What `_check_local` has hashed in this process and its forks.
 _hashed: set[tuple[object, ...]] = set()
-_AGAIN = "The shard is not the one in the manifest: copy the repository whole, or prepare it again"
+_AGAIN = "Copy the repository whole, or prepare it again."
 
 
 def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
@@ -109,7 +109,7 @@ def _check_ends(url: str, file: Any, shard: Shard) -> None:
     if size is None:  # a server may not tell
         return
     if size != shard.bytes:
-        raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
+        raise _other_shard(url, f"it has {size:,} bytes, not {shard.bytes:,}")
     file.seek(max(0, size - FOOTER_END))  # also where no hash is known: a server without ranges shows itself here
     length = int.from_bytes(file.read(4), "little") + FOOTER_END
     if shard.footer_sha256 is None:
@@ -121,8 +121,7 @@ def _check_ends(url: str, file: Any, shard: Shard) -> None:
         found = hashlib.sha256(file.read(length)).hexdigest()
     file.seek(0)
     if found != shard.footer_sha256:
-        rule = f"have a footer with SHA-256 {shard.footer_sha256}"
-        raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
+        raise _other_shard(url, f"the SHA-256 of its footer is {found}, not {shard.footer_sha256}")
 
 
 def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
@@ -135,18 +134,21 @@ def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
         if column.path_in_schema.partition(".")[0] not in columns:
             continue
         if column.num_values > _VALUES * max(1, group.num_rows) or column.total_uncompressed_size > _CHUNK_BYTES:
-            found = f"{column.num_values:,} values in {column.total_uncompressed_size:,} bytes of one column"
-            rule = f"hold at most {_VALUES:,} values a row and {_CHUNK_BYTES:,} bytes a column in a row group"
-            raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
+            raise RepositoryError(
+                f"The shard {redact(url)} has a row group with {column.num_values:,} values in "
+                f"{column.total_uncompressed_size:,} bytes of one column; rows have at most {_VALUES:,} values, and "
+                f"columns {_CHUNK_BYTES:,} bytes. It is damaged. {_AGAIN}"
+            )
         largest = max(largest, column.total_uncompressed_size)
     return max(1, min(_ROWS, _BATCH_BYTES // largest))
 
 
 def _check_memory(url: str, batch: pa.RecordBatch) -> None:
     if batch.nbytes > max(_BATCH_BYTES // 16, _ROW_BYTES * batch.num_rows):
-        found = f"{batch.nbytes:,} bytes in {batch.num_rows} rows"
-        rule = f"take at most {_ROW_BYTES:,} bytes a row"
-        raise RepositoryError(explain("shard", rule, found, _AGAIN, where=f"in {url}"))
+        raise RepositoryError(
+            f"The shard {redact(url)} takes {batch.nbytes:,} bytes of memory for {batch.num_rows} rows, and may take "
+            f"{_ROW_BYTES:,} for each. It is damaged. {_AGAIN}"
+        )
 
 
 @contextmanager
@@ -160,8 +162,7 @@ def _naming(url: str) -> Iterator[None]:
             if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
                 raise
             found = " ".join(str(error).split()).rstrip(".")
-            message = explain("shard", "be readable Parquet", found, _AGAIN, where=f"in {url}")
-            raise RepositoryError(message) from error
+            raise RepositoryError(f"The shard {redact(url)} is not readable Parquet: {found}. {_AGAIN}") from error
 
 
 def _open(url: str, shard: Shard) -> Any:
@@ -212,18 +213,24 @@ def _check_local(url: str, shard: Shard) -> None:
 
 def _compare(url: str, shard: Shard, size: int, digest: Any) -> None:
     if size != shard.bytes:
-        raise RepositoryError(explain("shard", f"have {shard.bytes} bytes", size, _AGAIN, where=f"in {url}"))
+        raise _other_shard(url, f"it has {size:,} bytes, not {shard.bytes:,}")
     if digest.hexdigest() != shard.sha256:
-        rule = f"have SHA-256 {shard.sha256}"
-        raise RepositoryError(explain("shard", rule, digest.hexdigest(), _AGAIN, where=f"in {url}"))
+        raise _other_shard(url, f"its SHA-256 is {digest.hexdigest()}, not {shard.sha256}")
+
+
+def _other_shard(url: str, differs: str) -> RepositoryError:
+    """Build the error for a file that is not the shard of the manifest."""
+    return RepositoryError(
+        f"{redact(url)} is not the shard that the manifest lists: {differs}. It is damaged, or shards and manifest are "
+        f"of two revisions. {_AGAIN}"
+    )
 
 
 def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection) -> None:
     rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
     if rows != shard.rows:
-        raise RepositoryError(explain("shard", f"hold {shard.rows} rows", rows, _AGAIN, where=f"in {url}"))
+        raise _other_shard(url, f"it holds {rows:,} rows, not {shard.rows:,}")
     for field in selection.stored_schema:
         found = schema.field(field.name).type if field.name in schema.names else "no such column"
         if found != field.type:
-            rule = f"hold column {field.name!r} as {field.type}"
-            raise RepositoryError(explain("shard", rule, str(found), _AGAIN, where=f"in {url}"))
+            raise _other_shard(url, f"its column {field.name!r} is {found}, not {field.type}")

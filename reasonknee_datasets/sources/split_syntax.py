@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.errors import RepositoryError, explain, nearest
+from reasonknee_datasets.errors import RepositoryError, nearest
 
 ALIASES = {"val": "validation"}
 _PART = re.compile(
@@ -78,13 +78,17 @@ def parse_split(split: object, available: Sequence[str]) -> tuple[Part, ...]:
 def _parse_part(term: str, text: str, available: Sequence[str]) -> Part:
     match = _PART.fullmatch(term)
     if match is None:
-        remedy = 'Write a name, a slice or a sum: "train", "train[:10]", "train[10%:20%]", "train+validation"'
-        raise RepositoryError(explain("split", "be readable", text, remedy))
+        raise RepositoryError(
+            f"The split {text!r} cannot be read. Write a name, a slice or a sum: "
+            '"train", "train[:10]", "train[10%:20%]", "train+validation".'
+        )
     name = ALIASES.get(match["name"], match["name"])
     if name not in available:
-        raise RepositoryError(explain("split", "be one of the splits", name, nearest(name, tuple(available))))
+        raise RepositoryError(f"Unknown split {name!r}. {nearest(name, tuple(available))}.")
     start, stop = (None if match[end] is None else int(match[end]) for end in ("start", "stop"))
     percent = bool(match["start_percent"] or match["stop_percent"])
     if percent and max(abs(start or 0), abs(stop or 0)) > 100:
-        raise RepositoryError(explain("slice", "lie between -100% and 100%", text, "Write it as in train[10%:20%]"))
+        raise RepositoryError(
+            f"The slice {text} has a bound outside -100% to 100%. Write percentages as in train[10%:20%]."
+        )
     return Part(name, name + term[len(match["name"]) :], start, stop, percent)

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.manifest import MANIFEST
+from reasonknee_datasets.manifest import FORMAT, MANIFEST
 from reasonknee_datasets.sources.repository import Repository, open_repository
 
 # From six patients on, every split has both sides, several visits and every category.
@@ -37,8 +37,8 @@ def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
     from datasets import config
 
     cache = Path(cache_dir if cache_dir is not None else config.HF_DATASETS_CACHE).expanduser()
-    # The version is in the name, since another version draws other voxels.
-    home = cache / "3dreasonknee-phantom" / f"{__version__}-{_PATIENTS}-{_SEED}"
+    # Versions are in the name, since another one draws other voxels or writes another format.
+    home = cache / "3dreasonknee-phantom" / f"{__version__}-{FORMAT}-{_PATIENTS}-{_SEED}"
     is_new = not (home / MANIFEST).is_file()
     # Before it is drawn, which takes half a minute.
     warnings.warn(
@@ -68,7 +68,7 @@ def _make(home: Path) -> None:
             release, repository = Path(folder) / "release", Path(folder) / "repository"
             # In this process: workers are spawned, and would run a user's script again from its first line.
             write_release(release, patients=_PATIENTS, size="tiny", seed=_SEED, workers=1)
-            prepare(release, repository, workers=1)
+            prepare(release, repository, masks=True, workers=1)
             if home.exists():  # left by a killed run: without a manifest it is nothing
                 shutil.rmtree(home)
             repository.rename(home)

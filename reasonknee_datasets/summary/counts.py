@@ -113,6 +113,8 @@ class Summary:
     splits: Mapping[str, SplitSummary]
     geometry: Geometry
     bytes: int = field(default=0)
+    masks: int = field(default=0)
+    labels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def patients(self) -> frozenset[str]:
@@ -162,6 +164,8 @@ def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str,
         splits={split: _count_split(repository, split) for split in manifest.splits("quintuples")},
         geometry=_survey(manifest.volumes),
         bytes=sum(shard.bytes for shard in manifest.all_shards()),
+        masks=len(manifest.masks),
+        labels=manifest.labels,
     )
 
 

@@ -43,6 +43,7 @@ def render(summary: Summary) -> Iterator[str]:
     yield from _render_grades(summary)
     yield ""
     yield from _render_geometry(summary.geometry)
+    yield from _render_masks(summary)
 
 
 def _render_provenance(summary: Summary) -> Iterator[str]:
@@ -105,6 +106,15 @@ def _render_geometry(geometry: Geometry) -> Iterator[str]:
         yield f"  {sum(count for _, count in rest):>9,}  on {len(rest)} other grids"
     if geometry.unknown:
         yield f"  {geometry.unknown:>9,}  without images"
+
+
+def _render_masks(summary: Summary) -> Iterator[str]:
+    if not summary.masks:
+        yield "masks: none; prepare --masks keeps those of the release"
+        return
+    labels = ", ".join(f"{name} {label}" for name, label in summary.labels.items())
+    text = f"masks: {summary.masks:,}, with the labels {labels or 'of which the release names none'}"
+    yield from wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[int]]]) -> Iterator[str]:

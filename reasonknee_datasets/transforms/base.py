@@ -23,6 +23,7 @@ key                meaning
 ``region``         six whole numbers: the stored volume's voxels that the grid covers, padding included
 ``box_volume``     six whole numbers: the box as it was in the stored volume, exact for ever
 ``mirrored``       whether anatomy was mirrored (`RandomFlip`)
+``mask``           lazy label map on the current grid, where ``masks=True`` loaded one; never interpolated
 ``voxels``         array on the current grid, once values were changed (`Window`, `RandomIntensity`)
 ``frames`` ...     see `ToFrames`
 =================  =====================================================================================

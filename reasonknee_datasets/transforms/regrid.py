@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -82,7 +83,7 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     Parameters
     ----------
     example : mapping
-        With ``volume``, and ``box`` and ``voxels`` where it has them.
+        With ``volume``, and ``mask``, ``box`` and ``voxels`` where it has them.
     relative : View
         Of the current grid.
 
@@ -100,11 +101,25 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     seen = volume.through(relative) if isinstance(volume, LazyVolume) else view_image(volume, relative)
     new = current_view(seen)
     changes: dict[str, Any] = {"volume": seen, "region": new.region.to_row()}
+    if example.get("mask") is not None:
+        changes["mask"] = _regrid_mask(example["mask"], current_grid(volume)[0], relative)
     if example.get("voxels") is not None:
         changes["voxels"] = read_view(relative, np.asarray(example["voxels"]))
     if example.get("box") is not None:
         changes |= _move_box(example, relative, old, new)
     return changes
+
+
+def _regrid_mask(mask: Any, shape: tuple[int, int, int], relative: View) -> Any:
+    """Lay a view over a label map: the nearest label where the view resamples, the background (0) outside."""
+    own, _ = current_grid(mask)
+    if own != shape:
+        raise TransformError(
+            f"The mask has shape {own}, and the volume {shape}: a mask must lie on the grid of its volume. Load both "
+            "with load_dataset(..., masks=True), and change the grid of neither by itself."
+        )
+    labels = replace(relative, nearest=True, pad=0.0)
+    return mask.through(labels) if isinstance(mask, LazyVolume) else view_image(mask, labels)
 
 
 def kept_box(example: Example, view: View) -> Box | None:

@@ -74,8 +74,13 @@ def _find_options(url: str) -> dict[str, Any]:
     if ".." in re.split(r"[/\\]", unquote(url)):
         return {}
     with _lock:
-        matches = [prefix for prefix in _registry if url == prefix or url.startswith(prefix + "/")]
+        matches = [prefix for prefix in _registry if url == prefix or url.startswith(_below(prefix))]
         return dict(_registry[max(matches, key=len)]) if matches else {}
+
+
+def _below(prefix: str) -> tuple[str, ...]:
+    """Return the beginnings of URLs below a prefix; a Hub repository has its revisions there too."""
+    return (f"{prefix}/", f"{prefix}@") if prefix.startswith("hf://") else (f"{prefix}/",)
 
 
 def split_hops(url: str) -> list[str]:

@@ -49,6 +49,8 @@ class View:
         (`mirror`, `shift`): then voxels are read from one place and shown at another.
     pad : float, optional
         Fill value outside the source (default 0).
+    nearest : bool
+        Take the nearest voxel where the view would interpolate, as label maps need it.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class View:
     step: Numbers
     lies: tuple[float, ...] | None = None
     pad: float | None = None
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -133,6 +136,8 @@ class View:
         """Return the view of this view: `after` is laid over this grid."""
         lines = list(zip(after.start, after.step, strict=True))
         view = self._relaid(after.shape, lines, axes=after.axes, pad=after.pad)
+        if after.nearest and not self.nearest:
+            view = replace(view, nearest=True)
         if after.lies is None:
             return view
         places = _compose(self._lies_at(), after.axes, list(zip(after.lies[:3], after.lies[3:], strict=True)))
@@ -185,6 +190,8 @@ class View:
             parts.append("m" + _write(self.lies))
         if self.pad is not None:
             parts.append("p" + _write([self.pad]))
+        if self.nearest:
+            parts.append("n")
         return "_".join(parts)
 
     @classmethod
@@ -231,7 +238,8 @@ class View:
         lies = None if self.lies is None else _flat(_compose(self._lies_at(), axes, lines))
         i, j, k = (int(size) for size in shape)
         a, b, c = (self.axes[axis] for axis in axes)
-        return View((i, j, k), (a, b, c), flat[:3], flat[3:], lies, self.pad if pad is None else float(pad))  # type: ignore[arg-type]
+        filled = self.pad if pad is None else float(pad)
+        return View((i, j, k), (a, b, c), flat[:3], flat[3:], lies, filled, self.nearest)  # type: ignore[arg-type]
 
     def _moved(self, axis: int, line: Line) -> View:
         """Read one axis from elsewhere, and leave the grid where it is."""
@@ -291,7 +299,8 @@ def _write(numbers: Sequence[float]) -> str:
 
 
 _TOKEN = re.compile(
-    r"(?P<shape>\d+x\d+x\d+)_(?P<axes>[012]{3})_(?P<start>[^_]+)_(?P<step>[^_]+)(?:_m(?P<lies>[^_]+))?(?:_p(?P<pad>.+))?"
+    r"(?P<shape>\d+x\d+x\d+)_(?P<axes>[012]{3})_(?P<start>[^_]+)_(?P<step>[^_]+)(?:_m(?P<lies>[^_]+))?(?:_p(?P<pad>[^_]+))?"
+    r"(?P<nearest>_n)?"
 )
 
 
@@ -309,7 +318,8 @@ def _read_token(token: str) -> View:
         pad = None if match["pad"] is None else float(match["pad"])
     except ValueError:
         raise GeometryError(explain("view token", "hold numbers", token, remedy)) from None
-    return View((i, j, k), (a, b, c), start, step, lies, pad)  # type: ignore[arg-type]  # __post_init__ counts them
+    nearest = match["nearest"] is not None
+    return View((i, j, k), (a, b, c), start, step, lies, pad, nearest)  # type: ignore[arg-type]  # __post_init__ counts
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -52,7 +52,7 @@ class ViewProxy:
     def dtype(self) -> np.dtype[Any]:
         """The source's type, or what interpolation makes of it."""
         dtype = np.dtype(self.source.dtype)
-        return dtype if self.view.is_reindexing else _interpolated(dtype)
+        return dtype if self.view.is_reindexing or self.view.nearest else _interpolated(dtype)
 
     def __getitem__(self, slicer: Any) -> Any:
         canonical = _canonical(slicer, self.shape)
@@ -111,7 +111,8 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     source : array-like
         Only the region under the view is sliced out of it.
     nearest : bool or three bools
-        Per axis of the grid: take the voxel under each centre (label maps, frames) where the view interpolates.
+        Per axis of the grid: take the voxel under each centre (frames) where the view interpolates. A view that is
+        `View.nearest` does so on all axes.
 
     Returns
     -------
@@ -135,7 +136,7 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     check_memory(view.shape, np.dtype(source.dtype).itemsize)
     if view.is_reindexing:
         return _read_region(view, source, shape)
-    taps = [taps_along(view, axis, shape[view.axes[axis]], nearest=steps[axis]) for axis in range(3)]
+    taps = [taps_along(view, axis, shape[view.axes[axis]], nearest=steps[axis] or view.nearest) for axis in range(3)]
     return _interpolate(view, source, taps)
 
 

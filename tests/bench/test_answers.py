@@ -155,11 +155,11 @@ def test_a_box_needs_a_convention_and_shares_need_a_shape() -> None:
 
 
 def test_only_legal_grades_are_written() -> None:
-    with pytest.raises(GradeError, match=r"must be one of 0, 1, 2, 3, got 4"):
+    with pytest.raises(GradeError, match=r"takes the grades 0, 1, 2, 3, not 4"):
         write(19, {"size": 4})
-    with pytest.raises(GradeError, match="attribute of question 19 must be one of size, depth"):
+    with pytest.raises(GradeError, match=r"Question 19 has no attribute .* Available: size, depth"):
         write(19, {"grade": 1})
-    with pytest.raises(GradeError, match="question must be a number from 1 to 69, got 70"):
+    with pytest.raises(GradeError, match="There is no question 70; they are numbered from 1 to 69"):
         parse_answer(70, "2")
 
 

@@ -92,10 +92,18 @@ def test_positions_say_what_each_number_is() -> None:
     )
 
 
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+def test_parse_short_names(convention: BoxConvention) -> None:
+    short = str(convention)
+    for default in ("-voxel", "-inclusive", "-pairs"):
+        short = short.replace(default, "")
+        assert BoxConvention.parse(short) == convention
+
+
 def test_parse_forgives_case_and_blanks_only() -> None:
     assert BoxConvention.parse(" Slice0-X1-Y2-pairs-Exclusive-voxel ") == BoxConvention()
-    for wrong in ("", "xyz", "slice0-x1-y2-pairs-voxel", "slice0-x1-y3-pairs-exclusive-voxel"):
-        with pytest.raises(BoxError, match="must read like slice0-x1-y2-pairs-inclusive-voxel"):
+    for wrong in ("", "xyz", "slice0-x1-y2-voxel-pairs", "slice0-x1-y3-pairs-exclusive-voxel"):
+        with pytest.raises(BoxError, match="is not the name of a box convention, such as slice0-x1-y2"):
             BoxConvention.parse(wrong)
     with pytest.raises(BoxError, match="order must be slice, x and y in some order"):
         BoxConvention.parse("slice0-x1-x2-pairs-exclusive-voxel")

@@ -15,6 +15,7 @@ import pytest
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.cli.main import _parser, main
+from reasonknee_datasets.release import KINDS
 from reasonknee_datasets.volumes.index import parse_index
 from reasonknee_datasets.volumes.packing import LEVEL
 
@@ -194,3 +195,10 @@ def test_a_damaged_file_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_pack_packs_as_the_function_does() -> None:
     assert _parser().parse_args(["pack", "x.nii.gz", "--in-place"]).level == LEVEL
+
+
+def test_prepare_help_lists_what_may_be_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    allowed = [kind.name for kind in KINDS.values() if kind.allowed]
+    with pytest.raises(SystemExit):
+        main(["prepare", "--help"])
+    assert ", ".join(allowed) in re.sub(r"(?<=[a-z]-) ", "", " ".join(capsys.readouterr().out.split()))

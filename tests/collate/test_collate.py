@@ -232,7 +232,7 @@ def test_grades_of_another_question() -> None:
         QuintupleCollator()([example(question_id=1)])
     with pytest.raises(GradeError, match="grades must come with their question, got no question_id"):
         QuintupleCollator()([example(question_id=None)])
-    with pytest.raises(GradeError, match=r"slot q19.size .* must be one of 0, 1, 2, 3, got 4"):
+    with pytest.raises(GradeError, match=r"Slot q19.size .* takes the grades 0, 1, 2, 3, not 4"):
         QuintupleCollator()([example(grades=[{"attribute": "size", "grade": 4}])])
 
 

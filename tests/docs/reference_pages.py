@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.boxes import CONVENTIONS
+from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS
+from reasonknee_datasets.release import KINDS
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
 CARD = Path(__file__).parents[2] / "dataset_card.md"
@@ -38,6 +40,17 @@ Each volume has a row for questions 1 to 62. Questions 63 to 69 occur in the off
 `binary`, or `nominal` (the
 grades are names without an order). A missing grade is null, never 0.
 
+The same grades are in flat columns, `grade_` and the name of the attribute: null where the grade is missing, and where
+the question has no such attribute. Filters on them are applied while the Parquet is read:
+
+```python
+>>> from reasonknee_datasets import load_dataset
+>>> large = [("category", "==", "cartilage_lesion"), ("grade_size", ">=", 2)]
+>>> rows = load_dataset("3dreasonknee", split="train", filters=large)
+>>> set(rows["grade_size"]) <= {{2, 3}}
+True
+```
+
 | attribute | scale | grades | findings |
 |---|---|---|---|
 {attributes}
@@ -49,6 +62,54 @@ _COMMANDS = """# Command line
 
 {commands}
 """
+
+
+_NAMES = """# Names that arguments take
+
+## Categories, findings and subregions
+
+`filters=[("category", "==", ...)]`, `("finding", ...)` and `("subregion", ...)` take these values.
+[The row](row.md) lists the questions that they make.
+
+- `category`: {categories}
+- `finding`: {findings}
+- `subregion`: {subregions}
+
+## Box conventions
+
+`--box-convention` and `box_convention=` take the name of one of these 48 conventions. `pairs`, `inclusive` and
+`voxel` may be left out: `slice0-x1-y2` is `slice0-x1-y2-pairs-inclusive-voxel`.
+[Boxes and their conventions](../explanation/boxes.md) explains the parts.
+
+{conventions}
+
+## Problems of a release
+
+`reasonknee prepare --allow NAME` and `prepare(allow=[...])` continue in spite of a problem. The manifest
+records what was allowed.
+
+| name | problem | if allowed |
+|---|---|---|
+{kinds}
+"""
+
+
+def names_page() -> str:
+    """Return the page of closed lists: what filters, --box-convention and --allow take."""
+    questions = [question for question in QUESTIONS.values() if question.in_records]
+    return _NAMES.format(
+        categories=_listed(name for name in CATEGORIES if any(name == each.category for each in questions)),
+        findings=_listed(each.finding for each in questions),
+        subregions=_listed(each.subregion for each in questions),
+        conventions="\n".join(f"- `{convention}`" for convention in CONVENTIONS),
+        kinds="\n".join(
+            f"| `{each.name}` | {each.meaning} | {each.allowed or '*never allowed*'} |" for each in KINDS.values()
+        ),
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(names))
 
 
 def row_page() -> str:
@@ -90,7 +151,7 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.A
                 yield from nested or [(child.prog, child)]
 
 
-MADE = {"row.md": row_page, "cli.md": command_page}
+MADE = {"row.md": row_page, "names.md": names_page, "cli.md": command_page}
 
 if __name__ == "__main__":
     for name, make in MADE.items():

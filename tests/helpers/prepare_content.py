@@ -14,7 +14,7 @@ import numpy as np
 from reasonknee_datasets.moaks import QUESTIONS, write_answer
 from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
 from reasonknee_datasets.prepare.repository_writer import Content, SourceVolume, Writer
-from reasonknee_datasets.schema import Quintuple, quintuple_id, volume_id, volume_path
+from reasonknee_datasets.schema import Grade, Quintuple, flat_grades, quintuple_id, volume_id, volume_path
 
 SHAPE = (6, 8, 10)
 AFFINE = np.array([[0.7, 0, 0.1, -50], [0, 0.375, 0, -70], [-0.1, 0, 0.375, -60], [0, 0, 0, 1]])
@@ -56,6 +56,9 @@ def rows(made: Sequence[SourceVolume], questions: Sequence[int] = (1, 19, 40)) -
             grades = {slot.attribute: (place + number) % (slot.high + 1) for slot in question.slots}
             if place % 5 == 4:
                 grades[question.slots[0].attribute] = None
+            listed: list[Grade] = [
+                {"attribute": s.attribute, "grade": grades[s.attribute], "scale": s.scale} for s in question.slots
+            ]
             yield (
                 volume.split,
                 Quintuple(
@@ -73,10 +76,8 @@ def rows(made: Sequence[SourceVolume], questions: Sequence[int] = (1, 19, 40)) -
                     question=f"Is there a {question.finding} in the {question.subregion}?",
                     box=[1, 2, 3, 4, 6, 8],
                     reasoning=["Look at the subregion.", f"Grades {grades}."],
-                    grades=[
-                        {"attribute": s.attribute, "grade": grades[s.attribute], "scale": s.scale}
-                        for s in question.slots
-                    ],
+                    grades=listed,
+                    **flat_grades(listed),
                     answer=write_answer(number, grades),
                     synthetic=True,
                     record="{}",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
-from reasonknee_datasets.schema import SPLITS, VISITS, arrow_schema, quintuple_id, volume_id, volume_path
+from reasonknee_datasets.schema import SPLITS, VISITS, arrow_schema, flat_grades, quintuple_id, volume_id, volume_path
 
 SHAPE = (6, 8, 10)
 AFFINE = np.array([[0.7, 0, 0.1, -50], [0, 0.375, 0, -70], [-0.1, 0, 0.375, -60], [0, 0, 0, 1]])
@@ -112,7 +112,7 @@ def list_again(root: Path, change: Callable[[dict[str, Any]], None] = lambda tre
 
 def quintuples(volume: str, plan: Plan) -> list[dict[str, Any]]:
     patient, visit, side = volume.split("/")
-    return [
+    rows: list[dict[str, Any]] = [
         {
             "id": quintuple_id(volume, question),
             "volume_path": volume_path(volume),
@@ -138,6 +138,7 @@ def quintuples(volume: str, plan: Plan) -> list[dict[str, Any]]:
         }
         for question in range(1, plan.questions + 1)
     ]
+    return [{**row, **flat_grades(row["grades"])} for row in rows]
 
 
 def _text(plan: Plan, volume: str, question: int) -> str:

@@ -190,7 +190,7 @@ RECORD_FAULTS = (
     Fault("unknown-question", diagnose(3, {"popliteal_cyst_presence": {"presence": 1}}),
           r"records hold questions 1 to 62, got 65", 247, LESS),
     Fault("unknown-question", diagnose(29, {"patella_superior_osteophyte": {"depth": 1}}),
-          r"attribute of patella superior osteophyte .* must be 'grade', got 'depth'", 247, LESS),
+          r"patella superior osteophyte .* has no attribute 'depth'\. Available: 'grade'", 247, LESS),
     Fault("prompt-mismatch", val_record(3, prompt="questions.json: 19"),
           r"got the official prompt of question 19 above the diagnosis of question 4", 247, LESS),
     Fault("duplicate-record", val(lambda records: records.append(records[18])),

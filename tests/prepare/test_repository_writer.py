@@ -17,7 +17,7 @@ from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.prepare import shard_writer
 from reasonknee_datasets.prepare.repository_writer import Content
 from reasonknee_datasets.prepare.shard_writer import cut, hash_order, write_parquet
-from reasonknee_datasets.schema import CONFIGS, arrow_schema, parse_id
+from reasonknee_datasets.schema import CONFIGS, GRADE_COLUMNS, arrow_schema, parse_id
 from tests.helpers import prepare_content as given
 
 
@@ -268,3 +268,15 @@ def test_balanced_ids_must_be_rows(tmp_path: Path) -> None:
 def test_no_rows_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match=r"release must leave rows to write, got none"):
         given.write(tmp_path, given.content(given.volumes(None), rows=[], balanced={}), volumes="none")
+
+
+def test_flat_grade_columns_equal_the_list_of_grades(prepared: Path) -> None:
+    rows = pq.read_table(prepared / "data", columns=["grades", *GRADE_COLUMNS.values()]).to_pylist()
+    seen = set()
+    for row in rows:
+        listed = {GRADE_COLUMNS[each["attribute"]]: each["grade"] for each in row["grades"]}
+        assert {column: row[column] for column in GRADE_COLUMNS.values()} == dict.fromkeys(
+            GRADE_COLUMNS.values()
+        ) | listed
+        seen |= {column for column, grade in listed.items() if grade is not None}
+    assert seen == set(GRADE_COLUMNS.values())
