@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, positive
+from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor, positive
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -88,23 +88,25 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         help="go on in spite of this kind of problem; repeatable",
     )
     command.add_argument("--overwrite", action="store_true", help="replace a repository made from other input")
-    command.add_argument("--workers", type=positive, help="processes (default: one a core)")
+    add_workers(command)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.prepare import prepare
     from reasonknee_datasets.summary import summarise
 
-    done = prepare(
-        arguments.release,
-        arguments.out,
-        images=arguments.images,
-        volumes=arguments.volumes,
-        box_convention=arguments.box_convention,
-        allow=frozenset(arguments.allow),
-        workers=arguments.workers,
-        overwrite=arguments.overwrite,
-    )
+    with choose_executor(arguments, arguments.out.absolute().parent) as executor:
+        done = prepare(
+            arguments.release,
+            arguments.out,
+            images=arguments.images,
+            volumes=arguments.volumes,
+            box_convention=arguments.box_convention,
+            allow=frozenset(arguments.allow),
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
+            executor=executor,
+        )
     if not done.written:
         print(f"nothing to do: {arguments.out} was made from this release")
     print(summarise(arguments.out))

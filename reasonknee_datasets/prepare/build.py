@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -62,6 +63,7 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    executor: Executor | None = None,
 ) -> Prepared:
     """Turn an official release and the user's images into a repository that loads.
 
@@ -93,6 +95,9 @@ def prepare(
         Whether progress bars are shown.
     overwrite : bool
         Replace a repository that was made from other input. Nothing else is ever replaced.
+    executor : concurrent.futures.Executor, optional
+        Where masks and volumes are read and volumes are packed instead of in processes of this machine, for example
+        `reasonknee_datasets.parallel.cluster_executor`. The repository has the same bytes.
 
     Returns
     -------
@@ -117,6 +122,7 @@ def prepare(
         workers=workers,
         require_images=volumes != "none",
         progress=progress,
+        executor=executor,
     )
     release = open_release(Path(release_root), options)
     source, versions = _describe(release, options, volumes), {name: version(name) for name in _WRITERS}
@@ -132,7 +138,7 @@ def prepare(
             return Prepared(out, previous, written=False)
     content = _content(release, source)
     with staged(out) as folder:
-        manifest = Writer(content, folder, volumes, versions, workers, progress).write()
+        manifest = Writer(content, folder, volumes, versions, workers, progress, executor).write()
         if previous is not None and manifest.digest != previous.digest:
             raise other_input(out, "its images or masks")
     return Prepared(out, manifest, written=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ class Writer:
         Processes; None for one a core where the work is worth it.
     progress : bool
         Whether bars are shown.
+    executor : concurrent.futures.Executor, optional
+        Where volumes are read and written instead of in processes of this machine.
     """
 
     content: Content
@@ -108,6 +111,7 @@ class Writer:
     versions: Mapping[str, str]
     workers: int | None = None
     progress: bool = True
+    executor: Executor | None = None
     priors: Priors = field(default_factory=Priors)
 
     def write(self) -> Manifest:
@@ -185,7 +189,7 @@ class Writer:
         tasks = [VolumeTask(self.root, each.path, each.image, self.volumes) for each in used if each.image is not None]
         remove_strangers(self.root, {task.path for task in tasks} if self.volumes != "none" else set())
         heavy = sum(task.source.stat().st_size for task in tasks if task.source.exists()) > _HEAVY_BYTES
-        placed = place_volumes(tasks, workers=self._processes(heavy), progress=self.progress)
+        placed = place_volumes(tasks, workers=self._processes(heavy), progress=self.progress, executor=self.executor)
         return {each.path: placed.get(each.path, VolumeRecord()) for each in used}
 
     def _write_quintuples(

@@ -8,15 +8,17 @@ too and has the voxels of its source; no record of that run is believed.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError, explain
 from reasonknee_datasets.manifest import VolumeRecord
-from reasonknee_datasets.parallel import each_done
+from reasonknee_datasets.parallel import each_done, remove_part_files
 from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.volumes import pack
@@ -51,7 +53,9 @@ class VolumeTask:
         return self.root / self.path
 
 
-def place_volumes(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+def place_volumes(
+    tasks: Sequence[VolumeTask], *, workers: int, progress: bool, executor: Executor | None = None
+) -> dict[str, VolumeRecord]:
     """Check all volumes, then place them, in parallel.
 
     Parameters
@@ -69,19 +73,26 @@ def place_volumes(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) 
     PrepareError
         If volumes cannot be read; all of them are named together, and none is written.
     """
-    found = _check(tasks, workers=workers, progress=progress)
+    found = _check(tasks, workers=workers, progress=progress, executor=executor)
     if all(task.mode == "none" for task in tasks):
         return found
     tasks = [replace(task, found=found[task.path]) for task in tasks]
-    placed = each_done(place_volume, tasks, workers=workers, label=_LABELS[tasks[0].mode], progress=progress)
-    return {task.path: record for task, record in placed}
+    label = _LABELS[tasks[0].mode]
+    placed = each_done(place_volume, tasks, workers=workers, label=label, progress=progress, executor=executor)
+    records = {task.path: record for task, record in placed}
+    remove_part_files(task.target.parent for task in tasks)
+    return records
 
 
-def _check(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+def _check(
+    tasks: Sequence[VolumeTask], *, workers: int, progress: bool, executor: Executor | None
+) -> dict[str, VolumeRecord]:
     """Decode every image; all that are broken are named together."""
     found: dict[str, VolumeRecord] = {}
     broken: list[str] = []
-    for task, result in each_done(check_volume, tasks, workers=workers, label="checking volumes", progress=progress):
+    label = "checking volumes"
+    checked = each_done(check_volume, tasks, workers=workers, label=label, progress=progress, executor=executor)
+    for task, result in checked:
         if isinstance(result, str):
             broken.append(result)
         else:
@@ -167,15 +178,20 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
 
 def _copy(source: Path, target: Path, sha256: str | None) -> None:
     """Copy a file under another name until it is proven whole."""
-    partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:
-        shutil.copyfileobj(file, copy, 1 << 20)
-    copied = hash_file(partial)
-    if copied != sha256:
-        remedy = "Check the disk, and that nothing writes to the images meanwhile"
-        raise PrepareError(explain("copy", f"have SHA-256 {sha256}", copied, remedy, where=f"at {source}"))
-    partial.replace(target)
+    # A name of its own, since a cluster may run a task again while a worker that it lost contact with still writes.
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    try:
+        with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:
+            shutil.copyfileobj(file, copy, 1 << 20)
+        copied = hash_file(partial)
+        if copied != sha256:
+            raise PrepareError(
+                f"The copy of {source} has SHA-256 {copied}, but the image had {sha256}. Check the disk, and that no "
+                "program writes to the images meanwhile."
+            )
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:

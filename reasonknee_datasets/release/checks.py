@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ class Settings:
     workers: int | None
     require_images: bool
     progress: bool
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,10 @@ class Check:
         wanted = np.flatnonzero((survey.index >= 0).any(axis=1)).tolist()
         masked = [volume for volume in wanted if is_there(self.studies[volume].mask)]
         paths = {volume: self.studies[volume].mask for volume in masked}
-        scans = scan_masks(list(paths.values()), self.settings.workers, progress=self.settings.progress)
+        settings = self.settings
+        scans = scan_masks(
+            list(paths.values()), settings.workers, progress=settings.progress, executor=settings.executor
+        )
         found = {volume: scans[path] for volume, path in paths.items()}
         return place_masks(self.studies, wanted, found, self.problems)
 
