@@ -109,6 +109,7 @@ CONVENTION: Mapping[str, Callable[[Fields, str], Any]] = {
 }
 REPORT: Mapping[str, Callable[[Fields, str], Any]] = {
     "allowed": lambda tree, key: tree.mapping(key, Fields.whole),
+    "warnings": lambda tree, key: tree.mapping(key, Fields.whole),
     "rows_dropped": Fields.whole,
     "volumes_dropped": Fields.whole,
     "grades_nulled_count": Fields.whole,

@@ -1,4 +1,4 @@
-"""The volumes of a prepared repository: packed, copied, linked or left, after all of them have proven to be whole.
+"""Volumes of a prepared repository: packed, copied, linked or left, after all of them have been decoded.
 
 All images are decoded and hashed, which takes a tenth of the time of packing, before the first one is written: one
 damaged image must not cost hours. A volume that an interrupted run has written is used again after it has been decoded
@@ -10,23 +10,34 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError, explain
+import numpy as np
+
+from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.parallel import each_done, remove_part_files
 from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.volumes import pack
-from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint
+from reasonknee_datasets.quality import ImageStatistics, measure_image
+from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, read_with_fingerprint
 
 VolumesMode = Literal["pack", "copy", "link", "none"]
 _EXAMPLES = 10
 _LABELS = {"pack": "packing volumes (3 s a full one)", "copy": "copying volumes", "link": "linking volumes"}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """An image that was decoded: its record, and its statistics for the data checks."""
+
+    record: VolumeRecord
+    statistics: ImageStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +65,27 @@ class VolumeTask:
 
 
 def place_volumes(
-    tasks: Sequence[VolumeTask], *, workers: int, progress: bool, executor: Executor | None = None
+    tasks: Sequence[VolumeTask],
+    *,
+    workers: int,
+    progress: bool,
+    executor: Executor | None = None,
+    inspect: Callable[[Mapping[str, CheckedImage]], None] | None = None,
 ) -> dict[str, VolumeRecord]:
-    """Check all volumes, then place them, in parallel.
+    """Decode all volumes, then place them, in parallel.
 
     Parameters
     ----------
     tasks : sequence of VolumeTask
         The volumes.
+    workers : int
+        Processes.
+    progress : bool
+        Whether progress bars are shown.
+    executor : concurrent.futures.Executor, optional
+        Where volumes are read and written instead.
+    inspect : callable, optional
+        Called with what was decoded, by path in the repository, before a volume is written; it may raise.
 
     Returns
     -------
@@ -73,7 +97,10 @@ def place_volumes(
     PrepareError
         If volumes cannot be read; all of them are named together, and none is written.
     """
-    found = _check(tasks, workers=workers, progress=progress, executor=executor)
+    checked = _check(tasks, workers=workers, progress=progress, executor=executor)
+    if inspect is not None:
+        inspect(checked)
+    found = {path: each.record for path, each in checked.items()}
     if all(task.mode == "none" for task in tasks):
         return found
     tasks = [replace(task, found=found[task.path]) for task in tasks]
@@ -86,9 +113,9 @@ def place_volumes(
 
 def _check(
     tasks: Sequence[VolumeTask], *, workers: int, progress: bool, executor: Executor | None
-) -> dict[str, VolumeRecord]:
+) -> dict[str, CheckedImage]:
     """Decode every image; all that are broken are named together."""
-    found: dict[str, VolumeRecord] = {}
+    found: dict[str, CheckedImage] = {}
     broken: list[str] = []
     label = "checking volumes"
     checked = each_done(check_volume, tasks, workers=workers, label=label, progress=progress, executor=executor)
@@ -98,25 +125,24 @@ def _check(
         else:
             found[task.path] = result
     if broken:
-        remedy = "Convert these again from DICOM, or remove them and pass --allow missing-image"
-        head = explain(
-            "images", "be whole NIfTI files", f"{len(broken):,} of {len(tasks):,} that cannot be read", remedy
+        head = (
+            f"{len(broken):,} of {len(tasks):,} images cannot be read. Convert them again from DICOM, or remove them "
+            "and pass --allow missing-image."
         )
         more = [f"... and {len(broken) - _EXAMPLES:,} more"] if len(broken) > _EXAMPLES else []
         raise PrepareError("\n  ".join([head, *sorted(broken)[:_EXAMPLES], *more]))
     return found
 
 
-def check_volume(task: VolumeTask) -> VolumeRecord | str:
-    """Decode one image and give its record, or say in words why it cannot be read."""
+def check_volume(task: VolumeTask) -> CheckedImage | str:
+    """Decode and measure one image, or return why it cannot be read."""
     try:
-        found = fingerprint(task.source)
+        found, voxels = read_with_fingerprint(task.source)
     except ReasonKneeError as error:
         return str(error)
     if len(found.shape) != 3:
-        remedy = "Convert the series again"
-        return explain("image", "have three axes", f"shape {found.shape}", remedy, where=f"at {task.source}")
-    return _record(found)
+        return f"The image {task.source} has shape {found.shape}, and three axes are needed. Convert the series again."
+    return CheckedImage(_record(found), measure_image(voxels, np.array(found.affine)))
 
 
 def place_volume(task: VolumeTask) -> VolumeRecord:
@@ -171,8 +197,10 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
     packed = _record(fingerprint(target))
     if not _same_voxels(packed, found):
         remedy = "Check the disk, and that nothing writes to the images meanwhile"
-        rule, got = f"hold voxels with SHA-256 {found.voxels_sha256}", packed.voxels_sha256
-        raise PrepareError(explain("packed volume", rule, got, remedy, where=f"from {source}"))
+        raise PrepareError(
+            f"The voxels of {source} have SHA-256 {packed.voxels_sha256} after packing, and had {found.voxels_sha256} "
+            f"before. {remedy}."
+        )
     return packed
 
 
