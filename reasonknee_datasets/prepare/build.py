@@ -175,9 +175,7 @@ def _checker(release: Release) -> DataChecker:
     return DataChecker(volumes, synthetic=release.synthetic)
 
 
-def _describe(
-    release: Release, options: ReleaseOptions, volumes: VolumesMode, allow: frozenset[str]
-) -> dict[str, Any]:
+def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode, allow: frozenset[str]) -> dict[str, Any]:
     """Describe the source of a repository, as its manifest records it."""
     convention = None if options.box_convention is None else str(options.box_convention)
     return {

@@ -31,7 +31,13 @@ from reasonknee_datasets.prepare.shard_writer import (
     write_shard,
 )
 from reasonknee_datasets.prepare.staging import WORK, hash_file
-from reasonknee_datasets.prepare.volume_files import CheckedImage, VolumesMode, VolumeTask, place_volumes, remove_strangers
+from reasonknee_datasets.prepare.volume_files import (
+    CheckedImage,
+    VolumesMode,
+    VolumeTask,
+    place_volumes,
+    remove_strangers,
+)
 from reasonknee_datasets.quality import DataChecker, QualityReport
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, parse_id
 

@@ -23,8 +23,8 @@ from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.parallel import each_done, remove_part_files
 from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
 from reasonknee_datasets.private_files import open_regular
-from reasonknee_datasets.volumes import pack
 from reasonknee_datasets.quality import ImageStatistics, measure_image
+from reasonknee_datasets.volumes import pack
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, read_with_fingerprint
 
 VolumesMode = Literal["pack", "copy", "link", "none"]

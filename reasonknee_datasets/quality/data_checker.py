@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ class DataChecker:
                 self._findings.add("visit-order", volume.id, f"the study {volume.study!r} is no date")
                 return
         ordered = sorted(volumes, key=lambda volume: _months(volume.visit))
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        for before, after in itertools.pairwise(ordered):
             if before.visit != after.visit and before.study >= after.study:
                 message = f"{before.id} is of {before.study}, and {after.id} of {after.study}"
                 self._findings.add("visit-order", patient, message)
