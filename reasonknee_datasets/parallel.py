@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import secrets
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from reasonknee_datasets.errors import WorkerError, missing_extra
+from reasonknee_datasets.errors import WorkerError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,8 +53,8 @@ def each_done(
     progress : bool
         Whether a progress bar is shown.
     executor : concurrent.futures.Executor, optional
-        Where the tasks run instead, for example on a cluster (`cluster_executor`). It is not shut down. Its workers
-        must have this package, and the same file system under the same paths.
+        Where the tasks run instead, for example `reasonknee_datasets.cluster.cluster_executor`. It is not shut down.
+        Its workers must have this package, and the same file system under the same paths.
 
     Raises
     ------
@@ -113,89 +111,11 @@ def _lost() -> tuple[type[BaseException], ...]:
     return (CancelledError,) if distributed is None else (CancelledError, distributed.KilledWorker)
 
 
-@contextmanager
-def cluster_executor(address: str, folder: str | os.PathLike[str]) -> Iterator[Executor]:
-    """Connect to a dask.distributed scheduler as an executor.
-
-    A worker that dies costs its running tasks, which the scheduler gives to another worker.
-
-    Parameters
-    ----------
-    address : str
-        Of the scheduler, such as ``tcp://10.0.0.1:8786``, or the path of its ``scheduler-file``.
-    folder : path
-        Folder that the tasks write to, or read from. Each worker must see the same one: a probe file in it is read by
-        all workers. It is made where it is missing.
-
-    Raises
-    ------
-    WorkerError
-        If no scheduler answers, it has no workers, or a worker does not see the folder.
-    MissingExtraError
-        If distributed is not installed.
-    """
-    try:
-        from distributed import Client
-    except ModuleNotFoundError as error:
-        raise missing_extra("distributed", "cluster", "--cluster") from error
-    is_file = not address.partition("://")[1] and Path(address).is_file()
-    where = {"scheduler_file": address} if is_file else {"address": address}
-    try:
-        client: Any = Client(**where, timeout="30s", set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise WorkerError(f"No dask scheduler answers at {address} ({error}). Check the address.") from error
-    with client:
-        _probe(client, address, Path(folder).absolute())
-        # Tasks write files, so that equal ones must not share a result (pure).
-        yield client.get_executor(pure=False)
-
-
-def _probe(client: Any, address: str, folder: Path) -> None:
-    """Check that every worker of a cluster runs this package on this file system."""
-    from reasonknee_datasets import __version__
-
-    token = secrets.token_hex(16)
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".probe.{token}"
-    try:
-        probe.write_text(token, encoding="ascii")
-        found = client.run(_read_probe, str(probe), on_error="return")
-    finally:
-        probe.unlink(missing_ok=True)
-        for made in missing:
-            with suppress(OSError):
-                made.rmdir()
-    if not found:
-        raise WorkerError(f"The dask scheduler at {address} has no workers. Start some, then run again.")
-    for worker, answer in found.items():
-        if isinstance(answer, BaseException):
-            raise WorkerError(
-                f"Worker {worker} of {address} cannot run this package ({type(answer).__name__}: {answer}). Install "
-                f"reasonknee_datasets {__version__} there."
-            )
-        if answer != (token, __version__):
-            raise WorkerError(
-                f"Worker {worker} of {address} reads {answer[0] or 'no file'} in {folder} with reasonknee_datasets "
-                f"{answer[1]}, but {token} with {__version__} is needed. Mount the folder there under the same path, "
-                "and install the same version."
-            )
-
-
 def remove_part_files(folders: Iterable[Path]) -> None:
     """Remove the temporary files (``.*.part``) that killed workers left in folders."""
     for folder in set(folders):
         for left in folder.glob(".*.part"):
             left.unlink(missing_ok=True)
-
-
-def _read_probe(path: str) -> tuple[str, str]:
-    from reasonknee_datasets import __version__
-
-    try:
-        return Path(path).read_text(encoding="ascii"), __version__
-    except OSError:
-        return "", __version__
 
 
 def _begin() -> None:

@@ -21,6 +21,7 @@ FLOORS = (
     {
         "errors",
         "parallel",
+        "cluster",
         "private_files",
         "plain_paths",
         "json_fields",

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from reasonknee_datasets.cli import main
+from reasonknee_datasets.cluster import cluster_executor
 from reasonknee_datasets.errors import VolumeError, WorkerError
 from reasonknee_datasets.oai import convert
-from reasonknee_datasets.parallel import cluster_executor, each_done, remove_part_files
+from reasonknee_datasets.parallel import each_done, remove_part_files
 from reasonknee_datasets.prepare import prepare
 from tests.helpers.dicom_files import facts_of, save, slices, write_release
 from tests.test_parallel import fail, square
@@ -24,13 +25,21 @@ distributed = pytest.importorskip("distributed", reason="a cluster needs the clu
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 
+@pytest.fixture
+def cluster(started: Any) -> Any:
+    """The scheduler, when both workers are there again after an earlier test has killed one."""
+    with distributed.Client(started.scheduler_address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+    return started
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def started() -> Iterator[Any]:
     """A real scheduler with two worker processes on the loopback; a killed one is started again by its nanny."""
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as started:
-        yield started
+    ) as cluster:
+        yield cluster
 
 
 def die_once(task: tuple[str, int]) -> int:
@@ -119,6 +128,24 @@ def test_prepare_on_cluster_writes_the_bytes_of_one_process(
     with cluster_executor(cluster.scheduler_address, tmp_path) as executor:
         prepare(phantom_release, tmp_path / "many", progress=False, executor=executor)
     assert files(tmp_path / "many") == files(prepared)
+
+
+def test_cluster_executor_refuses_workers_without_the_files(cluster: Any, tmp_path: Path) -> None:
+    link = Path("/proc/self/environ")  # a file that every process sees with other contents
+    with (
+        pytest.raises(WorkerError, match=r"does not see the files of /proc/self. Mount the same"),
+        cluster_executor(cluster.scheduler_address, link),
+    ):
+        pass
+
+
+def test_check_on_cluster_reports_what_one_process_does(
+    cluster: Any, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(prepared), "--workers", "1"]) == 0
+    alone = capsys.readouterr().out
+    assert main(["check", str(prepared), "--cluster", cluster.scheduler_address]) == 0
+    assert capsys.readouterr().out == alone
 
 
 def test_cluster_executor_refuses_a_wrong_address(tmp_path: Path) -> None:

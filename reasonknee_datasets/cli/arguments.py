@@ -47,21 +47,21 @@ def add_workers(command: argparse._ActionsContainer) -> None:
     )
 
 
-def choose_executor(arguments: argparse.Namespace, folder: Path) -> AbstractContextManager[Executor | None]:
+def choose_executor(arguments: argparse.Namespace, shared: Path | None) -> AbstractContextManager[Executor | None]:
     """Connect to the cluster of ``--cluster``; without it, the executor is None and local processes are used.
 
     Parameters
     ----------
     arguments : Namespace
         Of a command with `add_workers`.
-    folder : Path
-        Folder that every worker must see.
+    shared : Path or None
+        File or folder that every worker must see, see `cluster_executor`.
     """
     if arguments.cluster is None:
         return nullcontext()
-    from reasonknee_datasets.parallel import cluster_executor
+    from reasonknee_datasets.cluster import cluster_executor
 
-    return cluster_executor(arguments.cluster, folder)
+    return cluster_executor(arguments.cluster, shared)
 
 
 def add_data(command: argparse._ActionsContainer) -> None:

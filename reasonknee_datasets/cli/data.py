@@ -82,10 +82,10 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--box-convention", metavar="NAME", help="the convention of the boxes; else it is established")
     command.add_argument(
         "--allow",
-        metavar="KIND",
+        metavar="NAME",
         action="append",
         default=[],
-        help="go on in spite of this kind of problem; repeatable",
+        help="accept this kind of problem, or the errors of this data check; repeatable",
     )
     command.add_argument("--overwrite", action="store_true", help="replace a repository made from other input")
     add_workers(command)
@@ -146,18 +146,42 @@ def _add_check(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--files",
         action="store_true",
-        required=True,
-        help="compare every file with its size and SHA-256",
+        help="compare every file with its size and SHA-256 instead of checking rows and images",
     )
     command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+    command.add_argument(
+        "--allow",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="do not count errors of this check; repeatable",
+    )
+    command.add_argument(
+        "--report", type=Path, metavar="DIR", help="write check.json, and check.html with pictures of the worst, here"
+    )
+    add_workers(command)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from reasonknee_datasets.check import check_files
+    from reasonknee_datasets.check import check_data, check_files, write_check_report
 
-    report = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
+    if arguments.files:
+        files = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
+        print(files)
+        return 1 if files.problems else 0
+    manifest = Path(arguments.dir, "manifest.json")
+    with choose_executor(arguments, manifest if manifest.is_file() else None) as executor:
+        report = check_data(
+            arguments.dir,
+            volumes_dir=arguments.volumes_dir,
+            allow=arguments.allow,
+            workers=arguments.workers,
+            executor=executor,
+        )
     print(report)
-    return 1 if report.problems else 0
+    if arguments.report is not None:
+        print(*write_check_report(report, arguments.report, arguments.dir), sep="\n")
+    return 1 if report.refused else 0
 
 
 def _add_show(command: argparse.ArgumentParser) -> None:
@@ -180,6 +204,10 @@ COMMANDS: dict[str, Command] = {
     "prepare": (_add_prepare, _prepare, "turn the official release and OAI images into a repository that loads"),
     "pack": (_add_pack, _pack, "write .nii.gz files again so that a region of them reads fast; they open everywhere"),
     "info": (_add_info, _info, "say what a prepared repository holds"),
-    "check": (_add_check, _check, "compare the files of a prepared repository with its manifest"),
+    "check": (
+        _add_check,
+        _check,
+        "check the rows and images of a prepared repository, or its files against the manifest",
+    ),
     "show": (_add_show, _show, "draw one row: three planes, box, question, reasoning and grades"),
 }

@@ -63,7 +63,7 @@ def convert(
         Whether progress bars are shown.
     executor : concurrent.futures.Executor, optional
         Where rows are converted instead of in processes of this machine, for example
-        `reasonknee_datasets.parallel.cluster_executor`. The files have the same bytes.
+        `reasonknee_datasets.cluster.cluster_executor`. The files have the same bytes.
 
     Returns
     -------

@@ -99,7 +99,7 @@ def prepare(
         Replace a repository that was made from other input. Nothing else is ever replaced.
     executor : concurrent.futures.Executor, optional
         Where masks and volumes are read and volumes are packed instead of in processes of this machine, for example
-        `reasonknee_datasets.parallel.cluster_executor`. The repository has the same bytes.
+        `reasonknee_datasets.cluster.cluster_executor`. The repository has the same bytes.
 
     Returns
     -------

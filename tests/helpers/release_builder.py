@@ -176,9 +176,12 @@ def draw_mask(knee: Knee, number: int) -> np.ndarray:
 
 
 def _is_large(mask: np.ndarray, label: int) -> bool:
-    """Whether what is seen of a label is as long as its structure is at least; the patellar tendon is over 12 mm."""
+    """Whether what is seen of a label is as long as its structure is at least, and no thinner than 1 mm."""
     least = 12.5 if NAMES[label] == "patellar tendon" else 10
-    return (mask == label).any() and max(np.multiply(Box.from_mask(mask, [label]).shape, SPACING)) >= least
+    if not (mask == label).any():
+        return False
+    edges = np.multiply(Box.from_mask(mask, [label]).shape, SPACING)
+    return bool(edges.max() >= least and edges.min() > 1)
 
 
 def make_grades(question: moaks.Question, rng: np.random.Generator) -> dict[str, int | None]:
