@@ -37,7 +37,7 @@ def cluster(started: Any) -> Any:
 def started() -> Iterator[Any]:
     """A real scheduler with two worker processes on the loopback; a killed one is started again by its nanny."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
     ) as cluster:
         yield cluster
 
@@ -158,7 +158,7 @@ def test_cluster_executor_refuses_a_wrong_address(tmp_path: Path) -> None:
 
 def test_cluster_executor_refuses_no_workers(tmp_path: Path) -> None:
     with (
-        distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty,
+        distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0") as empty,
         pytest.raises(WorkerError, match=r"has no workers. Start some"),
         cluster_executor(empty.scheduler_address, tmp_path / "new/folder"),
     ):

@@ -138,7 +138,8 @@ class DataChecker:
         for patient, volumes in by_patient.items():
             splits = sorted({volume.split for volume in volumes})
             if len(splits) > 1:
-                held = ", ".join(f"{volume.id} in {volume.split}" for volume in volumes[:4])
+                first = {volume.split: volume.id for volume in reversed(volumes)}
+                held = ", ".join(f"{first[split]} in {split}" for split in splits)
                 self._findings.add("patient-in-two-splits", patient, held, len(volumes))
             self._check_visits(patient, volumes)
 

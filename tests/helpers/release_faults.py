@@ -237,7 +237,7 @@ VOXEL_FAULTS = (
     Fault("geometry", lambda built: save(built.image(2), shift),
           r"of mask knee_002.nii.gz and image: The two grids .*\[22x40x36 .* and \[22x40x36 ", 186),
     Fault("geometry", lambda built: save(built.image(2), lambda v, a: (v[:-1], a)), r"\[22x40x36 .* \[21x40x36 ", 186),
-    Fault("side-mismatch", mirror, r"knee_side says right, but medial and lateral labels lie .* left knee \(the affine", 186),
+    Fault("side-mismatch", mirror, r"says right, but medial and lateral labels lie .* left knee \(the affine", 186),
 )  # fmt: skip
 
 BOX_FAULTS = (
