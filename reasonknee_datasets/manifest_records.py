@@ -119,6 +119,7 @@ CONVENTION: Mapping[str, Callable[[Fields, str], Any]] = {
 REPORT: Mapping[str, Callable[[Fields, str], Any]] = {
     "allowed": lambda tree, key: tree.mapping(key, Fields.whole),
     "table_grades": lambda tree, key: tree.mapping(key, Fields.whole),
+    "warnings": lambda tree, key: tree.mapping(key, Fields.whole),
     "rows_dropped": Fields.whole,
     "volumes_dropped": Fields.whole,
     "grades_nulled_count": Fields.whole,

@@ -1,19 +1,20 @@
-"""Many small jobs over processes, with a progress bar, and in this process where starting others would take longer."""
+"""Parallel execution of many independent tasks: in this process, in local processes, or on a user's executor."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from reasonknee_datasets.errors import WorkerError, explain
+from reasonknee_datasets.errors import WorkerError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,59 +28,104 @@ def cores() -> int:
 
 
 def each_done(
-    function: Callable[[T], R], tasks: Sequence[T], *, workers: int, label: str, progress: bool
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    workers: int,
+    label: str,
+    progress: bool,
+    executor: Executor | None = None,
 ) -> Iterator[tuple[T, R]]:
-    """Run a function over tasks, and give each task with its result as soon as it is done, in any order.
+    """Run a function over tasks, and iterate over pairs of task and result as they complete, in any order.
 
     Parameters
     ----------
     function : callable
-        A module-level function of one task; it and the tasks are pickled where ``workers`` is above 1.
+        A module-level function of one task; it and the tasks are pickled where other processes run them. An executor
+        may run a task again after its worker died, so the function must be idempotent.
+    tasks : sequence
+        The arguments.
     workers : int
         Processes. They are spawned, never forked: a fork of a process that runs threads (Arrow's, tqdm's) can hang.
+        Not used with an executor.
     label : str
-        What the progress bar says.
+        Text of the progress bar.
     progress : bool
-        Whether there is one.
+        Whether a progress bar is shown.
+    executor : concurrent.futures.Executor, optional
+        Where the tasks run instead, for example `reasonknee_datasets.cluster.cluster_executor`. It is not shut down.
+        Its workers must have this package, and the same file system under the same paths.
 
     Raises
     ------
     WorkerError
-        If a process dies.
+        If a process dies, or the executor loses a task.
     """
     with tqdm(total=len(tasks), desc=label, disable=None if progress else True, leave=False) as bar:
-        for done in _run(function, tasks, min(workers, len(tasks))):
+        if executor is not None:
+            results = _run_on(executor, function, tasks)
+        elif min(workers, len(tasks)) <= 1:
+            results = ((task, function(task)) for task in tasks)
+        else:
+            results = _run_processes(function, tasks, min(workers, len(tasks)))
+        for done in results:
             yield done
             bar.update()
 
 
-def _run(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:
-    if workers <= 1:
-        for task in tasks:
-            yield task, function(task)
-        return
+def _run_processes(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
     try:
-        futures = {pool.submit(function, task): task for task in tasks}
-        for future in as_completed(futures):
-            task = futures.pop(future)  # popped, so that results do not pile up here
-            yield task, future.result()
-    except BrokenProcessPool as error:
-        remedy = "Use fewer workers if memory ran out; in a script, call this under `if __name__ == '__main__':`"
-        raise WorkerError(explain("worker process", "live to its end", "a sudden death", remedy)) from error
+        yield from _run_on(pool, function, tasks)
     finally:
-        # Also reached when the caller stops early, by an error or an interrupt: what has not begun never does.
+        # Also reached when the caller stops early, by an error or an interrupt: queued tasks are cancelled.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _run_on(executor: Executor, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
+    futures = {executor.submit(function, task): task for task in tasks}
+    try:
+        for future in as_completed(list(futures)):
+            task = futures.pop(future)  # popped, so that results do not pile up here
+            yield task, future.result()
+    except BrokenExecutor as error:
+        raise WorkerError(
+            "A worker process died unexpectedly, often because the kernel ended it when memory ran out. Use fewer "
+            "workers, then run again; in a script, call this under `if __name__ == '__main__':`."
+        ) from error
+    except _lost() as error:
+        raise WorkerError(
+            f"The executor lost a task ({type(error).__name__}: {error}). Check its workers' logs and memory, then run "
+            "again: finished volumes are kept."
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+        # What runs already cannot be cancelled; it must not write after this call has returned.
+        wait([future for future in futures if not future.cancelled()])
+
+
+def _lost() -> tuple[type[BaseException], ...]:
+    """List the errors by which an executor reports a lost task; those of dask only where it has been imported."""
+    distributed = sys.modules.get("distributed")
+    return (CancelledError,) if distributed is None else (CancelledError, distributed.KilledWorker)
+
+
+def remove_part_files(folders: Iterable[Path]) -> None:
+    """Remove the temporary files (``.*.part``) that killed workers left in folders."""
+    for folder in set(folders):
+        for left in folder.glob(".*.part"):
+            left.unlink(missing_ok=True)
+
+
 def _begin() -> None:
-    """Set up a worker: an interrupt is its parent's to handle, and a killed parent takes it along."""
+    """Set up a worker: an interrupt is handled by its parent, and the worker ends with a killed parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    # Without this, the workers of a killed run wait for tasks for ever, and one may still write beside the next run.
+    # Without this, the workers of a killed run wait for tasks for ever, and one may still write during the next run.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

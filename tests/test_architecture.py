@@ -21,6 +21,7 @@ FLOORS = (
     {
         "errors",
         "parallel",
+        "cluster",
         "private_files",
         "plain_paths",
         "json_fields",
@@ -33,7 +34,7 @@ FLOORS = (
     {"volumes"},
     {"schema"},
     {"manifest", "manifest_records", "feature", "registration", "release", "oai"},
-    {"figures", "card", "croissant"},
+    {"figures", "card", "croissant", "quality"},
     {"prepare"},
     {"phantom"},
     {"sources", "builder", "load"},

@@ -1,9 +1,12 @@
-"""What the commands' arguments have in common."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TypeAlias
 
 # Adds the arguments; does the work and gives an exit status, None for 0; what `--help` says.
@@ -31,6 +34,34 @@ def numbers(text: str) -> tuple[int, ...]:
             raise argparse.ArgumentTypeError(f"must be numbers such as 1-15,34, got {text!r}")
         found += between
     return tuple(found)
+
+
+def add_workers(command: argparse._ActionsContainer) -> None:
+    """Add the options that choose where tasks run."""
+    command.add_argument("--workers", type=positive, help="processes (default: one a core)")
+    command.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run on the dask.distributed scheduler at this address (or in this scheduler file) instead; its workers "
+        "need this package, and the same file system under the same paths",
+    )
+
+
+def choose_executor(arguments: argparse.Namespace, shared: Path | None) -> AbstractContextManager[Executor | None]:
+    """Connect to the cluster of ``--cluster``; without it, the executor is None and local processes are used.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        Of a command with `add_workers`.
+    shared : Path or None
+        File or folder that every worker must see, see `cluster_executor`.
+    """
+    if arguments.cluster is None:
+        return nullcontext()
+    from reasonknee_datasets.cluster import cluster_executor
+
+    return cluster_executor(arguments.cluster, shared)
 
 
 def add_data(command: argparse._ActionsContainer) -> None:

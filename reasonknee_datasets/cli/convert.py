@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, positive
+from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor
 
 
 def _add_convert(command: argparse.ArgumentParser) -> None:
@@ -21,28 +21,30 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="only say what is there and what is missing, and list what to order"
     )
-    command.add_argument("--workers", type=positive, help="processes (default: one a core)")
+    add_workers(command)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
     from reasonknee_datasets.errors import ConvertError
 
     if arguments.series is not None:
-        if arguments.oai or arguments.nifti or arguments.release or arguments.dry_run:
+        if arguments.oai or arguments.nifti or arguments.release or arguments.dry_run or arguments.cluster:
             raise ConvertError(
-                "--series converts one series by itself. Leave out --oai, --nifti, --release, --dry-run."
+                "--series converts one series by itself. Leave out --oai, --nifti, --release, --dry-run, --cluster."
             )
         return _convert_series(arguments.series, arguments.out)
     from reasonknee_datasets.oai import convert
 
-    report = convert(
-        arguments.out,
-        oai=arguments.oai,
-        nifti=arguments.nifti,
-        release=arguments.release,
-        dry_run=arguments.dry_run,
-        workers=arguments.workers,
-    )
+    with choose_executor(arguments, arguments.out) as executor:
+        report = convert(
+            arguments.out,
+            oai=arguments.oai,
+            nifti=arguments.nifti,
+            release=arguments.release,
+            dry_run=arguments.dry_run,
+            workers=arguments.workers,
+            executor=executor,
+        )
     print(report)
     # A row that is missing is the user's choice of what to download; one that is refused needs a look.
     return 1 if report.kinds else 0

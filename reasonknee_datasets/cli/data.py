@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, positive
+from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor, positive
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -128,37 +128,40 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--allow",
-        metavar="KIND",
+        metavar="NAME",
         action="append",
         default=[],
-        help="continue in spite of this kind of problem; repeatable. Of the release: " + ", ".join(_ALLOWED),
+        help="accept this kind of problem, or the errors of this data check (`reasonknee check --help`); repeatable. "
+        "Problems of the release: " + ", ".join(_ALLOWED),
     )
     command.add_argument("--overwrite", action="store_true", help="replace a repository made from other input")
     command.add_argument(
         "--previews", action="store_true", help="add a picture to every row (as `reasonknee previews` does later)"
     )
-    command.add_argument("--workers", type=positive, help="processes (default: one a core)")
+    add_workers(command)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.prepare import prepare
     from reasonknee_datasets.summary import summarise
 
-    done = prepare(
-        arguments.release,
-        arguments.out,
-        images=arguments.images,
-        volumes=arguments.volumes,
-        masks=arguments.masks,
-        grades_source=arguments.grades_source,
-        moaks_tables=arguments.moaks_tables,
-        readings=arguments.readings,
-        acl=arguments.acl,
-        box_convention=arguments.box_convention,
-        allow=frozenset(arguments.allow),
-        workers=arguments.workers,
-        overwrite=arguments.overwrite,
-    )
+    with choose_executor(arguments, arguments.out.absolute().parent) as executor:
+        done = prepare(
+            arguments.release,
+            arguments.out,
+            images=arguments.images,
+            volumes=arguments.volumes,
+            masks=arguments.masks,
+            grades_source=arguments.grades_source,
+            moaks_tables=arguments.moaks_tables,
+            readings=arguments.readings,
+            acl=arguments.acl,
+            box_convention=arguments.box_convention,
+            allow=frozenset(arguments.allow),
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
+            executor=executor,
+        )
     if not done.written:
         print(f"nothing to do: {arguments.out} was made from this release")
     if arguments.previews:
@@ -202,18 +205,42 @@ def _add_check(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--files",
         action="store_true",
-        required=True,
-        help="compare every file with its size and SHA-256",
+        help="compare every file with its size and SHA-256 instead of checking rows and images",
     )
     command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+    command.add_argument(
+        "--allow",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="do not count errors of this check; repeatable",
+    )
+    command.add_argument(
+        "--report", type=Path, metavar="DIR", help="write check.json, and check.html with pictures of the worst, here"
+    )
+    add_workers(command)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from reasonknee_datasets.check import check_files
+    from reasonknee_datasets.check import check_data, check_files, write_check_report
 
-    report = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
+    if arguments.files:
+        files = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
+        print(files)
+        return 1 if files.problems else 0
+    manifest = Path(arguments.dir, "manifest.json")
+    with choose_executor(arguments, manifest if manifest.is_file() else None) as executor:
+        report = check_data(
+            arguments.dir,
+            volumes_dir=arguments.volumes_dir,
+            allow=arguments.allow,
+            workers=arguments.workers,
+            executor=executor,
+        )
     print(report)
-    return 1 if report.problems else 0
+    if arguments.report is not None:
+        print(*write_check_report(report, arguments.report, arguments.dir), sep="\n")
+    return 1 if report.refused else 0
 
 
 def _add_show(command: argparse.ArgumentParser) -> None:
@@ -236,6 +263,10 @@ COMMANDS: dict[str, Command] = {
     "prepare": (_add_prepare, _prepare, "turn the official release and OAI images into a repository that loads"),
     "pack": (_add_pack, _pack, "write .nii.gz files again so that a region of them reads fast; they open everywhere"),
     "info": (_add_info, _info, "say what a prepared repository holds"),
-    "check": (_add_check, _check, "compare the files of a prepared repository with its manifest"),
+    "check": (
+        _add_check,
+        _check,
+        "check the rows and images of a prepared repository, or its files against the manifest",
+    ),
     "show": (_add_show, _show, "draw one row: three planes, box, question, reasoning and grades"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from reasonknee_datasets.oai.proof import Claim
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.row_outcomes import RowOutcome
 from reasonknee_datasets.oai.task import ConvertTask, convert_row
-from reasonknee_datasets.parallel import cores, each_done
+from reasonknee_datasets.parallel import cores, each_done, remove_part_files
 from reasonknee_datasets.release.paths import find_root
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.split_files import Study, read_splits
@@ -35,6 +36,7 @@ def convert(
     dry_run: bool = False,
     workers: int | None = None,
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> ConversionReport:
     """Convert OAI series to the official images, each on the grid of its mask.
 
@@ -59,6 +61,9 @@ def convert(
         Processes; one a core by default. Each takes about 0.3 GB for a full DESS series.
     progress : bool
         Whether progress bars are shown.
+    executor : concurrent.futures.Executor, optional
+        Where rows are converted instead of in processes of this machine, for example
+        `reasonknee_datasets.cluster.cluster_executor`. The files have the same bytes.
 
     Returns
     -------
@@ -87,11 +92,16 @@ def convert(
         tasks = _tasks_of_index(target, index, dry_run)
     else:
         tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
-    return _run(tasks, workers, progress, target / FOLDER, _unknown(index, images))
+    return _run(tasks, workers, progress, target / FOLDER, _unknown(index, images), executor)
 
 
 def _run(
-    tasks: list[ConvertTask], workers: int | None, progress: bool, folder: Path, unknown: dict[str, str]
+    tasks: list[ConvertTask],
+    workers: int | None,
+    progress: bool,
+    folder: Path,
+    unknown: dict[str, str],
+    executor: Executor | None,
 ) -> ConversionReport:
     """Convert all rows; the report is also written when the run is interrupted."""
     if workers is None:
@@ -100,10 +110,13 @@ def _run(
     numbered = {id(task): number for number, task in enumerate(tasks)}
     try:
         label = "converting series"
-        with closing(each_done(convert_row, tasks, workers=workers, label=label, progress=progress)) as outcomes:  # type: ignore[type-var]
+        with closing(
+            each_done(convert_row, tasks, workers=workers, label=label, progress=progress, executor=executor)
+        ) as outcomes:  # type: ignore[type-var]
             for task, outcome in outcomes:
                 done[numbered[id(task)]] = outcome
     finally:
+        remove_part_files((folder.parent / "images").glob("*/*"))
         found = [done.get(number, task.outcome()) for number, task in enumerate(tasks)]
         report = ConversionReport(tuple(row for row in found if row is not None), unknown, folder)
         write_reports(report)

@@ -1,10 +1,11 @@
-"""Quintuples in, a prepared repository out."""
+"""Preparation of a repository from an official release."""
 
 from __future__ import annotations
 
 import os
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import PrepareError, RepositoryError, explain, nearest
+from reasonknee_datasets.errors import PrepareError, ReleaseError, RepositoryError, explain, nearest
 from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest
 from reasonknee_datasets.oai.conversion_report import read_converter
 from reasonknee_datasets.oai.moaks_readings import ReadingRule
@@ -31,7 +32,8 @@ from reasonknee_datasets.prepare.repository_writer import Content, SourceVolume,
 from reasonknee_datasets.prepare.staging import check_target, staged
 from reasonknee_datasets.prepare.table_grades import GradesSource, TableGrades
 from reasonknee_datasets.prepare.volume_files import VolumesMode
-from reasonknee_datasets.release import Release, ReleaseOptions, ReleaseVolume, open_release
+from reasonknee_datasets.quality import CHECKS, CheckedVolume, DataChecker
+from reasonknee_datasets.release import KINDS, Release, ReleaseOptions, ReleaseVolume, open_release
 from reasonknee_datasets.schema import volume_path
 
 _WRITERS = ("reasonknee_datasets", "datasets", "pyarrow", "nibabel")
@@ -72,6 +74,7 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    executor: Executor | None = None,
 ) -> Prepared:
     """Turn an official release and the user's images into a repository that loads.
 
@@ -107,7 +110,8 @@ def prepare(
     box_convention : BoxConvention or str, optional
         How official boxes are to be read; by default it is established from the masks. Either way it is checked.
     allow : iterable of str
-        Kinds of problems in the release that do not stop the run.
+        Kinds of problems in the release (`reasonknee_datasets.release.KINDS`) and names of data checks
+        (`reasonknee_datasets.quality.CHECKS`) that do not stop the run. The manifest records them with their counts.
     workers : int, optional
         Processes. By default one a core where there is much to do, else none besides this one. A script that may start
         processes must call this function under ``if __name__ == "__main__":``.
@@ -115,6 +119,9 @@ def prepare(
         Whether progress bars are shown.
     overwrite : bool
         Replace a repository that was made from other input. Nothing else is ever replaced.
+    executor : concurrent.futures.Executor, optional
+        Where masks and volumes are read and volumes are packed instead of in processes of this machine, for example
+        `reasonknee_datasets.cluster.cluster_executor`. The repository has the same bytes.
 
     Returns
     -------
@@ -125,23 +132,27 @@ def prepare(
     ReleaseError
         If the release has problems that ``allow`` does not name.
     PrepareError
-        If the repository cannot be written, or ``out`` holds something else.
+        If the data checks find errors that ``allow`` does not name, the repository cannot be written, or ``out`` holds
+        something else.
     """
     if volumes not in get_args(VolumesMode):
         remedy = "pack them, copy them, link them or leave them (none)"
         raise PrepareError(explain("volumes", "be one of pack, copy, link, none", volumes, remedy))
     out = Path(out).absolute()
     check_target(out)
+    allowed = frozenset(allow)
     options = ReleaseOptions(
         images=None if images is None else Path(images),
         box_convention=box_convention,
-        allow=frozenset(allow),
+        allow=_allowed_kinds(allowed),
         workers=workers,
         require_images=volumes != "none",
         progress=progress,
+        executor=executor,
     )
     release = open_release(Path(release_root), options)
-    source, versions = _describe(release, options, volumes, masks), {name: version(name) for name in _WRITERS}
+    source = _describe(release, options, volumes, masks, allowed)
+    versions = {name: version(name) for name in _WRITERS}
     tables = _find_tables(release, grades_source, moaks_tables)
     if tables:
         source["tables"] = describe_files({path.name: path for path in find_tables(tables)})
@@ -164,7 +175,8 @@ def prepare(
     if masks and not any(volume.mask for volume in content.volumes):
         raise PrepareError(f"The release in {release_root} has no masks to keep. Leave out masks=True (--masks).")
     with staged(out) as folder:
-        manifest = Writer(content, folder, volumes, versions, workers, progress).write()
+        writer = Writer(content, folder, volumes, versions, workers, progress, executor, _checker(release), allowed)
+        manifest = writer.write()
         if previous is not None and manifest.digest not in {previous.digest, previous.source.get(WITHOUT_PREVIEWS)}:
             raise other_input(out, "its images or masks")
     return Prepared(out, manifest, written=True)
@@ -184,7 +196,35 @@ def _find_tables(release: Release, grades_source: GradesSource, given: Iterable[
     return found or [release.root.data / "labels"]
 
 
-def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode, masks: bool) -> dict[str, Any]:
+def _allowed_kinds(allow: frozenset[str]) -> frozenset[str]:
+    """Return the names that the release's own check takes; an unknown one is refused."""
+    for name in sorted(allow - KINDS.keys() - CHECKS.keys()):
+        known = [kind.name for kind in KINDS.values() if kind.allowed] + [name for name in CHECKS if name not in KINDS]
+        raise ReleaseError(f"Unknown problem or check {name!r} to allow. {nearest(name, known)}.")
+    return allow & KINDS.keys()
+
+
+def _checker(release: Release) -> DataChecker:
+    """Make the data checks of a release's volumes."""
+    volumes = [
+        CheckedVolume(
+            volume.volume_id,
+            volume.split,
+            volume.patient,
+            volume.visit,
+            volume.side,
+            volume.study,
+            volume.shape,
+            None if volume.affine is None else np.array(volume.affine),
+        )
+        for volume in release.volumes
+    ]
+    return DataChecker(volumes, synthetic=release.synthetic)
+
+
+def _describe(
+    release: Release, options: ReleaseOptions, volumes: VolumesMode, masks: bool, allow: frozenset[str]
+) -> dict[str, Any]:
     """Describe the source of a repository, as its manifest records it."""
     convention = None if options.box_convention is None else str(options.box_convention)
     return {
@@ -192,7 +232,7 @@ def _describe(release: Release, options: ReleaseOptions, volumes: VolumesMode, m
         "files": describe_files(release.files),
         "images": count_images(study.image for study in release.studies),
         "converter": None if options.images is None else read_converter(options.images),
-        "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(options.allow), "masks": masks},
+        "options": {"volumes": volumes, "box_convention": convention, "allow": sorted(allow), "masks": masks},
     }
 
 

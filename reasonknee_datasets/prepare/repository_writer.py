@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ from reasonknee_datasets.prepare.shard_writer import (
 )
 from reasonknee_datasets.prepare.side_files import write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file
-from reasonknee_datasets.prepare.volume_files import VolumesMode, VolumeTask, place_volumes, remove_strangers
+from reasonknee_datasets.prepare.volume_files import (
+    CheckedImage,
+    VolumesMode,
+    VolumeTask,
+    place_volumes,
+    remove_strangers,
+)
+from reasonknee_datasets.quality import DataChecker, QualityReport
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, mask_path, parse_id
 
 # What pays for starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
@@ -104,6 +112,12 @@ class Writer:
         Processes; None for one a core where the work is worth it.
     progress : bool
         Whether bars are shown.
+    executor : concurrent.futures.Executor, optional
+        Where volumes are read and written instead of in processes of this machine.
+    checker : DataChecker, optional
+        Checks rows and images before a volume is written.
+    allow : frozenset of str
+        Checks of which errors do not stop.
     """
 
     content: Content
@@ -112,7 +126,11 @@ class Writer:
     versions: Mapping[str, str]
     workers: int | None = None
     progress: bool = True
+    executor: Executor | None = None
+    checker: DataChecker | None = None
+    allow: frozenset[str] = frozenset()
     priors: Priors = field(default_factory=Priors)
+    quality: QualityReport | None = None
 
     def write(self) -> Manifest:
         """Write everything; the manifest comes last, so that a folder with one is whole."""
@@ -168,6 +186,8 @@ class Writer:
         with Spool(self.root / WORK / "rows", buckets) as spool:
             for split, row in rows:
                 spool.add(row)
+                if self.checker is not None:
+                    self.checker.add_row(row)
                 volume = by_id[volume_of(row["id"])]
                 if volume.split != split or volume.path != row["volume_path"]:
                     raise PrepareError(explain("row", f"belong to {volume.split} {volume.path}", row["id"], FAULT))
@@ -186,7 +206,13 @@ class Writer:
         tasks = [VolumeTask(self.root, each.path, each.image, self.volumes) for each in used if each.image is not None]
         remove_strangers(self.root, {task.path for task in tasks} if self.volumes != "none" else set())
         heavy = sum(task.source.stat().st_size for task in tasks if task.source.exists()) > _HEAVY_BYTES
-        placed = place_volumes(tasks, workers=self._processes(heavy), progress=self.progress)
+        placed = place_volumes(
+            tasks,
+            workers=self._processes(heavy),
+            progress=self.progress,
+            executor=self.executor,
+            inspect=lambda images: self._check(used, images),
+        )
         return {each.path: placed.get(each.path, VolumeRecord()) for each in used}
 
     def _place_masks(
@@ -198,6 +224,31 @@ class Writer:
             if each.mask is not None
         ]
         return place_masks(tasks, workers=self._processes(len(tasks) > _HEAVY_MASKS), progress=self.progress)
+
+    def _check(self, used: Sequence[SourceVolume], images: Mapping[str, CheckedImage]) -> None:
+        """Run the data checks, and stop where an error is not allowed."""
+        if self.checker is None:
+            return
+        for volume in used:
+            if (image := images.get(volume.path)) is not None:
+                self.checker.add_image(volume.id, image.statistics, image.record.voxels_sha256)
+        self.quality = self.checker.finish(self.allow)
+        if refused := self.quality.refused:
+            names = " ".join(f"--allow {group.check.name}" for group in refused)
+            raise PrepareError(
+                f"The data checks found {sum(group.count for group in refused):,} errors. Correct the release or the "
+                f"images, or keep what is wrong: {names}\n{self.quality.describe(refused)}"
+            )
+
+    def _report(self) -> Mapping[str, Any]:
+        """Return the release's report with what the data checks allowed and warned of."""
+        report = dict(self.content.report)
+        for group in () if self.quality is None else self.quality.groups:
+            kind = "allowed" if group.allowed else "warnings"
+            # A check that the release has too adds to its count.
+            held = report.get(kind, {})
+            report[kind] = {**held, group.check.name: held.get(group.check.name, 0) + group.count}
+        return report
 
     def _write_quintuples(
         self, shards: Mapping[str, list[list[str]]], spool: Spool
@@ -260,7 +311,7 @@ class Writer:
             source=self.content.source,
             versions=self.versions,
             box_convention=self.content.box_convention,
-            report=self.content.report,
+            report=self._report(),
             configs=configs,
             volumes=volumes,
             masks=masks,

@@ -1,4 +1,4 @@
-"""The volumes of a prepared repository: packed, copied, linked or left, after all of them have proven to be whole.
+"""Volumes of a prepared repository: packed, copied, linked or left, after all of them have been decoded.
 
 All images are decoded and hashed, which takes a tenth of the time of packing, before the first one is written: one
 damaged image must not cost hours. A volume that an interrupted run has written is used again after it has been decoded
@@ -8,23 +8,36 @@ too and has the voxels of its source; no record of that run is believed.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError, explain
+import numpy as np
+
+from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
-from reasonknee_datasets.parallel import each_done
+from reasonknee_datasets.parallel import each_done, remove_part_files
 from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
 from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.quality import ImageStatistics, measure_image
 from reasonknee_datasets.volumes import pack
-from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint
+from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, read_with_fingerprint
 
 VolumesMode = Literal["pack", "copy", "link", "none"]
 _EXAMPLES = 10
 _LABELS = {"pack": "packing volumes (3 s a full one)", "copy": "copying volumes", "link": "linking volumes"}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """An image that was decoded: its record, and its statistics for the data checks."""
+
+    record: VolumeRecord
+    statistics: ImageStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +64,28 @@ class VolumeTask:
         return self.root / self.path
 
 
-def place_volumes(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
-    """Check all volumes, then place them, in parallel.
+def place_volumes(
+    tasks: Sequence[VolumeTask],
+    *,
+    workers: int,
+    progress: bool,
+    executor: Executor | None = None,
+    inspect: Callable[[Mapping[str, CheckedImage]], None] | None = None,
+) -> dict[str, VolumeRecord]:
+    """Decode all volumes, then place them, in parallel.
 
     Parameters
     ----------
     tasks : sequence of VolumeTask
         The volumes.
+    workers : int
+        Processes.
+    progress : bool
+        Whether progress bars are shown.
+    executor : concurrent.futures.Executor, optional
+        Where volumes are read and written instead.
+    inspect : callable, optional
+        Called with what was decoded, by path in the repository, before a volume is written; it may raise.
 
     Returns
     -------
@@ -69,43 +97,52 @@ def place_volumes(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) 
     PrepareError
         If volumes cannot be read; all of them are named together, and none is written.
     """
-    found = _check(tasks, workers=workers, progress=progress)
+    checked = _check(tasks, workers=workers, progress=progress, executor=executor)
+    if inspect is not None:
+        inspect(checked)
+    found = {path: each.record for path, each in checked.items()}
     if all(task.mode == "none" for task in tasks):
         return found
     tasks = [replace(task, found=found[task.path]) for task in tasks]
-    placed = each_done(place_volume, tasks, workers=workers, label=_LABELS[tasks[0].mode], progress=progress)
-    return {task.path: record for task, record in placed}
+    label = _LABELS[tasks[0].mode]
+    placed = each_done(place_volume, tasks, workers=workers, label=label, progress=progress, executor=executor)
+    records = {task.path: record for task, record in placed}
+    remove_part_files(task.target.parent for task in tasks)
+    return records
 
 
-def _check(tasks: Sequence[VolumeTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+def _check(
+    tasks: Sequence[VolumeTask], *, workers: int, progress: bool, executor: Executor | None
+) -> dict[str, CheckedImage]:
     """Decode every image; all that are broken are named together."""
-    found: dict[str, VolumeRecord] = {}
+    found: dict[str, CheckedImage] = {}
     broken: list[str] = []
-    for task, result in each_done(check_volume, tasks, workers=workers, label="checking volumes", progress=progress):
+    label = "checking volumes"
+    checked = each_done(check_volume, tasks, workers=workers, label=label, progress=progress, executor=executor)
+    for task, result in checked:
         if isinstance(result, str):
             broken.append(result)
         else:
             found[task.path] = result
     if broken:
-        remedy = "Convert these again from DICOM, or remove them and pass --allow missing-image"
-        head = explain(
-            "images", "be whole NIfTI files", f"{len(broken):,} of {len(tasks):,} that cannot be read", remedy
+        head = (
+            f"{len(broken):,} of {len(tasks):,} images cannot be read. Convert them again from DICOM, or remove them "
+            "and pass --allow missing-image."
         )
         more = [f"... and {len(broken) - _EXAMPLES:,} more"] if len(broken) > _EXAMPLES else []
         raise PrepareError("\n  ".join([head, *sorted(broken)[:_EXAMPLES], *more]))
     return found
 
 
-def check_volume(task: VolumeTask) -> VolumeRecord | str:
-    """Decode one image and give its record, or say in words why it cannot be read."""
+def check_volume(task: VolumeTask) -> CheckedImage | str:
+    """Decode and measure one image, or return why it cannot be read."""
     try:
-        found = fingerprint(task.source)
+        found, voxels = read_with_fingerprint(task.source)
     except ReasonKneeError as error:
         return str(error)
     if len(found.shape) != 3:
-        remedy = "Convert the series again"
-        return explain("image", "have three axes", f"shape {found.shape}", remedy, where=f"at {task.source}")
-    return record_of(found)
+        return f"The image {task.source} has shape {found.shape}, and three axes are needed. Convert the series again."
+    return CheckedImage(record_of(found), measure_image(voxels, np.array(found.affine)))
 
 
 def place_volume(task: VolumeTask) -> VolumeRecord:
@@ -161,22 +198,29 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
     packed = record_of(fingerprint(target))
     if not _same_voxels(packed, found):
         remedy = "Check the disk, and that nothing writes to the images meanwhile"
-        rule, got = f"hold voxels with SHA-256 {found.voxels_sha256}", packed.voxels_sha256
-        raise PrepareError(explain("packed volume", rule, got, remedy, where=f"from {source}"))
+        raise PrepareError(
+            f"The voxels of {source} have SHA-256 {packed.voxels_sha256} after packing, and had {found.voxels_sha256} "
+            f"before. {remedy}."
+        )
     return packed
 
 
 def _copy(source: Path, target: Path, sha256: str | None) -> None:
     """Copy a file under another name until it is proven whole."""
-    partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:
-        shutil.copyfileobj(file, copy, 1 << 20)
-    copied = hash_file(partial)
-    if copied != sha256:
-        remedy = "Check the disk, and that nothing writes to the images meanwhile"
-        raise PrepareError(explain("copy", f"have SHA-256 {sha256}", copied, remedy, where=f"at {source}"))
-    partial.replace(target)
+    # A name of its own, since a cluster may run a task again while a worker that it lost contact with still writes.
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    try:
+        with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:
+            shutil.copyfileobj(file, copy, 1 << 20)
+        copied = hash_file(partial)
+        if copied != sha256:
+            raise PrepareError(
+                f"The copy of {source} has SHA-256 {copied}, but the image had {sha256}. Check the disk, and that no "
+                "program writes to the images meanwhile."
+            )
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -12,9 +12,13 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.orientation import Reorientation, axis_order
 from reasonknee_datasets.release.convention import BoxCheck
 from reasonknee_datasets.release.masks import MaskScan
+from reasonknee_datasets.release.question_regions import Regions
 from reasonknee_datasets.release.record_index import REAL, WHOLE, Survey
 from reasonknee_datasets.release.release_volumes import Grid
 from reasonknee_datasets.release.report import Problems
+
+_APART = 0.5  # IoU of a box and its region, below which it is not the box of this region
+_MOSTLY = 0.5  # share of a question's boxes that agree, below which its label is wrong rather than its boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,48 @@ def place_boxes(
         if not grid.turn.is_identity:
             table.rows[volume] = turn_rows(table.rows[volume], grid.turn, shapes[volume])
     return table
+
+
+def check_regions(
+    survey: Survey, table: BoxTable, boxes: BoxCheck, regions: Regions, grids: Mapping[int, Grid], problems: Problems
+) -> None:
+    """Compare every box with the region of its own mask.
+
+    A wrong box of one row is found here; a question of which many boxes are wrong has a problem of its own.
+
+    Parameters
+    ----------
+    survey, table, boxes, grids
+        As of `place_boxes`.
+    regions : Regions
+        Regions in the masks' arrays.
+    problems : Problems
+        Collects what is wrong.
+    """
+    rows = regions.rows.copy()
+    for volume, grid in grids.items():
+        if not grid.turn.is_identity:
+            rows[volume] = turn_rows(rows[volume], grid.turn, regions.shapes[volume])
+    agreeing = [question for question, share in boxes.by_question.items() if share >= _MOSTLY]
+    compared = np.zeros_like(regions.there)
+    compared[:, [question - 1 for question in agreeing]] = True
+    volumes, questions = np.nonzero(regions.there & compared & (table.wanted >= 0))
+    found, expected = table.rows[volumes, questions], rows[volumes, questions]
+    ious = _ious(found, expected)
+    near = np.abs(found - expected).max(axis=1) <= 1  # as the convention is verified
+    for place in np.flatnonzero((ious < _APART) & ~near).tolist():
+        volume, question = volumes[place], questions[place]
+        box, region = table.rows[volume, question].tolist(), rows[volume, question].tolist()
+        message = f"the box {box} and the mask's region {region} have an IoU of {ious[place]:.2f}"
+        problems.add("box-mask", message, where=survey.place(volume, question))
+
+
+def _ious(first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Compute the intersection over union of boxes, row by row."""
+    start, stop = np.maximum(first[:, :3], second[:, :3]), np.minimum(first[:, 3:], second[:, 3:])
+    both = np.clip(stop - start, 0, None).prod(axis=1, dtype=np.float64)
+    sizes = ((each[:, 3:] - each[:, :3]).prod(axis=1, dtype=np.float64) for each in (first, second))
+    return np.asarray(both / (sum(sizes) - both))
 
 
 def turn_rows(rows: NDArray[np.int32], turn: Reorientation, shape: NDArray[np.int64]) -> NDArray[np.int32]:

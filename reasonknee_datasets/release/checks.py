@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.release.box_table import BoxTable, place_boxes
+from reasonknee_datasets.release.box_table import BoxTable, check_regions, place_boxes
 from reasonknee_datasets.release.convention import ENOUGH, BoxCheck, judge, verify
 from reasonknee_datasets.release.masks import MaskScan, scan_masks
 from reasonknee_datasets.release.paths import is_there
-from reasonknee_datasets.release.question_regions import Extents, complete_labels, gather
+from reasonknee_datasets.release.question_regions import Extents, Regions, complete_labels, gather
 from reasonknee_datasets.release.record_files import RecordFiles
 from reasonknee_datasets.release.record_index import Survey
 from reasonknee_datasets.release.region_labels import LabelMap
@@ -41,6 +42,7 @@ class Settings:
     workers: int | None
     require_images: bool
     progress: bool
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,9 @@ class Check:
         grids = self._join(masks, labels)
         table = None if boxes is None else place_boxes(survey, boxes, masks, grids, self.problems)
         volumes = {}
-        if table is not None:
+        if table is not None and boxes is not None:
+            regions = Regions.of_questions(extents, labels.questions, survey.index.shape[1])
+            check_regions(survey, table, boxes, regions, grids, self.problems)
             counts = (table.wanted >= 0).sum(axis=1).tolist()
             volumes = {
                 volume: describe_volume(self.studies[volume], grid, masks[volume], counts[volume])
@@ -109,7 +113,10 @@ class Check:
         wanted = np.flatnonzero((survey.index >= 0).any(axis=1)).tolist()
         masked = [volume for volume in wanted if is_there(self.studies[volume].mask)]
         paths = {volume: self.studies[volume].mask for volume in masked}
-        scans = scan_masks(list(paths.values()), self.settings.workers, progress=self.settings.progress)
+        settings = self.settings
+        scans = scan_masks(
+            list(paths.values()), settings.workers, progress=settings.progress, executor=settings.executor
+        )
         found = {volume: scans[path] for volume, path in paths.items()}
         return place_masks(self.studies, wanted, found, self.problems)
 

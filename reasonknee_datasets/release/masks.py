@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -212,7 +213,7 @@ def _runs(rows: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]], ND
 
 
 def scan_masks(
-    paths: Sequence[Path], workers: int | None = None, *, progress: bool = False
+    paths: Sequence[Path], workers: int | None = None, *, progress: bool = False, executor: Executor | None = None
 ) -> dict[Path, MaskScan | VolumeError]:
     """Read many masks; one that cannot be read gives its error instead.
 
@@ -225,6 +226,8 @@ def scan_masks(
         processes must do so under ``if __name__ == "__main__":``.
     progress : bool
         Whether there is a progress bar.
+    executor : concurrent.futures.Executor, optional
+        Where masks are read instead.
 
     Raises
     ------
@@ -233,7 +236,8 @@ def scan_masks(
     """
     if workers is None:
         workers = 1 if len(paths) < _SERIAL else cores()
-    return dict(each_done(_scan_or_error, paths, workers=workers, label="masks", progress=progress))
+    scans = each_done(_scan_or_error, paths, workers=workers, label="masks", progress=progress, executor=executor)
+    return dict(scans)
 
 
 def _scan_or_error(path: Path) -> MaskScan | VolumeError:

@@ -77,6 +77,32 @@ class Extents:
         return np.concatenate([start, stop], axis=1), np.asarray((start < stop).all(axis=1))
 
 
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """The region of every question in every mask.
+
+    Parameters
+    ----------
+    rows : (volumes, questions, 6) int array
+        i0 j0 k0 i1 j1 k1 in the mask's array, question 1 first.
+    there : (volumes, questions) bool array
+        Where there is one.
+    shapes : (volumes, 3) int array
+        Of the masks' arrays.
+    """
+
+    rows: NDArray[np.int64]
+    there: NDArray[np.bool_]
+    shapes: NDArray[np.int64]
+
+    @classmethod
+    def of_questions(cls, extents: Extents, questions: Mapping[int, Sequence[int]], count: int) -> Regions:
+        """Find the regions of questions 1 to ``count``, from the labels of each question."""
+        found = [extents.union(questions.get(question, ())) for question in range(1, count + 1)]
+        rows, there = zip(*found, strict=True)
+        return cls(np.stack(rows, axis=1), np.stack(there, axis=1), extents.shapes)
+
+
 def gather(numbers: NDArray[np.float64], extents: Extents, questions: Mapping[int, Sequence[int]]) -> Evidence:
     """Put every official box beside its region, wherever both are there.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +49,8 @@ class ReleaseOptions:
         Whether rows need their image. Without, a missing one is no problem, and the volume has no geometry.
     progress : bool
         Whether to draw progress bars, where there is a terminal.
+    executor : concurrent.futures.Executor, optional
+        Where masks are read instead of in processes of this machine.
     """
 
     images: Path | None = None
@@ -56,12 +59,20 @@ class ReleaseOptions:
     workers: int | None = None
     require_images: bool = True
     progress: bool = False
+    executor: Executor | None = None
 
     def settle(self) -> Settings:
         """Check the options, and give what the check needs of them."""
         given = self.box_convention
         convention = BoxConvention.parse(given) if isinstance(given, str) else given
-        return Settings(convention, check_allowed(self.allow), self.workers, self.require_images, self.progress)
+        return Settings(
+            convention,
+            check_allowed(self.allow),
+            self.workers,
+            self.require_images,
+            self.progress,
+            self.executor,
+        )
 
 
 class Release:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import GeometryError, VolumeError, explain
 from reasonknee_datasets.orientation import Reorientation, between
@@ -135,10 +136,58 @@ def check_mask(
         problems.add("unknown-label", message, where=f"{study.mask.name} ({study.volume_id})")
     side = find_side(scan, sides)
     if side is not None and side != study.side:
-        message = f"knee_side says {study.side}, but medial and lateral labels lie as in a {side} knee"
+        message = describe_side(study.side, side, "labels", *_read_image(study))
         problems.add("side-mismatch", message, where=f"{study.volume_id} ({study.where}, {study.mask.name})")
         return False
     return True
+
+
+def _read_image(study: Study) -> tuple[str, Sequence[int] | None, NDArray[np.float64] | None]:
+    """Read description, shape and affine from the header of a volume's image, as far as it can be read."""
+    try:
+        image = open_volume(study.image, cache=None)
+    except VolumeError:
+        return "", None, None
+    text = bytes(image.header["descrip"].tobytes()).rstrip(b"\0").decode("ascii", "replace")
+    return text, spatial_shape(image.shape), np.asarray(image.affine, dtype=np.float64)
+
+
+def describe_side(
+    named: str,
+    inferred: str,
+    source: str,
+    description: str = "",
+    shape: Sequence[int] | None = None,
+    affine: NDArray[np.float64] | None = None,
+) -> str:
+    """Write all that says which knee a volume shows, as far as it is known.
+
+    Parameters
+    ----------
+    named : str
+        The side of the split row.
+    inferred : str
+        The side that the anatomy shows.
+    source : str
+        What the anatomy was read from: "labels" or "boxes".
+    description : str
+        Of the image's header, which names the series.
+    shape, affine : optional
+        Of the image.
+
+    Examples
+    --------
+    >>> describe_side("right", "left", "labels", "SAG_3D_DESS_LEFT")
+    "knee_side says right, but medial and lateral labels lie as in a left knee (the header says 'SAG_3D_DESS_LEFT')"
+    """
+    known = [f"the header says {description!r}"] if description else []
+    if shape is not None and affine is not None:
+        middle = float(affine[0] @ [*((np.array(shape[:3]) - 1) / 2), 1.0])
+        known.append(
+            f"the affine puts the image's middle at x = {middle:+.0f} mm, where positive is the patient's right"
+        )
+    told = f" ({'; '.join(known)})" if known else ""
+    return f"knee_side says {named}, but medial and lateral {source} lie as in a {inferred} knee{told}"
 
 
 def place_masks(

@@ -78,6 +78,7 @@ _ALL_KINDS = (
     Kind("bad-box", "a bounding box is not six numbers that make a box", "the record is dropped"),
     Kind("box-outside", "a bounding box reaches outside its volume", "the record is dropped"),
     Kind("box-convention", "no box convention explains the boxes, or another explains them better", None),
+    Kind("box-mask", "a box and the region of its mask overlap by less than half", "they are kept and reported"),
     Kind("box-question", "too few boxes of one question agree with their mask", "they are kept and reported"),
 )
 

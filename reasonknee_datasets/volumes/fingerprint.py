@@ -82,7 +82,7 @@ def index_hash(path_or_source: str | os.PathLike[str] | Source) -> str | None:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
-    """Read a volume file once and tell its geometry and hashes.
+    """Read a volume file once, and return its geometry and hashes.
 
     Parameters
     ----------
@@ -94,19 +94,26 @@ def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
     VolumeError
         If the file is damaged; the whole of it is read and its checksums are verified.
     """
+    return read_with_fingerprint(path)[0]
+
+
+def read_with_fingerprint(path: str | os.PathLike[str]) -> tuple[VolumeFingerprint, NDArray[Any]]:
+    """Read a volume file once, and return its `fingerprint` together with its values."""
     source = find_source(path)
     header = read_header(source)
     data = read_whole(source, header.identity)
     voxels = StoredVoxels(HeldSource(source.path, header.identity, data), header, Settings(cache=None, cache_dir=None))
-    return VolumeFingerprint(
+    values = np.asarray(VolumeProxy(voxels).reshape(spatial_shape(header.shape)))
+    found = VolumeFingerprint(
         spatial_shape(header.shape),
         tuple(tuple(row) for row in header.affine.tolist()),
         header.dtype.name if header.dtype.fields is None else str(header.dtype),
         header.identity.size,
         hashlib.sha256(data).hexdigest(),
-        hash_voxels(VolumeProxy(voxels).reshape(spatial_shape(header.shape)), header.affine),
+        hash_voxels(values, header.affine),
         header.index_sha256,
     )
+    return found, values
 
 
 def verify_sha256(path_or_url: str | os.PathLike[str], expected: str) -> None:

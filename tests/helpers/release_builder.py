@@ -29,6 +29,7 @@ COLUMNS = [
     "label_filepath",
 ]
 SHAPE = (22, 40, 36)
+SPACING = (3.0, 0.9, 0.8)
 CONVENTION = "slice0-x1-y2-pairs-inclusive-voxel"
 OFFICIAL = {"train": "train", "validation": "val", "test": "test"}
 
@@ -153,7 +154,7 @@ def affine_of(number: int) -> np.ndarray:
     angle = np.deg2rad(4 + 3 * number)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([3.0, 0.9, 0.8])
+    affine[:3, :3] = turn @ np.diag(SPACING)
     affine[:3, 3] = [-30, 12.5, 7]
     return affine
 
@@ -162,16 +163,25 @@ def draw_mask(knee: Knee, number: int) -> np.ndarray:
     """Blocks, one a label: medial ones towards the other leg."""
     rng = np.random.default_rng(number)
     mask = np.zeros(SHAPE, np.uint8)
-    while set(NAMES) - set(mask.flat):
+    while not all(_is_large(mask, label) for label in NAMES):
         mask[:] = 0
         for label in NAMES:
-            size = rng.integers((2, 4, 4), (5, 12, 12))
+            size = rng.integers((4, 8, 8), (6, 13, 13))
             low = 1 if (label in MEDIAL) == (knee.side == 1) else 12
             first = rng.integers((low, 1, 1), (low + 5, SHAPE[1] - 13, SHAPE[2] - 13))
             if label in MIDDLE:
                 first[0] = rng.integers(7, 12)
             mask[tuple(slice(a, a + b) for a, b in zip(first, size, strict=True))] = label
     return mask
+
+
+def _is_large(mask: np.ndarray, label: int) -> bool:
+    """Whether what is seen of a label is as long as its structure is at least, and no thinner than 1 mm."""
+    least = 12.5 if NAMES[label] == "patellar tendon" else 10
+    if not (mask == label).any():
+        return False
+    edges = np.multiply(Box.from_mask(mask, [label]).shape, SPACING)
+    return bool(edges.max() >= least and edges.min() > 1)
 
 
 def make_grades(question: moaks.Question, rng: np.random.Generator) -> dict[str, int | None]:
@@ -245,7 +255,8 @@ def write_images(built: Built, number: int, mask: np.ndarray, images: bool, mask
     if images:
         path = built.image(number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(np.arange(mask.size, dtype=np.int16).reshape(mask.shape), affine), path)
+        voxels = np.random.default_rng(number).integers(0, 400, mask.shape, dtype=np.int16)
+        nib.save(nib.Nifti1Image(voxels, affine), path)
 
 
 def write_files(built: Built) -> None:

@@ -1,0 +1,52 @@
+"""Sizes that a box of each structure can have, in mm.
+
+Bounds hold for the longest edge of a box along the volume's own axes. They are wide: a box below or above them has a
+wrong convention, spacing or volume, and no unusual anatomy. The largest of the upper bounds is the field of view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reasonknee_datasets.moaks import Question
+
+# A box may be drawn around a lesion and not around its subregion. The smallest that readers grade are some mm wide.
+_LESION_MM = 3.0
+_LESIONS = frozenset({"bone_marrow_lesion", "cartilage_lesion", "osteophyte", "meniscal_cyst", "effusion_synovitis"})
+# One slice in plane is 0.36 mm: the thinnest structure, cartilage on a curved surface, spans several.
+THINNEST_MM = 1.0
+
+# By the first word of the subregion.
+_BY_STRUCTURE: Mapping[str, tuple[float, float]] = {
+    # Adult patellae are 35 to 55 mm high and wide (median over 68 OAI masks: 44 x 23 x 42).
+    "patella": (10.0, 75.0),
+    # The distal femur within the field is 80 x 66 x 84 mm (the same median), of which a subregion is a part.
+    "femur": (10.0, 115.0),
+    # The proximal tibia within the field is 76 x 57 x 65 mm.
+    "tibia": (10.0, 110.0),
+    # A meniscus is 30 to 50 mm long; for extrusion, boxes include the compartment below it (80 mm).
+    "medial": (8.0, 110.0),
+    "lateral": (8.0, 110.0),
+    # Cruciate ligaments are 25 to 45 mm long.
+    "anterior": (8.0, 80.0),
+    "posterior": (8.0, 80.0),
+    # The patellar tendon is 35 to 65 mm long.
+    "patellar": (12.0, 110.0),
+    # The fat pad is 20 to 50 mm high.
+    "hoffa": (10.0, 90.0),
+    # Fluid may be a small pocket, or reach into the suprapatellar bursa, beyond the field's upper edge.
+    "joint": (3.0, 160.0),
+}
+
+
+def size_bounds(question: Question) -> tuple[float, float]:
+    """Return the lowest and highest longest edge of a question's box in mm.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> size_bounds(QUESTIONS[61])
+    (8.0, 80.0)
+    """
+    low, high = _BY_STRUCTURE.get(question.subregion.partition("_")[0], (_LESION_MM, 160.0))
+    return (min(low, _LESION_MM) if question.finding in _LESIONS else low), high

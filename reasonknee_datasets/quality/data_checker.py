@@ -1,0 +1,167 @@
+"""All data checks over one repository: rows and images are added one by one, findings are collected."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.quality.image_checks import check_brightness, check_duplicates, check_image, check_spacing
+from reasonknee_datasets.quality.image_statistics import ImageStatistics
+from reasonknee_datasets.quality.quality_report import Findings, QualityReport
+from reasonknee_datasets.quality.row_checks import RowChecks
+from reasonknee_datasets.release.release_volumes import describe_side
+from reasonknee_datasets.schema import VISITS, Quintuple, parse_id, quintuple_id
+
+_APART_MM = 5.0  # between the medial and the lateral boxes, below which they tell no side
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedVolume:
+    """One volume: its id, provenance and grid; ``shape`` and ``affine`` are None without an image.
+
+    ``description`` is what the header says, where it is known.
+    """
+
+    id: str
+    split: str
+    patient: str
+    visit: str
+    side: str
+    study: str
+    shape: tuple[int, ...] | None
+    affine: NDArray[np.float64] | None
+    description: str = ""
+
+
+@dataclass(slots=True)
+class _Middles:
+    """Sum and count of the world x of boxes on the medial and the lateral side."""
+
+    medial: list[float] = field(default_factory=list)
+    lateral: list[float] = field(default_factory=list)
+
+
+class DataChecker:
+    """Runs all data checks.
+
+    Parameters
+    ----------
+    volumes : iterable of CheckedVolume
+        All volumes of the repository.
+    synthetic : bool
+        Whether the phantom made them: its grids are coarser than the protocol's.
+    """
+
+    def __init__(self, volumes: Iterable[CheckedVolume], *, synthetic: bool) -> None:
+        self._volumes = {volume.id: volume for volume in volumes}
+        self._synthetic = synthetic
+        self._spacing = {
+            volume.id: np.linalg.norm(volume.affine[:3, :3], axis=0).tolist()
+            for volume in self._volumes.values()
+            if volume.affine is not None
+        }
+        self._findings = Findings()
+        self._rows = RowChecks(self._findings)
+        self._middles: defaultdict[str, _Middles] = defaultdict(_Middles)
+        self._images: dict[str, ImageStatistics] = {}
+        self._voxels: dict[str, str] = {}
+        self._counts = [0, 0]
+
+    def add_row(self, row: Quintuple) -> None:
+        """Check one row."""
+        self._counts[0] += 1
+        self._rows.check(row)
+        name = parse_id(row["id"])
+        volume = self._volumes[row["id"].rpartition("/")[0] if name.question_id is not None else row["id"]]
+        if name.question_id is not None and row["id"] != quintuple_id(volume.id, row["question_id"]):
+            self._findings.add("question-mismatch", row["id"], f"its question_id is {row['question_id']}")
+        if volume.shape is None or volume.affine is None:
+            return
+        if self._rows.check_box(row, volume.shape, self._spacing[volume.id]):
+            self._add_middle(volume, row)
+
+    def add_image(self, volume: str, found: ImageStatistics | str, voxels_sha256: str | None = None) -> None:
+        """Check one decoded image; a text says why it cannot be decoded."""
+        self._counts[1] += 1
+        if isinstance(found, str):
+            self._findings.add("unreadable-image", volume, found)
+        elif check_image(found, volume, self._findings):
+            self._images[volume] = found
+            if voxels_sha256 is not None:
+                self._voxels[volume] = voxels_sha256
+
+    def finish(self, allow: frozenset[str] = frozenset()) -> QualityReport:
+        """Run the checks that compare volumes with each other, and report all findings."""
+        self._check_patients()
+        for volume in self._volumes.values():
+            if volume.shape is not None and volume.affine is not None:
+                check_spacing(volume.shape, volume.affine, volume.id, self._synthetic, self._findings)
+            self._check_side(volume)
+        check_brightness(self._images, self._findings)
+        splits = {volume.id: volume.split for volume in self._volumes.values()}
+        check_duplicates(self._images, self._voxels, splits, self._findings)
+        rows, images = self._counts
+        return QualityReport(rows, len(self._volumes), images, self._findings.group(allow))
+
+    def _add_middle(self, volume: CheckedVolume, row: Quintuple) -> None:
+        words = row["subregion"].split("_")
+        medial, lateral = "medial" in words, "lateral" in words
+        if medial == lateral:
+            return
+        box, affine = row["box"], volume.affine
+        assert affine is not None
+        middle = float(sum(affine[0, axis] * (box[axis] + box[axis + 3] - 1) / 2 for axis in range(3)))
+        held = self._middles[volume.id]
+        (held.medial if medial else held.lateral).append(middle)
+
+    def _check_side(self, volume: CheckedVolume) -> None:
+        """Infer the side from the boxes: lateral ones lie away from the other leg."""
+        held = self._middles.get(volume.id)
+        if held is None or not held.medial or not held.lateral:
+            return
+        apart = float(np.median(held.lateral) - np.median(held.medial))
+        side = "right" if apart > 0 else "left"
+        if abs(apart) >= _APART_MM and side != volume.side:
+            message = describe_side(volume.side, side, "boxes", volume.description, volume.shape, volume.affine)
+            self._findings.add("side-mismatch", volume.id, message, abs(apart))
+
+    def _check_patients(self) -> None:
+        by_patient: defaultdict[str, list[CheckedVolume]] = defaultdict(list)
+        for volume in self._volumes.values():
+            by_patient[volume.patient].append(volume)
+        for patient, volumes in by_patient.items():
+            splits = sorted({volume.split for volume in volumes})
+            if len(splits) > 1:
+                first = {volume.split: volume.id for volume in reversed(volumes)}
+                held = ", ".join(f"{first[split]} in {split}" for split in splits)
+                self._findings.add("patient-in-two-splits", patient, held, len(volumes))
+            self._check_visits(patient, volumes)
+
+    def _check_visits(self, patient: str, volumes: list[CheckedVolume]) -> None:
+        for volume in volumes:
+            if not _is_date(volume.study):
+                self._findings.add("visit-order", volume.id, f"the study {volume.study!r} is no date")
+                return
+        ordered = sorted(volumes, key=lambda volume: _months(volume.visit))
+        for before, after in itertools.pairwise(ordered):
+            if before.visit != after.visit and before.study >= after.study:
+                message = f"{before.id} is of {before.study}, and {after.id} of {after.study}"
+                self._findings.add("visit-order", patient, message)
+                return
+
+
+def _months(visit: str) -> int:
+    return int(visit[:-1]) if visit in VISITS else -1
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return len(text) == 8 and bool(datetime.strptime(text, "%Y%m%d"))
+    except ValueError:
+        return False

@@ -1,0 +1,127 @@
+"""Checks of single rows: question, grades, texts and box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from reasonknee_datasets.moaks import QUESTIONS, Question, write_answer
+from reasonknee_datasets.quality.box_sizes import THINNEST_MM, size_bounds
+from reasonknee_datasets.quality.quality_report import Findings
+from reasonknee_datasets.quality.stated_grades import read_stated_grades
+from reasonknee_datasets.schema import Quintuple
+
+_OUTSIDE = "axis {axis}: {start} to {stop} of {size} voxels"
+
+
+@dataclass(slots=True)
+class RowChecks:
+    """Checks rows one by one, and remembers which grades each reasoning text was used for."""
+
+    findings: Findings
+    _grades_of: dict[int, tuple[tuple[int | None, ...], str]] = field(default_factory=dict)
+
+    def check(self, row: Quintuple) -> None:
+        """Check everything about a row that needs no volume."""
+        question = QUESTIONS.get(row["question_id"])
+        if question is None:
+            self.findings.add("question-mismatch", row["id"], f"there is no question {row['question_id']}")
+            return
+        self._check_question(row, question)
+        self._check_grades(row, question)
+
+    def check_box(self, row: Quintuple, shape: Sequence[int], spacing: Sequence[float]) -> bool:
+        """Check a row's box against the grid of its volume, and return whether it lies inside."""
+        start, stop = row["box"][:3], row["box"][3:]
+        if any(b <= a for a, b in zip(start, stop, strict=True)):
+            self.findings.add("box-empty", row["id"], f"the box {row['box']} has no voxels")
+            return False
+        beyond = [max(-a, b - size) for a, b, size in zip(start, stop, shape, strict=True)]
+        if max(beyond) > 0:
+            axis = beyond.index(max(beyond))
+            message = _OUTSIDE.format(axis=axis, start=start[axis], stop=stop[axis], size=shape[axis])
+            self.findings.add("box-outside", row["id"], message, float(max(beyond)))
+            return False
+        question = QUESTIONS.get(row["question_id"])
+        if question is not None:
+            self._check_size(row, question, [(b - a) * mm for a, b, mm in zip(start, stop, spacing, strict=True)])
+        return True
+
+    def _check_size(self, row: Quintuple, question: Question, edges: list[float]) -> None:
+        low, high = size_bounds(question)
+        longest, shortest = max(edges), min(edges)
+        told = " x ".join(f"{edge:.1f}" for edge in edges)
+        place = question.subregion.replace("_", " ")
+        if longest < low or shortest < THINNEST_MM:
+            message = f"{told} mm, but a box of the {place} has a longest edge of at least {low:g} mm"
+            if longest >= low:
+                message = f"{told} mm, but no edge of a box is below {THINNEST_MM:g} mm"
+            self.findings.add("box-size", row["id"], message, max(low / longest, THINNEST_MM / shortest))
+        elif longest > high:
+            message = f"{told} mm, but a box of the {place} has a longest edge of at most {high:g} mm"
+            self.findings.add("box-size", row["id"], message, longest / high)
+
+    def _check_question(self, row: Quintuple, question: Question) -> None:
+        for name in ("category", "finding", "subregion"):
+            expected = getattr(question, name)
+            if row[name] != expected:  # type: ignore[literal-required]
+                message = f"{name} is {row[name]!r}, but question {question.id} is about {expected!r}"  # type: ignore[literal-required]
+                self.findings.add("question-mismatch", row["id"], message)
+                return
+        other = _other_subject(question.id, row["question"])
+        if other is not None:
+            message = f"the prompt asks for {other!r}, but question {question.id} is {question.subject_key!r}"
+            self.findings.add("question-mismatch", row["id"], message)
+
+    def _check_grades(self, row: Quintuple, question: Question) -> None:
+        held = {grade["attribute"]: grade["grade"] for grade in row["grades"]}
+        slots = question.slots
+        if list(held) != [slot.attribute for slot in slots] or len(row["grades"]) != len(slots):
+            message = f"question {question.id} has the slots {', '.join(slot.attribute for slot in slots)}, got {held}"
+            self.findings.add("bad-grade", row["id"], message)
+            return
+        for slot in slots:
+            grade = held[slot.attribute]
+            if grade is not None and grade not in slot.legal:
+                message = f"{slot.attribute} is {grade}, but its slot goes from {slot.low} to {slot.high}"
+                self.findings.add("bad-grade", row["id"], message)
+                return
+        grades = tuple(held.values())
+        text = "\n".join(row["reasoning"])
+        self._check_text(row, question, grades, text)
+        first, place = self._grades_of.setdefault(hash((question.id, text)), (grades, row["id"]))
+        if first != grades:
+            message = f"grades {_spell(question, grades)}; the same text has {_spell(question, first)} in {place}"
+            self.findings.add("shared-reasoning", row["id"], message)
+
+    def _check_text(self, row: Quintuple, question: Question, grades: tuple[int | None, ...], text: str) -> None:
+        for slot, grade, stated in zip(question.slots, grades, read_stated_grades(question.id, text), strict=True):
+            if stated is not None and grade is not None and stated != grade:
+                message = f"{slot.attribute} is {grade}, but the reasoning states {stated}"
+                self.findings.add("grade-contradiction", row["id"], message, abs(stated - grade))
+                return
+        expected = _answer(question.id, grades)
+        if row["answer"] != expected:
+            self.findings.add(
+                "grade-contradiction", row["id"], f"grades make {expected}, the answer is {row['answer']}"
+            )
+
+
+def _spell(question: Question, grades: tuple[int | None, ...]) -> str:
+    return ", ".join(f"{slot.attribute} {grade}" for slot, grade in zip(question.slots, grades, strict=True))
+
+
+@lru_cache(maxsize=10_000)
+def _answer(question_id: int, grades: tuple[int | None, ...]) -> str:
+    slots = QUESTIONS[question_id].slots
+    return write_answer(question_id, {slot.attribute: grade for slot, grade in zip(slots, grades, strict=True)})
+
+
+@lru_cache(maxsize=10_000)
+def _other_subject(question_id: int, prompt: str) -> str | None:
+    """Return the subject that a prompt's answer schema names in place of the question's own."""
+    if QUESTIONS[question_id].subject_key in prompt:
+        return None
+    others = [each.subject_key for each in QUESTIONS.values() if f'"{each.subject_key}"' in prompt]
+    return max(others, key=len, default=None)
