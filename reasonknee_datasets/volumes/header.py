@@ -167,7 +167,7 @@ def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[Sl
     index = parse_index(head, identity.size)
     if index is None:
         return None
-    start, stop = index.offsets[:2]
+    start, stop = index.start, index.start + int(index.sizes[0])
     if len(head) < stop:
         head = _read_start(source, identity, stop)
     if index.head_bytes > _MAX_OFFSET:
@@ -186,7 +186,7 @@ def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
     if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.promised):
         got = f"{index.head_bytes} and {index.total_bytes}"
         return f"its lengths are {got} where the header has {parsed.offset} and {parsed.promised}"
-    if index.slabs and index.slab_bytes % plane_bytes(parsed):
+    if index.version == 1 and index.slabs and index.slab_bytes % plane_bytes(parsed):
         return f"its slabs of {index.slab_bytes} bytes are no whole planes"
     return ""
 
