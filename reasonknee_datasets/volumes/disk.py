@@ -119,14 +119,17 @@ class DiskCache:
         kind = _plain(dtype)
         if kind is None or time.monotonic() < _trouble.get(self.folder, 0.0):
             return None
-        digest = hashlib.sha256(repr((identity, shape, kind.str)).encode())
-        target = Target(Path(self.folder) / (digest.hexdigest()[:40] + _SUFFIX), digest.digest(), shape[::-1], kind)
+        key = (self.folder, identity, shape, kind.str)
         try:
-            entry = _entries.get(target, lambda: self._make(target, decode))
+            entry = _entries.get(key, lambda: self._make(self._target(identity, shape, kind), decode))
         except _UnusableError:  # a full disk or a bound that is too small is no reason not to give the voxels
             _trouble[self.folder] = time.monotonic() + _RETRY_SECONDS
             return None
         return entry.read(selection[::-1]).view(dtype).T
+
+    def _target(self, identity: FileIdentity, shape: tuple[int, ...], kind: np.dtype[Any]) -> Target:
+        digest = hashlib.sha256(repr((identity, shape, kind.str)).encode())
+        return Target(Path(self.folder) / (digest.hexdigest()[:40] + _SUFFIX), digest.digest(), shape[::-1], kind)
 
     def _make(self, target: Target, decode: Callable[[], NDArray[Any]]) -> Entry:
         """Open the entry that is there, or write it: one process at a time, as far as the file system can lock."""
@@ -207,8 +210,9 @@ class _UnusableError(Exception):
     """There is no entry to read from."""
 
 
-# An entry is verified when it is opened, so it stays open: 64 mapped files cost address space and no memory.
-_entries: Once[Target, Entry] = Once(limit=64)
+# An entry is verified when it is opened, so it stays open: 64 mapped files cost address space and no memory. The key is
+# folder, file, shape and voxel type: to hash them for a file name at each read took a tenth of reading a box.
+_entries: Once[tuple[str, FileIdentity, tuple[int, ...], str], Entry] = Once(limit=64)
 _caches: Once[str, DiskCache] = Once(limit=64)
 # Folders that could not be written, and until when they are left alone.
 _trouble: dict[str, float] = {}
