@@ -1,9 +1,9 @@
 """The slab index of a seekable ``.nii.gz``: layout, writing, and checks before use.
 
 A seekable file is one gzip member. Its deflate stream is fully flushed after the NIfTI header and after every slab, so
-that each of these segments inflates alone. A slab is a run of consecutive bytes of the voxels, in the order of the file:
-a part of a plane, or several planes. The gzip header's extra field locates the segments, in a subfield named ``RK``,
-little-endian:
+that each of these segments inflates alone. A slab is a run of consecutive bytes of the voxels, in the order of the
+file: a part of a plane, or several planes. The gzip header's extra field locates the segments, in a subfield named
+``RK``, little-endian:
 
 =======  ==========================================================================
 u16      version, 2
@@ -30,8 +30,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from reasonknee_datasets.volumes.byte_source import Range
 
 SUBFIELD = b"RK"
 FINAL_BLOCK = b"\x03\x00"

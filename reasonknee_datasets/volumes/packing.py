@@ -21,8 +21,8 @@ from reasonknee_datasets.volumes.open_source import find_source
 from reasonknee_datasets.volumes.threads import for_each
 
 # Slabs are parts of a plane, since a box has a few tenths of each plane's rows. Measured on a synthetic DESS knee of
-# 160x384x384 (planes of 123 kB; size against an ordinary .nii.gz of the same level, bytes inflated for a box of 60x80x75
-# around a question's region, part of the file that holds a central box):
+# 160x384x384 (planes of 123 kB; size against an ordinary .nii.gz of the same level, bytes inflated for a box of
+# 60x80x75 around a question's region, part of the file that holds a central box):
 #   4 planes      +0.1 %  9.5 MB  22 %        a third    +2.7 %  4.3 MB   7 %
 #   1 plane       +0.6 %  9.2 MB  21 %        a quarter  +3.1 %  4.5 MB  11 %
 #   half a plane  +2.0 %  7.5 MB  21 %        a sixth    +3.7 %  3.3 MB   7 %

@@ -101,6 +101,6 @@ def _refuse_replacing(targets: Sequence[Path]) -> None:
     if there:
         more = "" if len(there) == 1 else f" (and {len(there) - 1} more)"
         raise VolumeError(
-            f"{there[0]} exists already{more}, and packing into a folder replaces nothing. Choose another folder, remove "
-            "what is there, or replace the files themselves with --in-place."
+            f"{there[0]} exists already{more}, and packing into a folder replaces nothing. Choose another folder, "
+            "remove what is there, or replace the files themselves with --in-place."
         )

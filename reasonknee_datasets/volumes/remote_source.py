@@ -150,9 +150,9 @@ class RemoteSource:
             if len(answers) == 1 and isinstance(answers[0], bytes) and 0 < len(answers[0]) <= _SMALL_ANSWER:
                 server, took = _server(self.path), time.monotonic() - began
                 _latencies[server] = min(took, _latencies.get(server, took))
-            return answers
         except Exception as error:  # noqa: BLE001 (every store has its own errors; each is judged by the caller)
             return [error] * len(requests)
+        return answers
 
     def _keep_whole(self, data: bytes, identity: FileIdentity) -> bytes:
         warnings.warn(

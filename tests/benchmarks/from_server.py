@@ -30,8 +30,8 @@ def measure(knee: Knee, size: tuple[int, int, int]) -> Table:
     columns = ("read", "delay", "requests", "bytes of the file", "at most", "ms")
     caption = (
         f"The central box of {'x'.join(map(str, size))} voxels, file and box cold, median of {_ROUNDS}. The server is a "
-        "process of its own on this machine, with no limit of bandwidth: there, fewer and longer requests are the faster "
-        "ones. The package assumes 100 Mbit/s, at which the gaps would take longer than the requests that they save."
+        "process of its own on this machine, with no limit of bandwidth: there, fewer and longer requests "
+        "are the faster ones. The package assumes 100 Mbit/s, at which the gaps take longer than the requests they save."
     )
     table = Table("A box from a server", columns, caption)
     set_threads(1)
@@ -51,7 +51,9 @@ def measure(knee: Knee, size: tuple[int, int, int]) -> Table:
 
 def central(shape: tuple[int, ...], size: tuple[int, int, int]) -> Slices:
     """Return the box of a size in the middle of an array."""
-    i, j, k = (slice(extent // 2 - edge // 2, extent // 2 - edge // 2 + edge) for extent, edge in zip(shape, size))
+    i, j, k = (
+        slice(extent // 2 - edge // 2, extent // 2 - edge // 2 + edge) for extent, edge in zip(shape, size, strict=True)
+    )
     return i, j, k
 
 

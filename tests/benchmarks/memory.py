@@ -39,7 +39,8 @@ def measure(knee: Knee, warm: Path, *, piece_bytes: int, missing_ok: bool = Fals
         "Peak memory of one region read",
         ("reader", "MB above before", "at most"),
         f"A fresh process for each reader, the middle of {rounds}: peak of its resident memory (VmHWM, set back after "
-        "another small volume was read) above what it had before the read. The bound is the region, two pieces that are inflated at a time (0.5 MB) and "
+        "another small volume was read) above what it had before the read. The bound is the region, two pieces that "
+        "are inflated at a time (0.5 MB) and "
         "10 MB. One thread.",
     )
     for mode, package in _MODES.items():

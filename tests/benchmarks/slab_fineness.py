@@ -1,4 +1,4 @@
-"""The trade between the fineness of slabs, the size of the file, the time of a first read and the bytes that it needs."""
+"""Fineness of slabs against the size of the file, the time of a first read and the bytes that it needs."""
 
 from __future__ import annotations
 

@@ -91,9 +91,7 @@ def measure(folder: Path, *, plan: Plan | None = None, missing_ok: bool = False)
     return Report((summarise(works), peak, sizes, remote, fineness, *(work.table() for work in works)))
 
 
-def _works(
-    folder: Path, knees: list[Knee], sagittal: Knee, warm: Path, plan: Plan, *, missing_ok: bool
-) -> list[Work]:
+def _works(folder: Path, knees: list[Knee], sagittal: Knee, warm: Path, plan: Plan, *, missing_ok: bool) -> list[Work]:
     touched = knees[: plan.touched]
     peers = find_peers([*knees, sagittal], missing_ok=missing_ok)
     for peer in peers:

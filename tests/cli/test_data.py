@@ -144,7 +144,9 @@ def test_pack_into_a_folder(tmp_path: Path) -> None:
         "packed/deep/one.nii.gz",
         "packed/deep/two.nii.gz",
     ]
-    assert all(re.search(r"[0-9,]+ bytes to [0-9,]+; 5 slabs of [0-9,]+ bytes", line) for line in done.stdout.splitlines())
+    assert all(
+        re.search(r"[0-9,]+ bytes to [0-9,]+; 5 slabs of [0-9,]+ bytes", line) for line in done.stdout.splitlines()
+    )
     for path in (one, two):
         target = tmp_path / "packed" / "deep" / path.with_suffix("").with_suffix(".nii.gz").name
         assert parse_index(target.read_bytes(), target.stat().st_size) is not None

@@ -51,7 +51,7 @@ class Seed:
 
 
 def seeds(folder: Path) -> list[Seed]:
-    """Make sound files of every kind: seekable (both versions), ordinary, several members, raw, with extensions, NIfTI-2."""
+    """Make sound files of every kind: seekable (both versions), ordinary, several members, raw, NIfTI-2."""
     made = []
     for number, (dtype, kind, fields) in enumerate(
         (

@@ -115,7 +115,7 @@ def test_lasting_failures_are_one_clear_error(server: Server) -> None:
     volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
     assert volume.shape
     server.failures = 100
-    with pytest.raises(VolumeError, match=r"must be readable, got .*503.*from http://127\.0\.0\.1:\d+/small\.nii\.gz"):
+    with pytest.raises(VolumeError, match=r"http://127\.0\.0\.1:\d+/small\.nii\.gz cannot be read \(.*503"):
         volume.dataobj[:, 3, 5:30]
     assert server.failures == 100 - 4
 
@@ -125,7 +125,7 @@ def test_refusals_are_not_tried_again(server: Server) -> None:
     assert volume.shape
     before = server.count("GET")
     server.token = "needed from now on"
-    with pytest.raises(VolumeError, match=r"must be readable, got .*403"):
+    with pytest.raises(VolumeError, match=r"cannot be read \(.*403"):
         volume.dataobj[:, 3, 5:30]
     assert server.count("GET") == before + 1
 
@@ -134,7 +134,7 @@ def test_spoilt_bytes_are_an_error(server: Server) -> None:
     volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
     assert volume.shape
     server.spoil = True
-    with pytest.raises(VolumeError, match=r"gzip volume must inflate without error.*small\.nii\.gz"):
+    with pytest.raises(VolumeError, match=r"small\.nii\.gz does not inflate"):
         volume.dataobj[:, 3, 5:30]
 
 
@@ -259,7 +259,7 @@ def test_s3(folder: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatc
         assert sum(fetched) < 0.3 * (folder / "knee.nii.gz").stat().st_size
         for name in ("small", "ordinary"):
             same(np.asarray(open_volume(f"s3://knees/{name}.nii.gz")), knee((40, 40, 40)))
-        with pytest.raises(VolumeError, match=r"must exist, got s3://knees/absent\.nii"):
+        with pytest.raises(VolumeError, match=r"s3://knees/absent\.nii does not exist"):
             _ = open_volume("s3://knees/absent.nii").shape
         assert "planted" not in repr(volume)
     finally:
