@@ -187,7 +187,7 @@ def _pack(arguments: argparse.Namespace) -> None:
 
     for report in pack_files(arguments.files, arguments.out, level=arguments.level):
         sizes = f"{report.bytes_before:,} bytes to {report.bytes_after:,}"
-        print(f"{report.path}: {sizes}; {report.slabs} slabs of {report.planes} planes", flush=True)
+        print(f"{report.path}: {sizes}; {report.slabs:,} slabs of {report.slab_bytes:,} bytes", flush=True)
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:

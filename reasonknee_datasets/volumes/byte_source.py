@@ -1,4 +1,4 @@
-"""What a source of bytes is: the contract of local files and URLs.
+"""Protocol of a source of bytes: local files and URLs.
 
 A source is a small value that holds no handle. Everything above it asks for byte ranges together with the identity
 that the file had when its header was read, so that a file replaced in between is noticed instead of mixed.
@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, explain, os_remedy
+from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, os_remedy
 from reasonknee_datasets.system import call_in_forked_child
 from reasonknee_datasets.volumes.credentials import redact, redact_text
 
@@ -25,7 +25,7 @@ Fetch = Callable[[Sequence[Range]], list[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What tells one state of one file from every other: its name, its size and a tag (mtime and inode, or etag)."""
+    """Identity of one state of one file: its name, its size and a tag (mtime and inode, or etag)."""
 
     name: str
     size: int
@@ -45,7 +45,7 @@ class Source(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether the path can be mapped into memory, and small reads cost nothing."""
+        """Whether the path can be mapped into memory, and small reads are cheap."""
 
     def identify(self) -> FileIdentity:
         """Find the file's present identity, without opening it where that is possible."""
@@ -84,8 +84,8 @@ def count_read(chunks: Sequence[bytes]) -> None:
 def bytes_read() -> int:
     """Return how many bytes of volume files this process has read, headers and retries included.
 
-    What the difference of two calls says of a region read: an uncompressed local ``.nii`` alone does not show here,
-    because it is mapped into memory.
+    The difference of two calls is what was read in between. An uncompressed local ``.nii`` is mapped into memory, and
+    not counted.
 
     Examples
     --------
@@ -105,32 +105,36 @@ def read_whole(source: Source, identity: FileIdentity) -> bytes:
 def check_same(label: str, expected: FileIdentity, found: FileIdentity) -> None:
     """Refuse a file that is no longer the one whose header was read."""
     if found != expected:
-        got = f"{found.size} bytes where {expected.size} were" if found.size != expected.size else "a newer file"
-        remedy = "Open it again with open_volume"
-        raise VolumeError(explain("volume file", "stay as it was when it was opened", got, remedy, where=f"in {label}"))
+        change = "it has been replaced or rewritten"
+        if found.size != expected.size:
+            change = f"it has {found.size} bytes, and had {expected.size}"
+        raise VolumeError(
+            f"The volume file {label} changed after it was opened: {change}. Open it again with open_volume."
+        )
 
 
 def check_lengths(label: str, ranges: Sequence[Range], chunks: Sequence[bytes]) -> list[bytes]:
     """Refuse a short read."""
     for (start, stop), chunk in zip(ranges, chunks, strict=True):
         if len(chunk) != stop - start:
-            got, remedy = f"{len(chunk)} bytes at {start}", "The file is truncated or changed: copy it again"
-            raise VolumeError(explain("read", f"give {stop - start} bytes", got, remedy, where=f"from {label}"))
+            raise VolumeError(
+                f"Only {len(chunk)} of {stop - start} bytes at byte {start} of {label} could be read. The file is "
+                "truncated or changed: copy it again."
+            )
     return list(chunks)
 
 
 def unreadable(path: str, error: BaseException) -> VolumeError:
-    """Turn whatever a file system says into one error that names the file and the setting to use."""
+    """Convert the error of a file system into one that names the file and the setting to use."""
     label = redact(path)
     # fsspec's HTTP says "not found" for whatever went wrong; its cause knows better.
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, FileNotFoundError | NotADirectoryError) or getattr(error, "status", None) == 404:
-        remedy = (
-            "Check the path, copy the file there, or name the folder that holds volumes/ with volumes_dir= or "
-            "REASONKNEE_VOLUMES"
+        return VolumeNotFoundError(
+            f"The volume file {label} does not exist. Check the path, copy the file there, or name the folder that "
+            "holds volumes/ with volumes_dir= or REASONKNEE_VOLUMES."
         )
-        return VolumeNotFoundError(explain("volume file", "exist", label, remedy))
     remedy = os_remedy(error, "Check its permissions and the store's storage_options (see set_credentials)")
-    got = f"{type(error).__name__}: {redact_text(str(error).replace(path, label))}"
-    return VolumeError(explain("volume file", "be readable", got, remedy, where=f"from {label}"))
+    reason = f"{type(error).__name__}: {redact_text(str(error).replace(path, label))}"
+    return VolumeError(f"The volume file {label} cannot be read ({reason}). {remedy}.")

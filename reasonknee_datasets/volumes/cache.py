@@ -1,12 +1,11 @@
 """The decode cache that all volumes of a process share, bounded in bytes.
 
-A volume's 62 questions look at one array. The first reader decodes it; others wait for that or find it
-here; the least recently used volumes leave when the bound is reached.
+A volume's 62 questions read one array. The first reader decodes it; others wait for it or find it in the cache; the
+least recently used volumes are removed when the bound is reached.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -19,18 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain
 from reasonknee_datasets.system import call_in_forked_child
+from reasonknee_datasets.volumes.environment import read_whole_number
 
 FillSlabs = Callable[[Sequence[int], NDArray[np.uint8]], None]
 
 _DEFAULT_BYTES = 512_000_000
-_VARIABLE = "REASONKNEE_CACHE_BYTES"
 
 
 @dataclass(frozen=True, slots=True)
 class CacheInfo:
-    """What a cache has done since it was made, or since this process was forked.
+    """Counts and sizes of a cache since it was made, or since this process was forked.
 
     Attributes
     ----------
@@ -57,7 +55,7 @@ class CacheInfo:
 
 
 class SlabStore:
-    """The voxels of one seekable volume, as far as anybody has looked at them.
+    """The voxels of one seekable volume, as far as they were read.
 
     The array takes address space for the whole volume and memory for what is written to it. One large array is twice as
     fast to fill as many small ones, because numpy asks the kernel for large pages.
@@ -90,7 +88,7 @@ class DecodeCache:
     """
 
     def __init__(self, max_bytes: int | None = None) -> None:
-        self.max_bytes = _bytes_from_environment() if max_bytes is None else max_bytes
+        self.max_bytes = read_whole_number("REASONKNEE_CACHE_BYTES", _DEFAULT_BYTES) if max_bytes is None else max_bytes
         self._entries: OrderedDict[Hashable, NDArray[Any] | SlabStore] = OrderedDict()
         self.renew_after_fork()
         _all.add(self)
@@ -268,16 +266,6 @@ def cache_info() -> CacheInfo:
     512000000
     """
     return shared_cache().info()
-
-
-def _bytes_from_environment() -> int:
-    text = os.environ.get(_VARIABLE, "").strip()
-    if not text:
-        return _DEFAULT_BYTES
-    if not text.isdecimal():
-        remedy = "Set it to 512000000, or to 0 for none"
-        raise VolumeError(explain(_VARIABLE, "be a whole number of bytes", text, remedy))
-    return int(text)
 
 
 def _renew_after_fork() -> None:

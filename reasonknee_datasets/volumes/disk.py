@@ -21,17 +21,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain, os_remedy
+from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.private_files import create_private, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 from reasonknee_datasets.volumes.byte_source import FileIdentity
 from reasonknee_datasets.volumes.disk_entry import HEAD_SIZE, Entry, Target, find_blosc2, open_entry, pack_head
+from reasonknee_datasets.volumes.environment import read_whole_number
 from reasonknee_datasets.volumes.single_flight import Once
 from reasonknee_datasets.volumes.slab_reader import Selection
 from reasonknee_datasets.volumes.threads import thread_count
 
 _DEFAULT_BYTES = 50_000_000_000
-_VARIABLE = "REASONKNEE_CACHE_DIR_BYTES"
 _SUFFIX = ".rkv"
 _CHUNK, _BLOCK = (64, 64, 64), (16, 16, 32)
 _STALE_SECONDS = 3600
@@ -40,7 +40,7 @@ _RETRY_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class DiskInfo:
-    """What a cache on disk holds."""
+    """Number and size of the entries of a cache on disk."""
 
     folder: str
     entries: int
@@ -79,19 +79,22 @@ class DiskCache:
     def __post_init__(self) -> None:
         find_blosc2()
         if self.codec not in ("lz4", "zstd") or self.level not in range(1, 10):
-            got = f"codec={self.codec!r}, level={self.level!r}"
-            raise VolumeError(explain("cache_dir", "use lz4 or zstd at level 1 to 9", got, "Leave both as they are"))
+            raise VolumeError(
+                f"The cache in cache_dir cannot be compressed with codec={self.codec!r} and level={self.level!r}. Use "
+                "'lz4' or 'zstd' at level 1 to 9, or leave both out."
+            )
         if self.max_bytes < 0:
-            object.__setattr__(self, "max_bytes", _bytes_from_environment())
+            object.__setattr__(self, "max_bytes", read_whole_number("REASONKNEE_CACHE_DIR_BYTES", _DEFAULT_BYTES))
         remedy = f"Run chmod 700 {self.folder} if it is yours, or give another folder."
         try:
             make_private_folder(Path(self.folder), VolumeError, remedy, setting="cache_dir", parents=True)
         except VolumeError:
             raise
         except OSError as error:
-            remedy = os_remedy(error, "Give a folder that can be written, or cache_dir=None")
-            message = explain("cache_dir", "be a folder", f"{type(error).__name__}: {error}", remedy)
-            raise VolumeError(message) from error
+            remedy = os_remedy(error, "Pass a folder that can be written, or cache_dir=None")
+            raise VolumeError(
+                f"The folder {self.folder} cannot be used as cache_dir ({type(error).__name__}: {error}). {remedy}."
+            ) from error
 
     def read(
         self,
@@ -119,14 +122,17 @@ class DiskCache:
         kind = _plain(dtype)
         if kind is None or time.monotonic() < _trouble.get(self.folder, 0.0):
             return None
-        digest = hashlib.sha256(repr((identity, shape, kind.str)).encode())
-        target = Target(Path(self.folder) / (digest.hexdigest()[:40] + _SUFFIX), digest.digest(), shape[::-1], kind)
+        key = (self.folder, identity, shape, kind.str)
         try:
-            entry = _entries.get(target, lambda: self._make(target, decode))
+            entry = _entries.get(key, lambda: self._make(self._target(identity, shape, kind), decode))
         except _UnusableError:  # a full disk or a bound that is too small is no reason not to give the voxels
             _trouble[self.folder] = time.monotonic() + _RETRY_SECONDS
             return None
         return entry.read(selection[::-1]).view(dtype).T
+
+    def _target(self, identity: FileIdentity, shape: tuple[int, ...], kind: np.dtype[Any]) -> Target:
+        digest = hashlib.sha256(repr((identity, shape, kind.str)).encode())
+        return Target(Path(self.folder) / (digest.hexdigest()[:40] + _SUFFIX), digest.digest(), shape[::-1], kind)
 
     def _make(self, target: Target, decode: Callable[[], NDArray[Any]]) -> Entry:
         """Open the entry that is there, or write it: one process at a time, as far as the file system can lock."""
@@ -207,8 +213,9 @@ class _UnusableError(Exception):
     """There is no entry to read from."""
 
 
-# An entry is verified when it is opened, so it stays open: 64 mapped files cost address space and no memory.
-_entries: Once[Target, Entry] = Once(limit=64)
+# An entry is verified when it is opened, so it stays open: 64 mapped files cost address space and no memory. The key is
+# folder, file, shape and voxel type: to hash them for a file name at each read took a tenth of reading a box.
+_entries: Once[tuple[str, FileIdentity, tuple[int, ...], str], Entry] = Once(limit=64)
 _caches: Once[str, DiskCache] = Once(limit=64)
 # Folders that could not be written, and until when they are left alone.
 _trouble: dict[str, float] = {}
@@ -247,10 +254,3 @@ def find_disk_cache(folder: str | os.PathLike[str] | None) -> DiskCache | None:
         return None
     whole = str(Path(text).absolute())
     return _caches.get(whole, lambda: DiskCache(whole))
-
-
-def _bytes_from_environment() -> int:
-    text = os.environ.get(_VARIABLE, "").strip()
-    if text and not text.isdecimal():
-        raise VolumeError(explain(_VARIABLE, "be a whole number of bytes", text, f"Set it to {_DEFAULT_BYTES}"))
-    return int(text) if text else _DEFAULT_BYTES

@@ -49,9 +49,15 @@ class Entry:
 
     def read(self, selection: Selection) -> NDArray[Any]:
         """Read a region; steps are taken in memory."""
-        bounds = tuple(slice(part.start, part.stop) for part in selection)
+        starts, stops = [part.start for part in selection], [part.stop for part in selection]
         with self._lock:
-            found: NDArray[Any] = self._array[bounds]
+            # What array[...] calls in the end; a tenth of the time of a small box is spent on the way there.
+            if hasattr(self._array, "get_slice_numpy"):
+                shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
+                found: NDArray[Any] = np.empty(shape, self._array.dtype)
+                self._array.get_slice_numpy(found, (starts, stops))
+            else:
+                found = self._array[tuple(map(slice, starts, stops))]
         if all(part.step == 1 for part in selection):
             return found
         return np.ascontiguousarray(found[tuple(slice(None, None, part.step) for part in selection)])

@@ -1,4 +1,4 @@
-"""What a volume file is, in hashes: of its bytes, and of its voxels however they are stored."""
+"""Hashes of a volume file: of its bytes, and of its voxels however they are stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.volumes.byte_source import Source, read_whole
 from reasonknee_datasets.volumes.geometry import spatial_shape
@@ -82,7 +82,7 @@ def index_hash(path_or_source: str | os.PathLike[str] | Source) -> str | None:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> VolumeFingerprint:
-    """Read a volume file once, and return its geometry and hashes.
+    """Read a volume file once, and compute its geometry and hashes.
 
     Parameters
     ----------
@@ -139,11 +139,10 @@ def verify_sha256(path_or_url: str | os.PathLike[str], expected: str) -> None:
         for start in range(0, identity.size, _PIECE):
             digest.update(fetch([(start, min(start + _PIECE, identity.size))])[0])
     if digest.hexdigest() != expected.lower():
-        got, remedy = (
-            digest.hexdigest(),
-            "Copy the file again, or prepare the repository again if it was meant to change",
+        raise VolumeError(
+            f"The volume file {source.label} has the sha256 {digest.hexdigest()}, and should have {expected}. Copy the "
+            "file again, or prepare the repository again if it was meant to change."
         )
-        raise VolumeError(explain("volume file", f"have sha256 {expected}", got, remedy, where=f"in {source.label}"))
 
 
 def hash_voxels(dataobj: ArrayProxy | NDArray[Any], affine: NDArray[np.floating]) -> str:
@@ -169,7 +168,7 @@ def hash_voxels(dataobj: ArrayProxy | NDArray[Any], affine: NDArray[np.floating]
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the values in the one type that stands for all types that can hold them."""
+    """Convert values to the one type that is hashed for all types that can hold them."""
     if array.dtype.fields is not None or array.dtype.kind == "c" or array.size == 0:
         return array.astype(array.dtype.newbyteorder("<"), copy=False)
     if array.dtype.kind == "f" and not _whole(array):

@@ -1,4 +1,4 @@
-"""The grid that a volume is expected to have, small enough to travel with every row."""
+"""Shape and affine that a volume is expected to have, written as a short token in every row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import GeometryError, explain
+from reasonknee_datasets.errors import GeometryError
 
 _TOKEN = re.compile(r"(?P<shape>[0-9]+x[0-9]+x[0-9]+)\.(?P<width>[fd])(?P<affine>[A-Za-z0-9_-]+)")
 _REMEDY = "Take shape and affine from the manifest, or leave geometry=None to accept the file's own"
@@ -56,11 +56,12 @@ class Geometry:
     def __init__(self, shape: Sequence[int], affine: Sequence[Sequence[float]] | NDArray[np.floating]) -> None:
         sizes = tuple(int(size) for size in shape)
         if len(sizes) != 3 or any(size < 1 for size in sizes):
-            raise GeometryError(explain("shape", "be three positive numbers of voxels", tuple(shape), _REMEDY))
+            raise GeometryError(f"The shape {tuple(shape)} is not three positive numbers of voxels. {_REMEDY}.")
         matrix = np.asarray(affine, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or matrix[3].tolist() != [0, 0, 0, 1]:
-            rule = "be a finite 4 by 4 matrix that ends with the row 0 0 0 1"
-            raise GeometryError(explain("affine", rule, matrix.tolist(), _REMEDY))
+            raise GeometryError(
+                f"The affine {matrix.tolist()} is not a finite 4 by 4 matrix that ends with the row 0 0 0 1. {_REMEDY}."
+            )
         object.__setattr__(self, "shape", sizes)
         object.__setattr__(self, "affine", tuple(tuple(row) for row in matrix.tolist()))
 
@@ -70,7 +71,7 @@ class Geometry:
         return np.array(self.affine, dtype=np.float64)
 
     def to_token(self) -> str:
-        """Write the geometry as a short string that may stand in the fragment of a URL.
+        """Write the geometry as a short string for the fragment of a URL.
 
         An affine that came from a NIfTI sform is exact in 32 bits, and then takes 64 characters instead of 128.
 
@@ -98,18 +99,23 @@ class Geometry:
         >>> Geometry.from_token("elsewhere")
         Traceback (most recent call last):
             ...
-        reasonknee_datasets.errors.GeometryError: geometry token must read IxJxK.<affine>, got elsewhere. ...
+        reasonknee_datasets.errors.GeometryError: The geometry token 'elsewhere' does not read IxJxK.<affine>. ...
         """
         match = _TOKEN.fullmatch(token)
-        remedy = "Tokens are written by Geometry.to_token; this one was cut or changed"
         if match is None:
-            raise GeometryError(explain("geometry token", "read IxJxK.<affine>", token, remedy))
+            raise GeometryError(
+                f"The geometry token {token!r} does not read IxJxK.<affine>. It was cut or changed: load the "
+                "rows again."
+            )
         text, dtype = match["affine"], "<f4" if match["width"] == "f" else "<f8"
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             rows = np.frombuffer(raw, dtype=dtype).astype(np.float64).reshape(3, 4)
         except (binascii.Error, ValueError):
-            raise GeometryError(explain("geometry token", "hold twelve numbers", token, remedy)) from None
+            raise GeometryError(
+                f"The geometry token {token!r} does not hold twelve numbers. It was cut or changed: load the "
+                "rows again."
+            ) from None
         shape = [int(size) for size in match["shape"].split("x")]
         return cls(shape, np.vstack([rows, [0.0, 0.0, 0.0, 1.0]]))
 
@@ -119,5 +125,5 @@ class Geometry:
 
     @property
     def voxels(self) -> int:
-        """How many voxels the grid has."""
+        """Number of voxels of the grid."""
         return math.prod(self.shape)

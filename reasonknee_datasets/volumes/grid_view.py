@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import GeometryError, explain
+from reasonknee_datasets.errors import GeometryError
 from reasonknee_datasets.orientation import Reorientation
 
 Counts = tuple[int, int, int]
@@ -31,7 +31,7 @@ _REMEDY = "Take views from a volume's `view`, or build them from View.whole(shap
 class View:
     """A grid of voxels over a source array: each axis runs along one axis of the source.
 
-    Axis ``n`` of the grid runs along axis ``axes[n]`` of the source; its coordinate ``x`` (0 to ``shape[n]``) stands at
+    Axis ``n`` of the grid runs along axis ``axes[n]`` of the source; its coordinate ``x`` (0 to ``shape[n]``) lies at
     ``start[n] + step[n] * x`` there.
 
     Parameters
@@ -71,12 +71,14 @@ class View:
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
-            remedy = "A grid has at least one voxel along each of three axes"
-            raise GeometryError(explain("view shape", "be three positive numbers", repr(self.shape), remedy))
+            raise GeometryError(
+                f"The view shape {self.shape!r} is not three positive numbers. A grid has at least one voxel along "
+                "each of three axes."
+            )
         lines = (*self.start, *self.step, *(self.lies or ()))
         good = sorted(self.axes) == [0, 1, 2] and len(self.start) == len(self.step) == 3
         if not good or not all(map(math.isfinite, lines)) or not all(self.step):
-            raise GeometryError(explain("view", "have three axes with a start and a step each", repr(self), _REMEDY))
+            raise GeometryError(f"The view {self!r} does not have three axes with a start and a step each. {_REMEDY}.")
 
     @classmethod
     def whole(cls, shape: Sequence[SupportsIndex]) -> View:
@@ -307,9 +309,11 @@ _TOKEN = re.compile(
 @lru_cache(maxsize=4096)
 def _read_token(token: str) -> View:
     match = _TOKEN.fullmatch(token)
-    remedy = "Tokens are written by View.to_token; this one was cut or changed"
     if match is None:
-        raise GeometryError(explain("view token", "read IxJxK_<axes>_<start>_<step>", token, remedy))
+        raise GeometryError(
+            f"The view token {token!r} does not read IxJxK_<axes>_<start>_<step>. It was cut or changed: take views "
+            "from View.to_token."
+        )
     i, j, k = map(int, match["shape"].split("x"))
     a, b, c = map(int, match["axes"])
     try:
@@ -317,7 +321,9 @@ def _read_token(token: str) -> View:
         lies = None if match["lies"] is None else _numbers(match["lies"])
         pad = None if match["pad"] is None else float(match["pad"])
     except ValueError:
-        raise GeometryError(explain("view token", "hold numbers", token, remedy)) from None
+        raise GeometryError(
+            f"The view token {token!r} does not hold numbers. It was cut or changed: take views from View.to_token."
+        ) from None
     nearest = match["nearest"] is not None
     return View((i, j, k), (a, b, c), start, step, lies, pad, nearest)  # type: ignore[arg-type]  # __post_init__ counts
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import warnings
 import zlib
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
+from reasonknee_datasets.volumes.environment import read_whole_number
 from reasonknee_datasets.volumes.index import CUT_OFF, IndexProblemError, SlabIndex, index_bytes, parse_index
 from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, SegmentError, inflate_head, inflate_segment
 from reasonknee_datasets.volumes.single_flight import Once
@@ -38,7 +38,7 @@ _PACK_AGAIN = "The file is read as an ordinary .nii.gz; pack it again to read re
 
 @dataclass(frozen=True, slots=True)
 class VolumeHeader:
-    """Everything that a file's first bytes say; shared between images, so never changed and never handed out.
+    """Contents of a file's first bytes; shared between images, so never changed and never handed out.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class VolumeHeader:
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
     def same_layout(self, other: VolumeHeader) -> bool:
-        """Check whether another state of the file can stand in for this one without anybody noticing."""
+        """Check whether another state of the file has the same header and NIfTI version."""
         return bool(self.header == other.header) and self.image_class is other.image_class
 
 
@@ -156,8 +156,7 @@ def _interpret(source: Source, identity: FileIdentity, zipped: bool, first: Call
             header.get_best_affine(),
         )
     except (HeaderDataError, ImageFileError, ValueError, OverflowError, KeyError) as error:
-        message = explain("NIfTI header", "be sound", str(error), _REMEDY, where=f"in {source.label}")
-        raise VolumeError(message) from error
+        raise VolumeError(f"The NIfTI header of {source.label} is damaged ({error}). {_REMEDY}.") from error
 
 
 def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[SlabIndex, bytes, str] | None:
@@ -167,7 +166,7 @@ def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[Sl
     index = parse_index(head, identity.size)
     if index is None:
         return None
-    start, stop = index.offsets[:2]
+    start, stop = index.start, index.start + int(index.sizes[0])
     if len(head) < stop:
         head = _read_start(source, identity, stop)
     if index.head_bytes > _MAX_OFFSET:
@@ -186,7 +185,7 @@ def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
     if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.promised):
         got = f"{index.head_bytes} and {index.total_bytes}"
         return f"its lengths are {got} where the header has {parsed.offset} and {parsed.promised}"
-    if index.slabs and index.slab_bytes % plane_bytes(parsed):
+    if index.version == 1 and index.slabs and index.slab_bytes % plane_bytes(parsed):
         return f"its slabs of {index.slab_bytes} bytes are no whole planes"
     return ""
 
@@ -201,8 +200,7 @@ def _opened(source: Source, identity: FileIdentity, head: bytes, zipped: bool, c
             have = min(max(4 * have, count), identity.size)
             block = inflate_head(_read_start(source, identity, have), count)
     except zlib.error as error:
-        message = explain("gzip volume", "begin with sound data", str(error), _REMEDY, where=f"in {source.label}")
-        raise VolumeError(message) from error
+        raise VolumeError(f"The gzip file {source.label} is damaged at its beginning ({error}). {_REMEDY}.") from error
     return block
 
 
@@ -217,8 +215,9 @@ def _image_class(start: bytes, label: str) -> Any:
     for image_class in (nib.Nifti1Image, nib.Nifti2Image):
         if image_class.header_class.may_contain_header(start):
             return image_class
-    got = f"{len(start)} bytes that begin with {start[:8]!r}"
-    raise VolumeError(explain("volume", "be a NIfTI-1 or NIfTI-2 file", got, _REMEDY, where=f"in {label}"))
+    raise VolumeError(
+        f"{label} is not a NIfTI-1 or NIfTI-2 file: its {len(start)} first bytes begin with {start[:8]!r}. {_REMEDY}."
+    )
 
 
 def _offset(start: bytes, image_class: Any) -> int:
@@ -232,30 +231,27 @@ def _offset(start: bytes, image_class: Any) -> int:
 
 def _check_promise(parsed: VolumeHeader, label: str) -> None:
     """Refuse a header that promises more than its file can hold, before anything of that size is allocated."""
-    size, promised, where = parsed.identity.size, parsed.promised, f"in {label}"
+    size, promised = parsed.identity.size, parsed.promised
     if any(extent < 0 for extent in parsed.shape):
-        raise VolumeError(explain("NIfTI header", "give sizes of at least 0", parsed.shape, _REMEDY, where=where))
+        raise VolumeError(
+            f"The NIfTI header of {label} states the shape {parsed.shape}, with a size below 0. {_REMEDY}."
+        )
     if parsed.dtype.itemsize == 0:
-        raise VolumeError(explain("NIfTI header", "name a voxel type", parsed.dtype, _REMEDY, where=where))
+        raise VolumeError(f"The NIfTI header of {label} states no voxel type ({parsed.dtype}). {_REMEDY}.")
     holds = size * MAX_RATIO if parsed.compression == "gzip" else size
     if promised > holds:
         can = "can inflate to" if parsed.compression == "gzip" else "holds"
-        got = f"shape {parsed.shape} of {parsed.dtype} at byte {parsed.offset}, {promised} bytes"
-        rule = f"promise no more than the file {can} ({holds} bytes)"
-        raise VolumeError(explain("NIfTI header", rule, got, _REMEDY, where=where))
+        raise VolumeError(
+            f"The NIfTI header of {label} states the shape {parsed.shape} of {parsed.dtype} at byte {parsed.offset}, "
+            f"which makes {promised} bytes, more than the file {can} ({holds} bytes). {_REMEDY}."
+        )
     if size > (most := promised + promised // 10 + _MAX_OFFSET):  # gzip adds less, and padding is short
         raise VolumeError(
             f"The file {label} has {size} bytes, but its NIfTI header accounts for {promised} at most ({most} with "
             f"padding). {_REMEDY}."
         )
-    if parsed.compression == "gzip" and promised > (limit := _volume_limit()):
-        rule = f"promise no more than {limit} bytes"
-        remedy = f"If the volume is really that large, set {_VARIABLE} to {promised}"
-        raise VolumeError(explain("NIfTI header", rule, f"{promised} bytes", remedy, where=where))
-
-
-def _volume_limit() -> int:
-    text = os.environ.get(_VARIABLE, "").strip()
-    if text and not text.isdecimal():
-        raise VolumeError(explain(_VARIABLE, "be a whole number of bytes", text, f"Set it to {_MAX_VOLUME_BYTES}"))
-    return int(text) if text else _MAX_VOLUME_BYTES
+    if parsed.compression == "gzip" and promised > (limit := read_whole_number(_VARIABLE, _MAX_VOLUME_BYTES)):
+        raise VolumeError(
+            f"The NIfTI header of {label} states a volume of {promised} bytes, more than the {limit} that are read. If "
+            f"the volume is really that large, set {_VARIABLE} to {promised}."
+        )

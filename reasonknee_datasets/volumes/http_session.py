@@ -15,6 +15,7 @@ from typing import Any
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.credentials import redact
+from reasonknee_datasets.volumes.environment import read_whole_number
 
 _TIMEOUT, _SECONDS = "REASONKNEE_TIMEOUT", 30.0
 _LIMIT, _BYTES = "REASONKNEE_MAX_FILE_BYTES", 2_000_000_000
@@ -51,10 +52,7 @@ def timeout_seconds() -> float:
 
 def file_limit() -> int:
     """Return the most bytes of one remote file that are read: ``REASONKNEE_MAX_FILE_BYTES``, or 2 GB."""
-    text = os.environ.get(_LIMIT, "").strip()
-    if text and not text.isdecimal():
-        raise VolumeError(f"{_LIMIT} must be a whole number of bytes, but it is {text!r}. Set it to {_BYTES}.")
-    return int(text) if text else _BYTES
+    return read_whole_number(_LIMIT, _BYTES)
 
 
 async def open_http_session(*, loop: Any = None, **client_kwargs: Any) -> HTTPSession:

@@ -1,11 +1,12 @@
-"""The slab index of a seekable ``.nii.gz``: what it says, how it is written, and when it is believed.
+"""The slab index of a seekable ``.nii.gz``: layout, writing, and checks before use.
 
-A seekable file is one gzip member. Its deflate stream is fully flushed after the NIfTI header and after every slab (a
-run of whole planes along the slowest array axis), so that each of these segments inflates alone. The gzip header's
-extra field says where they are, in a subfield named ``RK``, little-endian:
+A seekable file is one gzip member. Its deflate stream is fully flushed after the NIfTI header and after every slab, so
+that each of these segments inflates alone. A slab is a run of consecutive bytes of the voxels, in the order of the
+file: a part of a plane, or several planes. The gzip header's extra field locates the segments, in a subfield named
+``RK``, little-endian:
 
 =======  ==========================================================================
-u16      version, 1
+u16      version, 2
 u16      0
 u32      number of slabs
 u64      length of the header segment, inflated: the NIfTI header with its extensions
@@ -15,8 +16,9 @@ u32 x 2  compressed size and CRC-32 of the inflated bytes: of the header segment
 u32      CRC-32 of all of the above
 =======  ==========================================================================
 
-The first segment begins right behind the gzip header; behind the last one stand ``03 00`` (an empty final block) and
-gzip's own CRC-32 and length. A segment with ``03 00`` appended is a whole raw deflate stream.
+Version 1 has the same fields; its slabs are whole planes. The first segment begins right behind the gzip header; the
+last one is followed by ``03 00`` (an empty final block) and gzip's own CRC-32 and length. One segment or several
+consecutive ones, with ``03 00`` appended, are a whole raw deflate stream.
 """
 
 from __future__ import annotations
@@ -25,45 +27,50 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
-from itertools import accumulate
 
-from reasonknee_datasets.volumes.byte_source import Range
+import numpy as np
+from numpy.typing import NDArray
 
 SUBFIELD = b"RK"
 FINAL_BLOCK = b"\x03\x00"
 CUT_OFF = ", which is cut off"
+VERSIONS = (1, 2)
 _FIXED = struct.Struct("<HHIQQQ")
-_PAIR = struct.Struct("<II")
+_PAIR = np.dtype([("size", "<u4"), ("checksum", "<u4")])
 _CRC = struct.Struct("<I")
 _GZIP = struct.Struct("<2sBBIBBH")  # magic, method, flags, mtime, extra flags, system, length of the extra field
 _FEXTRA = 4
 _TRAILER = len(FINAL_BLOCK) + 8
-MAX_SLABS = (65_535 - 4 - _FIXED.size - _CRC.size) // _PAIR.size - 1
+MAX_SLABS = (65_535 - 4 - _FIXED.size - _CRC.size) // _PAIR.itemsize - 1
 
 
 class IndexProblemError(Exception):
-    """An index that is not to be believed; it never leaves this package, because the file reads without it."""
+    """An index that must not be used. It never leaves this package, because the file can be read without it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SlabIndex:
-    """Where the segments of a seekable file are; segment 0 is the header, segment n + 1 is slab n.
+    """Places of the segments of a seekable file; segment 0 is the header, segment n + 1 is slab n.
 
     Attributes
     ----------
+    version : int
+        1 (slabs are whole planes) or 2.
     head_bytes, slab_bytes, total_bytes : int
         Inflated lengths of the header segment, of every slab but the last, and of everything.
-    offsets : tuple of int
-        Where each segment begins in the file, and where the last one ends.
-    checksums : tuple of int
-        CRC-32 of each segment's inflated bytes.
+    start : int
+        Where the header segment begins in the file.
+    sizes, checksums : (slabs + 1,) uint32 array
+        Compressed size of each segment, and CRC-32 of its inflated bytes.
     """
 
+    version: int
     head_bytes: int
     slab_bytes: int
     total_bytes: int
-    offsets: tuple[int, ...]
-    checksums: tuple[int, ...]
+    start: int
+    sizes: NDArray[np.uint32]
+    checksums: NDArray[np.uint32]
 
     def hash_start(self, head: bytes) -> str:
         """Return the SHA-256 of the file up to the end of its header segment.
@@ -76,24 +83,25 @@ class SlabIndex:
         head : bytes
             First bytes of the file, at least to the end of the header segment.
         """
-        return hashlib.sha256(head[: self.offsets[1]]).hexdigest()
+        return hashlib.sha256(head[: self.start + int(self.sizes[0])]).hexdigest()
 
     @property
     def slabs(self) -> int:
-        """How many slabs there are."""
-        return len(self.checksums) - 1
+        """Number of slabs."""
+        return len(self.sizes) - 1
 
-    def range_of(self, slab: int) -> Range:
-        """Return the bytes of the file that hold a slab."""
-        return self.offsets[slab + 1], self.offsets[slab + 2]
+    @property
+    def voxel_bytes(self) -> int:
+        """Inflated length of all slabs."""
+        return self.total_bytes - self.head_bytes
 
-    def length_of(self, slab: int) -> int:
-        """Return a slab's inflated length."""
-        return min(self.slab_bytes, self.total_bytes - self.head_bytes - slab * self.slab_bytes)
+    def offsets(self) -> NDArray[np.int64]:
+        """Compute where each slab begins in the file, and where the last one ends."""
+        return self.start + np.cumsum(self.sizes, dtype=np.int64)
 
 
 def write_gzip_header(
-    head_bytes: int, slab_bytes: int, total_bytes: int, sizes: list[int], checksums: list[int]
+    head_bytes: int, slab_bytes: int, total_bytes: int, sizes: list[int], checksums: list[int], *, version: int = 2
 ) -> bytes:
     """Write the gzip header of a seekable file, index included.
 
@@ -103,8 +111,8 @@ def write_gzip_header(
     >>> parse_index(header, file_size=len(header) + 50 + 40 + 41 + 10).slabs
     2
     """
-    payload = _FIXED.pack(1, 0, len(sizes) - 1, head_bytes, slab_bytes, total_bytes)
-    payload += b"".join(_PAIR.pack(size, crc) for size, crc in zip(sizes, checksums, strict=True))
+    payload = _FIXED.pack(version, 0, len(sizes) - 1, head_bytes, slab_bytes, total_bytes)
+    payload += np.array(list(zip(sizes, checksums, strict=True)), _PAIR).tobytes()
     payload += _CRC.pack(zlib.crc32(payload))
     extra = SUBFIELD + struct.pack("<H", len(payload)) + payload
     # No mtime and system "unknown": the same voxels give the same file everywhere.
@@ -130,24 +138,25 @@ def parse_index(head: bytes, file_size: int) -> SlabIndex | None:
     payload = _find_subfield(head)
     if payload is None:
         return None
-    if len(payload) < _FIXED.size + _PAIR.size + _CRC.size:
+    if len(payload) < _FIXED.size + _PAIR.itemsize + _CRC.size:
         raise IndexProblemError("it is cut")
     if zlib.crc32(payload[: -_CRC.size]) != _CRC.unpack(payload[-_CRC.size :])[0]:
         raise IndexProblemError("its checksum is wrong")
     version, _, slabs, head_bytes, slab_bytes, total = _FIXED.unpack_from(payload)
-    if version != 1:
-        raise IndexProblemError(f"its version is {version}, this package reads 1")
-    if len(payload) != _FIXED.size + (slabs + 1) * _PAIR.size + _CRC.size:
+    if version not in VERSIONS:
+        raise IndexProblemError(f"its version is {version}, and this package reads versions 1 and 2")
+    if len(payload) != _FIXED.size + (slabs + 1) * _PAIR.itemsize + _CRC.size:
         raise IndexProblemError(f"its length does not fit {slabs} slabs")
     if slab_bytes == 0 or -(-(total - head_bytes) // slab_bytes) != slabs:
         raise IndexProblemError(f"{slabs} slabs of {slab_bytes} bytes do not make {total - head_bytes}")
-    pairs = list(_PAIR.iter_unpack(payload[_FIXED.size : -_CRC.size]))
-    offsets = tuple(accumulate((size for size, _ in pairs), initial=index_bytes(head)))
-    if offsets[-1] + _TRAILER != file_size:
-        length = offsets[-1] + _TRAILER
+    pairs = np.frombuffer(payload[_FIXED.size : -_CRC.size], _PAIR)
+    start = index_bytes(head)
+    length = start + int(pairs["size"].sum(dtype=np.int64)) + _TRAILER
+    if length != file_size:
         cut = CUT_OFF if file_size < length else ""
         raise IndexProblemError(f"it describes a file of {length} bytes, and this one has {file_size}{cut}")
-    return SlabIndex(head_bytes, slab_bytes, total, offsets, tuple(crc for _, crc in pairs))
+    sizes, checksums = pairs["size"].copy(), pairs["checksum"].copy()
+    return SlabIndex(version, head_bytes, slab_bytes, total, start, sizes, checksums)
 
 
 def _find_subfield(head: bytes) -> bytes | None:

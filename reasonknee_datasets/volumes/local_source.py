@@ -49,7 +49,9 @@ class LocalSource:
         """Read the first bytes and the identity from one open file."""
         with self._opened() as file:
             try:
-                return self._identity(os.fstat(file.fileno())), _read_fully(file.fileno(), (0, count))
+                head = _read_fully(file.fileno(), (0, count))
+                count_read([head])
+                return self._identity(os.fstat(file.fileno())), head
             except OSError as error:
                 raise unreadable(self.path, error) from error
 
@@ -59,9 +61,11 @@ class LocalSource:
 
         def fetch(ranges: Sequence[Range]) -> list[bytes]:
             try:
-                chunks = [_read_fully(file.fileno(), span) for span in ranges]
+                descriptor = file.fileno()
+                chunks = [_read_fully(descriptor, span) for span in ranges]
             except OSError as error:
                 raise unreadable(self.path, error) from error
+            count_read(chunks)
             return check_lengths(self.label, ranges, chunks)
 
         with self._opened() as file:
@@ -79,13 +83,17 @@ class LocalSource:
 
 
 def _read_fully(descriptor: int, span: Range) -> bytes:
-    """Read a range; one ``pread`` gives at most 2 GiB, and fewer on some network file systems."""
-    chunks, (start, stop) = [], span
-    while start < stop and (chunk := read_at(descriptor, stop - start, start)):
+    """Read a range; one ``pread`` reads at most 2 GiB, and less on some network file systems."""
+    start, stop = span
+    chunk = read_at(descriptor, stop - start, start)
+    if len(chunk) == stop - start:  # as nearly always
+        return chunk
+    chunks: list[bytes] = []
+    while chunk:
         chunks.append(chunk)
         start += len(chunk)
-    count_read(chunks)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunk = read_at(descriptor, stop - start, start) if start < stop else b""
+    return b"".join(chunks)
 
 
 @dataclass(frozen=True, slots=True)

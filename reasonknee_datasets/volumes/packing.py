@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import deflate
 from isal import isal_zlib
 
-from reasonknee_datasets.errors import VolumeError, explain, os_remedy
+from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.byte_source import read_whole
 from reasonknee_datasets.volumes.header import plane_bytes, read_header
 from reasonknee_datasets.volumes.index import FINAL_BLOCK, MAX_SLABS, write_gzip_header
@@ -20,11 +20,16 @@ from reasonknee_datasets.volumes.inflate import inflate_file
 from reasonknee_datasets.volumes.open_source import find_source
 from reasonknee_datasets.volumes.threads import for_each
 
-# Measured on DESS-like voxels of 160x384 planes: slabs of 1, 2, 4, 8 planes cost 1.3, 0.7, 0.3 and 0.15 % over one
-# stream, and a box of 75 planes then inflates 0, 1, 3, 7 planes too many. Four is the smallest below 0.5 %.
-PLANES = 4
-# Each slab pays about 150 bytes for its own Huffman tables: small planes are grouped until that is under 0.5 %.
-_MIN_SLAB_BYTES = 64 * 1024
+# Slabs are parts of a plane, since a box has a few tenths of each plane's rows. Measured on a synthetic DESS knee of
+# 160x384x384 (planes of 123 kB; size against an ordinary .nii.gz of the same level, bytes inflated for a box of
+# 60x80x75 around a question's region, part of the file that holds a central box):
+#   4 planes      +0.1 %  9.5 MB  22 %        a third    +2.7 %  4.3 MB   7 %
+#   1 plane       +0.6 %  9.2 MB  21 %        a quarter  +3.1 %  4.5 MB  11 %
+#   half a plane  +2.0 %  7.5 MB  21 %        a sixth    +3.7 %  3.3 MB   7 %
+# and of 384x384x160 (planes of 295 kB): 1 plane +0.4 % 17.7 MB, a quarter +2.3 % 7.9 MB, a sixth +3.5 % 6.4 MB.
+# At most 60 kB makes thirds and sixths of these, within 3.5 %.
+SLAB_BYTES = 60_000
+# A slab is inflated as a whole.
 _MAX_SLAB_BYTES = 1 << 30
 # zlib 6 packs 16 MB/s; ISA-L 3 packs 275 MB/s, but its output inflates at 510 MB/s where zlib's inflates at 650, and
 # a file is packed once and read for years.
@@ -43,19 +48,23 @@ class PackReport:
         The seekable file.
     bytes_before, bytes_after : int
         Size of the file that was read and of the one that was written.
-    slabs, planes : int
-        How many slabs there are, and how many planes of the array each holds.
+    slabs, slab_bytes : int
+        Number of slabs, and inflated length of each but the last.
     """
 
     path: str
     bytes_before: int
     bytes_after: int
     slabs: int
-    planes: int
+    slab_bytes: int
 
 
 def pack(
-    path_in: str | os.PathLike[str], path_out: str | os.PathLike[str], *, level: int = LEVEL, planes: int = PLANES
+    path_in: str | os.PathLike[str],
+    path_out: str | os.PathLike[str],
+    *,
+    level: int = LEVEL,
+    planes: float | None = None,
 ) -> PackReport:
     """Write a NIfTI file again as a seekable ``.nii.gz``, with the same NIfTI bytes inside.
 
@@ -70,8 +79,9 @@ def pack(
         Where to write; its folder must exist.
     level : int
         Of zlib, 0 to 9.
-    planes : int
-        Planes of the array in a slab, at least; small planes are grouped, and slabs grow until the index fits.
+    planes : float, optional
+        Planes of the array in a slab: a whole number, or a fraction (0.25 makes four slabs of each plane). By default
+        slabs have at most 60 kB: a part of a plane, or several small planes. Slabs grow until the index fits.
 
     Returns
     -------
@@ -83,7 +93,7 @@ def pack(
         If the input is damaged, or the output cannot be written.
     """
     if level not in range(10):
-        raise VolumeError(explain("level", "be 0 to 9", level, f"Leave it at {LEVEL}"))
+        raise VolumeError(f"The compression level {level} does not exist. Pass one of 0 to 9; the default is {LEVEL}.")
     source = find_source(path_in)
     header = read_header(source)
     plain: memoryview
@@ -92,9 +102,9 @@ def pack(
     else:
         plain = memoryview(read_whole(source, header.identity))[: header.promised]
     out = Path(path_out)
-    height = _height(plane_bytes(header), header.promised - header.offset, planes, source.label)
-    size, slabs = _write_or_explain(out, plain, header.offset, max(1, height * plane_bytes(header)), level)
-    return PackReport(str(out), header.identity.size, size, slabs, height)
+    slab_bytes = _slab_bytes(plane_bytes(header), header.promised - header.offset, planes, source.label)
+    size, slabs = _write_or_explain(out, plain, header.offset, slab_bytes, level)
+    return PackReport(str(out), header.identity.size, size, slabs, slab_bytes)
 
 
 def pack_bytes(
@@ -132,8 +142,8 @@ def pack_bytes(
         If it cannot be written.
     """
     out = Path(path_out)
-    height = _height(plane, len(plain) - head_bytes, PLANES, str(out))
-    return _write_or_explain(out, memoryview(plain), head_bytes, max(1, height * plane), level)[0]
+    slab_bytes = _slab_bytes(plane, len(plain) - head_bytes, None, str(out))
+    return _write_or_explain(out, memoryview(plain), head_bytes, slab_bytes, level)[0]
 
 
 def _write_or_explain(
@@ -142,24 +152,38 @@ def _write_or_explain(
     try:
         return _write_whole(out, plain, head_bytes, slab_bytes, level)
     except OSError as error:
-        got = f"{type(error).__name__}: {error}"
-        remedy = os_remedy(error, "Check that the folder exists") + ". Nothing was left behind"
-        raise VolumeError(explain("packed volume", "be written", got, remedy, where=f"at {out}")) from error
+        remedy = os_remedy(error, "Check that the folder exists")
+        raise VolumeError(
+            f"The packed volume {out} cannot be written ({type(error).__name__}: {error}). Nothing was left behind. "
+            f"{remedy}."
+        ) from error
 
 
-def _height(plane: int, voxels: int, planes: int, label: str) -> int:
-    """Choose how many planes a slab holds."""
-    if planes < 1:
-        raise VolumeError(explain("planes", "be at least 1", planes, f"Leave it at {PLANES}"))
+def _slab_bytes(plane: int, voxels: int, planes: float | None, label: str) -> int:
+    """Choose the inflated length of a slab for planes of a given length."""
+    if planes is not None and not planes > 0:
+        raise VolumeError(f"A slab cannot hold {planes} planes. Pass a number above 0, or leave planes out.")
     if voxels == 0:
-        return planes
-    count = voxels // plane
-    height = max(planes, -(-_MIN_SLAB_BYTES // plane), -(-count // MAX_SLABS))
-    if height * plane > _MAX_SLAB_BYTES:
-        remedy = "Such a volume gains nothing from packing: leave it as it is"
-        got = f"{height} planes of {plane} bytes"
-        raise VolumeError(explain("slab", f"hold at most {_MAX_SLAB_BYTES} bytes", got, remedy, where=f"in {label}"))
-    return min(height, count)
+        return 1
+    if planes is None:
+        length = _part(plane) if plane > SLAB_BYTES else SLAB_BYTES // plane * plane
+    else:
+        length = -(-plane // round(1 / planes)) if planes < 1 else round(planes) * plane
+    if -(-voxels // length) > MAX_SLABS:  # as few whole planes as fit
+        length = -(-(voxels // plane) // MAX_SLABS) * plane
+    if length > _MAX_SLAB_BYTES:
+        raise VolumeError(
+            f"{label} cannot be packed: a slab would have {length} bytes, more than {_MAX_SLAB_BYTES}. Leave the file "
+            "as it is, since packing would not make it faster to read."
+        )
+    return min(length, voxels)
+
+
+def _part(plane: int) -> int:
+    """Divide a plane into slabs of at most `SLAB_BYTES`, equal ones if possible: they do not straddle two planes."""
+    fewest = -(-plane // SLAB_BYTES)
+    equal = (parts for parts in range(fewest, 2 * fewest) if plane % parts == 0)
+    return -(-plane // next(equal, fewest))
 
 
 def _write_whole(out: Path, plain: memoryview, head_bytes: int, slab_bytes: int, level: int | None) -> tuple[int, int]:

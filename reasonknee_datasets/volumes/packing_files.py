@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reasonknee_datasets.errors import VolumeError, explain, os_remedy
+from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.packing import LEVEL, PackReport, pack
 
 
 def pack_files(
     paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None, *, level: int = LEVEL
 ) -> Iterator[PackReport]:
-    """Write files as seekable ``.nii.gz``, into a folder or in their own place, and report each one when it is done.
+    """Write files as seekable ``.nii.gz``, into a folder or in place, and yield a report of each.
 
     Each result appears whole, after it has been read back. All names are checked before the first file is written; an
     error in a file stops there, and leaves that file alone and those before it packed.
@@ -26,7 +26,7 @@ def pack_files(
         Files that end in ``.nii`` or ``.nii.gz``.
     out : str or path, or None
         A folder, made where it is missing: ``knee.nii`` and ``knee.nii.gz`` become ``knee.nii.gz`` in it, and nothing
-        that stands there is replaced. None replaces each file, which must be a ``.nii.gz``, by its seekable form.
+        existing is replaced. None replaces each file, which must be a ``.nii.gz``, by its seekable form.
     level : int
         Of zlib, 0 to 9.
 
@@ -37,24 +37,28 @@ def pack_files(
     Raises
     ------
     VolumeError
-        If a name does not fit, would be written twice or stands there already; if a file is damaged or cannot be
-        written.
+        If a name does not fit, would be written twice or exists already; if a file would be replaced in a prepared
+        repository; if a file is damaged or cannot be written.
     """
     targets = [_target(os.fspath(path), None if out is None else Path(out)) for path in paths]
     twice = [str(target) for target, count in Counter(targets).items() if count > 1]
     if twice:
-        remedy = "Pack them into different folders"
-        raise VolumeError(explain("packed files", "have names of their own", f"{twice[0]} twice", remedy))
+        raise VolumeError(
+            f"Two of the files would be packed as {twice[0]}. Pack them into different folders, one command for each."
+        )
     made = None
-    if out is not None:
+    if out is None:
+        for target in targets:
+            _refuse_in_repository(target)
+    else:
         _refuse_replacing(targets)
         made = None if Path(out).exists() else Path(out)
         try:
             Path(out).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            got = f"{type(error).__name__}: {error}"
+            remedy = os_remedy(error, "Choose another folder")
             raise VolumeError(
-                explain("folder of packed files", "be there to write into", got, os_remedy(error, "Choose another"))
+                f"Cannot write into the folder {out} ({type(error).__name__}: {error}). {remedy}."
             ) from error
     try:
         for path, target in zip(paths, targets, strict=True):
@@ -67,18 +71,36 @@ def pack_files(
 
 def _target(path: str, out: Path | None) -> Path:
     name = Path(path).name
-    if not name.endswith((".nii", ".nii.gz") if out is not None else ".nii.gz"):
-        rule, remedy = "end in .nii or .nii.gz", "Name the volume files themselves, as in FOLDER/*.nii.gz"
-        if out is None:
-            rule = "be a .nii.gz to be replaced by its seekable form"
-            remedy = "Name a folder for the packed files with --out"
-        raise VolumeError(explain("file to pack", rule, path, remedy))
+    if out is None and not name.endswith(".nii.gz"):
+        raise VolumeError(
+            f"{path} cannot be packed in place: only a .nii.gz can be replaced by its seekable form. Name a folder for "
+            "the packed files with --out."
+        )
+    if not name.endswith((".nii", ".nii.gz")):
+        raise VolumeError(
+            f"{path} cannot be packed: its name does not end in .nii or .nii.gz. Name the volume files themselves, as "
+            "in FOLDER/*.nii.gz."
+        )
     return Path(path) if out is None else out / f"{name.removesuffix('.gz').removesuffix('.nii')}.nii.gz"
+
+
+def _refuse_in_repository(path: Path) -> None:
+    """Raise if a file is a volume of a prepared repository, whose manifest states its size and hash."""
+    for place in {path.absolute(), path.parent.resolve() / path.name}:
+        for root in place.parents:
+            if (root / "manifest.json").is_file() and place.relative_to(root).parts[0] == "volumes":
+                raise VolumeError(
+                    f"{path} is a volume of the prepared repository {root}, whose manifest.json states its size and "
+                    "hash: packed in place, it would no longer load. Nothing was changed. Prepare the repository again "
+                    "with `reasonknee prepare --volumes pack`, or pack copies with --out DIR."
+                )
 
 
 def _refuse_replacing(targets: Sequence[Path]) -> None:
     there = [str(target) for target in targets if target.exists()]
     if there:
-        got = f"{len(there)} that are, such as {there[0]}"
-        remedy = "Choose another folder, remove them, or replace the files themselves with --in-place"
-        raise VolumeError(explain("packed files", "not be there yet", got, remedy))
+        more = "" if len(there) == 1 else f" (and {len(there) - 1} more)"
+        raise VolumeError(
+            f"{there[0]} exists already{more}, and packing into a folder replaces nothing. Choose another folder, "
+            "remove what is there, or replace the files themselves with --in-place."
+        )

@@ -15,7 +15,6 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.volumeutils import array_from_file
 from numpy.typing import DTypeLike, NDArray
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.stored_array import StoredVoxels
 
@@ -60,8 +59,7 @@ class VolumeProxy(ArrayProxy):
     ) -> NDArray[Any]:
         """Read the whole array, scaled; `dtype` as in nibabel."""
         if copy is False:
-            remedy = "Use np.asarray without copy=False"
-            raise ValueError(explain("array of a lazy volume", "be read into new memory", "copy=False", remedy))
+            raise ValueError("A lazy volume is read into new memory, so copy=False is impossible. Leave it out.")
         read: Any = super().__array__
         return cast("NDArray[Any]", read(dtype))
 
@@ -110,8 +108,7 @@ def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[sl
         size = next(sizes)
         if not isinstance(part, slice):
             if not 0 <= part < size:
-                message = explain("index", f"lie inside 0 to {size - 1}", part, "Give an index of the volume's array")
-                raise IndexError(message)
+                raise IndexError(f"Index {part} lies outside the axis, which has voxels 0 to {size - 1}.")
             touched.append(slice(part, part + 1, 1))
             residual.append(0)
             continue

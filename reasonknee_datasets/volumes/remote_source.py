@@ -24,12 +24,22 @@ T = TypeVar("T")
 
 _ATTEMPTS = 4
 _FIRST_WAIT = 0.1
-# Neighbouring slabs are one request; a long run is cut so that several requests fill the line.
+# Neighbouring slabs are one request; a long run is cut so that several requests share the bandwidth.
 _MAX_REQUEST = 4 * 1024 * 1024
-_MAX_GAP = 64 * 1024
+# Requests in flight at a time: more of them overflow the queue of a small server, which then drops connections.
+_PARALLEL = 16
+# Two ranges are one request if the gap between them is transferred sooner than another request is answered, which
+# costs its latency divided by the requests in flight: gap < latency * bandwidth / parallel. At 30 ms and 100 Mbit/s
+# that is 23 kB. The latency is measured for each server; the bandwidth is assumed.
+_BANDWIDTH = 12_500_000
+_USUAL_LATENCY = 0.03
+_GAPS = (16 * 1024, 1024 * 1024)
+_SMALL_ANSWER = 64 * 1024
 
 # One look at a remote file's size and etag a process: asking again before every read would double the requests.
 _identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
+# Shortest time in seconds in which a server has answered one small request.
+_latencies: dict[str, float] = {}
 # What a server without ranges sent for the first bytes is kept, for the voxels that are asked for next.
 _wholes: Once[FileIdentity, bytes] = Once(limit=2)
 
@@ -92,9 +102,16 @@ class RemoteSource:
         yield lambda ranges: self._fetch(ranges, identity)
 
     def _fetch(self, ranges: Sequence[Range], identity: FileIdentity) -> list[bytes]:
-        requests = coalesce(ranges)
+        requests = coalesce(ranges, self._gap())
         chunks = self._request(requests, identity)
         return check_lengths(self.label, ranges, [_assemble(span, requests, chunks) for span in ranges])
+
+    def _gap(self) -> int:
+        """Choose how long a gap between two ranges may be for one request to read both (see `_BANDWIDTH`)."""
+        filesystem, _ = open_filesystem(self.path, raw_options(self.path, self._options()))
+        latency = _latencies.get(_server(self.path), _USUAL_LATENCY)
+        gap = int(latency * _BANDWIDTH / (_PARALLEL if filesystem.async_impl else 1))
+        return min(max(gap, _GAPS[0]), _GAPS[1])
 
     def _request(self, requests: Sequence[Range], identity: FileIdentity) -> list[bytes]:
         """Ask for ranges until all are there, or there is no hope; short answers count as failures."""
@@ -125,10 +142,17 @@ class RemoteSource:
         try:
             filesystem, path = open_filesystem(self.path, raw_options(self.path, options))
             starts, stops = [start for start, _ in requests], [stop for _, stop in requests]
-            limit = limit_body(filesystem, size)
-            return list(filesystem.cat_ranges([path] * len(requests), starts, stops, on_error="return", **limit))
+            extra = limit_body(filesystem, size)
+            if filesystem.async_impl:
+                extra["batch_size"] = _PARALLEL
+            began = time.monotonic()
+            answers = list(filesystem.cat_ranges([path] * len(requests), starts, stops, on_error="return", **extra))
+            if len(answers) == 1 and isinstance(answers[0], bytes) and 0 < len(answers[0]) <= _SMALL_ANSWER:
+                server, took = _server(self.path), time.monotonic() - began
+                _latencies[server] = min(took, _latencies.get(server, took))
         except Exception as error:  # noqa: BLE001 (every store has its own errors; each is judged by the caller)
             return [error] * len(requests)
+        return answers
 
     def _keep_whole(self, data: bytes, identity: FileIdentity) -> bytes:
         warnings.warn(
@@ -176,19 +200,26 @@ class RemoteSource:
         return self.storage_options if self.storage_options is not None else find_credentials(self.path)
 
 
-def coalesce(ranges: Sequence[Range]) -> list[Range]:
-    """Join ranges that stand close together, and cut long ones, into the requests to send.
+def coalesce(ranges: Sequence[Range], gap: int) -> list[Range]:
+    """Join ranges that lie close together, and cut long ones, into the requests to send.
+
+    Parameters
+    ----------
+    ranges : sequence of (start, stop)
+        Bytes of one file, in any order.
+    gap : int
+        Longest distance in bytes between two ranges that are joined.
 
     Examples
     --------
-    >>> coalesce([(0, 10), (10, 20), (1_000_000, 1_000_010)])
+    >>> coalesce([(0, 10), (10, 20), (1_000_000, 1_000_010)], gap=16_384)
     [(0, 20), (1000000, 1000010)]
-    >>> coalesce([(0, 9_000_000)])
+    >>> coalesce([(0, 9_000_000)], gap=16_384)
     [(0, 4194304), (4194304, 8388608), (8388608, 9000000)]
     """
     runs: list[Range] = []
     for start, stop in sorted(span for span in ranges if span[0] < span[1]):
-        if runs and start - runs[-1][1] <= _MAX_GAP:
+        if runs and start - runs[-1][1] <= gap:
             runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
         else:
             runs.append((start, stop))
@@ -207,6 +238,10 @@ def is_passing(error: BaseException) -> bool:
     definite = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
     wrong_use = (ValueError, TypeError, ImportError, NotImplementedError)
     return not isinstance(error, definite + wrong_use)
+
+
+def _server(url: str) -> str:
+    return url[: url.find("/", url.find("://") + 3)]
 
 
 def _wait(attempt: int) -> float:

@@ -1,33 +1,41 @@
-"""Reading the slabs that a region touches out of a seekable file, each verified before a voxel of it is used."""
+"""Read the slabs that a region touches out of a seekable file. Each is verified before a voxel of it is used.
+
+Consecutive slabs are read and inflated as one piece: a box that has rows of 75 planes makes 75 pieces, a whole volume
+makes pieces of 0.5 MB.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.volumes.byte_source import Source
+from reasonknee_datasets.volumes.byte_source import Fetch, Range, Source
 from reasonknee_datasets.volumes.header import VolumeHeader, plane_bytes
 from reasonknee_datasets.volumes.index import SlabIndex
 from reasonknee_datasets.volumes.inflate import SegmentError, inflate_segment
-from reasonknee_datasets.volumes.threads import for_each
+from reasonknee_datasets.volumes.threads import for_each, thread_count
 
 Selection = tuple[slice, ...]
 """One slice with explicit start, stop and positive step for every axis of the stored array."""
 
-# What is fetched of a remote file before it is inflated: enough to fill the line, and a bound on memory.
+Piece = tuple[int, int]
+"""Half-open range of consecutive slabs, which are read and inflated together."""
+
+# What is fetched of a remote file before it is inflated: enough to use the bandwidth, and a bound on memory.
 _BATCH_BYTES = 16 * 1024 * 1024
-# Below this, waking another thread costs more than it gives.
-_WORTH_A_THREAD = 512 * 1024
+# Inflated length of a piece, unless a single plane is longer; also what a thread takes at a time.
+_PIECE_BYTES = 512 * 1024
 
 
 class DamagedSlabError(Exception):
-    """A slab that is not what the index says; it never leaves this package, because the file may read without it."""
+    """A slab that differs from the index. It never leaves this package, because the file may be readable without it."""
 
 
 class Slabs:
@@ -46,116 +54,152 @@ class Slabs:
     def __init__(self, source: Source, header: VolumeHeader, index: SlabIndex) -> None:
         self.source, self.header, self.index = source, header, index
         shape = header.shape
-        self._planes = len(shape) - min(2, len(shape) - 1)  # how many axes count planes
-        inner = shape[: len(shape) - self._planes]
-        self._inner = inner + (1,) * (2 - len(inner))
-        self._height = max(1, index.slab_bytes // max(1, plane_bytes(header)))
+        self._inner = min(2, len(shape) - 1)  # axes within a plane; the others count planes
+        self._plane = plane_bytes(header)
+        self._strides = (header.dtype.itemsize, header.dtype.itemsize * math.prod(shape[: min(1, self._inner)]))
 
-    def inflate(self, wanted: Sequence[int], use: Callable[[int, bytes], None]) -> None:
-        """Inflate and verify slabs, on several threads, and hand each to `use` on the thread that made it.
+    def fill(self, wanted: Sequence[int], voxels: NDArray[np.uint8]) -> None:
+        """Inflate slabs into their places in an array of all voxels' bytes.
 
         Raises
         ------
         DamagedSlabError
-            If a slab does not inflate to the length and checksum that the index gives.
+            If a slab does not inflate to the length and checksum that the index states.
         """
-        with self.source.open(self.header.identity) as fetch:
-            if self.source.is_local:
-                # Each thread reads its own slabs, so that no more than one compressed slab a thread is in memory.
-                self._each(wanted, lambda slab: use(slab, self._verified(slab, fetch([self.index.range_of(slab)])[0])))
-                return
-            for batch in self._batches(wanted):
-                packed = dict(zip(batch, fetch([self.index.range_of(slab) for slab in batch]), strict=True))
+        numbers = np.asarray(wanted, dtype=np.int64)
+        group = numbers // max(1, _PIECE_BYTES // self.index.slab_bytes)
+        cuts = _cuts((np.diff(numbers) != 1) | (np.diff(group) != 0))
+        pieces = [(int(numbers[a]), int(numbers[b - 1]) + 1) for a, b in itertools.pairwise(cuts)]
 
-                def verify(slab: int, packed: dict[int, bytes] = packed) -> None:
-                    use(slab, self._verified(slab, packed[slab]))
+        def place(number: int, data: bytes) -> None:
+            start = pieces[number][0] * self.index.slab_bytes
+            voxels[start : start + len(data)] = np.frombuffer(data, np.uint8)
 
-                self._each(batch, verify)
-
-    def fill(self, wanted: Sequence[int], voxels: NDArray[np.uint8]) -> None:
-        """Inflate slabs into their places in an array of all voxels' bytes."""
-        size = self.index.slab_bytes
-
-        def place(slab: int, data: bytes) -> None:
-            voxels[slab * size : slab * size + len(data)] = np.frombuffer(data, np.uint8)
-
-        self.inflate(wanted, place)
+        self._inflate(pieces, place)
 
     def copy_region(self, selection: Selection) -> NDArray[Any]:
-        """Inflate the slabs of a region that is not empty one by one, copy what is needed of each, and drop it."""
-        out = self._empty(selection)
-        where = {slab: (start, stop, planes) for slab, start, stop, planes in self._parts(selection)}
-        inner = selection[: len(selection) - self._planes] + (slice(0, 1, 1),) * (2 - (len(selection) - self._planes))
+        """Inflate the slabs of a region that is not empty, piece by piece, and copy the needed part of each piece.
 
-        def copy(slab: int, data: bytes) -> None:
-            start, stop, planes = where[slab]
-            out[:, :, start:stop] = self._view(data)[(*inner, planes)]
+        Raises
+        ------
+        DamagedSlabError
+            If a slab does not inflate to the length and checksum that the index states.
+        """
+        planes, first, last = self._spans(selection)
+        group = first // max(1, _PIECE_BYTES // self.index.slab_bytes)
+        cuts = _cuts((first[1:] > last[:-1] + 1) | (np.diff(group) != 0))
+        pieces = [(int(first[a]), int(last[b - 1]) + 1) for a, b in itertools.pairwise(cuts)]
+        inner = [*selection[: self._inner], *(slice(0, 1, 1),) * (2 - self._inner)]
+        lengths = [_length(part) for part in inner]
+        low = sum(part.start * stride for part, stride in zip(inner, self._strides, strict=True))
+        steps = [part.step * stride for part, stride in zip(inner, self._strides, strict=True)]
+        out = np.empty((*lengths, len(planes)), self.header.dtype, order="F")
 
-        self.inflate(list(where), copy)
+        def copy(number: int, data: bytes) -> None:
+            a, b = cuts[number : number + 2]
+            one = int(planes[a])
+            shape = (*lengths, int(planes[b - 1]) - one + 1)
+            start = one * self._plane + low - pieces[number][0] * self.index.slab_bytes
+            view: NDArray[Any] = np.ndarray(shape, out.dtype, data, start, (*steps, self._plane))
+            out[:, :, a:b] = view[:, :, _as_slice((planes[a:b] - one).tolist())]
+
+        self._inflate(pieces, copy)
         return out.reshape(tuple(_length(part) for part in selection), order="F")
 
-    def touched(self, selection: Selection) -> list[int]:
-        """Name the slabs that a region touches."""
-        planes = selection[-1]
-        if self._planes == 1 and planes.step <= self._height:  # as of nearly every read: none is skipped
-            last = range(planes.start, planes.stop, planes.step)[-1]
-            return list(range(planes.start // self._height, last // self._height + 1))
-        return [slab for slab, *_ in self._parts(selection)]
+    def touched(self, selection: Selection) -> Sequence[int]:
+        """Return the numbers of the slabs that a region touches, in ascending order."""
+        _, first, last = self._spans(selection)
+        if (first[1:] <= last[:-1] + 1).all():
+            return range(int(first[0]), int(last[-1]) + 1)
+        counts = last - first + 1
+        numbers = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
+        once: list[int] = numbers[np.diff(numbers, prepend=-1) != 0].tolist()
+        return once
 
-    def _parts(self, selection: Selection) -> Iterator[tuple[int, int, int, slice | list[int]]]:
-        """Return, for each touched slab, where its planes go in the result and which of its planes they are."""
-        axes = [range(part.start, part.stop, part.step) for part in selection[len(selection) - self._planes :]]
-        shape = self.header.shape[len(selection) - self._planes :]
-        grid = np.meshgrid(*axes, indexing="ij", copy=False)
-        planes = np.ravel_multi_index([part.ravel(order="F") for part in grid], shape, order="F").tolist()
-        start = 0
-        for slab, group in groupby(planes, key=lambda plane: plane // self._height):
-            local = [plane - slab * self._height for plane in group]
-            yield slab, start, start + len(local), _as_slice(local)
-            start += len(local)
+    def _spans(self, selection: Selection) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Find the planes of a region, and the first and the last slab that it touches in each of them."""
+        inner, outer = selection[: self._inner], selection[self._inner :]
+        planes = np.arange(outer[0].start, outer[0].stop, outer[0].step)
+        if len(outer) > 1:
+            axes = np.meshgrid(*(np.arange(part.start, part.stop, part.step) for part in outer), indexing="ij")
+            shape = self.header.shape[self._inner :]
+            planes = np.ravel_multi_index([axis.ravel(order="F") for axis in axes], shape, order="F")
+        low = sum(part.start * stride for part, stride in zip(inner, self._strides, strict=False))
+        high = sum(_last(part) * stride for part, stride in zip(inner, self._strides, strict=False))
+        start, size = planes * self._plane, self.index.slab_bytes
+        return planes, (start + low) // size, (start + high + self.header.dtype.itemsize - 1) // size
 
-    def _empty(self, selection: Selection) -> NDArray[Any]:
-        lengths = [_length(part) for part in selection]
-        inner = lengths[: len(lengths) - self._planes]
-        inner += [1] * (2 - len(inner))
-        planes = math.prod(lengths[len(lengths) - self._planes :])
-        return np.empty((*inner, planes), self.header.dtype, order="F")
+    def _inflate(self, pieces: Sequence[Piece], use: Callable[[int, bytes], None]) -> None:
+        """Inflate and verify pieces, on several threads; `use` is called with each on the thread that inflated it."""
+        ranges: list[Range] = [(a, b) for a, b in self.index.offsets()[np.asarray(pieces)].tolist()]
+        sizes = np.diff(np.asarray(pieces), axis=1).ravel() * self.index.slab_bytes
 
-    def _view(self, data: bytes) -> NDArray[Any]:
-        return np.frombuffer(data, self.header.dtype).reshape((*self._inner, -1), order="F")
+        def work(fetch: Fetch, numbers: Sequence[int]) -> None:
+            for number, packed in zip(numbers, fetch([ranges[number] for number in numbers]), strict=True):
+                use(number, self._verified(pieces[number], packed))
 
-    def _verified(self, slab: int, packed: bytes) -> bytes:
+        with self.source.open(self.header.identity) as fetch:
+            if self.source.is_local:
+                # Each thread reads its own share, so that little of the compressed file is in memory.
+                _for_each_share(partial(work, fetch), sizes)
+                return
+            for batch in _shares(np.array([stop - start for start, stop in ranges]), _BATCH_BYTES):
+                spans = ranges[batch.start : batch.stop]
+                held = dict(zip(spans, fetch(spans), strict=True))
+                _for_each_share(partial(work, partial(_take, held)), sizes[batch.start : batch.stop], batch.start)
+
+    def _verified(self, piece: Piece, packed: bytes) -> bytes:
+        first, stop = piece
+        size = self.index.slab_bytes
         try:
-            data = inflate_segment(packed, self.index.length_of(slab))
+            data = inflate_segment(packed, min(stop * size, self.index.voxel_bytes) - first * size)
         except SegmentError as error:
-            raise DamagedSlabError(f"slab {slab} {error}") from error
-        if deflate.crc32(data) != self.index.checksums[slab + 1]:
-            raise DamagedSlabError(f"the checksum of slab {slab} is wrong")
+            raise DamagedSlabError(f"{_name(piece)} {error}") from error
+        view, expected = memoryview(data), self.index.checksums[first + 1 : stop + 1].tolist()
+        found = [deflate.crc32(view[start : start + size]) for start in range(0, len(data), size)]
+        if found != expected:
+            wrong = next(number for number, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
+            raise DamagedSlabError(f"the checksum of slab {first + wrong} is wrong")
         return data
 
-    def _each(self, slabs: Sequence[int], function: Callable[[int], None]) -> None:
-        if len(slabs) * self.index.slab_bytes < _WORTH_A_THREAD:
-            for slab in slabs:
-                function(slab)
-        else:
-            for_each(function, slabs)
 
-    def _batches(self, slabs: Sequence[int]) -> Iterator[list[int]]:
-        batch: list[int] = []
-        size = 0
-        for slab in slabs:
-            start, stop = self.index.range_of(slab)
-            if batch and size + stop - start > _BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-            batch.append(slab)
-            size += stop - start
-        if batch:
-            yield batch
+def _shares(sizes: NDArray[np.int64], size: int) -> list[range]:
+    """Split a sequence of pieces into consecutive shares of about `size` bytes."""
+    cuts = _cuts(np.diff(np.cumsum(sizes) // size) != 0)
+    return [range(a, b) for a, b in itertools.pairwise(cuts)]
+
+
+def _for_each_share(work: Callable[[Sequence[int]], None], sizes: NDArray[np.int64], first: int = 0) -> None:
+    """Call a function with consecutive numbers of pieces, on several threads where the pieces are many."""
+    shares = [range(first + share.start, first + share.stop) for share in _shares(sizes, _PIECE_BYTES)]
+    if len(shares) > 1 and thread_count() > 1:
+        for_each(work, shares)
+        return
+    for share in shares:
+        work(share)
+
+
+def _take(held: dict[Range, bytes], ranges: Sequence[Range]) -> list[bytes]:
+    return [held[span] for span in ranges]
+
+
+def _name(piece: Piece) -> str:
+    first, stop = piece
+    return f"slab {first}" if stop == first + 1 else f"the run of slabs {first} to {stop - 1}"
+
+
+def _cuts(apart: NDArray[np.bool_]) -> list[int]:
+    """Return the ends of the runs of a sequence of one more element; `apart` marks neighbours of different runs."""
+    cuts: list[int] = [0, *(np.flatnonzero(apart) + 1).tolist(), len(apart) + 1]
+    return cuts
 
 
 def _length(part: slice) -> int:
     return len(range(part.start, part.stop, part.step))
+
+
+def _last(part: slice) -> int:
+    return range(part.start, part.stop, part.step)[-1]
 
 
 def _as_slice(numbers: list[int]) -> slice | list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialFirstSlicer
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import GeometryError, add_note, explain
+from reasonknee_datasets.errors import GeometryError, add_note
 from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.volumes.geometry import Geometry, spatial_shape
 from reasonknee_datasets.volumes.grid_view import View
@@ -44,8 +44,10 @@ def find_turn(stored: VolumeHeader, geometry: Geometry | None, label: str) -> Re
         return None
     try:
         if len(shape) != 3:
-            remedy = "Convert the file to a 3D volume, or prepare the repository again"
-            raise GeometryError(explain("volume", "have three axes", stored.shape, remedy, where=f"in {label}"))
+            raise GeometryError(
+                f"The volume {label} has the shape {stored.shape}, and the manifest states three axes. Convert the "
+                "file to a 3D volume, or prepare the repository again."
+            )
         turn = between(stored.affine, shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
     except GeometryError as error:
         remedy = "put back the file that was prepared, or prepare the repository again"

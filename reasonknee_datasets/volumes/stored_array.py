@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError, explain, os_remedy
+from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.byte_source import Source, read_whole
 from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
@@ -91,10 +91,10 @@ class StoredVoxels:
             return
         header = read_header(self.source)
         if not header.same_layout(self.header):
-            remedy = "Open it again with open_volume"
-            where = f"in {self.source.label}"
-            rule = "keep its header while it is in use"
-            raise VolumeError(explain("volume file", rule, "another header", remedy, where=where))
+            raise VolumeError(
+                f"The volume file {self.source.label} was replaced by one with another header while it was in use. "
+                "Open it again with open_volume."
+            )
         if self.settings.expected is not None:
             self.settings.expected.check(header, self.source.label)
         self.header = header
@@ -107,8 +107,7 @@ class StoredVoxels:
             )
         except (OSError, ValueError) as error:
             remedy = os_remedy(error, "Check that the file is whole and readable")
-            message = explain("volume file", "map into memory", str(error), remedy, where=f"from {self.source.label}")
-            raise VolumeError(message) from error
+            raise VolumeError(f"{self.source.label} cannot be mapped into memory ({error}). {remedy}.") from error
 
     def _from_disk(self, selection: Selection) -> NDArray[Any] | None:
         disk = self.settings.find_disk()

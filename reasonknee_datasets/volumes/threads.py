@@ -1,4 +1,4 @@
-"""Doing independent pieces of work on a few threads, this one included."""
+"""Run independent pieces of work on a few threads, this one included."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TypeVar
 
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.system import call_in_forked_child
+from reasonknee_datasets.volumes.environment import read_whole_number
 
 T = TypeVar("T")
-_VARIABLE = "REASONKNEE_THREADS"
 # Inflating is bound by the core, and a region has a dozen slabs: beyond four threads there is little left to gain.
 _MOST = 4
 
@@ -32,7 +32,7 @@ def set_threads(count: int | None) -> None:
         most; in a process that ``multiprocessing`` started, as data loaders do for each core, to 1.
     """
     if count is not None and count < 1:
-        raise VolumeError(explain("threads", "be at least 1", count, "Give 1 to read on the calling thread alone"))
+        raise VolumeError(f"A read cannot use {count} threads. Pass 1 to read on the calling thread alone, or None.")
     _count[:] = [] if count is None else [count]
     _pool.clear()
 
@@ -40,10 +40,7 @@ def set_threads(count: int | None) -> None:
 def thread_count() -> int:
     """Return how many threads one read may use."""
     if not _count:
-        text = os.environ.get(_VARIABLE, "").strip()
-        if text and not (text.isdecimal() and int(text)):
-            raise VolumeError(explain(_VARIABLE, "be a whole number above 0", text, "Set it to 1, 2 or 4"))
-        return int(text) if text else _cores()
+        return read_whole_number("REASONKNEE_THREADS", _cores(), unit="threads", least=1)
     return _count[0]
 
 

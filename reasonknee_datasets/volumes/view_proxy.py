@@ -10,7 +10,7 @@ from nibabel import fileslice as _nibabel
 from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import BoxError, GeometryError, explain
+from reasonknee_datasets.errors import BoxError, GeometryError
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.interpolation import Taps, apply_taps, taps_along
 from reasonknee_datasets.volumes.memory_limits import free_memory
@@ -66,8 +66,7 @@ class ViewProxy:
                 continue
             size = next(sizes)
             if not isinstance(part, slice) and not 0 <= part < size:  # nibabel lets what is below pass
-                message = explain("index", f"lie inside 0 to {size - 1}", part, "Give an index of the volume's array")
-                raise IndexError(message)
+                raise IndexError(f"Index {part} lies outside the axis, which has voxels 0 to {size - 1}.")
             touched = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
             if not touched:
                 return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
@@ -83,8 +82,7 @@ class ViewProxy:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole grid."""
         if copy is False:
-            remedy = "Use np.asarray without copy=False"
-            raise ValueError(explain("array of a lazy volume", "be read into new memory", "copy=False", remedy))
+            raise ValueError("A lazy volume is read into new memory, so copy=False is impossible. Leave it out.")
         array = read_view(self.view, self.source)
         return array if dtype is None else array.astype(dtype, copy=False)
 
@@ -130,8 +128,10 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     """
     shape = tuple(int(size) for size in source.shape)
     if len(shape) != 3:
-        remedy = "Choose one volume of a series, for example image.slicer[..., 0]"
-        raise GeometryError(explain("a volume under a view", "have three axes", f"shape {shape}", remedy))
+        raise GeometryError(
+            f"A view needs a volume of three axes, and this one has the shape {shape}. Choose one volume of a series, "
+            "for example image.slicer[..., 0]."
+        )
     steps = (nearest,) * 3 if isinstance(nearest, bool) else nearest
     check_memory(view.shape, np.dtype(source.dtype).itemsize)
     if view.is_reindexing:
@@ -171,8 +171,10 @@ def _padded(view: View, source: Any, region: Box, inside: Box | None) -> NDArray
     value = 0.0 if view.pad is None else view.pad
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
     if limits is not None and not (value.is_integer() and limits.min <= value <= limits.max):
-        remedy = "Pad with a number that the volume's type holds, or pad after Window"
-        raise GeometryError(explain("pad_value", f"be a number of the volume's type {dtype}", value, remedy))
+        raise GeometryError(
+            f"pad_value={value} is not a value of the volume's type {dtype}. Pad with a number that the type holds, or "
+            "pad after Window."
+        )
     padded = np.full(region.shape, value, dtype=dtype, order="F")
     if block is not None and inside is not None:
         padded[Box.from_row(np.subtract(inside.to_row(), region.start * 2).tolist()).slices] = block

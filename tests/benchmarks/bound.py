@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.loader.epoch_order import Plan
 from reasonknee_datasets.volumes.header import read_header
-from reasonknee_datasets.volumes.index import FINAL_BLOCK
 from reasonknee_datasets.volumes.open_source import find_source
 from tests.benchmarks.knee_rows import Knees, Question, Region
-from tests.benchmarks.segments import Segments, index_of, touched
+from tests.benchmarks.segments import Segments, index_of, read_runs, touched
 
 
 class Bound:
@@ -87,7 +86,4 @@ def _room(batch_size: int, crop: NDArray[Any]) -> NDArray[Any]:
 def _segments(path: Path, questions: Sequence[Question]) -> Segments:
     """Read the slabs that any of a volume's crops touches."""
     header, index = read_header(find_source(path)), index_of(path)
-    wanted = sorted(set().union(*(touched(question.region, header, index.slab_bytes) for question in questions)))
-    data = path.read_bytes()
-    ranges = [(*index.range_of(slab), index.length_of(slab)) for slab in wanted]
-    return [(data[start:stop] + FINAL_BLOCK, length) for start, stop, length in ranges]
+    return read_runs(path, set().union(*(touched(question.region, header, index.slab_bytes) for question in questions)))

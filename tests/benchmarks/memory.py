@@ -28,18 +28,19 @@ _MODES = {
 }
 
 
-def measure(knee: Knee, warm: Path, *, slab_bytes: int, missing_ok: bool = False, rounds: int = 3) -> Table:
+def measure(knee: Knee, warm: Path, *, piece_bytes: int, missing_ok: bool = False, rounds: int = 3) -> Table:
     """Let each reader read the middle box once in a process of its own, and tell how far that raised its peak."""
     box = knee.boxes[len(knee.boxes) // 2]
     region = 2
     for part in box:
         region *= part.stop - part.start
-    bound = region + 2 * slab_bytes + 10_000_000
+    bound = region + 2 * piece_bytes + 10_000_000
     table = Table(
         "Peak memory of one region read",
         ("reader", "MB above before", "at most"),
         f"A fresh process for each reader, the middle of {rounds}: peak of its resident memory (VmHWM, set back after "
-        "another small volume was read) above what it had before the read. The bound is the region, two slabs and "
+        "another small volume was read) above what it had before the read. The bound is the region, two pieces that "
+        "are inflated at a time (0.5 MB) and "
         "10 MB. One thread.",
     )
     for mode, package in _MODES.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import deflate
@@ -12,7 +13,9 @@ from reasonknee_datasets.volumes.open_source import find_source
 from tests.benchmarks.knees import Slices
 
 Segments = list[tuple[bytes, int]]
-"""Compressed bytes that stand by themselves, and how long they inflate to."""
+"""Compressed streams, and their inflated lengths."""
+
+_RUN_BYTES = 512 * 1024
 
 
 def index_of(path: Path) -> SlabIndex:
@@ -22,19 +25,26 @@ def index_of(path: Path) -> SlabIndex:
     return index
 
 
-def slabs_of(path: Path, box: Slices | None) -> Segments:
+def runs_of(path: Path, box: Slices | None) -> Segments:
     """Read the slabs that hold a box, or all of them."""
     index = index_of(path)
-    wanted: set[int] | range = range(index.slabs)
-    if box is not None:
-        wanted = touched(box, read_header(find_source(path)), index.slab_bytes)
-    segments = []
-    with path.open("rb") as file:
-        for slab in sorted(wanted):
-            start, stop = index.range_of(slab)
-            file.seek(start)
-            segments.append((file.read(stop - start) + FINAL_BLOCK, index.length_of(slab)))
-    return segments
+    if box is None:
+        return read_runs(path, range(index.slabs))
+    return read_runs(path, touched(box, read_header(find_source(path)), index.slab_bytes))
+
+
+def read_runs(path: Path, slabs: Iterable[int]) -> Segments:
+    """Read slabs; consecutive ones are a stream of up to half a megabyte, inflated."""
+    index, runs = index_of(path), list[list[int]]()
+    for slab in sorted(slabs):
+        if runs and slab == runs[-1][-1] + 1 and (len(runs[-1]) + 1) * index.slab_bytes <= _RUN_BYTES:
+            runs[-1].append(slab)
+        else:
+            runs.append([slab])
+    data, offsets = path.read_bytes(), index.offsets().tolist()
+    ends = [min(number * index.slab_bytes, index.voxel_bytes) for number in range(index.slabs + 1)]
+    spans = [(run[0], run[-1] + 1) for run in runs]
+    return [(data[offsets[a] : offsets[b]] + FINAL_BLOCK, ends[b] - ends[a]) for a, b in spans]
 
 
 def touched(box: Slices, header: VolumeHeader, slab_bytes: int) -> set[int]:
@@ -60,14 +70,14 @@ class Segmented:
 
     def read_slabs(self, path: Path, box: Slices | None) -> None:
         """Take the slabs that a box touches, or all of them."""
-        self._segments = slabs_of(path, box)
+        self._segments = runs_of(path, box)
 
     def read_member(self, path: Path) -> None:
         """Take an ordinary file."""
         self._segments = [(path.read_bytes(), read_header(find_source(path)).promised)]
 
     def inflate(self) -> None:
-        """Inflate the slabs, one after the other."""
+        """Inflate the runs of slabs, one after the other."""
         for packed, length in self._segments:
             deflate.deflate_decompress(packed, length)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from reasonknee_datasets.phantom.scan_grids import Size
 from reasonknee_datasets.volumes import pack, set_threads
-from tests.benchmarks import at_random, memory, reads
+from tests.benchmarks import at_random, file_size, from_server, memory, reads, slab_fineness
 from tests.benchmarks.knees import Knee, make_knees, make_sagittal
 from tests.benchmarks.peers import Blosc2, Ours, find_peers, verify
 from tests.benchmarks.segments import index_of
@@ -43,6 +43,8 @@ class Plan:
         How many read one box for the sake of its memory, for each reader.
     memory_bytes : int
         What the decode cache may hold in random order.
+    fineness : int
+        Boxes that are read from files of each fineness of slabs.
     """
 
     size: Size = "oai"
@@ -56,6 +58,7 @@ class Plan:
     every: int = 4
     processes: int = 3
     memory_bytes: int = 400_000_000
+    fineness: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +76,23 @@ def measure(folder: Path, *, plan: Plan | None = None, missing_ok: bool = False)
     plan = plan or Plan()
     knees = make_knees(folder / "knees", size=plan.size, box=plan.box, count=plan.at_random, drawn=plan.drawn)
     knees = [replace(knee, boxes=knee.boxes[: plan.boxes]) for knee in knees]
-    warm = _warm_file(folder)
-    try:
-        works = _works(folder, knees, warm, plan, missing_ok=missing_ok)
-    finally:
-        set_threads(None)
-    slab_bytes = index_of(knees[0].seekable).slab_bytes
-    peak = memory.measure(knees[0], warm, slab_bytes=slab_bytes, missing_ok=missing_ok, rounds=plan.processes)
-    return Report((summarise(works), peak, *(work.table() for work in works)))
-
-
-def _works(folder: Path, knees: list[Knee], warm: Path, plan: Plan, *, missing_ok: bool) -> list[Work]:
-    touched = knees[: plan.touched]
     sagittal = make_sagittal(folder / "knees", size=plan.size, box=plan.box)
     sagittal = replace(sagittal, boxes=sagittal.boxes[: plan.boxes])
+    warm = _warm_file(folder)
+    try:
+        works = _works(folder, knees, sagittal, warm, plan, missing_ok=missing_ok)
+    finally:
+        set_threads(None)
+    piece_bytes = max(index_of(knees[0].seekable).slab_bytes, 512 * 1024)
+    peak = memory.measure(knees[0], warm, piece_bytes=piece_bytes, missing_ok=missing_ok, rounds=plan.processes)
+    sizes = file_size.measure([knees[0], sagittal], folder)
+    remote = from_server.measure(knees[0], plan.box)
+    fineness = slab_fineness.measure(knees[0], folder, warm, plan.box, boxes=plan.fineness)
+    return Report((summarise(works), peak, sizes, remote, fineness, *(work.table() for work in works)))
+
+
+def _works(folder: Path, knees: list[Knee], sagittal: Knee, warm: Path, plan: Plan, *, missing_ok: bool) -> list[Work]:
+    touched = knees[: plan.touched]
     peers = find_peers([*knees, sagittal], missing_ok=missing_ok)
     for peer in peers:
         if isinstance(peer, Blosc2):
@@ -95,8 +101,8 @@ def _works(folder: Path, knees: list[Knee], warm: Path, plan: Plan, *, missing_o
     verify([Ours(), Ours(cache=False), Ours(2), *peers], [*touched, sagittal])
     other = f"the same, array order {sagittal.truth().shape}"
     works = [
-        reads.first_touch("first touch of one box", touched, warm, peers, every=plan.every, goals=(10, 15)),
-        reads.first_touch(other, [sagittal], warm, peers, every=plan.every, goals=None),
+        reads.first_touch("first touch of one box", touched, warm, peers, every=plan.every, goals=(15, 22)),
+        reads.first_touch(other, [sagittal], warm, peers, every=plan.every, goals=(10, 15)),
         reads.whole_volume(touched * plan.rounds, warm, peers, seekable=True),
         reads.whole_volume(touched * plan.rounds, warm, peers, seekable=False),
         reads.volume_by_volume(knees[: plan.by_volume], warm, peers, every=plan.every),

@@ -183,7 +183,7 @@ def test_what_is_no_nifti_is_said_plainly(
     path = tmp_path / "labels.nrrd"
     path.write_bytes(b"NRRD0004\n" + bytes(1000))
     assert real_mri.main([str(path)]) == 1
-    assert "must be a NIfTI-1 or NIfTI-2 file" in capsys.readouterr().err
+    assert "is not a NIfTI-1 or NIfTI-2 file" in capsys.readouterr().err
 
 
 def test_a_label_without_a_mask_is_wrong_usage(

@@ -26,15 +26,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import nibabel as nib
 import numpy as np
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes import DecodeCache, open_volume, pack, packing
+from reasonknee_datasets.volumes import DecodeCache, open_volume, pack
 from reasonknee_datasets.volumes.index import index_bytes
-from tests.helpers.volumes_files import knee, nifti_bytes, save
+from tests.helpers.volumes_files import as_version_1, knee, nifti_bytes, save
 
 MEMORY_BYTES = 1_000_000_000
 GROWTH_BYTES = 150_000_000
@@ -52,7 +51,7 @@ class Seed:
 
 
 def seeds(folder: Path) -> list[Seed]:
-    """Make sound files of every kind: seekable, ordinary, several members, raw, with extensions, NIfTI-2."""
+    """Make sound files of every kind: seekable (both versions), ordinary, several members, raw, NIfTI-2."""
     made = []
     for number, (dtype, kind, fields) in enumerate(
         (
@@ -65,11 +64,12 @@ def seeds(folder: Path) -> list[Seed]:
         array[:, :4] = 0
         raw = nifti_bytes(array, kind=kind, **fields)
         plain = save(folder / "plain.nii", array, kind=kind, **fields)
-        with mock.patch.object(packing, "_MIN_SLAB_BYTES", 1):  # as many slabs as a large file has
-            pack(plain, folder / "packed.nii.gz", planes=3)
+        pack(plain, folder / "planes.nii.gz", planes=3)
+        pack(plain, folder / "packed.nii.gz", planes=0.3)
         members = b"".join(gzip.compress(raw[start : start + 2000], 1) for start in range(0, len(raw), 2000))
         for name, data in (
             ("packed.nii.gz", (folder / "packed.nii.gz").read_bytes()),
+            ("version1.nii.gz", as_version_1((folder / "planes.nii.gz").read_bytes())),
             ("ordinary.nii.gz", gzip.compress(raw, 6)),
             ("members.nii.gz", members),
             ("raw.nii", raw),

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from numpy.typing import NDArray
 
+from reasonknee_datasets.volumes.index import parse_index, write_gzip_header
+
 AFFINE = np.array([[0.0, 0.3, 0.05, -40.0], [0.1, 0.0, 0.36, -60.0], [0.7, 0.02, 0.0, 12.0], [0.0, 0.0, 0.0, 1.0]])
 
 
@@ -67,6 +69,15 @@ def knee(shape: tuple[int, ...] = (12, 14, 10), dtype: str = "<i2", seed: int = 
     if kind.kind == "c":
         return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(kind)
     return rng.normal(size=shape).astype(kind)
+
+
+def as_version_1(data: bytes) -> bytes:
+    """Write the index of a seekable file whose slabs are whole planes in version 1 of the format."""
+    index = parse_index(data, len(data))
+    assert index is not None
+    lengths = (index.head_bytes, index.slab_bytes, index.total_bytes)
+    sizes, checksums = index.sizes.tolist(), index.checksums.tolist()
+    return write_gzip_header(*lengths, sizes, checksums, version=1) + data[index.start :]
 
 
 DTYPES = ["|i1", "|u1", "<i2", ">i2", "<u2", ">u4", "<i8", ">u8", "<f4", ">f4", ">f8", "<c8"]

@@ -123,11 +123,15 @@ class Handler(SimpleHTTPRequestHandler):
         """Keep quiet."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # as web servers have; 5 drops connections that are opened at the same time
+
+
 @contextmanager
 def serve(folder: Path) -> Iterator[Server]:
     """Serve a folder on a free port until the block ends."""
     state = Server()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, state, directory=str(folder)))
+    server = _Server(("127.0.0.1", 0), partial(Handler, state, directory=str(folder)))
     server.daemon_threads = True
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -156,7 +156,7 @@ def test_the_environment_sets_the_bound(text: str, found: str) -> None:
 
 def test_a_bound_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASONKNEE_CACHE_BYTES", "512MB")
-    with pytest.raises(VolumeError, match="REASONKNEE_CACHE_BYTES must be a whole number of bytes, got 512MB"):
+    with pytest.raises(VolumeError, match="REASONKNEE_CACHE_BYTES must be a whole number of bytes, but it is '512MB'"):
         DecodeCache()
 
 

@@ -90,11 +90,11 @@ def test_a_voxel_is_in_the_box_where_its_centre_is() -> None:
 @pytest.mark.parametrize(
     ("token", "message"),
     [
-        ("6x8x10", "view token must read"),
+        ("6x8x10", "does not read"),
         ("6x8x10_012_0,0,0_1,1", "three axes with a start and a step"),
-        ("6x8x10_012_0,0,0_1,1,x", "view token must hold numbers"),
+        ("6x8x10_012_0,0,0_1,1,x", "does not hold numbers"),
         ("6x8x10_011_0,0,0_1,1,1", "three axes with a start and a step"),
-        ("6x0x10_012_0,0,0_1,1,1", "view shape must be three positive numbers"),
+        ("6x0x10_012_0,0,0_1,1,1", "is not three positive numbers"),
         ("6x8x10_012_0,0,0_1,0,1", "three axes with a start and a step"),
     ],
 )

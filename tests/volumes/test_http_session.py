@@ -186,9 +186,7 @@ class TestLimits:
     @pytest.mark.parametrize("encoded", [False, True])
     def test_an_endless_volume(self, status: int, encoded: bool) -> None:
         with serve(endless(status, encoded=encoded)) as here:
-            with pytest.raises(
-                VolumeError, match=rf"from {here.url}/knee\.nii\.gz|must exist, got {here.url}"
-            ) as caught:
+            with pytest.raises(VolumeError, match=rf"volume file {here.url}/knee\.nii\.gz") as caught:
                 _ = open_volume(f"{here.url}/knee.nii.gz", cache=None).shape
             assert here.sent < BUFFERS
             if status < 400:

@@ -250,7 +250,7 @@ def test_array_protocol(tmp_path: Path) -> None:
     volume = open_volume(path)
     same(np.asarray(volume), np.asarray(nib.load(path).dataobj))
     same(np.array(volume, dtype=np.float32), (array * 2.0 + 1).astype(np.float32))
-    with pytest.raises(ValueError, match="must be read into new memory, got copy=False"):
+    with pytest.raises(ValueError, match="copy=False is impossible"):
         np.array(volume, copy=False)
 
 
@@ -309,13 +309,13 @@ def test_another_grid_is_refused_on_first_touch(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match=r"two grids in .*knee\.nii\.gz and its manifest differ.*up to 1 mm apart"):
         _ = volume.shape
     four = save(tmp_path / "four.nii.gz", knee((5, 6, 7, 2)))
-    with pytest.raises(GeometryError, match="must have three axes"):
+    with pytest.raises(GeometryError, match="states three axes"):
         _ = open_volume(four, geometry=Geometry((5, 6, 7), AFFINE)).affine
 
 
 def test_a_missing_file_says_which_setting_to_use(tmp_path: Path) -> None:
     volume = open_volume(tmp_path / "absent.nii.gz")
-    with pytest.raises(VolumeNotFoundError, match=r"must exist, got .*absent\.nii\.gz.*REASONKNEE_VOLUMES"):
+    with pytest.raises(VolumeNotFoundError, match=r"absent\.nii\.gz does not exist.*REASONKNEE_VOLUMES"):
         _ = volume.header
     assert issubclass(VolumeNotFoundError, FileNotFoundError)
 
@@ -327,7 +327,7 @@ def test_a_file_replaced_in_use_is_noticed(tmp_path: Path) -> None:
     save(path, other := knee(seed=1))
     same(np.asarray(volume.dataobj), other)  # the same header: new voxels, not the cached ones
     save(path, knee((3, 4, 5)))
-    with pytest.raises(VolumeError, match=r"must keep its header while it is in use.*Open it again"):
+    with pytest.raises(VolumeError, match=r"another header while it was in use. Open it again"):
         volume.dataobj[1]
 
 
@@ -337,7 +337,7 @@ def test_indices_are_checked_as_in_nibabel(tmp_path: Path) -> None:
         volume.dataobj[12]
     with pytest.raises(ValueError, match="Cannot handle fancy indexing"):
         volume.dataobj[[1, 2]]
-    with pytest.raises(IndexError, match="must lie inside 0 to 11"):
+    with pytest.raises(IndexError, match="which has voxels 0 to 11"):
         volume.dataobj[-13]
     with pytest.raises(TypeError, match=r"neither an array nor a sequence\. Use volume\.slicer"):
         volume[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,19 +21,21 @@ from reasonknee_datasets.volumes.index import (
 segments = st.lists(st.tuples(st.integers(7, 2**32 - 1), st.integers(0, 2**32 - 1)), min_size=1, max_size=40)
 
 
-@given(segments, st.integers(1, 10**6), st.integers(348, 10**5), st.data())
-def test_round_trip(pairs: list[tuple[int, int]], slab: int, head: int, data: st.DataObject) -> None:
+@given(segments, st.integers(1, 10**6), st.integers(348, 10**5), st.sampled_from([1, 2]), st.data())
+def test_round_trip(pairs: list[tuple[int, int]], slab: int, head: int, version: int, data: st.DataObject) -> None:
     slabs = len(pairs) - 1
     total = head + (data.draw(st.integers((slabs - 1) * slab + 1, slabs * slab)) if slabs else 0)
     sizes, checksums = [size for size, _ in pairs], [crc for _, crc in pairs]
-    written = write_gzip_header(head, slab, total, sizes, checksums)
+    written = write_gzip_header(head, slab, total, sizes, checksums, version=version)
     assert index_bytes(written) == len(written)
     index = parse_index(written, len(written) + sum(sizes) + 10)
     assert index is not None
+    assert (index.version, index.slabs) == (version, slabs)
     assert (index.head_bytes, index.slab_bytes, index.total_bytes) == (head, slab, total)
-    assert [stop - start for start, stop in map(index.range_of, range(slabs))] == sizes[1:]
-    assert sum(map(index.length_of, range(slabs))) == total - head
-    assert index.checksums == tuple(checksums)
+    assert index.voxel_bytes == total - head
+    assert np.diff(index.offsets()).tolist() == sizes[1:]
+    assert index.offsets()[0] == len(written) + sizes[0]
+    assert index.checksums.tolist() == checksums
 
 
 def test_the_most_slabs_fit_and_no_more() -> None:

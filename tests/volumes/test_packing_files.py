@@ -9,6 +9,7 @@ import pytest
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import open_volume, pack_files
+from tests.helpers.prepared_repository import write_repository
 from tests.helpers.volumes_files import knee, save
 from tests.helpers.volumes_server import serve
 
@@ -27,7 +28,7 @@ def test_files_and_urls_are_packed_one_by_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["knee.gz", "knee.nii.bz2", "knee.mgz", "knee", "."])
 def test_other_kinds_of_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(VolumeError, match=r"file to pack must end in \.nii or \.nii\.gz, got"):
+    with pytest.raises(VolumeError, match=r"does not end in \.nii or \.nii\.gz"):
         next(pack_files([save(tmp_path / "knee.nii", knee()), tmp_path / name], tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -41,3 +42,22 @@ def test_a_damaged_file_stops_there(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match=r"b\.nii\.gz"):
         list(pack_files(paths[1:], tmp_path / "nothing"))
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_volume_of_a_prepared_repository_is_not_packed_in_place(tmp_path: Path, linked: bool) -> None:
+    root = write_repository(tmp_path / "knees")
+    if linked:
+        (tmp_path / "link").symlink_to(root)
+        root = tmp_path / "link"
+    path = sorted((root / "volumes").rglob("*.nii.gz"))[0]
+    apart = save(tmp_path / "apart.nii.gz", knee())
+    before = path.read_bytes(), apart.read_bytes()
+    with pytest.raises(VolumeError, match=r"is a volume of the prepared repository .* Nothing was changed.*prepare"):
+        list(pack_files([apart, path], None))
+    assert (path.read_bytes(), apart.read_bytes()) == before
+    list(pack_files([path], tmp_path / "copies"))
+    assert (tmp_path / "copies" / path.name).is_file()
+    (root / "masks").mkdir()
+    beside = save(root / "masks" / "other.nii.gz", knee())  # nothing that the manifest lists
+    assert [report.path for report in pack_files([beside], None)] == [str(beside)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 import os
@@ -28,19 +29,29 @@ from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes import DecodeCache, Geometry, fingerprint, index_hash, open_volume, pack, set_threads
 from reasonknee_datasets.volumes.index import parse_index, write_gzip_header
+from reasonknee_datasets.volumes.inflate import inflate_segment
 from reasonknee_datasets.volumes.open_source import find_source
 from tests.helpers.paths import ROOT
-from tests.helpers.volumes_files import AFFINE, count_opens, fresh, knee, nifti_bytes, same, save, stored_volumes
+from tests.helpers.volumes_files import (
+    AFFINE,
+    as_version_1,
+    count_opens,
+    fresh,
+    knee,
+    nifti_bytes,
+    same,
+    save,
+    stored_volumes,
+)
 
 
 @pytest.fixture(autouse=True)
-def _small_slabs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("reasonknee_datasets.volumes.packing._MIN_SLAB_BYTES", 1)
+def _as_before() -> Iterator[None]:
     yield
     set_threads(None)
 
 
-def packed(path: Path, array: np.ndarray, planes: int = 2, **fields: Any) -> Path:
+def packed(path: Path, array: np.ndarray, planes: float = 2, **fields: Any) -> Path:
     plain = save(path.with_suffix(".plain.nii"), array, **fields)
     pack(plain, path, planes=planes, level=1)
     plain.unlink()
@@ -49,9 +60,9 @@ def packed(path: Path, array: np.ndarray, planes: int = 2, **fields: Any) -> Pat
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(stored_volumes(), st.integers(1, 4), st.integers(1, 2), st.booleans(), st.data())
+@given(stored_volumes(), st.sampled_from([0.15, 0.25, 0.4, 0.5, 1, 2, 4]), st.integers(1, 2), st.booleans(), st.data())
 def test_every_answer_is_nibabels(
-    tmp_path: Path, layout: Any, planes: int, threads: int, cached: bool, data: st.DataObject
+    tmp_path: Path, layout: Any, planes: float, threads: int, cached: bool, data: st.DataObject
 ) -> None:
     fields, shape, dtype, seed = layout
     set_threads(threads)
@@ -104,6 +115,89 @@ def test_only_the_touched_slabs_are_inflated(tmp_path: Path) -> None:
     assert cache.info().inflated == array.nbytes
 
 
+# Written by the code of version 1: int16 of shape (6, 7, 8) in slabs of three planes.
+VERSION_1 = (
+    "H4sIBAAAAAAA/0gAUktEAAEAAAADAAAAYAEAAAAAAAD8AAAAAAAAAAAEAAAAAAAAfQAAACZEYw5NAAAAQOdUvk0AAAAJtzd/RQAAAA63MvUdgkuK"
+    "imFkIAowM7AxsDNwMDBCISpgYRAA0w32n1lM7R99mGl3W2yXHYiPijc4MzAcqIfggQcgfwgvZtvPnM60f5MC034GBoVDDAwFQOzgCJKfNXOm3dkz"
+    "PrYg8bNnztiCxN4E7rADqTE2Nrbnur7YBmISRD0yyNM2BNMAAAAA//+UzkkOgCAQRNHvyKACKnD/oxpMJ/SW9a9KHngyhpsVy8NGZOYksXDBXycO"
+    "ilTHyy61fYLU9qlSR/ddEJSgKoEZ3ndBVAKUwPIBAAD//5TORw7AIBAEwYZ1BCdw+P9TEdZK7JVzz0gl7EDgYSbyspAZObmZuJC/Dhw4rRsfq9b6"
+    "SVrrx2vt3TdBMgJvBKF73wTZCMQIIgUAAP//lM7bDsAQFETRrUVL6RX//6kNOQmvntdMsi03KxHwnCgOMjsvBceHbbrxoEUvFoJo/STR+jGis/te"
+    "kIYCMxREfgAAAP//AwDJ5kSlAAQAAA=="
+)
+
+
+def test_a_file_of_version_1_is_read_by_slabs(tmp_path: Path) -> None:
+    array = (np.arange(6 * 7 * 8).reshape(6, 7, 8) % 23).astype("<i2")
+    path = tmp_path / "knee.nii.gz"
+    path.write_bytes(base64.b64decode(VERSION_1))
+    same(np.asarray(nib.load(path).dataobj), array)
+    cache = DecodeCache()
+    same(open_volume(path, cache=cache).dataobj[1:4, ::2, 3:5], array[1:4, ::2, 3:5])
+    assert cache.info().inflated == 3 * 6 * 7 * 2
+    same(open_volume(path, cache=None).dataobj[1:4, ::2, 2:7], array[1:4, ::2, 2:7])
+
+
+def test_both_versions_of_the_index_give_the_same_voxels(tmp_path: Path) -> None:
+    array = knee((12, 13, 24))
+    path = packed(tmp_path / "knee.nii.gz", array, planes=4)
+    data = path.read_bytes()
+    old = as_version_1(data)
+    assert (data[16], old[16]) == (2, 1)
+    path.write_bytes(old)
+    for part in (np.s_[:, 2:5, 6:18], np.s_[3, ::-1, ::5], np.s_[...]):
+        same(open_volume(path, cache=None).dataobj[part], array[part])
+
+
+def test_version_1_with_parts_of_planes_is_not_believed(tmp_path: Path) -> None:
+    array = knee((12, 12, 8))
+    path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)
+    path.write_bytes(as_version_1(path.read_bytes()))
+    with pytest.warns(RuntimeWarning, match="slabs of 72 bytes are no whole planes"):
+        same(open_volume(path, cache=None).dataobj[1:3, 1:3, 1:3], array[1:3, 1:3, 1:3])
+
+
+def test_a_box_inflates_only_its_parts_of_planes(tmp_path: Path) -> None:
+    array = knee((10, 12, 40))
+    part = 10 * 3 * 2  # a quarter of a plane
+    path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)
+    cache = DecodeCache()
+    volume = open_volume(path, cache=cache)
+    for index, parts in (
+        (np.s_[2:8, 3:6, 10:20], 10),
+        (np.s_[2:8, 4:5, 10:20], 0),
+        (np.s_[2:8, 2:4, 10:20], 10),
+        (np.s_[2:8, 2:4, 30:40:3], 4 * 2),
+        (np.s_[9, 2:3, 20:22], 2),
+    ):
+        before = cache.info().inflated
+        same(volume.dataobj[index], array[index])
+        assert cache.info().inflated - before == parts * part
+    same(np.asarray(volume), array)
+    assert cache.info().inflated == cache.info().bytes == array.nbytes
+
+
+def test_consecutive_slabs_are_inflated_in_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+
+    def counted(packed: bytes, length: int) -> bytes:
+        lengths.append(length)
+        return inflate_segment(packed, length)
+
+    array = knee((10, 12, 40))
+    path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)
+    volume = open_volume(path, cache=None)
+    assert volume.shape
+    monkeypatch.setattr("reasonknee_datasets.volumes.slab_reader.inflate_segment", counted)
+    same(np.asarray(volume), array)
+    assert lengths == [array.nbytes]
+    lengths.clear()
+    same(volume.dataobj[:, 2:4, 5:9], array[:, 2:4, 5:9])
+    assert lengths == [2 * 60] * 4
+    lengths.clear()
+    same(volume.dataobj[:, :, 5:9], array[:, :, 5:9])
+    assert lengths == [4 * 240]
+
+
 def test_a_read_takes_only_its_part_of_the_file(tmp_path: Path) -> None:
     """Everything but the header, the index and the touched slabs is overwritten, and nobody notices."""
     array = knee((20, 20, 60))
@@ -111,13 +205,12 @@ def test_a_read_takes_only_its_part_of_the_file(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     index = parse_index(bytes(data), len(data))
     assert index is not None
-    for slab in range(index.slabs):
+    for slab, (start, stop) in enumerate(itertools.pairwise(index.offsets().tolist())):
         if slab not in (5, 6):
-            start, stop = index.range_of(slab)
             data[start:stop] = b"\xff" * (stop - start)
     path.write_bytes(data)
     same(open_volume(path, cache=None).dataobj[3:9, :, 20:28], array[3:9, :, 20:28])
-    with pytest.raises(VolumeError, match="must inflate without error"):
+    with pytest.raises(VolumeError, match="does not inflate"):
         open_volume(path, cache=None).dataobj[3:9, :, 20:29]
 
 
@@ -211,7 +304,7 @@ def swap(payload: bytearray) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (put(0, 2, 2), "its version is 2"),
+        (put(0, 3, 2), "its version is 3"),
         (put(4, 7, 4), "its length does not fit 7 slabs"),
         (put(8, 351, 8), "slabs of .* bytes do not make|its lengths are 351"),
         (put(16, 0, 8), "slabs of 0 bytes do not make"),
@@ -250,13 +343,14 @@ def two_faces(path: Path, number: int, forge: Callable[[bytes, bytes], bytes]) -
     data = path.read_bytes()
     index = parse_index(data, len(data))
     assert index is not None
-    segments = [data[start:stop] for start, stop in itertools.pairwise(index.offsets)]
+    cuts = [index.start, *index.offsets().tolist()]
+    segments = [data[start:stop] for start, stop in itertools.pairwise(cuts)]
     plain = [zlib.decompressobj(-15).decompress(segment) for segment in segments]
     segments[number] = forge(segments[number], plain[number])
     head = write_gzip_header(
         index.head_bytes, index.slab_bytes, index.total_bytes, [*map(len, segments)], [*map(zlib.crc32, plain)]
     )
-    path.write_bytes(head + b"".join(segments) + data[index.offsets[-1] :])
+    path.write_bytes(head + b"".join(segments) + data[cuts[-1] :])
     return path
 
 
@@ -295,25 +389,53 @@ def end_inside_a_final_block(segment: bytes, plain: bytes) -> bytes:
     [end_and_start_again, final_block_alone, swallow_the_next, swallow_what_is_appended, end_inside_a_final_block],
 )
 @pytest.mark.parametrize("library", ["isal", "zlib"])
+@pytest.mark.parametrize("planes", [4, 0.25])
 def test_a_segment_that_a_plain_reader_sees_otherwise(
-    tmp_path: Path, number: int, forge: Any, library: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, number: int, forge: Any, library: str, planes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "zlib":
         monkeypatch.setattr("reasonknee_datasets.volumes.inflate._isal", None)
-    path = two_faces(packed(tmp_path / "knee.nii.gz", knee((12, 13, 24)), planes=4), number, forge)
+    path = two_faces(packed(tmp_path / "knee.nii.gz", knee((12, 13, 24)), planes=planes), number, forge)
     assert_as_nibabel(path)
+    if number and planes == 0.25:
+        rows = {1: (0, 4), 3: (7, 10)}[number]  # of the forged slab, which has 3.25 rows
+        for first, stop in ((rows[0], rows[0] + 1), rows, (0, 13)):
+            assert_as_nibabel(path, np.s_[2:5, first:stop, :4])
 
 
-def assert_as_nibabel(path: Path) -> None:
-    """Read all voxels as nibabel does, or refuse them: nibabel does not always verify the checksum at the end."""
+def refer_to_the_slab_before(segment: bytes, plain: bytes) -> bytes:
+    """Copy the first bytes of a slab from 200 bytes before, where only a plain reader has something."""
+    # A block of fixed codes: a match of length 10 (code 264) at distance 193 + 7 (code 15, 6 extra bits), end of block.
+    bits = "010" + "0001000" + "01111" + "111000" + "0000000"
+    bits += "000" + "0" * (-len(bits) - 3 & 7)  # an empty stored block ends on a whole byte
+    match = bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits), 8)) + b"\0\0\xff\xff"
+    rest = zlib.compressobj(1, zlib.DEFLATED, -15)
+    return match + rest.compress(plain[10:]) + rest.flush(zlib.Z_FULL_FLUSH)
+
+
+def test_a_slab_that_refers_to_another_reads_as_nibabel_reads_it(tmp_path: Path) -> None:
+    array = knee((12, 13, 24))
+    path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)  # slabs of 78 bytes
+    path = two_faces(path, 6, refer_to_the_slab_before)
+    forged = path.read_bytes()[:-8]
+    seen = zlib.decompressobj(-15).decompress(forged[12 + int.from_bytes(forged[10:12], "little") :])
+    path.write_bytes(forged + struct.pack("<II", zlib.crc32(seen), len(seen)))  # a plain reader sees no fault
+    theirs = np.asarray(nib.load(path).dataobj)
+    assert not np.array_equal(theirs, array)
+    for part in (np.s_[...], np.s_[:, :, 1], np.s_[:, 3:6, :3], np.s_[:, 4:5, 1:2], np.s_[:, 1:6, 1:2]):
+        assert_as_nibabel(path, part)
+
+
+def assert_as_nibabel(path: Path, part: Any = np.s_[...]) -> None:
+    """Read voxels as nibabel does, or refuse them: nibabel does not always verify the checksum at the end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            ours = np.asarray(open_volume(path, cache=None).dataobj)
+            ours = open_volume(path, cache=None).dataobj[part]
         except VolumeError as error:
             assert path.name in str(error)  # noqa: PT017 (either outcome is right)
             return
-    same(ours, np.asarray(nib.load(path).dataobj))
+    same(ours, nib.load(path).dataobj[part])
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -362,7 +484,7 @@ def test_peak_memory_is_the_region_and_two_slabs(tmp_path: Path, monkeypatch: py
     array[40:120, 100:300] = np.random.default_rng(0).integers(0, 300, (80, 200, 200))
     plain = save(tmp_path / "plain.nii", array)
     report = pack(plain, tmp_path / "knee.nii.gz", level=1)
-    slab = 160 * 384 * 2 * report.planes
+    slab = report.slab_bytes
     box = Box((50, 150, 60), (110, 230, 135))
     for threads in (1, 2):
         set_threads(threads)

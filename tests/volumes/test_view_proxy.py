@@ -74,9 +74,7 @@ def test_what_is_given_belongs_to_the_caller() -> None:
 @pytest.mark.parametrize(("pad", "dtype"), [(0.5, np.int16), (-1, np.uint8), (70_000, np.uint16)])
 def test_padding_has_to_fit_the_type(pad: float, dtype: Any) -> None:
     view = View.whole((2, 2, 2)).crop(Box((0, 0, 0), (3, 2, 2)), pad=pad)
-    with pytest.raises(
-        GeometryError, match=r"pad_value must be a number of the volume's type .*, got .* Pad with a number"
-    ):
+    with pytest.raises(GeometryError, match=r"pad_value=.* is not a value of the volume's type .* Pad with a number"):
         read_view(view, np.zeros((2, 2, 2), dtype))
 
 
@@ -90,7 +88,7 @@ def test_a_crop_larger_than_memory_is_refused_before_it_is_made() -> None:
 
 
 def test_a_series_is_refused() -> None:
-    with pytest.raises(GeometryError, match=r"a volume under a view must have three axes, got shape \(2, 2, 2, 5\)"):
+    with pytest.raises(GeometryError, match=r"needs a volume of three axes, and this one has the shape \(2, 2, 2, 5\)"):
         read_view(View.whole((2, 2, 2)), np.zeros((2, 2, 2, 5)))
 
 
@@ -116,13 +114,13 @@ def test_any_nibabel_image_can_be_viewed() -> None:
 
 @pytest.mark.parametrize("index", [-7, (0, 0, -11), 6])
 def test_an_index_beyond_the_grid_is_refused(index: Any) -> None:
-    with pytest.raises((IndexError, ValueError), match=r"index must lie inside 0 to|Integer index 6 too large"):
+    with pytest.raises((IndexError, ValueError), match=r"lies outside the axis|Integer index 6 too large"):
         view_image(nib.Nifti1Image(NUMBERS, np.eye(4)), WHOLE).dataobj[index]
 
 
 def test_an_array_is_not_given_without_reading() -> None:
     viewed = view_image(nib.Nifti1Image(NUMBERS, np.eye(4)), WHOLE)
-    with pytest.raises(ValueError, match=r"array of a lazy volume must be read into new memory, got copy=False"):
+    with pytest.raises(ValueError, match=r"copy=False is impossible"):
         viewed.dataobj.__array__(copy=False)
     assert viewed.dataobj.__array__(np.float32).dtype == np.float32
     assert viewed.dataobj.dtype == np.int16
