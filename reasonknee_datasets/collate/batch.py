@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from reasonknee_datasets.collate.memory import pack, unpack
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError
 
 _MASK, _REAL, _VOLUME = "mask", "real", "volume"
 
@@ -105,16 +105,14 @@ class Batch(Mapping[str, Any]):
         tensor([0.0000, 0.2500, 1.0000])
         """
         if not dtype.is_floating_point:
-            raise LoaderError(
-                explain("cast", "give a floating type", str(dtype), "Choose float16, bfloat16 or float32")
-            )
+            raise LoaderError(f"cast takes a floating type, not {dtype}. Choose float16, bfloat16 or float32.")
         volume = self._items[_VOLUME]
         if window is None:
             values = volume.to(dtype)
         else:
             low, high = window
             if not low < high:
-                raise LoaderError(explain("window", "have low below high", f"{low:g} and {high:g}", "Try (0, 400)"))
+                raise LoaderError(f"window must be (low, high) with low below high, not {low:g} and {high:g}.")
             values = ((volume.to(torch.float32) - low) / (high - low)).clamp_(0, 1)
             if self._has_mask:
                 values = values * self[_MASK]

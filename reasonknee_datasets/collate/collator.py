@@ -14,7 +14,7 @@ from reasonknee_datasets.collate.grade_order import grade_rows
 from reasonknee_datasets.collate.orientations import check_orientations, check_setting
 from reasonknee_datasets.collate.token_padding import SPANS, TOKENS, choose_side, moved_spans, pad_tokens
 from reasonknee_datasets.collate.voxel_stacking import noted, stack
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError
 
 # What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
 _CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", "padding_side", *TOKENS}
@@ -113,7 +113,7 @@ class QuintupleCollator:
         if self.dtype is not None:
             name = str(self.dtype).removeprefix("torch.")
             if name not in _DTYPES:
-                raise LoaderError(explain("dtype", f"be one of {', '.join(_DTYPES)}", name, "Choose one of these"))
+                raise LoaderError(f"dtype must be one of {', '.join(_DTYPES)}, not {name}.")
             object.__setattr__(self, "dtype", getattr(torch, name))
         if self.padding_side not in ("right", "left", None):
             raise LoaderError(
@@ -127,7 +127,7 @@ class QuintupleCollator:
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
         """Make a batch; an error names the example that it comes from, where it comes from one."""
         if not examples:
-            raise LoaderError(explain("a batch", "hold at least one example", "none", "Give a list of examples"))
+            raise LoaderError("A batch needs at least one example, and the list of examples is empty.")
         has = _common_keys(examples)
         items: dict[str, Any] = {name: _together([example[name] for example in examples]) for name in self._kept(has)}
         if "voxels" in has or ("volume" in has and not _PICTURES & set(has)):
@@ -168,19 +168,25 @@ def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name the keys, which must be those of all examples; what is None everywhere counts as left out."""
     odd_ones = [type(example).__name__ for example in examples if not isinstance(example, Mapping)]
     if odd_ones:
-        remedy = "Let the transform return the example, or give a collate_fn for what it returns"
-        raise LoaderError(explain("the examples of a batch", "be mappings", odd_ones[0], remedy))
+        raise LoaderError(
+            f"The examples of a batch must be mappings, not {odd_ones[0]}. Return the example from the transform, or "
+            "pass a collate_fn for what it returns."
+        )
     names = list(examples[0])
     for example in examples[1:]:
         if set(example) != set(names):
             odd = sorted(set(example) ^ set(names))
-            remedy = "Give every example the same columns, and transform all of them alike"
-            raise LoaderError(explain("the examples of a batch", "have the same keys", f"{odd} only in some", remedy))
+            raise LoaderError(
+                f"The examples of a batch must have the same keys, but {', '.join(map(str, odd))} are only in some. "
+                "Apply the same transform to all of them."
+            )
     for name in ("box", "input_ids"):
         lacking = [example for example in examples if name in names and example[name] is None]
         if 0 < len(lacking) < len(examples):
-            got, remedy = f"none in {lacking[0].get('id')}", f"Remove the column {name}, or the rows without it"
-            raise LoaderError(explain(f"the {name} of a batch", "be there in all examples or in none", got, remedy))
+            raise LoaderError(
+                f"{lacking[0].get('id')} has no {name}, but other examples of the batch have one. Remove the column "
+                f"{name}, or the rows without it."
+            )
     return [name for name in names if name == "id" or any(example[name] is not None for example in examples)]
 
 

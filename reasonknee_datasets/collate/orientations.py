@@ -37,7 +37,8 @@ def find_orientation(example: Mapping[str, Any]) -> str | None:
     """
     volume = example.get("volume")
     affine = volume.grid[1] if isinstance(volume, LazyVolume) else getattr(volume, "affine", None)
-    return None if affine is None else _codes(np.asarray(affine, np.float64).tobytes())
+    # Without the translation, which differs from crop to crop.
+    return None if affine is None else _codes(np.asarray(affine, np.float64)[:3, :3].tobytes())
 
 
 def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) -> list[str | None]:
@@ -75,5 +76,7 @@ def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) 
 
 
 @lru_cache(maxsize=4096)
-def _codes(affine: bytes) -> str:
-    return "".join(axcodes(np.frombuffer(affine).reshape(4, 4)))
+def _codes(linear: bytes) -> str:
+    affine = np.eye(4)
+    affine[:3, :3] = np.frombuffer(linear).reshape(3, 3)
+    return "".join(axcodes(affine))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
+from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.grid_view import View
@@ -203,6 +204,24 @@ class LazyVolume(nib.Nifti1Image):
     def identity(self) -> FileIdentity | None:
         """Name, size and state of the file, for which its header is read; None for a volume in memory."""
         return None if self._source is None else self._stored()[1].identity
+
+    @property
+    def reading_key(self) -> Hashable:
+        """File and settings, the view apart: equal for volumes whose voxels come from one array; None in memory."""
+        if self._source is None:
+            return None
+        settings = self._settings
+        return self._source.path, settings.geometry, settings.expected, settings.cache, settings.cache_dir
+
+    @property
+    def has_own_cache(self) -> bool:
+        """Whether a decode cache was passed to `open_volume`."""
+        return isinstance(self._settings.cache, DecodeCache)
+
+    def stored_array(self) -> tuple[VolumeProxy, View | None]:
+        """Read the header; return the proxy of the stored array, and the view of it that this volume shows."""
+        laid = self._lay()
+        return laid.stored, laid.view
 
     def through(self, view: View) -> LazyVolume:
         """Return this volume as a view of it shows it; nothing is opened.

@@ -1,0 +1,116 @@
+"""Crops of one file as views of its decoded array: the file is opened and inflated once for all of them.
+
+A batch holds several crops of a volume. Read one by one, each costs a look at the file, a search in the cache and two
+array proxies: 0.15 ms, where copying a crop of 64x96x96 voxels takes 0.2 ms.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import ReasonKneeError
+from reasonknee_datasets.system import call_in_forked_child
+from reasonknee_datasets.volumes.grid_view import View
+from reasonknee_datasets.volumes.image import LazyVolume
+
+
+def file_key(volume: Any) -> Hashable:
+    """Return what volumes of one file that are read alike have in common; None for a volume in memory or an array."""
+    return volume.reading_key if isinstance(volume, LazyVolume) else None
+
+
+def lent_volume(volume: LazyVolume) -> LentVolume:
+    """Return the stored array under a volume; the one of a file that was read before is kept."""
+    key = volume.reading_key
+    if volume.has_own_cache:  # which ends with the volume
+        return LentVolume(volume)
+    with _lock:
+        found = _kept.pop(key, None)
+    found = LentVolume(volume) if found is None else found
+    with _lock:
+        _kept[key] = found
+        while len(_kept) > _MOST_KEPT:
+            _kept.pop(next(iter(_kept)))
+    return found
+
+
+class LentVolume:
+    """The stored array under several volumes of one file.
+
+    Parameters
+    ----------
+    volume : LazyVolume
+        Any of them; its header is read.
+    """
+
+    def __init__(self, volume: LazyVolume) -> None:
+        self._proxy, self._turn = volume.whole.stored_array()
+        shape = self._proxy.shape
+        self._whole = View.whole(shape) if len(shape) == 3 else None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored voxels."""
+        return self._proxy.dtype
+
+    def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
+        """Return each volume's voxels as a read-only view of the decoded file.
+
+        A view is valid until the decode cache gives its memory to another volume, so copy it at once.
+
+        Returns
+        -------
+        list of array or None
+            None where the voxels are no view of the stored array: scaled, interpolated or padded ones, and files that
+            are read through no decode cache. Read such a volume by itself.
+        """
+        regions = [None if self._whole is None else self._region(volume.view) for volume in volumes]
+        wanted = [region.slices for _, region in filter(None, regions)]
+        try:
+            array = self._proxy.lend(wanted) if wanted else None
+        except ReasonKneeError:  # the file has changed; the next batch reads its header again
+            _forget(self)
+            raise
+        if array is None:
+            return [None] * len(volumes)
+        return [None if found is None else _through(array, *found) for found in regions]
+
+    def _region(self, view: View | None) -> tuple[View, Box] | None:
+        """Find the stored voxels under a view; None where some have to be made up."""
+        assert self._whole is not None
+        view = view or self._whole if self._turn is None else self._turn if view is None else self._turn.then(view)
+        if not view.is_reindexing:
+            return None
+        region = view.region
+        is_inside = min(region.start) >= 0 and all(map(int.__le__, region.stop, self._proxy.shape))
+        return (view, region) if is_inside else None
+
+
+_MOST_KEPT = 128
+_kept: dict[Hashable, LentVolume] = {}
+_lock = threading.Lock()
+
+
+def _forget(volume: LentVolume) -> None:
+    with _lock:
+        for key in [key for key, kept in _kept.items() if kept is volume]:
+            del _kept[key]
+
+
+def _renew_after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+call_in_forked_child(_renew_after_fork)
+
+
+def _through(array: NDArray[Any], view: View, region: Box) -> NDArray[Any]:
+    i, j, k = (slice(None, None, -1 if step < 0 else 1) for step in view.step)
+    return array[region.slices].transpose(view.axes)[i, j, k]
