@@ -10,7 +10,7 @@ import numpy as np
 
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.orientation import axcodes
-from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes import Geometry, LazyVolume
 
 # Letters of the two directions of each anatomical axis.
 _AXES = ("LR", "PA", "IS")
@@ -36,6 +36,10 @@ def find_orientation(example: Mapping[str, Any]) -> str | None:
     'LAS'
     """
     volume = example.get("volume")
+    if isinstance(volume, LazyVolume) and volume.geometry is not None:
+        view = volume.view
+        if view is None or view.lies is None:
+            return _lazy_codes(volume.geometry, *((None, None) if view is None else (view.axes, view.step)))
     affine = volume.grid[1] if isinstance(volume, LazyVolume) else getattr(volume, "affine", None)
     # Without the translation, which differs from crop to crop.
     return None if affine is None else _codes(np.asarray(affine, np.float64)[:3, :3].tobytes())
@@ -73,6 +77,14 @@ def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) 
             'that do not mind, pass collate_fn=QuintupleCollator(orientation="any").'
         )
     return found
+
+
+@lru_cache(maxsize=4096)
+def _lazy_codes(geometry: Geometry, axes: Sequence[int] | None, step: Sequence[float] | None) -> str:
+    linear = geometry.matrix[:3, :3]
+    if axes is not None and step is not None:
+        linear = linear[:, axes] * step
+    return _codes(np.ascontiguousarray(linear).tobytes())
 
 
 @lru_cache(maxsize=4096)

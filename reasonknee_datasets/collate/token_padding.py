@@ -18,8 +18,6 @@ _NOTHING_TO_LEARN = -100  # the index that torch's losses ignore
 
 Tokens = NDArray[np.int64]
 
-_ONE = np.int64(1)
-
 
 def pad_tokens(
     examples: Sequence[Mapping[str, Any]],
@@ -52,7 +50,8 @@ def pad_tokens(
     length = _choose_length(max(map(len, rows)), buckets, multiple or 1)
     padded = {"input_ids": _pad(rows, length, _find_pad(examples, rows, length, pad_token_id), side)}
     pairs = list(zip(examples, rows, strict=True))
-    masks = [_mask(example, row) for example, row in pairs]
+    ones = np.ones(length, np.int64)
+    masks = [ones[: len(row)] if (mask := _mask(example, row)) is None else mask for example, row in pairs]
     padded["attention_mask"] = _pad(masks, length, 0, side)
     if any(example.get("labels") is not None for example in examples):
         padded["labels"] = _pad(
@@ -130,11 +129,12 @@ def _numbers(values: Any) -> Tokens:
     return np.frombuffer(array("q", values), np.int64) if type(values) is list else np.asarray(values, np.int64)
 
 
-def _mask(example: Mapping[str, Any], row: Tokens) -> Tokens:
+def _mask(example: Mapping[str, Any], row: Tokens) -> Tokens | None:
+    """Read an example's mask; None where it attends to all of its tokens."""
     found = example.get("attention_mask")
     # Of the tokens of one example all are attended to, and counting them is three times as fast as converting them.
     if found is None or (type(found) is list and found.count(1) == len(found) == len(row)):
-        return np.broadcast_to(_ONE, len(row))
+        return None
     return _sequence(example, "attention_mask", row)
 
 

@@ -17,7 +17,7 @@ from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
 from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.credentials import redact
-from reasonknee_datasets.volumes.geometry import spatial_shape
+from reasonknee_datasets.volumes.geometry import Geometry, spatial_shape
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
 from reasonknee_datasets.volumes.open_source import find_moved, find_source
@@ -212,6 +212,11 @@ class LazyVolume(nib.Nifti1Image):
             return None
         settings = self._settings
         return self._source.path, settings.geometry, settings.expected, settings.cache, settings.cache_dir
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Grid of the whole volume as the manifest states it; None where it does not, and in memory."""
+        return None if self._source is None else self._settings.geometry
 
     @property
     def has_own_cache(self) -> bool:

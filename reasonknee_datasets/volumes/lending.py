@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError
 from reasonknee_datasets.system import call_in_forked_child
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.image import LazyVolume
+from reasonknee_datasets.volumes.slab_reader import Selection
+
+_MOST_KEPT = 128
+_kept: dict[Hashable, LentVolume] = {}
+_lock = threading.Lock()
 
 
 def file_key(volume: Any) -> Hashable:
@@ -70,8 +74,8 @@ class LentVolume:
             None where the voxels are no view of the stored array: scaled, interpolated or padded ones, and files that
             are read through no decode cache. Read such a volume by itself.
         """
-        regions = [None if self._whole is None else self._region(volume.view) for volume in volumes]
-        wanted = [region.slices for _, region in filter(None, regions)]
+        found = [self._find(volume.view) for volume in volumes]
+        wanted = [selection for _, selection in filter(None, found)]
         try:
             array = self._proxy.lend(wanted) if wanted else None
         except ReasonKneeError:  # the file has changed; the next batch reads its header again
@@ -79,22 +83,28 @@ class LentVolume:
             raise
         if array is None:
             return [None] * len(volumes)
-        return [None if found is None else _through(array, *found) for found in regions]
+        return [None if pair is None else _through(array, *pair) for pair in found]
 
-    def _region(self, view: View | None) -> tuple[View, Box] | None:
+    def _find(self, view: View | None) -> tuple[View, Selection] | None:
         """Find the stored voxels under a view; None where some have to be made up."""
-        assert self._whole is not None
-        view = view or self._whole if self._turn is None else self._turn if view is None else self._turn.then(view)
-        if not view.is_reindexing:
+        if self._whole is None:
             return None
-        region = view.region
-        is_inside = min(region.start) >= 0 and all(map(int.__le__, region.stop, self._proxy.shape))
-        return (view, region) if is_inside else None
+        view = view or self._whole if self._turn is None else self._turn if view is None else self._turn.then(view)
+        selection = [slice(0)] * 3
+        for axis, size, start, step in zip(view.axes, view.shape, view.start, view.step, strict=True):
+            low = int(start) if step > 0 else int(start) - size
+            if abs(step) != 1 or not start.is_integer() or low < 0 or low + size > self._proxy.shape[axis]:
+                return None
+            selection[axis] = slice(low, low + size, 1)
+        return view, tuple(selection)
 
 
-_MOST_KEPT = 128
-_kept: dict[Hashable, LentVolume] = {}
-_lock = threading.Lock()
+def _through(array: NDArray[Any], view: View, selection: Selection) -> NDArray[Any]:
+    block = array[selection].transpose(view.axes)
+    if min(view.step) > 0:
+        return block
+    i, j, k = (slice(None, None, -1 if step < 0 else 1) for step in view.step)
+    return block[i, j, k]
 
 
 def _forget(volume: LentVolume) -> None:
@@ -109,8 +119,3 @@ def _renew_after_fork() -> None:
 
 
 call_in_forked_child(_renew_after_fork)
-
-
-def _through(array: NDArray[Any], view: View, region: Box) -> NDArray[Any]:
-    i, j, k = (slice(None, None, -1 if step < 0 else 1) for step in view.step)
-    return array[region.slices].transpose(view.axes)[i, j, k]

@@ -72,14 +72,13 @@ class VolumeProxy(ArrayProxy):
         Parameters
         ----------
         selections : sequence of three slices
-            With start and stop, inside the array.
+            With start, stop and step 1, inside the array.
         """
         stored = self._voxels.header.shape
         if (self._slope, self._inter) != (1, 0) or self._shape != spatial_shape(stored):
             return None
         further = (slice(0, 1, 1),) * (len(stored) - len(self._shape))
-        plain = [(*(slice(part.start, part.stop, 1) for part in parts), *further) for parts in selections]
-        array = self._voxels.lend(plain)
+        array = self._voxels.lend([(*parts, *further) for parts in selections] if further else selections)
         return None if array is None else array.reshape(self._shape, order="F")
 
     def _get_unscaled(self, slicer: Any) -> NDArray[Any]:

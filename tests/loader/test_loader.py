@@ -688,7 +688,7 @@ def test_messages_never_print_whole_rows() -> None:
         LoaderError, match="batch_size must be a whole number of at least 1, not a dict with the keys id, "
     ) as caught:
         make_dataloader(rows, batch_size=rows[0])  # type: ignore[arg-type]
-    with pytest.raises(LoaderError, match="the examples of a batch must have the same keys") as caught:
+    with pytest.raises(LoaderError, match="The examples of a batch must have the same keys") as caught:
         list(make_dataloader(rows, batch_size=2))
     assert "What grade" not in str(caught.value)
 
