@@ -1,4 +1,4 @@
-"""Many small jobs over processes, with a progress bar, and in this process where starting others would take longer."""
+"""Many small jobs over processes, or in this process for one worker, with a progress bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from reasonknee_datasets.errors import WorkerError, explain
+from reasonknee_datasets.errors import WorkerError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,7 +29,7 @@ def cores() -> int:
 def each_done(
     function: Callable[[T], R], tasks: Sequence[T], *, workers: int, label: str, progress: bool
 ) -> Iterator[tuple[T, R]]:
-    """Run a function over tasks, and give each task with its result as soon as it is done, in any order.
+    """Run a function over tasks; yield each task with its result as soon as it is done, in any order.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def each_done(
     workers : int
         Processes. They are spawned, never forked: a fork of a process that runs threads (Arrow's, tqdm's) can hang.
     label : str
-        What the progress bar says.
+        Of the progress bar.
     progress : bool
-        Whether there is one.
+        Whether to show one.
 
     Raises
     ------
@@ -65,15 +65,17 @@ def _run(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterat
             task = futures.pop(future)  # popped, so that results do not pile up here
             yield task, future.result()
     except BrokenProcessPool as error:
-        remedy = "Use fewer workers if memory ran out; in a script, call this under `if __name__ == '__main__':`"
-        raise WorkerError(explain("worker process", "live to its end", "a sudden death", remedy)) from error
+        raise WorkerError(
+            "A worker process died unexpectedly, often killed by the kernel when memory is used up. Use fewer workers, "
+            "and in a script call this under `if __name__ == '__main__':`."
+        ) from error
     finally:
         # Also reached when the caller stops early, by an error or an interrupt: what has not begun never does.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin() -> None:
-    """Set up a worker: an interrupt is its parent's to handle, and a killed parent takes it along."""
+    """Set up a worker: it ignores interrupts, which its parent handles, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from reasonknee_datasets.collate.argument_checks import check_count, check_flag, check_number, read_names
 from reasonknee_datasets.collate.batch import Batch
 from reasonknee_datasets.collate.grade_order import grade_rows
 from reasonknee_datasets.collate.orientations import check_orientations, check_setting
 from reasonknee_datasets.collate.token_padding import SPANS, TOKENS, choose_side, moved_spans, pad_tokens
 from reasonknee_datasets.collate.voxel_stacking import noted, stack
-from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.errors import LoaderError, shown
 
 # What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
 _CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", "padding_side", *TOKENS}
@@ -113,16 +114,25 @@ class QuintupleCollator:
         if self.dtype is not None:
             name = str(self.dtype).removeprefix("torch.")
             if name not in _DTYPES:
-                raise LoaderError(f"dtype must be one of {', '.join(_DTYPES)}, not {name}.")
+                raise LoaderError(f"dtype must be one of {', '.join(_DTYPES)}, not {shown(self.dtype)}.")
             object.__setattr__(self, "dtype", getattr(torch, name))
         if self.padding_side not in ("right", "left", None):
             raise LoaderError(
                 f"padding_side must be 'right' (for training) or 'left' (for generation), not {self.padding_side!r}."
             )
         check_setting(self.orientation)
-        for name in ("buckets", "keep"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_number("pad_value", self.pad_value)
+        check_flag("contiguous", self.contiguous)
+        check_count("pad_token_id", self.pad_token_id, 0, optional=True)
+        check_count("pad_to_multiple_of", self.pad_to_multiple_of, 1, optional=True)
+        if self.keep is not None:
+            object.__setattr__(self, "keep", read_names("keep", self.keep))
+        if self.buckets is not None:
+            if isinstance(self.buckets, str) or not isinstance(self.buckets, Iterable):
+                raise LoaderError(f"buckets must be a list of lengths such as (256, 512), not {shown(self.buckets)}.")
+            object.__setattr__(self, "buckets", tuple(self.buckets))
+            for bucket in self.buckets:
+                check_count("A length in buckets", bucket, 1)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
         """Make a batch; an error names the example that it comes from, where it comes from one."""

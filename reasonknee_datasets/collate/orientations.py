@@ -18,7 +18,8 @@ _AXES = ("LR", "PA", "IS")
 
 def check_setting(orientation: str) -> None:
     """Raise a `LoaderError` unless a setting is "same", "any" or three letters such as "RAS"."""
-    letters = sorted(next((axis for axis in _AXES if letter in axis), letter) for letter in orientation)
+    word = orientation if isinstance(orientation, str) else ""
+    letters = sorted(next((axis for axis in _AXES if letter in axis), letter) for letter in word)
     if orientation not in ("same", "any") and letters != sorted(_AXES):
         raise LoaderError(
             f"orientation must be 'same', 'any' or three letters such as 'RAS', not {orientation!r}. The letters are L "

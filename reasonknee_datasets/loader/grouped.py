@@ -7,11 +7,12 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
+from reasonknee_datasets.collate.argument_checks import check_count, read_names
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.epoch_order import Plan
 from reasonknee_datasets.loader.ranks import RankCheck, find_rank
-from reasonknee_datasets.loader.rows import read_rows
-from reasonknee_datasets.loader.sharding import Topology, check_count
+from reasonknee_datasets.loader.rows import check_dataset, read_rows
+from reasonknee_datasets.loader.sharding import Topology
 from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
 
 
@@ -61,9 +62,10 @@ class VolumeGroupedSampler(Sampler[int]):
         world_size: int | None = None,
         drop_last: bool = False,
     ) -> None:
+        check_dataset(dataset)
         check_count("seed", seed, least=0)
         check_count("volumes_in_flight", volumes_in_flight, least=1)
-        balanced = (balance,) if isinstance(balance, str) else tuple(balance)
+        balanced = read_names("balance", balance)
         rows = read_rows(dataset, balanced)
         self._plan = Plan(rows.volumes, seed, volumes_in_flight, True, rows.classes)
         self._topology = Topology(1, *find_rank(rank, world_size), drop_last)

@@ -1,4 +1,4 @@
-"""`prefetch_to_device`: the next batch crosses to the GPU while the model works on this one."""
+"""`prefetch_to_device`: copy the next batches to the GPU while the model works on this one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.collate.argument_checks import check_callable, check_count
+from reasonknee_datasets.errors import LoaderError, shown
 from reasonknee_datasets.loader.background import run_ahead
 from reasonknee_datasets.loader.loader import ResumableLoader
 
@@ -29,10 +30,10 @@ class DevicePrefetcher:
     """
 
     def __init__(
-        self, loader: Iterable[Any], device: torch.device, depth: int, then: Callable[[Any], Any] | None
+        self, loader: Iterable[Any], device: torch.device, depth: int, transform: Callable[[Any], Any] | None
     ) -> None:
         self.loader, self.device = loader, device
-        self._depth, self._then = depth, then
+        self._depth, self._transform = depth, transform
 
     def __len__(self) -> int:
         """Count the batches of a whole epoch."""
@@ -50,13 +51,14 @@ class DevicePrefetcher:
         return self._stateful().state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self._stateful().load_state_dict(state)
 
     def _stateful(self) -> ResumableLoader:
         if not isinstance(self.loader, ResumableLoader):
-            rule, remedy = "have a state to give one", "Wrap what make_dataloader gives"
-            raise LoaderError(explain("a prefetched loader", rule, type(self.loader).__name__, remedy))
+            raise LoaderError(
+                f"A {type(self.loader).__name__} has no state and no epoch to set. Wrap a loader of make_dataloader."
+            )
         return self.loader
 
     def _pairs(self) -> Iterator[tuple[Any, Callable[[], None]]]:
@@ -89,7 +91,7 @@ class DevicePrefetcher:
             yield batch
 
     def _finished(self, batch: Any) -> Any:
-        return batch if self._then is None else self._then(batch)
+        return batch if self._transform is None else self._transform(batch)
 
 
 def prefetch_to_device(
@@ -97,9 +99,9 @@ def prefetch_to_device(
     device: torch.device | str | int,
     *,
     depth: int = 2,
-    then: Callable[[Any], Any] | None = None,
+    transform: Callable[[Any], Any] | None = None,
 ) -> DevicePrefetcher:
-    """Iterate batches on a device, the next ones copied while the model works on this one.
+    """Iterate over batches on a device; the next ones are copied while the model works on this one.
 
     On a CUDA device copies run on a stream of their own; ask the loader for ``pin_memory=True``, or they wait for each
     other. On any other device batches are moved as they come, and nothing runs ahead.
@@ -112,9 +114,9 @@ def prefetch_to_device(
         Where to.
     depth : int
         How many batches are kept on the device besides the one in use.
-    then : callable, optional
-        Done to each batch on the device, on the copying stream: ``lambda batch: batch.cast(torch.float16, (0, 400))``
-        lets 16-bit integers cross the bus.
+    transform : callable, optional
+        From batch to batch, run on the device and the copying stream: with
+        ``lambda batch: batch.cast(torch.float16, (0, 400))`` voxels are copied as 16-bit integers.
 
     Returns
     -------
@@ -126,9 +128,15 @@ def prefetch_to_device(
     >>> [batch["volume"] for batch in prefetch_to_device([{"volume": torch.zeros(1)}], "cpu")]
     [tensor([0.])]
     """
-    if depth < 1:
-        raise LoaderError(explain("depth", "be at least 1", depth, "Leave it at 2"))
-    return DevicePrefetcher(loader, torch.device(device), depth, then)
+    check_count("depth", depth, 1)
+    check_callable("transform", transform)
+    if not isinstance(loader, Iterable):
+        raise LoaderError(f"The loader must be an iterable of batches, not {shown(loader)}. Pass make_dataloader(...).")
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise LoaderError(f"The device must be one such as 'cuda' or 'cpu', not {shown(device)}.") from error
+    return DevicePrefetcher(loader, target, depth, transform)
 
 
 def _moved(value: Any, device: torch.device, *, non_blocking: bool) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
-from reasonknee_datasets.errors import LoaderError, shown
+from reasonknee_datasets.collate.argument_checks import check_count, check_flag
+from reasonknee_datasets.errors import LoaderError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,7 @@ class Topology:
                 f"Rank {self.rank} does not exist among {self.world_size} ranks, which are numbered from 0. Leave "
                 "rank= and world_size= out under torchrun, which sets RANK and WORLD_SIZE."
             )
-        if not isinstance(self.drop_last, bool):
-            raise LoaderError(f"drop_last must be True or False, not {shown(self.drop_last)}.")
+        check_flag("drop_last", self.drop_last)
 
     @property
     def step(self) -> int:
@@ -78,17 +77,3 @@ class Topology:
         first = self.rank * self.batch_size
         last = first + self.batch_size if self.fills else min(first + self.batch_size, present)
         return [(place % present, place < present) for place in range(first, last)]
-
-
-def check_count(name: str, value: object, least: int) -> None:
-    """Raise a `LoaderError` unless an argument is a whole number of at least `least`.
-
-    Examples
-    --------
-    >>> check_count("batch_size", "8", least=1)
-    Traceback (most recent call last):
-    ...
-    reasonknee_datasets.errors.LoaderError: batch_size must be a whole number of at least 1, not '8' (str).
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) < 2**63:
-        raise LoaderError(f"{name} must be a whole number of at least {least}, not {shown(value)}.")

@@ -85,7 +85,7 @@ def test_sampler_balances() -> None:
             "volumes_in_flight must be a whole number of at least 1",
         ),
         (lambda: VolumeGroupedSampler(ROWS, seed="1"), "seed must be a whole number of at least 0, not '1'"),  # type: ignore[arg-type]
-        (lambda: VolumeGroupedSampler([]), "the dataset must hold at least one example"),
+        (lambda: VolumeGroupedSampler([]), "The dataset has no examples"),
         (lambda: VolumeGroupedSampler(ROWS).state_dict(seen=22), "has 21 rows, so that 22 cannot have been seen"),
         (lambda: VolumeGroupedSampler(ROWS).set_epoch(-1), "epoch must be a whole number of at least 0"),
     ],
@@ -96,5 +96,5 @@ def test_sampler_refuses(call: Any, message: str) -> None:
 
 
 def test_a_state_of_another_order() -> None:
-    with pytest.raises(LoaderError, match="the state's seed must be the loader's own"):
+    with pytest.raises(LoaderError, match=r"The state has seed=0, and this loader 1. Resume with the seed of its run"):
         VolumeGroupedSampler(ROWS, seed=1).load_state_dict(VolumeGroupedSampler(ROWS).state_dict())
