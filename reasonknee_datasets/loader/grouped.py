@@ -23,6 +23,9 @@ class VolumeGroupedSampler(Sampler[int]):
     volumes. A decode cache that holds that many volumes therefore decodes each of them once an epoch, where a uniform
     shuffle would decode a volume for nearly every row. The order is that of `make_dataloader` with the same arguments.
 
+    Its state resumes an epoch exactly, also with other ranks, and is the same as that of `make_dataloader`. torchdata's
+    ``StatefulDataLoader(dataset, sampler=sampler, ...)`` saves and loads it by itself.
+
     Parameters
     ----------
     dataset : datasets.Dataset or sequence of mappings
@@ -72,7 +75,7 @@ class VolumeGroupedSampler(Sampler[int]):
         self._identity = Identity(rows.fingerprint, seed, volumes_in_flight, True, "+".join(balanced))
         self._check = RankCheck(self._identity, len(rows.volumes), self._topology.world_size)
         self._check(is_last_chance=False)
-        self._place = Place()
+        self._start = self._place = Place()
 
     def __len__(self) -> int:
         """Count the rows of this rank in a whole epoch."""
@@ -80,33 +83,39 @@ class VolumeGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         self._check()
-        start, self._place = self._place, Place(self._place.epoch)
+        start, self._start = self._start, Place(self._start.epoch)
         rows, width = self._plan.rows(start.epoch)[start.position :], self._topology.step
+        self._place = start
         for first in range(0, width * self._topology.count(len(rows)), width):
-            ((place, _),) = self._topology.batch(min(width, len(rows) - first))
+            present = min(width, len(rows) - first)
+            ((place, _),) = self._topology.batch(present)
+            self._place = Place(start.epoch, start.position + first + present)
             yield int(rows[first + place])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, as with ``DistributedSampler``; without it, it is the same again."""
         check_count("epoch", epoch, least=0)
-        if epoch != self._place.epoch:
-            self._place = Place(epoch)
+        if epoch != self._start.epoch:
+            self._start = self._place = Place(epoch)
 
-    def state_dict(self, seen: int = 0) -> dict[str, Any]:
-        """Return the state after so many rows of this rank's present epoch.
+    def state_dict(self, seen: int | None = None) -> dict[str, Any]:
+        """Return the state, by default after the rows that were drawn from the sampler.
 
-        A stock loader asks ahead, so that the sampler does not know how many of its rows have been trained on.
+        torchdata's ``StatefulDataLoader`` calls this at the right moments. A ``torch.utils.data.DataLoader`` with
+        workers draws rows ahead, so the number of rows that were trained on has to be passed.
 
         Parameters
         ----------
-        seen : int
+        seen : int, optional
             Rows of this rank that were trained on since the epoch began: batches times batch size.
         """
+        if seen is None:
+            return write_state(self._identity, self._place)
         check_count("seen", seen, least=0)
         if seen > len(self):
             raise LoaderError(f"An epoch of this rank has {len(self):,} rows, so that {seen:,} cannot have been seen.")
         position = min(seen * self._topology.step, len(self._plan.volumes))
-        return write_state(self._identity, Place(self._place.epoch, position))
+        return write_state(self._identity, Place(self._start.epoch, position))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Begin the next iteration where a state was taken; the ones after it are whole.
@@ -116,4 +125,4 @@ class VolumeGroupedSampler(Sampler[int]):
         LoaderError
             If it belongs to other rows, another seed, balancing or number of volumes in flight.
         """
-        self._place = read_state(state, self._identity, len(self._plan.volumes))
+        self._start = self._place = read_state(state, self._identity, len(self._plan.volumes))

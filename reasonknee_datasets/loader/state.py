@@ -77,9 +77,7 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
     """
     names = {"version", *(field.name for kind in (Identity, Place) for field in fields(kind))}
     if not isinstance(state, Mapping) or not names <= set(state):
-        raise LoaderError(
-            f"Not the state of a loader: {shown(state)}. Pass what state_dict() returned."
-        )
+        raise LoaderError(f"Not the state of a loader: {shown(state)}. Pass what state_dict() returned.")
     if state["version"] != VERSION:
         raise LoaderError(
             f"The state is of version {state['version']!r}, and this loader reads version {VERSION}. Resume with the "
