@@ -1,4 +1,4 @@
-"""`QuintupleCollator`: a list of examples becomes one `Batch`."""
+"""`QuintupleCollator`: convert a list of examples to one `Batch`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from reasonknee_datasets.collate.token_padding import SPANS, TOKENS, choose_side
 from reasonknee_datasets.collate.voxel_stacking import noted, stack
 from reasonknee_datasets.errors import LoaderError, shown
 
-# What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
+# Keys that become tensors by a rule of their own. Of the others, arrays are stacked and everything else is a list.
 _CONSUMED = {"voxels", "volume", "box", "box_volume", "grades", "valid", "pad_token_id", "padding_side", *TOKENS}
-# What stands for the volume where it is there: a model that looks at pictures has no use for the voxels.
+# Keys that replace the volume: a model that is trained on pictures has no use for the voxels.
 _PICTURES = {"frames", "images", "videos"}
 # Long texts that tokens are made of.
 _TEXTS = {"question", "reasoning", "answer", "record"}
@@ -35,17 +35,18 @@ class QuintupleCollator:
     =================  ==================================================================================
     ``id``             list of strings, as all other columns that are kept
     ``volume``         (B, C, D, H, W), padded at the ends where shapes differ; in the voxels' own type (int16 for
-                       stored knees) unless `dtype` says another
+                       stored knees) unless `dtype` names another
     ``orientation``    list of strings: the direction in which D, H and W run, such as "RAS"
-    ``mask``           (B, 1, D, H, W) bool, true where a voxel is neither padded here nor by a crop
-    ``real``           (B, 6) int64, the box that ``mask`` is made from when it is asked for
+    ``voxel_mask``     (B, 1, D, H, W) bool, true where a voxel comes from the stored volume and false where it is
+                       padding, of a crop or of this batch
+    ``unpadded_box``   (B, 6) int64, the box of the voxels that are no padding, from which ``voxel_mask`` is computed
     ``boxes``          (B, 6) int64, i0 j0 k0 i1 j1 k1 in the grid of ``volume``; it may reach beyond a crop
     ``boxes_volume``   (B, 6) int64, the same boxes in the stored volume
     ``grades``         (B, 3) int64 in the order of the question's slots, -1 where missing or no slot: leave it out
                        of a loss (``ignore_index=-1``)
     ``slots``          (B, 3) int64, ids into `moaks.SLOTS`, -1 where there is none
     ``input_ids`` ...  (B, T) int64, ``attention_mask`` and ``labels`` with it
-    ``valid``          (B,) bool, false for the repeats that fill a last batch up
+    ``valid``          (B,) bool, false for an example that is a repeat, with which several ranks fill their last step
     ``frames`` ...     arrays of one shape stacked; where shapes differ, a list of tensors
     =================  ==================================================================================
 
@@ -53,11 +54,11 @@ class QuintupleCollator:
     After `ToCanonical` it is RAS: D runs from left to right, H from posterior to anterior, W from inferior to superior,
     and ``boxes`` count in the same order. A batch that mixes orientations is an error by default.
 
-    **Columns.** Once there are tokens, the texts that they were made of stay behind (`keep` names what travels), since
+    **Columns.** Where there are tokens, the texts that they were made of are dropped (unless `keep` names them), since
     all that a batch holds is sent from its worker to the training process.
 
-    The memory of ``volume`` runs as it does in the stored volume, so it is not contiguous (``.contiguous()`` is free on
-    a GPU, and `Batch.cast` gives a contiguous one).
+    ``volume`` has the memory order of the stored volume, so it is not contiguous (``.contiguous()`` costs next to
+    nothing on a GPU, and `Batch.cast` returns a contiguous one).
 
     Parameters
     ----------
@@ -142,7 +143,9 @@ class QuintupleCollator:
         items: dict[str, Any] = {name: _together([example[name] for example in examples]) for name in self._kept(has)}
         if "voxels" in has or ("volume" in has and not _PICTURES & set(has)):
             assert self.dtype is None or isinstance(self.dtype, torch.dtype)
-            items["volume"], items["real"] = stack(examples, self.dtype, self.pad_value, contiguous=self.contiguous)
+            items["volume"], items["unpadded_box"] = stack(
+                examples, self.dtype, self.pad_value, contiguous=self.contiguous
+            )
             found = check_orientations(examples, self.orientation)
             if None not in found:
                 items["orientation"] = found

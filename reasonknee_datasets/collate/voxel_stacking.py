@@ -1,4 +1,4 @@
-"""Stacking crops of one or many shapes into one tensor, with no copy more than the one into it."""
+"""Stacking crops of one or many shapes into one tensor; each crop is copied once."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def find_array(example: Mapping[str, Any]) -> Any:
     return found
 
 
-def real_box(volume: Any, shape: Sequence[int]) -> list[int]:
-    """Find which voxels of a grid of this shape lie in the stored volume: the rest is padding."""
+def unpadded_box(volume: Any, shape: Sequence[int]) -> list[int]:
+    """Find the box of voxels of a grid of this shape that lie in the stored volume: the rest is padding."""
     view, source = None, None
     if isinstance(volume, LazyVolume) and volume.path is not None:
         view = volume.view
@@ -93,7 +93,7 @@ def stack(
     (B, C, D, H, W) tensor
         The voxels.
     (B, 6) int64 tensor
-        The box of those that are real (see `real_box`).
+        The box of those that are no padding (see `unpadded_box`).
     """
     groups = [_Crops(examples, places) for places in _group(examples)]
     found = sorted(pair for group in groups for pair in group.describe())
@@ -105,7 +105,7 @@ def stack(
     shape = np.max(sizes, axis=0).tolist()
     check_memory((len(found), *shape), kind.itemsize, "a batch")
     out: torch.Tensor | None = None
-    real: list[list[int]] = [[]] * len(found)
+    unpadded: list[list[int]] = [[]] * len(found)
     for group in groups:
         for place, values, is_lent in group.read():
             if out is None:
@@ -117,9 +117,9 @@ def stack(
                 room = room[tuple(slice(0, size) for size in values.shape)]
             noted(_copy, examples[place], values, room)
             size = values.shape[1:]
-            real[place] = [0, 0, 0, *size] if is_lent else real_box(examples[place].get("volume"), size)
+            unpadded[place] = [0, 0, 0, *size] if is_lent else unpadded_box(examples[place].get("volume"), size)
     assert out is not None
-    return out, torch.tensor(real)
+    return out, torch.tensor(unpadded)
 
 
 def _group(examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:

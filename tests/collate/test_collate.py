@@ -59,7 +59,7 @@ def test_crops_of_one_shape() -> None:
         i, j, k = crop(row)["region"][:3]
         expected = np.asarray(row["volume"].dataobj)[i : i + 4, j : j + 6, k : k + 8]
         assert (batch["volume"][at, 0].numpy() == expected).all()
-    assert batch["mask"].all()
+    assert batch["voxel_mask"].all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,7 +76,7 @@ def test_shapes_that_differ_are_padded_at_their_ends(
     arrays = [rng.integers(1, 200, shape).astype(np.int16) for shape in shapes]
     rows = [{"id": str(n), "voxels": np.asfortranarray(a) if fortran else a} for n, a in enumerate(arrays)]
     batch = QuintupleCollator(dtype=dtype, pad_value=9, contiguous=contiguous)(rows)
-    volume, mask = batch["volume"], batch["mask"]
+    volume, mask = batch["volume"], batch["voxel_mask"]
     assert volume.dtype == (torch.int16 if dtype is None else getattr(torch, dtype))
     assert tuple(volume.shape[2:]) == tuple(np.max(shapes, axis=0))
     if contiguous:
@@ -97,9 +97,9 @@ def test_the_mask_marks_what_stands_in_the_volume(transform: Any) -> None:
     row = example(box=[0, 0, 0, 3, 3, 3])
     made = Compose([CropToBox(size=(10, 12, 30), pad_value=0), transform])(row)
     batch = QuintupleCollator()([made])
-    assert torch.equal(batch["mask"][0, 0], batch["volume"][0, 0] > 0)  # no voxel of the volume is 0
-    assert not batch["mask"].all()
-    assert batch["mask"].any()
+    assert torch.equal(batch["voxel_mask"][0, 0], batch["volume"][0, 0] > 0)  # no voxel of the volume is 0
+    assert not batch["voxel_mask"].all()
+    assert batch["voxel_mask"].any()
 
 
 def test_channels_come_first() -> None:
@@ -344,7 +344,7 @@ def test_examples_that_do_not_match() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "int64"}, "dtype must be one of uint8, int16, float16, bfloat16, float32, not int64"),
+        ({"dtype": "int64"}, "dtype must be one of uint8, int16, float16, bfloat16, float32, not 'int64'"),
         (
             {"padding_side": "both"},
             "padding_side must be .right. .* or .left. .for generation., not .both.",
@@ -365,15 +365,15 @@ def test_the_collator_is_a_value() -> None:
 def test_a_batch_is_a_mapping() -> None:
     batch = QuintupleCollator()([CropToBox(size=(4, 4, 4))(example())])
     assert len(batch) == len(list(batch)) == len(dict(batch))
-    assert "mask" in batch
+    assert "voxel_mask" in batch
     assert "frames" not in batch
     with pytest.raises(KeyError, match="frames"):
         batch["frames"]
     assert repr(batch).startswith("Batch(id=['0000000/00M/right/q19'], patient=")
     assert "volume=int16 (1, 1, 4, 4, 4)" in repr(batch)
     rebuilt = Batch(dict(batch))  # as torch's own functions rebuild mappings
-    assert torch.equal(rebuilt["mask"], batch["mask"])
-    assert "mask" not in Batch({"id": ["a"]})
+    assert torch.equal(rebuilt["voxel_mask"], batch["voxel_mask"])
+    assert "voxel_mask" not in Batch({"id": ["a"]})
 
 
 def test_it_moves_and_casts() -> None:
@@ -383,7 +383,7 @@ def test_it_moves_and_casts() -> None:
     assert moved["id"] == batch["id"]
     cast = batch.cast(torch.float16, window=(0, 100))
     volume = batch["volume"].float()
-    expected = (volume / 100).clamp(0, 1) * batch["mask"]
+    expected = (volume / 100).clamp(0, 1) * batch["voxel_mask"]
     assert torch.equal(cast["volume"], expected.half())
     assert batch["volume"].dtype == torch.int16
     with pytest.raises(LoaderError, match=r"cast takes a floating type, not torch.uint8"):
@@ -394,7 +394,7 @@ def test_it_moves_and_casts() -> None:
 
 def test_padding_stays_nothing_after_a_window() -> None:
     batch = QuintupleCollator()([CropToBox(size=(4, 6, 30), pad_value=0)(example())])
-    assert not batch.cast(torch.float32, window=(-100, 100))["volume"][~batch["mask"]].any()
+    assert not batch.cast(torch.float32, window=(-100, 100))["volume"][~batch["voxel_mask"]].any()
 
 
 @pytest.mark.gpu
@@ -406,8 +406,8 @@ def test_it_goes_to_a_gpu_from_pinned_memory() -> None:
     there = pinned.to("cuda", non_blocking=True)
     torch.cuda.synchronize()
     assert there["volume"].stride() == batch["volume"].stride()
-    assert there["mask"].is_cuda
-    for name in ("volume", "mask", "boxes", "grades"):
+    assert there["voxel_mask"].is_cuda
+    for name in ("volume", "voxel_mask", "boxes", "grades"):
         if name in batch:
             assert torch.equal(there[name].cpu(), batch[name])
     assert torch.equal(

@@ -769,7 +769,7 @@ def test_a_dataset_that_was_mapped_and_shuffled(train: Any, room: Path) -> None:
     mapped = train.shuffle(seed=1).select(range(20)).map(CropToBox(size=(4, 4, 4)))
     with load(mapped, room, transform=None, collate_fn=QuintupleCollator(keep=())) as loader:
         batch = next(iter(loader))
-    assert set(batch) == {"id", "volume", "orientation", "mask", "real", "boxes", "boxes_volume", "valid"}
+    assert set(batch) == {"id", "volume", "orientation", "voxel_mask", "unpadded_box", "boxes", "boxes_volume", "valid"}
     assert batch["volume"].shape == (4, 1, 4, 4, 4)
     assert pickle.loads(pickle.dumps(batch))["id"] == batch["id"]
 
