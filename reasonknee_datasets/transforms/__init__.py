@@ -14,13 +14,11 @@ from reasonknee_datasets.transforms.regrid import read_voxels
 from reasonknee_datasets.transforms.resample import Resample, Resize
 from reasonknee_datasets.transforms.templates import TEMPLATES, Template, Vision
 from reasonknee_datasets.transforms.tokenize_reasoning import TokenizeReasoning
-from reasonknee_datasets.transforms.tokenizer import NamedTokenizer
 
 __all__ = [
     "TEMPLATES",
     "Compose",
     "CropToBox",
-    "NamedTokenizer",
     "RandomFlip",
     "RandomIntensity",
     "RandomShift",

@@ -48,7 +48,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, shown
+from reasonknee_datasets.errors import ReasonKneeError, add_note, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -190,8 +190,10 @@ def require(example: Example, key: str, needed_for: str) -> Any:
     """Return the value of a key that must be there."""
     value = example.get(key)
     if value is None:
-        remedy = f"Keep the column {key}: load it with columns=[..., {key!r}], and do not remove it before"
-        raise TransformError(explain("example", f"have the key {key} for {needed_for}", "none", remedy))
+        raise TransformError(
+            f"The example has no {key}, which is needed for {needed_for}. Load that column with columns=[..., "
+            f"{key!r}], and do not remove it before."
+        )
     return value
 
 

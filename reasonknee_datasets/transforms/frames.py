@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain, shown
+from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
 from reasonknee_datasets.transforms.intensity import Window
@@ -178,9 +178,10 @@ class ToFrames(Transform):
             assert self.count is not None
             first, last = self.ends
             if last >= turned.shape[0]:
-                got = f"{turned.shape[0]} in shape {current_grid(volume)[0]}"
-                remedy = "The official recipe knows volumes of 160 slices only; clean_o1 takes any"
-                raise TransformError(explain("frames", f"find slices up to {last}", got, remedy))
+                raise TransformError(
+                    f"The official frames need slice {last}, but a volume of shape {current_grid(volume)[0]} has "
+                    f"{turned.shape[0]} slices. Choose the recipe clean_o1, which takes any number."
+                )
             return [int(index) for index in np.linspace(first, last, self.count, dtype=int)]
         count, start, step = self._cells(turned.shape[0])
         middles = np.floor(start + step * (np.arange(count) + 0.5) + 1e-9).astype(int)
