@@ -86,7 +86,7 @@ class TestOfficial:
         assert ToFrames.official_o1({"volume": volume})["frames"].shape == (32, 384, 160)
 
     def test_too_few_slices_for_o1(self) -> None:
-        with pytest.raises(TransformError, match=r"frames must find slices up to 128, got 20 in shape \(20, 30, 40\)"):
+        with pytest.raises(TransformError, match=r"need slice 128, but a volume of shape \(20, 30, 40\) has 20 slices"):
             ToFrames.official_o1({"volume": nib.Nifti1Image(scan(), AFFINE)})
 
     def test_a_flat_volume_is_black(self) -> None:

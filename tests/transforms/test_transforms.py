@@ -183,7 +183,7 @@ class TestExamples:
     def test_a_volume_without_a_box(self, transform: Transform) -> None:
         example = {key: value for key, value in examples()[0].items() if key != "box"}
         if "CropToBox" in repr(transform):
-            with pytest.raises(TransformError, match=r"example must have the key box for CropToBox, got none"):
+            with pytest.raises(TransformError, match=r"The example has no box, which is needed for CropToBox"):
                 transform(example)
         else:
             assert "box" not in transform(example)
@@ -213,7 +213,7 @@ class TestChance:
     def test_an_example_without_an_id_is_refused(self) -> None:
         example = {key: value for key, value in examples()[0].items() if key != "id"}
         with pytest.raises(
-            TransformError, match=r"example must have the key id for the draws of RandomShift, got none"
+            TransformError, match=r"The example has no id, which is needed for the draws of RandomShift"
         ):
             RandomShift()(example)
 
@@ -269,7 +269,7 @@ class TestBadInput:
             ToCanonical()(example)
 
     def test_no_volume(self) -> None:
-        with pytest.raises(TransformError, match=r"example must have the key volume for its voxels, got none"):
+        with pytest.raises(TransformError, match=r"The example has no volume, which is needed for its voxels"):
             Window()({"id": "a"})
 
     def test_a_series(self) -> None:
