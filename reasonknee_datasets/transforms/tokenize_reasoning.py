@@ -139,7 +139,8 @@ class TokenizeReasoning(Transform):
     @property
     def pad_to_multiple_of(self) -> int | None:
         """Length whose multiples a collator pads to, as the tokenizer states it."""
-        return self.tokenizer.content.pad_to_multiple_of
+        multiple: int | None = self.tokenizer.content.pad_to_multiple_of
+        return multiple
 
     def cache_info(self) -> CacheInfo:
         """Return how many texts this process tokenized with this tokenizer, and how many tokens are cached."""

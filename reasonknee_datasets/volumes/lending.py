@@ -61,7 +61,8 @@ class LentVolume:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the stored voxels."""
-        return self._proxy.dtype
+        dtype: np.dtype[Any] = self._proxy.dtype
+        return dtype
 
     def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
         """Return each volume's voxels as a read-only view of the decoded file.

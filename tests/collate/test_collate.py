@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -21,6 +22,7 @@ from reasonknee_datasets.collate import Batch, QuintupleCollator
 from reasonknee_datasets.errors import BoxError, GradeError, LoaderError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, read_diagnosis
 from reasonknee_datasets.transforms import Compose, CropToBox, RandomFlip, ToCanonical, ToFrames, Window
+from reasonknee_datasets.volumes import DecodeCache, open_volume, use_cache
 
 AFFINE = np.array([[0.7, 0.0, 0.1, -50], [0, -0.375, 0, 70], [-0.1, 0, 0.375, -60], [0, 0, 0, 1]])
 
@@ -100,6 +102,30 @@ def test_the_mask_marks_what_stands_in_the_volume(transform: Any) -> None:
     assert torch.equal(batch["voxel_mask"][0, 0], batch["volume"][0, 0] > 0)  # no voxel of the volume is 0
     assert not batch["voxel_mask"].all()
     assert batch["voxel_mask"].any()
+
+
+def test_crops_of_a_file_are_read_together(tmp_path: Path) -> None:
+    """The decode cache is asked once for each file of a batch, and the examples keep their order."""
+    random = np.random.default_rng(0)
+    volumes = []
+    for number in range(2):
+        array = random.integers(0, 400, (12, 10, 9)).astype(np.int16)
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{number}.nii.gz")
+        volumes.append((open_volume(tmp_path / f"{number}.nii.gz"), array))
+    rows, expected = [], []
+    for number in range(8):
+        volume, array = volumes[number % 2]
+        start = random.integers(0, 5, 3).tolist()
+        box = Box.from_row([*start, *(low + 4 for low in start)])
+        rows.append(CropToBox(size=4)({"id": f"{number}", "volume": volume, "box": box.to_row()}))
+        expected.append(array[box.slices])
+    cache = DecodeCache(10**6)
+    with use_cache(cache):
+        batch = QuintupleCollator()(rows)
+    np.testing.assert_array_equal(batch["volume"][:, 0], expected)
+    assert batch["voxel_mask"].all()
+    info = cache.info()
+    assert (info.hits + info.misses, info.decodes) == (2, 2)
 
 
 def test_channels_come_first() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import pydoc
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
@@ -462,3 +463,13 @@ class TestWrongArguments:
             make(row)
         assert "a step that nobody" not in str(error.value)
         assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("kind", [CropToBox, Window, Compose, ToFrames])
+def test_help_shows_the_methods_to_call_and_no_generated_ones(kind: type) -> None:
+    page = pydoc.plain(pydoc.render_doc(kind))
+    assert "__call__(self, example" in page
+    assert "added_features(self, features" in page or kind is Compose
+    assert "Parameters" in page
+    generated = ("__init__", "__eq__", "__getstate__", "__setattr__", "__dataclass", "__match_args__", "__post_init__")
+    assert not [name for name in generated if name in page]
