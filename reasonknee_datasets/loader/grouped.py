@@ -10,9 +10,8 @@ from torch.utils.data import Sampler
 from reasonknee_datasets.collate.argument_checks import check_count, read_names
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.epoch_order import Plan
-from reasonknee_datasets.loader.ranks import RankCheck, find_rank
+from reasonknee_datasets.loader.ranks import RankCheck, Topology, find_rank
 from reasonknee_datasets.loader.rows import check_dataset, read_rows
-from reasonknee_datasets.loader.sharding import Topology
 from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
 
 

@@ -23,16 +23,15 @@ from reasonknee_datasets.collate.token_padding import find_padding
 from reasonknee_datasets.errors import LoaderError, shown
 from reasonknee_datasets.loader.epoch_order import Plan
 from reasonknee_datasets.loader.loader import ResumableLoader
-from reasonknee_datasets.loader.orphans import EndWithParent
-from reasonknee_datasets.loader.ranks import RankCheck, find_rank
+from reasonknee_datasets.loader.ranks import RankCheck, Topology, find_rank
 from reasonknee_datasets.loader.rows import check_dataset, first_volume_bytes, read_rows
 from reasonknee_datasets.loader.sampler import BatchSampler, PlannedRows, Source
-from reasonknee_datasets.loader.sharding import Topology
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.shared_folder import Session, open_session
 from reasonknee_datasets.loader.state import Identity
 from reasonknee_datasets.loader.streaming import StreamedRows
 from reasonknee_datasets.loader.worker_dataset import Work, as_it_is
+from reasonknee_datasets.parallel import EndWithParent
 from reasonknee_datasets.system import can_share_files
 
 VOLUMES_IN_FLIGHT = 16

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from reasonknee_datasets.collate.argument_checks import check_callable, check_count
 from reasonknee_datasets.errors import LoaderError, shown
-from reasonknee_datasets.loader.background import run_ahead
 from reasonknee_datasets.loader.loader import ResumableLoader
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+_END = object()
 _cuda: Any = torch.cuda  # torch leaves streams and events untyped
 
 
@@ -137,6 +142,48 @@ def prefetch_to_device(
     except (RuntimeError, TypeError) as error:
         raise LoaderError(f"The device must be one such as 'cuda' or 'cpu', not {shown(device)}.") from error
     return DevicePrefetcher(loader, target, depth, transform)
+
+
+def run_ahead(items: Iterator[T], work: Callable[[T], R], depth: int) -> Iterator[R]:
+    """Do work on items in a thread, `depth` of them ahead of who takes the results, in order.
+
+    An error comes where its result would have come. Once the results are no longer wanted, the thread ends with the
+    item that it is at.
+
+    Examples
+    --------
+    >>> list(run_ahead(iter([1, 2, 3]), lambda number: number * number, depth=2))
+    [1, 4, 9]
+    """
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
+    unwanted = threading.Event()
+
+    def run() -> None:
+        try:
+            while room.acquire() and not unwanted.is_set():
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                done.put((work(item), None))
+        except BaseException as error:  # noqa: BLE001 (whatever it is, it is raised where results are taken)
+            done.put((None, error))
+        done.put(_END)
+
+    thread = threading.Thread(target=run, name="reasonknee-ahead", daemon=True)
+    thread.start()
+    try:
+        while (found := done.get()) is not _END:
+            result, error = found
+            if error is not None:
+                raise error
+            room.release()
+            yield result
+    finally:
+        unwanted.set()
+        room.release()
+        thread.join()
 
 
 def _moved(value: Any, device: torch.device, *, non_blocking: bool) -> Any:

@@ -16,7 +16,7 @@ import torch
 from reasonknee_datasets.collate import Batch
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader import make_dataloader, prefetch_to_device
-from reasonknee_datasets.loader.background import run_ahead
+from reasonknee_datasets.loader.prefetch import run_ahead
 
 ROWS: list[dict[str, Any]] = [
     {"id": f"{number:07d}/00M/left/q19", "voxels": torch.full((2, 2, 2), number, dtype=torch.int16)}
