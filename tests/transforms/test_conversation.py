@@ -24,6 +24,7 @@ from PIL import Image
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.release import rebuild_record
 from reasonknee_datasets.transforms import (
+    FRAME_RECIPES,
     Compose,
     CropToBox,
     Template,
@@ -364,7 +365,7 @@ class TestValue:
         "made",
         [
             to(),
-            to("ms_swift", turns=4, media="images", frames=ToFrames.clean_qwen),
+            to("ms_swift", turns=4, media="images", frames=FRAME_RECIPES["clean_qwen"]),
             to(template=Template("{question}", "a")),
         ],
     )

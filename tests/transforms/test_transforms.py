@@ -20,6 +20,7 @@ from reasonknee_datasets.boxes import Box  # noqa: F401  # which eval finds
 from reasonknee_datasets.errors import BoxError, ReasonKneeError
 from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.transforms import (
+    FRAME_RECIPES,
     Compose,
     CropToBox,
     RandomFlip,
@@ -55,9 +56,9 @@ TRANSFORMS = [
     Window(method="zscore", dtype="float16"),
     ToFrames(count=5, size=28),
     ToFrames("axial", window=(0, 300), size=(20, 30), span=(0.1, 0.5), fps=2),
-    ToFrames.official_qwen,
-    ToFrames.clean_qwen,
-    ToFrames.clean_o1,
+    FRAME_RECIPES["official_qwen"],
+    FRAME_RECIPES["clean_qwen"],
+    FRAME_RECIPES["clean_o1"],
     Compose(
         [ToCanonical(), CropToBox(size=(16, 32, 32)), RandomFlip(0.5), Window(), RandomIntensity(gain=0.2, seed=4)]
     ),
