@@ -67,7 +67,7 @@ class Template:
     (('field', 'reasoning'), ('text', '\n'), ('field', 'answer'), ('field', 'eos'))
     >>> Template("{question} {grade}", "{answer}")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    reasonknee_datasets.transforms.base.TransformError: Unknown field {grade} in the prompt of the template. Available: question, ...
+    reasonknee_datasets.transforms.base.TransformError: Unknown field {grade} in the prompt of the template....
     """
 
     prompt: str
