@@ -71,7 +71,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
         model.module.load_state_dict(saved["model"])
         loader.load_state_dict(saved["loader"])
     seen: list[list[str]] = []
-    for step, batch in enumerate(prefetch_to_device(loader, device, then=to_unit_range), 1):
+    for step, batch in enumerate(prefetch_to_device(loader, device, transform=to_unit_range), 1):
         loss = masked_loss(model(batch["volume"]), batch["grades"][:, 0], batch["valid"])
         optimizer.zero_grad()
         loss.backward()

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import TypeVar
 from tqdm.auto import tqdm
 
 from reasonknee_datasets.errors import WorkerError
+
+_SECONDS = 1.0  # between two looks at the parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -119,14 +122,48 @@ def remove_part_files(folders: Iterable[Path]) -> None:
 
 
 def _begin() -> None:
-    """Set up a worker: an interrupt is handled by its parent, and the worker ends with a killed parent."""
+    """Set up a worker: it ignores interrupts, which its parent handles, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    EndWithParent()(0)
 
 
-def _end_with_parent() -> None:
-    # Without this, the workers of a killed run wait for tasks for ever, and one may still write during the next run.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+class EndWithParent:
+    """A ``worker_init_fn`` that ends the worker when the process that started it is gone.
+
+    torch's workers look for their parent too, but then wait for what they still have to send: a batch that is larger
+    than a pipe's buffer is never read, and a worker whose parent was killed by SIGKILL stays for ever.
+
+    Parameters
+    ----------
+    then : callable, optional
+        The caller's own ``worker_init_fn``.
+    """
+
+    def __init__(self, then: Callable[[int], None] | None = None) -> None:
+        self.then = then
+
+    def __call__(self, worker: int) -> None:
+        """Start watching; torch calls it in each worker."""
+        threading.Thread(target=_watch, name="reasonknee-parent", daemon=True).start()
+        if self.then is not None:
+            self.then(worker)
+
+
+def _watch() -> None:
+    parent, first = multiprocessing.parent_process(), os.getppid()
+    if parent is None or parent.pid is None:
+        return
+    while parent.is_alive() and os.getppid() == first and _exists(parent.pid):
+        time.sleep(_SECONDS)
+    os._exit(1)
+
+
+def _exists(process: int) -> bool:
+    """Check for a process; one that is killed and not yet waited for still counts."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True

@@ -50,7 +50,7 @@ def test_errors_come_through(workers: int) -> None:
 
 
 def test_a_sudden_death_is_explained() -> None:
-    with pytest.raises(WorkerError, match=r"worker process died unexpectedly.*Use fewer workers"):
+    with pytest.raises(WorkerError, match=r"A worker process died unexpectedly.*Use fewer workers"):
         run(die, [1, 2, 3], 2)
 
 

@@ -34,7 +34,7 @@ import numpy as np
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError, explain, nearest
-from reasonknee_datasets.transforms import ToFrames
+from reasonknee_datasets.transforms import FRAME_RECIPES, ToFrames
 
 Wording = Literal["zeroshot", "guided"]
 Region = Literal["whole", "true", "jittered", "own"]
@@ -45,7 +45,7 @@ _WORDINGS = ("zeroshot", "guided")
 _REGIONS = ("whole", "true", "jittered", "own")
 _IMAGES = ("own", "none", "other")
 # As many frames as the authors gave o1, over the same part of a knee.
-_WHOLE = ToFrames.clean_o1
+_WHOLE = FRAME_RECIPES["clean_o1"]
 # Regions are small: a bone-marrow lesion's subregion is some 30 slices, and would be 60 pixels wide at one a voxel.
 _CLOSE = ToFrames("sagittal", count=16, size=336)
 
@@ -162,8 +162,8 @@ OWN_REGION = Condition("own_region", region="own", asks_box=True)
 JITTERED_REGION = Condition("jittered_region", region="jittered", shift=0.25)
 TEXT_ONLY = Condition("text_only", image="none")
 SHUFFLED_IMAGE = Condition("shuffled_image", image="other")
-OFFICIAL = Condition("official", frames=ToFrames.official_qwen, script="qwen")
-OFFICIAL_O1 = Condition("official_o1", frames=ToFrames.official_o1, script="o1")
+OFFICIAL = Condition("official", frames=FRAME_RECIPES["official_qwen"], script="qwen")
+OFFICIAL_O1 = Condition("official_o1", frames=FRAME_RECIPES["official_o1"], script="o1")
 
 CONDITIONS: Mapping[str, Condition] = MappingProxyType(
     {

@@ -3,7 +3,7 @@
 Read in github.com/rajpurkarlab/3DReasonKnee at commit bcc32ba9a6ddfc580a3dd008a33409e2dc6df592:
 ``code/zero_shot/qwen2vl.py`` (7B) and ``qwen2vl-3b.py``, which differ in the model alone, and ``code/zero_shot/o1.py``.
 The conditions ``official`` and ``official_o1`` reproduce them: the system prompts verbatim, the *guided* prompts as
-published (58 and 59 damaged) although the files are called zero-shot, the frames of ``ToFrames.official_qwen`` and
+published (58 and 59 damaged) although the files are called zero-shot, the frames of the recipes ``official_qwen`` and
 ``official_o1``, their order (Qwen: video, then question; o1: question, then 32 images), and the generation settings
 that they set and no others.
 

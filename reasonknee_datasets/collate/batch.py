@@ -1,4 +1,4 @@
-"""`Batch`: tensors and provenance of a few examples, as one mapping that moves between devices."""
+"""`Batch`: tensors and provenance of a few examples, as one mapping that can be moved between devices."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import torch
 
 from reasonknee_datasets.collate.memory import pack, unpack
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError
 
-_MASK, _REAL, _VOLUME = "mask", "real", "volume"
+_MASK, _UNPADDED, _VOLUME = "voxel_mask", "unpadded_box", "volume"
 
 
 class Usage:
-    """Whether a batch has been read from; a loader keeps it to tell what Lightning has only fetched ahead."""
+    """Whether a batch has been read from; Lightning fetches batches ahead that it has not used yet."""
 
     has_begun = False
 
 
 class Batch(Mapping[str, Any]):
-    """A mapping from names to tensors and lists, one entry an example; made by `QuintupleCollator`.
+    """A mapping from names to tensors and lists with one entry for each example; made by `QuintupleCollator`.
 
-    ``mask`` is not stored: which voxels are real is a box for each example (``real``), and the mask is made from it
-    where and when it is read, so that it never has to cross from a worker or to a GPU.
+    ``voxel_mask`` is not stored: it is computed from ``unpadded_box``, a box for each example, where and when it is
+    read, so that it is never sent from a worker or copied to a GPU.
 
     Parameters
     ----------
@@ -33,11 +33,12 @@ class Batch(Mapping[str, Any]):
 
     Examples
     --------
-    >>> batch = Batch({"id": ["a"], "volume": torch.ones(1, 1, 2, 2, 2), "real": torch.tensor([[0, 0, 0, 1, 2, 2]])})
-    >>> batch["mask"].sum(), list(batch)
-    (tensor(4), ['id', 'volume', 'real', 'mask'])
+    >>> box = torch.tensor([[0, 0, 0, 1, 2, 2]])
+    >>> batch = Batch({"id": ["a"], "volume": torch.ones(1, 1, 2, 2, 2), "unpadded_box": box})
+    >>> batch["voxel_mask"].sum(), list(batch)
+    (tensor(4), ['id', 'volume', 'unpadded_box', 'voxel_mask'])
     >>> batch
-    Batch(id=['a'], volume=float32 (1, 1, 2, 2, 2), real=int64 (1, 6))
+    Batch(id=['a'], volume=float32 (1, 1, 2, 2, 2), unpadded_box=int64 (1, 6))
     """
 
     def __init__(self, items: Mapping[str, Any]) -> None:
@@ -47,7 +48,7 @@ class Batch(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         self.usage.has_begun = True
         if key == _MASK and self._has_mask:
-            return box_mask(self._items[_REAL], self._items[_VOLUME])
+            return box_mask(self._items[_UNPADDED], self._items[_VOLUME])
         return self._items[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -77,10 +78,10 @@ class Batch(Mapping[str, Any]):
 
     @property
     def _has_mask(self) -> bool:
-        return _REAL in self._items and _VOLUME in self._items
+        return _UNPADDED in self._items and _VOLUME in self._items
 
     def pin_memory(self) -> Batch:
-        """Copy the tensors into page-locked memory, from which a GPU fetches them by itself."""
+        """Copy the tensors into page-locked memory, from which they are copied to a GPU asynchronously."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
@@ -89,7 +90,7 @@ class Batch(Mapping[str, Any]):
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def cast(self, dtype: torch.dtype, window: tuple[float, float] | None = None) -> Batch:
-        """Return the volume another type, where it is: on a GPU, so that small integers cross the bus.
+        """Convert the volume to a floating type where it is: on a GPU, after copying it there as small integers.
 
         Parameters
         ----------
@@ -105,16 +106,14 @@ class Batch(Mapping[str, Any]):
         tensor([0.0000, 0.2500, 1.0000])
         """
         if not dtype.is_floating_point:
-            raise LoaderError(
-                explain("cast", "give a floating type", str(dtype), "Choose float16, bfloat16 or float32")
-            )
+            raise LoaderError(f"cast takes a floating type, not {dtype}. Choose float16, bfloat16 or float32.")
         volume = self._items[_VOLUME]
         if window is None:
             values = volume.to(dtype)
         else:
             low, high = window
             if not low < high:
-                raise LoaderError(explain("window", "have low below high", f"{low:g} and {high:g}", "Try (0, 400)"))
+                raise LoaderError(f"window must be (low, high) with low below high, not {low:g} and {high:g}.")
             values = ((volume.to(torch.float32) - low) / (high - low)).clamp_(0, 1)
             if self._has_mask:
                 values = values * self[_MASK]

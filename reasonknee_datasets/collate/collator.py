@@ -1,22 +1,23 @@
-"""`QuintupleCollator`: a list of examples becomes one `Batch`."""
+"""`QuintupleCollator`: convert a list of examples to one `Batch`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from reasonknee_datasets.collate.argument_checks import check_count, check_flag, check_number, read_names
 from reasonknee_datasets.collate.batch import Batch
 from reasonknee_datasets.collate.grade_order import grade_rows
 from reasonknee_datasets.collate.orientations import check_orientations, check_setting
 from reasonknee_datasets.collate.token_padding import SPANS, TOKENS, choose_side, moved_spans, pad_tokens
 from reasonknee_datasets.collate.voxel_stacking import noted, stack
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError, shown
 
-# What becomes tensors by a rule of its own. Of the rest, arrays are stacked and everything else is kept in lists.
+# Keys that become tensors by a rule of their own. Of the others, arrays are stacked and everything else is a list.
 _CONSUMED = {
     "voxels",
     "volume",
@@ -29,7 +30,7 @@ _CONSUMED = {
     "padding_side",
     *TOKENS,
 }
-# What stands for the volume where it is there: a model that looks at pictures has no use for the voxels.
+# Keys that replace the volume: a model that is trained on pictures has no use for the voxels.
 _PICTURES = {"frames", "images", "videos"}
 # Long texts that tokens are made of.
 _TEXTS = {"question", "reasoning", "answer", "record"}
@@ -45,18 +46,19 @@ class QuintupleCollator:
     =================  ==================================================================================
     ``id``             list of strings, as all other columns that are kept
     ``volume``         (B, C, D, H, W), padded at the ends where shapes differ; in the voxels' own type (int16 for
-                       stored knees) unless `dtype` says another
+                       stored knees) unless `dtype` names another
     ``orientation``    list of strings: the direction in which D, H and W run, such as "RAS"
-    ``mask``           (B, 1, D, H, W) bool, true where a voxel is neither padded here nor by a crop
+    ``voxel_mask``     (B, 1, D, H, W) bool, true where a voxel comes from the stored volume and false where it is
+                       padding, of a crop or of this batch
     ``segmentation``   (B, 1, D, H, W) uint8, labels of the column ``mask`` (``load_dataset(..., masks=True)``)
-    ``real``           (B, 6) int64, the box that ``mask`` is made from when it is asked for
+    ``unpadded_box``   (B, 6) int64, the box of the voxels that are no padding, from which ``voxel_mask`` is computed
     ``boxes``          (B, 6) int64, i0 j0 k0 i1 j1 k1 in the grid of ``volume``; it may reach beyond a crop
     ``boxes_volume``   (B, 6) int64, the same boxes in the stored volume
     ``grades``         (B, 3) int64 in the order of the question's slots, -1 where missing or no slot: leave it out
                        of a loss (``ignore_index=-1``)
     ``slots``          (B, 3) int64, ids into `moaks.SLOTS`, -1 where there is none
     ``input_ids`` ...  (B, T) int64, ``attention_mask`` and ``labels`` with it
-    ``valid``          (B,) bool, false for the repeats that fill a last batch up
+    ``valid``          (B,) bool, false for an example that is a repeat, with which several ranks fill their last step
     ``frames`` ...     arrays of one shape stacked; where shapes differ, a list of tensors
     =================  ==================================================================================
 
@@ -64,11 +66,11 @@ class QuintupleCollator:
     After `ToCanonical` it is RAS: D runs from left to right, H from posterior to anterior, W from inferior to superior,
     and ``boxes`` count in the same order. A batch that mixes orientations is an error by default.
 
-    **Columns.** Once there are tokens, the texts that they were made of stay behind (`keep` names what travels), since
+    **Columns.** Where there are tokens, the texts that they were made of are dropped (unless `keep` names them), since
     all that a batch holds is sent from its worker to the training process.
 
-    The memory of ``volume`` runs as it does in the stored volume, so it is not contiguous (``.contiguous()`` is free on
-    a GPU, and `Batch.cast` gives a contiguous one).
+    ``volume`` has the memory order of the stored volume, so it is not contiguous (``.contiguous()`` costs next to
+    nothing on a GPU, and `Batch.cast` returns a contiguous one).
 
     Parameters
     ----------
@@ -125,26 +127,37 @@ class QuintupleCollator:
         if self.dtype is not None:
             name = str(self.dtype).removeprefix("torch.")
             if name not in _DTYPES:
-                raise LoaderError(explain("dtype", f"be one of {', '.join(_DTYPES)}", name, "Choose one of these"))
+                raise LoaderError(f"dtype must be one of {', '.join(_DTYPES)}, not {shown(self.dtype)}.")
             object.__setattr__(self, "dtype", getattr(torch, name))
         if self.padding_side not in ("right", "left", None):
             raise LoaderError(
                 f"padding_side must be 'right' (for training) or 'left' (for generation), not {self.padding_side!r}."
             )
         check_setting(self.orientation)
-        for name in ("buckets", "keep"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_number("pad_value", self.pad_value)
+        check_flag("contiguous", self.contiguous)
+        check_count("pad_token_id", self.pad_token_id, 0, optional=True)
+        check_count("pad_to_multiple_of", self.pad_to_multiple_of, 1, optional=True)
+        if self.keep is not None:
+            object.__setattr__(self, "keep", read_names("keep", self.keep))
+        if self.buckets is not None:
+            if isinstance(self.buckets, str) or not isinstance(self.buckets, Iterable):
+                raise LoaderError(f"buckets must be a list of lengths such as (256, 512), not {shown(self.buckets)}.")
+            object.__setattr__(self, "buckets", tuple(self.buckets))
+            for bucket in self.buckets:
+                check_count("A length in buckets", bucket, 1)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
         """Make a batch; an error names the example that it comes from, where it comes from one."""
         if not examples:
-            raise LoaderError(explain("a batch", "hold at least one example", "none", "Give a list of examples"))
+            raise LoaderError("A batch needs at least one example, and the list of examples is empty.")
         has = _common_keys(examples)
         items: dict[str, Any] = {name: _together([example[name] for example in examples]) for name in self._kept(has)}
         if "voxels" in has or ("volume" in has and not _PICTURES & set(has)):
             assert self.dtype is None or isinstance(self.dtype, torch.dtype)
-            items["volume"], items["real"] = stack(examples, self.dtype, self.pad_value, contiguous=self.contiguous)
+            items["volume"], items["unpadded_box"] = stack(
+                examples, self.dtype, self.pad_value, contiguous=self.contiguous
+            )
             found = check_orientations(examples, self.orientation)
             if None not in found:
                 items["orientation"] = found
@@ -183,8 +196,10 @@ def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name the keys, which must be those of all examples; what is None everywhere counts as left out."""
     odd_ones = [type(example).__name__ for example in examples if not isinstance(example, Mapping)]
     if odd_ones:
-        remedy = "Let the transform return the example, or give a collate_fn for what it returns"
-        raise LoaderError(explain("the examples of a batch", "be mappings", odd_ones[0], remedy))
+        raise LoaderError(
+            f"The examples of a batch must be mappings, not {odd_ones[0]}. Return the example from the transform, or "
+            "pass a collate_fn for what it returns."
+        )
     names = list(examples[0])
     for example in examples[1:]:
         if set(example) != set(names):
@@ -192,10 +207,17 @@ def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
             remedy = "Give every example the same columns, and transform all of them alike"
             raise LoaderError(explain("the examples of a batch", "have the same keys", f"{odd} only in some", remedy))
     for name in ("box", "input_ids", "mask"):
+        raise LoaderError(
+            f"The examples of a batch must have the same keys, but {', '.join(map(str, odd))} are only in some. "
+            "Apply the same transform to all of them."
+        )
+    for name in ("box", "input_ids"):
         lacking = [example for example in examples if name in names and example[name] is None]
         if 0 < len(lacking) < len(examples):
-            got, remedy = f"none in {lacking[0].get('id')}", f"Remove the column {name}, or the rows without it"
-            raise LoaderError(explain(f"the {name} of a batch", "be there in all examples or in none", got, remedy))
+            raise LoaderError(
+                f"{lacking[0].get('id')} has no {name}, but other examples of the batch have one. Remove the column "
+                f"{name}, or the rows without it."
+            )
     return [name for name in names if name == "id" or any(example[name] is not None for example in examples)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reasonknee_datasets.errors import GradeError, explain
+from reasonknee_datasets.errors import GradeError
 from reasonknee_datasets.moaks import QUESTIONS, get_question
 
 MISSING = -1
@@ -21,15 +21,17 @@ def grade_rows(example: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     ([-1, 1, -1], [51, 52, -1])
     """
     if example.get("question_id") is None:
-        remedy = "Keep the column question_id, or remove grades too"
-        raise GradeError(explain("grades", "come with their question", "no question_id", remedy))
+        raise GradeError("The example has grades but no question_id. Keep that column, or remove grades too.")
     question = get_question(int(example["question_id"]))
     items = () if example["grades"] is None else example["grades"]
     given = {str(item["attribute"]): _number(item["grade"]) for item in items}
     unknown = sorted(set(given) - set(question.attributes))
     if unknown:
-        rule = f"be slots of question {question.id} ({', '.join(question.attributes)})"
-        raise GradeError(explain("attributes", rule, ", ".join(unknown), "Take grades from the row of this question"))
+        names = ", ".join(question.attributes)
+        raise GradeError(
+            f"Question {question.id} has no attribute {', '.join(unknown)}, only {names}. Take grades from the row of "
+            "this question."
+        )
     grades = [
         MISSING if given.get(slot.attribute) is None else slot.check(given[slot.attribute]) for slot in question.slots
     ]

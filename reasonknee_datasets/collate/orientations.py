@@ -10,7 +10,7 @@ import numpy as np
 
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.orientation import axcodes
-from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes import Geometry, LazyVolume
 
 # Letters of the two directions of each anatomical axis.
 _AXES = ("LR", "PA", "IS")
@@ -18,7 +18,8 @@ _AXES = ("LR", "PA", "IS")
 
 def check_setting(orientation: str) -> None:
     """Raise a `LoaderError` unless a setting is "same", "any" or three letters such as "RAS"."""
-    letters = sorted(next((axis for axis in _AXES if letter in axis), letter) for letter in orientation)
+    word = orientation if isinstance(orientation, str) else ""
+    letters = sorted(next((axis for axis in _AXES if letter in axis), letter) for letter in word)
     if orientation not in ("same", "any") and letters != sorted(_AXES):
         raise LoaderError(
             f"orientation must be 'same', 'any' or three letters such as 'RAS', not {orientation!r}. The letters are L "
@@ -36,8 +37,13 @@ def find_orientation(example: Mapping[str, Any]) -> str | None:
     'LAS'
     """
     volume = example.get("volume")
+    if isinstance(volume, LazyVolume) and volume.geometry is not None:
+        view = volume.view
+        if view is None or view.lies is None:
+            return _lazy_codes(volume.geometry, *((None, None) if view is None else (view.axes, view.step)))
     affine = volume.grid[1] if isinstance(volume, LazyVolume) else getattr(volume, "affine", None)
-    return None if affine is None else _codes(np.asarray(affine, np.float64).tobytes())
+    # Without the translation, which differs from crop to crop.
+    return None if affine is None else _codes(np.asarray(affine, np.float64)[:3, :3].tobytes())
 
 
 def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) -> list[str | None]:
@@ -75,5 +81,15 @@ def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) 
 
 
 @lru_cache(maxsize=4096)
-def _codes(affine: bytes) -> str:
-    return "".join(axcodes(np.frombuffer(affine).reshape(4, 4)))
+def _lazy_codes(geometry: Geometry, axes: Sequence[int] | None, step: Sequence[float] | None) -> str:
+    linear = geometry.matrix[:3, :3]
+    if axes is not None and step is not None:
+        linear = linear[:, axes] * step
+    return _codes(np.ascontiguousarray(linear).tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _codes(linear: bytes) -> str:
+    affine = np.eye(4)
+    affine[:3, :3] = np.frombuffer(linear).reshape(3, 3)
+    return "".join(axcodes(affine))

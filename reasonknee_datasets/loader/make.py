@@ -12,20 +12,26 @@ import datasets
 import torch
 
 from reasonknee_datasets.collate import QuintupleCollator
+from reasonknee_datasets.collate.argument_checks import (
+    check_callable,
+    check_count,
+    check_flag,
+    check_number,
+    read_names,
+)
 from reasonknee_datasets.collate.token_padding import find_padding
 from reasonknee_datasets.errors import LoaderError, shown
 from reasonknee_datasets.loader.epoch_order import Plan
 from reasonknee_datasets.loader.loader import ResumableLoader
-from reasonknee_datasets.loader.orphans import EndWithParent
-from reasonknee_datasets.loader.ranks import RankCheck, find_rank
-from reasonknee_datasets.loader.rows import first_volume_bytes, read_rows
+from reasonknee_datasets.loader.ranks import RankCheck, Topology, find_rank
+from reasonknee_datasets.loader.rows import check_dataset, first_volume_bytes, read_rows
 from reasonknee_datasets.loader.sampler import BatchSampler, PlannedRows, Source
-from reasonknee_datasets.loader.sharding import Topology, check_count
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.shared_folder import Session, open_session
 from reasonknee_datasets.loader.state import Identity
 from reasonknee_datasets.loader.streaming import StreamedRows
 from reasonknee_datasets.loader.worker_dataset import Work, as_it_is
+from reasonknee_datasets.parallel import EndWithParent
 from reasonknee_datasets.system import can_share_files
 
 VOLUMES_IN_FLIGHT = 16
@@ -95,8 +101,10 @@ def make_dataloader(
         as many decoded volumes of shared memory.
     balance : str or sequence of str, optional
         Draw with replacement so that every class is equally likely: ``"grade"`` (the highest grade of a row, since
-        grade 0 dominates), ``"category"`` or any other column, or several together. An epoch has as many draws as the
-        dataset has rows; it is reproducible and resumable, and does not hold each example once. Needs ``shuffle=True``.
+        grade 0 dominates), ``"grade_size"`` (the grade of the attribute ``size``; rows that lack it are a class of
+        their own, so filter them out first), ``"category"`` or any other column, or several together. An epoch has as
+        many draws as the dataset has rows; it is reproducible and resumable, and does not hold each example once. Needs
+        ``shuffle=True``.
     rank, world_size : int, optional
         By default those of ``torch.distributed``, else of ``RANK`` and ``WORLD_SIZE``, else one rank. Where there is a
         process group, the ranks compare their rows, so all of them must make their loaders in the same order.
@@ -147,14 +155,22 @@ def make_dataloader(
     >>> [[row[6] for row in batch["id"]] for batch in loader]
     [['3', '4'], ['0', '1'], ['2']]
     """
-    _check_dataset(dataset)
+    check_dataset(dataset)
     for name, value, least in (("seed", seed, 0), ("volumes_in_flight", volumes_in_flight, 1)):
         check_count(name, value, least)
     check_count("num_workers", num_workers, 0)
-    _check_callable("transform", transform)
-    _check_callable("collate_fn", collate_fn)
+    check_count("prefetch_factor", prefetch_factor, 1, optional=True)
+    check_number("timeout", timeout, 0)
+    check_flag("shuffle", shuffle)
+    check_flag("pin_memory", pin_memory)
+    check_flag("persistent_workers", persistent_workers, optional=True)
+    # A function of the dataset's own may be what crops and tokenizes.
+    own = getattr(dataset, "format", {}).get("format_kwargs", {}).get("transform")
+    functions = {"transform": transform, "collate_fn": collate_fn, "worker_init_fn": worker_init_fn}
+    for name, function in {**functions, "The function of with_transform": own}.items():
+        check_callable(name, function)
     topology = Topology(batch_size, *find_rank(rank, world_size), drop_last)
-    balanced = (balance,) if isinstance(balance, str) else tuple(balance or ())
+    balanced = read_names("balance", balance)
     if isinstance(dataset, datasets.IterableDataset):
         order = _streamed(dataset, seed, shuffled=bool(shuffle or balanced))
     else:
@@ -165,8 +181,6 @@ def make_dataloader(
     check(is_last_chance=False)
     in_flight = max(1, num_workers * (prefetch_factor or _USUAL_PREFETCH))
     session, volumes = _share(order, topology, in_flight, share_volumes, shared_memory_bytes)
-    # A function of the dataset's own may be what tokenizes.
-    own = getattr(dataset, "format", {}).get("format_kwargs", {}).get("transform")
     collate = collate_fn or QuintupleCollator()
     if isinstance(collate, QuintupleCollator):
         collate = collate.padded_as(find_padding(transform) or find_padding(own))
@@ -247,29 +261,3 @@ def _share(
     job = (order.identity.fingerprint,) if topology.world_size > 1 else ()
     session = open_session(bound, folder=None if where is True else where, job=job)
     return session, SharedVolumes(str(session.folder), bound)
-
-
-def _check_dataset(dataset: Any) -> None:
-    """Refuse what is no dataset: the name of one, a dictionary of splits, or a generator."""
-    if isinstance(dataset, datasets.IterableDataset | datasets.Dataset):
-        return
-    if isinstance(dataset, str | bytes | os.PathLike):
-        raise LoaderError(f"The dataset must be loaded first, not {shown(dataset)}. Write load_dataset(...).")
-    if isinstance(dataset, dict):
-        names = ", ".join(str(name) for name in list(dataset)[:5])
-        raise LoaderError(
-            f"The dataset must be one split, not a {type(dataset).__name__} of {names}. Choose one by name."
-        )
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise LoaderError(f"The dataset must be a dataset or a sequence of examples, not {shown(dataset)}.")
-
-
-def _check_callable(name: str, given: Any) -> None:
-    """Refuse what cannot be called with an example or a batch: a class whose instances can, or anything else."""
-    if isinstance(given, type):
-        if any("__call__" in base.__dict__ for base in given.__mro__):
-            raise LoaderError(
-                f"{name} must be an instance, not the class {given.__name__}. Write {given.__name__}(...)."
-            )
-    elif given is not None and not callable(given):
-        raise LoaderError(f"{name} must be a function or another callable, not {shown(given)}.")

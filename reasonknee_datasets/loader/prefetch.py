@@ -1,16 +1,22 @@
-"""`prefetch_to_device`: the next batch crosses to the GPU while the model works on this one."""
+"""`prefetch_to_device`: copy the next batches to the GPU while the model works on this one."""
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from reasonknee_datasets.errors import LoaderError, explain
-from reasonknee_datasets.loader.background import run_ahead
+from reasonknee_datasets.collate.argument_checks import check_callable, check_count
+from reasonknee_datasets.errors import LoaderError, shown
 from reasonknee_datasets.loader.loader import ResumableLoader
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+_END = object()
 _cuda: Any = torch.cuda  # torch leaves streams and events untyped
 
 
@@ -29,10 +35,10 @@ class DevicePrefetcher:
     """
 
     def __init__(
-        self, loader: Iterable[Any], device: torch.device, depth: int, then: Callable[[Any], Any] | None
+        self, loader: Iterable[Any], device: torch.device, depth: int, transform: Callable[[Any], Any] | None
     ) -> None:
         self.loader, self.device = loader, device
-        self._depth, self._then = depth, then
+        self._depth, self._transform = depth, transform
 
     def __len__(self) -> int:
         """Count the batches of a whole epoch."""
@@ -50,13 +56,14 @@ class DevicePrefetcher:
         return self._stateful().state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self._stateful().load_state_dict(state)
 
     def _stateful(self) -> ResumableLoader:
         if not isinstance(self.loader, ResumableLoader):
-            rule, remedy = "have a state to give one", "Wrap what make_dataloader gives"
-            raise LoaderError(explain("a prefetched loader", rule, type(self.loader).__name__, remedy))
+            raise LoaderError(
+                f"A {type(self.loader).__name__} has no state and no epoch to set. Wrap a loader of make_dataloader."
+            )
         return self.loader
 
     def _pairs(self) -> Iterator[tuple[Any, Callable[[], None]]]:
@@ -89,7 +96,7 @@ class DevicePrefetcher:
             yield batch
 
     def _finished(self, batch: Any) -> Any:
-        return batch if self._then is None else self._then(batch)
+        return batch if self._transform is None else self._transform(batch)
 
 
 def prefetch_to_device(
@@ -97,9 +104,9 @@ def prefetch_to_device(
     device: torch.device | str | int,
     *,
     depth: int = 2,
-    then: Callable[[Any], Any] | None = None,
+    transform: Callable[[Any], Any] | None = None,
 ) -> DevicePrefetcher:
-    """Iterate batches on a device, the next ones copied while the model works on this one.
+    """Iterate over batches on a device; the next ones are copied while the model works on this one.
 
     On a CUDA device copies run on a stream of their own; ask the loader for ``pin_memory=True``, or they wait for each
     other. On any other device batches are moved as they come, and nothing runs ahead.
@@ -112,9 +119,9 @@ def prefetch_to_device(
         Where to.
     depth : int
         How many batches are kept on the device besides the one in use.
-    then : callable, optional
-        Done to each batch on the device, on the copying stream: ``lambda batch: batch.cast(torch.float16, (0, 400))``
-        lets 16-bit integers cross the bus.
+    transform : callable, optional
+        From batch to batch, run on the device and the copying stream: with
+        ``lambda batch: batch.cast(torch.float16, (0, 400))`` voxels are copied as 16-bit integers.
 
     Returns
     -------
@@ -126,9 +133,57 @@ def prefetch_to_device(
     >>> [batch["volume"] for batch in prefetch_to_device([{"volume": torch.zeros(1)}], "cpu")]
     [tensor([0.])]
     """
-    if depth < 1:
-        raise LoaderError(explain("depth", "be at least 1", depth, "Leave it at 2"))
-    return DevicePrefetcher(loader, torch.device(device), depth, then)
+    check_count("depth", depth, 1)
+    check_callable("transform", transform)
+    if not isinstance(loader, Iterable):
+        raise LoaderError(f"The loader must be an iterable of batches, not {shown(loader)}. Pass make_dataloader(...).")
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise LoaderError(f"The device must be one such as 'cuda' or 'cpu', not {shown(device)}.") from error
+    return DevicePrefetcher(loader, target, depth, transform)
+
+
+def run_ahead(items: Iterator[T], work: Callable[[T], R], depth: int) -> Iterator[R]:
+    """Do work on items in a thread, `depth` of them ahead of who takes the results, in order.
+
+    An error comes where its result would have come. Once the results are no longer wanted, the thread ends with the
+    item that it is at.
+
+    Examples
+    --------
+    >>> list(run_ahead(iter([1, 2, 3]), lambda number: number * number, depth=2))
+    [1, 4, 9]
+    """
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
+    unwanted = threading.Event()
+
+    def run() -> None:
+        try:
+            while room.acquire() and not unwanted.is_set():
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                done.put((work(item), None))
+        except BaseException as error:  # noqa: BLE001 (whatever it is, it is raised where results are taken)
+            done.put((None, error))
+        done.put(_END)
+
+    thread = threading.Thread(target=run, name="reasonknee-ahead", daemon=True)
+    thread.start()
+    try:
+        while (found := done.get()) is not _END:
+            result, error = found
+            if error is not None:
+                raise error
+            room.release()
+            yield result
+    finally:
+        unwanted.set()
+        room.release()
+        thread.join()
 
 
 def _moved(value: Any, device: torch.device, *, non_blocking: bool) -> Any:

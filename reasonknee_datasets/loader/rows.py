@@ -1,4 +1,4 @@
-"""What the loader has to know of a dataset's rows before it reads any: who they are, where they look, what they weigh.
+"""Row ids, volumes and class labels of a dataset, from which an epoch is planned.
 
 Only a few short columns are read, straight from Arrow; nothing is decoded.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import LoaderError, ReasonKneeError, explain
+from reasonknee_datasets.errors import LoaderError, ReasonKneeError, nearest, shown
 from reasonknee_datasets.loader.epoch_order import number
 from reasonknee_datasets.volumes import Geometry, open_volume
 
@@ -26,6 +27,7 @@ _IDENTIFYING = ("id", "volume_path", "question_id", "box")
 GRADE = "grade"
 _USUAL_ITEMSIZE = 2
 _GRADES = "grades"
+_GRADE_OF = "grade_"  # as in grade_size, the name of a column of its own in newer repositories
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,18 @@ def read_rows(dataset: Any, balance: Sequence[str] = ()) -> Rows:
     dataset : datasets.Dataset or sequence of mappings
         The rows.
     balance : sequence of str
-        Columns with one number or word a row, or ``grade``: the highest grade of a row, -1 where all are missing.
+        Columns with one number or word a row, ``grade`` for the highest grade of a row, or ``grade_size`` for that of
+        an attribute; a row without the grade is of a class of its own.
     """
     if not len(dataset):
-        remedy = "Check split=, filters= and the last .filter()"
-        raise LoaderError(explain("the dataset", "hold at least one example", "none", remedy))
+        raise LoaderError("The dataset has no examples. Check split=, filters= and the last .filter().")
     names = column_names(dataset)
     identifying = [name for name in _IDENTIFYING if name in names]
     if not identifying:
-        remedy = "Keep the column id, which names a row for ever"
-        rule = f"have a column by which its rows are known ({', '.join(_IDENTIFYING)})"
-        raise LoaderError(explain("the dataset", rule, ", ".join(names), remedy))
+        raise LoaderError(
+            f"The dataset needs a column that identifies its rows ({', '.join(_IDENTIFYING)}), and has only "
+            f"{', '.join(names)}. Keep the column id."
+        )
     paths = [name for name in ("volume_path", "volume") if name in names][:1]
     wanted = dict.fromkeys([*identifying, *paths, *(["volume"] if "volume" in names else [])])
     table = read_columns(dataset, [*wanted, *_balance_columns(balance, names)])
@@ -78,6 +81,21 @@ def read_rows(dataset: Any, balance: Sequence[str] = ()) -> Rows:
         _classes(table, balance) if balance else None,
         _largest(table),
     )
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raise a `LoaderError` for what is no dataset: the name of one, a dictionary of splits, or a generator."""
+    if isinstance(dataset, datasets.IterableDataset | datasets.Dataset):
+        return
+    if isinstance(dataset, str | bytes | os.PathLike):
+        raise LoaderError(f"The dataset must be loaded first, not {shown(dataset)}. Write load_dataset(...).")
+    if isinstance(dataset, dict):
+        names = ", ".join(str(name) for name in list(dataset)[:5])
+        raise LoaderError(
+            f"The dataset must be one split, not a {type(dataset).__name__} of {names}. Choose one by name."
+        )
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise LoaderError(f"The dataset must be a dataset or a sequence of examples, not {shown(dataset)}.")
 
 
 def column_names(dataset: Any) -> list[str]:
@@ -170,44 +188,65 @@ def _volume_bytes(place: str, voxels: int) -> int:
 
 
 def _balance_columns(balance: Sequence[str], names: Sequence[str]) -> list[str]:
-    for name in balance:
-        if (_GRADES if name == GRADE else name) not in names:
-            remedy = f"Balance by {GRADE} or by a column: {', '.join(names)}"
-            raise LoaderError(explain("balance", "name columns of the dataset", repr(name), remedy))
-    return [_GRADES if name == GRADE else name for name in balance]
+    """Name the columns that are read for balancing: ``grades`` for a grade that has no column of its own."""
+    columns = [_GRADES if _is_grade(name, names) else name for name in balance]
+    for name, column in zip(balance, columns, strict=True):
+        if column not in names:
+            raise LoaderError(f"The dataset has no column to balance by {name!r}. {nearest(name, [GRADE, *names])}.")
+    return columns
+
+
+def _is_grade(name: str, names: Sequence[str]) -> bool:
+    return name == GRADE or (name.startswith(_GRADE_OF) and name not in names)
 
 
 def _classes(table: pa.Table, balance: Sequence[str]) -> NDArray[np.int64]:
     """Return rows that agree in everything that is balanced the same number."""
     classes = np.zeros(len(table), np.int64)
     for name in balance:
-        part = number(highest_grades(table[_GRADES])) if name == GRADE else _labels(table, name)
+        part = number(_labels(table, name))
         classes = number(classes * (part.max() + 1) + part)
     return classes
 
 
 def _labels(table: pa.Table, name: str) -> NDArray[np.int64]:
+    if _is_grade(name, table.column_names):
+        attribute = None if name == GRADE else name.removeprefix(_GRADE_OF)
+        labels = highest_grades(table[_GRADES], attribute)
+        if labels.max() < 0:
+            raise LoaderError(f"No row of the dataset has a grade to balance by {name!r}. {_known(table)}.")
+        return labels
     column = table[name]
     if pa.types.is_nested(column.type):
-        remedy = "Balance by a column of one word or number a row"
-        raise LoaderError(explain(f"the column {name}", "hold one value a row", str(column.type), remedy))
+        raise LoaderError(f"Cannot balance by the column {name} of type {column.type}: choose one of one value a row.")
     return _codes(column)
 
 
-def highest_grades(grades: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the highest grade of each row; -1 where all are missing.
+def _known(table: pa.Table) -> str:
+    attributes = pc.unique(pc.struct_field(pc.list_flatten(table[_GRADES]), "attribute")).to_pylist()
+    return f"Its attributes are {', '.join(sorted(map(str, attributes)))}" if attributes else "Its grades are empty"
+
+
+def highest_grades(grades: pa.ChunkedArray, attribute: str | None = None) -> NDArray[np.int64]:
+    """Return the highest grade of each row, of all attributes or of one; -1 where it has none.
 
     Examples
     --------
-    >>> rows = [[{"grade": 0}, {"grade": 2}], [{"grade": None}], []]
-    >>> highest_grades(pa.chunked_array([rows])).tolist()
-    [2, -1, -1]
+    >>> rows = [[{"attribute": "size", "grade": 0}, {"attribute": "depth", "grade": 2}], []]
+    >>> highest_grades(pa.chunked_array([rows])).tolist(), highest_grades(pa.chunked_array([rows]), "size").tolist()
+    ([2, -1], [0, -1])
     """
     highest = np.full(len(grades), -1, np.int64)
     start = 0
     for chunk in grades.chunks:
         parents = pc.list_parent_indices(chunk).to_numpy(zero_copy_only=False)
-        values = pc.fill_null(pc.struct_field(pc.list_flatten(chunk), "grade"), -1)
-        np.maximum.at(highest, start + parents, values.to_numpy(zero_copy_only=False))
+        items = pc.list_flatten(chunk)
+        values = pc.fill_null(pc.struct_field(items, "grade"), -1).to_numpy(zero_copy_only=False)
+        if attribute is not None:
+            names = pc.struct_field(items, "attribute")
+            values = np.where(
+                pc.fill_null(pc.equal(names, attribute), False).to_numpy(zero_copy_only=False), values, -1
+            )
+        np.maximum.at(highest, start + parents, values)
         start += len(chunk)
     return highest

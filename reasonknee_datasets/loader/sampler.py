@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from reasonknee_datasets.loader.epoch_order import Plan
-from reasonknee_datasets.loader.sharding import Topology
+from reasonknee_datasets.loader.ranks import Topology
 from reasonknee_datasets.loader.slots import Use
 from reasonknee_datasets.loader.state import Place
 from reasonknee_datasets.loader.worker_dataset import Ticket

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
-from reasonknee_datasets.loader import shared_stats
-from reasonknee_datasets.loader.shared_stats import SharedInfo
-from reasonknee_datasets.loader.slots import MOST_SLABS, UNASSIGNED, Records, Slot, Use, alone
+from reasonknee_datasets.loader.shared_folder import SharedInfo, add_counts, is_first, read_counts
+from reasonknee_datasets.loader.slots import MOST_SLABS, NOTHING_KNOWN, UNASSIGNED, Records, Slot, Use, alone
 from reasonknee_datasets.volumes import DecodeCache
 from reasonknee_datasets.volumes.cache import FillSlabs
 
@@ -92,9 +91,10 @@ class SharedVolumes(DecodeCache):
             fill(list(wanted), own)
             self._count(1, _length(wanted, size, slab_bytes))
             return own
-        if not slot.known.issuperset(wanted):
+        numbers = np.asarray(wanted, np.int64)
+        if len(slot.known) != slabs or not slot.known[numbers].all():
             with slot.filling, alone(slot.fill):
-                self._fill(slot, wanted, size, slab_bytes, fill)
+                self._fill(slot, numbers, size, slab_bytes, fill)
         return slot.bytes(size)
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -138,23 +138,23 @@ class SharedVolumes(DecodeCache):
             slots = self._all()
             entries = sum(slot.head()[0] != UNASSIGNED for slot in slots)
             held = sum(slot.capacity for slot in slots)
-        return SharedInfo(*shared_stats.read(self.folder), entries, held, self.max_bytes)
+        return SharedInfo(*read_counts(self.folder), entries, held, self.max_bytes)
 
     def _use(self, key: Hashable) -> Use:
         return self._uses.get(getattr(key, "name", ""), self._usual)
 
-    def _fill(self, slot: Slot, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs) -> None:
-        """Inflate what is still missing; the caller holds the record."""
+    def _fill(self, slot: Slot, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs) -> None:
+        """Inflate the slabs that are still missing; the caller holds the record."""
         flags = slot.flags(-(-size // slab_bytes))
-        missing = [slab for slab in wanted if not flags[slab]]
-        if missing:
-            before = any(flags)
-            fill(missing, slot.bytes(size, writing=True))
-            for slab in missing:
-                flags[slab] = 1
+        there = np.frombuffer(flags, np.uint8)  # shares its memory
+        missing = wanted[there[wanted] == 0]
+        if len(missing):
+            is_first = not there.any()
+            fill(missing.tolist(), slot.bytes(size, writing=True))
+            there[missing] = 1
             slot.set_flags(flags)
-            self._count(not before, _length(missing, size, slab_bytes))
-        slot.known = {slab for slab, there in enumerate(flags) if there}
+            self._count(is_first, _length(missing, size, slab_bytes))
+        slot.known = there != 0
 
     def _whole(self, volume: bytes, use: Use) -> NDArray[Any] | None:
         """Find a volume that was decoded whole."""
@@ -212,7 +212,7 @@ class SharedVolumes(DecodeCache):
             return False
         if slot.assigned != (volume, token):  # it may have held others in between, and this one's slabs anew
             self._by_volume.pop(slot.assigned[0], None)
-            slot.assigned, slot.known = (volume, token), set()
+            slot.assigned, slot.known = (volume, token), NOTHING_KNOWN
         self._by_volume[volume] = slot
         slot.note(use)
         return True
@@ -263,11 +263,11 @@ class SharedVolumes(DecodeCache):
         return self._slots[number]
 
     def _count(self, decodes: int, inflated: int) -> None:
-        shared_stats.add(self.folder, decodes, inflated)
+        add_counts(self.folder, decodes, inflated)
 
     def _say_too_small(self, held: int) -> None:
         """Log once in a session that volumes will be decoded again."""
-        if shared_stats.is_first(self.folder, "said-too-small"):
+        if is_first(self.folder, "said-too-small"):
             _log.warning(
                 "the shared folder holds %d volumes (%.3g GB), and more are in use at a time: some are decoded more "
                 "than once an epoch. Pass make_dataloader a larger shared_memory_bytes=, or a smaller "
@@ -284,8 +284,9 @@ def _most_open() -> int:
     return 1 << 20 if limit == resource.RLIM_INFINITY else max(4, limit // 16)
 
 
-def _length(slabs: Sequence[int], size: int, slab_bytes: int) -> int:
-    return sum(min(slab_bytes, size - slab * slab_bytes) for slab in slabs)
+def _length(slabs: Sequence[int] | NDArray[np.int64], size: int, slab_bytes: int) -> int:
+    numbers = np.asarray(slabs, np.int64)
+    return int(np.minimum(slab_bytes, size - numbers * slab_bytes).sum())
 
 
 def _digest(key: Hashable) -> bytes:

@@ -1,4 +1,4 @@
-"""The folder in which the processes of one machine share decoded volumes: found, held, and removed by the last one.
+"""Session folder in which the processes of one machine share decoded volumes, and the counts of what they decoded.
 
 A session is a folder with a file ``alive`` on which every loader that uses it holds a shared lock. The kernel drops the
 lock when a process dies, however it dies; so a folder whose lock can be had alone is unused. The last loader removes
@@ -12,22 +12,49 @@ import hashlib
 import os
 import secrets
 import shutil
+import struct
 import tempfile
 import time
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.janitor import ALIVE, Janitor, is_file, remove_if_free
+from reasonknee_datasets.loader.slots import alone
 from reasonknee_datasets.private_files import is_private_folder, make_private_folder
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 
+_COUNTS = struct.Struct("<QQ")
 _STALE_SECONDS = 60
 _MOST_TRIES = 10_000
 # Of what is free in memory, the share that a loader may plan to take.
 _MOST = 0.8
 _JOB = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_ID")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedInfo:
+    """Counts and sizes over all processes of a session.
+
+    Attributes
+    ----------
+    decodes : int
+        Volumes that were decoded, or begun to be.
+    inflated : int
+        Bytes of voxels that were decoded.
+    entries, bytes : int
+        Volumes that are held, and the size of all slots.
+    max_bytes : int
+        What slots may take.
+    """
+
+    decodes: int
+    inflated: int
+    entries: int
+    bytes: int
+    max_bytes: int
 
 
 class Session:
@@ -158,6 +185,32 @@ def _sweep(base: Path, keep: str) -> None:
             remove_if_free(folder, descriptor)
         finally:
             os.close(descriptor)
+
+
+def add_counts(folder: str, decodes: int, inflated: int) -> None:
+    """Add to the counts of a session: volumes decoded, bytes inflated."""
+    with alone(Path(folder) / "counts") as descriptor:
+        data = os.pread(descriptor, _COUNTS.size, 0)
+        before = _COUNTS.unpack(data) if data else (0, 0)
+        os.pwrite(descriptor, _COUNTS.pack(before[0] + decodes, before[1] + inflated), 0)
+
+
+def read_counts(folder: str) -> tuple[int, int]:
+    """Read how many volumes a session has decoded, and how many bytes."""
+    try:
+        decodes, inflated = _COUNTS.unpack((Path(folder) / "counts").read_bytes())
+    except FileNotFoundError:
+        return 0, 0
+    return decodes, inflated
+
+
+def is_first(folder: str, what: str) -> bool:
+    """Check whether this is the first process of the session to log this."""
+    try:
+        os.close(os.open(Path(folder) / what, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    return True
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

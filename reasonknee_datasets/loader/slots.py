@@ -38,6 +38,7 @@ from reasonknee_datasets.system import fcntl
 
 _DIGEST = 32
 UNASSIGNED = bytes(_DIGEST)
+NOTHING_KNOWN: NDArray[np.bool_] = np.zeros(0, np.bool_)
 _HEAD = struct.Struct(f"<{_DIGEST}s8s")  # volume, a token of this assignment
 _STAMP = struct.Struct("<QQQ")  # when it was last used; the epoch, and the place in it, until which it is wanted
 _LAYOUT = _HEAD.size + _STAMP.size
@@ -123,7 +124,7 @@ class Slot:
         self._records = records
         self._descriptor = -1
         self.assigned = UNASSIGNED, b""
-        self.known: set[int] = set()
+        self.known = NOTHING_KNOWN
         self.filling = threading.Lock()
         self._map: mmap.mmap | None = None
         self._populated = False
@@ -184,7 +185,7 @@ class Slot:
 
     def empty(self, capacity: int) -> None:
         """Forget its volume, and have room for so many bytes; the caller holds it alone."""
-        self.assigned, self.known = (UNASSIGNED, b""), set()
+        self.assigned, self.known = (UNASSIGNED, b""), NOTHING_KNOWN
         self._records.write(self.number, bytes(_RECORD), 0)
         if capacity > self.capacity:
             reserve = getattr(os, "posix_fallocate", None)  # else a full disk kills the process that touches the page
@@ -197,7 +198,7 @@ class Slot:
         token = secrets.token_bytes(8)
         self._records.write(self.number, _HEAD.pack(volume, token), 0)
         self.note(use)
-        self.assigned, self.known = (volume, token), set()
+        self.assigned, self.known = (volume, token), NOTHING_KNOWN
         fcntl.flock(self.voxels, fcntl.LOCK_SH)
         self.pinned = True
 

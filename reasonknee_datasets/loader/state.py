@@ -1,4 +1,4 @@
-"""Where a loader stands: what its order follows from, and how much of an epoch its caller has been handed."""
+"""State of a loader: the settings that its order follows from, and its place in an epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError, shown
 
 VERSION = 2
 
@@ -21,7 +21,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the order of every epoch follows from; a state goes with this and with nothing else.
+    """Settings that the order of every epoch follows from; a state can be loaded only where they are the same.
 
     Attributes
     ----------
@@ -64,9 +64,9 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
     Parameters
     ----------
     state : mapping
-        What `write_state` gave.
+        What `write_state` returned.
     identity : Identity
-        Of the loader that is to go on from it.
+        Of the loader that resumes from it.
     total : int or None
         How many examples an epoch has, if that is known.
 
@@ -76,18 +76,24 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
         If it is no state, or one of another dataset, seed, number of volumes in flight, shuffling or balancing.
     """
     names = {"version", *(field.name for kind in (Identity, Place) for field in fields(kind))}
-    if not isinstance(state, Mapping) or not names <= set(state) or state["version"] != VERSION:
-        got = str(sorted(state) if isinstance(state, Mapping) else type(state).__name__)
-        remedy = "Give load_state_dict what state_dict() gave"
-        raise LoaderError(explain("a loader's state", f"be of version {VERSION} and whole", got, remedy))
+    if not isinstance(state, Mapping) or not names <= set(state):
+        raise LoaderError(f"Not the state of a loader: {shown(state)}. Pass what state_dict() returned.")
+    if state["version"] != VERSION:
+        raise LoaderError(
+            f"The state is of version {state['version']!r}, and this loader reads version {VERSION}. Resume with the "
+            "version of this package that wrote it, or start anew without load_state_dict."
+        )
     for name, own in asdict(identity).items():
         if state[name] != own:
-            remedy = f"Resume with {_MEANINGS[name]}, or start anew without load_state_dict"
-            got = f"{state[name]!r} in a loader whose {name} is {own!r}"
-            raise LoaderError(explain(f"the state's {name}", "be the loader's own", got, remedy))
+            raise LoaderError(
+                f"The state has {name}={state[name]!r}, and this loader {own!r}. Resume with {_MEANINGS[name]}, or "
+                "start anew without load_state_dict."
+            )
     epoch, position = state["epoch"], state["position"]
     sound = isinstance(epoch, int) and isinstance(position, int) and epoch >= 0 and position >= 0
     if not sound or (total is not None and position > total):
-        got = f"epoch {epoch!r} and position {position!r} of {total} examples"
-        raise LoaderError(explain("the state's place", "lie in an epoch", got, "The state was changed: take another"))
+        raise LoaderError(
+            f"The state is at epoch {epoch!r}, position {position!r} of {total} examples, which does not exist. It was "
+            "changed: take another."
+        )
     return Place(epoch, position)

@@ -1,15 +1,15 @@
-"""Rows of a streaming dataset, whose order is its own.
+"""Rows of a streaming dataset, in its own order.
 
-What is promised: the order of an epoch is the order in which one process would iterate the dataset (its shards as they
-stand, or as ``dataset.shuffle(seed=..., buffer_size=...)`` gives them), whatever the number of workers, ranks and
-examples a batch; and a state continues it exactly. For that the *main* process of every rank iterates all rows, which
-hold no voxels, and takes its own; workers get whole rows and do the rest. Resuming reads the rows before the place
-again and drops them, which costs a fraction of a millisecond a row, since no shortcut of ``datasets`` keeps a shuffle
+The order of an epoch is the one in which a single process would iterate over the dataset: its shards in order, or as
+``dataset.shuffle(seed=..., buffer_size=...)`` yields them. It does not depend on the number of workers, ranks and
+examples a batch, and a state resumes it exactly. For that, the *main* process of every rank iterates over all rows,
+which hold no voxels, and takes its own; workers get whole rows and do the rest. To resume, the rows before the place
+are read again and dropped, at a fraction of a millisecond a row, since no shortcut of ``datasets`` keeps a shuffle
 buffer.
 
-What is not: shuffling by volumes, balancing and a length, which need all rows beforehand. A buffered shuffle mixes
-volumes only as far as its buffer reaches. And a state is told from another dataset's by columns, split and first row
-alone.
+Shuffling by volumes, balancing and a length need all rows beforehand, and are not available. A buffered shuffle mixes
+volumes only as far as its buffer reaches. A state is checked against the columns, the split and the first row of the
+dataset alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import datasets
 
-from reasonknee_datasets.errors import LoaderError, explain
+from reasonknee_datasets.errors import LoaderError
 
 
 class StreamedRows:
@@ -35,14 +35,15 @@ class StreamedRows:
 
     def __init__(self, dataset: datasets.IterableDataset) -> None:
         if getattr(dataset, "_distributed", None) is not None:
-            remedy = "Give the dataset as it was before: the loader gives every rank its part"
-            raise LoaderError(explain("a streaming dataset", "not be split by node", "split_dataset_by_node", remedy))
+            raise LoaderError(
+                "The streaming dataset was split by split_dataset_by_node. Pass the dataset as it was before: the "
+                "loader takes each rank's part itself."
+            )
         self.dataset = dataset
         dataset.set_epoch(0)
         self.first: Mapping[str, Any] | None = next(iter(dataset.take(1)), None)
         if self.first is None:
-            remedy = "Check split= and the last .filter()"
-            raise LoaderError(explain("the dataset", "hold at least one example", "none", remedy))
+            raise LoaderError("The dataset has no examples. Check split= and the last .filter().")
 
     @property
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ import datasets
 import torch
 
 from reasonknee_datasets.collate.memory import use_pool
-from reasonknee_datasets.errors import LoaderError, add_note, explain
+from reasonknee_datasets.errors import LoaderError, add_note
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.slots import Use
 from reasonknee_datasets.volumes import LazyVolume, use_cache
@@ -97,11 +97,16 @@ class Work:
             except Exception as error:
                 where = f"while making {example.get('id', 'an example without an id')} in epoch {ticket.epoch}"
                 if isinstance(error, StopIteration):  # which would end the epoch here without an error
-                    remedy = "Give next() a default there, or catch it"
-                    rule = "give an example or raise what says why not"
-                    raise LoaderError(explain("the transform", rule, "StopIteration", remedy, where=where)) from error
+                    raise LoaderError(
+                        f"The transform raised StopIteration {where}. Pass next() a default there, or catch it."
+                    ) from error
                 add_note(error, where)
                 raise
+            if made is None:
+                raise LoaderError(
+                    f"The transform returned None for {example.get('id', 'an example without an id')}. Return the "
+                    "example at its end."
+                )
         if isinstance(made, Mapping):
             return {**made, "valid": ticket.valid}
         if not ticket.valid:

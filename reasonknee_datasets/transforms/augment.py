@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain, shown
+from reasonknee_datasets.errors import shown
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
 from reasonknee_datasets.transforms.regrid import (
     canonical_turn,
@@ -167,8 +167,7 @@ class RandomShift(Transform):
 def _swap(side: Any) -> str:
     swapped = _OTHER_SIDE.get(str(side))
     if swapped is None:
-        remedy = "Take it from the `side` column"
-        raise TransformError(explain("side", "be left or right", repr(side), remedy))
+        raise TransformError(f"side must be 'left' or 'right', as in the column side, not {shown(side)}.")
     return swapped
 
 
@@ -177,9 +176,10 @@ def _check_texts(example: Example) -> None:
         for text in _strings(example.get(key)):
             found = _find_side(text)
             if found:
-                rule = "not name a side, which mirroring would make wrong"
-                remedy = "Leave RandomFlip out for these examples, or write medial and lateral"
-                raise TransformError(explain(key, rule, f'"{found}"', remedy))
+                raise TransformError(
+                    f"The text in {key} names a side ({found!r}), which would be wrong in a mirrored knee. Leave "
+                    "RandomFlip out for such examples, or write medial and lateral."
+                )
 
 
 @lru_cache(maxsize=1 << 14)  # texts repeat thousands of times

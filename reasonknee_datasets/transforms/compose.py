@@ -47,8 +47,11 @@ class Compose(Transform):
 
     def __call__(self, example: Any) -> Any:
         """Transform an example, a lazy row or a batch, and leave it as it is."""
-        for step in self.transforms:
+        for place, step in enumerate(self.transforms):
             example = step(example)
+            if example is None:
+                name = getattr(step, "__name__", type(step).__name__)
+                raise TransformError(f"Step {place} of Compose ({name}) returned None. Return the example at its end.")
         return example
 
     def output_features(self, features: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import ReasonKneeError, add_note, explain
+from reasonknee_datasets.errors import ReasonKneeError, add_note
 from reasonknee_datasets.transforms.base import (
     BatchRow,
     Example,
@@ -216,8 +216,10 @@ class ToConversation(Transform):
     def _converse(self, examples: Sequence[Example]) -> dict[str, Any]:
         regions = {tuple(example["region"]) for example in examples if "region" in example}
         if len(regions) > 1:
-            remedy = "Leave CropToBox out where questions share pictures, or set turns=1"
-            raise TransformError(explain("questions of one conversation", "see the same region", f"{regions}", remedy))
+            raise TransformError(
+                f"The questions of one conversation are about different regions, {sorted(regions)}, but share its "
+                "pictures. Leave CropToBox out, or set turns=1."
+            )
         shown = self._frames(examples[0])
         turns = [
             turn for place, example in enumerate(examples) for turn in self._turns(example, shown, first=not place)
@@ -303,6 +305,8 @@ def _without_tags(text: str, style: str) -> str:
     """Refuse a text that the framework would put pictures into."""
     found = [tag for tag in _TAGS if tag in text]
     if found:
-        remedy = "The framework would replace it; leave the row out, or choose style='trl'"
-        raise TransformError(explain(f"a text for {style}", f"hold none of {', '.join(_TAGS)}", found[0], remedy))
+        raise TransformError(
+            f"A text of the example contains {found[0]}, which {style} would replace by a picture. Leave the row out, "
+            "or choose style='trl'."
+        )
     return text

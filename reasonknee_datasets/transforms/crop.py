@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import BoxError, explain
+from reasonknee_datasets.errors import BoxError
 from reasonknee_datasets.transforms.base import Example, Transform, require
 from reasonknee_datasets.transforms.regrid import (
     current_grid,
-    current_view,
     draw,
     draw_moves,
     grid_features,
+    is_whole,
     one,
     regrid,
     spread,
@@ -91,12 +91,14 @@ class CropToBox(Transform):
         """Find the crop of an example, in voxels of its current grid, with its jitter drawn."""
         volume = require(example, "volume", "CropToBox")
         shape, affine = current_grid(volume)
-        box = Box.from_row(require(example, "box", "CropToBox"))
-        if current_view(volume) == View.whole(shape):  # a crop may be smaller than its box, a volume may not
+        box = wanted = Box.from_row(require(example, "box", "CropToBox"))
+        if is_whole(volume, shape):  # a crop may be smaller than its box, a volume may not
             box.check_inside(shape)
-        wanted = box.pad(voxels=spread(self.margin_voxels), mm=spread(self.margin_mm), affine=affine)
+        # Compared first, since an example has no time for work that changes nothing.
+        if self.margin_voxels != 0 or self.margin_mm != 0:
+            wanted = box.pad(voxels=spread(self.margin_voxels), mm=spread(self.margin_mm), affine=affine)
         region = wanted if self.size is None else _around(wanted, spread(self.size))
-        if any(spread(self.jitter_mm)):
+        if self.jitter_mm != 0 and any(spread(self.jitter_mm)):
             region = self._jittered(example, region, box if self.size is None else wanted, affine)
         if self.size is None:
             region = region.clip(shape)
@@ -130,10 +132,12 @@ def _around(box: Box, size: Three) -> Box:
 
 
 def _slid_inside(region: Box, shape: tuple[int, int, int]) -> Box:
+    if min(region.start) >= 0 and all(map(int.__le__, region.stop, shape)):
+        return region
     if any(length > full for length, full in zip(region.shape, shape, strict=True)):
-        remedy = "Give a pad_value, or a smaller size"
         raise BoxError(
-            explain("a crop without padding", f"fit into the volume's {shape}", f"size {region.shape}", remedy)
+            f"A crop of {region.shape} voxels does not fit into the volume of {shape} without padding. Choose a "
+            "smaller size, or a pad_value."
         )
     start = [
         min(max(low, 0), full - length) for low, length, full in zip(region.start, region.shape, shape, strict=True)

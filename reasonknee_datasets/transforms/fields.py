@@ -11,7 +11,7 @@ from typing import Any
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.errors import GradeError, explain, shown
+from reasonknee_datasets.errors import GradeError, shown
 from reasonknee_datasets.release.rebuild import rebuild_record
 from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.transforms.piece_cache import Mark
@@ -100,9 +100,10 @@ def grade_marks(question_id: int, text: str, start: int = 0) -> list[Mark]:
         found.setdefault(attribute, Mark("grade", pair.start(group), pair.end(group)))
     missing = [name for name in question.attributes if name not in found]
     if missing:
-        remedy = "Take answers as they come from the prepared repository, or as moaks.write_answer writes them"
-        rule = f"hold {' and '.join(question.attributes)}"
-        raise TransformError(explain(f"answer of question {question_id}", rule, repr(text[start:]), remedy))
+        raise TransformError(
+            f"The answer of question {question_id} lacks {' and '.join(missing)}: {text[start:]!r}. Use the answer "
+            "column of the repository, or moaks.write_answer."
+        )
     return [found[name] for name in question.attributes]
 
 

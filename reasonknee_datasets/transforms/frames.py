@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain, shown
+from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
 from reasonknee_datasets.transforms.intensity import Window
@@ -56,15 +56,15 @@ class ToFrames(Transform):
         ``window`` brings all frames to one range. The other two are the authors': clip, then scale each slice by its
         own lowest and highest value, or by those of the whole volume before clipping.
     fps : float
-        Frames a second, for models that are told.
+        Frames a second, for models that use it.
 
     Notes
     -----
-    Four recipes stand ready as values. ``ToFrames.official_qwen`` and ``ToFrames.official_o1`` give the frames of the
-    authors' scripts pixel for pixel. The first scales every slice by itself, so that the same tissue is bright in one
-    slice and dark in the next; the second is dark throughout where any voxel of the volume is bright, and takes slices
-    32 to 128 of whatever array axis comes first; both show the knee lying on its side. ``ToFrames.clean_qwen`` and
-    ``ToFrames.clean_o1`` show as many slices of the same part of the volume with one window, upright.
+    `FRAME_RECIPES` holds four recipes by name. ``official_qwen`` and ``official_o1`` make the frames of the authors'
+    scripts pixel for pixel. The first scales every slice by itself, so that the same tissue is bright in one slice and
+    dark in the next; the second is dark throughout where any voxel of the volume is bright, and takes slices 32 to 128
+    of whatever array axis comes first; both show the knee lying on its side. ``clean_qwen`` and ``clean_o1`` show as
+    many slices of the same part of the volume with one window, upright.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class ToFrames(Transform):
     ((32, 176, 192), [8, 136, 92, 10, 146, 142])
     >>> ToFrames("sagittal", count=32, size=192).view(volume).box_to_source(Box.from_row(shown["frame_box"]))
     Box(start=(40, 100, 60), stop=(50, 200, 80))
-    >>> ToFrames.official_qwen(example)["frames"].shape
+    >>> FRAME_RECIPES["official_qwen"](example)["frames"].shape
     (160, 384, 352)
     """
 
@@ -89,11 +89,6 @@ class ToFrames(Transform):
     ends: tuple[int, int] | None = None
     scaling: str = "window"
     fps: float = 4.0
-
-    official_qwen: ClassVar[ToFrames]
-    official_o1: ClassVar[ToFrames]
-    clean_qwen: ClassVar[ToFrames]
-    clean_o1: ClassVar[ToFrames]
 
     def __post_init__(self) -> None:
         check_choice("plane", self.plane, (*_PLANES, "axis0"))
@@ -116,10 +111,6 @@ class ToFrames(Transform):
         object.__setattr__(self, "fps", one("fps", self.fps, float, 0.0))
         if self.ends is not None and (self.count is None or self.count < 2):
             raise TransformError(f"ends needs a count of at least 2, for example count=32, not count={self.count}.")
-
-    def __call__(self, example: Any = None) -> Any:
-        """Transform an example, a lazy row or a batch; without one, give this recipe itself."""
-        return self if example is None else Transform.__call__(self, example)
 
     def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Read an example's slices and make them frames."""
@@ -178,9 +169,10 @@ class ToFrames(Transform):
             assert self.count is not None
             first, last = self.ends
             if last >= turned.shape[0]:
-                got = f"{turned.shape[0]} in shape {current_grid(volume)[0]}"
-                remedy = "The official recipe knows volumes of 160 slices only; clean_o1 takes any"
-                raise TransformError(explain("frames", f"find slices up to {last}", got, remedy))
+                raise TransformError(
+                    f"The official frames need slice {last}, but a volume of shape {current_grid(volume)[0]} has "
+                    f"{turned.shape[0]} slices. Choose the recipe clean_o1, which takes any number."
+                )
             return [int(index) for index in np.linspace(first, last, self.count, dtype=int)]
         count, start, step = self._cells(turned.shape[0])
         middles = np.floor(start + step * (np.arange(count) + 0.5) + 1e-9).astype(int)
@@ -296,7 +288,10 @@ def _checked(name: str, value: Any, least: int) -> Any:
     return plain if isinstance(value, tuple | list) else plain[0]
 
 
-ToFrames.official_qwen = ToFrames("axis0", scaling="slice")
-ToFrames.official_o1 = ToFrames("axis0", count=32, ends=(32, 128), scaling="volume")
-ToFrames.clean_qwen = ToFrames("sagittal")
-ToFrames.clean_o1 = ToFrames("sagittal", count=32, span=(0.2, 0.8))
+FRAME_RECIPES: dict[str, ToFrames] = {
+    "official_qwen": ToFrames("axis0", scaling="slice"),
+    "official_o1": ToFrames("axis0", count=32, ends=(32, 128), scaling="volume"),
+    "clean_qwen": ToFrames("sagittal"),
+    "clean_o1": ToFrames("sagittal", count=32, span=(0.2, 0.8)),
+}
+"""Recipes by name: the frames that the authors sent to Qwen2.5-VL and to o1, and upright ones with one window."""

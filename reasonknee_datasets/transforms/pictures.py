@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import explain, missing_extra
+from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.transforms.base import TransformError
 
 
 def read_frames(example: Mapping[str, Any], media: str) -> tuple[NDArray[np.uint8], float]:
     """Return an example's frames and how many there are in a second."""
     if example.get("frames") is None:
-        remedy = "Give ToConversation(frames=ToFrames(...)), put ToFrames before it, or set media='none'"
-        raise TransformError(explain("example", f"have frames for media={media!r}", "none", remedy))
+        raise TransformError(
+            f"The example has no frames, which media={media!r} needs. Pass ToConversation(frames=ToFrames(...)), put "
+            "ToFrames before it, or set media='none'."
+        )
     frames = np.asarray(example["frames"], dtype=np.uint8)
     return frames, float(example.get("frame_fps") or 1.0)
 

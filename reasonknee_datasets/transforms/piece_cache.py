@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.transforms.base import TransformError
 from reasonknee_datasets.transforms.tokenizer import Content, NamedTokenizer, import_tokenizers
 
@@ -102,8 +101,10 @@ class TextEncoder:
         """
         number = self.control.get(token, -1)
         if number < 0:
-            remedy = f"Add it before: tokenizer.add_special_tokens({{'additional_special_tokens': [{token!r}]}})"
-            raise TransformError(explain("token", "be a special token of the tokenizer", repr(token), remedy))
+            raise TransformError(
+                f"{token!r} is not a special token of the tokenizer. Add it before: "
+                f"tokenizer.add_special_tokens({{'additional_special_tokens': [{token!r}]}})."
+            )
         return number
 
     def split(self, text: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import explain, shown
+from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.volumes import LazyVolume
@@ -28,12 +28,16 @@ def current_grid(volume: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]
     if isinstance(volume, LazyVolume):
         return volume.grid
     if not hasattr(volume, "dataobj") or not hasattr(volume, "affine"):
-        remedy = 'Take it from open_volume or the `volume` column, before with_format("numpy") or "torch"'
-        raise TransformError(explain("volume", "be a nibabel image", type(volume).__name__, remedy))
+        raise TransformError(
+            f"The volume of an example must be a nibabel image, not {shown(volume)}. Take it from open_volume or from "
+            'the volume column, before with_format("numpy") or with_format("torch").'
+        )
     shape = tuple(int(size) for size in volume.shape)
     if len(shape) != 3:
-        remedy = "Choose one volume of a series, for example image.slicer[..., 0]"
-        raise TransformError(explain("volume", "have three axes", f"shape {shape}", remedy))
+        raise TransformError(
+            f"The volume of an example has the shape {shape}, and must have three axes. Choose one volume of a series, "
+            "for example image.slicer[..., 0]."
+        )
     return (shape[0], shape[1], shape[2]), np.asarray(volume.affine, dtype=np.float64)
 
 
@@ -53,6 +57,12 @@ def current_view(volume: Any) -> View:
     """Return the view that leads from a volume's grid to the stored array."""
     view = volume.view if isinstance(volume, LazyVolume) else getattr(volume.dataobj, "view", None)
     return view if isinstance(view, View) else View.whole(current_grid(volume)[0])
+
+
+def is_whole(volume: Any, shape: tuple[int, int, int]) -> bool:
+    """Return whether a volume of this shape shows all of its stored array, as it stands there."""
+    view = volume.view if isinstance(volume, LazyVolume) else getattr(volume.dataobj, "view", None)
+    return not isinstance(view, View) or view == View.whole(shape)
 
 
 def stored_volume(volume: Any) -> Any:
@@ -94,8 +104,10 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     """
     for key in _WRITTEN:
         if example.get(key) is not None:
-            remedy = "Put it first: what was made from the old grid would say where things no longer are"
-            raise TransformError(explain("a transform of the grid", f"come before {key} is made", key, remedy))
+            raise TransformError(
+                f"The example already has {key}, made from its present grid, so that the grid cannot be changed any "
+                f"more. Put transforms of the grid before the one that makes {key}."
+            )
     volume = require(example, "volume", "a change of its grid")
     old = current_view(volume)
     seen = volume.through(relative) if isinstance(volume, LazyVolume) else view_image(volume, relative)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.transforms.base import TransformError
 from reasonknee_datasets.transforms.regrid import stored_volume
 from reasonknee_datasets.volumes import LazyVolume
@@ -58,8 +57,10 @@ def statistics(values: NDArray[Any], method: Method, low: float = 0.0, high: flo
     (0.0, 3.0)
     """
     if values.size == 0:
-        remedy = "The crop lies beyond its volume: check the box, or window per volume"
-        raise TransformError(explain("a window", "look at some voxels", "none", remedy))
+        raise TransformError(
+            "The crop lies outside its volume, so there are no voxels to window. Check the box, or choose "
+            "Window(per='volume')."
+        )
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return _of_values(values, method, low, high)
     # A scan holds a few thousand different numbers: counting them is one pass, sorting 23 million is not.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from reasonknee_datasets.errors import explain, missing_extra
+from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.transforms.base import TransformError
 from reasonknee_datasets.transforms.piece_cache import TextEncoder
 from reasonknee_datasets.transforms.templates import Part, Template
@@ -86,8 +86,7 @@ def lay_out(template: Template, content: Content, encoder: TextEncoder, *, pictu
     """
     specials = {name: content.special(f"{name}_token") or "" for name in ("bos", "eos")}
     if "eos" in template.fields and not specials["eos"]:
-        remedy = "Give it one: NamedTokenizer.of(tokenizer, eos_token=...)"
-        raise TransformError(explain("tokenizer", "have an eos token for {eos}", "none", remedy))
+        raise TransformError("The tokenizer has no eos token, which {eos} stands for. Set tokenizer.eos_token.")
     if template.chat:
         prompt, completion = _render(template, content)
     else:
@@ -153,8 +152,10 @@ def _tail(part: Part) -> str:
 def _render(template: Template, content: Content) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """Render the chat template with marks for fields, and take prompt and completion apart at them."""
     if content.chat_template is None:
-        remedy = 'Pass the processor, give NamedTokenizer.of(tokenizer, chat_template=...), or choose template="plain"'
-        raise TransformError(explain("tokenizer", "have a chat template for a chat", "none", remedy))
+        raise TransformError(
+            "The tokenizer has no chat template. Pass the model's processor, set tokenizer.chat_template, or choose "
+            'template="plain".'
+        )
     fields: list[str] = []
     contents = {}
     for name in ("system", "prompt", "completion"):
@@ -175,12 +176,16 @@ def _render(template: Template, content: Content) -> tuple[tuple[Part, ...], tup
         if found == fields:
             break
     else:
-        remedy = "Give one that writes every message once and in order: NamedTokenizer.of(tokenizer, chat_template=...)"
-        raise TransformError(explain("chat template", f"pass on the fields {fields}", f"{found}", remedy))
+        raise TransformError(
+            f"The chat template wrote the fields {found} instead of {fields}. Set tokenizer.chat_template to one that "
+            "writes every message once and in order."
+        )
     if not whole.startswith(prompt):
-        got = f"...{prompt[-40:]!r} without and {whole[len(prompt) - 40 : len(prompt)]!r} with it"
-        remedy = "Give a chat template whose generation prompt is how the assistant's turn begins"
-        raise TransformError(explain("chat template", "write a prompt alike with and without an answer", got, remedy))
+        raise TransformError(
+            f"The chat template writes the prompt differently without an answer, ...{prompt[-40:]!r}, and with one, "
+            f"{whole[len(prompt) - 40 : len(prompt)]!r}. Set tokenizer.chat_template to one whose generation prompt is "
+            "the beginning of the assistant's turn."
+        )
     return _take_apart(prompt, fields), _take_apart(whole[len(prompt) :], fields)
 
 

@@ -26,7 +26,7 @@ from numbers import Integral
 from string import Formatter
 from types import MappingProxyType
 
-from reasonknee_datasets.errors import explain, shown
+from reasonknee_datasets.errors import shown
 from reasonknee_datasets.transforms.base import TransformError
 from reasonknee_datasets.transforms.regrid import one
 
@@ -67,7 +67,7 @@ class Template:
     (('field', 'reasoning'), ('text', '\n'), ('field', 'answer'), ('field', 'eos'))
     >>> Template("{question} {grade}", "{answer}")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    reasonknee_datasets.transforms.base.TransformError: prompt of the template must name known fields, got {grade}...
+    reasonknee_datasets.transforms.base.TransformError: Unknown field {grade} in the prompt of the template....
     """
 
     prompt: str
@@ -92,8 +92,9 @@ class Template:
                 if kind == "field" and field not in known:
                     raise _refuse_field(name, field, known)
         if self.system is not None and not self.chat:
-            remedy = "Write it into the prompt, or set chat=True"
-            raise TransformError(explain("system", "stand in a chat template", repr(self.system), remedy))
+            raise TransformError(
+                "A template with a system message must be a chat. Set chat=True, or write it into prompt."
+            )
 
     def parts(self, name: str) -> tuple[Part, ...]:
         """Return the literals and fields of ``prompt``, ``completion`` or ``system`` in order."""
@@ -118,19 +119,23 @@ def parse(name: str, text: str) -> tuple[Part, ...]:
                     raise ValueError(f"a format after {field!r}")
                 parts.append(("field", field))
     except ValueError as error:
-        remedy = "Write fields as {question}, and a literal brace twice"
-        raise TransformError(explain(f"{name} of the template", "hold fields in braces", str(error), remedy)) from error
+        raise TransformError(
+            f"The {name} of the template cannot be parsed: {error}. Write fields as {{question}}, and a "
+            "literal brace twice."
+        ) from error
     return tuple(parts)
 
 
 def _refuse_field(name: str, field: str, known: tuple[str, ...]) -> TransformError:
-    subject = f"{name} of the template"
     if name != "completion" and field in ANSWER_FIELDS:
         return TransformError(
-            explain(subject, "not give the answer away", f"{{{field}}}", "Move it to the completion, or leave it out")
+            f"The {name} of the template contains {{{field}}}, part of the answer. Move it to the completion, or leave "
+            "it out."
         )
-    remedy = f"Choose from {', '.join(known)}; a literal brace is written twice"
-    return TransformError(explain(subject, "name known fields", f"{{{field}}}", remedy))
+    return TransformError(
+        f"Unknown field {{{field}}} in the {name} of the template. Available: {', '.join(known)}. Write a literal "
+        "brace twice."
+    )
 
 
 _GROUNDED = "{reasoning}\n\nBounding box: {box}\n\nFinal diagnosis: {answer}"
@@ -212,8 +217,10 @@ class Vision:
             return self.count
         count = example.get(self.count)
         if not isinstance(count, Integral) or count < 1:
-            remedy = f"Set {self.count} to what the processor says, or give count= a number"
-            raise TransformError(explain(self.count, "be the number of placeholders", repr(count), remedy))
+            raise TransformError(
+                f"The example's {self.count} must be the number of placeholders, as the processor counts them, not "
+                f"{shown(count)}. Or pass count= a number."
+            )
         return int(count)
 
     def _cells(self, example: Mapping[str, object]) -> int:
@@ -221,9 +228,10 @@ class Vision:
         shape: tuple[int, ...] = tuple(getattr(example.get("frames"), "shape", ()))
         if len(shape) != 3 or shape[1] % self.cell[1] or shape[2] % self.cell[2]:
             rows, columns = self.cell[1:]
-            rule = f"have rows that are a multiple of {rows} and columns of {columns}"
-            got = f"shape {shape}" if shape else "no array of frames"
-            remedy = f"Put ToFrames(..., size=({8 * rows}, {8 * columns})) before it, or such a size"
-            raise TransformError(explain("frames", rule, got, remedy))
+            got = f"have the shape {shape}" if shape else "are missing"
+            raise TransformError(
+                f"The frames {got}, and must have a multiple of {rows} rows and of {columns} columns. Put "
+                f"ToFrames(..., size=({8 * rows}, {8 * columns})) before it, or another such size."
+            )
         counts = [-(-int(size) // step) for size, step in zip(shape, self.cell, strict=True)]
         return counts[0] * counts[1] * counts[2]

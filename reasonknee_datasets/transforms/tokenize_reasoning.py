@@ -1,4 +1,4 @@
-"""`TokenizeReasoning`: question, reasoning, box and answer as tokens, and where each of them stands."""
+"""`TokenizeReasoning`: convert question, reasoning, box and answer to tokens, with the span of each of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any
 
-from reasonknee_datasets.errors import explain
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError
 from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
 from reasonknee_datasets.transforms.piece_cache import CacheInfo, TextEncoder, get_encoder
@@ -15,7 +14,7 @@ from reasonknee_datasets.transforms.regrid import one
 from reasonknee_datasets.transforms.template_encoder import Filled, Step, Writers, compile_items, control_ids
 from reasonknee_datasets.transforms.template_layout import Layout, lay_out
 from reasonknee_datasets.transforms.templates import Template, Vision, get_template
-from reasonknee_datasets.transforms.tokenizer import NamedTokenizer, get_tokenizer
+from reasonknee_datasets.transforms.tokenizer import get_tokenizer
 
 IGNORED = -100
 """The label of a token that the loss leaves out."""
@@ -42,9 +41,10 @@ class TokenizeReasoning(Transform):
 
     Parameters
     ----------
-    tokenizer : fast tokenizer, processor, tokenizers.Tokenizer or NamedTokenizer
-        As it is now: what is done to it later does not reach the transform. It needs a pad token, for batches. See
-        `NamedTokenizer` for what repr, ``==``, fingerprint and pickle make of it.
+    tokenizer : fast tokenizer or processor of transformers, or tokenizers.Tokenizer
+        It is copied: later changes do not reach the transform. It needs a pad token, for batches. A
+        ``tokenizers.Tokenizer`` has no other special tokens and no chat template; wrap it in
+        ``transformers.PreTrainedTokenizerFast(tokenizer_object=..., pad_token=..., eos_token=...)`` to name them.
     template : Template or str
         A name in `TEMPLATES`, or your own.
     max_length : int, optional
@@ -71,12 +71,13 @@ class TokenizeReasoning(Transform):
     Examples
     --------
     >>> from tokenizers import Tokenizer, models, pre_tokenizers
+    >>> from transformers import PreTrainedTokenizerFast
     >>> words = ["<pad>", "</s>", "Any", "tear", "?", "Look", "No", "0", '{"', '":', "}", "presence", "[", "]", ","]
     >>> tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<pad>"))
     >>> tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     >>> _ = tokenizer.add_special_tokens(["</s>"])
-    >>> named = NamedTokenizer.of(tokenizer, pad_token="<pad>", eos_token="</s>")
-    >>> tokenize = TokenizeReasoning(named, Template("{question} ", "{reasoning} {answer}{eos}", separator=" "))
+    >>> fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+    >>> tokenize = TokenizeReasoning(fast, Template("{question} ", "{reasoning} {answer}{eos}", separator=" "))
     >>> example = {
     ...     "id": "9016403/00M/right/q63", "question_id": 63, "question": "Any tear?",
     ...     "reasoning": ["Look", "No tear"], "answer": '{"presence": 0}',
@@ -90,7 +91,7 @@ class TokenizeReasoning(Transform):
     ([[3, 4], [4, 6]], [[9, 10]], [-1, -1])
     """
 
-    tokenizer: NamedTokenizer
+    tokenizer: Any
     template: Template | str = "chat"
     _: KW_ONLY
     max_length: int | None = None
@@ -109,8 +110,10 @@ class TokenizeReasoning(Transform):
         if self.max_length is not None:
             object.__setattr__(self, "max_length", one("max_length", self.max_length, int, 1))
         if self.vision is not None and "vision" not in template.fields:
-            remedy = "Write {vision} where the pictures stand, or leave vision out"
-            raise TransformError(explain("template", "name {vision} where vision is given", "none", remedy))
+            raise TransformError(
+                "vision= needs a template with {vision}, and this one has none. Write {vision} where the pictures "
+                "belong, or leave vision= out."
+            )
         if self._layout is None:
             encoder = get_encoder(self.tokenizer)
             layout = lay_out(template, self.tokenizer.content, encoder, pictures=self.vision is not None)
@@ -122,8 +125,10 @@ class TokenizeReasoning(Transform):
         """The number of the pad token, for a collator."""
         number = get_encoder(self.tokenizer).token_id(self.tokenizer.content.special("pad_token"))
         if number is None:
-            remedy = "Set tokenizer.pad_token = tokenizer.eos_token, or NamedTokenizer.of(tokenizer, pad_token=...)"
-            raise TransformError(explain("tokenizer", "have a pad token, for batches", "none", remedy))
+            raise TransformError(
+                "The tokenizer has no pad token, which batches need. Set tokenizer.pad_token = tokenizer.eos_token, or "
+                "for a tokenizers.Tokenizer call enable_padding(pad_token=...)."
+            )
         return number
 
     @property
@@ -134,7 +139,8 @@ class TokenizeReasoning(Transform):
     @property
     def pad_to_multiple_of(self) -> int | None:
         """Length whose multiples a collator pads to, as the tokenizer states it."""
-        return self.tokenizer.content.pad_to_multiple_of
+        multiple: int | None = self.tokenizer.content.pad_to_multiple_of
+        return multiple
 
     def cache_info(self) -> CacheInfo:
         """Return how many texts this process tokenized with this tokenizer, and how many tokens are cached."""

@@ -21,7 +21,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import PurePath
 from typing import Any
 
-from reasonknee_datasets.errors import explain, missing_extra
+from reasonknee_datasets.errors import missing_extra, shown
 from reasonknee_datasets.transforms.base import TransformError
 
 Specials = tuple[tuple[str, str], ...]
@@ -154,8 +154,10 @@ class NamedTokenizer:
         """
         content = _KNOWN.get(self.digest)
         if content is None:
-            remedy = "Load it, give it to NamedTokenizer.of, and then read the repr; a pickle needs nothing before it"
-            raise TransformError(explain("tokenizer", "be known to this process", f"{self}", remedy))
+            raise TransformError(
+                f"This process has not loaded the tokenizer {self}. Create a TokenizeReasoning with it before reading "
+                "a repr that names it; a pickle needs no such step."
+            )
         return content
 
     def __reduce__(self) -> tuple[Callable[..., NamedTokenizer], tuple[Any, ...]]:
@@ -195,12 +197,10 @@ def _read(tokenizer: Any, given: Mapping[str, str], chat_template: str | None) -
     inner = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
     backend = inner if isinstance(inner, library.Tokenizer) else getattr(inner, "backend_tokenizer", None)
     if not isinstance(backend, library.Tokenizer):
-        remedy = (
-            "Load it with AutoTokenizer.from_pretrained(name), which gives the fast one where there is one, or wrap a "
-            "tokenizers.Tokenizer in PreTrainedTokenizerFast"
+        raise TransformError(
+            f"tokenizer must be a fast tokenizer of transformers or a tokenizers.Tokenizer, not {shown(tokenizer)}. "
+            "Load it with AutoTokenizer.from_pretrained(name), which returns the fast one where there is one."
         )
-        rule = "be a fast tokenizer of transformers, or a tokenizers.Tokenizer"
-        raise TransformError(explain("tokenizer", rule, type(tokenizer).__name__, remedy))
     text, padding, truncation = backend.to_str(), backend.padding, backend.truncation
     if padding or truncation:  # of transformers the state of the last call; of tokenizers kept as settings below
         bare = library.Tokenizer.from_str(text)

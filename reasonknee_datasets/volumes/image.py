@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,9 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
+from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.credentials import redact
-from reasonknee_datasets.volumes.geometry import spatial_shape
+from reasonknee_datasets.volumes.geometry import Geometry, spatial_shape
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.header import VolumeHeader, read_header
 from reasonknee_datasets.volumes.open_source import find_moved, find_source
@@ -203,6 +204,29 @@ class LazyVolume(nib.Nifti1Image):
     def identity(self) -> FileIdentity | None:
         """Name, size and state of the file, for which its header is read; None for a volume in memory."""
         return None if self._source is None else self._stored()[1].identity
+
+    @property
+    def reading_key(self) -> Hashable:
+        """File and settings, the view apart: equal for volumes whose voxels come from one array; None in memory."""
+        if self._source is None:
+            return None
+        settings = self._settings
+        return self._source.path, settings.geometry, settings.expected, settings.cache, settings.cache_dir
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Grid of the whole volume as the manifest states it; None where it does not, and in memory."""
+        return None if self._source is None else self._settings.geometry
+
+    @property
+    def has_own_cache(self) -> bool:
+        """Whether a decode cache was passed to `open_volume`."""
+        return isinstance(self._settings.cache, DecodeCache)
+
+    def stored_array(self) -> tuple[VolumeProxy, View | None]:
+        """Read the header; return the proxy of the stored array, and the view of it that this volume shows."""
+        laid = self._lay()
+        return laid.stored, laid.view
 
     def through(self, view: View) -> LazyVolume:
         """Return this volume as a view of it shows it; nothing is opened.

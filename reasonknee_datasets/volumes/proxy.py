@@ -6,6 +6,7 @@ Index checks, scaling and casting are nibabel's own functions; only "give me the
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from threading import RLock
 from typing import Any, cast
 
@@ -62,6 +63,21 @@ class VolumeProxy(ArrayProxy):
             raise ValueError("A lazy volume is read into new memory, so copy=False is impossible. Leave it out.")
         read: Any = super().__array__
         return cast("NDArray[Any]", read(dtype))
+
+    def lend(self, selections: Sequence[tuple[slice, ...]]) -> NDArray[Any] | None:
+        """Return the whole array, read-only, in which these regions are there; None where it cannot be lent.
+
+        Parameters
+        ----------
+        selections : sequence of three slices
+            With start, stop and step 1, inside the array.
+        """
+        stored = self._voxels.header.shape
+        if (self._slope, self._inter) != (1, 0) or self._shape != spatial_shape(stored):
+            return None
+        further = (slice(0, 1, 1),) * (len(stored) - len(self._shape))
+        array = self._voxels.lend([(*parts, *further) for parts in selections] if further else selections)
+        return None if array is None else array.reshape(self._shape, order="F")
 
     def _get_unscaled(self, slicer: Any) -> NDArray[Any]:
         canonical = _canonical(slicer, self._shape)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,22 +15,6 @@ from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_
 from reasonknee_datasets.volumes.inflate import inflate_file
 from reasonknee_datasets.volumes.settings import Settings
 from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs
-
-_lending: ContextVar[bool] = ContextVar("reasonknee_lending", default=False)
-
-
-@contextmanager
-def lent() -> Iterator[None]:
-    """Read regions as read-only views of cached slabs where possible, inside this context.
-
-    This is for who copies them at once: a batch is then written from the decoded volume without a copy in between. What
-    a view shows may be another volume as soon as the cache lets go.
-    """
-    token = _lending.set(True)
-    try:
-        yield
-    finally:
-        _lending.reset(token)
 
 
 class StoredVoxels:
@@ -72,14 +54,41 @@ class StoredVoxels:
         """Return a region that is not empty: the caller's own, writable."""
         self._refresh()
         if self._mappable:
-            return _given(np.asarray(self._map())[selection])
+            return np.asarray(self._map())[selection].copy(order="F")
         if (found := self._from_disk(selection)) is not None:
             return found
         if self.header.index is not None:
             return self._by_slabs(selection, self.settings.find_cache())
         cache = self.settings.find_cache()
         array = self._decode() if cache is None else self._cached(cache)
-        return _given(array[selection])
+        return array[selection].copy(order="F")
+
+    def lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
+        """Return the whole array, read-only, in which these regions are there; None where no cache holds it.
+
+        It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
+        """
+        self._refresh()
+        header = self.header
+        if self._mappable:
+            return np.asarray(self._map())
+        cache = self.settings.find_cache()
+        if cache is None or self.settings.find_disk() is not None:
+            return None
+        if header.index is None:
+            return self._cached(cache)
+        size = header.promised - header.offset
+        if not cache.can_hold(size):
+            return None
+        slabs = Slabs(self.source, header, header.index)
+        wanted = sorted(set().union(*map(slabs.touched, selections)))
+        try:
+            held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
+        except DamagedSlabError:  # a read of its own tells what is wrong
+            return None
+        array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
+        array.flags.writeable = False
+        return array
 
     @property
     def _mappable(self) -> bool:
@@ -126,12 +135,13 @@ class StoredVoxels:
                 return slabs.copy_region(selection)
             wanted = slabs.touched(selection)
             held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
-            return _given(np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")[selection])
+            array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
+            return array[selection].copy(order="F")
         except DamagedSlabError as damage:
             # Either the index lies or the voxels are damaged: the ordinary way can tell, by gzip's own checksum.
-            array = self._inflate()[selection]
+            whole = self._inflate()[selection]
             self.header = forget_index(header, str(damage), self.source.label)
-            return array.copy(order="F")
+            return whole.copy(order="F")
 
     def _cached(self, cache: DecodeCache) -> NDArray[Any]:
         return cache.get(self.header.identity, self._decode)
@@ -151,11 +161,3 @@ class StoredVoxels:
         else:
             data = bytearray(read_whole(self.source, header.identity))
         return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
-
-
-def _given(region: NDArray[Any]) -> NDArray[Any]:
-    """Make a region the reader's own, or lend it."""
-    if not _lending.get():
-        return region.copy(order="F")
-    region.flags.writeable = False
-    return region

@@ -26,7 +26,7 @@ from reasonknee_datasets.bench.conditions import (
 from reasonknee_datasets.bench.reference_scripts import SCRIPTS, SOURCE, UNKNOWN
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
-from reasonknee_datasets.transforms import ToFrames
+from reasonknee_datasets.transforms import FRAME_RECIPES
 
 _NAMES = (
     *("zero_shot", "guided", "region_given", "box_first", "own_region", "jittered_region"),
@@ -69,8 +69,8 @@ def test_what_decides_the_pictures_is_told() -> None:
 
 
 def test_the_official_conditions_are_the_scripts() -> None:
-    assert OFFICIAL.frames == ToFrames.official_qwen
-    assert get_condition("official_o1").frames == ToFrames.official_o1
+    assert OFFICIAL.frames == FRAME_RECIPES["official_qwen"]
+    assert get_condition("official_o1").frames == FRAME_RECIPES["official_o1"]
     qwen, o1 = SCRIPTS["qwen"], SCRIPTS["o1"]
     assert (qwen.media, qwen.text_first, qwen.max_tokens, qwen.fences) == ("video", False, 1024, True)
     assert (o1.media, o1.text_first, o1.max_tokens, o1.response_format) == ("images", True, None, "json_object")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -21,6 +22,7 @@ from reasonknee_datasets.collate import Batch, QuintupleCollator
 from reasonknee_datasets.errors import BoxError, GradeError, LoaderError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, read_diagnosis
 from reasonknee_datasets.transforms import Compose, CropToBox, RandomFlip, ToCanonical, ToFrames, Window
+from reasonknee_datasets.volumes import DecodeCache, open_volume, use_cache
 
 AFFINE = np.array([[0.7, 0.0, 0.1, -50], [0, -0.375, 0, 70], [-0.1, 0, 0.375, -60], [0, 0, 0, 1]])
 
@@ -59,7 +61,7 @@ def test_crops_of_one_shape() -> None:
         i, j, k = crop(row)["region"][:3]
         expected = np.asarray(row["volume"].dataobj)[i : i + 4, j : j + 6, k : k + 8]
         assert (batch["volume"][at, 0].numpy() == expected).all()
-    assert batch["mask"].all()
+    assert batch["voxel_mask"].all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,7 +78,7 @@ def test_shapes_that_differ_are_padded_at_their_ends(
     arrays = [rng.integers(1, 200, shape).astype(np.int16) for shape in shapes]
     rows = [{"id": str(n), "voxels": np.asfortranarray(a) if fortran else a} for n, a in enumerate(arrays)]
     batch = QuintupleCollator(dtype=dtype, pad_value=9, contiguous=contiguous)(rows)
-    volume, mask = batch["volume"], batch["mask"]
+    volume, mask = batch["volume"], batch["voxel_mask"]
     assert volume.dtype == (torch.int16 if dtype is None else getattr(torch, dtype))
     assert tuple(volume.shape[2:]) == tuple(np.max(shapes, axis=0))
     if contiguous:
@@ -97,15 +99,39 @@ def test_the_mask_marks_what_stands_in_the_volume(transform: Any) -> None:
     row = example(box=[0, 0, 0, 3, 3, 3])
     made = Compose([CropToBox(size=(10, 12, 30), pad_value=0), transform])(row)
     batch = QuintupleCollator()([made])
-    assert torch.equal(batch["mask"][0, 0], batch["volume"][0, 0] > 0)  # no voxel of the volume is 0
-    assert not batch["mask"].all()
-    assert batch["mask"].any()
+    assert torch.equal(batch["voxel_mask"][0, 0], batch["volume"][0, 0] > 0)  # no voxel of the volume is 0
+    assert not batch["voxel_mask"].all()
+    assert batch["voxel_mask"].any()
+
+
+def test_crops_of_a_file_are_read_together(tmp_path: Path) -> None:
+    """The decode cache is asked once for each file of a batch, and the examples keep their order."""
+    random = np.random.default_rng(0)
+    volumes = []
+    for number in range(2):
+        array = random.integers(0, 400, (12, 10, 9)).astype(np.int16)
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{number}.nii.gz")
+        volumes.append((open_volume(tmp_path / f"{number}.nii.gz"), array))
+    rows, expected = [], []
+    for number in range(8):
+        volume, array = volumes[number % 2]
+        start = random.integers(0, 5, 3).tolist()
+        box = Box.from_row([*start, *(low + 4 for low in start)])
+        rows.append(CropToBox(size=4)({"id": f"{number}", "volume": volume, "box": box.to_row()}))
+        expected.append(array[box.slices])
+    cache = DecodeCache(10**6)
+    with use_cache(cache):
+        batch = QuintupleCollator()(rows)
+    np.testing.assert_array_equal(batch["volume"][:, 0], expected)
+    assert batch["voxel_mask"].all()
+    info = cache.info()
+    assert (info.hits + info.misses, info.decodes) == (2, 2)
 
 
 def test_channels_come_first() -> None:
     rows = [{"id": "a", "voxels": np.ones((2, 3, 4, 5), np.float32)}]
     assert QuintupleCollator()(rows)["volume"].shape == (1, 2, 3, 4, 5)
-    with pytest.raises(LoaderError, match=r"have one number of channels, got \[1, 2\]"):
+    with pytest.raises(LoaderError, match=r"must have the same number of channels, but have 1, 2\."):
         QuintupleCollator()([*rows, {"id": "b", "voxels": np.ones((3, 4, 5), np.float32)}])
 
 
@@ -128,11 +154,11 @@ def test_examples_are_left_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("values", "dtype", "message"),
     [
-        ([0, 300], "uint8", r"voxels for uint8 must fit into it, got values from 0 to 300. Put Window before it"),
-        ([-1, 3], "uint8", "got values from -1 to 3"),
-        ([0.0, 0.5], "uint8", "got values from 0.0 to 0.5, not all whole"),
-        ([0.0, 1e6], "float16", "voxels for float16 must fit"),
-        ([0, 40_000], "int16", "voxels for int16 must fit"),
+        ([0, 300], "uint8", r"Voxels from 0 to 300 do not fit into uint8. Put Window before it"),
+        ([-1, 3], "uint8", "Voxels from -1 to 3 do not fit into uint8"),
+        ([0.0, 0.5], "uint8", "Voxels from 0.0 to 0.5, not all whole, do not fit into uint8"),
+        ([0.0, 1e6], "float16", "do not fit into float16"),
+        ([0, 40_000], "int16", "do not fit into int16"),
     ],
 )
 def test_values_that_a_type_would_change_in_silence(values: list[float], dtype: str, message: str) -> None:
@@ -152,15 +178,15 @@ def test_types_that_torch_lacks_become_the_next_larger(stored: str, expected: to
 
 
 def test_types_that_nothing_can_stand_for() -> None:
-    with pytest.raises(LoaderError, match="voxels must be of a type that torch has, got complex64"):
+    with pytest.raises(LoaderError, match=r"torch has no type for voxels of complex64. Choose dtype=, one of bool"):
         QuintupleCollator()([{"id": "a", "voxels": np.zeros((1, 1, 1), np.complex64)}])
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"voxels": np.zeros((3, 4))}, r"must have three axes, or four, got shape \(3, 4\)"),
-        ({"volume": "volumes/0000001/00M_right.nii.gz"}, "must have three axes, or four, got str"),
+        ({"voxels": np.zeros((3, 4))}, r"have the shape \(3, 4\). A batch takes arrays \(D, H, W\)"),
+        ({"volume": "volumes/0000001/00M_right.nii.gz"}, r"are of type str. A batch takes arrays \(D, H, W\)"),
     ],
 )
 def test_voxels_that_are_none(row: dict[str, Any], message: str) -> None:
@@ -228,9 +254,9 @@ def test_grades_are_those_of_the_answer() -> None:
 
 
 def test_grades_of_another_question() -> None:
-    with pytest.raises(GradeError, match=r"slots of question 1 \(size, number, percent\), got depth"):
+    with pytest.raises(GradeError, match="Question 1 has no attribute depth, only size, number, percent"):
         QuintupleCollator()([example(question_id=1)])
-    with pytest.raises(GradeError, match="grades must come with their question, got no question_id"):
+    with pytest.raises(GradeError, match="has grades but no question_id"):
         QuintupleCollator()([example(question_id=None)])
     with pytest.raises(GradeError, match=r"Slot q19.size .* takes the grades 0, 1, 2, 3, not 4"):
         QuintupleCollator()([example(grades=[{"attribute": "size", "grade": 4}])])
@@ -301,19 +327,19 @@ def test_tokens_are_padded_to_a_bucket() -> None:
         8,
         16,
     ]
-    with pytest.raises(LoaderError, match=r"tokens must fit into a bucket of \(16, 4, 8\), got 17 tokens"):
+    with pytest.raises(LoaderError, match=r"of 17 tokens is longer than every bucket, \(16, 4, 8\)"):
         collate(tokens(17))
 
 
 def test_the_tokenizers_own_pad_token() -> None:
     assert QuintupleCollator()(tokens(1, 2, pad_token_id=7))["input_ids"].tolist() == [[1, 7], [1, 2]]
     assert QuintupleCollator()(tokens(2, 2))["input_ids"].tolist() == [[1, 2], [1, 2]]
-    with pytest.raises(LoaderError, match=r"a pad token must be known where lengths differ, got none. Give Quintuple"):
+    with pytest.raises(LoaderError, match=r"need a pad token, but none is known. Pass QuintupleCollator"):
         QuintupleCollator()(tokens(1, 2))
 
 
 def test_labels_of_another_length() -> None:
-    with pytest.raises(LoaderError, match="labels must be as long as input_ids, got 1 for 2 tokens in 0"):
+    with pytest.raises(LoaderError, match=r"labels must be as long as input_ids in 0.*, but there are 1 for 2 tokens"):
         QuintupleCollator()(tokens(2, labels=[1]))
 
 
@@ -335,18 +361,16 @@ def test_repeats_are_marked() -> None:
 
 
 def test_examples_that_do_not_match() -> None:
-    with pytest.raises(
-        LoaderError, match=r"examples of a batch must have the same keys, got \['box_volume', 'region'\] only in some"
-    ):
+    with pytest.raises(LoaderError, match="must have the same keys, but box_volume, region are only in some"):
         QuintupleCollator()([example(), CropToBox()(example())])
-    with pytest.raises(LoaderError, match="a batch must hold at least one example"):
+    with pytest.raises(LoaderError, match="A batch needs at least one example"):
         QuintupleCollator()([])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "int64"}, "dtype must be one of uint8, int16, float16, bfloat16, float32, got int64"),
+        ({"dtype": "int64"}, "dtype must be one of uint8, int16, float16, bfloat16, float32, not 'int64'"),
         (
             {"padding_side": "both"},
             "padding_side must be .right. .* or .left. .for generation., not .both.",
@@ -367,15 +391,15 @@ def test_the_collator_is_a_value() -> None:
 def test_a_batch_is_a_mapping() -> None:
     batch = QuintupleCollator()([CropToBox(size=(4, 4, 4))(example())])
     assert len(batch) == len(list(batch)) == len(dict(batch))
-    assert "mask" in batch
+    assert "voxel_mask" in batch
     assert "frames" not in batch
     with pytest.raises(KeyError, match="frames"):
         batch["frames"]
     assert repr(batch).startswith("Batch(id=['0000000/00M/right/q19'], patient=")
     assert "volume=int16 (1, 1, 4, 4, 4)" in repr(batch)
     rebuilt = Batch(dict(batch))  # as torch's own functions rebuild mappings
-    assert torch.equal(rebuilt["mask"], batch["mask"])
-    assert "mask" not in Batch({"id": ["a"]})
+    assert torch.equal(rebuilt["voxel_mask"], batch["voxel_mask"])
+    assert "voxel_mask" not in Batch({"id": ["a"]})
 
 
 def test_it_moves_and_casts() -> None:
@@ -385,18 +409,18 @@ def test_it_moves_and_casts() -> None:
     assert moved["id"] == batch["id"]
     cast = batch.cast(torch.float16, window=(0, 100))
     volume = batch["volume"].float()
-    expected = (volume / 100).clamp(0, 1) * batch["mask"]
+    expected = (volume / 100).clamp(0, 1) * batch["voxel_mask"]
     assert torch.equal(cast["volume"], expected.half())
     assert batch["volume"].dtype == torch.int16
-    with pytest.raises(LoaderError, match=r"cast must give a floating type, got torch.uint8"):
+    with pytest.raises(LoaderError, match=r"cast takes a floating type, not torch.uint8"):
         batch.cast(torch.uint8)
-    with pytest.raises(LoaderError, match="window must have low below high, got 4 and 4"):
+    with pytest.raises(LoaderError, match=r"window must be \(low, high\) with low below high, not 4 and 4"):
         batch.cast(torch.float32, window=(4, 4))
 
 
 def test_padding_stays_nothing_after_a_window() -> None:
     batch = QuintupleCollator()([CropToBox(size=(4, 6, 30), pad_value=0)(example())])
-    assert not batch.cast(torch.float32, window=(-100, 100))["volume"][~batch["mask"]].any()
+    assert not batch.cast(torch.float32, window=(-100, 100))["volume"][~batch["voxel_mask"]].any()
 
 
 @pytest.mark.gpu
@@ -408,8 +432,8 @@ def test_it_goes_to_a_gpu_from_pinned_memory() -> None:
     there = pinned.to("cuda", non_blocking=True)
     torch.cuda.synchronize()
     assert there["volume"].stride() == batch["volume"].stride()
-    assert there["mask"].is_cuda
-    for name in ("volume", "mask", "boxes", "grades"):
+    assert there["voxel_mask"].is_cuda
+    for name in ("volume", "voxel_mask", "boxes", "grades"):
         if name in batch:
             assert torch.equal(there[name].cpu(), batch[name])
     assert torch.equal(
@@ -433,7 +457,7 @@ def test_grades_that_are_none_are_missing() -> None:
 @pytest.mark.parametrize("name", ["box", "input_ids"])
 def test_what_only_some_examples_lack(name: str) -> None:
     rows = [example(0, input_ids=[1, 2]), example(1, input_ids=[3, 4]) | {name: None}]
-    with pytest.raises(LoaderError, match=rf"the {name} of a batch must be there in all .* none in 0000001/00M/right"):
+    with pytest.raises(LoaderError, match=rf"0000001/00M/right.* has no {name}, but other examples"):
         QuintupleCollator()(rows)
 
 
@@ -459,5 +483,5 @@ def test_a_batch_larger_than_memory_is_one_clear_error() -> None:
 
 
 def test_a_transform_that_forgets_to_return() -> None:
-    with pytest.raises(LoaderError, match=r"the examples of a batch must be mappings, got NoneType"):
+    with pytest.raises(LoaderError, match="examples of a batch must be mappings, not NoneType"):
         QuintupleCollator()([example(), None])  # type: ignore[list-item]

@@ -125,8 +125,10 @@ def test_texts_that_are_tokens_do_not_travel() -> None:
 
 
 def test_keys_of_a_batch_print_names_alone() -> None:
-    batch = Batch({"id": ["9016403/00M/right/q19"], "volume": torch.zeros(1, 1, 2, 2, 2), "real": torch.zeros(1, 6)})
-    assert repr(batch.keys()) == "dict_keys(['id', 'volume', 'real', 'mask'])"
-    assert batch.keys() == {"id", "volume", "real", "mask"}
+    batch = Batch(
+        {"id": ["9016403/00M/right/q19"], "volume": torch.zeros(1, 1, 2, 2, 2), "unpadded_box": torch.zeros(1, 6)}
+    )
+    assert repr(batch.keys()) == "dict_keys(['id', 'volume', 'unpadded_box', 'voxel_mask'])"
+    assert batch.keys() == {"id", "volume", "unpadded_box", "voxel_mask"}
     assert list(batch.keys()) == list(batch)
     assert {**batch}.keys() == batch.keys()

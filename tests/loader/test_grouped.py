@@ -70,6 +70,68 @@ def test_sampler_resumes_on_other_ranks() -> None:
     assert [name for batch in loader for name in batch["id"]] == [ROWS[row]["id"] for row in whole[8:]]
 
 
+def test_state_dict_counts_the_rows_drawn() -> None:
+    sampler = VolumeGroupedSampler(ROWS, seed=2, rank=1, world_size=2)
+    drawn = iter(sampler)
+    assert sampler.state_dict()["position"] == 0
+    assert [next(drawn) for _ in range(3)]
+    assert sampler.state_dict() == sampler.state_dict(seen=3)
+    resumed = VolumeGroupedSampler(ROWS, seed=2, rank=1, world_size=2)
+    resumed.load_state_dict(sampler.state_dict())
+    assert resumed.state_dict() == sampler.state_dict()
+    assert list(resumed) == list(drawn)
+    assert resumed.state_dict()["position"] == 21
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stateful_dataloader_resumes_the_sampler(workers: int) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+
+    def make() -> tuple[VolumeGroupedSampler, Any]:
+        sampler = VolumeGroupedSampler(ROWS, seed=3, volumes_in_flight=2)
+        return sampler, stateful(ROWS, sampler=sampler, batch_size=4, collate_fn=same, num_workers=workers)
+
+    def ids(batches: Any) -> list[str]:
+        return [row["id"] for batch in batches for row in batch]
+
+    sampler, whole = make()
+    expected = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        expected.append(ids(whole))
+    sampler, first = make()
+    sampler.set_epoch(1)
+    batches = iter(first)
+    seen = ids(next(batches) for _ in range(3))
+    state = first.state_dict()
+    sampler, second = make()
+    second.load_state_dict(state)
+    assert seen + ids(second) == expected[1]
+    sampler.set_epoch(2)
+    assert ids(second) == expected[2]
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_sampler_balances_by_one_attribute(column: bool) -> None:
+    """The grade of one attribute is read from grades, or from a column of its own."""
+    rows = []
+    for number in range(300):
+        grade = 2 if number % 30 == 0 else 0
+        grades = [{"attribute": "size", "grade": grade}, {"attribute": "number", "grade": 3}]
+        rows.append({"id": f"{number}", "volume_path": f"{number // 10}", "grades": grades, "expected": grade})
+    if column:
+        rows = [{**row, "grade_size": row["expected"], "grades": None} for row in rows]
+    drawn = [rows[row]["expected"] for row in VolumeGroupedSampler(rows, balance="grade_size")]
+    assert abs(drawn.count(0) - drawn.count(2)) < 80
+    assert len(drawn) == 300
+
+
+def test_sampler_balances_by_an_attribute_that_no_row_has() -> None:
+    rows = [{"id": "a", "volume_path": "1", "grades": [{"attribute": "size", "grade": 1}]}]
+    with pytest.raises(LoaderError, match=r"No row .* grade to balance by 'grade_depth'. Its attributes are size\."):
+        VolumeGroupedSampler(rows, balance="grade_depth")
+
+
 def test_sampler_balances() -> None:
     rows = examples([1] * 300 + [2] * 15)
     drawn = [rows[row]["category"] for row in VolumeGroupedSampler(rows, balance="category")]
@@ -85,7 +147,7 @@ def test_sampler_balances() -> None:
             "volumes_in_flight must be a whole number of at least 1",
         ),
         (lambda: VolumeGroupedSampler(ROWS, seed="1"), "seed must be a whole number of at least 0, not '1'"),  # type: ignore[arg-type]
-        (lambda: VolumeGroupedSampler([]), "the dataset must hold at least one example"),
+        (lambda: VolumeGroupedSampler([]), "The dataset has no examples"),
         (lambda: VolumeGroupedSampler(ROWS).state_dict(seen=22), "has 21 rows, so that 22 cannot have been seen"),
         (lambda: VolumeGroupedSampler(ROWS).set_epoch(-1), "epoch must be a whole number of at least 0"),
     ],
@@ -96,5 +158,5 @@ def test_sampler_refuses(call: Any, message: str) -> None:
 
 
 def test_a_state_of_another_order() -> None:
-    with pytest.raises(LoaderError, match="the state's seed must be the loader's own"):
+    with pytest.raises(LoaderError, match=r"The state has seed=0, and this loader 1. Resume with the seed of its run"):
         VolumeGroupedSampler(ROWS, seed=1).load_state_dict(VolumeGroupedSampler(ROWS).state_dict())

@@ -16,7 +16,7 @@ import torch
 from reasonknee_datasets.collate import Batch
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader import make_dataloader, prefetch_to_device
-from reasonknee_datasets.loader.background import run_ahead
+from reasonknee_datasets.loader.prefetch import run_ahead
 
 ROWS: list[dict[str, Any]] = [
     {"id": f"{number:07d}/00M/left/q19", "voxels": torch.full((2, 2, 2), number, dtype=torch.int16)}
@@ -95,7 +95,7 @@ def test_state_is_what_was_handed_out_here() -> None:
 
 def test_something_is_done_to_each_batch_there() -> None:
     moved = prefetch_to_device(
-        make_dataloader(ROWS, batch_size=2), "cpu", then=lambda batch: batch.cast(torch.float32, window=(0, 20))
+        make_dataloader(ROWS, batch_size=2), "cpu", transform=lambda batch: batch.cast(torch.float32, window=(0, 20))
     )
     assert [batch["volume"].mean().item() for batch in moved][:2] == pytest.approx([0.025, 0.125])
 
@@ -107,13 +107,8 @@ def test_batches_of_any_kind() -> None:
         batches[1],
         [torch.ones(1), ["x", torch.ones(1)]],
     ]
-    with pytest.raises(LoaderError, match="a prefetched loader must have a state to give one, got list"):
+    with pytest.raises(LoaderError, match="A list has no state and no epoch to set"):
         prefetch_to_device(batches, "cpu").state_dict()
-
-
-def test_a_depth_of_nothing() -> None:
-    with pytest.raises(LoaderError, match="depth must be at least 1, got 0"):
-        prefetch_to_device([], "cpu", depth=0)
 
 
 @pytest.mark.gpu
@@ -140,7 +135,7 @@ def test_a_batch_in_use_is_not_overwritten() -> None:
     big = [{"id": str(number), "voxels": torch.full((64, 64, 64), number, dtype=torch.int16)} for number in range(30)]
     loader = make_dataloader(big, batch_size=2, pin_memory=True)
     sums = []
-    for batch in prefetch_to_device(loader, "cuda", depth=2, then=lambda batch: batch.cast(torch.float32)):
+    for batch in prefetch_to_device(loader, "cuda", depth=2, transform=lambda batch: batch.cast(torch.float32)):
         volume = batch["volume"]
         for _ in range(50):  # keeps the stream busy while the next batches arrive
             volume = volume * 1.0

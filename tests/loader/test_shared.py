@@ -28,7 +28,7 @@ from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.shared_folder import Session, open_session
 from reasonknee_datasets.loader.slots import Records, Slot, Use
 from reasonknee_datasets.volumes import open_volume, pack, use_cache
-from reasonknee_datasets.volumes.stored_array import lent
+from reasonknee_datasets.volumes.lending import LentVolume
 from tests.helpers.volumes_files import knee, save
 
 SLAB = 1000
@@ -381,7 +381,7 @@ def test_real_volumes_read_the_same_through_it(tmp_path: Path, packed: bool) -> 
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_only_who_asks_for_it_is_lent_what_others_share(tmp_path: Path, packed: bool) -> None:
+def test_lent_arrays_share_the_slot_and_other_reads_do_not(tmp_path: Path, packed: bool) -> None:
     voxels = knee((40, 30, 20))
     path = save(tmp_path / "knee.nii.gz", voxels)
     if packed:
@@ -391,9 +391,11 @@ def test_only_who_asks_for_it_is_lent_what_others_share(tmp_path: Path, packed: 
     view, box = SharedVolumes(str(folder), 10_000_000), (slice(3, 9), slice(4, 12), slice(2, 17))
     with use_cache(view):
         own = open_volume(path).dataobj[box]
-        with lent():
-            borrowed, again = (np.asarray(open_volume(path).dataobj[box]) for _ in range(2))
-            (folder / "0000.voxels").write_bytes(bytes(voxels.nbytes + 352))  # as when the slot goes to somebody else
+        crop = open_volume(path).slicer[box]
+        borrowed, again = LentVolume(crop).lend([crop, crop])
+        (folder / "0000.voxels").write_bytes(bytes(voxels.nbytes + 352))  # as when the slot gets another volume
+        assert borrowed is not None
+        assert again is not None
         assert np.may_share_memory(borrowed, again)
         assert not borrowed.any()
         with pytest.raises(ValueError, match="read-only"):

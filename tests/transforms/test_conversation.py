@@ -24,6 +24,7 @@ from PIL import Image
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.release import rebuild_record
 from reasonknee_datasets.transforms import (
+    FRAME_RECIPES,
     Compose,
     CropToBox,
     Template,
@@ -264,7 +265,7 @@ class TestTurns:
         volume = nib.Nifti1Image(np.zeros((60, 70, 80), np.uint8), np.eye(4))
         boxes = [[2, 3, 4, 9, 11, 12], [20, 30, 40, 33, 41, 52]]
         cropped = [CropToBox()(row | {"volume": volume, "box": box}) for row, box in zip(rows(1), boxes, strict=False)]
-        with pytest.raises(TransformError, match=r"must see the same region.*Leave CropToBox out") as caught:
+        with pytest.raises(TransformError, match=r"are about different regions.*Leave CropToBox out") as caught:
             to("trl_messages", turns=2, media="none")(batch_of(cropped))
         assert caught.value.__notes__ == [f"while ToConversation looked at {ROWS[0]['id']}"]
         assert len(to(media="none")(batch_of(cropped))["ids"]) == 2
@@ -364,7 +365,7 @@ class TestValue:
         "made",
         [
             to(),
-            to("ms_swift", turns=4, media="images", frames=ToFrames.clean_qwen),
+            to("ms_swift", turns=4, media="images", frames=FRAME_RECIPES["clean_qwen"]),
             to(template=Template("{question}", "a")),
         ],
     )
@@ -425,12 +426,12 @@ class TestBadInput:
     @pytest.mark.parametrize("tag", ["<image>", "<video>", "<bbox>"])
     def test_texts_that_a_framework_would_replace(self, style: str, tag: str) -> None:
         row = ROWS[0] | {"question": f"What is {tag}?"}
-        with pytest.raises(TransformError, match=f"a text for {style} must hold none of .*, got {tag}"):
+        with pytest.raises(TransformError, match=f"contains {tag}, which {style} would replace by a picture"):
             to(style)(row)
         assert to("trl")(row)["prompt"][0]["content"][1]["text"] == f"What is {tag}?"
 
     def test_no_frames(self) -> None:
-        with pytest.raises(TransformError, match="example must have frames for media='video', got none"):
+        with pytest.raises(TransformError, match="The example has no frames, which media='video' needs"):
             to()(rows(1)[0])
 
     @pytest.mark.parametrize(

@@ -63,9 +63,7 @@ class TestRegions:
         np.testing.assert_array_equal(read(cropped), NUMBERS[:16, :16, 24:])
 
     def test_a_volume_smaller_than_the_crop_needs_padding(self) -> None:
-        with pytest.raises(
-            BoxError, match=r"a crop without padding must fit into the volume's \(20, 30, 40\), got size"
-        ):
+        with pytest.raises(BoxError, match=r"does not fit into the volume of \(20, 30, 40\) without padding"):
             crop([0, 0, 30, 2, 4, 40], size=24, pad_value=None)
 
     def test_a_box_larger_than_the_crop_is_not_cut(self) -> None:

@@ -177,7 +177,7 @@ class TestLaziness:
 
     def test_a_column_that_is_needed_and_missing(self, rows: Dataset) -> None:
         with pytest.raises(
-            ValueError, match=r"example must have the key volume for CropToBox, got none\. Keep the column"
+            ValueError, match=r"The example has no volume, which is needed for CropToBox\. Load that column"
         ):
             CropToBox()(rows.select_columns(["id", "box"])[0])
 

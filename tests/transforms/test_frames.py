@@ -14,6 +14,7 @@ from PIL import Image
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.figures.planes import cut_planes
 from reasonknee_datasets.transforms import (
+    FRAME_RECIPES,
     Compose,
     CropToBox,
     RandomFlip,
@@ -66,7 +67,7 @@ class TestOfficial:
             clipped = np.clip(one, 0, 400)
             with np.errstate(invalid="ignore", divide="ignore"):
                 slices.append((clipped - clipped.min()) / (clipped.max() - clipped.min()) * 255)
-        shown = ToFrames.official_qwen({"volume": open_volume(path)})
+        shown = FRAME_RECIPES["official_qwen"]({"volume": open_volume(path)})
         assert shown["frames"].dtype == np.uint8
         np.testing.assert_array_equal(shown["frames"], as_pngs(slices, tmp_path))
         assert shown["frame_fps"] == 4.0
@@ -75,30 +76,29 @@ class TestOfficial:
         data = nib.load(path).get_fdata()
         chosen = np.linspace(32, 128, 32, dtype=int)
         slices = [(np.clip(data[i], 0, 400) - data.min()) / (data.max() - data.min()) * 255 for i in chosen]
-        shown = ToFrames.official_o1({"volume": open_volume(path)})
+        shown = FRAME_RECIPES["official_o1"]({"volume": open_volume(path)})
         np.testing.assert_array_equal(shown["frames"], as_pngs(slices, tmp_path))
-        assert ToFrames.official_o1.slices(open_volume(path)) == chosen.tolist()
+        assert FRAME_RECIPES["official_o1"].slices(open_volume(path)) == chosen.tolist()
 
     def test_whatever_axis_comes_first(self) -> None:
         # 384 slices of 384 x 160 where the array is stored so: the authors ask for shape[0] alone.
         volume = nib.Nifti1Image(np.zeros((384, 384, 160), np.int16), AFFINE)
-        assert ToFrames.official_qwen({"volume": volume})["frames"].shape == (384, 384, 160)
-        assert ToFrames.official_o1({"volume": volume})["frames"].shape == (32, 384, 160)
+        assert FRAME_RECIPES["official_qwen"]({"volume": volume})["frames"].shape == (384, 384, 160)
+        assert FRAME_RECIPES["official_o1"]({"volume": volume})["frames"].shape == (32, 384, 160)
 
     def test_too_few_slices_for_o1(self) -> None:
-        with pytest.raises(TransformError, match=r"frames must find slices up to 128, got 20 in shape \(20, 30, 40\)"):
-            ToFrames.official_o1({"volume": nib.Nifti1Image(scan(), AFFINE)})
+        with pytest.raises(TransformError, match=r"need slice 128, but a volume of shape \(20, 30, 40\) has 20 slices"):
+            FRAME_RECIPES["official_o1"]({"volume": nib.Nifti1Image(scan(), AFFINE)})
 
     def test_a_flat_volume_is_black(self) -> None:
         flat = {"volume": nib.Nifti1Image(np.full((130, 2, 2), 7, np.int16), np.eye(4))}
-        assert not ToFrames.official_qwen(flat)["frames"].any()
-        assert not ToFrames.official_o1(flat)["frames"].any()
+        assert not FRAME_RECIPES["official_qwen"](flat)["frames"].any()
+        assert not FRAME_RECIPES["official_o1"](flat)["frames"].any()
 
-    def test_recipes_are_values_and_constructors(self) -> None:
-        for name in ("official_qwen", "official_o1", "clean_qwen", "clean_o1"):
-            recipe = getattr(ToFrames, name)
-            assert isinstance(recipe, ToFrames)
-            assert recipe() is recipe
+    def test_recipes_are_values(self) -> None:
+        assert set(FRAME_RECIPES) == {"official_qwen", "official_o1", "clean_qwen", "clean_o1"}
+        for recipe in FRAME_RECIPES.values():
+            assert eval(repr(recipe)) == recipe
 
 
 class TestClean:
@@ -128,7 +128,7 @@ class TestClean:
 
     def test_one_window_for_all_frames(self) -> None:
         volume = nib.Nifti1Image(scan(), AFFINE)
-        shown = ToFrames.clean_qwen({"volume": volume})["frames"]
+        shown = FRAME_RECIPES["clean_qwen"]({"volume": volume})["frames"]
         canonical = np.asarray(nib.as_closest_canonical(volume).dataobj)
         expected = np.rint(np.clip(canonical, 0, 400) * np.float32(255 / 400)).transpose(0, 2, 1)[:, ::-1, ::-1]
         np.testing.assert_array_equal(shown, expected)
@@ -213,7 +213,7 @@ class TestBoxes:
 
     def test_a_box_beyond_the_frames_is_said_to_be_there(self) -> None:
         volume = nib.Nifti1Image(np.zeros((160, 4, 4), np.int16), np.eye(4))
-        shown = ToFrames.clean_o1({"volume": volume, "box": [2, 0, 0, 14, 4, 4]})
+        shown = FRAME_RECIPES["clean_o1"]({"volume": volume, "box": [2, 0, 0, 14, 4, 4]})
         assert shown["frame_box"][0] < shown["frame_box"][3] <= 0
 
     def test_back_to_the_stored_volume_through_everything(self) -> None:
@@ -277,8 +277,8 @@ def test_a_box_that_was_put_there_after_resampling_is_taken_as_it_stands() -> No
 
 def test_a_recipe_can_be_written_down() -> None:
     # What a result's identity keeps of how frames were made.
-    assert json.dumps(repr(ToFrames.official_o1))
-    assert eval(repr(ToFrames.clean_o1)) == ToFrames.clean_o1
+    assert json.dumps(repr(FRAME_RECIPES["official_o1"]))
+    assert eval(repr(FRAME_RECIPES["clean_o1"])) == FRAME_RECIPES["clean_o1"]
 
 
 def _middle_of(drawn: Any, labels: tuple[int, ...], plane: str) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box, world_bounds
 from reasonknee_datasets.transforms import (
+    FRAME_RECIPES,
     Compose,
     CropToBox,
     RandomFlip,
@@ -56,7 +57,7 @@ recipes = st.one_of(
         size=st.sampled_from([None, 56, (30, 101)]),
         span=st.sampled_from([(0.0, 1.0), (0.2, 0.8)]),
     ),
-    st.sampled_from([ToFrames.clean_qwen, ToFrames.clean_o1]),
+    st.sampled_from([FRAME_RECIPES["clean_qwen"], FRAME_RECIPES["clean_o1"]]),
 )
 
 

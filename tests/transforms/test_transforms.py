@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import pydoc
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
@@ -19,6 +20,7 @@ from reasonknee_datasets.boxes import Box  # noqa: F401  # which eval finds
 from reasonknee_datasets.errors import BoxError, ReasonKneeError
 from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.transforms import (
+    FRAME_RECIPES,
     Compose,
     CropToBox,
     RandomFlip,
@@ -54,9 +56,9 @@ TRANSFORMS = [
     Window(method="zscore", dtype="float16"),
     ToFrames(count=5, size=28),
     ToFrames("axial", window=(0, 300), size=(20, 30), span=(0.1, 0.5), fps=2),
-    ToFrames.official_qwen,
-    ToFrames.clean_qwen,
-    ToFrames.clean_o1,
+    FRAME_RECIPES["official_qwen"],
+    FRAME_RECIPES["clean_qwen"],
+    FRAME_RECIPES["clean_o1"],
     Compose(
         [ToCanonical(), CropToBox(size=(16, 32, 32)), RandomFlip(0.5), Window(), RandomIntensity(gain=0.2, seed=4)]
     ),
@@ -183,7 +185,7 @@ class TestExamples:
     def test_a_volume_without_a_box(self, transform: Transform) -> None:
         example = {key: value for key, value in examples()[0].items() if key != "box"}
         if "CropToBox" in repr(transform):
-            with pytest.raises(TransformError, match=r"example must have the key box for CropToBox, got none"):
+            with pytest.raises(TransformError, match=r"The example has no box, which is needed for CropToBox"):
                 transform(example)
         else:
             assert "box" not in transform(example)
@@ -213,7 +215,7 @@ class TestChance:
     def test_an_example_without_an_id_is_refused(self) -> None:
         example = {key: value for key, value in examples()[0].items() if key != "id"}
         with pytest.raises(
-            TransformError, match=r"example must have the key id for the draws of RandomShift, got none"
+            TransformError, match=r"The example has no id, which is needed for the draws of RandomShift"
         ):
             RandomShift()(example)
 
@@ -263,21 +265,26 @@ class TestBadInput:
 
     def test_an_array_in_place_of_a_volume(self) -> None:
         example = {**examples()[0], "volume": np.zeros((4, 4, 4))}
-        with pytest.raises(TransformError, match=r"volume must be a nibabel image, got ndarray\. .*with_format"):
+        with pytest.raises(
+            TransformError, match=r"must be a nibabel image, not a value of type ndarray\. .*with_format"
+        ):
             ToCanonical()(example)
 
     def test_no_volume(self) -> None:
-        with pytest.raises(TransformError, match=r"example must have the key volume for its voxels, got none"):
+        with pytest.raises(TransformError, match=r"The example has no volume, which is needed for its voxels"):
             Window()({"id": "a"})
 
     def test_a_series(self) -> None:
         example = {"id": "a", "volume": nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.int16), np.eye(4))}
-        with pytest.raises(TransformError, match=r"volume must have three axes, got shape \(2, 2, 2, 3\)"):
+        with pytest.raises(TransformError, match=r"has the shape \(2, 2, 2, 3\), and must have three axes"):
             ToCanonical()(example)
 
     @pytest.mark.parametrize("key", ["frames", "input_ids", "messages"])
     def test_a_grid_does_not_change_under_what_was_made_from_it(self, key: str) -> None:
-        with pytest.raises(TransformError, match=rf"must come before {key} is made, got {key}\. Put it first"):
+        with pytest.raises(
+            TransformError,
+            match=rf"already has {key}, made from its present grid, .* Put transforms of the grid before",
+        ):
             ToCanonical()({**examples()[0], key: [1]})
 
     def test_the_error_says_which_example(self) -> None:
@@ -457,3 +464,13 @@ class TestWrongArguments:
             make(row)
         assert "a step that nobody" not in str(error.value)
         assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("kind", [CropToBox, Window, Compose, ToFrames])
+def test_help_shows_the_methods_to_call_and_no_generated_ones(kind: type) -> None:
+    page = pydoc.plain(pydoc.render_doc(kind))
+    assert "__call__(self, example" in page
+    assert "added_features(self, features" in page or kind is Compose
+    assert "Parameters" in page
+    generated = ("__init__", "__eq__", "__getstate__", "__setattr__", "__dataclass", "__match_args__", "__post_init__")
+    assert not [name for name in generated if name in page]

@@ -1,0 +1,122 @@
+"""Crops of one file as views of its decoded array: the file is opened and inflated once for all of them.
+
+A batch holds several crops of a volume. Read one by one, each costs a look at the file, a search in the cache and two
+array proxies: 0.15 ms, where copying a crop of 64x96x96 voxels takes 0.2 ms.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonknee_datasets.errors import ReasonKneeError
+from reasonknee_datasets.system import call_in_forked_child
+from reasonknee_datasets.volumes.grid_view import View
+from reasonknee_datasets.volumes.image import LazyVolume
+from reasonknee_datasets.volumes.slab_reader import Selection
+
+_MOST_KEPT = 128
+_kept: dict[Hashable, LentVolume] = {}
+_lock = threading.Lock()
+
+
+def file_key(volume: Any) -> Hashable:
+    """Return what volumes of one file that are read alike have in common; None for a volume in memory or an array."""
+    return volume.reading_key if isinstance(volume, LazyVolume) else None
+
+
+def lent_volume(volume: LazyVolume) -> LentVolume:
+    """Return the stored array under a volume; the one of a file that was read before is kept."""
+    key = volume.reading_key
+    if volume.has_own_cache:  # which ends with the volume
+        return LentVolume(volume)
+    with _lock:
+        found = _kept.pop(key, None)
+    found = LentVolume(volume) if found is None else found
+    with _lock:
+        _kept[key] = found
+        while len(_kept) > _MOST_KEPT:
+            _kept.pop(next(iter(_kept)))
+    return found
+
+
+class LentVolume:
+    """The stored array under several volumes of one file.
+
+    Parameters
+    ----------
+    volume : LazyVolume
+        Any of them; its header is read.
+    """
+
+    def __init__(self, volume: LazyVolume) -> None:
+        self._proxy, self._turn = volume.whole.stored_array()
+        shape = self._proxy.shape
+        self._whole = View.whole(shape) if len(shape) == 3 else None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored voxels."""
+        dtype: np.dtype[Any] = self._proxy.dtype
+        return dtype
+
+    def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
+        """Return each volume's voxels as a read-only view of the decoded file.
+
+        A view is valid until the decode cache gives its memory to another volume, so copy it at once.
+
+        Returns
+        -------
+        list of array or None
+            None where the voxels are no view of the stored array: scaled, interpolated or padded ones, and files that
+            are read through no decode cache. Read such a volume by itself.
+        """
+        found = [self._find(volume.view) for volume in volumes]
+        wanted = [selection for _, selection in filter(None, found)]
+        try:
+            array = self._proxy.lend(wanted) if wanted else None
+        except ReasonKneeError:  # the file has changed; the next batch reads its header again
+            _forget(self)
+            raise
+        if array is None:
+            return [None] * len(volumes)
+        return [None if pair is None else _through(array, *pair) for pair in found]
+
+    def _find(self, view: View | None) -> tuple[View, Selection] | None:
+        """Find the stored voxels under a view; None where some have to be made up."""
+        if self._whole is None:
+            return None
+        view = view or self._whole if self._turn is None else self._turn if view is None else self._turn.then(view)
+        selection = [slice(0)] * 3
+        for axis, size, start, step in zip(view.axes, view.shape, view.start, view.step, strict=True):
+            low = int(start) if step > 0 else int(start) - size
+            if abs(step) != 1 or not start.is_integer() or low < 0 or low + size > self._proxy.shape[axis]:
+                return None
+            selection[axis] = slice(low, low + size, 1)
+        return view, tuple(selection)
+
+
+def _through(array: NDArray[Any], view: View, selection: Selection) -> NDArray[Any]:
+    block = array[selection].transpose(view.axes)
+    if min(view.step) > 0:
+        return block
+    i, j, k = (slice(None, None, -1 if step < 0 else 1) for step in view.step)
+    return block[i, j, k]
+
+
+def _forget(volume: LentVolume) -> None:
+    with _lock:
+        for key in [key for key, kept in _kept.items() if kept is volume]:
+            del _kept[key]
+
+
+def _renew_after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+call_in_forked_child(_renew_after_fork)
