@@ -10,8 +10,8 @@ _HOMES = {
     "CONDITIONS": "conditions",
     "Identity": "run_metadata",
     "Reading": "evaluation",
-    "attribute": "attributing",
     "compare": "evaluation",
+    "decompose_errors": "error_decomposition",
     "evaluate": "evaluation",
     "get_condition": "conditions",
     "make_plan": "plan",
@@ -20,7 +20,7 @@ _HOMES = {
     "parse_box": "answers",
     "read_report": "report",
     "write_comparison": "report",
-    "write_losses": "report",
+    "write_error_decomposition": "report",
     "write_report": "report",
 }
 
@@ -28,8 +28,8 @@ __all__ = [
     "CONDITIONS",
     "Identity",
     "Reading",
-    "attribute",
     "compare",
+    "decompose_errors",
     "evaluate",
     "get_condition",
     "make_plan",
@@ -38,7 +38,7 @@ __all__ = [
     "parse_box",
     "read_report",
     "write_comparison",
-    "write_losses",
+    "write_error_decomposition",
     "write_report",
 ]
 

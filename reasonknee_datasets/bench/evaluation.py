@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.attribute_filter import keep_answers, keep_attributes
-from reasonknee_datasets.bench.baseline_comparison import Draws, set_beside, set_control
+from reasonknee_datasets.bench.arrays import Truth, keep_answers, keep_attributes
+from reasonknee_datasets.bench.baseline_comparison import Resampling, score_baselines, score_control
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
 from reasonknee_datasets.bench.predictions.inspect_logs import is_inspect_log, read_identity
@@ -105,7 +104,7 @@ class Evaluation:
             f"record_exact   {_shown(total)}, slots without a grade counted as wrong",
         ]
         for base in self.results.baselines:
-            beside = base.totals.get("wrong", {}).get(HEADLINE)
+            beside = base.totals.get("missing_as_wrong", {}).get(HEADLINE)
             if beside is not None:
                 lines.append(f"  {base.name:<20} {_shown(beside)}")
         if everything.localisation is not None:
@@ -190,11 +189,11 @@ def evaluate(
         numbers=read.numbers,
         identity=identity,
     )
-    baselines = set_beside(
+    baselines = score_baselines(
         truth,
         read.answers,
         priors,
-        Draws(resamples, seed),
+        Resampling(resamples, seed),
         train=train,
         boxes_asked=results.group().localisation is not None,
     )
@@ -268,8 +267,10 @@ def _control(own: Evaluation, source: Source, how: Reading, priors: TrainPriors)
             f"{len(own.truth)}, and they are not the same. Run both on the same questions and patients."
         )
     sampling = own.results.sampling
-    draws = Draws(sampling.resamples, sampling.seed)
-    return set_control(own.truth, own.predictions.answers, other.condition, control.predictions.answers, priors, draws)
+    resampling = Resampling(sampling.resamples, sampling.seed)
+    return score_control(
+        own.truth, own.predictions.answers, other.condition, control.predictions.answers, priors, resampling
+    )
 
 
 def _shown(value: Estimate) -> str:

@@ -86,7 +86,7 @@ class TestEvaluate:
                 assert group.localisation.units["record"]["iou"].value == 1
                 assert group.localisation.units["region"]["acc@0.75"].value == 1
             for pool in group.pools:
-                told = pool.rules["wrong"].metrics
+                told = pool.rules["missing_as_wrong"].metrics
                 assert told["accuracy"].value == 1
                 assert told.get("mae", told["accuracy"]).value in (0, 1)
 
@@ -116,13 +116,13 @@ class TestEvaluate:
             assert results.total(by="question", value=f"q{question:02d}").value == right[question] / count
         base = next(each for each in results.baselines if each.name == "question_majority")
         assert all(row.difference.value in (0, None) for row in base.differences)
-        assert base.totals["wrong"]["record_exact"].value == results.total().value
+        assert base.totals["missing_as_wrong"]["record_exact"].value == results.total().value
 
     def test_baselines_stand_beside_the_model(self, half: Evaluation) -> None:
         found = {base.name: base for base in half.results.baselines}
         assert {"question_majority", "overall_majority", "chance", "chance_by_frequency"} <= set(found)
         assert "box_only" not in found  # the region was not given
-        chance = found["chance"].totals["wrong"]
+        chance = found["chance"].totals["missing_as_wrong"]
         assert set(TOTALS) == set(chance)
         assert 0 < chance["record_exact"].value < half.results.total().value  # type: ignore[operator]
 
@@ -174,7 +174,7 @@ class TestEvaluate:
         sizes = truth.grades[truth.question <= 15, 0]
         assert done.results.group().coverage.slots == (sizes >= 0).sum()
         majority = next(base for base in done.results.baselines if base.name == "question_majority")
-        assert 0.3 < majority.totals["wrong"]["record_exact"].value < 1  # type: ignore[operator]
+        assert 0.3 < majority.totals["missing_as_wrong"]["record_exact"].value < 1  # type: ignore[operator]
         write_report(done, tmp_path)
         again = read_report(tmp_path, data)
         assert compare(done, again, resamples=0).total().difference.value == 0
@@ -185,7 +185,7 @@ class TestEvaluate:
 
     @pytest.mark.parametrize(
         ("attributes", "told"),
-        [(("sise",), "Did you mean 'size'"), (("percent",), r"questions must ask for percent, got \d+ that do not")],
+        [(("sise",), "Did you mean 'size'"), (("percent",), r"\d+ questions do not ask for percent, such as 16")],
     )
     def test_attributes_that_are_not_there_are_refused(
         self, data: Path, truth: Truth, attributes: tuple[str, ...], told: str
@@ -268,7 +268,7 @@ class TestReport:
         for name in ("report.html", "report.md"):
             assert "SYNTHETIC data" in (tmp_path / name).read_text(encoding="utf-8")
         assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["identity"]["synthetic"] is True
-        with pytest.raises(BenchError, match="results for the Hub must be of real data, got synthetic data"):
+        with pytest.raises(BenchError, match="must be of real data, and these are of synthetic data"):
             to_eval_results(half.results)
 
     def test_results_of_real_data_go_to_the_hub(self, half: Evaluation) -> None:
@@ -286,7 +286,7 @@ class TestReport:
     def test_numbers_stand_with_intervals_and_what_they_rest_on(self, half: Evaluation, tmp_path: Path) -> None:
         write_report(half, tmp_path)
         text = (tmp_path / "report.md").read_text(encoding="utf-8")
-        counts = half.results.group().totals["wrong"].counts
+        counts = half.results.group().totals["missing_as_wrong"].counts
         value = half.results.total()
         row = next(line for line in text.splitlines() if line.startswith("| record_exact |"))
         assert f"{value.value:.3f}" in row
@@ -354,14 +354,19 @@ class TestReport:
     def test_a_damaged_report_is_named(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
         write_report(half, tmp_path / "report")
         (tmp_path / "report" / "outcomes.parquet").write_bytes(b"PAR1")
-        with pytest.raises(BenchError, match=r"report must hold results\.json and outcomes\.parquet, got Arrow"):
+        with pytest.raises(
+            BenchError, match=r"is not a report with a readable results\.json and outcomes\.parquet \(Arrow"
+        ):
             read_report(tmp_path / "report", data)
 
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ('{"format": 2, "new": 1}', "results must be of format 1, got format 2"),
-            ("[]", r"results must be an object, got \[\]"),
+            (
+                '{"format": 1, "new": 1}',
+                r"results\.json: These results have format '1', and this version .* reads format 2\. Evaluate the",
+            ),
+            ("[]", r"results must be an object, but it is \[\]"),
             ('{"a":', "JSONDecodeError"),
             ("[" * 200_000, "RecursionError"),
         ],
@@ -379,8 +384,11 @@ class TestReport:
         [
             (lambda table: table.drop_columns(["answers"]), "KeyError"),
             (lambda table: table.drop_columns(["id"]), "KeyError"),
-            (lambda table: table.slice(5), r"report's records must be those of results\.json, got \d+ others"),
-            (lambda table: pa.concat_tables([table, table]), r"report's records must be those of results\.json"),
+            (
+                lambda table: table.slice(5),
+                r"The \d+ records in outcomes\.parquet of .* are not those of its results\.json",
+            ),
+            (lambda table: pa.concat_tables([table, table]), r"are not those of its results\.json"),
         ],
     )
     def test_outcomes_of_other_records_are_named(

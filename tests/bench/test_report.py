@@ -14,8 +14,7 @@ from reasonknee_datasets.bench.evaluation import Evaluation, Reading, compare, e
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
 from reasonknee_datasets.bench.report.export import to_csv, to_latex
 from reasonknee_datasets.bench.report.html_page import to_html
-from reasonknee_datasets.bench.report.numbers import estimate, signed
-from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.report_table import Table, estimate, signed
 from reasonknee_datasets.bench.report.write import about_intervals
 from reasonknee_datasets.bench.results import Estimate, Sampling
 from reasonknee_datasets.bench.truth import read_truth
@@ -67,9 +66,9 @@ class TestResultTables:
             assert found.columns[2:] == (
                 *("value", "majority", "model less majority", "patients", "slots", "positives"),
             )
-            expected = [name for pool in group.pools for name in pool.rules["wrong"].metrics]
+            expected = [name for pool in group.pools for name in pool.rules["missing_as_wrong"].metrics]
             assert [row[1] for row in found.rows if row[0] != "all slots"] == expected
-            values = [value for pool in group.pools for value in pool.rules["wrong"].metrics.values()]
+            values = [value for pool in group.pools for value in pool.rules["missing_as_wrong"].metrics.values()]
             assert [row[2] for row in found.rows if row[0] != "all slots"] == [estimate(value) for value in values]
 
     def test_majority_of_pools_is_its_own_score(self, annotated: Path, wrong: Evaluation) -> None:
@@ -122,9 +121,11 @@ class TestControls:
         done = evaluate(self.lines(annotated, "guided"), annotated, reading=how, controls=[blind], resamples=0)
         base = next(base for base in done.results.baselines if base.name == "text_only")
         alone = evaluate(blind, annotated, reading=how, resamples=0).results
-        assert base.totals["wrong"]["record_exact"].value == alone.total().value
+        assert base.totals["missing_as_wrong"]["record_exact"].value == alone.total().value
         row = next(
-            row for row in base.differences if (row.by, row.metric, row.rule) == ("all", "record_exact", "wrong")
+            row
+            for row in base.differences
+            if (row.by, row.metric, row.rule) == ("all", "record_exact", "missing_as_wrong")
         )
         assert row.difference.value == 1 - alone.total().value  # type: ignore[operator]
         assert any(row[0] == "text_only" for row in table(done, "Baselines").rows)
@@ -239,9 +240,9 @@ def test_write_comparison_is_short(wrong: Evaluation, tmp_path: Path) -> None:
 def test_results_to_pandas(wrong: Evaluation) -> None:
     frame = wrong.results.to_pandas()
     size = frame.query(
-        "by == 'attribute' and group == 'size' and metric == 'mae' and rule == 'wrong' and kind == 'pool'"
+        "by == 'attribute' and group == 'size' and metric == 'mae' and rule == 'missing_as_wrong' and kind == 'pool'"
     )
     pools = wrong.results.group("attribute", "size").pools
-    assert size["value"].tolist() == [pool.rules["wrong"].metrics["mae"].value for pool in pools]
-    headline = frame.query("by == 'all' and metric == 'record_exact' and rule == 'wrong'")
+    assert size["value"].tolist() == [pool.rules["missing_as_wrong"].metrics["mae"].value for pool in pools]
+    headline = frame.query("by == 'all' and metric == 'record_exact' and rule == 'missing_as_wrong'")
     assert headline["value"].item() == wrong.results.total().value

@@ -1,4 +1,4 @@
-"""What a report says, as tables: the Markdown and the HTML page are two renderings of these."""
+"""The tables of one result; Markdown, HTML, CSV and LaTeX are made from these."""
 
 from __future__ import annotations
 
@@ -8,37 +8,27 @@ from dataclasses import fields
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.report.group_tables import (
     RESTS_ON,
+    RULE_NAMES,
     find_total,
     group_name,
     group_table,
     metric_tables,
 )
-from reasonknee_datasets.bench.report.numbers import LEGEND, count, estimate, number, signed
-from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.report_table import LEGEND, Table, count, estimate, number, signed
 from reasonknee_datasets.bench.results import (
     BOX_METRICS,
     CONDITIONS,
-    HEADLINE,
+    REASONING_METRICS,
     RULES,
     TOTALS,
     WHY_NO_INTERVAL,
     Baseline,
     By,
-    Comparison,
-    Difference,
     Estimate,
     Results,
-    Rule,
     Unit,
 )
 from reasonknee_datasets.bench.run_metadata import Identity
-
-# What a rule does, as a column's name.
-RULE_NAMES: Mapping[Rule, str] = {
-    "wrong": "missing count as wrong",
-    "parsed": "missing left out",
-    "prior": "missing replaced by train majority",
-}
 
 
 def result_tables(results: Results) -> tuple[Table, ...]:
@@ -49,26 +39,12 @@ def result_tables(results: Results) -> tuple[Table, ...]:
     tables += [group_table(results, "category"), _coverage(results), _reasons(results)]
     if results.group().localisation is not None:
         tables += [_boxes(results), _box_reasons(results)]
-    tables += [table for table in (_readings(results), _attribution(results), _worst(results)) if table]
+    tables += [table for table in (_box_alternatives(results), _worst(results)) if table]
     tables += metric_tables(results)
     tables += [_rules(results), _pools(results)]
     kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
     tables += [group_table(results, by) for by in kinds]
-    return (*[table for table in tables if table.rows], identity_table(results.identity))
-
-
-def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """Make every table of a comparison."""
-    rows = [row for row in comparison.differences if row.rule in ("wrong", None)]
-    everything = [row for row in rows if row.by == "all" and row.kind in ("total", "localisation")]
-    categories = [row for row in rows if row.by == "category" and row.metric == HEADLINE]
-    rest = [row for row in comparison.differences if row not in everything and row not in categories]
-    caption = f"First less second, with the same resamples of patients. {LEGEND}"
-    return (
-        Table("Difference", _DIFFERENCE, tuple(map(_difference, everything)), caption),
-        Table("Difference by category", _DIFFERENCE, tuple(map(_difference, categories)), caption),
-        Table("Every difference", _DIFFERENCE, tuple(map(_difference, rest)), caption, folded=True, detail=True),
-    )
+    return (*[table for table in tables if table.rows], identity_table(results.identity), *_reasoning(results))
 
 
 def identity_table(*identities: Identity | None, names: tuple[str, ...] = ("",)) -> Table:
@@ -90,6 +66,9 @@ def _stated(name: str, value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return str(value)
+
+
+_EMPTY = Table("", (), ())
 
 
 def _coverage(results: Results) -> Table:
@@ -126,7 +105,7 @@ def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
 
 
 def _totals(results: Results) -> Table:
-    scores = results.group().totals["wrong"]
+    scores = results.group().totals["missing_as_wrong"]
     counts = tuple(count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
     rows = tuple((name, estimate(scores.metrics[name]), *counts) for name in TOTALS)
     caption = "Missing answers count as wrong. " + "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
@@ -149,12 +128,12 @@ def _baselines(results: Results) -> Table:
             rows.append((base.name, name, estimate(score), signed(difference.difference, name) if difference else ""))
     caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
     caption += f". {LEGEND}"
-    columns = ("answers without looking", "metric", "score", "model less baseline")
+    columns = ("baseline", "metric", "score", "model less baseline")
     return Table("Baselines", columns, tuple(rows), caption)
 
 
 def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
-    totals = base.totals.get("wrong", {})
+    totals = base.totals.get("missing_as_wrong", {})
     for name in TOTALS:
         if name in totals:
             yield name, totals[name]
@@ -167,7 +146,7 @@ def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
 def _pools(results: Results) -> Table:
     rows = []
     for pool in results.group().pools:
-        scores = pool.rules["wrong"]
+        scores = pool.rules["missing_as_wrong"]
         named = f"{pool.scale} {pool.low}-{pool.high}, {len(pool.slots)} slot{'s' * (len(pool.slots) > 1)}"
         for name, value in scores.metrics.items():
             counts = (count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
@@ -193,32 +172,15 @@ def _boxes(results: Results) -> Table:
     return Table("Localisation", ("metric", "by record", "by region", ""), rows, caption)
 
 
-def _readings(results: Results) -> Table | None:
+def _box_alternatives(results: Results) -> Table | None:
     check = results.conventions
-    if check is None or not check.readings:
+    if check is None or not check.alternatives:
         return None
-    rows = tuple((one.change, number(one.mean_iou), signed(one.gain)) for one in check.readings)
-    verdict = check.verdict or "no other reading is clearly better"
+    rows = tuple((one.change, number(one.mean_iou), signed(one.gain)) for one in check.alternatives)
+    verdict = check.verdict or "no other convention is clearly better"
     read = f"Read as {check.convention}: mean IoU {number(check.mean_iou)} over {count(check.records)} boxes"
     caption = f"{read}; {verdict}"
-    return Table("Other readings of the boxes", ("reading", "mean IoU", "gain"), rows, caption)
-
-
-def _attribution(results: Results) -> Table | None:
-    found = results.attribution
-    if found is None:
-        return None
-    rows = (
-        ("by grading", estimate(found.grading)),
-        ("with the location", estimate(found.localisation)),
-    )
-    caption = (
-        f"Of records, within each question; located means an IoU of at least {found.threshold:g}. Located: "
-        f"{count(found.located_right)} right, {count(found.located_wrong)} wrong; missed: {count(found.missed_right)} "
-        f"right, {count(found.missed_wrong)} wrong; {count(found.unattributed)} not attributed. This tells what goes "
-        "together, not what causes it: the conditions region_given and jittered_region do"
-    )
-    return Table("Where points were lost", ("", "share lost"), rows, caption)
+    return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
 
 def _worst(results: Results) -> Table | None:
@@ -239,20 +201,6 @@ def pairs(grades: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {'missing' if value is None else value}" for name, value in grades.items())
 
 
-_DIFFERENCE = ("group", "statistic", "first", "second", "difference", *RESTS_ON)
-
-
-def _difference(row: Difference) -> tuple[str, ...]:
-    where = "everything" if row.by == "all" else f"{row.by} {group_name(row.by, row.value)}"
-    what = ", ".join(
-        part
-        for part in (row.metric, row.rule and row.rule != "wrong" and RULE_NAMES[row.rule], row.pool, row.unit)
-        if part
-    )
-    counts = (count(getattr(row, each)) for each in RESTS_ON)
-    return (where, what, number(row.first), number(row.second), signed(row.difference, row.metric), *counts)
-
-
 def _share(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else ""
 
@@ -262,10 +210,26 @@ def no_intervals(results: Results) -> tuple[str, ...]:
     seen: dict[str, None] = {}
     for group in results.groups:
         if group.by in ("all", "category"):
-            for value in group.totals["wrong"].metrics.values():
+            for value in group.totals["missing_as_wrong"].metrics.values():
                 if value.no_interval:
                     seen[WHY_NO_INTERVAL[value.no_interval]] = None
     return tuple(seen)
 
 
-_EMPTY = Table("", (), ())
+def _reasoning(results: Results) -> list[Table]:
+    """Return the table about the reasoning; none where no text had any."""
+    found = results.reasoning
+    if found is None:
+        return []
+    rows = tuple(
+        (name, estimate(metric.value), f"{count(metric.count)} {metric.unit}", count(metric.patients), about)
+        for name, about in REASONING_METRICS.items()
+        if (metric := found.metrics.get(name)) is not None
+    )
+    caption = (
+        f"{count(found.with_reasoning)} of {count(found.records)} records have reasoning before the final answer; the "
+        "others count as empty. These metrics are not a part of any total"
+    )
+    if found.unseparated:
+        caption += f". In {count(found.unseparated)} the final answer cannot be told from it: no consistency there"
+    return [Table("Reasoning", ("metric", "value", "share of", "patients", ""), rows, caption)]
