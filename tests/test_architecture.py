@@ -33,7 +33,7 @@ FLOORS = (
     {"volumes"},
     {"schema"},
     {"manifest", "manifest_records", "feature", "registration", "release", "oai"},
-    {"figures", "card"},
+    {"figures", "card", "prompts"},
     {"prepare"},
     {"phantom"},
     {"sources", "builder", "load"},

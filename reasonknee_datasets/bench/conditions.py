@@ -34,9 +34,9 @@ import numpy as np
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.prompts import Wording
 from reasonknee_datasets.transforms import ToFrames
 
-Wording = Literal["zeroshot", "guided"]
 Region = Literal["whole", "true", "jittered", "own"]
 Image = Literal["own", "none", "other"]
 Script = Literal["qwen", "o1"]

@@ -23,7 +23,7 @@ from inspect_ai.model import (  # isort: skip
     get_model,
 )
 
-from reasonknee_datasets.bench.reasoning_judge import PROMPT  # isort: skip
+from reasonknee_datasets.bench.tasks import JUDGE_PROMPT  # isort: skip
 from reasonknee_datasets.bench.tasks import make_task  # isort: skip
 
 _THOUGHTS = "The Hoffa fat pad is dark. The Hoffa-synovitis is grade 0."
@@ -99,8 +99,8 @@ def test_judge_sees_the_reasoning_and_is_in_the_metadata(study: Study, tmp_path:
     assert set(by_name) == {"grades", "reasoning_judge"}
     stated = (read_eval_log(log.location, header_only=True).eval.metadata or {})["reasoning_judge"]
     assert stated["model"] == "scripted/judge"
-    assert stated["prompt"] == PROMPT
-    assert stated["prompt_sha256"] == hashlib.sha256(PROMPT.encode()).hexdigest()
+    assert stated["prompt"] == JUDGE_PROMPT
+    assert stated["prompt_sha256"] == hashlib.sha256(JUDGE_PROMPT.encode()).hexdigest()
     # The judge changes no grade, and no number of the report.
     done = evaluate(log.location, study.records.repository, reading=Reading(questions=(42,)), resamples=0)
     assert done.problems == ()
