@@ -9,7 +9,7 @@ from typing import Any
 _HOMES = {
     "CONDITIONS": "conditions",
     "Identity": "run_metadata",
-    "Reading": "evaluation",
+    "ReadOptions": "evaluation",
     "compare": "evaluation",
     "decompose_errors": "error_decomposition",
     "evaluate": "evaluation",
@@ -27,7 +27,7 @@ _HOMES = {
 __all__ = [
     "CONDITIONS",
     "Identity",
-    "Reading",
+    "ReadOptions",
     "compare",
     "decompose_errors",
     "evaluate",

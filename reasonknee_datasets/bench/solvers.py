@@ -34,7 +34,7 @@ from reasonknee_datasets.bench.model_requests import (
     ask_for_box,
     read_box,
 )
-from reasonknee_datasets.bench.predictions.inspect_logs import read_output
+from reasonknee_datasets.bench.predictions.prediction_files import read_output
 from reasonknee_datasets.bench.question_records import Record
 from reasonknee_datasets.bench.run_spec import LOG_CONVENTION, Study
 from reasonknee_datasets.boxes import Box

@@ -33,8 +33,8 @@ from inspect_ai.solver import TaskState
 from inspect_ai.util import registry_info
 
 from reasonknee_datasets.bench.plan import max_tokens
-from reasonknee_datasets.bench.predictions.inspect_logs import METADATA, read_output
-from reasonknee_datasets.bench.predictions.texts import read_text
+from reasonknee_datasets.bench.predictions.collect import read_answer_text
+from reasonknee_datasets.bench.predictions.prediction_files import METADATA, read_output
 from reasonknee_datasets.bench.question_records import parse_questions
 from reasonknee_datasets.bench.reference_scripts import SCRIPTS
 from reasonknee_datasets.bench.run_spec import Study, make_study
@@ -196,7 +196,7 @@ def grades(study: Study) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         question = QUESTIONS[state.metadata["question"]]
-        parsed = read_text(question, official=official, **read_output(state.output.model_dump()))
+        parsed = read_answer_text(question, official=official, **read_output(state.output.model_dump()))
         true: dict[str, int | None] = json.loads(target.text)
         slots = {
             answer.slot.attribute: {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positive
 
 if TYPE_CHECKING:
-    from reasonknee_datasets.bench.evaluation import Evaluation, Reading
+    from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions
     from reasonknee_datasets.bench.predictions import Problem
 
 
@@ -36,10 +36,10 @@ def _add_out(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace an earlier one in that folder")
 
 
-def _reading(arguments: argparse.Namespace) -> Reading:
-    from reasonknee_datasets.bench.evaluation import Reading
+def _reading(arguments: argparse.Namespace) -> ReadOptions:
+    from reasonknee_datasets.bench.evaluation import ReadOptions
 
-    return Reading(
+    return ReadOptions(
         split=arguments.split,
         questions=arguments.questions,
         attributes=None if arguments.attributes is None else tuple(arguments.attributes.split(",")),
@@ -86,7 +86,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     done = evaluate(
         arguments.predictions,
         arguments.data,
-        reading=replace(_reading(arguments), agreement=arguments.agreement),
+        options=replace(_reading(arguments), agreement=arguments.agreement),
         model=arguments.model,
         condition=arguments.condition,
         controls=arguments.controls,
@@ -176,7 +176,7 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
         return read_report(path, arguments.data)
     from reasonknee_datasets.bench.evaluation import evaluate
 
-    return evaluate(path, arguments.data, reading=replace(_reading(arguments), reasoning=False), resamples=0)
+    return evaluate(path, arguments.data, options=replace(_reading(arguments), reasoning=False), resamples=0)
 
 
 def _add_plan(command: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import sklearn.metrics as oracle
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench import metrics
-from reasonknee_datasets.bench.metrics import METRICS, apply_rule, common_scale, compute, count, farthest
+from reasonknee_datasets.bench.metrics import METRICS, apply_rule, common_scale, compute, count_confusion, farthest
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 
@@ -26,7 +26,7 @@ def labels(seed: int, grades: int, *, rows: int = 200, failed: float = 0.0) -> t
 
 
 def square(true: Any, answered: Any, grades: int) -> NDArray[np.int64]:
-    return apply_rule(count(true, answered, grades), "ordinal", "answered_only")
+    return apply_rule(count_confusion(true, answered, grades), "ordinal", "answered_only")
 
 
 @pytest.mark.parametrize("answered_only", [False, True])
@@ -84,7 +84,7 @@ def test_binary_metrics_are_scikit_learns(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_grade_of_a_nominal_slot_is_a_column_of_its_own(seed: int) -> None:
     true, answered = labels(seed, 9, failed=0.2)
-    confusion = apply_rule(count(true, answered, 9), "nominal", "missing_as_wrong")
+    confusion = apply_rule(count_confusion(true, answered, 9), "nominal", "missing_as_wrong")
     assert confusion.shape == (9, 10)
     as_label = np.where(answered < 0, 9, answered)
     legal = np.unique(true)
@@ -100,7 +100,7 @@ def test_no_grade_of_a_nominal_slot_is_a_column_of_its_own(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_no_grade_counts_as_the_farthest(scale: Any, grades: int, seed: int) -> None:
     true, answered = labels(seed, grades, failed=0.2)
-    confusion = apply_rule(count(true, answered, grades), scale, "missing_as_wrong")
+    confusion = apply_rule(count_confusion(true, answered, grades), scale, "missing_as_wrong")
     far = np.array([max(range(grades), key=lambda other: abs(other - own)) for own in range(grades)])
     replaced = np.where(answered < 0, far[true], answered)
     np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true, replaced, labels=range(grades)))
@@ -113,16 +113,16 @@ def test_no_grade_counts_as_the_farthest(scale: Any, grades: int, seed: int) -> 
 def test_parsed_leaves_out_what_has_no_grade() -> None:
     true, answered = labels(0, 4, failed=0.3)
     kept = answered >= 0
-    confusion = apply_rule(count(true, answered, 4), "ordinal", "answered_only")
+    confusion = apply_rule(count_confusion(true, answered, 4), "ordinal", "answered_only")
     np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true[kept], answered[kept], labels=range(4)))
 
 
 def test_prior_has_to_be_filled_in_first() -> None:
     true, answered = labels(0, 4, failed=0.3)
     with pytest.raises(BenchError, match="rule missing_as_prior needs a confusion without missing answers"):
-        apply_rule(count(true, answered, 4), "ordinal", "missing_as_prior")
+        apply_rule(count_confusion(true, answered, 4), "ordinal", "missing_as_prior")
     filled = np.where(answered < 0, 0, answered)
-    confusion = apply_rule(count(true, filled, 4), "ordinal", "missing_as_prior")
+    confusion = apply_rule(count_confusion(true, filled, 4), "ordinal", "missing_as_prior")
     np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true, filled, labels=range(4)))
 
 

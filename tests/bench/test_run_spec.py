@@ -28,7 +28,7 @@ def test_a_sample_is_of_whole_patients_and_seeded(prepared: Path) -> None:
     assert two == names(patients=2, seed=3)
     assert set(names(patients=1, seed=3)) < set(two)
     assert any(names(patients=2, seed=seed) != two for seed in range(10))
-    with pytest.raises(BenchError, match="patients must be 1 to 4, got 99"):
+    with pytest.raises(BenchError, match="Split has 4 patients, and 99 were asked for"):
         names(patients=99)
 
 

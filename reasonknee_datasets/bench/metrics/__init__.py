@@ -10,7 +10,7 @@ from reasonknee_datasets.bench.metrics.confusions import (
     apply_rule,
     common_scale,
     compute,
-    count,
+    count_confusion,
     farthest,
     merge_macerations,
 )
@@ -43,7 +43,7 @@ __all__ = [
     "balanced_accuracy",
     "common_scale",
     "compute",
-    "count",
+    "count_confusion",
     "f1",
     "farthest",
     "iou",

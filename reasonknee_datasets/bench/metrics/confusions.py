@@ -23,7 +23,7 @@ from reasonknee_datasets.moaks import Slot
 MERGED = (6, 7)
 
 
-def count(truth: ArrayLike, answers: ArrayLike, grades: int) -> NDArray[np.int64]:
+def count_confusion(truth: ArrayLike, answers: ArrayLike, grades: int) -> NDArray[np.int64]:
     """Count one confusion.
 
     Parameters
@@ -39,7 +39,7 @@ def count(truth: ArrayLike, answers: ArrayLike, grades: int) -> NDArray[np.int64
 
     Examples
     --------
-    >>> count([0, 0, 1], [0, -1, 0], 2)
+    >>> count_confusion([0, 0, 1], [0, -1, 0], 2)
     array([[1, 0, 1],
            [1, 0, 0]])
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.bench.evaluation import Evaluation
-from reasonknee_datasets.bench.report.report_table import number
+from reasonknee_datasets.bench.report.report_table import format_number
 from reasonknee_datasets.bench.report.result_tables import pairs
 from reasonknee_datasets.bench.results import Case
 from reasonknee_datasets.boxes import Box
@@ -82,7 +82,7 @@ def _draw(case: Case, question: Question, url: str, *, synthetic: bool) -> CaseP
         asked=f"{question.finding.replace('_', ' ')}, {question.subregion.replace('_', ' ')}",
         truth=pairs(case.truth),
         answer=pairs(given),
-        iou="" if case.iou is None else number(case.iou),
+        iou="" if case.iou is None else format_number(case.iou),
         jpeg=jpeg,
         problem=problem,
     )

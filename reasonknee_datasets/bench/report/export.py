@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-from reasonknee_datasets.bench.report.report_table import Table, number
+from reasonknee_datasets.bench.report.report_table import Table, format_number
 from reasonknee_datasets.bench.results import TOTALS, Results
 from reasonknee_datasets.errors import BenchError
 
@@ -141,7 +141,11 @@ def to_eval_results(results: Results, *, dataset_id: str = DATASET) -> str:
     for name, value in values.items():
         if value.value is None:
             continue
-        interval = f"95 % interval {number(value.low)} to {number(value.high)}; " if value.low is not None else ""
+        interval = (
+            f"95 % interval {format_number(value.low)} to {format_number(value.high)}; "
+            if value.low is not None
+            else ""
+        )
         notes = (
             f"{interval}{identity.condition or 'condition not stated'}; split {identity.split}, "
             f"{identity.records} records of {identity.patients} patients; prepared repository "

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from reasonknee_datasets.bench.report.report_table import LEGEND, Table, count, estimate, number, signed
+from reasonknee_datasets.bench.report.report_table import (
+    LEGEND,
+    Table,
+    format_count,
+    format_estimate,
+    format_number,
+    signed,
+)
 from reasonknee_datasets.bench.results import (
     CONDITIONS,
     HEADLINE,
@@ -96,7 +103,7 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
     totals = group.totals["missing_as_wrong"]
     for name, value in totals.metrics.items():
         base = majority.get((group.by, group.value, "total", None, name))
-        at_stake = (count(getattr(totals.counts, each)) for each in ("patients", "slots", "positives"))
+        at_stake = (format_count(getattr(totals.counts, each)) for each in ("patients", "slots", "positives"))
         rows.append(("all slots", name, *_beside(value, base), *at_stake))
     for pool in group.pools:
         scores = pool.rules["missing_as_wrong"]
@@ -104,7 +111,7 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
         if pool.condition != "all":
             slots += f", {CONDITIONS[pool.condition]}"
         key = f"{pool.scale} {pool.low}-{pool.high} ({pool.condition})"
-        counts = tuple(count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+        counts = tuple(format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
         for name, value in scores.metrics.items():
             base = majority.get((group.by, group.value, "pool", key, name))
             rows.append((slots, name, *_beside(value, base), *counts))
@@ -128,20 +135,24 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
 
 def _beside(value: Estimate, base: Difference | None) -> tuple[str, str, str]:
     if base is None:
-        return (estimate(value), "", "")
-    return (estimate(value), number(base.second), signed(base.difference, base.metric))
+        return (format_estimate(value), "", "")
+    return (format_estimate(value), format_number(base.second), signed(base.difference, base.metric))
 
 
 def _group(group: Group, majority: Baseline | None) -> tuple[str, ...]:
     scores = group.totals["missing_as_wrong"]
     exact, micro = scores.metrics.get(HEADLINE), scores.metrics.get("slot_micro")
-    cells = [group_name(group.by, group.value), estimate(exact) if exact else "", estimate(micro) if micro else ""]
+    cells = [
+        group_name(group.by, group.value),
+        format_estimate(exact) if exact else "",
+        format_estimate(micro) if micro else "",
+    ]
     if majority:
         row = find_total(majority.differences, group.by, group.value, HEADLINE)
-        cells += [number(row.second), signed(row.difference)] if row else ["", ""]
+        cells += [format_number(row.second), signed(row.difference)] if row else ["", ""]
     boxes = group.localisation
-    cells.append(estimate(boxes.units["record"]["iou"]) if boxes else "")
-    return (*cells, *(count(getattr(scores.counts, each)) for each in RESTS_ON))
+    cells.append(format_estimate(boxes.units["record"]["iou"]) if boxes else "")
+    return (*cells, *(format_count(getattr(scores.counts, each)) for each in RESTS_ON))
 
 
 def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
@@ -173,8 +184,15 @@ def _difference(row: Difference) -> tuple[str, ...]:
         )
         if part
     )
-    counts = (count(getattr(row, each)) for each in RESTS_ON)
-    return (where, what, number(row.first), number(row.second), signed(row.difference, row.metric), *counts)
+    counts = (format_count(getattr(row, each)) for each in RESTS_ON)
+    return (
+        where,
+        what,
+        format_number(row.first),
+        format_number(row.second),
+        signed(row.difference, row.metric),
+        *counts,
+    )
 
 
 def decomposition_tables(decomposition: ErrorDecomposition) -> tuple[Table, ...]:
@@ -191,5 +209,5 @@ def decomposition_tables(decomposition: ErrorDecomposition) -> tuple[Table, ...]
 
 def _lost_row(row: LostShares) -> tuple[str, ...]:
     group = "everything" if row.by == "all" else f"{row.by} {row.value}"
-    counts = (count(getattr(row, each)) for each in RESTS_ON)
-    return (row.condition, group, estimate(row.grading), signed(row.region), *counts)
+    counts = (format_count(getattr(row, each)) for each in RESTS_ON)
+    return (row.condition, group, format_estimate(row.grading), signed(row.region), *counts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reasonknee_datasets.bench.answers import REASONS
-from reasonknee_datasets.bench.report.report_table import count
+from reasonknee_datasets.bench.report.report_table import format_count
 from reasonknee_datasets.bench.results import (
     HEADLINE,
     TOTALS,
@@ -158,7 +158,7 @@ def _histogram(counts: Sequence[int], missing: int) -> Plot:
     edges = np.arange(len(counts)) / len(counts)
     axes.bar(edges, counts, width=0.9 / len(counts), align="edge", color=_MODEL)
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"IoU of box and true box; {count(missing)} records without a box are not in it")
+    axes.set_xlabel(f"IoU of box and true box; {format_count(missing)} records without a box are not in it")
     axes.set_ylabel("records")
     return _plot(figure, "Boxes", f"Records by IoU in steps of {1 / len(counts):g}: {', '.join(map(str, counts))}.")
 
@@ -171,7 +171,7 @@ def _failures(results: Results) -> Plot:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("slots without an answered grade")
-    return _plot(figure, "Failures", ", ".join(f"{name} {count(reasons[name])}" for name in names) + ".")
+    return _plot(figure, "Failures", ", ".join(f"{name} {format_count(reasons[name])}" for name in names) + ".")
 
 
 def _differences(comparison: Comparison) -> Plot:

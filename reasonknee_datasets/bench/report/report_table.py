@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.results import Estimate, NoInterval
 
-# A number as `estimate` and `signed` print it, or a cell that is empty.
+# A number as `format_estimate` and `signed` print it, or a cell that is empty.
 _NUMBER = re.compile(r"(\*\*)?[+-]?[0-9][0-9.,]*(%| \[[^]]*\])?(\*\*| worse)?$|–?$")
 
 
@@ -63,38 +63,38 @@ LEGEND = "**bold**: better, with the whole interval; worse: worse, with the whol
 _ERRORS = frozenset({"mae", "centre_mm"})
 
 
-def count(value: int) -> str:
+def format_count(value: int) -> str:
     """Print a count.
 
     Examples
     --------
-    >>> count(76384)
+    >>> format_count(76384)
     '76,384'
     """
     return f"{value:,}"
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Print a statistic to three decimals; an undefined one as a dash, never as 0.
 
     Examples
     --------
-    >>> number(0.72345), number(None)
+    >>> format_number(0.72345), format_number(None)
     ('0.723', '–')
     """
     return "–" if value is None else f"{value:.3f}"
 
 
-def estimate(value: Estimate) -> str:
+def format_estimate(value: Estimate) -> str:
     """Print a number with its interval, or with the reason why it has none.
 
     Examples
     --------
-    >>> estimate(Estimate(0.7, 0.65, 0.75)), estimate(Estimate(0.7, no_interval="few_patients"))
+    >>> format_estimate(Estimate(0.7, 0.65, 0.75)), format_estimate(Estimate(0.7, no_interval="few_patients"))
     ('0.700 [0.650, 0.750]', '0.700 [too few patients]')
     """
     if value.value is None or value.low is None or value.high is None:
-        return number(value.value) + _why(value)
+        return format_number(value.value) + _why(value)
     return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
@@ -115,7 +115,7 @@ def signed(value: Estimate, metric: str = "") -> str:
     '**-0.100 [-0.200, -0.050]**'
     """
     if value.value is None:
-        return number(None)
+        return format_number(None)
     if value.low is None or value.high is None:
         return f"{value.value:+.3f}{_why(value)}"
     text = f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
@@ -133,7 +133,7 @@ def plural(value: int, noun: str) -> str:
     >>> plural(1, "patient"), plural(2000, "resample")
     ('1 patient', '2,000 resamples')
     """
-    return f"{count(value)} {noun}{'s' * (value != 1)}"
+    return f"{format_count(value)} {noun}{'s' * (value != 1)}"
 
 
 def _why(value: Estimate) -> str:

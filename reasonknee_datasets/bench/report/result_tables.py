@@ -14,7 +14,14 @@ from reasonknee_datasets.bench.report.group_tables import (
     group_table,
     metric_tables,
 )
-from reasonknee_datasets.bench.report.report_table import LEGEND, Table, count, estimate, number, signed
+from reasonknee_datasets.bench.report.report_table import (
+    LEGEND,
+    Table,
+    format_count,
+    format_estimate,
+    format_number,
+    signed,
+)
 from reasonknee_datasets.bench.results import (
     BOX_METRICS,
     CONDITIONS,
@@ -74,14 +81,14 @@ _EMPTY = Table("", (), ())
 def _coverage(results: Results) -> Table:
     counts = results.group().coverage
     rows: tuple[tuple[str, ...], ...] = (
-        ("records", count(counts.records), ""),
-        ("with a prediction", count(counts.given), _share(counts.given, counts.records)),
-        ("texts among them", count(counts.texts), _share(counts.texts, counts.given)),
-        ("texts that a strict json.loads reads", count(counts.strict), _share(counts.strict, counts.texts)),
-        ("with a grade in every slot", count(counts.complete), _share(counts.complete, counts.records)),
-        ("slots with a true grade", count(counts.slots), ""),
-        ("answered with a grade", count(counts.parsed), _share(counts.parsed, counts.slots)),
-        ("slots without a true grade, left out", count(counts.missing_truth_slots), ""),
+        ("records", format_count(counts.records), ""),
+        ("with a prediction", format_count(counts.given), _share(counts.given, counts.records)),
+        ("texts among them", format_count(counts.texts), _share(counts.texts, counts.given)),
+        ("texts that a strict json.loads reads", format_count(counts.strict), _share(counts.strict, counts.texts)),
+        ("with a grade in every slot", format_count(counts.complete), _share(counts.complete, counts.records)),
+        ("slots with a true grade", format_count(counts.slots), ""),
+        ("answered with a grade", format_count(counts.parsed), _share(counts.parsed, counts.slots)),
+        ("slots without a true grade, left out", format_count(counts.missing_truth_slots), ""),
     )
     if not counts.texts:
         rows = (*rows[:2], *rows[4:])
@@ -100,21 +107,21 @@ def _box_reasons(results: Results) -> Table:
 
 def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
     order = [name for name in ("no_prediction", *REASONS) if reasons.get(name)]
-    rows = tuple((name, count(reasons[name]), _share(reasons[name], of)) for name in order)
+    rows = tuple((name, format_count(reasons[name]), _share(reasons[name], of)) for name in order)
     return Table(title, ("reason", "number", "share"), rows)
 
 
 def _totals(results: Results) -> Table:
     scores = results.group().totals["missing_as_wrong"]
-    counts = tuple(count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
-    rows = tuple((name, estimate(scores.metrics[name]), *counts) for name in TOTALS)
+    counts = tuple(format_count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
+    rows = tuple((name, format_estimate(scores.metrics[name]), *counts) for name in TOTALS)
     caption = "Missing answers count as wrong. " + "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
     return Table("Totals", ("total", "value", *RESTS_ON, "slots"), rows, f"{caption}. {results.about_totals}")
 
 
 def _rules(results: Results) -> Table:
     scores = results.group().totals
-    rows = tuple((name, *(estimate(scores[rule].metrics[name]) for rule in results.rules)) for name in TOTALS)
+    rows = tuple((name, *(format_estimate(scores[rule].metrics[name]) for rule in results.rules)) for name in TOTALS)
     columns = ("total", *(RULE_NAMES[rule] for rule in results.rules))
     caption = "; ".join(f"{RULE_NAMES[rule]}: {RULES[rule]}" for rule in results.rules)
     return Table("Totals by treatment of missing answers", columns, rows, caption, folded=True)
@@ -125,7 +132,14 @@ def _baselines(results: Results) -> Table:
     for base in results.baselines:
         for name, score in _headlines(base):
             difference = find_total(base.differences, "all", "all", name)
-            rows.append((base.name, name, estimate(score), signed(difference.difference, name) if difference else ""))
+            rows.append(
+                (
+                    base.name,
+                    name,
+                    format_estimate(score),
+                    signed(difference.difference, name) if difference else "",
+                )
+            )
     caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
     caption += f". {LEGEND}"
     columns = ("baseline", "metric", "score", "model less baseline")
@@ -149,8 +163,8 @@ def _pools(results: Results) -> Table:
         scores = pool.rules["missing_as_wrong"]
         named = f"{pool.scale} {pool.low}-{pool.high}, {len(pool.slots)} slot{'s' * (len(pool.slots) > 1)}"
         for name, value in scores.metrics.items():
-            counts = (count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
-            rows.append((named, CONDITIONS[pool.condition], name, estimate(value), *counts))
+            counts = (format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+            rows.append((named, CONDITIONS[pool.condition], name, format_estimate(value), *counts))
     caption = "Pooled only over slots of one scale and range; missing answers count as wrong"
     columns = ("slots", "which of them", "metric", "value", "patients", "slots graded", "positives")
     return Table("By scale", columns, tuple(rows), caption, folded=True)
@@ -162,12 +176,13 @@ def _boxes(results: Results) -> Table:
         return _EMPTY
     units: tuple[Unit, ...] = ("record", "region")
     rows = tuple(
-        (name, *[estimate(found.units[unit][name]) for unit in units], about) for name, about in BOX_METRICS.items()
+        (name, *[format_estimate(found.units[unit][name]) for unit in units], about)
+        for name, about in BOX_METRICS.items()
     )
     told = found.counts
     caption = (
-        f"{count(told.records)} records about {count(told.regions)} regions of {count(told.patients)} patients; "
-        f"{count(told.missing)} without a box"
+        f"{format_count(told.records)} records about {format_count(told.regions)} regions of "
+        f"{format_count(told.patients)} patients; {format_count(told.missing)} without a box"
     )
     return Table("Localisation", ("metric", "by record", "by region", ""), rows, caption)
 
@@ -176,9 +191,11 @@ def _box_alternatives(results: Results) -> Table | None:
     check = results.conventions
     if check is None or not check.alternatives:
         return None
-    rows = tuple((one.change, number(one.mean_iou), signed(one.gain)) for one in check.alternatives)
+    rows = tuple((one.change, format_number(one.mean_iou), signed(one.gain)) for one in check.alternatives)
     verdict = check.verdict or "no other convention is clearly better"
-    read = f"Read as {check.convention}: mean IoU {number(check.mean_iou)} over {count(check.records)} boxes"
+    read = (
+        f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {format_count(check.records)} boxes"
+    )
     caption = f"{read}; {verdict}"
     return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
@@ -188,9 +205,13 @@ def _worst(results: Results) -> Table | None:
     for case in results.worst:
         answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
         asked = group_name("question", case.id.rsplit("/", 1)[-1])
-        rows.append((case.id, asked, pairs(case.truth), pairs(answer), number(case.loss), number(case.iou)))
+        rows.append(
+            (case.id, asked, pairs(case.truth), pairs(answer), format_number(case.loss), format_number(case.iou))
+        )
     covered = results.group().coverage
-    caption = f"Wrong answers; {count(covered.records - covered.complete)} records without a grade in every slot are "
+    caption = (
+        f"Wrong answers; {format_count(covered.records - covered.complete)} records without a grade in every slot are "
+    )
     caption += "counted under Coverage, and listed only if a grade that they do have is wrong"
     columns = ("record", "question", "truth", "answer", "loss", "IoU")
     return Table("Worst cases", columns, tuple(rows), caption, folded=True) if rows else None
@@ -222,14 +243,22 @@ def _reasoning(results: Results) -> list[Table]:
     if found is None:
         return []
     rows = tuple(
-        (name, estimate(metric.value), f"{count(metric.count)} {metric.unit}", count(metric.patients), about)
+        (
+            name,
+            format_estimate(metric.value),
+            f"{format_count(metric.count)} {metric.unit}",
+            format_count(metric.patients),
+            about,
+        )
         for name, about in REASONING_METRICS.items()
         if (metric := found.metrics.get(name)) is not None
     )
     caption = (
-        f"{count(found.with_reasoning)} of {count(found.records)} records have reasoning before the final answer; the "
-        "others count as empty. These metrics are not a part of any total"
+        f"{format_count(found.with_reasoning)} of {format_count(found.records)} records have reasoning before the final "
+        "answer; the others count as empty. These metrics are not a part of any total"
     )
     if found.unseparated:
-        caption += f". In {count(found.unseparated)} the final answer cannot be told from it: no consistency there"
+        caption += (
+            f". In {format_count(found.unseparated)} the final answer cannot be told from it: no consistency there"
+        )
     return [Table("Reasoning", ("metric", "value", "share of", "patients", ""), rows, caption)]

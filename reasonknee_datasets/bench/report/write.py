@@ -26,7 +26,14 @@ from reasonknee_datasets.bench.report.report_folder import (
     check_folder,
     write_folder,
 )
-from reasonknee_datasets.bench.report.report_table import Table, count, estimate, number, plural, signed
+from reasonknee_datasets.bench.report.report_table import (
+    Table,
+    format_count,
+    format_estimate,
+    format_number,
+    plural,
+    signed,
+)
 from reasonknee_datasets.bench.report.result_tables import identity_table, no_intervals, result_tables
 from reasonknee_datasets.bench.results import HEADLINE, Comparison, ErrorDecomposition, Results, Sampling
 from reasonknee_datasets.bench.run_metadata import Identity
@@ -133,7 +140,7 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     tables = [*comparison_tables(comparison), identity_table(one, other, names=("first", "second"))]
     headline = comparison.total()
     lead = [
-        f"{HEADLINE}: {number(headline.first)} and {number(headline.second)}; difference "
+        f"{HEADLINE}: {format_number(headline.first)} and {format_number(headline.second)}; difference "
         f"{signed(headline.difference).replace('**', '')} over {plural(headline.patients, 'patient')}.",
         f"{about_intervals(comparison.sampling)} Both have the same resamples.",
         comparison.about_totals,
@@ -213,10 +220,10 @@ def _lead(results: Results) -> Iterator[str]:
     counts, covered = everything.totals["missing_as_wrong"].counts, everything.coverage
     split = results.identity.split if results.identity else None
     yield (
-        f"{HEADLINE} {estimate(results.total())} on split {split or '(not stated)'}: "
-        f"{plural(counts.records, 'record')} of {plural(counts.patients, 'patient')}, {count(counts.positives)} of "
-        f"them with a finding. {count(covered.parsed)} of {plural(covered.slots, 'slot')} were answered with a grade; "
-        "missing answers count as wrong here."
+        f"{HEADLINE} {format_estimate(results.total())} on split {split or '(not stated)'}: "
+        f"{plural(counts.records, 'record')} of {plural(counts.patients, 'patient')}, "
+        f"{format_count(counts.positives)} of them with a finding. {format_count(covered.parsed)} of "
+        f"{plural(covered.slots, 'slot')} were answered with a grade; missing answers count as wrong here."
     )
     yield (
         f"Not scored: {plural(covered.missing_truth_records, 'record')}, because a true grade is missing. Scored as "
@@ -247,7 +254,9 @@ def _banners(results: Results) -> Iterator[str]:
 
 def _problem_table(problems: Sequence[Problem]) -> Iterator[Table]:
     if problems:
-        rows = tuple((each.kind, count(each.count), PROBLEMS[each.kind], "; ".join(each.examples)) for each in problems)
+        rows = tuple(
+            (each.kind, format_count(each.count), PROBLEMS[each.kind], "; ".join(each.examples)) for each in problems
+        )
         yield Table("Problems with the predictions", ("problem", "number", "treatment", "first of them"), rows)
 
 
@@ -256,5 +265,5 @@ def _rule_table(evaluation: Evaluation) -> Iterator[Table]:
 
     if evaluation.predictions.rules:
         found = sorted(evaluation.predictions.rules.items(), key=lambda item: -item[1])
-        rows = tuple((name, count(times), RULES[name]) for name, times in found)
+        rows = tuple((name, format_count(times), RULES[name]) for name, times in found)
         yield Table("How answers were read", ("rule", "slots", "what it does"), rows, folded=True)

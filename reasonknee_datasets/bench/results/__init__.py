@@ -31,6 +31,7 @@ from reasonknee_datasets.bench.results.details import (
     ConventionCheck,
     Difference,
     LostShares,
+    Outcomes,
     ReasoningMetric,
     ReasoningScores,
 )
@@ -52,7 +53,6 @@ from reasonknee_datasets.bench.results.group_results import (
     Pool,
     Scores,
 )
-from reasonknee_datasets.bench.results.outcome_columns import Outcomes
 from reasonknee_datasets.bench.results.serial import make_schema
 from reasonknee_datasets.bench.results.terms import (
     ABOUT_TOTALS,

@@ -13,11 +13,11 @@ from reasonknee_datasets.bench.results.details import (
     ConventionCheck,
     Difference,
     LostShares,
+    Outcomes,
     ReasoningScores,
 )
 from reasonknee_datasets.bench.results.group_results import Estimate, Group
-from reasonknee_datasets.bench.results.outcome_columns import Outcomes
-from reasonknee_datasets.bench.results.serial import read, write
+from reasonknee_datasets.bench.results.serial import from_plain, to_plain
 from reasonknee_datasets.bench.results.terms import ABOUT_TOTALS, HEADLINE, By, Rule, Unit
 from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.errors import BenchError
@@ -145,7 +145,7 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` writes; it follows `schema`."""
-        return cast("dict[str, Any]", write(self))
+        return cast("dict[str, Any]", to_plain(self))
 
     def dumps(self) -> str:
         """Write it as JSON text, one group a line."""
@@ -164,7 +164,7 @@ class Results:
             If it is of another format, or something in it is of the wrong type, missing or unknown; the message names
             the place.
         """
-        return cast("Results", read(cls, item, "results"))
+        return cast("Results", from_plain(cls, item, "results"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` writes; it follows `schema`."""
-        return cast("dict[str, Any]", write(self))
+        return cast("dict[str, Any]", to_plain(self))
 
     @classmethod
     def from_json(cls, item: object) -> Comparison:
@@ -226,7 +226,7 @@ class Comparison:
         BenchError
             As `Results.from_json` does.
         """
-        return cast("Comparison", read(cls, item, "comparison"))
+        return cast("Comparison", from_plain(cls, item, "comparison"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class ErrorDecomposition:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` writes; it follows `schema`."""
-        return cast("dict[str, Any]", write(self))
+        return cast("dict[str, Any]", to_plain(self))
 
     @classmethod
     def from_json(cls, item: object) -> ErrorDecomposition:
@@ -266,4 +266,4 @@ class ErrorDecomposition:
         BenchError
             As `Results.from_json` does.
         """
-        return cast("ErrorDecomposition", read(cls, item, "error decomposition"))
+        return cast("ErrorDecomposition", from_plain(cls, item, "error decomposition"))

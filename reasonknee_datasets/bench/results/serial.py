@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from reasonknee_datasets.bench.results.outcome_columns import Outcomes
+from reasonknee_datasets.bench.results.details import Outcomes
 from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.errors import BenchError
 
@@ -32,21 +32,21 @@ def _fields(kind: type) -> tuple[tuple[Field[Any], Any], ...]:
     return tuple((each, hints[each.name]) for each in fields(kind) if Outcomes not in get_args(hints[each.name]))
 
 
-def write(value: object) -> Any:
+def to_plain(value: object) -> Any:
     """Turn a value into what ``json.dumps`` takes: dataclasses and mappings into dicts, tuples into lists."""
     if isinstance(value, Identity):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: write(getattr(value, each.name)) for each, _ in _fields(type(value))}
+        return {each.name: to_plain(getattr(value, each.name)) for each, _ in _fields(type(value))}
     if isinstance(value, Mapping):
-        return {name: write(each) for name, each in value.items()}
+        return {name: to_plain(each) for name, each in value.items()}
     if isinstance(value, tuple):
-        return [write(each) for each in value]
+        return [to_plain(each) for each in value]
     return value
 
 
-def read(kind: Any, item: object, place: str) -> Any:
-    """Read a value of a type; the opposite of `write`.
+def from_plain(kind: Any, item: object, place: str) -> Any:
+    """Read a value of a type; the opposite of `to_plain`.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def read(kind: Any, item: object, place: str) -> Any:
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return None if item is None else read(_given(parts), item, place)
+        return None if item is None else from_plain(_given(parts), item, place)
     if kind is Identity:
         return Identity.from_json(item)
     if is_dataclass(kind):
@@ -63,12 +63,14 @@ def read(kind: Any, item: object, place: str) -> Any:
     if origin is tuple:
         if not isinstance(item, list):
             raise _wrong(place, "a list", item)
-        return tuple(read(parts[0], each, f"{place}[{number}]") for number, each in enumerate(item))
+        return tuple(from_plain(parts[0], each, f"{place}[{number}]") for number, each in enumerate(item))
     if origin is Mapping:
         if not isinstance(item, dict):
             raise _wrong(place, "an object", item)
         names = parts[0] if get_origin(parts[0]) is Literal else str
-        return {read(names, name, place): read(parts[1], each, f"{place}.{name}") for name, each in item.items()}
+        return {
+            from_plain(names, name, place): from_plain(parts[1], each, f"{place}.{name}") for name, each in item.items()
+        }
     if origin is Literal:
         if item not in parts:
             raise _wrong(place, f"one of {', '.join(map(str, parts))}", item)
@@ -96,7 +98,7 @@ def _read_dataclass(kind: Any, item: object, place: str) -> Any:
         parts = (("unknown", unknown), ("missing", missing))
         found = "; ".join(f"{what}: {', '.join(map(str, names))[:200]}" for what, names in parts if names)
         raise BenchError(f"{place} does not have the right fields ({found}). {_REMEDY}")
-    return kind(**{name: read(hint, item[name], f"{place}.{name}") for name, (_, hint) in known.items()})
+    return kind(**{name: from_plain(hint, item[name], f"{place}.{name}") for name, (_, hint) in known.items()})
 
 
 def _given(parts: tuple[Any, ...]) -> Any:
