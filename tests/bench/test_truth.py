@@ -276,7 +276,7 @@ def copy_with_priors(prepared: Path, tmp_path: Path, change: Any) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tree: tree.update(format=1), r"priors must have format 3, got 1 in .*--overwrite"),
+        (lambda tree: tree.update(format=1), r"The priors in .* have format 1, .* reads format 3.*--overwrite"),
         (
             lambda tree: tree["slots"].pop("q19.size"),
             r"'slots' of the file of priors has no field 'q19\.size'",

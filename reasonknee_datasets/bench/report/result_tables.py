@@ -254,8 +254,8 @@ def _reasoning(results: Results) -> list[Table]:
         if (metric := found.metrics.get(name)) is not None
     )
     caption = (
-        f"{format_count(found.with_reasoning)} of {format_count(found.records)} records have reasoning before the final "
-        "answer; the others count as empty. These metrics are not a part of any total"
+        f"{format_count(found.with_reasoning)} of {format_count(found.records)} records have reasoning before the "
+        "final answer; the others count as empty. These metrics are not a part of any total"
     )
     if found.unseparated:
         caption += (
