@@ -34,7 +34,7 @@ FLOORS = (
     {"volumes"},
     {"schema"},
     {"manifest", "manifest_records", "feature", "registration", "release", "oai"},
-    {"figures", "card", "croissant", "quality"},
+    {"figures", "card", "croissant", "quality", "prompts"},
     {"prepare"},
     {"phantom"},
     {"sources", "builder", "load"},

@@ -9,9 +9,9 @@ from typing import Any
 _HOMES = {
     "CONDITIONS": "conditions",
     "Identity": "run_metadata",
-    "Reading": "evaluation",
-    "attribute": "attributing",
+    "ReadOptions": "evaluation",
     "compare": "evaluation",
+    "decompose_errors": "error_decomposition",
     "evaluate": "evaluation",
     "get_condition": "conditions",
     "make_plan": "plan",
@@ -20,16 +20,16 @@ _HOMES = {
     "parse_box": "answers",
     "read_report": "report",
     "write_comparison": "report",
-    "write_losses": "report",
+    "write_error_decomposition": "report",
     "write_report": "report",
 }
 
 __all__ = [
     "CONDITIONS",
     "Identity",
-    "Reading",
-    "attribute",
+    "ReadOptions",
     "compare",
+    "decompose_errors",
     "evaluate",
     "get_condition",
     "make_plan",
@@ -38,7 +38,7 @@ __all__ = [
     "parse_box",
     "read_report",
     "write_comparison",
-    "write_losses",
+    "write_error_decomposition",
     "write_report",
 ]
 

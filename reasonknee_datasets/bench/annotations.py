@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Truth
-from reasonknee_datasets.errors import RepositoryError, explain, nearest
+from reasonknee_datasets.errors import RepositoryError, nearest
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS, SLOTS
 from reasonknee_datasets.schema import SIDES, VISITS
@@ -35,16 +35,16 @@ def to_truth(table: pa.Table, manifest: Manifest) -> Truth:
     Raises
     ------
     RepositoryError
-        If an id stands twice, a question or attribute is unknown, or a grade or box is not legal.
+        If an id occurs twice, a question or attribute is unknown, or a grade or box is not legal.
     """
     ids = tuple(table["id"].to_pylist())
     if len(set(ids)) != len(ids):
         ((name, count),) = Counter(ids).most_common(1)
-        raise RepositoryError(explain("ids", "be different", f"{name} {count} times", _PREPARE_AGAIN))
+        raise RepositoryError(f"The id {name} occurs {count} times. {_PREPARE_AGAIN}.")
     question = table["question_id"].to_numpy().astype(np.int64)
     strange = np.setdiff1d(question, _scored())
     if len(strange):
-        raise RepositoryError(explain("question_id", "be 1 to 62", strange.tolist()[:5], _PREPARE_AGAIN))
+        raise RepositoryError(f"question_id must be 1 to 62, got {strange.tolist()[:5]}. {_PREPARE_AGAIN}.")
     patient, patients = _codes(table, "patient")
     volume, volumes = _codes(table, "volume_path")
     boxes = _rows_of_six(table["box"].combine_chunks())
@@ -72,7 +72,7 @@ def to_truth(table: pa.Table, manifest: Manifest) -> Truth:
 def _codes(table: pa.Table, name: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return each value of a column a number, in the order in which they come."""
     if table[name].null_count:
-        raise RepositoryError(explain(f"column {name!r}", "have a value in every row", "null", _PREPARE_AGAIN))
+        raise RepositoryError(f"Column {name!r} has rows without a value. {_PREPARE_AGAIN}.")
     encoded = table[name].combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int32), tuple(encoded.dictionary.to_pylist())
 
@@ -81,14 +81,13 @@ def _code_of(table: pa.Table, name: str, known: tuple[str, ...]) -> NDArray[np.i
     codes, values = _codes(table, name)
     for value in values:
         if value not in known:
-            message = explain(f"column {name!r}", f"hold {', '.join(known)}", value, nearest(value, known))
-            raise RepositoryError(message)
+            raise RepositoryError(f"Column {name!r} holds the unknown value {value!r}. {nearest(value, known)}.")
     return np.array([known.index(value) for value in values], dtype=np.int8)[codes]
 
 
 def _rows_of_six(column: pa.ListArray) -> NDArray[np.int32]:
     if column.null_count or column.values.null_count or len(column.flatten()) != 6 * len(column):
-        raise RepositoryError(explain("boxes", "hold six numbers each", "some that do not", _PREPARE_AGAIN))
+        raise RepositoryError(f"Column 'box' has rows without six numbers. {_PREPARE_AGAIN}.")
     rows: NDArray[np.int32] = column.flatten().to_numpy().astype(np.int32).reshape(-1, 6)
     return rows
 
@@ -108,9 +107,10 @@ def _read_grades(
     bad = (slot == NONE) | (value < NONE) | (value > high) | twice[row * WIDTH + np.where(slot == NONE, 0, place)]
     if bad.any():
         first = int(np.argmax(bad))
-        got = repr(inner[first].as_py())
-        rule = "have each slot of its question once, with a legal grade"
-        raise RepositoryError(explain("row", rule, got, _PREPARE_AGAIN, where=f"in {ids[row[first]]}"))
+        raise RepositoryError(
+            f"The grade {inner[first].as_py()!r} of {ids[row[first]]} is illegal, occurs twice, or is of no slot of "
+            f"the question. {_PREPARE_AGAIN}."
+        )
     grades = np.full((len(column), WIDTH), NONE, dtype=np.int8)
     grades[row, place] = value
     return grades

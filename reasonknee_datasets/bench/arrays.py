@@ -1,20 +1,22 @@
-"""The two tables that everything is scored from: what is true, and what was answered, one row a record.
+"""`Truth` and `Answers`, from which everything is scored: one row a record.
 
 Both are columns of numpy arrays, so that 76,384 records take a few megabytes and a metric is a few array operations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError, nearest
+from reasonknee_datasets.moaks import ATTRIBUTES, SLOTS
 
 # No question has more slots; questions with fewer are padded with NONE.
 WIDTH = 3
-# In columns of grades, reasons and slots: there is nothing here.
+# No value, in columns of grades, reasons and slots.
 NONE = -1
 
 
@@ -75,7 +77,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What one model answered, row for row beside a `Truth`.
+    """Answers of one model, one row a record as in the `Truth`.
 
     Attributes
     ----------
@@ -121,5 +123,48 @@ def _check_lengths(table: Truth | Answers, rows: int, names: tuple[str, ...], re
     for name in names:
         shape = getattr(table, name).shape
         if shape != (rows, *rest):
-            remedy = "Every column has one row a record (or a volume)"
-            raise BenchError(explain(f"column {name!r}", f"have shape {(rows, *rest)}", str(shape), remedy))
+            raise BenchError(
+                f"Column {name!r} has shape {shape}, and must have {(rows, *rest)}: one row a record (or a volume)."
+            )
+
+
+def keep_attributes(truth: Truth, attributes: Collection[str]) -> Truth:
+    """Restrict a truth to some attributes; the other slots become padding.
+
+    Parameters
+    ----------
+    truth : Truth
+    attributes : collection of str
+        Of ``moaks.ATTRIBUTES``.
+
+    Raises
+    ------
+    BenchError
+        If an attribute is unknown, or a question has none of them, so that there would be nothing to score.
+    """
+    for name in attributes:
+        if name not in ATTRIBUTES:
+            raise BenchError(f"Unknown attribute {name!r}. {nearest(name, ATTRIBUTES)}.")
+    wanted = np.array([slot.attribute in attributes for slot in SLOTS])
+    kept = (truth.slots != NONE) & wanted[truth.slots]
+    empty = sorted(set(truth.question[~kept.any(axis=1)].tolist()))
+    if empty:
+        raise BenchError(
+            f"{len(empty)} questions do not ask for {' or '.join(sorted(attributes))}, such as {empty[0]}. Score those "
+            "that do: questions= (--questions)."
+        )
+    return replace(
+        truth,
+        slots=np.where(kept, truth.slots, NONE).astype(np.int16),
+        grades=np.where(kept, truth.grades, NONE).astype(np.int8),
+    )
+
+
+def keep_answers(answers: Answers, truth: Truth) -> Answers:
+    """Turn answered slots into padding where the truth has padding."""
+    padding = truth.slots == NONE
+    return replace(
+        answers,
+        grades=np.where(padding, NONE, answers.grades).astype(np.int8),
+        reasons=np.where(padding, NONE, answers.reasons).astype(np.int8),
+    )

@@ -1,4 +1,4 @@
-"""Setting a model beside what answers without looking: every baseline's score, and the paired difference from it."""
+"""Score baselines on the same records, and compute the model's paired difference from each."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from reasonknee_datasets.bench.results import (
     By,
     Difference,
     Estimate,
+    StatisticKind,
     Unit,
 )
 from reasonknee_datasets.bench.scoring import paired_difference
-from reasonknee_datasets.bench.scoring.batches import Statistic
 
 _BY: tuple[By, ...] = ("all", "category")
-_TOTALS: tuple[Statistic, ...] = ("total",)
+_TOTALS: tuple[StatisticKind, ...] = ("total",)
 # The baseline of the report's tables by category and attribute.
 _DETAILED: tuple[By, ...] = ("all", "category", "attribute")
-_POOLS: tuple[Statistic, ...] = ("total", "pool")
-_BOXES: tuple[Statistic, ...] = ("localisation",)
+_POOLS: tuple[StatisticKind, ...] = ("total", "pool")
+_BOXES: tuple[StatisticKind, ...] = ("localisation",)
 _UNITS: tuple[Unit, ...] = ("record", "region")
-# The numbers whose paired interval must leave 0 out before a model can be said to have looked.
+# Headline metrics: a paired interval that includes 0 gives a warning.
 _WATCHED = (HEADLINE, "iou")
 
 ABOUT: Mapping[str, str] = {
@@ -54,15 +54,21 @@ ABOUT: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
-    """Which resamples the differences are taken over: those of the score that they stand beside."""
+class Resampling:
+    """Resamples of the differences: the same as for the model's score."""
 
     resamples: int
     seed: int
 
 
-def set_beside(
-    truth: Truth, answers: Answers, priors: TrainPriors, draws: Draws, *, train: Truth | None = None, boxes_asked: bool
+def score_baselines(
+    truth: Truth,
+    answers: Answers,
+    priors: TrainPriors,
+    resampling: Resampling,
+    *,
+    train: Truth | None = None,
+    boxes_asked: bool,
 ) -> tuple[Baseline, ...]:
     """Score every baseline on the same records, and subtract it from the model.
 
@@ -73,9 +79,9 @@ def set_beside(
         The model's.
     priors : TrainPriors
         Of the same repository.
-    draws : Draws
+    resampling : Resampling
     train : Truth, optional
-        The train split, where the region was given: then the grader that sees the box alone stands beside the model.
+        The train split, where the region was given: adds the grader that sees the box alone.
     boxes_asked : bool
         Whether the model was asked for boxes.
 
@@ -89,10 +95,10 @@ def set_beside(
     }
     if train is not None:
         graders["box_only"] = BoxGrader(train).answer(truth)
-    found = [_grading(truth, answers, name, base, priors, draws) for name, base in graders.items()]
+    found = [_grading(truth, answers, name, base, priors, resampling) for name, base in graders.items()]
     for name, expected in (("chance", chance(truth)), ("chance_by_frequency", chance(truth, priors))):
         totals = {total: _expected(value) for total, value in expected.totals.items()}
-        found.append(Baseline(name, ABOUT[name], {"wrong": totals}, None, (), ()))
+        found.append(Baseline(name, ABOUT[name], {"missing_as_wrong": totals}, None, (), ()))
     if boxes_asked and (truth.shapes > 0).all():
         boxes = {"whole_volume": whole_volume(truth)}
         if priors.has_boxes:
@@ -100,12 +106,12 @@ def set_beside(
                 "median_box_mm": median_boxes(truth, priors, "mm"),
                 "median_box_fraction": median_boxes(truth, priors, "fraction"),
             }
-        found += [_localising(truth, answers, name, base, draws) for name, base in boxes.items()]
+        found += [_localising(truth, answers, name, base, resampling) for name, base in boxes.items()]
     return tuple(found)
 
 
-def set_control(
-    truth: Truth, answers: Answers, name: str, control: Answers, priors: TrainPriors, draws: Draws
+def score_control(
+    truth: Truth, answers: Answers, name: str, control: Answers, priors: TrainPriors, resampling: Resampling
 ) -> Baseline:
     """Score the same model without the patient's image, and subtract that from the model.
 
@@ -117,19 +123,21 @@ def set_control(
     name : {"text_only", "shuffled_image"}
         The control condition.
     priors : TrainPriors
-    draws : Draws
+    resampling : Resampling
     """
-    return _grading(truth, answers, name, control, priors, draws)
+    return _grading(truth, answers, name, control, priors, resampling)
 
 
-def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: TrainPriors, draws: Draws) -> Baseline:
+def _grading(
+    truth: Truth, answers: Answers, name: str, base: Answers, priors: TrainPriors, resampling: Resampling
+) -> Baseline:
     compared = paired_difference(
         truth,
         answers,
         base,
         priors=priors.most_frequent,
-        resamples=draws.resamples,
-        seed=draws.seed,
+        resamples=resampling.resamples,
+        seed=resampling.seed,
         by=_DETAILED if name == "question_majority" else _BY,
         statistics=_POOLS if name == "question_majority" else _TOTALS,
         boxes_asked=False,
@@ -144,13 +152,13 @@ def _grading(truth: Truth, answers: Answers, name: str, base: Answers, priors: T
     return Baseline(name, ABOUT[name], totals, None, rows, tuple(_warn(name, rows)))
 
 
-def _localising(truth: Truth, answers: Answers, name: str, base: Answers, draws: Draws) -> Baseline:
+def _localising(truth: Truth, answers: Answers, name: str, base: Answers, resampling: Resampling) -> Baseline:
     compared = paired_difference(
         truth,
         answers,
         base,
-        resamples=draws.resamples,
-        seed=draws.seed,
+        resamples=resampling.resamples,
+        seed=resampling.seed,
         by=_BY,
         statistics=_BOXES,
         boxes_asked=True,
@@ -166,7 +174,7 @@ def _localising(truth: Truth, answers: Answers, name: str, base: Answers, draws:
 def _warn(name: str, rows: Iterable[Difference]) -> Iterator[str]:
     for row in rows:
         value, low, high = row.difference.value, row.difference.low, row.difference.high
-        headline = row.by == "all" and row.metric in _WATCHED and row.rule in {"wrong", None}
+        headline = row.by == "all" and row.metric in _WATCHED and row.rule in {"missing_as_wrong", None}
         if not headline or row.unit not in {"record", None} or value is None:
             continue
         if low is None or high is None:

@@ -1,4 +1,4 @@
-"""Answers made without looking at an image: what every score has to be shown beside."""
+"""Baselines: answers that do not depend on the image, to compare every score with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
 from reasonknee_datasets.bench.priors import TrainPriors
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.orientation import to_canonical
 
@@ -55,7 +55,7 @@ def median_boxes(truth: Truth, priors: TrainPriors, unit: Unit = "mm") -> Answer
     """
     _check_grids(truth)
     if not priors.has_boxes:
-        raise BenchError(explain("priors", "hold median boxes", "none", _WITH_IMAGES))
+        raise BenchError(f"The priors hold no median boxes. {_WITH_IMAGES}.")
     table = priors.boxes_mm if unit == "mm" else priors.boxes_fraction
     wanted = table[truth.question, truth.side]
     boxes = np.zeros((len(truth), 6), dtype=np.int32)
@@ -213,10 +213,10 @@ def _only_boxes(truth: Truth, boxes: NDArray[np.int32], there: NDArray[np.bool_]
 def _check_grids(truth: Truth) -> None:
     unknown = (truth.shapes == 0).any(axis=1)
     if unknown.any():
-        got = (
-            f"{int(unknown.sum())} of {len(unknown)} volumes without, such as {truth.volumes[int(np.argmax(unknown))]}"
+        raise BenchError(
+            f"The grids of {int(unknown.sum())} of {len(unknown)} volumes are not known, such as "
+            f"{truth.volumes[int(np.argmax(unknown))]}. {_WITH_IMAGES}."
         )
-        raise BenchError(explain("every volume", "have a known grid", got, _WITH_IMAGES))
 
 
 def by_volume(truth: Truth) -> list[tuple[int, NDArray[np.int64]]]:

@@ -1,4 +1,4 @@
-"""Resampling patients: draws that two models can share, and percentile intervals.
+"""Bootstrap over patients: draws that two models can share, and percentile intervals.
 
 The patient, with both knees and all visits, is the unit: records of one patient resemble each other, and drawing them
 one by one makes intervals that are far too narrow.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.results import Estimate, NoInterval
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 
 LEVEL = 0.95
 MIN_PATIENTS = 10
@@ -52,9 +52,7 @@ def draw(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float
     """
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
-            raise BenchError(
-                explain(name, "be 0 or more", value, "Give 2000 resamples, or 0 for no intervals; any seed")
-            )
+            raise BenchError(f"{name} must be 0 or more, got {value}. 0 resamples give no intervals; 2000 are usual.")
     many = len(patients)
     weights = np.ones((resamples + 1, many), dtype=np.float32)
     if not many or not resamples:

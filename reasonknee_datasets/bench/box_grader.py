@@ -1,4 +1,4 @@
-"""Grading from the box alone: how much a crop to the true region tells before anyone looks into it."""
+"""Grades by the box alone: how much the true region reveals without its voxels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
 from reasonknee_datasets.bench.baselines import by_volume, only_grades
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.schema import SIDES
 
@@ -30,7 +30,7 @@ class BoxGrader:
     Attributes
     ----------
     train : Truth
-        What it knows.
+        The boxes and grades that vote.
     neighbours : int
         How many boxes vote.
     """
@@ -50,8 +50,9 @@ class BoxGrader:
         """
         shared = set(self.train.patients) & set(truth.patients)
         if shared:
-            got = f"{len(shared)} that are in both, such as {min(shared)}"
-            raise BenchError(explain("patients", "not be those that the grader knows", got, "Fit it on train"))
+            raise BenchError(
+                f"{len(shared)} scored patients are in train as well, such as {min(shared)}. Score another split."
+            )
         known = all((each.shapes > 0).all() for each in (self.train, truth))
         own, theirs = _describe(self.train, known), _describe(truth, known)
         grades = np.full(truth.grades.shape, NONE, dtype=np.int8)

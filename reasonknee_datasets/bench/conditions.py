@@ -33,10 +33,10 @@ from typing import Literal
 import numpy as np
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.errors import BenchError, nearest
+from reasonknee_datasets.prompts import Wording
 from reasonknee_datasets.transforms import FRAME_RECIPES, ToFrames
 
-Wording = Literal["zeroshot", "guided"]
 Region = Literal["whole", "true", "jittered", "own"]
 Image = Literal["own", "none", "other"]
 Script = Literal["qwen", "o1"]
@@ -111,19 +111,20 @@ class Condition:
         for name, least in (("margin_mm", 0.0), ("shift", 0.0), ("scale", 0.01)):
             value = float(getattr(self, name))
             if not (least <= value < 1e3):
-                remedy = "margin_mm and shift are 0 or more, scale is above 0"
-                raise BenchError(explain(f"condition's {name}", f"be {least:g} to 1000", value, remedy))
+                raise BenchError(f"A condition's {name} must be {least:g} to 1000, got {value}.")
             object.__setattr__(self, name, value)
         if self.region == "own" and not self.asks_box:
-            raise BenchError(explain("a crop to the model's own box", "ask for a box", "asks_box=False", "Set it"))
+            raise BenchError("A condition that crops to the model's own box must ask for it: set asks_box=True.")
         if self.image != "own" and (self.region != "whole" or self.asks_box or self.script is not None):
             raise BenchError(
                 f"A condition with image={self.image!r} shows whole volumes and asks for no box, got {self!r}. "
                 "The record's box says nothing about another volume."
             )
         if self.script is not None and (self.region != "whole" or self.asks_box or self.wording != "guided"):
-            remedy = "The authors' scripts show whole volumes and take the guided prompts; leave script out"
-            raise BenchError(explain("an official condition", "be as the scripts are", repr(self), remedy))
+            raise BenchError(
+                f"The authors' scripts show whole volumes, ask for no box and use the guided prompts, got {self!r}. "
+                "Leave script out."
+            )
 
     def __str__(self) -> str:
         usual = CONDITIONS.get(self.name, self)
@@ -135,7 +136,7 @@ class Condition:
 
     @property
     def recipes(self) -> str:
-        """The frame recipes that it uses, for a result's identity."""
+        """The frame recipes that it uses, for a run's metadata."""
         if self.image == "none":
             return "none"
         whole, close = repr(self.frames), repr(self.region_frames)
@@ -151,7 +152,7 @@ class Condition:
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise BenchError(explain(f"condition's {name}", "be a known word", repr(value), nearest(str(value), known)))
+        raise BenchError(f"Unknown {name} {value!r} of a condition. {nearest(str(value), known)}.")
 
 
 ZERO_SHOT = Condition("zero_shot", "zeroshot")
@@ -192,7 +193,7 @@ def jittered_region(shift: float = 0.25, scale: float = 1.0) -> Condition:
 
 
 def get_condition(condition: Condition | str) -> Condition:
-    """Take a condition by its name, with values in brackets, or as it is.
+    """Return a condition by its name, with values in brackets; a `Condition` is returned as it is.
 
     Raises
     ------
@@ -205,8 +206,8 @@ def get_condition(condition: Condition | str) -> Condition:
     1.25
     >>> get_condition("zeroshot")
     Traceback (most recent call last):
-    reasonknee_datasets.errors.BenchError: condition must be a known name, got 'zeroshot'. Did you mean 'zero_shot'? \
-There are: zero_shot, guided, region_given, box_first, own_region, jittered_region, text_only, \
+    reasonknee_datasets.errors.BenchError: Unknown condition 'zeroshot'. Did you mean 'zero_shot'? There are: \
+zero_shot, guided, region_given, box_first, own_region, jittered_region, text_only, \
 shuffled_image, official, official_o1.
     """
     if isinstance(condition, Condition):
@@ -214,12 +215,12 @@ shuffled_image, official, official_o1.
     match = _CALL.fullmatch(condition.strip())
     name = match["name"] if match else condition
     if match is None or name not in CONDITIONS:
-        raise BenchError(explain("condition", "be a known name", repr(condition), nearest(name, CONDITIONS)))
+        raise BenchError(f"Unknown condition {condition!r}. {nearest(name, CONDITIONS)}.")
     changes: dict[str, str | float] = {}
     for word in filter(None, (part.strip() for part in (match["inside"] or "").split(","))):
         key, _, value = (part.strip() for part in word.partition("="))
         if key not in _SETTABLE:
-            raise BenchError(explain("condition", "set known values", word, nearest(key, _SETTABLE)))
+            raise BenchError(f"A condition has no value to set by {word!r}. {nearest(key, _SETTABLE)}.")
         changes[key] = value if key == "wording" else _number(word, value)
     return replace(CONDITIONS[name], **changes)  # type: ignore[arg-type]  # __post_init__ checks them
 
@@ -228,7 +229,7 @@ def _number(word: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise BenchError(explain("condition", "set numbers", word, "Write jittered_region(shift=0.25)")) from None
+        raise BenchError(f"{word!r} does not set a number. Write for example jittered_region(shift=0.25).") from None
 
 
 def jitter(box: Box, shape: tuple[int, int, int], condition: Condition, *, seed: int, key: str) -> Box:

@@ -1,4 +1,4 @@
-"""`evaluate`: from predictions and annotations to results, with everything that has to stand beside them."""
+"""`evaluate` and `compare`: from predictions and annotations to results with baselines, and their differences."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.attribute_filter import keep_answers, keep_attributes
-from reasonknee_datasets.bench.baseline_comparison import Draws, set_beside, set_control
+from reasonknee_datasets.bench.arrays import Truth, keep_answers, keep_attributes
+from reasonknee_datasets.bench.baseline_comparison import Resampling, score_baselines, score_control
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
-from reasonknee_datasets.bench.predictions.inspect_logs import is_inspect_log, read_identity
-from reasonknee_datasets.bench.predictions.lines import Source, split_source
+from reasonknee_datasets.bench.predictions.prediction_files import Source, is_inspect_log, read_identity, split_source
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.reference_results import is_official_file, read_official_results
 from reasonknee_datasets.bench.results import HEADLINE, Baseline, Comparison, Estimate, Results
@@ -23,7 +21,7 @@ from reasonknee_datasets.bench.scoring import paired_difference, score
 from reasonknee_datasets.bench.scoring.reasoning_scores import ReasoningScorer
 from reasonknee_datasets.bench.truth import Data, open_data, read_references, read_truth
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.sources import Repository
 
@@ -34,7 +32,7 @@ IN_SAMPLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """How predictions are read.
 
     Attributes
@@ -69,7 +67,7 @@ class Reading:
     def __post_init__(self) -> None:
         for number in self.questions or ():
             if number not in QUESTIONS or not QUESTIONS[number].in_records:
-                raise BenchError(explain("question", "be one that records ask, 1 to 62", number, "Leave it out"))
+                raise BenchError(f"Records ask questions 1 to 62, and {number} is none of them. Leave it out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class Evaluation:
             f"record_exact   {_shown(total)}, slots without a grade counted as wrong",
         ]
         for base in self.results.baselines:
-            beside = base.totals.get("wrong", {}).get(HEADLINE)
+            beside = base.totals.get("missing_as_wrong", {}).get(HEADLINE)
             if beside is not None:
                 lines.append(f"  {base.name:<20} {_shown(beside)}")
         if everything.localisation is not None:
@@ -117,7 +115,7 @@ def evaluate(
     predictions: Source,
     data: Data | None = None,
     *,
-    reading: Reading | None = None,
+    options: ReadOptions | None = None,
     model: str | None = None,
     condition: str | None = None,
     controls: Sequence[Source] = (),
@@ -135,7 +133,7 @@ def evaluate(
         a result file of the authors' scripts, or the same lines from Python.
     data : str, path or Repository, optional
         The prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
-    reading : Reading, optional
+    options : ReadOptions, optional
     model, condition : str, optional
         Stated of predictions that do not say it themselves.
     controls : sequence of predictions
@@ -153,12 +151,12 @@ def evaluate(
     Raises
     ------
     BenchError
-        If the predictions are not of these data, or anything is wrong with them and the reading is strict; if the
+        If the predictions are not of these data, or anything is wrong with them and the options are strict; if the
         repository has no priors; or if a condition is unknown.
     RepositoryError
         If the repository cannot be read.
     """
-    how = reading or Reading()
+    how = options or ReadOptions()
     if condition is not None:
         get_condition(condition)
     predictions, stated = _peek(predictions)
@@ -190,11 +188,11 @@ def evaluate(
         numbers=read.numbers,
         identity=identity,
     )
-    baselines = set_beside(
+    baselines = score_baselines(
         truth,
         read.answers,
         priors,
-        Draws(resamples, seed),
+        Resampling(resamples, seed),
         train=train,
         boxes_asked=results.group().localisation is not None,
     )
@@ -233,9 +231,10 @@ def compare(
     one, other = first.predictions.identity, second.predictions.identity
     tolerated = check_comparable(one, other, allow)
     if first.truth.ids != second.truth.ids:
-        remedy = "Score both on the same sample: evaluate both with the same questions and patients"
-        got = f"{len(first.truth)} and {len(second.truth)} records that are not the same"
-        raise BenchError(explain("two results", "be of the same records", got, remedy))
+        raise BenchError(
+            f"The two results are of {len(first.truth)} and {len(second.truth)} records, and they are not the same. "
+            "Evaluate both with the same questions and patients."
+        )
     priors: TrainPriors = read_priors(first.repository)
     return paired_difference(
         first.truth,
@@ -249,9 +248,9 @@ def compare(
     )
 
 
-def _control(own: Evaluation, source: Source, how: Reading, priors: TrainPriors) -> Baseline:
+def _control(own: Evaluation, source: Source, how: ReadOptions, priors: TrainPriors) -> Baseline:
     """Read a control run of the same model, and make it a baseline."""
-    control = evaluate(source, own.repository, reading=replace(how, split=own.predictions.identity.split), resamples=0)
+    control = evaluate(source, own.repository, options=replace(how, split=own.predictions.identity.split), resamples=0)
     one, other = own.predictions.identity, control.predictions.identity
     if other.condition not in CONTROLS:
         raise BenchError(
@@ -268,8 +267,10 @@ def _control(own: Evaluation, source: Source, how: Reading, priors: TrainPriors)
             f"{len(own.truth)}, and they are not the same. Run both on the same questions and patients."
         )
     sampling = own.results.sampling
-    draws = Draws(sampling.resamples, sampling.seed)
-    return set_control(own.truth, own.predictions.answers, other.condition, control.predictions.answers, priors, draws)
+    resampling = Resampling(sampling.resamples, sampling.seed)
+    return score_control(
+        own.truth, own.predictions.answers, other.condition, control.predictions.answers, priors, resampling
+    )
 
 
 def _shown(value: Estimate) -> str:
@@ -303,7 +304,7 @@ def _peek(source: Source) -> tuple[Source, Identity]:
     return source, Identity()
 
 
-def _read_asked(repository: Repository, split: str, how: Reading, stated: Identity) -> Truth:
+def _read_asked(repository: Repository, split: str, how: ReadOptions, stated: Identity) -> Truth:
     """Read the records that were asked: a run of some patients or questions is scored on those."""
     asked = how.questions or tuple(int(name) for name in stated.prompts if name.isdecimal()) or None
     filters = None if asked is None else [("question_id", "in", sorted(asked))]
@@ -318,7 +319,7 @@ def _read(
     truth: Truth,
     data: Repository,
     split: str,
-    how: Reading,
+    how: ReadOptions,
     each_text: Callable[[int, str], None] | None,
 ) -> Predictions:
     files, _ = split_source(source)
@@ -344,7 +345,7 @@ def _read(
     )
 
 
-def _train(repository: Repository, identity: Identity, how: Reading) -> Truth | None:
+def _train(repository: Repository, identity: Identity, how: ReadOptions) -> Truth | None:
     """Read train where the true box decided what was shown: then the box alone may tell the grade."""
     if identity.condition is None or not get_condition(identity.condition).sees_true_box:
         return None

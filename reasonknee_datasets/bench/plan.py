@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.messages import Frames, Request
+from reasonknee_datasets.bench.model_requests import Frames, Request, ask, ask_after_box, ask_for_box, crop
 from reasonknee_datasets.bench.question_records import Record
 from reasonknee_datasets.bench.reference_scripts import SCRIPTS
-from reasonknee_datasets.bench.request_builder import ask, ask_after_box, ask_for_box, crop
 from reasonknee_datasets.bench.run_spec import Study
 from reasonknee_datasets.transforms import ToFrames
 

@@ -1,4 +1,4 @@
-"""Reading ``priors.json``: what the train split says without looking at anything."""
+"""Read ``priors.json``: counts of grades and median boxes of the train split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import NONE, WIDTH
-from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError, explain
+from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError
 from reasonknee_datasets.json_fields import Fields, parse_json
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question
 from reasonknee_datasets.prepare.prior_counts import FORMAT, PRIORS
@@ -85,7 +85,7 @@ def read_priors(data: Repository) -> TrainPriors:
     Parameters
     ----------
     data : Repository
-        What `reasonknee_datasets.bench.truth.open_data` gave.
+        As returned by `reasonknee_datasets.bench.truth.open_data`.
 
     Raises
     ------
@@ -97,8 +97,9 @@ def read_priors(data: Repository) -> TrainPriors:
         with reading(url, "priors"):
             text = read_bytes(url)
     except RepositoryNotFoundError as error:
-        rule = f"stand beside the manifest as {PRIORS}, since every score is shown beside what train alone would answer"
-        raise BenchError(explain("priors", rule, "no such file", _AGAIN, where=f"at {data.root}")) from error
+        raise BenchError(
+            f"{data.root} has no {PRIORS} beside its manifest, and scores need it for the baselines. {_AGAIN}."
+        ) from error
     record = data.manifest.files.get(PRIORS)
     if record is None or record.sha256 != hashlib.sha256(text).hexdigest():
         listed = "lists no priors" if record is None else f"lists {PRIORS} with another SHA-256"
@@ -114,8 +115,10 @@ def _read(text: bytes, revision: str, url: str) -> TrainPriors:
             raise
         raise BenchError(f"The priors in {url} are no readable JSON: {str(error)[:200]}. {_AGAIN}.") from error
     if tree.whole("format") != FORMAT:
-        remedy = f"Upgrade reasonknee_datasets if the number is higher, otherwise: {_AGAIN}"
-        raise BenchError(explain("priors", f"have format {FORMAT}", tree.tree["format"], remedy, where=f"in {url}"))
+        raise BenchError(
+            f"The priors in {url} have format {tree.tree['format']}, and this version of the package reads format "
+            f"{FORMAT}. Upgrade reasonknee_datasets if the number is higher, otherwise: {_AGAIN}."
+        )
     boxes = _boxes(tree.inside("boxes"))
     answers = dict(_answers(tree.inside("questions")))
     counts = _counts(tree.inside("slots"))

@@ -25,11 +25,10 @@ from typing import Any
 
 from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.predictions.collect import Collector
-from reasonknee_datasets.bench.predictions.id_lookup import Elsewhere
-from reasonknee_datasets.bench.predictions.problems import Ledger
-from reasonknee_datasets.bench.predictions.read import ARRAY_ORDER, Predictions, hold_to
+from reasonknee_datasets.bench.predictions.problems import ProblemLog, UnscoredIds
+from reasonknee_datasets.bench.predictions.read import ARRAY_ORDER, Predictions, check_records
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.schema import quintuple_id, volume_id
 from reasonknee_datasets.sources import Repository
 
@@ -94,13 +93,13 @@ def read_official_results(
     BenchError
         If the file is no such file, or, where ``strict``, anything is wrong with it.
     """
-    ledger, usage = Ledger(), Counter[str]()
-    entries = _load(Path(path), ledger)
+    log, usage = ProblemLog(), Counter[str]()
+    entries = _load(Path(path), log)
     name = _choose_model(entries, model, path)
-    collector = Collector(truth, ledger, convention=ARRAY_ORDER, official=official, each_text=each_text)
-    elsewhere = Elsewhere(data, split, ledger)
+    collector = Collector(truth, log, convention=ARRAY_ORDER, official=official, each_text=each_text)
+    unscored = UnscoredIds(data, split, log)
     if not entries:
-        ledger.note("empty", str(path))
+        log.note("empty", str(path))
     previous: tuple[Any, Any] | None = None
     for key, entry in entries:
         place = f"key {key[:80]}"
@@ -108,36 +107,39 @@ def read_official_results(
         result, tokens = kept.get(f"{name}_result"), _tokens(kept, name)
         stale = bool(tokens) and not _is_error(result) and previous == (result, tokens)
         previous = result, tokens
-        found = _find(key, collector, elsewhere)
+        found = _find(key, collector, unscored)
         if found is None:
-            ledger.note("malformed", place)
+            log.note("malformed", place)
         elif f"{name}_result" not in kept and kept:
-            ledger.note("malformed", f"{place} (no {name}_result)")
+            log.note("malformed", f"{place} (no {name}_result)")
         elif found not in collector.row:
-            elsewhere.note(found, place)
+            unscored.note(found, place)
         else:
             if stale:
-                ledger.note("stale", found)
+                log.note("stale", found)
             usage.update({what: count for what, count in tokens.items() if not stale})
             collector.add(found, _line(result, stale=stale), place)
     answers = collector.finish()
     run = Identity(model=MODELS.get(name, name), condition="official_o1" if name == "o1" else "official")
-    identity = hold_to(run, truth, data, split, ledger)
-    problems = ledger.close(f"in {os.fspath(path)}", strict=strict)
+    identity = check_records(run, truth, data, split, log)
+    problems = log.close(f"in {os.fspath(path)}", strict=strict)
     return Predictions(answers, problems, identity, dict(collector.rules), dict(usage))
 
 
-def _load(path: Path, ledger: Ledger) -> list[tuple[str, Any]]:
+def _load(path: Path, log: ProblemLog) -> list[tuple[str, Any]]:
     """Read the entries one by one, so that one that stands twice shows, and half a file gives its first half."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        remedy = "Give the file that the script wrote"
-        raise BenchError(explain("result file", "be readable text", f"{path} ({error})", remedy)) from error
+        raise BenchError(
+            f"The result file {path} cannot be read as text: {error}. Name the file that the script wrote."
+        ) from error
     if not text.lstrip().startswith("{"):
         if text.strip():
-            remedy = "Files of JSON lines are read by read_predictions"
-            raise BenchError(explain("result file", "be a JSON object", text.lstrip()[:40], remedy, where=f"in {path}"))
+            raise BenchError(
+                f"{path} does not hold a JSON object, but begins with {text.lstrip()[:40]}. Files of JSON lines are "
+                "read by read_predictions."
+            )
         return []
     entries: list[tuple[str, Any]] = []
     at = _skip(text, text.index("{") + 1)
@@ -150,9 +152,9 @@ def _load(path: Path, ledger: Ledger) -> list[tuple[str, Any]]:
             entries.append((str(key), value))
             at = _skip(text, at)
         if text[at + 1 :].strip():
-            ledger.note("not_json", f"text after the end of the object, at character {at + 1}")
+            log.note("not_json", f"text after the end of the object, at character {at + 1}")
     except (ValueError, RecursionError) as error:
-        ledger.note("half_line", f"after {len(entries)} whole entries ({str(error)[:60]})")
+        log.note("half_line", f"after {len(entries)} whole entries ({str(error)[:60]})")
     return entries
 
 
@@ -182,17 +184,19 @@ def _choose_model(entries: list[tuple[str, Any]], model: str | None, path: str |
     )
     if model is not None:
         if model not in there and entries:
-            raise BenchError(explain("model", "have answers in the file", model, nearest(model, there)))
+            raise BenchError(f"The file has no answers of model {model!r}. {nearest(model, there)}.")
         return model
     if len(there) != 1 and entries:
-        remedy = (
-            'Name one: read_official_results(..., model="o1")'
-            if there
-            else "Give the file that the authors' script wrote"
+        if not there:
+            raise BenchError(
+                f"{os.fspath(path)} holds no answers as o1_result or qwen25vl_result. Name the file that the authors' "
+                "script wrote."
+            )
+        models = ", ".join(f"{name}_result ({count})" for name, count in there.items())
+        raise BenchError(
+            f"{os.fspath(path)} holds answers of several models: {models}. Name one: "
+            'read_official_results(..., model="o1").'
         )
-        got = ", ".join(f"{name}_result ({count})" for name, count in there.items()) or "none"
-        rule = "hold answers of one model, as o1_result or qwen25vl_result"
-        raise BenchError(explain("result file", rule, got, remedy, where=f"in {os.fspath(path)}"))
     return next(iter(there), "o1")
 
 
@@ -217,7 +221,7 @@ def _line(result: Any, *, stale: bool) -> dict[str, Any]:
     return {"text": json.dumps(result)}
 
 
-def _find(key: str, collector: Collector, elsewhere: Elsewhere) -> str | None:
+def _find(key: str, collector: Collector, unscored: UnscoredIds) -> str | None:
     """Return the id that a key means; None where it is no key.
 
     A volume's id holds its series only where one visit has two of one knee, and a key may have lost leading zeros.
@@ -230,7 +234,7 @@ def _find(key: str, collector: Collector, elsewhere: Elsewhere) -> str | None:
     for patient in dict.fromkeys((match["patient"], match["patient"].zfill(7))):
         for series in (None, match["series"]):
             volume = volume_id(patient, match["visit"], side, series)
-            scan = elsewhere.scans.get(volume)
+            scan = unscored.scans.get(volume)
             if scan is not None and scan.series != match["series"]:
                 continue  # another scan of the same knee
             name = quintuple_id(volume, question)

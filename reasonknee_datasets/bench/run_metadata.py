@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.errors import BenchError, nearest
 
 MODEL = ("model", "model_revision")
 """The fields in which two results may differ and still be compared."""
@@ -100,7 +100,7 @@ class Identity:
 
     @classmethod
     def from_json(cls, item: object) -> Identity:
-        """Read what `to_json` gave; a field that is left out was not stated.
+        """Read what `to_json` returned; a field that is left out was not stated.
 
         Raises
         ------
@@ -111,15 +111,17 @@ class Identity:
         --------
         >>> Identity.from_json({"modell": "x"})
         Traceback (most recent call last):
-        reasonknee_datasets.errors.BenchError: identity must hold known fields only, got modell. Did you mean \
-'model'? There are: dataset_revision, split, records, ...
+        reasonknee_datasets.errors.BenchError: A run's metadata has no field 'modell'. Did you mean 'model'? There \
+are: dataset_revision, split, records, ...
         """
         if not isinstance(item, Mapping):
-            remedy = 'Write {"run": {"model": "...", "split": "test"}}'
-            raise BenchError(explain("identity", "be a JSON object", repr(item)[:200], remedy))
+            raise BenchError(
+                f'A run\'s metadata must be a JSON object such as {{"run": {{"model": "...", "split": "test"}}}}, got '
+                f"{repr(item)[:200]}."
+            )
         for name in item:
             if name not in FIELDS:
-                raise BenchError(explain("identity", "hold known fields only", str(name), nearest(str(name), FIELDS)))
+                raise BenchError(f"A run's metadata has no field {str(name)!r}. {nearest(str(name), FIELDS)}.")
         return cls(**{name: value for name, value in item.items() if value is not None})
 
 
@@ -142,9 +144,9 @@ _MAPPINGS = frozenset({"prompts", "generation"})
 
 
 def _checked(name: str, value: Any) -> Any:
-    """Refuse what is of another type; give mappings as what JSON would give back."""
+    """Check a field's type; return mappings in JSON's own types."""
     if name in _MAPPINGS:
-        rule, good = "be a mapping of what JSON can hold", isinstance(value, Mapping)
+        rule, good = "a mapping of what JSON can hold", isinstance(value, Mapping)
         if good:
             try:
                 # A copy in JSON's own types: a tuple equals the list that it comes back as.
@@ -158,19 +160,20 @@ def _checked(name: str, value: Any) -> Any:
     elif value is None:
         return None
     elif name in _COUNTS:
-        rule, good = "be a whole number", isinstance(value, int) and not isinstance(value, bool)
+        rule, good = "a whole number", isinstance(value, int) and not isinstance(value, bool)
     elif name == "synthetic":
-        rule, good = "be true or false", isinstance(value, bool)
+        rule, good = "true or false", isinstance(value, bool)
     else:
-        rule, good = "be text", isinstance(value, str)
+        rule, good = "text", isinstance(value, str)
     if not good:
-        remedy = "Leave out what is not known"
-        raise BenchError(explain(f"identity's {name}", rule, repr(value)[:200], remedy))
+        raise BenchError(
+            f"{name} in a run's metadata must be {rule}, got {repr(value)[:200]}. Leave out what is not known."
+        )
     return value
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FieldDifference:
     """One field in which two identities differ.
 
     Attributes
@@ -194,7 +197,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
 
 
-def differences(a: Identity, b: Identity) -> tuple[Difference, ...]:
+def differences(a: Identity, b: Identity) -> tuple[FieldDifference, ...]:
     """List the fields in which two identities differ, in the order of the fields.
 
     Examples
@@ -206,7 +209,7 @@ def differences(a: Identity, b: Identity) -> tuple[Difference, ...]:
     generation.seed: not stated and 3
     generation.temperature: 0 and 1
     """
-    found: list[Difference] = []
+    found: list[FieldDifference] = []
     for name in FIELDS:
         first, second = getattr(a, name), getattr(b, name)
         if name in _MAPPINGS:
@@ -214,7 +217,7 @@ def differences(a: Identity, b: Identity) -> tuple[Difference, ...]:
             pairs = [(f"{name}.{key}", first.get(key), second.get(key)) for key in keys]
         else:
             pairs = [(name, first, second)]
-        found += [Difference(*pair) for pair in pairs if not _equal(pair[1], pair[2])]
+        found += [FieldDifference(*pair) for pair in pairs if not _equal(pair[1], pair[2])]
     return tuple(found)
 
 
@@ -222,7 +225,7 @@ def _equal(first: object, second: object) -> bool:
     return first == second and isinstance(first, bool) == isinstance(second, bool)  # True == 1 in Python only
 
 
-def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> tuple[Difference, ...]:
+def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> tuple[FieldDifference, ...]:
     """Refuse two results that differ in anything but the model.
 
     Parameters
@@ -233,7 +236,7 @@ def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> t
 
     Returns
     -------
-    tuple of Difference
+    tuple of FieldDifference
         Those that were allowed, the model's among them: for the report to name.
 
     Raises
@@ -245,14 +248,16 @@ def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> t
     --------
     >>> check_comparable(Identity(split="test", model="a"), Identity(split="train", model="b"))
     Traceback (most recent call last):
-    reasonknee_datasets.errors.BenchError: two results must differ in nothing but the model, got split: 'test' and \
-'train'. Score both in the same way, or name what may differ: allow=('split',) (--allow split).
+    reasonknee_datasets.errors.BenchError: The two results differ in more than the model: split: 'test' and 'train'. \
+Score both in the same way, or name what may differ: allow=('split',) (--allow split).
     """
     if isinstance(allow, str):
-        raise BenchError(explain("allow", "be a list of fields", allow, f"Write allow=({allow!r},)"))
+        raise BenchError(f"allow must be a list of fields, got {allow!r}. Write allow=({allow!r},).")
     for name in allow:
         if name.partition(".")[0] not in FIELDS:
-            raise BenchError(explain("allow", "name fields of an identity", name, nearest(name, FIELDS)))
+            raise BenchError(
+                f"Results have no field {name!r} that could be allowed to differ. {nearest(name, FIELDS)}."
+            )
     found = differences(a, b)
     may = {*MODEL, *allow}
     other = [each for each in found if each.field not in may and each.field.partition(".")[0] not in may]
@@ -260,6 +265,8 @@ def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> t
         names = tuple(dict.fromkeys(each.field.partition(".")[0] for each in other))
         shown = "; ".join(map(str, other[:10])) + (f"; and {len(other) - 10} more" if len(other) > 10 else "")
         option = " ".join(f"--allow {name}" for name in names)
-        remedy = f"Score both in the same way, or name what may differ: allow={names!r} ({option})"
-        raise BenchError(explain("two results", "differ in nothing but the model", shown, remedy))
+        raise BenchError(
+            f"The two results differ in more than the model: {shown}. Score both in the same way, or name what may "
+            f"differ: allow={names!r} ({option})."
+        )
     return found

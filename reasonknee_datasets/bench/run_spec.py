@@ -11,14 +11,13 @@ from typing import Any
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.conditions import Condition, get_condition
-from reasonknee_datasets.bench.messages import Frames
-from reasonknee_datasets.bench.prompts import Damaged, Prompts, box_prompt_hash
+from reasonknee_datasets.bench.model_requests import Frames, crop, show, system_prompt, true_region
 from reasonknee_datasets.bench.question_records import Record, Records, read_records
-from reasonknee_datasets.bench.request_builder import crop, show, system_prompt, true_region
 from reasonknee_datasets.bench.run_metadata import Identity, identity_digest
 from reasonknee_datasets.bench.truth import Data
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
+from reasonknee_datasets.prompts import Damaged, Prompts, box_prompt_hash
 from reasonknee_datasets.transforms import ToFrames
 from reasonknee_datasets.volumes.single_flight import Once
 

@@ -8,22 +8,34 @@ frame recipe, the region and a hash of the pixels, which are enough to render th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, metric, scorer, stderr
+from inspect_ai.model import ContentReasoning, GenerateConfig
+from inspect_ai.scorer import (
+    Metric,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    accuracy,
+    mean,
+    metric,
+    model_graded_qa,
+    scorer,
+    stderr,
+)
 from inspect_ai.solver import TaskState
 from inspect_ai.util import registry_info
 
 from reasonknee_datasets.bench.plan import max_tokens
-from reasonknee_datasets.bench.predictions.inspect_logs import METADATA, read_output
-from reasonknee_datasets.bench.predictions.texts import read_text
+from reasonknee_datasets.bench.predictions.collect import read_answer_text
+from reasonknee_datasets.bench.predictions.prediction_files import METADATA, read_output
 from reasonknee_datasets.bench.question_records import parse_questions
-from reasonknee_datasets.bench.reasoning_judge import judge_metadata, reasoning_judge
 from reasonknee_datasets.bench.reference_scripts import SCRIPTS
 from reasonknee_datasets.bench.run_spec import Study, make_study
 from reasonknee_datasets.bench.solvers import ask_records
@@ -34,8 +46,8 @@ _ATTEMPT_SECONDS = 300
 _RETRIES = 5
 
 
-@metric
-def record_exact() -> Metric:
+@metric(name="record_exact")
+def mean_record_exact() -> Metric:
     """Share of the records whose slots are all right; a slot without a grade is wrong."""
     average = mean()
 
@@ -51,7 +63,7 @@ def _full_name(name: str) -> str:
     It adds the package itself where it finds it installed. It does not in a checkout that Python imports from the
     current folder, since the egg-info folder there says nothing about an editable install.
     """
-    return name if "/" in registry_info(record_exact).name else f"reasonknee_datasets/{name}"
+    return name if "/" in registry_info(mean_record_exact).name else f"reasonknee_datasets/{name}"
 
 
 @task(name=_full_name("reasonknee_bench"))
@@ -169,7 +181,7 @@ def _samples(study: Study) -> list[Sample]:
     return found
 
 
-@scorer(metrics=[record_exact(), stderr(cluster="patient")], name="grades")
+@scorer(metrics=[mean_record_exact(), stderr(cluster="patient")], name="grades")
 def grades(study: Study) -> Scorer:
     """Read the grades of an answer by the named rules of `reasonknee_datasets.bench.answers`.
 
@@ -184,7 +196,7 @@ def grades(study: Study) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         question = QUESTIONS[state.metadata["question"]]
-        parsed = read_text(question, official=official, **read_output(state.output.model_dump()))
+        parsed = read_answer_text(question, official=official, **read_output(state.output.model_dump()))
         true: dict[str, int | None] = json.loads(target.text)
         slots = {
             answer.slot.attribute: {
@@ -208,3 +220,58 @@ def grades(study: Study) -> Scorer:
 def _shown(slot: dict[str, Any]) -> str:
     read = f"no grade ({slot['reason']})" if slot["grade"] is None else f"grade {slot['grade']} ({slot['rules'][-1]})"
     return f"{read}, true {'unknown' if slot['true'] is None else slot['true']}"
+
+
+JUDGE_PROMPT = """\
+You are assessing the reasoning of a model that graded one structure of a knee on MRI by MOAKS. You do not see the \
+image. Here is the data:
+
+[BEGIN DATA]
+***
+[Question]: {question}
+***
+[Reasoning and answer]: {thoughts}{answer}
+***
+[Reference grades]: {criterion}
+***
+[END DATA]
+
+Is the reasoning sound? It is if it looks at the structure and the subregion that the question names, describes for \
+every attribute what is seen, and if the grades of the answer follow from these descriptions by the scale in the \
+question. Reasoning that is missing, that is about something else, or that contradicts its own answer is not sound. \
+Whether the grades equal the reference grades does not matter.
+
+{instructions}
+"""
+"""What the judge is sent; inspect_ai's own instructions ask it for a letter at the end."""
+
+
+def judge_metadata(model: str) -> dict[str, str]:
+    """Return what identifies a judge: its model, its prompt and the prompt's SHA-256."""
+    return {"model": model, "prompt": JUDGE_PROMPT, "prompt_sha256": hashlib.sha256(JUDGE_PROMPT.encode()).hexdigest()}
+
+
+@scorer(metrics=[accuracy(), stderr(cluster="patient")], name="reasoning_judge")
+def reasoning_judge(model: str) -> Scorer:
+    """Ask a model whether the reasoning of an answer is sound.
+
+    Parameters
+    ----------
+    model : str
+        The judge, in inspect_ai's spelling, such as ``openai/gpt-4.1``.
+    """
+    grade = model_graded_qa(template=JUDGE_PROMPT, model=model)
+
+    async def score(state: TaskState, target: Target) -> Score | None:
+        content: Any = state.output.message.content if state.output.choices else ""
+        blocks = content if isinstance(content, list) else []
+        thoughts = "\n".join(block.text for block in blocks if isinstance(block, ContentReasoning))
+        before = state.metadata
+        # inspect_ai fills the template's other names from the sample's metadata.
+        state.metadata = before | {"thoughts": f"{thoughts}\n" if thoughts else ""}
+        try:
+            return await grade(state, target)
+        finally:
+            state.metadata = before
+
+    return score

@@ -15,7 +15,7 @@ from reasonknee_datasets import __version__
 from reasonknee_datasets.bench.annotations import COLUMNS, to_truth
 from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError, explain
+from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.sources import (
     Repository,
@@ -37,7 +37,7 @@ def open_data(
     storage_options: Mapping[str, Any] | None = None,
     token: bool | str | None = None,
 ) -> Repository:
-    """Open the prepared repository that is scored against; no phantom ever stands in.
+    """Open the prepared repository that is scored against; the phantom never replaces missing data.
 
     Parameters
     ----------
@@ -57,9 +57,10 @@ def open_data(
         return data
     root = find_place(data)
     if root is None:
-        remedy = "Name a prepared repository with data_dir= (--data) or REASONKNEE_DATA"
-        got = "neither data_dir, REASONKNEE_DATA nor ./3dreasonknee"
-        raise RepositoryNotFoundError(explain("data to score against", "be named", got, remedy))
+        raise RepositoryNotFoundError(
+            "No data to score against: neither data_dir nor REASONKNEE_DATA is set, and there is no ./3dreasonknee. "
+            "Name a prepared repository with data_dir= (--data) or REASONKNEE_DATA."
+        )
     keep_credentials(root, storage_options, token)
     return find_repository(root, setting=name_setting(data))
 
@@ -74,7 +75,7 @@ def read_truth(
     storage_options: Mapping[str, Any] | None = None,
     token: bool | str | None = None,
 ) -> Truth:
-    """Read what is true of one split.
+    """Read the true answers of one split.
 
     Parameters
     ----------
@@ -111,8 +112,9 @@ def read_truth(
         parts += read_shard(repository.url(shard.path), shard, selection)
     table = pa.concat_tables(parts) if parts else None
     if table is None or not table.num_rows:
-        remedy = "Choose another split, or other filters"
-        raise BenchError(explain(f"split {name!r}", "hold records to score", "none", remedy, where=repository.root))
+        raise BenchError(
+            f"Split {name!r} of {repository.root} holds no records to score. Choose another split, or other filters."
+        )
     truth = to_truth(table, repository.manifest)
     return truth if patients is None else sample_patients(truth, patients, seed)
 
@@ -190,7 +192,7 @@ def sample_patients(truth: Truth, patients: int, seed: int = 0) -> Truth:
     """
     there = len(truth.patients)
     if not 1 <= patients <= there:
-        raise BenchError(explain("patients", f"be 1 to {there}", patients, "Ask for no more than the split has"))
+        raise BenchError(f"Split has {there} patients, and {patients} were asked for. Ask for 1 to {there}.")
     ranks = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in truth.patients]
     drawn = sorted(range(there), key=ranks.__getitem__)[:patients]
     return take(truth, np.isin(truth.patient, drawn))
@@ -202,7 +204,7 @@ def identify(data: Repository, split: str, truth: Truth, **known: Any) -> Identi
     Parameters
     ----------
     data : Repository
-        What `open_data` gave.
+        As returned by `open_data`.
     split : str
         As given to `read_truth`.
     truth : Truth
@@ -228,8 +230,10 @@ def identify(data: Repository, split: str, truth: Truth, **known: Any) -> Identi
 def _one_split(split: str, manifest: Manifest) -> str:
     parts = parse_split(split, manifest.splits())
     if len(parts) != 1 or not parts[0].is_whole:
-        remedy = "Take a sample of whole patients instead: patients= (--patients)"
-        raise BenchError(explain("split", "be one whole split, since a slice cuts patients", split, remedy))
+        raise BenchError(
+            f"{split!r} is not one whole split, and a slice would cut patients apart. Take a sample of whole patients "
+            "instead: patients= (--patients)."
+        )
     return parts[0].name
 
 

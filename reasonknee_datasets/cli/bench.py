@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positive
 
 if TYPE_CHECKING:
-    from reasonknee_datasets.bench.evaluation import Evaluation, Reading
+    from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions
     from reasonknee_datasets.bench.predictions import Problem
 
 
@@ -23,7 +23,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument("--attributes", metavar="NAME,NAME", help="score these slots alone, such as size")
     command.add_argument("--box-convention", metavar="NAME", help="of the answered boxes, where none is stated")
     command.add_argument(
-        "--no-strict", action="store_true", help="go on in spite of problems with the predictions, and count them"
+        "--no-strict", action="store_true", help="continue despite problems with the predictions, and count them"
     )
     command.add_argument(
         "--resamples", type=int, default=2000, help="of patients, for intervals (default: %(default)s)"
@@ -36,10 +36,10 @@ def _add_out(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace an earlier one in that folder")
 
 
-def _reading(arguments: argparse.Namespace) -> Reading:
-    from reasonknee_datasets.bench.evaluation import Reading
+def _reading(arguments: argparse.Namespace) -> ReadOptions:
+    from reasonknee_datasets.bench.evaluation import ReadOptions
 
-    return Reading(
+    return ReadOptions(
         split=arguments.split,
         questions=arguments.questions,
         attributes=None if arguments.attributes is None else tuple(arguments.attributes.split(",")),
@@ -86,7 +86,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     done = evaluate(
         arguments.predictions,
         arguments.data,
-        reading=replace(_reading(arguments), agreement=arguments.agreement),
+        options=replace(_reading(arguments), agreement=arguments.agreement),
         model=arguments.model,
         condition=arguments.condition,
         controls=arguments.controls,
@@ -131,7 +131,11 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("second", metavar="B", type=Path, help="what is subtracted from it")
     _add_out(command, "the comparison")
     command.add_argument(
-        "--allow", metavar="FIELD", action="append", default=[], help="go on although they differ in this; repeatable"
+        "--allow",
+        metavar="FIELD",
+        action="append",
+        default=[],
+        help="compare although they differ in this field; repeatable",
     )
     _add_reading(command)
 
@@ -150,18 +154,18 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _add_attribute(command: argparse.ArgumentParser) -> None:
     command.add_argument("given", metavar="GIVEN", type=Path, help="the run in region_given: a report, or predictions")
     command.add_argument("others", metavar="OTHER", type=Path, nargs="+", help="own_region, or jittered_region, or ...")
-    _add_out(command, "the lost points")
+    _add_out(command, "the error decomposition")
     _add_reading(command)
 
 
 def _attribute(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.bench.attributing import attribute
-    from reasonknee_datasets.bench.report import check_report, write_losses
+    from reasonknee_datasets.bench.error_decomposition import decompose_errors
+    from reasonknee_datasets.bench.report import check_report, write_error_decomposition
 
-    check_report(arguments.out, "losses.json", overwrite=arguments.overwrite)
+    check_report(arguments.out, "error_decomposition.json", overwrite=arguments.overwrite)
     given, *others = (_read(arguments, path) for path in (arguments.given, *arguments.others))
-    losses = attribute(given, others, resamples=arguments.resamples, seed=arguments.seed)
-    for path in write_losses(losses, arguments.out, overwrite=arguments.overwrite):
+    found = decompose_errors(given, others, resamples=arguments.resamples, seed=arguments.seed)
+    for path in write_error_decomposition(found, arguments.out, overwrite=arguments.overwrite):
         print(path)
 
 
@@ -172,7 +176,7 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
         return read_report(path, arguments.data)
     from reasonknee_datasets.bench.evaluation import evaluate
 
-    return evaluate(path, arguments.data, reading=replace(_reading(arguments), reasoning=False), resamples=0)
+    return evaluate(path, arguments.data, options=replace(_reading(arguments), reasoning=False), resamples=0)
 
 
 def _add_plan(command: argparse.ArgumentParser) -> None:
@@ -199,20 +203,20 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 _JOBS: dict[str, Command] = {
-    "plan": (_add_plan, _plan, "count the requests, images and tokens of a run before it is paid for"),
+    "plan": (_add_plan, _plan, "count the requests, images and tokens of a run; nothing is asked"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
     "attribute": (
         _add_attribute,
         _attribute,
-        "split one model's lost points into grading and region, over its runs (not --attributes)",
+        "error decomposition: how much one model lost by grading, and how much because of the region",
     ),
 }
 
 COMMANDS: dict[str, Command] = {
-    "evaluate": (_add_evaluate, _evaluate, "score predictions, with intervals and baselines beside every number"),
+    "evaluate": (_add_evaluate, _evaluate, "score predictions, with intervals and baselines"),
     "bench": (
         _add_bench,
         _bench,
-        "count what a run asks (plan), compare two (compare), split lost points by cause (attribute)",
+        "count what a run asks (plan), compare two (compare), decompose errors (attribute)",
     ),
 }

@@ -204,14 +204,11 @@ def _common_keys(examples: Sequence[Mapping[str, Any]]) -> list[str]:
     for example in examples[1:]:
         if set(example) != set(names):
             odd = sorted(set(example) ^ set(names))
-            remedy = "Give every example the same columns, and transform all of them alike"
-            raise LoaderError(explain("the examples of a batch", "have the same keys", f"{odd} only in some", remedy))
+            raise LoaderError(
+                f"The examples of a batch must have the same keys, but {', '.join(map(str, odd))} are only in some. "
+                "Apply the same transform to all of them."
+            )
     for name in ("box", "input_ids", "mask"):
-        raise LoaderError(
-            f"The examples of a batch must have the same keys, but {', '.join(map(str, odd))} are only in some. "
-            "Apply the same transform to all of them."
-        )
-    for name in ("box", "input_ids"):
         lacking = [example for example in examples if name in names and example[name] is None]
         if 0 < len(lacking) < len(examples):
             raise LoaderError(

@@ -13,7 +13,7 @@ from typing import Literal
 
 from reasonknee_datasets.moaks import QUESTIONS, write_diagnosis
 from reasonknee_datasets.phantom import phrases
-from reasonknee_datasets.phantom.subregion_text import place
+from reasonknee_datasets.prompts import describe_subregion
 
 Layout = Literal["lines", "numbered", "paragraph"]
 
@@ -83,7 +83,9 @@ def opening_steps(question_id: int) -> tuple[str, ...]:
     """
     question = QUESTIONS[question_id]
     plane = phrases.PLANES.get(question.subregion.rsplit("_", 1)[-1], "sagittal")
-    return tuple(text.format(place=place(question), plane=plane) for text in phrases.OPENING[question.finding])
+    return tuple(
+        text.format(place=describe_subregion(question), plane=plane) for text in phrases.OPENING[question.finding]
+    )
 
 
 def _finding(texts: tuple[str, ...], attribute: str, grades: Grades) -> str:
@@ -102,7 +104,7 @@ def _conclusion(question_id: int, grades: Grades) -> str:
         for slot in question.slots
     ]
     listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
-    return f"{phrases.CLOSING[question.category].format(place=place(question))}: {listed}."
+    return f"{phrases.CLOSING[question.category].format(place=describe_subregion(question))}: {listed}."
 
 
 def diagnosis_text(question_id: int, grades: Grades) -> str:

@@ -16,7 +16,7 @@ from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.phantom.grade_sampling import MISSING, RECORD_SLOTS
 from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
 from reasonknee_datasets.phantom.reasoning_texts import answer_text
-from reasonknee_datasets.phantom.wording import prompt
+from reasonknee_datasets.prompts import project_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -112,7 +112,7 @@ def make_record(
         diagnosis = json.loads(write_answer(question_id, grades))
     return {
         "image": image,
-        "prompt": prompt(question_id),
+        "prompt": project_prompt(question_id),
         "answer": answer_text(question_id, grades),
         "final_diagnosis": {"bounding_box": numbers, "final_diagnosis": diagnosis},
     }

@@ -11,7 +11,7 @@ from reasonknee_datasets.moaks import QUESTIONS, meanings
 from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PlannedVolume
 from reasonknee_datasets.phantom.reasoning_texts import opening_steps
-from reasonknee_datasets.phantom.wording import prompts
+from reasonknee_datasets.prompts import project_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,9 +89,9 @@ def _write_split(path: Path, volumes: Iterable[PlannedVolume]) -> None:
 
 def write_questions(folder: Path, label_map_variant: str) -> None:
     """Write the files of ``question_files``."""
-    write_json(folder / "questions.json", prompts("full"))
-    write_json(folder / "questions_nobbox_guided.json", prompts("guided"))
-    write_json(folder / "questions_nobbox_zeroshot.json", prompts("zeroshot"))
+    write_json(folder / "questions.json", project_prompts("full"))
+    write_json(folder / "questions_nobbox_guided.json", project_prompts("guided"))
+    write_json(folder / "questions_nobbox_zeroshot.json", project_prompts("zeroshot"))
     write_json(folder / "cot_question_mapping.json", _reasoning_map())
     write_json(folder / "grade_dict.json", _grade_words())
     label_map = LABEL_MAP_VARIANTS[label_map_variant]()

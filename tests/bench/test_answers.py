@@ -203,11 +203,15 @@ def test_rules_are_sentences_in_order_of_gravity() -> None:
 
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=lambda question: f"q{question.id:02d}")
 def test_the_prompts_schema_is_no_answer(question: Question) -> None:
-    from reasonknee_datasets.phantom.wording import answer_schema, prompt
+    from reasonknee_datasets.prompts import answer_schema, project_prompt
 
-    for text in (answer_schema(question), prompt(question.id, "guided"), prompt(question.id, "zeroshot")):
+    for text in (
+        answer_schema(question),
+        project_prompt(question.id, "guided"),
+        project_prompt(question.id, "zeroshot"),
+    ):
         assert all(slot.grade is None for slot in parse_answer(question, text).slots), text
-    full = prompt(question.id, "full")
+    full = project_prompt(question.id, "full")
     assert parse_box(full, convention=CONVENTIONS[0], shape=SHAPE).box is None
     answer = {slot.attribute: slot.high for slot in question.slots}
     assert parse_answer(question, f"{full}\n\n{write(question, answer)}").grades == answer

@@ -229,13 +229,13 @@ class TestBoxes:
             assert box.check_inside(drawn.shapes[drawn.volume[row]].tolist()).size == 1
 
     def test_without_images_there_are_none(self, test: Truth, priors: TrainPriors, own: TrainPriors) -> None:
-        with pytest.raises(BenchError, match=r"every volume must have a known grid, got \d+ of \d+ volumes without"):
+        with pytest.raises(BenchError, match=r"The grids of \d+ of \d+ volumes are not known"):
             median_boxes(test, own)
-        with pytest.raises(BenchError, match="every volume must have a known grid"):
+        with pytest.raises(BenchError, match="volumes are not known"):
             whole_volume(test)
 
     def test_priors_without_boxes(self, drawn: Truth, priors: TrainPriors) -> None:
-        with pytest.raises(BenchError, match="priors must hold median boxes, got none"):
+        with pytest.raises(BenchError, match="The priors hold no median boxes"):
             median_boxes(drawn, priors)
 
 
@@ -299,7 +299,7 @@ class TestBoxGrader:
         assert BoxGrader(pool, neighbours=1).answer(same).grades.tolist() == [[1, 1, 1]]
 
     def test_it_refuses_patients_that_it_knows(self, train: Truth) -> None:
-        with pytest.raises(BenchError, match=r"patients must not be those that the grader knows, got \d+ that are"):
+        with pytest.raises(BenchError, match=r"\d+ scored patients are in train as well"):
             BoxGrader(train).answer(train)
 
     def test_a_question_that_train_lacks_stays_unanswered(self, train: Truth, test: Truth) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.bootstrap import draw, estimate, percentile_interval
 from reasonknee_datasets.bench.metrics import apply_rule, compute
-from reasonknee_datasets.bench.scoring.batches import resample
+from reasonknee_datasets.bench.scoring.resampled_statistics import resample
 
 PATIENTS, RECORDS, SETS = 120, 20, 500
 
@@ -76,7 +76,7 @@ def clustered_sets(sets: int, patients: int, seed: int) -> NDArray[np.float32]:
 
 
 def share_covered(metric: str, weights: NDArray[np.float32], confusions: NDArray[np.float32], truth: float) -> float:
-    draws = compute(metric, apply_rule(resample(weights[1:], confusions), "ordinal", "wrong"), "ordinal")
+    draws = compute(metric, apply_rule(resample(weights[1:], confusions), "ordinal", "missing_as_wrong"), "ordinal")
     low, high, undefined = percentile_interval(draws)
     assert not undefined.any()
     return float(((low <= truth) & (truth <= high)).mean())
@@ -94,7 +94,7 @@ def in_parts(metric: str, confusions: NDArray[np.float32], truth: float, names: 
 @pytest.mark.parametrize("metric", ["accuracy", "quadratic_kappa", "balanced_accuracy"])
 def test_intervals_over_patients_cover_the_truth_and_over_records_do_not(metric: str) -> None:
     everybody = clustered_sets(1, 200_000, 1).sum(axis=0)[0]
-    truth = float(compute(metric, apply_rule(everybody, "ordinal", "wrong"), "ordinal"))
+    truth = float(compute(metric, apply_rule(everybody, "ordinal", "missing_as_wrong"), "ordinal"))
     confusions = clustered_sets(SETS, PATIENTS, 2)
     covered = in_parts(metric, confusions, truth, [str(n) for n in range(PATIENTS)])
     assert 0.92 <= covered <= 0.97

@@ -20,7 +20,7 @@ import pytest
 from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.baselines import question_majority
-from reasonknee_datasets.bench.evaluation import Evaluation, Reading, compare, evaluate
+from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.report import read_report, to_eval_results, to_markdown, write_comparison, write_report
 from reasonknee_datasets.bench.report.report_table import Table
@@ -86,7 +86,7 @@ class TestEvaluate:
                 assert group.localisation.units["record"]["iou"].value == 1
                 assert group.localisation.units["region"]["acc@0.75"].value == 1
             for pool in group.pools:
-                told = pool.rules["wrong"].metrics
+                told = pool.rules["missing_as_wrong"].metrics
                 assert told["accuracy"].value == 1
                 assert told.get("mae", told["accuracy"]).value in (0, 1)
 
@@ -116,32 +116,32 @@ class TestEvaluate:
             assert results.total(by="question", value=f"q{question:02d}").value == right[question] / count
         base = next(each for each in results.baselines if each.name == "question_majority")
         assert all(row.difference.value in (0, None) for row in base.differences)
-        assert base.totals["wrong"]["record_exact"].value == results.total().value
+        assert base.totals["missing_as_wrong"]["record_exact"].value == results.total().value
 
     def test_baselines_stand_beside_the_model(self, half: Evaluation) -> None:
         found = {base.name: base for base in half.results.baselines}
         assert {"question_majority", "overall_majority", "chance", "chance_by_frequency"} <= set(found)
         assert "box_only" not in found  # the region was not given
-        chance = found["chance"].totals["wrong"]
+        chance = found["chance"].totals["missing_as_wrong"]
         assert set(TOTALS) == set(chance)
         assert 0 < chance["record_exact"].value < half.results.total().value  # type: ignore[operator]
 
     def test_what_is_not_better_than_a_baseline_is_said(self, data: Path) -> None:
         # Of train there are enough patients for intervals.
         few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
-        reading = Reading(split="train", questions=_FEW)
-        results = evaluate(careless(few, 0.6, 3), data, reading=reading, resamples=200).results
+        reading = ReadOptions(split="train", questions=_FEW)
+        results = evaluate(careless(few, 0.6, 3), data, options=reading, resamples=200).results
         assert any("record_exact is worse than question_majority" in one for one in results.warnings)
 
     def test_a_given_region_brings_the_grader_that_sees_the_box_alone(self, data: Path, truth: Truth) -> None:
         some = [line for line in oracle(truth) if line["id"].endswith(("q43", "q44"))]
-        reading = Reading(questions=(43, 44))
-        results = evaluate(some, data, reading=reading, condition="region_given", resamples=20).results
+        reading = ReadOptions(questions=(43, 44))
+        results = evaluate(some, data, options=reading, condition="region_given", resamples=20).results
         assert "box_only" in {base.name for base in results.baselines}
 
     def test_only_the_questions_asked_are_scored(self, data: Path, truth: Truth) -> None:
         some = [line for line in oracle(truth) if line["id"].endswith("/q19")]
-        results = evaluate(some, data, reading=Reading(questions=(19,)), resamples=0).results
+        results = evaluate(some, data, options=ReadOptions(questions=(19,)), resamples=0).results
         assert results.group().coverage.records == len(some)
 
     def test_a_run_of_some_patients_is_scored_on_these_from_python_too(self, data: Path) -> None:
@@ -167,41 +167,41 @@ class TestEvaluate:
         for row, name in enumerate(truth.ids):
             if int(truth.question[row]) <= 15 and true_grades(truth, row)["size"] is not None:
                 lines.append({"id": name, "slots": {"size": true_grades(truth, row)["size"]}})
-        reading = Reading(questions=tuple(range(1, 16)), attributes=("size",))
-        done = evaluate(lines, data, reading=reading, condition="region_given", model="m", resamples=20)
+        reading = ReadOptions(questions=tuple(range(1, 16)), attributes=("size",))
+        done = evaluate(lines, data, options=reading, condition="region_given", model="m", resamples=20)
         assert done.results.total().value == 1
         assert {group.value for group in done.results.groups if group.by == "attribute"} == {"size"}
         sizes = truth.grades[truth.question <= 15, 0]
         assert done.results.group().coverage.slots == (sizes >= 0).sum()
         majority = next(base for base in done.results.baselines if base.name == "question_majority")
-        assert 0.3 < majority.totals["wrong"]["record_exact"].value < 1  # type: ignore[operator]
+        assert 0.3 < majority.totals["missing_as_wrong"]["record_exact"].value < 1  # type: ignore[operator]
         write_report(done, tmp_path)
         again = read_report(tmp_path, data)
         assert compare(done, again, resamples=0).total().difference.value == 0
-        whole = evaluate(lines, data, reading=Reading(questions=reading.questions), model="w", resamples=0)
+        whole = evaluate(lines, data, options=ReadOptions(questions=reading.questions), model="w", resamples=0)
         assert whole.results.total().value == 0
         with pytest.raises(BenchError, match="attributes"):
             compare(done, whole, resamples=0)
 
     @pytest.mark.parametrize(
         ("attributes", "told"),
-        [(("sise",), "Did you mean 'size'"), (("percent",), r"questions must ask for percent, got \d+ that do not")],
+        [(("sise",), "Did you mean 'size'"), (("percent",), r"\d+ questions do not ask for percent, such as 16")],
     )
     def test_attributes_that_are_not_there_are_refused(
         self, data: Path, truth: Truth, attributes: tuple[str, ...], told: str
     ) -> None:
         with pytest.raises(BenchError, match=told):
-            evaluate(oracle(truth), data, reading=Reading(attributes=attributes), resamples=0)
+            evaluate(oracle(truth), data, options=ReadOptions(attributes=attributes), resamples=0)
 
     @pytest.mark.parametrize("number", [0, 63, 70])
     def test_a_question_that_no_record_asks_is_refused(self, number: int) -> None:
-        with pytest.raises(BenchError, match=rf"question must be one that records ask, 1 to 62, got {number}"):
-            Reading(questions=(number,))
+        with pytest.raises(BenchError, match=rf"Records ask questions 1 to 62, and {number} is none of them"):
+            ReadOptions(questions=(number,))
 
     def test_priors_of_another_revision_are_refused(self, data: Path, truth: Truth, tmp_path: Path) -> None:
         copy = shutil.copytree(data, tmp_path / "copy")
         (copy / "priors.json").unlink()
-        with pytest.raises(BenchError, match=r"priors must stand beside the manifest .* Prepare the release again"):
+        with pytest.raises(BenchError, match=r"has no priors\.json beside its manifest.* Prepare the release again"):
             evaluate(oracle(truth), copy)
 
 
@@ -268,7 +268,7 @@ class TestReport:
         for name in ("report.html", "report.md"):
             assert "SYNTHETIC data" in (tmp_path / name).read_text(encoding="utf-8")
         assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["identity"]["synthetic"] is True
-        with pytest.raises(BenchError, match="results for the Hub must be of real data, got synthetic data"):
+        with pytest.raises(BenchError, match="must be of real data, and these are of synthetic data"):
             to_eval_results(half.results)
 
     def test_results_of_real_data_go_to_the_hub(self, half: Evaluation) -> None:
@@ -286,7 +286,7 @@ class TestReport:
     def test_numbers_stand_with_intervals_and_what_they_rest_on(self, half: Evaluation, tmp_path: Path) -> None:
         write_report(half, tmp_path)
         text = (tmp_path / "report.md").read_text(encoding="utf-8")
-        counts = half.results.group().totals["wrong"].counts
+        counts = half.results.group().totals["missing_as_wrong"].counts
         value = half.results.total()
         row = next(line for line in text.splitlines() if line.startswith("| record_exact |"))
         assert f"{value.value:.3f}" in row
@@ -354,14 +354,19 @@ class TestReport:
     def test_a_damaged_report_is_named(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
         write_report(half, tmp_path / "report")
         (tmp_path / "report" / "outcomes.parquet").write_bytes(b"PAR1")
-        with pytest.raises(BenchError, match=r"report must hold results\.json and outcomes\.parquet, got Arrow"):
+        with pytest.raises(
+            BenchError, match=r"is not a report with a readable results\.json and outcomes\.parquet \(Arrow"
+        ):
             read_report(tmp_path / "report", data)
 
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ('{"format": 2, "new": 1}', "results must be of format 1, got format 2"),
-            ("[]", r"results must be an object, got \[\]"),
+            (
+                '{"format": 1, "new": 1}',
+                r"results\.json: These results have format '1', and this version .* reads format 2\. Evaluate the",
+            ),
+            ("[]", r"results must be an object, but it is \[\]"),
             ('{"a":', "JSONDecodeError"),
             ("[" * 200_000, "RecursionError"),
         ],
@@ -379,8 +384,11 @@ class TestReport:
         [
             (lambda table: table.drop_columns(["answers"]), "KeyError"),
             (lambda table: table.drop_columns(["id"]), "KeyError"),
-            (lambda table: table.slice(5), r"report's records must be those of results\.json, got \d+ others"),
-            (lambda table: pa.concat_tables([table, table]), r"report's records must be those of results\.json"),
+            (
+                lambda table: table.slice(5),
+                r"The \d+ records in outcomes\.parquet of .* are not those of its results\.json",
+            ),
+            (lambda table: pa.concat_tables([table, table]), r"are not those of its results\.json"),
         ],
     )
     def test_outcomes_of_other_records_are_named(
@@ -400,10 +408,10 @@ class TestReport:
             lines = [{"id": line["id"], "text": "", "box": None} for line in lines]
         elif kind == "one question":
             lines = [{"id": line["id"], "text": line["text"]} for line in lines if line["id"].endswith("/q48")]
-            reading = Reading(questions=(48,))
+            reading = ReadOptions(questions=(48,))
         else:
             lines = lines[::100]
-        done = evaluate(lines, data, reading=reading, resamples=20)
+        done = evaluate(lines, data, options=reading, resamples=20)
         assert len(write_report(done, tmp_path, pictures=2)) == 6
         told = (tmp_path / "report.md").read_text(encoding="utf-8")
         assert not re.search(r"\b(nan|None|inf)\b", told)
@@ -437,9 +445,9 @@ class TestReport:
 class TestCompare:
     def test_the_better_model_is_seen_to_be_better(self, data: Path) -> None:
         few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
-        reading = Reading(split="train", questions=_FEW)
+        reading = ReadOptions(split="train", questions=_FEW)
         better, worse = (
-            evaluate(careless(few, share, 2), data, reading=reading, model=f"{share}", resamples=0)
+            evaluate(careless(few, share, 2), data, options=reading, model=f"{share}", resamples=0)
             for share in (0.2, 0.5)
         )
         difference = compare(better, worse, resamples=300).total()
@@ -471,10 +479,10 @@ class TestCompare:
 
     def test_other_records_are_never_compared(self, half: Evaluation, data: Path, truth: Truth) -> None:
         some = [line for line in oracle(truth) if line["id"].endswith("/q19")]
-        reading = Reading(questions=(19,))
-        other = evaluate(some, data, reading=reading, model="other", condition="zero_shot", resamples=0)
+        reading = ReadOptions(questions=(19,))
+        other = evaluate(some, data, options=reading, model="other", condition="zero_shot", resamples=0)
         with pytest.raises(BenchError, match="record"):
             compare(half, other, resamples=0)
         every = ("records", "records_sha256", "patients")
-        with pytest.raises(BenchError, match="two results must be of the same records"):
+        with pytest.raises(BenchError, match="records, and they are not the same"):
             compare(half, other, allow=every, resamples=0)

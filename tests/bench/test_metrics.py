@@ -10,7 +10,7 @@ import sklearn.metrics as oracle
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench import metrics
-from reasonknee_datasets.bench.metrics import METRICS, apply_rule, common_scale, compute, count, farthest
+from reasonknee_datasets.bench.metrics import METRICS, apply_rule, common_scale, compute, count_confusion, farthest
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 
@@ -26,7 +26,22 @@ def labels(seed: int, grades: int, *, rows: int = 200, failed: float = 0.0) -> t
 
 
 def square(true: Any, answered: Any, grades: int) -> NDArray[np.int64]:
-    return apply_rule(count(true, answered, grades), "ordinal", "parsed")
+    return apply_rule(count_confusion(true, answered, grades), "ordinal", "answered_only")
+
+
+@pytest.mark.parametrize("answered_only", [False, True])
+def test_record_exact_is_what_a_loop_gives(answered_only: bool) -> None:
+    draw = np.random.default_rng(3)
+    asked = np.arange(3) < draw.integers(1, 4, (500, 1))
+    true, answered = (np.where(asked, draw.integers(-1, 3, (500, 3)), -1) for _ in range(2))
+    expected = []
+    for slots, said, some in zip(true.tolist(), answered.tolist(), asked.tolist(), strict=True):
+        pairs = [pair for pair, inside in zip(zip(slots, said, strict=True), some, strict=True) if inside]
+        left_out = any(grade < 0 or (answered_only and answer < 0) for grade, answer in pairs)
+        expected.append(np.nan if left_out else float(all(grade == answer for grade, answer in pairs)))
+    found = metrics.record_exact(true, answered, asked, answered_only=answered_only)
+    np.testing.assert_array_equal(found, expected)
+    assert set(found[~np.isnan(found)]) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -69,7 +84,7 @@ def test_binary_metrics_are_scikit_learns(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_grade_of_a_nominal_slot_is_a_column_of_its_own(seed: int) -> None:
     true, answered = labels(seed, 9, failed=0.2)
-    confusion = apply_rule(count(true, answered, 9), "nominal", "wrong")
+    confusion = apply_rule(count_confusion(true, answered, 9), "nominal", "missing_as_wrong")
     assert confusion.shape == (9, 10)
     as_label = np.where(answered < 0, 9, answered)
     legal = np.unique(true)
@@ -85,7 +100,7 @@ def test_no_grade_of_a_nominal_slot_is_a_column_of_its_own(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_no_grade_counts_as_the_farthest(scale: Any, grades: int, seed: int) -> None:
     true, answered = labels(seed, grades, failed=0.2)
-    confusion = apply_rule(count(true, answered, grades), scale, "wrong")
+    confusion = apply_rule(count_confusion(true, answered, grades), scale, "missing_as_wrong")
     far = np.array([max(range(grades), key=lambda other: abs(other - own)) for own in range(grades)])
     replaced = np.where(answered < 0, far[true], answered)
     np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true, replaced, labels=range(grades)))
@@ -98,16 +113,16 @@ def test_no_grade_counts_as_the_farthest(scale: Any, grades: int, seed: int) -> 
 def test_parsed_leaves_out_what_has_no_grade() -> None:
     true, answered = labels(0, 4, failed=0.3)
     kept = answered >= 0
-    confusion = apply_rule(count(true, answered, 4), "ordinal", "parsed")
+    confusion = apply_rule(count_confusion(true, answered, 4), "ordinal", "answered_only")
     np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true[kept], answered[kept], labels=range(4)))
 
 
 def test_prior_has_to_be_filled_in_first() -> None:
     true, answered = labels(0, 4, failed=0.3)
-    with pytest.raises(BenchError, match="confusion under rule prior must hold no slot without a grade"):
-        apply_rule(count(true, answered, 4), "ordinal", "prior")
+    with pytest.raises(BenchError, match="rule missing_as_prior needs a confusion without missing answers"):
+        apply_rule(count_confusion(true, answered, 4), "ordinal", "missing_as_prior")
     filled = np.where(answered < 0, 0, answered)
-    confusion = apply_rule(count(true, filled, 4), "ordinal", "prior")
+    confusion = apply_rule(count_confusion(true, filled, 4), "ordinal", "missing_as_prior")
     np.testing.assert_array_equal(confusion, oracle.confusion_matrix(true, filled, labels=range(4)))
 
 
@@ -154,31 +169,31 @@ def test_a_resample_that_has_lost_a_grade_is_undefined() -> None:
 
 
 def test_a_quadratic_kappa_of_a_nominal_slot_is_refused_by_name() -> None:
-    with pytest.raises(BenchError, match=r"quadratic_kappa of q48\.morphology must be a metric of nominal slots"):
+    with pytest.raises(BenchError, match=r"quadratic_kappa cannot be computed of q48\.morphology, which is nominal"):
         compute("quadratic_kappa", np.eye(9), "nominal", subject="q48.morphology")
     for scale in ("nominal", "binary"):
         for metric in ("mae", "linear_kappa", "quadratic_kappa"):
-            with pytest.raises(BenchError, match=f"{metric} of a slot must be a metric of {scale} slots"):
+            with pytest.raises(BenchError, match=f"{metric} cannot be computed of a slot, which is {scale}"):
                 compute(metric, np.eye(2), scale)
-    with pytest.raises(BenchError, match="got an unknown one"):
+    with pytest.raises(BenchError, match="it is unknown"):
         compute("auc", np.eye(2), "binary")
-    with pytest.raises(BenchError, match="got one of binary slots"):
+    with pytest.raises(BenchError, match="it is a metric of binary slots"):
         compute("ppv", np.eye(4), "ordinal")
 
 
 def test_what_is_not_square_or_binary_is_refused() -> None:
-    with pytest.raises(BenchError, match="confusion of mae must have as many columns as rows"):
+    with pytest.raises(BenchError, match="confusion of mae has 4 rows and 5 columns, and must be square"):
         metrics.mae(np.ones((4, 5)))
-    with pytest.raises(BenchError, match="confusion of f1 must be 2 by 2"):
+    with pytest.raises(BenchError, match=r"confusion of f1 has shape .*, and must be 2 by 2"):
         metrics.f1(np.ones((4, 4)))
 
 
 def test_only_slots_of_one_scale_and_range_are_pooled() -> None:
     assert common_scale(QUESTIONS[1].slots) == ("ordinal", 0, 3)
-    with pytest.raises(BenchError, match="pooled slots must have one scale and range, got binary 0-1 as in q54"):
+    with pytest.raises(BenchError, match="different scales or ranges cannot be pooled: binary 0-1 as in q54"):
         common_scale(QUESTIONS[54].slots)
     # Both nominal, of different ranges.
     with pytest.raises(BenchError, match=r"nominal 0-3 as in q54\.tear_location; nominal 0-8 as in q48"):
         common_scale([slot for slot in SLOTS if slot.scale == "nominal"])
-    with pytest.raises(BenchError, match="got no slots"):
+    with pytest.raises(BenchError, match="cannot be pooled: no slots"):
         common_scale([])

@@ -16,7 +16,7 @@ import pytest
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.bench.answers import parse_answer
 from reasonknee_datasets.bench.bootstrap import draw
-from reasonknee_datasets.bench.evaluation import Evaluation, Reading, evaluate
+from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
 from reasonknee_datasets.bench.metrics.reasoning import agreement, consistency, coverage, grounding, stated_grades
 from reasonknee_datasets.bench.metrics.reasoning_text import split_answer, steps
 from reasonknee_datasets.bench.report import write_report
@@ -59,7 +59,7 @@ def write_text(reasoning: str, row: Row) -> str:
 def evaluated(rows: list[Row], texts: list[str], data: Path, **options: Any) -> Evaluation:
     lines = [{"id": row["id"], "text": text} for row, text in zip(rows, texts, strict=True)]
     resamples = options.pop("resamples", 50)
-    return evaluate(lines, data, reading=Reading(**options), resamples=resamples)
+    return evaluate(lines, data, options=ReadOptions(**options), resamples=resamples)
 
 
 def values(done: Evaluation) -> dict[str, float | None]:
@@ -329,8 +329,8 @@ def test_evaluate_without_reasoning(rows: list[Row], annotated: Path) -> None:
     few = [row for row in rows if row["question_id"] == 42]
     texts = [write_text(" ".join(row["reasoning"]), row) for row in few]
     slots = [{"id": row["id"], "slots": grades_of(row)} for row in few]
-    reading = Reading(questions=(42,))
-    assert evaluate(slots, annotated, reading=reading, resamples=0).results.reasoning is None
+    reading = ReadOptions(questions=(42,))
+    assert evaluate(slots, annotated, options=reading, resamples=0).results.reasoning is None
     answers = [row["answer"] for row in few]
     assert evaluated(few, answers, annotated, questions=(42,)).results.reasoning is None
     assert evaluated(few, texts, annotated, questions=(42,), reasoning=False).results.reasoning is None
@@ -368,7 +368,7 @@ def test_evaluate_checks_stated_slices_against_the_box(prepared: Path) -> None:
     truth = evaluate(
         [{"id": row["id"], "text": row["answer"]} for row in rows],
         prepared,
-        reading=Reading(split="train", questions=(42,)),
+        options=ReadOptions(split="train", questions=(42,)),
         resamples=0,
     ).truth
     inside, outside = [], []
@@ -381,12 +381,12 @@ def test_evaluate_checks_stated_slices_against_the_box(prepared: Path) -> None:
         for lines, number in ((inside, middle), (outside, int(box[axis + 3]) + 5)):
             text = write_text(f"Slice {number} shows the Hoffa fat pad. It is dark.", row)
             lines.append({"id": row["id"], "text": text})
-    reading = Reading(split="train", questions=(42,))
-    assert values(evaluate(inside, prepared, reading=reading, resamples=0))["outside_box"] == 0
-    found = values(evaluate(outside, prepared, reading=reading, resamples=0))
+    reading = ReadOptions(split="train", questions=(42,))
+    assert values(evaluate(inside, prepared, options=reading, resamples=0))["outside_box"] == 0
+    found = values(evaluate(outside, prepared, options=reading, resamples=0))
     assert (found["outside_box"], found["grounding"]) == (1, 0)
     # Where frames were shown, numbers count frames and say nothing about slices.
-    shown = values(evaluate(outside, prepared, reading=reading, resamples=0, condition="region_given"))
+    shown = values(evaluate(outside, prepared, options=reading, resamples=0, condition="region_given"))
     assert (shown["outside_box"], shown["grounding"]) == (None, 1)
 
 

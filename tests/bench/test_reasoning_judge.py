@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reasonknee_datasets.bench.conditions import get_condition
-from reasonknee_datasets.bench.evaluation import Reading, evaluate
+from reasonknee_datasets.bench.evaluation import ReadOptions, evaluate
 from reasonknee_datasets.bench.run_spec import Study, make_study
 from tests.helpers.scripted_model import Asked, Scripted, scripted
 
@@ -23,7 +23,7 @@ from inspect_ai.model import (  # isort: skip
     get_model,
 )
 
-from reasonknee_datasets.bench.reasoning_judge import PROMPT  # isort: skip
+from reasonknee_datasets.bench.tasks import JUDGE_PROMPT  # isort: skip
 from reasonknee_datasets.bench.tasks import make_task  # isort: skip
 
 _THOUGHTS = "The Hoffa fat pad is dark. The Hoffa-synovitis is grade 0."
@@ -56,7 +56,7 @@ def test_evaluate_log_with_reasoning(answer: object, grounding: float | None, st
         make_task(study), model=scripted(answer), log_dir=str(tmp_path), log_format="eval", display="none"
     )
     assert log.status == "success"
-    done = evaluate(log.location, study.records.repository, reading=Reading(questions=(42,)), resamples=0)
+    done = evaluate(log.location, study.records.repository, options=ReadOptions(questions=(42,)), resamples=0)
     scores = done.results.reasoning
     if grounding is None:
         assert scores is None
@@ -99,10 +99,10 @@ def test_judge_sees_the_reasoning_and_is_in_the_metadata(study: Study, tmp_path:
     assert set(by_name) == {"grades", "reasoning_judge"}
     stated = (read_eval_log(log.location, header_only=True).eval.metadata or {})["reasoning_judge"]
     assert stated["model"] == "scripted/judge"
-    assert stated["prompt"] == PROMPT
-    assert stated["prompt_sha256"] == hashlib.sha256(PROMPT.encode()).hexdigest()
+    assert stated["prompt"] == JUDGE_PROMPT
+    assert stated["prompt_sha256"] == hashlib.sha256(JUDGE_PROMPT.encode()).hexdigest()
     # The judge changes no grade, and no number of the report.
-    done = evaluate(log.location, study.records.repository, reading=Reading(questions=(42,)), resamples=0)
+    done = evaluate(log.location, study.records.repository, options=ReadOptions(questions=(42,)), resamples=0)
     assert done.problems == ()
     assert done.results.reasoning is not None
 

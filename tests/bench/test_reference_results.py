@@ -194,7 +194,7 @@ def test_keys_of_other_knees_and_no_keys(truth: Truth, data: Repository, knees: 
     entries[key_of(knee | {"patient": "1234567"}, 5)] = entry
     entries["nonsense"] = entry
     path = save(tmp_path / "r.json", entries)
-    with pytest.raises(BenchError, match="got 3 kinds of problems") as caught:
+    with pytest.raises(BenchError, match="There are 3 kinds of problems") as caught:
         read_official_results(path, truth, data=data)
     for shown in (f"{train['id']}/q05 is of train", "unknown_id (2, ", "malformed (1, ", "key nonsense"):
         assert shown in str(caught.value)
@@ -220,10 +220,13 @@ def test_a_key_that_stands_twice(truth: Truth, knees: Any, tmp_path: Path) -> No
     [
         ("", r"empty \(1, there is no prediction at all\)"),
         ("{}", r"empty \(1, there is no prediction at all\)"),
-        ("[1]", r"result file must be a JSON object, got \[1\] in .*Files of JSON lines are read by read_predictions"),
+        (
+            "[1]",
+            r"r\.json does not hold a JSON object, but begins with \[1\]\. Files of JSON lines",
+        ),
         (
             '{"1_00M_2_3_1_1": {"question": "?"}}',
-            r"hold answers of one model, as o1_result or qwen25vl_result, got none",
+            r"holds no answers as o1_result or qwen25vl_result",
         ),
     ],
 )
@@ -235,10 +238,10 @@ def test_files_that_are_none(truth: Truth, tmp_path: Path, text: str, message: s
 
 
 def test_no_file_and_no_text(truth: Truth, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"result file must be readable text, got .*No such file"):
+    with pytest.raises(BenchError, match=r"The result file .* cannot be read as text: .*No such file"):
         read_official_results(tmp_path / "r.json", truth)
     (tmp_path / "r.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BenchError, match="result file must be readable text"):
+    with pytest.raises(BenchError, match="cannot be read as text"):
         read_official_results(tmp_path / "r.json", truth)
 
 
@@ -249,10 +252,11 @@ def test_answers_of_two_models(truth: Truth, knees: Any, tmp_path: Path) -> None
     entries[next(iter(entries))]["o1_result"] = {}
     path = save(tmp_path / "r.json", entries)
     with pytest.raises(
-        BenchError, match=r"got o1_result \(\d+\), qwen25vl_result \(\d+\) in .*Name one: read_official"
+        BenchError,
+        match=r"holds answers of several models: o1_result \(\d+\), qwen25vl_result \(\d+\)\. Name one: read_official",
     ):
         read_official_results(path, truth)
-    with pytest.raises(BenchError, match=r"model must have answers in the file, got qwen\. Did you mean 'qwen25vl'"):
+    with pytest.raises(BenchError, match=r"The file has no answers of model 'qwen'\. Did you mean 'qwen25vl'"):
         read_official_results(path, truth, model="qwen")
     np.testing.assert_array_equal(read_official_results(path, truth, model="qwen25vl").answers.grades, truth.grades)
     assert (read_official_results(path, truth, model="o1").answers.grades[0] == NONE).all()

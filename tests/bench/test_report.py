@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from reasonknee_datasets.bench.evaluation import Evaluation, Reading, compare, evaluate
+from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
 from reasonknee_datasets.bench.report.export import to_csv, to_latex
 from reasonknee_datasets.bench.report.html_page import to_html
-from reasonknee_datasets.bench.report.numbers import estimate, signed
-from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.report_table import Table, format_estimate, signed
 from reasonknee_datasets.bench.report.write import about_intervals
 from reasonknee_datasets.bench.results import Estimate, Sampling
 from reasonknee_datasets.bench.truth import read_truth
@@ -41,13 +40,13 @@ def slots(data: Path, split: str, *, wrong: bool = False) -> list[Line]:
 def wrong(annotated: Path) -> Evaluation:
     lines = slots(annotated, "test", wrong=True)
     lines[0]["slots"] = {}
-    return evaluate(lines[:-1], annotated, reading=Reading(questions=_FEW), model="wrong", resamples=100)
+    return evaluate(lines[:-1], annotated, options=ReadOptions(questions=_FEW), model="wrong", resamples=100)
 
 
 @pytest.fixture(scope="module")
 def train(annotated: Path) -> Evaluation:
     lines = slots(annotated, "train", wrong=True)
-    return evaluate(lines, annotated, reading=Reading(split="train", questions=_FEW), resamples=100)
+    return evaluate(lines, annotated, options=ReadOptions(split="train", questions=_FEW), resamples=100)
 
 
 def table(done: Evaluation, title: str) -> Table:
@@ -67,10 +66,12 @@ class TestResultTables:
             assert found.columns[2:] == (
                 *("value", "majority", "model less majority", "patients", "slots", "positives"),
             )
-            expected = [name for pool in group.pools for name in pool.rules["wrong"].metrics]
+            expected = [name for pool in group.pools for name in pool.rules["missing_as_wrong"].metrics]
             assert [row[1] for row in found.rows if row[0] != "all slots"] == expected
-            values = [value for pool in group.pools for value in pool.rules["wrong"].metrics.values()]
-            assert [row[2] for row in found.rows if row[0] != "all slots"] == [estimate(value) for value in values]
+            values = [value for pool in group.pools for value in pool.rules["missing_as_wrong"].metrics.values()]
+            assert [row[2] for row in found.rows if row[0] != "all slots"] == [
+                format_estimate(value) for value in values
+            ]
 
     def test_majority_of_pools_is_its_own_score(self, annotated: Path, wrong: Evaluation) -> None:
         found = table(wrong, "Metrics of attribute size")
@@ -94,7 +95,7 @@ class TestResultTables:
         assert not any("json.loads" in row[0] for row in table(wrong, "Coverage").rows)
         lines: list[Line] = [{"id": line["id"], "text": "{}"} for line in slots(annotated, "test")[:3]]
         lines[2]["text"] = "no json"
-        read = evaluate(lines, annotated, reading=Reading(questions=_FEW), resamples=0).results.group().coverage
+        read = evaluate(lines, annotated, options=ReadOptions(questions=_FEW), resamples=0).results.group().coverage
         assert (read.texts, read.strict) == (3, 2)
 
     def test_questions_have_names(self, wrong: Evaluation) -> None:
@@ -117,14 +118,16 @@ class TestControls:
         return [stated, *slots(data, "test", wrong=wrong)]
 
     def test_a_control_is_a_baseline(self, annotated: Path) -> None:
-        how = Reading(questions=_FEW)
+        how = ReadOptions(questions=_FEW)
         blind = self.lines(annotated, "text_only", wrong=True)
-        done = evaluate(self.lines(annotated, "guided"), annotated, reading=how, controls=[blind], resamples=0)
+        done = evaluate(self.lines(annotated, "guided"), annotated, options=how, controls=[blind], resamples=0)
         base = next(base for base in done.results.baselines if base.name == "text_only")
-        alone = evaluate(blind, annotated, reading=how, resamples=0).results
-        assert base.totals["wrong"]["record_exact"].value == alone.total().value
+        alone = evaluate(blind, annotated, options=how, resamples=0).results
+        assert base.totals["missing_as_wrong"]["record_exact"].value == alone.total().value
         row = next(
-            row for row in base.differences if (row.by, row.metric, row.rule) == ("all", "record_exact", "wrong")
+            row
+            for row in base.differences
+            if (row.by, row.metric, row.rule) == ("all", "record_exact", "missing_as_wrong")
         )
         assert row.difference.value == 1 - alone.total().value  # type: ignore[operator]
         assert any(row[0] == "text_only" for row in table(done, "Baselines").rows)
@@ -142,7 +145,7 @@ class TestControls:
             evaluate(
                 self.lines(annotated, "guided"),
                 annotated,
-                reading=Reading(questions=_FEW),
+                options=ReadOptions(questions=_FEW),
                 controls=[other],
                 resamples=0,
             )
@@ -169,7 +172,7 @@ class TestWarnings:
 
 def evaluate_without_interval(done: Evaluation) -> Evaluation:
     lines = slots(Path(str(done.repository.root)), "test", wrong=True)
-    return evaluate(lines, done.repository, reading=Reading(questions=_FEW), resamples=0)
+    return evaluate(lines, done.repository, options=ReadOptions(questions=_FEW), resamples=0)
 
 
 def test_about_intervals_says_why_there_are_none() -> None:
@@ -239,9 +242,9 @@ def test_write_comparison_is_short(wrong: Evaluation, tmp_path: Path) -> None:
 def test_results_to_pandas(wrong: Evaluation) -> None:
     frame = wrong.results.to_pandas()
     size = frame.query(
-        "by == 'attribute' and group == 'size' and metric == 'mae' and rule == 'wrong' and kind == 'pool'"
+        "by == 'attribute' and group == 'size' and metric == 'mae' and rule == 'missing_as_wrong' and kind == 'pool'"
     )
     pools = wrong.results.group("attribute", "size").pools
-    assert size["value"].tolist() == [pool.rules["wrong"].metrics["mae"].value for pool in pools]
-    headline = frame.query("by == 'all' and metric == 'record_exact' and rule == 'wrong'")
+    assert size["value"].tolist() == [pool.rules["missing_as_wrong"].metrics["mae"].value for pool in pools]
+    headline = frame.query("by == 'all' and metric == 'record_exact' and rule == 'missing_as_wrong'")
     assert headline["value"].item() == wrong.results.total().value

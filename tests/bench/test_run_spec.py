@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from reasonknee_datasets.bench.conditions import CONDITIONS
-from reasonknee_datasets.bench.prompts import Prompts
 from reasonknee_datasets.bench.question_records import parse_questions
 from reasonknee_datasets.bench.run_spec import make_study
 from reasonknee_datasets.errors import BenchError
+from reasonknee_datasets.prompts import Prompts
 from tests.helpers.paths import SHARED
 
 
@@ -28,7 +28,7 @@ def test_a_sample_is_of_whole_patients_and_seeded(prepared: Path) -> None:
     assert two == names(patients=2, seed=3)
     assert set(names(patients=1, seed=3)) < set(two)
     assert any(names(patients=2, seed=seed) != two for seed in range(10))
-    with pytest.raises(BenchError, match="patients must be 1 to 4, got 99"):
+    with pytest.raises(BenchError, match="Split has 4 patients, and 99 were asked for"):
         names(patients=99)
 
 
@@ -56,7 +56,7 @@ def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
     assert make_study(folder, "guided", prompts="project").prompts.source == "project"
     files = tmp_path / "questions_nobbox_guided.json"
     files.write_text('{"19": "Any loss?"}', encoding="utf-8")
-    with pytest.raises(BenchError, match="question 1 must have a prompt, got none in the official files"):
+    with pytest.raises(BenchError, match="Question 1 has no prompt: none in the official files"):
         make_study(folder, "guided", prompts=files)
 
 

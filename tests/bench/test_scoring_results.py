@@ -14,12 +14,15 @@ import pytest
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.bootstrap import draw, percentile_interval
+from reasonknee_datasets.bench.error_decomposition import compute_lost_shares
 from reasonknee_datasets.bench.results import Comparison, Estimate, Results, schema
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.bench.scoring import lost_points, paired_difference, score
-from reasonknee_datasets.bench.scoring.context import work_out
+from reasonknee_datasets.bench.scoring import paired_difference, score
 from reasonknee_datasets.bench.scoring.groups import BYS, group_by
-from reasonknee_datasets.bench.scoring.slot_table import lay_out, mark
+from reasonknee_datasets.bench.scoring.pools import count_confusions
+from reasonknee_datasets.bench.scoring.resampled_statistics import Key
+from reasonknee_datasets.bench.scoring.score import compute_statistics, slot_statistics
+from reasonknee_datasets.bench.scoring.slot_table import make_slot_table
 from reasonknee_datasets.errors import BenchError
 from tests.benchmarks import scoring as benchmark
 from tests.benchmarks.scoring import make_priors, simulate_answers, simulate_truth
@@ -71,11 +74,13 @@ def repeated(truth: Truth, answers: Answers, times: np.ndarray) -> tuple[Truth, 
 
 
 def statistics(truth: Truth, answers: Answers, weights: np.ndarray) -> dict[tuple[object, ...], np.ndarray]:
-    sheet = lay_out(truth)
-    workings = work_out(sheet, mark(sheet, answers, make_priors(), None), [group_by(sheet, by) for by in BYS])
+    table = make_slot_table(truth, answers, make_priors(), None)
+    slots = slot_statistics(table, weights)
     found = {}
-    for batch in workings.batches(weights):
-        found |= {tuple(key): batch.draws[:, place] for place, key in enumerate(batch.keys)}
+    for grouping in (group_by(table, by) for by in BYS):
+        computed = compute_statistics(table, grouping, count_confusions(table, grouping), weights, slots)
+        for key, metrics in computed.items():
+            found |= {(*key, metric): statistic.draws for metric, statistic in metrics.items()}
     return found
 
 
@@ -107,7 +112,7 @@ def test_intervals_are_percentiles_of_these_draws(
 ) -> None:
     weights = draw(truth.patients, 60, 0)
     first, second = (statistics(truth, answers, weights) for answers in pair)
-    key = ("all", "all", "total", "wrong", None, None, "record_exact")
+    key = (*Key("all", "all", "total", "missing_as_wrong"), "record_exact")
     low, high, _ = percentile_interval(first[key][1:, None])
     assert (results.total().low, results.total().high) == (low[0], high[0])
     low, high, _ = percentile_interval((first[key] - second[key])[1:, None])
@@ -189,7 +194,7 @@ def test_points_are_lost_by_grading_and_by_the_region() -> None:
     given.grades[:] = np.where(good[:, None] | (truth.slots < 0), truth.grades, -1)
     moved = replace(given, grades=given.grades.copy())
     moved.grades[random.random(len(truth)) < 1 / 3] = -1
-    found = lost_points(truth, given, {"own_region": moved, "region_given": given}, resamples=100)
+    found = compute_lost_shares(truth, given, {"own_region": moved, "region_given": given}, resamples=100)
     assert [(each.condition, each.by) for each in found][::13] == [("own_region", "all"), ("region_given", "all")]
     assert len(found) == 26
     own, same = found[0], found[13]
@@ -225,9 +230,9 @@ def test_boxes_of_one_model_only_are_not_compared(truth: Truth, pair: tuple[Answ
 
 
 def test_an_unknown_grouping_is_refused(truth: Truth, pair: tuple[Answers, Answers]) -> None:
-    with pytest.raises(BenchError, match="kind of statistic must be one that results have, got totals"):
+    with pytest.raises(BenchError, match=r"Unknown kind of statistic 'totals'\. Did you mean 'total'"):
         paired_difference(truth, *pair, statistics=("totals",))  # type: ignore[arg-type]
-    with pytest.raises(BenchError, match=r"grouping must be one that results have, got vist\. Did you mean 'visit'"):
+    with pytest.raises(BenchError, match=r"Unknown grouping 'vist'\. Did you mean 'visit'"):
         paired_difference(truth, *pair, by=("vist",))  # type: ignore[arg-type]
 
 
@@ -268,15 +273,15 @@ def test_the_schema_refuses_what_reading_refuses(results: Results) -> None:
     sound = json.loads(replace(results, groups=results.groups[:2]).dumps())
     validator.validate(sound)
     for break_it, message in (
-        (lambda item: item.pop("groups"), r"results must hold .*, got no groups"),
-        (lambda item: item.update(extra=1), r"results must hold .*, got unknown extra"),
-        (lambda item: item.update(format=99), "results must be of format 1, got format 99"),
+        (lambda item: item.pop("groups"), r"results does not have the right fields \(missing: groups\)"),
+        (lambda item: item.update(extra=1), r"results does not have the right fields \(unknown: extra\)"),
+        (lambda item: item.update(format=99), r"have format '99', .* format 2\. Evaluate the predictions again"),
         (lambda item: item["groups"][0].update(by="colour"), r"results.groups\[0\]\.by must be one of all, category"),
-        (lambda item: item["sampling"].update(seed="0"), r"results\.sampling\.seed must be of type integer, got 0"),
+        (lambda item: item["sampling"].update(seed="0"), r"sampling\.seed must be of type integer, but it is '0'"),
         (lambda item: item["sampling"].update(seed=True), r"results\.sampling\.seed must be of type integer"),
         (lambda item: item.update(groups={}), r"results\.groups must be a list"),
         (lambda item: item["groups"][0].update(totals=[]), r"results\.groups\[0\]\.totals must be an object"),
-        (lambda item: item["groups"][0]["totals"].update(other={}), r"totals must be one of wrong, parsed, prior"),
+        (lambda item: item["groups"][0]["totals"].update(other={}), r"totals must be one of missing_as_wrong, answ"),
         (lambda item: item.update(sampling=3), r"results\.sampling must be an object"),
     ):  # fmt: skip
         item = copy.deepcopy(sound)
@@ -288,10 +293,10 @@ def test_the_schema_refuses_what_reading_refuses(results: Results) -> None:
 
 def test_groups_and_differences_that_are_not_there_are_named(results: Results, comparison: Comparison) -> None:
     assert results.group("side", "left").value == "left"
-    with pytest.raises(BenchError, match="group must be one of these by side: right, left, got middle"):
+    with pytest.raises(BenchError, match=r"There is no group 'middle' by side\. Groups by side: right, left"):
         results.group("side", "middle")
     assert comparison.total(by="side", value="left").metric == "record_exact"
-    with pytest.raises(BenchError, match=r"difference must have been computed, got f1 \(wrong\) of all all"):
+    with pytest.raises(BenchError, match=r"The comparison has no difference f1 \(missing_as_wrong\) of all all"):
         comparison.total("f1")
     bare = results.with_outcomes(None)
     assert bare.outcomes is None

@@ -266,7 +266,7 @@ def _generate(folder: Path, study: Any, record: Any) -> str:
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from reasonknee_datasets.bench.request_builder import ask
+    from reasonknee_datasets.bench.model_requests import ask
 
     frames = study.render(record, study.region(record))
     request = ask(record, study.condition, study.prompts, frames)

@@ -30,7 +30,7 @@ from reasonknee_datasets.phantom.scan_grids import SIZES
 from reasonknee_datasets.phantom.scans import predict_boxes
 from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
 from reasonknee_datasets.phantom.typical_boxes import usual_boxes
-from reasonknee_datasets.phantom.wording import prompt
+from reasonknee_datasets.prompts import project_prompt
 from reasonknee_datasets.release.region_labels import read_mapping, read_names
 from reasonknee_datasets.release.split_files import COLUMNS
 from tests.helpers.paths import ROOT, SHARED
@@ -75,7 +75,7 @@ def key_of(record: dict[str, Any]) -> str:
     return record["image"].split("data/images/")[1]
 
 
-QUESTION_OF = {prompt(number): number for number in RECORD_QUESTIONS}
+QUESTION_OF = {project_prompt(number): number for number in RECORD_QUESTIONS}
 
 
 def question_of(record: dict[str, Any]) -> int:

@@ -1,13 +1,16 @@
-"""Metrics as pure functions: of confusion arrays, and of boxes."""
+"""Metrics as pure functions: of grades (`record_exact` among them), of confusion arrays, and of boxes."""
 
 from __future__ import annotations
 
 from reasonknee_datasets.bench.metrics.boxes import THRESHOLDS, BoxScores, iou, score_boxes
 from reasonknee_datasets.bench.metrics.confusions import (
     MERGED,
+    METRICS,
+    WEIGH_GRADES_ALIKE,
     apply_rule,
     common_scale,
-    count,
+    compute,
+    count_confusion,
     farthest,
     merge_macerations,
 )
@@ -24,10 +27,10 @@ from reasonknee_datasets.bench.metrics.grades import (
     ppv,
     quadratic_kappa,
     ratio,
+    record_exact,
     sensitivity,
     specificity,
 )
-from reasonknee_datasets.bench.metrics.scales import METRICS, WEIGH_GRADES_ALIKE, compute
 
 __all__ = [
     "MERGED",
@@ -40,7 +43,7 @@ __all__ = [
     "balanced_accuracy",
     "common_scale",
     "compute",
-    "count",
+    "count_confusion",
     "f1",
     "farthest",
     "iou",
@@ -54,6 +57,7 @@ __all__ = [
     "ppv",
     "quadratic_kappa",
     "ratio",
+    "record_exact",
     "score_boxes",
     "sensitivity",
     "specificity",

@@ -1,7 +1,8 @@
-"""Metrics of grades, as pure functions of confusion arrays; undefined is NaN, never 0.
+"""Metrics of grades as pure functions: `record_exact` of records, all others of confusion arrays.
 
-Every function takes ``(..., K, K)`` or ``(..., K, K + 1)`` and gives ``(...)``. Sums over grades are written as matrix
-products, since numpy's own reductions over an axis of four are ten times slower.
+Undefined is NaN, never 0. Every function of confusions takes ``(..., K, K)`` or ``(..., K, K + 1)`` and returns
+``(...)``. Sums over grades are written as matrix products, since numpy's own reductions over an axis of four are ten
+times slower.
 """
 
 from __future__ import annotations
@@ -9,12 +10,48 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+
+def record_exact(
+    true: ArrayLike, answered: ArrayLike, asked: ArrayLike | None = None, *, answered_only: bool = False
+) -> Floats:
+    """Compute the headline metric of each record: 1 where every slot is right, else 0.
+
+    A slot without a grade is wrong. The mean over records is ``record_exact``.
+
+    Parameters
+    ----------
+    true, answered : (N, S) int array
+        Grades of N records; -1 where there is none.
+    asked : (N, S) bool array, optional
+        Slots that the record's question has; by default all.
+    answered_only : bool
+        Leave out records that lack an answered grade, instead of counting them as wrong.
+
+    Returns
+    -------
+    (N,) float array
+        NaN where the record is not counted: a true grade is missing, or an answered one with ``answered_only``.
+
+    Examples
+    --------
+    >>> true = [[2, 1], [2, 1], [0, 0], [1, -1]]
+    >>> record_exact(true, [[2, 1], [2, 0], [0, -1], [1, 1]])
+    array([ 1.,  0.,  0., nan])
+    """
+    grades, answers = np.asarray(true), np.asarray(answered)
+    inside = np.ones(grades.shape, dtype=np.bool_) if asked is None else np.asarray(asked, dtype=np.bool_)
+    lacking = grades < 0
+    if answered_only:
+        lacking = lacking | (answers < 0)
+    right = ((grades == answers) | ~inside).all(axis=1)
+    return np.where((lacking & inside).any(axis=1), np.nan, right.astype(np.float64))
 
 
 def accuracy(confusion: NDArray[Any]) -> Floats:
@@ -193,22 +230,26 @@ def _distances(grades: int, power: int) -> Floats:
 def _square(confusion: NDArray[Any], name: str) -> int:
     grades, columns = confusion.shape[-2:]
     if grades != columns:
-        remedy = "metrics.apply_rule settles what becomes of slots without a grade"
-        raise BenchError(explain(f"confusion of {name}", "have as many columns as rows", f"{grades, columns}", remedy))
+        raise BenchError(
+            f"The confusion of {name} has {grades} rows and {columns} columns, and must be square. Apply a rule for "
+            "slots without a grade first: metrics.apply_rule."
+        )
     return int(grades)
 
 
 def _quadrants(confusion: NDArray[Any], name: str) -> tuple[Floats, Floats, Floats, Floats]:
     """Return true negatives, false positives, false negatives and true positives."""
     if confusion.shape[-2:] != (2, 2):
-        remedy = "It is a metric of binary slots, after metrics.apply_rule"
-        raise BenchError(explain(f"confusion of {name}", "be 2 by 2", f"{confusion.shape[-2:]}", remedy))
+        raise BenchError(
+            f"The confusion of {name} has shape {confusion.shape[-2:]}, and must be 2 by 2: it is a metric of binary "
+            "slots. Apply metrics.apply_rule first."
+        )
     cells = confusion.astype(np.float64)
     return cells[..., 0, 0], cells[..., 0, 1], cells[..., 1, 0], cells[..., 1, 1]
 
 
 def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """Divide, and give NaN where there is nothing to divide by.
+    """Divide; NaN where the divisor is 0.
 
     Examples
     --------

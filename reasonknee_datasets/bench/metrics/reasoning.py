@@ -18,8 +18,7 @@ from reasonknee_datasets.bench.metrics.knee_places import (
     side_named,
     subregion_named,
 )
-from reasonknee_datasets.bench.metrics.reasoning_text import WORD, steps
-from reasonknee_datasets.bench.metrics.reasoning_words import (
+from reasonknee_datasets.bench.metrics.reasoning_text import (
     ASSESSED,
     FINDINGS,
     GRADE,
@@ -31,6 +30,8 @@ from reasonknee_datasets.bench.metrics.reasoning_words import (
     ON_BONE,
     PRESENT,
     SYNOVITIS,
+    WORD,
+    steps,
     whole_words,
 )
 from reasonknee_datasets.boxes import Box

@@ -1,7 +1,8 @@
-"""`Collector`: predictions in any order, into the rows of `Answers`."""
+"""`Collector`: reads predictions, in any order, into the rows of `Answers`."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.answers import REASONS, parse_box
+from reasonknee_datasets.bench.answers import REASONS, ParsedAnswer, SlotAnswer, official_parse, parse_answer, parse_box
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
-from reasonknee_datasets.bench.predictions.problems import Ledger
-from reasonknee_datasets.bench.predictions.texts import read_text
+from reasonknee_datasets.bench.predictions.problems import ProblemLog
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.errors import BenchError, BoxError, GradeError, explain
+from reasonknee_datasets.errors import BenchError, BoxError, GradeError
 from reasonknee_datasets.moaks import QUESTIONS, Question, find_slot
 
 _REASON = {name: place for place, name in enumerate(REASONS)}
@@ -28,8 +28,8 @@ class Collector:
     ----------
     truth : Truth
         The records that are scored.
-    ledger : Ledger
-        Learns of what is wrong with a prediction.
+    problems : ProblemLog
+        Gets what is wrong with a prediction.
     convention : BoxConvention
         In which boxes are written.
     boxes : bool
@@ -52,14 +52,14 @@ class Collector:
     def __init__(
         self,
         truth: Truth,
-        ledger: Ledger,
+        problems: ProblemLog,
         *,
         convention: BoxConvention,
         boxes: bool = False,
         official: bool = False,
         each_text: Callable[[int, str], None] | None = None,
     ) -> None:
-        self.truth, self.ledger, self.convention = truth, ledger, convention
+        self.truth, self.problems, self.convention = truth, problems, convention
         self.boxes, self.official, self.each_text = boxes, official, each_text
         self.rules: Counter[str] = Counter()
         self.row = {name: place for place, name in enumerate(truth.ids)}
@@ -90,7 +90,7 @@ class Collector:
         """
         row = self.row[name]
         if self._given[row]:
-            self.ledger.note("duplicate", f"{name} ({place})")
+            self.problems.note("duplicate", f"{name} ({place})")
             return
         self._given[row] = True
         question = QUESTIONS[int(self.truth.question[row])]
@@ -110,7 +110,7 @@ class Collector:
     def finish(self) -> Answers:
         """Return the table; records without a prediction are noted."""
         for row in np.flatnonzero(~self._given).tolist():
-            self.ledger.note("unanswered", self.truth.ids[row])
+            self.problems.note("unanswered", self.truth.ids[row])
         if not self.asked_boxes:
             self._box_reasons[:] = NONE
         return Answers(
@@ -125,7 +125,7 @@ class Collector:
         )
 
     def _take_text(self, row: int, question: Question, line: Mapping[str, Any]) -> None:
-        parsed = read_text(
+        parsed = read_answer_text(
             question,
             line.get("text"),
             finish_reason=line.get("finish_reason"),
@@ -146,19 +146,19 @@ class Collector:
             try:
                 slot = find_slot(question, str(key))
             except GradeError:
-                self.ledger.note("illegal_grade", f"{name} {key}")
+                self.problems.note("illegal_grade", f"{name} {key}")
                 continue
             place = question.slots.index(slot)
             if value is None:
                 continue
             if _is_nan(value):
-                self.ledger.note("nan", f"{name} {key}")
+                self.problems.note("nan", f"{name} {key}")
                 continue
             try:
                 self._grades[row, place] = slot.check(value)
                 self._reasons[row, place] = NONE
             except GradeError:
-                self.ledger.note("illegal_grade", f"{name} {key}={str(value)[:40]}")
+                self.problems.note("illegal_grade", f"{name} {key}={str(value)[:40]}")
                 self._reasons[row, place] = _REASON["out_of_range"]
 
     def _take_box(self, row: int, line: Mapping[str, Any], name: str) -> None:
@@ -172,7 +172,7 @@ class Collector:
             return
         self._check_convention(shape)
         if isinstance(numbers, (Sequence, np.ndarray)) and any(map(_is_nan, numbers)):
-            self.ledger.note("nan", f"{name} box {list(numbers)}")
+            self.problems.note("nan", f"{name} box {list(numbers)}")
             self._set_box(row, None, "out_of_range")
             return
         try:
@@ -180,13 +180,13 @@ class Collector:
             self.numbers[row] = given if given.shape == (6,) else np.nan
             box = self.convention.decode(numbers, shape)
         except (BoxError, OverflowError, TypeError, ValueError):
-            self.ledger.note("illegal_box", f"{name} {str(numbers)[:80]}")
+            self.problems.note("illegal_box", f"{name} {str(numbers)[:80]}")
             self._set_box(row, None, "out_of_range")
             return
         whole = Box((0, 0, 0), shape) if all(shape) else box
         inside = box.intersect(whole)
         if inside != box:
-            self.ledger.note("box_outside", f"{name} {str(numbers)[:80]} in {shape}")
+            self.problems.note("box_outside", f"{name} {str(numbers)[:80]} in {shape}")
         self._set_box(row, inside, None if inside is not None else "out_of_range")
 
     def _read_box(self, row: int, text: str | None, line: Mapping[str, Any]) -> None:
@@ -203,8 +203,10 @@ class Collector:
 
     def _check_convention(self, shape: tuple[int, int, int]) -> None:
         if self.convention.normalised and not all(shape):
-            remedy = "Score against a repository that was prepared with images, or write boxes in voxels"
-            raise BenchError(explain("boxes in shares of a volume", "come with its shape", repr(shape), remedy))
+            raise BenchError(
+                "Boxes in shares of a volume need the shape of the volume, and the repository has none. Score against "
+                "a repository that was prepared with images, or write boxes in voxels."
+            )
 
     def _set_box(self, row: int, box: Box | None, reason: str | None) -> None:
         if box is not None:
@@ -218,3 +220,34 @@ class Collector:
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, Integral) and not math.isfinite(value)
+
+
+def read_answer_text(
+    question: Question,
+    text: str | None,
+    *,
+    finish_reason: str | None = None,
+    error: str | None = None,
+    official: bool = False,
+) -> ParsedAnswer:
+    """Read the grades of one answer.
+
+    Parameters
+    ----------
+    question : Question
+    text, finish_reason, error : str or None
+        As for `parse_answer`.
+    official : bool
+        Read by ``json.loads`` after the code fences are removed, as the authors' scripts do, or not at all.
+
+    Returns
+    -------
+    ParsedAnswer
+    """
+    if official and text is not None and error is None:
+        found = official_parse(text)
+        if found is None:
+            reason = "not_json" if text.strip() else "empty"
+            return ParsedAnswer(question.id, tuple(SlotAnswer(slot, None, reason) for slot in question.slots), False)
+        text = json.dumps(found)
+    return parse_answer(question, text, finish_reason=finish_reason, error=error)

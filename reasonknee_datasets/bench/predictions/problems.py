@@ -1,13 +1,17 @@
-"""What can be wrong with predictions, by name: counted, shown with first examples, and never passed over."""
+"""Problems with predictions, by name: counted, and shown with first examples."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError, RepositoryError
+from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.schema import parse_id
+from reasonknee_datasets.sources import Repository, parse_split, read_shard, select
 
 PROBLEMS: Mapping[str, str] = MappingProxyType(
     {
@@ -26,7 +30,7 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "nan": "a number is NaN or infinite; it counts as not answered",
         "illegal_box": "a box is not one in the stated convention; it counts as not answered",
         "box_outside": "a box reaches beyond its volume; it is cut, and if nothing is left counts as not answered",
-        # Those below are only said, and never stop a run.
+        # Those below never stop an evaluation.
         "unscored": "an answer to one of the questions 63 to 69, which no record asks; it is left out",
         "stale": "the script stored the previous question's answer, with its token counts, after a failed request; it "
         "counts as an error of the provider",
@@ -36,10 +40,10 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "unanswered": "a record that is scored has no prediction; it counts as not answered",
     }
 )
-"""What each problem means, and what becomes of it where the run goes on."""
+"""Meaning of each problem, and its treatment where it does not stop the evaluation."""
 
 NOTES = frozenset({"unscored", "stale", "asked_again", "several_models", "unanswered"})
-"""Those that never stop a run."""
+"""Problems that never stop an evaluation."""
 
 _EXAMPLES = 5
 
@@ -64,7 +68,7 @@ class Problem:
 
     @property
     def stops(self) -> bool:
-        """Whether it stops a strict run."""
+        """Whether it stops a strict evaluation."""
         return self.kind not in NOTES
 
     def __str__(self) -> str:
@@ -73,7 +77,7 @@ class Problem:
         return f"{self.kind} ({self.count}, {PROBLEMS[self.kind]}){shown}"
 
 
-class Ledger:
+class ProblemLog:
     """Counts problems as they are found."""
 
     def __init__(self) -> None:
@@ -100,16 +104,82 @@ class Ledger:
         Raises
         ------
         BenchError
-            If something stops a strict run: all of it is named. Without any prediction no run goes on.
+            If a problem stops a strict evaluation; all are named. Without any prediction every evaluation stops.
         """
         found = self.problems()
         stopping = [problem for problem in found if problem.stops]
         if stopping and (strict or any(problem.kind == "empty" for problem in stopping)):
             shown = "\n".join(f"  {problem}" for problem in stopping)
-            remedy = "Mend the predictions"
+            many = f"There are {len(stopping)} kinds of problems" if len(stopping) > 1 else "There is a problem"
+            remedy = "Correct the predictions"
             if not any(problem.kind == "empty" for problem in stopping):
-                remedy += ", or go on as is said of each: strict=False (--no-strict)"
-            got = f"{len(stopping)} kinds of problems" if len(stopping) > 1 else "a problem"
-            message = explain("predictions", "be whole and of the records that are scored", got, remedy, where=where)
-            raise BenchError(f"{message}\n{shown}")
+                remedy += ", or continue as stated for each problem: strict=False (--no-strict)"
+            raise BenchError(f"{many} with the predictions {where}. {remedy}.\n{shown}")
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """Split of a volume, and its study and series."""
+
+    split: str
+    study: str
+    series: str
+
+
+class UnscoredIds:
+    """Classify ids that are not scored: of other splits, of records that were not asked, or unknown.
+
+    Parameters
+    ----------
+    data : Repository or None
+        Where the scored records are from; without it, all are unknown.
+    split : str
+        Of the scored records.
+    problems : ProblemLog
+        Gets each of them.
+    """
+
+    def __init__(self, data: Repository | None, split: str, problems: ProblemLog) -> None:
+        self._data, self._problems = data, problems
+        self._split = split if data is None else parse_split(split, data.manifest.splits())[0].name
+
+    @cached_property
+    def scans(self) -> dict[str, _Scan]:
+        """Every volume of the repository by its id; read when it is first needed."""
+        if self._data is None:
+            return {}
+        manifest, selection = self._data.manifest, select("volumes", ["id", "study", "series"])
+        found: dict[str, _Scan] = {}
+        for split in manifest.splits("volumes"):
+            for shard in manifest.shards("volumes", split):
+                for table in read_shard(self._data.url(shard.path), shard, selection):
+                    for row in table.to_pylist():
+                        found[row["id"]] = _Scan(split, row["study"], row["series"])
+        return found
+
+    def note(self, name: str, place: str) -> None:
+        """Add one id to the problems.
+
+        Parameters
+        ----------
+        name : str
+            The id.
+        place : str
+            Its place in the predictions.
+        """
+        try:
+            question = parse_id(name).question_id
+        except RepositoryError:
+            question = None
+        known = question is not None and question in QUESTIONS
+        if question is not None and known and not QUESTIONS[question].in_records:
+            self._problems.note("unscored", name)
+            return
+        scan = self.scans.get(name.rpartition("/q")[0]) if known else None
+        if scan is None:
+            self._problems.note("unknown_id", f"{name[:80]} ({place})")
+        elif scan.split == self._split:
+            self._problems.note("not_asked", f"{name} ({place})")
+        else:
+            self._problems.note("other_split", f"{name} is of {scan.split} ({place})")

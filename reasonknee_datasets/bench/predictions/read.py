@@ -14,9 +14,8 @@ from reasonknee_datasets import __version__
 from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.predictions.collect import Collector
-from reasonknee_datasets.bench.predictions.id_lookup import Elsewhere
-from reasonknee_datasets.bench.predictions.lines import Line, Source, each_line, name_source
-from reasonknee_datasets.bench.predictions.problems import Ledger, Problem
+from reasonknee_datasets.bench.predictions.prediction_files import Line, Source, iterate_predictions, name_source
+from reasonknee_datasets.bench.predictions.problems import Problem, ProblemLog, UnscoredIds
 from reasonknee_datasets.bench.run_metadata import Identity, differences
 from reasonknee_datasets.bench.truth import identify
 from reasonknee_datasets.boxes import BoxConvention
@@ -28,18 +27,18 @@ ARRAY_ORDER = BoxConvention(layout="corners")
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What was predicted.
+    """Predictions of one run.
 
     Attributes
     ----------
     answers : Answers
-        Row for row beside the truth.
+        One row a record, as in the truth.
     problems : tuple of Problem
-        What was wrong, or has to be said; empty where all is well.
+        What was wrong with them, and notes.
     identity : Identity
-        As the file states it, with these records, this codec and this package.
+        As the file states it, with these records, and the versions of parser and package.
     rules : mapping of str to int
-        How many slots each rule of the codec was the gravest for.
+        How many slots each rule of the parser was the gravest for.
     usage : mapping of str to int
         Tokens and the like, summed over the lines that state them.
     convention : BoxConvention or None
@@ -110,42 +109,42 @@ def read_predictions(
         truth = read_truth("3dreasonknee", "test")
         predictions = read_predictions(({"id": name, "text": ask(name)} for name in truth.ids), truth)
     """
-    ledger, runs, usage = Ledger(), _Runs(), Counter[str]()
+    log, runs, usage = ProblemLog(), _Runs(), Counter[str]()
     collector: Collector | None = None
-    elsewhere = Elsewhere(data, split, ledger)
+    unscored = UnscoredIds(data, split, log)
     seen = 0
-    for place, line in each_line(source, ledger):
+    for place, line in iterate_predictions(source, log):
         if "run" in line and "id" not in line:
-            runs.add(Identity.from_json(line["run"]), place, ledger)
+            runs.add(Identity.from_json(line["run"]), place, log)
             continue
         seen += 1
         if collector is None:
-            collector = _make_collector(truth, ledger, runs.first, convention, boxes, official, each_text)
-        runs.add_condition(line, place, ledger)
-        name = _check_line(line, place, ledger)
+            collector = _make_collector(truth, log, runs.first, convention, boxes, official, each_text)
+        runs.add_condition(line, place, log)
+        name = _check_line(line, place, log)
         if name is None:
             continue
         usage.update(_counts_in(line.get("usage")))
         if name in collector.row:
             collector.add(name, line, place)
         else:
-            elsewhere.note(name, place)
+            unscored.note(name, place)
     if not seen:
-        ledger.note("empty", name_source(source))
-    identity = hold_to(runs.first, truth, data, split, ledger)
+        log.note("empty", name_source(source))
+    identity = check_records(runs.first, truth, data, split, log)
     if collector is None:
-        collector = _make_collector(truth, ledger, runs.first, convention, boxes, official, each_text)
+        collector = _make_collector(truth, log, runs.first, convention, boxes, official, each_text)
     if collector.asked_boxes:
         identity = replace(identity, box_convention=str(collector.convention))
     answers = collector.finish()
-    problems = ledger.close(name_source(source), strict=strict)
+    problems = log.close(name_source(source), strict=strict)
     boxed = (collector.convention, collector.numbers) if collector.asked_boxes else (None, None)
     return Predictions(answers, problems, identity, dict(collector.rules), dict(usage), *boxed)
 
 
 def _make_collector(
     truth: Truth,
-    ledger: Ledger,
+    log: ProblemLog,
     run: Identity,
     convention: BoxConvention | str | None,
     boxes: bool | None,
@@ -160,7 +159,7 @@ def _make_collector(
         official = (run.condition or "").startswith("official")
     return Collector(
         truth,
-        ledger,
+        log,
         convention=BoxConvention.parse(chosen) if isinstance(chosen, str) else chosen,
         boxes=boxes,
         official=official,
@@ -168,7 +167,7 @@ def _make_collector(
     )
 
 
-def _check_line(line: Line, place: str, ledger: Ledger) -> str | None:
+def _check_line(line: Line, place: str, log: ProblemLog) -> str | None:
     """Return a prediction's id; None where it is no prediction, which is noted."""
     name, text, slots = line.get("id"), line.get("text"), line.get("slots")
     wrong = None
@@ -181,7 +180,7 @@ def _check_line(line: Line, place: str, ledger: Ledger) -> str | None:
     elif "slots" in line and not isinstance(slots, Mapping):
         wrong = f"slots is {type(slots).__name__}"
     if wrong is not None:
-        ledger.note("malformed", f"{place} ({wrong})")
+        log.note("malformed", f"{place} ({wrong})")
         return None
     return name
 
@@ -193,21 +192,21 @@ def _counts_in(usage: Any) -> dict[str, int]:
 
 
 class _Runs:
-    """What the file states of the run that it is of, and whether it is one."""
+    """Metadata of the run as the file states it, and whether there is one run only."""
 
     def __init__(self) -> None:
         self.first = Identity()
         self._stated = False
         self._condition: str | None = None
 
-    def add(self, run: Identity, place: str, ledger: Ledger) -> None:
+    def add(self, run: Identity, place: str, log: ProblemLog) -> None:
         if not self._stated:
             self.first, self._stated = run, True
             return
         for each in differences(self.first, run):
-            ledger.note("mixed_conditions", f"{each} ({place})")
+            log.note("mixed_conditions", f"{each} ({place})")
 
-    def add_condition(self, line: Line, place: str, ledger: Ledger) -> None:
+    def add_condition(self, line: Line, place: str, log: ProblemLog) -> None:
         found = line.get("condition")
         if not isinstance(found, str):
             return
@@ -216,11 +215,11 @@ class _Runs:
         if self.first.condition is None:
             self.first = replace(self.first, condition=found)
         if found != self._condition:
-            ledger.note("mixed_conditions", f"condition {found!r} beside {self._condition!r} ({place})")
+            log.note("mixed_conditions", f"condition {found!r} beside {self._condition!r} ({place})")
 
 
-def hold_to(run: Identity, truth: Truth, data: Repository | None, split: str, ledger: Ledger) -> Identity:
-    """Hold what the file states of its records to those that are scored, and say of which the result is."""
+def check_records(run: Identity, truth: Truth, data: Repository | None, split: str, log: ProblemLog) -> Identity:
+    """Check the records that the file states against those that are scored; return the metadata of the result."""
     identity = replace(run, codec_version=CODEC_VERSION, package_version=__version__)
     if data is None:
         return identity
@@ -234,6 +233,6 @@ def hold_to(run: Identity, truth: Truth, data: Repository | None, split: str, le
     for field, kind in kinds.items():
         stated, found = getattr(run, field), getattr(own, field)
         if stated is not None and stated != found:
-            ledger.note(kind, f"{field} {str(stated)[:16]}, where {str(found)[:16]} is scored")
+            log.note(kind, f"{field} {str(stated)[:16]}, where {str(found)[:16]} is scored")
     fields = ("dataset_revision", "split", "records", "patients", "records_sha256", "voxels_sha256", "synthetic")
     return replace(identity, **{field: getattr(own, field) for field in fields})

@@ -1,14 +1,19 @@
-"""Reports: results.json, a Markdown table, a page that needs nothing else, and the Hub's evaluation results."""
+"""Reports: results.json, and the same tables as Markdown, HTML, CSV and LaTeX."""
 
 from __future__ import annotations
 
-from reasonknee_datasets.bench.report.hub import to_eval_results
-from reasonknee_datasets.bench.report.load_report import read_report
-from reasonknee_datasets.bench.report.losses import write_losses
+from reasonknee_datasets.bench.report.export import to_eval_results
+from reasonknee_datasets.bench.report.group_tables import comparison_tables
 from reasonknee_datasets.bench.report.markdown import to_markdown
+from reasonknee_datasets.bench.report.report_folder import read_report
 from reasonknee_datasets.bench.report.report_table import Table
-from reasonknee_datasets.bench.report.result_tables import comparison_tables, result_tables
-from reasonknee_datasets.bench.report.write import check_report, write_comparison, write_report
+from reasonknee_datasets.bench.report.result_tables import result_tables
+from reasonknee_datasets.bench.report.write import (
+    check_report,
+    write_comparison,
+    write_error_decomposition,
+    write_report,
+)
 
 __all__ = [
     "Table",
@@ -19,6 +24,6 @@ __all__ = [
     "to_eval_results",
     "to_markdown",
     "write_comparison",
-    "write_losses",
+    "write_error_decomposition",
     "write_report",
 ]

@@ -1,15 +1,40 @@
-"""Tables by group: one a category and attribute with every metric of its scales, and summaries of all groups."""
+"""Tables by group: metrics of a category or attribute, totals of all groups, differences, and lost shares."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from reasonknee_datasets.bench.report.numbers import LEGEND, count, estimate, number, signed
-from reasonknee_datasets.bench.report.report_table import Table
-from reasonknee_datasets.bench.results import CONDITIONS, HEADLINE, Baseline, By, Difference, Estimate, Group, Results
+from reasonknee_datasets.bench.report.report_table import (
+    LEGEND,
+    Table,
+    format_count,
+    format_estimate,
+    format_number,
+    signed,
+)
+from reasonknee_datasets.bench.results import (
+    CONDITIONS,
+    HEADLINE,
+    Baseline,
+    By,
+    Comparison,
+    Difference,
+    ErrorDecomposition,
+    Estimate,
+    Group,
+    LostShares,
+    Results,
+    Rule,
+)
 from reasonknee_datasets.moaks import QUESTIONS
 
 RESTS_ON = ("patients", "records", "positives")
+# Rules for missing answers, as names of columns.
+RULE_NAMES: Mapping[Rule, str] = {
+    "missing_as_wrong": "missing count as wrong",
+    "answered_only": "missing left out",
+    "missing_as_prior": "missing replaced by train majority",
+}
 _MISSING = "Missing answers count as wrong"
 
 
@@ -45,7 +70,7 @@ def find_total(rows: Iterable[Difference], by: str, value: str, metric: str) -> 
     """Return the difference of one total, or of one metric of boxes over records."""
     for row in rows:
         ours = (row.by, row.value, row.metric) == (by, value, metric) and row.kind in {"total", "localisation"}
-        if ours and row.rule in {"wrong", None} and row.unit in {"record", None}:
+        if ours and row.rule in {"missing_as_wrong", None} and row.unit in {"record", None}:
             return row
     return None
 
@@ -70,23 +95,23 @@ _Key = tuple[str, str, str, str | None, str]
 
 
 def _key(row: Difference) -> _Key | None:
-    return (row.by, row.value, row.kind, row.pool, row.metric) if row.rule == "wrong" else None
+    return (row.by, row.value, row.kind, row.pool, row.metric) if row.rule == "missing_as_wrong" else None
 
 
 def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
     rows: list[tuple[str, ...]] = []
-    totals = group.totals["wrong"]
+    totals = group.totals["missing_as_wrong"]
     for name, value in totals.metrics.items():
         base = majority.get((group.by, group.value, "total", None, name))
-        at_stake = (count(getattr(totals.counts, each)) for each in ("patients", "slots", "positives"))
+        at_stake = (format_count(getattr(totals.counts, each)) for each in ("patients", "slots", "positives"))
         rows.append(("all slots", name, *_beside(value, base), *at_stake))
     for pool in group.pools:
-        scores = pool.rules["wrong"]
+        scores = pool.rules["missing_as_wrong"]
         slots = f"{pool.scale} {pool.low}-{pool.high}"
         if pool.condition != "all":
             slots += f", {CONDITIONS[pool.condition]}"
         key = f"{pool.scale} {pool.low}-{pool.high} ({pool.condition})"
-        counts = tuple(count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+        counts = tuple(format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
         for name, value in scores.metrics.items():
             base = majority.get((group.by, group.value, "pool", key, name))
             rows.append((slots, name, *_beside(value, base), *counts))
@@ -110,17 +135,79 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
 
 def _beside(value: Estimate, base: Difference | None) -> tuple[str, str, str]:
     if base is None:
-        return (estimate(value), "", "")
-    return (estimate(value), number(base.second), signed(base.difference, base.metric))
+        return (format_estimate(value), "", "")
+    return (format_estimate(value), format_number(base.second), signed(base.difference, base.metric))
 
 
 def _group(group: Group, majority: Baseline | None) -> tuple[str, ...]:
-    scores = group.totals["wrong"]
+    scores = group.totals["missing_as_wrong"]
     exact, micro = scores.metrics.get(HEADLINE), scores.metrics.get("slot_micro")
-    cells = [group_name(group.by, group.value), estimate(exact) if exact else "", estimate(micro) if micro else ""]
+    cells = [
+        group_name(group.by, group.value),
+        format_estimate(exact) if exact else "",
+        format_estimate(micro) if micro else "",
+    ]
     if majority:
         row = find_total(majority.differences, group.by, group.value, HEADLINE)
-        cells += [number(row.second), signed(row.difference)] if row else ["", ""]
+        cells += [format_number(row.second), signed(row.difference)] if row else ["", ""]
     boxes = group.localisation
-    cells.append(estimate(boxes.units["record"]["iou"]) if boxes else "")
-    return (*cells, *(count(getattr(scores.counts, each)) for each in RESTS_ON))
+    cells.append(format_estimate(boxes.units["record"]["iou"]) if boxes else "")
+    return (*cells, *(format_count(getattr(scores.counts, each)) for each in RESTS_ON))
+
+
+def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """Make every table of a comparison."""
+    rows = [row for row in comparison.differences if row.rule in ("missing_as_wrong", None)]
+    everything = [row for row in rows if row.by == "all" and row.kind in ("total", "localisation")]
+    categories = [row for row in rows if row.by == "category" and row.metric == HEADLINE]
+    rest = [row for row in comparison.differences if row not in everything and row not in categories]
+    caption = f"First less second, with the same resamples of patients. {LEGEND}"
+    return (
+        Table("Difference", _DIFFERENCE, tuple(map(_difference, everything)), caption),
+        Table("Difference by category", _DIFFERENCE, tuple(map(_difference, categories)), caption),
+        Table("Every difference", _DIFFERENCE, tuple(map(_difference, rest)), caption, folded=True, detail=True),
+    )
+
+
+_DIFFERENCE = ("group", "statistic", "first", "second", "difference", *RESTS_ON)
+
+
+def _difference(row: Difference) -> tuple[str, ...]:
+    where = "everything" if row.by == "all" else f"{row.by} {group_name(row.by, row.value)}"
+    what = ", ".join(
+        part
+        for part in (
+            row.metric,
+            row.rule and row.rule != "missing_as_wrong" and RULE_NAMES[row.rule],
+            row.pool,
+            row.unit,
+        )
+        if part
+    )
+    counts = (format_count(getattr(row, each)) for each in RESTS_ON)
+    return (
+        where,
+        what,
+        format_number(row.first),
+        format_number(row.second),
+        signed(row.difference, row.metric),
+        *counts,
+    )
+
+
+def decomposition_tables(decomposition: ErrorDecomposition) -> tuple[Table, ...]:
+    """Make the tables of lost shares: of everything, then by category."""
+    whole = [row for row in decomposition.rows if row.by == "all"]
+    rest = [row for row in decomposition.rows if row.by != "all"]
+    columns = ("run", "group", "lost by grading", "lost because of the region", *RESTS_ON)
+    caption = "in bold where the whole interval is above 0"
+    return (
+        Table("Lost shares", columns, tuple(map(_lost_row, whole)), caption),
+        Table("Lost shares by category", columns, tuple(map(_lost_row, rest)), caption),
+    )
+
+
+def _lost_row(row: LostShares) -> tuple[str, ...]:
+    group = "everything" if row.by == "all" else f"{row.by} {row.value}"
+    counts = (format_count(getattr(row, each)) for each in RESTS_ON)
+    return (row.condition, group, format_estimate(row.grading), signed(row.region), *counts)

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from reasonknee_datasets.bench.report.case_pictures import CasePicture
 from reasonknee_datasets.bench.report.plots import Plot
 from reasonknee_datasets.bench.report.report_table import Table
 from reasonknee_datasets.errors import missing_extra
-
-
-@dataclass(frozen=True, slots=True)
-class CasePicture:
-    """One of the worst cases, in print: what was asked, what is true, what was answered, and the slice."""
-
-    id: str
-    asked: str
-    truth: str
-    answer: str
-    iou: str
-    jpeg: bytes | None
-    problem: str | None
 
 
 def to_html(

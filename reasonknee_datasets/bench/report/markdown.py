@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from reasonknee_datasets.bench.report.numbers import LEGEND
-from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.report_table import LEGEND, Table
 from reasonknee_datasets.printable import printable
 
 

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reasonknee_datasets.bench.answers import REASONS
-from reasonknee_datasets.bench.report.numbers import count
-from reasonknee_datasets.bench.results import HEADLINE, TOTALS, Comparison, Estimate, Group, Losses, Pool, Results
+from reasonknee_datasets.bench.report.report_table import format_count
+from reasonknee_datasets.bench.results import (
+    HEADLINE,
+    TOTALS,
+    Comparison,
+    ErrorDecomposition,
+    Estimate,
+    Group,
+    Pool,
+    Results,
+)
 from reasonknee_datasets.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -54,7 +63,7 @@ def draw_plots(results: Results) -> tuple[Plot, ...]:
         return tuple(_plots(results))
 
 
-def draw_losses(losses: Losses) -> tuple[Plot, ...]:
+def draw_decomposition(decomposition: ErrorDecomposition) -> tuple[Plot, ...]:
     """Draw what each run lost, and to what.
 
     Raises
@@ -63,7 +72,7 @@ def draw_losses(losses: Losses) -> tuple[Plot, ...]:
         If matplotlib is not installed.
     """
     with _style():
-        return (_losses(losses),)
+        return (_lost_shares(decomposition),)
 
 
 def draw_comparison(comparison: Comparison) -> tuple[Plot, ...]:
@@ -94,22 +103,20 @@ def _plots(results: Results) -> Iterator[Plot]:
         yield _histogram(boxes.histogram, boxes.counts.missing)
     if results.group().coverage.parsed < results.group().coverage.slots:
         yield _failures(results)
-    if results.attribution is not None:
-        yield _attribution(results)
     for group in results.groups:
         if group.by == "category" and any(pool.condition == "all" for pool in group.pools):
             yield _confusions(group)
 
 
 def _totals(results: Results) -> Plot:
-    """Set the four totals beside what answers without looking score."""
+    """Draw the four totals with the scores of the baselines."""
     figure, axes = _figure(7, 0.5 * len(TOTALS) + 1.2)
-    scores = results.group().totals["wrong"].metrics
+    scores = results.group().totals["missing_as_wrong"].metrics
     graders = [base for base in results.baselines if base.totals]
     for place, name in enumerate(TOTALS):
         value = scores[name]
         for base, marker in zip(graders, cycle(_MARKERS), strict=False):
-            found = base.totals["wrong"].get(name)
+            found = base.totals["missing_as_wrong"].get(name)
             if found is not None and found.value is not None:
                 label = base.name.replace("_", " ") if place == 0 else None
                 axes.plot(found.value, place, marker, color=_LOST, markersize=6, fillstyle="none", label=label)
@@ -131,7 +138,7 @@ def _categories(results: Results) -> Plot:
     figure, axes = _figure(7, 0.32 * len(groups) + 0.9)
     told = []
     for place, group in enumerate(groups):
-        value = group.totals["wrong"].metrics[HEADLINE]
+        value = group.totals["missing_as_wrong"].metrics[HEADLINE]
         if value.value is None:
             continue
         axes.barh(place, value.value, color=_MODEL, height=0.62)
@@ -141,7 +148,7 @@ def _categories(results: Results) -> Plot:
     axes.set_yticks(range(len(groups)), [group.value.replace("_", " ") for group in groups])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    bars = _bars(group.totals["wrong"].metrics[HEADLINE] for group in groups)
+    bars = _bars(group.totals["missing_as_wrong"].metrics[HEADLINE] for group in groups)
     axes.set_xlabel(f"{HEADLINE}, slots without a grade count as wrong{bars}")
     return _plot(figure, "By category", f"{HEADLINE} by category: {', '.join(told)}.")
 
@@ -151,7 +158,7 @@ def _histogram(counts: Sequence[int], missing: int) -> Plot:
     edges = np.arange(len(counts)) / len(counts)
     axes.bar(edges, counts, width=0.9 / len(counts), align="edge", color=_MODEL)
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"IoU of box and true box; {count(missing)} records without a box are not in it")
+    axes.set_xlabel(f"IoU of box and true box; {format_count(missing)} records without a box are not in it")
     axes.set_ylabel("records")
     return _plot(figure, "Boxes", f"Records by IoU in steps of {1 / len(counts):g}: {', '.join(map(str, counts))}.")
 
@@ -164,33 +171,14 @@ def _failures(results: Results) -> Plot:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("slots without an answered grade")
-    return _plot(figure, "Failures", ", ".join(f"{name} {count(reasons[name])}" for name in names) + ".")
-
-
-def _attribution(results: Results) -> Plot:
-    found = results.attribution
-    assert found is not None
-    figure, axes = _figure(7, 1.3)
-    parts = [
-        ("by grading", found.grading.value or 0.0, _MODEL),
-        ("with the location", found.localisation.value or 0.0, _LOST),
-    ]
-    left = 0.0
-    for name, share, colour in parts:
-        axes.barh(0, share, left=left, color=colour, height=0.5, label=f"{name} {share:.1%}")
-        left += share
-    axes.set_yticks([])
-    axes.set_xlim(min(0.0, left), 1)
-    axes.set_xlabel("share of records")
-    axes.legend(loc="center right", frameon=False)
-    return _plot(figure, "Lost points", ", ".join(f"{name} {share:.3f}" for name, share, _ in parts) + ".")
+    return _plot(figure, "Failures", ", ".join(f"{name} {format_count(reasons[name])}" for name in names) + ".")
 
 
 def _differences(comparison: Comparison) -> Plot:
     rows = [
         row
         for row in comparison.differences
-        if row.by in ("all", "category") and (row.kind, row.metric, row.rule) == ("total", HEADLINE, "wrong")
+        if row.by in ("all", "category") and (row.kind, row.metric, row.rule) == ("total", HEADLINE, "missing_as_wrong")
     ]
     figure, axes = _figure(7, 0.32 * len(rows) + 0.9)
     axes.axvline(0, color=_INK, linewidth=0.8)
@@ -210,8 +198,8 @@ def _differences(comparison: Comparison) -> Plot:
     return _plot(figure, "Difference by category", f"{HEADLINE}, first less second: {', '.join(told)}.")
 
 
-def _losses(losses: Losses) -> Plot:
-    rows = [row for row in losses.rows if row.by == "all"]
+def _lost_shares(decomposition: ErrorDecomposition) -> Plot:
+    rows = [row for row in decomposition.rows if row.by == "all"]
     figure, axes = _figure(7, 0.4 * len(rows) + 1.4)
     told = []
     for place, row in enumerate(rows):
@@ -229,7 +217,7 @@ def _losses(losses: Losses) -> Plot:
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of records lost" + _bars((row.region for row in rows), "of what the region lost"))
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    return _plot(figure, "Lost points", "; ".join(told) + ".")
+    return _plot(figure, "Lost shares", "; ".join(told) + ".")
 
 
 def _confusions(group: Group) -> Plot:

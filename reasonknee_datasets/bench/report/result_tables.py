@@ -1,4 +1,4 @@
-"""What a report says, as tables: the Markdown and the HTML page are two renderings of these."""
+"""The tables of one result; Markdown, HTML, CSV and LaTeX are made from these."""
 
 from __future__ import annotations
 
@@ -8,37 +8,34 @@ from dataclasses import fields
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.report.group_tables import (
     RESTS_ON,
+    RULE_NAMES,
     find_total,
     group_name,
     group_table,
     metric_tables,
 )
-from reasonknee_datasets.bench.report.numbers import LEGEND, count, estimate, number, signed
-from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.report_table import (
+    LEGEND,
+    Table,
+    format_count,
+    format_estimate,
+    format_number,
+    signed,
+)
 from reasonknee_datasets.bench.results import (
     BOX_METRICS,
     CONDITIONS,
-    HEADLINE,
+    REASONING_METRICS,
     RULES,
     TOTALS,
     WHY_NO_INTERVAL,
     Baseline,
     By,
-    Comparison,
-    Difference,
     Estimate,
     Results,
-    Rule,
     Unit,
 )
 from reasonknee_datasets.bench.run_metadata import Identity
-
-# What a rule does, as a column's name.
-RULE_NAMES: Mapping[Rule, str] = {
-    "wrong": "missing count as wrong",
-    "parsed": "missing left out",
-    "prior": "missing replaced by train majority",
-}
 
 
 def result_tables(results: Results) -> tuple[Table, ...]:
@@ -49,26 +46,12 @@ def result_tables(results: Results) -> tuple[Table, ...]:
     tables += [group_table(results, "category"), _coverage(results), _reasons(results)]
     if results.group().localisation is not None:
         tables += [_boxes(results), _box_reasons(results)]
-    tables += [table for table in (_readings(results), _attribution(results), _worst(results)) if table]
+    tables += [table for table in (_box_alternatives(results), _worst(results)) if table]
     tables += metric_tables(results)
     tables += [_rules(results), _pools(results)]
     kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
     tables += [group_table(results, by) for by in kinds]
-    return (*[table for table in tables if table.rows], identity_table(results.identity))
-
-
-def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """Make every table of a comparison."""
-    rows = [row for row in comparison.differences if row.rule in ("wrong", None)]
-    everything = [row for row in rows if row.by == "all" and row.kind in ("total", "localisation")]
-    categories = [row for row in rows if row.by == "category" and row.metric == HEADLINE]
-    rest = [row for row in comparison.differences if row not in everything and row not in categories]
-    caption = f"First less second, with the same resamples of patients. {LEGEND}"
-    return (
-        Table("Difference", _DIFFERENCE, tuple(map(_difference, everything)), caption),
-        Table("Difference by category", _DIFFERENCE, tuple(map(_difference, categories)), caption),
-        Table("Every difference", _DIFFERENCE, tuple(map(_difference, rest)), caption, folded=True, detail=True),
-    )
+    return (*[table for table in tables if table.rows], identity_table(results.identity), *_reasoning(results))
 
 
 def identity_table(*identities: Identity | None, names: tuple[str, ...] = ("",)) -> Table:
@@ -92,17 +75,20 @@ def _stated(name: str, value: object) -> str:
     return str(value)
 
 
+_EMPTY = Table("", (), ())
+
+
 def _coverage(results: Results) -> Table:
     counts = results.group().coverage
     rows: tuple[tuple[str, ...], ...] = (
-        ("records", count(counts.records), ""),
-        ("with a prediction", count(counts.given), _share(counts.given, counts.records)),
-        ("texts among them", count(counts.texts), _share(counts.texts, counts.given)),
-        ("texts that a strict json.loads reads", count(counts.strict), _share(counts.strict, counts.texts)),
-        ("with a grade in every slot", count(counts.complete), _share(counts.complete, counts.records)),
-        ("slots with a true grade", count(counts.slots), ""),
-        ("answered with a grade", count(counts.parsed), _share(counts.parsed, counts.slots)),
-        ("slots without a true grade, left out", count(counts.missing_truth_slots), ""),
+        ("records", format_count(counts.records), ""),
+        ("with a prediction", format_count(counts.given), _share(counts.given, counts.records)),
+        ("texts among them", format_count(counts.texts), _share(counts.texts, counts.given)),
+        ("texts that a strict json.loads reads", format_count(counts.strict), _share(counts.strict, counts.texts)),
+        ("with a grade in every slot", format_count(counts.complete), _share(counts.complete, counts.records)),
+        ("slots with a true grade", format_count(counts.slots), ""),
+        ("answered with a grade", format_count(counts.parsed), _share(counts.parsed, counts.slots)),
+        ("slots without a true grade, left out", format_count(counts.missing_truth_slots), ""),
     )
     if not counts.texts:
         rows = (*rows[:2], *rows[4:])
@@ -121,21 +107,21 @@ def _box_reasons(results: Results) -> Table:
 
 def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
     order = [name for name in ("no_prediction", *REASONS) if reasons.get(name)]
-    rows = tuple((name, count(reasons[name]), _share(reasons[name], of)) for name in order)
+    rows = tuple((name, format_count(reasons[name]), _share(reasons[name], of)) for name in order)
     return Table(title, ("reason", "number", "share"), rows)
 
 
 def _totals(results: Results) -> Table:
-    scores = results.group().totals["wrong"]
-    counts = tuple(count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
-    rows = tuple((name, estimate(scores.metrics[name]), *counts) for name in TOTALS)
+    scores = results.group().totals["missing_as_wrong"]
+    counts = tuple(format_count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
+    rows = tuple((name, format_estimate(scores.metrics[name]), *counts) for name in TOTALS)
     caption = "Missing answers count as wrong. " + "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
     return Table("Totals", ("total", "value", *RESTS_ON, "slots"), rows, f"{caption}. {results.about_totals}")
 
 
 def _rules(results: Results) -> Table:
     scores = results.group().totals
-    rows = tuple((name, *(estimate(scores[rule].metrics[name]) for rule in results.rules)) for name in TOTALS)
+    rows = tuple((name, *(format_estimate(scores[rule].metrics[name]) for rule in results.rules)) for name in TOTALS)
     columns = ("total", *(RULE_NAMES[rule] for rule in results.rules))
     caption = "; ".join(f"{RULE_NAMES[rule]}: {RULES[rule]}" for rule in results.rules)
     return Table("Totals by treatment of missing answers", columns, rows, caption, folded=True)
@@ -146,15 +132,22 @@ def _baselines(results: Results) -> Table:
     for base in results.baselines:
         for name, score in _headlines(base):
             difference = find_total(base.differences, "all", "all", name)
-            rows.append((base.name, name, estimate(score), signed(difference.difference, name) if difference else ""))
+            rows.append(
+                (
+                    base.name,
+                    name,
+                    format_estimate(score),
+                    signed(difference.difference, name) if difference else "",
+                )
+            )
     caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
     caption += f". {LEGEND}"
-    columns = ("answers without looking", "metric", "score", "model less baseline")
+    columns = ("baseline", "metric", "score", "model less baseline")
     return Table("Baselines", columns, tuple(rows), caption)
 
 
 def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
-    totals = base.totals.get("wrong", {})
+    totals = base.totals.get("missing_as_wrong", {})
     for name in TOTALS:
         if name in totals:
             yield name, totals[name]
@@ -167,11 +160,11 @@ def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
 def _pools(results: Results) -> Table:
     rows = []
     for pool in results.group().pools:
-        scores = pool.rules["wrong"]
+        scores = pool.rules["missing_as_wrong"]
         named = f"{pool.scale} {pool.low}-{pool.high}, {len(pool.slots)} slot{'s' * (len(pool.slots) > 1)}"
         for name, value in scores.metrics.items():
-            counts = (count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
-            rows.append((named, CONDITIONS[pool.condition], name, estimate(value), *counts))
+            counts = (format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+            rows.append((named, CONDITIONS[pool.condition], name, format_estimate(value), *counts))
     caption = "Pooled only over slots of one scale and range; missing answers count as wrong"
     columns = ("slots", "which of them", "metric", "value", "patients", "slots graded", "positives")
     return Table("By scale", columns, tuple(rows), caption, folded=True)
@@ -183,42 +176,28 @@ def _boxes(results: Results) -> Table:
         return _EMPTY
     units: tuple[Unit, ...] = ("record", "region")
     rows = tuple(
-        (name, *[estimate(found.units[unit][name]) for unit in units], about) for name, about in BOX_METRICS.items()
+        (name, *[format_estimate(found.units[unit][name]) for unit in units], about)
+        for name, about in BOX_METRICS.items()
     )
     told = found.counts
     caption = (
-        f"{count(told.records)} records about {count(told.regions)} regions of {count(told.patients)} patients; "
-        f"{count(told.missing)} without a box"
+        f"{format_count(told.records)} records about {format_count(told.regions)} regions of "
+        f"{format_count(told.patients)} patients; {format_count(told.missing)} without a box"
     )
     return Table("Localisation", ("metric", "by record", "by region", ""), rows, caption)
 
 
-def _readings(results: Results) -> Table | None:
+def _box_alternatives(results: Results) -> Table | None:
     check = results.conventions
-    if check is None or not check.readings:
+    if check is None or not check.alternatives:
         return None
-    rows = tuple((one.change, number(one.mean_iou), signed(one.gain)) for one in check.readings)
-    verdict = check.verdict or "no other reading is clearly better"
-    read = f"Read as {check.convention}: mean IoU {number(check.mean_iou)} over {count(check.records)} boxes"
+    rows = tuple((one.change, format_number(one.mean_iou), signed(one.gain)) for one in check.alternatives)
+    verdict = check.verdict or "no other convention is clearly better"
+    read = (
+        f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {format_count(check.records)} boxes"
+    )
     caption = f"{read}; {verdict}"
-    return Table("Other readings of the boxes", ("reading", "mean IoU", "gain"), rows, caption)
-
-
-def _attribution(results: Results) -> Table | None:
-    found = results.attribution
-    if found is None:
-        return None
-    rows = (
-        ("by grading", estimate(found.grading)),
-        ("with the location", estimate(found.localisation)),
-    )
-    caption = (
-        f"Of records, within each question; located means an IoU of at least {found.threshold:g}. Located: "
-        f"{count(found.located_right)} right, {count(found.located_wrong)} wrong; missed: {count(found.missed_right)} "
-        f"right, {count(found.missed_wrong)} wrong; {count(found.unattributed)} not attributed. This tells what goes "
-        "together, not what causes it: the conditions region_given and jittered_region do"
-    )
-    return Table("Where points were lost", ("", "share lost"), rows, caption)
+    return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
 
 def _worst(results: Results) -> Table | None:
@@ -226,9 +205,13 @@ def _worst(results: Results) -> Table | None:
     for case in results.worst:
         answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
         asked = group_name("question", case.id.rsplit("/", 1)[-1])
-        rows.append((case.id, asked, pairs(case.truth), pairs(answer), number(case.loss), number(case.iou)))
+        rows.append(
+            (case.id, asked, pairs(case.truth), pairs(answer), format_number(case.loss), format_number(case.iou))
+        )
     covered = results.group().coverage
-    caption = f"Wrong answers; {count(covered.records - covered.complete)} records without a grade in every slot are "
+    caption = (
+        f"Wrong answers; {format_count(covered.records - covered.complete)} records without a grade in every slot are "
+    )
     caption += "counted under Coverage, and listed only if a grade that they do have is wrong"
     columns = ("record", "question", "truth", "answer", "loss", "IoU")
     return Table("Worst cases", columns, tuple(rows), caption, folded=True) if rows else None
@@ -237,20 +220,6 @@ def _worst(results: Results) -> Table | None:
 def pairs(grades: Mapping[str, object]) -> str:
     """Print grades by attribute: ``size 2, depth missing``."""
     return ", ".join(f"{name} {'missing' if value is None else value}" for name, value in grades.items())
-
-
-_DIFFERENCE = ("group", "statistic", "first", "second", "difference", *RESTS_ON)
-
-
-def _difference(row: Difference) -> tuple[str, ...]:
-    where = "everything" if row.by == "all" else f"{row.by} {group_name(row.by, row.value)}"
-    what = ", ".join(
-        part
-        for part in (row.metric, row.rule and row.rule != "wrong" and RULE_NAMES[row.rule], row.pool, row.unit)
-        if part
-    )
-    counts = (count(getattr(row, each)) for each in RESTS_ON)
-    return (where, what, number(row.first), number(row.second), signed(row.difference, row.metric), *counts)
 
 
 def _share(part: int, whole: int) -> str:
@@ -262,10 +231,34 @@ def no_intervals(results: Results) -> tuple[str, ...]:
     seen: dict[str, None] = {}
     for group in results.groups:
         if group.by in ("all", "category"):
-            for value in group.totals["wrong"].metrics.values():
+            for value in group.totals["missing_as_wrong"].metrics.values():
                 if value.no_interval:
                     seen[WHY_NO_INTERVAL[value.no_interval]] = None
     return tuple(seen)
 
 
-_EMPTY = Table("", (), ())
+def _reasoning(results: Results) -> list[Table]:
+    """Return the table about the reasoning; none where no text had any."""
+    found = results.reasoning
+    if found is None:
+        return []
+    rows = tuple(
+        (
+            name,
+            format_estimate(metric.value),
+            f"{format_count(metric.count)} {metric.unit}",
+            format_count(metric.patients),
+            about,
+        )
+        for name, about in REASONING_METRICS.items()
+        if (metric := found.metrics.get(name)) is not None
+    )
+    caption = (
+        f"{format_count(found.with_reasoning)} of {format_count(found.records)} records have reasoning before the "
+        "final answer; the others count as empty. These metrics are not a part of any total"
+    )
+    if found.unseparated:
+        caption += (
+            f". In {format_count(found.unseparated)} the final answer cannot be told from it: no consistency there"
+        )
+    return [Table("Reasoning", ("metric", "value", "share of", "patients", ""), rows, caption)]

@@ -1,43 +1,42 @@
-"""`write_report` and `write_comparison`: everything that is told of results, as files."""
+"""Write reports of results, comparisons and error decompositions."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from reasonknee_datasets.bench.bootstrap import MIN_PATIENTS
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.predictions import PROBLEMS, Problem
-from reasonknee_datasets.bench.report.case_pictures import draw_case
-from reasonknee_datasets.bench.report.export import to_csv, to_latex
-from reasonknee_datasets.bench.report.folder import check_folder, write_folder
-from reasonknee_datasets.bench.report.html_page import CasePicture, to_html
-from reasonknee_datasets.bench.report.hub import to_eval_results
+from reasonknee_datasets.bench.report.case_pictures import CasePicture, draw_worst
+from reasonknee_datasets.bench.report.export import to_csv, to_eval_results, to_latex
+from reasonknee_datasets.bench.report.group_tables import comparison_tables, decomposition_tables
+from reasonknee_datasets.bench.report.html_page import to_html
 from reasonknee_datasets.bench.report.markdown import to_markdown
-from reasonknee_datasets.bench.report.names import COMPARISON, OUTCOMES, RESULTS
-from reasonknee_datasets.bench.report.numbers import count, estimate, number, plural, signed
-from reasonknee_datasets.bench.report.plots import draw_comparison, draw_plots
-from reasonknee_datasets.bench.report.reasoning_table import reasoning_tables
-from reasonknee_datasets.bench.report.report_table import Table
-from reasonknee_datasets.bench.report.result_tables import (
-    comparison_tables,
-    identity_table,
-    no_intervals,
-    pairs,
-    result_tables,
+from reasonknee_datasets.bench.report.plots import Plot, draw_comparison, draw_decomposition, draw_plots
+from reasonknee_datasets.bench.report.report_folder import (
+    COMPARISON,
+    DECOMPOSITION,
+    OUTCOMES,
+    RESULTS,
+    check_folder,
+    write_folder,
 )
-from reasonknee_datasets.bench.results import HEADLINE, Case, Comparison, Results, Sampling
+from reasonknee_datasets.bench.report.report_table import (
+    Table,
+    format_count,
+    format_estimate,
+    format_number,
+    plural,
+    signed,
+)
+from reasonknee_datasets.bench.report.result_tables import identity_table, no_intervals, result_tables
+from reasonknee_datasets.bench.results import HEADLINE, Comparison, ErrorDecomposition, Results, Sampling
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import ReasonKneeError
-from reasonknee_datasets.moaks import QUESTIONS, Question
-from reasonknee_datasets.sources import find_volumes, join
-from reasonknee_datasets.volumes import open_volume
 
 SYNTHETIC = "SYNTHETIC data, drawn by a program: these numbers say nothing about any patient"
 
@@ -48,7 +47,7 @@ def check_report(out: str | Path, marker: str = RESULTS, *, overwrite: bool = Fa
     Parameters
     ----------
     out : path
-    marker : {"results.json", "comparison.json", "losses.json"}
+    marker : {"results.json", "comparison.json", "error_decomposition.json"}
         Kind of report.
     overwrite : bool
         Accept the folder of an earlier report of this kind.
@@ -69,7 +68,7 @@ def write_report(
     volumes_dir: str | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
-    """Write everything that is told of one set of answers.
+    """Write the report of one set of answers.
 
     ``results.json`` (see `reasonknee_datasets.bench.results`), ``report.md``, ``report.html``, ``report.csv``,
     ``report.tex``, ``outcomes.parquet`` (every record) and, of real data only, ``eval_results.yaml`` for a model's
@@ -102,28 +101,12 @@ def write_report(
     folder = Path(out)
     check_folder(folder, RESULTS, overwrite=overwrite)
     results = evaluation.results
-    tables = [*result_tables(results), *reasoning_tables(results)]
-    tables += [*_problem_table(evaluation.problems), *_rule_table(evaluation)]
+    tables = [*result_tables(results), *_problem_table(evaluation.problems), *_rule_table(evaluation)]
     lead = [*_lead(results), *(f"No interval: {why}." for why in no_intervals(results))]
-    banners = list(_banners(results))
     title = f"ReasonKnee-Bench: {(results.identity or Identity()).model or 'a model'}"
-    page = to_html(
-        title,
-        banners=banners,
-        lead=lead,
-        tables=tables,
-        plots=draw_plots(results),
-        pictures=_draw_worst(evaluation, pictures, volumes_dir),
-    )
-    contents = {
-        RESULTS: results.dumps().encode(),
-        "report.md": to_markdown(
-            title, [*(f"**{line}**" for line in banners), *lead, _more("report")], tables
-        ).encode(),
-        "report.html": page.encode(),
-        "report.csv": to_csv(tables).encode(),
-        "report.tex": to_latex(tables).encode(),
-    }
+    pages = _render("report", title, list(_banners(results)), lead, tables, draw_plots(results),
+                    pictures=draw_worst(evaluation, pictures, volumes_dir))  # fmt: skip
+    contents = {RESULTS: results.dumps().encode(), **pages}
     if results.outcomes is not None:
         buffer = io.BytesIO()
         pq.write_table(results.outcomes.to_table(), buffer)
@@ -157,7 +140,7 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     tables = [*comparison_tables(comparison), identity_table(one, other, names=("first", "second"))]
     headline = comparison.total()
     lead = [
-        f"{HEADLINE}: {number(headline.first)} and {number(headline.second)}; difference "
+        f"{HEADLINE}: {format_number(headline.first)} and {format_number(headline.second)}; difference "
         f"{signed(headline.difference).replace('**', '')} over {plural(headline.patients, 'patient')}.",
         f"{about_intervals(comparison.sampling)} Both have the same resamples.",
         comparison.about_totals,
@@ -165,33 +148,82 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     if comparison.tolerated:
         lead.append(f"Besides the model they differ in {', '.join(comparison.tolerated)}, which was allowed.")
     banners = [SYNTHETIC] if one.synthetic or other.synthetic else []
-    page = to_html(title, banners=banners, lead=lead, tables=tables, plots=draw_comparison(comparison))
     contents = {
         COMPARISON: (json.dumps(comparison.to_json(), allow_nan=False) + "\n").encode(),
-        "comparison.md": to_markdown(
-            title, [*(f"**{line}**" for line in banners), *lead, _more("comparison")], tables
-        ).encode(),
-        "comparison.html": page.encode(),
-        "comparison.csv": to_csv(tables).encode(),
-        "comparison.tex": to_latex(tables).encode(),
+        **_render("comparison", title, banners, lead, tables, draw_comparison(comparison)),
     }
     write_folder(folder, COMPARISON, contents)
     return tuple(folder / name for name in contents)
 
 
-def _more(name: str) -> str:
-    return f"Longer tables are in {name}.csv and {name}.html; to_pandas() returns every number in full precision."
+def write_error_decomposition(
+    decomposition: ErrorDecomposition, out: str | Path, *, overwrite: bool = False
+) -> tuple[Path, ...]:
+    """Write ``error_decomposition.json`` and its Markdown, HTML, CSV and LaTeX.
+
+    Parameters
+    ----------
+    decomposition : ErrorDecomposition
+    out : path
+        A new or empty folder.
+    overwrite : bool
+        Replace an earlier error decomposition in the folder.
+
+    Raises
+    ------
+    BenchError, MissingExtraError
+        As `write_report` does.
+    """
+    folder = Path(out)
+    check_folder(folder, DECOMPOSITION, overwrite=overwrite)
+    given, others = decomposition.given, decomposition.others
+    title = f"ReasonKnee-Bench: error decomposition of {given.model or 'a model'}"
+    lead = [
+        f"Shares of records that are not right ({HEADLINE}; missing answers count as wrong). What is lost with the "
+        "true region given is lost by grading; what a run loses beyond that, it loses because of the region that it "
+        "saw. Below 0: it lost less than with the true region.",
+        f"{about_intervals(decomposition.sampling)} All runs have the same resamples.",
+    ]
+    names = (given.condition or "", *(str(each.condition) for each in others))
+    tables = [*decomposition_tables(decomposition), identity_table(given, *others, names=names)]
+    banners = [SYNTHETIC] if given.synthetic else []
+    contents = {
+        DECOMPOSITION: (json.dumps(decomposition.to_json(), allow_nan=False) + "\n").encode(),
+        **_render("error_decomposition", title, banners, lead, tables, draw_decomposition(decomposition)),
+    }
+    write_folder(folder, DECOMPOSITION, contents)
+    return tuple(folder / name for name in contents)
+
+
+def _render(
+    name: str,
+    title: str,
+    banners: Sequence[str],
+    lead: Sequence[str],
+    tables: Sequence[Table],
+    plots: Sequence[Plot],
+    pictures: Sequence[CasePicture] = (),
+) -> dict[str, bytes]:
+    """Render the same tables as HTML, Markdown, CSV and LaTeX, by file name."""
+    more = f"Longer tables are in {name}.csv and {name}.html; to_pandas() returns every number in full precision."
+    page = to_html(title, banners=banners, lead=lead, tables=tables, plots=plots, pictures=pictures)
+    return {
+        f"{name}.md": to_markdown(title, [*(f"**{line}**" for line in banners), *lead, more], tables).encode(),
+        f"{name}.html": page.encode(),
+        f"{name}.csv": to_csv(tables).encode(),
+        f"{name}.tex": to_latex(tables).encode(),
+    }
 
 
 def _lead(results: Results) -> Iterator[str]:
     everything = results.group()
-    counts, covered = everything.totals["wrong"].counts, everything.coverage
+    counts, covered = everything.totals["missing_as_wrong"].counts, everything.coverage
     split = results.identity.split if results.identity else None
     yield (
-        f"{HEADLINE} {estimate(results.total())} on split {split or '(not stated)'}: "
-        f"{plural(counts.records, 'record')} of {plural(counts.patients, 'patient')}, {count(counts.positives)} of "
-        f"them with a finding. {count(covered.parsed)} of {plural(covered.slots, 'slot')} were answered with a grade; "
-        "missing answers count as wrong here."
+        f"{HEADLINE} {format_estimate(results.total())} on split {split or '(not stated)'}: "
+        f"{plural(counts.records, 'record')} of {plural(counts.patients, 'patient')}, "
+        f"{format_count(counts.positives)} of them with a finding. {format_count(covered.parsed)} of "
+        f"{plural(covered.slots, 'slot')} were answered with a grade; missing answers count as wrong here."
     )
     yield (
         f"Not scored: {plural(covered.missing_truth_records, 'record')}, because a true grade is missing. Scored as "
@@ -222,10 +254,10 @@ def _banners(results: Results) -> Iterator[str]:
 
 def _problem_table(problems: Sequence[Problem]) -> Iterator[Table]:
     if problems:
-        rows = tuple((each.kind, count(each.count), PROBLEMS[each.kind], "; ".join(each.examples)) for each in problems)
-        yield Table(
-            "What was wrong with the predictions", ("problem", "number", "what became of it", "first of them"), rows
+        rows = tuple(
+            (each.kind, format_count(each.count), PROBLEMS[each.kind], "; ".join(each.examples)) for each in problems
         )
+        yield Table("Problems with the predictions", ("problem", "number", "treatment", "first of them"), rows)
 
 
 def _rule_table(evaluation: Evaluation) -> Iterator[Table]:
@@ -233,56 +265,5 @@ def _rule_table(evaluation: Evaluation) -> Iterator[Table]:
 
     if evaluation.predictions.rules:
         found = sorted(evaluation.predictions.rules.items(), key=lambda item: -item[1])
-        rows = tuple((name, count(times), RULES[name]) for name, times in found)
+        rows = tuple((name, format_count(times), RULES[name]) for name, times in found)
         yield Table("How answers were read", ("rule", "slots", "what it does"), rows, folded=True)
-
-
-def _draw_worst(evaluation: Evaluation, pictures: int, volumes_dir: str | None) -> list[CasePicture]:
-    """Draw some of the worst cases, one a category in turn."""
-    results = evaluation.results
-    if not pictures or not results.worst:
-        return []
-    root = find_volumes(volumes_dir, evaluation.repository.root)
-    truth, synthetic = evaluation.truth, bool(results.identity and results.identity.synthetic)
-    row = {name: place for place, name in enumerate(truth.ids)}
-    drawn = []
-    questions = {case.id: QUESTIONS[int(truth.question[row[case.id]])] for case in results.worst}
-    for case in _by_category(results.worst, questions)[:pictures]:
-        path = truth.volumes[truth.volume[row[case.id]]]
-        drawn.append(_draw(case, questions[case.id], join(root, path), synthetic=synthetic))
-    # Annotations without images are no fault; then there is simply nothing to draw.
-    return drawn if any(each.jpeg for each in drawn) else []
-
-
-def _by_category(cases: Sequence[Case], questions: Mapping[str, Question]) -> list[Case]:
-    """Take the worst of each category first, then the second worst of each."""
-    seen: dict[str, int] = {}
-    ranked = []
-    for case in cases:
-        category = questions[case.id].category
-        seen[category] = seen.get(category, 0) + 1
-        ranked.append((seen[category], case))
-    return [case for _, case in sorted(ranked, key=lambda item: item[0])]
-
-
-def _draw(case: Case, question: Question, url: str, *, synthetic: bool) -> CasePicture:
-    answered = None if case.box is None else Box.from_row(list(case.box))
-    jpeg, problem = None, None
-    try:
-        volume = open_volume(url)
-        drawn = draw_case(volume, question, Box.from_row(list(case.true_box)), answered, synthetic=synthetic)
-        jpeg, problem = drawn.jpeg, drawn.problem
-    except ReasonKneeError as error:
-        problem = str(error)
-    given: dict[str, Any] = {
-        name: case.reasons.get(name, "none") if grade is None else grade for name, grade in case.answer.items()
-    }
-    return CasePicture(
-        id=case.id,
-        asked=f"{question.finding.replace('_', ' ')}, {question.subregion.replace('_', ' ')}",
-        truth=pairs(case.truth),
-        answer=pairs(given),
-        iou="" if case.iou is None else number(case.iou),
-        jpeg=jpeg,
-        problem=problem,
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reasonknee_datasets.bench.results.result_values import Difference, Estimate, Group, LostPoints
+from reasonknee_datasets.bench.results.details import Difference, LostShares
+from reasonknee_datasets.bench.results.group_results import Estimate, Group
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # no stubs among the test dependencies
@@ -38,8 +39,8 @@ def differences_to_pandas(rows: Iterable[Difference]) -> pd.DataFrame:
     return pd.DataFrame(list(found))
 
 
-def losses_to_pandas(rows: Iterable[LostPoints]) -> pd.DataFrame:
-    """Return the lost points of each run and group: one row for the part by grading, one for that by the region."""
+def lost_shares_to_pandas(rows: Iterable[LostShares]) -> pd.DataFrame:
+    """Return the lost shares of each run and group: one row by grading, one because of the region."""
     import pandas as pd
 
     found = (

@@ -1,4 +1,4 @@
-"""`Results`, `Comparison` and `Losses`: what is written to ``results.json``, ``comparison.json``, ``losses.json``."""
+"""`Results`, `Comparison` and `ErrorDecomposition`: the contents of the JSON file of each kind of report."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from reasonknee_datasets.bench.results.data_frames import differences_to_pandas, groups_to_pandas, losses_to_pandas
-from reasonknee_datasets.bench.results.outcome_columns import Outcomes
-from reasonknee_datasets.bench.results.reasoning_values import ReasoningScores
-from reasonknee_datasets.bench.results.result_values import (
-    ABOUT_TOTALS,
-    HEADLINE,
-    Attribution,
-    By,
+from reasonknee_datasets.bench.results.data_frames import differences_to_pandas, groups_to_pandas, lost_shares_to_pandas
+from reasonknee_datasets.bench.results.details import (
     Case,
     ConventionCheck,
     Difference,
-    Estimate,
-    Group,
-    LostPoints,
-    Rule,
-    Unit,
+    LostShares,
+    Outcomes,
+    ReasoningScores,
 )
-from reasonknee_datasets.bench.results.serial import read, write
+from reasonknee_datasets.bench.results.group_results import Estimate, Group
+from reasonknee_datasets.bench.results.serial import from_plain, to_plain
+from reasonknee_datasets.bench.results.terms import ABOUT_TOTALS, HEADLINE, By, Rule, Unit
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # no stubs among the test dependencies
 
-FORMAT = 1
+FORMAT = 2
+"""Format of the JSON files; files of another one are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What answers without looking score on the same records.
+    """Scores of answers that do not depend on the image, on the same records.
 
     Attributes
     ----------
@@ -81,7 +76,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that scoring one set of answers gives.
+    """Everything about one set of answers.
 
     Attributes
     ----------
@@ -89,14 +84,12 @@ class Results:
         Metadata of the run; the caller of ``score`` states it.
     sampling : Sampling
     rules : tuple of rule
-        Which failure rules were applied; ``prior`` is absent where no priors were given.
+        Which rules for missing answers were applied; ``missing_as_prior`` is absent where no priors were given.
     about_totals : str
-        Says that it is unknown which total the paper used.
+        States that it is unknown which total the paper used.
     groups : tuple of Group
         ``("all", "all")`` first, then by category, question, slot, attribute, subregion, side and visit.
     conventions : ConventionCheck or None
-        None where there are no boxes.
-    attribution : Attribution or None
         None where there are no boxes.
     worst : tuple of Case
         The records that lost most, worst first, equally many of each category; the IoU breaks ties.
@@ -113,7 +106,6 @@ class Results:
     rules: tuple[Rule, ...]
     groups: tuple[Group, ...]
     conventions: ConventionCheck | None = None
-    attribution: Attribution | None = None
     worst: tuple[Case, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -135,9 +127,11 @@ class Results:
             if (group.by, group.value) == (by, value):
                 return group
         known = ", ".join(group.value for group in self.groups if group.by == by) or "none"
-        raise BenchError(explain("group", f"be one of these by {by}: {known}", value, "Take one of them"))
+        raise BenchError(f"There is no group {value!r} by {by}. Groups by {by}: {known}.")
 
-    def total(self, name: str = HEADLINE, rule: Rule = "wrong", by: By = "all", value: str = "all") -> Estimate:
+    def total(
+        self, name: str = HEADLINE, rule: Rule = "missing_as_wrong", by: By = "all", value: str = "all"
+    ) -> Estimate:
         """Return one total, by default the headline."""
         return self.group(by, value).totals[rule].metrics[name]
 
@@ -151,7 +145,7 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` writes; it follows `schema`."""
-        return cast("dict[str, Any]", write(self))
+        return cast("dict[str, Any]", to_plain(self))
 
     def dumps(self) -> str:
         """Write it as JSON text, one group a line."""
@@ -162,7 +156,7 @@ class Results:
 
     @classmethod
     def from_json(cls, item: object) -> Results:
-        """Read what `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises
         ------
@@ -170,7 +164,7 @@ class Results:
             If it is of another format, or something in it is of the wrong type, missing or unknown; the message names
             the place.
         """
-        return cast("Results", read(cls, item, "results"))
+        return cast("Results", from_plain(cls, item, "results"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +191,9 @@ class Comparison:
     about_totals: str = ABOUT_TOTALS
     format: int = FORMAT
 
-    def total(self, name: str = HEADLINE, rule: Rule = "wrong", by: By = "all", value: str = "all") -> Difference:
+    def total(
+        self, name: str = HEADLINE, rule: Rule = "missing_as_wrong", by: By = "all", value: str = "all"
+    ) -> Difference:
         """Return the difference in one total, by default the headline.
 
         Raises
@@ -208,8 +204,10 @@ class Comparison:
         for row in self.differences:
             if (row.kind, row.metric, row.rule, row.by, row.value) == ("total", name, rule, by, value):
                 return row
-        got = f"{name} ({rule}) of {by} {value}"
-        raise BenchError(explain("difference", "have been computed", got, "Compare with by= that includes the group"))
+        raise BenchError(
+            f"The comparison has no difference {name} ({rule}) of {by} {value}. Compare with by= and statistics= that "
+            "include it."
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """Return every difference as a data frame, one a row."""
@@ -217,23 +215,23 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` writes; it follows `schema`."""
-        return cast("dict[str, Any]", write(self))
+        return cast("dict[str, Any]", to_plain(self))
 
     @classmethod
     def from_json(cls, item: object) -> Comparison:
-        """Read what `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises
         ------
         BenchError
             As `Results.from_json` does.
         """
-        return cast("Comparison", read(cls, item, "comparison"))
+        return cast("Comparison", from_plain(cls, item, "comparison"))
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """Where one model's points went: runs with other regions against the run with the true one, with the same draws.
+class ErrorDecomposition:
+    """One model's lost points, by grading and because of the region: its runs against the run with the true region.
 
     Attributes
     ----------
@@ -241,31 +239,31 @@ class Losses:
         Of the run with the true region.
     others : tuple of Identity
     sampling : Sampling
-    rows : tuple of LostPoints
+    rows : tuple of LostShares
         Run by run; for everything, then for each category.
     """
 
     given: Identity
     others: tuple[Identity, ...]
     sampling: Sampling
-    rows: tuple[LostPoints, ...]
+    rows: tuple[LostShares, ...]
     format: int = FORMAT
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the lost points as a data frame, two rows a run and group."""
-        return losses_to_pandas(self.rows)
+        """Return the lost shares as a data frame, two rows a run and group."""
+        return lost_shares_to_pandas(self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` writes; it follows `schema`."""
-        return cast("dict[str, Any]", write(self))
+        return cast("dict[str, Any]", to_plain(self))
 
     @classmethod
-    def from_json(cls, item: object) -> Losses:
-        """Read what `to_json` gave.
+    def from_json(cls, item: object) -> ErrorDecomposition:
+        """Read what `to_json` returned.
 
         Raises
         ------
         BenchError
             As `Results.from_json` does.
         """
-        return cast("Losses", read(cls, item, "losses"))
+        return cast("ErrorDecomposition", from_plain(cls, item, "error decomposition"))

@@ -10,13 +10,13 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from reasonknee_datasets.bench.results.outcome_columns import Outcomes
+from reasonknee_datasets.bench.results.details import Outcomes
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_REMEDY = "Read files that this version of the package wrote; schema() says what they hold"
+_REMEDY = "Read files that this version of the package wrote; schema() describes them."
 _PRIMITIVES: dict[type, tuple[str, tuple[type, ...]]] = {
     str: ("string", (str,)),
     int: ("integer", (int,)),
@@ -32,21 +32,21 @@ def _fields(kind: type) -> tuple[tuple[Field[Any], Any], ...]:
     return tuple((each, hints[each.name]) for each in fields(kind) if Outcomes not in get_args(hints[each.name]))
 
 
-def write(value: object) -> Any:
+def to_plain(value: object) -> Any:
     """Turn a value into what ``json.dumps`` takes: dataclasses and mappings into dicts, tuples into lists."""
     if isinstance(value, Identity):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: write(getattr(value, each.name)) for each, _ in _fields(type(value))}
+        return {each.name: to_plain(getattr(value, each.name)) for each, _ in _fields(type(value))}
     if isinstance(value, Mapping):
-        return {name: write(each) for name, each in value.items()}
+        return {name: to_plain(each) for name, each in value.items()}
     if isinstance(value, tuple):
-        return [write(each) for each in value]
+        return [to_plain(each) for each in value]
     return value
 
 
-def read(kind: Any, item: object, place: str) -> Any:
-    """Read a value of a type; the opposite of `write`.
+def from_plain(kind: Any, item: object, place: str) -> Any:
+    """Read a value of a type; the opposite of `to_plain`.
 
     Raises
     ------
@@ -55,46 +55,50 @@ def read(kind: Any, item: object, place: str) -> Any:
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return None if item is None else read(_given(parts), item, place)
+        return None if item is None else from_plain(_given(parts), item, place)
     if kind is Identity:
         return Identity.from_json(item)
     if is_dataclass(kind):
         return _read_dataclass(kind, item, place)
     if origin is tuple:
         if not isinstance(item, list):
-            raise _wrong(place, "be a list", item)
-        return tuple(read(parts[0], each, f"{place}[{number}]") for number, each in enumerate(item))
+            raise _wrong(place, "a list", item)
+        return tuple(from_plain(parts[0], each, f"{place}[{number}]") for number, each in enumerate(item))
     if origin is Mapping:
         if not isinstance(item, dict):
-            raise _wrong(place, "be an object", item)
+            raise _wrong(place, "an object", item)
         names = parts[0] if get_origin(parts[0]) is Literal else str
-        return {read(names, name, place): read(parts[1], each, f"{place}.{name}") for name, each in item.items()}
+        return {
+            from_plain(names, name, place): from_plain(parts[1], each, f"{place}.{name}") for name, each in item.items()
+        }
     if origin is Literal:
         if item not in parts:
-            raise _wrong(place, f"be one of {', '.join(map(str, parts))}", item)
+            raise _wrong(place, f"one of {', '.join(map(str, parts))}", item)
         return item
     name, accepted = _PRIMITIVES[kind]
     if not isinstance(item, accepted) or (isinstance(item, bool) and kind is not bool):
-        raise _wrong(place, f"be of type {name}", item)
+        raise _wrong(place, f"of type {name}", item)
     return float(item) if kind is float else item  # type: ignore[arg-type]  # accepted holds numbers only
 
 
 def _read_dataclass(kind: Any, item: object, place: str) -> Any:
     if not isinstance(item, dict):
-        raise _wrong(place, "be an object", item)
+        raise _wrong(place, "an object", item)
     known = {each.name: (each, hint) for each, hint in _fields(kind)}
     own = known["format"][0].default if "format" in known else None
     # First, since another format explains whatever else is other than it should be.
     if own is not None and item.get("format", own) != own:
-        raise _wrong(place, f"be of format {own}", f"format {item['format']!r}")
+        raise BenchError(
+            f"These {place} have format {str(item['format'])[:40]!r}, and this version of the package reads format "
+            f"{own}. Evaluate the predictions again: reasonknee evaluate."
+        )
     unknown = [name for name in item if name not in known]
     missing = [name for name in known if name not in item]
     if unknown or missing:
-        got = "; ".join(
-            f"{what} {', '.join(names)}" for what, names in (("unknown", unknown), ("no", missing)) if names
-        )
-        raise _wrong(place, f"hold {', '.join(known)}", got)
-    return kind(**{name: read(hint, item[name], f"{place}.{name}") for name, (_, hint) in known.items()})
+        parts = (("unknown", unknown), ("missing", missing))
+        found = "; ".join(f"{what}: {', '.join(map(str, names))[:200]}" for what, names in parts if names)
+        raise BenchError(f"{place} does not have the right fields ({found}). {_REMEDY}")
+    return kind(**{name: from_plain(hint, item[name], f"{place}.{name}") for name, (_, hint) in known.items()})
 
 
 def _given(parts: tuple[Any, ...]) -> Any:
@@ -102,8 +106,8 @@ def _given(parts: tuple[Any, ...]) -> Any:
     return next(part for part in parts if part is not type(None))
 
 
-def _wrong(place: str, rule: str, got: object) -> BenchError:
-    return BenchError(explain(place, rule, got if isinstance(got, str) else repr(got)[:200], _REMEDY))
+def _wrong(place: str, kind: str, got: object) -> BenchError:
+    return BenchError(f"{place} must be {kind}, but it is {repr(got)[:200]}. {_REMEDY}")
 
 
 def make_schema(kind: type, title: str) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def _schema_of(kind: Any, parts: dict[str, Any]) -> dict[str, Any]:
         return {"type": "object", "description": _summary(kind)}
     if is_dataclass(kind) and isinstance(kind, type):
         if kind.__name__ not in parts:
-            parts[kind.__name__] = {}  # stands for itself while its parts are described
+            parts[kind.__name__] = {}  # a placeholder while its parts are described
             parts[kind.__name__] = _schema_of_dataclass(kind, parts)
         return {"$ref": f"#/$defs/{kind.__name__}"}
     if origin is tuple:

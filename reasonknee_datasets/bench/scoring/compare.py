@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from numpy.typing import ArrayLike
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
-from reasonknee_datasets.bench.bootstrap import LEVEL, draw, estimate
-from reasonknee_datasets.bench.results import BoxCounts, By, Comparison, Difference, Sampling
+from reasonknee_datasets.bench.bootstrap import LEVEL, draw
+from reasonknee_datasets.bench.results import (
+    STATISTIC_KINDS,
+    BoxCounts,
+    By,
+    Comparison,
+    Difference,
+    Estimate,
+    Sampling,
+    StatisticKind,
+)
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.bench.scoring.batches import STATISTICS, Batch, Statistic
-from reasonknee_datasets.bench.scoring.context import work_out
 from reasonknee_datasets.bench.scoring.groups import BYS, group_by
-from reasonknee_datasets.bench.scoring.slot_table import lay_out, mark
-from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.bench.scoring.pools import count_confusions
+from reasonknee_datasets.bench.scoring.resampled_statistics import Key, Statistic, Statistics, estimates
+from reasonknee_datasets.bench.scoring.score import compute_statistics, slot_statistics
+from reasonknee_datasets.bench.scoring.slot_table import has_boxes, make_slot_table
+from reasonknee_datasets.errors import BenchError, nearest
 
 
 def paired_difference(
@@ -26,7 +36,7 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
     by: Collection[By] = BYS,
-    statistics: Collection[Statistic] = STATISTICS,
+    statistics: Collection[StatisticKind] = STATISTIC_KINDS,
     boxes_asked: bool | None = None,
     identities: tuple[Identity | None, Identity | None] = (None, None),
     tolerated: tuple[str, ...] = (),
@@ -39,7 +49,7 @@ def paired_difference(
     ----------
     truth : Truth
     first, second : Answers
-        Row for row beside the truth.
+        One row a record, as in the truth.
     priors, resamples, seed
         As for `score`.
     by : collection of {"all", "category", "question", "slot", "attribute", "subregion", "side", "visit"}
@@ -47,9 +57,9 @@ def paired_difference(
     statistics : collection of {"total", "pool", "slot_mean", "localisation"}
         The kinds of statistics to compare; totals and localisation take a fraction of the time of all.
     boxes_asked : bool, optional
-        As for `score`. Left out, boxes are compared where both have some.
+        As for `score`. By default boxes are compared where both have some.
     identities : pair of Identity, optional
-        What the two are results of.
+        Metadata of the two runs.
     tolerated : tuple of str
         Fields in which these differ besides the model.
 
@@ -64,52 +74,65 @@ def paired_difference(
     """
     for name in by:
         if name not in BYS:
-            raise BenchError(explain("grouping", "be one that results have", name, nearest(name, BYS)))
+            raise BenchError(f"Unknown grouping {name!r}. {nearest(name, BYS)}.")
     for kind in statistics:
-        if kind not in STATISTICS:
-            raise BenchError(explain("kind of statistic", "be one that results have", kind, nearest(kind, STATISTICS)))
-    sheet = lay_out(truth)
-    marked = [mark(sheet, answers, priors, boxes_asked) for answers in (first, second)]
-    if not all(each.boxes_asked for each in marked):
-        marked = [mark(sheet, answers, priors, False) for answers in (first, second)]
-    # Slots are always needed: means over slots are made from them.
-    groupings = [group_by(sheet, name) for name in BYS if name in by or name == "slot"]
-    weights = draw(sheet.patients, resamples, seed)
-    one, other = (work_out(sheet, each, groupings, statistics) for each in marked)
-    pairs = zip(one.batches(weights, by, statistics), other.batches(weights, by, statistics), strict=True)
-    differences = [row for mine, theirs in pairs for row in _subtract(mine, theirs)]
-    order = {name: place for place, name in enumerate(BYS)}
+        if kind not in STATISTIC_KINDS:
+            raise BenchError(f"Unknown kind of statistic {kind!r}. {nearest(kind, STATISTIC_KINDS)}.")
+    boxed = all(map(has_boxes, (first, second))) if boxes_asked is None else boxes_asked
+    tables = [make_slot_table(truth, answers, priors, boxed) for answers in (first, second)]
+    weights = draw(tables[0].patients, resamples, seed)
+    pooled = bool({"pool", "slot_mean"} & set(statistics))
+    slots: list[Statistics] = [slot_statistics(table, weights) if pooled else {} for table in tables]
+    differences: list[Difference] = []
+    for name in BYS:
+        if name in by:
+            grouping = group_by(tables[0], name)
+            one, other = (
+                compute_statistics(
+                    table, grouping, count_confusions(table, grouping) if pooled else [], weights, own, statistics
+                )
+                for table, own in zip(tables, slots, strict=True)
+            )
+            differences += _subtract(one, other)
     return Comparison(
-        sampling=Sampling(resamples, seed, LEVEL, len(sheet.patients)),
-        rules=one.rules,
-        differences=tuple(sorted(differences, key=lambda row: order[row.by])),
+        sampling=Sampling(resamples, seed, LEVEL, len(tables[0].patients)),
+        rules=tables[0].rules,
+        differences=tuple(differences),
         first=identities[0],
         second=identities[1],
         tolerated=tolerated,
     )
 
 
-def _subtract(first: Batch, second: Batch) -> Iterator[Difference]:
-    assert list(first.keys) == list(second.keys)  # both follow from the truth alone
-    parts = estimate(first.draws - second.draws, first.enough & second.enough)
-    columns = zip(first.keys, first.counts, first.draws[0].tolist(), second.draws[0].tolist(), parts, strict=True)
-    for key, counts, one, other, part in columns:
-        yield Difference(
-            by=key.by,
-            value=key.value,
-            kind=key.kind,
-            rule=key.rule,
-            pool=key.pool,
-            unit=key.unit,
-            metric=key.metric,
-            first=_known(one),
-            second=_known(other),
-            difference=part,
-            patients=counts.patients,
-            records=counts.records,
-            positives=0 if isinstance(counts, BoxCounts) else counts.positives,
-        )
+def _subtract(first: Statistics, second: Statistics) -> list[Difference]:
+    pairs = [
+        (key, metric, mine, second[key][metric]) for key, metrics in first.items() for metric, mine in metrics.items()
+    ]
+    less = [
+        Statistic(mine.draws - theirs.draws, mine.counts, mine.enough and theirs.enough) for _, _, mine, theirs in pairs
+    ]
+    return [_difference(*pair, part) for pair, part in zip(pairs, estimates(less), strict=True)]
 
 
-def _known(value: float) -> float | None:
+def _difference(key: Key, metric: str, first: Statistic, second: Statistic, difference: Estimate) -> Difference:
+    counts = first.counts
+    return Difference(
+        by=key.by,
+        value=key.value,
+        kind=key.kind,
+        rule=key.rule,
+        pool=key.pool,
+        unit=key.unit,
+        metric=metric,
+        first=_known(first),
+        second=_known(second),
+        difference=difference,
+        patients=counts.patients,
+        records=counts.records,
+        positives=0 if isinstance(counts, BoxCounts) else counts.positives,
+    )
+
+
+def _known(statistic: Statistic) -> float | None:
+    value = float(statistic.draws[0])
     return None if value != value else value

@@ -7,7 +7,7 @@ import numpy as np
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.results import Coverage
 from reasonknee_datasets.bench.scoring.groups import Grouping
-from reasonknee_datasets.bench.scoring.slot_table import Ints, Marked, Mask, Sheet
+from reasonknee_datasets.bench.scoring.slot_table import Ints, Mask, SlotTable
 from reasonknee_datasets.moaks import SLOTS
 
 NO_PREDICTION = "no_prediction"
@@ -16,24 +16,24 @@ NO_PREDICTION = "no_prediction"
 NAMES = (*REASONS, NO_PREDICTION)
 
 
-def count_coverage(sheet: Sheet, marked: Marked, grouping: Grouping) -> list[Coverage]:
+def count_coverage(table: SlotTable, grouping: Grouping) -> list[Coverage]:
     """Count each group's coverage.
 
     In groups of slots, the records are those that have a true grade in such a slot, and complete those of them that
     have an answer in it.
     """
-    answers, many = marked.answers, len(grouping.values)
-    parsed = marked.grade >= 0
-    missing = _missing_truth(sheet, grouping)
+    answers, many = table.answers, len(grouping.values)
+    parsed = table.answered >= 0
+    missing = _missing_truth(table, grouping)
     if grouping.of_record is None:
-        # A slot stands in a record once, and so does an attribute: rows are records.
-        group, record = grouping.of_row, sheet.record
+        # A slot occurs once in a record, and so does an attribute: rows are records.
+        group, record = grouping.of_row, table.record
         complete = np.bincount(group[parsed], minlength=many)
         missing_records = missing
     else:
-        group, record = grouping.of_record, np.arange(len(sheet.truth))
-        complete = np.bincount(group[marked.complete], minlength=many)
-        missing_records = np.bincount(group[~sheet.whole], minlength=many)
+        group, record = grouping.of_record, np.arange(len(table.truth))
+        complete = np.bincount(group[table.complete], minlength=many)
+        missing_records = np.bincount(group[np.isnan(table.exact["missing_as_wrong"])], minlength=many)
     columns = {
         "records": np.bincount(group, minlength=many),
         "given": np.bincount(group[answers.given[record]], minlength=many),
@@ -45,16 +45,16 @@ def count_coverage(sheet: Sheet, marked: Marked, grouping: Grouping) -> list[Cov
         "missing_truth_slots": missing,
         "missing_truth_records": missing_records,
     }
-    reasons = _count_reasons(sheet, marked, grouping, ~parsed)
+    reasons = _count_reasons(table, grouping, ~parsed)
     rows = np.stack(list(columns.values()), axis=1).tolist()
     return [
         Coverage(**dict(zip(columns, row, strict=True)), reasons=why) for row, why in zip(rows, reasons, strict=True)
     ]
 
 
-def _missing_truth(sheet: Sheet, grouping: Grouping) -> Ints:
+def _missing_truth(table: SlotTable, grouping: Grouping) -> Ints:
     """Count each group's slots without a true grade."""
-    truth = sheet.truth
+    truth = table.truth
     record, place = np.nonzero((truth.slots >= 0) & (truth.grades < 0))
     if grouping.of_record is not None:
         return np.bincount(grouping.of_record[record], minlength=len(grouping.values))
@@ -63,13 +63,13 @@ def _missing_truth(sheet: Sheet, grouping: Grouping) -> Ints:
     return np.array([names.count(value) for value in grouping.values], dtype=np.int64)
 
 
-def _count_reasons(sheet: Sheet, marked: Marked, grouping: Grouping, lacking: Mask) -> list[dict[str, int]]:
+def _count_reasons(table: SlotTable, grouping: Grouping, lacking: Mask) -> list[dict[str, int]]:
     rows = np.flatnonzero(lacking)
-    record = sheet.record[rows]
-    codes = marked.answers.reasons[record, sheet.place[rows]].astype(np.int64)
+    record = table.record[rows]
+    codes = table.answers.reasons[record, table.place[rows]].astype(np.int64)
     # Without a grade and without a reason, the slot was left out of the answer.
     codes = np.where(codes < 0, NAMES.index("missing"), codes)
-    codes = np.where(marked.answers.given[record], codes, NAMES.index(NO_PREDICTION))
+    codes = np.where(table.answers.given[record], codes, NAMES.index(NO_PREDICTION))
     return tally(grouping.of_row[rows], codes, len(grouping.values), NAMES)
 
 

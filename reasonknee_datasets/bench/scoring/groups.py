@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.results import By
-from reasonknee_datasets.bench.scoring.slot_table import Ints, Sheet
+from reasonknee_datasets.bench.scoring.slot_table import Ints, SlotTable
 from reasonknee_datasets.moaks import ATTRIBUTES, CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.schema import SIDES, VISITS
 
 BYS: tuple[By, ...] = ("all", "category", "question", "slot", "attribute", "subregion", "side", "visit")
 OF_SLOTS = frozenset({"slot", "attribute"})
-"""Groups that part the slots of one record, and so know no whole records."""
+"""Groupings that divide the slots of one record, and so have no totals of whole records."""
 OF_KNEES = frozenset({"all", "side", "visit"})
-"""Groups that hold every question, and so have macro totals."""
+"""Groupings whose groups hold every question, and so have macro totals."""
 
 SCORED = tuple(question for question in QUESTIONS.values() if question.in_records)
 SCORED_CATEGORIES = tuple(name for name in CATEGORIES if any(question.category == name for question in SCORED))
@@ -39,7 +39,7 @@ _ATTRIBUTE_OF = np.array([ATTRIBUTES.index(slot.attribute) for slot in SLOTS])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
-    """One way to part everything into groups.
+    """One way to divide everything into groups.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Grouping:
     of_record : (N,) int array or None
         Each record's group; None in groups of slots.
     of_row : (n,) int array
-        The group of each row of the sheet; -1 if it has none, which is so for slots without any true grade.
+        The group of each row of the slot table.
     """
 
     by: By
@@ -79,13 +79,13 @@ def count_distinct(group: Ints, code: Ints | NDArray[np.int32], groups: int) -> 
     return np.asarray(seen.sum(axis=1), dtype=np.int64)
 
 
-def group_by(sheet: Sheet, by: By) -> Grouping:
-    """Part a sheet into the groups that occur in it."""
-    truth = sheet.truth
+def group_by(table: SlotTable, by: By) -> Grouping:
+    """Divide a table into the groups that occur in it."""
+    truth = table.truth
     if by in OF_SLOTS:
         names, codes = {
-            "slot": (tuple(slot.name for slot in SLOTS), sheet.slot),
-            "attribute": (ATTRIBUTES, _ATTRIBUTE_OF[sheet.slot]),
+            "slot": (tuple(slot.name for slot in SLOTS), table.slot),
+            "attribute": (ATTRIBUTES, _ATTRIBUTE_OF[table.slot]),
         }[by]
         present, places = compact(codes)
         return Grouping(by, tuple(names[code] for code in present), None, places)
@@ -99,4 +99,4 @@ def group_by(sheet: Sheet, by: By) -> Grouping:
         "visit": (VISITS, truth.visit.astype(np.int64)),
     }[by]
     present, places = compact(codes)
-    return Grouping(by, tuple(names[code] for code in present), places, places[sheet.record])
+    return Grouping(by, tuple(names[code] for code in present), places, places[table.record])

@@ -1,4 +1,4 @@
-"""Pools: the confusions of slots of one scale and range within each group, by patient, and what follows from them."""
+"""Confusions of slots of one scale and range within each group, by patient, and the metrics of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.metrics import METRICS, WEIGH_GRADES_ALIKE, apply_rule, common_scale, compute
 from reasonknee_datasets.bench.metrics import merge_macerations as merged
-from reasonknee_datasets.bench.results import Condition, Counts, Rule, Scale
-from reasonknee_datasets.bench.scoring.batches import Batch, Key, enough_patients, make_batch, resample
+from reasonknee_datasets.bench.results import By, Condition, Counts, Rule, Scale
 from reasonknee_datasets.bench.scoring.groups import Grouping, compact, count_distinct
-from reasonknee_datasets.bench.scoring.slot_table import NORMAL, Ints, Marked, Mask, Sheet
+from reasonknee_datasets.bench.scoring.resampled_statistics import (
+    Key,
+    Statistic,
+    Statistics,
+    enough_patients,
+    mean_of_defined,
+    resample,
+)
+from reasonknee_datasets.bench.scoring.slot_table import NORMAL, Ints, Mask, SlotTable
 from reasonknee_datasets.moaks import SLOTS
 
 # Pools whose resampled confusions are held at a time: 2,000 resamples of 48 times 4 by 5 grades are 8 MB.
@@ -24,11 +31,13 @@ _IN_CONDITION: Mapping[Condition, frozenset[str]] = {
     "true_tear": frozenset({"tear_location"}),
     "grades_6_7_merged": frozenset({"morphology"}),
 }
+# A slot occurs on both sides and at every visit, so its own metrics do not describe these.
+_WITH_MEANS: frozenset[By] = frozenset({"all", "category", "question", "attribute", "subregion"})
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What the slots of a pool have in common."""
+class SlotKind:
+    """Slots that may be pooled: of one scale and range, under one condition."""
 
     scale: Scale
     low: int
@@ -38,110 +47,110 @@ class Kind:
 
     @property
     def label(self) -> str:
-        """The name by which differences call it."""
+        """The name of a pool in a `Difference`."""
         return f"{self.scale} {self.low}-{self.high} ({self.condition})"
 
     @property
     def grades(self) -> int:
-        """How many there are."""
+        """The number of grades."""
         return self.high - self.low + 1
 
 
-def _kinds() -> tuple[Kind, ...]:
+def _slot_kinds() -> tuple[SlotKind, ...]:
     scored = [slot for slot in SLOTS if slot.question_id <= 62]
     ranges = dict.fromkeys((slot.scale, slot.low, slot.high) for slot in scored)
     found = []
     for scale, low, high in ranges:
         ids = tuple(slot.id for slot in scored if (slot.scale, slot.low, slot.high) == (scale, low, high))
-        found.append(Kind(scale, low, high, "all", ids))
+        found.append(SlotKind(scale, low, high, "all", ids))
     for condition, attributes in _IN_CONDITION.items():
         slots = [slot for slot in scored if slot.attribute in attributes]
         scale, low, high = common_scale(slots)
         high -= condition == "grades_6_7_merged"
-        found.append(Kind(scale, low, high, condition, tuple(slot.id for slot in slots)))
+        found.append(SlotKind(scale, low, high, condition, tuple(slot.id for slot in slots)))
     return tuple(found)
 
 
-KINDS = _kinds()
+_KINDS = _slot_kinds()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PoolSet:
-    """The pools of one kind in all groups of a grouping; G of them.
+class Confusions:
+    """Confusions of one kind of slots, by patient (P) and group (G).
 
     Attributes
     ----------
-    grouping : Grouping
-    kind : Kind
+    by : str
     values : tuple of str
         The groups that have such slots.
+    kind : SlotKind
     slots : tuple of (tuple of int)
-        Slot ids of each pool.
-    confusions : (P, G, K, K + 1) float32 array
-        By patient.
+        Slot ids of each group.
+    by_patient : (P, G, K, K + 1) float32 array
     filled : the same with priors in place of missing answers, or None
     counts : mapping of rule to (sequence of Counts)
     unknown : (G,) int array
         Slots left out because the truth that the condition asks for is missing.
     """
 
-    grouping: Grouping
-    kind: Kind
+    by: By
     values: tuple[str, ...]
+    kind: SlotKind
     slots: tuple[tuple[int, ...], ...]
-    confusions: NDArray[np.float32]
+    by_patient: NDArray[np.float32]
     filled: NDArray[np.float32] | None
     counts: Mapping[Rule, Sequence[Counts]]
     unknown: Ints
 
 
-def build_pools(sheet: Sheet, marked: Marked, grouping: Grouping, kind: Kind) -> PoolSet | None:
-    """Count the pools of a kind; None where no slot is of it."""
-    able = np.isin(sheet.slot, kind.slots)
-    inside = able & _condition(sheet, kind.condition)
-    rows = np.flatnonzero(inside)
+def count_confusions(table: SlotTable, grouping: Grouping) -> list[Confusions]:
+    """Count the confusions of every kind of slots that occurs."""
+    return [found for kind in _KINDS if (found := _count(table, grouping, kind)) is not None]
+
+
+def _count(table: SlotTable, grouping: Grouping, kind: SlotKind) -> Confusions | None:
+    able = np.isin(table.slot, kind.slots)
+    rows = np.flatnonzero(able & _condition(table, kind.condition))
     if not len(rows):
         return None
     present, group = compact(grouping.of_row[rows])
     many = len(present)
-    true, answer = sheet.grade[rows], marked.grade[rows]
-    filled = None if marked.filled is None else marked.filled[rows]
+    true, answer = table.true[rows], table.answered[rows]
+    filled = None if table.filled is None else table.filled[rows]
     if kind.condition == "grades_6_7_merged":
         true, answer, filled = merged(true), merged(answer), None if filled is None else merged(filled)
-    cells = (sheet.patient[sheet.record[rows]] * many + group, true - kind.low)
-    shape = (len(sheet.patients), many, kind.grades, kind.grades + 1)
+    cells = (table.patient[table.record[rows]] * many + group, true - kind.low)
+    shape = (len(table.patients), many, kind.grades, kind.grades + 1)
     confusions = _confusions(*cells, answer - kind.low, shape)
-    unknown = np.bincount(grouping.of_row[able & _unknown(sheet, kind.condition)], minlength=len(grouping.values))
-    by_rule: dict[Rule, Sequence[Counts]] = {}
-    for rule in ("wrong", "parsed", "prior"):
-        if rule == "prior" and filled is None:
-            continue
-        kept = answer >= 0 if rule == "parsed" else np.ones(len(rows), dtype=np.bool_)
-        seen = confusions[..., :-1] if rule == "parsed" else confusions
-        by_rule[rule] = _counts(sheet, rows[kept], group[kept], seen)
-    pairs = np.unique(group * len(SLOTS) + sheet.slot[rows])
-    return PoolSet(
-        grouping=grouping,
-        kind=kind,
+    unknown = np.bincount(grouping.of_row[able & _unknown(table, kind.condition)], minlength=len(grouping.values))
+    counts: dict[Rule, Sequence[Counts]] = {}
+    for rule in table.rules:
+        kept = answer >= 0 if rule == "answered_only" else np.ones(len(rows), dtype=np.bool_)
+        seen = confusions[..., :-1] if rule == "answered_only" else confusions
+        counts[rule] = _counts(table, rows[kept], group[kept], seen)
+    pairs = np.unique(group * len(SLOTS) + table.slot[rows])
+    return Confusions(
+        by=grouping.by,
         values=tuple(grouping.values[code] for code in present),
+        kind=kind,
         slots=tuple(tuple((pairs[pairs // len(SLOTS) == g] % len(SLOTS)).tolist()) for g in range(many)),
-        confusions=confusions,
+        by_patient=confusions,
         filled=None if filled is None else _confusions(*cells, filled - kind.low, shape),
-        counts=by_rule,
+        counts=counts,
         unknown=unknown[present],
     )
 
 
-def _condition(sheet: Sheet, condition: Condition) -> Mask:
+def _condition(table: SlotTable, condition: Condition) -> Mask:
     if condition == "size_above_0":
-        return sheet.size > 0
+        return table.size > 0
     if condition == "true_tear":
-        return np.asarray(sheet.grade != NORMAL[sheet.slot], dtype=np.bool_)
-    return np.ones(len(sheet.slot), dtype=np.bool_)
+        return np.asarray(table.true != NORMAL[table.slot], dtype=np.bool_)
+    return np.ones(len(table.slot), dtype=np.bool_)
 
 
-def _unknown(sheet: Sheet, condition: Condition) -> Mask:
-    return sheet.size < (0 if condition == "size_above_0" else -1)
+def _unknown(table: SlotTable, condition: Condition) -> Mask:
+    return table.size < (0 if condition == "size_above_0" else -1)
 
 
 def _confusions(pool: Ints, true: Ints, answer: Ints, shape: tuple[int, int, int, int]) -> NDArray[np.float32]:
@@ -151,13 +160,13 @@ def _confusions(pool: Ints, true: Ints, answer: Ints, shape: tuple[int, int, int
     return cells.reshape(shape).astype(np.float32)
 
 
-def _counts(sheet: Sheet, rows: Ints, group: Ints, confusions: NDArray[np.float32]) -> list[Counts]:
+def _counts(table: SlotTable, rows: Ints, group: Ints, confusions: NDArray[np.float32]) -> list[Counts]:
     """Count what each pool rests on; ``confusions`` holds the same rows, by patient."""
     many = confusions.shape[1]
     columns = {
         "slots": np.bincount(group, minlength=many),
-        "records": count_distinct(group, sheet.record[rows], many),
-        "positives": np.bincount(group[sheet.positive[rows]], minlength=many),
+        "records": count_distinct(group, table.record[rows], many),
+        "positives": np.bincount(group[table.positive[rows]], minlength=many),
     }
     by_grade = confusions.sum(axis=-1)  # (P, G, K)
     slots = by_grade.sum(axis=0)
@@ -169,35 +178,71 @@ def _counts(sheet: Sheet, rows: Ints, group: Ints, confusions: NDArray[np.float3
     with_other = (total > own).sum(axis=0)
     columns["patients"] = (total > 0).sum(axis=0)
     columns["rarer_patients"] = np.minimum(with_commonest, with_other)
-    columns["rarest_patients"] = np.where(slots > 0, patients, len(sheet.patients)).min(axis=-1)
+    columns["rarest_patients"] = np.where(slots > 0, patients, len(table.patients)).min(axis=-1)
     return [
         Counts(**dict(zip(columns, each, strict=True)))
         for each in np.stack(list(columns.values()), axis=1).astype(np.int64).tolist()
     ]
 
 
-def pool_batches(pools: PoolSet, weights: NDArray[np.float32], rules: Sequence[Rule]) -> Iterator[Batch]:
+def pool_statistics(confusions: Sequence[Confusions], weights: NDArray[np.float32]) -> Statistics:
     """Compute every metric of every pool, for the sample and each resample."""
-    kind, by = pools.kind, pools.grouping.by
-    for start in range(0, len(pools.values), _AT_ONCE):
-        chosen = slice(start, start + _AT_ONCE)
-        counted = resample(weights, pools.confusions[:, chosen])
-        for rule in rules:
-            if rule == "prior":
-                if pools.filled is None:
+    found: Statistics = {}
+    for each in confusions:
+        for start in range(0, len(each.values), _AT_ONCE):
+            for rule, settled in _settled(each, slice(start, start + _AT_ONCE), weights):
+                _add_metrics(found, each, start, rule, settled)
+    return found
+
+
+def _settled(
+    confusions: Confusions, chosen: slice, weights: NDArray[np.float32]
+) -> Iterator[tuple[Rule, NDArray[np.float32]]]:
+    """Resample some groups' confusions, and apply each rule to them."""
+    counted = resample(weights, confusions.by_patient[:, chosen])
+    for rule in confusions.counts:
+        if rule == "missing_as_prior" and confusions.filled is not None:
+            counted = resample(weights, confusions.filled[:, chosen])
+        yield rule, apply_rule(counted, confusions.kind.scale, rule)
+
+
+def _add_metrics(
+    found: Statistics, confusions: Confusions, start: int, rule: Rule, settled: NDArray[np.float32]
+) -> None:
+    kind = confusions.kind
+    occurring = settled[0].sum(axis=-1) > 0
+    for metric in METRICS[kind.scale]:
+        draws = compute(metric, settled, kind.scale, subject=kind.label, occurring=occurring)
+        for place in range(draws.shape[1]):
+            rest = confusions.counts[rule][start + place]
+            # The rarest grade that occurs may be the only one, so that the rarer one counts as well.
+            rarest = rest.rarest_patients if metric in WEIGH_GRADES_ALIKE else rest.rarer_patients
+            enough = enough_patients(min(rarest, rest.rarer_patients))
+            key = Key(confusions.by, confusions.values[start + place], "pool", rule, kind.label)
+            found.setdefault(key, {})[metric] = Statistic(draws[:, place], rest, enough)
+
+
+def slot_mean_statistics(confusions: Sequence[Confusions], slots: Statistics) -> Statistics:
+    """Average each slot's own metrics over the slots of each pool that has several.
+
+    Parameters
+    ----------
+    confusions : sequence of Confusions
+    slots : dict
+        `pool_statistics` of the grouping by slot.
+    """
+    found: Statistics = {}
+    for each in confusions if confusions and confusions[0].by in _WITH_MEANS else ():
+        label = each.kind.label
+        for rule, counts in each.counts.items():
+            for value, numbers, rest in zip(each.values, each.slots, counts, strict=True):
+                if len(numbers) < 2:
                     continue
-                counted = resample(weights, pools.filled[:, chosen])
-            settled = apply_rule(counted, kind.scale, rule)
-            occurring = settled[0].sum(axis=-1) > 0
-            keys, columns, counts, enough = [], [], [], []
-            for metric in METRICS[kind.scale]:
-                draws = compute(metric, settled, kind.scale, subject=kind.label, occurring=occurring)
-                columns.append(draws)
-                for value, rest in zip(pools.values[chosen], pools.counts[rule][chosen], strict=True):
-                    keys.append(Key(by, value, "pool", rule, kind.label, None, metric))
-                    counts.append(rest)
-                    alike = metric in WEIGH_GRADES_ALIKE
-                    enough.append(enough_patients(rest.rarest_patients if alike else rest.rarer_patients))
-                    # The rarest grade that occurs may be the only one.
-                    enough[-1] &= enough_patients(rest.rarer_patients)
-            yield make_batch(keys, np.concatenate(columns, axis=1), counts, enough=enough)
+                own = [slots[Key("slot", SLOTS[number].name, "pool", rule, label)] for number in numbers]
+                enough = enough_patients(rest.rarer_patients)
+                metrics = found[Key(each.by, value, "slot_mean", rule, label)] = {}
+                for metric in METRICS[each.kind.scale]:
+                    draws = np.stack([one[metric].draws for one in own], axis=1)
+                    means, undefined = mean_of_defined(draws, axis=1)
+                    metrics[metric] = Statistic(means, rest, enough, int(undefined))
+    return found

@@ -21,7 +21,7 @@ from reasonknee_datasets.bench.metrics.reasoning import (
 )
 from reasonknee_datasets.bench.metrics.reasoning_text import split_answer
 from reasonknee_datasets.bench.results import ReasoningMetric, ReasoningScores
-from reasonknee_datasets.bench.scoring.batches import enough_patients, resample, sum_by_patient
+from reasonknee_datasets.bench.scoring.resampled_statistics import enough_patients, resample, sum_by_patient
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.schema import SIDES

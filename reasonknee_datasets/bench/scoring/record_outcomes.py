@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.metrics import farthest, ratio
 from reasonknee_datasets.bench.results import Case, Outcomes
-from reasonknee_datasets.bench.scoring.batches import Floats
 from reasonknee_datasets.bench.scoring.coverage import NAMES, NO_PREDICTION
 from reasonknee_datasets.bench.scoring.groups import CATEGORY_OF
-from reasonknee_datasets.bench.scoring.slot_table import Marked, Sheet
-from reasonknee_datasets.bench.scoring.totals import Right
+from reasonknee_datasets.bench.scoring.slot_table import SlotTable
 from reasonknee_datasets.moaks import SLOTS
 
 _HIGHEST = max(slot.high for slot in SLOTS) + 1
@@ -30,14 +28,14 @@ _FARTHEST = _greatest_distances()
 _ORDINAL = np.array([slot.scale == "ordinal" for slot in SLOTS])
 
 
-def make_outcomes(sheet: Sheet, marked: Marked, right: Right, iou: Floats | None) -> Outcomes:
-    """Compute the outcome of every record, under rule ``wrong``."""
-    truth, answers = sheet.truth, marked.answers
-    apart = np.abs(marked.grade - sheet.grade) / _FARTHEST[sheet.slot, sheet.grade]
-    wrong = (marked.grade != sheet.grade).astype(np.float64)
-    losses = np.where((marked.grade >= 0) & _ORDINAL[sheet.slot], apart, wrong)
+def make_outcomes(table: SlotTable) -> Outcomes:
+    """Compute the outcome of every record; missing answers count as wrong."""
+    truth, answers, exact = table.truth, table.answers, table.exact["missing_as_wrong"]
+    apart = np.abs(table.answered - table.true) / _FARTHEST[table.slot, table.true]
+    wrong = (table.answered != table.true).astype(np.float64)
+    losses = np.where((table.answered >= 0) & _ORDINAL[table.slot], apart, wrong)
     rows = len(truth)
-    sums = np.bincount(sheet.record, weights=losses, minlength=rows)
+    sums = np.bincount(table.record, weights=losses, minlength=rows)
     return Outcomes(
         ids=truth.ids,
         question=truth.question,
@@ -45,37 +43,37 @@ def make_outcomes(sheet: Sheet, marked: Marked, right: Right, iou: Floats | None
         grades=truth.grades,
         answers=answers.grades,
         reasons=answers.reasons,
-        right=np.where(right.record_counted, right.record, -1).astype(np.int8),
-        parsed=marked.complete,
-        loss=ratio(sums, np.bincount(sheet.record, minlength=rows)),
-        iou=np.full(rows, np.nan) if iou is None else iou,
+        right=np.where(np.isnan(exact), -1, exact).astype(np.int8),
+        parsed=table.complete,
+        loss=ratio(sums, np.bincount(table.record, minlength=rows)),
+        iou=np.full(rows, np.nan) if table.boxes is None else table.boxes.iou,
         boxes=answers.boxes,
         true_boxes=truth.boxes,
         has_box=answers.has_box,
     )
 
 
-def find_worst(sheet: Sheet, marked: Marked, outcomes: Outcomes, each: int) -> tuple[Case, ...]:
+def find_worst(table: SlotTable, outcomes: Outcomes, each: int) -> tuple[Case, ...]:
     """Return the records of each category that lost most by wrong grades, worst first, at most ``each``.
 
     Records that lost points only because a grade is missing are counted in the coverage instead.
     """
-    wrong = (marked.grade >= 0) & (marked.grade != sheet.grade)
-    answered_wrong = np.bincount(sheet.record, weights=wrong, minlength=len(sheet.truth)) > 0
+    wrong = (table.answered >= 0) & (table.answered != table.true)
+    answered_wrong = np.bincount(table.record, weights=wrong, minlength=len(table.truth)) > 0
     loss = np.where(answered_wrong, np.nan_to_num(outcomes.loss, nan=0.0), 0.0)
     iou = np.nan_to_num(outcomes.iou, nan=1.0)
     names = np.array(outcomes.ids)
     order = np.lexsort((names, iou, -loss))
-    category = CATEGORY_OF[sheet.truth.question]
+    category = CATEGORY_OF[table.truth.question]
     chosen: list[int] = []
     for code in np.unique(category):
         chosen += [int(n) for n in order[category[order] == code][:each] if loss[n] > 0]
     chosen.sort(key=lambda n: (-loss[n], iou[n], outcomes.ids[n]))
-    return tuple(_case(sheet, marked, outcomes, n) for n in chosen)
+    return tuple(_case(table, outcomes, n) for n in chosen)
 
 
-def _case(sheet: Sheet, marked: Marked, outcomes: Outcomes, n: int) -> Case:
-    truth, answers = sheet.truth, marked.answers
+def _case(table: SlotTable, outcomes: Outcomes, n: int) -> Case:
+    truth, answers = table.truth, table.answers
     slots = [SLOTS[number] for number in truth.slots[n].tolist() if number >= 0]
     true = {slot.attribute: _known(truth.grades[n, place]) for place, slot in enumerate(slots)}
     answer = {slot.attribute: _known(answers.grades[n, place]) for place, slot in enumerate(slots)}
@@ -92,7 +90,7 @@ def _case(sheet: Sheet, marked: Marked, outcomes: Outcomes, n: int) -> Case:
         answer=answer,
         reasons=reasons,
         loss=float(outcomes.loss[n]),
-        iou=float(outcomes.iou[n]) if marked.boxes_asked else None,
+        iou=float(outcomes.iou[n]) if table.boxes is not None else None,
         box=tuple(answers.boxes[n].tolist()) if answers.has_box[n] else None,
         true_box=tuple(truth.boxes[n].tolist()),
     )

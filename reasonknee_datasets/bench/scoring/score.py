@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
-from reasonknee_datasets.bench.bootstrap import LEVEL, draw, estimate
+from reasonknee_datasets.bench.bootstrap import LEVEL, draw
 from reasonknee_datasets.bench.results import (
+    STATISTIC_KINDS,
     Estimate,
     Group,
     Localisation,
     Pool,
     Results,
-    Rule,
     Sampling,
     Scores,
+    StatisticKind,
 )
 from reasonknee_datasets.bench.run_metadata import Identity
-from reasonknee_datasets.bench.scoring.attribution import attribute
-from reasonknee_datasets.bench.scoring.batches import Batch
-from reasonknee_datasets.bench.scoring.box_diagnosis import check_convention
-from reasonknee_datasets.bench.scoring.context import Workings, work_out
+from reasonknee_datasets.bench.scoring.box_check import check_convention
 from reasonknee_datasets.bench.scoring.coverage import count_coverage
 from reasonknee_datasets.bench.scoring.groups import BYS, Grouping, group_by
-from reasonknee_datasets.bench.scoring.localisation import UNITS, count_boxes, count_reasons, histograms
-from reasonknee_datasets.bench.scoring.pools import PoolSet
+from reasonknee_datasets.bench.scoring.localisation import (
+    UNITS,
+    box_statistics,
+    count_boxes,
+    count_reasons,
+    histograms,
+)
+from reasonknee_datasets.bench.scoring.pools import (
+    Confusions,
+    count_confusions,
+    pool_statistics,
+    slot_mean_statistics,
+)
 from reasonknee_datasets.bench.scoring.record_outcomes import find_worst, make_outcomes
-from reasonknee_datasets.bench.scoring.slot_table import lay_out, mark
-from reasonknee_datasets.bench.scoring.totals import count_totals
+from reasonknee_datasets.bench.scoring.resampled_statistics import Key, Statistics, estimate_all
+from reasonknee_datasets.bench.scoring.slot_table import SlotTable, make_slot_table
+from reasonknee_datasets.bench.scoring.totals import count_totals, total_statistics
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.moaks import SLOTS
 
-_GroupKey = tuple[str, str]
-_Metrics = dict[str, Estimate]
+_Weights = NDArray[np.float32]
 
 
 def score(
@@ -57,23 +66,23 @@ def score(
     ----------
     truth : Truth
     answers : Answers
-        Row for row beside the truth.
+        One row a record, as in the truth.
     priors : (118,) int array, optional
-        Each slot's most frequent grade in train (``TrainPriors.most_frequent``). Left out, rule ``prior`` is too.
+        Each slot's most frequent grade in train (``TrainPriors.most_frequent``). Without it the rule
+        ``missing_as_prior`` is not applied.
     resamples, seed : int
         Of patients with all their records, for the intervals; 0 for none.
     boxes_asked : bool, optional
         Whether the run asked for boxes; by default it did if any record has a box or a reason for having none. Then
         every record without one is missing it.
     convention : BoxConvention, optional
-        In which the answered numbers were read, for the diagnosis.
+        In which the answered numbers were read, for the check of the convention.
     numbers : (N, 6) array, optional
-        The numbers as answered, NaN where there are none, for the diagnosis: with them, it also sees numbers that are
-        no box as read.
+        The numbers as answered, NaN where there are none: with them the check includes numbers that are no box as read.
     identity : Identity, optional
-        What this is a result of.
+        Metadata of the run.
     worst : int
-        How many of the worst records to give of each category.
+        How many of the worst records of each category to return.
 
     Returns
     -------
@@ -82,96 +91,126 @@ def score(
     Raises
     ------
     BenchError
-        If answers and truth do not go together, or hold what is no grade or no box.
+        If answers and truth do not match, or hold an illegal grade or an empty box.
     """
-    sheet = lay_out(truth)
-    marked = mark(sheet, answers, priors, boxes_asked)
-    workings = work_out(sheet, marked, [group_by(sheet, by) for by in BYS])
-    weights = draw(sheet.patients, resamples, seed)
-    found = _gather(workings.batches(weights))
-    iou = None if workings.boxes is None else workings.boxes.scores.iou
-    outcomes = make_outcomes(sheet, marked, workings.right["wrong"], iou)
-    conventions = check_convention(sheet, marked, weights, convention, numbers) if iou is not None else None
-    groups = tuple(group for grouping in workings.groupings for group in _groups(workings, grouping, found))
-    verdict = None if conventions is None else conventions.verdict
+    table = make_slot_table(truth, answers, priors, boxes_asked)
+    weights = draw(table.patients, resamples, seed)
+    slots = slot_statistics(table, weights)
+    groups = [group for by in BYS for group in _score_groups(table, group_by(table, by), weights, slots)]
+    outcomes = make_outcomes(table)
+    check = None if table.boxes is None else check_convention(table, weights, convention, numbers)
     return Results(
-        sampling=Sampling(resamples, seed, LEVEL, len(sheet.patients)),
-        rules=workings.rules,
-        groups=groups,
-        conventions=conventions,
-        attribution=None if iou is None else attribute(sheet, workings.right["wrong"], iou, weights),
-        worst=find_worst(sheet, marked, outcomes, worst),
-        warnings=(verdict,) if verdict else (),
+        sampling=Sampling(resamples, seed, LEVEL, len(table.patients)),
+        rules=table.rules,
+        groups=tuple(groups),
+        conventions=check,
+        worst=find_worst(table, outcomes, worst),
+        warnings=(check.verdict,) if check is not None and check.verdict else (),
         identity=identity,
         outcomes=outcomes,
     )
 
 
-def _gather(batches: Iterable[Batch]) -> dict[tuple[object, ...], _Metrics]:
-    """Estimate everything; metrics by all of their key but its last field."""
-    found: dict[tuple[object, ...], _Metrics] = {}
-    for batch in batches:
-        for key, each in zip(batch.keys, estimate(batch.draws, batch.enough, batch.left_out), strict=True):
-            found.setdefault(tuple(key[:-1]), {})[key.metric] = each
+def slot_statistics(table: SlotTable, weights: _Weights) -> Statistics:
+    """Compute each slot's own metrics, which the means over slots are made of."""
+    return pool_statistics(count_confusions(table, group_by(table, "slot")), weights)
+
+
+def compute_statistics(
+    table: SlotTable,
+    grouping: Grouping,
+    confusions: Sequence[Confusions],
+    weights: _Weights,
+    slots: Statistics,
+    kinds: Collection[StatisticKind] = STATISTIC_KINDS,
+) -> Statistics:
+    """Compute the statistics of the groups of one grouping.
+
+    Parameters
+    ----------
+    table : SlotTable
+    grouping : Grouping
+    confusions : sequence of Confusions
+        From `count_confusions`; empty where ``kinds`` has neither pool nor slot_mean.
+    weights : (1 + R, P) float32 array
+        From `draw`.
+    slots : dict
+        From `slot_statistics`; empty where confusions are.
+    kinds : collection of {"total", "pool", "slot_mean", "localisation"}
+
+    Returns
+    -------
+    dict of Key to (dict of str to Statistic)
+        Two sets of answers to one truth have the same keys.
+    """
+    found: Statistics = {}
+    if "total" in kinds:
+        for rule in table.rules:
+            found |= total_statistics(table, grouping, count_totals(table, grouping, rule), weights, rule)
+    if "localisation" in kinds and table.boxes is not None and grouping.of_record is not None:
+        found |= box_statistics(table, grouping, count_boxes(table, grouping), weights)
+    if "pool" in kinds:
+        found |= slots if grouping.by == "slot" else pool_statistics(confusions, weights)
+    if "slot_mean" in kinds:
+        found |= slot_mean_statistics(confusions, slots)
     return found
 
 
-def _groups(workings: Workings, grouping: Grouping, found: Mapping[tuple[object, ...], _Metrics]) -> list[Group]:
-    """Put a grouping's groups together from what was counted and estimated."""
-    by, sheet = grouping.by, workings.sheet
-    coverage = count_coverage(sheet, workings.marked, grouping)
-    counts = {rule: count_totals(sheet, workings.right[rule], grouping) for rule in workings.rules}
-    localisation = _localisation(workings, grouping, found)
+def _score_groups(table: SlotTable, grouping: Grouping, weights: _Weights, slots: Statistics) -> list[Group]:
+    """Return the groups of one grouping with everything that was counted and estimated."""
+    by = grouping.by
+    confusions = count_confusions(table, grouping)
+    found = estimate_all(compute_statistics(table, grouping, confusions, weights, slots))
+    coverage = count_coverage(table, grouping)
+    counts = {rule: count_totals(table, grouping, rule) for rule in table.rules}
+    localisation = _localisation(table, grouping, found)
+    pools = _pools(confusions, found)
     groups = []
-    for number, value in enumerate(grouping.values):
+    for place, value in enumerate(grouping.values):
         totals = {
-            rule: Scores(counts[rule][number], _ordered(found[by, value, "total", rule, None, None]))
-            for rule in workings.rules
-        }
-        pools = tuple(
-            _pool(pools, pools.values.index(value), workings.rules, found)
-            for pools in workings.pools_by(by)
-            if value in pools.values
-        )
-        groups.append(Group(by, value, coverage[number], totals, pools, localisation[number]))
+            rule: Scores(counts[rule][place], found[Key(by, value, "total", rule)]) for rule in table.rules
+        }  # fmt: skip
+        groups.append(Group(by, value, coverage[place], totals, tuple(pools.get(value, ())), localisation[place]))
     return groups
 
 
-def _ordered(metrics: _Metrics) -> _Metrics:
-    """Put the headline first."""
-    return {name: metrics[name] for name in sorted(metrics, key=lambda name: name != "record_exact")}
+_Estimates = Mapping[Key, Mapping[str, Estimate]]
 
 
-def _pool(pools: PoolSet, number: int, rules: Iterable[Rule], found: Mapping[tuple[object, ...], _Metrics]) -> Pool:
-    kind, by, value = pools.kind, pools.grouping.by, pools.values[number]
-    confusion = pools.confusions[:, number].sum(axis=0).astype(np.int64)
-    means = {rule: found.get((by, value, "slot_mean", rule, kind.label, None)) for rule in rules}
-    return Pool(
-        scale=kind.scale,
-        low=kind.low,
-        high=kind.high,
-        condition=kind.condition,
-        slots=tuple(SLOTS[slot].name for slot in pools.slots[number]),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
-        unknown=int(pools.unknown[number]),
-        rules={
-            rule: Scores(pools.counts[rule][number], found[by, value, "pool", rule, kind.label, None]) for rule in rules
-        },
-        slot_means={rule: each for rule, each in means.items() if each is not None},
-    )
+def _pools(confusions: Sequence[Confusions], found: _Estimates) -> dict[str, list[Pool]]:
+    """Return the pools of each group by its name."""
+    pools: dict[str, list[Pool]] = {}
+    for each in confusions:
+        kind = each.kind
+        for place, value in enumerate(each.values):
+            means = {rule: found.get(Key(each.by, value, "slot_mean", rule, kind.label)) for rule in each.counts}
+            counted = each.by_patient[:, place].sum(axis=0).astype(np.int64).tolist()
+            pool = Pool(
+                scale=kind.scale,
+                low=kind.low,
+                high=kind.high,
+                condition=kind.condition,
+                slots=tuple(SLOTS[slot].name for slot in each.slots[place]),
+                confusion=tuple(tuple(row) for row in counted),
+                unknown=int(each.unknown[place]),
+                rules={
+                    rule: Scores(counts[place], found[Key(each.by, value, "pool", rule, kind.label)])
+                    for rule, counts in each.counts.items()
+                },
+                slot_means={rule: metrics for rule, metrics in means.items() if metrics is not None},
+            )
+            pools.setdefault(value, []).append(pool)
+    return pools
 
 
-def _localisation(
-    workings: Workings, grouping: Grouping, found: Mapping[tuple[object, ...], _Metrics]
-) -> list[Localisation | None]:
-    if workings.boxes is None or grouping.of_record is None:
+def _localisation(table: SlotTable, grouping: Grouping, found: _Estimates) -> list[Localisation | None]:
+    if table.boxes is None or grouping.of_record is None:
         return [None] * len(grouping.values)
-    sheet, marked = workings.sheet, workings.marked
     parts = zip(
         grouping.values,
-        count_boxes(sheet, marked, grouping),
-        count_reasons(sheet, marked, grouping),
-        histograms(sheet, marked, workings.boxes, grouping),
+        count_boxes(table, grouping),
+        count_reasons(table, grouping),
+        histograms(table, grouping),
         strict=True,
     )
     return [
@@ -179,7 +218,7 @@ def _localisation(
             counts,
             reasons,
             histogram,
-            {unit: found[grouping.by, value, "localisation", None, None, unit] for unit in UNITS},
+            {unit: found[Key(grouping.by, value, "localisation", unit=unit)] for unit in UNITS},
         )
         for value, counts, reasons, histogram in parts
     ]

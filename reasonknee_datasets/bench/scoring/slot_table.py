@@ -1,161 +1,195 @@
-"""`Sheet` and `Marked`: the graded slots of a truth as one long table, and what was answered in them."""
+"""`SlotTable`: truth and answers as one long table, a row for each slot with a true grade."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.bench.metrics import BoxScores, record_exact, score_boxes
+from reasonknee_datasets.bench.results import Rule
+from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _HIGH = np.array([slot.high for slot in SLOTS])
 _IS_SIZE = np.array([slot.attribute == "size" for slot in SLOTS])
-# 0 stands for nothing to see everywhere but in tear location, where 3 is "no tear".
+# 0 means normal in every slot but tear location, where 3 is "no tear".
 NORMAL = np.array([3 if slot.attribute == "tear_location" else 0 for slot in SLOTS])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sheet:
-    """What is true, laid out for counting: n rows, one for each slot with a true grade.
+class SlotTable:
+    """Everything that is counted: N records of P patients, and n rows, one for each slot with a true grade.
 
     Attributes
     ----------
     truth : Truth
+    answers : Answers
     patients : tuple of str
-        Those who have records; P of them.
+        Patients that have records.
     patient : (N,) int array
         Code of each record into `patients`.
-    record, place, slot, grade : (n,) int array
-        Of each row: its record, its place among the record's slots, its slot id and true grade.
+    record, place, slot : (n,) int array
+        Record of each row, place among the record's slots, and slot id.
+    true, answered : (n,) int array
+        Grades; an answer of -1 is none.
+    filled : (n,) int array or None
+        Answers with priors in place of -1; None without priors.
     size : (n,) int array
         True size in the same record; -1 where it is missing or not asked.
     positive : (n,) bool array
         The true grade is not the normal one.
-    whole : (N,) bool array
-        Every slot of the record has a true grade.
     positive_record : (N,) bool array
+    complete : (N,) bool array
+        Every slot of the record has an answer, whether its true grade is known or not.
+    exact : mapping of rule to (N,) float array
+        `record_exact` of each record: 1 or 0; NaN where the record is not counted.
+    boxes : BoxScores or None
+        Metrics of each record's box; None where no boxes were asked for.
     """
 
     truth: Truth
+    answers: Answers
     patients: tuple[str, ...]
     patient: Ints
     record: Ints
     place: Ints
     slot: Ints
-    grade: Ints
+    true: Ints
+    answered: Ints
+    filled: Ints | None
     size: Ints
     positive: Mask
-    whole: Mask
     positive_record: Mask
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Marked:
-    """What was answered in each row of a `Sheet`.
-
-    Attributes
-    ----------
-    answers : Answers
-    grade : (n,) int array
-        -1 where there is none.
-    filled : (n,) int array or None
-        The same with priors in place of -1; None without priors.
-    complete : (N,) bool array
-        Every slot of the record, graded or not in the truth, has an answer.
-    boxes_asked : bool
-        Whether the run asked for boxes at all: then a record without one is missing it.
-    """
-
-    answers: Answers
-    grade: Ints
-    filled: Ints | None
     complete: Mask
-    boxes_asked: bool
+    exact: Mapping[Rule, Floats]
+    boxes: BoxScores | None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Rules for missing answers that can be applied."""
+        return tuple(self.exact)
+
+    def right(self, rule: Rule) -> Floats:
+        """Return 1 or 0 for each row; NaN where the rule leaves it out."""
+        if rule == "missing_as_prior" and self.filled is not None:
+            return np.asarray(self.filled == self.true, dtype=np.float64)
+        right = np.asarray(self.answered == self.true, dtype=np.float64)
+        return np.where(self.answered < 0, np.nan, right) if rule == "answered_only" else right
 
 
-def lay_out(truth: Truth) -> Sheet:
-    """Lay a truth out for counting.
+def make_slot_table(truth: Truth, answers: Answers, priors: ArrayLike | None, boxes_asked: bool | None) -> SlotTable:
+    """Arrange truth and answers for counting.
+
+    Parameters
+    ----------
+    truth : Truth
+    answers : Answers
+    priors : (118,) int array or None
+        Grades that replace missing answers under the rule ``missing_as_prior``.
+    boxes_asked : bool or None
+        Whether the run asked for boxes; None to find out by `has_boxes`.
 
     Raises
     ------
     BenchError
-        If it holds no records, a question without a truth, or a grade that its slot does not know.
+        If the truth holds no records or a question without a truth, answers are not as many, a grade is illegal, a box
+        is empty, or a prior is lacking.
     """
-    if not len(truth):
-        raise BenchError(explain("truth", "hold records", "none", "Score a split, or a sample of whole patients"))
+    _check(truth, answers)
     asked = truth.slots >= 0
-    scored = {question.id for question in QUESTIONS.values() if question.in_records}
-    unscored = sorted(set(truth.question.tolist()) - scored)
-    if unscored:
-        remedy = "Questions 63 to 69 are in the prompt files only: leave them out, and count them as unscored"
-        raise BenchError(explain("questions of a truth", "be 1 to 62", str(unscored), remedy))
-    _check_grades("true", truth.ids, truth.slots, truth.grades)
     used, patient = np.unique(truth.patient, return_inverse=True)
     record, place = np.nonzero(asked & (truth.grades >= 0))
     slot = truth.slots[record, place].astype(np.int64)
-    grade = truth.grades[record, place].astype(np.int64)
+    true = truth.grades[record, place].astype(np.int64)
     sized = asked & _IS_SIZE[truth.slots]
     sizes = np.where(sized.any(axis=1), np.where(sized, truth.grades, NONE).max(axis=1), NONE).astype(np.int64)
-    positive = grade != NORMAL[slot]
+    positive = true != NORMAL[slot]
     positive_record = np.zeros(len(truth), dtype=np.bool_)
     positive_record[record[positive]] = True
-    return Sheet(
+    exact: dict[Rule, Floats] = {
+        "missing_as_wrong": record_exact(truth.grades, answers.grades, asked),
+        "answered_only": record_exact(truth.grades, answers.grades, asked, answered_only=True),
+    }
+    filled = None
+    if priors is not None:
+        grades = np.where(asked & (answers.grades < 0), _prior_grades(priors, slot)[truth.slots], answers.grades)
+        filled = grades[record, place].astype(np.int64)
+        exact["missing_as_prior"] = record_exact(truth.grades, grades, asked)
+    boxed = has_boxes(answers) if boxes_asked is None else boxes_asked
+    return SlotTable(
         truth=truth,
+        answers=answers,
         patients=tuple(truth.patients[code] for code in used),
         patient=patient.astype(np.int64),
         record=record,
         place=place,
         slot=slot,
-        grade=grade,
+        true=true,
+        answered=answers.grades[record, place].astype(np.int64),
+        filled=filled,
         size=sizes[record],
         positive=positive,
-        whole=_without(asked & (truth.grades < 0)),
         positive_record=positive_record,
+        complete=np.asarray(~(asked & (answers.grades < 0)).any(axis=1), dtype=np.bool_),
+        exact=exact,
+        boxes=score_boxes(answers.boxes, truth.boxes, answers.has_box, truth.affines[truth.volume]) if boxed else None,
     )
 
 
-def mark(sheet: Sheet, answers: Answers, priors: ArrayLike | None, boxes_asked: bool | None) -> Marked:
-    """Put answers beside a sheet.
-
-    Raises
-    ------
-    BenchError
-        If they are not as many, hold an illegal grade or a box that is none, or if a prior is lacking.
-    """
-    truth = sheet.truth
-    if len(answers) != len(truth):
-        remedy = "Read the predictions against this truth: row stands beside row"
-        raise BenchError(explain("answers", f"be {len(truth)} rows, as the truth is", len(answers), remedy))
-    _check_grades("answered", truth.ids, truth.slots, answers.grades)
-    _check_boxes(truth, answers)
-    grade = answers.grades[sheet.record, sheet.place].astype(np.int64)
-    filled = None if priors is None else np.where(grade < 0, _prior_grades(sheet.slot, priors), grade)
-    complete = _without((truth.slots >= 0) & (answers.grades < 0))
-    told = bool(answers.has_box.any() or (answers.box_reasons >= 0).any())
-    return Marked(answers, grade, filled, complete, told if boxes_asked is None else boxes_asked)
+def has_boxes(answers: Answers) -> bool:
+    """Check whether any answer has a box, or a reason why it has none."""
+    return bool(answers.has_box.any() or (answers.box_reasons >= 0).any())
 
 
-def _without(found: Mask) -> Mask:
-    """Find the records that have none of the requested slots."""
-    return np.asarray(~found.any(axis=1), dtype=np.bool_)
-
-
-def _prior_grades(slots: Ints, priors: ArrayLike) -> Ints:
+def _prior_grades(priors: ArrayLike, slots: Ints) -> Ints:
     table = np.asarray(priors, dtype=np.int64)
     if table.shape != (len(SLOTS),):
-        remedy = "TrainPriors.most_frequent is such an array"
-        raise BenchError(explain("priors", f"be one grade for each of {len(SLOTS)} slots", str(table.shape), remedy))
+        raise BenchError(
+            f"priors must hold one grade for each of {len(SLOTS)} slots, got an array of shape {table.shape}. "
+            "TrainPriors.most_frequent is such an array."
+        )
     lacking = [SLOTS[slot].name for slot in np.unique(slots) if not 0 <= table[slot] <= _HIGH[slot]]
     if lacking:
-        remedy = "Prepare the train split too, or score with priors=None, without the rule prior"
-        raise BenchError(explain("priors", "hold a legal grade for every scored slot", f"none for {lacking}", remedy))
-    return table[slots]
+        raise BenchError(
+            f"priors hold no legal grade for the scored slots {lacking}. Prepare the train split too, or score with "
+            "priors=None, without the rule missing_as_prior."
+        )
+    return table
+
+
+def _check(truth: Truth, answers: Answers) -> None:
+    if not len(truth):
+        raise BenchError("The truth holds no records to score. Score a split, or a sample of whole patients.")
+    scored = {question.id for question in QUESTIONS.values() if question.in_records}
+    unscored = sorted(set(truth.question.tolist()) - scored)
+    if unscored:
+        raise BenchError(
+            f"The truth holds questions {unscored}, which no record asks. Score questions 1 to 62; 63 to 69 exist in "
+            "the prompt files only."
+        )
+    if len(answers) != len(truth):
+        raise BenchError(
+            f"{len(answers)} answers cannot be scored against {len(truth)} true ones: the rows must match. Read the "
+            "predictions with this truth."
+        )
+    _check_grades("true", truth.ids, truth.slots, truth.grades)
+    _check_grades("answered", truth.ids, truth.slots, answers.grades)
+    empty = answers.has_box & ~(answers.boxes[:, :3] < answers.boxes[:, 3:]).all(axis=1)
+    if empty.any():
+        first = int(np.argmax(empty))
+        raise BenchError(
+            f"{int(empty.sum())} answered boxes do not start below their stop on each axis, the first is "
+            f"{answers.boxes[first].tolist()} at {truth.ids[first]}. Set has_box to False, with a reason, where a box "
+            "cannot be read."
+        )
 
 
 def _check_grades(which: str, ids: tuple[str, ...], slots: NDArray[np.int16], grades: NDArray[np.int8]) -> None:
@@ -163,16 +197,7 @@ def _check_grades(which: str, ids: tuple[str, ...], slots: NDArray[np.int16], gr
     if wrong.any():
         record, place = (int(found[0]) for found in np.nonzero(wrong))
         slot = SLOTS[slots[record, place]].name if slots[record, place] >= 0 else "padding"
-        got = f"{grades[record, place]} in {slot} ({int(wrong.sum())} such)"
-        remedy = "The codec gives legal grades, and -1 with a reason for all else"
-        raise BenchError(explain(f"{which} grades", "be legal, or -1", got, remedy, where=f"at {ids[record]}"))
-
-
-def _check_boxes(truth: Truth, answers: Answers) -> None:
-    wrong = answers.has_box & ~(answers.boxes[:, :3] < answers.boxes[:, 3:]).all(axis=1)
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        got = f"{answers.boxes[first].tolist()} ({int(wrong.sum())} such)"
-        remedy = "A box that cannot be read has has_box False and a reason"
-        where = f"at {truth.ids[first]}"
-        raise BenchError(explain("answered box", "have start below stop on each axis", got, remedy, where=where))
+        raise BenchError(
+            f"{int(wrong.sum())} {which} grades are not legal, the first is {grades[record, place]} in {slot} at "
+            f"{ids[record]}. Grades are legal ones of their slot, or -1 for none; padding is -1."
+        )

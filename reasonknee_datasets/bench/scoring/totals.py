@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.metrics import ratio
 from reasonknee_datasets.bench.results import Counts, Rule
-from reasonknee_datasets.bench.scoring.batches import (
-    Batch,
-    Floats,
-    Key,
-    enough_patients,
-    make_batch,
-    mean_of_defined,
-    resample,
-    sum_by_patient,
-)
 from reasonknee_datasets.bench.scoring.groups import (
     CATEGORY_OF,
     OF_KNEES,
@@ -28,51 +17,36 @@ from reasonknee_datasets.bench.scoring.groups import (
     Grouping,
     count_distinct,
 )
-from reasonknee_datasets.bench.scoring.slot_table import Ints, Marked, Mask, Sheet
+from reasonknee_datasets.bench.scoring.resampled_statistics import (
+    Floats,
+    Ints,
+    Key,
+    Statistic,
+    Statistics,
+    by_group,
+    enough_patients,
+    mean_of_defined,
+    resample,
+    sum_by_patient,
+)
+from reasonknee_datasets.bench.scoring.slot_table import SlotTable
 from reasonknee_datasets.moaks import CATEGORIES
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Right:
-    """What is right under one failure rule.
-
-    Attributes
-    ----------
-    slot, slot_counted : (n,) bool array
-        Of each row of the sheet.
-    record, record_counted : (N,) bool array
-        Every slot of the record is right; it has all its true grades, and under rule ``parsed`` all its answers.
-    """
-
-    slot: Mask
-    slot_counted: Mask
-    record: Mask
-    record_counted: Mask
+_SCORED_CATEGORY = np.array([SCORED_CATEGORIES.index(name) if name in SCORED_CATEGORIES else -1 for name in CATEGORIES])
 
 
-def find_right(sheet: Sheet, marked: Marked, rule: Rule) -> Right:
-    """Compute which slots and records are right under a rule."""
-    answer = marked.filled if rule == "prior" else marked.grade
-    assert answer is not None  # rules without priors are never asked for
-    slot = answer == sheet.grade
-    wrong = np.bincount(sheet.record[~slot], minlength=len(sheet.truth)) > 0
-    counted = sheet.whole & marked.complete if rule == "parsed" else sheet.whole
-    seen = marked.grade >= 0 if rule == "parsed" else np.ones(len(slot), dtype=np.bool_)
-    return Right(slot, seen, counted & ~wrong, counted)
-
-
-def count_totals(sheet: Sheet, right: Right, grouping: Grouping) -> list[Counts]:
+def count_totals(table: SlotTable, grouping: Grouping, rule: Rule) -> list[Counts]:
     """Count what the totals of each group rest on."""
-    many, patients = len(grouping.values), len(sheet.patients)
-    rows = np.flatnonzero(right.slot_counted)
+    many, patients = len(grouping.values), len(table.patients)
+    rows = np.flatnonzero(~np.isnan(table.right(rule)))
     slots = np.bincount(grouping.of_row[rows], minlength=many)
     if grouping.of_record is None:
-        group, who, positive = grouping.of_row[rows], sheet.patient[sheet.record[rows]], sheet.positive[rows]
-        records = count_distinct(group, sheet.record[rows], many)
+        group, who, positive = grouping.of_row[rows], table.patient[table.record[rows]], table.positive[rows]
+        records = count_distinct(group, table.record[rows], many)
     else:
-        chosen = np.flatnonzero(right.record_counted)
-        group, who = grouping.of_record[chosen], sheet.patient[chosen]
-        positive = sheet.positive_record[chosen]
+        chosen = np.flatnonzero(~np.isnan(table.exact[rule]))
+        group, who = grouping.of_record[chosen], table.patient[chosen]
+        positive = table.positive_record[chosen]
         records = np.bincount(group, minlength=many)
     shape = (patients, many)
     with_positive = sum_by_patient(who[positive], group[positive], shape) > 0
@@ -89,46 +63,47 @@ def count_totals(sheet: Sheet, right: Right, grouping: Grouping) -> list[Counts]
     return [Counts(*each) for each in np.stack(columns, axis=1).astype(np.int64).tolist()]
 
 
-def total_batches(
-    sheet: Sheet, right: Right, grouping: Grouping, weights: NDArray[np.float32], rule: Rule
-) -> Iterator[Batch]:
-    """Compute the totals of each group."""
-    counts = count_totals(sheet, right, grouping)
+def total_statistics(
+    table: SlotTable, grouping: Grouping, counts: Sequence[Counts], weights: NDArray[np.float32], rule: Rule
+) -> Statistics:
+    """Compute the totals of each group under a rule, the headline first.
+
+    Parameters
+    ----------
+    table : SlotTable
+    grouping : Grouping
+    counts : sequence of Counts
+        From `count_totals`.
+    weights : (1 + R, P) float32 array
+    rule : str
+    """
+    many, group = len(grouping.values), grouping.of_record
+    columns = {}
+    if group is not None:
+        columns["record_exact"] = _mean(weights, table.patient, group, table.exact[rule], many)
+    columns["slot_micro"] = _mean(weights, table.patient[table.record], grouping.of_row, table.right(rule), many)
     enough = [enough_patients(rest.rarer_patients) for rest in counts]
-
-    def batch(metric: str, draws: Floats, left_out: Sequence[int] | None = None) -> Batch:
-        keys = [Key(grouping.by, value, "total", rule, None, None, metric) for value in grouping.values]
-        return make_batch(keys, draws, counts, enough=enough, left_out=left_out)
-
-    many = len(grouping.values)
-    who = sheet.patient[sheet.record]
-    yield batch("slot_micro", _share(weights, who, grouping.of_row, right.slot, right.slot_counted, many))
-    if grouping.of_record is None:
-        return
-    group = grouping.of_record
-    yield batch("record_exact", _share(weights, sheet.patient, group, right.record, right.record_counted, many))
-    if grouping.by not in OF_KNEES:
-        return
-    question = sheet.truth.question.astype(np.int64)
+    found = by_group(grouping.by, grouping.values, columns, counts, enough=enough, kind="total", rule=rule)
+    if group is None or grouping.by not in OF_KNEES:
+        return found
+    question = table.truth.question.astype(np.int64)
     for metric, part, parts in (
         ("question_macro", question - 1, len(SCORED)),
         ("category_macro", _SCORED_CATEGORY[CATEGORY_OF[question]], len(SCORED_CATEGORIES)),
     ):
-        cells = part * many + group
-        shares = _share(weights, sheet.patient, cells, right.record, right.record_counted, parts * many)
+        shares = _mean(weights, table.patient, part * many + group, table.exact[rule], parts * many)
         means, undefined = mean_of_defined(shares.reshape(-1, parts, many), axis=1)
-        yield batch(metric, means, undefined.tolist())
+        for place, value in enumerate(grouping.values):
+            statistic = Statistic(means[:, place], counts[place], enough[place], int(undefined[place]))
+            found[Key(grouping.by, value, "total", rule)][metric] = statistic
+    return found
 
 
-_SCORED_CATEGORY = np.array([SCORED_CATEGORIES.index(name) if name in SCORED_CATEGORIES else -1 for name in CATEGORIES])
-
-
-def _share(weights: NDArray[np.float32], patient: Ints, group: Ints, right: Mask, counted: Mask, groups: int) -> Floats:
-    """Return the share of what is counted that is right, in each group of the sample and of each resample."""
+def _mean(weights: NDArray[np.float32], patient: Ints, group: Ints, values: Floats, groups: int) -> Floats:
+    """Average values that are not NaN over each group of the sample and of each resample: shape (1 + R, G)."""
+    rows = np.flatnonzero(~np.isnan(values))
     shape = (weights.shape[1], groups)
-    rows = np.flatnonzero(counted)
     whole = sum_by_patient(patient[rows], group[rows], shape)
-    rows = rows[right[rows]]
-    part = sum_by_patient(patient[rows], group[rows], shape)
+    part = sum_by_patient(patient[rows], group[rows], shape, values[rows])
     both = resample(weights, np.stack([part, whole], axis=1).astype(np.float32))
     return ratio(both[:, 0], both[:, 1])

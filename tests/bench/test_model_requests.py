@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, REGION_GIVEN
-from reasonknee_datasets.bench.frame_boxes import read_box
-from reasonknee_datasets.bench.messages import Frames
-from reasonknee_datasets.bench.prompts import Prompts
+from reasonknee_datasets.bench.model_requests import (
+    Frames,
+    ask,
+    ask_after_box,
+    ask_for_box,
+    crop,
+    read_box,
+    show,
+    system_prompt,
+)
 from reasonknee_datasets.bench.question_records import Record
-from reasonknee_datasets.bench.request_builder import ask, ask_after_box, ask_for_box, crop, show, system_prompt
 from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.prompts import Prompts
 from reasonknee_datasets.transforms import ToFrames
 
 _BOX = '{"bounding_box": [1, 2, 3, 40, 5, 60]}'

@@ -22,13 +22,13 @@ _PATELLAR_MARGIN = {
 _HORN = {"anterior": "anterior horn", "body": "body", "posterior": "posterior horn"}
 
 
-def place(question: Question) -> str:
+def describe_subregion(question: Question) -> str:
     """Describe in words the subregion of a question.
 
     Examples
     --------
     >>> from reasonknee_datasets.moaks import QUESTIONS
-    >>> place(QUESTIONS[19]), place(QUESTIONS[45])
+    >>> describe_subregion(QUESTIONS[19]), describe_subregion(QUESTIONS[45])
     ('central, weight-bearing part of the medial femoral condyle', 'body of the medial meniscus')
     """
     bone, *rest = question.subregion.split("_")

@@ -1,7 +1,8 @@
-"""Where one model's points went over its runs in several conditions: counted, refused where unfair, written."""
+"""Error decomposition: lost shares of one model's runs are counted, refused where runs do not fit, and written."""
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 
 from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.attributing import attribute
+from reasonknee_datasets.bench.error_decomposition import decompose_errors
 from reasonknee_datasets.bench.evaluation import Evaluation, evaluate
-from reasonknee_datasets.bench.report import write_losses
-from reasonknee_datasets.bench.results import Losses, schema
+from reasonknee_datasets.bench.report import write_error_decomposition
+from reasonknee_datasets.bench.results import ErrorDecomposition, schema
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.errors import BenchError
@@ -61,32 +62,36 @@ def evaluated(annotated: Path, runs: dict[str, Path]) -> list[Evaluation]:
 
 def test_every_lost_point_is_lost_to_one_of_the_two(evaluated: list[Evaluation]) -> None:
     given, *others = evaluated
-    losses = attribute(given, others, resamples=50)
-    whole = {row.condition: row for row in losses.rows if row.by == "all"}
+    found = decompose_errors(given, others, resamples=50)
+    whole = {row.condition: row for row in found.rows if row.by == "all"}
     assert list(whole) == ["jittered_region(shift=0.5, scale=1.0)", "own_region"]
     for other, row in zip(others, whole.values(), strict=True):
         assert row.grading.value == pytest.approx(1 - given.results.total().value)  # type: ignore[operator]
         lost = given.results.total().value - other.results.total().value  # type: ignore[operator]
         assert row.region.value == pytest.approx(lost)
         assert lost > 0.05
-    assert losses.sampling.patients == given.results.sampling.patients
-    assert Losses.from_json(json.loads(json.dumps(losses.to_json()))) == losses
+    assert found.sampling.patients == given.results.sampling.patients
+    assert ErrorDecomposition.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_from_the_command_line(annotated: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     words = ["bench", "attribute", *runs.values(), "--data", annotated, "--out", tmp_path / "out", "--resamples", "20"]
     assert main([str(word) for word in words]) == 0
-    item = json.loads((tmp_path / "out" / "losses.json").read_text(encoding="utf-8"))
-    jsonschema.validate(item, schema(Losses))
-    page = (tmp_path / "out" / "losses.html").read_text(encoding="utf-8")
+    item = json.loads((tmp_path / "out" / "error_decomposition.json").read_text(encoding="utf-8"))
+    jsonschema.validate(item, schema(ErrorDecomposition))
+    page = (tmp_path / "out" / "error_decomposition.html").read_text(encoding="utf-8")
     assert "a &lt;b&gt;model" in page
     assert "<b>model" not in page
     assert "SYNTHETIC" in page
-    told = (tmp_path / "out" / "losses.md").read_text(encoding="utf-8")
+    with (tmp_path / "out" / "error_decomposition.csv").open(encoding="utf-8", newline="") as file:
+        table = {(row["run"], row["group"]): row for row in csv.DictReader(file) if row["table"] == "Lost shares"}
+    told = (tmp_path / "out" / "error_decomposition.md").read_text(encoding="utf-8")
     row = next(line for line in told.splitlines() if line.startswith("| own_region | everything |"))
     region = next(row for row in item["rows"] if (row["condition"], row["by"]) == ("own_region", "all"))["region"]
     assert f"{region['value']:+.3f}" in row
+    assert table["own_region", "everything"]["lost because of the region"] == f"{region['value']:+.3f}"
+    assert "own\\_region & everything" in (tmp_path / "out" / "error_decomposition.tex").read_text(encoding="utf-8")
 
 
 def changed(run: Evaluation, **fields: Any) -> Evaluation:
@@ -96,20 +101,20 @@ def changed(run: Evaluation, **fields: Any) -> Evaluation:
 
 def test_what_would_tell_nothing_is_refused(evaluated: list[Evaluation], tmp_path: Path) -> None:
     given, moved, own = evaluated
-    with pytest.raises(BenchError, match="the first run must be given the true region, got own_region"):
-        attribute(own, [given])
-    with pytest.raises(BenchError, match="the first run must be given the true region, got None"):
-        attribute(changed(given, condition=None), [own])
-    with pytest.raises(BenchError, match=r"differ in the region alone, got model: 'a <b>model</b>' and 'another'"):
-        attribute(given, [changed(own, model="another")])
-    with pytest.raises(BenchError, match=r"differ in the region alone, got generation\.temperature: 0 and 1"):
-        attribute(given, [changed(own, generation={"temperature": 1})])
-    with pytest.raises(BenchError, match="another run must show another region, got region_given"):
-        attribute(given, [given])
-    with pytest.raises(BenchError, match="other runs must be given, got none"):
-        attribute(given, [])
-    with pytest.raises(BenchError, match="runs must be in different conditions, got two in own_region"):
-        attribute(given, [own, own])
+    with pytest.raises(BenchError, match="first run is of condition own_region, which does not show the true region"):
+        decompose_errors(own, [given])
+    with pytest.raises(BenchError, match="first run is of condition None, which does not show the true region"):
+        decompose_errors(changed(given, condition=None), [own])
+    with pytest.raises(BenchError, match=r"differ in more than the region: model: 'a <b>model</b>' and 'another'"):
+        decompose_errors(given, [changed(own, model="another")])
+    with pytest.raises(BenchError, match=r"differ in more than the region: generation\.temperature: 0 and 1"):
+        decompose_errors(given, [changed(own, generation={"temperature": 1})])
+    with pytest.raises(BenchError, match="Both runs are of condition region_given"):
+        decompose_errors(given, [given])
+    with pytest.raises(BenchError, match="There is no other run"):
+        decompose_errors(given, [])
+    with pytest.raises(BenchError, match="Two runs are in the condition own_region"):
+        decompose_errors(given, [own, own])
     (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
-    with pytest.raises(BenchError, match=r"losses\.json is not among them"):
-        write_losses(attribute(given, [moved], resamples=0), tmp_path)
+    with pytest.raises(BenchError, match=r"error_decomposition\.json is not among them"):
+        write_error_decomposition(decompose_errors(given, [moved], resamples=0), tmp_path)

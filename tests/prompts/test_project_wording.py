@@ -17,12 +17,18 @@ from reasonknee_datasets.phantom.reasoning_texts import (
     opening_steps,
     reasoning_steps,
 )
-from reasonknee_datasets.phantom.wording import DAMAGED, Wording, answer_schema, prompt, prompts
+from reasonknee_datasets.prompts.project_wording import (
+    DAMAGED,
+    FullWording,
+    answer_schema,
+    project_prompt,
+    project_prompts,
+)
 from tests.helpers.paths import SHARED
 
 REAL = SHARED / "real" / "question_files"
 RECORDED = [question for question in QUESTIONS.values() if question.in_records]
-WITHOUT_BOX: tuple[Wording, Wording] = ("guided", "zeroshot")
+WITHOUT_BOX: tuple[FullWording, FullWording] = ("guided", "zeroshot")
 TAIL = 'end_slice, x_min, x_max, y_min, y_max], "{}": {{"presence": (0 | 1)}}}}'
 
 
@@ -32,7 +38,7 @@ def combinations(question: Question) -> Iterator[dict[str, int | None]]:
 
 
 @pytest.fixture(scope="module")
-def official() -> dict[Wording, dict[str, str]]:
+def official() -> dict[FullWording, dict[str, str]]:
     if not REAL.is_dir():
         pytest.skip("the official question files are not here (../shared/real)")
     return {
@@ -42,19 +48,21 @@ def official() -> dict[Wording, dict[str, str]]:
 
 
 def test_guided_prompts_have_official_lengths() -> None:
-    lengths = [len(prompt(number)) for number in QUESTIONS]
+    lengths = [len(project_prompt(number)) for number in QUESTIONS]
     assert min(lengths) >= 610
     assert max(lengths) <= 1078
 
 
 def test_zeroshot_prompts_are_shorter_and_full_ones_longer() -> None:
     for number in QUESTIONS:
-        assert len(prompt(number, "zeroshot")) < len(prompt(number)) < len(prompt(number, "full"))
+        assert (
+            len(project_prompt(number, "zeroshot")) < len(project_prompt(number)) < len(project_prompt(number, "full"))
+        )
 
 
 @pytest.mark.parametrize("wording", ["full", "guided", "zeroshot"])
-def test_question_files_have_69_different_prompts(wording: Wording) -> None:
-    texts = prompts(wording)
+def test_question_files_have_69_different_prompts(wording: FullWording) -> None:
+    texts = project_prompts(wording)
     assert list(texts) == [str(number) for number in range(1, 70)]
     assert len(set(texts.values())) == 69
 
@@ -62,10 +70,10 @@ def test_question_files_have_69_different_prompts(wording: Wording) -> None:
 def test_prompts_58_and_59_are_damaged_where_the_official_ones_are() -> None:
     for number, side in ((58, "medial"), (59, "lateral")):
         for wording in WITHOUT_BOX:
-            text = prompt(number, wording)
+            text = project_prompt(number, wording)
             assert text.endswith("your reasoning and " + TAIL.format(f"{side}_meniscal_root_tear"))
             assert text.count("{") < text.count("}")
-        whole = prompt(number, "full")
+        whole = project_prompt(number, "full")
         assert whole.count("{") == whole.count("}")
         assert "[start_slice, end_slice" in whole
 
@@ -74,8 +82,8 @@ def test_the_other_prompts_are_whole() -> None:
     for number in QUESTIONS:
         if number not in DAMAGED:
             for wording in WITHOUT_BOX:
-                assert "end_slice" not in prompt(number, wording)
-                assert prompt(number, wording).endswith(answer_schema(QUESTIONS[number]))
+                assert "end_slice" not in project_prompt(number, wording)
+                assert project_prompt(number, wording).endswith(answer_schema(QUESTIONS[number]))
 
 
 def test_schemas_are_read_back_by_the_vocabulary() -> None:
@@ -90,15 +98,15 @@ def test_schemas_are_read_back_by_the_vocabulary() -> None:
                 assert f'"{slot.prompt_key}"' in schema
 
 
-def test_schemas_are_the_official_ones(official: dict[Wording, dict[str, str]]) -> None:
+def test_schemas_are_the_official_ones(official: dict[FullWording, dict[str, str]]) -> None:
     for number in QUESTIONS:
         for wording, texts in official.items():
             theirs = texts[str(number)]
             schema = theirs[theirs.index("end_slice" if number in DAMAGED else "{") :]
-            assert prompt(number, wording).endswith(schema)
+            assert project_prompt(number, wording).endswith(schema)
 
 
-def test_no_wording_is_copied(official: dict[Wording, dict[str, str]]) -> None:
+def test_no_wording_is_copied(official: dict[FullWording, dict[str, str]]) -> None:
     def runs(text: str, length: int = 6) -> set[tuple[str, ...]]:
         words = re.findall(r"\w+", text.lower())
         return {tuple(words[place : place + length]) for place in range(len(words) - length + 1)}
@@ -107,17 +115,19 @@ def test_no_wording_is_copied(official: dict[Wording, dict[str, str]]) -> None:
     assert ("marrow", "lesions", "bmls", "in", "the", "patella") in theirs
     for number in QUESTIONS:
         for wording in WITHOUT_BOX:
-            ours = prompt(number, wording).split("{")[0].split("end_slice")[0]
+            ours = project_prompt(number, wording).split("{")[0].split("end_slice")[0]
             assert sorted(runs(ours) & theirs) == []
     for question in RECORDED:
         for grades in combinations(question):
             assert sorted(runs(" ".join(reasoning_steps(question.id, grades))) & theirs) == []
 
 
-def test_prompts_are_as_long_as_the_official_ones_where_those_are_long(official: dict[Wording, dict[str, str]]) -> None:
+def test_prompts_are_as_long_as_the_official_ones_where_those_are_long(
+    official: dict[FullWording, dict[str, str]],
+) -> None:
     for number, text in official["guided"].items():
         if len(text) >= 610:
-            assert len(prompt(int(number))) == pytest.approx(len(text), rel=0.1)
+            assert len(project_prompt(int(number))) == pytest.approx(len(text), rel=0.1)
 
 
 def test_one_text_for_each_question_and_combination() -> None:
@@ -171,6 +181,6 @@ def test_the_last_step_names_every_grade() -> None:
 
 def test_no_text_names_a_side_of_the_body() -> None:
     # Else a transform that mirrors a knee would have to refuse it.
-    texts = [prompt(number, wording) for number in QUESTIONS for wording in ("full", "guided", "zeroshot")]
+    texts = [project_prompt(number, wording) for number in QUESTIONS for wording in ("full", "guided", "zeroshot")]
     texts += [answer_text(question.id, grades) for question in RECORDED for grades in combinations(question)]
     assert not [text for text in texts if re.search(r"\b(left|right)\b", text, re.IGNORECASE)]

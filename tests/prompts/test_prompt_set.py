@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from reasonknee_datasets.bench.prompts import (
+from reasonknee_datasets.boxes import Box
+from reasonknee_datasets.errors import BenchError, ReleaseError
+from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.prompts.prompt_set import (
     FRAGMENT,
     FRAME_CONVENTION,
     REPAIR,
@@ -17,9 +20,6 @@ from reasonknee_datasets.bench.prompts import (
     prompt_hash,
     repair,
 )
-from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import BenchError, ReleaseError
-from reasonknee_datasets.moaks import QUESTIONS
 from tests.helpers.paths import SHARED
 
 _REAL = SHARED / "real"
@@ -62,7 +62,7 @@ def test_damage_is_left_out_on_request(wording: str) -> None:
     prompts = Prompts.own(wording, "leave_out")  # type: ignore[arg-type]
     assert prompts.left_out == (58, 59)
     assert len(prompts.texts) == 67
-    with pytest.raises(BenchError, match="question 58 must have a prompt, got it is damaged, and left out"):
+    with pytest.raises(BenchError, match="Question 58 has no prompt: its text is damaged and was left out"):
         prompts.text(58)
 
 
@@ -89,20 +89,20 @@ def test_each_prompt_has_its_hash() -> None:
 def test_rows_give_their_own_texts() -> None:
     prompts = Prompts.from_rows([(1, "One?"), (2, "Two?"), (1, "One?")])
     assert (dict(prompts.texts), prompts.source) == ({1: "One?", 2: "Two?"}, "rows")
-    with pytest.raises(BenchError, match="question 3 must have a prompt, got none in the rows"):
+    with pytest.raises(BenchError, match="Question 3 has no prompt: none in the rows"):
         prompts.text(3)
-    with pytest.raises(BenchError, match="question 1 must have one text in all rows, got two"):
+    with pytest.raises(BenchError, match="Question 1 has two different texts in the rows"):
         Prompts.from_rows([(1, "One?"), (1, "Eins?")])
 
 
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="prompts must be official question files, got no such file at"):
+    with pytest.raises(BenchError, match="There is no official question file at"):
         Prompts.from_files(tmp_path, "guided")
     file = tmp_path / "questions.json"
     file.write_text('{"1": 2}')
     with pytest.raises(ReleaseError, match="question file must hold texts by question number"):
         Prompts.from_files(file, "guided")
-    with pytest.raises(BenchError, match="damaged must be a known word, got 'mend'"):
+    with pytest.raises(BenchError, match="Unknown treatment 'mend' of damaged prompts"):
         Prompts.of({}, "project", "mend")  # type: ignore[arg-type]
 
 
@@ -112,7 +112,7 @@ def test_one_file_and_the_release_are_found_too(tmp_path: Path) -> None:
     (folder / "questions_nobbox_guided.json").write_text('{"1": "Guided?"}', encoding="utf-8")
     assert Prompts.from_files(tmp_path, "guided").texts == {1: "Guided?"}
     assert Prompts.from_files(folder / "questions_nobbox_guided.json", "zeroshot").texts == {1: "Guided?"}
-    with pytest.raises(BenchError, match="no such file"):
+    with pytest.raises(BenchError, match="There is no official question file"):
         Prompts.from_files(tmp_path, "zeroshot")
 
 

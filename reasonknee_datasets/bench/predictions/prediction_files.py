@@ -1,21 +1,26 @@
-"""Read logs of inspect_ai (``LOG.eval``) as predictions."""
+"""Read predictions one by one, each with its place: JSON lines, logs of inspect_ai (``LOG.eval``), Python objects."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zipfile import BadZipFile, ZipFile
 
-from reasonknee_datasets.bench.predictions.problems import Ledger
+from reasonknee_datasets.bench.predictions.problems import ProblemLog
 from reasonknee_datasets.bench.run_metadata import Identity, identity_digest
 from reasonknee_datasets.errors import BenchError, MissingExtraError
+
+Line = Mapping[str, Any]
+Place = str | os.PathLike[str]
+Source = Place | Sequence[Place] | Iterable[Line]
 
 METADATA = "reasonknee"
 """Key of a task's metadata under which `reasonknee_bench` states its run."""
@@ -27,12 +32,87 @@ _OPERATIONAL = frozenset(
         *("adaptive_connections", "cache", "cache_prompt", "batch", "extra_headers"),
     }
 )
-# inspect_ai's words for a reply that was cut, and the codec's.
+# inspect_ai's finish reasons of a reply that was cut, and the parser's.
 _CUT = {"max_tokens": "length", "model_length": "length"}
 # The entry of a sample in a log. Read as JSON it takes 0.7 ms; through inspect_ai's own classes, 17 ms.
 _ENTRY = re.compile(r"samples/.+_epoch_[0-9]+\.json")
 # The entry that says that inspect_ai cut a long sample into pieces, which only its own reader puts together.
 _PIECE = re.compile(r"samples/.+_epoch_[0-9]+/sample\.json")
+_BOM = b"\xef\xbb\xbf"
+
+
+def split_source(source: Source) -> tuple[list[Path], Iterable[Line]]:
+    """Return the files of a source, or the predictions of one that has no files."""
+    if isinstance(source, (str, os.PathLike)):
+        return [Path(source)], ()
+    if isinstance(source, Sequence) and source and all(isinstance(each, (str, os.PathLike)) for each in source):
+        return [Path(each) for each in cast(Sequence[Place], source)], ()
+    return [], cast(Iterable[Line], source)
+
+
+def iterate_predictions(source: Source, problems: ProblemLog) -> Iterator[tuple[str, Line]]:
+    """Iterate over predictions with their places.
+
+    Parameters
+    ----------
+    source : path, sequence of paths, or iterable of mappings
+        Files of JSON objects, one a line; logs of inspect_ai; or the objects themselves.
+    problems : ProblemLog
+        Gets what is not a JSON object.
+
+    Raises
+    ------
+    BenchError
+        If there is no such file.
+    """
+    files, items = split_source(source)
+    if not files:
+        for number, item in enumerate(items):
+            place = f"prediction {number}"
+            if isinstance(item, Mapping):
+                yield place, item
+            else:
+                problems.note("malformed", f"{place}: {type(item).__name__}")
+        return
+    logs = [file for file in files if is_inspect_log(file)]
+    for file in files:
+        if not file.is_file():
+            raise BenchError(
+                f"{file} is not a readable file. Predictions are an .eval log of reasonknee_bench, or JSON lines with "
+                "an id and a text (or slots) each."
+            )
+        if file not in logs:
+            yield from _lines_of(file, problems, named=len(files) > 1)
+    if logs:
+        yield from _iterate_logs(logs, problems)
+
+
+def name_source(source: Source) -> str:
+    """Name where predictions come from, for messages."""
+    files, _ = split_source(source)
+    return "from Python" if not files else f"in {', '.join(map(str, files))}"
+
+
+def _lines_of(path: Path, problems: ProblemLog, *, named: bool) -> Iterator[tuple[str, Line]]:
+    with path.open("rb") as file:
+        for number, data in enumerate(file, start=1):
+            text = data.removeprefix(_BOM) if number == 1 else data
+            if not text.strip():
+                continue
+            place = f"{path.name}, line {number}" if named else f"line {number}"
+            try:
+                item = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                # A file that ends within a line was cut off there: a whole object ends with its brace.
+                torn = not data.endswith(b"\n")
+                problems.note(
+                    "half_line" if torn else "not_json", f"{place} ({str(error)[:60] or 'nested too deeply'})"
+                )
+                continue
+            if isinstance(item, dict):
+                yield place, item
+            else:
+                problems.note("not_json", f"{place} ({type(item).__name__})")
 
 
 def is_inspect_log(path: Path) -> bool:
@@ -41,7 +121,7 @@ def is_inspect_log(path: Path) -> bool:
 
 
 def read_output(output: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return text, finish reason and error of an inspect_ai ModelOutput (as a mapping), in the codec's words."""
+    """Return text, finish reason and error of an inspect_ai ModelOutput (as a mapping), for `parse_answer`."""
     if not output["choices"]:
         return {"text": None, "finish_reason": None, "error": None}
     reason = output["choices"][0]["stop_reason"]
@@ -66,7 +146,7 @@ def read_identity(path: Path) -> Identity:
     )
 
 
-def each_answer(paths: Sequence[Path], ledger: Ledger) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _iterate_logs(paths: Sequence[Path], problems: ProblemLog) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Read the answers of the logs of one run, each with its place.
 
     Samples that failed come last, and only where no other log has their answer: so the log of a killed run can be
@@ -75,8 +155,8 @@ def each_answer(paths: Sequence[Path], ledger: Ledger) -> Iterator[tuple[str, Ma
     Parameters
     ----------
     paths : sequence of Path
-    ledger : Ledger
-        Notes records that were asked more than once, answers of another run, and replies of more than one model.
+    problems : ProblemLog
+        Gets records that were asked more than once, answers of another run, and replies of more than one model.
 
     Yields
     ------
@@ -104,7 +184,7 @@ def each_answer(paths: Sequence[Path], ledger: Ledger) -> Iterator[tuple[str, Ma
                 continue  # a retry copies the answers that it does not ask for
             answered[name] = sample["uuid"]
             if sample["metadata"].get("study") != run:
-                ledger.note("mixed_conditions", f"recorded by another run ({place})")
+                problems.note("mixed_conditions", f"recorded by another run ({place})")
             if sample["output"]["choices"]:
                 models.setdefault(sample["output"]["model"], place)
             yield place, _line(sample)
@@ -112,9 +192,9 @@ def each_answer(paths: Sequence[Path], ledger: Ledger) -> Iterator[tuple[str, Ma
         if name not in answered:
             yield place, line
     for name in sorted(again):
-        ledger.note("asked_again", name)
+        problems.note("asked_again", name)
     for model, place in models.items() if len(models) > 1 else ():
-        ledger.note("several_models", f"{model} ({place})")
+        problems.note("several_models", f"{model} ({place})")
 
 
 def _line(sample: Mapping[str, Any]) -> dict[str, Any]:

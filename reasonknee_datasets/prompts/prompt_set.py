@@ -1,8 +1,8 @@
-"""What a model is asked, word for word, with a hash of each text.
+"""`Prompts`: the text of each question, with its hash; damaged ones are repaired by a rule.
 
 Prompts come from the official question files where the user has them (`Prompts.from_files`), else from the rows of the
 prepared repository (`Prompts.from_rows`), or are the project's own words for the same 69 questions and answer schemas
-(`Prompts.own`), as the phantom's are.
+(`Prompts.own`), which the phantom writes too.
 
 **The damaged prompts.** Officially, 58 and 59 lost a part of themselves when the box was cut out of their schema: they
 read ``Provide your reasoning and end_slice, x_min, x_max, y_min, y_max], "medial_meniscal_root_tear": ...``. Their
@@ -23,12 +23,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from reasonknee_datasets.bench.conditions import Wording
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import BenchError, explain, nearest
+from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.moaks import QUESTIONS, Question
-from reasonknee_datasets.phantom import wording as project
-from reasonknee_datasets.phantom.subregion_text import place
+from reasonknee_datasets.prompts.project_wording import Wording, project_prompt
+from reasonknee_datasets.prompts.subregion_text import describe_subregion
 from reasonknee_datasets.release.question_files import read_questions
 
 Damaged = Literal["repair", "leave_out", "keep"]
@@ -69,7 +68,7 @@ def prompt_hash(text: str) -> str:
 
 
 def repair(text: str) -> str:
-    """Mend a damaged prompt by the module's rule; any other is given back as it is.
+    """Repair a damaged prompt by the module's rule; others are returned unchanged.
 
     Examples
     --------
@@ -88,9 +87,9 @@ class Prompts:
     texts : mapping of int to str
         By question.
     source : {"official files", "rows", "project"}
-        Whose words they are.
+        Origin of the texts.
     repaired, left_out : tuple of int
-        Damaged questions that were mended, and those that are not asked.
+        Damaged questions that were repaired, and those that are not asked.
     """
 
     texts: Mapping[int, str]
@@ -100,7 +99,7 @@ class Prompts:
 
     @classmethod
     def of(cls, texts: Mapping[int, str], source: str, damaged: Damaged = "repair") -> Prompts:
-        """Take texts, with what is damaged mended, left out or kept.
+        """Build from texts, with damaged ones repaired, left out or kept.
 
         Raises
         ------
@@ -108,8 +107,10 @@ class Prompts:
             If ``damaged`` is none of these words, or a text has a chat template's control token.
         """
         if damaged not in ("repair", "leave_out", "keep"):
-            remedy = nearest(str(damaged), ("repair", "leave_out", "keep"))
-            raise BenchError(explain("damaged", "be a known word", repr(damaged), remedy))
+            raise BenchError(
+                f"Unknown treatment {damaged!r} of damaged prompts. "
+                f"{nearest(str(damaged), ('repair', 'leave_out', 'keep'))}."
+            )
         for number, text in texts.items():
             _check_text(number, text, source)
         found = () if damaged == "keep" else tuple(sorted(number for number, text in texts.items() if FRAGMENT in text))
@@ -143,16 +144,16 @@ class Prompts:
         files = [given] if given.is_file() else [folder / FILES[wording] for folder in folders]
         file = next((each for each in files if each.is_file()), None)
         if file is None:
-            remedy = f"Give the folder that holds {FILES[wording]}, or that file"
             raise BenchError(
-                explain("prompts", "be official question files", "no such file", remedy, where=f"at {path}")
+                f"There is no official question file at {path}. Name the folder that holds {FILES[wording]}, or "
+                "that file."
             )
         return cls.of(read_questions(file), "official files", damaged)
 
     @classmethod
     def own(cls, wording: Wording, damaged: Damaged = "repair") -> Prompts:
         """Return the project's own words, which are damaged where the official ones are."""
-        return cls.of({number: project.prompt(number, wording) for number in QUESTIONS}, "project", damaged)
+        return cls.of({number: project_prompt(number, wording) for number in QUESTIONS}, "project", damaged)
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[int, str]], damaged: Damaged = "repair") -> Prompts:
@@ -166,13 +167,15 @@ class Prompts:
         Raises
         ------
         BenchError
-            If one question has two texts: then no hash would tell what was asked.
+            If one question has two texts, so that no hash would identify what was asked.
         """
         texts: dict[int, str] = {}
         for number, text in rows:
             if texts.setdefault(number, text) != text:
-                remedy = "Give the official question files: prompts=FOLDER (--prompts FOLDER)"
-                raise BenchError(explain(f"question {number}", "have one text in all rows", "two", remedy))
+                raise BenchError(
+                    f"Question {number} has two different texts in the rows. Name the official question files instead: "
+                    "prompts=FOLDER (--prompts FOLDER)."
+                )
         return cls.of(texts, "rows", damaged)
 
     def text(self, question: int) -> str:
@@ -184,9 +187,8 @@ class Prompts:
             If it has none.
         """
         if question not in self.texts:
-            got = "it is damaged, and left out" if question in self.left_out else f"none in the {self.source}"
-            remedy = "Ask other questions, or take other prompts"
-            raise BenchError(explain(f"question {question}", "have a prompt", got, remedy))
+            why = "its text is damaged and was left out" if question in self.left_out else f"none in the {self.source}"
+            raise BenchError(f"Question {question} has no prompt: {why}. Ask other questions, or use other prompts.")
         return self.texts[question]
 
     def hashes(self, questions: Iterable[int]) -> dict[str, str]:
@@ -222,7 +224,7 @@ def box_prompt(question: Question, shape: tuple[int, int, int]) -> str:
     Where in these frames is the body of the medial meniscus? Give the smallest box that holds all of it, ...
     """
     frames, rows, columns = shape
-    where = place(question).replace("hoffa", "Hoffa")
+    where = describe_subregion(question).replace("hoffa", "Hoffa")
     return (
         f"Where in these frames is the {where}? Give the smallest box that holds all of it, as a JSON "
         'object: {"bounding_box": [start_slice, end_slice, x_min, x_max, y_min, y_max]}. '

@@ -1,4 +1,4 @@
-"""Other readings of the answered numbers as boxes: what the diagnosis of convention errors tries."""
+"""Check of the box convention: whether another way to read the answered numbers would find the true boxes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,103 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reasonknee_datasets.bench.metrics import iou, ratio
+from reasonknee_datasets.bench.results import BoxAlternative, BoxCounts, ConventionCheck
+from reasonknee_datasets.bench.scoring.resampled_statistics import Statistic, enough_patients, estimates, resample
+from reasonknee_datasets.bench.scoring.slot_table import SlotTable
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
+from reasonknee_datasets.errors import BenchError
 
 Floats = NDArray[np.float64]
 
+# An alternative is reported from this gain of the mean IoU on; one voxel more or less gains that much by chance.
+_WORTH = 0.02
+# Among alternatives whose gains differ by less than this, the one with the fewest changes is reported.
+_EQUAL = 0.01
+_SHOWN = 5
 _SAMPLE = Box((0, 1, 2), (10, 11, 12))
 _SCALES = {1000.0: "thousandths", 100.0: "percent"}
+
+
+def check_convention(
+    table: SlotTable,
+    weights: NDArray[np.float32],
+    convention: BoxConvention | None = None,
+    numbers: ArrayLike | None = None,
+) -> ConventionCheck | None:
+    """Read the boxes in every other convention, with flips, sizes and other units, and report what would gain.
+
+    Parameters
+    ----------
+    table : SlotTable
+        With boxes.
+    weights : (1 + R, P) float32 array
+        From `draw`.
+    convention : BoxConvention, optional
+        In which the numbers were read.
+    numbers : (N, 6) array, optional
+        The numbers as answered, NaN where there are none: then those that are no box as read count too. By default they
+        are computed back from the boxes.
+
+    Returns
+    -------
+    ConventionCheck or None
+        None where no record has a box or numbers.
+    """
+    truth, answers = table.truth, table.answers
+    read = BoxConvention() if convention is None else convention
+    shapes = truth.shapes[truth.volume]
+    if numbers is None:
+        chosen = np.flatnonzero(answers.has_box)
+        if read.normalised and not (shapes[chosen] > 0).all():
+            return None
+        given = write_numbers(answers.boxes[chosen], read, shapes[chosen])
+    else:
+        rows = np.asarray(numbers, dtype=np.float64)
+        if rows.shape != (len(truth), 6):
+            raise BenchError(
+                f"numbers must have shape {(len(truth), 6)}, one row a record and NaN where no six numbers were "
+                f"answered, got {rows.shape}."
+            )
+        chosen = np.flatnonzero(np.isfinite(rows).all(axis=1))
+        given = rows[chosen]
+    if not len(chosen):
+        return None
+    true = truth.boxes[chosen].astype(np.float64)
+    tried = [
+        (name, changes, _sum(table, chosen, iou(boxes, true)))
+        for name, changes, boxes in _alternatives(given, read, shapes[chosen])
+    ]
+    own = np.flatnonzero(answers.has_box)
+    as_read = _sum(table, own, iou(answers.boxes[own].astype(np.float64), truth.boxes[own].astype(np.float64)))
+    records = np.bincount(table.patient, minlength=len(table.patients)).astype(np.float64)
+    drawn = resample(weights, np.stack([*(sums for _, _, sums in tried), as_read, records], axis=1))
+    means = ratio(drawn[:, :-1], drawn[:, -1:])
+    return _report(table, str(read), [each[:2] for each in tried], means, len(chosen))
+
+
+def _report(
+    table: SlotTable, convention: str, tried: list[tuple[str, int]], means: Floats, records: int
+) -> ConventionCheck:
+    """Order the alternatives, the best first; the last column of the means is the boxes as read."""
+    gains = means[:, :-1] - means[:, -1:]
+    box_counts = BoxCounts(records, 0, len(table.patients), 0, 0)
+    enough = enough_patients(len(table.patients))
+    gained = estimates([Statistic(gains[:, n], box_counts, enough) for n in range(len(tried))])
+    near_best = gains[0] >= gains[0].max() - _EQUAL
+    order = sorted(
+        range(len(tried)), key=lambda n: (not near_best[n], tried[n][1] if near_best[n] else 0, -gains[0, n])
+    )
+    found = [BoxAlternative(tried[n][0], float(means[0, n]), gained[n]) for n in order[:_SHOWN]]
+    mean, best = float(means[0, -1]), found[0]
+    clear = best.gain.value is not None and best.gain.value >= _WORTH and (best.gain.low is None or best.gain.low > 0)
+    verdict = f"{best.change} would raise the mean IoU from {mean:.2f} to {best.mean_iou:.2f}" if clear else None
+    return ConventionCheck(convention, records, mean, tuple(found), verdict)
+
+
+def _sum(table: SlotTable, chosen: NDArray[np.int64], values: Floats) -> Floats:
+    sums = np.bincount(table.patient[chosen], weights=values, minlength=len(table.patients))
+    return np.asarray(sums, dtype=np.float64)
 
 
 def write_numbers(rows: ArrayLike, convention: BoxConvention, shapes: NDArray[np.int32]) -> Floats:
@@ -42,7 +133,7 @@ def write_numbers(rows: ArrayLike, convention: BoxConvention, shapes: NDArray[np
     return given[:, held]
 
 
-def other_readings(
+def _alternatives(
     numbers: Floats, convention: BoxConvention, shapes: NDArray[np.int32]
 ) -> Iterator[tuple[str, int, Floats]]:
     """Read numbers in every other way that is tried.
@@ -61,7 +152,7 @@ def other_readings(
     change : str
         In words, for a sentence: ``x and y swapped``.
     changes : int
-        How many things differ from the reading so far.
+        Number of differences from the convention in which they were read.
     rows : (n, 6) float array
         Half-open voxels; zeros where the numbers are no box in this reading.
     """
@@ -93,8 +184,7 @@ def _name_changes(read: BoxConvention, other: BoxConvention) -> list[str]:
     elif moved:
         changes.append(f"{', '.join(read.order)} read as {', '.join(meant)}")
     if other.layout != read.layout:
-        together = "start and end side by side" if other.layout == "pairs" else "all starts before all ends"
-        changes.append(together)
+        changes.append("start and end side by side" if other.layout == "pairs" else "all starts before all ends")
     if other.inclusive != read.inclusive:
         changes.append(f"ends read as {'the last voxel' if other.inclusive else 'one past the last voxel'}")
     if other.normalised != read.normalised:
@@ -119,7 +209,7 @@ def _flipped(
 def _resized(
     numbers: Floats, convention: BoxConvention, shapes: NDArray[np.int32]
 ) -> Iterator[tuple[str, int, Floats]]:
-    """Read what stands for an end as a size: "x, y, width, height" is another habit of models."""
+    """Read ends as sizes: some models answer "x, y, width, height"."""
     plain = BoxConvention(convention.order, convention.layout, False, convention.normalised, convention.axes)
     starts = [place for place, name in enumerate(plain.positions) if name.endswith("_start")]
     ends = [plain.positions.index(plain.positions[place].replace("_start", "_end")) for place in starts]

@@ -13,10 +13,11 @@ from functools import cache
 from typing import Literal
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, Slot
-from reasonknee_datasets.phantom import prompt_tasks
-from reasonknee_datasets.phantom.subregion_text import place
+from reasonknee_datasets.prompts import category_texts
+from reasonknee_datasets.prompts.subregion_text import describe_subregion
 
-Wording = Literal["full", "guided", "zeroshot"]
+Wording = Literal["guided", "zeroshot"]
+FullWording = Literal["full", "guided", "zeroshot"]
 
 BOX_SCHEMA = '"bounding_box": [start_slice, end_slice, x_min, x_max, y_min, y_max], '
 DAMAGED = frozenset({58, 59})
@@ -52,20 +53,20 @@ def answer_schema(question: Question, *, box: bool = False) -> str:
 
 
 def _texts(question: Question) -> tuple[str, str, str, str]:
-    task, look, grading, request = prompt_tasks.PARTS[question.category]
-    words = {"place": place(question)}
+    task, look, grading, request = category_texts.PARTS[question.category]
+    words = {"place": describe_subregion(question)}
     if question.category == "meniscal_extrusion":
         words["plane"] = _PLANES[question.subregion.rsplit("_", 1)[1]]
     elif question.category == "ligament":
-        look, grading = prompt_tasks.LIGAMENT_LOOK[question.finding], _LIGAMENT_GRADES
+        look, grading = category_texts.LIGAMENT_LOOK[question.finding], _LIGAMENT_GRADES
         words["count"] = f"the {'three' if len(question.slots) == 3 else 'two'} values"
     elif question.category == "periarticular":
-        words["name"], words["look"] = prompt_tasks.PERIARTICULAR_LOOK[question.finding]
+        words["name"], words["look"] = category_texts.PERIARTICULAR_LOOK[question.finding]
     return (task.format(**words), look.format(**words), grading, request.format(**words))
 
 
 @cache
-def prompt(question_id: int, wording: Wording = "guided") -> str:
+def project_prompt(question_id: int, wording: FullWording = "guided") -> str:
     """Write one prompt.
 
     Parameters
@@ -73,11 +74,11 @@ def prompt(question_id: int, wording: Wording = "guided") -> str:
     question_id : int
         1 to 69.
     wording : {"guided", "full", "zeroshot"}
-        See the module.
+        As the module describes.
 
     Examples
     --------
-    >>> prompt(58, "zeroshot")[-110:]
+    >>> project_prompt(58, "zeroshot")[-110:]
     'your reasoning and end_slice, x_min, x_max, y_min, y_max], "medial_meniscal_root_tear": {"presence": (0 | 1)}}'
     """
     question = QUESTIONS[question_id]
@@ -94,12 +95,12 @@ def _damage(text: str) -> str:
     return text[:start] + text[text.index(_CUT_TO, start) :]
 
 
-def prompts(wording: Wording) -> dict[str, str]:
+def project_prompts(wording: FullWording) -> dict[str, str]:
     """Write all 69 prompts of one wording, keyed ``"1"`` to ``"69"`` as in the official question files.
 
     Examples
     --------
-    >>> len(prompts("guided"))
+    >>> len(project_prompts("guided"))
     69
     """
-    return {str(number): prompt(number, wording) for number in QUESTIONS}
+    return {str(number): project_prompt(number, wording) for number in QUESTIONS}
