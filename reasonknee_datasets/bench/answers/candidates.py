@@ -46,6 +46,8 @@ class Claims:
         The subject that was asked for was there.
     echo : bool
         A placeholder of the schema was there.
+    retracted : bool
+        The text took an answer back.
     """
 
     question: Question
@@ -54,6 +56,7 @@ class Claims:
     stray: bool = False
     inside: bool = False
     echo: bool = False
+    retracted: bool = False
 
     def add(self, slot: Slot, reading: Reading, rules: Iterable[str]) -> None:
         """Add one claim; an echo of the schema is none."""

@@ -222,21 +222,6 @@ TAKEN_BACK = re.compile(
     r"|estimate|idea|instinct)\b|\b(?:but|though|although|however|yet)\b.{0,40}\b(?:no longer|not|never|withdraw|reject"
     r"|decline|doubt|retract)\b.{0,30}\b(?:it|this|that|so|answer)\b"
 )
-RETRACTS = re.compile(
-    r"\b(?:scratch (?:that|this|the)|(?:please )?(?:disregard|ignore|discard|forget)(?: (?:that|this|it|the|my|all))?\b"
-    r"|take (?:that|it|this) back|(?:i was|that was|that is|this is|which is|was|is) (?:wrong"
-    r"|incorrect|mistaken|a mistake"
-    r"|an error|in error|a placeholder|only a placeholder|just a placeholder|a template|only an example|just an example"
-    r"|not (?:right|correct|valid|based on|a real|my|an actual|an assessment))|retract|withdraw"
-    r"|(?:is|are|was|were) (?:only |just |merely |purely )?(?:an? )?(?:placeholders?|template"
-    r"|illustrative|hypothetical|dummy|made up|fabricated|guess|random|arbitrary)"
-    r"|never ?mind|to (?:show|illustrate|demonstrate) (?:you )?(?:the|my|how)\b.{0,30}(?:structure|format|form|syntax"
-    r"|layout|schema|output)|for (?:illustration|demonstration|formatting|illustrative"
-    r"|demonstrative)|(?:is|are|was|were) (?:only |just |merely |purely )?(?:the |a "
-    r"|my )?(?:expected |required )?(?:format"
-    r"|form|structure|syntax|schema|layout)"
-    rf"|{NO_IMAGE})\b"
-)  # fmt: skip
 CORRECTS = words(
     "correction corrected correcting revised revise revising revision reflection reconsider reconsidering "
     "reconsideration reconsidered actually amended amend updated update instead review reviewing rechecking "

@@ -40,7 +40,6 @@ from reasonknee_datasets.bench.answers.clause_words import (
     POST_DENIALS,
     POST_ENDS_ANY,
     PREPOSITIONS,
-    RETRACTS,
     SATISFIED,
     SENTENCE_ENDS,
     SUPPOSES,
@@ -327,11 +326,6 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
         if word in OTHER_VERBS or (place == at and word.isalpha() and not known and word not in PREPOSITIONS):
             return True
     return False
-
-
-def retracts(sentence: str) -> bool:
-    """Check whether a normalised sentence takes back what was said before it."""
-    return RETRACTS.search(sentence) is not None
 
 
 def weight_of(said: Sequence[Token], label: int) -> int:

@@ -140,13 +140,14 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
         Rules about the text as a whole.
     """
     question = claims.question
-    text, rules = _without_scales(_MARKER.sub(r"\1", normalise(text)))
+    text, rules = _without_scales(_MARKER.sub(r"\1", normalise(without_fragments(text))))
     context = _context_after(question, before)
     if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):
         return rules
     text = read_tables(claims, text, context)
     reader = StatementReader(claims, text, context)
     reader.run()
+    claims.retracted = reader.retracted
     if not (claims.readings or reader.retracted):
         _read_last_line(claims, text, context, reader.context)
     return rules
@@ -179,6 +180,8 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
     text = _MARKER.sub(r"\1", normalise(text))
     reader = StatementReader(claims, _without_scales(text)[0], Context({}), lowest=2)
     reader.run()
+    if reader.retracted and not claims.readings:
+        StatementReader(claims, _without_scales(text)[0], Context({})).run()
     return claims, reader.retracted
 
 
@@ -237,6 +240,33 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         return False
     claims.add(slot, reading, ("bare",))
     return not reading.echo
+
+
+# One pair of a JSON object that stands in prose: a whole key, and one value.
+_PAIR = re.compile(
+    r"[\"“”][^\"“”:{}\n]{1,120}[\"“”]\s{0,4}[:=]\s{0,4}(?:[\"“”][^\"“”\n]{0,200}[\"“”]|[^\"“”:=,{}\[\]\n]{0,200})"
+    r"(?=\s{0,4}(?:[,;}\])(]|$))"
+)
+_KEY_END = re.compile(r"[\"“”]\s{0,4}[:=]")
+
+
+def without_fragments(text: str) -> str:
+    """Remove the lines that hold damaged JSON: a key whose start is not there, or a key with two values.
+
+    Examples
+    --------
+    >>> without_fragments('"grade": 2'), without_fragments('-synovitis": 0": 1')
+    ('"grade": 2', '')
+    """
+    return "\n".join("" if _is_damaged(line) else line for line in text.split("\n"))
+
+
+def _is_damaged(line: str) -> bool:
+    if line.lstrip(" }")[:1] == ":" or (("{" in line or "}" in line) and line.count('"') % 2):
+        return True
+    if line.count("}") > line.count("{") and _PAIR.search(line) is None:
+        return True
+    return _KEY_END.search(line) is not None and _KEY_END.search(_PAIR.sub(" ", line)) is not None
 
 
 def _without_scales(text: str) -> tuple[str, set[str]]:

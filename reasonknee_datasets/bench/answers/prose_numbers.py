@@ -133,7 +133,7 @@ class NumberReader:
             following in MEANS and self._is_told_apart(at) and not self._is_for_slot(at)
         ):
             return True
-        return following == "=" or (following == ":" and label.graded and self._is_digit(at) and self._opens_scale(at))
+        return following == "=" or (following == ":" and self._is_digit(at) and self._is_digit(at + 2))
 
     def _is_for_slot(self, at: int) -> bool:
         """Check whether a number is said to be for an attribute that was asked: "2 for size"."""
@@ -169,9 +169,6 @@ class NumberReader:
                 if other < len(self.said) and self._number(other) is not None and following in MEANS:
                     return True
         return False
-
-    def _opens_scale(self, at: int) -> bool:
-        return self._is_digit(at + 2)
 
     def _is_digit(self, at: int) -> bool:
         return at < len(self.said) and self.said[at].text[0].isdigit()

@@ -22,6 +22,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"'ll\b", " will"),
         (r"'ve\b", " have"),
         (r"\bi'm\b", "i am"),
+        (r"\b(it|that|this|there|here|what)'s\b", r"\1 is"),
         (r"'s\b", ""),
         (r"\bi\.e\.,?", "that is"),
         (r"\be\.g\.,?", "for example"),

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.clause_words import FORWARD_ENDS, SENTENCE_ENDS, words
-from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
+from reasonknee_datasets.bench.answers.clauses import is_stated, weight_of
 from reasonknee_datasets.bench.answers.grade_labels import LabelReader
 from reasonknee_datasets.bench.answers.prose_numbers import JOINERS, Label
 from reasonknee_datasets.bench.answers.prose_tokens import tokens
+from reasonknee_datasets.bench.answers.retraction import takes_back
 from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
 from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
 from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
@@ -117,7 +118,7 @@ class StatementReader(LabelReader):
         start, end = self.sentence, at
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
-            if retracts(sentence):
+            if takes_back(sentence):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
         self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None

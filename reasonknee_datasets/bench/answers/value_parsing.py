@@ -38,6 +38,7 @@ _ANOTHER = re.compile(
     rf"\s*(?:-|–|—|\bto\b|\bor\b|\band\b|\bvs\b\.?|\bversus\b|,|&|±|\+/-)\s*(?:(?:grade|score)\s*)?(?P<n>{NUM}){_MEASURE}"
 )
 _OUT_OF = re.compile(r"\s*(?:/|\|\s*[0-9]|\bof\b|\bout of\b)")
+_SECOND = re.compile(r"\s*[:=]\s*\"?[0-9]")
 _PLUS = re.compile(r"\s*[+±]|\s+(?:or|and) (?:higher|more|greater|worse|above|less|lower|below)\b")
 _DESCRIPTION = re.compile(r"\s*[(\[:;,–—=→|]|\s+-\s|\.\s")
 _MENTION = re.compile(
@@ -52,7 +53,8 @@ _BOUND = re.compile(
     r"|no more than|other than)\s+(?:(?:a|an|the|moaks|grade|score|of)\s+){0,4}[0-9]"
 )
 _ROMAN = re.compile(
-    rf"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*)?(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
+    r"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*|(?=[ivx]{2}))"
+    rf"(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
 )
 _DOUBTED = re.compile(
     r"\b(?:not (?:assess|evalua|determin|possible|applicable|certain|sure|clear|available"
@@ -200,7 +202,7 @@ def read_text(slot: Slot, value: str) -> Reading:
     text = re.sub(r"[*_`\"]+", "", narrow(value).casefold())
     if _SIGNED.match(text.lstrip(" (['")) or _BOUND.match(text):
         return OUT_OF_RANGE
-    text = re.sub(r"^\s*[-:=>\s]+", "", text).strip()
+    text = re.sub(r"^\s*(?:[-=]*>|[-:=]+)?\s*", "", text).strip()
     text = text[1:-1].strip() if text[:1] + text[-1:] in ("()", "[]") else text
     lead = _LEAD.match(text) or _ROMAN.match(text)
     return _of_lead(slot, text, lead) if lead else _of_words(slot, text, said)
@@ -220,7 +222,7 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
     another = _ANOTHER.match(rest)
     if another:
         return CONFLICTING
-    if _OUT_OF.match(rest) or not _DESCRIPTION.match(rest):
+    if _SECOND.match(rest) or _OUT_OF.match(rest) or not _DESCRIPTION.match(rest):
         return OUT_OF_RANGE
     if any(_number(found["n"]) != grade for found in _MENTION.finditer(rest)):
         return CONFLICTING
