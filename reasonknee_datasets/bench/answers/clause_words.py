@@ -238,7 +238,10 @@ ANSWER_WORDS = words(
 )
 CONCLUDES = words("therefore thus hence so ergo consequently accordingly")
 """Words behind which a number that ends its clause is what the writer concludes."""
-GIVES = words("give gives gave assign assigns award awards earn earns earned grant grants")
+GIVES = words(
+    "give gives gave assign assigns award awards earn earns earned grant grants rate rates rated grade grades graded "
+    "score scores scored call called"
+)
 VERDICTS = words(
     "reading assistant verdict correction answer value result severity decision conclusion prediction output "
     "response choice assessment diagnosis estimate determination impression"

@@ -117,7 +117,7 @@ def _before(said: Sequence[Token], label: int) -> list[str]:
         if word in TURNS or (word == "rather" and follows != "than"):
             first = at + 1
             break
-        if word in (",", "—", "–", "and") and _is_clause([token.text for token in said[at + 1 : label]], own_words):
+        if word in (",", "—", "–", "and", ":") and at + 1 < label and _is_clause([token.text for token in said[at + 1 : label]], own_words):
             first = at + 1
             break
     return [token.text for token in said[first:label]]

@@ -13,6 +13,7 @@ from reasonknee_datasets.bench.answers.clause_words import (
     GRADE_WORDS,
     REFERS,
     SENTENCE_ENDS,
+    TURNS,
     UNITS,
     VERDICTS,
     words,
@@ -24,6 +25,7 @@ from reasonknee_datasets.bench.answers.subjects import Mark
 
 JOINERS = frozenset((":", "=", "|"))
 _COPULAS = words("is are was be as equals equal remains at")
+_NONE = words("no without")
 _ZERO_WORDS = words("absent none normal negative intact unremarkable clear")
 _QUANTITIES = words("change difference range increase decrease count interval progression maximum minimum limit cutoff")
 _BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", "#", "/", "\\", "^"))
@@ -32,6 +34,8 @@ _BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", 
 @dataclass(slots=True)
 class LabelReader(NumberReader):
     """Find the labels that lead to numbers."""
+
+    unknown: bool = False
 
     def _label_before(self, at: int) -> Label | None:
         """Find the label whose last word stands before a place; parentheses and quotes may stand between."""
@@ -149,19 +153,34 @@ class LabelReader(NumberReader):
         slots, number = self.claims.question.slots, self._number(at)
         word = self.said[at - 2].text
         grade = 0 if word in _ZERO_WORDS and slots[0].scale != "nominal" else scale_of(slots[0].id).get(word)
+        if number == 0 and grade is None and self._is_denied_subject(at):
+            grade = 0
         if len(slots) > 1 or number is None or grade != number:
             return None
         return Label(at - 2, at - 1, subject=True, described=True) if self._ends_clause(at) else None
+
+    def _is_denied_subject(self, at: int) -> bool:
+        """Check for "no extrusion, 0": the grade 0 behind the denial of the asked subject."""
+        place = at - 2
+        while place > self.sentence and self.said[place].text.isalpha() and self.said[place].text not in _NONE:
+            place -= 1
+        return self.said[place].text in _NONE and self.last > place and self.marks[self.last].facets is not None
 
     def _is_pronoun(self, place: int, at: int) -> bool:
         """Check for a clause such as "that is a 2" or "it is 2" about the asked subject."""
         if place >= 0 and self.said[place].text == "that":
             place -= 1
         first = [token.text for token in self.said[place + 1 : at]]
-        opens = place < 0 or self.said[place].text in SENTENCE_ENDS or self.said[place].text == ","
+        opens = place < 0 or any(
+            token.text in SENTENCE_ENDS or token.text in TURNS or token.text == ","
+            for token in self.said[max(0, place - 3) : place + 1]
+        )
+        if first[:1] == [":"]:  # "correction: it should be 1"
+            first, opens = first[1:], True
         pronoun = first[:1] in (["it"], ["this"], ["that"]) and not {":", "(", "|", "\n"}.intersection(first)
         single = len(self.claims.question.slots) == 1
-        return single and pronoun and "is" in first and opens and self.context.is_asked(self.claims.question)
+        unnamed = not self.context.facets and not self.unknown
+        return single and pronoun and {"is", "be"}.intersection(first) and opens and (unnamed or self.context.is_asked(self.claims.question))
 
     def _is_given(self, place: int, at: int) -> bool:
         """Check for a grade that a clause gives to its object: "I would give the effusion a 1"."""

@@ -83,6 +83,9 @@ _ALIASES: dict[tuple[str, str], tuple[str, ...]] = {
             "bml cyst at insertion origin",
             "associated with bml cyst at insertion origin",
             "associated with bml cyst at insertion",
+            "associated with bml cyst at site of insertion",
+            "associated with bml cyst at site of insertion origin",
+            "bml cyst at site of insertion origin",
             "insertion lesion",
             "bml cyst",
         ),
@@ -114,7 +117,7 @@ _INFLECTIONS = {
 }
 # Words that make no difference to what a key names.
 _FILL = frozenset(
-    ("of", "the", "in", "at", "a", "subregion", "region", "grade", "score", "moaks", "s", "location", "is")
+    ("of", "the", "in", "at", "a", "subregion", "region", "grade", "score", "moaks", "s", "location", "is", "horn")
 )
 
 

@@ -15,7 +15,7 @@ from reasonknee_datasets.bench.answers.key_matching import Name, name_of
 from reasonknee_datasets.bench.answers.prose_tokens import normalise, tokens
 from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, refuses, scale_of
 from reasonknee_datasets.bench.answers.statements import StatementReader
-from reasonknee_datasets.bench.answers.subject_names import Facets
+from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets
 from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another
 from reasonknee_datasets.bench.answers.unknown_subjects import opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
@@ -117,7 +117,7 @@ _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
 )
 _SCALE_ENTRY = re.compile(
-    r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*=)\s*(?=[a-z<>≥0-9\"'])"
+    r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*[:=])\s*(?=[a-z<>≥0-9\"'])"
 )
 _ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
 
@@ -178,7 +178,8 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
     """
     claims = Claims(question)
     text = _MARKER.sub(r"\1", normalise(text))
-    reader = StatementReader(claims, _without_scales(text)[0], Context({}), lowest=2)
+    about = Context(dict(asked_facets(question.id)))
+    reader = StatementReader(claims, _without_scales(text)[0], about, lowest=2)
     reader.run()
     if reader.retracted and not claims.readings:
         StatementReader(claims, _without_scales(text)[0], Context({})).run()
@@ -219,8 +220,9 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     slot = claims.question.slots[0]
     if context.contradicts(claims.question):
         return False
-    for boxed in _BOXED.findall(text):
-        claims.add(slot, read_text(slot, boxed), ("boxed",))
+    for boxed in _BOXED.finditer(text):
+        if REFERS.isdisjoint(token.text for token in tokens(text[max(0, boxed.start() - 30) : boxed.start()])):
+            claims.add(slot, read_text(slot, boxed[1]), ("boxed",))
     if claims.readings:
         return True
     if len(text) > _LONGEST or "\n" in text or not re.search(r"\w", text):

@@ -59,7 +59,6 @@ class StatementReader(LabelReader):
     used: bool = False
     adjunct: bool = False
     adjunct_foreign: bool = False
-    unknown: bool = False
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
