@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.answers.clause_words import (
-    ANSWER_WORDS,
-    CONCLUDES,
-    DESCRIBES,
-    FILLERS,
-    GIVES,
-    GRADE_WORDS,
-    REFERS,
-    SENTENCE_ENDS,
-    TURNS,
-    UNITS,
-    VERDICTS,
-    words,
-)
 from reasonknee_datasets.bench.answers.prose_numbers import Label, NumberReader
 from reasonknee_datasets.bench.answers.scale_words import scale_of
 from reasonknee_datasets.bench.answers.subject_names import asked_facets
 from reasonknee_datasets.bench.answers.subjects import Mark
-
-JOINERS = frozenset((":", "=", "|"))
-_COPULAS = words("is are was be as equals equal remains at")
-_NONE = words("no without")
-_ZERO_WORDS = words("absent none normal negative intact unremarkable clear")
-_QUANTITIES = words("change difference range increase decrease count interval progression maximum minimum limit cutoff")
-_BEFORE_NUMBER = frozenset(("-", "<", ">", "≤", "≥", "~", "±", "+", "−", "#", "/", "\\", "^"))
+from reasonknee_datasets.bench.answers.vocabulary import word_list
 
 
 @dataclass(slots=True)
@@ -57,10 +37,10 @@ class LabelReader(NumberReader):
         label = Label(place, place + 1)
         if self._is_of_foreign_attribute(place):
             return None
-        if word in GRADE_WORDS:
+        if word in word_list("grade_words"):
             label.graded = True
-        elif word in VERDICTS or word == "assigned":
-            label.graded = word != "assigned" or self.said[place - 1].text in GRADE_WORDS
+        elif word in word_list("verdicts") or word == "assigned":
+            label.graded = word != "assigned" or self.said[place - 1].text in word_list("grade_words")
             if not label.graded:
                 return None
         elif self.last >= 0 and self.marks[self.last].end == place + 1:
@@ -88,7 +68,7 @@ class LabelReader(NumberReader):
         for at in range(place, lowest - 1, -1):
             if self.said[at].text in (",", ":", "—") or self._number(at) is not None:
                 return None
-            if self.said[at].text in _QUANTITIES:
+            if self.said[at].text in word_list("quantities"):
                 return None
             if self.said[at].text in ("grade", "score"):
                 return Label(at, at + 1, graded=True)
@@ -105,18 +85,20 @@ class LabelReader(NumberReader):
         lowest = max(self.sentence - 1, at - 9, -1)
         if (
             place >= 0
-            and self.said[place].text in _BEFORE_NUMBER
+            and self.said[place].text in word_list("before_number")
             and not (self.said[place].text == "-" and (self._is_spaced(place) or self._is_hyphen(place)))
         ):
             return None
         while (
             place > lowest
-            and self.said[place].text in FILLERS
+            and self.said[place].text in word_list("fillers")
             and self.said[place].text not in ("grade", "score", "moaks", "graded", "scored", "rated")
         ):
-            joined = joined or self.said[place].text in _COPULAS or self.said[place].text in JOINERS
+            joined = (
+                joined or self.said[place].text in word_list("copulas") or self.said[place].text in word_list("joiners")
+            )
             opened = opened or self.said[place].text in ("(", "[")
-            concluded = place if self.said[place].text in CONCLUDES and concluded < 0 else concluded
+            concluded = place if self.said[place].text in word_list("concludes") and concluded < 0 else concluded
             place -= 1
         if self._is_pronoun(place, at) and self._ends_clause(at):
             return Label(place + 1, place + 2, subject=True, described=True)
@@ -133,16 +115,18 @@ class LabelReader(NumberReader):
         if opened and not joined and self.said[at - 1].text == "[":
             return None  # "[1]" is a reference
         if opened and not joined and self._closes(at):
-            named = word.isalpha() and not word.endswith("s") and word not in REFERS
+            named = word.isalpha() and not word.endswith("s") and word not in word_list("refers")
             described = (
-                label is not None or word in DESCRIBES or (named and self.context.is_asked(self.claims.question))
+                label is not None
+                or word in word_list("describes")
+                or (named and self.context.is_asked(self.claims.question))
             )
             return Label(place, place + 1, subject=True, described=True) if described else None
         if not (self._ends_clause(at) or (opened and self._closes(at))):
             return None
         if label is not None and (joined or place == at - 1 or self._is_given(place, at)):
             return label
-        if word in ANSWER_WORDS:
+        if word in word_list("answer_words"):
             return Label(place, place + 1, graded=True)
         return self._label_in_clause_before(place) if joined else None
 
@@ -152,7 +136,9 @@ class LabelReader(NumberReader):
             return None
         slots, number = self.claims.question.slots, self._number(at)
         word = self.said[at - 2].text
-        grade = 0 if word in _ZERO_WORDS and slots[0].scale != "nominal" else scale_of(slots[0].id).get(word)
+        grade = (
+            0 if word in word_list("zero_words") and slots[0].scale != "nominal" else scale_of(slots[0].id).get(word)
+        )
         if number == 0 and grade is None and self._is_denied_subject(at):
             grade = 0
         if len(slots) > 1 or number is None or grade != number:
@@ -162,9 +148,15 @@ class LabelReader(NumberReader):
     def _is_denied_subject(self, at: int) -> bool:
         """Check for "no extrusion, 0": the grade 0 behind the denial of the asked subject."""
         place = at - 2
-        while place > self.sentence and self.said[place].text.isalpha() and self.said[place].text not in _NONE:
+        while (
+            place > self.sentence and self.said[place].text.isalpha() and self.said[place].text not in word_list("none")
+        ):
             place -= 1
-        return self.said[place].text in _NONE and self.last > place and self.marks[self.last].facets is not None
+        return (
+            self.said[place].text in word_list("none")
+            and self.last > place
+            and self.marks[self.last].facets is not None
+        )
 
     def _is_pronoun(self, place: int, at: int) -> bool:
         """Check for a clause such as "that is a 2" or "it is 2" about the asked subject."""
@@ -172,7 +164,7 @@ class LabelReader(NumberReader):
             place -= 1
         first = [token.text for token in self.said[place + 1 : at]]
         opens = place < 0 or any(
-            token.text in SENTENCE_ENDS or token.text in TURNS or token.text == ","
+            token.text in word_list("sentence_ends") or token.text in word_list("turns") or token.text == ","
             for token in self.said[max(0, place - 3) : place + 1]
         )
         if first[:1] == [":"]:  # "correction: it should be 1"
@@ -180,13 +172,19 @@ class LabelReader(NumberReader):
         pronoun = first[:1] in (["it"], ["this"], ["that"]) and not {":", "(", "|", "\n"}.intersection(first)
         single = len(self.claims.question.slots) == 1
         unnamed = not self.context.facets and not self.unknown
-        return single and pronoun and {"is", "be"}.intersection(first) and opens and (unnamed or self.context.is_asked(self.claims.question))
+        return (
+            single
+            and pronoun
+            and {"is", "be"}.intersection(first)
+            and opens
+            and (unnamed or self.context.is_asked(self.claims.question))
+        )
 
     def _is_given(self, place: int, at: int) -> bool:
         """Check for a grade that a clause gives to its object: "I would give the effusion a 1"."""
         if self.said[at - 1].text != "a" or place != at - 2:
             return False
-        return any(token.text in GIVES for token in self.said[max(self.sentence, place - 10) : place])
+        return any(token.text in word_list("gives") for token in self.said[max(self.sentence, place - 10) : place])
 
     def _is_of_foreign_attribute(self, place: int) -> bool:
         """Check whether a word for grades is another attribute's: "confidence grade"."""
@@ -197,7 +195,7 @@ class LabelReader(NumberReader):
         word = self.said[place].text
         if self._is_of_foreign_attribute(place):
             return None
-        if word in GRADE_WORDS:
+        if word in word_list("grade_words"):
             slot = None
             start = place
             if self.last >= 0 and self.marks[self.last].end == place:
@@ -215,9 +213,9 @@ class LabelReader(NumberReader):
         """Find a word for grades, or a subject, further back in the clause that ends in "is 2"."""
         for at in range(place, max(self.sentence, place - 24) - 1, -1):
             word = self.said[at].text
-            measured = at + 1 < len(self.said) and self.said[at + 1].text in UNITS
+            measured = at + 1 < len(self.said) and self.said[at + 1].text in word_list("units")
             if (
-                word in _QUANTITIES
+                word in word_list("quantities")
                 or word in (":", ";", "but", "so", "while")
                 or (self._number(at) is not None and not measured)
             ):

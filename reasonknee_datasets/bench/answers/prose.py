@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.clause_words import REFERS, UNSURE
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
 from reasonknee_datasets.bench.answers.prose_tokens import normalise, tokens
 from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, refuses, scale_of
@@ -19,6 +18,7 @@ from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets
 from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another
 from reasonknee_datasets.bench.answers.unknown_subjects import opens_with_unknown
 from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
+from reasonknee_datasets.bench.answers.vocabulary import word_list
 from reasonknee_datasets.moaks import Question, Slot
 
 _RULE = re.compile(r"[\s|:\-+=]*")
@@ -162,7 +162,7 @@ def _read_last_line(claims: Claims, text: str, context: Context, after: Context)
     if claims.foreign or after.contradicts(question) or names_another(question, rest, context) or refuses(rest):
         return
     words_before = tokens(rest[-40:])
-    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in REFERS:
+    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in word_list("refers"):
         claims.add(question.slots[0], read_text(question.slots[0], last["n"]), ("stated",))
 
 
@@ -221,7 +221,9 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     if context.contradicts(claims.question):
         return False
     for boxed in _BOXED.finditer(text):
-        if REFERS.isdisjoint(token.text for token in tokens(text[max(0, boxed.start() - 30) : boxed.start()])):
+        if word_list("refers").isdisjoint(
+            token.text for token in tokens(text[max(0, boxed.start() - 30) : boxed.start()])
+        ):
             claims.add(slot, read_text(slot, boxed[1]), ("boxed",))
     if claims.readings:
         return True
@@ -235,7 +237,7 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         described = re.split(r"[(\[,:;–—\-=]", text)[0].strip()
         if scale_of(slot.id).get(described) != reading.grade:
             return False  # a sentence: what it states is looked at clause by clause
-    if not UNSURE.isdisjoint(token.text for token in tokens(text)):
+    if not word_list("unsure").isdisjoint(token.text for token in tokens(text)):
         return False
     if names_another(claims.question, text):
         claims.foreign = True

@@ -6,23 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.clause_words import (
-    FORWARD_ENDS,
-    GRADE_WORDS,
-    MEANS,
-    NOT_ROMAN,
-    SENTENCE_ENDS,
-    UNITS,
-    words,
-)
 from reasonknee_datasets.bench.answers.prose_tokens import Token
 from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN
 from reasonknee_datasets.bench.answers.subjects import Context, Mark
+from reasonknee_datasets.bench.answers.vocabulary import word_list
 from reasonknee_datasets.moaks import Slot
-
-JOINERS = frozenset((":", "=", "|"))
-_RANGE = words("- – — to or and vs versus & | through /")
-_PERHAPS = words("maybe possibly perhaps or")
 
 
 @dataclass(slots=True)
@@ -85,12 +73,12 @@ class NumberReader:
     def _leads_to_roman(self, at: int) -> bool:
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
         before = self.said[at - 1].text
-        if before in JOINERS and at > 1:
+        if before in word_list("joiners") and at > 1:
             before = self.said[at - 2].text
         leads = before in ("grade", "score", "graded", "scored") or any(
             mark.slot is not None and mark.end in (at, at - 1) for place, mark in self._recent(at)
         )
-        return leads and following not in NOT_ROMAN
+        return leads and following not in word_list("not_roman")
 
     def _recent(self, at: int) -> Iterator[tuple[int, Mark]]:
         if self.last >= 0 and self.last in self.marks and self.last < at:
@@ -117,20 +105,20 @@ class NumberReader:
             return True
         following = self.said[place].text
         return (
-            following in SENTENCE_ENDS
-            or following in FORWARD_ENDS
+            following in word_list("sentence_ends")
+            or following in word_list("forward_ends")
             or following in ("(", "/", "[", "-", "for", "in", "on", "here", "overall", "today")
         )
 
     def _is_measure(self, at: int, label: Label) -> bool:
         """Check whether what follows a number makes it a measurement, a count or an entry of a scale."""
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
-        if following in ("/", "of", "out") or following in UNITS:
+        if following in ("/", "of", "out") or following in word_list("units"):
             return not (following == "/" and not self._is_digit(at + 2))
         if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
             return True
         if following in ("when", "where", "if", "unless") or (
-            following in MEANS and self._is_told_apart(at) and not self._is_for_slot(at)
+            following in word_list("means") and self._is_told_apart(at) and not self._is_for_slot(at)
         ):
             return True
         return following == "=" or (following == ":" and self._is_digit(at) and self._is_digit(at + 2))
@@ -148,7 +136,11 @@ class NumberReader:
         end = at
         while end + 2 < len(self.said) and self.said[end + 1].text == "," and self.said[end + 2].text.isdigit():
             following = self.said[end + 3].text if end + 3 < len(self.said) else ""
-            if following in UNITS or following == "." or (following.isalpha() and following not in ("or", "and")):
+            if (
+                following in word_list("units")
+                or following == "."
+                or (following.isalpha() and following not in ("or", "and"))
+            ):
                 break
             end += 2
         return end
@@ -161,12 +153,12 @@ class NumberReader:
                 return True
         for place in range(at + 2, min(len(self.said) - 2, at + 12)):
             word = self.said[place].text
-            if word in SENTENCE_ENDS:
+            if word in word_list("sentence_ends"):
                 return False
             if word in ("and", "or", ","):
-                other = place + 2 if self.said[place + 1].text in GRADE_WORDS else place + 1
+                other = place + 2 if self.said[place + 1].text in word_list("grade_words") else place + 1
                 following = self.said[other + 1].text if other + 1 < len(self.said) else ""
-                if other < len(self.said) and self._number(other) is not None and following in MEANS:
+                if other < len(self.said) and self._number(other) is not None and following in word_list("means"):
                     return True
         return False
 
@@ -179,9 +171,13 @@ class NumberReader:
         if listed > at:
             return listed, True
         place = at + 1
-        if place + 1 < len(self.said) and self.said[place].text == "," and self.said[place + 1].text in _PERHAPS:
+        if (
+            place + 1 < len(self.said)
+            and self.said[place].text == ","
+            and self.said[place + 1].text in word_list("perhaps")
+        ):
             place += 1
-        if place + 1 >= len(self.said) or self.said[place].text not in _RANGE | _PERHAPS:
+        if place + 1 >= len(self.said) or self.said[place].text not in word_list("range") | word_list("perhaps"):
             return at, False
         place += 1
         while place < len(self.said) and self.said[place].text in (
@@ -198,6 +194,8 @@ class NumberReader:
         if place >= len(self.said) or self._number(place) is None:
             return at, False
         following = self.said[place + 1].text if place + 1 < len(self.said) else ""
-        if following in UNITS or (self.said[at + 1].text in ("-", "–", "—") and following in ("-", "–", "to")):
+        if following in word_list("units") or (
+            self.said[at + 1].text in ("-", "–", "—") and following in ("-", "–", "to")
+        ):
             return at, False
         return place, self._number(place) != self._number(at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from reasonknee_datasets.bench.answers.vocabulary import names
 from reasonknee_datasets.moaks import SLOTS, Slot
 
 NUMBER_WORDS: dict[str, int] = {
@@ -84,22 +85,6 @@ _SCALES: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
 }
 
 
-def _listed(text: str) -> frozenset[str]:
-    return frozenset(text.split(", "))
-
-
-_NOTHING = _listed(
-    "-, --, ?, cannot be assessed, cannot be determined, cannot determine, indeterminate, insufficient "
-    "information, missing, n/a, na, nan, none, not applicable, not assessable, not assessed, not available, "
-    "not determined, not evaluable, not given, not specified, not visible, null, unable to assess, unable to "
-    "determine, uncertain, unclear, undetermined, unknown, –, —"
-) | {""}
-_PLACEHOLDERS = _listed(
-    "..., <grade>, float, grade, grade here, grade value, insert grade, insert grade here, int, integer, n, "
-    "number, score, str, string, value, x, your answer, your grade, your score, …"
-)
-
-
 def plain(text: str) -> str:
     """Reduce a value to what its spellings share: case, outer marks and the blanks inside bands go.
 
@@ -160,7 +145,7 @@ def says_nothing(text: str) -> bool:
     >>> says_nothing("N/A"), says_nothing("2")
     (True, False)
     """
-    return text.casefold().strip(" .*_`'\"()[]") in _NOTHING
+    return text.casefold().strip(" .*_`'\"()[]") in ("", *names("value", "nothing"))
 
 
 def is_placeholder(text: str, slot: Slot) -> bool:
@@ -177,7 +162,7 @@ def is_placeholder(text: str, slot: Slot) -> bool:
     if re.fullmatch(r"<[^<>]{1,60}>", text):
         return True
     text = text.strip(" .*_`'\"()[]<>").replace("–", "-")
-    if text in _PLACEHOLDERS:
+    if text in names("value", "placeholder"):
         return True
     text = re.sub(
         r"^(?:(?:an?|the|moaks|grade|score|value|integer|int|number|from|between|in|range|of|either)\b[ :]*)+", "", text

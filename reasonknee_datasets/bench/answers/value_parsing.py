@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.answers.clause_words import DISCLAIMED, NO_IMAGE, words
 from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
 from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
 from reasonknee_datasets.bench.answers.scale_words import (
@@ -19,6 +18,7 @@ from reasonknee_datasets.bench.answers.scale_words import (
     says_nothing,
     scale_of,
 )
+from reasonknee_datasets.bench.answers.vocabulary import names, pattern
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -55,13 +55,6 @@ _BOUND = re.compile(
 _ROMAN = re.compile(
     r"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*|(?=[ivx]{2}))"
     rf"(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
-)
-_DOUBTED = re.compile(
-    r"\b(?:not (?:assess|evalua|determin|possible|applicable|certain|sure|clear|available"
-    r"|reliabl)\w*|unable to|cannot|can't"
-    r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any"
-    r"|visible|applicable)|guess"
-    rf"|unreliable|indeterminate|not sure|{DISCLAIMED}|{NO_IMAGE})\b"
 )
 _YES_NO_LEAD = re.compile(r"(yes|no|present|absent|true|false)\s*(?:[,.;:(–—]|-\s)")
 
@@ -159,23 +152,17 @@ def is_measurement(node: Members) -> bool:
     )
 
 
-_STATUS_KEYS = words(
-    "status state assessability assessable gradable validity valid note notes comment remark remarks warning warnings "
-    "disclaimer visibility visible evaluable placeholder example limitation limitations dummy hypothetical"
-) | {"is placeholder", "is example", "is dummy"}
-
-
 def is_disclaimed(node: Members) -> bool:
     """Check whether an object takes its own value back: {"grade": 2, "status": "not assessable"}."""
     for key, value in node.pairs:
         form = normal_form(key[:20])
         if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
             return True
-        if form not in _STATUS_KEYS:
+        if form not in names("key", "status"):
             continue
         if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
             return True
-        doubted = isinstance(value, str) and len(value) < 80 and bool(_DOUBTED.search(value.casefold()))
+        doubted = isinstance(value, str) and len(value) < 80 and bool(pattern("doubted_value").search(value.casefold()))
         if doubted and (form == "status" or str(value).casefold() not in ("n/a", "unknown", "not applicable")):
             return True
     return False
@@ -214,7 +201,7 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
     rules: tuple[str, ...] = () if lead["n"].isdigit() else ("number_word",)
     if _PLUS.match(rest) or re.match(r"\.[0-9]|\s*(?:mm|cm|%)", rest):
         return OUT_OF_RANGE
-    if _DOUBTED.search(rest):
+    if pattern("doubted_value").search(rest):
         return MISSING
     if not rest.strip(" .!)"):
         rules += ("labelled",) if lead["label"] else () if rules else ("digits_in_string",)

@@ -14,18 +14,16 @@ def _sections() -> dict[tuple[str, ...], str]:
     """Read every section's text, without comments, by its heading."""
     text = resources.files(__package__).joinpath("vocabulary.txt").read_text(encoding="utf-8")
     parts = _HEAD.split(re.sub(r"(?m)^#.*\n", "", text))
-    return {
-        (kind, *head.split()): body for kind, head, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
-    }
+    return {(kind, *head.split()): body for kind, head, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)}
 
 
 @cache
-def words(*lists: str) -> frozenset[str]:
+def word_list(*lists: str) -> frozenset[str]:
     r"""Return the words of one or more lists.
 
     Examples
     --------
-    >>> sorted(words("sentence_ends"))
+    >>> sorted(word_list("sentence_ends"))
     ['\n', '!', '.', ';', '?']
     """
     found = (word for name in lists for word in _sections()["words", name].split())
