@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reasonknee_datasets.bench.answers import ParsedBox, SlotAnswer, parse_answer, parse_box
-from reasonknee_datasets.bench.answers.extract import find, hear
 from reasonknee_datasets.bench.answers.json_nodes import Members
+from reasonknee_datasets.bench.answers.text_parts import find, hear
 from reasonknee_datasets.bench.equitable import EquitableScores, equitable_scores
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.reward_columns import completion_text, read_column, true_grades

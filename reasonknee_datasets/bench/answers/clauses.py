@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from reasonknee_datasets.bench.answers.prose_tokens import Token
 from reasonknee_datasets.bench.answers.subject_names import every_word
-from reasonknee_datasets.bench.answers.vocabulary import pattern, word_list
+from reasonknee_datasets.bench.answers.words import Token, pattern, word_list
 
 
 def is_stated(
@@ -30,7 +29,7 @@ def is_stated(
 
     Examples
     --------
-    >>> from reasonknee_datasets.bench.answers.prose_tokens import normalise, tokens
+    >>> from reasonknee_datasets.bench.answers.words import normalise, tokens
     >>> def stated(text):
     ...     said = tokens(normalise(text))
     ...     end = len(said) - 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from reasonknee_datasets.bench.answers.vocabulary import names, names_of
+from reasonknee_datasets.bench.answers.words import names, names_of
 from reasonknee_datasets.moaks import QUESTIONS, Question, Slot, get_question
 from reasonknee_datasets.moaks.spellings import normal_form
 

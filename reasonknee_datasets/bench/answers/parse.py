@@ -6,15 +6,22 @@ import re
 from dataclasses import dataclass
 
 from reasonknee_datasets.bench.answers.candidates import Claims, collect
-from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, Spoken, final_part, find, hear, why_nothing
 from reasonknee_datasets.bench.answers.json_nodes import Members
 from reasonknee_datasets.bench.answers.key_matching import name_of
 from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
 from reasonknee_datasets.bench.answers.prose import corrections, corrects, read_prose, without_fragments
-from reasonknee_datasets.bench.answers.retraction import takes_back_any
-from reasonknee_datasets.bench.answers.scale_words import refuses
 from reasonknee_datasets.bench.answers.subjects import names_another
-from reasonknee_datasets.bench.answers.value_parsing import Reading, agree
+from reasonknee_datasets.bench.answers.text_parts import (
+    FILTERED,
+    LENGTH,
+    Spoken,
+    final_part,
+    find,
+    hear,
+    takes_back_any,
+    why_nothing,
+)
+from reasonknee_datasets.bench.answers.values import Reading, agree, refuses
 from reasonknee_datasets.moaks import Question, get_question
 
 # A subject that stands as a heading, or as a key without its bracket, right before an object.

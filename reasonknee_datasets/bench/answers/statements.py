@@ -7,16 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.clauses import is_stated, weight_of
-from reasonknee_datasets.bench.answers.grade_labels import LabelReader
-from reasonknee_datasets.bench.answers.prose_numbers import Label
-from reasonknee_datasets.bench.answers.prose_tokens import tokens
-from reasonknee_datasets.bench.answers.retraction import takes_back
-from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
-from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
+from reasonknee_datasets.bench.answers.number_labels import Label, LabelReader
+from reasonknee_datasets.bench.answers.subject_names import (
+    ANOTHER,
+    Facets,
+    grades_unknown,
+    opens_with_aside,
+    opens_with_unknown,
+)
 from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
-from reasonknee_datasets.bench.answers.unknown_subjects import grades_unknown, opens_with_aside, opens_with_unknown
-from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
-from reasonknee_datasets.bench.answers.vocabulary import word_list
+from reasonknee_datasets.bench.answers.text_parts import takes_back
+from reasonknee_datasets.bench.answers.values import CONFLICTING, OUT_OF_RANGE, Reading, is_zero, read_text, scale_of
+from reasonknee_datasets.bench.answers.words import tokens, word_list
 from reasonknee_datasets.moaks import Slot
 
 # A value behind a label is short; a longer one is a sentence.

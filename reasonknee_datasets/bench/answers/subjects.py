@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 
 from reasonknee_datasets.bench.answers.key_matching import slot_forms
-from reasonknee_datasets.bench.answers.prose_tokens import Token, normalise, tokens
 from reasonknee_datasets.bench.answers.subject_names import (
     ANOTHER,
     BONES,
@@ -21,9 +20,9 @@ from reasonknee_datasets.bench.answers.subject_names import (
     Facets,
     asked_facets,
     names,
+    names_condition,
 )
-from reasonknee_datasets.bench.answers.unknown_subjects import names_condition
-from reasonknee_datasets.bench.answers.vocabulary import names_of, word_list
+from reasonknee_datasets.bench.answers.words import Token, names_of, normalise, tokens, word_list
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
 
