@@ -315,7 +315,7 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
         ):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""
-        if (word, following) == ("it", "is"):
+        if (word, following) == ("it", "is") or (word == "remains" and following in ("", *word_list("sentence_ends"))):
             return False
         if word in word_list("plain_verbs"):
             return following not in word_list("affirmed") and not (following == "in" or following.isdigit())

@@ -22,6 +22,7 @@ from reasonknee_datasets.bench.answers.text_parts import (
     why_nothing,
 )
 from reasonknee_datasets.bench.answers.values import Reading, agree, refuses
+from reasonknee_datasets.bench.answers.words import normalise
 from reasonknee_datasets.moaks import Question, get_question
 
 # A subject that stands as a heading, or as a key without its bracket, right before an object.
@@ -145,9 +146,23 @@ def _is_damaged(lead: str) -> bool:
     return _KEY_END.search(lead) is not None and _KEY.search(lead) is None
 
 
+def _denies(claims: Claims, after: str) -> bool:
+    """Check whether the text behind an object says that the grade is not the given one."""
+    grade = agree(claims.readings.get(claims.question.slots[0].id, ())).grade
+    if len(claims.question.slots) > 1 or grade is None:
+        return False
+    return (
+        re.search(
+            rf"\b(?:not|never|neither) (?:an? |moaks |grade |really )*{grade}\b(?![.%-][0-9]| ?mm)", normalise(after)
+        )
+        is not None
+    )
+
+
 def _correct(claims: Claims, after: str) -> None:
     """Replace what the text behind the objects corrects, and drop what it takes back."""
     later, retracted = corrections(claims.question, after)
+    retracted = retracted or takes_back_any(after) or _denies(claims, after)
     if retracted:
         claims.readings.clear()
         claims.retracted = True

@@ -110,6 +110,11 @@ _LEADS = re.compile(
     rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]"
     rf"|{'|'.join(NUMBER_WORDS)})"
 )
+# "All three grades are 0."
+_ALL_ALIKE = re.compile(
+    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three |its |my )*(?:grades|scores|values|attributes"
+    r"|components|slots|answers|of them) (?:are|is|=|:|equal) (?:grade )?(?P<n>[0-8])[.\s]*$"
+)
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
 )
@@ -142,6 +147,11 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):
         return rules
     text = read_tables(claims, text, context)
+    shared = _ALL_ALIKE.search(text) if len(question.slots) > 1 else None
+    if shared and not context.contradicts(question):
+        for slot in question.slots:
+            claims.add(slot, read_text(slot, shared["n"]), ("stated",))
+        return rules
     reader = StatementReader(claims, text, context)
     reader.run()
     claims.retracted = reader.retracted

@@ -19,6 +19,7 @@ _TURN = re.compile(
     r"|correct(?:ed)?(?: \w+){0,2}|here is (?:my|the)|the (?:right|correct) (?:answer|one))\b|, (?:i|we|my) "
 )
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n\s*\n|[()]")
+_GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
 _AHEAD = re.compile(r"\b(?:the following|following|below|what follows|next|here|this is not|follows|that follows)\b")
 
 
@@ -34,8 +35,9 @@ def takes_back(sentence: str) -> bool:
 
 
 def takes_back_any(text: str) -> bool:
-    """Check whether any sentence of a text takes back the answer before it."""
-    return any(takes_back(sentence) for sentence in sentences(normalise(text)))
+    """Check whether any sentence of a text takes back the answer before it, or goes on to say so: "... is wrong"."""
+    text = normalise(text).lstrip()
+    return any(takes_back(sentence) for sentence in sentences(f"this {text}" if _GOES_ON.match(text) else text))
 
 
 def sentences(text: str) -> list[str]:
