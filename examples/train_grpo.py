@@ -81,12 +81,14 @@ def ask(data: Any, to: ToConversation) -> Dataset:
 
 
 def supervise(model: Any, processor: Any, data: Any, arguments: argparse.Namespace) -> None:
-    """Train on answers for a few steps, so that some completions earn a reward."""
+    """Train on answers for a few steps and save the model, so that some completions earn a reward."""
     to = conversation(arguments, "trl_messages")
     rows = train_vlm.converse(data, to)
     chosen = {"steps": arguments.sft_steps, "batch_size": 8, "learning_rate": arguments.sft_learning_rate}
     settings = argparse.Namespace(out=arguments.out / "sft", model=arguments.model, **chosen)
-    train_vlm.make_trainer(model, processor, rows, to.settings(rows[0]), settings).train()
+    trainer = train_vlm.make_trainer(model, processor, rows, to.settings(rows[0]), settings)
+    trainer.train()
+    trainer.save_model()
 
 
 def make_trainer(model: Any, processor: Any, data: tuple[Any, Any], arguments: argparse.Namespace) -> GRPOTrainer:
@@ -113,6 +115,7 @@ def make_trainer(model: Any, processor: Any, data: tuple[Any, Any], arguments: a
         max_completion_length=arguments.tokens,
         learning_rate=arguments.learning_rate,
         lr_scheduler_type="constant",
+        beta=arguments.kl,
         reward_weights=[1.0, 0.0, 0.0],
         # "group", TRL's default, divides by the deviation of each prompt's rewards, which cancels weights by rarity.
         scale_rewards="batch",
@@ -131,6 +134,21 @@ def make_trainer(model: Any, processor: Any, data: tuple[Any, Any], arguments: a
     return GRPOTrainer(
         model, list(rewards.values()), config, train_dataset=train, eval_dataset=held, processing_class=processor
     )
+
+
+def complete(trainer: GRPOTrainer, processor: Any, held: Any, arguments: argparse.Namespace) -> list[str]:
+    """Return what the model writes for a few held-out questions: read it before you believe a curve."""
+    import torch
+
+    to = conversation(arguments, "trl", for_generation=True)
+    model, texts = trainer.model.eval(), []
+    torch.manual_seed(arguments.seed)
+    for row in (to(held[place]) for place in range(min(6, len(held)))):
+        asked = processor.apply_chat_template(row["prompt"], add_generation_prompt=True)
+        inputs = processor(text=[asked], images=row["images"], return_tensors="pt").to(model.device)
+        written = model.generate(**inputs, max_new_tokens=arguments.tokens, do_sample=True)
+        texts.append(processor.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return texts
 
 
 def checkpoints(out: Path) -> list[Path]:
@@ -173,16 +191,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
     resume = bool(checkpoints(arguments.out))
     if arguments.model is None:
         set_seed(arguments.seed)
-        model = type(model)(model.config)
         if not resume:
-            supervise(model, processor, train, arguments)
+            supervise(type(model)(model.config), processor, train, arguments)
+        model = type(model).from_pretrained(arguments.out / "sft")  # TRL loads its reference from the same folder
     trainer = make_trainer(model, processor, (train, held), arguments)
     if resume:
         print(f"resume   from a checkpoint in {arguments.out}")
+    else:
+        print("before  ", *complete(trainer, processor, held, arguments), sep="\n         ")
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
+    print("after   ", *complete(trainer, processor, held, arguments), sep="\n         ")
     points = curve(trainer.state.log_history)
-    (arguments.out / "reward.json").write_text(json.dumps(points))
+    (arguments.out / "reward.json").write_text(json.dumps(points), encoding="utf-8")
     draw(points, arguments.out / "reward.png")
     print(
         f"reward   {points['reward'][0]:.3f} at first, {points['reward'][-1]:.3f} after {points['step'][-1]} steps, on"
@@ -199,14 +220,15 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, nargs="+", default=[43], help="numbers of the questions to train on")
     parser.add_argument("--frames", type=int, default=4, help="sagittal slices of a volume, each an image")
     parser.add_argument("--size", type=int, default=56, help="pixels along an image's side, a multiple of 28")
-    parser.add_argument("--sft-steps", type=int, default=40, help="supervised steps of the tiny model")
-    parser.add_argument("--sft-learning-rate", type=float, default=5e-3)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--every", type=int, default=15, help="steps between two evaluations, and two checkpoints")
+    parser.add_argument("--sft-steps", type=int, default=25, help="supervised steps of the tiny model")
+    parser.add_argument("--sft-learning-rate", type=float, default=3e-3)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--every", type=int, default=10, help="steps between two evaluations, and two checkpoints")
     parser.add_argument("--prompts", type=int, default=4, help="prompts in a batch")
     parser.add_argument("--generations", type=int, default=8, help="completions of a prompt")
     parser.add_argument("--tokens", type=int, default=24, help="of a completion, at most")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="about 1e-6 for a real model")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="about 1e-6 for a real model")
+    parser.add_argument("--kl", type=float, default=0.02, help="weight of the divergence from the supervised model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("train_grpo"), help="model, processor, checkpoints and curve")
     arguments = parser.parse_args(argv)

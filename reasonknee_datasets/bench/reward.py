@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from reasonknee_datasets.bench.answers import ParsedAnswer, ParsedBox, parse_answer, parse_box
-from reasonknee_datasets.bench.answers.extract import find, hear
+from reasonknee_datasets.bench.answers import ParsedBox, SlotAnswer, parse_answer, parse_box
+from reasonknee_datasets.bench.answers.json_nodes import Members
+from reasonknee_datasets.bench.answers.text_parts import find, hear
 from reasonknee_datasets.bench.equitable import EquitableScores, equitable_scores
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.reward_columns import completion_text, read_column, true_grades
@@ -27,10 +28,19 @@ _WELL_PLACED = frozenset(
     ("strict", "fenced", "in_text", "thought_removed", "answer_tag", "final_channel", "final_part", "special_tokens")
 )
 _REPAIRED = 0.5
+# Rules that read prose, or an object that is not whole, or a value that is given more than once.
+_NO_WHOLE_OBJECT = frozenset(
+    ("bare", "boxed", "table", "key_value", "stated", "corrected", "repeated", "list", "unclosed")
+    + ("json_in_string", "inner_quotes", "missing_comma", "empty_value", "equals", "doubled_braces", "among_others")
+)
 LONGEST = 20_000
 """Characters of the longest completion that earns anything; the longest true answer has about a tenth."""
 
 RewardFunction = Callable[..., list[float]]
+# What is left of JSON in the prose before an object.
+_FRAGMENT = re.compile(r"[\"'”]\s*:|[{}]")
+AnswerForm = Literal["json", "any"]
+"""What counts as an answer: ``json``, only one whole JSON object; ``any``, whatever the parser of the bench reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +115,14 @@ def reward_parts(
     convention: BoxConvention | None = None,
     shape: Sequence[int] | None = None,
     scores: EquitableScores | None = None,
+    answer: AnswerForm = "json",
 ) -> Reward:
     """Reward one answer, part by part.
 
     The text is read by `parse_answer` and `parse_box`, and must commit to one answer: a text with two JSON objects,
     with words behind its object, or longer than `LONGEST` characters is rewarded like an empty one. Words behind an
-    answer can take it back in more ways than a parser reads, and a policy would find them.
+    answer can take it back in more ways than a parser reads, and a policy would find them. For the same reason only
+    what stands in one whole JSON object counts: prose and fragments of JSON earn nothing.
 
     Parameters
     ----------
@@ -128,11 +140,14 @@ def reward_parts(
         Voxels of the volume along each axis; needed with a box and a convention.
     scores : EquitableScores, optional
         Weights by rarity; without, all grades weigh the same.
+    answer : {"json", "any"}
+        With ``json`` prose, fragments, half objects and repeated keys earn nothing; ``any`` accepts what the bench
+        reads, prose included.
 
     Raises
     ------
     BenchError
-        If a box comes with a convention and without the shape of its volume.
+        If a box comes with a convention and without the shape of its volume, or `answer` is another word.
 
     Examples
     --------
@@ -141,12 +156,18 @@ def reward_parts(
     >>> reward_parts(19, write(19, {"size": 1, "depth": 1}), truth)
     Reward(format=1.0, grading=0.8333333333333334, localisation=None)
     >>> reward_parts(19, "Size: 2, depth: 1", truth)
+    Reward(format=0.0, grading=0.0, localisation=None)
+    >>> reward_parts(19, "Size: 2, depth: 1", truth, answer="any")
     Reward(format=0.5, grading=1.0, localisation=None)
     >>> reward_parts(19, write(19, truth) + " Or size 3.", truth)
     Reward(format=0.0, grading=0.0, localisation=None)
     """
-    said = text if _commits(text) else None
-    answer = parse_answer(question, said)
+    if answer not in ("json", "any"):
+        raise BenchError(f"answer must be 'json' or 'any', not {answer!r}.")
+    said = text if _commits(text, whole=answer == "json") else None
+    slots = parse_answer(question, said).slots
+    if answer == "json" and not all(map(_is_from_object, slots)):
+        slots = tuple(SlotAnswer(slot.slot, None, "not_json") for slot in slots)
     found, localisation = None, None
     if box is not None and convention is not None:
         if shape is None:
@@ -155,19 +176,31 @@ def reward_parts(
                 "Pass shape, or in a dataset the column shape: list(row['volume'].shape)."
             )
         found = parse_box(said, convention=convention, shape=shape)
+        if answer == "json" and not _NO_WHOLE_OBJECT.isdisjoint(found.rules):
+            found = ParsedBox(None, "not_json")
         localisation = _localisation(found.box, box, Box((0, 0, 0), (shape[0], shape[1], shape[2])))
-    return Reward(_format(answer, found), _grading(answer, grades, scores), localisation)
+    return Reward(_format(slots, found), _grading(slots, grades, scores), localisation)
 
 
-def _commits(text: str | None) -> bool:
-    """Check whether a text holds at most one object and ends with it."""
+def _is_from_object(slot: SlotAnswer) -> bool:
+    """Check whether a slot's value stands in a whole object, and once; a slot without a value does not matter."""
+    return slot.reason != "conflicting" and _NO_WHOLE_OBJECT.isdisjoint(slot.rules)
+
+
+def _commits(text: str | None, *, whole: bool) -> bool:
+    """Check whether a text holds at most one object and ends with it; if `whole`, that it holds a sound one."""
     if text is None or len(text) > LONGEST:
         return False
-    _, said = hear(text)
+    node, said = hear(text)
     if said is None:  # JSON as a whole
-        return True
+        return isinstance(node, Members) or not whole
     found = find(said.text, said, "")
-    return not found.documents or (len(found.documents) == 1 and not re.search(r"\w", found.after))
+    if not found.documents:
+        return not whole
+    if len(found.documents) > 1 or re.search(r"\w", found.after):
+        return False
+    sound = not (found.cut or found.broken or found.disowned or found.documents[0].remnant)
+    return not whole or (sound and not _FRAGMENT.search(found.prose))
 
 
 def _localisation(given: Box | None, true: Box, volume: Box) -> float:
@@ -184,14 +217,16 @@ def _form(rules: Sequence[str]) -> float:
     return 1.0 if _WELL_PLACED.issuperset(rules) else _REPAIRED
 
 
-def _format(answer: ParsedAnswer, box: ParsedBox | None) -> float:
-    asked = [_form(slot.rules) for slot in answer.slots] + ([] if box is None else [_form(box.rules)])
+def _format(slots: Sequence[SlotAnswer], box: ParsedBox | None) -> float:
+    asked = [_form(slot.rules) for slot in slots] + ([] if box is None else [_form(box.rules)])
     return sum(asked) / len(asked)
 
 
-def _grading(answer: ParsedAnswer, truth: Mapping[str, int | None], scores: EquitableScores | None) -> float | None:
+def _grading(
+    slots: Sequence[SlotAnswer], truth: Mapping[str, int | None], scores: EquitableScores | None
+) -> float | None:
     parts = []
-    for given in answer.slots:
+    for given in slots:
         true = truth.get(given.slot.attribute)
         if true is None:
             continue
@@ -214,6 +249,7 @@ def make_reward(
     weights: Weights | None = None,
     convention: BoxConvention | str | None = None,
     cap: float = 20.0,
+    answer: AnswerForm = "json",
 ) -> RewardFunction:
     """Return a reward function for TRL's trainers, weighted by the rarity of the grades.
 
@@ -231,6 +267,9 @@ def make_reward(
         How the prompts ask for the box; None where they do not.
     cap : float
         Highest weight of a rare grade, as in `equitable_scores`.
+    answer : {"json", "any"}
+        What counts as an answer, as in `reward_parts`. Train with ``json``, the default: a policy learns to write
+        whatever a lenient parser still reads.
 
     Returns
     -------
@@ -242,20 +281,23 @@ def make_reward(
     Raises
     ------
     BenchError
-        If the repository has no sound priors. Calling the function raises it where a column is absent or short.
+        If the repository has no sound priors, or `answer` is another word. Calling the function raises it where a column is absent or short.
 
     Examples
     --------
     >>> function = make_reward(None, weights=Weights(format=0, grading=1, localisation=1))
-    >>> function(["..."], ["Grade 1"], question_id=[30], grades=[[{"attribute": "grade", "grade": 2}]])
-    [0.6666666666666667]
+    >>> rows = {"question_id": [30] * 2, "grades": [[{"attribute": "grade", "grade": 2}]] * 2}
+    >>> function(["..."] * 2, ['{"patella superior osteophyte": {"grade": 1}}', "Grade 1"], **rows)
+    [0.6666666666666667, 0.0]
     """
+    if answer not in ("json", "any"):
+        raise BenchError(f"answer must be 'json' or 'any', not {answer!r}.")
     asked = BoxConvention.parse(convention) if isinstance(convention, str) else convention
     known = priors if priors is None or isinstance(priors, TrainPriors) else read_priors(open_data(os.fspath(priors)))
     scores = None if known is None else equitable_scores(known, cap=cap)
 
     def reasonknee_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
-        parts = _all_parts(completions, columns, asked, scores)
+        parts = _all_parts(completions, columns, asked, scores, answer)
         return [part.total(weights) for part in parts]
 
     return reasonknee_reward
@@ -291,7 +333,7 @@ def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -
     >>> reward(["...", "..."], ['{"Patellar_Tendon": {"Signal Abnormality": 1}}', "I'm sorry."], **rows)
     [1.0, 0.0]
     """
-    return [part.total() for part in _all_parts(completions, columns, None, None)]
+    return [part.total() for part in _all_parts(completions, columns, None, None, "json")]
 
 
 def _all_parts(
@@ -299,6 +341,7 @@ def _all_parts(
     columns: Mapping[str, Any],
     convention: BoxConvention | None,
     scores: EquitableScores | None,
+    answer: AnswerForm,
 ) -> list[Reward]:
     questions = read_column(columns, "question_id", len(completions))
     truths = read_column(columns, "grades", len(completions))
@@ -315,6 +358,7 @@ def _all_parts(
             convention=convention,
             shape=None if shape is None else [int(length) for length in shape],
             scores=scores,
+            answer=answer,
         )
         for completion, number, truth, row, shape in zip(completions, questions, truths, boxes, shapes, strict=True)
     ]

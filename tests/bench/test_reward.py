@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_localisation_is_the_iou_of_counted_voxels_above_that_of_the_whole_volum
         ('<think>1?</think><answer>{"MOAKS_scores": {"Hoffa-Synovitis": {"grade": 2}}}</answer>', 1.0),
         ("{'MOAKS_scores': {'Hoffa-Synovitis': {'grade': 2}}}", 0.5),
         ('{"Hoffa-Synovitis": {"grade": 2}}', 0.5),
-        ("Grade 2", 0.5),
+        ("Grade 2", 0.0),
         ('{"MOAKS_scores": {"Hoffa-Synovitis": {"grade": 7}}}', 0.0),
     ],
 )
@@ -161,6 +162,46 @@ def very_long(asked: Question, truth: dict[str, int]) -> list[str]:
     return ["I look at the knee. " * 2_000 + right, right * 1_000, " " * 100_000 + right, "1" * 100_000, "{" * 100_000]
 
 
+def fragments(asked: Question, truth: dict[str, int]) -> list[str]:
+    right = write(asked, truth)
+    middle, key = len(right) // 2, right.rindex('"')
+    inner = json.dumps({name: grade for name, grade in truth.items()})[1:-1]
+    return [
+        *(right[start:] for start in range(1, min(len(right), 40))),
+        *(right[:end] for end in range(len(right) - 1, len(right) - 20, -1)),
+        right[key:],
+        right[:middle] + right,
+        right + right[middle:],
+        right[:middle] + right[:middle] + right[middle:],
+        right[1:] + right,
+        "}" + right,
+        right.replace("}", ""),
+        right.replace("{", ""),
+        right.replace('"', "", 1),
+        inner,
+        "\n".join(f"{name}: {grade}" for name, grade in truth.items()),
+        " ".join(f'{name}": {grade}' for name, grade in truth.items()),
+        f"The grade is {min(truth.values())}.",
+        str(min(truth.values())),
+        f"\\boxed{{{min(truth.values())}}}",
+    ]
+
+
+def repeated_keys(asked: Question, truth: dict[str, int]) -> list[str]:
+    right = write(asked, truth)
+    last = right[right.rindex('"', 0, right.rindex('"')) : right.rindex('"') + 1]  # the last key, in its quotes
+    pair = right[right.rindex(last) :].rstrip("}")
+    ends = right[len(right.rstrip("}")) :]
+    other = re.sub("[0-9]$", lambda grade: "1" if grade[0] == "0" else "0", pair)
+    body = right.rstrip("}")
+    return [
+        f"{body}, {pair}{ends}",
+        f"{body}, {other}{ends}",
+        f"[{right}, {right}]",
+        f"{{{right[1:-1]}, {right[1:-1]}}}",
+    ]
+
+
 def empty(asked: Question, truth: dict[str, int]) -> list[str]:
     return ["", " \n", "{}", "[]", "null", "<think>" + write(asked, truth), filled(asked, None), filled(asked, "")]
 
@@ -170,7 +211,9 @@ def scores(prepared: Path) -> EquitableScores:
     return equitable_scores(read_priors(open_data(prepared)))
 
 
-@pytest.mark.parametrize("trick", [listed, around_the_truth, all_options, taken_back, very_long, empty])
+@pytest.mark.parametrize(
+    "trick", [listed, around_the_truth, all_options, taken_back, very_long, fragments, repeated_keys, empty]
+)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_reward_parts_of_a_trick_are_no_more_than_of_an_honest_wrong_answer(
     trick: Callable[[Question, dict[str, int]], list[str]], weighted: bool, scores: EquitableScores
@@ -217,6 +260,23 @@ def test_reward_parts_accepts_reasoning_before_the_answer_and_marks_behind_it() 
         assert reward_parts(42, text, {"grade": 2}).total() == pytest.approx(1.0), text
     assert reward_parts(42, " " * (LONGEST - len(right)) + right, {"grade": 2}).grading == 1.0
     assert reward_parts(42, " " * (LONGEST - len(right) + 1) + right, {"grade": 2}).grading == 0.0
+
+
+def test_reward_parts_reads_prose_only_if_asked() -> None:
+    for text in (
+        "Grade 2",
+        "The Hoffa-synovitis is grade 2.",
+        "\\boxed{2}",
+        "| Finding | Grade |\n|---|---|\n| grade | 2 |",
+    ):
+        assert reward_parts(42, text, {"grade": 2}) == Reward(0.0, 0.0, None), text
+        assert reward_parts(42, text, {"grade": 2}, answer="any") == Reward(0.5, 1.0, None), text
+        rows = {"question_id": [42], "grades": [{"grade": 2}]}
+        assert make_reward(None)([""], [text], **rows) == [0.0]
+        assert make_reward(None, answer="any")([""], [text], **rows) == pytest.approx([(0.05 + 0.6) / 0.7])
+    for call in (lambda: make_reward(None, answer="prose"), lambda: reward_parts(42, "2", {}, answer="prose")):  # type: ignore[arg-type]
+        with pytest.raises(BenchError, match="answer must be 'json' or 'any', not 'prose'"):
+            call()
 
 
 @pytest.mark.parametrize("slot", [slot for slot in SLOTS if slot.question_id <= 62], ids=lambda slot: slot.name)

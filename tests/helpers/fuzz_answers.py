@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers import REASONS, RULES, ParsedAnswer, parse_answer, parse_box, write
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, ROMAN, scale_of
+from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, ROMAN, scale_of
 from reasonknee_datasets.boxes import CONVENTIONS, Box
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from tests.bench.golden import reading

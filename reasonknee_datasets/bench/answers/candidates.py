@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.answers.clause_words import words as word_set
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
 from reasonknee_datasets.bench.answers.subjects import names_another
-from reasonknee_datasets.bench.answers.value_parsing import Reading, is_disclaimed, is_measurement, read_value
+from reasonknee_datasets.bench.answers.values import Reading, is_disclaimed, is_measurement, read_value
+from reasonknee_datasets.bench.answers.words import names
 from reasonknee_datasets.moaks import Question, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -21,12 +21,6 @@ _SCALAR = (str, int, float, bool, Raw, Cut, Huge)
 _FROM_PROSE = frozenset(("bare", "boxed", "table", "key_value", "stated"))
 # Strings that hold JSON are opened to this depth.
 _DEEPEST_STRING = 2
-# Keys whose value names what an object is about.
-_NAMES_SUBJECT = word_set(
-    "finding name structure subject feature anatomy region subregion compartment lesion abnormality "
-    "pathology item label "
-    "parameter target"
-) | {"anatomical structure", "anatomical region"}
 
 
 @dataclass(slots=True)
@@ -46,6 +40,8 @@ class Claims:
         The subject that was asked for was there.
     echo : bool
         A placeholder of the schema was there.
+    retracted : bool
+        The text took an answer back.
     """
 
     question: Question
@@ -54,6 +50,7 @@ class Claims:
     stray: bool = False
     inside: bool = False
     echo: bool = False
+    retracted: bool = False
 
     def add(self, slot: Slot, reading: Reading, rules: Iterable[str]) -> None:
         """Add one claim; an echo of the schema is none."""
@@ -153,7 +150,9 @@ class _Walk:
     def is_about_another(self, node: Members) -> bool:
         """Check whether an object's value names another subject: {"finding": "effusion", "grade": 2}."""
         named = [
-            value for key, value in node.pairs if normal_form(key[:20]) in _NAMES_SUBJECT and isinstance(value, str)
+            value
+            for key, value in node.pairs
+            if normal_form(key[:20]) in names("key", "names_subject") and isinstance(value, str)
         ]
         return bool(named) and names_another(self.question, "\n".join(each[:LONGEST_KEY] for each in named))
 

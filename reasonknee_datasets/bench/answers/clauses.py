@@ -5,52 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from reasonknee_datasets.bench.answers.clause_words import (
-    ADVERBS,
-    AFFIRMED,
-    AFFIRMS,
-    AFTER_BOUND,
-    ARTICLES,
-    ASSIGNS,
-    AT_LEAST,
-    ATTRIBUTED,
-    AUXILIARIES,
-    BOUNDS,
-    CLAIMING,
-    COMMITTING,
-    COMPARES,
-    CORRECTS,
-    DENIALS,
-    DISOWNED,
-    DOUBTS,
-    EARLIER,
-    ENABLING,
-    EQUATES,
-    EVIDENCE,
-    FINALLY,
-    FORMERLY,
-    GENERAL,
-    GOVERNORS,
-    MEETS,
-    NEEDS,
-    OPENS,
-    OTHER_VERBS,
-    PERSONS,
-    PLAIN_VERBS,
-    POST_DENIALS,
-    POST_ENDS_ANY,
-    PREPOSITIONS,
-    RETRACTS,
-    SATISFIED,
-    SENTENCE_ENDS,
-    SUPPOSES,
-    TAKEN_BACK,
-    TURNS,
-    VERBS,
-    WRITERS,
-)
-from reasonknee_datasets.bench.answers.prose_tokens import Token
 from reasonknee_datasets.bench.answers.subject_names import every_word
+from reasonknee_datasets.bench.answers.words import Token, pattern, word_list
 
 
 def is_stated(
@@ -73,7 +29,7 @@ def is_stated(
 
     Examples
     --------
-    >>> from reasonknee_datasets.bench.answers.prose_tokens import normalise, tokens
+    >>> from reasonknee_datasets.bench.answers.words import normalise, tokens
     >>> def stated(text):
     ...     said = tokens(normalise(text))
     ...     end = len(said) - 2
@@ -95,14 +51,14 @@ def is_stated(
 
 def _sentence_start(said: Sequence[Token], at: int) -> int:
     start, lowest = at, max(0, at - 80)
-    while start > lowest and said[start - 1].text not in SENTENCE_ENDS:
+    while start > lowest and said[start - 1].text not in word_list("sentence_ends"):
         start -= 1
     return start
 
 
 def _sentence_end(said: Sequence[Token], at: int) -> int:
     end, highest = at, min(len(said), at + 80)
-    while end < highest and said[end].text not in SENTENCE_ENDS:
+    while end < highest and said[end].text not in word_list("sentence_ends"):
         end += 1
     return end
 
@@ -115,10 +71,14 @@ def _before(said: Sequence[Token], label: int) -> list[str]:
     for at in range(label - 1, start - 1, -1):
         word = said[at].text
         follows = said[at + 1].text if at + 1 < len(said) else ""
-        if word in TURNS or (word == "rather" and follows != "than"):
+        if word in word_list("turns") or (word == "rather" and follows != "than"):
             first = at + 1
             break
-        if word in (",", "—", "–", "and") and _is_clause([token.text for token in said[at + 1 : label]], own_words):
+        if (
+            word in (",", "—", "–", "and", ":")
+            and at + 1 < label
+            and _is_clause([token.text for token in said[at + 1 : label]], own_words)
+        ):
             first = at + 1
             break
     return [token.text for token in said[first:label]]
@@ -127,7 +87,7 @@ def _before(said: Sequence[Token], label: int) -> list[str]:
 def _is_clause(words: list[str], label: list[str]) -> bool:
     """Check whether the words between a comma and a label open a clause of their own."""
     opening = words[0] if words else label[0]
-    return opening in OPENS or any(word in VERBS for word in words)
+    return opening in word_list("opens") or any(word in word_list("verbs") for word in words)
 
 
 def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool:
@@ -140,24 +100,30 @@ def _is_denied(before: list[str], label: Sequence[Token], *, zero: bool) -> bool
             return False
         if word in ("without", "lacking") and apart:
             continue  # "signal abnormality without a tear, morphology 1"
-        if word in DENIALS or word in DOUBTS or word in FORMERLY:
-            return not (zero and apart and word in DENIALS)
+        if word in word_list("denials") or word in word_list("doubts") or word in word_list("formerly"):
+            return not (zero and apart and word in word_list("denials"))
     return False
 
 
 def _is_bounded(before: list[str], said: Sequence[Token], number: int) -> bool:
     at = len(before) - 1
-    while at >= 0 and before[at] in ARTICLES:
+    while at >= 0 and before[at] in word_list("articles"):
         at -= 1
-    if at >= 0 and before[at] in BOUNDS:
+    if at >= 0 and before[at] in word_list("bounds"):
         return True
     start = _sentence_start(said, number)
-    if AT_LEAST.search(" ".join(token.text for token in (*said[start:number], *said[number + 1 : number + 6]))):
+    if pattern("at_least").search(
+        " ".join(token.text for token in (*said[start:number], *said[number + 1 : number + 6]))
+    ):
         return True
     after = [token.text for token in said[number + 1 : number + 4]]
     if after and after[0] in ("+", "±"):
         return True
-    return len(after) > 1 and after[0] in ("or", "and") and (after[1] in AFTER_BOUND or after[2:3] == ["more"])
+    return (
+        len(after) > 1
+        and after[0] in ("or", "and")
+        and (after[1] in word_list("after_bound") or after[2:3] == ["more"])
+    )
 
 
 def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
@@ -168,7 +134,7 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         if turn in words:
             words = words[len(words) - words[::-1].index(turn) :]
     after = [token.text for token in said[number + 1 : end]]
-    if any(word in SUPPOSES for word in words) or any(
+    if any(word in word_list("supposes") for word in words) or any(
         word in ("if", "unless", "provided", "assuming") for word in after
     ):
         return True
@@ -176,24 +142,29 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if any(pair in _SUPPOSING_PAIRS for pair in itertools.pairwise(words)):
         return True
-    if _opens_condition(words) or _is_general(words) or ATTRIBUTED.search(" ".join(words)):
+    if _opens_condition(words) or _is_general(words) or pattern("attributed").search(" ".join(words)):
         return True
-    if words[:1] and words[0] in _GERUNDS and _VERDICT_VERBS.intersection(after) and not AFFIRMED.intersection(after):
+    if (
+        words[:1]
+        and words[0] in word_list("gerunds")
+        and word_list("verdict_verbs").intersection(after)
+        and not word_list("affirmed").intersection(after)
+    ):
         return True  # "calling this grade 2 is a reach"
     if words[:1] == ["to"] and len(words) < 6 and "," not in words and after[:1] == [","]:
         return True  # "to reach grade 2, the signal would have to be stronger"
-    opening = [word for word in words if word not in ARTICLES or word in ("for", "to")]
+    opening = [word for word in words if word not in word_list("articles") or word in ("for", "to")]
     if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
         return True
-    if ("criteria" in words or "criterion" in words or "definition" in words) and not MEETS.intersection(words):
+    if ("criteria" in words or "criterion" in words or "definition" in words) and not word_list("meets").intersection(
+        words
+    ):
         return True
     if "qualify" in words or "must" in words or "must" in after:
         return True
     return end < len(said) and said[end].text == "?"
 
 
-_GERUNDS = frozenset(("calling", "labelling", "labeling", "assigning", "rating", "grading", "giving", "scoring"))
-_VERDICT_VERBS = frozenset(("is", "was", "would", "seems", "might", "may", "will"))
 _SUPPOSING_PAIRS = frozenset(
     (("such", "as"), ("for", "example"), ("in", "case"), ("in", "cases"), ("let", "say"), ("let", "us"))
 )
@@ -220,23 +191,32 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
         at += 1
     if at < highest and said[at].text == "(":
         closing = next((place for place in range(at, highest) if said[place].text == ")"), None)
-        if closing is not None and DISOWNED.search(" ".join(token.text for token in said[at:closing])):
+        if closing is not None and pattern("disowned").search(" ".join(token.text for token in said[at:closing])):
             return True
         at = at if closing is None else closing + 1
     place = 0
-    while at < highest and said[at].text not in SENTENCE_ENDS and said[at].text not in POST_ENDS_ANY:
+    while (
+        at < highest
+        and said[at].text not in word_list("sentence_ends")
+        and said[at].text not in word_list("post_ends_any")
+    ):
         word = said[at].text
-        if word in POST_DENIALS or word in DOUBTS or word in GENERAL or word in ("too", "worse", "higher", "lower"):
+        if (
+            word in word_list("post_denials")
+            or word in word_list("doubts")
+            or word in word_list("general")
+            or word in ("too", "worse", "higher", "lower")
+        ):
             return True
-        if word in NEEDS and place < 4:
+        if word in word_list("needs") and place < 4:
             return True
         if word == "=" and place == 0:
             return True
         at, place = at + 1, place + 1
     rest = _rest(said, number)
-    if TAKEN_BACK.search(" ".join(token.text for token in said[number + 1 : _sentence_end(said, number)])):
+    if pattern("taken_back").search(" ".join(token.text for token in said[number + 1 : _sentence_end(said, number)])):
         return True
-    if EARLIER.intersection(rest) and not COMPARES.intersection(rest):
+    if word_list("earlier").intersection(rest) and not word_list("compares").intersection(rest):
         return True
     if at < highest and said[at].text == "in":  # "grade 2 in this region cannot be confirmed"
         return any(
@@ -253,23 +233,28 @@ def _rest(said: Sequence[Token], number: int) -> list[str]:
 
 def _is_denied_between(between: Sequence[Token], *, choice: bool, zero: bool) -> bool:
     """Check the words between a label and its value."""
-    bounds = frozenset[str]() if choice else BOUNDS - {"from", "up"}
-    denials = DENIALS - {"absent", "none"} if zero else DENIALS
-    return any(token.text in denials or token.text in DOUBTS or token.text in bounds for token in between)
+    bounds = frozenset[str]() if choice else word_list("bounds") - {"from", "up"}
+    denials = word_list("denials") - {"absent", "none"} if zero else word_list("denials")
+    return any(token.text in denials or token.text in word_list("doubts") or token.text in bounds for token in between)
 
 
 def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
     """Check whether what governs a label commits the writer to it."""
     at = len(before) - 1
-    while at >= 0 and before[at] in ARTICLES and before[at] not in EVIDENCE:
+    while at >= 0 and before[at] in word_list("articles") and before[at] not in word_list("evidence"):
         at -= 1
-    if at > 0 and before[at] in EVIDENCE and before[at - 1].isalpha() and before[at - 1] not in SATISFIED:
+    if (
+        at > 0
+        and before[at] in word_list("evidence")
+        and before[at - 1].isalpha()
+        and before[at - 1] not in word_list("satisfied")
+    ):
         return True
-    if "would" in before and not WRITERS.intersection(before) and any(word.isdigit() for word in before):
+    if "would" in before and not word_list("writers").intersection(before) and any(word.isdigit() for word in before):
         return True  # "grade 0 would be normal and grade 3 severe"
-    if "would" in before and not WRITERS.intersection(before):
+    if "would" in before and not word_list("writers").intersection(before):
         following = [word for word in before[before.index("would") + 1 :] if not word.endswith("ly")]
-        if following and following[0].isalpha() and following[0] not in EQUATES:
+        if following and following[0].isalpha() and following[0] not in word_list("equates"):
             return True  # "most readers would give it grade 2"
     leads = _without_articles(before)
     opens = not leads or leads[-1] in (",", "and", "while", "or")
@@ -279,34 +264,41 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
 
 
 def _without_articles(words: list[str]) -> list[str]:
-    return [word for word in words if word not in ARTICLES and word not in ('"', "'", "\n", "#")]
+    return [word for word in words if word not in word_list("articles") and word not in ('"', "'", "\n", "#")]
 
 
 def _may_govern(leads: list[str]) -> bool:
     """Check whether a word before a label is one that states a grade; adverbs are skipped."""
     for word in reversed(leads):
-        if not (word.endswith("ly") or word in ADVERBS):
-            return word in GOVERNORS or not word.isalpha() or word in every_word()
+        if not (word.endswith("ly") or word in word_list("adverbs")):
+            return word in word_list("governors") or not word.isalpha() or word in every_word()
     return True
 
 
 def _has_reluctant_verb(before: list[str]) -> bool:
     for at, word in enumerate(before):
         following = before[at + 1 :]
-        if word in WRITERS:
-            verb = next((each for each in following if each not in AUXILIARIES and not each.endswith("ly")), None)
+        if word in word_list("writers"):
+            verb = next(
+                (each for each in following if each not in word_list("auxiliaries") and not each.endswith("ly")), None
+            )
             if (
                 verb is not None
                 and verb.isalpha()
-                and verb not in COMMITTING
-                and verb not in ENABLING
-                and verb not in CLAIMING
+                and verb not in word_list("committing")
+                and verb not in word_list("enabling")
+                and verb not in word_list("claiming")
             ):
                 return True
-        elif word == "to" and at and following[:1] and following[0] in ASSIGNS:
-            if before[at - 1].isalpha() and before[at - 1] not in ENABLING:
+        elif word == "to" and at and following[:1] and following[0] in word_list("assigns"):
+            if before[at - 1].isalpha() and before[at - 1] not in word_list("enabling"):
                 return True
-        elif word == "that" and at > 1 and before[at - 2] in PERSONS and before[at - 1] not in CLAIMING:
+        elif (
+            word == "that"
+            and at > 1
+            and before[at - 2] in word_list("persons")
+            and before[at - 1] not in word_list("claiming")
+        ):
             return True
     return False
 
@@ -316,22 +308,28 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
     at, highest = value.stop, min(len(said), value.stop + 8)
     for place in range(at, highest):
         word = said[place].text
-        if word in SENTENCE_ENDS or word in TURNS or word in (",", "(", ":", "—", "–", "-", "and"):
+        if (
+            word in word_list("sentence_ends")
+            or word in word_list("turns")
+            or word in (",", "(", ":", "—", "–", "-", "and")
+        ):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""
-        if (word, following) == ("it", "is"):
+        if (word, following) == ("it", "is") or (word == "remains" and following in ("", *word_list("sentence_ends"))):
             return False
-        if word in PLAIN_VERBS:
-            return following not in AFFIRMED and not (following == "in" or following.isdigit())
-        known = word in GOVERNORS or word in AFFIRMED or word in AFFIRMS or word in every_word()
-        if word in OTHER_VERBS or (place == at and word.isalpha() and not known and word not in PREPOSITIONS):
+        if word in word_list("plain_verbs"):
+            return following not in word_list("affirmed") and not (following == "in" or following.isdigit())
+        known = (
+            word in word_list("governors")
+            or word in word_list("affirmed")
+            or word in word_list("affirms")
+            or word in every_word()
+        )
+        if word in word_list("other_verbs") or (
+            place == at and word.isalpha() and not known and word not in word_list("prepositions")
+        ):
             return True
     return False
-
-
-def retracts(sentence: str) -> bool:
-    """Check whether a normalised sentence takes back what was said before it."""
-    return RETRACTS.search(sentence) is not None
 
 
 def weight_of(said: Sequence[Token], label: int) -> int:
@@ -342,4 +340,4 @@ def weight_of(said: Sequence[Token], label: int) -> int:
         pair in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"))
         for pair in itertools.pairwise(told)
     )
-    return 2 if words & CORRECTS or corrected else 1 if words & FINALLY else 0
+    return 2 if words & word_list("corrects") or corrected else 1 if words & word_list("finally") else 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from reasonknee_datasets.bench.answers.words import names, names_of
 from reasonknee_datasets.moaks import QUESTIONS, Question, Slot, get_question
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -19,84 +20,6 @@ LONGEST_KEY = 120
 _RANGE_IN_KEY = re.compile(
     r"\s*[(\[]\s*(?:moaks\s*|scale\s*|from\s*)?[0-9]\s*(?:-|–|to|or|/|,|\.\.)[0-9 ,/]{1,20}[)\]]\s*$"
 )
-
-_MOAKS_WRAPPERS = ("moaks scores", "moaks score", "moaks grades", "moaks grade", "final diagnosis")
-_WRAPPERS = (
-    *_MOAKS_WRAPPERS,
-    *("diagnosis", "answer", "final answer", "moaks", "moaks grading", "moaks scoring", "final scores", "final grades"),
-    *("scores", "grades", "result", "results", "output", "response", "json", "assessment", "findings", "data"),
-    *("evaluation", "final assessment", "final", "moaks assessment", "moaks results", ""),
-)
-_BESIDE = (
-    *("bounding box", "bbox", "box", "box 3d", "bounding box 3d", "reasoning", "explanation", "rationale"),
-    *("confidence", "justification", "description", "comment", "comments", "note", "notes", "evidence", "analysis"),
-    *("thought", "thoughts", "steps", "chain of thought", "question", "image", "side", "visit", "category", "summary"),
-    *("impression", "observation", "observations", "interpretation", "differential", "limitations", "alternative"),
-    *("alternatives", "second opinion", "uncertainty", "probability", "example", "scale", "legend", "example output"),
-)
-GENERIC = (
-    *("grade", "score", "value", "rating", "moaks", "severity", "level", "final grade", "presence", "present"),
-    *("moaks grade", "moaks score", "grade value", "result", "answer", "code", "detected", "final score"),
-)
-_HOLDS_A_VALUE = frozenset(("grade", "score", "value", "moaks grade", "moaks score", "rating", "answer", "moaks"))
-
-_ALIASES: dict[tuple[str, str], tuple[str, ...]] = {
-    ("bone_marrow_lesion", "size"): ("size of bml", "bml size", "lesion size", "size of lesion", "size including cyst"),
-    ("bone_marrow_lesion", "number"): (
-        "number of bmls",
-        "bml number",
-        "number of lesions",
-        "count",
-        "number of bml in subregion",
-    ),
-    ("bone_marrow_lesion", "percent"): (
-        *(
-            "percent of lesion that is bml",
-            "percentage",
-            "percent bml",
-            "bml percent",
-            "percent of lesion",
-            "bml percentage",
-            "percentage bml",
-        ),
-        *("percentage of lesion that is bml", "percent of lesion that is bml excluding cyst", "percent excluding cyst"),
-        *("percentage of lesion that is bml excluding cyst", "percent bml excluding cyst", "percent of bml"),
-        *("percent of lesion bml", "percentage of bml", "percent that is bml"),
-    ),
-    ("cartilage_lesion", "size"): ("lesion size", "size of cartilage lesion", "surface area", "size of lesion"),
-    ("cartilage_lesion", "depth"): (
-        *(
-            "percent of full thickness loss",
-            "lesion depth",
-            "depth of cartilage lesion",
-            "full thickness loss",
-            "percent full thickness loss",
-        ),
-        *("percentage of full thickness loss", "full thickness", "depth full thickness loss", "percent full thickness"),
-    ),
-    ("ligament", "complete_tear"): ("complete acl tear", "complete pcl tear", "acl complete tear", "pcl complete tear"),
-    ("ligament", "insertion_lesion"): (
-        *("associated with bml cyst", "bml cyst at site of insertion or origin", "associated bml cyst"),
-        *("bml cyst at insertion or origin", "associated bml cyst at insertion or origin"),
-        *(
-            "bml cyst at insertion",
-            "bml cyst at insertion origin",
-            "associated with bml cyst at insertion origin",
-            "associated with bml cyst at insertion",
-            "insertion lesion",
-            "bml cyst",
-        ),
-    ),
-    ("ligament", "repair"): ("repair", "repaired", "acl repaired"),
-    ("tendon", "signal"): ("signal", "abnormal signal"),
-    ("meniscal_cyst", "presence"): ("cyst presence", "cyst present", "present", "cyst"),
-    ("meniscal_cyst", "tear_location"): ("location of tear", "tear site", "location", "meniscal tear location"),
-    ("meniscal_morphology", "morphology"): ("meniscal morphology", "meniscus morphology", "type"),
-    ("meniscal_extrusion", "grade"): ("extrusion", "meniscal extrusion", "extrusion grade"),
-    ("osteophyte", "grade"): ("osteophyte", "size", "osteophyte size"),
-    ("hoffa_synovitis", "grade"): ("hoffa", "synovitis"),
-    ("effusion_synovitis", "grade"): ("effusion", "synovitis"),
-}
 
 _INFLECTIONS = {
     "femoral": "femur",
@@ -114,7 +37,7 @@ _INFLECTIONS = {
 }
 # Words that make no difference to what a key names.
 _FILL = frozenset(
-    ("of", "the", "in", "at", "a", "subregion", "region", "grade", "score", "moaks", "s", "location", "is")
+    ("of", "the", "in", "at", "a", "subregion", "region", "grade", "score", "moaks", "s", "location", "is", "horn")
 )
 
 
@@ -144,22 +67,23 @@ def loose_form(form: str) -> str:
 
 def subject_forms(question: Question) -> tuple[str, ...]:
     """Return every official spelling of a question's subject, in normal form."""
-    names = [question.subject_key, question.record_key]
+    forms = [question.subject_key, question.record_key]
     if question.subregion != question.finding:
-        names += [f"{question.subregion} {question.finding}", f"{question.finding} {question.subregion}"]
+        forms += [f"{question.subregion} {question.finding}", f"{question.finding} {question.subregion}"]
     if question.category == "meniscal_root_tear":
-        names.append("MMRT" if question.subregion.startswith("medial") else "LMRT")
+        forms.append("MMRT" if question.subregion.startswith("medial") else "LMRT")
     if question.category in ("ligament", "tendon", "periarticular", "hoffa_synovitis", "effusion_synovitis"):
-        names.append(question.finding)
-    return tuple(dict.fromkeys(normal_form(name) for name in names))
+        forms.append(question.finding)
+    return tuple(dict.fromkeys(normal_form(name) for name in forms))
 
 
 def slot_forms(slot: Slot) -> tuple[str, ...]:
     """Return every spelling of a slot that is understood, in normal form, the prompt's and the record's first."""
-    names = [slot.prompt_key or slot.attribute, slot.record_key, slot.attribute]
+    forms = [slot.prompt_key or slot.attribute, slot.record_key, slot.attribute]
     other = {"anterior_cruciate_ligament": "pcl", "posterior_cruciate_ligament": "acl"}.get(slot.finding)
-    names += (name for name in _ALIASES.get((slot.category, slot.attribute), ()) if other not in name.split())
-    return tuple(dict.fromkeys(normal_form(name) for name in names))
+    aliases = dict(names_of("alias")).get((slot.category, slot.attribute), ())
+    forms += (name for name in aliases if other not in name.split())
+    return tuple(dict.fromkeys(normal_form(name) for name in forms))
 
 
 @cache
@@ -186,8 +110,8 @@ def _own_slots(question: Question) -> Iterator[tuple[str, Name]]:
 def _lexicon(question_id: int) -> tuple[dict[str, Name], dict[str, Name]]:
     """Return what each key says to one question: by normal form, and by loose form."""
     question = get_question(question_id)
-    exact: dict[str, Name] = dict.fromkeys(_BESIDE, Name("beside"))
-    exact.update(dict.fromkeys(_WRAPPERS, Name("wrapper")))
+    exact: dict[str, Name] = dict.fromkeys(names("key", "beside"), Name("beside"))
+    exact.update(dict.fromkeys(("", *names("key", "wrapper")), Name("wrapper")))
     exact.update({form: Name("foreign") for form in _every_subject()[0]})
     exact.setdefault(normal_form(question.subregion), Name("subject", rule="subregion_only"))
     for form in (f"question {question_id}", f"q{question_id}", str(question_id)):
@@ -225,11 +149,11 @@ def name_of(question: Question, key: str) -> Name:
         if name.slot.prompt_key is None:
             return Name("slot", name.slot, "keyed_value")
         return Name("slot", name.slot, None if key == name.slot.prompt_key else "spelling")
-    if len(question.slots) == 1 and name.role in ("wrapper", "unknown") and form in GENERIC:
+    if len(question.slots) == 1 and name.role in ("wrapper", "unknown") and form in names("key", "generic"):
         return Name("generic", question.slots[0], "generic_key")
     return name
 
 
 def holds_a_value(key: str) -> bool:
     """Check whether a key inside a value's own object is the one that holds it."""
-    return len(key) <= LONGEST_KEY and normal_form(key) in _HOLDS_A_VALUE
+    return len(key) <= LONGEST_KEY and normal_form(key) in names("key", "holds_a_value")

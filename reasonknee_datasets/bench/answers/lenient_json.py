@@ -29,6 +29,7 @@ _RUN = re.compile(r"[^,;，{}\[\]\n\"“”„]+")
 _PARENTHESES = re.compile(r"\([^(){}\[\]\n\"“”]{0,200}\)")
 _COLONS = re.compile(r"=>|->|→|[:=：]")
 _BRACES = re.compile(r"\{+")
+_KEY_END = re.compile(r"[\"'“”]\s{0,4}[:=]")
 _LITERALS: dict[str, Node] = {"true": True, "false": False, "null": None}
 _PYTHON: dict[str, Node] = {"True": True, "False": False, "None": None, "NaN": None, "nan": None}
 
@@ -269,6 +270,9 @@ class _Scanner:
         elif frame.is_list and (mark in CLOSING or mark in "{["):
             self.rules.add("missing_comma")
             frame.state = _VALUE
+        elif not frame.is_list and _KEY_END.match(self.text, self.at):
+            frame.pairs[-1] = (frame.pairs[-1][0], Raw("?:"))  # "grade": 1": 2 gives two values
+            self._give_up()
         elif not frame.is_list and (mark in CLOSING or NEW_KEY.match(self.text, self.at)):
             self.rules.add("missing_comma")
             frame.state = _KEY

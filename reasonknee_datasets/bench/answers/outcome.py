@@ -11,7 +11,7 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, explain
 from reasonknee_datasets.moaks import Question, Slot, write_answer
 
-CODEC_VERSION = 2
+CODEC_VERSION = 3
 """Raised whenever any text could be read differently than before: results of two versions do not compare."""
 
 RULES: Mapping[str, str] = MappingProxyType(
@@ -106,6 +106,8 @@ REASONS: tuple[str, ...] = (
     "empty",
     "not_json",
     "provider_error",
+    "placeholder",
+    "retracted",
 )
 """Why a slot or a box has no value; tables of answers hold places in this tuple."""
 

@@ -6,20 +6,32 @@ import re
 from dataclasses import dataclass
 
 from reasonknee_datasets.bench.answers.candidates import Claims, collect
-from reasonknee_datasets.bench.answers.extract import FILTERED, LENGTH, Spoken, final_part, find, hear, why_nothing
 from reasonknee_datasets.bench.answers.json_nodes import Members
 from reasonknee_datasets.bench.answers.key_matching import name_of
 from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
-from reasonknee_datasets.bench.answers.prose import corrections, corrects, read_prose
-from reasonknee_datasets.bench.answers.scale_words import refuses
+from reasonknee_datasets.bench.answers.prose import corrections, corrects, read_prose, without_fragments
 from reasonknee_datasets.bench.answers.subjects import names_another
-from reasonknee_datasets.bench.answers.value_parsing import Reading, agree
+from reasonknee_datasets.bench.answers.text_parts import (
+    FILTERED,
+    LENGTH,
+    Spoken,
+    final_part,
+    find,
+    hear,
+    takes_back_any,
+    why_nothing,
+)
+from reasonknee_datasets.bench.answers.values import Reading, agree, refuses
+from reasonknee_datasets.bench.answers.words import normalise
 from reasonknee_datasets.moaks import Question, get_question
 
 # A subject that stands as a heading, or as a key without its bracket, right before an object.
 _HEADING = re.compile(
     r"(?:^|[\n{,\"'*#.:-])[ \t]{0,4}([A-Za-z][\w %()/\-]{2,118})[\"'*`]{0,3}\s{0,4}[:=\n][\s*`]{0,6}$"
 )
+# A key right before an object, and what is left of one whose start is not there.
+_KEY = re.compile(r"[\"'“][^\"'“”:{}\n]{1,120}[\"'”]\s{0,4}[:=]\s{0,4}$")
+_KEY_END = re.compile(r"(?:[\"'“”]|^\s*|[}\]]\s*)[:=]\s{0,4}$")
 
 
 def parse_answer(
@@ -82,6 +94,7 @@ class _Context:
     cut: bool = False
     documents: bool = False
     broken: bool = False
+    disowned: str | None = None
 
 
 def _all(asked: Question, reason: str) -> ParsedAnswer:
@@ -103,9 +116,10 @@ def _read_part(
     asked: Question, text: str, said: Spoken, ended: str, rules: set[str], before: str = ""
 ) -> tuple[Claims, _Context]:
     claims, found = Claims(asked), find(text, said, ended)
+    damaged = without_fragments(found.prose) != found.prose or any(_is_damaged(piece.lead) for piece in found.documents)
     for piece in found.documents:
         corrected: frozenset[str] = frozenset()
-        if claims.readings and corrects(piece.lead):
+        if claims.readings and (corrects(piece.lead) or takes_back_any(piece.between)):
             claims.readings.clear()
             corrected = frozenset(("corrected",))
         heading = _HEADING.search(piece.lead)
@@ -114,21 +128,44 @@ def _read_part(
         another = not under and names_another(asked, title)
         claims.foreign = claims.foreign or another
         root = Members(((title, piece.root),)) if under else piece.root
-        collect(claims, root, piece.rules | corrected, remnant=piece.remnant or another)
+        collect(claims, root, piece.rules | corrected, remnant=piece.remnant or another or damaged)
     rules = rules | found.rules
-    if not (claims.readings or claims.foreign or (claims.inside and not claims.echo)):
+    silent = not (claims.readings or claims.foreign or (claims.inside and not claims.echo))
+    if silent and not (damaged and found.documents):
         rules |= read_prose(claims, found.prose, before)
     elif claims.readings and found.after.strip():
         _correct(claims, found.after)
-    context = _Context(said.text, ended, frozenset(rules), found.cut, bool(found.documents), found.broken)
+    context = _Context(
+        said.text, ended, frozenset(rules), found.cut, bool(found.documents), found.broken, found.disowned
+    )
     return claims, context
+
+
+def _is_damaged(lead: str) -> bool:
+    """Check whether a key whose start is not there leads to an object."""
+    return _KEY_END.search(lead) is not None and _KEY.search(lead) is None
+
+
+def _denies(claims: Claims, after: str) -> bool:
+    """Check whether the text behind an object says that the grade is not the given one."""
+    grade = agree(claims.readings.get(claims.question.slots[0].id, ())).grade
+    if len(claims.question.slots) > 1 or grade is None:
+        return False
+    return (
+        re.search(
+            rf"\b(?:not|never|neither) (?:an? |moaks |grade |really )*{grade}\b(?![.%-][0-9]| ?mm)", normalise(after)
+        )
+        is not None
+    )
 
 
 def _correct(claims: Claims, after: str) -> None:
     """Replace what the text behind the objects corrects, and drop what it takes back."""
     later, retracted = corrections(claims.question, after)
-    if retracted and not later.readings:
+    retracted = retracted or takes_back_any(after) or _denies(claims, after)
+    if retracted:
         claims.readings.clear()
+        claims.retracted = True
     for slot, readings in later.readings.items():
         joined = agree(readings)
         if agree(claims.readings.get(slot, ())).grade != joined.grade:
@@ -151,7 +188,7 @@ def _resolve(claims: Claims, context: _Context, *, strict: bool = False) -> Pars
             answers.append(SlotAnswer(slot, reading.grade, None, by_gravity(text_rules.union(reading.rules))))
             continue
         reason = _why(claims, context) if reading is None else reading.reason
-        if refused and reason in ("missing", "not_json", "wrong_key"):
+        if refused and reason in ("missing", "not_json", "wrong_key", "placeholder", "retracted"):
             reason = "refusal"
         answers.append(SlotAnswer(slot, None, reason))
     return ParsedAnswer(claims.question.id, tuple(answers), strict)
@@ -161,9 +198,14 @@ def _why(claims: Claims, context: _Context) -> str:
     """Return the reason why nothing was claimed of a slot."""
     if context.cut or context.ended in LENGTH:
         return "truncated"
+    if context.disowned and not claims.any:
+        return context.disowned
+    if claims.retracted:
+        return "retracted"
     if claims.stray or (claims.foreign and not claims.inside):
         return "wrong_key"
     if context.broken:
         return "not_json"
-    passed_over = claims.echo or "example_left_out" in context.rules
-    return "missing" if claims.any or passed_over or context.documents else "not_json"
+    if claims.echo:
+        return "placeholder"
+    return "missing" if claims.any or context.documents else "not_json"

@@ -10,15 +10,12 @@ import re
 from collections.abc import Mapping
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.clause_words import REFERS, UNSURE
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
-from reasonknee_datasets.bench.answers.prose_tokens import normalise, tokens
-from reasonknee_datasets.bench.answers.scale_words import NUMBER_WORDS, refuses, scale_of
 from reasonknee_datasets.bench.answers.statements import StatementReader
-from reasonknee_datasets.bench.answers.subject_names import Facets
+from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets, opens_with_unknown
 from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another
-from reasonknee_datasets.bench.answers.unknown_subjects import opens_with_unknown
-from reasonknee_datasets.bench.answers.value_parsing import Reading, read_text
+from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, Reading, read_text, refuses, scale_of
+from reasonknee_datasets.bench.answers.words import normalise, tokens, word_list
 from reasonknee_datasets.moaks import Question, Slot
 
 _RULE = re.compile(r"[\s|:\-+=]*")
@@ -113,11 +110,16 @@ _LEADS = re.compile(
     rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]"
     rf"|{'|'.join(NUMBER_WORDS)})"
 )
+# "All three grades are 0."
+_ALL_ALIKE = re.compile(
+    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three |its |my )*(?:grades|scores|values|attributes"
+    r"|components|slots|answers|of them) (?:are|is|=|:|equal) (?:grade )?(?P<n>[0-8])[.\s]*$"
+)
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
 )
 _SCALE_ENTRY = re.compile(
-    r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*=)\s*(?=[a-z<>≥0-9\"'])"
+    r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*[:=])\s*(?=[a-z<>≥0-9\"'])"
 )
 _ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
 
@@ -140,13 +142,19 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
         Rules about the text as a whole.
     """
     question = claims.question
-    text, rules = _without_scales(_MARKER.sub(r"\1", normalise(text)))
+    text, rules = _without_scales(_MARKER.sub(r"\1", normalise(without_fragments(text))))
     context = _context_after(question, before)
     if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):
         return rules
     text = read_tables(claims, text, context)
+    shared = _ALL_ALIKE.search(text) if len(question.slots) > 1 else None
+    if shared and not context.contradicts(question):
+        for slot in question.slots:
+            claims.add(slot, read_text(slot, shared["n"]), ("stated",))
+        return rules
     reader = StatementReader(claims, text, context)
     reader.run()
+    claims.retracted = reader.retracted
     if not (claims.readings or reader.retracted):
         _read_last_line(claims, text, context, reader.context)
     return rules
@@ -161,7 +169,7 @@ def _read_last_line(claims: Claims, text: str, context: Context, after: Context)
     if claims.foreign or after.contradicts(question) or names_another(question, rest, context) or refuses(rest):
         return
     words_before = tokens(rest[-40:])
-    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in REFERS:
+    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in word_list("refers"):
         claims.add(question.slots[0], read_text(question.slots[0], last["n"]), ("stated",))
 
 
@@ -177,8 +185,11 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
     """
     claims = Claims(question)
     text = _MARKER.sub(r"\1", normalise(text))
-    reader = StatementReader(claims, _without_scales(text)[0], Context({}), lowest=2)
+    about = Context(dict(asked_facets(question.id)))
+    reader = StatementReader(claims, _without_scales(text)[0], about, lowest=2)
     reader.run()
+    if reader.retracted and not claims.readings:
+        StatementReader(claims, _without_scales(text)[0], Context({})).run()
     return claims, reader.retracted
 
 
@@ -216,8 +227,11 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     slot = claims.question.slots[0]
     if context.contradicts(claims.question):
         return False
-    for boxed in _BOXED.findall(text):
-        claims.add(slot, read_text(slot, boxed), ("boxed",))
+    for boxed in _BOXED.finditer(text):
+        if word_list("refers").isdisjoint(
+            token.text for token in tokens(text[max(0, boxed.start() - 30) : boxed.start()])
+        ):
+            claims.add(slot, read_text(slot, boxed[1]), ("boxed",))
     if claims.readings:
         return True
     if len(text) > _LONGEST or "\n" in text or not re.search(r"\w", text):
@@ -230,13 +244,40 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         described = re.split(r"[(\[,:;–—\-=]", text)[0].strip()
         if scale_of(slot.id).get(described) != reading.grade:
             return False  # a sentence: what it states is looked at clause by clause
-    if not UNSURE.isdisjoint(token.text for token in tokens(text)):
+    if not word_list("unsure").isdisjoint(token.text for token in tokens(text)):
         return False
     if names_another(claims.question, text):
         claims.foreign = True
         return False
     claims.add(slot, reading, ("bare",))
     return not reading.echo
+
+
+# One pair of a JSON object that stands in prose: a whole key, and one value.
+_PAIR = re.compile(
+    r"[\"“”][^\"“”:{}\n]{1,120}[\"“”]\s{0,4}[:=]\s{0,4}(?:[\"“”][^\"“”\n]{0,200}[\"“”]|[^\"“”:=,{}\[\]\n]{0,200})"
+    r"(?=\s{0,4}(?:[,;}\])(]|$))"
+)
+_KEY_END = re.compile(r"[\"“”]\s{0,4}[:=]")
+
+
+def without_fragments(text: str) -> str:
+    """Remove the lines that hold damaged JSON: a key whose start is not there, or a key with two values.
+
+    Examples
+    --------
+    >>> without_fragments('"grade": 2'), without_fragments('-synovitis": 0": 1')
+    ('"grade": 2', '')
+    """
+    return "\n".join("" if _is_damaged(line) else line for line in text.split("\n"))
+
+
+def _is_damaged(line: str) -> bool:
+    if line.lstrip(" }")[:1] == ":" or (("{" in line or "}" in line) and line.count('"') % 2):
+        return True
+    if line.count("}") > line.count("{") and _PAIR.search(line) is None:
+        return True
+    return _KEY_END.search(line) is not None and _KEY_END.search(_PAIR.sub(" ", line)) is not None
 
 
 def _without_scales(text: str) -> tuple[str, set[str]]:

@@ -6,16 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.answers.clause_words import FORWARD_ENDS, SENTENCE_ENDS, words
-from reasonknee_datasets.bench.answers.clauses import is_stated, retracts, weight_of
-from reasonknee_datasets.bench.answers.grade_labels import LabelReader
-from reasonknee_datasets.bench.answers.prose_numbers import JOINERS, Label
-from reasonknee_datasets.bench.answers.prose_tokens import tokens
-from reasonknee_datasets.bench.answers.scale_words import is_zero, scale_of
-from reasonknee_datasets.bench.answers.subject_names import ANOTHER, Facets
+from reasonknee_datasets.bench.answers.clauses import is_stated, weight_of
+from reasonknee_datasets.bench.answers.number_labels import Label, LabelReader
+from reasonknee_datasets.bench.answers.subject_names import (
+    ANOTHER,
+    Facets,
+    grades_unknown,
+    opens_with_aside,
+    opens_with_unknown,
+)
 from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
-from reasonknee_datasets.bench.answers.unknown_subjects import grades_unknown, opens_with_aside, opens_with_unknown
-from reasonknee_datasets.bench.answers.value_parsing import CONFLICTING, OUT_OF_RANGE, Reading, read_text
+from reasonknee_datasets.bench.answers.text_parts import takes_back
+from reasonknee_datasets.bench.answers.values import CONFLICTING, OUT_OF_RANGE, Reading, is_zero, read_text, scale_of
+from reasonknee_datasets.bench.answers.words import tokens, word_list
 from reasonknee_datasets.moaks import Slot
 
 # A value behind a label is short; a longer one is a sentence.
@@ -27,15 +30,6 @@ _CUT = re.compile(
     r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
     r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
 )
-_ADJUNCTS = words(
-    "beyond adjacent near abutting behind between toward towards compared versus than relative surrounding unlike "
-    "despite besides from overlying underlying nearby neighboring neighbouring apart against into overhanging "
-    "alongside contacting touching secondary due past over"
-)
-_AWAY = words("apart aside away separate separated distinct remote far different")
-_ADJUNCT_ENDS = words(", ; : ( ) and but which is are was shows has while =")
-_SHARING = words("are all both is at of a as grade graded score scored moaks : = rated each equal to the")
-_LISTED = words(", and / & the score scores grade grades")
 
 
 @dataclass(slots=True)
@@ -58,7 +52,6 @@ class StatementReader(LabelReader):
     used: bool = False
     adjunct: bool = False
     adjunct_foreign: bool = False
-    unknown: bool = False
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
@@ -82,13 +75,15 @@ class StatementReader(LabelReader):
         if mark is not None:
             self._name(mark, at)
             return mark.end
-        if word in SENTENCE_ENDS:
+        if word in word_list("sentence_ends"):
             self._end_sentence(at)
-        elif word in _ADJUNCT_ENDS:
+        elif word in word_list("adjunct_ends"):
             self.adjunct = self.adjunct_foreign = False
-        elif word in _ADJUNCTS and not (word == "from" and (at == 0 or self.said[at - 1].text not in _AWAY)):
+        elif word in word_list("adjuncts") and not (
+            word == "from" and (at == 0 or self.said[at - 1].text not in word_list("away"))
+        ):
             self.adjunct = True  # an osteophyte that "arises from the tibia" is at the tibia
-        if word in JOINERS or (word in ("–", "—", "-") and self._is_spaced(at)):
+        if word in word_list("joiners") or (word in ("–", "—", "-") and self._is_spaced(at)):
             return self._labelled(at) or at + 1
         if word == "\n":
             return self._next_line(at) or at + 1
@@ -108,7 +103,9 @@ class StatementReader(LabelReader):
         if mark.slot is not None:
             between = [token.text for token in self.said[self.group_end : at][:8]] if self.group else ["."]
             self.group = (
-                [*self.group, mark.slot] if _LISTED.issuperset(between) and len(self.group) < 3 else [mark.slot]
+                [*self.group, mark.slot]
+                if word_list("listed").issuperset(between) and len(self.group) < 3
+                else [mark.slot]
             )
             self.group_end = mark.end
         self.last = at
@@ -117,7 +114,7 @@ class StatementReader(LabelReader):
         start, end = self.sentence, at
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
-            if retracts(sentence):
+            if takes_back(sentence):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
         self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
@@ -127,7 +124,10 @@ class StatementReader(LabelReader):
 
     def _open_sentence(self, start: int) -> None:
         """Take a subject that is not known for another one, unless the asked one has been named."""
-        end = next((at for at in range(start, len(self.said)) if self.said[at].text in SENTENCE_ENDS), len(self.said))
+        end = next(
+            (at for at in range(start, len(self.said)) if self.said[at].text in word_list("sentence_ends")),
+            len(self.said),
+        )
         marks = [self.marks[at] for at in range(start, end) if at in self.marks]
         named = any(
             mark.facets is not None or (mark.slot is not None and mark.slot.attribute not in ("grade", "presence"))
@@ -246,7 +246,7 @@ class StatementReader(LabelReader):
     def _shared(self, slot: Slot, label: Label, at: int) -> Sequence[Slot]:
         """Find every slot that one number is for: "size, number and percent are all 0"."""
         between = {token.text for token in self.said[min(label.end, self.group_end) : at]} if self.group else set()
-        if not between & {"are", "all", "both"} or not between <= _SHARING:
+        if not between & {"are", "all", "both"} or not between <= word_list("sharing"):
             return (slot,)
         if slot in self.group and len(self.group) > 1 and self.group_end <= at:
             return self.group
@@ -274,7 +274,11 @@ class StatementReader(LabelReader):
                     mentions.append(mark.facets)
                 place, spoken = mark.end, spoken + 1
                 continue
-            if word in SENTENCE_ENDS or word in FORWARD_ENDS or self._number(place) is not None:
+            if (
+                word in word_list("sentence_ends")
+                or word in word_list("forward_ends")
+                or self._number(place) is not None
+            ):
                 break
             place, spoken = place + 1, spoken + 1
         return mentions, slot

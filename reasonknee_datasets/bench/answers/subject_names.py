@@ -1,12 +1,15 @@
-"""Names of the knee's structures, findings, sides and parts, as facets of a subject."""
+"""Names of the knee's structures, findings, sides and parts, and noun phrases that no list of names holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
-from reasonknee_datasets.moaks import CATEGORIES, get_question
+from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.words import Token, names_of, word_list
+from reasonknee_datasets.moaks import CATEGORIES, SLOTS, get_question
 
 Facets = Mapping[str, frozenset[str]]
 
@@ -15,124 +18,8 @@ BONES = frozenset(("patella", "femur", "tibia"))
 MENISCUS = frozenset(("meniscus",))
 ON_BONE = frozenset(("bone_marrow_lesion", "cartilage_lesion", "osteophyte"))
 ON_MENISCUS = frozenset(("extrusion", "morphology", "meniscal_cyst", "hypertrophy", "root_tear"))
-_BURSITIS = ("pes_anserine_bursitis", "infrapatellar_bursitis", "prepatellar_bursitis")
 _NONE = frozenset(("none",))
-
-# Structures that are a site and a finding at once, with what they are called.
-_STRUCTURES: dict[str, str] = {
-    "hoffa_synovitis": (
-        "hoffa, hoffa synovitis, hoffas, hoffa fat pad, infrapatellar fat pad, infrapatellar fat, fat pad, pad, "
-        "ifp, ipfp, hoffitis, infrapatellar synovitis"
-    ),
-    "effusion_synovitis": (
-        "pouch, recess, "
-        "effusion, effusions, effusion synovitis, joint effusion, joint fluid, joint cavity, hydrarthrosis, "
-        "hemarthrosis, haemarthrosis, suprapatellar recess, suprapatellar pouch, suprapatellar bursa, intra "
-        "articular fluid, intraarticular fluid, articular effusion, suprapatellar effusion"
-    ),
-    "anterior_cruciate_ligament": "acl, anterior cruciate",
-    "posterior_cruciate_ligament": "pcl, posterior cruciate",
-    "patellar_tendon": "patellar tendon, patella tendon, patellar ligament, ligamentum patellae",
-    "pes_anserine_bursitis": "pes anserine, pes anserinus, anserine bursa, anserine bursitis, pes bursitis",
-    "iliotibial_band_signal": "iliotibial band, iliotibial tract, itb, it band, itb signal",
-    "popliteal_cyst": "popliteal cyst, popliteal fossa, baker cyst, baker, bakers cyst, popliteal",
-    "infrapatellar_bursitis": (
-        "infrapatellar bursitis, infrapatellar bursa, deep infrapatellar bursa, deep infrapatellar bursitis, "
-        "superficial infrapatellar bursa, superficial infrapatellar bursitis"
-    ),
-    "prepatellar_bursitis": "prepatellar bursitis, prepatellar bursa, prepatellar",
-    "ganglion_cyst": "ganglion, ganglia, ganglion cyst, ganglion cysts",
-    "loose_bodies": ("loose body, loose bodies, intra articular body, intra articular bodies, osteochondral fragment"),
-    OTHER: (
-        "quadriceps, quadriceps tendon, quad tendon, mcl, lcl, medial collateral ligament, lateral collateral "
-        "ligament, collateral ligament, collateral ligaments, collateral, medial collateral, lateral collateral, "
-        "popliteus, popliteus tendon, popliteal artery, popliteal vein, biceps femoris, biceps tendon, "
-        "semimembranosus, semitendinosus, gracilis, sartorius, hamstring, hamstrings, gastrocnemius, soleus, "
-        "vastus, vastus medialis, retinaculum, retinacula, mpfl, patellofemoral ligament, plica, plicae, fibula, "
-        "fibular head, fibular, tibiofibular, posterolateral corner, alignment, fracture, fractures, muscle, "
-        "muscles, subcutaneous, skin, kellgren, kellgren lawrence, kl, k l, kl grade, k l grade, outerbridge, "
-        "icrs, worms, bloks, noyes, stoller, ahlback, osteoarthritis, oa, arthrosis, gonarthrosis, degenerative "
-        "joint disease, chondromalacia, sprain, strain, tendinosis, tendinopathy, tendinitis, tendonitis, "
-        "enthesopathy, joint space narrowing, sclerosis, hip, ankle, acromion, meniscofemoral ligament, whorms, "
-        "superficial fat, quadriceps fat pad, suprapatellar fat pad, prefemoral fat pad, patellar retinaculum, "
-        "tibial tubercle, tibial tuberosity, tuberosity, subchondral sclerosis, vessel, vessels, nerve, lymph "
-        "node, tumor, tumour, mass, joint capsule, suprapatellar bursitis, semimembranosus bursa, semimembranosus "
-        "bursitis, gastrocnemius bursa, mcl bursa, mcl bursitis, trochanteric bursitis, iliotibial bursitis, "
-        "popliteal bursitis, popliteal bursa, atrophy, vein, veins, varicose, artery, pes planus, chondromalacia "
-        "patellae, hallux, retinacular, quadriceps tear, tendon tear, muscle tear, ligament tear, joint line, "
-        "gout, arthritis, infarct, ossicle, arteries, lymph, lymph nodes, fabella, osgood, osgood schlatter, "
-        "osgood schlatter disease, patella alta, patella baja, patellar tilt, dysplasia, trochlear dysplasia, "
-        "soft tissue edema, soft tissue oedema, subcutaneous edema, tunnel, tunnel widening, extensor mechanism, "
-        "growth plate, hardware, soft tissue, subcutaneous fat"
-    ),
-}
-# Findings that narrow a subject, with what they are called.
-_FINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (
-        ("bone_marrow_lesion",),
-        "bml, marrow, bone marrow, marrow edema, marrow oedema, bone bruise, contusion, bone contusion, "
-        "subchondral edema, subchondral oedema, bone edema, subchondral cyst",
-    ),
-    (("cartilage_lesion",), "cartilage, cartilage lesion, cartilage loss, chondral, cartilaginous"),
-    (("osteophyte",), "osteophyte, osteophytes, osteophytosis, osteophytic, spur, spurs, spurring"),
-    (
-        ("extrusion",),
-        "extrusion, extrusions, extruded, extrude, extrudes, extruding, subluxation, protrudes, protrude, "
-        "protrusion, protruding, displaced, displacement, bulges, bulging",
-    ),
-    (("morphology",), "morphology, maceration, macerated"),
-    (("hypertrophy",), "hypertrophy, hypertrophied, hypertrophic"),
-    (("root_tear",), "root, roots, root tear, mmrt, lmrt"),
-    (("meniscal_cyst",), "meniscal cyst, meniscus cyst, parameniscal cyst, perimeniscal cyst"),
-    (("patellar_tendon",), "jumper knee, jumpers knee"),
-    (
-        ("morphology", "meniscal_cyst"),
-        "discoid, discoid meniscus, bucket handle, bucket handle tear, horizontal tear, complex tear, vertical "
-        "tear, meniscus tear, meniscal tear, flap tear, parrot beak tear",
-    ),
-    (
-        (
-            "meniscal_cyst",
-            "popliteal_cyst",
-            "ganglion_cyst",
-            "bone_marrow_lesion",
-            "anterior_cruciate_ligament",
-            "posterior_cruciate_ligament",
-        ),
-        "cyst",
-    ),
-    (("meniscal_cyst", "popliteal_cyst", "ganglion_cyst", "bone_marrow_lesion"), "cysts"),
-    (("hoffa_synovitis", "effusion_synovitis"), "synovitis"),
-    (_BURSITIS, "bursitis, bursa"),
-    (("anterior_cruciate_ligament", "posterior_cruciate_ligament"), "cruciate"),
-    (
-        (
-            "morphology",
-            "meniscal_cyst",
-            "root_tear",
-            "anterior_cruciate_ligament",
-            "posterior_cruciate_ligament",
-            "patellar_tendon",
-        ),
-        "tear, tears, torn, ruptured, rupture",
-    ),
-)
-_SITES: dict[str, str] = {
-    **dict.fromkeys(("patella", "patellar", "patellae", "kneecap"), "patella"),
-    **dict.fromkeys(("femur", "femoral", "condyle", "condyles", "condylar", "femoral condyle"), "femur"),
-    **dict.fromkeys(("tibia", "tibial", "plateau", "plateaus", "tibial plateau"), "tibia"),
-    **dict.fromkeys(("meniscus", "meniscal", "menisci"), "meniscus"),
-}
-_SIDES = {"medial": "medial", "lateral": "lateral", "medially": "medial", "laterally": "lateral"}
-_PARTS: dict[str, str] = {
-    **dict.fromkeys(("anterior", "anteriorly", "anterior horn"), "anterior"),
-    **dict.fromkeys(("posterior", "posteriorly", "posterior horn"), "posterior"),
-    **dict.fromkeys(("central", "centrally", "weight bearing", "weightbearing"), "central"),
-    **dict.fromkeys(("superior", "superiorly", "upper pole", "superior pole"), "superior"),
-    **dict.fromkeys(("inferior", "inferiorly", "lower pole", "inferior pole", "apex"), "inferior"),
-    **dict.fromkeys(("subspinous", "intercondylar eminence", "tibial spine", "tibial spines"), "subspinous"),
-    **dict.fromkeys(("body", "meniscal body", "midbody", "mid body"), "body"),
-}
+_SIDES = ("medial", "lateral")
 
 
 def _some(**facets: str | tuple[str, ...]) -> Facets:
@@ -158,14 +45,14 @@ def names(category: str) -> Mapping[tuple[str, ...], Facets]:
 
 
 def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
-    for findings, listed in _FINDINGS:
-        for phrase in listed.split(", "):
+    for findings, listed in names_of("finding"):
+        for phrase in listed:
             yield phrase, _some(finding=findings)
-    for phrase, site in _SITES.items():
-        yield phrase, _some(site=site)
-    for phrase, side in _SIDES.items():
-        yield phrase, _some(side=side)
-    for phrase, part in _PARTS.items():
+    for kind in ("site", "side"):
+        for value, listed in names_of(kind):
+            for phrase in listed:
+                yield phrase, _some(**{kind: value})
+    for phrase, part in ((phrase, part) for (part,), listed in names_of("part") for phrase in listed):
         if part == "body":
             if category.startswith("meniscal"):
                 yield phrase, _some(part=part, direction="outward")
@@ -207,8 +94,8 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     if category not in ("ligament", "tendon"):
         for phrase in ("ligament", "ligaments", "tendon", "tendons"):
             yield phrase, ANOTHER
-    for structure, listed in _STRUCTURES.items():
-        for phrase in listed.split(", "):
+    for structure, listed in names_of("structure"):
+        for phrase in listed:
             yield phrase, _some(finding=structure, site=structure)
 
 
@@ -258,3 +145,101 @@ def every_word() -> frozenset[str]:
     (True, False)
     """
     return frozenset(word for category in CATEGORIES for phrase in names(category) for word in phrase)
+
+
+_ADJECTIVES = ("al", "ic", "ous", "ive", "ed", "ense", "ent", "ant", "ary", "ar", "able", "ible", "ate", "ing", "oid")
+_CONDITION = re.compile(
+    r"(?!.*(?:synovitis|bursitis|diagnosis|prognosis|osteophytes?|hypertrophy|basis|emphasis|analysis|hypothesis)$)"
+    r"[a-z]{3,}(?:itis|osis|omas?|pathy|plasty|phytes?|malacia|trophy|ectomy|algia|desis|genesis)"
+)
+
+
+@cache
+def _known() -> frozenset[str]:
+    scales = {word for slot in SLOTS for phrase in scale_of(slot.id) for word in phrase.split()}
+    return frozenset(scales).union(
+        every_word(),
+        NUMBER_WORDS,
+        word_list(
+            *("adverbs", "answer_words", "articles", "auxiliaries", "bounds", "committing", "denials", "describes"),
+            *(
+                "doubts",
+                "fillers",
+                "formerly",
+                "forward_ends",
+                "governors",
+                "grade_words",
+                "neutral",
+                "opens",
+                "refers",
+            ),
+            *("supposes", "turns", "units", "verbs", "verdicts"),
+        ),
+    )
+
+
+def _is_known(word: str) -> bool:
+    return not word.isalpha() or len(word) < 3 or word in _known() or word.endswith(("ly", "ing"))
+
+
+def names_condition(word: str) -> bool:
+    """Check whether a word is formed as the name of a disease or an operation that no question asks about.
+
+    Examples
+    --------
+    >>> [names_condition(word) for word in ("chondrocalcinosis", "enchondroma", "synovitis", "diagnosis")]
+    [True, True, False, False]
+    """
+    return _CONDITION.fullmatch(word) is not None and word not in every_word()
+
+
+def _phrase(said: Sequence[Token], at: int, end: int) -> list[str]:
+    """Take the words of a phrase from a place up to the verb or mark that ends it."""
+    found: list[str] = []
+    while at < end and said[at].text not in word_list("stops") and len(found) < 5:
+        found.append(said[at].text)
+        at += 1
+    return [] if len(found) > 4 or (at < end and said[at].text in ("?", "!")) else found
+
+
+def is_unknown_phrase(said: Sequence[Token], at: int, end: int) -> bool:
+    """Check whether the noun that a phrase ends in is not known, or what tells its kind apart: "cyclops lesion"."""
+    phrase = _phrase(said, at, end)
+    if not phrase or phrase[0] in word_list("prepositions_unknown"):
+        return False
+    if not _is_known(phrase[-1]):
+        return phrase[-1] not in word_list("aside")
+    kind = phrase[-2] if len(phrase) > 1 and phrase[-1] in word_list("kinds") else ""
+    return bool(kind) and not _is_known(kind) and not kind.endswith(_ADJECTIVES)
+
+
+def opens_with_unknown(said: Sequence[Token], start: int, end: int) -> bool:
+    """Check whether a sentence begins with a subject that is not known: "The fabella is seen."."""
+    at, end = start, min(end, len(said))
+    if at < end and said[at].text in word_list("prepositions_unknown"):
+        turn = next((place for place in range(at + 1, min(end, at + 12)) if said[place].text == ","), at + 1)
+        if turn + 2 >= end or said[turn].text not in word_list("seen_on") or said[turn + 1].text != "the":
+            return False
+        at = turn + 1
+    while at < end and said[at].text in word_list("leading") and at - start < 6:
+        at += 1
+    return is_unknown_phrase(said, at, end)
+
+
+def opens_with_aside(said: Sequence[Token], start: int, end: int) -> bool:
+    """Check whether a sentence is about the images or the writer: "The image quality is rated 2"."""
+    at = start
+    while at < end and said[at].text in word_list("leading") and at - start < 6:
+        at += 1
+    return not word_list("aside").isdisjoint(_phrase(said, at, end)[-1:])
+
+
+def grades_unknown(said: Sequence[Token], start: int, end: int) -> bool:
+    """Check whether a sentence grades an object that is not known: "I would grade the fabella as 2"."""
+    return any(
+        said[at].text in word_list("of")
+        and at + 2 < end
+        and said[at + 1].text in ("the", "this", "an", "a")
+        and is_unknown_phrase(said, at + 2, end)
+        for at in range(start, end)
+    )

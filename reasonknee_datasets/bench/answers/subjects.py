@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from reasonknee_datasets.bench.answers.clause_words import words as word_set
 from reasonknee_datasets.bench.answers.key_matching import slot_forms
-from reasonknee_datasets.bench.answers.prose_tokens import Token, normalise, tokens
 from reasonknee_datasets.bench.answers.subject_names import (
     ANOTHER,
     BONES,
@@ -22,8 +20,9 @@ from reasonknee_datasets.bench.answers.subject_names import (
     Facets,
     asked_facets,
     names,
+    names_condition,
 )
-from reasonknee_datasets.bench.answers.unknown_subjects import names_condition
+from reasonknee_datasets.bench.answers.words import Token, names_of, normalise, tokens, word_list
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
 
@@ -111,7 +110,6 @@ class Mark:
 
 
 _Phrases = Mapping[str, Sequence[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]]
-_SKIPPED = frozenset(("(", ")", "/", '"', "'", "the", "-", ","))
 
 
 @cache
@@ -124,10 +122,10 @@ def _phrases(question_id: int) -> _Phrases:
     for attribute in _FOREIGN_ATTRIBUTES:
         found.setdefault((attribute,), (None, None, True))
     for slot in question.slots:
-        for form in (*slot_forms(slot), *_SAID_IN_PROSE.get(slot.attribute, ())):
+        for form in (*slot_forms(slot), *dict(names_of("said")).get((slot.attribute,), ())):
             words = tuple(token.text for token in tokens(normalise(form)))
             for spelling in {words, tuple("%" if word == "percent" else word for word in words)}:
-                if spelling and (len(spelling) > 1 or spelling[0] not in _TOO_COMMON):
+                if spelling and (len(spelling) > 1 or spelling[0] not in word_list("too_common")):
                     found[spelling] = (found.get(spelling, (None, None, False))[0], slot, False)
     indexed: dict[str, list[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]] = {}
     for words, meaning in sorted(found.items(), key=lambda item: -len(item[0])):
@@ -147,21 +145,6 @@ _FOREIGN_ATTRIBUTES = (
     "certainty",
     "quality",
 )
-_OF_LESIONS = word_set(
-    "lesion lesions bml the cartilage this it foci defect defects bone a an any all full osteophyte osteophytes "
-    "marrow chondral grade score zero one two three these"
-)
-_TOO_COMMON = word_set("count type location osteophyte synovitis hoffa effusion extrusion cyst signal")
-_SAID_IN_PROSE = {
-    "tear_location": ("tear",),
-    "presence": ("present", "absent"),
-    "depth": ("full thickness score", "full thickness grade"),
-    "complete_tear": ("complete rupture", "completely torn"),
-    "repair": ("reconstruction", "acl reconstruction"),
-    "number": ("number of bml", "bml count"),
-    "percent": ("bml %", "% bml", "percent score"),
-    "insertion_lesion": ("associated bml", "bml at insertion", "bml at origin", "bml at the insertion"),
-}
 
 
 def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
@@ -189,13 +172,15 @@ def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> b
     """Check whether a general attribute is said to be that of something else: "the number of slices"."""
     if words[-1] not in _FOREIGN_ATTRIBUTES or end + 1 >= len(said) or said[end].text != "of":
         return False
-    return said[end + 1].text.isalpha() and said[end + 1].text not in _OF_LESIONS
+    return said[end + 1].text.isalpha() and said[end + 1].text not in word_list("of_lesions")
 
 
 def _match(said: Sequence[Token], at: int, words: tuple[str, ...]) -> int | None:
     place, opened = at, False
     for word in words:
-        while place < len(said) and said[place].text in _SKIPPED and said[place].text != word and place > at:
+        while (
+            place < len(said) and said[place].text in word_list("skipped") and said[place].text != word and place > at
+        ):
             opened = opened or said[place].text == "("
             place += 1
             if place - at > 24:

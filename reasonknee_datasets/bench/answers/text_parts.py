@@ -1,4 +1,7 @@
-"""Parts of a text that could hold an answer: its objects and its prose, without drafts, tags and tokens."""
+"""Parts of a text that could hold an answer: its objects and its prose, without drafts, tags and what is taken back.
+
+`spoken` removes drafts and tags, `find` returns the objects that the text stands by, and the prose around them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,62 @@ from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
 from reasonknee_datasets.bench.answers.lenient_json import Document, scan
-from reasonknee_datasets.bench.answers.scale_words import refuses
+from reasonknee_datasets.bench.answers.values import refuses
+from reasonknee_datasets.bench.answers.words import normalise, pattern
+
+_TURN = re.compile(
+    r"\b(?:but|however|yet|still|nevertheless|nonetheless|based|therefore|thus|hence|so|instead|my (?:best|own|final)"
+    r"|correct(?:ed)?(?: \w+){0,2}|here is (?:my|the)|the (?:right|correct) (?:answer|one))\b|, (?:i|we|my) "
+)
+_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n\s*\n|[()]")
+_GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
+_AHEAD = re.compile(r"\b(?:the following|following|below|what follows|next|here|this is not|follows|that follows)\b")
+
+
+def takes_back(sentence: str) -> bool:
+    """Check whether a normalised sentence says that the answer before it is none.
+
+    Examples
+    --------
+    >>> [takes_back(text) for text in ("none of this is my answer", "this is not a tear", "the opposite is true")]
+    [True, False, True]
+    """
+    return pattern("takes_back").search(sentence.strip(" .!,:*-\n")) is not None
+
+
+def takes_back_any(text: str) -> bool:
+    """Check whether any sentence of a text takes back the answer before it, or goes on to say so: "... is wrong"."""
+    text = normalise(text).lstrip()
+    return any(takes_back(sentence) for sentence in sentences(f"this {text}" if _GOES_ON.match(text) else text))
+
+
+def sentences(text: str) -> list[str]:
+    """Split normalised text into sentences without outer blanks and marks."""
+    return [part.strip(" \n:#-")[:400] for part in _SENTENCE.split(text) if part.strip(" \n:#-")]
+
+
+def disowns(lead: str) -> str | None:
+    """Return why what leads to an object introduces no answer, ``placeholder`` or ``retracted``; None where it does.
+
+    Examples
+    --------
+    >>> [disowns(lead) for lead in ("The following is wrong: ", "I am not sure about the cyst, but: ", "Template:")]
+    ['retracted', None, 'placeholder']
+    """
+    lead = normalise(lead)
+    if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
+        return "placeholder"
+    last = ["", *sentences(lead)][-1].strip(" .!?,")
+    turned = list(_TURN.finditer(last))
+    said = last[turned[-1].end() :] if turned and not last.startswith("this is not") else last
+    if not turned and refuses(last):
+        return "placeholder"
+    if lead.rstrip(" \n").endswith((".", "!", "?")):
+        return "retracted" if _AHEAD.search(last) and pattern("not_mine").search(said) else None
+    if pattern("not_yet").search(last):
+        return "placeholder"
+    return "retracted" if pattern("not_mine").search(said) or pattern("attributed").search(said) else None
+
 
 BLANKS = " \t\r\n"
 """What JSON knows as white space."""
@@ -181,47 +239,30 @@ FILTERED = frozenset(("content_filter", "safety", "refusal", "blocklist", "prohi
 
 # How far back a heading can stand before its object.
 _LEAD = 160
-# What introduces an object that is no answer: an example, a template, the form of an answer to come.
-_EXAMPLE = re.compile(
-    r"(?:for example|e\.g\.?|for instance|such as|(?:^|[.\n:;]\s*)[#*_ ]*(?:an? |the )?(?:example"
-    r"|sample|template|schema|placeholder|format|syntax"
-    r"|illustration)(?: [a-z]+){0,3}"
-    r"|(?:^|[.\n:;]\s*)[#*_ ]*(?:the |my )?(?:expected|output|response|answer|required|json"
-    r"|reply) (?:json )?(?:format|schema|template)(?: is)?"
-    r"|\b(?:here|below|this|following|above) (?:is|are)(?: \w+){0,3} (?:template|schema|example|sample"
-    r"|placeholder|format)s?"
-    r"|\b(?:look|looks) like(?: this)?)[\s,:.`*_]{0,8}$"
-)
-_NOT_YET = re.compile(
-    r"\b(?:template|placeholder|dummy|hypothetical|ignore|disregard|discard|example|sample"
-    r"|illustrat\w*|(?:i|we)(?:'| wi)ll (?:reply|answer"
-    r"|respond|provide|give|return|report|output|use|fill)|would (?:be|look|read|have)"
-    r"|will be (?:given|provided|returned|formatted)"
-    r"|once (?:i|you|the)|when (?:you|the images?)|if (?:you|the|i|there)|please (?:provide|share|upload|send|attach)"
-    r"|as soon as|should look|could look|need (?:the|an) images?|default|typical(?:ly)?|not an? (?:actual|real))\b"
-)
-_SENTENCE = re.compile(r"[.!?]\s|\n\s*\n")
-
-
-def _is_example(lead: str) -> bool:
-    """Check whether what leads to an object introduces an example or a template and not an answer."""
-    lead = lead.casefold().replace("\u2019", "'").replace("*", "")
-    if _EXAMPLE.search(lead[-80:]):
-        return True
-    last = [part for part in _SENTENCE.split(lead) if part.strip(" \n`:*")][-1:]
-    if last and refuses(last[0]) and not re.search(r"\b(?:but|however|yet|still|nevertheless|based|here)\b", last[0]):
-        return True
-    return bool(last) and not lead.rstrip(" \n`*_").endswith((".", "!", "?")) and bool(_NOT_YET.search(last[0]))
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One object of a text: its root, the rules by which it was read, whether it is a remnant, and what leads to it."""
+    """One object of a text.
+
+    Attributes
+    ----------
+    root : Node
+    rules : frozenset of str
+        The rules by which it was read.
+    remnant : bool
+        It may be a part of something else.
+    lead : str
+        What leads to it.
+    between : str
+        The prose between the object before it and itself, without what introduces objects that are no answers.
+    """
 
     root: Node
     rules: frozenset[str]
     remnant: bool
     lead: str
+    between: str
 
 
 @dataclass(slots=True)
@@ -240,6 +281,8 @@ class Found:
         What was done to the text as a whole.
     cut, broken : bool
         The text ended inside an object, or something else did.
+    disowned : str or None
+        Why an object was left out: ``placeholder`` or ``retracted``.
     """
 
     documents: list[Piece] = field(default_factory=list)
@@ -248,6 +291,7 @@ class Found:
     rules: set[str] = field(default_factory=set)
     cut: bool = False
     broken: bool = False
+    disowned: str | None = None
 
 
 def why_nothing(text: str | None, ended: str, error: str | None) -> str | None:
@@ -282,7 +326,7 @@ def find(text: str, said: Spoken, ended: str) -> Found:
     """Find the objects and the prose of a text, or of its final part."""
     found = Found(rules=set(said.rules), cut=said.unfinished)
     prose: list[str] = []
-    kept: list[tuple[Document, bool, str]] = []
+    kept: list[tuple[Document, bool, str, str]] = []
     last = 0
     stretches = parts(text)
     for number, part in enumerate(stretches):
@@ -293,19 +337,21 @@ def find(text: str, said: Spoken, ended: str) -> Found:
             prose.append(between)
             lead = (between if between.strip() else before + between)[-_LEAD:]
             before = ""
-            if _is_example(lead):
+            disowned = disowns(lead)
+            if disowned:
+                found.disowned = disowned
                 found.rules.add("example_left_out")
             else:
-                kept.append((document, part.fenced, lead))
+                kept.append((document, part.fenced, lead, "\n".join(prose[last:])))
                 last = len(prose)
         prose.append(part.text[at:])
     beside = {"in_text"} if len(kept) > 1 or any(piece.strip() for piece in prose) else set()
     place = {True: {"fenced"}, False: {"in_text"} if has_fence(text) else set()}
-    for document, fenced, lead in kept:
+    for document, fenced, lead, between in kept:
         found.cut = found.cut or document.open
         found.broken = found.broken or document.broken
         rules = document.rules.union(beside, place[fenced])
-        found.documents.append(Piece(document.root, rules, document.remnant, lead))
+        found.documents.append(Piece(document.root, rules, document.remnant, lead, between))
     found.prose = "\n".join(prose)
     found.after = "\n".join(prose[last:])
     return found

@@ -1,26 +1,179 @@
-"""One value to one grade of one slot: by a rule, or not at all."""
+"""One value to one grade of one slot: by a rule and the scale's own words, or not at all."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from reasonknee_datasets.bench.answers.clause_words import DISCLAIMED, NO_IMAGE, words
 from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
 from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
-from reasonknee_datasets.bench.answers.scale_words import (
-    NUMBER_WORDS,
-    ROMAN,
-    is_placeholder,
-    narrow,
-    plain,
-    refuses,
-    says_nothing,
-    scale_of,
-)
-from reasonknee_datasets.moaks import QUESTIONS, Slot
+from reasonknee_datasets.bench.answers.words import ROMAN, names, narrow, pattern
+from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
+
+NUMBER_WORDS: dict[str, int] = {
+    word: number for number, word in enumerate(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"))
+}
+_YES_NO = {
+    **dict.fromkeys(("yes", "true", "present", "positive"), 1),
+    **dict.fromkeys(
+        ("no", "false", "absent", "negative", "not present", "not seen", "not detected", "not identified"), 0
+    ),
+}
+_INTACT = ("intact", "no tear", "not torn", "no tear seen", "no tear identified")
+_NORMAL = {
+    "meniscal_root_tear": _INTACT,
+    "tendon": ("normal", "no signal abnormality", "normal signal"),
+    "meniscal_hypertrophy": ("no hypertrophy", "not hypertrophied"),
+}
+_TORN = {
+    "meniscal_root_tear": ("torn", "tear present"),
+    "tendon": ("abnormal", "abnormal signal"),
+    "meniscal_hypertrophy": ("hypertrophied",),
+}
+_SCALES: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
+    ("bone_marrow_lesion", "size"): (("none", "no bml"), ("<33%",), ("33-66%",), (">66%",)),
+    ("bone_marrow_lesion", "number"): (
+        ("none", "no bml"),
+        ("1 bml",),
+        ("2 bmls",),
+        ("≥3 bmls", ">=3 bmls", "≥3", ">=3"),
+    ),
+    ("bone_marrow_lesion", "percent"): (("none", "no bml"), ("<33%",), ("33-66%",), (">66%",)),
+    ("cartilage_lesion", "size"): (("none", "no lesion"), ("<10%",), ("10-75%",), (">75%",)),
+    ("cartilage_lesion", "depth"): (("none", "no full-thickness loss"), ("<10%",), ("10-75%",), (">75%",)),
+    ("osteophyte", "grade"): (("none", "no osteophyte"), ("small",), ("medium",), ("large",)),
+    ("hoffa_synovitis", "grade"): (("normal",), ("mild",), ("moderate",), ("severe",)),
+    ("effusion_synovitis", "grade"): (("physiologic", "physiologic amount"), ("small",), ("medium",), ("large",)),
+    ("meniscal_extrusion", "grade"): (
+        ("<2mm", "below 2mm", "under 2mm"),
+        ("2-3mm", "2 to 3mm", "between 2 to 3mm", "between 2 and 3mm"),
+        ("3-4.9mm", "3 to 4.9mm", "between 3 to 4.9mm", "between 3 and 4.9mm"),
+        (">5mm", "over 5mm"),
+    ),
+    ("meniscal_morphology", "morphology"): (
+        ("normal", "normal meniscus"),
+        ("signal abnormality",),
+        ("radial tear",),
+        ("horizontal tear",),
+        ("vertical tear",),
+        ("complex tear",),
+        ("partial maceration",),
+        ("progressive partial maceration",),
+        ("complete maceration",),
+    ),
+}
+
+
+def plain(text: str) -> str:
+    """Reduce a value to what its spellings share: case, outer marks and the blanks inside bands go.
+
+    Examples
+    --------
+    >>> plain(" **Radial  tear.** "), plain("10 – 75 %"), plain("Between 2 to 3 mm")
+    ('radial tear', '10-75%', 'between 2 to 3mm')
+    """
+    text = re.sub(r"\s+", " ", text.casefold()).strip(" .!*_`'\"()[]")
+    text = text.replace("–", "-").replace("—", "-").replace("≤", "<=")
+    return re.sub(r" ?(?<![a-z])([<>%]|mm\b|-(?= ?\d)) ?", r"\1", text).replace("full thickness", "full-thickness")
+
+
+def _tear_locations(slot: Slot) -> tuple[tuple[str, ...], ...]:
+    side = slot.subregion.split("_")[0]
+    letters = ("MM" if side == "medial" else "LM").casefold()
+    places = (("anterior", "a"), ("body", "b"), ("posterior", "p"))
+    rows = [(name, f"{name} horn", f"{letters}{letter}", f"{side} meniscus {name}") for name, letter in places]
+    return (*rows, ("no tear", "no tear detected"))
+
+
+@cache
+def scale_of(slot_id: int) -> dict[str, int]:
+    """Return the grade that each word of a slot's scale stands for, by its `plain` form.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> scale_of(QUESTIONS[42].slots[0].id)
+    {'normal': 0, 'mild': 1, 'moderate': 2, 'severe': 3}
+    """
+    slot = SLOTS[slot_id]
+    if slot.scale == "binary":
+        return (
+            _YES_NO | dict.fromkeys(_NORMAL.get(slot.category, ()), 0) | dict.fromkeys(_TORN.get(slot.category, ()), 1)
+        )
+    rows = _tear_locations(slot) if slot.attribute == "tear_location" else _SCALES[slot.category, slot.attribute]
+    return {plain(word): grade for grade, row in enumerate(rows) for word in row}
+
+
+def is_zero(slot: Slot, grade: int) -> bool:
+    """Check whether a grade says that nothing is there: 0, or "no tear" where that is another number.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> is_zero(QUESTIONS[54].slots[1], 3), is_zero(QUESTIONS[54].slots[1], 0)
+    (True, False)
+    """
+    return grade == (slot.high if slot.attribute == "tear_location" else slot.low)
+
+
+def says_nothing(text: str) -> bool:
+    """Check whether a value says that there is none.
+
+    Examples
+    --------
+    >>> says_nothing("N/A"), says_nothing("2")
+    (True, False)
+    """
+    return text.casefold().strip(" .*_`'\"()[]") in ("", *names("value", "nothing"))
+
+
+def is_placeholder(text: str, slot: Slot) -> bool:
+    """Check whether a value only repeats the prompt's schema: the whole legal range, or a word for any value.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> size = QUESTIONS[19].slots[0]
+    >>> [is_placeholder(text, size) for text in ("(grade from 0-3)", "0 | 1 | 2 | 3", "<int>", "1-2", "2")]
+    [True, True, True, False, False]
+    """
+    text = text.casefold().strip()
+    if re.fullmatch(r"<[^<>]{1,60}>", text):
+        return True
+    text = text.strip(" .*_`'\"()[]<>").replace("–", "-")
+    if text in names("value", "placeholder"):
+        return True
+    text = re.sub(
+        r"^(?:(?:an?|the|moaks|grade|score|value|integer|int|number|from|between|in|range|of|either)\b[ :]*)+", "", text
+    )
+    numbers = re.findall(r"[0-9]+", text)
+    if len(numbers) < 2 or re.sub(r"[0-9]+|\b(?:to|or|and)\b|[-|/, ]", "", text):
+        return False
+    found = [int(digits[:3]) for digits in numbers]
+    return found in ([slot.low, slot.high], list(slot.legal))
+
+
+_REFUSAL = re.compile(
+    r"\b(?:i(?:'m| am)? (?:sorry|afraid|apologi[sz]e)\b|i (?:can(?:no|')t|can not|won't|will not)\b"
+    r"|i am (?:unable|not able) to\b"
+    r"|i'm (?:unable|not able) to\b|as an ai\b|do(?:n't| not) have the ability|not (?:qualified|licensed) to"
+    r"|(?:unable to|not able to|cannot) (?:provide|assist|help|diagnose|interpret|analy[sz]e|view|see|grade|comply)\b)"
+)
+
+
+def refuses(text: str) -> bool:
+    """Check whether a text says that its writer cannot or will not answer.
+
+    Examples
+    --------
+    >>> refuses("I’m sorry, but I can’t interpret medical images."), refuses("No lesion can be seen.")
+    (True, False)
+    """
+    return bool(_REFUSAL.search(text.casefold().replace("’", "'")))
+
 
 # Longer values are descriptions in which a number could mean anything.
 LONGEST_VALUE = 400
@@ -38,6 +191,7 @@ _ANOTHER = re.compile(
     rf"\s*(?:-|–|—|\bto\b|\bor\b|\band\b|\bvs\b\.?|\bversus\b|,|&|±|\+/-)\s*(?:(?:grade|score)\s*)?(?P<n>{NUM}){_MEASURE}"
 )
 _OUT_OF = re.compile(r"\s*(?:/|\|\s*[0-9]|\bof\b|\bout of\b)")
+_SECOND = re.compile(r"\s*[:=]\s*\"?[0-9]")
 _PLUS = re.compile(r"\s*[+±]|\s+(?:or|and) (?:higher|more|greater|worse|above|less|lower|below)\b")
 _DESCRIPTION = re.compile(r"\s*[(\[:;,–—=→|]|\s+-\s|\.\s")
 _MENTION = re.compile(
@@ -52,14 +206,8 @@ _BOUND = re.compile(
     r"|no more than|other than)\s+(?:(?:a|an|the|moaks|grade|score|of)\s+){0,4}[0-9]"
 )
 _ROMAN = re.compile(
-    rf"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*)?(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
-)
-_DOUBTED = re.compile(
-    r"\b(?:not (?:assess|evalua|determin|possible|applicable|certain|sure|clear|available"
-    r"|reliabl)\w*|unable to|cannot|can't"
-    r"|unknown|unclear|uncertain|undetermined|n/a|placeholder|example|template|if (?:present|any"
-    r"|visible|applicable)|guess"
-    rf"|unreliable|indeterminate|not sure|{DISCLAIMED}|{NO_IMAGE})\b"
+    r"(?P<label>(?:moaks )?(?:grade|score|level)\s*[:=]?\s*|(?=[ivx]{2}))"
+    rf"(?P<n>{'|'.join(sorted(ROMAN, reverse=True))})(?![a-z])"
 )
 _YES_NO_LEAD = re.compile(r"(yes|no|present|absent|true|false)\s*(?:[,.;:(–—]|-\s)")
 
@@ -157,23 +305,17 @@ def is_measurement(node: Members) -> bool:
     )
 
 
-_STATUS_KEYS = words(
-    "status state assessability assessable gradable validity valid note notes comment remark remarks warning warnings "
-    "disclaimer visibility visible evaluable placeholder example limitation limitations dummy hypothetical"
-) | {"is placeholder", "is example", "is dummy"}
-
-
 def is_disclaimed(node: Members) -> bool:
     """Check whether an object takes its own value back: {"grade": 2, "status": "not assessable"}."""
     for key, value in node.pairs:
         form = normal_form(key[:20])
         if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
             return True
-        if form not in _STATUS_KEYS:
+        if form not in names("key", "status"):
             continue
         if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
             return True
-        doubted = isinstance(value, str) and len(value) < 80 and bool(_DOUBTED.search(value.casefold()))
+        doubted = isinstance(value, str) and len(value) < 80 and bool(pattern("doubted_value").search(value.casefold()))
         if doubted and (form == "status" or str(value).casefold() not in ("n/a", "unknown", "not applicable")):
             return True
     return False
@@ -200,7 +342,7 @@ def read_text(slot: Slot, value: str) -> Reading:
     text = re.sub(r"[*_`\"]+", "", narrow(value).casefold())
     if _SIGNED.match(text.lstrip(" (['")) or _BOUND.match(text):
         return OUT_OF_RANGE
-    text = re.sub(r"^\s*[-:=>\s]+", "", text).strip()
+    text = re.sub(r"^\s*(?:[-=]*>|[-:=]+)?\s*", "", text).strip()
     text = text[1:-1].strip() if text[:1] + text[-1:] in ("()", "[]") else text
     lead = _LEAD.match(text) or _ROMAN.match(text)
     return _of_lead(slot, text, lead) if lead else _of_words(slot, text, said)
@@ -212,7 +354,7 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
     rules: tuple[str, ...] = () if lead["n"].isdigit() else ("number_word",)
     if _PLUS.match(rest) or re.match(r"\.[0-9]|\s*(?:mm|cm|%)", rest):
         return OUT_OF_RANGE
-    if _DOUBTED.search(rest):
+    if pattern("doubted_value").search(rest):
         return MISSING
     if not rest.strip(" .!)"):
         rules += ("labelled",) if lead["label"] else () if rules else ("digits_in_string",)
@@ -220,7 +362,7 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
     another = _ANOTHER.match(rest)
     if another:
         return CONFLICTING
-    if _OUT_OF.match(rest) or not _DESCRIPTION.match(rest):
+    if _SECOND.match(rest) or _OUT_OF.match(rest) or not _DESCRIPTION.match(rest):
         return OUT_OF_RANGE
     if any(_number(found["n"]) != grade for found in _MENTION.finditer(rest)):
         return CONFLICTING

@@ -1,0 +1,416 @@
+"""Numbers of prose that can be grades, and the labels that lead to them: a word for grades, an attribute, a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from reasonknee_datasets.bench.answers.candidates import Claims
+from reasonknee_datasets.bench.answers.subject_names import asked_facets
+from reasonknee_datasets.bench.answers.subjects import Context, Mark
+from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, ROMAN, scale_of
+from reasonknee_datasets.bench.answers.words import Token, word_list
+from reasonknee_datasets.moaks import Slot
+
+
+@dataclass(slots=True)
+class Label:
+    """What leads to a number: its place, whether a word for grades is in it, and the attribute that it names."""
+
+    start: int
+    end: int
+    graded: bool = False
+    slot: Slot | None = None
+    subject: bool = False
+    described: bool = False
+
+
+@dataclass(slots=True)
+class LabelReader:
+    """Find the numbers among the words of prose that can be grades, and the labels that lead to them.
+
+    Attributes
+    ----------
+    claims : Claims
+        Where what is found goes.
+    text : str
+        The stretch of text that is read.
+    context : Context
+        The subject that was named last.
+    said : list of Token
+        Its words.
+    marks : dict of int to Mark
+        Its phrases, by the place of their first word.
+    last, sentence : int
+        Place of the last phrase, and of the sentence's first word.
+    unknown : bool
+        The sentence is about a subject that is not known.
+    """
+
+    claims: Claims
+    text: str
+    context: Context
+    said: list[Token] = field(default_factory=list)
+    marks: dict[int, Mark] = field(default_factory=dict)
+    sentence: int = 0
+    last: int = -1
+    unknown: bool = False
+
+    def _is_spaced(self, at: int) -> bool:
+        token = self.said[at]
+        return self.text[token.end : token.end + 1] in (" ", "\t")
+
+    def _number(self, at: int) -> int | float | None:
+        """Take a token as a number; a Roman one only behind a word for grades."""
+        word = self.said[at].text
+        if word.isdigit() and word.isascii():
+            return int(word) if len(word) < 7 else 1_000_000
+        if word in NUMBER_WORDS:
+            return NUMBER_WORDS[word]
+        if word[0].isdigit() and "." in word:
+            return float(word) if len(word) < 12 else 1e9
+        if word in ROMAN and at and self._leads_to_roman(at):
+            return ROMAN[word]
+        return None
+
+    def _leads_to_roman(self, at: int) -> bool:
+        following = self.said[at + 1].text if at + 1 < len(self.said) else ""
+        before = self.said[at - 1].text
+        if before in word_list("joiners") and at > 1:
+            before = self.said[at - 2].text
+        leads = before in ("grade", "score", "graded", "scored") or any(
+            mark.slot is not None and mark.end in (at, at - 1) for place, mark in self._recent(at)
+        )
+        return leads and following not in word_list("not_roman")
+
+    def _recent(self, at: int) -> Iterator[tuple[int, Mark]]:
+        if self.last >= 0 and self.last in self.marks and self.last < at:
+            yield self.last, self.marks[self.last]
+
+    def _place_after(self, at: int, end: int) -> int:
+        while at < len(self.said) and self.said[at].start < end and self.said[at].text != "\n":
+            at += 1
+        return at
+
+    def _is_hyphen(self, place: int) -> bool:
+        return (
+            place > 0 and self.said[place - 1].end == self.said[place].start and self.said[place - 1].text[-1].isalpha()
+        )
+
+    def _closes(self, at: int) -> bool:
+        return at + 1 < len(self.said) and self.said[at + 1].text in (")", "]")
+
+    def _ends_clause(self, at: int) -> bool:
+        place = at + 1
+        while place < len(self.said) and self.said[place].text in ('"', "'", ")", "]", "}", "$"):
+            place += 1
+        if place >= len(self.said):
+            return True
+        following = self.said[place].text
+        return (
+            following in word_list("sentence_ends")
+            or following in word_list("forward_ends")
+            or following in ("(", "/", "[", "-", "for", "in", "on", "here", "overall", "today")
+        )
+
+    def _is_measure(self, at: int, label: Label) -> bool:
+        """Check whether what follows a number makes it a measurement, a count or an entry of a scale."""
+        following = self.said[at + 1].text if at + 1 < len(self.said) else ""
+        if following in ("/", "of", "out") or following in word_list("units"):
+            return not (following == "/" and not self._is_digit(at + 2))
+        if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
+            return True
+        if following in ("when", "where", "if", "unless") or (
+            following in word_list("means") and self._is_told_apart(at) and not self._is_for_slot(at)
+        ):
+            return True
+        return following == "=" or (following == ":" and self._is_digit(at) and self._is_digit(at + 2))
+
+    def _is_for_slot(self, at: int) -> bool:
+        """Check whether a number is said to be for an attribute that was asked: "2 for size"."""
+        place = at + 1
+        while place < min(len(self.said), at + 4) and self.said[place].text in ("for", "in", "the", "("):
+            place += 1
+        mark = self.marks.get(place) if place > at + 1 else None
+        return mark is not None and mark.slot is not None
+
+    def _listed(self, at: int) -> int:
+        """Find the end of a list of grades: "0, 1, 2 or 3"."""
+        end = at
+        while end + 2 < len(self.said) and self.said[end + 1].text == "," and self.said[end + 2].text.isdigit():
+            following = self.said[end + 3].text if end + 3 < len(self.said) else ""
+            if (
+                following in word_list("units")
+                or following == "."
+                or (following.isalpha() and following not in ("or", "and"))
+            ):
+                break
+            end += 2
+        return end
+
+    def _is_told_apart(self, at: int) -> bool:
+        """Check for a second number of one definition: "0 for no and 1 for yes"."""
+        means = self.said[at + 1].text
+        for place in range(max(self.sentence, at - 12), at - 2):
+            if self._number(place) is not None and self.said[place + 1].text == means:
+                return True
+        for place in range(at + 2, min(len(self.said) - 2, at + 12)):
+            word = self.said[place].text
+            if word in word_list("sentence_ends"):
+                return False
+            if word in ("and", "or", ","):
+                other = place + 2 if self.said[place + 1].text in word_list("grade_words") else place + 1
+                following = self.said[other + 1].text if other + 1 < len(self.said) else ""
+                if other < len(self.said) and self._number(other) is not None and following in word_list("means"):
+                    return True
+        return False
+
+    def _is_digit(self, at: int) -> bool:
+        return at < len(self.said) and self.said[at].text[0].isdigit()
+
+    def _range(self, at: int) -> tuple[int, bool]:
+        """Find the end of a number, or of the choice that it begins: "1-2", "1 or grade 2"."""
+        listed = self._listed(at)
+        if listed > at:
+            return listed, True
+        place = at + 1
+        if (
+            place + 1 < len(self.said)
+            and self.said[place].text == ","
+            and self.said[place + 1].text in word_list("perhaps")
+        ):
+            place += 1
+        if place + 1 >= len(self.said) or self.said[place].text not in word_list("range") | word_list("perhaps"):
+            return at, False
+        place += 1
+        while place < len(self.said) and self.said[place].text in (
+            "grade",
+            "score",
+            "moaks",
+            "a",
+            "even",
+            "possibly",
+            "perhaps",
+            "maybe",
+        ):
+            place += 1
+        if place >= len(self.said) or self._number(place) is None:
+            return at, False
+        following = self.said[place + 1].text if place + 1 < len(self.said) else ""
+        if following in word_list("units") or (
+            self.said[at + 1].text in ("-", "–", "—") and following in ("-", "–", "to")
+        ):
+            return at, False
+        return place, self._number(place) != self._number(at)
+
+    def _label_before(self, at: int) -> Label | None:
+        """Find the label whose last word stands before a place; parentheses and quotes may stand between."""
+        place = at - 1
+        while place >= 0 and self.said[place].text in ('"', "'", "]", "}"):
+            place -= 1
+        if self.last >= 0 and self.marks[self.last].end == place + 1:
+            return self._label_at(place)
+        if place >= 0 and self.said[place].text == ")":
+            floor = max(0, place - 30)
+            opening = next((p for p in range(place, floor, -1) if self.said[p].text == "("), None)
+            place = place - 1 if opening is None else opening - 1
+        return self._label_at(place)
+
+    def _label_at(self, place: int) -> Label | None:
+        if place < 0:
+            return None
+        word = self.said[place].text
+        label = Label(place, place + 1)
+        if self._is_of_foreign_attribute(place):
+            return None
+        if word in word_list("grade_words"):
+            label.graded = True
+        elif word in word_list("verdicts") or word == "assigned":
+            label.graded = word != "assigned" or self.said[place - 1].text in word_list("grade_words")
+            if not label.graded:
+                return None
+        elif self.last >= 0 and self.marks[self.last].end == place + 1:
+            mark = self.marks[self.last]
+            label.start, label.end, label.slot, label.subject = self.last, mark.end, mark.slot, mark.facets is not None
+            if mark.foreign_slot or not self._may_lead(mark):
+                return None
+        else:
+            return self._label_in_clause(place)
+        return label
+
+    def _may_lead(self, mark: Mark) -> bool:
+        """Check whether a phrase names a facet that the asked subject has: "lateral" alone leads to no effusion."""
+        if mark.slot is not None or mark.facets is None:
+            return True
+        return (
+            not asked_facets(self.claims.question.id)
+            .keys()
+            .isdisjoint(mark.facets.keys() - {"direction"} or mark.facets)
+        )
+
+    def _label_in_clause(self, place: int) -> Label | None:
+        """Find the subject or attribute that a few words back leads a line: "Size for this lesion: 2"."""
+        lowest = max(self.sentence, place - 8)
+        for at in range(place, lowest - 1, -1):
+            if self.said[at].text in (",", ":", "—") or self._number(at) is not None:
+                return None
+            if self.said[at].text in word_list("quantities"):
+                return None
+            if self.said[at].text in ("grade", "score"):
+                return Label(at, at + 1, graded=True)
+            mark = self.marks.get(at)
+            if mark is not None and mark.slot is not None:
+                return Label(at, mark.end, slot=mark.slot)
+            if mark is not None and mark.facets is not None and mark.end + 3 > place and self._may_lead(mark):
+                return Label(at, mark.end, subject=True)
+        return None
+
+    def _lead(self, at: int) -> Label | None:
+        """Find the label that leads to a number."""
+        place, joined, opened, concluded = at - 1, False, False, -1
+        lowest = max(self.sentence - 1, at - 9, -1)
+        if (
+            place >= 0
+            and self.said[place].text in word_list("before_number")
+            and not (self.said[place].text == "-" and (self._is_spaced(place) or self._is_hyphen(place)))
+        ):
+            return None
+        while (
+            place > lowest
+            and self.said[place].text in word_list("fillers")
+            and self.said[place].text not in ("grade", "score", "moaks", "graded", "scored", "rated")
+        ):
+            joined = (
+                joined or self.said[place].text in word_list("copulas") or self.said[place].text in word_list("joiners")
+            )
+            opened = opened or self.said[place].text in ("(", "[")
+            concluded = place if self.said[place].text in word_list("concludes") and concluded < 0 else concluded
+            place -= 1
+        if self._is_pronoun(place, at) and self._ends_clause(at):
+            return Label(place + 1, place + 2, subject=True, described=True)
+        if concluded >= 0 and self._ends_clause(at) and not self.context.contradicts(self.claims.question):
+            return Label(concluded, concluded + 1, subject=True, described=True)
+        if place < 0:
+            return None
+        word = self.said[place].text
+        if place == at - 1 and word in (",", ":") and (agreeing := self._scale_word_before(at)) is not None:
+            return agreeing
+        label = self._plain_label(place) or self._scale_word_before(at)
+        if label is not None and (label.graded or label.slot is not None):
+            return label
+        if opened and not joined and self.said[at - 1].text == "[":
+            return None  # "[1]" is a reference
+        if opened and not joined and self._closes(at):
+            named = word.isalpha() and not word.endswith("s") and word not in word_list("refers")
+            described = (
+                label is not None
+                or word in word_list("describes")
+                or (named and self.context.is_asked(self.claims.question))
+            )
+            return Label(place, place + 1, subject=True, described=True) if described else None
+        if not (self._ends_clause(at) or (opened and self._closes(at))):
+            return None
+        if label is not None and (joined or place == at - 1 or self._is_given(place, at)):
+            return label
+        if word in word_list("answer_words"):
+            return Label(place, place + 1, graded=True)
+        return self._label_in_clause_before(place) if joined else None
+
+    def _scale_word_before(self, at: int) -> Label | None:
+        """Find a word of the scale that agrees with the number behind it: "normal, 0", "severe: 3"."""
+        if at < 2 or self.said[at - 1].text not in (",", ":", "-", "–", "—", "="):
+            return None
+        slots, number = self.claims.question.slots, self._number(at)
+        word = self.said[at - 2].text
+        grade = (
+            0 if word in word_list("zero_words") and slots[0].scale != "nominal" else scale_of(slots[0].id).get(word)
+        )
+        if number == 0 and grade is None and self._is_denied_subject(at):
+            grade = 0
+        if len(slots) > 1 or number is None or grade != number:
+            return None
+        return Label(at - 2, at - 1, subject=True, described=True) if self._ends_clause(at) else None
+
+    def _is_denied_subject(self, at: int) -> bool:
+        """Check for "no extrusion, 0": the grade 0 behind the denial of the asked subject."""
+        place = at - 2
+        while (
+            place > self.sentence and self.said[place].text.isalpha() and self.said[place].text not in word_list("none")
+        ):
+            place -= 1
+        return (
+            self.said[place].text in word_list("none")
+            and self.last > place
+            and self.marks[self.last].facets is not None
+        )
+
+    def _is_pronoun(self, place: int, at: int) -> bool:
+        """Check for a clause such as "that is a 2" or "it is 2" about the asked subject."""
+        if place >= 0 and self.said[place].text == "that":
+            place -= 1
+        first = [token.text for token in self.said[place + 1 : at]]
+        opens = place < 0 or any(
+            token.text in word_list("sentence_ends") or token.text in word_list("turns") or token.text == ","
+            for token in self.said[max(0, place - 3) : place + 1]
+        )
+        if first[:1] == [":"]:  # "correction: it should be 1"
+            first, opens = first[1:], True
+        pronoun = first[:1] in (["it"], ["this"], ["that"]) and not {":", "(", "|", "\n"}.intersection(first)
+        single = len(self.claims.question.slots) == 1
+        unnamed = not self.context.facets and not self.unknown
+        return (
+            single
+            and pronoun
+            and {"is", "be"}.intersection(first)
+            and opens
+            and (unnamed or self.context.is_asked(self.claims.question))
+        )
+
+    def _is_given(self, place: int, at: int) -> bool:
+        """Check for a grade that a clause gives to its object: "I would give the effusion a 1"."""
+        if self.said[at - 1].text != "a" or place != at - 2:
+            return False
+        return any(token.text in word_list("gives") for token in self.said[max(self.sentence, place - 10) : place])
+
+    def _is_of_foreign_attribute(self, place: int) -> bool:
+        """Check whether a word for grades is another attribute's: "confidence grade"."""
+        marks = (self.marks.get(at) for at in range(max(0, place - 3), place))
+        return any(mark is not None and mark.end == place and mark.foreign_slot for mark in marks)
+
+    def _plain_label(self, place: int) -> Label | None:
+        word = self.said[place].text
+        if self._is_of_foreign_attribute(place):
+            return None
+        if word in word_list("grade_words"):
+            slot = None
+            start = place
+            if self.last >= 0 and self.marks[self.last].end == place:
+                slot = self.marks[self.last].slot
+                start = self.last
+            return Label(start, place + 1, graded=True, slot=slot)
+        if self.last >= 0 and self.marks[self.last].end == place + 1 and not self.marks[self.last].foreign_slot:
+            mark = self.marks[self.last]
+            if not self._may_lead(mark):
+                return None
+            return Label(self.last, mark.end, slot=mark.slot, subject=mark.facets is not None)
+        return None
+
+    def _label_in_clause_before(self, place: int) -> Label | None:
+        """Find a word for grades, or a subject, further back in the clause that ends in "is 2"."""
+        for at in range(place, max(self.sentence, place - 24) - 1, -1):
+            word = self.said[at].text
+            measured = at + 1 < len(self.said) and self.said[at + 1].text in word_list("units")
+            if (
+                word in word_list("quantities")
+                or word in (":", ";", "but", "so", "while")
+                or (self._number(at) is not None and not measured)
+            ):
+                return None
+            if word in ("grade", "score", "answer", "rating", "grading"):
+                mark = self.marks.get(self.last) if self.last >= 0 else None
+                slot = mark.slot if mark is not None and self.last < at and mark.end == at else None
+                return Label(at, at + 1, graded=True, slot=slot)
+            mark = self.marks.get(at)
+            if mark is not None and mark.slot is not None:
+                return Label(at, mark.end, slot=mark.slot)
+        return None
