@@ -241,6 +241,8 @@ class Manifest:
 
     def _config(self, config: str) -> Mapping[str, tuple[Shard, ...]]:
         if config not in self.configs:
+            if config == "preview":  # no repository has to have one
+                return {}
             remedy = f"This repository has {', '.join(self.configs)}"
             raise RepositoryError(explain("config", "be one of the manifest's", config, remedy))
         return self.configs[config]
