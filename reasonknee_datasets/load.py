@@ -86,7 +86,8 @@ def load_dataset(
         ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder or URL.
     name : str, optional
         ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
-        balanced selection as ids with their multiplicity; ``"preview"``, one picture a volume, if there are any.
+        balanced selection as ids with their multiplicity; ``"preview"``, one picture a volume, where there are
+        previews.
     split : str, Split, ReadInstruction or list of these, optional
         ``train``, ``validation`` (or ``val``), ``test``, a slice (``"train[:10]"``, ``"train[:10%]"``) or a sum
         (``"train+val"``). By default all, as a dict.

@@ -253,6 +253,8 @@ class Manifest:
 
     def _config(self, config: str) -> Mapping[str, tuple[Shard, ...]]:
         if config not in self.configs:
+            if config == "preview":  # no repository has to have one
+                return {}
             raise RepositoryError(f"Unknown config {config!r}. Available: {', '.join(self.configs)}.")
         return self.configs[config]
 

@@ -133,8 +133,7 @@ def read_configs(tree: Fields) -> dict[str, dict[str, tuple[Shard, ...]]]:
     """Read the shards of every config and split, and check their row counts."""
     configs: dict[str, dict[str, tuple[Shard, ...]]] = {}
     for config in CONFIGS:
-        if config == "preview" and config not in tree.tree:  # written before there were previews
-            configs[config] = {}
+        if config == "preview" and config not in tree.tree:
             continue
         splits = tree.inside(config).inside("splits")
         configs[config] = {}

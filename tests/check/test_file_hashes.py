@@ -68,7 +68,7 @@ DAMAGE: list[tuple[Callable[[Path], None], str]] = [
 def test_check_files_names_each_damaged_file(knees: Path, damage: Callable[[Path], None], told: str) -> None:
     names = [name for name in all_files(knees) if name != MANIFEST]
     assert {name.partition("/")[0] for name in names} == {
-        *("README.md", "balanced", "data", "index", "priors.json", "volumes")
+        *("README.md", "balanced", "croissant.json", "data", "index", "priors.json", "volumes")
     }
     for name in names:
         damage(knees / name)
