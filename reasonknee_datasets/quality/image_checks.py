@@ -123,8 +123,8 @@ def check_duplicates(
             exact.add((first, other))
             findings.add("duplicate-image", other, f"has the voxels of {first}{_across(first, other, splits)}")
     names = list(images)
-    for place, other, distance, mirrored in _near_pairs([images[name].hash for name in names]):
-        pair = names[place], names[other]
+    for before, after, distance, mirrored in _near_pairs([images[name].hash for name in names]):
+        pair = names[before], names[after]
         if pair in exact or voxels.get(pair[0], "a") == voxels.get(pair[1], "b"):
             continue
         how = "is nearly the mirror image of" if mirrored else "is nearly the same as"

@@ -65,8 +65,8 @@ class RowChecks:
     def _check_question(self, row: Quintuple, question: Question) -> None:
         for name in ("category", "finding", "subregion"):
             expected = getattr(question, name)
-            if row[name] != expected:  # type: ignore[literal-required]
-                message = f"{name} is {row[name]!r}, but question {question.id} is about {expected!r}"  # type: ignore[literal-required]
+            if row[name] != expected:
+                message = f"{name} is {row[name]!r}, but question {question.id} is about {expected!r}"
                 self.findings.add("question-mismatch", row["id"], message)
                 return
         other = _other_subject(question.id, row["question"])
