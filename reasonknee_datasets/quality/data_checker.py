@@ -99,6 +99,7 @@ class DataChecker:
     def finish(self, allow: frozenset[str] = frozenset()) -> QualityReport:
         """Run the checks that compare volumes with each other, and report all findings."""
         self._check_patients()
+        self._rows.finish()
         for volume in self._volumes.values():
             if volume.shape is not None and volume.affine is not None:
                 check_spacing(volume.shape, volume.affine, volume.id, self._synthetic, self._findings)

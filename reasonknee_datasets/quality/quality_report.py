@@ -41,9 +41,9 @@ class Findings:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[Example]] = field(default_factory=dict)
 
-    def add(self, check: str, place: str, message: str, badness: float = 0.0) -> None:
+    def add(self, check: str, place: str, message: str, badness: float = 0.0, count: int = 1) -> None:
         """Count a finding, and keep it if it is among the worst; of equals the first ones are kept."""
-        self.counts[CHECKS[check].name] += 1
+        self.counts[CHECKS[check].name] += count
         kept = self.examples.setdefault(check, [])
         kept.append(Example(place, message, badness))
         kept.sort(key=lambda example: -example.badness)

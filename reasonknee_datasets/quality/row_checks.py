@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeAlias
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, write_answer
 from reasonknee_datasets.quality.box_sizes import THINNEST_MM, size_bounds
@@ -12,6 +13,7 @@ from reasonknee_datasets.quality.quality_report import Findings
 from reasonknee_datasets.quality.stated_grades import read_stated_grades
 from reasonknee_datasets.schema import Quintuple
 
+_Grades: TypeAlias = "tuple[int | None, ...]"
 _OUTSIDE = "axis {axis}: {start} to {stop} of {size} voxels"
 
 
@@ -20,7 +22,7 @@ class RowChecks:
     """Checks rows one by one, and remembers which grades each reasoning text was used for."""
 
     findings: Findings
-    _grades_of: dict[int, tuple[tuple[int | None, ...], str]] = field(default_factory=dict)
+    _grades_of: dict[tuple[int, int], dict[_Grades, tuple[int, str]]] = field(default_factory=dict)
 
     def check(self, row: Quintuple) -> None:
         """Check everything about a row that needs no volume."""
@@ -30,6 +32,20 @@ class RowChecks:
             return
         self._check_question(row, question)
         self._check_grades(row, question)
+
+    def finish(self) -> None:
+        """Report the texts that are used for several grades; the rows with the commonest grades are not counted."""
+        for (number, _), held in self._grades_of.items():
+            question = QUESTIONS[number]
+            common, *others = sorted(held, key=lambda grades: -held[grades][0])
+            for grades in others:
+                count, first = held[grades]
+                usual, place = held[common]
+                message = (
+                    f"{_spell(question, grades)}; the same text has {_spell(question, common)} in {usual:,} rows such "
+                    f"as {place}"
+                )
+                self.findings.add("shared-reasoning", first, message, float(usual), count)
 
     def check_box(self, row: Quintuple, shape: Sequence[int], spacing: Sequence[float]) -> bool:
         """Check a row's box against the grid of its volume, and return whether it lies inside."""
@@ -90,10 +106,9 @@ class RowChecks:
         grades = tuple(held.values())
         text = "\n".join(row["reasoning"])
         self._check_text(row, question, grades, text)
-        first, place = self._grades_of.setdefault(hash((question.id, text)), (grades, row["id"]))
-        if first != grades:
-            message = f"grades {_spell(question, grades)}; the same text has {_spell(question, first)} in {place}"
-            self.findings.add("shared-reasoning", row["id"], message)
+        held_by_text = self._grades_of.setdefault((question.id, hash(text)), {})
+        count, first = held_by_text.get(grades, (0, row["id"]))
+        held_by_text[grades] = count + 1, first
 
     def _check_text(self, row: Quintuple, question: Question, grades: tuple[int | None, ...], text: str) -> None:
         for slot, grade, stated in zip(question.slots, grades, read_stated_grades(question.id, text), strict=True):

@@ -199,7 +199,7 @@ DEFECTS = (
     Defect("grade-contradiction", row(30, other_grade), r"grade is \d, but the reasoning states \d",
            ("shared-reasoning",)),
     Defect("grade-contradiction", row(30, lambda each: each.update(answer="{}")), "grades make .*, the answer is {}"),
-    Defect("shared-reasoning", share_text, r"grades grade \d; the same text has grade \d in "),
+    Defect("shared-reasoning", share_text, r"^grade \d; the same text has grade \d in \d+ rows such as "),
     Defect("box-empty", row(19, lambda each: each.update(box=[5, 5, 5, 5, 9, 9])), "has no voxels"),
     Defect("box-outside", row(19, lambda each: each.update(box=[0, 0, 0, 9, 9, 500])), r"axis 2: 0 to 500 of \d+"),
     Defect("box-size", row(19, lambda each: each.update(box=[5, 5, 5, 6, 6, 6])), "longest edge of at least 3 mm"),
