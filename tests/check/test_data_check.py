@@ -17,6 +17,7 @@ from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.quality import CHECKS, QualityReport
+from tests.helpers.paths import ROOT
 from tests.helpers.planted_defects import DEFECTS, Defect, image, row, scaled
 
 THICK = {"slice-thickness": 1}  # the phantom's volume of 8 slices, as there are in the official release
@@ -63,6 +64,11 @@ def test_check_data_finds_planted_defects(defect: Defect, copy: Path) -> None:
 
 def test_every_data_check_has_a_planted_defect() -> None:
     assert {each.check for each in DEFECTS} | set(THICK) == set(CHECKS)
+
+
+def test_the_how_to_page_lists_every_check() -> None:
+    page = (ROOT / "docs/howto/check.md").read_text(encoding="utf-8")
+    assert not [name for name in CHECKS if f"`{name}`" not in page]
 
 
 def test_check_command_writes_reports_and_exits_with_1(
