@@ -35,7 +35,7 @@ def write(path: Path, data: bytes) -> Path:
     ("offset", "layout", "values", "message"),
     [
         (40, "<8h", (3, 32767, 32767, 32767, 1, 1, 1, 1), "more than the file"),
-        (40, "<8h", (3, -5, 5, 5, 1, 1, 1, 1), "must"),
+        (40, "<8h", (3, -5, 5, 5, 1, 1, 1, 1), "with a size below 0"),
         (70, "<h", (1,), "data code 1 not supported"),
         (70, "<h", (9999,), "data code 9999 not recognized"),
         (108, "<f", (1e12,), "vox_offset"),
@@ -49,7 +49,7 @@ def write(path: Path, data: bytes) -> Path:
 )
 def test_bad_headers(tmp_path: Path, suffix: str, offset: int, layout: str, values: Any, message: str) -> None:
     path = write(tmp_path / f"bad{suffix}", patched(nifti_bytes(knee()), offset, layout, *values))
-    with pytest.raises(VolumeError, match=f"(?s){message}.*bad"):
+    with pytest.raises(VolumeError, match=f"(?s)bad.*{message}"):
         _ = open_volume(path).shape
 
 
@@ -58,7 +58,7 @@ def test_files_that_are_no_nifti(tmp_path: Path, suffix: str) -> None:
     for data in (b"", b"x", b"not an image at all" * 100, b"\x1f\x8b\x08" + b"\0" * 30):
         path = tmp_path / f"bad{suffix}"
         path.write_bytes(data)
-        with pytest.raises(VolumeError, match=r"must .*bad\.nii"):
+        with pytest.raises(VolumeError, match=r"bad\.nii(\.gz)? is (not|damaged)"):
             _ = open_volume(path).affine
 
 
@@ -68,7 +68,7 @@ def test_truncated(tmp_path: Path, suffix: str) -> None:
     for kept in (len(whole) - 1, len(whole) - 9, len(whole) // 2, 200, 10):
         path = tmp_path / f"cut{kept}{suffix}"
         path.write_bytes(whole[:kept])
-        with pytest.raises(VolumeError, match=rf"must .*cut{kept}\.nii"):
+        with pytest.raises(VolumeError, match=rf"cut{kept}\.nii.*(Copy|copy)"):
             open_volume(path).dataobj[1]
 
 
@@ -80,7 +80,7 @@ def test_every_flipped_bit_of_the_compressed_voxels_is_noticed(tmp_path: Path) -
         data[position] ^= 1 << position % 8
         path = tmp_path / f"{position}-flipped.nii.gz"  # a name of its own: the clock of mtime is coarse
         path.write_bytes(data)
-        with pytest.raises(VolumeError, match=r"must .*flipped\.nii"):
+        with pytest.raises(VolumeError, match=r"flipped\.nii.*(Copy|copy)"):
             open_volume(path).dataobj[1]
 
 
@@ -118,9 +118,7 @@ def test_a_raw_file_that_holds_less_than_it_promises(tmp_path: Path) -> None:
 def test_a_volume_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "knee.nii.gz", knee())
     monkeypatch.setenv("REASONKNEE_MAX_VOLUME_BYTES", "1000")
-    with pytest.raises(
-        VolumeError, match=r"no more than 1000 bytes, got 3712 bytes.*REASONKNEE_MAX_VOLUME_BYTES to 3712"
-    ):
+    with pytest.raises(VolumeError, match=r"3712 bytes, more than the 1000 .*REASONKNEE_MAX_VOLUME_BYTES to 3712"):
         _ = open_volume(path).shape
     monkeypatch.setenv("REASONKNEE_MAX_VOLUME_BYTES", "16GB")
     with pytest.raises(

@@ -59,18 +59,20 @@ def test_damage(tmp_path: Path, how: str) -> None:
     for position in (*range(20, len(whole), len(whole) // 20), len(whole) - 6, len(whole) - 2):
         damaged = bytearray(whole)
         damaged[position] ^= 1
-        with pytest.raises(VolumeError, match="must"):
+        with pytest.raises(VolumeError, match="(does not inflate|inflates to)"):
             inflated(bytes(damaged), tmp_path, how)
 
 
 def test_promises(tmp_path: Path, how: str) -> None:
     whole = gzip.compress(PLAIN, 1)
     for much in (1, 300_000, 699_999):
-        with pytest.raises(VolumeError, match=rf"must end after the {len(PLAIN) - much} bytes .* got more"):
+        with pytest.raises(VolumeError, match=rf"inflates to more than the {len(PLAIN) - much} bytes"):
             inflated(whole, tmp_path, how, len(PLAIN) - much)
-        with pytest.raises(VolumeError, match=rf"must hold the {len(PLAIN) + much} bytes .* got 700000 bytes"):
+        with pytest.raises(
+            VolumeError, match=rf"inflates to 700000 bytes, and its NIfTI header states {len(PLAIN) + much}"
+        ):
             inflated(whole, tmp_path, how, len(PLAIN) + much)
-    with pytest.raises(VolumeError, match="must end after"):
+    with pytest.raises(VolumeError, match="inflates to more than"):
         inflated(gzip.compress(PLAIN[:400_000]) + gzip.compress(PLAIN[400_000:] + b"x"), tmp_path, how)
 
 
@@ -78,7 +80,7 @@ def test_a_bomb_takes_no_memory(tmp_path: Path, how: str) -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(300)) + packer.flush()
     tracemalloc.start()
-    with pytest.raises(VolumeError, match="must end after the 700000 bytes"):
+    with pytest.raises(VolumeError, match="inflates to more than the 700000 bytes"):
         inflated(bomb, tmp_path, how)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
