@@ -1,4 +1,4 @@
-"""Lazy NIfTI volumes: opened on first touch, decoded once for all who look, read by region."""
+"""Lazy NIfTI volumes: opened on first touch, decoded once for all readers, read by region."""
 
 from __future__ import annotations
 

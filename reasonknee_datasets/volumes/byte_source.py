@@ -127,7 +127,7 @@ def check_lengths(label: str, ranges: Sequence[Range], chunks: Sequence[bytes]) 
 def unreadable(path: str, error: BaseException) -> VolumeError:
     """Convert the error of a file system into one that names the file and the setting to use."""
     label = redact(path)
-    # fsspec's HTTP says "not found" for whatever went wrong; its cause knows better.
+    # fsspec's HTTP raises FileNotFoundError for any fault; its cause is the real error.
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, FileNotFoundError | NotADirectoryError) or getattr(error, "status", None) == 404:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.system import call_in_forked_child
 from reasonknee_datasets.volumes.environment import read_whole_number
+from reasonknee_datasets.volumes.single_flight import SingleFlight
 
 FillSlabs = Callable[[Sequence[int], NDArray[np.uint8]], None]
 
@@ -90,6 +91,7 @@ class DecodeCache:
     def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = read_whole_number("REASONKNEE_CACHE_BYTES", _DEFAULT_BYTES) if max_bytes is None else max_bytes
         self._entries: OrderedDict[Hashable, NDArray[Any] | SlabStore] = OrderedDict()
+        self._flight = SingleFlight()
         self.renew_after_fork()
         _all.add(self)
 
@@ -99,8 +101,7 @@ class DecodeCache:
 
     def renew_after_fork(self) -> None:
         """Renew locks (their holders are gone) and counters; voxels decoded before the fork stay, shared."""
-        self._lock = threading.Lock()
-        self._decoding: dict[Hashable, threading.Lock] = {}
+        self._flight.renew_locks()
         self._hits = self._misses = self._decodes = self._inflated = 0
         for entry in self._entries.values():
             if isinstance(entry, SlabStore):
@@ -116,29 +117,28 @@ class DecodeCache:
         decode : callable
             Makes the array; its error reaches this caller, and the next one tries again.
         """
-        with self._lock:
-            if (found := self._find(key)) is not None:
-                self._hits += 1
-                return found
-            self._misses += 1
-            decoding = self._decoding.setdefault(key, threading.Lock())
-        with decoding:
-            with self._lock:
-                if (found := self._find(key)) is not None:
-                    return found
-            try:
-                array = decode()
-            except BaseException:
-                with self._lock:
-                    self._decoding.pop(key, None)
-                raise
+        looked = False
+
+        def find() -> NDArray[Any] | None:
+            nonlocal looked
+            found = self._find(key)
+            if not looked:  # after waiting for another thread, the read has been counted as a miss
+                looked = True
+                self._hits += found is not None
+                self._misses += found is None
+            return found
+
+        def make() -> NDArray[Any]:
+            array = decode()
             array.flags.writeable = False
-            with self._lock:
-                self._decoding.pop(key, None)
-                self._decodes += 1
-                self._inflated += array.nbytes
-                self._keep(key, array)
             return array
+
+        def keep(array: NDArray[Any]) -> None:
+            self._decodes += 1
+            self._inflated += array.nbytes
+            self._keep(key, array)
+
+        return self._flight.get(key, find, make, keep)
 
     def get_slabs(
         self, key: Hashable, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs
@@ -160,10 +160,10 @@ class DecodeCache:
         Returns
         -------
         (size,) uint8 array
-            Not to be written to, and not to be looked at beyond the wanted slabs.
+            Not to be written to, and not to be read beyond the wanted slabs.
         """
         name = ("slabs", key)
-        with self._lock:
+        with self._flight.lock:
             store = self._entries.get(name)
             if not isinstance(store, SlabStore):
                 store = self._entries[name] = SlabStore(size)
@@ -177,7 +177,7 @@ class DecodeCache:
             if missing:
                 before = store.nbytes
                 fill(missing, store.voxels)
-                with self._lock:
+                with self._flight.lock:
                     store.have.update(missing)
                     store.nbytes = min(len(store.have) * slab_bytes, size)
                     self._decodes += not before
@@ -186,19 +186,19 @@ class DecodeCache:
         return store.voxels
 
     def can_hold(self, nbytes: int) -> bool:
-        """Check whether it is worth while to keep that many bytes here."""
+        """Check whether that many bytes fit into the bound."""
         return nbytes <= self.max_bytes
 
     def info(self) -> CacheInfo:
         """Return hits, misses and size of the cache."""
-        with self._lock:
+        with self._flight.lock:
             held = sum(entry.nbytes for entry in self._entries.values())
             done = (self._hits, self._misses, self._decodes, self._inflated)
             return CacheInfo(*done, len(self._entries), held, self.max_bytes)
 
     def clear(self) -> None:
-        """Forget everything and set the counters to zero."""
-        with self._lock:
+        """Remove everything and set the counters to zero."""
+        with self._flight.lock:
             self._entries.clear()
             self._hits = self._misses = self._decodes = self._inflated = 0
 
@@ -210,7 +210,7 @@ class DecodeCache:
         return found
 
     def _keep(self, key: Hashable, entry: NDArray[Any] | SlabStore) -> None:
-        """Keep an entry as the most recently used one, and let others go until the bound holds."""
+        """Keep an entry as the most recently used one, and remove others until the bound holds."""
         self._entries[key] = entry
         self._entries.move_to_end(key)
         if entry.nbytes > self.max_bytes:

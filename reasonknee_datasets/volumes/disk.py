@@ -237,7 +237,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """Return the native integer type that stands in for a voxel type byte by byte; None where there is none."""
+    """Return the native integer type of the same size as a voxel type; None where there is none."""
     return np.dtype(f"u{dtype.itemsize}") if dtype.itemsize in (1, 2, 4, 8) and dtype.fields is None else None
 
 

@@ -73,7 +73,7 @@ def open_entry(target: Target) -> Entry | None:
     try:
         entry = _verify(target)
     except OSError as error:
-        # Only these say something of the entry itself; too many open files, for example, does not.
+        # Only these are faults of the entry itself; too many open files, for example, is not.
         if not isinstance(error, PermissionError) and error.errno not in (errno.EIO, errno.ELOOP):
             return None
         entry = None

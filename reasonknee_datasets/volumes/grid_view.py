@@ -1,7 +1,7 @@
 """`View`: a grid laid over a stored volume, as a value. Views compose, so that any number of changes cost one read.
 
 Along an axis, coordinates are *edges*: voxel ``k`` reaches from ``k`` to ``k + 1``. So a box's start and stop are
-coordinates as they stand, and cropping, turning and mirroring stay whole numbers.
+coordinates without change, and cropping, turning and mirroring stay whole numbers.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def nearest_box(faces: ArrayLike) -> Box:
     """Round lower and upper faces, (2, 3), to the nearest box of whole voxels.
 
     No face moves by more than half a voxel. Where both faces of an axis round to the same number (what they enclose is
-    thinner than a voxel), the box holds the voxel that their middle stands in: six whole numbers can say no more.
+    thinner than a voxel), the box is the voxel that holds their middle: six whole numbers cannot be finer.
 
     Examples
     --------
@@ -284,7 +284,7 @@ def _nearest_box(spans: Sequence[tuple[float, float]]) -> Box:
 
 
 def _compose(first: Sequence[Line], axes: Sequence[int], lines: Sequence[Line]) -> list[Line]:
-    """Follow each line through the line of the axis that it stands on."""
+    """Compose each line with the line of the axis that it runs along."""
     found = []
     for axis, (start, step) in zip(axes, lines, strict=True):
         base, scale = first[axis]

@@ -25,7 +25,7 @@ from reasonknee_datasets.volumes.single_flight import Once
 
 # One small read covers header, extensions and slab index of every file that this package writes.
 HEAD_BYTES = 32 * 1024
-# NIfTI extensions stand before the voxels; a header that claims more than this is damage, not metadata.
+# NIfTI extensions precede the voxels; a header that claims more than this is damage, not metadata.
 _NIFTI1_BYTES, _NIFTI2_BYTES = 352, 544
 _MAX_OFFSET = 64 * 1024 * 1024
 # An OAI knee is 47 MB; what claims 100 times that is refused before memory is taken, unless the user says otherwise.
@@ -99,13 +99,13 @@ def read_header(source: Source) -> VolumeHeader:
     VolumeNotFoundError
         If the file is not there.
     VolumeError
-        If it is no NIfTI-1 or NIfTI-2 file, or its header promises what it cannot hold.
+        If it is no NIfTI-1 or NIfTI-2 file, or its header states more than the file can hold.
     """
     return _headers.get(source.identify(), lambda: _parse(source))
 
 
 def forget_index(header: VolumeHeader, reason: str, label: str) -> VolumeHeader:
-    """Read a file the ordinary way from now on, and say so once."""
+    """Read a file the ordinary way from now on, and warn once."""
     remedy = _COPY_AGAIN if reason.endswith(CUT_OFF) else _PACK_AGAIN
     warnings.warn(f"the slab index of {label} is not used: {reason}. {remedy}.", RuntimeWarning, stacklevel=2)
     plain = replace(header, index=None)
@@ -122,7 +122,7 @@ def _parse(source: Source) -> VolumeHeader:
     except IndexProblemError as error:
         problem = str(error)
     if found is not None:
-        # The NIfTI header is a segment of its own: no byte behind it is looked at.
+        # The NIfTI header is a segment of its own: no byte behind it is needed.
         index, segment, digest = found
         parsed = _interpret(source, identity, zipped, lambda count: segment[:count])
         problem = _index_problem(parsed, index)
@@ -230,7 +230,7 @@ def _offset(start: bytes, image_class: Any) -> int:
 
 
 def _check_promise(parsed: VolumeHeader, label: str) -> None:
-    """Refuse a header that promises more than its file can hold, before anything of that size is allocated."""
+    """Raise for a header that states more than its file can hold, before anything of that size is allocated."""
     size, promised = parsed.identity.size, parsed.promised
     if any(extent < 0 for extent in parsed.shape):
         raise VolumeError(

@@ -25,7 +25,7 @@ _PROGRESS = 64 * 1024
 _ERROR_BYTES = 64 * 1024
 _MOST_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Headers that say what is asked for; every other may be a credential.
+# Headers that describe the request; every other may be a credential.
 _HARMLESS = frozenset({"range", "accept", "accept-encoding", "if-range"})
 # Options of a request that are not sent to the server that is asked.
 _NOT_FOR_ORIGIN = frozenset({"timeout", "ssl", "proxy", "proxy_auth", "proxy_headers"})
@@ -70,7 +70,7 @@ class HTTPSession:
     session : aiohttp.ClientSession
         Holds the headers, cookies and authentication that the user gave.
     timed : bool
-        Whether the user gave a timeout, which then stands.
+        Whether the user set a timeout, which is then kept.
     """
 
     def __init__(self, session: Any, timed: bool) -> None:

@@ -49,8 +49,8 @@ class LazyVolume(nib.Nifti1Image):
     and a `View` (`through`) of a lazy volume are lazy too.
     Called directly, as nibabel and tools around it call the class of an image, the class makes an image in memory.
 
-    Whether the file is NIfTI-1 or NIfTI-2 is not known before it is touched, so ``isinstance`` says NIfTI-1 for both;
-    the header is the file's. `to_nifti` converts to nibabel's own class.
+    Whether the file is NIfTI-1 or NIfTI-2 is not known before it is touched, so ``isinstance`` reports NIfTI-1 for
+    both; the header is the file's. `to_nifti` converts to nibabel's own class.
 
     A lazy volume pickles as its path and settings, with header and affine where they were changed, and never with
     voxels or credentials. Libraries that serialise images by `to_bytes`, as ``datasets`` does, get its reference.
@@ -177,7 +177,7 @@ class LazyVolume(nib.Nifti1Image):
         Raises
         ------
         VolumeError
-            If the URL holds a password or a query, where signatures stand.
+            If the URL holds a password or a query, which may be a signature.
         """
         if self._source is None:
             return None
@@ -316,7 +316,7 @@ class LazyVolume(nib.Nifti1Image):
     def to_bytes(self, **kwargs: Any) -> bytes:
         """Return the reference of a lazy volume, or the NIfTI file of one in memory.
 
-        ``datasets`` serialises every nibabel image that a function under ``map`` returns or only looks at, and would
+        ``datasets`` serialises every nibabel image that a function under ``map`` returns or only reads, and would
         write 47 MB a row. ``volume.to_nifti().to_bytes()`` returns the NIfTI file in any case.
         """
         reference = self.reference

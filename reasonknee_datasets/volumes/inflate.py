@@ -25,7 +25,7 @@ from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Source
 
 _isal: Any = None
-with contextlib.suppress(ImportError):  # a speed-up; libdeflate stands in
+with contextlib.suppress(ImportError):  # a speed-up; libdeflate is used without it
     _isal = import_module("isal.isal_zlib")
 
 # Deflate's densest code spends one bit on 258 bytes behind a one-bit distance: 1032 to 1 (zlib's technical note).
@@ -99,7 +99,7 @@ def inflate_head(data: bytes, count: int) -> bytes:
 
 
 def inflate_file(source: Source, identity: FileIdentity, promised: int) -> NDArray[np.uint8]:
-    """Inflate a whole gzip file to exactly the length that its NIfTI header promises.
+    """Inflate a whole gzip file to exactly the length that its NIfTI header states.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def _pieces(source: Source, fetch: Fetch, size: int) -> Iterator[Any]:
 
 
 def _stream(pieces: Iterator[Any], promised: int) -> NDArray[np.uint8] | None:
-    """Inflate one member that keeps its promise; None for anything else, which the slow way then explains."""
+    """Inflate one member of exactly the stated length; None for anything else, which `_inflate_slowly` reports."""
     inflated, filled = np.empty(promised, np.uint8), 0
     view, inflater = inflated.data, _isal.decompressobj(wbits=31)
     for piece in pieces:

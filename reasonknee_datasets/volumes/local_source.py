@@ -111,7 +111,7 @@ class HeldSource:
 
     @property
     def is_local(self) -> bool:
-        """No: the path may be a URL, or stand for something newer by now."""
+        """No: the path may be a URL, or name a newer file by now."""
         return False
 
     def identify(self) -> FileIdentity:

@@ -36,7 +36,7 @@ def open_volume(
         so that every read of an ordinary ``.nii.gz`` decodes it again.
     storage_options : mapping, optional
         What fsspec needs for this URL. They are not pickled with the volume: a process that is spawned finds its own
-        by `set_credentials`, which is also what stands in when this is None.
+        by `set_credentials`, which is also used when this is None.
     geometry : Geometry, optional
         Shape and affine that the array is to have. A file that differs by a permutation and flips of its axes is shown
         in this geometry; anything else is an error on first touch.

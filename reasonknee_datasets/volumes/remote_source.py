@@ -36,7 +36,7 @@ _USUAL_LATENCY = 0.03
 _GAPS = (16 * 1024, 1024 * 1024)
 _SMALL_ANSWER = 64 * 1024
 
-# One look at a remote file's size and etag a process: asking again before every read would double the requests.
+# A remote file's size and etag are read once a process: asking again before every read would double the requests.
 _identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
 # Shortest time in seconds in which a server has answered one small request.
 _latencies: dict[str, float] = {}
@@ -87,7 +87,7 @@ class RemoteSource:
                 f"The server of {self.label} says that the file has {size} bytes, more than the {limit} that are read "
                 "of one remote file. Check the server, or set REASONKNEE_MAX_FILE_BYTES to a higher number."
             )
-        # The token stands in for the options: one URL behind two endpoints is two files.
+        # The token represents the options: one URL behind two endpoints is two files.
         return FileIdentity(f"{self.path}@{token}", size, tag)
 
     def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
@@ -231,7 +231,7 @@ def coalesce(ranges: Sequence[Range], gap: int) -> list[Range]:
 def is_passing(error: BaseException) -> bool:
     """Check whether an error may go away by itself: a busy server, a lost connection, but not a refusal."""
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # fsspec's HTTP says "not found" for whatever went wrong
+        error = error.__cause__  # fsspec's HTTP raises it for any fault
     status = getattr(error, "status", None)
     if isinstance(status, int) and status >= 300:
         return status in (408, 425, 429) or status >= 500

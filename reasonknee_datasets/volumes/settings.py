@@ -84,7 +84,7 @@ class ExpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a volume is read: what `open_volume` was told, credentials apart."""
+    """How a volume is read: the arguments of `open_volume`, without credentials."""
 
     cache: CachePolicy = ...
     geometry: Geometry | None = None

@@ -25,7 +25,7 @@ class StoredVoxels:
     source : Source
         Where the bytes are.
     header : VolumeHeader
-        What the file's header said when the image was first touched.
+        Header of the file when the image was first touched.
     settings : Settings
         Caches are looked up in them at every read: a volume may outlive the loader whose cache it was first read
         through.
@@ -95,7 +95,7 @@ class StoredVoxels:
         return self.header.compression == "none" and self.source.is_local
 
     def _refresh(self) -> None:
-        """Notice a file that changed since its header was read; one with the same header may stand in for it."""
+        """Check for a file that changed since its header was read; one with the same header replaces it."""
         if self.source.identify() == self.header.identity:
             return
         header = read_header(self.source)
@@ -138,7 +138,7 @@ class StoredVoxels:
             array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
             return array[selection].copy(order="F")
         except DamagedSlabError as damage:
-            # Either the index lies or the voxels are damaged: the ordinary way can tell, by gzip's own checksum.
+            # Either the index is wrong or the voxels are damaged: gzip's own checksum decides.
             whole = self._inflate()[selection]
             self.header = forget_index(header, str(damage), self.source.label)
             return whole.copy(order="F")

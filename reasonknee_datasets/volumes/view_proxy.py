@@ -206,7 +206,7 @@ def _interpolate(view: View, source: Any, taps: list[Taps]) -> NDArray[Any]:
 
 
 def _shares(array: NDArray[Any], source: Any) -> bool:
-    # numpy would read all of a proxy to tell.
+    # numpy would read all of a proxy to find out.
     return isinstance(source, np.ndarray) and np.may_share_memory(array, source)
 
 

@@ -29,8 +29,8 @@ def measure(knee: Knee, size: tuple[int, int, int]) -> Table:
     box = central(knee.truth().shape, size)
     columns = ("read", "delay", "requests", "bytes of the file", "at most", "ms")
     caption = (
-        f"The central box of {'x'.join(map(str, size))} voxels, file and box cold, median of {_ROUNDS}. The server is a "
-        "process of its own on this machine, whose bandwidth is not limited: there, fewer and longer requests are the "
+        f"The central box of {'x'.join(map(str, size))} voxels, file and box cold, median of {_ROUNDS}. The server is "
+        "another process on this machine, and its bandwidth is not limited: there, fewer and longer requests are the "
         "faster ones. The package assumes 100 Mbit/s, at which the gaps take longer than the requests that they save."
     )
     table = Table("A box from a server", columns, caption)

@@ -59,7 +59,7 @@ def test_damage(tmp_path: Path, how: str) -> None:
     for position in (*range(20, len(whole), len(whole) // 20), len(whole) - 6, len(whole) - 2):
         damaged = bytearray(whole)
         damaged[position] ^= 1
-        with pytest.raises(VolumeError, match="(does not inflate|inflates to)"):
+        with pytest.raises(VolumeError, match=r"(does not inflate|inflates to)"):
             inflated(bytes(damaged), tmp_path, how)
 
 
