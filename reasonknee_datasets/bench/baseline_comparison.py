@@ -149,7 +149,7 @@ def _grading(
         }
         for rule in compared.rules
     }
-    return Baseline(name, ABOUT[name], totals, None, rows, tuple(_warn(name, rows)))
+    return Baseline(name, ABOUT[name], totals, None, rows, tuple(warn(name, rows)))
 
 
 def _localising(truth: Truth, answers: Answers, name: str, base: Answers, resampling: Resampling) -> Baseline:
@@ -168,10 +168,11 @@ def _localising(truth: Truth, answers: Answers, name: str, base: Answers, resamp
         unit: {row.metric: _unsampled(row.second) for row in rows if row.by == "all" and row.unit == unit}
         for unit in _UNITS
     }
-    return Baseline(name, ABOUT[name], {}, units, rows, tuple(_warn(name, rows)))
+    return Baseline(name, ABOUT[name], {}, units, rows, tuple(warn(name, rows)))
 
 
-def _warn(name: str, rows: Iterable[Difference]) -> Iterator[str]:
+def warn(name: str, rows: Iterable[Difference]) -> Iterator[str]:
+    """Write a warning for each headline metric that is not shown to be better than a baseline."""
     for row in rows:
         value, low, high = row.difference.value, row.difference.low, row.difference.high
         headline = row.by == "all" and row.metric in _WATCHED and row.rule in {"missing_as_wrong", None}
