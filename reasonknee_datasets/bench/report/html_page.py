@@ -67,9 +67,9 @@ def _bold_words(text: str) -> Any:
 
 
 def _bold(text: str) -> Any:
-    """Set in bold what the tables mark so."""
+    """Set in bold what the tables mark so; other names may break after an underscore."""
     from markupsafe import Markup, escape
 
     if text.startswith("**") and text.endswith("**") and len(text) > 4:
         return Markup("<strong>{}</strong>").format(text[2:-2])
-    return escape(text)
+    return escape(text).replace("_", Markup("_<wbr>"))
