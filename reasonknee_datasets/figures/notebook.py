@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.errors import MissingExtraError
-from reasonknee_datasets.figures.picture import show
+from reasonknee_datasets.figures.example_figure import show
 
 if TYPE_CHECKING:
     from reasonknee_datasets.volumes import LazyVolume

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError, explain
-from reasonknee_datasets.figures.reading import PLANES, Plane
+from reasonknee_datasets.figures.plane_choice import PLANES, Plane
 from reasonknee_datasets.orientation import axcodes, to_canonical
 
 # World axes (RAS+): the one that is cut, the one that runs down the screen, the one that runs across it. Both screen

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, RepositoryError
-from reasonknee_datasets.figures.page import GradeLine, take_volume, write_page
+from reasonknee_datasets.figures.example_text import GradeLine, take_volume, example_text
 from reasonknee_datasets.figures.planes import cut_planes, grey_window
-from reasonknee_datasets.figures.reading import PLANES, choose_plane
-from reasonknee_datasets.figures.typeset import LONGEST, break_lines
+from reasonknee_datasets.figures.plane_choice import PLANES, choose_plane
+from reasonknee_datasets.figures.line_breaking import LONGEST, break_lines
 from reasonknee_datasets.moaks import QUESTIONS
 from tests.helpers.paths import SHARED
 
@@ -202,7 +202,7 @@ def test_grades_carry_their_words_and_a_missing_one_is_never_zero() -> None:
         {"attribute": "size", "grade": 2, "scale": "ordinal"},
         {"attribute": "depth", "grade": None, "scale": "ordinal"},
     ]
-    page = write_page({"finding": "cartilage_lesion", "question_id": 19, "grades": grades})
+    page = example_text({"finding": "cartilage_lesion", "question_id": 19, "grades": grades})
     assert page.grades == (
         GradeLine("size", 2, 3, "10-75 % of the surface"),
         GradeLine("depth", None, 3, "not graded"),
@@ -211,12 +211,12 @@ def test_grades_carry_their_words_and_a_missing_one_is_never_zero() -> None:
 
 def test_grades_read_the_same_in_the_formats_of_datasets() -> None:
     columns = {"attribute": ["size", "depth"], "grade": np.array([2.0, np.nan]), "scale": ["ordinal", "ordinal"]}
-    page = write_page({"question_id": np.int64(19), "grades": columns})
+    page = example_text({"question_id": np.int64(19), "grades": columns})
     assert [(line.grade, line.words) for line in page.grades] == [(2, "10-75 % of the surface"), (None, "not graded")]
 
 
 def test_a_question_that_moaks_does_not_know_has_numbers_without_words() -> None:
-    page = write_page({"question_id": 99, "grades": [{"attribute": "grade", "grade": 7, "scale": "ordinal"}]})
+    page = example_text({"question_id": 99, "grades": [{"attribute": "grade", "grade": 7, "scale": "ordinal"}]})
     assert page.grades == (GradeLine("grade", 7, None, ""),)
 
 

@@ -11,9 +11,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import text_to_path
 
-from reasonknee_datasets.figures.page import GradeLine, Page
-from reasonknee_datasets.figures.panels import BOX, FAINT, FONT, INK, PAPER, RULE, WARNING
-from reasonknee_datasets.figures.typeset import Measure, break_lines
+from reasonknee_datasets.figures.example_text import GradeLine, ExampleText
+from reasonknee_datasets.figures.slice_drawing import BOX, FAINT, FONT, INK, PAPER, RULE, WARNING
+from reasonknee_datasets.figures.line_breaking import Measure, break_lines
 
 _LEADING = 1.38  # line height over font size
 _CHIP = 0.235  # inches across one grade's square
@@ -41,7 +41,7 @@ class Column:
     height: float
 
 
-def set_column(page: Page, width: float, notes: tuple[str, ...], room: float) -> Column:
+def set_column(page: ExampleText, width: float, notes: tuple[str, ...], room: float) -> Column:
     """Set a page in a column, in smaller type where it is long, and taller than the room where that is not enough."""
     for scale in (1.0, 0.94, 0.88, 0.82):
         setter = _Setter(width, scale)
@@ -110,7 +110,7 @@ class _Setter:
         self.lines: list[Line] = []
         self.y = 0.0
 
-    def page(self, page: Page, notes: tuple[str, ...]) -> None:
+    def page(self, page: ExampleText, notes: tuple[str, ...]) -> None:
         if page.synthetic:
             self.text("SYNTHETIC: drawn by the phantom, no patient", 9.5, weight="bold", colour=WARNING)
             self.y += 0.06

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra, os_remedy, shown
-from reasonknee_datasets.figures.page import take_volume, write_page
+from reasonknee_datasets.figures.example_text import take_volume, example_text
 from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
-from reasonknee_datasets.figures.reading import choose_plane
+from reasonknee_datasets.figures.plane_choice import choose_plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def show(
 
     Slices are in radiological display whatever the array's order: superior up, anterior at the left of the sagittal
     slice, the patient's right at the viewer's left. The plane that the question is read in is the large one (see
-    `reasonknee_datasets.figures.reading`). Only the three slices are read from the volume. A row that says
+    `reasonknee_datasets.figures.plane_choice`). Only the three slices are read from the volume. A row that says
     ``synthetic`` makes a figure that says so, on every slice.
 
     Parameters
@@ -70,7 +70,7 @@ def show(
     ['coronal', 'sagittal', 'axial']
     """
     try:
-        from reasonknee_datasets.figures.layout import lay_out
+        from reasonknee_datasets.figures.figure_layout import lay_out
     except ModuleNotFoundError as error:
         raise missing_extra((error.name or "matplotlib").split(".")[0], "figures", "figures.show") from error
 
@@ -85,7 +85,7 @@ def show(
         raise
     limits = grey_window(panels.values()) if fixed is None else fixed
     first = choose_plane(*(str(example.get(column) or "") for column in ("finding", "subregion", "question")))
-    figure = lay_out(panels, first, limits, write_page(example), _notes(volume, box, panels.values(), limits))
+    figure = lay_out(panels, first, limits, example_text(example), _notes(volume, box, panels.values(), limits))
     if out is not None:
         _write(figure, Path(out))
     return figure

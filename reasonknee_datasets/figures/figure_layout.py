@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from reasonknee_datasets.figures.column import draw_column, set_column
-from reasonknee_datasets.figures.page import Page
-from reasonknee_datasets.figures.panels import PAPER, draw_panel
+from reasonknee_datasets.figures.text_column import draw_column, set_column
+from reasonknee_datasets.figures.example_text import ExampleText
+from reasonknee_datasets.figures.slice_drawing import PAPER, draw_panel
 from reasonknee_datasets.figures.planes import Panel
-from reasonknee_datasets.figures.reading import PLANES, Plane
+from reasonknee_datasets.figures.plane_choice import PLANES, Plane
 
 # Inches.
 _HEIGHT, _TEXT, _MARGIN, _GAP = 7.3, 5.1, 0.22, 0.07
@@ -35,7 +35,7 @@ class KneeFigure(Figure):
 
 
 def lay_out(
-    panels: Mapping[Plane, Panel], first: Plane, window: tuple[float, float], page: Page, notes: tuple[str, ...]
+    panels: Mapping[Plane, Panel], first: Plane, window: tuple[float, float], page: ExampleText, notes: tuple[str, ...]
 ) -> KneeFigure:
     """Draw three slices and a page of text; the figure grows downwards where the text needs it, and is never cut."""
     order = [panels[first], *(panels[plane] for plane in PLANES if plane != first)]

@@ -21,7 +21,7 @@ class GradeLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ExampleText:
     """The text of a figure; every part may be empty."""
 
     title: str
@@ -39,12 +39,12 @@ class Page:
         return not (self.question or self.steps or self.grades)
 
 
-def write_page(example: Mapping[str, Any]) -> Page:
+def example_text(example: Mapping[str, Any]) -> ExampleText:
     """Collect an example's text; columns that it lacks are left out.
 
     Examples
     --------
-    >>> page = write_page({"patient": "0000001", "side": "left", "question_id": 40, "finding": "osteophyte",
+    >>> page = example_text({"patient": "0000001", "side": "left", "question_id": 40, "finding": "osteophyte",
     ...                    "subregion": "tibia_medial",
     ...                    "grades": [{"attribute": "grade", "grade": 2, "scale": "ordinal"}]})
     >>> page.title, page.subtitle, page.identity
@@ -58,7 +58,7 @@ def write_page(example: Mapping[str, Any]) -> Page:
     slots = {slot.attribute: slot for slot in known.slots} if known else {}
     identity = [_text(example, "id"), "" if not patient or "id" in example else f"patient {patient}"]
     identity += ["" if "id" in example else visit, f"{side} knee" if side else ""]
-    return Page(
+    return ExampleText(
         title=_spell(finding).capitalize(),
         subtitle=_spell(_text(example, "subregion")),
         identity=" · ".join(part for part in identity if part),
