@@ -42,7 +42,7 @@ FLOORS = (
     {"transforms"},
     {"collate", "loader"},
     {"bench"},
-    {"publish"},
+    {"publish", "browse"},
     {"cli", "demo"},
 )
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}

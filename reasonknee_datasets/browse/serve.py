@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import webbrowser
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,20 @@ from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.sources import find_place, find_repository, find_volumes, name_setting
 
 PORT = 8317
+
+
+def check_browser() -> None:
+    """Check that the extra ``app`` is installed.
+
+    Raises
+    ------
+    MissingExtraError
+        If a package of it is missing; the message names it.
+    """
+    for module in ("starlette", "uvicorn", "jinja2"):
+        if find_spec(module) is None:
+            raise missing_extra(module, "app", "reasonknee browse")
+    niivue_module()
 
 
 def build_app(
@@ -46,13 +61,10 @@ def build_app(
     RepositoryError
         If it is not a sound one.
     """
-    try:
-        from reasonknee_datasets.browse.browser_app import Browser, make_browser_app
-        from reasonknee_datasets.browse.row_index import RowIndex
-    except ModuleNotFoundError as error:
-        raise missing_extra((error.name or "starlette").split(".")[0], "app", "reasonknee browse") from error
+    check_browser()
+    from reasonknee_datasets.browse.browser_app import Browser, make_browser_app
+    from reasonknee_datasets.browse.row_index import RowIndex
 
-    niivue_module()
     repository = find_repository(find_place(data_dir), setting=name_setting(data_dir))
     volumes = find_volumes(volumes_dir, repository.root)
     for place in (repository.root, volumes):

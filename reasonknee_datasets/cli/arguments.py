@@ -71,3 +71,8 @@ def add_data(command: argparse._ActionsContainer) -> None:
         metavar="DIR",
         help="a prepared repository: a folder or URL (default: REASONKNEE_DATA, ./3dreasonknee)",
     )
+
+
+def say(line: str) -> None:
+    """Print a line at once, also where the output is a pipe."""
+    print(line, flush=True)

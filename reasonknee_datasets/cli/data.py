@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor, positive
+from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor, positive, say
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -13,12 +13,22 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("reasonknee_demo"), help="a new folder (default: %(default)s)"
     )
     _add_phantom_size(command, patients=6)
+    command.add_argument("--open", action="store_true", help="then open the example in the dataset browser (extra app)")
 
 
 def _demo(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.demo import run_demo
 
-    run_demo(arguments.out, patients=arguments.patients, size=arguments.size, seed=arguments.seed, say=print)
+    if arguments.open:
+        from reasonknee_datasets.browse import check_browser
+
+        check_browser()  # before the work, not after it
+    demo = run_demo(arguments.out, patients=arguments.patients, size=arguments.size, seed=arguments.seed, say=print)
+    if arguments.open:
+        from reasonknee_datasets.browse import build_app, run_browser
+
+        app = build_app(str(demo.repository))
+        run_browser(app, page=f"/example/{demo.example_id}", open_page=True, say=say)
 
 
 def _add_phantom_size(command: argparse.ArgumentParser, *, patients: int | None, told: str = "%(default)s") -> None:

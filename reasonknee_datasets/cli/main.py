@@ -15,18 +15,12 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.cli import bench, convert, data, diff, export_labels, publish
+from reasonknee_datasets.cli import bench, browse, convert, data, diff, export_labels, publish
 from reasonknee_datasets.cli.terminal import printable_streams
 from reasonknee_datasets.errors import ReasonKneeError
 
-_COMMANDS = {
-    **data.COMMANDS,
-    **diff.COMMANDS,
-    **convert.COMMANDS,
-    **export_labels.COMMANDS,
-    **publish.COMMANDS,
-    **bench.COMMANDS,
-}
+_MODULES = (data, diff, convert, export_labels, browse, publish, bench)
+_COMMANDS = {name: command for module in _MODULES for name, command in module.COMMANDS.items()}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,6 +4,13 @@ import { Niivue } from "./niivue.js";
 
 const EDGES = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((a) => [1, 2, 4].filter((bit) => !(a & bit)).map((bit) => [a, a | bit]));
 const COLOURS = { true: [255, 176, 0], predicted: [86, 207, 255] };
+const PLAIN = `#version 300 es
+precision highp float;
+uniform float opacity;
+in vec4 vClr;
+in vec3 vN;
+out vec4 color;
+void main() { color = vec4(vClr.rgb, opacity); }`; // NiiVue's own mesh shaders all shade
 const OPTIONS = {
   backColor: [0, 0, 0, 1],
   crosshairColor: [0.6, 0.65, 0.7, 0.5],
@@ -14,6 +21,7 @@ const OPTIONS = {
   sagittalNoseLeft: true,
   isSliceMM: true, // boxes are drawn in the world, so slices are too
   meshThicknessOn2D: Infinity, // the whole outline of the box on each slice
+  meshXRay: 0.8, // the box is seen inside the knee in 3D
   multiplanarShowRender: 1,
   multiplanarLayout: 2,
   dragAndDropEnabled: false,
@@ -36,6 +44,7 @@ class Viewer {
     for (const [name, [r, g, b]] of Object.entries(COLOURS)) {
       this.nv.addColormap(`box-${name}`, { R: [r, r], G: [g, g], B: [b, b], A: [255, 255], I: [0, 255] });
     }
+    this.nv.setCustomMeshShader(PLAIN, "Plain");
     this.nv.setSliceType(this.nv.sliceTypeMultiplanar);
     await this.show(JSON.parse(this.canvas.dataset.scene));
   }
@@ -58,8 +67,12 @@ class Viewer {
     for (const mesh of [...this.nv.meshes]) this.nv.removeMesh(mesh);
     const { box, predicted } = this.scene;
     if (this.boxes) {
-      this.nv.addMesh(this.outline("true", box));
-      if (predicted) this.nv.addMesh(this.outline("predicted", predicted));
+      for (const [name, corners] of [["true", box], ["predicted", predicted]]) {
+        if (!corners) continue;
+        const mesh = this.outline(name, corners);
+        this.nv.addMesh(mesh);
+        this.nv.setMeshShader(mesh.id, "Plain");
+      }
     }
     const centre = [0, 1, 2].map((axis) => (box[0][axis] + box[7][axis]) / 2);
     this.nv.scene.crosshairPos = this.nv.mm2frac(centre);
@@ -71,12 +84,12 @@ class Viewer {
     const edges = new Array(size * size).fill(0);
     for (const [a, b] of EDGES) edges[a * size + b] = 1;
     const colours = { nodeColormap: `box-${name}`, nodeColormapNegative: `box-${name}`, nodeMinColor: 0, nodeMaxColor: 1 };
-    const lines = { edgeColormap: `box-${name}`, edgeColormapNegative: `box-${name}`, edgeMin: 0, edgeMax: 1, edgeScale: 0.35 };
+    const lines = { edgeColormap: `box-${name}`, edgeColormapNegative: `box-${name}`, edgeMin: 0, edgeMax: 1, edgeScale: 0.45 };
     return this.nv.loadConnectomeAsMesh({
       name,
       ...colours,
       ...lines,
-      nodeScale: 0.35,
+      nodeScale: 0.45,
       legendLineThickness: 0,
       showLegend: false,
       nodes: {
