@@ -51,9 +51,9 @@ class HostCheck:
         self.headers = {
             # NiiVue inflates in WebAssembly, keeps its font as a data URL, and makes workers from blobs.
             "Content-Security-Policy": (
-                "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data: blob:; "
-                "connect-src 'self' data: blob:; worker-src 'self' blob:; form-action 'self'; base-uri 'none'; "
-                f"frame-ancestors {frames}"
+                "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+                "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
+                f"form-action 'self'; base-uri 'none'; frame-ancestors {frames}"
             ),
             "Cross-Origin-Resource-Policy": "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",

@@ -95,7 +95,12 @@ def load_prediction_index(path: Path, index: RowIndex) -> PredictionIndex:
     truth = read_truth(index.repository, split)
     texts: dict[int, str] = {}
     read = read_predictions(
-        path, truth, data=index.repository, split=split, strict=False, each_text=lambda row, text: _keep(texts, row, text)
+        path,
+        truth,
+        data=index.repository,
+        split=split,
+        strict=False,
+        each_text=lambda row, text: _keep(texts, row, text),
     )
     answers = read.answers
     place = {name: at for at, name in enumerate(index.table["id"].to_pylist())}
@@ -128,7 +133,9 @@ def _find_split(path: Path, index: RowIndex) -> str:
         at = index.position(str(line.get("id")))
         if at is not None:
             return str(index.table["split"][at])
-    raise BrowserError(f"No prediction in {path} is of a row of {index.repository.root}. Name the repository of that run.")
+    raise BrowserError(
+        f"No prediction in {path} is of a row of {index.repository.root}. Name the repository of that run."
+    )
 
 
 def _keep(texts: dict[int, str], row: int, text: str) -> None:

@@ -102,8 +102,10 @@ class RowIndex:
 
     def _read(self) -> Iterator[pa.Table]:
         selection = select("quintuples", list(_COLUMNS))
-        yield selection.stored_schema.empty_table().append_column("split", pa.array([], pa.string())).append_column(
-            "shard", pa.array([], pa.int32())
+        yield (
+            selection.stored_schema.empty_table()
+            .append_column("split", pa.array([], pa.string()))
+            .append_column("shard", pa.array([], pa.int32()))
         )
         for number, (split, shard) in enumerate(self._shards):
             for part in read_shard(self.repository.url(shard.path), shard, selection):

@@ -69,7 +69,9 @@ def build_app(
     volumes = find_volumes(volumes_dir, repository.root)
     for place in (repository.root, volumes):
         if is_url(place):
-            raise BrowserError(f"{place} is a URL, and the browser reads local folders. Copy the repository to a folder.")
+            raise BrowserError(
+                f"{place} is a URL, and the browser reads local folders. Copy the repository to a folder."
+            )
     index = RowIndex(repository)
     shown = None
     if predictions is not None:
@@ -146,6 +148,6 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 
 def _in_url(host: str) -> str:
-    if host in ("0.0.0.0", "::"):  # noqa: S104  # all addresses: this machine reaches it by the loopback
+    if host in ("0.0.0.0", "::"):  # all addresses: this machine reaches it by the loopback
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host

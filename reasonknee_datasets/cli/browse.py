@@ -19,7 +19,9 @@ def _add_browse(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "dir", metavar="DIR", nargs="?", help="a prepared repository (default: REASONKNEE_DATA, ./3dreasonknee)"
     )
-    command.add_argument("--predictions", type=Path, metavar="FILE", help="JSON lines or an .eval log, shown worst first")
+    command.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="JSON lines or an .eval log, shown worst first"
+    )
     command.add_argument("--volumes-dir", metavar="DIR", help="the folder that holds volumes/, if not the repository")
     command.add_argument("--port", type=_port, help="default: 8317, or a free one where that is taken")
     command.add_argument(
@@ -49,7 +51,7 @@ def _browse(arguments: argparse.Namespace) -> None:
         arguments.dir,
         volumes_dir=arguments.volumes_dir,
         predictions=arguments.predictions,
-        hosts=[*arguments.allow_host, *([arguments.host] if arguments.host not in ("0.0.0.0", "::") else [])],  # noqa: S104
+        hosts=[*arguments.allow_host, *([arguments.host] if arguments.host not in ("0.0.0.0", "::") else [])],
         embed_in=arguments.embed_in,
     )
     run_browser(app, host=arguments.host, port=arguments.port, open_page=arguments.open, say=say)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra, os_remedy, shown
-from reasonknee_datasets.figures.example_text import take_volume, example_text
-from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
+from reasonknee_datasets.figures.example_text import example_text, take_volume
 from reasonknee_datasets.figures.plane_choice import choose_plane
+from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from reasonknee_datasets.figures.text_column import draw_column, set_column
 from reasonknee_datasets.figures.example_text import ExampleText
-from reasonknee_datasets.figures.slice_drawing import PAPER, draw_panel
-from reasonknee_datasets.figures.planes import Panel
 from reasonknee_datasets.figures.plane_choice import PLANES, Plane
+from reasonknee_datasets.figures.planes import Panel
+from reasonknee_datasets.figures.slice_drawing import PAPER, draw_panel
+from reasonknee_datasets.figures.text_column import draw_column, set_column
 
 # Inches.
 _HEIGHT, _TEXT, _MARGIN, _GAP = 7.3, 5.1, 0.22, 0.07

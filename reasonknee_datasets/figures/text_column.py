@@ -11,9 +11,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import text_to_path
 
-from reasonknee_datasets.figures.example_text import GradeLine, ExampleText
-from reasonknee_datasets.figures.slice_drawing import BOX, FAINT, FONT, INK, PAPER, RULE, WARNING
+from reasonknee_datasets.figures.example_text import ExampleText, GradeLine
 from reasonknee_datasets.figures.line_breaking import Measure, break_lines
+from reasonknee_datasets.figures.slice_drawing import BOX, FAINT, FONT, INK, PAPER, RULE, WARNING
 
 _LEADING = 1.38  # line height over font size
 _CHIP = 0.235  # inches across one grade's square

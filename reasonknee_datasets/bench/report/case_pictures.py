@@ -13,8 +13,8 @@ from reasonknee_datasets.bench.report.result_tables import pairs
 from reasonknee_datasets.bench.results import Case
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError
-from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 from reasonknee_datasets.figures.plane_choice import choose_plane
+from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 from reasonknee_datasets.moaks import QUESTIONS, Question
 from reasonknee_datasets.sources import find_volumes, join
 from reasonknee_datasets.volumes import open_volume
