@@ -14,7 +14,7 @@ from reasonknee_datasets.schema import SPLITS, quintuple_id, volume_path
 from reasonknee_datasets.volumes import pack
 from tests.helpers.prepared_repository import Plan, volume_row, write_shards
 
-SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}"
+SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">{{ 7*191 }}"
 HOSTILE_ID = '0000003/00M/right/"><script>alert(1)</script>'
 
 # Voxels of 2 mm. The first is stored right, anterior, superior; the second posterior, inferior, right.
@@ -66,7 +66,9 @@ def _write_volume(root: Path, name: str) -> VolumeRecord:
     path = root / volume_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = path.with_name("plain.nii.gz")
-    nib.save(nib.Nifti1Image(voxels, affine), plain)
+    image = nib.Nifti1Image(voxels, affine)
+    image.header["cal_max"] = 1000  # the viewer's white
+    nib.save(image, plain)
     pack(plain, path)
     plain.unlink()
     stored = tuple(tuple(float(value) for value in row) for row in nib.load(path).affine)
