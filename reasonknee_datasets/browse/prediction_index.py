@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.predictions import read_predictions
-from reasonknee_datasets.bench.predictions.lines import each_line
-from reasonknee_datasets.bench.predictions.problems import Ledger
+from reasonknee_datasets.bench.predictions.prediction_files import iterate_predictions
+from reasonknee_datasets.bench.predictions.problems import ProblemLog
 from reasonknee_datasets.bench.run_metadata import Identity
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.boxes import Box
@@ -124,7 +124,7 @@ def load_prediction_index(path: Path, index: RowIndex) -> PredictionIndex:
 
 def _find_split(path: Path, index: RowIndex) -> str:
     """Find the split that a file states, or else that of its first row."""
-    for _, line in each_line(path, Ledger()):
+    for _, line in iterate_predictions(path, ProblemLog()):
         if "run" in line and "id" not in line:
             stated = Identity.from_json(line["run"]).split
             if stated:
