@@ -71,10 +71,12 @@ def test_progress_bars_still_move(tmp_path: Path) -> None:
         "import sys, tqdm\nfrom reasonknee_datasets.cli.terminal import printable_streams\n"
         "with printable_streams():\n"
         "    for _ in tqdm.tqdm(range(3), desc='outer\\x1b[2J', mininterval=0):\n"
-        "        for _ in tqdm.tqdm(range(2), desc='inner', leave=False, mininterval=0): pass\n"
+        "        for _ in tqdm.tqdm(range(2), desc='inner', leave=False, mininterval=0):\n"
+        "            for _ in tqdm.tqdm(range(2), desc='third', leave=False, mininterval=0): pass\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert b"\rinner: 100%" in done.stderr
     assert rb"outer\x1b[2J: 100%" in done.stderr
     assert b"\x1b[2J" not in done.stderr
-    assert b"\x1b[A" in done.stderr
+    assert b"\x1b[A\x1b[A" in done.stderr
+    assert rb"\x1b[A" not in done.stderr
