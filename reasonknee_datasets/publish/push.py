@@ -15,6 +15,7 @@ from reasonknee_datasets import __version__
 from reasonknee_datasets.errors import PublishError
 from reasonknee_datasets.manifest import FOLDERS, MANIFEST, Manifest, VolumeRecord
 from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.prepare.staging import hash_file
 from reasonknee_datasets.publish.doctor import examine
 from reasonknee_datasets.publish.hub_calls import call_hub, open_hub
 from reasonknee_datasets.publish.previews import write_without_previews
@@ -126,12 +127,14 @@ def push(
     """
     if is_url(os.fspath(data_dir)):
         raise PublishError(f"push uploads a local folder, not {os.fspath(data_dir)}. Download it first.")
+    if repo_id.count("/") != 1:
+        raise PublishError(f"{repo_id!r} names no owner. Write the dataset repository as owner/name.")
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     root = Path(data_dir).expanduser().resolve()
     manifest = Manifest.load(root)
     _check_terms(manifest, include_volumes, i_may_redistribute)
-    _check_repository(root, progress)
+    _check_repository(root, manifest, include_volumes, progress)
     with tempfile.TemporaryDirectory(prefix="reasonknee-push-") as folder:
         source, left_out = root, []
         if not include_volumes and manifest.has_previews:
@@ -170,12 +173,18 @@ def _check_terms(manifest: Manifest, include_volumes: bool, i_may_redistribute: 
         )
 
 
-def _check_repository(root: Path, progress: bool) -> None:
-    report = examine(root, progress=progress)
-    if report.errors:
-        listed = "\n  ".join(f"{each.check}: {each.found} {each.remedy}" for each in report.errors)
+def _check_repository(root: Path, manifest: Manifest, include_volumes: bool, progress: bool) -> None:
+    """Run the doctor; volumes are read only where they are uploaded."""
+    report = examine(root, hashes=include_volumes, progress=progress)
+    problems = [f"{each.check}: {each.found} {each.remedy}" for each in report.errors]
+    if not include_volumes:
+        there = (shard for shard in manifest.all_shards() if (root / shard.path).exists())
+        damaged = [shard.path for shard in there if hash_file(root / shard.path) != shard.sha256]
+        problems += [f"checksums: {path} is not the file in the manifest. Prepare again." for path in damaged]
+    if problems:
+        listed = "\n  ".join(problems)
         raise PublishError(
-            f"The check of {root} found {len(report.errors)} errors, and nothing was uploaded:\n  {listed}\n"
+            f"The check of {root} found {len(problems)} errors, and nothing was uploaded:\n  {listed}\n"
             "`reasonknee doctor` shows the whole report."
         )
 

@@ -221,9 +221,10 @@ class TestAddPreviews:
             (small / last).write_bytes((small / last).read_bytes()[:-1] + b"x")
             kind, match = PublishError, "is not the one in the manifest"
         before = hashes(small)
-        with pytest.raises(kind, match=match):
+        with pytest.raises(kind, match=match) as caught:
             add_previews(small, workers=1, progress=False)
         assert hashes(small) == before
+        assert ("--volumes-dir" in str(getattr(caught.value, "__notes__", ""))) == (defect == "volume")
         assert not (small.parent / ".3dreasonknee.partial").exists()
 
     @pytest.mark.parametrize("moment", ["drawing", "swapping"])

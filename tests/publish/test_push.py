@@ -165,9 +165,29 @@ class TestPush:
     def test_doctor_stops_the_upload(self, server: HubServer, clean: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(clean, tmp_path / "3dreasonknee"))
         next(iter(root.glob("volumes/*/*.nii.gz"))).unlink()
-        with pytest.raises(PublishError, match=r"found 2 errors, and nothing was uploaded:\n  missing-volumes: 1"):
+        with pytest.raises(
+            PublishError, match=r"found 1 errors, and nothing was uploaded:\n  missing-volumes: 1 of 22"
+        ):
             send(root)
         assert not server.requests
+
+    @pytest.mark.parametrize("include", [True, False])
+    def test_damaged_shard_stops_the_upload(
+        self, server: HubServer, clean: Path, tmp_path: Path, include: bool
+    ) -> None:
+        root = Path(shutil.copytree(clean, tmp_path / "3dreasonknee"))
+        path = next(iter(root.glob("index/*.parquet")))
+        data = path.read_bytes()
+        path.write_bytes(data[:20] + bytes([data[20] ^ 1]) + data[21:])
+        with pytest.raises(PublishError, match=rf"(?s)checksums: .*{path.name}"):
+            send(root, include_volumes=include)
+        assert not server.requests
+
+    @pytest.mark.parametrize("name", ["knees", "datasets/me/knees", "me/knees..x"])
+    def test_name_without_owner_is_refused(self, server: HubServer, clean: Path, name: str) -> None:
+        with pytest.raises(PublishError, match=rf"{name}"):
+            push(clean, name, token=TOKEN, progress=False)
+        assert not server.repositories
 
     def test_url_is_refused(self) -> None:
         with pytest.raises(PublishError, match="uploads a local folder, not hf://datasets/a/b"):
