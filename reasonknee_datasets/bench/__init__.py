@@ -8,7 +8,7 @@ from typing import Any
 # Imported on first use: a reward or a parser in a user's training loop should not import what draws reports.
 _HOMES = {
     "CONDITIONS": "conditions",
-    "Identity": "run_metadata",
+    "RunMetadata": "run_metadata",
     "ReadOptions": "evaluation",
     "compare": "evaluation",
     "decompose_errors": "error_decomposition",
@@ -26,8 +26,8 @@ _HOMES = {
 
 __all__ = [
     "CONDITIONS",
-    "Identity",
     "ReadOptions",
+    "RunMetadata",
     "compare",
     "decompose_errors",
     "evaluate",

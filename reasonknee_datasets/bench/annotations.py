@@ -95,7 +95,7 @@ def _rows_of_six(column: pa.ListArray) -> NDArray[np.int32]:
 def _read_grades(
     column: pa.ListArray, question: NDArray[np.int64], slots: NDArray[np.int16], ids: tuple[str, ...]
 ) -> NDArray[np.int8]:
-    """Put each grade into the place of its slot, whatever their order in the row."""
+    """Read each row's grades in the order of the question's slots."""
     inner = column.flatten()
     row = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0).to_numpy())
     attribute = pc.index_in(inner.field("attribute"), pa.array(ATTRIBUTES)).fill_null(NONE).to_numpy()

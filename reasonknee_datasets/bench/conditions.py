@@ -146,7 +146,7 @@ class Condition:
 
     @property
     def sees_true_box(self) -> bool:
-        """Whether the true box decides what is shown."""
+        """Whether the frames depend on the true box."""
         return self.region in ("true", "jittered")
 
 

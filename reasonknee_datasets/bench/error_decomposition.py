@@ -14,7 +14,7 @@ from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.results import HEADLINE, ErrorDecomposition, LostShares, Sampling, StatisticKind
-from reasonknee_datasets.bench.run_metadata import Identity, differences
+from reasonknee_datasets.bench.run_metadata import RunMetadata, differences
 from reasonknee_datasets.bench.scoring import paired_difference
 from reasonknee_datasets.errors import BenchError
 
@@ -141,7 +141,7 @@ def compute_lost_shares(
     return tuple(found)
 
 
-def _check_same_but_region(given: Identity, other: Identity) -> None:
+def _check_same_but_region(given: RunMetadata, other: RunMetadata) -> None:
     if given.condition == other.condition:
         raise BenchError(
             f"Both runs are of condition {other.condition}, so that they show the same region. Add a run in "

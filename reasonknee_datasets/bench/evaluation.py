@@ -16,7 +16,7 @@ from reasonknee_datasets.bench.predictions.prediction_files import Source, is_in
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.reference_results import is_official_file, read_official_results
 from reasonknee_datasets.bench.results import HEADLINE, Baseline, Comparison, Estimate, Results
-from reasonknee_datasets.bench.run_metadata import MODEL, Identity, check_comparable
+from reasonknee_datasets.bench.run_metadata import MODEL, RunMetadata, check_comparable
 from reasonknee_datasets.bench.scoring import paired_difference, score
 from reasonknee_datasets.bench.scoring.reasoning_scores import ReasoningScorer
 from reasonknee_datasets.bench.truth import Data, open_data, read_references, read_truth
@@ -78,7 +78,7 @@ class Evaluation:
     ----------
     results : Results
     predictions : Predictions
-        With what was wrong with them, which rules of the codec read them, and their tokens.
+        With their problems, the parser's rules that read them, and their tokens.
     truth : Truth
     repository : Repository
     """
@@ -90,7 +90,7 @@ class Evaluation:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What was wrong with the predictions; those that are no mere notes stopped a strict reading."""
+        """Problems with the predictions; with strict options, notes only."""
         return self.predictions.problems
 
     def summary(self) -> str:
@@ -219,7 +219,7 @@ def compare(
     ----------
     first, second : Evaluation
     allow : sequence of str
-        Fields of `Identity` that may differ besides the model.
+        Fields of `RunMetadata` that may differ besides the model.
     resamples, seed : int
 
     Raises
@@ -280,7 +280,7 @@ def _shown(value: Estimate) -> str:
     return f"{value.value:.3f}{interval}"
 
 
-def _peek(source: Source) -> tuple[Source, Identity]:
+def _peek(source: Source) -> tuple[Source, RunMetadata]:
     """Read what a source states of its run, before anything else is known; return the whole source as well."""
     item: object
     files, items = split_source(source)
@@ -289,7 +289,7 @@ def _peek(source: Source) -> tuple[Source, Identity]:
         first = list(islice(lines, 1))
         source, item = chain(first, lines), first[0] if first else None
     elif not files[0].is_file():
-        return source, Identity()
+        return source, RunMetadata()
     elif is_inspect_log(files[0]):
         return source, read_identity(files[0])
     else:
@@ -298,13 +298,13 @@ def _peek(source: Source) -> tuple[Source, Identity]:
         try:
             item = json.loads(line)
         except (ValueError, RecursionError):
-            return source, Identity()
+            return source, RunMetadata()
     if isinstance(item, Mapping) and "run" in item and "id" not in item:
-        return source, Identity.from_json(item["run"])
-    return source, Identity()
+        return source, RunMetadata.from_json(item["run"])
+    return source, RunMetadata()
 
 
-def _read_asked(repository: Repository, split: str, how: ReadOptions, stated: Identity) -> Truth:
+def _read_asked(repository: Repository, split: str, how: ReadOptions, stated: RunMetadata) -> Truth:
     """Read the records that were asked: a run of some patients or questions is scored on those."""
     asked = how.questions or tuple(int(name) for name in stated.prompts if name.isdecimal()) or None
     filters = None if asked is None else [("question_id", "in", sorted(asked))]
@@ -345,8 +345,8 @@ def _read(
     )
 
 
-def _train(repository: Repository, identity: Identity, how: ReadOptions) -> Truth | None:
-    """Read train where the true box decided what was shown: then the box alone may tell the grade."""
+def _train(repository: Repository, identity: RunMetadata, how: ReadOptions) -> Truth | None:
+    """Read the train split where the true box was shown, for the baseline that sees the box alone."""
     if identity.condition is None or not get_condition(identity.condition).sees_true_box:
         return None
     if identity.split == "train" or not repository.manifest.shards("quintuples", "train"):

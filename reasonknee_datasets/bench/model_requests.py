@@ -117,7 +117,7 @@ class Request:
 
     @property
     def prompt_hash(self) -> str:
-        """SHA-256 of the text in its places, whatever the pixels are."""
+        """SHA-256 of the text with its roles and order; pixels do not change it."""
         turns = [
             [message.role, [part if isinstance(part, str) else {"frames": len(part)} for part in message.parts]]
             for message in self.messages
@@ -233,7 +233,7 @@ def _whose(record: Record) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PredictedBox:
-    """A box in the stored volume with the codec's rules that read it, or the reason why there is none."""
+    """A box in the stored volume with the parser's rules that read it, or the reason why there is none."""
 
     box: Box | None
     reason: str | None

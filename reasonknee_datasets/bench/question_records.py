@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS
@@ -78,7 +78,7 @@ class Records:
         ``question_id`` and ``question`` of each, as the repository holds them.
     truth : Truth
         The true grades, row for row, for the scorer alone.
-    identity : Identity
+    identity : RunMetadata
         As far as it follows from the records.
     """
 
@@ -87,7 +87,7 @@ class Records:
     items: tuple[Record, ...]
     rows: tuple[tuple[int, str], ...]
     truth: Truth
-    identity: Identity
+    identity: RunMetadata
 
     def volume(self, path: str) -> Any:
         """Return a volume as a lazy image; nothing is opened."""

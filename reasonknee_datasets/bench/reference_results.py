@@ -6,11 +6,12 @@ What their scripts did, and what is made of it here (``code/zero_shot`` of githu
   table that drops leading zeros.
 - All 69 questions were asked. No record answers 63 to 69, which are counted and left out.
 - Answers were kept as ``json.loads`` gave them, under ``o1_result`` or ``qwen25vl_result``. Where it failed, the Qwen
-  scripts kept ``{"response": text}``: the text is read by the codec, or counts as ``not_json`` where ``official`` is
+  scripts kept ``{"response": text}``: the text is read by the parser, or counts as ``not_json`` where ``official`` is
   asked for. Where the request failed they kept ``{"error": ...}``.
 - Where a request failed, ``o1.py`` stored whatever the variables still held: the previous question's answer and its
   token counts. Such an answer is flagged as stale and counts as an error of the provider. Where only ``json.loads``
-  failed, the token counts are the question's own, and the answer names another question's subject: the codec sees that.
+  failed, the token counts are the question's own, and the answer names another question's subject, which the
+  parser notices.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.predictions.collect import Collector
 from reasonknee_datasets.bench.predictions.problems import ProblemLog, UnscoredIds
 from reasonknee_datasets.bench.predictions.read import ARRAY_ORDER, Predictions, check_records
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.schema import quintuple_id, volume_id
 from reasonknee_datasets.sources import Repository
 
 MODELS: Mapping[str, str] = {"o1": "o1", "qwen25vl": "Qwen2.5-VL"}
-"""What stands before ``_result``, and the model that it names."""
+"""Prefix of ``_result``, and the model that it names."""
 
 _KEY = re.compile(
     r"(?P<patient>[0-9]+)_(?P<visit>[0-9]{2}M)_(?P<study>[^_]+)_(?P<series>[^_]+)_(?P<side>[12])_(?P<question>[0-9]{1,2})"
@@ -81,7 +82,7 @@ def read_official_results(
     split : str
         Of the truth.
     model : str, optional
-        What stands before ``_result``, where a file has answers of several; by default the only one.
+        Prefix of ``_result``, where a file has answers of several models; by default the only one.
     official : bool
         Count an answer that the script's own ``json.loads`` could not read as one without JSON, instead of reading it.
     strict : bool
@@ -120,14 +121,14 @@ def read_official_results(
             usage.update({what: count for what, count in tokens.items() if not stale})
             collector.add(found, _line(result, stale=stale), place)
     answers = collector.finish()
-    run = Identity(model=MODELS.get(name, name), condition="official_o1" if name == "o1" else "official")
+    run = RunMetadata(model=MODELS.get(name, name), condition="official_o1" if name == "o1" else "official")
     identity = check_records(run, truth, data, split, log)
     problems = log.close(f"in {os.fspath(path)}", strict=strict)
     return Predictions(answers, problems, identity, dict(collector.rules), dict(usage))
 
 
 def _load(path: Path, log: ProblemLog) -> list[tuple[str, Any]]:
-    """Read the entries one by one, so that one that stands twice shows, and half a file gives its first half."""
+    """Read the entries one by one: duplicates are noticed, and the first half of a cut file is used."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

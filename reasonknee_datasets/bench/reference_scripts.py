@@ -40,7 +40,7 @@ class OfficialScript:
     media : {"video", "images"}
         How frames are given.
     text_first : bool
-        Whether the question stands before the frames.
+        Whether the question precedes the frames.
     max_tokens : int or None
         Tokens of an answer; None where it sets none.
     response_format : {"json_object"} or None

@@ -15,7 +15,7 @@ MODEL = ("model", "model_revision")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class RunMetadata:
     """Everything that a result depends on.
 
     A field that was not stated is None, and None equals None only: a result that does not say how it was made cannot be
@@ -65,8 +65,8 @@ class Identity:
 
     Examples
     --------
-    >>> one = Identity(split="test", model="majority", generation={"temperature": 0})
-    >>> Identity.from_json(one.to_json()) == one
+    >>> one = RunMetadata(split="test", model="majority", generation={"temperature": 0})
+    >>> RunMetadata.from_json(one.to_json()) == one
     True
     """
 
@@ -99,7 +99,7 @@ class Identity:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, item: object) -> Identity:
+    def from_json(cls, item: object) -> RunMetadata:
         """Read what `to_json` returned; a field that is left out was not stated.
 
         Raises
@@ -109,7 +109,7 @@ class Identity:
 
         Examples
         --------
-        >>> Identity.from_json({"modell": "x"})
+        >>> RunMetadata.from_json({"modell": "x"})
         Traceback (most recent call last):
         reasonknee_datasets.errors.BenchError: A run's metadata has no field 'modell'. Did you mean 'model'? There \
 are: dataset_revision, split, records, ...
@@ -125,19 +125,19 @@ are: dataset_revision, split, records, ...
         return cls(**{name: value for name, value in item.items() if value is not None})
 
 
-def identity_digest(identity: Identity) -> str:
+def identity_digest(identity: RunMetadata) -> str:
     """Return the SHA-256 of an identity without the model: answers of one run all carry it.
 
     Examples
     --------
-    >>> identity_digest(Identity(split="test", model="a")) == identity_digest(Identity(split="test", model="b"))
+    >>> identity_digest(RunMetadata(split="test", model="a")) == identity_digest(RunMetadata(split="test", model="b"))
     True
     """
     stated = {name: value for name, value in identity.to_json().items() if name not in MODEL}
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
-FIELDS: tuple[str, ...] = tuple(each.name for each in fields(Identity))
+FIELDS: tuple[str, ...] = tuple(each.name for each in fields(RunMetadata))
 
 _COUNTS = frozenset({"records", "patients", "codec_version", "seed"})
 _MAPPINGS = frozenset({"prompts", "generation"})
@@ -197,13 +197,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
 
 
-def differences(a: Identity, b: Identity) -> tuple[FieldDifference, ...]:
+def differences(a: RunMetadata, b: RunMetadata) -> tuple[FieldDifference, ...]:
     """List the fields in which two identities differ, in the order of the fields.
 
     Examples
     --------
-    >>> a = Identity(split="test", generation={"temperature": 0})
-    >>> b = Identity(split="test", generation={"temperature": 1, "seed": 3})
+    >>> a = RunMetadata(split="test", generation={"temperature": 0})
+    >>> b = RunMetadata(split="test", generation={"temperature": 1, "seed": 3})
     >>> for each in differences(a, b):
     ...     print(each)
     generation.seed: not stated and 3
@@ -225,12 +225,12 @@ def _equal(first: object, second: object) -> bool:
     return first == second and isinstance(first, bool) == isinstance(second, bool)  # True == 1 in Python only
 
 
-def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> tuple[FieldDifference, ...]:
+def check_comparable(a: RunMetadata, b: RunMetadata, allow: Collection[str] = ()) -> tuple[FieldDifference, ...]:
     """Refuse two results that differ in anything but the model.
 
     Parameters
     ----------
-    a, b : Identity
+    a, b : RunMetadata
     allow : collection of str
         Fields that may differ as well: a whole mapping (``generation``) or one key of it (``generation.temperature``).
 
@@ -246,7 +246,7 @@ def check_comparable(a: Identity, b: Identity, allow: Collection[str] = ()) -> t
 
     Examples
     --------
-    >>> check_comparable(Identity(split="test", model="a"), Identity(split="train", model="b"))
+    >>> check_comparable(RunMetadata(split="test", model="a"), RunMetadata(split="train", model="b"))
     Traceback (most recent call last):
     reasonknee_datasets.errors.BenchError: The two results differ in more than the model: split: 'test' and 'train'. \
 Score both in the same way, or name what may differ: allow=('split',) (--allow split).

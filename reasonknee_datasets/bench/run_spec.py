@@ -13,7 +13,7 @@ from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.conditions import Condition, get_condition
 from reasonknee_datasets.bench.model_requests import Frames, crop, show, system_prompt, true_region
 from reasonknee_datasets.bench.question_records import Record, Records, read_records
-from reasonknee_datasets.bench.run_metadata import Identity, identity_digest
+from reasonknee_datasets.bench.run_metadata import RunMetadata, identity_digest
 from reasonknee_datasets.bench.truth import Data
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
@@ -30,7 +30,7 @@ _RENDERINGS = 4
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked, of which records.
+    """Condition, prompts and records of a run.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Study:
         return f"{self.condition}: {len(self.records.items)} records of {self.records.identity.split}"
 
     @cached_property
-    def identity(self) -> Identity:
+    def identity(self) -> RunMetadata:
         """Everything a result depends on, except the model and its generation settings."""
         asked = {record.question for record in self.records.items}
         return replace(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from reasonknee_datasets import __version__
 from reasonknee_datasets.bench.annotations import COLUMNS, to_truth
 from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.sources import (
@@ -198,7 +198,7 @@ def sample_patients(truth: Truth, patients: int, seed: int = 0) -> Truth:
     return take(truth, np.isin(truth.patient, drawn))
 
 
-def identify(data: Repository, split: str, truth: Truth, **known: Any) -> Identity:
+def identify(data: Repository, split: str, truth: Truth, **known: Any) -> RunMetadata:
     """Identify the records of a result; other fields are given by name.
 
     Parameters
@@ -210,9 +210,9 @@ def identify(data: Repository, split: str, truth: Truth, **known: Any) -> Identi
     truth : Truth
         The records.
     **known
-        Further fields of `Identity`: model, condition, seed, ...
+        Further fields of `RunMetadata`: model, condition, seed, ...
     """
-    return Identity(
+    return RunMetadata(
         **{
             "dataset_revision": data.manifest.digest,
             "split": _one_split(split, data.manifest),

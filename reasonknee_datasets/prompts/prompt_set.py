@@ -8,7 +8,7 @@ prepared repository (`Prompts.from_rows`), or are the project's own words for th
 read ``Provide your reasoning and end_slice, x_min, x_max, y_min, y_max], "medial_meniscal_root_tear": ...``. Their
 undamaged neighbours 54 to 57 say at this place what the answer is to be and open the JSON object, so the rule is:
 `FRAGMENT` is replaced by `REPAIR`, which are the words of prompts 56 and 57 with the finding's name. Nothing else of a
-prompt is ever changed. ``damaged="leave_out"`` drops such questions instead, and ``"keep"`` asks them as they stand, as
+prompt is ever changed. ``damaged="leave_out"`` drops such questions instead, and ``"keep"`` asks them unchanged, as
 the authors' scripts do.
 """
 

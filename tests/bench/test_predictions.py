@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.arrays import NONE, Truth
 from reasonknee_datasets.bench.predictions import NOTES, PROBLEMS, Predictions, read_predictions
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.scoring import score
 from reasonknee_datasets.bench.truth import identify, open_data, read_truth, sample_patients, take
 from reasonknee_datasets.boxes import Box, BoxConvention
@@ -185,7 +185,7 @@ class TestIdentity:
         assert predictions.identity.split == "test"
 
     def test_two_runs_in_one_file(self, truth: Truth) -> None:
-        one, other = ({"run": Identity(model="m", condition=name).to_json()} for name in ("guided", "zero_shot"))
+        one, other = ({"run": RunMetadata(model="m", condition=name).to_json()} for name in ("guided", "zero_shot"))
         lines = oracle(truth)
         with pytest.raises(BenchError, match=r"mixed_conditions .*condition: 'guided' and 'zero_shot'"):
             read_predictions([one, *lines[:9], other, *lines[9:]], truth)

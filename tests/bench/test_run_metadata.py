@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from reasonknee_datasets.bench.run_metadata import FIELDS, MODEL, Identity, check_comparable, differences
+from reasonknee_datasets.bench.run_metadata import FIELDS, MODEL, RunMetadata, check_comparable, differences
 from reasonknee_datasets.errors import BenchError
 
-FULL = Identity(
+FULL = RunMetadata(
     dataset_revision="ab" * 32,
     split="test",
     records=76384,
@@ -58,20 +58,20 @@ OTHER: dict[str, Any] = {
 
 def test_the_issue_names_these_fields() -> None:
     """One name for each thing that the specification lists."""
-    assert set(OTHER) == set(FIELDS) == {each.name for each in fields(Identity)}
+    assert set(OTHER) == set(FIELDS) == {each.name for each in fields(RunMetadata)}
 
 
 def test_json_both_ways() -> None:
-    again = Identity.from_json(json.loads(json.dumps(FULL.to_json())))
+    again = RunMetadata.from_json(json.loads(json.dumps(FULL.to_json())))
     assert again == FULL
     assert hash(again) == hash(FULL)
-    assert Identity.from_json({}) == Identity()
+    assert RunMetadata.from_json({}) == RunMetadata()
     assert pickle.loads(pickle.dumps(FULL)) == FULL
 
 
 def test_mappings_are_those_that_json_gives_back() -> None:
     settings = {"stop": ("a",), "top_p": 1}
-    one = Identity(prompts={19: "x", 2: "y"}, generation=settings)  # type: ignore[dict-item]
+    one = RunMetadata(prompts={19: "x", 2: "y"}, generation=settings)  # type: ignore[dict-item]
     assert dict(one.prompts) == {"2": "y", "19": "x"}
     assert list(one.prompts) == ["2", "19"]
     settings["stop"] = ("b",)
@@ -98,7 +98,7 @@ def test_mappings_are_those_that_json_gives_back() -> None:
 )
 def test_what_is_refused(item: Any, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        Identity.from_json(item)
+        RunMetadata.from_json(item)
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -125,7 +125,7 @@ def test_not_stated_is_no_wildcard() -> None:
 
 
 def test_true_is_not_one() -> None:
-    first, second = Identity(generation={"sample": True}), Identity(generation={"sample": 1})
+    first, second = RunMetadata(generation={"sample": True}), RunMetadata(generation={"sample": 1})
     assert [each.field for each in differences(first, second)] == ["generation.sample"]
     assert [each.field for each in differences(second, first)] == ["generation.sample"]
 

@@ -16,7 +16,7 @@ from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.bootstrap import draw, percentile_interval
 from reasonknee_datasets.bench.error_decomposition import compute_lost_shares
 from reasonknee_datasets.bench.results import Comparison, Estimate, Results, schema
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.scoring import paired_difference, score
 from reasonknee_datasets.bench.scoring.groups import BYS, group_by
 from reasonknee_datasets.bench.scoring.pools import count_confusions
@@ -41,7 +41,7 @@ def pair(truth: Truth) -> tuple[Answers, Answers]:
 
 @pytest.fixture(scope="module")
 def results(truth: Truth, pair: tuple[Answers, Answers]) -> Results:
-    identity = Identity(split="test", model="simulated", synthetic=True)
+    identity = RunMetadata(split="test", model="simulated", synthetic=True)
     return score(truth, pair[0], priors=make_priors(), resamples=60, identity=identity)
 
 

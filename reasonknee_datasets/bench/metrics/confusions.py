@@ -1,7 +1,7 @@
 """Confusion arrays: counts of true by answered grades, the rules for slots without a grade, and each scale's metrics.
 
 A confusion is ``(..., K, K + 1)``: true grade by row, answered grade by column, and the last column for slots that
-ended without one. Whatever stands in front (patients, resamples, pools) goes through every function untouched, and
+ended without one. Leading axes (patients, resamples, pools) pass through every function unchanged, and
 confusions add up: that is what lets 2,000 resamples of patients be one matrix product.
 """
 

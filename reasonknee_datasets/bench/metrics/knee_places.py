@@ -15,7 +15,7 @@ Named = Literal["right", "wrong", "not_named"]
 
 Side = Literal["left", "right"]
 
-# One alternative for each kind of word, the longest first: `_WORD` says by its group what a word stands for.
+# One alternative for each kind of word, the longest first: the group that matches gives the meaning of a word.
 _STRUCTURES = {
     "anterior_cruciate_ligament": r"acl|anterior cruciate(?: ligament)?",
     "posterior_cruciate_ligament": r"pcl|posterior cruciate(?: ligament)?",
@@ -38,7 +38,7 @@ _PARTS = {
     "root": r"roots?",
     "body": r"body|midbody",
 }
-# Words inside the name of a place that say nothing of it; they join what stands on both sides.
+# Words without a meaning of their own inside the name of a place; they join the words on both sides.
 _NOUNS = r"part|portion|side|half|aspect|margin|edge|pole|horn|region|subregion|facet|third|zone|area|surface|border"
 _JOINING = rf"the|of|in|at|its|this|bone|joint|knee|{_NOUNS}"
 _BEYOND_PLACES = re.compile(r"\b(?:patellofemoral|tibiofemoral|femorotibial)\b")

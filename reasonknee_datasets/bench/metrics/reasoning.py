@@ -195,7 +195,7 @@ def _is_about(question: Question, reasoning: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Grounding:
-    """Where a reasoning says that it looks, compared with where it should.
+    """Place that a reasoning names, compared with the asked one.
 
     Attributes
     ----------

@@ -91,7 +91,7 @@ def _last_object(text: str) -> int | None:
 
 
 def _reasoning_in(text: str) -> str | None:
-    """Return the reasoning that stands inside a JSON answer, before the grades or behind them."""
+    """Return the reasoning inside a JSON answer, before the grades or after them."""
     try:
         item: Any = json.loads(text[: text.rindex("}") + 1])
     except (ValueError, RecursionError):

@@ -42,11 +42,11 @@ class Collector:
     Attributes
     ----------
     rules : Counter of str
-        How many slots each rule of the codec was the gravest for.
+        How many slots each rule of the parser was the gravest for.
     asked_boxes : bool
         Whether texts are searched for boxes, or some prediction had one.
     numbers : (N, 6) float array
-        The six numbers as answered; NaN where there are none, or where the codec found no box in a text.
+        The six numbers as answered; NaN where there are none, or where the parser found no box in a text.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Collector:
             With ``text`` or ``slots``, and perhaps ``reasoning``, ``box``, ``box_reason``, ``finish_reason`` and
             ``error``.
         place : str
-            Where it stands.
+            Its place in the predictions.
         """
         row = self.row[name]
         if self._given[row]:

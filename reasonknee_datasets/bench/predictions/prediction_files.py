@@ -15,7 +15,7 @@ from typing import Any, cast
 from zipfile import BadZipFile, ZipFile
 
 from reasonknee_datasets.bench.predictions.problems import ProblemLog
-from reasonknee_datasets.bench.run_metadata import Identity, identity_digest
+from reasonknee_datasets.bench.run_metadata import RunMetadata, identity_digest
 from reasonknee_datasets.errors import BenchError, MissingExtraError
 
 Line = Mapping[str, Any]
@@ -128,7 +128,7 @@ def read_output(output: Mapping[str, Any]) -> dict[str, str | None]:
     return {"text": output["completion"], "finish_reason": _CUT.get(reason, reason), "error": None}
 
 
-def read_identity(path: Path) -> Identity:
+def read_identity(path: Path) -> RunMetadata:
     """Return what a log states of its run, with the model and the settings it was asked with.
 
     Raises
@@ -142,7 +142,7 @@ def read_identity(path: Path) -> Identity:
     stated = _stated(header)
     settings = header.plan.config.model_dump(exclude_none=True, exclude=_OPERATIONAL, mode="json")
     return replace(
-        Identity.from_json(stated), model=header.eval.model, generation={**stated.get("generation", {}), **settings}
+        RunMetadata.from_json(stated), model=header.eval.model, generation={**stated.get("generation", {}), **settings}
     )
 
 
@@ -170,7 +170,7 @@ def _iterate_logs(paths: Sequence[Path], problems: ProblemLog) -> Iterator[tuple
     for path in paths:
         identity = read_identity(path)
         yield str(path), {"run": identity.to_json()}
-        run = identity_digest(Identity.from_json(_stated(_header(str(path.absolute()), path.stat().st_mtime_ns))))
+        run = identity_digest(RunMetadata.from_json(_stated(_header(str(path.absolute()), path.stat().st_mtime_ns))))
         for sample in _samples(path):
             name = str(sample["id"])
             place = f"{path.name}, sample {name}"

@@ -22,7 +22,7 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "unknown_id": "an id is of no record of these data; it is left out",
         "other_split": "an id is of another split; it is left out",
         "not_asked": "an id is of this split, but not of the records that are scored; it is left out",
-        "duplicate": "an id stands there again; the first one counts",
+        "duplicate": "an id occurs again; the first one counts",
         "other_revision": "the run was of another revision of the data",
         "other_records": "the run was of other records than are scored",
         "mixed_conditions": "the predictions are of more than one run or condition",

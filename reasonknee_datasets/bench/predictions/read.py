@@ -16,7 +16,7 @@ from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.predictions.collect import Collector
 from reasonknee_datasets.bench.predictions.prediction_files import Line, Source, iterate_predictions, name_source
 from reasonknee_datasets.bench.predictions.problems import Problem, ProblemLog, UnscoredIds
-from reasonknee_datasets.bench.run_metadata import Identity, differences
+from reasonknee_datasets.bench.run_metadata import RunMetadata, differences
 from reasonknee_datasets.bench.truth import identify
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.sources import Repository
@@ -35,7 +35,7 @@ class Predictions:
         One row a record, as in the truth.
     problems : tuple of Problem
         What was wrong with them, and notes.
-    identity : Identity
+    identity : RunMetadata
         As the file states it, with these records, and the versions of parser and package.
     rules : mapping of str to int
         How many slots each rule of the parser was the gravest for.
@@ -49,7 +49,7 @@ class Predictions:
 
     answers: Answers
     problems: tuple[Problem, ...]
-    identity: Identity
+    identity: RunMetadata
     rules: Mapping[str, int]
     usage: Mapping[str, int]
     convention: BoxConvention | None = None
@@ -76,8 +76,8 @@ def read_predictions(
         JSON objects, one a line: ``id``, and ``text`` (what the model said) or ``slots`` (attribute to grade); perhaps
         ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``,
         and ``reasoning`` (what the provider returned apart from the text, as reasoning models do).
-        A line ``{"run": {...}}`` states the `Identity`. Logs of inspect_ai (``.eval``) state it in their metadata. From
-        Python, the same objects.
+        A line ``{"run": {...}}`` states the `RunMetadata`. Logs of inspect_ai (``.eval``) state it in their metadata.
+        From Python, the same objects.
     truth : Truth
         The records that are scored.
     data : Repository, optional
@@ -115,7 +115,7 @@ def read_predictions(
     seen = 0
     for place, line in iterate_predictions(source, log):
         if "run" in line and "id" not in line:
-            runs.add(Identity.from_json(line["run"]), place, log)
+            runs.add(RunMetadata.from_json(line["run"]), place, log)
             continue
         seen += 1
         if collector is None:
@@ -145,7 +145,7 @@ def read_predictions(
 def _make_collector(
     truth: Truth,
     log: ProblemLog,
-    run: Identity,
+    run: RunMetadata,
     convention: BoxConvention | str | None,
     boxes: bool | None,
     official: bool | None,
@@ -195,11 +195,11 @@ class _Runs:
     """Metadata of the run as the file states it, and whether there is one run only."""
 
     def __init__(self) -> None:
-        self.first = Identity()
+        self.first = RunMetadata()
         self._stated = False
         self._condition: str | None = None
 
-    def add(self, run: Identity, place: str, log: ProblemLog) -> None:
+    def add(self, run: RunMetadata, place: str, log: ProblemLog) -> None:
         if not self._stated:
             self.first, self._stated = run, True
             return
@@ -218,7 +218,7 @@ class _Runs:
             log.note("mixed_conditions", f"condition {found!r} beside {self._condition!r} ({place})")
 
 
-def check_records(run: Identity, truth: Truth, data: Repository | None, split: str, log: ProblemLog) -> Identity:
+def check_records(run: RunMetadata, truth: Truth, data: Repository | None, split: str, log: ProblemLog) -> RunMetadata:
     """Check the records that the file states against those that are scored; return the metadata of the result."""
     identity = replace(run, codec_version=CODEC_VERSION, package_version=__version__)
     if data is None:

@@ -120,7 +120,7 @@ def to_eval_results(results: Results, *, dataset_id: str = DATASET) -> str:
     Notes
     -----
     Format: https://huggingface.co/docs/hub/eval-results, through ``huggingface_hub``'s own entries. The revision there
-    is a commit of the Hub; the digest of the prepared repository stands in the notes.
+    is a commit of the Hub; the notes hold the digest of the prepared repository.
     """
     import yaml
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml

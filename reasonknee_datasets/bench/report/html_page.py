@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no script, no file beside it, nothing from the network."""
+"""A report as one self-contained HTML page, without scripts, other files or network access."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attribut
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.predictions import Predictions
 from reasonknee_datasets.bench.results import Results
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth, take
 from reasonknee_datasets.errors import BenchError
 
@@ -119,7 +119,7 @@ def read_report(
             f"{place} is not a report with a readable {RESULTS} and {OUTCOMES} ({type(error).__name__}: {error}). "
             f"{_AGAIN}"
         ) from error
-    identity = results.identity or Identity()
+    identity = results.identity or RunMetadata()
     repository = open_data(data, storage_options=storage_options, token=token)
     if identity.dataset_revision not in (None, repository.manifest.digest):
         raise BenchError(

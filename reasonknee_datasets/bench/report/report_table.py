@@ -24,7 +24,7 @@ class Table:
     rows : tuple of tuple of str
         As they are printed.
     caption : str
-        What stands in the columns, where their names do not say it.
+        Explains the columns where their names do not.
     folded : bool
         The HTML page shows it on demand.
     detail : bool

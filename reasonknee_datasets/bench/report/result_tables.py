@@ -35,7 +35,7 @@ from reasonknee_datasets.bench.results import (
     Results,
     Unit,
 )
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 
 
 def result_tables(results: Results) -> tuple[Table, ...]:
@@ -54,11 +54,11 @@ def result_tables(results: Results) -> tuple[Table, ...]:
     return (*[table for table in tables if table.rows], identity_table(results.identity), *_reasoning(results))
 
 
-def identity_table(*identities: Identity | None, names: tuple[str, ...] = ("",)) -> Table:
+def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = ("",)) -> Table:
     """Tabulate the metadata of one or several results, one a column."""
-    stated = [each or Identity() for each in identities]
+    stated = [each or RunMetadata() for each in identities]
     rows = []
-    for each in fields(Identity):
+    for each in fields(RunMetadata):
         values = [getattr(one, each.name) for one in stated]
         if any(value not in (None, {}) for value in values):
             rows.append((each.name, *[_stated(each.name, value) for value in values]))

@@ -36,7 +36,7 @@ from reasonknee_datasets.bench.report.report_table import (
 )
 from reasonknee_datasets.bench.report.result_tables import identity_table, no_intervals, result_tables
 from reasonknee_datasets.bench.results import HEADLINE, Comparison, ErrorDecomposition, Results, Sampling
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 
 SYNTHETIC = "SYNTHETIC data, drawn by a program: these numbers say nothing about any patient"
 
@@ -103,7 +103,7 @@ def write_report(
     results = evaluation.results
     tables = [*result_tables(results), *_problem_table(evaluation.problems), *_rule_table(evaluation)]
     lead = [*_lead(results), *(f"No interval: {why}." for why in no_intervals(results))]
-    title = f"ReasonKnee-Bench: {(results.identity or Identity()).model or 'a model'}"
+    title = f"ReasonKnee-Bench: {(results.identity or RunMetadata()).model or 'a model'}"
     pages = _render("report", title, list(_banners(results)), lead, tables, draw_plots(results),
                     pictures=draw_worst(evaluation, pictures, volumes_dir))  # fmt: skip
     contents = {RESULTS: results.dumps().encode(), **pages}
@@ -135,7 +135,7 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     """
     folder = Path(out)
     check_folder(folder, COMPARISON, overwrite=overwrite)
-    one, other = comparison.first or Identity(), comparison.second or Identity()
+    one, other = comparison.first or RunMetadata(), comparison.second or RunMetadata()
     title = f"ReasonKnee-Bench: {one.model or 'first'} less {other.model or 'second'}"
     tables = [*comparison_tables(comparison), identity_table(one, other, names=("first", "second"))]
     headline = comparison.total()

@@ -62,7 +62,7 @@ class ConventionCheck:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One record and how it went.
+    """One record with its truth, answer and loss.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ from reasonknee_datasets.bench.results.details import (
 from reasonknee_datasets.bench.results.group_results import Estimate, Group
 from reasonknee_datasets.bench.results.serial import from_plain, to_plain
 from reasonknee_datasets.bench.results.terms import ABOUT_TOTALS, HEADLINE, By, Rule, Unit
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Results:
 
     Attributes
     ----------
-    identity : Identity or None
+    identity : RunMetadata or None
         Metadata of the run; the caller of ``score`` states it.
     sampling : Sampling
     rules : tuple of rule
@@ -110,7 +110,7 @@ class Results:
     baselines: tuple[Baseline, ...] = ()
     warnings: tuple[str, ...] = ()
     reasoning: ReasoningScores | None = None
-    identity: Identity | None = None
+    identity: RunMetadata | None = None
     about_totals: str = ABOUT_TOTALS
     format: int = FORMAT
     outcomes: Outcomes | None = field(default=None, compare=False, repr=False)
@@ -173,7 +173,7 @@ class Comparison:
 
     Attributes
     ----------
-    first, second : Identity or None
+    first, second : RunMetadata or None
     sampling : Sampling
     rules : tuple of rule
     differences : tuple of Difference
@@ -185,8 +185,8 @@ class Comparison:
     sampling: Sampling
     rules: tuple[Rule, ...]
     differences: tuple[Difference, ...]
-    first: Identity | None = None
-    second: Identity | None = None
+    first: RunMetadata | None = None
+    second: RunMetadata | None = None
     tolerated: tuple[str, ...] = ()
     about_totals: str = ABOUT_TOTALS
     format: int = FORMAT
@@ -235,16 +235,16 @@ class ErrorDecomposition:
 
     Attributes
     ----------
-    given : Identity
+    given : RunMetadata
         Of the run with the true region.
-    others : tuple of Identity
+    others : tuple of RunMetadata
     sampling : Sampling
     rows : tuple of LostShares
         Run by run; for everything, then for each category.
     """
 
-    given: Identity
-    others: tuple[Identity, ...]
+    given: RunMetadata
+    others: tuple[RunMetadata, ...]
     sampling: Sampling
     rows: tuple[LostShares, ...]
     format: int = FORMAT

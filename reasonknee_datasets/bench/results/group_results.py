@@ -10,7 +10,7 @@ from reasonknee_datasets.bench.results.terms import By, Condition, NoInterval, R
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One number, with what is known of its uncertainty.
+    """One number with its confidence interval.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from reasonknee_datasets.bench.results.details import Outcomes
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -34,7 +34,7 @@ def _fields(kind: type) -> tuple[tuple[Field[Any], Any], ...]:
 
 def to_plain(value: object) -> Any:
     """Turn a value into what ``json.dumps`` takes: dataclasses and mappings into dicts, tuples into lists."""
-    if isinstance(value, Identity):
+    if isinstance(value, RunMetadata):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: to_plain(getattr(value, each.name)) for each, _ in _fields(type(value))}
@@ -56,8 +56,8 @@ def from_plain(kind: Any, item: object, place: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return None if item is None else from_plain(_given(parts), item, place)
-    if kind is Identity:
-        return Identity.from_json(item)
+    if kind is RunMetadata:
+        return RunMetadata.from_json(item)
     if is_dataclass(kind):
         return _read_dataclass(kind, item, place)
     if origin is tuple:
@@ -121,7 +121,7 @@ def _schema_of(kind: Any, parts: dict[str, Any]) -> dict[str, Any]:
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return {"anyOf": [_schema_of(_given(args), parts), {"type": "null"}]}
-    if kind is Identity:
+    if kind is RunMetadata:
         return {"type": "object", "description": _summary(kind)}
     if is_dataclass(kind) and isinstance(kind, type):
         if kind.__name__ not in parts:

@@ -18,7 +18,7 @@ from reasonknee_datasets.bench.results import (
     Sampling,
     StatisticKind,
 )
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.scoring.groups import BYS, group_by
 from reasonknee_datasets.bench.scoring.pools import count_confusions
 from reasonknee_datasets.bench.scoring.resampled_statistics import Key, Statistic, Statistics, estimates
@@ -38,7 +38,7 @@ def paired_difference(
     by: Collection[By] = BYS,
     statistics: Collection[StatisticKind] = STATISTIC_KINDS,
     boxes_asked: bool | None = None,
-    identities: tuple[Identity | None, Identity | None] = (None, None),
+    identities: tuple[RunMetadata | None, RunMetadata | None] = (None, None),
     tolerated: tuple[str, ...] = (),
 ) -> Comparison:
     """Compare two sets of answers: every statistic of the first less that of the second.
@@ -58,7 +58,7 @@ def paired_difference(
         The kinds of statistics to compare; totals and localisation take a fraction of the time of all.
     boxes_asked : bool, optional
         As for `score`. By default boxes are compared where both have some.
-    identities : pair of Identity, optional
+    identities : pair of RunMetadata, optional
         Metadata of the two runs.
     tolerated : tuple of str
         Fields in which these differ besides the model.

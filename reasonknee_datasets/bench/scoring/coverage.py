@@ -11,7 +11,7 @@ from reasonknee_datasets.bench.scoring.slot_table import Ints, Mask, SlotTable
 from reasonknee_datasets.moaks import SLOTS
 
 NO_PREDICTION = "no_prediction"
-"""Where there is no prediction for the record at all; the codec's reasons are about answers."""
+"""Reason where the record has no prediction; the parser's reasons are about answers."""
 
 NAMES = (*REASONS, NO_PREDICTION)
 

@@ -25,7 +25,7 @@ _BINS = 20
 
 
 def _columns(found: BoxScores) -> dict[str, Floats]:
-    """Return what is averaged, by the names of `BOX_METRICS`: the logarithm of the volume ratio; NaN is left out."""
+    """Return each metric's values by record, by the names of `BOX_METRICS`; of the volume ratio, its logarithm."""
     columns = {
         "iou": found.iou,
         "giou": found.giou,

@@ -20,7 +20,7 @@ from reasonknee_datasets.bench.results import (
     Scores,
     StatisticKind,
 )
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.scoring.box_check import check_convention
 from reasonknee_datasets.bench.scoring.coverage import count_coverage
 from reasonknee_datasets.bench.scoring.groups import BYS, Grouping, group_by
@@ -57,7 +57,7 @@ def score(
     boxes_asked: bool | None = None,
     convention: BoxConvention | None = None,
     numbers: ArrayLike | None = None,
-    identity: Identity | None = None,
+    identity: RunMetadata | None = None,
     worst: int = 5,
 ) -> Results:
     """Score answers.
@@ -79,7 +79,7 @@ def score(
         In which the answered numbers were read, for the check of the convention.
     numbers : (N, 6) array, optional
         The numbers as answered, NaN where there are none: with them the check includes numbers that are no box as read.
-    identity : Identity, optional
+    identity : RunMetadata, optional
         Metadata of the run.
     worst : int
         How many of the worst records of each category to return.
