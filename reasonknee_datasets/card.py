@@ -215,7 +215,16 @@ def _voxels(manifest: Manifest) -> str:
     shapes = {tuple(sorted(record.shape)) for record in held if record.shape}
     return (
         f"Its {len(held):,} volumes take {size} and have {len(shapes)} different sets of side lengths. "
-        "Each was decoded once and its voxels hashed when it was prepared."
+        "Each was decoded once and its voxels hashed when it was prepared." + _masks(manifest)
+    )
+
+
+def _masks(manifest: Manifest) -> str:
+    if not manifest.masks:
+        return ""
+    return (
+        f" {len(manifest.masks):,} segmentation masks lie on their grids, with {len(manifest.labels)} named labels; "
+        "most were predicted by networks."
     )
 
 
