@@ -35,8 +35,8 @@ from reasonknee_datasets.sources import (
     NAME,
     VOLUME,
     VOLUME_PATH,
-    Part,
     Selection,
+    SplitPart,
     check_mixture,
     check_revision,
     check_visits,
@@ -292,7 +292,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         parts = [self._cut_part(whole[part.name], part) for part in parse_split(split, self.available)]
         return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
-    def _cut_part(self, dataset: datasets.IterableDataset, part: Part) -> datasets.IterableDataset:
+    def _cut_part(self, dataset: datasets.IterableDataset, part: SplitPart) -> datasets.IterableDataset:
         if part.is_whole:
             return dataset
         if self._is_filtered and not part.counts_from_front:

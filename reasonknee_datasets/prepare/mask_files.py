@@ -38,7 +38,7 @@ class MaskTask:
     geometry: Geometry | None
 
 
-def place_masks(tasks: Sequence[MaskTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+def write_masks(tasks: Sequence[MaskTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
     """Write all masks, in parallel, and return their records by path.
 
     Raises
@@ -46,11 +46,11 @@ def place_masks(tasks: Sequence[MaskTask], *, workers: int, progress: bool) -> d
     PrepareError, VolumeError
         If a mask cannot be read, or does not lie on the grid of its image.
     """
-    done = each_done(place_mask, tasks, workers=workers, label="packing masks", progress=progress)
+    done = each_done(write_mask, tasks, workers=workers, label="packing masks", progress=progress)
     return {task.path: record for task, record in done}
 
 
-def place_mask(task: MaskTask) -> VolumeRecord:
+def write_mask(task: MaskTask) -> VolumeRecord:
     """Write one mask on the grid of its image, compare its voxels with the official ones, and return its record."""
     mask = open_volume(task.source, cache=None, geometry=task.geometry)
     labels = np.asarray(mask.dataobj)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from reasonknee_datasets.errors import PrepareError, explain
 from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.parallel import cores, each_done
-from reasonknee_datasets.prepare.mask_files import MaskTask, place_masks
+from reasonknee_datasets.prepare.mask_files import MaskTask, write_masks
 from reasonknee_datasets.prepare.prior_counts import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shard_writer import (
     FAULT,
@@ -223,7 +223,7 @@ class Writer:
             for each in used
             if each.mask is not None
         ]
-        return place_masks(tasks, workers=self._processes(len(tasks) > _HEAVY_MASKS), progress=self.progress)
+        return write_masks(tasks, workers=self._processes(len(tasks) > _HEAVY_MASKS), progress=self.progress)
 
     def _check(self, used: Sequence[SourceVolume], images: Mapping[str, CheckedImage]) -> None:
         """Run the data checks, and stop where an error is not allowed."""

@@ -15,7 +15,7 @@ from reasonknee_datasets.sources.revisions import (
 )
 from reasonknee_datasets.sources.selection import LAZY, MASK, VOLUME, VOLUME_PATH, Selection, select
 from reasonknee_datasets.sources.shard_reader import read_shard
-from reasonknee_datasets.sources.split_syntax import Part, parse_split
+from reasonknee_datasets.sources.split_syntax import SplitPart, parse_split
 from reasonknee_datasets.sources.synthetic import SyntheticDataWarning
 from reasonknee_datasets.sources.visit_pairs import EARLIER, LATER, check_visits, pair_schema, read_pairs
 
@@ -27,9 +27,9 @@ __all__ = [
     "NAME",
     "VOLUME",
     "VOLUME_PATH",
-    "Part",
     "Repository",
     "Selection",
+    "SplitPart",
     "SyntheticDataWarning",
     "WithdrawnDataWarning",
     "check_mixture",

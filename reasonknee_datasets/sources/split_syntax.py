@@ -17,7 +17,7 @@ _PART = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SplitPart:
     """One term of a split, such as ``train[:10%]``.
 
     Attributes
@@ -49,7 +49,7 @@ class Part:
         return not self.percent and (self.start or 0) >= 0 and (self.stop is None or self.stop >= 0)
 
 
-def parse_split(split: object, available: Sequence[str]) -> tuple[Part, ...]:
+def parse_split(split: object, available: Sequence[str]) -> tuple[SplitPart, ...]:
     """Read a split: names, ``val``, slices, sums and ``all``.
 
     Parameters
@@ -71,11 +71,11 @@ def parse_split(split: object, available: Sequence[str]) -> tuple[Part, ...]:
     """
     text = str(split)
     if text == "all":
-        return tuple(Part(name, name) for name in available)
+        return tuple(SplitPart(name, name) for name in available)
     return tuple(_parse_part(term.strip(), text, available) for term in text.split("+"))
 
 
-def _parse_part(term: str, text: str, available: Sequence[str]) -> Part:
+def _parse_part(term: str, text: str, available: Sequence[str]) -> SplitPart:
     match = _PART.fullmatch(term)
     if match is None:
         raise RepositoryError(
@@ -91,4 +91,4 @@ def _parse_part(term: str, text: str, available: Sequence[str]) -> Part:
         raise RepositoryError(
             f"The slice {text} has a bound outside -100% to 100%. Write percentages as in train[10%:20%]."
         )
-    return Part(name, name + term[len(match["name"]) :], start, stop, percent)
+    return SplitPart(name, name + term[len(match["name"]) :], start, stop, percent)

@@ -1,5 +1,5 @@
 """What a prepared repository holds."""
 
-from reasonknee_datasets.summary.counts import Geometry, Grid, SplitSummary, Summary, summarise
+from reasonknee_datasets.summary.counts import GeometrySummary, SplitSummary, Summary, VolumeGrid, summarise
 
-__all__ = ["Geometry", "Grid", "SplitSummary", "Summary", "summarise"]
+__all__ = ["GeometrySummary", "SplitSummary", "Summary", "VolumeGrid", "summarise"]

@@ -68,7 +68,7 @@ class SplitSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class VolumeGrid:
     """A voxel grid that volumes share: shape, spacing (mm) and the directions its axes run to."""
 
     shape: tuple[int, ...]
@@ -78,12 +78,12 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
+class GeometrySummary:
     """The volumes' geometry, from the manifest.
 
     Attributes
     ----------
-    grids : mapping of Grid to int
+    grids : mapping of VolumeGrid to int
         Volumes by grid.
     unknown : int
         Volumes prepared without images.
@@ -93,7 +93,7 @@ class Geometry:
         Median and greatest angle in degrees between a volume's axes and the patient's.
     """
 
-    grids: Mapping[Grid, int]
+    grids: Mapping[VolumeGrid, int]
     unknown: int
     bytes: int
     tilts: tuple[float, float]
@@ -111,7 +111,7 @@ class Summary:
     box_convention: Mapping[str, Any]
     report: Mapping[str, Any]
     splits: Mapping[str, SplitSummary]
-    geometry: Geometry
+    geometry: GeometrySummary
     bytes: int = field(default=0)
     masks: int = field(default=0)
     labels: Mapping[str, int] = field(default_factory=dict)
@@ -122,9 +122,9 @@ class Summary:
         return frozenset().union(*(split.patients for split in self.splits.values()))
 
     def __str__(self) -> str:
-        from reasonknee_datasets.summary.text import render  # the text is written from these classes
+        from reasonknee_datasets.summary.text import render_summary  # the text is written from these classes
 
-        return "\n".join(map(printable, render(self)))  # names in rows and manifest may come from strangers
+        return "\n".join(map(printable, render_summary(self)))  # names in rows and manifest may come from strangers
 
 
 def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> Summary:
@@ -235,8 +235,8 @@ def _tally_grades(table: pa.Table) -> dict[tuple[str, str, int | None], int]:
     return {(row["category"], row["attribute"], row["grade"]): row["count_all"] for row in counted}
 
 
-def _survey(volumes: Mapping[str, VolumeRecord]) -> Geometry:
-    grids: Counter[Grid] = Counter()
+def _survey(volumes: Mapping[str, VolumeRecord]) -> GeometrySummary:
+    grids: Counter[VolumeGrid] = Counter()
     tilts = []
     for record in volumes.values():
         if record.shape is None or record.affine is None:
@@ -245,9 +245,9 @@ def _survey(volumes: Mapping[str, VolumeRecord]) -> Geometry:
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         # Scanners write the same spacing with different noise behind the fifth digit, where 1.09375 is a tie.
         rounded = tuple(float(f"{mm:.4g}") for mm in spacing)
-        grids[Grid(record.shape, rounded, "".join(axcodes(affine)), record.dtype or "unknown")] += 1
+        grids[VolumeGrid(record.shape, rounded, "".join(axcodes(affine)), record.dtype or "unknown")] += 1
         cosines = np.abs(affine[:3, :3] / spacing).max(axis=0).min()
         tilts.append(float(np.degrees(np.arccos(min(1.0, cosines)))))
     sizes = sum(record.bytes or 0 for record in volumes.values())
     spread = (float(np.median(tilts)), max(tilts)) if tilts else (0.0, 0.0)
-    return Geometry(grids, len(volumes) - len(tilts), sizes, spread)
+    return GeometrySummary(grids, len(volumes) - len(tilts), sizes, spread)

@@ -8,14 +8,14 @@ from textwrap import wrap
 
 from reasonknee_datasets.moaks import ATTRIBUTES, CATEGORIES
 from reasonknee_datasets.schema import VISITS
-from reasonknee_datasets.summary.counts import Geometry, Summary
+from reasonknee_datasets.summary.counts import GeometrySummary, Summary
 
 _GRIDS_SHOWN = 6
 _WIDTH = 120
 _FIRST, _COLUMN = 30, 9  # least widths, so that one table stands below the other
 
 
-def render(summary: Summary) -> Iterator[str]:
+def render_summary(summary: Summary) -> Iterator[str]:
     """Write a summary, line by line."""
     if summary.synthetic:
         yield "SYNTHETIC: every row and voxel was made by the phantom; no patient is in here."
@@ -91,7 +91,7 @@ def _render_grades(summary: Summary) -> Iterator[str]:
     yield from _table("answers by grade", [*map(str, values), "missing"], rows)
 
 
-def _render_geometry(geometry: Geometry) -> Iterator[str]:
+def _render_geometry(geometry: GeometrySummary) -> Iterator[str]:
     if not geometry.grids:
         yield f"volumes: geometry not recorded for {geometry.unknown:,}, prepared without images"
         return

@@ -19,7 +19,7 @@ from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.schema import arrow_schema, quintuple_id, volume_id, volume_path
-from reasonknee_datasets.summary import Grid, Summary, summarise
+from reasonknee_datasets.summary import Summary, VolumeGrid, summarise
 from reasonknee_datasets.summary.counts import _survey
 from tests.helpers.prepared_repository import list_again
 
@@ -150,14 +150,14 @@ def test_noise_behind_a_tie_makes_no_second_grid() -> None:
     for noise in (-1e-7, 1e-7):
         matrix = tuple(map(tuple, np.diag([1.75, 1.09375 + noise, 0.364583 + noise, 1.0]).tolist()))
         records[str(noise)] = VolumeRecord(shape=(64, 128, 128), affine=matrix)
-    assert _survey(records).grids == {Grid((64, 128, 128), (1.75, 1.094, 0.3646), "RAS", "unknown"): 2}
+    assert _survey(records).grids == {VolumeGrid((64, 128, 128), (1.75, 1.094, 0.3646), "RAS", "unknown"): 2}
 
 
 def test_geometry_comes_from_the_manifest(summary: Summary) -> None:
     spacing = (0.7, 0.3646, 0.3646)
     assert summary.geometry.grids == {
-        Grid((160, 384, 384), spacing, "RAS", "int16"): 2,
-        Grid((384, 384, 160), (*spacing[1:], spacing[0]), "PIR", "int16"): 4,
+        VolumeGrid((160, 384, 384), spacing, "RAS", "int16"): 2,
+        VolumeGrid((384, 384, 160), (*spacing[1:], spacing[0]), "PIR", "int16"): 4,
     }
     assert summary.geometry.unknown == 1
     assert summary.geometry.bytes == 6000
