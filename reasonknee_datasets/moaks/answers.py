@@ -167,5 +167,5 @@ def _is_missing(grade: object) -> bool:
 def _malformed(question: Question | None, rule: str, got: str) -> GradeError:
     subject = "diagnosis" if question is None else f"diagnosis of {question.subject_key} (question {question.id})"
     return GradeError(
-        f"The {subject} must {rule}, not {got}. moaks.write_answer and moaks.write_diagnosis show the two forms."
+        f"The {subject} must {rule}; found: {got}. moaks.write_answer and moaks.write_diagnosis show the two forms."
     )

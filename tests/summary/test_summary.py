@@ -253,7 +253,7 @@ def test_a_missing_manifest_is_said_plainly(tmp_path: Path) -> None:
 def test_an_official_release_is_answered_with_the_command(tmp_path: Path) -> None:
     (tmp_path / "data/split_files").mkdir(parents=True)
     (tmp_path / "data/split_files/all_studies.csv").write_text("patient_id\n", encoding="utf-8")
-    with pytest.raises(RepositoryError, match=r"got the official release. Run: reasonknee prepare"):
+    with pytest.raises(RepositoryError, match=r"is the official release, .*\. Run: reasonknee prepare"):
         summarise(tmp_path)
 
 
