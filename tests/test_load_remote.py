@@ -173,7 +173,7 @@ class TestHttp:
         with (
             serve(tmp_path) as served,
             pytest.raises(
-                RepositoryError, match=r"got the official release\. Download it to DIR, then run: reasonknee"
+                RepositoryError, match=r"is the official release, .*\. Download it to DIR, then run: reasonknee"
             ),
         ):
             load(data_dir=f"{served.url}/release")
