@@ -323,8 +323,8 @@ def _writing_cache(place: str | None) -> Iterator[None]:
             raise cause from None
         where = cause.filename or place or datasets.config.HF_DATASETS_CACHE
         raise CacheError(
-            f"The cache of datasets at {where} cannot be written: {cause.strerror or cause}. Free space there, or name "
-            "another folder with cache_dir= or HF_DATASETS_CACHE."
+            f"The cache of datasets at {where} cannot be written: {cause.strerror or cause}. Free space or change the "
+            "permissions there, or name another folder with cache_dir= or HF_DATASETS_CACHE."
         ) from error
 
 

@@ -88,9 +88,9 @@ def test_encode_example_takes_lazy_volumes_only() -> None:
     volume = open_volume("/no/such/x.nii.gz")
     assert VolumeFeature().encode_example(volume) == "/no/such/x.nii.gz#"
     for image in (nib.Nifti1Image(np.zeros((2, 3, 4), np.int16), np.eye(4)), np.zeros((2, 3, 4))):
-        with pytest.raises(VolumeError, match=rf"never as voxels, got {type(image).__name__}"):
+        with pytest.raises(VolumeError, match=rf"never voxels, and was given {type(image).__name__}"):
             VolumeFeature().encode_example(image)
-    with pytest.raises(VolumeError, match=r"never as voxels, got LazyVolume"):
+    with pytest.raises(VolumeError, match=r"never voxels, and was given LazyVolume"):
         VolumeFeature().encode_example(LazyVolume(np.zeros((2, 3, 4), np.int16), np.eye(4)))
 
 
