@@ -1,4 +1,4 @@
-"""What a prepared repository holds, counted: what ``reasonknee info`` says.
+"""Counts of what a prepared repository holds, which ``reasonknee info`` prints.
 
 Rows are counted from four Parquet columns, found through the manifest; no volume is opened.
 """
