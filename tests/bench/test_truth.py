@@ -139,7 +139,7 @@ def test_a_slice_is_refused(prepared: Path) -> None:
         read_truth(prepared, "test[:10]")
     with pytest.raises(BenchError, match="is not one whole split"):
         read_truth(prepared, "all")
-    with pytest.raises(RepositoryError, match=r"got tests\. Did you mean 'test'"):
+    with pytest.raises(RepositoryError, match=r"Unknown split 'tests'\. Did you mean 'test'"):
         read_truth(prepared, "tests")
 
 

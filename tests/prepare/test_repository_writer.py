@@ -204,7 +204,7 @@ def test_without_images_geometry_is_null(tmp_path: Path) -> None:
     manifest = Manifest.load(tmp_path)
     row = pq.read_table(tmp_path / manifest.shards("volumes", "test")[0].path).to_pylist()[0]
     assert {key for key, value in row.items() if value is None} == {
-        *("shape", "spacing", "affine", "dtype", "bytes", "sha256", "voxels_sha256")
+        *("shape", "spacing", "affine", "dtype", "bytes", "sha256", "voxels_sha256", "mask_path")
     }
     assert manifest.geometry(row["volume_path"]) is None
     assert not (tmp_path / "volumes").exists()
