@@ -72,14 +72,14 @@ class BoxConvention:
 
     def __post_init__(self) -> None:
         if sorted(self.order) != sorted(DIRECTIONS):
-            remedy = "Name each direction once"
-            raise BoxError(explain("convention order", "be slice, x and y in some order", repr(self.order), remedy))
+            raise BoxError(f"The order of a convention has slice, x and y once each, and this is {self.order!r}.")
         if sorted(self.axes) != [0, 1, 2]:
-            remedy = "Name each array axis once"
-            raise BoxError(explain("convention axes", "be 0, 1 and 2 in some order", repr(self.axes), remedy))
+            raise BoxError(f"The axes of a convention are 0, 1 and 2 once each, and these are {self.axes!r}.")
         if self.layout not in ("pairs", "corners"):
-            remedy = "pairs is start, end, start, end ...; corners is three starts, then three ends"
-            raise BoxError(explain("convention layout", "be pairs or corners", repr(self.layout), remedy))
+            raise BoxError(
+                f"Unknown layout {self.layout!r}. Available: pairs (start, end, start, end ...), corners (three starts, "
+                "then three ends)."
+            )
 
     def __str__(self) -> str:
         directions = "-".join(f"{name}{axis}" for name, axis in zip(self.order, self.array_axes, strict=True))
@@ -168,7 +168,7 @@ class BoxConvention:
         """
         six = list(numbers) if isinstance(numbers, (Sequence, np.ndarray)) else []
         if len(six) != 6 or not all(isinstance(number, Real) for number in six):
-            raise BoxError(explain("bounding box", "be six numbers", repr(numbers), "Look at the record itself"))
+            raise BoxError(f"A bounding box has six numbers, and this is {numbers!r}. Compare it with the record.")
         row = [float(six[place]) for place in _places(self.layout, self.array_axes)]
         if self.normalised:
             possible = all(0.0 <= value <= 1.0 for value in row)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.boxes.box import Box
 from reasonknee_datasets.boxes.conventions import CONVENTIONS, BoxConvention
-from reasonknee_datasets.errors import BoxError, explain
+from reasonknee_datasets.errors import BoxError
 
 EXACT, NEAR, APART = 2, 1, 0
 _SIGMAS = 3.0
@@ -61,8 +61,7 @@ class ConventionReport:
         for agreement in self.agreements:
             if agreement.convention.canonical() == same:
                 return agreement
-        remedy = "Pass it among the candidates"
-        raise BoxError(explain("convention", "be one that was compared", str(convention), remedy))
+        raise BoxError(f"Convention {convention} was not compared. Pass it among the candidates.")
 
     def share(self, convention: BoxConvention) -> float:
         """Return the share of boxes that a convention explains within the tolerance, 0 to 1."""
@@ -136,8 +135,10 @@ def compare_conventions(
     given, true = np.asarray(numbers, dtype=np.float64), np.asarray(rows, dtype=np.float64)
     if given.ndim != 2 or given.shape != true.shape or given.shape[1] != 6 or len(given) == 0:
         got = f"shapes {given.shape} and {true.shape}"
-        remedy = "A convention cannot be told from nothing: give one region for each official box"
-        raise BoxError(explain("boxes and regions", "be as many rows of six numbers each, at least one", got, remedy))
+        raise BoxError(
+            f"Boxes and regions have {got}, and as many rows of six numbers are needed, at least one. Pass one region "
+            "for each official box."
+        )
     distinct = list(dict.fromkeys(convention.canonical() for convention in candidates))
     scores = np.stack([agreement_scores(c, given, true, shapes, tolerance=tolerance) for c in distinct])
     order = np.argsort(-scores.sum(axis=1, dtype=np.int64), kind="stable").tolist()
@@ -200,8 +201,7 @@ def infer_convention(
     slice0-x1-y2-pairs-inclusive-voxel (1 of 1 boxes, 1 exactly)
     """
     if len(boxes) != len(regions):
-        remedy = "Give one region for each official box"
-        raise BoxError(explain("boxes and regions", "be as many", f"{len(boxes)} and {len(regions)}", remedy))
+        raise BoxError(f"There are {len(boxes)} boxes and {len(regions)} regions. Pass one region for each official box.")
     true = [(Box.from_mask(r), r.shape) if isinstance(r, np.ndarray) else r for r in regions]
     rows, shapes = [box.to_row() for box, _ in true], [tuple(shape) for _, shape in true]
     return compare_conventions(boxes, rows, shapes, tolerance=tolerance, candidates=candidates)

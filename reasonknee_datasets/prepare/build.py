@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import PrepareError, ReleaseError, RepositoryError, explain, nearest
+from reasonknee_datasets.errors import PrepareError, ReleaseError, RepositoryError, nearest
 from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest
 from reasonknee_datasets.oai.conversion_report import read_converter
 from reasonknee_datasets.oai.moaks_readings import ReadingRule
@@ -136,8 +136,7 @@ def prepare(
         something else.
     """
     if volumes not in get_args(VolumesMode):
-        remedy = "pack them, copy them, link them or leave them (none)"
-        raise PrepareError(explain("volumes", "be one of pack, copy, link, none", volumes, remedy))
+        raise PrepareError(f"Unknown volumes={volumes!r}. Available: {', '.join(get_args(VolumesMode))}.")
     out = Path(out).absolute()
     check_target(out)
     allowed = frozenset(allow)
@@ -241,9 +240,10 @@ def _previous(out: Path) -> Manifest | None:
     try:
         return Manifest.load(out) if (out / MANIFEST).exists() else None
     except RepositoryError as error:
-        remedy = "Choose another folder, or replace it with overwrite=True (--overwrite)"
-        message = explain("out", "hold a sound repository", str(error).partition(". ")[0], remedy, where=f"at {out}")
-        raise PrepareError(message) from error
+        raise PrepareError(
+            f"{out} holds a damaged repository ({str(error).partition('. ')[0]}). Choose another folder, or replace it "
+            "with overwrite=True (--overwrite)."
+        ) from error
 
 
 def _content(release: Release, source: dict[str, Any], masks: bool) -> Content:

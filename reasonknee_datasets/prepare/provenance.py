@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.prepare.staging import hash_file
 
@@ -51,9 +51,10 @@ def refuse_other_input(previous: Manifest, source: Mapping[str, Any], versions: 
 
 def other_input(out: Path, differs: str) -> PrepareError:
     """Build the error for a folder that must not be replaced without being asked."""
-    rule, got = "have been made from the same input", f"a repository that differs in {differs}"
-    remedy = "Choose another folder, or replace it with overwrite=True (--overwrite)"
-    return PrepareError(explain("out", rule, got, remedy, where=f"at {out}"))
+    return PrepareError(
+        f"{out} holds a repository that was made from other input: it differs in {differs}. Choose another folder, or "
+        "replace it with overwrite=True (--overwrite)."
+    )
 
 
 def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, Path | None]]) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.prepare.mask_files import MaskTask, write_masks
@@ -143,8 +143,7 @@ class Writer:
         }
         shards = {split: cuts for split, cuts in shards.items() if cuts}
         if not shards:
-            remedy = "Look at what the release's report says was dropped"
-            raise PrepareError(explain("release", "leave rows to write", "none", remedy))
+            raise PrepareError("The release leaves no rows to write. Its report says what was dropped.")
         used = [by_id[volume] for cuts in shards.values() for shard in cuts for volume in shard]
         records = self._place(used)
         masks = self._place_masks(used, records)
@@ -190,16 +189,20 @@ class Writer:
                     self.checker.add_row(row)
                 volume = by_id[volume_of(row["id"])]
                 if volume.split != split or volume.path != row["volume_path"]:
-                    raise PrepareError(explain("row", f"belong to {volume.split} {volume.path}", row["id"], FAULT))
+                    raise PrepareError(
+                        f"Row {row['id']} is of {split} {row['volume_path']}, and its volume of {volume.split} "
+                        f"{volume.path}. {FAULT}."
+                    )
                 if split == "train":
                     self.priors.add(row, volume.grid)
                 if split in missing:
                     missing[split].discard(row["id"])
         for split, ids in missing.items():
             if ids:
-                remedy = "Prepare with the files of one release"
-                got = f"{len(ids)} that are not, such as {min(ids)}"
-                raise PrepareError(explain(f"balanced rows of {split}", "be rows of the same split", got, remedy))
+                raise PrepareError(
+                    f"{len(ids)} rows of the balanced {split} file, such as {min(ids)}, are not in {split}. Prepare with "
+                    "the files of one release."
+                )
         return spool
 
     def _place(self, used: Sequence[SourceVolume]) -> dict[str, VolumeRecord]:
@@ -336,9 +339,11 @@ def _refuse_shared_patients(volumes: Iterable[SourceVolume]) -> None:
         splits[volume.patient].add(volume.split)
     shared = sorted(patient for patient, where in splits.items() if len(where) > 1)
     if shared:
-        got = f"{len(shared)} in several, such as {shared[0]} in {' and '.join(sorted(splits[shared[0]]))}"
-        remedy = "Mend the split files: scores on patients seen in training would mean nothing"
-        raise PrepareError(explain("patients", "be in one split each", got, remedy))
+        raise PrepareError(
+            f"{len(shared)} patients are in several splits, such as {shared[0]} in "
+            f"{' and '.join(sorted(splits[shared[0]]))}. Correct the split files: scores on patients seen in training "
+            "would mean nothing."
+        )
 
 
 def _stock_schema(config: str) -> pa.Schema:

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.errors import PrepareError, explain
+from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.manifest import FOLDERS, FOOTER_END, Shard
 from reasonknee_datasets.prepare.staging import hash_file
 from reasonknee_datasets.schema import GRADE_COLUMNS, Quintuple, arrow_schema, quintuple_id
@@ -123,7 +123,7 @@ class Spool:
         volume = volume_of(row["id"])
         bucket = self._buckets.get(volume)
         if bucket is None:
-            raise PrepareError(explain("row", "belong to a volume of the release", row["id"], FAULT))
+            raise PrepareError(f"Row {row['id']} belongs to no volume of the release. {FAULT}.")
         self.rows[volume] += 1
         waiting = self._waiting[bucket]
         waiting.append(row)
@@ -159,9 +159,10 @@ def _to_batch(rows: list[Quintuple], schema: pa.Schema, columns: set[str]) -> pa
                 row = rows[column.is_null().index(True).as_py()]
                 raise ValueError(f"nothing in column {name} of row {row['id']}")
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError) as error:
-        rule = "have the columns and types of reasonknee_datasets.schema"
-        place = f"in the rows from {rows[0].get('id')} to {rows[-1].get('id')}"
-        raise PrepareError(explain("rows", rule, str(error), FAULT, where=place)) from error
+        raise PrepareError(
+            f"The rows from {rows[0].get('id')} to {rows[-1].get('id')} do not have the columns and types of "
+            f"reasonknee_datasets.schema: {error}. {FAULT}."
+        ) from error
     return batch
 
 
@@ -190,11 +191,10 @@ def write_shard(task: ShardTask) -> tuple[Shard, int]:
     keyed.sort()
     for place, question, number in keyed:
         if ids[number] != quintuple_id(task.volumes[place], question):
-            raise PrepareError(explain("row", f"be named after its question {question}", ids[number], FAULT))
+            raise PrepareError(f"Row {ids[number]} is of question {question}, and its id names another. {FAULT}.")
     for before, after in itertools.pairwise(keyed):
         if before[:2] == after[:2]:
-            remedy = "Remove one of the two records from the release"
-            raise PrepareError(explain("row ids", "be unique", f"{ids[after[2]]} twice", remedy))
+            raise PrepareError(f"Two rows have the id {ids[after[2]]}. Remove one of the records from the release.")
     table = table.take([number for _, _, number in keyed])
     return write_parquet(task.root, task.path, table.cast(task.schema), [volume for volume, _, _ in keyed])
 

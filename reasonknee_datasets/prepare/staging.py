@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from reasonknee_datasets.errors import PrepareError, ReasonKneeError, explain
+from reasonknee_datasets.errors import PrepareError, ReasonKneeError, os_remedy
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.private_files import make_private_folder, open_regular
 
@@ -26,17 +26,19 @@ WORK = ".work"
 
 _OLD = "old"
 
-DISK_RULES = {
-    errno.ENOSPC: "have room for the prepared repository",
-    errno.EDQUOT: "have room for the prepared repository",
-    errno.EFBIG: "take files of this size",
-    errno.EACCES: "be open to you",
-    errno.EPERM: "be open to you",
-    errno.EROFS: "be writable",
-    errno.EMFILE: "need fewer files than this process may open (ulimit -n)",
-    errno.ENFILE: "need fewer files than the system may open (fs.file-max)",
-}
-"""What a disk must do that refuses to be written to, by errno."""
+DISK_ERRORS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+"""Error numbers of a disk that refuses to be written to."""
 
 
 def hash_file(path: Path) -> str:
@@ -58,10 +60,12 @@ def check_target(out: Path) -> None:
     """
     try:
         if out.is_dir() and not (out / MANIFEST).exists() and any(out.iterdir()):
-            rule, got = "be new, empty or a prepared repository", f"a folder without {MANIFEST}"
-            raise PrepareError(explain("out", rule, got, "Choose another folder", where=f"at {out}"))
+            raise PrepareError(
+                f"{out} is a folder with files but without {MANIFEST}, so it is no prepared repository and is not "
+                "replaced. Choose a new or empty folder."
+            )
         if out.exists() and not out.is_dir():
-            raise PrepareError(explain("out", "be a folder", "a file", "Choose another name", where=f"at {out}"))
+            raise PrepareError(f"{out} is a file, and a folder is needed. Choose another name.")
     except OSError as error:
         raise _disk_error(error, out) from error
 
@@ -98,9 +102,7 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        remedy = "Wait for the other run, or end it"
-        message = explain("out", "be written by one run at a time", "a second", remedy, where=f"at {out}")
-        raise PrepareError(message) from error
+        raise PrepareError(f"Another run is writing {out}. Wait for it, or end it.") from error
     try:
         restore_interrupted(out)
         clear_leftovers(folder)
@@ -173,12 +175,11 @@ def _make_work(folder: Path) -> Path:
 
 def _disk_error(error: OSError, out: Path) -> PrepareError:
     """Describe what the disk refused; Arrow's errors carry an errno too, but no file name."""
-    rule = DISK_RULES.get(error.errno or 0, "serve prepare")
     at = error.filename2 or error.filename  # copying names its source first, and it is the target that is refused
-    place = f"at {at}" if at else f"beside {out}"
-    remedy = "Nothing was left behind: mend that or choose another folder, then run it again"
+    place = at or f"the folder of {out}"
     got = os.strerror(error.errno) if error.errno else str(error)
-    return PrepareError(explain("disk", rule, got, remedy, where=place))
+    remedy = os_remedy(error, "Correct that or choose another folder")
+    return PrepareError(f"{place} cannot be written: {got}. {remedy}, then run it again. Nothing was left behind.")
 
 
 def _swap(folder: Path, out: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.parallel import each_done, remove_part_files
-from reasonknee_datasets.prepare.staging import DISK_RULES, hash_file
+from reasonknee_datasets.prepare.staging import DISK_ERRORS, hash_file
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.quality import ImageStatistics, measure_image
 from reasonknee_datasets.volumes import pack
@@ -192,7 +192,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
     try:
         pack(source, target)
     except VolumeError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_RULES:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS:
             raise error.__cause__ from None  # the repository's disk, of which the caller has more to say
         raise
     packed = record_of(fingerprint(target))

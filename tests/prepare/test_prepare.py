@@ -192,9 +192,7 @@ def test_other_input_is_refused_unless_asked(release: Path, tmp_path: Path) -> N
     first = run(release, out)
     splits = release / "data" / "split_files" / "train_split.csv"
     replace(splits, splits.read_bytes() + b"\n")
-    with pytest.raises(
-        PrepareError, match=r"same input, got a repository that differs in split_files/train_split\.csv"
-    ):
+    with pytest.raises(PrepareError, match=r"made from other input: it differs in split_files/train_split\.csv"):
         run(release, out)
     assert Manifest.load(out) == first.manifest
     second = run(release, out, overwrite=True)
@@ -273,7 +271,7 @@ def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: 
     out = tmp_path / "out"
     out.mkdir()
     (out / MANIFEST).write_text("{")
-    with pytest.raises(PrepareError, match=r"out must hold a sound .* is no readable JSON.*overwrite"):
+    with pytest.raises(PrepareError, match=r"out holds a damaged repository .*overwrite"):
         run(official, out)
     run(official, out, overwrite=True)
     assert contents(out) == contents(ready)
@@ -281,7 +279,7 @@ def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: 
 
 def test_other_folders_are_left_alone(official: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(PrepareError, match="out must be new, empty or a prepared repository"):
+    with pytest.raises(PrepareError, match="is a folder with files but without manifest.json"):
         run(official, tmp_path, overwrite=True)
     assert names(tmp_path) == {"thesis.tex"}
 
@@ -359,7 +357,7 @@ def test_damaged_voxels_are_named_and_nothing_is_left(release: Path, tmp_path: P
     whole = gzip.decompress(images[0].read_bytes())
     replace(images[0], gzip.compress(whole[: len(whole) // 2]))  # a header that promises more than the file holds
     replace(images[1], images[1].read_bytes()[:-5000])
-    with pytest.raises(PrepareError, match=r"images must be whole NIfTI files, got 2 of \d+ that cannot be read"):
+    with pytest.raises(PrepareError, match=r"2 of \d+ images cannot be read"):
         run(release, tmp_path / "out")
     assert names(tmp_path) == {"release"}
 
@@ -411,7 +409,7 @@ def test_a_release_that_may_not_be_read(reachable: Path, inside: str, match: str
 
 @pytest.mark.parametrize("inside", ["", MANIFEST])
 def test_a_repository_that_may_not_be_read(reachable: Path, inside: str) -> None:
-    with locked(reachable / "out" / inside), pytest.raises(PrepareError, match=r"must .*Permission denied"):
+    with locked(reachable / "out" / inside), pytest.raises(PrepareError, match=r"Permission denied"):
         run(reachable / "release", reachable / "out")
 
 
@@ -426,7 +424,7 @@ def test_a_patient_in_two_splits_is_refused(release: Path, tmp_path: Path) -> No
 
 
 def test_unknown_modes_are_refused(official: Path, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match=r"volumes must be one of pack, copy, link, none, got move"):
+    with pytest.raises(PrepareError, match=r"Unknown volumes='move'. Available: pack, copy, link, none"):
         run(official, tmp_path / "out", volumes="move")
 
 

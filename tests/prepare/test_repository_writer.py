@@ -220,17 +220,17 @@ def _spoiled(made: list[given.SourceVolume], **changes: object) -> Content:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"extra": 1}, r"columns \['extra'\] that are missing or unknown in the rows from 0000004/00M/left/q01 to"),
-        ({"box": [1, 2, 3]}, r"rows must have the columns and types .* expected 6 but got array of size 3"),
+        ({"extra": 1}, r"columns \['extra'\] that are missing or unknown"),
+        ({"box": [1, 2, 3]}, r"do not have the columns and types .* expected 6 but got array of size 3"),
         ({"answer": None}, r"nothing in column answer of row 0000004/00M/left/q01"),
-        ({"question_id": "one"}, r"rows must have the columns and types"),
-        ({"question_id": 2**40}, r"rows must have the columns and types"),
-        ({"id": "9999999/00M/left/q01"}, r"row must belong to a volume of the release, got 9999999/00M/left/q01"),
+        ({"question_id": "one"}, r"do not have the columns and types"),
+        ({"question_id": 2**40}, r"do not have the columns and types"),
+        ({"id": "9999999/00M/left/q01"}, r"Row 9999999/00M/left/q01 belongs to no volume of the release"),
         (
             {"volume_path": "volumes/x.nii.gz"},
-            r"row must belong to train volumes/0000004/00M_left\.nii\.gz, got 0000004",
+            r"its volume of train volumes/0000004/00M_left\.nii\.gz",
         ),
-        ({"id": "0000004/00M/left/q19"}, r"row must be named after its question 1, got 0000004/00M/left/q19"),
+        ({"id": "0000004/00M/left/q19"}, r"Row 0000004/00M/left/q19 is of question 1, and"),
     ],
 )
 def test_wrong_rows_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -249,24 +249,24 @@ def test_a_missing_column_is_refused(tmp_path: Path) -> None:
 def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
     made = given.volumes(None)
     twice = [*given.rows(made), next(given.rows(made))]
-    with pytest.raises(PrepareError, match=r"row ids must be unique, got 0000001/00M/right/q01 twice"):
+    with pytest.raises(PrepareError, match=r"Two rows have the id 0000001/00M/right/q01"):
         given.write(tmp_path, given.content(made, rows=twice), volumes="none")
 
 
 def test_patients_in_two_splits_are_refused(tmp_path: Path) -> None:
     made = given.volumes(None, {"train": [1, 2], "test": [2, 3]})
-    with pytest.raises(PrepareError, match=r"patients must be in one split each, got 1 .* 0000002 in test and train"):
+    with pytest.raises(PrepareError, match=r"1 patients are in several splits, such as 0000002 in test and train"):
         given.write(tmp_path, given.content(made), volumes="none")
 
 
 def test_balanced_ids_must_be_rows(tmp_path: Path) -> None:
     balanced = {"test": Counter({"0000001/00M/right/q19": 1})}  # a row of train
-    with pytest.raises(PrepareError, match=r"balanced rows of test must be rows of the same split, got 1 .* 0000001"):
+    with pytest.raises(PrepareError, match=r"1 rows of the balanced test file, such as 0000001"):
         given.write(tmp_path, given.content(given.volumes(None), balanced=balanced), volumes="none")
 
 
 def test_no_rows_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match=r"release must leave rows to write, got none"):
+    with pytest.raises(PrepareError, match=r"The release leaves no rows to write"):
         given.write(tmp_path, given.content(given.volumes(None), rows=[], balanced={}), volumes="none")
 
 

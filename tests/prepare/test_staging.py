@@ -162,7 +162,7 @@ def test_staged_leaves_a_folder_alone_that_only_looks_like_an_old_repository(tmp
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
     with staged(tmp_path / "out") as folder:
-        with pytest.raises(PrepareError, match="must be written by one run at a time"):
+        with pytest.raises(PrepareError, match=r"Another run is writing .*/out\. Wait for it"):
             stage(tmp_path / "out")
         assert folder.exists()
     assert names(tmp_path) == {"out"}
@@ -213,7 +213,7 @@ def test_staged_restores_the_old_repository_where_the_new_one_cannot_be_renamed(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(PrepareError, match="disk must have room"):
+    with pytest.raises(PrepareError, match="cannot be written: No space left on device. Make room"):
         stage(tmp_path / "out", "README.md")
     assert files(tmp_path) == {f"out/{MANIFEST}"}
 
@@ -222,9 +222,9 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     check_target(tmp_path / "thesis")
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
-    with pytest.raises(PrepareError, match=r"out must be new, empty or a prepared repository, got a folder without"):
+    with pytest.raises(PrepareError, match=r"is a folder with files but without manifest.json.* Choose a new or empty"):
         check_target(tmp_path / "thesis")
-    with pytest.raises(PrepareError, match=r"out must be a folder, got a file"):
+    with pytest.raises(PrepareError, match=r"chapter.tex is a file, and a folder is needed"):
         check_target(tmp_path / "thesis" / "chapter.tex")
     (tmp_path / "thesis" / MANIFEST).write_text("{}")
     check_target(tmp_path / "thesis")
@@ -250,7 +250,7 @@ def test_a_full_disk_is_one_clear_error(small_disk: Path, tmp_path: Path, worker
     with (
         pytest.raises(
             PrepareError,
-            match=rf"disk must have room for the prepared repository, got No space left on device \w+ {small_disk}",
+            match=rf"{small_disk}.* cannot be written: No space left on device. Make room",
         ),
         staged(small_disk / "out") as folder,
     ):
@@ -268,7 +268,7 @@ def test_a_full_disk_leaves_the_old_repository(small_disk: Path, tmp_path: Path)
 
 
 def test_a_read_only_disk_is_one_clear_error(read_only_disk: Path) -> None:
-    with pytest.raises(PrepareError, match=r"disk must be writable, got Read-only file system at"):
+    with pytest.raises(PrepareError, match=r"cannot be written: Read-only file system. That file system is read-only"):
         stage(read_only_disk / "out")
     assert not names(read_only_disk)
 
@@ -277,7 +277,7 @@ def test_no_permission_is_one_clear_error(tmp_path: Path) -> None:
     if os.name != "posix" or os.geteuid() == 0:
         pytest.skip("root may write everywhere; a read-only disk stands for this case")
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(PrepareError, match=r"disk must be open to you, got Permission denied"):
+    with pytest.raises(PrepareError, match=r"cannot be written: Permission denied. Check the permissions"):
         stage(tmp_path / "closed" / "out")
 
 
@@ -302,5 +302,5 @@ def test_a_file_size_limit_is_one_clear_error(tmp_path: Path, limit: int) -> Non
     )
     command = [sys.executable, "-c", code, tmp_path / "out", str(limit)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "disk must take files of this size, got" in done.stdout
+    assert "cannot be written: File too large" in done.stdout
     assert not names(tmp_path)
