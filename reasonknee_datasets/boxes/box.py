@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.boxes.extents import label_extents, marked_extent
-from reasonknee_datasets.errors import BoxError, explain, shown
+from reasonknee_datasets.errors import BoxError, shown
 
 Triple = tuple[int, int, int]
 
@@ -85,9 +85,10 @@ class Box:
         object.__setattr__(self, "stop", _triple("stop", stop))
         for axis, (low, high) in enumerate(zip(self.start, self.stop, strict=True)):
             if low >= high:
-                got = f"start={self.start}, stop={self.stop}"
-                remedy = f"{_HALF_OPEN}: one voxel at 5 is start 5, stop 6"
-                raise BoxError(explain("box", "have start below stop", got, remedy, where=f"on axis {axis}"))
+                raise BoxError(
+                    f"Box start {self.start} is not below its stop {self.stop} on axis {axis}. {_HALF_OPEN}: one voxel at "
+                    "5 is start 5, stop 6."
+                )
 
     @classmethod
     def from_row(cls, row: Sequence[SupportsIndex]) -> Box:
@@ -124,8 +125,10 @@ class Box:
         row = marked_extent(np.asarray(mask), label)
         if row is None:
             what = "the mask" if label is None else f"the mask for label {label}"
-            remedy = "An empty region has no box: leave the row out, or check the label against labels.json"
-            raise BoxError(explain(what, "mark at least one voxel", "none", remedy))
+            raise BoxError(
+                f"{what[0].upper()}{what[1:]} marks no voxel, and an empty region has no box. Leave the row out, or check "
+                "the label against labels.json."
+            )
         return cls.from_row(row)
 
     @property
@@ -149,8 +152,9 @@ class Box:
     def slices(self) -> tuple[slice, slice, slice]:
         """For indexing: ``array[box.slices]``. A box that starts below 0 must be clipped first."""
         if min(self.start) < 0:
-            remedy = "NumPy would count a negative start from the far end: Box.clip(shape) first"
-            raise BoxError(explain("box", "start at 0 or above to index an array", f"start={self.start}", remedy))
+            raise BoxError(
+                f"Box start {self.start} is below 0, which NumPy counts from the far end. Use Box.clip(shape) first."
+            )
         i, j, k = (slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
         return i, j, k
 
@@ -169,8 +173,10 @@ class Box:
         """
         inside = self.intersect(Box((0, 0, 0), _triple("volume shape", shape)))
         if inside is None:
-            got = f"start={self.start}, stop={self.stop} for shape {tuple(shape)}"
-            raise BoxError(explain("box", "overlap the volume", got, _HALF_OPEN))
+            raise BoxError(
+                f"The box from {self.start} to {self.stop} does not overlap the volume of shape {tuple(shape)}. "
+                f"{_HALF_OPEN}."
+            )
         return inside
 
     def pad(
@@ -205,9 +211,7 @@ class Box:
         lengths = np.broadcast_to(np.asarray(mm, dtype=np.float64), (3,))
         if lengths.any():
             if affine is None:
-                raise BoxError(
-                    explain("padding in mm", "come with an affine", "none", "Give affine=, or pad in voxels=")
-                )
+                raise BoxError("Padding in mm needs the spacing. Pass affine=, or pad in voxels=.")
             spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
             # A hair less than the quotient, so that 0.7 mm at 0.7 mm spacing is one voxel whatever the rounding.
             margin = [v + ceil(mm / step - 1e-6) for v, mm, step in zip(margin, lengths, spacing, strict=True)]
@@ -259,16 +263,17 @@ class Box:
         --------
         >>> Box((0, 0, 0), (400, 384, 160)).check_inside((384, 384, 160))
         Traceback (most recent call last):
-        reasonknee_datasets.errors.BoxError: box must lie inside the volume, got stop=(400, 384, 160) for shape \
+        reasonknee_datasets.errors.BoxError: Box stop (400, 384, 160) lies outside the volume of shape \
 (384, 384, 160) on axis 0. Boxes are half-open voxel ranges in array order; Box.clip(shape) trims an overshoot.
         """
         for axis, (low, high, length) in enumerate(zip(self.start, self.stop, shape, strict=True)):
             if low < 0 or high > length:
-                end = f"start={self.start}" if low < 0 else f"stop={self.stop}"
+                end = f"start {self.start}" if low < 0 else f"stop {self.stop}"
                 place = f"on axis {axis}" + (f", {where}" if where else "")
-                remedy = f"{_HALF_OPEN}; Box.clip(shape) trims an overshoot"
-                got = f"{end} for shape {tuple(shape)}"
-                raise BoxError(explain("box", "lie inside the volume", got, remedy, where=place))
+                raise BoxError(
+                    f"Box {end} lies outside the volume of shape {tuple(shape)} {place}. {_HALF_OPEN}; Box.clip(shape) "
+                    "trims an overshoot."
+                )
         return self
 
 

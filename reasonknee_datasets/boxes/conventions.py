@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.boxes.box import Box
-from reasonknee_datasets.errors import BoxError, explain
+from reasonknee_datasets.errors import BoxError
 
 Direction = Literal["slice", "x", "y"]
 Layout = Literal["pairs", "corners"]
@@ -103,9 +103,9 @@ class BoxConvention:
         match = _NAME.fullmatch(name.strip().lower())
         if match is None:
             raise BoxError(
-                f"{name!r} is not the name of a box convention, such as slice0-x1-y2-pairs-inclusive-voxel (or "
-                "slice0-x1-y2, its short form). Name each direction with its array axis in the order of the numbers, "
-                "then pairs or corners, inclusive or exclusive, voxel or normalised."
+                f"Unknown box convention {name!r}. One is written like slice0-x1-y2-pairs-inclusive-voxel (short: "
+                "slice0-x1-y2): each direction with its array axis in the order of the numbers, then pairs or corners, "
+                "inclusive or exclusive, voxel or normalised."
             )
         order = (match["d0"], match["d1"], match["d2"])
         axis_of = dict(zip(order, (int(match["a0"]), int(match["a1"]), int(match["a2"])), strict=True))
@@ -179,11 +179,10 @@ class BoxConvention:
             start, stop = [round(value) for value in row[:3]], [round(value) + self.inclusive for value in row[3:]]
             possible = all(low < high for low, high in zip(start, stop, strict=True))
         if not possible:
-            rule = "hold shares from 0 to 1" if self.normalised else "hold whole voxel numbers"
-            remedy = "boxes.infer_convention tells which convention explains the boxes"
-            place = f"as {self}"
+            rule = "shares from 0 to 1" if self.normalised else "whole voxel numbers"
             raise BoxError(
-                explain("bounding box", f"{rule}, each end beyond its start", repr(numbers), remedy, where=place)
+                f"The bounding box {numbers!r} is no box in convention {self}, which has {rule}, each end beyond its "
+                "start. boxes.infer_convention finds the convention that explains the boxes."
             )
         return Box.from_row([*start, *stop])
 

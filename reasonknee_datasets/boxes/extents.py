@@ -47,7 +47,9 @@ def label_extents(labels: NDArray[Any]) -> dict[int, list[int]]:
 
 def _marked(mask: NDArray[Any], label: int | Collection[int] | None) -> NDArray[np.bool_]:
     if mask.ndim != 3:
-        raise BoxError(f"The mask has shape {mask.shape}, and three axes are needed. Drop axes of length 1: mask[..., 0].")
+        raise BoxError(
+            f"The mask has shape {mask.shape}, and three axes are needed. Drop axes of length 1: mask[..., 0]."
+        )
     if label is None:
         return mask.astype(bool, copy=False)
     return np.isin(mask, list(label)) if isinstance(label, Collection) else np.asarray(mask == label)

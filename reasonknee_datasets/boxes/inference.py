@@ -201,7 +201,9 @@ def infer_convention(
     slice0-x1-y2-pairs-inclusive-voxel (1 of 1 boxes, 1 exactly)
     """
     if len(boxes) != len(regions):
-        raise BoxError(f"There are {len(boxes)} boxes and {len(regions)} regions. Pass one region for each official box.")
+        raise BoxError(
+            f"There are {len(boxes)} boxes and {len(regions)} regions. Pass one region for each official box."
+        )
     true = [(Box.from_mask(r), r.shape) if isinstance(r, np.ndarray) else r for r in regions]
     rows, shapes = [box.to_row() for box, _ in true], [tuple(shape) for _, shape in true]
     return compare_conventions(boxes, rows, shapes, tolerance=tolerance, candidates=candidates)

@@ -103,28 +103,36 @@ def test_parse_short_names(convention: BoxConvention) -> None:
 def test_parse_forgives_case_and_blanks_only() -> None:
     assert BoxConvention.parse(" Slice0-X1-Y2-pairs-Exclusive-voxel ") == BoxConvention()
     for wrong in ("", "xyz", "slice0-x1-y2-voxel-pairs", "slice0-x1-y3-pairs-exclusive-voxel"):
-        with pytest.raises(BoxError, match="is not the name of a box convention, such as slice0-x1-y2"):
+        with pytest.raises(BoxError, match="is written like slice0-x1-y2-pairs-inclusive-voxel"):
             BoxConvention.parse(wrong)
-    with pytest.raises(BoxError, match="order must be slice, x and y in some order"):
+    with pytest.raises(BoxError, match="order of a convention has slice, x and y once each"):
         BoxConvention.parse("slice0-x1-x2-pairs-exclusive-voxel")
-    with pytest.raises(BoxError, match="axes must be 0, 1 and 2 in some order"):
+    with pytest.raises(BoxError, match="axes of a convention are 0, 1 and 2 once each"):
         BoxConvention.parse("slice0-x1-y1-pairs-exclusive-voxel")
-    with pytest.raises(BoxError, match="layout must be pairs or corners, got 'rows'"):
+    with pytest.raises(BoxError, match=r"Unknown layout 'rows'. Available: pairs"):
         BoxConvention(layout="rows")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("name", "numbers", "message"),
     [
-        ("slice0-x1-y2-pairs-exclusive-voxel", [1, 2, 3, 4, 5], r"must be six numbers, got \[1, 2, 3, 4, 5\]"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", "123456", "must be six numbers, got '123456'"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", None, "must be six numbers, got None"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", ["a", 2, 3, 4, 5, 6], "must be six numbers"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", [0.5, 2, 3, 4, 5, 6], "hold whole voxel numbers"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", [1, 1, 3, 4, 5, 6], r"each end beyond its start, got \[1, 1"),
-        ("slice0-x1-y2-corners-exclusive-voxel", [5, 1, 1, 4, 9, 9], "as slice0-x1-y2-corners-exclusive-voxel"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", [float("nan"), 2, 3, 4, 5, 6], "infer_convention tells"),
-        ("slice0-x1-y2-pairs-exclusive-normalised", [0, 1.5, 0, 1, 0, 1], "hold shares from 0 to 1"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", [1, 2, 3, 4, 5], r"has six numbers, and this is \[1, 2, 3, 4, 5\]"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", "123456", "has six numbers, and this is '123456'"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", None, "has six numbers, and this is None"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", ["a", 2, 3, 4, 5, 6], "has six numbers"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", [0.5, 2, 3, 4, 5, 6], "which has whole voxel numbers"),
+        (
+            "slice0-x1-y2-pairs-exclusive-voxel",
+            [1, 1, 3, 4, 5, 6],
+            r"bounding box \[1, 1, .* each end beyond its start",
+        ),
+        (
+            "slice0-x1-y2-corners-exclusive-voxel",
+            [5, 1, 1, 4, 9, 9],
+            "in convention slice0-x1-y2-corners-exclusive-voxel",
+        ),
+        ("slice0-x1-y2-pairs-exclusive-voxel", [float("nan"), 2, 3, 4, 5, 6], "infer_convention finds"),
+        ("slice0-x1-y2-pairs-exclusive-normalised", [0, 1.5, 0, 1, 0, 1], "which has shares from 0 to 1"),
     ],
 )
 def test_numbers_that_cannot_be_a_box_are_refused(name: str, numbers: Any, message: str) -> None:
@@ -144,7 +152,7 @@ def test_many_at_once_are_as_one_by_one(numbers: list[list[float]]) -> None:
             if good:
                 assert convention.decode(six, SHAPE) == Box.from_row([int(number) for number in row])
             else:
-                with pytest.raises(BoxError, match="bounding box must"):
+                with pytest.raises(BoxError, match="bounding box"):
                     convention.decode(six, SHAPE)
 
 
@@ -182,7 +190,7 @@ def test_equivalent_candidates_are_one() -> None:
     assert report.best == candidates[1] == candidates[0].canonical()
     assert len(report.agreements) == 2
     assert report.of(candidates[0]).near == 5
-    with pytest.raises(BoxError, match="must be one that was compared"):
+    with pytest.raises(BoxError, match="was not compared"):
         report.of(BoxConvention(normalised=True))
 
 
@@ -194,7 +202,7 @@ def test_masks_serve_as_regions() -> None:
         masks.append(mask)
     official = [[5, 29, 2, 7, 10, 19], [2, 8, 0, 4, 1, 29]]
     assert str(infer_convention(official, masks).best) == "slice2-x0-y1-pairs-inclusive-voxel"
-    with pytest.raises(BoxError, match="must mark at least one voxel"):
+    with pytest.raises(BoxError, match="marks no voxel"):
         infer_convention(official, [masks[0], np.zeros((3, 3, 3))])
 
 
@@ -283,11 +291,11 @@ def test_the_tolerance_is_in_voxels_and_for_each_number() -> None:
 
 
 def test_nothing_to_compare_is_an_error() -> None:
-    with pytest.raises(BoxError, match="at least one, got shapes"):
+    with pytest.raises(BoxError, match=r"have shapes .* at least one"):
         infer_convention([], [])
-    with pytest.raises(BoxError, match="must be as many, got 1 and 0"):
+    with pytest.raises(BoxError, match="There are 1 boxes and 0 regions"):
         infer_convention([[1, 2, 3, 4, 5, 6]], [])
-    with pytest.raises(BoxError, match="must be as many rows of six numbers each"):
+    with pytest.raises(BoxError, match="as many rows of six numbers are needed"):
         compare_conventions([[1, 2, 3]], [[1, 2, 3]], SHAPE)
 
 

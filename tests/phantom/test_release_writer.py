@@ -326,7 +326,7 @@ def test_a_convention_may_be_named_and_must_be_known(tmp_path: Path) -> None:
     marker = json.loads((tmp_path / "a" / "data" / "phantom.json").read_text(encoding="utf-8"))
     assert marker["box_convention"] == name
     assert marker["label_map_variant"] == "pairs"
-    with pytest.raises(BoxError, match="is not the name of a box convention"):
+    with pytest.raises(BoxError, match="Unknown box convention"):
         write_release(tmp_path / "b", patients=1, annotations_only=True, box_convention="zyx")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

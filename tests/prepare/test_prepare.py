@@ -279,7 +279,7 @@ def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: 
 
 def test_other_folders_are_left_alone(official: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(PrepareError, match="is a folder with files but without manifest.json"):
+    with pytest.raises(PrepareError, match=r"is a folder with files but without manifest.json"):
         run(official, tmp_path, overwrite=True)
     assert names(tmp_path) == {"thesis.tex"}
 

@@ -213,7 +213,7 @@ def test_staged_restores_the_old_repository_where_the_new_one_cannot_be_renamed(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(PrepareError, match="cannot be written: No space left on device. Make room"):
+    with pytest.raises(PrepareError, match=r"cannot be written: No space left on device. Make room"):
         stage(tmp_path / "out", "README.md")
     assert files(tmp_path) == {f"out/{MANIFEST}"}
 

@@ -368,7 +368,7 @@ def test_images_that_are_no_folder_are_refused(sound: Built, tmp_path: Path) -> 
 
 
 def test_options_are_checked_before_anything_is_read(sound: Built) -> None:
-    with pytest.raises(BoxError, match="is not the name of a box convention"):
+    with pytest.raises(BoxError, match="Unknown box convention"):
         open_release(sound.root, ReleaseOptions(box_convention="xyz"))
     with pytest.raises(ReleaseError, match="allow must name kinds of problems, got bad-grades"):
         open_release(sound.root, ReleaseOptions(allow=frozenset({"bad-grades"})))

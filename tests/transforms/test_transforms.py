@@ -289,7 +289,7 @@ class TestBadInput:
 
     def test_the_error_says_which_example(self) -> None:
         example = {**examples()[0], "box": [0, 0, 0, 400, 10, 10]}
-        with pytest.raises(ReasonKneeError, match=r"box must lie inside the volume") as caught:
+        with pytest.raises(ReasonKneeError, match=r"lies outside the volume") as caught:
             CropToBox()(example)
         assert caught.value.__notes__ == [f"while CropToBox looked at {example['id']}"]
 
