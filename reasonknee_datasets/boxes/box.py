@@ -86,8 +86,8 @@ class Box:
         for axis, (low, high) in enumerate(zip(self.start, self.stop, strict=True)):
             if low >= high:
                 raise BoxError(
-                    f"Box start {self.start} is not below its stop {self.stop} on axis {axis}. {_HALF_OPEN}: one voxel at "
-                    "5 is start 5, stop 6."
+                    f"Box start {self.start} is not below its stop {self.stop} on axis {axis}. {_HALF_OPEN}: one voxel "
+                    "at 5 is start 5, stop 6."
                 )
 
     @classmethod
@@ -126,8 +126,8 @@ class Box:
         if row is None:
             what = "the mask" if label is None else f"the mask for label {label}"
             raise BoxError(
-                f"{what[0].upper()}{what[1:]} marks no voxel, and an empty region has no box. Leave the row out, or check "
-                "the label against labels.json."
+                f"{what[0].upper()}{what[1:]} marks no voxel, and an empty region has no box. Leave the row out, or "
+                "check the label against labels.json."
             )
         return cls.from_row(row)
 

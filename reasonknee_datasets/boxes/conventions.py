@@ -77,8 +77,8 @@ class BoxConvention:
             raise BoxError(f"The axes of a convention are 0, 1 and 2 once each, and these are {self.axes!r}.")
         if self.layout not in ("pairs", "corners"):
             raise BoxError(
-                f"Unknown layout {self.layout!r}. Available: pairs (start, end, start, end ...), corners (three starts, "
-                "then three ends)."
+                f"Unknown layout {self.layout!r}. Available: pairs (start, end, start, end ...), corners (three "
+                "starts, then three ends)."
             )
 
     def __str__(self) -> str:

@@ -200,8 +200,8 @@ class Writer:
         for split, ids in missing.items():
             if ids:
                 raise PrepareError(
-                    f"{len(ids)} rows of the balanced {split} file, such as {min(ids)}, are not in {split}. Prepare with "
-                    "the files of one release."
+                    f"{len(ids)} rows of the balanced {split} file, such as {min(ids)}, are not in {split}. Prepare "
+                    "with the files of one release."
                 )
         return spool
 

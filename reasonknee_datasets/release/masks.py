@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import VolumeError, explain
+from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import axis_order
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.schema import Side
@@ -280,4 +280,4 @@ def find_side(scan: MaskScan, sides: Mapping[int, str]) -> Side | None:
 
 
 def _no_mask(path: Path, rule: str, got: str) -> VolumeError:
-    return VolumeError(explain("mask", rule, got, "Download it again", where=f"in {path}"))
+    return VolumeError(f"{path} is no mask: it must {rule}, got {got}. Download it again.")

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.errors import ReleaseError
 
 _LEAD = re.compile(r"[*#]*final[ _]diagnosis[\"'*]*\s*:[\s*]*(?=[{0-9])", re.IGNORECASE)
 _END = re.compile(r"[\s.*]*")
@@ -152,5 +152,6 @@ def _parse_literal(text: str) -> tuple[Any, int] | None:
 
 
 def _unreadable(got: str, text: str) -> ReleaseError:
-    rule = "end in 'Final diagnosis: <dict>', as JSON or as a Python dict"
-    return ReleaseError(explain("answer", rule, f"{got}: ...{text[-120:]!r}", "The diagnosis is checked against it"))
+    return ReleaseError(
+        f"The answer does not end in 'Final diagnosis: <dict>', as JSON or as a Python dict: {got}: ...{text[-120:]!r}."
+    )

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.plain_paths import stays_inside
 from reasonknee_datasets.private_files import open_regular
 
@@ -65,11 +65,15 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
     except OSError as error:
         data, got = None, str(error)
     if data is None:
-        remedy = "Give the folder of the official download (the one that holds data/), or data/ itself"
-        raise ReleaseError(explain("release", "hold data/split_files", got, remedy, where=f"at {root}"))
+        raise ReleaseError(
+            f"{root} is no official release: {got}. Name the folder of the official download, which holds data/, or "
+            "data/ itself."
+        )
     if images is not None and not images.is_dir():
-        remedy = "Give the folder that holds <patient>/<visit>/<study>_<series>_<side>.nii.gz"
-        raise ReleaseError(explain("images", "be a folder", "no such folder", remedy, where=f"at {images}"))
+        raise ReleaseError(
+            f"There is no folder of images at {images}. Name the one that holds "
+            "<patient>/<visit>/<study>_<series>_<side>.nii.gz."
+        )
     _check_links(data)
     if images is None:
         return ReleaseRoot(data.resolve(), data.resolve() / "images")
@@ -114,8 +118,9 @@ def _first_line(note: Path) -> str:
 def _check_relative(inside: str, official: str) -> None:
     """Refuse what is lexically outside, before the disk is asked."""
     if not stays_inside(inside):
-        remedy = f"Official paths read {OFFICIAL_PREFIX}<folder>/<file>"
-        raise ReleaseError(explain("path", "stay inside the release", repr(official), remedy))
+        raise ReleaseError(
+            f"The path {official!r} leaves the release. Official paths are {OFFICIAL_PREFIX}<folder>/<file>."
+        )
 
 
 def _check_links(data: Path) -> None:
@@ -133,8 +138,10 @@ def _contain(path: Path, root: Path, official: str) -> Path:
     target = path.resolve()
     if target.is_relative_to(root) or _is_hub_blob(target, root):
         return path
-    remedy = "Replace the link by the file; a folder of images elsewhere is given with --images"
-    raise ReleaseError(explain("path", "stay inside the release", f"{official} -> {target}", remedy))
+    raise ReleaseError(
+        f"The link {official} -> {target} leaves the release. Replace it by the file; images elsewhere are named with "
+        "--images."
+    )
 
 
 def _is_hub_blob(target: Path, root: Path) -> bool:

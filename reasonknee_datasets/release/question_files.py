@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reasonknee_datasets import moaks
-from reasonknee_datasets.errors import ReleaseError, explain, os_remedy
+from reasonknee_datasets.errors import ReleaseError, os_remedy
 from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.release.paths import is_there
 from reasonknee_datasets.release.report import Problems
@@ -35,19 +35,18 @@ def read_questions(path: Path) -> dict[int, str]:
         tree = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8-sig"))
     except OSError as error:
         got = error.strerror or str(error)
-        message = explain("question file", "be readable", got, os_remedy(error, remedy), where=f"at {path}")
-        raise ReleaseError(message) from error
+        raise ReleaseError(f"The question file {path} cannot be read: {got}. {os_remedy(error, remedy)}.") from error
     except (ValueError, RecursionError) as error:
-        raise ReleaseError(explain("question file", "be JSON", str(error), remedy, where=f"in {path}")) from error
+        raise ReleaseError(f"The question file {path} is no JSON: {error}. {remedy}.") from error
     if not isinstance(tree, dict) or not tree:
-        got = type(tree).__name__
-        raise ReleaseError(explain("question file", "be an object of prompts", got, remedy, where=f"in {path}"))
+        raise ReleaseError(f"The question file {path} holds {type(tree).__name__}, no object of prompts. {remedy}.")
     prompts: dict[int, str] = {}
     for key, prompt in tree.items():
         if not re.fullmatch(r"[0-9]{1,2}", key) or int(key) not in moaks.QUESTIONS or not isinstance(prompt, str):
-            rule = "hold texts by question number, 1 to 69"
-            got = f"{type(prompt).__name__} under {key[:40]!r}"
-            raise ReleaseError(explain("question file", rule, got, remedy, where=f"in {path}"))
+            raise ReleaseError(
+                f"The question file {path} holds {type(prompt).__name__} under {key[:40]!r}, and texts under the numbers "
+                f"1 to 69 are expected. {remedy}."
+            )
         prompts[int(key)] = prompt
     return prompts
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.release.box_table import BoxTable
 from reasonknee_datasets.release.checks import Check, Outcome, Settings, track_with
 from reasonknee_datasets.release.convention import BoxCheck
@@ -139,7 +139,7 @@ class Release:
         """How well that agrees with the masks, as a whole and by question."""
         boxes = self._checked().boxes
         if boxes is None:
-            raise ReleaseError(explain("box convention", "be known", "none", "Name one with --box-convention"))
+            raise ReleaseError("The box convention is not known. Name it with --box-convention.")
         return boxes
 
     @property

@@ -29,7 +29,7 @@ from typing import Any
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.errors import ReleaseError, add_note, explain
+from reasonknee_datasets.errors import ReleaseError, add_note
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.release.official_answer import AnswerText, join_steps
 from reasonknee_datasets.schema import Quintuple
@@ -130,9 +130,10 @@ def rebuild_record(
         add_note(error, f"while rebuilding {row['id']}")
         raise
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        remedy = "Take rows as they come from the prepared repository"
-        message = explain("record column", "hold what release.rebuild describes", repr(row.get("record")), remedy)
-        failed = ReleaseError(message)
+        failed = ReleaseError(
+            f"The record column holds {row.get('record')!r}, which cannot be read. Take rows as they come from the "
+            "prepared repository."
+        )
         add_note(failed, f"while rebuilding {row['id']}")
         raise failed from error
 
@@ -165,8 +166,9 @@ def _official_box(
     if turn is None and not convention.normalised:
         return convention.encode(box, ())
     if shape is None:
-        remedy = "Give the stored volume's shape, from the manifest"
-        raise ReleaseError(explain("shape", "be known to turn this box back", "None", remedy))
+        raise ReleaseError(
+            "This box cannot be turned back without the stored volume's shape. Pass that of the manifest."
+        )
     back = Reorientation() if turn is None else _read_turn(turn).inverse()
     return convention.encode(back.apply_box(box, shape), back.apply_shape(shape))
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import ReleaseError, explain, os_remedy
+from reasonknee_datasets.errors import ReleaseError, os_remedy
 from reasonknee_datasets.release.official_record import Content, Fault, RecordReader, check_record, volume_key
 from reasonknee_datasets.release.record_index import Survey, file_name
 from reasonknee_datasets.release.report import Problems
@@ -114,8 +114,10 @@ class RecordFiles:
         if missing:
             told = [example for examples in problems.examples.values() for example in examples]
             got = "; ".join([f"{missing:,} records less than when it was checked", *told])
-            remedy = "Read it again, and let nothing write to the release meanwhile"
-            raise ReleaseError(explain("generate_data", "stay as it is while it is read", got, remedy))
+            raise ReleaseError(
+                f"generate_data changed while it was read: {got}. Read it again, and make sure that no program writes "
+                "to the release meanwhile."
+            )
 
     def _read(self, name: str, problems: Problems) -> Iterator[tuple[int, Any]]:
         """Return the records of one file with their numbers, up to where it breaks."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets import moaks
-from reasonknee_datasets.errors import GradeError, ReleaseError, explain
+from reasonknee_datasets.errors import GradeError, ReleaseError
 from reasonknee_datasets.private_files import read_regular
 
 NAMES_FILE = "labels.json"
@@ -163,8 +163,7 @@ def _plain(name: str) -> str:
 
 
 def _unclear(path: Path, rule: str, got: str) -> ReleaseError:
-    remedy = "The boxes are compared with every label's extent instead"
-    return ReleaseError(explain(path.name, rule, got, remedy, where=f"in {path}"))
+    return ReleaseError(f"{path} does not {rule}: {got}. The boxes are compared with every label's extent instead.")
 
 
 def _read_table(path: Path) -> list[Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import GeometryError, VolumeError, explain
+from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.release.masks import MaskScan, find_side
 from reasonknee_datasets.release.report import Problems
@@ -84,7 +84,7 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
         image = open_volume(study.image, cache=None)
         shape, affine = spatial_shape(image.shape), np.asarray(image.affine, dtype=np.float64)
         if len(shape) != 3:
-            raise VolumeError(explain("image", "have three axes", f"shape {shape}", "Convert the series again"))
+            raise VolumeError(f"The image has shape {shape}, and three axes are needed. Convert the series again.")
         turn = Reorientation() if scan is None else between(scan.affine, scan.shape, affine, shape)
     except FileNotFoundError:
         if not require_image:

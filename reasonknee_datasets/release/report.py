@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reasonknee_datasets.errors import ReleaseError, explain, nearest
+from reasonknee_datasets.errors import ReleaseError, nearest
 from reasonknee_datasets.release.convention import BoxCheck
 
 EXAMPLES = 5
@@ -103,11 +103,13 @@ def check_allowed(allow: Iterable[str]) -> frozenset[str]:
     can = sorted(name for name, kind in KINDS.items() if kind.allowed)
     for name in sorted(allowed):
         if name not in KINDS:
-            raise ReleaseError(explain("allow", "name kinds of problems", name, nearest(name, can)))
+            raise ReleaseError(f"Unknown kind of problem {name!r} to allow. {nearest(name, can)}.")
         if KINDS[name].allowed is None:
             meaning = KINDS[name].meaning.capitalize()
-            remedy = f"{meaning}, and no dataset can be made from that. These can be: {', '.join(can)}"
-            raise ReleaseError(explain("allow", "name kinds that the reader can get by", name, remedy))
+            raise ReleaseError(
+                f"{name} cannot be allowed. {meaning}, and no dataset can be made from that. These can be: "
+                f"{', '.join(can)}."
+            )
     return allowed
 
 
@@ -238,12 +240,12 @@ class ReleaseReport:
         refused = self.refused
         can = [group.kind.name for group in refused if group.kind.allowed]
         never = ", ".join(group.kind.name for group in refused if not group.kind.allowed)
-        remedy = f"Do first what is told of {never}: nothing can be made of it before" if never else "Mend the release"
+        remedy = f"Correct {never} first: no dataset can be made before" if never else "Correct the release"
         if can:
             allow = " ".join(f"--allow {name}" for name in can)
-            remedy += f"{'; mend the rest' if never else ''}, or go on without what is wrong: {allow}"
+            remedy += f"{'; correct the rest' if never else ''}, or leave out what is wrong: {allow}"
         found = f"{_plural(sum(group.count for group in refused), 'problem')} of {_plural(len(refused), 'kind')}"
-        head = explain("release", "be as its format says", found, remedy)
+        head = f"The release has {found}. {remedy}."
         raise ReleaseError("\n".join([head, *(line for group in refused for line in _group_lines(group))]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import ijson
 
-from reasonknee_datasets.errors import ReleaseError, explain
+from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.private_files import open_regular
 
 CHUNK = 1 << 16
@@ -110,4 +110,4 @@ def _message(path: Path, reason: str, offset: int, count: int) -> str:
     if "NaN" in reason or "Infinity" in reason:
         remedy = "NaN and Infinity are Python's spellings, not JSON's: write null for a missing value"
     where = f"at byte {offset:,} of {path} ({last})"
-    return explain("generate_data", "be a JSON list of records", reason, remedy, where=where)
+    return f"This is no JSON list of records: {reason} {where}. {remedy}."

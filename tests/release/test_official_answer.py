@@ -73,7 +73,9 @@ def test_the_diagnosis_is_read_as_json_or_python(ending: str, diagnosis: object)
     ],
 )
 def test_an_answer_without_a_readable_diagnosis_is_refused(text: str) -> None:
-    with pytest.raises(ReleaseError, match="answer must end in 'Final diagnosis: <dict>', as JSON or as a Python dict"):
+    with pytest.raises(
+        ReleaseError, match="The answer does not end in 'Final diagnosis: <dict>', as JSON or as a Python dict"
+    ):
         read_answer(text)
 
 

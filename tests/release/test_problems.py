@@ -45,7 +45,7 @@ def test_each_problem_is_named_with_its_place(fault: Fault, copy: Built) -> None
     assert set(report.counts) == {fault.kind, *fault.others}
     with pytest.raises(ReleaseError, match=fault.says):
         release.check()
-    with pytest.raises(ReleaseError, match="release must be as its format says, got"):
+    with pytest.raises(ReleaseError, match=r"The release has \d+ problem"):
         next(release.quintuples())
 
 
@@ -71,10 +71,10 @@ CAN_NOT = tuple(fault for fault in FAULTS if not KINDS[fault.kind].allowed)
 
 @pytest.mark.parametrize("fault", CAN_NOT, ids=names(CAN_NOT))
 def test_some_problems_can_never_be_allowed(fault: Fault, copy: Built) -> None:
-    with pytest.raises(ReleaseError, match=f"allow must name kinds that the reader can get by, got {fault.kind}"):
+    with pytest.raises(ReleaseError, match=f"{fault.kind} cannot be allowed"):
         inspect(copy, fault.kind)
     fault.spoil(copy)
-    with pytest.raises(ReleaseError, match=f"Do first what is told of {fault.kind}: nothing can be made of it"):
+    with pytest.raises(ReleaseError, match=f"Correct {fault.kind} first: no dataset can be made"):
         inspect(copy, *(name for name, kind in KINDS.items() if kind.allowed))[0].check()
 
 
@@ -95,7 +95,7 @@ def test_all_problems_are_reported_at_once(copy: Built) -> None:
         "split-row": 1, "unknown-volume": 62 + 61, "duplicate-record": 1, "bad-grade": 1, "bad-box": 1,
         "missing-image": 2, "side-mismatch": 1,
     }  # fmt: skip
-    with pytest.raises(ReleaseError, match=r"got 130 problems of 7 kinds. Mend the release") as error:
+    with pytest.raises(ReleaseError, match=r"has 130 problems of 7 kinds. Correct the release") as error:
         release.check()
     text = str(error.value)
     assert text.count("\n  ") == 1 + EXAMPLES + 1 + 1 + 1 + 1 + 2 + 1
