@@ -153,5 +153,6 @@ def _parse_literal(text: str) -> tuple[Any, int] | None:
 
 def _unreadable(got: str, text: str) -> ReleaseError:
     return ReleaseError(
-        f"The answer does not end in 'Final diagnosis: <dict>', as JSON or as a Python dict: {got}: ...{text[-120:]!r}."
+        f"The answer is no reasoning with 'Final diagnosis: <dict>' (JSON or a Python dict) at its end: {got}: "
+        f"...{text[-120:]!r}."
     )

@@ -44,8 +44,8 @@ def read_questions(path: Path) -> dict[int, str]:
     for key, prompt in tree.items():
         if not re.fullmatch(r"[0-9]{1,2}", key) or int(key) not in moaks.QUESTIONS or not isinstance(prompt, str):
             raise ReleaseError(
-                f"The question file {path} holds {type(prompt).__name__} under {key[:40]!r}, and texts under the numbers "
-                f"1 to 69 are expected. {remedy}."
+                f"The question file {path} holds {type(prompt).__name__} under {key[:40]!r}, and texts under the "
+                f"numbers 1 to 69 are expected. {remedy}."
             )
         prompts[int(key)] = prompt
     return prompts

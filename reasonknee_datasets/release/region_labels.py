@@ -112,8 +112,7 @@ def read_names(path: Path) -> dict[int, str]:
             ways.append(read)
     if len(ways) == 1:
         return {label: name for label, name in ways[0].items() if label}
-    rule = "pair names with whole-number ids, each once"
-    raise _unclear(path, rule, f"{len(ways)} ways to read it so" if ways else "no way to read it so")
+    raise _unclear_ways(path, "names and whole-number ids", len(ways))
 
 
 def read_mapping(path: Path, names: Mapping[int, str]) -> dict[int, tuple[int, ...]]:
@@ -148,8 +147,7 @@ def read_mapping(path: Path, names: Mapping[int, str]) -> dict[int, tuple[int, .
             ways.append(read)
     if len(ways) == 1:
         return ways[0]
-    rule = "pair questions with labels that labels.json names"
-    raise _unclear(path, rule, f"{len(ways)} ways to read it so" if ways else "no way to read it so")
+    raise _unclear_ways(path, "questions and labels that labels.json names", len(ways))
 
 
 def _one_side(name: str) -> str | None:
@@ -162,8 +160,14 @@ def _plain(name: str) -> str:
     return " ".join(re.findall("[a-z0-9%]+", name.lower()))
 
 
-def _unclear(path: Path, rule: str, got: str) -> ReleaseError:
-    return ReleaseError(f"{path} does not {rule}: {got}. The boxes are compared with every label's extent instead.")
+def _unclear(path: Path, problem: str) -> ReleaseError:
+    return ReleaseError(f"{path} {problem}. The boxes are compared with every label's extent instead.")
+
+
+def _unclear_ways(path: Path, pairs: str, ways: int) -> ReleaseError:
+    if not ways:
+        return _unclear(path, f"cannot be read as pairs of {pairs}")
+    return _unclear(path, f"can be read as pairs of {pairs} in {ways} ways")
 
 
 def _read_table(path: Path) -> list[Row]:
@@ -171,17 +175,17 @@ def _read_table(path: Path) -> list[Row]:
     try:
         tree = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
-        raise _unclear(path, "exist", "no such file") from error
+        raise _unclear(path, "does not exist") from error
     except OSError as error:
-        raise _unclear(path, "be readable", error.strerror or str(error)) from error
+        raise _unclear(path, f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise _unclear(path, "be JSON", str(error)) from error
+        raise _unclear(path, f"is no JSON: {error}") from error
     rows = list(islice(_rows(_unwrap(tree)), _MOST_ROWS + 1))
     if len(rows) > _MOST_ROWS or any(len(row) > _MOST_COLUMNS for row in rows):
         got = f"{len(rows)} entries of {max(map(len, rows))} columns"
-        raise _unclear(path, f"hold at most {_MOST_ROWS} entries of {_MOST_COLUMNS} columns", got)
+        raise _unclear(path, f"holds {got}, and at most {_MOST_ROWS} of {_MOST_COLUMNS} are read")
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
-        raise _unclear(path, "hold entries of one form", f"{len(rows)} entries of several" if rows else "none")
+        raise _unclear(path, f"holds {len(rows)} entries of several forms" if rows else "holds no entries")
     return rows
 
 

@@ -276,7 +276,7 @@ def test_a_turned_box_needs_its_shape_to_be_rebuilt(tmp_path: Path) -> None:
     save_turned(built.image(), Reorientation((2, 1, 0), (True, False, False)))
     release = open_release(built.root)
     _, row = next(release.quintuples())
-    with pytest.raises(ReleaseError, match="shape must be known to turn this box back, got None"):
+    with pytest.raises(ReleaseError, match="cannot be turned back without the stored volume's shape"):
         rebuild_record(row, image="", convention=release.convention, shape=None)
 
 
@@ -358,7 +358,7 @@ def test_links_in_a_folder_of_ones_own_images_are_followed(copy: Built, tmp_path
 def test_a_root_that_is_no_release_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"is no official release: no split_files in it"):
         open_release(tmp_path)
-    with pytest.raises(ReleaseError, match=r"got no such folder at .*nowhere"):
+    with pytest.raises(ReleaseError, match=r"nowhere is no official release: no such folder"):
         open_release(tmp_path / "nowhere")
 
 
