@@ -74,7 +74,7 @@ def test_a_label_file_that_is_absent_or_no_json_is_named(tmp_path: Path) -> None
     with pytest.raises(ReleaseError, match=r"labels.json does not exist"):
         read_names(tmp_path / "labels.json")
     (tmp_path / "labels.json").write_text("{")
-    with pytest.raises(ReleaseError, match=r"labels.json must be JSON, got Expecting"):
+    with pytest.raises(ReleaseError, match=r"labels.json is no JSON: Expecting"):
         read_names(tmp_path / "labels.json")
 
 
@@ -129,7 +129,7 @@ def test_questions_that_cannot_be_understood_are_not_guessed(tmp_path: Path, con
     if content == {"44": [45], "45": [44]}:
         assert read_mapping(write(tmp_path, content), NAMES) == {44: (45,), 45: (44,)}  # symmetrical: both ways agree
         return
-    with pytest.raises(ReleaseError, match=r"must .*The boxes are compared with every label's extent instead"):
+    with pytest.raises(ReleaseError, match=r"The boxes are compared with every label's extent instead"):
         read_mapping(write(tmp_path, content), NAMES)
 
 
