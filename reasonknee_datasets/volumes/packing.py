@@ -154,8 +154,8 @@ def _write_or_explain(
     except OSError as error:
         remedy = os_remedy(error, "Check that the folder exists")
         raise VolumeError(
-            f"The packed volume {out} cannot be written ({type(error).__name__}: {error}). Nothing was left behind. "
-            f"{remedy}."
+            f"The packed volume {out} cannot be written ({type(error).__name__}: {error}). {remedy}. Nothing was left "
+            "behind."
         ) from error
 
 
