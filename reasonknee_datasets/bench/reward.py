@@ -30,8 +30,10 @@ _WELL_PLACED = frozenset(
 _REPAIRED = 0.5
 # Rules that read prose, or an object that is not whole, or a value that is given more than once.
 _NO_WHOLE_OBJECT = frozenset(
-    ("bare", "boxed", "table", "key_value", "stated", "corrected", "repeated", "list", "unclosed")
-    + ("json_in_string", "inner_quotes", "missing_comma", "empty_value", "equals", "doubled_braces", "among_others")
+    (
+        *("bare", "boxed", "table", "key_value", "stated", "corrected", "repeated", "list", "unclosed"),
+        *("json_in_string", "inner_quotes", "missing_comma", "empty_value", "equals", "doubled_braces", "among_others"),
+    )
 )
 LONGEST = 20_000
 """Characters of the longest completion that earns anything; the longest true answer has about a tenth."""
@@ -268,7 +270,7 @@ def make_reward(
     cap : float
         Highest weight of a rare grade, as in `equitable_scores`.
     answer : {"json", "any"}
-        What counts as an answer, as in `reward_parts`. Train with ``json``, the default: a policy learns to write
+        What counts as an answer, as in `reward_parts`. Train with ``json``: a policy learns to write
         whatever a lenient parser still reads.
 
     Returns
@@ -281,7 +283,8 @@ def make_reward(
     Raises
     ------
     BenchError
-        If the repository has no sound priors, or `answer` is another word. Calling the function raises it where a column is absent or short.
+        If the repository has no sound priors, or `answer` is another word. Calling the function raises it where a
+        column is absent or short.
 
     Examples
     --------

@@ -145,12 +145,14 @@ def test_rows_of_names_and_values_are_understood(given_: tuple[Question, dict[st
 
 def test_a_box_needs_a_convention_and_shares_need_a_shape() -> None:
     box = Box((0, 0, 0), (1, 1, 1))
-    with pytest.raises(BenchError, match="box must be written with its convention, got none"):
+    with pytest.raises(BenchError, match="box cannot be written without its convention"):
         write(62, {"signal": 1}, box)
-    with pytest.raises(BenchError, match="box must be written with its shape, got none"):
+    with pytest.raises(BenchError, match="box cannot be written without the shape of its volume"):
         write(62, {"signal": 1}, box, BoxConvention(normalised=True))
     for shape in (None, (0, 0, 0)):
-        with pytest.raises(BenchError, match="a box in shares of its volume must come with the volume's shape"):
+        with pytest.raises(
+            BenchError, match=r"box in shares of its volume cannot be read without the volume's shape \(got"
+        ):
             parse_box("[0, 1, 0, 1, 0, 1]", convention=BoxConvention(normalised=True), shape=shape)
 
 

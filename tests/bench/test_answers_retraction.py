@@ -16,46 +16,50 @@ The JSON above is just an example.|I made this up.|I made these numbers up.|Just
 On second thought, I retract this.|Ignore this.|I changed my mind.|This should not be used.|That's not my answer.
 These values are placeholders.|The grade is a placeholder.|That is not what I think.|I have no idea.|Don't trust this.
 In fact, the opposite is the case.|The truth is the exact opposite.|This grade is random.|It does not count.
-This does not reflect the image.|The above is not a real answer.|Not really.|Forget what I wrote.|I don't believe this.
-I cannot stand by this answer.|The values must be replaced once the images arrive.|This is from a different patient.
-I wrote this without looking at the images.|I guessed.|That was a joke.|The grade given is false.|Never mind.
-The above is not based on the images.|It is only there to show the format.|I don't agree with this.|Cancel that.
-This answer is invalid.|Everything above is fiction.|The JSON is only for illustration.|My answer is withdrawn.|Wrong!
-The above object is an illustration of the schema.|I cannot tell.|This answer must not be taken seriously.
-I reject this answer.|The real answer is different.|This is just dummy data.|The numbers are arbitrary.|This was a test.
-Actually, I cannot determine the grade.|Note: this is a dummy value."""
+This does not reflect the image.|The above is not a real answer.|Not really.|Forget what I wrote.
+I don't believe this.|I cannot stand by this answer.|The values must be replaced once the images arrive.
+This is from a different patient.|I wrote this without looking at the images.|I guessed.|That was a joke.
+The grade given is false.|Never mind.|The above is not based on the images.|It is only there to show the format.
+I don't agree with this.|Cancel that.|This answer is invalid.|Everything above is fiction.
+The JSON is only for illustration.|My answer is withdrawn.|Wrong!|The above object is an illustration of the schema.
+I cannot tell.|This answer must not be taken seriously.|I reject this answer.|The real answer is different.
+This is just dummy data.|The numbers are arbitrary.|This was a test.|Actually, I cannot determine the grade.
+Note: this is a dummy value."""
 KEPT = """This is not a substitute for a clinical report.|This is not a diagnosis.|I am not sure about the cyst.
-Please note that this is not medical advice.|It should not be used for clinical decisions.|Do not use this for diagnosis.
-This is not a tear.|It is not a full-thickness defect.|This is not the posterior horn.|The lesion is not severe.
-I am not entirely sure about this.|Confidence is low.|This may be inaccurate.|This is my best guess.|I hope this helps!
-The assessment is based on the sagittal images.|This reflects what I see.|It does not represent a tear.
-It does not reach the edge.|The opposite horn is normal.|No other abnormality is seen.|Please consult a radiologist.
-It is an educated guess based on four slices.|This is the correct format.|I cannot assess the cruciate ligaments.
-This is the final answer.|The grade is not higher because the signal is only mildly bright.|I ignored slice 12.
+Please note that this is not medical advice.|It should not be used for clinical decisions.
+Do not use this for diagnosis.|This is not a tear.|It is not a full-thickness defect.|This is not the posterior horn.
+The lesion is not severe.|I am not entirely sure about this.|Confidence is low.|This may be inaccurate.
+This is my best guess.|I hope this helps!|The assessment is based on the sagittal images.|This reflects what I see.
+It does not represent a tear.|It does not reach the edge.|The opposite horn is normal.|No other abnormality is seen.
+Please consult a radiologist.|It is an educated guess based on four slices.|This is the correct format.
+I cannot assess the cruciate ligaments.|This is the final answer.
+The grade is not higher because the signal is only mildly bright.|I ignored slice 12.
 The above follows the MOAKS criteria.|Note that the first slices are unreadable.|The signal is not fluid.
 This is an AI-generated assessment and may be wrong.|The JSON follows the requested format.|It is not extruded.
 A false positive is unlikely.|Let me know if you need another example.|The answer is given in the required format.
 If you have other images, please upload them."""
-DISOWNED = """The following is wrong: |This is not my answer: |Here is an incorrect example: |The following is wrong.
-Below is a made-up example.|Wrong answer:|A bad answer would be:|What not to write:|Do not answer like this:|Rather than
-I would never say:|I do not agree with:|The radiologist reported:|My colleague answered:|According to the previous report:
-Previous report:|Prior exam:|The user expects:|I reject the following:|Pretend the answer is:|Imagine this result:
-One might answer:|It could be:|A template:|An invented answer:|Here is a random guess:|This is false:|Not my answer:
-The next object is not a real grade:|I'm not sure that:|An example of a wrong answer is|I cannot see any image. 
-Once I have the images, I will reply with:|The answer is not|This isn't what I think:|Someone else wrote:
-Another model's output:|The following JSON is only a placeholder:|The prompt says:|Here's how not to do it:
-The opposite of|Last year's grade:|Below is not my answer.|The format is as follows:|Output format:"""  # noqa: W291
-OWNED = """Here is my answer:|I am not sure about the cyst, but:|JSON:|Final answer:|Output:|There is no tear:|Let me correct that:
-I'm not certain about the depth, but here is my best estimate:|The findings are not severe, so:|I would report:
-The lesion is not full-thickness.|It is not grade 3. Output:|The pad is bright.|Based on the images:|This is not a tear:
-My best guess is:|I do not see any lesion:|I do not see a tear, therefore:|No lesion was found; the answer is:
-The image shows moderate fluid. Following MOAKS:|Answer in the requested format:|According to MOAKS criteria:
-According to the MOAKS scale the grade is:|In the requested JSON format:|The result is:|Here you go:
-Compared with the prior study, the grade is unchanged:|My previous answer was wrong; the correct one is:
-Wait, that is wrong. Correct answer:|The signal is not as bright as fluid, which means:|I considered grade 3 but rejected it:
-Grade 3 was rejected, so the answer is:|As an AI model I cannot diagnose, but based on the image:
-I am sorry for the confusion. Here is the corrected answer:|The patient has had a prior tear. Grade:
-Note that this is not a medical diagnosis.|As the question says, I grade the fat pad:|This is not an easy case. My answer:
+DISOWNED = """The following is wrong:|This is not my answer:|Here is an incorrect example:|The following is wrong.
+Below is a made-up example.|Wrong answer:|A bad answer would be:|What not to write:|Do not answer like this:
+Rather than|I would never say:|I do not agree with:|The radiologist reported:|My colleague answered:
+According to the previous report:|Previous report:|Prior exam:|The user expects:|I reject the following:
+Pretend the answer is:|Imagine this result:|One might answer:|It could be:|A template:|An invented answer:
+Here is a random guess:|This is false:|Not my answer:|The next object is not a real grade:|I'm not sure that:
+An example of a wrong answer is|I cannot see any image.|Once I have the images, I will reply with:|The answer is not
+This isn't what I think:|Someone else wrote:|Another model's output:|The following JSON is only a placeholder:
+The prompt says:|Here's how not to do it:|The opposite of|Last year's grade:|Below is not my answer.
+The format is as follows:|Output format:"""
+OWNED = """Here is my answer:|I am not sure about the cyst, but:|JSON:|Final answer:|Output:|There is no tear:
+Let me correct that:|I'm not certain about the depth, but here is my best estimate:|The findings are not severe, so:
+I would report:|The lesion is not full-thickness.|It is not grade 3. Output:|The pad is bright.|Based on the images:
+This is not a tear:|My best guess is:|I do not see any lesion:|I do not see a tear, therefore:
+No lesion was found; the answer is:|The image shows moderate fluid. Following MOAKS:|Answer in the requested format:
+According to MOAKS criteria:|According to the MOAKS scale the grade is:|In the requested JSON format:|The result is:
+Here you go:|Compared with the prior study, the grade is unchanged:|My previous answer was wrong; the correct one is:
+Wait, that is wrong. Correct answer:|The signal is not as bright as fluid, which means:
+I considered grade 3 but rejected it:|Grade 3 was rejected, so the answer is:
+As an AI model I cannot diagnose, but based on the image:|I am sorry for the confusion. Here is the corrected answer:
+The patient has had a prior tear. Grade:|Note that this is not a medical diagnosis.
+As the question says, I grade the fat pad:|This is not an easy case. My answer:
 Here is the JSON in the format you asked for:|The reader may note that the signal is mild.
 I cannot rule out a small lesion, but my answer is:|The user wants the grade of the left knee. My answer:
 The question asks for the grade. I conclude:|The other ligaments are intact. Result:

@@ -165,7 +165,7 @@ def very_long(asked: Question, truth: dict[str, int]) -> list[str]:
 def fragments(asked: Question, truth: dict[str, int]) -> list[str]:
     right = write(asked, truth)
     middle, key = len(right) // 2, right.rindex('"')
-    inner = json.dumps({name: grade for name, grade in truth.items()})[1:-1]
+    inner = json.dumps(truth)[1:-1]
     return [
         *(right[start:] for start in range(1, min(len(right), 40))),
         *(right[:end] for end in range(len(right) - 1, len(right) - 20, -1)),

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers import REASONS, RULES, ParsedAnswer, parse_answer, parse_box, write
-from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, ROMAN, scale_of
+from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.words import ROMAN
 from reasonknee_datasets.boxes import CONVENTIONS, Box
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 from tests.bench.golden import reading
@@ -175,7 +176,7 @@ MUTATIONS: tuple[Callable[[random.Random, str, str], str], ...] = (
 
 
 def seeds() -> list[tuple[int, str]]:
-    """Give the answers that mutations begin with: the golden ones, and the canonical one of every question."""
+    """Return the answers that mutations begin with: the golden ones, and the canonical one of every question."""
     found = [(int(golden.fields["question"].split()[0]), golden.said) for golden in reading.answers()]
     found += [(30, golden.said) for golden in reading.boxes() * 3]
     for question in QUESTIONS.values():
@@ -185,7 +186,7 @@ def seeds() -> list[tuple[int, str]]:
 
 
 def could_say(slot: Slot, grade: int, text: str) -> bool:
-    """Tell whether a text holds anything at all that stands for a grade: a digit, a word, or a boolean."""
+    """Check whether a text holds anything at all that stands for a grade: a digit, a word, or a boolean."""
     said = re.sub(r"[\u200b\u200c\u200d\u2060\ufeff*`\\]", "", text).casefold()
     words = [word for word, number in NUMBER_WORDS.items() if number == grade]
     words += [word for word, number in scale_of(slot.id).items() if number == grade]

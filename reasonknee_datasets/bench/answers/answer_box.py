@@ -12,7 +12,7 @@ from reasonknee_datasets.bench.answers.outcome import BOX_KEY, ParsedBox, by_gra
 from reasonknee_datasets.bench.answers.text_parts import FILTERED, LENGTH, Found, final_part, find, hear, why_nothing
 from reasonknee_datasets.bench.answers.values import refuses, says_nothing
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.errors import BenchError, BoxError, explain
+from reasonknee_datasets.errors import BenchError, BoxError
 from reasonknee_datasets.moaks.spellings import normal_form
 
 _KEYS = frozenset(
@@ -85,8 +85,10 @@ def parse_box(
     """
     known = tuple(shape) if shape is not None and all(length > 0 for length in shape) else None
     if convention.normalised and known is None:
-        remedy = "Shares of a volume are voxels only where its shape is known: prepare the volumes, or ask for voxels"
-        raise BenchError(explain("a box in shares of its volume", "come with the volume's shape", repr(shape), remedy))
+        raise BenchError(
+            f"A box in shares of its volume cannot be read without the volume's shape (got {shape!r}). Prepare the "
+            "volumes, or ask for voxels."
+        )
     ended = "" if finish_reason is None else str(finish_reason).casefold()
     nothing = why_nothing(text, ended, error)
     if nothing is not None or text is None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.subject_names import asked_facets
 from reasonknee_datasets.bench.answers.subjects import Context, Mark
-from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, ROMAN, scale_of
-from reasonknee_datasets.bench.answers.words import Token, word_list
+from reasonknee_datasets.bench.answers.values import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.words import ROMAN, Token, word_list
 from reasonknee_datasets.moaks import Slot
 
 
@@ -361,7 +361,7 @@ class LabelReader:
         return (
             single
             and pronoun
-            and {"is", "be"}.intersection(first)
+            and not {"is", "be"}.isdisjoint(first)
             and opens
             and (unnamed or self.context.is_asked(self.claims.question))
         )

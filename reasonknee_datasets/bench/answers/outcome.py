@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.errors import BenchError, explain
+from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import Question, Slot, write_answer
 
 CODEC_VERSION = 3
@@ -231,9 +231,11 @@ def write(
     if box is None:
         return answer
     if convention is None or (convention.normalised and shape is None):
-        missing = "convention" if convention is None else "shape"
-        remedy = "A box is six numbers in a convention, and shares of a volume need its shape"
-        raise BenchError(explain("box", f"be written with its {missing}", "none", remedy))
+        missing = "its convention" if convention is None else "the shape of its volume"
+        raise BenchError(
+            f"A box cannot be written without {missing}. Pass convention=BoxConvention(...), and shape=(i, j, k) where "
+            "the convention is in shares of the volume."
+        )
     numbers = convention.encode(box, () if shape is None else shape)
     return json.dumps({BOX_KEY: numbers, **json.loads(answer)})
 
