@@ -26,7 +26,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "thought_removed": "Text in think tags, or before a closing think tag, is a draft and is not read.",
         "answer_tag": "Where the text has answer tags, only what stands in them is read.",
         "final_part": "After a heading such as 'Final answer:' only what follows is read, if it holds an answer.",
-        "example_left_out": "A JSON object introduced by 'for example', a refusal or the like is not an answer.",
+        "example_left_out": "A JSON object introduced as an example, as wrong or as another's is not an answer.",
         "echo_left_out": "A placeholder of the prompt's schema, such as (grade from 0-3), is not an answer.",
         "scale_left_out": "Two or more grades in a row, each with what it stands for, are the scale and not an answer.",
         # How the JSON is written.
@@ -109,7 +109,11 @@ REASONS: tuple[str, ...] = (
     "placeholder",
     "retracted",
 )
-"""Why a slot or a box has no value; tables of answers hold places in this tuple."""
+"""Why a slot or a box has no value; tables of answers hold places in this tuple.
+
+``placeholder``: the value repeats the schema, or its object is introduced as an example. ``retracted``: the text says
+that its answer is none.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,16 @@
-"""Text in, typed slots out: `parse_answer`."""
+"""Text in, typed slots out: `parse_answer`.
+
+1. `text_parts` removes drafts, tags and tokens, and finds the JSON objects that the text stands by. An object counts
+   only if the sentences before and behind it do not deny, retract, exemplify or doubt it.
+2. `candidates` collects what the objects claim: `key_matching` reads keys, `values` reads one value.
+3. Where no object answers, `prose` reads tables and statements. A number is a grade only where a label leads to it
+   (`number_labels`), its subject is the asked one (`subjects`), and its clause states it (`clauses`).
+4. Claims of a slot that agree become its grade, with the names of the rules that read it (`outcome.RULES`). Anything
+   else becomes a reason (`outcome.REASONS`).
+
+The words and phrases are data: ``vocabulary.txt``, read by `words`. The work grows with the length of the text and no
+faster.
+"""
 
 from __future__ import annotations
 
