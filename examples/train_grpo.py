@@ -220,7 +220,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, nargs="+", default=[43], help="numbers of the questions to train on")
     parser.add_argument("--frames", type=int, default=4, help="sagittal slices of a volume, each an image")
     parser.add_argument("--size", type=int, default=56, help="pixels along an image's side, a multiple of 28")
-    parser.add_argument("--sft-steps", type=int, default=25, help="supervised steps of the tiny model")
+    parser.add_argument("--sft-steps", type=int, default=70, help="supervised steps of the tiny model")
     parser.add_argument("--sft-learning-rate", type=float, default=3e-3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=10, help="steps between two evaluations, and two checkpoints")
