@@ -1,4 +1,4 @@
-"""What nobody can beat: inflating the slabs that an epoch needs with the library alone, and copying its crops."""
+"""Lower bound on the time of an epoch: inflate the slabs that it needs with libdeflate alone, and copy its crops."""
 
 from __future__ import annotations
 
@@ -21,10 +21,18 @@ from tests.benchmarks.segments import Segments, index_of, read_runs, touched
 
 
 class Bound:
-    """The segments, the decoded volumes and the crops of all rows, ready in memory before the clock starts.
+    """Work that a loader cannot avoid, and nothing else; its time is the bound that the loader is compared with.
 
-    The rows come in the order of an epoch, since a batch of many patients is copied from many volumes: whichever
-    process meets a volume first inflates it.
+    Timed, for all rows in the order of an epoch:
+
+    1. Inflating, once an epoch, the slabs of each volume that any of its crops touches, by libdeflate, from compressed
+       bytes in memory. The output is dropped: it is neither checked nor written to a volume.
+    2. Copying each crop from a decoded volume, which is in memory before the clock starts, into a batch whose memory
+       order is that of the volume. One batch is overwritten again and again.
+
+    Not timed, and what a loader spends beyond the bound: reading and decoding rows, checksums, finding files and cache
+    entries, transforms, tokens, padding, and sending batches from worker to main process. With workers, the batches are
+    dealt to as many processes in turn; the one that meets a volume first inflates it, and nothing is shared or sent.
     """
 
     def __init__(self, knees: Knees, *, batch_size: int = 8, volumes_in_flight: int = 4) -> None:
@@ -44,7 +52,7 @@ class Bound:
         self.rows = len(order)
 
     def seconds(self, workers: int) -> float:
-        """Do all of it once, in this process or shared by as many others, and give how long it took by the clock."""
+        """Do all of it once, in this process or in as many others, and return the seconds that it took by the clock."""
         if not workers:
             started = time.perf_counter()
             self._work(0, 1)
@@ -78,7 +86,7 @@ class Bound:
 
 
 def _room(batch_size: int, crop: NDArray[Any]) -> NDArray[Any]:
-    """Give memory for a batch whose crops lie in it as they lie in the volume: there is no cheaper copy."""
+    """Return memory for a batch whose crops have the memory order of the volume, since no other copy is cheaper."""
     room = np.zeros((batch_size, *crop.shape[::-1]), crop.dtype)
     return room.transpose(0, 3, 2, 1)
 

@@ -19,6 +19,7 @@ from tests.benchmarks.throughput import NIFTI, Rates, measure_ours, measure_peer
 from tests.benchmarks.timing import Times
 
 _OVERHEAD = 150_000_000
+_SHARE = (0.75, 0.65)  # of the bound: without and with workers, whose batches are sent to the main process
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,10 @@ def measure(folder: Path, *, plan: Plan | None = None, missing_ok: bool = False)
 def summarise(measured: Measured) -> Table:
     """Hold every promise to what was measured."""
     caption = (
-        "Medians by the clock. The bound inflates the slabs that the crops touch with the deflate library alone and "
-        "copies the crops in an epoch's order, in as many processes as there are workers; files are in memory, and "
-        "nothing is checked. USS is what the largest worker has for itself after the last epoch; the cache bound is "
-        "what the shared folder may hold."
+        "Medians by the clock. The bound (`tests/benchmarks/bound.py`) inflates the slabs that the crops touch with "
+        "libdeflate alone and copies the crops in an epoch's order, in as many processes as there are workers; files "
+        "are in memory, and nothing is checked. USS is what the largest worker has for itself after the last epoch; "
+        "the cache bound is what the shared folder may hold."
     )
     table = Table("Training: what was promised", ("work", "measured", "against", "figure", "target", "met"), caption)
     for workers, rates in measured.rates.items():
@@ -111,7 +112,14 @@ def summarise(measured: Measured) -> Table:
         if rates.bound:
             share = sorted(rates.shares)[len(rates.shares) // 2]
             bound = f"{sorted(rates.bound)[len(rates.bound) // 2]:,.0f} a second"
-            _add(table, f"share of the bound, {_count(workers)}", f"{rates.rate:,.0f} a second", bound, share, 0.7)
+            _add(
+                table,
+                f"share of the bound, {_count(workers)}",
+                f"{rates.rate:,.0f} a second",
+                bound,
+                share,
+                _SHARE[workers > 0],
+            )
     ours, bare = (measured.tokens[name].wall for name in (tokenizing.OURS, tokenizing.BARE))
     _add(table, "tokenization", f"{ours * 1e6:.0f} us", f"called per example, {bare * 1e6:.0f} us", bare / ours, 20)
     for workers, decodes in measured.decodes.items():
