@@ -1,4 +1,4 @@
-"""`show`: from an example to a figure."""
+"""Draw one example as a figure: three planes with the box, question, reasoning and grades."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import ReasonKneeError, add_note, explain, missing_extra, os_remedy, shown
+from reasonknee_datasets.errors import add_note, missing_extra, os_remedy, shown
 from reasonknee_datasets.figures.example_text import example_text, take_volume
 from reasonknee_datasets.figures.plane_choice import choose_plane
+from reasonknee_datasets.figures.looks import FigureError, LookName, find_look
 from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class FigureError(ReasonKneeError, OSError, ValueError):
-    """A figure that cannot be drawn as asked, or not be written where it should go."""
 
 
 def show(
@@ -28,8 +25,9 @@ def show(
     *,
     out: str | os.PathLike[str] | None = None,
     window: tuple[float, float] | None = None,
+    look: LookName = "dark",
 ) -> Figure:
-    """Draw an example: three planes through the box, with question, reasoning and grades beside them.
+    """Draw an example: three planes through the box, with question, reasoning and grades.
 
     Slices are in radiological display whatever the array's order: superior up, anterior at the left of the sagittal
     slice, the patient's right at the viewer's left. The plane that the question is read in is the large one (see
@@ -46,6 +44,8 @@ def show(
     window : (float, float), optional
         Values drawn black and white; ``(0, 400)`` suits OAI's DESS. By default 0 to the 99th percentile of the
         three slices.
+    look : str
+        ``"dark"`` or ``"light"``: the ground and the text. Slices stay black.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def show(
     BoxError
         If the box reaches out of the volume.
     FigureError
-        If `window` is not two rising numbers, or `out` cannot be written.
+        If `window` is not two rising numbers, `look` is unknown, or `out` cannot be written.
 
     Examples
     --------
@@ -74,6 +74,7 @@ def show(
     except ModuleNotFoundError as error:
         raise missing_extra((error.name or "matplotlib").split(".")[0], "figures", "figures.show") from error
 
+    colours = find_look(look)
     fixed = None if window is None else _check_window(window)
     try:
         volume = take_volume(example)
@@ -85,9 +86,10 @@ def show(
         raise
     limits = grey_window(panels.values()) if fixed is None else fixed
     first = choose_plane(*(str(example.get(column) or "") for column in ("finding", "subregion", "question")))
-    figure = lay_out(panels, first, limits, example_text(example), _notes(volume, box, panels.values(), limits))
+    notes = _notes(volume, box, panels.values(), limits)
+    figure = lay_out(panels, first, limits, example_text(example), notes, colours)
     if out is not None:
-        _write(figure, Path(out))
+        write_figure(figure, Path(out))
     return figure
 
 
@@ -124,12 +126,15 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _write(figure: Figure, path: Path) -> None:
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure; the suffix chooses the format, and a failed write leaves no part of a file."""
     formats = figure.canvas.get_supported_filetypes()
     kind = path.suffix.lstrip(".").lower()
     if kind not in formats:
-        got = f"{path.name} ({kind or 'no suffix'})"
-        raise FigureError(explain("figure file", f"end in one of {', '.join(sorted(formats))}", got, "Name it .png"))
+        raise FigureError(
+            f"The figure cannot be written as {path.name}: matplotlib has no format {kind!r}. Name it .png, or one of "
+            f"{', '.join(sorted(formats))}."
+        )
     # Drawn in memory first, then moved into place: a full disk leaves no half a picture.
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind)
@@ -142,5 +147,4 @@ def _write(figure: Figure, path: Path) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         remedy = os_remedy(error, "Name a file in a folder that exists")
-        message = explain("figure", "be written", error.strerror or str(error), remedy, where=f"for {path}")
-        raise FigureError(message) from error
+        raise FigureError(f"The figure {path} cannot be written: {error.strerror or error}. {remedy}.") from error

@@ -1,4 +1,4 @@
-"""What stands beside the slices: an example's row turned into headings, paragraphs and grades. No drawing here."""
+"""The text of an example: headings, paragraphs and grades of a row, without any drawing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.errors import RepositoryError, explain
+from reasonknee_datasets.errors import RepositoryError
 from reasonknee_datasets.moaks import QUESTIONS, Slot, meanings
 
 
@@ -35,7 +35,7 @@ class ExampleText:
 
     @property
     def brief(self) -> bool:
-        """Whether there is too little to read for a column of its own, as for a bare volume."""
+        """Whether the text is too short for a column of its own, as for a bare volume."""
         return not (self.question or self.steps or self.grades)
 
 
@@ -71,7 +71,7 @@ def example_text(example: Mapping[str, Any]) -> ExampleText:
 
 
 def take_volume(example: Mapping[str, Any]) -> Any:
-    """Return an example's image, or say why there is none.
+    """Return an example's image.
 
     Raises
     ------
@@ -79,16 +79,17 @@ def take_volume(example: Mapping[str, Any]) -> Any:
         If this is no row, or one that carries no image, as rows loaded without this package do.
     """
     if not isinstance(example, Mapping):
-        remedy = "Give one row, such as dataset[0], or a bare image as {'volume': image}"
-        raise RepositoryError(explain("an example to draw", "be a row", f"a {type(example).__name__}", remedy))
+        raise RepositoryError(
+            f"A {type(example).__name__} cannot be drawn as an example. Pass one row, such as dataset[0], or a bare image "
+            "as {'volume': image}."
+        )
     volume = example.get("volume")
     if volume is None or not hasattr(volume, "dataobj"):
-        found = f"columns {sorted(example)}" if volume is None else f"a {type(volume).__name__}"
-        remedy = (
-            "Take it from reasonknee_datasets.load_dataset without a format, or add one: "
-            "{**example, 'volume': reasonknee_datasets.open_volume(path)}"
+        found = f"columns {sorted(example)}" if volume is None else f"a {type(volume).__name__} as 'volume'"
+        raise RepositoryError(
+            f"The example has no image to draw, but {found}. Take it from reasonknee_datasets.load_dataset without a "
+            "format, or add one: {**example, 'volume': reasonknee_datasets.open_volume(path)}."
         )
-        raise RepositoryError(explain("an example to draw", "hold a nibabel image as 'volume'", found, remedy))
     return volume
 
 

@@ -1,4 +1,4 @@
-"""The figure: the plane that the question names large, the other two beside it, the text at the right."""
+"""Layout of an example's figure: one large slice, two small ones, and the text at the right."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from reasonknee_datasets.figures.example_text import ExampleText
 from reasonknee_datasets.figures.plane_choice import PLANES, Plane
 from reasonknee_datasets.figures.planes import Panel
-from reasonknee_datasets.figures.slice_drawing import PAPER, draw_panel
+from reasonknee_datasets.figures.looks import Look
+from reasonknee_datasets.figures.slice_drawing import draw_panel
 from reasonknee_datasets.figures.text_column import draw_column, set_column
 
 # Inches.
@@ -22,10 +23,10 @@ _REST = (2.1, 4.4)
 
 
 class KneeFigure(Figure):
-    """A matplotlib figure that a notebook shows by itself, with no pyplot and no state behind it."""
+    """A matplotlib figure with notebook display, made without pyplot."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """Write the figure, on its own dark ground whatever the user's style says."""
+        """Write the figure on its own ground, whatever the user's style says."""
         super().savefig(fname, **({"facecolor": self.get_facecolor()} | options))
 
     def _repr_png_(self) -> bytes:
@@ -35,20 +36,25 @@ class KneeFigure(Figure):
 
 
 def lay_out(
-    panels: Mapping[Plane, Panel], first: Plane, window: tuple[float, float], page: ExampleText, notes: tuple[str, ...]
+    panels: Mapping[Plane, Panel],
+    first: Plane,
+    window: tuple[float, float],
+    page: ExampleText,
+    notes: tuple[str, ...],
+    look: Look,
 ) -> KneeFigure:
-    """Draw three slices and a page of text; the figure grows downwards where the text needs it, and is never cut."""
+    """Draw three slices and the text; the figure becomes as tall as the text needs."""
     order = [panels[first], *(panels[plane] for plane in PLANES if plane != first)]
     cells, right = _arrange(order)
     if page.brief:  # what little is known stands below the slices
-        column = set_column(page, right - _MARGIN, notes, _HEIGHT)
+        column = set_column(page, right - _MARGIN, notes, _HEIGHT, look)
         corner = (_MARGIN, _HEIGHT + 1.5 * _MARGIN)
         width, height = right + _MARGIN, corner[1] + column.height + _MARGIN
     else:
-        column = set_column(page, _TEXT, notes, _HEIGHT)
+        column = set_column(page, _TEXT, notes, _HEIGHT, look)
         corner = (right + 1.5 * _MARGIN, _MARGIN)
         width, height = corner[0] + _TEXT + 1.5 * _MARGIN, max(_HEIGHT, column.height) + 2 * _MARGIN
-    figure = KneeFigure(figsize=(width, height), dpi=110, facecolor=PAPER)
+    figure = KneeFigure(figsize=(width, height), dpi=110, facecolor=look.paper)
     figure.set_layout_engine("none")  # a user's style may ask for one, which would move the axes
     FigureCanvasAgg(figure)
     for panel, (left, top, wide, high) in zip(order, cells, strict=True):

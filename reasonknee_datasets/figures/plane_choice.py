@@ -1,4 +1,4 @@
-"""The plane that a question is read in: the large one of a figure.
+"""Choice of the plane in which a question is read; a figure shows it large.
 
 It comes from the question's own text where it names one (the official extrusion prompts do: "It is measured in
 the coronal view"), else from this table, which follows how the finding is read in the clinic, else it is sagittal, the

@@ -1,8 +1,8 @@
-"""Which arrays are drawn, and which way round: slices in radiological display, whatever order the array is stored in.
+"""Slices of a volume in radiological display, for any order of the stored array.
 
 Superior is up; anterior is at the left of a sagittal slice and at the top of an axial one; the patient's right is at
 the viewer's left on coronal and axial slices. Nothing is resampled: axes are permuted and flipped, so an oblique scan
-is shown along its own axes, and the tilt is told.
+is shown along its own axes, with its tilt in degrees.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import GeometryError, explain
+from reasonknee_datasets.errors import GeometryError
 from reasonknee_datasets.figures.plane_choice import PLANES, Plane
 from reasonknee_datasets.orientation import axcodes, to_canonical
 
@@ -130,9 +130,9 @@ def grey_window(panels: Iterable[Panel]) -> tuple[float, float]:
 def _check_grid(image: Any) -> tuple[int, int, int]:
     shape = tuple(int(count) for count in image.shape)
     if len(shape) < 3 or any(count != 1 for count in shape[3:]) or 0 in shape:
-        remedy = "Choose one volume of a series, for example image.slicer[..., 0]"
         raise GeometryError(
-            explain("a volume to draw", "have three axes with voxels on each", f"shape {shape}", remedy)
+            f"A volume of shape {shape} cannot be drawn: it needs three axes with voxels on each. Choose one volume of a "
+            "series, for example image.slicer[..., 0]."
         )
     return shape[0], shape[1], shape[2]
 
@@ -168,8 +168,10 @@ def _read_slice(image: Any, cut: int, index: int, down: tuple[int, bool], across
     # Only this slice is asked of the file: for a lazy volume nothing else is decoded or copied.
     pixels = np.asarray(image.dataobj[tuple(region)])
     if pixels.dtype.kind not in "biuf":
-        remedy = "Convert colour or complex images to one number a voxel first"
-        raise GeometryError(explain("a volume to draw", "hold one real number a voxel", str(pixels.dtype), remedy))
+        raise GeometryError(
+            f"A volume of type {pixels.dtype} cannot be drawn: each voxel must be one real number. Convert colour or "
+            "complex images first."
+        )
     pixels = pixels if down[0] < across[0] else pixels.T
     return pixels[:: -1 if down[1] else 1, :: -1 if across[1] else 1]
 

@@ -8,15 +8,9 @@ import matplotlib.patheffects as effects
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from reasonknee_datasets.figures.looks import BOX, SLICE_CAPTION, SLICE_TEXT, SLICE_WARNING
 from reasonknee_datasets.figures.planes import Panel
 
-BOX = "#ffb000"  # amber: told from grey by every kind of colour vision
-WARNING = "#ff5d8f"
-PAPER = "#101318"
-INK = "#eceff4"
-FAINT = "#98a2b3"
-_CAPTION = "#ccd3de"  # brighter than FAINT: it stands on bone and fat
-RULE = "#2a303b"
 FONT = "DejaVu Sans"  # ships with matplotlib, so that a figure is the same everywhere
 
 _AXIS_NAMES = "ijk"
@@ -24,7 +18,7 @@ _BARS = (100, 50, 20, 10, 5, 2, 1)
 
 
 def draw_panel(axes: Axes, panel: Panel, window: tuple[float, float], *, side: str | None, synthetic: bool) -> None:
-    """Draw a slice true to proportion in the middle of an axes, with everything that says what it is."""
+    """Draw a slice at one scale for both axes, with its box, name, letters and scale bar."""
     height, width = panel.size
     axes.imshow(
         panel.image,
@@ -46,7 +40,7 @@ def draw_panel(axes: Axes, panel: Panel, window: tuple[float, float], *, side: s
     _letters(axes, panel, side)
     _scale_bar(axes, width)
     if synthetic:
-        _write(axes, 0.0, 0.0, "SYNTHETIC", (8, 8), size=8.5, weight="bold", colour=WARNING, ha="left", va="bottom")
+        _write(axes, 0.0, 0.0, "SYNTHETIC", (8, 8), size=8.5, weight="bold", colour=SLICE_WARNING, ha="left", va="bottom")
 
 
 def _frame(axes: Axes, height: float, width: float) -> None:
@@ -69,7 +63,7 @@ def _name(axes: Axes, panel: Panel) -> None:
     tilt = f" · {panel.tilt:.0f}° tilted" if panel.tilt >= 0.5 else ""
     _write(axes, 0.0, 1.0, panel.plane.upper(), (8, -8), size=8.5, weight="bold", ha="left", va="top")
     caption = f"{_AXIS_NAMES[axis]} = {index} of {count}{tilt}"
-    _write(axes, 0.0, 1.0, caption, (8, -21), size=7.5, colour=_CAPTION, ha="left", va="top")
+    _write(axes, 0.0, 1.0, caption, (8, -21), size=7.5, colour=SLICE_CAPTION, ha="left", va="top")
 
 
 def _letters(axes: Axes, panel: Panel, side: str | None) -> None:
@@ -82,14 +76,14 @@ def _letters(axes: Axes, panel: Panel, side: str | None) -> None:
         if side and letter in "LR":
             # The lateral side of a knee is the one away from the other knee.
             word = "lateral" if letter == side[0].upper() else "medial"
-            _write(axes, place, 0.5, word, (offset, -16), size=8, colour=_CAPTION, ha=align, va="center")
+            _write(axes, place, 0.5, word, (offset, -16), size=8, colour=SLICE_CAPTION, ha=align, va="center")
 
 
 def _scale_bar(axes: Axes, width: float) -> None:
     wide = abs(axes.get_xlim()[1] - axes.get_xlim()[0])
     length = next((bar for bar in _BARS if bar <= min(wide * 0.3, width)), _BARS[-1])
     fraction, end, base = length / wide, 0.97, 0.018
-    for colour, thick in (("black", 4.0), (INK, 1.6)):
+    for colour, thick in (("black", 4.0), (SLICE_TEXT, 1.6)):
         axes.plot(
             [end - fraction, end], [base, base], color=colour, linewidth=thick, transform=axes.transAxes, zorder=4
         )
@@ -97,7 +91,7 @@ def _scale_bar(axes: Axes, width: float) -> None:
 
 
 def _write(
-    axes: Axes, x: float, y: float, text: str, offset: tuple[float, float], *, colour: str = INK, **style: Any
+    axes: Axes, x: float, y: float, text: str, offset: tuple[float, float], *, colour: str = SLICE_TEXT, **style: Any
 ) -> None:
     label = axes.annotate(
         text,

@@ -1,4 +1,4 @@
-"""The text beside the slices: broken into measured lines first, then drawn from the top down."""
+"""The column of text of a figure: lines are measured and broken first, then drawn from the top down."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib.textpath import text_to_path
 
 from reasonknee_datasets.figures.example_text import ExampleText, GradeLine
 from reasonknee_datasets.figures.line_breaking import Measure, break_lines
-from reasonknee_datasets.figures.slice_drawing import BOX, FAINT, FONT, INK, PAPER, RULE, WARNING
+from reasonknee_datasets.figures.looks import Look
+from reasonknee_datasets.figures.slice_drawing import FONT
 
 _LEADING = 1.38  # line height over font size
 _CHIP = 0.235  # inches across one grade's square
@@ -22,13 +23,13 @@ _LABEL = 1.12  # inches for an attribute's name
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text or one row of squares: where it stands (inches from the column's upper left) and how."""
+    """One line of text or one square of a grade: position (inches from the column's upper left), size and colour."""
 
     text: str
     x: float
     y: float
     size: float
-    colour: str = INK
+    colour: str
     weight: str = "normal"
     chip: str | None = None  # fill of the square round a grade
 
@@ -41,10 +42,10 @@ class Column:
     height: float
 
 
-def set_column(page: ExampleText, width: float, notes: tuple[str, ...], room: float) -> Column:
-    """Set a page in a column, in smaller type where it is long, and taller than the room where that is not enough."""
+def set_column(page: ExampleText, width: float, notes: tuple[str, ...], room: float, look: Look) -> Column:
+    """Lay out a text in a column, in smaller type where it is long; it may still become taller than `room`."""
     for scale in (1.0, 0.94, 0.88, 0.82):
-        setter = _Setter(width, scale)
+        setter = _Setter(width, scale, look)
         setter.page(page, notes)
         if setter.y <= room:
             break
@@ -103,24 +104,24 @@ def _draw_chip(figure: Figure, line: Line, left: float, top: float) -> None:
 
 
 class _Setter:
-    """Sets type from the top of a column down, keeping the place reached."""
+    """Layout of a column from the top down; `y` is the height reached, in inches."""
 
-    def __init__(self, width: float, scale: float) -> None:
-        self.width, self.scale = width, scale
+    def __init__(self, width: float, scale: float, look: Look) -> None:
+        self.width, self.scale, self.look = width, scale, look
         self.lines: list[Line] = []
         self.y = 0.0
 
     def page(self, page: ExampleText, notes: tuple[str, ...]) -> None:
         if page.synthetic:
-            self.text("SYNTHETIC: drawn by the phantom, no patient", 9.5, weight="bold", colour=WARNING)
+            self.text("SYNTHETIC: drawn by the phantom, no patient", 9.5, weight="bold", colour=self.look.warning)
             self.y += 0.06
         if page.title:
             self.text(page.title, 16, weight="bold")
         if page.subtitle:
-            self.text(page.subtitle, 12, colour=BOX)
+            self.text(page.subtitle, 12, colour=self.look.accent)
         if page.identity:
             self.y += 0.03
-            self.text(page.identity, 8.5, colour=FAINT)
+            self.text(page.identity, 8.5, colour=self.look.faint)
         if page.question:
             self.heading("Question")
             self.text(page.question, 9)
@@ -135,11 +136,11 @@ class _Setter:
         if notes:
             self.y += 0.12
         for note in notes:
-            self.text(note, 7.5, colour=FAINT)
+            self.text(note, 7.5, colour=self.look.faint)
 
     def heading(self, text: str) -> None:
         self.y += 0.17
-        self.text(text.upper(), 8, weight="bold", colour=FAINT)
+        self.text(text.upper(), 8, weight="bold", colour=self.look.faint)
         self.y += 0.03
 
     def text(
@@ -150,28 +151,28 @@ class _Setter:
         indent: float = 0.0,
         width: float | None = None,
         weight: str = "normal",
-        colour: str = INK,
+        colour: str | None = None,
     ) -> None:
         size *= self.scale
         room = (self.width - indent if width is None else width) * 72
         for line in break_lines(text, room, _ruler(size, weight)):
-            self.lines.append(Line(line, indent, self.y, size, colour, weight))
+            self.lines.append(Line(line, indent, self.y, size, colour or self.look.ink, weight))
             self.y += size * _LEADING / 72
 
     def step(self, number: int, text: str) -> None:
-        self.lines.append(Line(str(number), 0.0, self.y, 9 * self.scale, BOX, "bold"))
+        self.lines.append(Line(str(number), 0.0, self.y, 9 * self.scale, self.look.accent, "bold"))
         self.text(text, 9, indent=0.24)
         self.y += 0.035
 
     def grade(self, grade: GradeLine) -> None:
         start, x = self.y, _LABEL
-        for chip in _chips(grade):
+        for chip in _chips(grade, self.look):
             self.lines.append(replace(chip, x=x, y=start))
             x += _CHIP
         ends = []
         for text, place, colour in (
-            (grade.attribute, 0.0, INK),
-            (grade.words, x + 0.08, FAINT if grade.grade is None else INK),
+            (grade.attribute, 0.0, self.look.ink),
+            (grade.words, x + 0.08, self.look.faint if grade.grade is None else self.look.ink),
         ):
             self.y = start + 0.022  # level with the figures in the squares
             self.text(text, 9, indent=place, width=(self.width if place else _LABEL - 0.1) - place, colour=colour)
@@ -179,15 +180,15 @@ class _Setter:
         self.y = max(*ends, start + _CHIP) + 0.05
 
 
-def _chips(grade: GradeLine) -> Iterator[Line]:
-    """Squares for every grade of an ordinal scale with the true one filled; one square where there is no order."""
+def _chips(grade: GradeLine, look: Look) -> Iterator[Line]:
+    """Make a square for each grade of an ordinal scale, the true one filled; one square for other scales."""
     if grade.highest is None or (grade.grade is not None and not 0 <= grade.grade <= grade.highest):
         given = [(str(grade.grade), True)] if grade.grade is not None else [("–", False)]
     else:
         given = [(str(value), value == grade.grade) for value in range(grade.highest + 1)]
     for text, filled in given:
-        weight, colour = ("bold", PAPER) if filled else ("normal", FAINT)
-        yield Line(text, 0.0, 0.0, 8.5, colour, weight, chip=BOX if filled else RULE)
+        weight, colour = ("bold", look.paper) if filled else ("normal", look.faint)
+        yield Line(text, 0.0, 0.0, 8.5, colour, weight, chip=look.accent if filled else look.rule)
 
 
 def _ruler(size: float, weight: str) -> Measure:
