@@ -1,6 +1,9 @@
 """Pictures of examples, for notebooks and files."""
 
-from reasonknee_datasets.figures.example_figure import FigureError, show
+from reasonknee_datasets.figures.example_figure import show
+from reasonknee_datasets.figures.example_gallery import gallery
+from reasonknee_datasets.figures.interactive_view import view
+from reasonknee_datasets.figures.looks import FigureError
 from reasonknee_datasets.figures.notebook import register_notebook_display
 
-__all__ = ["FigureError", "register_notebook_display", "show"]
+__all__ = ["FigureError", "gallery", "register_notebook_display", "show", "view"]

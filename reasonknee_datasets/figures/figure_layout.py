@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,12 +14,13 @@ from reasonknee_datasets.figures.plane_choice import PLANES, Plane
 from reasonknee_datasets.figures.planes import Panel
 from reasonknee_datasets.figures.looks import Look
 from reasonknee_datasets.figures.slice_drawing import draw_panel
-from reasonknee_datasets.figures.text_column import draw_column, set_column
+from reasonknee_datasets.figures.text_column import draw_column, layout_caption, set_column
 
 # Inches.
 _HEIGHT, _TEXT, _MARGIN, _GAP = 7.3, 5.1, 0.22, 0.07
 _MAIN = (2.6, 8.0)  # narrowest and widest large panel; the slice is centred in what it cannot fill
 _REST = (2.1, 4.4)
+_CELL = 2.9  # one slice of a gallery
 
 
 class KneeFigure(Figure):
@@ -62,6 +63,28 @@ def lay_out(
         axes.set_label(panel.plane)
         draw_panel(axes, panel, window, side=page.side, synthetic=page.synthetic)
     draw_column(figure, column, *corner)
+    return figure
+
+
+def lay_out_gallery(
+    cells: Sequence[tuple[ExampleText, Panel, tuple[float, float]]], columns: int, look: Look
+) -> KneeFigure:
+    """Draw a grid of slices, each with two or three lines of text below it."""
+    columns = min(columns, len(cells))
+    lines = -(-len(cells) // columns)
+    texts = [layout_caption(text, _CELL, look) for text, _, _ in cells]
+    tall = max(text.height for text in texts) + _CELL + 2 * _GAP
+    width, height = columns * (_CELL + _MARGIN) + _MARGIN, lines * (tall + _MARGIN) + _MARGIN
+    figure = KneeFigure(figsize=(width, height), dpi=110, facecolor=look.paper)
+    figure.set_layout_engine("none")
+    FigureCanvasAgg(figure)
+    for place, ((text, panel, window), caption) in enumerate(zip(cells, texts, strict=True)):
+        left = _MARGIN + place % columns * (_CELL + _MARGIN)
+        top = _MARGIN + place // columns * (tall + _MARGIN)
+        axes = figure.add_axes((left / width, 1 - (top + _CELL) / height, _CELL / width, _CELL / height))
+        axes.set_label(text.identity.split(" · ")[0])
+        draw_panel(axes, panel, window, side=text.side, synthetic=text.synthetic)
+        draw_column(figure, caption, left, top + _CELL + 2 * _GAP)
     return figure
 
 

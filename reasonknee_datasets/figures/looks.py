@@ -52,12 +52,8 @@ class Look:
 
 
 LOOKS: dict[str, Look] = {
-    "dark": Look(
-        paper="#101318", ink="#eceff4", faint="#a3adbb", rule="#2a303b", accent="#ffb000", warning="#ff8f86"
-    ),
-    "light": Look(
-        paper="#ffffff", ink="#1b2129", faint="#566070", rule="#eceff2", accent="#8a5a00", warning="#b3261e"
-    ),
+    "dark": Look(paper="#101318", ink="#eceff4", faint="#a3adbb", rule="#2a303b", accent="#ffb000", warning="#ff8f86"),
+    "light": Look(paper="#ffffff", ink="#1b2129", faint="#566070", rule="#eceff2", accent="#8a5a00", warning="#b3261e"),
 }
 
 

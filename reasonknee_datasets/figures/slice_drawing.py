@@ -40,7 +40,9 @@ def draw_panel(axes: Axes, panel: Panel, window: tuple[float, float], *, side: s
     _letters(axes, panel, side)
     _scale_bar(axes, width)
     if synthetic:
-        _write(axes, 0.0, 0.0, "SYNTHETIC", (8, 8), size=8.5, weight="bold", colour=SLICE_WARNING, ha="left", va="bottom")
+        _write(
+            axes, 0.0, 0.0, "SYNTHETIC", (8, 8), size=8.5, weight="bold", colour=SLICE_WARNING, ha="left", va="bottom"
+        )
 
 
 def _frame(axes: Axes, height: float, width: float) -> None:

@@ -52,6 +52,17 @@ def set_column(page: ExampleText, width: float, notes: tuple[str, ...], room: fl
     return Column(tuple(setter.lines), setter.y)
 
 
+def layout_caption(page: ExampleText, width: float, look: Look) -> Column:
+    """Lay out the caption of one slice of a gallery: finding, subregion, grades and id."""
+    setter = _Setter(width, 1.0, look)
+    setter.text(page.title, 10, weight="bold")
+    setter.text(page.subtitle, 9, colour=look.accent)
+    grades = (f"{line.attribute} {'–' if line.grade is None else line.grade}" for line in page.grades)
+    setter.text(", ".join(grades), 9)
+    setter.text(page.identity, 7.5, colour=look.faint)
+    return Column(tuple(setter.lines), setter.y)
+
+
 def draw_column(figure: Figure, column: Column, left: float, top: float) -> None:
     """Draw a column; `left` and `top` are inches from the figure's upper left corner."""
     width, height = figure.get_size_inches()

@@ -88,7 +88,12 @@ class Watched:
             number,
         )
         names = {0: "axial", 1: "coronal", 2: "sagittal"}
-        return {names[kind]: tuple(round(each) for each in place) for kind, *place in slices if kind in names}
+        edge = 3  # without the lines of the neighbours
+        return {
+            names[kind]: (round(left) + edge, round(top) + edge, round(width) - 2 * edge, round(height) - 2 * edge)
+            for kind, left, top, width, height in slices
+            if kind in names
+        }
 
 
 @pytest.fixture

@@ -353,13 +353,13 @@ def test_the_figure_is_written_whole(tmp_path: Path, suffix: str) -> None:
 
 
 def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FigureError, match=r"must be written, got No such file or directory for .*absent"):
+    with pytest.raises(FigureError, match=r"absent/figure.png cannot be written: No such file.*Name a file"):
         show(example(), out=tmp_path / "absent" / "figure.png")
-    with pytest.raises(FigureError, match=r"must end in one of .*png.*, got figure.docx \(docx\)"):
+    with pytest.raises(FigureError, match=r"as figure.docx: matplotlib has no format 'docx'. Name it .png"):
         show(example(), out=tmp_path / "figure.docx")
     kept = tmp_path / "figure.png"
     kept.mkdir()  # a folder of that name: moving into place fails
-    with pytest.raises(FigureError, match="must be written"):
+    with pytest.raises(FigureError, match="figure.png cannot be written"):
         show(example(), out=kept)
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 
@@ -421,7 +421,9 @@ def test_without_matplotlib_the_extra_is_named() -> None:
 
 @pytest.mark.parametrize("thing", [knee("right", "RAS", 0.0)[0], "0000001/00M/right/q19", [1]])
 def test_what_is_no_row_is_refused(thing: Any) -> None:
-    with pytest.raises(RepositoryError, match=r"must be a row, got a \w+\. Give one row, such as dataset\[0\]"):
+    with pytest.raises(
+        RepositoryError, match=r"A \w+ cannot be drawn as an example\. Pass one row, such as dataset\[0\]"
+    ):
         show(thing)
 
 

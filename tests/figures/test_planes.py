@@ -136,10 +136,10 @@ def test_trailing_axes_of_length_one_are_dropped() -> None:
 @pytest.mark.parametrize(
     ("voxels", "match"),
     [
-        (np.zeros((4, 4, 4, 3), np.int16), r"must have three axes .* got shape \(4, 4, 4, 3\).*slicer"),
-        (np.zeros((4, 4), np.int16), r"must have three axes"),
-        (np.zeros((4, 4, 4), np.complex64), "must hold one real number a voxel, got complex64"),
-        (np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "must hold one real number a voxel"),
+        (np.zeros((4, 4, 4, 3), np.int16), r"shape \(4, 4, 4, 3\) cannot be drawn: it needs three axes .*slicer"),
+        (np.zeros((4, 4), np.int16), r"it needs three axes"),
+        (np.zeros((4, 4, 4), np.complex64), "type complex64 cannot be drawn: each voxel must be one real number"),
+        (np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "each voxel must be one real number"),
     ],
 )
 def test_what_is_no_grey_volume_is_refused(voxels: np.ndarray, match: str) -> None:
@@ -222,5 +222,5 @@ def test_a_question_that_moaks_does_not_know_has_numbers_without_words() -> None
 
 @pytest.mark.parametrize("volume", [None, "volumes/0000001/00M_right.nii.gz", np.zeros((2, 2, 2))])
 def test_a_row_without_an_image_is_refused(volume: Any) -> None:
-    with pytest.raises(RepositoryError, match=r"must hold a nibabel image as 'volume', got .*load_dataset"):
+    with pytest.raises(RepositoryError, match=r"The example has no image to draw, but .*load_dataset"):
         take_volume({"id": "0000001/00M/right/q01", "volume": volume})
