@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.bench.predictions import read_predictions
 from reasonknee_datasets.bench.predictions.prediction_files import iterate_predictions
 from reasonknee_datasets.bench.predictions.problems import ProblemLog
-from reasonknee_datasets.bench.run_metadata import Identity
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.browse.niivue_bundle import BrowserError
@@ -126,7 +126,7 @@ def _find_split(path: Path, index: RowIndex) -> str:
     """Find the split that a file states, or else that of its first row."""
     for _, line in iterate_predictions(path, ProblemLog()):
         if "run" in line and "id" not in line:
-            stated = Identity.from_json(line["run"]).split
+            stated = RunMetadata.from_json(line["run"]).split
             if stated:
                 return stated
             continue

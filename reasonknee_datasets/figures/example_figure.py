@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import add_note, missing_extra, os_remedy, shown
 from reasonknee_datasets.figures.example_text import example_text, take_volume
-from reasonknee_datasets.figures.plane_choice import choose_plane
 from reasonknee_datasets.figures.looks import FigureError, LookName, find_look
+from reasonknee_datasets.figures.plane_choice import choose_plane
 from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 
 if TYPE_CHECKING:

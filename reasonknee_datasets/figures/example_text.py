@@ -80,8 +80,8 @@ def take_volume(example: Mapping[str, Any]) -> Any:
     """
     if not isinstance(example, Mapping):
         raise RepositoryError(
-            f"A {type(example).__name__} cannot be drawn as an example. Pass one row, such as dataset[0], or a bare image "
-            "as {'volume': image}."
+            f"A {type(example).__name__} cannot be drawn as an example. Pass one row, such as dataset[0], or a bare "
+            "image as {'volume': image}."
         )
     volume = example.get("volume")
     if volume is None or not hasattr(volume, "dataobj"):

@@ -49,7 +49,7 @@ def view(example: Mapping[str, Any], *, height: int = 420) -> Any:
 
     volume = take_volume(example)
     affine = np.asarray(volume.affine, dtype=np.float64)
-    image = nib.Nifti1Image(np.asarray(volume.dataobj), affine)
+    image: Any = nib.Nifti1Image(np.asarray(volume.dataobj), affine)  # type: ignore[no-untyped-call]
     widget = ipyniivue.NiiVue(
         height=height,
         back_color=(0, 0, 0, 1),
@@ -80,7 +80,8 @@ def box_outline_obj(box: Box, affine: NDArray[np.float64]) -> bytes:
     low, high = np.array(box.start, dtype=np.float64) - 0.5, np.array(box.stop, dtype=np.float64) - 0.5
     margin = _LINE / np.linalg.norm(affine[:3, :3], axis=0)  # in voxels
     bar = np.array(list(product((0, 1), repeat=3)))
-    points, faces = [], []
+    points: list[NDArray[np.float64]] = []
+    faces: list[list[int]] = []
     for along in range(3):
         for ends in product((0, 1), repeat=2):
             first, last = low.copy(), high.copy()

@@ -131,8 +131,8 @@ def _check_grid(image: Any) -> tuple[int, int, int]:
     shape = tuple(int(count) for count in image.shape)
     if len(shape) < 3 or any(count != 1 for count in shape[3:]) or 0 in shape:
         raise GeometryError(
-            f"A volume of shape {shape} cannot be drawn: it needs three axes with voxels on each. Choose one volume of a "
-            "series, for example image.slicer[..., 0]."
+            f"A volume of shape {shape} cannot be drawn: it needs three axes with voxels on each. Choose one volume of "
+            "a series, for example image.slicer[..., 0]."
         )
     return shape[0], shape[1], shape[2]
 

@@ -8,9 +8,14 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
+from reasonknee_datasets.boxes import Box, world_bounds
+from reasonknee_datasets.browse.browser_app import Browser
 from reasonknee_datasets.browse.host_check import host_name
+from reasonknee_datasets.browse.row_index import RowIndex
+from reasonknee_datasets.sources import open_repository
 from tests.helpers.browser_process import ask, browsing
 from tests.helpers.marked_repository import HOSTILE_ID, SCRIPT
 
@@ -46,7 +51,7 @@ def test_an_example_shows_question_reasoning_grades_and_answer(address: str) -> 
     for text in ("Is it worn?", "I look at the surface.", "size", "depth", "0000001/00M/left/q16", "8, 12, 15"):
         assert text in shown
     assert '<i class="true">1</i>' in shown
-    assert "All 3 visits" in shown
+    assert "All 3 scans" in shown
 
 
 def test_visits_show_the_same_knee_and_question(address: str) -> None:
@@ -225,6 +230,30 @@ def test_predictions_come_worst_first_with_both_boxes(marked: Path, answered: Pa
         assert "predicted box" in shown
         assert '<i class=" predicted">3</i>' in shown
         assert "&lt;b&gt;no idea&lt;/b&gt;" in page(address, "/example/0000001/12M/left/q16")
+
+
+def test_scene_names_the_mask_of_a_volume_that_has_one(marked: Path) -> None:
+    index = RowIndex(open_repository(str(marked), where="data_dir"))
+    scene = Browser(index, marked).scene(0)
+    assert scene is not None
+    assert (scene["volume"], scene["mask"]) == (_VOLUME, None)
+    mask = "masks/0000001/00M_left.nii.gz"
+    index.masks["volumes/0000001/00M_left.nii.gz"] = mask
+    browser = Browser(index, marked)
+    assert browser.scene(0)["mask"] is None, "its file is absent"  # type: ignore[index]
+    (marked / mask).parent.mkdir(parents=True)
+    (marked / mask).write_bytes((marked / "volumes/0000001/00M_left.nii.gz").read_bytes())
+    assert browser.scene(0)["mask"] == f"/volumes/{mask}"  # type: ignore[index]
+    assert browser.file(mask) == marked / mask
+
+
+def test_scene_has_the_corners_of_the_box_in_the_world(marked: Path) -> None:
+    index = RowIndex(open_repository(str(marked), where="data_dir"))
+    corners = np.array(Browser(index, marked).scene(3)["box"])  # type: ignore[index]  # 12M, stored PIR
+    row = index.brief(3)
+    affine = np.array(index.repository.manifest.volumes[row["volume_path"]].affine)
+    bounds = world_bounds(Box.from_row(row["box"]), affine)
+    np.testing.assert_allclose([corners.min(axis=0), corners.max(axis=0)], bounds)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class Watched:
         self.until(_READY)
 
     def until(self, condition: str) -> None:
-        """Wait until a JavaScript expression is true; the page's own policy forbids playwright's `wait_for_function`."""
+        """Wait until a JavaScript expression is true; the page's policy forbids playwright's `wait_for_function`."""
         for _ in range(2400):
             if self.page.evaluate(condition):
                 return

@@ -38,7 +38,8 @@ def test_another_layout_is_named(tmp_path: Path, bundle: str | None, said: str) 
 
 
 def test_without_ipyniivue_the_extra_is_named() -> None:
-    code = f"import importlib.util as u; f = u.find_spec; u.find_spec = lambda n: None if n == 'ipyniivue' else f(n); {_FIND}"
+    absent = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n: None if n == 'ipyniivue' else f(n)"
+    code = f"{absent}; {_FIND}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert (
         'ipyniivue is needed for reasonknee browse and is not installed. Run: pip install "reasonknee_datasets[app]"'

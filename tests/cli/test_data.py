@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import nibabel as nib
@@ -127,6 +129,47 @@ def test_demo_does_the_main_job(tmp_path: Path) -> None:
     assert found is not None
     read, size = (int(number.replace(",", "")) for number in found.groups())
     assert 0 < read < size
+
+
+def test_demo_open_ends_in_the_browser(tmp_path: Path) -> None:
+    for module in ("matplotlib", "starlette", "uvicorn", "ipyniivue"):
+        pytest.importorskip(module, reason="needs the extras figures and app")
+    opened = tmp_path / "opened"
+    # The standard library opens pages with the program that BROWSER names.
+    program = tmp_path / "browser"
+    program.write_text(f'#!/bin/sh\necho "$1" > {opened}\n', encoding="utf-8")
+    program.chmod(0o755)
+    command = [sys.executable, "-m", "reasonknee_datasets", "demo", "--out", str(tmp_path / "demo"), "--patients", "3"]
+    environment = os.environ | {"BROWSER": f"{program} %s"}
+    with subprocess.Popen([*command, "--open"], stdout=subprocess.PIPE, encoding="utf-8", env=environment) as process:
+        assert process.stdout is not None
+        try:
+            address = next(line.split()[0] for line in process.stdout if line.startswith("http://"))
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                page = answer.read().decode()
+        finally:
+            process.kill()
+    assert "/example/" in address
+    assert "Bone marrow lesion" in page
+    assert "<canvas" in page
+    assert opened.read_text(encoding="utf-8").strip() == address
+
+
+def test_browse_names_what_is_wrong(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("starlette", reason="needs the extra app")
+    done = reasonknee("browse", tmp_path)
+    assert done.returncode == 1
+    assert "manifest.json" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = reasonknee("browse", prepared, "--port", port)
+    assert (
+        f"The browser cannot listen on 127.0.0.1:{port}: Address already in use. Choose another --port." in done.stderr
+    )
+    (tmp_path / "answers.jsonl").write_text('{"id": "9999999/00M/left/q01", "text": "0"}\n', encoding="utf-8")
+    done = reasonknee("browse", prepared, "--predictions", tmp_path / "answers.jsonl")
+    assert "No prediction in" in done.stderr
+    assert "Name the repository of that run" in done.stderr
 
 
 def images(folder: Path) -> tuple[Path, Path]:

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="figures need the figures extra")
 
-from reasonknee_datasets import load_dataset  # noqa: E402
-from reasonknee_datasets.figures import FigureError, gallery, register_notebook_display  # noqa: E402
-from tests.figures.test_figures import example, stray  # noqa: E402
+from reasonknee_datasets import load_dataset
+from reasonknee_datasets.figures import FigureError, gallery, register_notebook_display
+from tests.figures.test_figures import example, stray
 
 
 def test_gallery_takes_no_more_rows_than_it_draws() -> None:
@@ -38,7 +38,7 @@ def test_gallery_of_long_names_keeps_every_text_in_its_place() -> None:
 
 @pytest.mark.parametrize(("rows", "options"), [([], {}), ([{}], {"count": 0}), ([{}], {"columns": 0})])
 def test_gallery_of_nothing_is_refused(rows: list[Any], options: dict[str, int]) -> None:
-    with pytest.raises(FigureError, match="no rows to draw|count and columns of 1 or more"):
+    with pytest.raises(FigureError, match=r"no rows to draw|count and columns of 1 or more"):
         gallery(rows, **options)
 
 

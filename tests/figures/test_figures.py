@@ -359,7 +359,7 @@ def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
         show(example(), out=tmp_path / "figure.docx")
     kept = tmp_path / "figure.png"
     kept.mkdir()  # a folder of that name: moving into place fails
-    with pytest.raises(FigureError, match="figure.png cannot be written"):
+    with pytest.raises(FigureError, match=r"figure\.png cannot be written"):
         show(example(), out=kept)
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 

@@ -81,15 +81,16 @@ class Viewer {
 
   outline(name, corners) {
     const size = corners.length;
+    const thick = Math.max(0.3, 330 / this.canvas.clientWidth); // mm, about a pixel to each side of the line
     const edges = new Array(size * size).fill(0);
     for (const [a, b] of EDGES) edges[a * size + b] = 1;
     const colours = { nodeColormap: `box-${name}`, nodeColormapNegative: `box-${name}`, nodeMinColor: 0, nodeMaxColor: 1 };
-    const lines = { edgeColormap: `box-${name}`, edgeColormapNegative: `box-${name}`, edgeMin: 0, edgeMax: 1, edgeScale: 0.45 };
+    const lines = { edgeColormap: `box-${name}`, edgeColormapNegative: `box-${name}`, edgeMin: 0, edgeMax: 1, edgeScale: thick };
     return this.nv.loadConnectomeAsMesh({
       name,
       ...colours,
       ...lines,
-      nodeScale: 0.45,
+      nodeScale: thick,
       legendLineThickness: 0,
       showLegend: false,
       nodes: {
