@@ -80,7 +80,7 @@ def box_outline_obj(box: Box, affine: NDArray[np.float64]) -> bytes:
     low, high = np.array(box.start, dtype=np.float64) - 0.5, np.array(box.stop, dtype=np.float64) - 0.5
     margin = _LINE / np.linalg.norm(affine[:3, :3], axis=0)  # in voxels
     bar = np.array(list(product((0, 1), repeat=3)))
-    points: list[NDArray[np.float64]] = []
+    points: list[list[float]] = []
     faces: list[list[int]] = []
     for along in range(3):
         for ends in product((0, 1), repeat=2):
