@@ -80,35 +80,6 @@ class MissingExtraError(ReasonKneeError, ImportError):
     """An optional dependency that the called function needs."""
 
 
-def explain(subject: str, rule: str, got: object, remedy: str, *, where: str | None = None) -> str:
-    """Build an error message in the house form.
-
-    Parameters
-    ----------
-    subject, rule : str
-        What was looked at, and what holds for it; joined by "must".
-    got : object
-        What was found. A string is used as it stands; anything else, and an empty one, by its repr.
-    remedy : str
-        What the reader can do now: a whole sentence without its full stop, or several.
-    where : str, optional
-        The place: a file, a record, an axis.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> explain("box", "lie inside the volume", "stop=(400, 384, 160)", "Box.clip(shape) trims it", where="on axis 0")
-    'box must lie inside the volume, got stop=(400, 384, 160) on axis 0. Box.clip(shape) trims it.'
-    """
-    found = got if isinstance(got, str) and got else repr(got)
-    place = f" {where}" if where else ""
-    end = "" if remedy.endswith("?") else "."
-    return f"{subject} must {rule}, got {found}{place}. {remedy.rstrip('.')}{end}"
-
-
 def shown(value: object) -> str:
     """Write a value with its type for a message, in short: of a row only some keys, never the row.
 

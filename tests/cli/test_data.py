@@ -92,7 +92,7 @@ def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
         (("prepare", "--release", "{tmp}/nowhere", "--out", "{tmp}/out"), "nowhere"),
         (("prepare", "--release", "{release}", "--out", "{tmp}/out", "--box-convention", "xyz"), "xyz"),
         (("prepare", "--release", "{release}", "--out", "{tmp}/out", "--allow", "mising-image"), "mising-image"),
-        (("demo", "--out", "{tmp}"), "not exist yet"),
+        (("demo", "--out", "{tmp}"), "exists already"),
         (("pack", "{tmp}/nowhere.nii.gz", "--in-place"), "nowhere.nii.gz"),
         (("pack", "{release}/data/split_files/train_split.csv", "--out", "{tmp}/out"), "end in .nii or .nii.gz"),
     ],

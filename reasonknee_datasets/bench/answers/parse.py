@@ -33,7 +33,7 @@ from reasonknee_datasets.bench.answers.text_parts import (
     takes_back_any,
     why_nothing,
 )
-from reasonknee_datasets.bench.answers.values import Reading, agree, refuses
+from reasonknee_datasets.bench.answers.grade_values import Reading, agree, refuses
 from reasonknee_datasets.bench.answers.words import normalise
 from reasonknee_datasets.moaks import Question, get_question
 

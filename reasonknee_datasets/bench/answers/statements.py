@@ -17,7 +17,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
 )
 from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
 from reasonknee_datasets.bench.answers.text_parts import takes_back
-from reasonknee_datasets.bench.answers.values import CONFLICTING, OUT_OF_RANGE, Reading, is_zero, read_text, scale_of
+from reasonknee_datasets.bench.answers.grade_values import CONFLICTING, OUT_OF_RANGE, Reading, is_zero, read_text, scale_of
 from reasonknee_datasets.bench.answers.words import tokens, word_list
 from reasonknee_datasets.moaks import Slot
 
