@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +196,8 @@ def test_summaries_are_plain(path: Path) -> None:
 
 def test_summaries_finds_a_banned_beginning() -> None:
     assert list(summaries('def f():\n    """Give it."""\n'))[1].startswith(_BANNED_BEGINNINGS)
+
+
+def test_no_module_name_occurs_twice() -> None:
+    stems = Counter(path.stem for path in ROOT.rglob("*.py"))
+    assert not [stem for stem, count in stems.items() if count > 1 and stem not in {"__init__"}]

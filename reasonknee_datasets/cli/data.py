@@ -84,7 +84,7 @@ _ALLOWED = (
     *("record-shape", "unknown-volume", "wrong-split", "unknown-question", "prompt-mismatch", "duplicate-record"),
     *("incomplete-volume", "bad-grade", "unreadable-answer", "truth-mismatch", "unknown-balanced", "changed-balanced"),
     *("missing-image", "bad-image", "missing-mask", "bad-mask", "unknown-label", "geometry", "side-mismatch"),
-    *("bad-box", "box-outside", "box-question"),
+    *("bad-box", "box-outside", "box-mask", "box-question"),
 )
 
 

@@ -43,7 +43,7 @@ def test_gallery_of_nothing_is_refused(rows: list[Any], options: dict[str, int])
 
 
 def test_an_error_names_the_row() -> None:
-    with pytest.raises(ValueError, match="inside the volume") as error:
+    with pytest.raises(ValueError, match="outside the volume") as error:
         gallery([example(box=[0, 0, 0, 500, 1, 1])])
     assert "while drawing 0000001/00M/right/q19" in error.value.__notes__
 

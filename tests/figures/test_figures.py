@@ -365,7 +365,7 @@ def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_row(tmp_path: Path) -> None:
-    with pytest.raises(BoxError, match="inside the volume") as box_error:
+    with pytest.raises(BoxError, match="outside the volume") as box_error:
         show(example(box=[0, 0, 0, 500, 1, 1]))
     absent = open_volume(tmp_path / "0000001" / "00M_right.nii.gz")
     with pytest.raises(VolumeNotFoundError, match="00M_right") as volume_error:

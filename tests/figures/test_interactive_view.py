@@ -42,7 +42,7 @@ def test_view_sends_the_volume_and_the_box() -> None:
     assert widget.meshes[0].data == box_outline_obj(Box((3, 4, 5), (10, 20, 8)), _AFFINE)
     assert widget.meshes[0].rgba255 == [255, 176, 0, 255]
     assert view({"volume": row["volume"]}).meshes == []
-    with pytest.raises(BoxError, match="inside the volume"):
+    with pytest.raises(BoxError, match="outside the volume"):
         view(row | {"box": [0, 0, 0, 99, 1, 1]})
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reasonknee_datasets.bench.answers.grade_values import refuses, says_nothing
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Members, Node, Raw, number
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY
 from reasonknee_datasets.bench.answers.outcome import BOX_KEY, ParsedBox, by_gravity
 from reasonknee_datasets.bench.answers.text_parts import FILTERED, LENGTH, Found, final_part, find, hear, why_nothing
-from reasonknee_datasets.bench.answers.grade_values import refuses, says_nothing
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, BoxError
 from reasonknee_datasets.moaks.spellings import normal_form

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.candidates import Claims
+from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, scale_of
 from reasonknee_datasets.bench.answers.subject_names import asked_facets
 from reasonknee_datasets.bench.answers.subjects import Context, Mark
-from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, scale_of
 from reasonknee_datasets.bench.answers.words import ROMAN, Token, word_list
 from reasonknee_datasets.moaks import Slot
 

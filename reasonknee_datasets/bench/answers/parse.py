@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 
 from reasonknee_datasets.bench.answers.candidates import Claims, collect
+from reasonknee_datasets.bench.answers.grade_values import Reading, agree, refuses
 from reasonknee_datasets.bench.answers.json_nodes import Members
 from reasonknee_datasets.bench.answers.key_matching import name_of
 from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
@@ -33,7 +34,6 @@ from reasonknee_datasets.bench.answers.text_parts import (
     takes_back_any,
     why_nothing,
 )
-from reasonknee_datasets.bench.answers.grade_values import Reading, agree, refuses
 from reasonknee_datasets.bench.answers.words import normalise
 from reasonknee_datasets.moaks import Question, get_question
 

@@ -7,6 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.clauses import is_stated, weight_of
+from reasonknee_datasets.bench.answers.grade_values import (
+    CONFLICTING,
+    OUT_OF_RANGE,
+    Reading,
+    is_zero,
+    read_text,
+    scale_of,
+)
 from reasonknee_datasets.bench.answers.number_labels import Label, LabelReader
 from reasonknee_datasets.bench.answers.subject_names import (
     ANOTHER,
@@ -17,7 +25,6 @@ from reasonknee_datasets.bench.answers.subject_names import (
 )
 from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
 from reasonknee_datasets.bench.answers.text_parts import takes_back
-from reasonknee_datasets.bench.answers.grade_values import CONFLICTING, OUT_OF_RANGE, Reading, is_zero, read_text, scale_of
 from reasonknee_datasets.bench.answers.words import tokens, word_list
 from reasonknee_datasets.moaks import Slot
 

@@ -9,9 +9,9 @@ import html
 import re
 from dataclasses import dataclass, field
 
+from reasonknee_datasets.bench.answers.grade_values import refuses
 from reasonknee_datasets.bench.answers.json_nodes import Members, Node, loads
 from reasonknee_datasets.bench.answers.lenient_json import Document, scan
-from reasonknee_datasets.bench.answers.grade_values import refuses
 from reasonknee_datasets.bench.answers.words import normalise, pattern
 
 _TURN = re.compile(
