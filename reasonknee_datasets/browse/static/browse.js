@@ -44,7 +44,7 @@ class Viewer {
     for (const [name, [r, g, b]] of Object.entries(COLOURS)) {
       this.nv.addColormap(`box-${name}`, { R: [r, r], G: [g, g], B: [b, b], A: [255, 255], I: [0, 255] });
     }
-    this.nv.setCustomMeshShader(PLAIN, "Plain");
+    this.shader = this.nv.setCustomMeshShader(PLAIN, "Plain");
     this.nv.setSliceType(this.nv.sliceTypeMultiplanar);
     await this.show(JSON.parse(this.canvas.dataset.scene));
   }
@@ -64,16 +64,15 @@ class Viewer {
   }
 
   drawBoxes() {
-    for (const mesh of [...this.nv.meshes]) this.nv.removeMesh(mesh);
+    // Not by addMesh and removeMesh: each of them sends the whole volume to the graphics card again.
+    for (const mesh of this.nv.meshes) mesh.unloadMesh(this.nv.gl);
     const { box, predicted } = this.scene;
-    if (this.boxes) {
-      for (const [name, corners] of [["true", box], ["predicted", predicted]]) {
-        if (!corners) continue;
-        const mesh = this.outline(name, corners);
-        this.nv.addMesh(mesh);
-        this.nv.setMeshShader(mesh.id, "Plain");
-      }
-    }
+    const drawn = this.boxes ? Object.entries({ true: box, predicted }).filter(([, corners]) => corners) : [];
+    this.nv.meshes = drawn.map(([name, corners]) => {
+      const mesh = this.outline(name, corners);
+      mesh.meshShaderIndex = this.shader;
+      return mesh;
+    });
     const centre = [0, 1, 2].map((axis) => (box[0][axis] + box[7][axis]) / 2);
     this.nv.scene.crosshairPos = this.nv.mm2frac(centre);
     this.nv.drawScene();
