@@ -35,6 +35,17 @@ _INFLECTIONS = {
     "grades": "grade",
     "percentage": "percent",
 }
+# A finding without its place: the question asks for one place only.
+_FINDING_ALONE = {
+    "bone_marrow_lesion": ("bml", "bmls", "bone marrow lesion", "bone marrow lesions"),
+    "cartilage_lesion": ("cartilage", "cartilage lesion", "cartilage lesions", "cartilage loss", "cartilage damage"),
+    "osteophyte": ("osteophyte", "osteophytes"),
+    "meniscal_extrusion": ("meniscal extrusion", "meniscus extrusion", "extrusion"),
+    "meniscal_morphology": ("meniscal morphology", "meniscus morphology"),
+    "meniscal_cyst": ("meniscal cyst", "meniscus cyst"),
+    "meniscal_hypertrophy": ("meniscal hypertrophy", "meniscus hypertrophy", "hypertrophy"),
+    "meniscal_root_tear": ("meniscal root tear", "meniscus root tear", "root tear"),
+}
 # Words that make no difference to what a key names.
 _FILL = frozenset(
     ("of", "the", "in", "at", "a", "subregion", "region", "grade", "score", "moaks", "s", "location", "is", "horn")
@@ -114,6 +125,9 @@ def _lexicon(question_id: int) -> tuple[dict[str, Name], dict[str, Name]]:
     exact.update(dict.fromkeys(("", *names("key", "wrapper")), Name("wrapper")))
     exact.update({form: Name("foreign") for form in _every_subject()[0]})
     exact.setdefault(normal_form(question.subregion), Name("subject", rule="subregion_only"))
+    for form in map(normal_form, _FINDING_ALONE.get(question.finding, ())):
+        if exact.get(form, UNKNOWN).role != "foreign":
+            exact[form] = Name("subject", rule="finding_only")
     for form in (f"question {question_id}", f"q{question_id}", str(question_id)):
         exact[form] = Name("subject", rule="question_number")
     exact.update(_own_slots(question))

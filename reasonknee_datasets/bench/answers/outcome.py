@@ -51,6 +51,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "wrapper": "The wrapper key is absent, another one, nested, or given more than once.",
         "spelling": "A key is another official spelling, or has the same words in another order or inflection.",
         "subregion_only": "The subject is named by its subregion alone; the question says which finding was asked for.",
+        "finding_only": "The subject is named by its finding alone; the question says which place was asked for.",
         "question_number": "The subject is named by the question's number.",
         "no_subject": "The subject key is left out.",
         "bare_value": "The value stands without its attribute's key, where the question has one slot.",

@@ -125,6 +125,7 @@ class StatementReader(LabelReader):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
         self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
+        self.context.waiting.clear()
         self._open_sentence(at + 1)
         if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
             self.slot, self.foreign_slot, self.used = None, False, False

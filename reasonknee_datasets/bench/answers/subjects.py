@@ -7,7 +7,7 @@ to the question that was asked only while no facet of the context contradicts it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from reasonknee_datasets.bench.answers.key_matching import slot_forms
@@ -35,9 +35,10 @@ def _sites_of(findings: frozenset[str]) -> frozenset[str]:
 
 @dataclass(slots=True)
 class Context:
-    """What has been named so far."""
+    """Subject named so far: facets, and which of them wait for their site ("lateral" in "the lateral tibia")."""
 
     facets: dict[str, frozenset[str]]
+    waiting: set[str] = field(default_factory=set)
 
     def name(self, mention: Facets) -> None:
         """Narrow the context by a mention, or replace what it contradicts."""
@@ -50,6 +51,9 @@ class Context:
             if facet in mention:
                 self._drop_pole(facet, mention[facet])
                 self._set(facet, mention[facet])
+                self.waiting.add(facet)
+        if site is not None:
+            self.waiting.clear()
 
     def _name_finding(self, finding: frozenset[str], *, has_site: bool) -> None:
         if not has_site and "site" in self.facets and not (self.facets["site"] & _sites_of(finding)):
@@ -58,7 +62,7 @@ class Context:
 
     def _name_site(self, site: frozenset[str]) -> None:
         if "site" in self.facets and not (self.facets["site"] & site):
-            self._drop("side", "part", "direction")
+            self._drop(*{"side", "part", "direction"} - self.waiting)
         if "finding" in self.facets and not (_sites_of(self.facets["finding"]) & site):
             self._drop("finding")
         self._set("site", site)
@@ -81,7 +85,7 @@ class Context:
 
     def joined(self, mentions: list[Facets]) -> Context:
         """Copy the context and name more in the copy."""
-        copy = Context(dict(self.facets))
+        copy = Context(dict(self.facets), set(self.waiting))
         for mention in mentions:
             copy.name(mention)
         return copy
