@@ -48,6 +48,8 @@ class PushPlan:
         Path and bytes of the files that hold no voxels, and of previews where they are included.
     volumes : tuple of (str, int)
         Path and bytes of the volumes.
+    masks : tuple of (str, int)
+        Path and bytes of the segmentation masks, which are annotations and show no patient's image.
     left_out : str
         What stays on this machine; empty where nothing does.
     """
@@ -59,6 +61,7 @@ class PushPlan:
     synthetic: bool
     annotations: tuple[tuple[str, int], ...]
     volumes: tuple[tuple[str, int], ...]
+    masks: tuple[tuple[str, int], ...]
     left_out: str
 
     def __str__(self) -> str:
@@ -71,6 +74,7 @@ class PushPlan:
             f"  visibility   {'private' if self.private else 'public'}, gated ({self.gate})",
             f"  annotations  {total(self.annotations)}",
             f"  volumes      {total(self.volumes)}",
+            *([f"  masks        {total(self.masks)}"] if self.masks else []),
         ]
         return "\n".join([*lines, *([f"  left out     {self.left_out}"] if self.left_out else [])])
 
@@ -154,6 +158,7 @@ def push(
             synthetic=manifest.synthetic,
             annotations=tuple((name, (source / name).stat().st_size) for name in sorted(names)),
             volumes=tuple((path, (root / path).stat().st_size) for path in sorted(held)),
+            masks=tuple((path, (root / path).stat().st_size) for path in sorted(manifest.masks)),
             left_out=f"{' and '.join(left_out)} (--include-volumes)" if left_out else "",
         )
         if not dry_run:
@@ -234,17 +239,19 @@ class _Upload:
         return next((str(ref.target_commit) for ref in refs.tags if ref.name == self.plan.tag), None)
 
     def _send_volumes(self, root: Path, manifest: Manifest) -> None:
-        total = sum(size for _, size in self.plan.volumes)
+        files = (*self.plan.volumes, *self.plan.masks)
+        records = {**manifest.volumes, **manifest.masks}
+        total = sum(size for _, size in files)
         with tqdm(total=total, unit="B", unit_scale=True, desc="volumes", disable=not self.progress or None) as bar:
-            for batch in _batches(self.plan.volumes):
-                there = self._find_volumes([path for path, _ in batch], manifest.volumes)
+            for batch in _batches(files):
+                there = self._find_volumes([path for path, _ in batch], records)
                 missing = [path for path, _ in batch if path not in there]
                 if missing:
-                    self._commit(root, missing, [], f"Upload {len(missing)} volumes")
+                    self._commit(root, missing, [], f"Upload {len(missing)} volumes and masks")
                 bar.update(sum(size for _, size in batch))
 
     def _find_volumes(self, paths: list[str], records: Mapping[str, VolumeRecord]) -> set[str]:
-        """Return the volumes that are on the Hub, by the hashes in the manifest: no file is read for that."""
+        """Return the volumes and masks that are on the Hub, by the hashes in the manifest: no file is read for that."""
         found = self._call("get_paths_info", paths=paths)
         held = {each.path: each.lfs.sha256 for each in found if getattr(each, "lfs", None)}
         return {path for path in paths if held.get(path, "") == records[path].sha256}
@@ -252,8 +259,8 @@ class _Upload:
     def _send_annotations(self, source: Path, manifest: Manifest) -> str:
         """Send shards, card and manifest in one commit, which also deletes what another version left."""
         names = [name for name, _ in self.plan.annotations]
-        known = {*names, *manifest.volumes}
-        folders = tuple(f"{folder}/" for folder in (*FOLDERS.values(), "volumes"))
+        known = {*names, *manifest.volumes, *manifest.masks}
+        folders = tuple(f"{folder}/" for folder in (*FOLDERS.values(), "volumes", "masks"))
         listed = self._call("list_repo_files")
         stale = sorted(path for path in listed if path.startswith(folders) and path not in known)
         return self._commit(source, names, stale, f"Upload the annotations ({self.plan.tag})")

@@ -17,6 +17,7 @@ import pytest
 from reasonknee_datasets import card
 from reasonknee_datasets.errors import PublishError
 from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.prepare.side_files import write_side_files
 from reasonknee_datasets.publish import add_previews, hub_calls, push
 from reasonknee_datasets.publish.push import PushPlan
@@ -149,6 +150,18 @@ class TestPush:
             send(clean, include_volumes=True, tag="v7")
         send(clean, include_volumes=True, tag="v8")
         assert set(server.repositories[NAME].tags) == {"v7", "v8"}
+
+    def test_masks_go_with_the_annotations(self, server: HubServer, phantom_release: Path, tmp_path: Path) -> None:
+        root = tmp_path / "masked"
+        manifest = prepare(phantom_release, root, masks=True, workers=1, progress=False).manifest
+        plan = send(root)
+        assert {path for path, _ in plan.masks} == set(manifest.masks) != set()
+        assert "masks" in str(plan)
+        sent = held(server)
+        assert {path: sent.get(path) for path in manifest.masks} == {
+            path: (root / path).read_bytes() for path in manifest.masks
+        }
+        assert not [path for path in sent if path.startswith("volumes/")]
 
     def test_second_run_sends_nothing_again(self, server: HubServer, clean: Path) -> None:
         send(clean, include_volumes=True)
