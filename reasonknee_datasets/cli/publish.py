@@ -5,25 +5,27 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, positive
+from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor
 
 
 def _add_previews(command: argparse.ArgumentParser) -> None:
     command.add_argument("dir", metavar="DIR", type=Path, help="a prepared repository in a local folder")
     command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
     command.add_argument("--overwrite", action="store_true", help="draw previews again where there are some")
-    command.add_argument("--workers", type=positive, help="processes (default: one a core)")
+    add_workers(command)
 
 
 def _previews(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.publish import add_previews
 
-    manifest = add_previews(
-        arguments.dir,
-        volumes_dir=arguments.volumes_dir,
-        workers=arguments.workers,
-        overwrite=arguments.overwrite,
-    )
+    with choose_executor(arguments, arguments.dir.absolute()) as executor:
+        manifest = add_previews(
+            arguments.dir,
+            volumes_dir=arguments.volumes_dir,
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
+            executor=executor,
+        )
     rows = sum(manifest.rows("quintuples", split) for split in manifest.splits("quintuples"))
     montages = sum(manifest.rows("preview", split) for split in manifest.splits("preview"))
     print(f"{arguments.dir}: {rows:,} previews and {montages:,} montages")

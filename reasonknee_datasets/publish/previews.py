@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,7 @@ def add_previews(
     workers: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> Manifest:
     """Add a picture to every row of a prepared repository, and a config ``preview`` with a montage of every volume.
 
@@ -75,6 +77,8 @@ def add_previews(
         Draw previews again where the repository has them. By default nothing is done then.
     progress : bool, optional
         Whether a progress bar is shown.
+    executor : concurrent.futures.Executor, optional
+        Where shards are written instead of in local processes; its workers see the same files under the same paths.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def add_previews(
     manifest = replace(manifest, versions=versions, source={**manifest.source, WITHOUT_PREVIEWS: without}, digest="")
     with staged(root) as folder:
         _link_others(root, folder, {shard.path for shard in _replaced(manifest)})
-        return _rewrite(root, folder, manifest, find_volumes(volumes_dir, str(root)), workers, progress)
+        return _rewrite(root, folder, manifest, find_volumes(volumes_dir, str(root)), workers, progress, executor)
 
 
 def write_without_previews(data_dir: str | os.PathLike[str], target: Path, *, progress: bool = True) -> Manifest:
@@ -137,7 +141,13 @@ def _replaced(manifest: Manifest) -> list[Shard]:
 
 
 def _rewrite(
-    root: Path, folder: Path, manifest: Manifest, volumes: str | None, workers: int | None, progress: bool
+    root: Path,
+    folder: Path,
+    manifest: Manifest,
+    volumes: str | None,
+    workers: int | None,
+    progress: bool,
+    executor: Executor | None = None,
 ) -> Manifest:
     """Write the quintuples of `root` to `folder`, with previews where there are volumes to draw them from."""
     schema, montages = _stock_schema("quintuples", volumes is not None), None
@@ -153,7 +163,7 @@ def _rewrite(
     done = {
         job.shard.path: written
         for job, written in each_done(
-            _write_shard, list(jobs.values()), workers=processes, label="previews", progress=progress
+            _write_shard, list(jobs.values()), workers=processes, label="previews", progress=progress, executor=executor
         )
     }
     configs = {**manifest.configs, "quintuples": {}, "preview": {}}

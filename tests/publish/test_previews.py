@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,8 +188,11 @@ class TestAddPreviews:
     def test_two_runs_write_the_same_bytes(self, small: Path, tmp_path: Path) -> None:
         shutil.copytree(small, tmp_path / "again")
         first = add_previews(small, workers=1, progress=False)
+        shutil.copytree(tmp_path / "again", tmp_path / "elsewhere")
         second = add_previews(tmp_path / "again", workers=2, progress=False)
-        assert first.digest == second.digest
+        with ThreadPoolExecutor(2) as executor:
+            third = add_previews(tmp_path / "elsewhere", progress=False, executor=executor)
+        assert first.digest == second.digest == third.digest
 
     def test_volumes_are_not_copied(self, small: Path) -> None:
         before = hashes(small)
