@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reasonknee_datasets import Box, open_volume
-from reasonknee_datasets.errors import ReasonKneeError, VolumeNotFoundError, explain
+from reasonknee_datasets.errors import ReasonKneeError, VolumeNotFoundError
 from reasonknee_datasets.figures import show
 from reasonknee_datasets.orientation import axcodes, between
 
@@ -67,7 +67,7 @@ def existing(path: str | Path) -> Path:
             if near
             else f"{path.parent} holds {beside[:5] or 'no .nii file'}"
         )
-        raise VolumeNotFoundError(explain("image", "be a NIfTI file", f"no file {path}", remedy))
+        raise VolumeNotFoundError(f"There is no file {path}. {remedy}.")
     return path
 
 

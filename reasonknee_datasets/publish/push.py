@@ -247,7 +247,8 @@ class _Upload:
                 there = self._find_volumes([path for path, _ in batch], records)
                 missing = [path for path, _ in batch if path not in there]
                 if missing:
-                    self._commit(root, missing, [], f"Upload {len(missing)} volumes and masks")
+                    kinds = "volumes and masks" if manifest.masks else "volumes"
+                    self._commit(root, missing, [], f"Upload {len(missing)} {kinds}")
                 bar.update(sum(size for _, size in batch))
 
     def _find_volumes(self, paths: list[str], records: Mapping[str, VolumeRecord]) -> set[str]:

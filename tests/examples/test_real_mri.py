@@ -152,7 +152,7 @@ def test_a_typing_error_is_answered_with_the_nearest_name(
 ) -> None:
     assert real_mri.main([str(knee.with_name("kne.nii.gz"))]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: image must be a NIfTI file, got no file")
+    assert said.startswith("error: There is no file ")
     assert f"The nearest name is {knee}" in said
     with pytest.raises(VolumeNotFoundError, match=r"nowhere holds no \.nii file"):
         real_mri.look(knee.parent / "nowhere" / "knee.nii.gz")
@@ -162,9 +162,9 @@ def errors_of(real_mri: ModuleType, knee: Path) -> list[tuple[dict[str, Any], ty
     other = knee.with_name("other.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((12, 20, 24), np.uint8), np.eye(4)), other)
     return [
-        ({"box": [0, 0, 0, 12, 20, 25]}, BoxError, r"inside the volume, got stop=\(12, 20, 25\).*knee.nii.gz"),
-        ({"box": [5, 0, 0, 5, 20, 24]}, BoxError, "start below stop"),
-        ({"mask": save_mask(knee, Reorientation()), "label": 45}, BoxError, "label 45 must mark at least one voxel"),
+        ({"box": [0, 0, 0, 12, 20, 25]}, BoxError, r"stop \(12, 20, 25\) lies outside the volume.*knee.nii.gz"),
+        ({"box": [5, 0, 0, 5, 20, 24]}, BoxError, "is not below its stop"),
+        ({"mask": save_mask(knee, Reorientation()), "label": 45}, BoxError, "mask for label 45 marks no voxel"),
         ({"mask": other}, GeometryError, r"The two grids .*other.nii.gz.* differ by more than"),
         ({"mask": knee.with_name("label.nii.gz")}, VolumeNotFoundError, "nearest name is .*labels.nii.gz"),
     ]

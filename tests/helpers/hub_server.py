@@ -100,6 +100,7 @@ class HubServer:
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Make huggingface_hub in this process talk to this server alone; it reads HF_ENDPOINT at import."""
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # tox sets it for all other tests
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "ENDPOINT", self.url)
         template = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
