@@ -145,7 +145,7 @@ def ask_records(study: Study) -> Solver:
         breaker.check()
         try:
             output = await generate_unlogged(request)
-        except Exception:
+        except Exception:  # whatever a provider raises is counted, and raised again: inspect_ai decides about it
             breaker.count(failed=True)
             raise
         breaker.count(failed=False)

@@ -47,6 +47,17 @@ def add_workers(command: argparse._ActionsContainer) -> None:
     )
 
 
+def add_acl(command: argparse._ActionsContainer) -> None:
+    """Add the option that says how the codes of MACLTR in MOAKS tables are read."""
+    command.add_argument(
+        "--acl",
+        choices=("label", "any", "highest"),
+        default="label",
+        help="codes of MACLTR that are a complete tear: as labels of the table say, 1 and 2, or only 2 "
+        "(default: %(default)s)",
+    )
+
+
 def choose_executor(arguments: argparse.Namespace, shared: Path | None) -> AbstractContextManager[Executor | None]:
     """Connect to the cluster of ``--cluster``; without it, the executor is None and local processes are used.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reasonknee_datasets.cli.arguments import Command, add_workers, choose_executor, positive, say
+from reasonknee_datasets.cli.arguments import Command, add_acl, add_workers, choose_executor, positive, say
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -123,13 +123,7 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         default="agree",
         help="rule for several readings of one knee and visit in the tables (default: %(default)s)",
     )
-    command.add_argument(
-        "--acl",
-        choices=("label", "any", "highest"),
-        default="label",
-        help="codes of MACLTR that are a complete tear: as labels of the table say, 1 and 2, or only 2 "
-        "(default: %(default)s)",
-    )
+    add_acl(command)
     command.add_argument(
         "--box-convention",
         metavar="NAME",

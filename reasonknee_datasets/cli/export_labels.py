@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasonknee_datasets.cli.arguments import Command
+from reasonknee_datasets.cli.arguments import Command, add_acl
 
 if TYPE_CHECKING:
     from reasonknee_datasets.oai.moaks_tables import MoaksTables
@@ -37,13 +37,7 @@ def _add_export_labels(command: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="reading projects, first to last: 22,30,63A (default: by number and letter)",
     )
-    command.add_argument(
-        "--acl",
-        choices=("label", "any", "highest"),
-        default="label",
-        help="codes of MACLTR that are a complete tear: as labels of the table say, 1 and 2, or only 2 "
-        "(default: %(default)s)",
-    )
+    add_acl(command)
     command.add_argument(
         "--compare",
         type=Path,

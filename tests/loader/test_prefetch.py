@@ -58,7 +58,7 @@ def test_it_works_while_its_caller_does() -> None:
 def test_an_error_comes_after_what_came_before_it() -> None:
     results = run_ahead(iter([2, 1, 0, 5]), lambda number: 2 // number, depth=2)
     assert [next(results), next(results)] == [1, 2]
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError, match="division"):
         next(results)
     assert list(results) == []
 

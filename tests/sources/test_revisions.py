@@ -65,7 +65,7 @@ def test_volumes_of_another_revision_are_refused(repository: Path, tmp_path: Pat
         tree["box_convention"]["name"] = "slice2-x1-y0"
 
     list_again(other, change)
-    with pytest.raises(RepositoryError) as raised:
+    with pytest.raises(RepositoryError, match="are of different revisions") as raised:
         load(repository, tmp_path, volumes_dir=other)
     assert f"are of different revisions: 1 volumes have other voxels or grids, such as {path}" in str(raised.value)
     assert f"source revision '{RELEASE}' and 'later'" in str(raised.value)

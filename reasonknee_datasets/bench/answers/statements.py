@@ -226,7 +226,7 @@ class StatementReader(LabelReader):
         """Read a number in running prose."""
         number = self._number(at)
         label = self._lead(at) or self._listed_label(at)
-        if label is None or number is None or self._is_measure(at, label):
+        if label is None or number is None or self._is_measure(at):
             return at + 1
         slot, foreign = self._slot_of(label)
         end, choice = self._range(at)
