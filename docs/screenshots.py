@@ -46,7 +46,7 @@ def browsing(*arguments: str | Path) -> Iterator[str]:
 def take(page: Page, address: str, name: str) -> None:
     """Photograph a page once its volumes are drawn."""
     page.goto(address)
-    while not page.evaluate("[...document.querySelectorAll('canvas')].every(canvas => canvas.dataset.ready)"):
+    while not page.evaluate("[...document.querySelectorAll('canvas')].every(canvas => canvas.dataset.drawn == 'all')"):
         page.wait_for_timeout(100)
     page.wait_for_timeout(500)
     save(Image.open(io.BytesIO(page.screenshot())), name)

@@ -91,27 +91,28 @@ class Browser:
         row = self.index.brief(position)
         path = row["volume_path"]
         record = self.index.repository.manifest.volumes.get(path)
-        if record is None or record.affine is None or self.file(path) is None:
+        if record is None or record.affine is None or not self.volume_url(path):
             return None
         affine = np.asarray(record.affine, dtype=np.float64)
         scene: dict[str, Any] = {
-            "volume": f"/volumes/{quote(path)}",
+            "volume": self.volume_url(path),
             "box": _corners(row["box"], affine),
             "predicted": None,
-            "mask": None,
         }
         prediction = self.predictions.by_position.get(position) if self.predictions else None
         if prediction is not None and prediction.box is not None:
             scene["predicted"] = _corners(prediction.box, affine)
-        mask = self.index.masks.get(path)
-        if mask is not None and self.file(mask) is not None:
-            scene["mask"] = f"/volumes/{quote(mask)}"
+        scene["mask"] = self.volume_url(self.index.masks.get(path, "")) or None
         return scene
 
     @cached_property
     def files(self) -> frozenset[str]:
         """The paths of all volumes and masks, as the repository records them; no other file is served."""
         return frozenset({*self.index.repository.manifest.volumes, *self.index.masks.values()})
+
+    def volume_url(self, path: str) -> str:
+        """Return the URL of a recorded volume or mask; empty where it is not here."""
+        return "" if self.file(path) is None else f"/volumes/{quote(path)}"
 
     def file(self, path: str) -> Path | None:
         """Find the file of a recorded volume or mask; None for any other path, and where there is no such file."""
@@ -196,7 +197,12 @@ class _Pages:
         place = int(places[0]) if len(places) else None
         row = self.index.row(position)
         prediction = self.browser.predictions.by_position.get(position) if self.browser.predictions else None
-        near = {"previous": -1, "next": 1} if place is not None else {}
+        steps = {"previous": -1, "next": 1} if place is not None else {}
+        near = {
+            name: self.index.brief(int(found[place + step]))
+            for name, step in steps.items()
+            if place is not None and 0 <= place + step < len(found)
+        }
         return self.browser.render(
             "example.html",
             row=row,
@@ -207,11 +213,8 @@ class _Pages:
             place=place,
             count=len(found),
             query=wanted.to_query(order="" if order == "worst" else order),
-            neighbours={
-                name: self.index.brief(int(found[place + step]))["id"]
-                for name, step in near.items()
-                if place is not None and 0 <= place + step < len(found)
-            },
+            neighbours={name: each["id"] for name, each in near.items()},
+            next_volume=self.browser.volume_url(near["next"]["volume_path"]) if "next" in near else "",
             visits=len(self.index.other_visits(position)),
         )
 

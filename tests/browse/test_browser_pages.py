@@ -27,7 +27,7 @@ pytestmark = [
 # WebGL 2 in software. Chromium's own services ask for updates; every name but the loopback's is unknown to it.
 OPTIONS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 OPTIONS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-_READY = "[...document.querySelectorAll('canvas[data-scene]')].every(canvas => canvas.dataset.ready)"
+_READY = "[...document.querySelectorAll('canvas[data-scene]')].every(canvas => canvas.dataset.drawn == 'all')"
 _AMBER, _BLUE = (255, 176, 0), (86, 207, 255)
 
 
@@ -184,10 +184,49 @@ def test_moving_to_another_volume_draws_its_own_box(watched: Watched, address: s
     page = watched.open("/example/0000001/00M/left/q01?category=bone_marrow_lesion&split=train")
     page.keyboard.press("n")
     page.wait_for_url(f"{address}/example/0000001/12M/left/q01?*")
-    watched.until("document.querySelector('canvas').dataset.ready.includes('12M')")
+    watched.until("document.querySelector('canvas').viewer.volume?.includes('12M')")
     tile = watched.tiles()["axial"]
     pixels = watched.pixels()[tile[1] : tile[1] + tile[3], tile[0] : tile[0] + tile[2]]
     np.testing.assert_allclose(bounds(near(pixels, _AMBER)), bounds(pixels.min(axis=-1) > 180), atol=6)
+
+
+def test_quick_keys_leave_one_volume_and_its_box(watched: Watched, address: str) -> None:
+    page = watched.open("/example/0000001/00M/left/q01?category=bone_marrow_lesion&split=train")
+    for visit in ("12M", "48M"):
+        page.keyboard.press("n")
+        page.wait_for_url(f"{address}/example/0000001/{visit}/left/q01?*")
+    watched.until("document.querySelector('canvas').viewer.volume?.includes('48M')")
+    watched.wait()
+    assert page.evaluate("document.querySelector('canvas').viewer.nv.volumes.length") == 1
+    for left, top, width, height in watched.tiles().values():
+        pixels = watched.pixels()[top : top + height, left : left + width]
+        assert np.abs(bounds(near(pixels, _AMBER)) - bounds(pixels.min(axis=-1) > 180)).max() < 45
+
+
+def test_volumes_that_are_left_are_freed(chromium: Any, address: str) -> None:
+    watched = Watched(chromium, address)
+    page = watched.open("/example/0000001/00M/left/q01?category=bone_marrow_lesion&split=train")
+    page.evaluate("window.left = new WeakRef(document.querySelector('canvas').viewer.nv.volumes[0])")
+    page.keyboard.press("n")
+    watched.until("document.querySelector('canvas').viewer.volume?.includes('12M')")
+    watched.wait()
+    collected = page.context.new_cdp_session(page)
+    collected.send("HeapProfiler.collectGarbage")
+    assert page.evaluate("left.deref() === undefined")
+    page.close()
+
+
+def test_the_next_volume_is_fetched_before_it_is_asked_for(watched: Watched) -> None:
+    watched.open("/example/0000001/00M/left/q01?category=bone_marrow_lesion&split=train")
+    watched.page.wait_for_load_state("networkidle")
+    before = [url.rpartition("/volumes/")[2] for url in watched.asked if "/volumes/" in url]
+    assert before == ["0000001/00M_left.nii.gz", "0000001/12M_left.nii.gz"]
+    watched.page.keyboard.press("n")
+    watched.until("document.querySelector('canvas').viewer.volume?.includes('12M')")
+    watched.wait()
+    watched.page.wait_for_load_state("networkidle")
+    after = [url.rpartition("/volumes/")[2] for url in watched.asked if "/volumes/" in url]
+    assert after == [*before, "0000001/48M_left.nii.gz"]
 
 
 def test_key_b_hides_the_box(watched: Watched) -> None:
