@@ -74,11 +74,12 @@ def check_checksums(repository: Inspected) -> Iterator[Found]:
 def check_patients(repository: Inspected) -> Iterator[Found]:
     """Check that no patient is in two splits."""
     splits: dict[str, set[str]] = defaultdict(set)
-    for split, shards in repository.manifest.configs.get("quintuples", {}).items():
-        for shard in shards:
-            table = repository.read_columns(shard, ["patient"])
-            for patient in [] if table is None else pc.unique(table["patient"]).to_pylist():
-                splits[str(patient)].add(split)
+    for config in ("quintuples", "volumes"):
+        for split, shards in repository.manifest.configs.get(config, {}).items():
+            for shard in shards:
+                table = repository.read_columns(shard, ["patient"])
+                for patient in [] if table is None else pc.unique(table["patient"]).to_pylist():
+                    splits[str(patient)].add(split)
     shared = sorted(patient for patient, found in splits.items() if len(found) > 1)
     if shared:
         yield Found(

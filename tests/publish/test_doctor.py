@@ -17,6 +17,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from reasonknee_datasets import card
+from reasonknee_datasets.check import check_data
 from reasonknee_datasets.cli.main import main
 from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.prepare.side_files import write_side_files
@@ -24,6 +25,7 @@ from reasonknee_datasets.publish import add_previews, content_checks, examine, p
 from reasonknee_datasets.publish.doctor import CHECKS, DoctorReport
 from tests.helpers import prepare_content as given
 from tests.helpers.file_servers import serve
+from tests.helpers.planted_defects import DEFECTS as DATA_DEFECTS
 from tests.helpers.prepared_repository import list_again
 
 FIRST = "data/train-00000-of-00012.parquet"
@@ -337,3 +339,16 @@ def test_every_check_fails_in_a_test() -> None:
     planted = set().union(*(checks for _, checks, _ in DEFECTS))
     others = {"row-groups", "conversion", "files-per-repository", "redistribution"}
     assert planted | others == set(CHECKS) - {"croissant"}
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [("patient-in-two-splits", "patients"), ("box-empty", "boxes"), ("box-outside", "boxes")],
+)
+def test_doctor_and_data_checks_find_the_same_defects(prepared: Path, tmp_path: Path, name: str, check: str) -> None:
+    root = Path(shutil.copytree(prepared, tmp_path / "3dreasonknee"))
+    next(defect for defect in DATA_DEFECTS if defect.check == name).plant(root)
+    report = check_data(root, workers=1, progress=False)
+    group = next(group for group in report.groups if group.check.name == name)
+    (found,) = [each for each in look(root, hashes=False).errors if each.check == check]
+    assert group.examples[0].id in found.found
