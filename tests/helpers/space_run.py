@@ -54,7 +54,8 @@ def space(home: Path) -> Iterator[int]:
                 time.sleep(0.1)
             yield port
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def get(port: int, path: str, headers: dict[str, str]) -> Answer:
