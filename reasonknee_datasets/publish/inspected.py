@@ -124,7 +124,8 @@ class Inspected:
             return None
         try:
             with reading(join(self.root, shard.path), "shard"):
-                return self.open_shard(shard.path).read(columns=columns)
+                # Not in threads: one of them may give the file back while the interpreter ends, which aborts it.
+                return self.open_shard(shard.path).read(columns=columns, use_threads=False)
         except (pa.ArrowException, RepositoryError, OSError, KeyError):
             return None
 

@@ -68,9 +68,11 @@ class PushPlan:
         def total(files: Sequence[tuple[str, int]]) -> str:
             return f"{len(files):,} files, {sum(size for _, size in files):,} bytes"
 
+        from huggingface_hub.constants import ENDPOINT
+
         kind = "SYNTHETIC data" if self.synthetic else "real data"
         lines = [
-            f"{kind} to https://huggingface.co/datasets/{self.repo_id}, tag {self.tag}",
+            f"{kind} to {ENDPOINT}/datasets/{self.repo_id}, tag {self.tag}",
             f"  visibility   {'private' if self.private else 'public'}, gated ({self.gate})",
             f"  annotations  {total(self.annotations)}",
             f"  volumes      {total(self.volumes)}",
