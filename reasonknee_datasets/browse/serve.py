@@ -70,8 +70,8 @@ def build_app(
     for place in (repository.root, volumes):
         if is_url(place):
             raise BrowserError(
-                f"{place} is a URL, and the browser reads local folders. Copy the repository to a folder and name that; "
-                "from the Hub: hf download owner/name --repo-type dataset --local-dir FOLDER."
+                f"{place} is a URL, and the browser reads local folders. Copy the repository to a folder, and name "
+                "that; from the Hub: hf download owner/name --repo-type dataset --local-dir FOLDER."
             )
     index = RowIndex(repository)
     shown = None

@@ -31,7 +31,10 @@ def check_first_rows(repository: Inspected) -> Iterator[Found]:
             if not readable or _unsupported(repository.open_shard(readable[0].path).schema_arrow):
                 continue  # other checks report these
             file = repository.open_shard(readable[0].path)
-            rows = next(file.iter_batches(FIRST_ROWS, use_threads=False), pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
+            rows = next(
+                file.iter_batches(FIRST_ROWS, use_threads=False),
+                pa.RecordBatch.from_pylist([], schema=file.schema_arrow),
+            )
             page = first_page(_features(file.schema_arrow), rows.to_pylist(), config, split)
             if page.fails or page.cut:
                 effect = "shows an error instead of" if page.fails else "cuts the cells of"

@@ -284,7 +284,8 @@ def test_nothing_is_cut_off_at_an_edge(chromium: Any, address: str, scheme: str,
     for path in ("/", "/example/0000001/00M/left/q01", "/visits/0000001/00M/left/q01"):
         page.goto(address + path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-        assert page.evaluate("[...document.querySelectorAll('.scroll')].every(each => each.scrollWidth <= each.clientWidth)")
+        whole = "[...document.querySelectorAll('.scroll')].every(each => each.scrollWidth <= each.clientWidth)"
+        assert page.evaluate(whole), path
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 19, 24)"
     assert dark == (scheme == "dark")
     page.close()
