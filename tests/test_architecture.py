@@ -201,3 +201,20 @@ def test_summaries_finds_a_banned_beginning() -> None:
 def test_no_module_name_occurs_twice() -> None:
     stems = Counter(path.stem for path in ROOT.rglob("*.py"))
     assert not [stem for stem, count in stems.items() if count > 1 and stem not in {"__init__"}]
+
+
+def public_names(source: str) -> set[str]:
+    """Return the public classes and functions at the top of a module; the overloads of a function count once."""
+    kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    found = {node.name for node in ast.parse(source).body if isinstance(node, kinds)}
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_no_public_name_occurs_twice() -> None:
+    names = Counter(name for path in ROOT.rglob("*.py") for name in public_names(path.read_text(encoding="utf-8")))
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_public_names_counts_overloads_once() -> None:
+    source = "class Box: ...\ndef f(): ...\n@overload\ndef g(x: int): ...\ndef g(x): ...\ndef _h():\n    def i(): ...\n"
+    assert public_names(source) == {"Box", "f", "g"}

@@ -22,7 +22,7 @@ MAX_UNDEFINED = 0.05
 """No interval where a larger share of the resamples leaves the statistic undefined."""
 
 
-def draw(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float32]:
+def draw_patients(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float32]:
     """Draw patients with replacement, as many as there are, many times.
 
     Parameters
@@ -44,7 +44,7 @@ def draw(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float
 
     Examples
     --------
-    >>> draw(["b", "a"], 3, 0)
+    >>> draw_patients(["b", "a"], 3, 0)
     array([[1., 1.],
            [2., 0.],
            [1., 1.],

@@ -170,7 +170,7 @@ def true_region(record: Record, condition: Condition, shape: tuple[int, int, int
     return box if condition.region == "true" else jitter(box, shape, condition, seed=seed, key=record.region)
 
 
-def show(recipe: ToFrames, volume: Any) -> Frames:
+def render_frames(recipe: ToFrames, volume: Any) -> Frames:
     """Render the frames of a volume, or of a crop of one."""
     return Frames(recipe.apply({"volume": volume})["frames"])
 

@@ -13,7 +13,7 @@ import numpy as np
 from reasonknee_datasets.bench.model_requests import Frames, Request, ask, ask_after_box, ask_for_box, crop
 from reasonknee_datasets.bench.question_records import Record
 from reasonknee_datasets.bench.reference_scripts import SCRIPTS
-from reasonknee_datasets.bench.run_spec import Study
+from reasonknee_datasets.bench.run_spec import RunSpec
 from reasonknee_datasets.transforms import ToFrames
 
 ImageTokens = Callable[[int, int], int]
@@ -23,7 +23,7 @@ MAX_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """Size of a run.
 
     Attributes
@@ -72,18 +72,18 @@ def patch_tokens(rows: int, columns: int) -> int:
     return math.ceil(rows / 28) * math.ceil(columns / 28)
 
 
-def max_tokens(study: Study) -> int | None:
+def max_tokens(study: RunSpec) -> int | None:
     """Return the limit of an answer's tokens that the study's condition sets; None where it sets none."""
     script = study.condition.script
     return MAX_TOKENS if script is None else SCRIPTS[script].max_tokens
 
 
-def make_plan(study: Study, *, image_tokens: ImageTokens = patch_tokens) -> Plan:
+def make_plan(study: RunSpec, *, image_tokens: ImageTokens = patch_tokens) -> RunPlan:
     """Count a study's requests, images and tokens.
 
     Parameters
     ----------
-    study : Study
+    study : RunSpec
     image_tokens : callable
         Rows and columns of an image to its tokens; by default one token for each 28x28 pixels.
     """
@@ -97,7 +97,7 @@ def make_plan(study: Study, *, image_tokens: ImageTokens = patch_tokens) -> Plan
             pixels += sum(len(each) * image_tokens(*each.pixels.shape[1:]) for each in request.frames)
             text = text or request.text
     limit = max_tokens(study)
-    return Plan(
+    return RunPlan(
         records=len(study.records.items),
         patients=len({record.patient for record in study.records.items}),
         volumes=len({record.volume_path for record in study.records.items}),
@@ -110,7 +110,7 @@ def make_plan(study: Study, *, image_tokens: ImageTokens = patch_tokens) -> Plan
     )
 
 
-def _requests(study: Study, record: Record) -> list[Request]:
+def _requests(study: RunSpec, record: Record) -> list[Request]:
     """Build a record's requests with blank frames of the right size, and empty replies."""
     condition = study.condition
     if condition.image == "none":

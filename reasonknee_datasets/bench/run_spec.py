@@ -1,4 +1,4 @@
-"""`Study`: a condition, its prompts and its records, before any model is named."""
+"""`RunSpec`: a condition, its prompts and its records, before any model is named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.conditions import Condition, get_condition
-from reasonknee_datasets.bench.model_requests import Frames, crop, show, system_prompt, true_region
+from reasonknee_datasets.bench.model_requests import Frames, crop, render_frames, system_prompt, true_region
 from reasonknee_datasets.bench.question_records import Record, Records, read_records
 from reasonknee_datasets.bench.run_metadata import RunMetadata, identity_digest
 from reasonknee_datasets.bench.truth import Data
@@ -29,7 +29,7 @@ _RENDERINGS = 4
 
 
 @dataclass(frozen=True)
-class Study:
+class RunSpec:
     """Condition, prompts and records of a run.
 
     Attributes
@@ -91,7 +91,7 @@ class Study:
 
         def make() -> Frames:
             volume = self.records.volume(path)
-            frames = show(recipe, volume if region is None else crop(volume, region, self.condition))
+            frames = render_frames(recipe, volume if region is None else crop(volume, region, self.condition))
             _ = frames.data_urls  # encoded here, in the thread that renders
             return frames
 
@@ -117,7 +117,7 @@ def make_study(
     volumes_dir: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     token: bool | str | None = None,
-) -> Study:
+) -> RunSpec:
     """Choose condition, prompts and records.
 
     Parameters
@@ -169,7 +169,7 @@ def make_study(
         records = read(without=texts.left_out)
     for number in sorted({record.question for record in records.items}):
         texts.text(number)
-    study = Study(chosen, texts, records, seed)
+    study = RunSpec(chosen, texts, records, seed)
     for record in records.items if chosen.image == "other" else ():
         study.volume_path(record)  # raises here, not in the middle of a run
     return study

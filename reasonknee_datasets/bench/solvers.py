@@ -36,7 +36,7 @@ from reasonknee_datasets.bench.model_requests import (
 )
 from reasonknee_datasets.bench.predictions.prediction_files import read_output
 from reasonknee_datasets.bench.question_records import Record
-from reasonknee_datasets.bench.run_spec import LOG_CONVENTION, Study
+from reasonknee_datasets.bench.run_spec import LOG_CONVENTION, RunSpec
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
 
@@ -131,12 +131,12 @@ class _Breaker:
 
 
 @solver
-def ask_records(study: Study) -> Solver:
+def ask_records(study: RunSpec) -> Solver:
     """Ask the question of a sample's record, in one or two turns as the condition has it.
 
     Parameters
     ----------
-    study : Study
+    study : RunSpec
     """
     records = {record.id: record for record in study.records.items}
     breaker = _Breaker()
@@ -161,7 +161,7 @@ def ask_records(study: Study) -> Solver:
 class _Conversation:
     """The requests of one sample, and what is recorded of them in the sample's metadata."""
 
-    def __init__(self, study: Study, record: Record, state: TaskState, send: Send) -> None:
+    def __init__(self, study: RunSpec, record: Record, state: TaskState, send: Send) -> None:
         self.study, self.record, self.state, self.send = study, record, state, send
         state.messages = []
 

@@ -37,7 +37,7 @@ from reasonknee_datasets.bench.predictions.collect import read_answer_text
 from reasonknee_datasets.bench.predictions.prediction_files import METADATA, read_output
 from reasonknee_datasets.bench.question_records import parse_questions
 from reasonknee_datasets.bench.reference_scripts import SCRIPTS
-from reasonknee_datasets.bench.run_spec import Study, make_study
+from reasonknee_datasets.bench.run_spec import RunSpec, make_study
 from reasonknee_datasets.bench.solvers import ask_records
 from reasonknee_datasets.moaks import QUESTIONS
 
@@ -128,7 +128,7 @@ def reasonknee_bench(
     return make_task(study, revision=revision, judge=judge)
 
 
-def make_task(study: Study, *, revision: str | None = None, judge: str | None = None) -> Task:
+def make_task(study: RunSpec, *, revision: str | None = None, judge: str | None = None) -> Task:
     """Build the inspect_ai task of a study.
 
     A failed sample does not end the run. It makes the log's status ``error``, and ``inspect eval-retry`` asks the
@@ -136,7 +136,7 @@ def make_task(study: Study, *, revision: str | None = None, judge: str | None = 
 
     Parameters
     ----------
-    study : Study
+    study : RunSpec
     revision : str, optional
         The model's revision.
     judge : str, optional
@@ -154,7 +154,7 @@ def make_task(study: Study, *, revision: str | None = None, judge: str | None = 
     )
 
 
-def _config(study: Study) -> GenerateConfig:
+def _config(study: RunSpec) -> GenerateConfig:
     """Return the generation settings: the project's, or exactly those of the authors' script."""
     config = GenerateConfig(max_tokens=max_tokens(study), max_retries=_RETRIES, attempt_timeout=_ATTEMPT_SECONDS)
     if study.condition.script is None:
@@ -164,7 +164,7 @@ def _config(study: Study) -> GenerateConfig:
     return config
 
 
-def _samples(study: Study) -> list[Sample]:
+def _samples(study: RunSpec) -> list[Sample]:
     truth, found = study.records.truth, []
     for row, record in enumerate(study.records.items):
         assert truth.ids[row] == record.id, "records and truth are read in the same order"
@@ -182,7 +182,7 @@ def _samples(study: Study) -> list[Sample]:
 
 
 @scorer(metrics=[mean_record_exact(), stderr(cluster="patient")], name="grades")
-def grades(study: Study) -> Scorer:
+def grades(study: RunSpec) -> Scorer:
     """Read the grades of an answer by the named rules of `reasonknee_datasets.bench.answers`.
 
     The value is 1 where every slot is right. A record without all its true grades has no value, as in the report. The
@@ -190,7 +190,7 @@ def grades(study: Study) -> Scorer:
 
     Parameters
     ----------
-    study : Study
+    study : RunSpec
     """
     official = study.condition.script is not None
 

@@ -49,7 +49,7 @@ def check_callable(name: str, value: object) -> None:
         raise LoaderError(f"{name} must be a function or another callable, not {shown(value)}.")
 
 
-def read_names(name: str, value: object) -> tuple[str, ...]:
+def check_names(name: str, value: object) -> tuple[str, ...]:
     """Return a name or several as a tuple; None is none.
 
     Raises

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from reasonknee_datasets.collate.memory import pack, unpack
+from reasonknee_datasets.collate.memory import pack_tensor, unpack_tensor
 from reasonknee_datasets.errors import LoaderError
 
 _MASK, _UNPADDED, _VOLUME = "voxel_mask", "unpadded_box", "volume"
@@ -68,7 +68,7 @@ class Batch(Mapping[str, Any]):
         return f"Batch({', '.join(f'{name}={_describe(value)}' for name, value in self._items.items())})"
 
     def __reduce__(self) -> tuple[Callable[..., Batch], tuple[dict[str, Any]]]:
-        return _unpacked, ({name: pack(value) for name, value in self._items.items()},)
+        return _unpacked, ({name: pack_tensor(value) for name, value in self._items.items()},)
 
     def __copy__(self) -> Batch:
         return Batch(self._items)
@@ -153,7 +153,7 @@ def box_mask(boxes: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
 
 
 def _unpacked(items: Mapping[str, Any]) -> Batch:
-    return Batch({name: unpack(value) for name, value in items.items()})
+    return Batch({name: unpack_tensor(value) for name, value in items.items()})
 
 
 def _describe(value: Any) -> str:

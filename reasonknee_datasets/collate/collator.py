@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reasonknee_datasets.collate.argument_checks import check_count, check_flag, check_number, read_names
+from reasonknee_datasets.collate.argument_checks import check_count, check_flag, check_names, check_number
 from reasonknee_datasets.collate.batch import Batch
 from reasonknee_datasets.collate.grade_order import grade_rows
 from reasonknee_datasets.collate.orientations import check_orientations, check_setting
@@ -139,7 +139,7 @@ class QuintupleCollator:
         check_count("pad_token_id", self.pad_token_id, 0, optional=True)
         check_count("pad_to_multiple_of", self.pad_to_multiple_of, 1, optional=True)
         if self.keep is not None:
-            object.__setattr__(self, "keep", read_names("keep", self.keep))
+            object.__setattr__(self, "keep", check_names("keep", self.keep))
         if self.buckets is not None:
             if isinstance(self.buckets, str) or not isinstance(self.buckets, Iterable):
                 raise LoaderError(f"buckets must be a list of lengths such as (256, 512), not {shown(self.buckets)}.")

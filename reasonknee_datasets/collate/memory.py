@@ -76,7 +76,7 @@ def _truncate(descriptor: int, start: int, size: int) -> None:
     os.ftruncate(descriptor, start + size)
 
 
-class Pool:
+class BufferPool:
     """The buffers of one worker.
 
     Parameters
@@ -168,7 +168,7 @@ class Spare:
 
 
 _spare = Spare()
-_pool: list[Pool] = []
+_pool: list[BufferPool] = []
 _received: dict[str, Buffer] = {}
 _receiving = threading.Lock()
 
@@ -176,7 +176,7 @@ _receiving = threading.Lock()
 def use_pool(folder: str) -> None:
     """Allocate this worker's tensors in buffers of a folder."""
     if not _pool:
-        _pool.append(Pool(folder))
+        _pool.append(BufferPool(folder))
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -194,7 +194,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     return room
 
 
-def pack(value: Any) -> Any:
+def pack_tensor(value: Any) -> Any:
     """Make a value ready for another process: tensors by their buffer, or inside the message if they are small."""
     if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.requires_grad:
         return value
@@ -206,8 +206,8 @@ def pack(value: Any) -> Any:
     return value
 
 
-def unpack(value: Any) -> Any:
-    """Undo `pack` on the other side."""
+def unpack_tensor(value: Any) -> Any:
+    """Undo `pack_tensor` on the other side."""
     if isinstance(value, _Small):
         return torch.from_numpy(value.array)
     return value.receive() if isinstance(value, _Lent) else value

@@ -70,7 +70,7 @@ def show(
     ['coronal', 'sagittal', 'axial']
     """
     try:
-        from reasonknee_datasets.figures.figure_layout import lay_out
+        from reasonknee_datasets.figures.figure_layout import lay_out_figure
     except ModuleNotFoundError as error:
         raise missing_extra((error.name or "matplotlib").split(".")[0], "figures", "figures.show") from error
 
@@ -87,7 +87,7 @@ def show(
     limits = grey_window(panels.values()) if fixed is None else fixed
     first = choose_plane(*(str(example.get(column) or "") for column in ("finding", "subregion", "question")))
     notes = _notes(volume, box, panels.values(), limits)
-    figure = lay_out(panels, first, limits, example_text(example), notes, colours)
+    figure = lay_out_figure(panels, first, limits, example_text(example), notes, colours)
     if out is not None:
         write_figure(figure, Path(out))
     return figure

@@ -36,7 +36,7 @@ class KneeFigure(Figure):
         return buffer.getvalue()
 
 
-def lay_out(
+def lay_out_figure(
     panels: Mapping[Plane, Panel],
     first: Plane,
     window: tuple[float, float],

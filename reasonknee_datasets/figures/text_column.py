@@ -35,24 +35,24 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TextColumn:
     """A column of lines and its height in inches."""
 
     lines: tuple[Line, ...]
     height: float
 
 
-def set_column(page: ExampleText, width: float, notes: tuple[str, ...], room: float, look: Look) -> Column:
+def set_column(page: ExampleText, width: float, notes: tuple[str, ...], room: float, look: Look) -> TextColumn:
     """Lay out a text in a column, in smaller type where it is long; it may still become taller than `room`."""
     for scale in (1.0, 0.94, 0.88, 0.82):
         setter = _Setter(width, scale, look)
         setter.page(page, notes)
         if setter.y <= room:
             break
-    return Column(tuple(setter.lines), setter.y)
+    return TextColumn(tuple(setter.lines), setter.y)
 
 
-def layout_caption(page: ExampleText, width: float, look: Look) -> Column:
+def layout_caption(page: ExampleText, width: float, look: Look) -> TextColumn:
     """Lay out the caption of one slice of a gallery: finding, subregion, grades and id."""
     setter = _Setter(width, 1.0, look)
     setter.text(page.title, 10, weight="bold")
@@ -60,10 +60,10 @@ def layout_caption(page: ExampleText, width: float, look: Look) -> Column:
     grades = (f"{line.attribute} {'–' if line.grade is None else line.grade}" for line in page.grades)
     setter.text(", ".join(grades), 9)
     setter.text(page.identity, 7.5, colour=look.faint)
-    return Column(tuple(setter.lines), setter.y)
+    return TextColumn(tuple(setter.lines), setter.y)
 
 
-def draw_column(figure: Figure, column: Column, left: float, top: float) -> None:
+def draw_column(figure: Figure, column: TextColumn, left: float, top: float) -> None:
     """Draw a column; `left` and `top` are inches from the figure's upper left corner."""
     width, height = figure.get_size_inches()
     for line in column.lines:

@@ -25,7 +25,7 @@ _VOLUME, _PLACE, _CLASS, _MEMBER = range(4)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EpochPlan:
     """What the order of every epoch follows from.
 
     Attributes
@@ -55,7 +55,7 @@ class Plan:
 
         Examples
         --------
-        >>> plan = Plan(volumes=np.repeat(np.arange(4), 3), seed=1, volumes_in_flight=2)
+        >>> plan = EpochPlan(volumes=np.repeat(np.arange(4), 3), seed=1, volumes_in_flight=2)
         >>> plan.rows(epoch=0).tolist()
         [3, 10, 9, 11, 4, 5, 8, 0, 1, 6, 2, 7]
         >>> plan.volumes[plan.rows(epoch=1)].tolist()
@@ -87,12 +87,12 @@ class Plan:
         return by_class[first[chosen] + member.astype(np.int64)]
 
 
-def number(labels: NDArray[Any]) -> NDArray[np.int64]:
+def enumerate_labels(labels: NDArray[Any]) -> NDArray[np.int64]:
     """Assign numbers to labels by first appearance.
 
     Examples
     --------
-    >>> number(np.array(["b", "a", "b", "c"])).tolist()
+    >>> enumerate_labels(np.array(["b", "a", "b", "c"])).tolist()
     [0, 1, 0, 2]
     """
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)

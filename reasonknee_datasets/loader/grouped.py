@@ -7,12 +7,12 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
-from reasonknee_datasets.collate.argument_checks import check_count, read_names
+from reasonknee_datasets.collate.argument_checks import check_count, check_names
 from reasonknee_datasets.errors import LoaderError
-from reasonknee_datasets.loader.epoch_order import Plan
+from reasonknee_datasets.loader.epoch_order import EpochPlan
 from reasonknee_datasets.loader.ranks import RankCheck, Topology, find_rank
 from reasonknee_datasets.loader.rows import check_dataset, read_rows
-from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
+from reasonknee_datasets.loader.state import EpochPosition, Identity, read_state, write_state
 
 
 class VolumeGroupedSampler(Sampler[int]):
@@ -67,14 +67,14 @@ class VolumeGroupedSampler(Sampler[int]):
         check_dataset(dataset)
         check_count("seed", seed, least=0)
         check_count("volumes_in_flight", volumes_in_flight, least=1)
-        balanced = read_names("balance", balance)
+        balanced = check_names("balance", balance)
         rows = read_rows(dataset, balanced)
-        self._plan = Plan(rows.volumes, seed, volumes_in_flight, True, rows.classes)
+        self._plan = EpochPlan(rows.volumes, seed, volumes_in_flight, True, rows.classes)
         self._topology = Topology(1, *find_rank(rank, world_size), drop_last)
         self._identity = Identity(rows.fingerprint, seed, volumes_in_flight, True, "+".join(balanced))
         self._check = RankCheck(self._identity, len(rows.volumes), self._topology.world_size)
         self._check(is_last_chance=False)
-        self._start = self._place = Place()
+        self._start = self._place = EpochPosition()
 
     def __len__(self) -> int:
         """Count the rows of this rank in a whole epoch."""
@@ -82,20 +82,20 @@ class VolumeGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         self._check()
-        start, self._start = self._start, Place(self._start.epoch)
+        start, self._start = self._start, EpochPosition(self._start.epoch)
         rows, width = self._plan.rows(start.epoch)[start.position :], self._topology.step
         self._place = start
         for first in range(0, width * self._topology.count(len(rows)), width):
             present = min(width, len(rows) - first)
             ((place, _),) = self._topology.batch(present)
-            self._place = Place(start.epoch, start.position + first + present)
+            self._place = EpochPosition(start.epoch, start.position + first + present)
             yield int(rows[first + place])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, as with ``DistributedSampler``; without it, it is the same again."""
         check_count("epoch", epoch, least=0)
         if epoch != self._start.epoch:
-            self._start = self._place = Place(epoch)
+            self._start = self._place = EpochPosition(epoch)
 
     def state_dict(self, seen: int | None = None) -> dict[str, Any]:
         """Return the state, by default after the rows that were drawn from the sampler.
@@ -114,7 +114,7 @@ class VolumeGroupedSampler(Sampler[int]):
         if seen > len(self):
             raise LoaderError(f"An epoch of this rank has {len(self):,} rows, so that {seen:,} cannot have been seen.")
         position = min(seen * self._topology.step, len(self._plan.volumes))
-        return write_state(self._identity, Place(self._start.epoch, position))
+        return write_state(self._identity, EpochPosition(self._start.epoch, position))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Begin the next iteration where a state was taken; the ones after it are whole.

@@ -14,7 +14,7 @@ from reasonknee_datasets.collate.memory import forget
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader.sampler import BatchSampler, Pass
 from reasonknee_datasets.loader.shared_folder import Session, SharedInfo
-from reasonknee_datasets.loader.state import Identity, Place, read_state, write_state
+from reasonknee_datasets.loader.state import EpochPosition, Identity, read_state, write_state
 from reasonknee_datasets.loader.worker_dataset import Work
 
 
@@ -51,7 +51,7 @@ class ResumableLoader:
         self._current = _Batches()
         self._loader: DataLoader[Any] | None = self._make_torch_loader(self._current)
         self._running: Callable[[], Any] = _nothing
-        self._last = self._last_but_one = _Handed(None, Place())
+        self._last = self._last_but_one = _Handed(None, EpochPosition())
         self._close = weakref.finalize(self, _clean, session, work)
 
     def __getattr__(self, name: str) -> Any:
@@ -84,7 +84,7 @@ class ResumableLoader:
         self._open_loader()
         return self._hand_out()
 
-    def begin(self) -> Iterator[tuple[Any, Place]]:
+    def begin(self) -> Iterator[tuple[Any, EpochPosition]]:
         """Begin an epoch for a prefetcher: batches, each with the place to `commit` when it is handed out."""
         loader = self._open_loader()
         self._check()
@@ -103,7 +103,7 @@ class ResumableLoader:
             self._running = weakref.ref(pairs)
         return pairs
 
-    def commit(self, place: Place) -> None:
+    def commit(self, place: EpochPosition) -> None:
         """Note that everything up to a place has been handed to the caller."""
         self.batch_sampler.commit(place)
 
@@ -183,9 +183,9 @@ class ResumableLoader:
             yield batch
             del batch  # whose memory the next one may use
         if self.epoch <= epoch:  # set_epoch named this epoch again while it was iterated
-            self.commit(Place(epoch + 1))
+            self.commit(EpochPosition(epoch + 1))
 
-    def _seen_by_caller(self) -> Place:
+    def _seen_by_caller(self) -> EpochPosition:
         """Find the place after the last batch that was handed out, or that Lightning has begun to use."""
         seen = self.batch_sampler.seen
         if self.batch_sampler.source.total() is None and {"lightning", "pytorch_lightning"} & set(sys.modules):
@@ -198,7 +198,7 @@ class ResumableLoader:
         if self.dataset.shared is not None:
             forget(self.dataset.shared.folder)
 
-    def _with_places(self, batches: Iterator[Any], begun: Pass) -> Iterator[tuple[Any, Place]]:
+    def _with_places(self, batches: Iterator[Any], begun: Pass) -> Iterator[tuple[Any, EpochPosition]]:
         epoch, is_empty = begun.start.epoch, True
         for batch in batches:
             is_empty = False
@@ -210,7 +210,7 @@ class ResumableLoader:
                     "close it."
                 )
         if is_empty:  # nothing was left of the epoch but what drop_last=True leaves out
-            self.commit(Place(epoch + 1))
+            self.commit(EpochPosition(epoch + 1))
 
 
 class _Batches:
@@ -225,7 +225,7 @@ class _Batches:
 class _Handed:
     """The place after a batch that was handed out, and whether it is in use."""
 
-    def __init__(self, batch: Any, place: Place) -> None:
+    def __init__(self, batch: Any, place: EpochPosition) -> None:
         self._usage = batch.usage if isinstance(batch, Batch) else None
         self.place = place
 

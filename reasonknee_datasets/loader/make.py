@@ -16,16 +16,16 @@ from reasonknee_datasets.collate.argument_checks import (
     check_callable,
     check_count,
     check_flag,
+    check_names,
     check_number,
-    read_names,
 )
 from reasonknee_datasets.collate.token_padding import find_padding
 from reasonknee_datasets.errors import LoaderError, shown
-from reasonknee_datasets.loader.epoch_order import Plan
+from reasonknee_datasets.loader.epoch_order import EpochPlan
 from reasonknee_datasets.loader.loader import ResumableLoader
 from reasonknee_datasets.loader.ranks import RankCheck, Topology, find_rank
 from reasonknee_datasets.loader.rows import check_dataset, first_volume_bytes, read_rows
-from reasonknee_datasets.loader.sampler import BatchSampler, PlannedRows, Source
+from reasonknee_datasets.loader.sampler import BatchSampler, PlannedRows, RowSource
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.shared_folder import Session, open_session
 from reasonknee_datasets.loader.state import Identity
@@ -170,7 +170,7 @@ def make_dataloader(
     for name, function in {**functions, "The function of with_transform": own}.items():
         check_callable(name, function)
     topology = Topology(batch_size, *find_rank(rank, world_size), drop_last)
-    balanced = read_names("balance", balance)
+    balanced = check_names("balance", balance)
     if isinstance(dataset, datasets.IterableDataset):
         order = _streamed(dataset, seed, shuffled=bool(shuffle or balanced))
     else:
@@ -204,7 +204,7 @@ def make_dataloader(
 class _Order:
     """Where rows come from, and how many of their volumes are in use at a time."""
 
-    source: Source
+    source: RowSource
     identity: Identity
     dataset: Any
     volume_bytes: int
@@ -223,7 +223,7 @@ def _planned(dataset: Any, wanted: Identity, balanced: Sequence[str], topology: 
             f"With drop_last=True nothing is left of {total} examples, since a step takes {topology.step}. Choose a "
             "smaller batch_size, or drop_last=False."
         )
-    plan = Plan(rows.volumes, wanted.seed, wanted.volumes_in_flight, wanted.shuffle, rows.classes)
+    plan = EpochPlan(rows.volumes, wanted.seed, wanted.volumes_in_flight, wanted.shuffle, rows.classes)
     identity = replace(wanted, fingerprint=rows.fingerprint)
     at_a_time = min(wanted.volumes_in_flight, volumes) if wanted.shuffle else 1
     return _Order(PlannedRows(plan), identity, dataset, rows.volume_bytes, volumes, at_a_time, total / volumes)

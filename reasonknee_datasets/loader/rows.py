@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import LoaderError, ReasonKneeError, nearest, shown
-from reasonknee_datasets.loader.epoch_order import number
+from reasonknee_datasets.loader.epoch_order import enumerate_labels
 from reasonknee_datasets.volumes import Geometry, open_volume
 
 # What makes a row the row that it was; texts and grades come with the id.
@@ -204,8 +204,8 @@ def _classes(table: pa.Table, balance: Sequence[str]) -> NDArray[np.int64]:
     """Return rows that agree in everything that is balanced the same number."""
     classes = np.zeros(len(table), np.int64)
     for name in balance:
-        part = number(_labels(table, name))
-        classes = number(classes * (part.max() + 1) + part)
+        part = enumerate_labels(_labels(table, name))
+        classes = enumerate_labels(classes * (part.max() + 1) + part)
     return classes
 
 

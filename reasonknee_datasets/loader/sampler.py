@@ -12,16 +12,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from reasonknee_datasets.loader.epoch_order import Plan
+from reasonknee_datasets.loader.epoch_order import EpochPlan
 from reasonknee_datasets.loader.ranks import Topology
 from reasonknee_datasets.loader.slots import Use
-from reasonknee_datasets.loader.state import Place
+from reasonknee_datasets.loader.state import EpochPosition
 from reasonknee_datasets.loader.worker_dataset import Ticket
 
 _log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Where the order of an epoch comes from."""
 
     def total(self) -> int | None:
@@ -37,7 +37,7 @@ class Source(Protocol):
 class PlannedRows:
     """Rows whose order is planned: a dataset of known length."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: EpochPlan) -> None:
         self.plan = plan
 
     def total(self) -> int:
@@ -61,9 +61,9 @@ class Pass:
     `places` holds, in order, the place that each batch leads to, and the loader takes one as it hands a batch out.
     """
 
-    start: Place
+    start: EpochPosition
     began: int
-    places: deque[Place]
+    places: deque[EpochPosition]
     batches: Iterator[list[Ticket]]
 
 
@@ -75,24 +75,24 @@ class BatchSampler:
 
     Parameters
     ----------
-    source : Source
+    source : RowSource
         Of the rows.
     topology : Topology
         Which of them belong to this rank.
 
     Attributes
     ----------
-    seen : Place
+    seen : EpochPosition
         After the last batch that the loader's caller was handed.
-    next : Place
+    next : EpochPosition
         Where the next pass begins.
     is_taken : bool
         Whether the present epoch is iterated past the loader, which then cannot tell its place.
     """
 
-    def __init__(self, source: Source, topology: Topology) -> None:
+    def __init__(self, source: RowSource, topology: Topology) -> None:
         self.source, self.topology = source, topology
-        self.seen = self.next = Place()
+        self.seen = self.next = EpochPosition()
         self.is_taken = False
 
     @property
@@ -107,21 +107,21 @@ class BatchSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass; one that a loaded state stands in the middle of is not begun anew."""
-        self.go_to(self.next if epoch == self.next.epoch else Place(epoch))
+        self.go_to(self.next if epoch == self.next.epoch else EpochPosition(epoch))
 
-    def go_to(self, place: Place) -> None:
+    def go_to(self, place: EpochPosition) -> None:
         """Begin the next pass at a place."""
         self.seen = self.next = place
         self.is_taken = False
 
-    def commit(self, place: Place) -> None:
+    def commit(self, place: EpochPosition) -> None:
         """Note that everything before a place has been handed to the caller."""
         self.seen = place
-        self.next = place if place.position == 0 else Place(place.epoch + 1)
+        self.next = place if place.position == 0 else EpochPosition(place.epoch + 1)
 
     def begin(self) -> Pass:
         """Begin a pass: the next epoch, or what a loaded state has left of it."""
-        start, self.next = self.next, Place(self.next.epoch + 1)
+        start, self.next = self.next, EpochPosition(self.next.epoch + 1)
         self.seen, self.is_taken = start, False
         return self._pass(start)
 
@@ -133,15 +133,15 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[list[Ticket]]:
         # A generator function: torch makes two iterators for one pass where there are workers, and uses the second.
-        start, self.next = Place(self.next.epoch), Place(self.next.epoch + 1)
+        start, self.next = EpochPosition(self.next.epoch), EpochPosition(self.next.epoch + 1)
         self.is_taken = True
         yield from self._pass(start).batches
 
-    def _pass(self, start: Place) -> Pass:
-        began, places = time.monotonic_ns(), deque[Place]()
+    def _pass(self, start: EpochPosition) -> Pass:
+        began, places = time.monotonic_ns(), deque[EpochPosition]()
         return Pass(start, began, places, self._batches(start, began, places))
 
-    def _batches(self, start: Place, began: int, places: deque[Place]) -> Iterator[list[Ticket]]:
+    def _batches(self, start: EpochPosition, began: int, places: deque[EpochPosition]) -> Iterator[list[Ticket]]:
         topology, position = self.topology, start.position
         rows = self.source.rows(start.epoch, position)
         step = list(itertools.islice(rows, topology.step))
@@ -152,7 +152,7 @@ class BatchSampler:
                 return
             position += len(step)
             is_last = not following or (len(following) < topology.step and topology.drop_last)
-            places.append(Place(start.epoch + 1) if is_last else Place(start.epoch, position))
+            places.append(EpochPosition(start.epoch + 1) if is_last else EpochPosition(start.epoch, position))
             batch = [(*step[place], valid) for place, valid in topology.batch(len(step))]
             yield [Ticket(row, valid, Use(began, start.epoch, position, until)) for row, until, valid in batch]
             step = following

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.loader.shared_folder import SharedInfo, add_counts, is_first, read_counts
-from reasonknee_datasets.loader.slots import MOST_SLABS, NOTHING_KNOWN, UNASSIGNED, Records, Slot, Use, alone
+from reasonknee_datasets.loader.slots import MOST_SLABS, NOTHING_KNOWN, UNASSIGNED, SharedSlot, SlotRecords, Use, alone
 from reasonknee_datasets.volumes import DecodeCache
 from reasonknee_datasets.volumes.cache import FillSlabs
 
@@ -46,9 +46,9 @@ class SharedVolumes(DecodeCache):
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         self.folder = folder
-        self._slots: dict[int, Slot] = {}
-        self._records: Records | None = None
-        self._by_volume: dict[bytes, Slot] = {}
+        self._slots: dict[int, SharedSlot] = {}
+        self._records: SlotRecords | None = None
+        self._by_volume: dict[bytes, SharedSlot] = {}
         self._usual = Use()
         self._uses: Mapping[str, Use] = {}
         super().__init__(max_bytes)
@@ -143,7 +143,7 @@ class SharedVolumes(DecodeCache):
     def _use(self, key: Hashable) -> Use:
         return self._uses.get(getattr(key, "name", ""), self._usual)
 
-    def _fill(self, slot: Slot, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs) -> None:
+    def _fill(self, slot: SharedSlot, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs) -> None:
         """Inflate the slabs that are still missing; the caller holds the record."""
         flags = slot.flags(-(-size // slab_bytes))
         there = np.frombuffer(flags, np.uint8)  # shares its memory
@@ -165,7 +165,7 @@ class SharedVolumes(DecodeCache):
             there, layout = any(slot.flags(1)), slot.layout()
         return _array(slot, layout) if there else None
 
-    def _hold(self, volume: bytes, size: int, use: Use) -> Slot | None:
+    def _hold(self, volume: bytes, size: int, use: Use) -> SharedSlot | None:
         """Find a volume's slot, or assign one where a size is given, and keep it from being replaced.
 
         None where no slot can be had: the volume is larger than the bound, or every slot is being read.
@@ -185,7 +185,7 @@ class SharedVolumes(DecodeCache):
                 f"{error.strerror}. {remedy}, or share_volumes=False, which shares none."
             ) from error
 
-    def _find_or_assign(self, volume: bytes, size: int, use: Use) -> Slot | None:
+    def _find_or_assign(self, volume: bytes, size: int, use: Use) -> SharedSlot | None:
         with self._table:
             slot = self._by_volume.get(volume)
             if slot is not None:
@@ -200,7 +200,7 @@ class SharedVolumes(DecodeCache):
                         return slot
                 return self._assign(slots, volume, size, use) if size else None
 
-    def _still(self, slot: Slot, volume: bytes, use: Use) -> bool:
+    def _still(self, slot: SharedSlot, volume: bytes, use: Use) -> bool:
         """Pin a slot if it holds a volume."""
         was_pinned = slot.pinned
         slot.pin()
@@ -217,7 +217,7 @@ class SharedVolumes(DecodeCache):
         slot.note(use)
         return True
 
-    def _assign(self, slots: list[Slot], volume: bytes, size: int, use: Use) -> Slot | None:
+    def _assign(self, slots: list[SharedSlot], volume: bytes, size: int, use: Use) -> SharedSlot | None:
         """Return a volume a slot; the caller holds the assign lock."""
         slot = self._choose(slots, size, use) if size <= self.max_bytes else None
         if slot is None:
@@ -230,7 +230,7 @@ class SharedVolumes(DecodeCache):
         self._by_volume[volume] = slot
         return slot
 
-    def _choose(self, slots: list[Slot], size: int, use: Use) -> Slot | None:
+    def _choose(self, slots: list[SharedSlot], size: int, use: Use) -> SharedSlot | None:
         """Take a new slot within the bound, else the one that is done with first; None where all are being read."""
         used = sum(slot.capacity for slot in slots)
         if used + size <= self.max_bytes:
@@ -250,16 +250,16 @@ class SharedVolumes(DecodeCache):
             slot.let_go()
         return None
 
-    def _all(self) -> list[Slot]:
+    def _all(self) -> list[SharedSlot]:
         """Open every slot there is; the caller holds the assign lock."""
         if self._records is None:
-            self._records = Records(Path(self.folder))
+            self._records = SlotRecords(Path(self.folder))
         return [self._open(number) for number in range(self._records.count())]
 
-    def _open(self, number: int) -> Slot:
+    def _open(self, number: int) -> SharedSlot:
         if number not in self._slots:
             assert self._records is not None
-            self._slots[number] = Slot(Path(self.folder), number, self._records)
+            self._slots[number] = SharedSlot(Path(self.folder), number, self._records)
         return self._slots[number]
 
     def _count(self, decodes: int, inflated: int) -> None:
@@ -293,7 +293,7 @@ def _digest(key: Hashable) -> bytes:
     return hashlib.sha256(repr(key).encode()).digest()
 
 
-def _array(slot: Slot, layout: bytes) -> NDArray[Any]:
+def _array(slot: SharedSlot, layout: bytes) -> NDArray[Any]:
     known = json.loads(layout)
     dtype, shape = np.dtype(known["dtype"]), tuple(known["shape"])
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

@@ -10,7 +10,7 @@ measured; 10 ms once the pages are there). What makes that safe are locks that t
 - Finding or assigning a slot happens under the folder's ``assign`` lock; nothing is decoded meanwhile.
 
 A slot takes two descriptors of a process, its file's and that of Python's map of it, and only from when the process
-reads it until `Slot.rest`; what is known of all slots stands in one file, the `Records`.
+reads it until `SharedSlot.rest`; what is known of all slots stands in one file, the `SlotRecords`.
 
 Which slot goes to the next volume follows from the order of the epoch, which is known: the one whose volume is done
 with first (`Use`). The least recently used one would be wrong, since workers drift apart: a volume that the fast ones
@@ -89,7 +89,7 @@ class Stamp(NamedTuple):
         return self.time >= use.began > 0 and (self.epoch, self.until) >= (use.epoch, use.stop)
 
 
-class Records:
+class SlotRecords:
     """What is known of each slot, in one file."""
 
     def __init__(self, folder: Path) -> None:
@@ -112,10 +112,10 @@ class Records:
         os.close(self._descriptor)
 
 
-class Slot:
+class SharedSlot:
     """One slot as one process sees it."""
 
-    def __init__(self, folder: Path, number: int, records: Records) -> None:
+    def __init__(self, folder: Path, number: int, records: SlotRecords) -> None:
         self.number = number
         self.fill = folder / f"{number:04d}.fill"
         self.used = 0

@@ -39,26 +39,26 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class EpochPosition:
     """A place in the global order: an epoch, and how many of its examples have been handed out before it."""
 
     epoch: int = 0
     position: int = 0
 
 
-def write_state(identity: Identity, place: Place) -> dict[str, Any]:
+def write_state(identity: Identity, place: EpochPosition) -> dict[str, Any]:
     """Write a state: plain numbers and words, for ``torch.save``, JSON or anything else.
 
     Examples
     --------
-    >>> write_state(Identity("4f0c", 0, 16, True, ""), Place(2, 640))
+    >>> write_state(Identity("4f0c", 0, 16, True, ""), EpochPosition(2, 640))
     {'version': 2, 'fingerprint': '4f0c', 'seed': 0, 'volumes_in_flight': 16, 'shuffle': True, 'balance': '', \
 'epoch': 2, 'position': 640}
     """
     return {"version": VERSION, **asdict(identity), **asdict(place)}
 
 
-def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) -> Place:
+def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) -> EpochPosition:
     """Find the place of a state that belongs to this loader.
 
     Parameters
@@ -75,7 +75,7 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
     LoaderError
         If it is no state, or one of another dataset, seed, number of volumes in flight, shuffling or balancing.
     """
-    names = {"version", *(field.name for kind in (Identity, Place) for field in fields(kind))}
+    names = {"version", *(field.name for kind in (Identity, EpochPosition) for field in fields(kind))}
     if not isinstance(state, Mapping) or not names <= set(state):
         raise LoaderError(f"Not the state of a loader: {shown(state)}. Pass what state_dict() returned.")
     if state["version"] != VERSION:
@@ -96,4 +96,4 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
             f"The state is at epoch {epoch!r}, position {position!r} of {total} examples, which does not exist. It was "
             "changed: take another."
         )
-    return Place(epoch, position)
+    return EpochPosition(epoch, position)

@@ -28,7 +28,7 @@ from reasonknee_datasets.prepare.provenance import (
     other_input,
     refuse_other_input,
 )
-from reasonknee_datasets.prepare.repository_writer import Content, SourceVolume, Writer
+from reasonknee_datasets.prepare.repository_writer import RepositoryContent, SourceVolume, Writer
 from reasonknee_datasets.prepare.staging import check_target, staged
 from reasonknee_datasets.prepare.table_grades import GradesSource, TableGrades
 from reasonknee_datasets.prepare.volume_files import VolumesMode
@@ -246,10 +246,10 @@ def _previous(out: Path) -> Manifest | None:
         ) from error
 
 
-def _content(release: Release, source: dict[str, Any], masks: bool) -> Content:
+def _content(release: Release, source: dict[str, Any], masks: bool) -> RepositoryContent:
     """Check the release to its end and take from it what a repository is written from."""
     report = release.check()
-    return Content(
+    return RepositoryContent(
         volumes=[_source_volume(volume, masks) for volume in release.volumes],
         rows=release.quintuples(),
         expected_rows=sum(report.rows.values()),

@@ -66,7 +66,7 @@ class SourceVolume:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class RepositoryContent:
     """Everything that a repository is written from.
 
     Attributes
@@ -102,7 +102,7 @@ class Writer:
 
     Parameters
     ----------
-    content : Content
+    content : RepositoryContent
         What is written.
     root : Path
         The folder; it exists, and ``root/.work`` too.
@@ -120,7 +120,7 @@ class Writer:
         Checks of which errors do not stop.
     """
 
-    content: Content
+    content: RepositoryContent
     root: Path
     volumes: VolumesMode
     versions: Mapping[str, str]

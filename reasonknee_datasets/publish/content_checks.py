@@ -9,37 +9,37 @@ import numpy as np
 import pyarrow.compute as pc
 
 from reasonknee_datasets.check import check_files
-from reasonknee_datasets.publish.inspected import Found, Inspected
+from reasonknee_datasets.publish.inspected import Diagnostic, Inspected
 from reasonknee_datasets.publish.viewer_rules import FOLDER_FILES, REPOSITORY_FILES
 
 _SHOWN = 5
 _COPY = "Copy the repository again, or prepare it again: reasonknee prepare."
 
 
-def check_files_per_folder(repository: Inspected) -> Iterator[Found]:
+def check_files_per_folder(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that no folder has more files than the Hub accepts."""
     counts = Counter(path.rpartition("/")[0] for path in repository.files)
     for folder, count in counts.items():
         if count > FOLDER_FILES:
-            yield Found(
+            yield Diagnostic(
                 "error",
                 f"The folder {folder or '.'} has {count:,} files; the Hub accepts {FOLDER_FILES:,}.",
                 "Move the files into subfolders.",
             )
 
 
-def check_files_per_repository(repository: Inspected) -> Iterator[Found]:
+def check_files_per_repository(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that the repository has no more files than the Hub recommends."""
     count = len(repository.files)
     if count > REPOSITORY_FILES:
-        yield Found(
+        yield Diagnostic(
             "error",
             f"The repository has {count:,} files; the Hub recommends fewer than {REPOSITORY_FILES:,}.",
             "Remove files that are not in the manifest, or split the repository.",
         )
 
 
-def check_missing_volumes(repository: Inspected) -> Iterator[Found]:
+def check_missing_volumes(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that the volumes are there, all or none."""
     manifest = repository.manifest
     expected = [path for path, record in manifest.volumes.items() if record.bytes is not None]
@@ -49,29 +49,31 @@ def check_missing_volumes(repository: Inspected) -> Iterator[Found]:
         return  # published elsewhere; check_checksums reads them where they are
     missing = sorted(set(expected) - set(repository.stored_volumes))
     if len(missing) == len(expected):
-        yield Found(
+        yield Diagnostic(
             "warning",
             f"None of the {len(expected):,} volumes are in the repository: rows load, and voxels do not.",
             "Name the place that holds volumes/ with --volumes-dir, as every reader then has to.",
         )
     elif missing:
-        yield Found(
+        yield Diagnostic(
             "error",
             f"{len(missing):,} of {len(expected):,} volumes are missing: {_sample(missing)}.",
             _COPY,
         )
 
 
-def check_checksums(repository: Inspected) -> Iterator[Found]:
+def check_checksums(repository: Inspected) -> Iterator[Diagnostic]:
     """Check every file against the size and SHA-256 in the manifest."""
     report = check_files(repository.root, volumes_dir=repository.volumes, progress=repository.progress)
     elsewhere = not repository.stored_volumes and repository.volumes == repository.root
     problems = [each for each in report.problems if not (elsewhere and each.path in repository.manifest.volumes)]
     if problems:
-        yield Found("error", f"{len(problems):,} files differ from the manifest: {_sample(map(str, problems))}.", _COPY)
+        yield Diagnostic(
+            "error", f"{len(problems):,} files differ from the manifest: {_sample(map(str, problems))}.", _COPY
+        )
 
 
-def check_patients(repository: Inspected) -> Iterator[Found]:
+def check_patients(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that no patient is in two splits."""
     splits: dict[str, set[str]] = defaultdict(set)
     for config in ("quintuples", "volumes"):
@@ -82,7 +84,7 @@ def check_patients(repository: Inspected) -> Iterator[Found]:
                     splits[str(patient)].add(split)
     shared = sorted(patient for patient, found in splits.items() if len(found) > 1)
     if shared:
-        yield Found(
+        yield Diagnostic(
             "error",
             f"{len(shared):,} patients are in more than one split, such as {shared[0]} in "
             f"{' and '.join(sorted(splits[shared[0]]))}.",
@@ -90,7 +92,7 @@ def check_patients(repository: Inspected) -> Iterator[Found]:
         )
 
 
-def check_boxes(repository: Inspected) -> Iterator[Found]:
+def check_boxes(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that every box lies inside its volume."""
     outside: list[str] = []
     count = 0
@@ -107,7 +109,7 @@ def check_boxes(repository: Inspected) -> Iterator[Found]:
         count += len(wrong)
         outside += table["id"].take(wrong[:_SHOWN]).to_pylist()
     if count:
-        yield Found(
+        yield Diagnostic(
             "error",
             f"{count:,} boxes are empty or reach out of their volumes: {_sample(outside)}.",
             "Prepare again with the right --box-convention.",

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from reasonknee_datasets.publish import card_checks, content_checks, parquet_checks
-from reasonknee_datasets.publish.inspected import Found, Inspected, inspect_repository
+from reasonknee_datasets.publish.inspected import Diagnostic, Inspected, inspect_repository
 
 Severity = Literal["error", "warning"]
-Check = Callable[[Inspected], Iterator[Found]]
+Check = Callable[[Inspected], Iterator[Diagnostic]]
 
 CHECKS: Mapping[str, Check] = {
     "first-rows": parquet_checks.check_first_rows,

@@ -28,7 +28,7 @@ _THREADS = 8  # footers of remote shards wait for the network
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Diagnostic:
     """What a check found, and what to do."""
 
     severity: Literal["error", "warning"]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.publish.inspected import Found, Inspected
+from reasonknee_datasets.publish.inspected import Diagnostic, Inspected
 from reasonknee_datasets.publish.viewer_rules import (
     CONVERSION_BYTES,
     FIRST_ROWS,
@@ -23,7 +23,7 @@ _STOCK = {"Value", "List", "LargeList", "Sequence", "Image", "Audio", "Video", "
 _PREPARE = "Prepare the repository again: reasonknee prepare."
 
 
-def check_first_rows(repository: Inspected) -> Iterator[Found]:
+def check_first_rows(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that the first page of every split shows whole cells."""
     for config, splits in repository.manifest.configs.items():
         for split, shards in splits.items():
@@ -38,7 +38,7 @@ def check_first_rows(repository: Inspected) -> Iterator[Found]:
             page = first_page(_features(file.schema_arrow), rows.to_pylist(), config, split)
             if page.fails or page.cut:
                 effect = "shows an error instead of" if page.fails else "cuts the cells of"
-                yield Found(
+                yield Diagnostic(
                     "error",
                     f"The first page of {config}/{split} takes {page.bytes:,} bytes, and the viewer {effect} rows "
                     "beyond 200,000.",
@@ -46,12 +46,12 @@ def check_first_rows(repository: Inspected) -> Iterator[Found]:
                 )
 
 
-def check_scan_size(repository: Inspected) -> Iterator[Found]:
+def check_scan_size(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that one page can be read without scanning 300 MB."""
     for path, metadata in repository.sound_footers().items():
         for size, indexed in _groups(metadata):
             if size > SCAN_BYTES and not indexed:
-                yield Found(
+                yield Diagnostic(
                     "error",
                     f"{path} has a row group of {size:,} bytes without a page index: the viewer reads at most "
                     f"{SCAN_BYTES:,} bytes for a page.",
@@ -60,26 +60,26 @@ def check_scan_size(repository: Inspected) -> Iterator[Found]:
                 break
 
 
-def check_row_groups(repository: Inspected) -> Iterator[Found]:
+def check_row_groups(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that row groups have the size that the Hub recommends, and a page index."""
     for path, metadata in repository.sound_footers().items():
         groups = list(_groups(metadata))
         largest = max((size for size, _ in groups), default=0)
         if largest > ROW_GROUP_BYTES:
-            yield Found(
+            yield Diagnostic(
                 "warning",
                 f"{path} has a row group of {largest:,} bytes; the Hub recommends at most {ROW_GROUP_BYTES:,}.",
                 "Write smaller row groups.",
             )
         if not all(indexed for _, indexed in groups):
-            yield Found(
+            yield Diagnostic(
                 "warning",
                 f"{path} has no page index: the viewer reads whole row groups for every page.",
                 "Write it with write_page_index=True.",
             )
 
 
-def check_conversion(repository: Inspected) -> Iterator[Found]:
+def check_conversion(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that the viewer uses the Parquet files as they are, where a split has more than 5 GB."""
     for config, splits in repository.manifest.configs.items():
         for split, shards in splits.items():
@@ -89,7 +89,7 @@ def check_conversion(repository: Inspected) -> Iterator[Found]:
                 s.path for s in shards if s.path in known and any(b > SCAN_BYTES for b, _ in _groups(known[s.path]))
             ]
             if size > CONVERSION_BYTES and large:
-                yield Found(
+                yield Diagnostic(
                     "error",
                     f"{config}/{split} has {size:,} bytes, and {large[0]} has a row group above {SCAN_BYTES:,} bytes: "
                     f"the viewer converts and shows only the first {CONVERSION_BYTES:,} bytes.",
@@ -97,14 +97,14 @@ def check_conversion(repository: Inspected) -> Iterator[Found]:
                 )
 
 
-def check_column_types(repository: Inspected) -> Iterator[Found]:
+def check_column_types(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that every shard can be read, has the schema of its config, and has types that the viewer shows."""
     for config in repository.manifest.configs:
         schemas: dict[str, pa.Schema] = {}
         for shard in repository.shards(config):
             footer = repository.footers[shard.path]
             if isinstance(footer, str):
-                yield Found("error", f"{shard.path} {footer}.", f"Copy the repository again. {_PREPARE}")
+                yield Diagnostic("error", f"{shard.path} {footer}.", f"Copy the repository again. {_PREPARE}")
                 continue
             schemas[shard.path] = footer.schema.to_arrow_schema()
         first = next(iter(schemas.values()), None)
@@ -113,14 +113,14 @@ def check_column_types(repository: Inspected) -> Iterator[Found]:
                 names = sorted({*schema.names} ^ {*first.names}) or [
                     name for name in schema.names if schema.field(name) != first.field(name)
                 ]
-                yield Found(
+                yield Diagnostic(
                     "error",
                     f"{path} has another schema than the first shard of {config}: {', '.join(names)}.",
                     f"`datasets` and the viewer stop at it. {_PREPARE}",
                 )
         if first is not None and (kinds := _unsupported(first)):
             listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-            yield Found(
+            yield Diagnostic(
                 "error",
                 f"Columns of {config} have types that the viewer does not show: {listed}.",
                 "Store a path as a string, or a picture as Image.",

@@ -34,7 +34,7 @@ from reasonknee_datasets.schema import SPLITS
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CheckSettings:
     """What of the caller's options the check needs."""
 
     convention: BoxConvention | None
@@ -72,7 +72,7 @@ class Check:
         The records.
     labels : LabelMap
         As the release tells it.
-    settings : Settings
+    settings : CheckSettings
         The caller's.
     problems, notes
         What was found when the release was opened; more is added here.
@@ -81,7 +81,7 @@ class Check:
     studies: Sequence[Study]
     files: RecordFiles
     labels: LabelMap
-    settings: Settings
+    settings: CheckSettings
     problems: Problems
     notes: list[str]
 

@@ -26,7 +26,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class RecordContent:
     """What a record says, apart from where it says it; one value serves every record of the same text.
 
     Parameters
@@ -101,9 +101,9 @@ class RecordReader:
 
     def __init__(self, prompts: Mapping[str, frozenset[int]]) -> None:
         self._prompts = prompts
-        self._seen: dict[tuple[str, ...], Content] = {}
+        self._seen: dict[tuple[str, ...], RecordContent] = {}
 
-    def read(self, record: Mapping[str, Any]) -> Content:
+    def read(self, record: Mapping[str, Any]) -> RecordContent:
         """Read a record that `check_record` passed."""
         whole = record["final_diagnosis"]
         text, box = record["answer"], whole["bounding_box"]
@@ -126,7 +126,7 @@ class RecordReader:
             self._seen[plain] = content
         return content if content.told_box in (None, box) else _disagree(box, content.told_box)
 
-    def _read(self, prompt: str, text: str, whole: Mapping[str, Any]) -> tuple[Content, str]:
+    def _read(self, prompt: str, text: str, whole: Mapping[str, Any]) -> tuple[RecordContent, str]:
         inner = whole["final_diagnosis"]
         try:
             question = _find_subject(inner)
@@ -155,7 +155,7 @@ class RecordReader:
         written = moaks.write_answer(question, grades)
         steps, nulled, box = answer.steps, tuple(bad.items()), _told_box(answer.diagnosis)
         record = write_extras(extras)
-        content = Content(question.id, grades, prompt, written, steps, extras, record, faults, nulled, box)
+        content = RecordContent(question.id, grades, prompt, written, steps, extras, record, faults, nulled, box)
         return content, answer.tail
 
 
@@ -214,13 +214,13 @@ def _told_box(diagnosis: Any) -> Any:
     return diagnosis.get("bounding_box") if isinstance(diagnosis, dict) else None
 
 
-def _disagree(box: Any, told: Any) -> Content:
+def _disagree(box: Any, told: Any) -> RecordContent:
     message = f"the bounding boxes of final_diagnosis and answer must agree, got {box} and {told}"
     return _refuse("truth-mismatch", message)
 
 
-def _refuse(kind: str, message: str) -> Content:
-    return Content(0, {}, "", "", (), {}, "", (Fault(kind, message),))
+def _refuse(kind: str, message: str) -> RecordContent:
+    return RecordContent(0, {}, "", "", (), {}, "", (Fault(kind, message),))
 
 
 def _span(legal: range) -> str:

@@ -14,10 +14,10 @@ from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.release.box_table import BoxTable
-from reasonknee_datasets.release.checks import Check, Outcome, Settings, track_with
+from reasonknee_datasets.release.checks import Check, CheckSettings, Outcome, track_with
 from reasonknee_datasets.release.convention import BoxCheck
 from reasonknee_datasets.release.marker import Marker, read_marker
-from reasonknee_datasets.release.official_record import Content
+from reasonknee_datasets.release.official_record import RecordContent
 from reasonknee_datasets.release.paths import ReleaseRoot, find_revision, find_root
 from reasonknee_datasets.release.question_files import QUESTION_FILES, read_prompts
 from reasonknee_datasets.release.rebuild import describe_turn, write_extras
@@ -61,11 +61,11 @@ class ReleaseOptions:
     progress: bool = False
     executor: Executor | None = None
 
-    def settle(self) -> Settings:
+    def settle(self) -> CheckSettings:
         """Check the options, and give what the check needs of them."""
         given = self.box_convention
         convention = BoxConvention.parse(given) if isinstance(given, str) else given
-        return Settings(
+        return CheckSettings(
             convention,
             check_allowed(self.allow),
             self.workers,
@@ -85,11 +85,11 @@ class Release:
     ----------
     root : ReleaseRoot
         Where the files are.
-    settings : Settings
+    settings : CheckSettings
         The caller's.
     """
 
-    def __init__(self, root: ReleaseRoot, settings: Settings) -> None:
+    def __init__(self, root: ReleaseRoot, settings: CheckSettings) -> None:
         self.root = root
         self._settings = settings
         problems, notes = Problems(), list[str]()
@@ -198,7 +198,7 @@ class Release:
         return self._outcome
 
 
-def _as_declared(settings: Settings, marker: Marker | None) -> Settings:
+def _as_declared(settings: CheckSettings, marker: Marker | None) -> CheckSettings:
     """Take the box convention and the lack of masks from a synthetic release that declares to have no voxels."""
     if marker is None or not marker.annotations_only:
         return settings
@@ -233,7 +233,7 @@ def open_release(root: str | Path, options: ReleaseOptions | None = None) -> Rel
 def _make_row(
     study: Study,
     synthetic: bool,
-    content: Content,
+    content: RecordContent,
     table: BoxTable,
     place: tuple[int, int],
     numbers: list[float],

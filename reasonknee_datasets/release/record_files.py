@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import ReleaseError, os_remedy
-from reasonknee_datasets.release.official_record import Content, Fault, RecordReader, check_record, volume_key
+from reasonknee_datasets.release.official_record import Fault, RecordContent, RecordReader, check_record, volume_key
 from reasonknee_datasets.release.record_index import Survey, file_name
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, Study
@@ -24,11 +24,11 @@ Track = Callable[[Iterable[Any], str], Iterable[Any]]
 """Takes an iterable and says what it is, gives it back: a progress bar."""
 
 
-class Found(NamedTuple):
+class LocatedRecord(NamedTuple):
     """A record that belongs to a volume (its place in the split files) and answers a question."""
 
     volume: int
-    content: Content
+    content: RecordContent
 
 
 class RecordFiles:
@@ -65,7 +65,7 @@ class RecordFiles:
                 survey.seen += found is not None
                 if found is None:
                     survey.nameless += 1
-                elif isinstance(found, Found):
+                elif isinstance(found, LocatedRecord):
                     survey.take(found.volume, found.content, number, record, problems)
                 else:
                     problems.add(*found, where=f"generate_data/{name} record {number}")
@@ -76,13 +76,13 @@ class RecordFiles:
                 where = f"generate_data/{name} record {number}"
                 if found is None:
                     survey.nameless += 1
-                elif isinstance(found, Found):
+                elif isinstance(found, LocatedRecord):
                     survey.count_repeat(split, where, found.volume, found.content, record, problems)
                 else:
                     problems.add(*found, where=where)
         return survey
 
-    def rows(self, wanted: NDArray[np.int32]) -> Iterator[tuple[Split, int, Content, Any]]:
+    def rows(self, wanted: NDArray[np.int32]) -> Iterator[tuple[Split, int, RecordContent, Any]]:
         """Read every file again, and give the wanted records in file order.
 
         Parameters
@@ -95,7 +95,7 @@ class RecordFiles:
         split : str
         volume : int
             Place in the split files.
-        content : Content
+        content : RecordContent
         box : list
             The six numbers as they stand.
 
@@ -108,7 +108,7 @@ class RecordFiles:
         for split in OFFICIAL_SPLITS:
             for number, record in self._read(file_name(split), problems):
                 found = self._find(record, split)
-                if isinstance(found, Found) and wanted[found.volume, found.content.number - 1] == number:
+                if isinstance(found, LocatedRecord) and wanted[found.volume, found.content.number - 1] == number:
                     missing -= 1
                     yield split, found.volume, found.content, record["final_diagnosis"]["bounding_box"]
         if missing:
@@ -130,7 +130,7 @@ class RecordFiles:
             message = f"{remedy} ({error.strerror})"
             problems.add("missing-file", message, where=f"generate_data/{name}")
 
-    def _find(self, record: Any, split: Split) -> Found | Fault | None:
+    def _find(self, record: Any, split: Split) -> LocatedRecord | Fault | None:
         """Find a record's volume and read it, or return what keeps it from being a row; None if it names no image."""
         fault = check_record(record)
         if fault is not None:
@@ -144,4 +144,4 @@ class RecordFiles:
         if home != split:
             return Fault("wrong-split", f"image must be of {split}, got one of {home}: {record['image']}")
         content = self._reader.read(record)
-        return Found(volume, content) if content.number else content.faults[0]
+        return LocatedRecord(volume, content) if content.number else content.faults[0]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets import moaks
-from reasonknee_datasets.release.official_record import Content
+from reasonknee_datasets.release.official_record import RecordContent
 from reasonknee_datasets.release.report import NULLED, NulledGrade, Problems
 from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, Study
 from reasonknee_datasets.schema import Split, quintuple_id
@@ -81,7 +81,9 @@ class Survey:
         name = file_name(self.studies[volume].split)
         return f"generate_data/{name} record {self.index[volume, question]} ({self.row_id(volume, question)})"
 
-    def take(self, volume: int, content: Content, number: int, record: Mapping[str, Any], problems: Problems) -> None:
+    def take(
+        self, volume: int, content: RecordContent, number: int, record: Mapping[str, Any], problems: Problems
+    ) -> None:
         """Keep what a record of a known volume and question says."""
         question = content.number - 1
         first = self.index[volume, question]
@@ -112,7 +114,7 @@ class Survey:
         self.writing[volume, question] = MIXED if len(kinds) > 1 else WHOLE if kinds == {int} else REAL
 
     def count_repeat(
-        self, split: Split, where: str, volume: int, content: Content, record: Any, problems: Problems
+        self, split: Split, where: str, volume: int, content: RecordContent, record: Any, problems: Problems
     ) -> None:
         """Count a record of a balanced file."""
         question = content.number - 1

@@ -14,10 +14,10 @@ from reasonknee_datasets.transforms.base import Example, Transform, TransformErr
 from reasonknee_datasets.transforms.regrid import (
     canonical_turn,
     current_grid,
-    draw,
     draw_moves,
     grid_features,
     one,
+    random_stream,
     regrid,
     three,
 )
@@ -81,7 +81,7 @@ class RandomFlip(Transform):
 
     def make_params(self, example: Example) -> bool:
         """Draw whether to mirror an example."""
-        return bool(draw("RandomFlip", self.seed, example).random() < self.p)
+        return bool(random_stream("RandomFlip", self.seed, example).random() < self.p)
 
     def apply(self, example: Example, params: bool = True) -> dict[str, Any]:
         """Mirror an example (by default), or leave it."""
@@ -151,7 +151,7 @@ class RandomShift(Transform):
             inside = [a >= 0 and b <= n for a, b, n in zip(box.start, box.stop, shape, strict=True)]
             low = [-a if ok else 0 for a, ok in zip(box.start, inside, strict=True)]
             high = [n - b if ok else 0 for b, n, ok in zip(box.stop, shape, inside, strict=True)]
-        i, j, k = draw_moves(draw("RandomShift", self.seed, example), self.max_mm, affine, low, high).tolist()
+        i, j, k = draw_moves(random_stream("RandomShift", self.seed, example), self.max_mm, affine, low, high).tolist()
         return i, j, k
 
     def apply(self, example: Example, params: tuple[int, int, int] = (0, 0, 0)) -> dict[str, Any]:

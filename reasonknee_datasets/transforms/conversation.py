@@ -27,7 +27,7 @@ from reasonknee_datasets.transforms.fields import (
     box_numbers,
     check_box_key,
     official_numbers,
-    read_value,
+    read_field,
     write_field,
 )
 from reasonknee_datasets.transforms.frames import ToFrames, as_frames
@@ -274,11 +274,11 @@ class ToConversation(Transform):
             elif part == "box":
                 text += f"[{''.join(box_numbers(box, convention)(example))}]"
             elif part == "official_answer":
-                value = read_value(part, example)
+                value = read_field(part, example)
                 head, tail = (write_field(half, value, "")[0] for half in ("official_head", "official_tail"))
                 text += head + "".join(official_numbers(example, convention)) + tail
             elif part not in ("vision", "bos", "eos"):
-                text += write_field(part, read_value(part, example), template.separator)[0]
+                text += write_field(part, read_field(part, example), template.separator)[0]
         return text
 
     def _messages(self, turns: Turns, pictures: int) -> list[dict[str, Any]]:

@@ -14,11 +14,11 @@ from reasonknee_datasets.errors import BoxError
 from reasonknee_datasets.transforms.base import Example, Transform, require
 from reasonknee_datasets.transforms.regrid import (
     current_grid,
-    draw,
     draw_moves,
     grid_features,
     is_whole,
     one,
+    random_stream,
     regrid,
     spread,
     three,
@@ -121,7 +121,7 @@ class CropToBox(Transform):
         stops = np.subtract(keep.stop, region.stop)
         starts = np.subtract(keep.start, region.start)
         low, high = np.minimum(stops, starts).tolist(), np.maximum(stops, starts).tolist()
-        moves = draw_moves(draw("CropToBox", self.seed, example), self.jitter_mm, affine, low, high)
+        moves = draw_moves(random_stream("CropToBox", self.seed, example), self.jitter_mm, affine, low, high)
         return Box.from_row(np.add(region.to_row(), [*moves, *moves]).tolist())
 
 

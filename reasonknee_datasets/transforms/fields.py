@@ -14,7 +14,7 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import GradeError, shown
 from reasonknee_datasets.release.rebuild import rebuild_record
 from reasonknee_datasets.transforms.base import Example, TransformError, require
-from reasonknee_datasets.transforms.piece_cache import Mark
+from reasonknee_datasets.transforms.piece_cache import TextSpan
 from reasonknee_datasets.transforms.regrid import current_grid, stored_volume
 from reasonknee_datasets.transforms.templates import TEXT_FIELDS
 
@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
 _ROWS = ("box", "box_volume", "frame_box")
 
 
-def read_value(field: str, example: Example) -> Value:
+def read_field(field: str, example: Example) -> Value:
     """Return what a field's text follows from, read from the example's columns and from no others."""
     if field in TEXT_FIELDS:
         return _text(example, field)
@@ -49,14 +49,14 @@ def read_value(field: str, example: Example) -> Value:
     )
 
 
-def write_field(field: str, value: Value, separator: str) -> tuple[str, list[Mark]]:
+def write_field(field: str, value: Value, separator: str) -> tuple[str, list[TextSpan]]:
     """Return a field's text, with the characters of each step, each grade and the ends of the box."""
     if field == "reasoning":
         return separator.join(value), _step_marks(value, len(separator))
     if field == "answer":
         return value[1], grade_marks(value[0], value[1])
     if field in ("official_head", "official_tail"):
-        part: tuple[str, list[Mark]] = getattr(official_answer(value), field.removeprefix("official_"))
+        part: tuple[str, list[TextSpan]] = getattr(official_answer(value), field.removeprefix("official_"))
         return part
     return value, []
 
@@ -65,15 +65,15 @@ def _text(example: Example, key: str) -> str:
     return str(require(example, key, f"{{{key}}}"))
 
 
-def _step_marks(steps: Sequence[str], gap: int) -> list[Mark]:
+def _step_marks(steps: Sequence[str], gap: int) -> list[TextSpan]:
     marks, place = [], 0
     for step in steps:
-        marks.append(Mark("step", place, place + len(step)))
+        marks.append(TextSpan("step", place, place + len(step)))
         place += len(step) + gap
     return marks
 
 
-def grade_marks(question_id: int, text: str, start: int = 0) -> list[Mark]:
+def grade_marks(question_id: int, text: str, start: int = 0) -> list[TextSpan]:
     """Find the characters of each grade in an answer, in the order of the question's slots.
 
     Raises
@@ -88,7 +88,7 @@ def grade_marks(question_id: int, text: str, start: int = 0) -> list[Mark]:
     ['2', 'null']
     """
     question = moaks.get_question(question_id)
-    found: dict[str, Mark] = {}
+    found: dict[str, TextSpan] = {}
     for pair in _PAIR.finditer(text, start):
         try:
             attribute = moaks.find_slot(question, pair["key"]).attribute
@@ -97,7 +97,7 @@ def grade_marks(question_id: int, text: str, start: int = 0) -> list[Mark]:
                 continue
             attribute = question.slots[0].attribute  # a bare grade stands under its subject
         group = "value" if pair["value"] is not None else "text"
-        found.setdefault(attribute, Mark("grade", pair.start(group), pair.end(group)))
+        found.setdefault(attribute, TextSpan("grade", pair.start(group), pair.end(group)))
     missing = [name for name in question.attributes if name not in found]
     if missing:
         raise TransformError(
@@ -111,9 +111,9 @@ def grade_marks(question_id: int, text: str, start: int = 0) -> list[Mark]:
 class OfficialAnswer:
     """An official answer around the six numbers of its box; all of it is ``head`` where the text holds no box."""
 
-    head: tuple[str, list[Mark]]
+    head: tuple[str, list[TextSpan]]
     gaps: tuple[str, ...]
-    tail: tuple[str, list[Mark]]
+    tail: tuple[str, list[TextSpan]]
     numbers: tuple[str, ...]
 
 
@@ -135,7 +135,7 @@ def official_answer(value: Value) -> OfficialAnswer:
     steps, place = [], 0
     for step in reasoning:
         place = text.index(step, place)
-        steps.append(Mark("step", place, place + len(step)))
+        steps.append(TextSpan("step", place, place + len(step)))
         place += len(step)
     grades_at = grade_marks(question_id, text, place)
     box = _BOX.search(text, place)
@@ -143,17 +143,20 @@ def official_answer(value: Value) -> OfficialAnswer:
     if box is None or len(numbers) != 6:
         return OfficialAnswer((text, steps + grades_at), (), ("", []), ())
     start, stop = numbers[0].start(), numbers[-1].end()
-    opened = Mark("open", box.start("open"), box.end("open"))
+    opened = TextSpan("open", box.start("open"), box.end("open"))
     head = (text[:start], [*steps, opened, *(mark for mark in grades_at if mark.stop <= start)])
-    after = [*(mark for mark in grades_at if mark.start >= stop), Mark("close", box.start("close"), box.end("close"))]
+    after = [
+        *(mark for mark in grades_at if mark.start >= stop),
+        TextSpan("close", box.start("close"), box.end("close")),
+    ]
     gaps = tuple(text[one.end() : two.start()] for one, two in pairwise(numbers))
-    tail = (text[stop:], [Mark(kind, low - stop, high - stop) for kind, low, high in after])
+    tail = (text[stop:], [TextSpan(kind, low - stop, high - stop) for kind, low, high in after])
     return OfficialAnswer(head, ("", *gaps), tail, tuple(number.group() for number in numbers))
 
 
 def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
     """Write the six numbers of an official answer with their gaps; nothing where its text holds no box."""
-    value = read_value("official_answer", example)
+    value = read_field("official_answer", example)
     written = official_answer(value)
     if not written.gaps:
         return []

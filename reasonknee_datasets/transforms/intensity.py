@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.regrid import current_view, draw, one, read_voxels, stored_volume
+from reasonknee_datasets.transforms.regrid import current_view, one, random_stream, read_voxels, stored_volume
 from reasonknee_datasets.transforms.statistics import Method, statistics, volume_statistics
 
 _METHODS = ("clip", "percentiles", "zscore")
@@ -160,7 +160,7 @@ class RandomIntensity(Transform):
 
     def make_params(self, example: Example) -> tuple[float, float]:
         """Draw the factor of an example's values, and the share of the window's range to add."""
-        gain, offset = draw("RandomIntensity", self.seed, example).uniform(-1, 1, size=2).tolist()
+        gain, offset = random_stream("RandomIntensity", self.seed, example).uniform(-1, 1, size=2).tolist()
         return 1 + self.gain * gain, self.offset * offset
 
     def apply(self, example: Example, params: tuple[float, float] = (1.0, 0.0)) -> dict[str, Any]:

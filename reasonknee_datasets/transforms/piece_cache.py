@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reasonknee_datasets.transforms.base import TransformError
-from reasonknee_datasets.transforms.tokenizer import Content, NamedTokenizer, import_tokenizers
+from reasonknee_datasets.transforms.tokenizer import NamedTokenizer, TokenizerContent, import_tokenizers
 
 CACHED_TOKENS = 1 << 21
 """How many tokens of pieces a process keeps for one tokenizer: some 30 MB with their texts. The oldest go first."""
@@ -31,7 +31,7 @@ _HIDDEN = "\ufdd0{}\ufdd1"
 _ANCHOR = "\ufdd0anchor\ufdd1"
 
 
-class Mark(NamedTuple):
+class TextSpan(NamedTuple):
     """A range of characters whose tokens are to be found."""
 
     kind: str
@@ -40,14 +40,14 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class EncodedPiece:
     """The tokens of a piece, and for each mark the first token and one past the last."""
 
     ids: list[int]
-    marks: tuple[Mark, ...]
+    marks: tuple[TextSpan, ...]
 
 
-class CacheInfo(NamedTuple):
+class TokenCacheInfo(NamedTuple):
     """What a process has tokenized so far with one tokenizer."""
 
     encoded: int
@@ -61,11 +61,11 @@ class TextEncoder:
 
     Parameters
     ----------
-    content : Content
+    content : TokenizerContent
         Of the tokenizer.
     """
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: TokenizerContent) -> None:
         state = json.loads(content.json)
         self.control = _control_tokens(content, state)
         self._tokenizer, self.prefix = _rebuild(state, set(self.control))
@@ -75,7 +75,7 @@ class TextEncoder:
                 self.control[token] = found
         added = {token["content"]: token for token in state["added_tokens"]}
         self._split = _splitter([token for token, number in self.control.items() if number >= 0], added)
-        self._pieces: dict[Hashable, Piece | None] = {}
+        self._pieces: dict[Hashable, EncodedPiece | None] = {}
         self._numbers: dict[int, int] = {}
         self._layouts: dict[Hashable, int] = {}
         self._encoded = self._tokens = self._evicted = 0
@@ -115,11 +115,11 @@ class TextEncoder:
         """Return the number under which the pieces of a part of a layout are kept: for the same part the same."""
         return self._layouts.setdefault(part, len(self._layouts))
 
-    def get(self, key: Hashable) -> Piece | None:
+    def get(self, key: Hashable) -> EncodedPiece | None:
         """Return a kept piece; None where it was not kept, or where its edges did not part cleanly."""
         return self._pieces.get(key)
 
-    def keep(self, key: Hashable, make: Callable[[], Piece | None]) -> Piece | None:
+    def keep(self, key: Hashable, make: Callable[[], EncodedPiece | None]) -> EncodedPiece | None:
         """Return a piece, made the first time.
 
         Threads that make one at the same time keep the first. No lock is held: a worker that is forked meanwhile would
@@ -141,15 +141,15 @@ class TextEncoder:
         return piece
 
     def encode(
-        self, text: str, marks: Sequence[Mark] = (), *, left: str = "", right: str = "", inside: bool
-    ) -> Piece | None:
+        self, text: str, marks: Sequence[TextSpan] = (), *, left: str = "", right: str = "", inside: bool
+    ) -> EncodedPiece | None:
         """Tokenize a text between its neighbours.
 
         Parameters
         ----------
         text : str
             The piece.
-        marks : sequence of Mark
+        marks : sequence of TextSpan
             Stretches of its characters.
         left, right : str
             A few characters that stand beside it, or nothing.
@@ -158,7 +158,7 @@ class TextEncoder:
 
         Returns
         -------
-        Piece or None
+        EncodedPiece or None
             None where a token reaches over an edge.
         """
         self._encoded += 1
@@ -181,11 +181,11 @@ class TextEncoder:
         spans = [(low - start, high - start) for low, high in offsets[first:last]]
         # One object for each number: a kept token then takes eight bytes.
         numbers = [self._numbers.setdefault(number, number) for number in ids[first:last]]
-        return Piece(numbers, tuple(_to_tokens(mark, spans) for mark in marks))
+        return EncodedPiece(numbers, tuple(_to_tokens(mark, spans) for mark in marks))
 
-    def info(self) -> CacheInfo:
+    def info(self) -> TokenCacheInfo:
         """Return how much was tokenized and how much is cached."""
-        return CacheInfo(self._encoded, len(self._pieces), self._tokens, self._evicted)
+        return TokenCacheInfo(self._encoded, len(self._pieces), self._tokens, self._evicted)
 
 
 @lru_cache(maxsize=8)
@@ -194,16 +194,16 @@ def get_encoder(tokenizer: NamedTokenizer) -> TextEncoder:
     return TextEncoder(tokenizer.content)
 
 
-def _to_tokens(mark: Mark, spans: Sequence[tuple[int, int]]) -> Mark:
+def _to_tokens(mark: TextSpan, spans: Sequence[tuple[int, int]]) -> TextSpan:
     """Find the tokens that hold a stretch of characters; a token that reaches over its edge belongs to it."""
     first = next((place for place, (_, high) in enumerate(spans) if high > mark.start), len(spans))
     last = first
     while last < len(spans) and spans[last][0] < mark.stop:
         last += 1
-    return Mark(mark.kind, first, last)
+    return TextSpan(mark.kind, first, last)
 
 
-def _control_tokens(content: Content, state: dict[str, Any]) -> dict[str, int]:
+def _control_tokens(content: TokenizerContent, state: dict[str, Any]) -> dict[str, int]:
     """Name the tokens that are no text; -1 until their numbers are looked up."""
     template = content.chat_template or ""
     control = {token: -1 for token in map(content.special, ("bos_token", "eos_token")) if token}

@@ -163,7 +163,7 @@ def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
     return {"region": six} | ({"box_volume": six, "box": six} if "box" in features else {})
 
 
-def draw(name: str, seed: int, example: Example) -> np.random.Generator:
+def random_stream(name: str, seed: int, example: Example) -> np.random.Generator:
     """Return the random stream of one example: of (transform, seed, epoch, id), and of nothing else."""
     epoch = example.get("epoch")
     words = (name, seed, 0 if epoch is None else int(epoch), str(require(example, "id", f"the draws of {name}")))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from reasonknee_datasets.transforms.base import Example
-from reasonknee_datasets.transforms.fields import Value, read_value, write_field
-from reasonknee_datasets.transforms.piece_cache import Mark, Piece, TextEncoder
+from reasonknee_datasets.transforms.fields import Value, read_field, write_field
+from reasonknee_datasets.transforms.piece_cache import EncodedPiece, TextEncoder, TextSpan
 from reasonknee_datasets.transforms.template_layout import DIGIT, Chunk, Control, Item, Numbers, Run
 from reasonknee_datasets.transforms.templates import Vision
 
@@ -17,7 +17,7 @@ NOWHERE = (-1, -1)
 Step = Callable[["Filled", Example], None]
 Writers = dict[str, Callable[[Example], list[str]]]  # of the numbers of a field, each with what stands before it
 
-_EMPTY = Piece([], ())
+_EMPTY = EncodedPiece([], ())
 
 
 class Filled:
@@ -32,7 +32,7 @@ class Filled:
         self.box = list(NOWHERE)
         self.pictures = 0
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: EncodedPiece) -> None:
         """Put a piece's tokens at the end."""
         base = len(self.ids)
         self.ids += piece.ids
@@ -143,7 +143,7 @@ class _RunFiller:
 
     def fill(self, filled: Filled, example: Example) -> None:
         """Put the run's tokens at the end."""
-        values = [read_value(field, example) for field in self._fields]
+        values = [read_field(field, example) for field in self._fields]
         numbers = [write(example) for write in self._writers]
         pieces = self._pieces(values, numbers)
         for piece in [self._whole(values, numbers)] if pieces is None else pieces:
@@ -154,12 +154,12 @@ class _RunFiller:
 
     def fill_one(self, filled: Filled, example: Example) -> None:
         """Put the run's tokens at the end, where it is one chunk."""
-        values = [read_value(field, example) for field in self._fields]
+        values = [read_field(field, example) for field in self._fields]
         key = (self._name, *values)
         piece = self._encoder.get(key)
         filled.add(piece or self._whole(values, []))
 
-    def _pieces(self, values: list[Value], numbers: list[list[str]]) -> list[Piece] | None:
+    def _pieces(self, values: list[Value], numbers: list[list[str]]) -> list[EncodedPiece] | None:
         """Look the pieces up; None where the text must be tokenized in one."""
         get, pieces = self._encoder.get, []
         for item in self._items:
@@ -182,7 +182,7 @@ class _RunFiller:
                     pieces.append(piece)
         return pieces
 
-    def _make(self, item: _Place, values: list[Value], before: bool, after: bool) -> Piece | None:
+    def _make(self, item: _Place, values: list[Value], before: bool, after: bool) -> EncodedPiece | None:
         """Tokenize a chunk."""
         chunk = item.chunk
         text, marks = _write(chunk, [values[place] for place in item.values])
@@ -190,31 +190,33 @@ class _RunFiller:
         right = chunk.right if after else ""
         return self._encode(text, marks, left, right, inside=chunk.inside) if text else _EMPTY
 
-    def _encode(self, text: str, marks: Sequence[Mark], left: str, right: str, *, inside: bool) -> Piece | None:
+    def _encode(
+        self, text: str, marks: Sequence[TextSpan], left: str, right: str, *, inside: bool
+    ) -> EncodedPiece | None:
         """Tokenize beside numbers, or after the prompt, which ends where it ends, whatever a tokenizer would join."""
         piece = self._encoder.encode(text, marks, left=left, right=right, inside=inside)
         for other in () if left in ("", DIGIT) else ("]", ""):
             piece = piece or self._encoder.encode(text, marks, left=other, right=right, inside=inside)
         return piece
 
-    def _number(self, word: str, left: str, right: str) -> Piece | None:
+    def _number(self, word: str, left: str, right: str) -> EncodedPiece | None:
         if "-" in word:  # outside of the grid; a sign and what stands before it are one token to many tokenizers
             return None
         return self._encoder.encode(word, left=left, right=right, inside=True)
 
-    def _whole(self, values: list[Value], numbers: list[list[str]]) -> Piece:
+    def _whole(self, values: list[Value], numbers: list[list[str]]) -> EncodedPiece:
         """Tokenize the whole run, for tokenizers whose tokens reach over a box's edges."""
         key = (self._name, *values, *map("".join, numbers))
         piece = self._encoder.keep(key, partial(self._make_whole, values, numbers))
         assert piece is not None
         return piece
 
-    def _make_whole(self, values: list[Value], numbers: list[list[str]]) -> Piece:
-        text, marks, left, inside = "", list[Mark](), "", False
+    def _make_whole(self, values: list[Value], numbers: list[list[str]]) -> EncodedPiece:
+        text, marks, left, inside = "", list[TextSpan](), "", False
         for place, item in enumerate(self._items):
             if isinstance(item, _Place):
                 part, own = _write(item.chunk, [values[index] for index in item.values])
-                marks += [Mark(kind, len(text) + start, len(text) + stop) for kind, start, stop in own]
+                marks += [TextSpan(kind, len(text) + start, len(text) + stop) for kind, start, stop in own]
                 text += part
                 if not place:
                     left, inside = item.chunk.left, item.chunk.inside
@@ -230,14 +232,14 @@ def _column(name: str) -> str:
     return "official_answer" if name in ("official_head", "official_tail") else name
 
 
-def _write(chunk: Chunk, values: Sequence[Value]) -> tuple[str, list[Mark]]:
-    text, marks, given = "", list[Mark](), iter(values)
+def _write(chunk: Chunk, values: Sequence[Value]) -> tuple[str, list[TextSpan]]:
+    text, marks, given = "", list[TextSpan](), iter(values)
     for kind, part in chunk.parts:
-        own: list[Mark] = []
+        own: list[TextSpan] = []
         if kind == "field":
             part, own = write_field(part, next(given), chunk.separator)
         elif kind != "text":
-            own = [Mark(kind, 0, len(part))]
-        marks += [Mark(name, len(text) + start, len(text) + stop) for name, start, stop in own]
+            own = [TextSpan(kind, 0, len(part))]
+        marks += [TextSpan(name, len(text) + start, len(text) + stop) for name, start, stop in own]
         text += part
     return text, marks

@@ -18,7 +18,7 @@ from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.transforms.base import TransformError
 from reasonknee_datasets.transforms.piece_cache import TextEncoder
 from reasonknee_datasets.transforms.templates import Part, Template
-from reasonknee_datasets.transforms.tokenizer import Content
+from reasonknee_datasets.transforms.tokenizer import TokenizerContent
 
 # Stands beside a number when a piece is tokenized that ends or begins where one stands.
 DIGIT = "0"
@@ -76,7 +76,7 @@ class Layout:
     prefixed: bool
 
 
-def lay_out(template: Template, content: Content, encoder: TextEncoder, *, pictures: bool) -> Layout:
+def lay_out_template(template: Template, content: TokenizerContent, encoder: TextEncoder, *, pictures: bool) -> Layout:
     """Lay a template out for a tokenizer, with or without a place for pictures.
 
     Raises
@@ -149,7 +149,7 @@ def _tail(part: Part) -> str:
     return text[-_LEFT:] if kind in ("text", "close") else "."
 
 
-def _render(template: Template, content: Content) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+def _render(template: Template, content: TokenizerContent) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """Render the chat template with marks for fields, and take prompt and completion apart at them."""
     if content.chat_template is None:
         raise TransformError(
@@ -195,7 +195,7 @@ def _take_apart(text: str, fields: Sequence[str]) -> tuple[Part, ...]:
     return tuple(part for part in parts if part[1])
 
 
-def _apply(messages: list[dict[str, Any]], content: Content, *, add_generation_prompt: bool) -> str:
+def _apply(messages: list[dict[str, Any]], content: TokenizerContent, *, add_generation_prompt: bool) -> str:
     try:
         from transformers.utils.chat_template_utils import render_jinja_template
     except ImportError as error:

@@ -9,10 +9,10 @@ from typing import Any
 
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError
 from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
-from reasonknee_datasets.transforms.piece_cache import CacheInfo, TextEncoder, get_encoder
+from reasonknee_datasets.transforms.piece_cache import TextEncoder, TokenCacheInfo, get_encoder
 from reasonknee_datasets.transforms.regrid import one
 from reasonknee_datasets.transforms.template_encoder import Filled, Step, Writers, compile_items, control_ids
-from reasonknee_datasets.transforms.template_layout import Layout, lay_out
+from reasonknee_datasets.transforms.template_layout import Layout, lay_out_template
 from reasonknee_datasets.transforms.templates import Template, Vision, get_template
 from reasonknee_datasets.transforms.tokenizer import get_tokenizer
 
@@ -116,7 +116,7 @@ class TokenizeReasoning(Transform):
             )
         if self._layout is None:
             encoder = get_encoder(self.tokenizer)
-            layout = lay_out(template, self.tokenizer.content, encoder, pictures=self.vision is not None)
+            layout = lay_out_template(template, self.tokenizer.content, encoder, pictures=self.vision is not None)
             object.__setattr__(self, "_layout", layout)
             self._check_tokens(encoder)
 
@@ -142,7 +142,7 @@ class TokenizeReasoning(Transform):
         multiple: int | None = self.tokenizer.content.pad_to_multiple_of
         return multiple
 
-    def cache_info(self) -> CacheInfo:
+    def cache_info(self) -> TokenCacheInfo:
         """Return how many texts this process tokenized with this tokenizer, and how many tokens are cached."""
         return get_encoder(self.tokenizer).info()
 

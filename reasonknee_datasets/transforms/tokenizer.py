@@ -3,7 +3,7 @@
 A tokenizer is a large object whose state changes as it is used (padding and truncation are settings of the Rust
 object, so that ``datasets`` would give a map over it another fingerprint after the first call). What it *does* is all
 in its own JSON and a few settings. So a transform holds a name and a digest of that JSON, of the special tokens, of the
-chat template and of the settings for batches (`Content`):
+chat template and of the settings for batches (`TokenizerContent`):
 
 * ``repr`` shows name and digest, and `eval` of it gives an equal value wherever the process has met that tokenizer;
 * ``==``, ``hash`` and the fingerprint go by the digest: the same tokenizer loaded twice, or from another folder under
@@ -28,7 +28,7 @@ Specials = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class TokenizerContent:
     """Everything that a tokenizer does: its JSON (added tokens included), special tokens, chat template and settings.
 
     Attributes
@@ -64,7 +64,7 @@ class Content:
         return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:32]
 
 
-_KNOWN: dict[str, Content] = {}
+_KNOWN: dict[str, TokenizerContent] = {}
 
 # transformers writes 1e30 for "not stated".
 _UNBOUNDED = 10**9
@@ -144,7 +144,7 @@ class NamedTokenizer:
         return cls(PurePath(name).name if PurePath(name).is_absolute() else name, digest)
 
     @property
-    def content(self) -> Content:
+    def content(self) -> TokenizerContent:
         """What it does.
 
         Raises
@@ -168,11 +168,11 @@ class NamedTokenizer:
             name: sys.intern(getattr(content, name)) for name in ("padding_side", "truncation_side")
         }
         interned = replace(content, specials=specials, **sides)
-        return _restore, (sys.intern(self.name), *(getattr(interned, field.name) for field in fields(Content)))
+        return _restore, (sys.intern(self.name), *(getattr(interned, field.name) for field in fields(TokenizerContent)))
 
 
 def _restore(name: str, *values: Any) -> NamedTokenizer:
-    content = Content(*values)
+    content = TokenizerContent(*values)
     digest = content.digest
     _KNOWN.setdefault(digest, content)
     return NamedTokenizer(name, digest)
@@ -192,7 +192,7 @@ def import_tokenizers() -> Any:
     return tokenizers
 
 
-def _read(tokenizer: Any, given: Mapping[str, str], chat_template: str | None) -> Content:
+def _read(tokenizer: Any, given: Mapping[str, str], chat_template: str | None) -> TokenizerContent:
     library = import_tokenizers()
     inner = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
     backend = inner if isinstance(inner, library.Tokenizer) else getattr(inner, "backend_tokenizer", None)
@@ -215,9 +215,9 @@ def _read(tokenizer: Any, given: Mapping[str, str], chat_template: str | None) -
         template = template.get("default")
     known = tuple(sorted({**specials, **given}.items()))
     if inner is backend:
-        return Content(text, known, template, **_settings_of_last_call(padding or {}, truncation or {}))
+        return TokenizerContent(text, known, template, **_settings_of_last_call(padding or {}, truncation or {}))
     longest = getattr(inner, "model_max_length", None)
-    return Content(
+    return TokenizerContent(
         text,
         known,
         template,
@@ -243,7 +243,7 @@ def _settings_of_last_call(padding: Mapping[str, Any], truncation: Mapping[str, 
     }
 
 
-def _checked(content: Content) -> Content:
+def _checked(content: TokenizerContent) -> TokenizerContent:
     if content.padding_side not in ("right", "left"):
         raise TransformError(f"padding_side must be 'right' or 'left', not {content.padding_side!r}.")
     for name in ("pad_to_multiple_of", "model_max_length"):

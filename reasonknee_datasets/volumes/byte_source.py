@@ -32,7 +32,7 @@ class FileIdentity:
     tag: str
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Bytes of one file."""
 
     @property
@@ -96,7 +96,7 @@ def bytes_read() -> int:
     return _read_count.total
 
 
-def read_whole(source: Source, identity: FileIdentity) -> bytes:
+def read_whole(source: ByteSource, identity: FileIdentity) -> bytes:
     """Read all bytes of a file."""
     with source.open(identity) as fetch:
         return fetch([(0, identity.size)])[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import to_canonical
-from reasonknee_datasets.volumes.byte_source import Source, read_whole
+from reasonknee_datasets.volumes.byte_source import ByteSource, read_whole
 from reasonknee_datasets.volumes.geometry import spatial_shape
 from reasonknee_datasets.volumes.header import read_header
 from reasonknee_datasets.volumes.local_source import HeldSource
@@ -56,7 +56,7 @@ class VolumeFingerprint:
     index_sha256: str | None = None
 
 
-def index_hash(path_or_source: str | os.PathLike[str] | Source) -> str | None:
+def index_hash(path_or_source: str | os.PathLike[str] | ByteSource) -> str | None:
     """Return the hash of a seekable file's NIfTI header and slab index.
 
     The index holds a checksum of every slab, so that this hash covers every voxel; only the first bytes of the file are
@@ -64,7 +64,7 @@ def index_hash(path_or_source: str | os.PathLike[str] | Source) -> str | None:
 
     Parameters
     ----------
-    path_or_source : str, path or Source
+    path_or_source : str, path or ByteSource
         A volume file or URL.
 
     Returns

@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
+from reasonknee_datasets.volumes.byte_source import ByteSource, FileIdentity
 from reasonknee_datasets.volumes.environment import read_whole_number
 from reasonknee_datasets.volumes.index import CUT_OFF, IndexProblemError, SlabIndex, index_bytes, parse_index
 from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, SegmentError, inflate_head, inflate_segment
@@ -91,7 +91,7 @@ def plane_bytes(header: VolumeHeader) -> int:
 _headers: Once[FileIdentity, VolumeHeader] = Once(limit=10_000)
 
 
-def read_header(source: Source) -> VolumeHeader:
+def read_header(source: ByteSource) -> VolumeHeader:
     """Read a volume's header; once for each state of a file and process, whatever the number of threads.
 
     Raises
@@ -113,7 +113,7 @@ def forget_index(header: VolumeHeader, reason: str, label: str) -> VolumeHeader:
     return plain
 
 
-def _parse(source: Source) -> VolumeHeader:
+def _parse(source: ByteSource) -> VolumeHeader:
     identity, head = source.read_head(HEAD_BYTES)
     zipped = head[:2] == GZIP_MAGIC
     found, problem = None, ""
@@ -133,7 +133,7 @@ def _parse(source: Source) -> VolumeHeader:
     return forget_index(parsed, problem, source.label) if problem else parsed
 
 
-def _interpret(source: Source, identity: FileIdentity, zipped: bool, first: Callable[[int], bytes]) -> VolumeHeader:
+def _interpret(source: ByteSource, identity: FileIdentity, zipped: bool, first: Callable[[int], bytes]) -> VolumeHeader:
     """Read the NIfTI header; `first` gives that many first bytes of the NIfTI file."""
     start = first(_NIFTI1_BYTES)
     if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
@@ -159,7 +159,7 @@ def _interpret(source: Source, identity: FileIdentity, zipped: bool, first: Call
         raise VolumeError(f"The NIfTI header of {source.label} is damaged ({error}). {_REMEDY}.") from error
 
 
-def _find_index(source: Source, identity: FileIdentity, head: bytes) -> tuple[SlabIndex, bytes, str] | None:
+def _find_index(source: ByteSource, identity: FileIdentity, head: bytes) -> tuple[SlabIndex, bytes, str] | None:
     """Find the index of a seekable file, its header segment (inflated and verified) and the hash of both."""
     if len(head) < min(index_bytes(head), identity.size):
         head = _read_start(source, identity, index_bytes(head))
@@ -190,7 +190,7 @@ def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
     return ""
 
 
-def _opened(source: Source, identity: FileIdentity, head: bytes, zipped: bool, count: int) -> bytes:
+def _opened(source: ByteSource, identity: FileIdentity, head: bytes, zipped: bool, count: int) -> bytes:
     """Return the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
     if not zipped:
         return head if len(head) >= count else _read_start(source, identity, count)
@@ -204,7 +204,7 @@ def _opened(source: Source, identity: FileIdentity, head: bytes, zipped: bool, c
     return block
 
 
-def _read_start(source: Source, identity: FileIdentity, count: int) -> bytes:
+def _read_start(source: ByteSource, identity: FileIdentity, count: int) -> bytes:
     with source.open(identity) as fetch:
         return fetch([(0, min(count, identity.size))])[0]
 

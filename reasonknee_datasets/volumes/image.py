@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
 from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.volumes.byte_source import FileIdentity, Source
+from reasonknee_datasets.volumes.byte_source import ByteSource, FileIdentity
 from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.geometry import Geometry, spatial_shape
@@ -56,7 +56,7 @@ class LazyVolume(nib.Nifti1Image):
     voxels or credentials. Libraries that serialise images by `to_bytes`, as ``datasets`` does, get its reference.
     """
 
-    _source: Source | None
+    _source: ByteSource | None
     _settings: Settings
     _wrapped: Any
 
@@ -76,7 +76,7 @@ class LazyVolume(nib.Nifti1Image):
         self._wrapped, self.header_class = image, image.header_class
 
     @classmethod
-    def _lazy(cls, source: Source, settings: Settings, filename: str) -> LazyVolume:
+    def _lazy(cls, source: ByteSource, settings: Settings, filename: str) -> LazyVolume:
         volume = cls.__new__(cls)
         # A library that opens the file by its name would read all of it, and not the view.
         filename_or_none = filename if settings.view is None else None
@@ -97,7 +97,7 @@ class LazyVolume(nib.Nifti1Image):
         """Return an image in memory with the same array; a NIfTI-2 header stays one."""
         return cls(img.dataobj, img.affine, img.header, extra=img.extra.copy())
 
-    def _set_up(self, source: Source | None, settings: Settings, file_map: Any, extra: Any) -> None:
+    def _set_up(self, source: ByteSource | None, settings: Settings, file_map: Any, extra: Any) -> None:
         self._source, self._settings = source, settings
         self._data_cache = self._fdata_cache = None
         self._laid_out: _Laid | None = None
@@ -137,7 +137,7 @@ class LazyVolume(nib.Nifti1Image):
             self._laid_out = self._memo.setdefault("laid", laid)
         return self._laid_out
 
-    def _stored(self) -> tuple[Source, VolumeHeader]:
+    def _stored(self) -> tuple[ByteSource, VolumeHeader]:
         """Read the header, of the file where it is now if it was moved."""
         source = self._source
         assert source is not None

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Source
+from reasonknee_datasets.volumes.byte_source import ByteSource, Fetch, FileIdentity
 
 _isal: Any = None
 with contextlib.suppress(ImportError):  # a speed-up; libdeflate is used without it
@@ -98,12 +98,12 @@ def inflate_head(data: bytes, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def inflate_file(source: Source, identity: FileIdentity, promised: int) -> NDArray[np.uint8]:
+def inflate_file(source: ByteSource, identity: FileIdentity, promised: int) -> NDArray[np.uint8]:
     """Inflate a whole gzip file to exactly the length that its NIfTI header states.
 
     Parameters
     ----------
-    source : Source
+    source : ByteSource
         The file.
     identity : FileIdentity
         The state of the file whose header was read.
@@ -134,7 +134,7 @@ def inflate_file(source: Source, identity: FileIdentity, promised: int) -> NDArr
     return _inflate_slowly(data, promised, source.label)
 
 
-def _pieces(source: Source, fetch: Fetch, size: int) -> Iterator[Any]:
+def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
     """Return a file piece by piece: a local one is never in memory as a whole."""
     if not source.is_local:
         view = memoryview(fetch([(0, size)])[0])

@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from reasonknee_datasets.plain_paths import is_url, join, stays_inside
-from reasonknee_datasets.volumes.byte_source import Source
+from reasonknee_datasets.volumes.byte_source import ByteSource
 from reasonknee_datasets.volumes.local_source import LocalSource
 from reasonknee_datasets.volumes.remote_source import RemoteSource
 
 
-def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Source:
+def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> ByteSource:
     """Choose the source of a path or URL; nothing is opened.
 
     Examples
@@ -32,7 +32,7 @@ def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[st
     return LocalSource(os.path.abspath(text))  # noqa: PTH100 (Path.absolute keeps the ".." that would split identities)
 
 
-def find_moved(path: str) -> Source | None:
+def find_moved(path: str) -> ByteSource | None:
     """Find the source of a volume whose repository was moved, in the folder or URL that REASONKNEE_VOLUMES names.
 
     Saved data sets and pickles hold the place where a volume was. Its path within the repository,

@@ -16,7 +16,7 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.volumes.byte_source import Fetch, Range, Source
+from reasonknee_datasets.volumes.byte_source import ByteSource, Fetch, Range
 from reasonknee_datasets.volumes.header import VolumeHeader, plane_bytes
 from reasonknee_datasets.volumes.index import SlabIndex
 from reasonknee_datasets.volumes.inflate import SegmentError, inflate_segment
@@ -43,7 +43,7 @@ class Slabs:
 
     Parameters
     ----------
-    source : Source
+    source : ByteSource
         Where the bytes are.
     header : VolumeHeader
         With an index.
@@ -51,7 +51,7 @@ class Slabs:
         That index.
     """
 
-    def __init__(self, source: Source, header: VolumeHeader, index: SlabIndex) -> None:
+    def __init__(self, source: ByteSource, header: VolumeHeader, index: SlabIndex) -> None:
         self.source, self.header, self.index = source, header, index
         shape = header.shape
         self._inner = min(2, len(shape) - 1)  # axes within a plane; the others count planes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
-from reasonknee_datasets.volumes.byte_source import Source, read_whole
+from reasonknee_datasets.volumes.byte_source import ByteSource, read_whole
 from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
 from reasonknee_datasets.volumes.inflate import inflate_file
@@ -22,7 +22,7 @@ class StoredVoxels:
 
     Parameters
     ----------
-    source : Source
+    source : ByteSource
         Where the bytes are.
     header : VolumeHeader
         Header of the file when the image was first touched.
@@ -31,7 +31,7 @@ class StoredVoxels:
         through.
     """
 
-    def __init__(self, source: Source, header: VolumeHeader, settings: Settings) -> None:
+    def __init__(self, source: ByteSource, header: VolumeHeader, settings: Settings) -> None:
         self.source = source
         self.header = header
         self.settings = settings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.bootstrap import draw, estimate, percentile_interval
+from reasonknee_datasets.bench.bootstrap import draw_patients, estimate, percentile_interval
 from reasonknee_datasets.bench.metrics import apply_rule, compute
 from reasonknee_datasets.bench.scoring.resampled_statistics import resample
 
@@ -14,7 +14,7 @@ PATIENTS, RECORDS, SETS = 120, 20, 500
 
 
 def test_every_resample_draws_as_many_patients() -> None:
-    weights = draw([str(n) for n in range(50)], 200, 3)
+    weights = draw_patients([str(n) for n in range(50)], 200, 3)
     assert weights.shape == (201, 50)
     assert (weights[0] == 1).all()
     assert (weights.sum(axis=1) == 50).all()
@@ -26,13 +26,13 @@ def test_every_resample_draws_as_many_patients() -> None:
 def test_draws_belong_to_names() -> None:
     names = [f"p{n}" for n in range(30)]
     turned = list(np.random.default_rng(0).permutation(names))
-    one, other = draw(names, 20, 7), draw(turned, 20, 7)
+    one, other = draw_patients(names, 20, 7), draw_patients(turned, 20, 7)
     np.testing.assert_array_equal(one[:, [names.index(name) for name in turned]], other)
-    assert not np.array_equal(one[1:], draw(names, 20, 8)[1:])
+    assert not np.array_equal(one[1:], draw_patients(names, 20, 8)[1:])
 
 
 def test_no_resamples_leave_the_sample() -> None:
-    assert draw(["a", "b"], 0, 0).tolist() == [[1, 1]]
+    assert draw_patients(["a", "b"], 0, 0).tolist() == [[1, 1]]
 
 
 def test_intervals_are_numpys_percentiles() -> None:
@@ -85,7 +85,7 @@ def share_covered(metric: str, weights: NDArray[np.float32], confusions: NDArray
 def in_parts(metric: str, confusions: NDArray[np.float32], truth: float, names: list[str]) -> float:
     """Tell the share of sets whose interval covers the truth, with draws of their own for every 50 sets."""
     shares = [
-        share_covered(metric, draw(names, 1000, start), confusions[:, start : start + 50], truth)
+        share_covered(metric, draw_patients(names, 1000, start), confusions[:, start : start + 50], truth)
         for start in range(0, confusions.shape[1], 50)
     ]
     return float(np.mean(shares))

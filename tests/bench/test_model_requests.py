@@ -18,7 +18,7 @@ from reasonknee_datasets.bench.model_requests import (
     ask_for_box,
     crop,
     read_box,
-    show,
+    render_frames,
     system_prompt,
 )
 from reasonknee_datasets.bench.question_records import Record
@@ -60,8 +60,8 @@ def test_the_side_is_told_since_frames_do_not_show_it() -> None:
 def test_a_crop_shows_the_box_and_nothing_else(volume: Any) -> None:
     region = Box((4, 10, 6), (20, 30, 26))
     recipe = ToFrames("axis0")
-    shown = show(recipe, crop(volume, region, replace(REGION_GIVEN, region_frames=recipe)))
-    np.testing.assert_array_equal(shown.pixels, show(recipe, volume).pixels[4:20, 10:30, 6:26])
+    shown = render_frames(recipe, crop(volume, region, replace(REGION_GIVEN, region_frames=recipe)))
+    np.testing.assert_array_equal(shown.pixels, render_frames(recipe, volume).pixels[4:20, 10:30, 6:26])
     wide = crop(volume, region, replace(REGION_GIVEN, margin_mm=1.0))
     assert wide.shape == (16 + 2 * 3, 20 + 2 * 2, 20 + 2 * 2)
 
@@ -90,7 +90,7 @@ def test_a_models_box_is_found_again_in_the_volume(plane: str, volume: Any) -> N
     box = Box((4, 10, 6), (20, 30, 26))
     marked[box.slices] = 1
     image = nib.Nifti1Image(marked, volume.affine)
-    frames, rows, columns = np.nonzero(show(recipe, image).pixels)
+    frames, rows, columns = np.nonzero(render_frames(recipe, image).pixels)
     numbers = [frames.min(), frames.max(), columns.min(), columns.max(), rows.min(), rows.max()]
     text = json.dumps({"bounding_box": [int(number) for number in numbers]})
     assert read_box(text, recipe, image).box == box

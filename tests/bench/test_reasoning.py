@@ -15,7 +15,7 @@ import pytest
 
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.bench.answers import parse_answer
-from reasonknee_datasets.bench.bootstrap import draw
+from reasonknee_datasets.bench.bootstrap import draw_patients
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
 from reasonknee_datasets.bench.metrics.reasoning import agreement, consistency, coverage, grounding, stated_grades
 from reasonknee_datasets.bench.metrics.reasoning_text import split_answer, steps
@@ -311,7 +311,7 @@ def test_evaluate_intervals_are_percentiles_over_patients(annotated: Path) -> No
     patients = sorted({row["patient"] for row in rows})
     sums = np.array([sum(die[n] for n, row in enumerate(rows) if row["patient"] == name) for name in patients])
     counts = np.array([sum(row["patient"] == name for row in rows) for name in patients])
-    weights = draw(patients, 400, 0)[1:]
+    weights = draw_patients(patients, 400, 0)[1:]
     drawn = (weights @ sums) / (weights @ counts)
     assert (found.count, found.unit, found.patients) == (len(rows), "records", len(patients))
     assert found.value.value == pytest.approx(die.mean())

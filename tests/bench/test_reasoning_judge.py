@@ -9,7 +9,7 @@ import pytest
 
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.evaluation import ReadOptions, evaluate
-from reasonknee_datasets.bench.run_spec import Study, make_study
+from reasonknee_datasets.bench.run_spec import RunSpec, make_study
 from tests.helpers.scripted_model import Asked, Scripted, scripted
 
 from inspect_ai import eval as inspect_eval  # isort: skip  # after scripted_model, which skips without it
@@ -31,7 +31,7 @@ _ANSWER = '{"MOAKS_scores": {"Hoffa-Synovitis": {"grade": 0}}}'
 
 
 @pytest.fixture(scope="module")
-def study(prepared: Path) -> Study:
+def study(prepared: Path) -> RunSpec:
     return make_study(prepared, get_condition("text_only"), questions=[42])
 
 
@@ -51,7 +51,7 @@ def _apart(request: Asked) -> ModelOutput:
     ],
     ids=["apart", "tags", "text", "none"],
 )
-def test_evaluate_log_with_reasoning(answer: object, grounding: float | None, study: Study, tmp_path: Path) -> None:
+def test_evaluate_log_with_reasoning(answer: object, grounding: float | None, study: RunSpec, tmp_path: Path) -> None:
     (log,) = inspect_eval(
         make_task(study), model=scripted(answer), log_dir=str(tmp_path), log_format="eval", display="none"
     )
@@ -71,7 +71,7 @@ def test_evaluate_log_with_reasoning(answer: object, grounding: float | None, st
     assert scores.unseparated == 0
 
 
-def test_judge_sees_the_reasoning_and_is_in_the_metadata(study: Study, tmp_path: Path) -> None:
+def test_judge_sees_the_reasoning_and_is_in_the_metadata(study: RunSpec, tmp_path: Path) -> None:
     asked: list[str] = []
 
     def judge(request: Asked) -> str:
@@ -107,5 +107,5 @@ def test_judge_sees_the_reasoning_and_is_in_the_metadata(study: Study, tmp_path:
     assert done.results.reasoning is not None
 
 
-def test_no_judge_by_default(study: Study) -> None:
+def test_no_judge_by_default(study: RunSpec) -> None:
     assert "reasoning_judge" not in (make_task(study).metadata or {})

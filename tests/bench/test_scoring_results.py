@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
-from reasonknee_datasets.bench.bootstrap import draw, percentile_interval
+from reasonknee_datasets.bench.bootstrap import draw_patients, percentile_interval
 from reasonknee_datasets.bench.error_decomposition import compute_lost_shares
 from reasonknee_datasets.bench.results import Comparison, Estimate, Results, schema
 from reasonknee_datasets.bench.run_metadata import RunMetadata
@@ -89,7 +89,7 @@ def test_a_row_of_the_product_is_the_resample_written_out(
     truth: Truth, pair: tuple[Answers, Answers], number: int
 ) -> None:
     """Every statistic of a resample equals the same statistic of its patients' records, repeated one by one."""
-    weights = draw(truth.patients, 3, 5)
+    weights = draw_patients(truth.patients, 3, 5)
     drawn = statistics(truth, pair[0], weights)
     again, answers = repeated(truth, pair[0], weights[number].astype(int))
     by_hand = statistics(again, answers, np.ones((1, len(set(again.patient.tolist()))), np.float32))
@@ -110,7 +110,7 @@ def test_a_row_of_the_product_is_the_resample_written_out(
 def test_intervals_are_percentiles_of_these_draws(
     truth: Truth, pair: tuple[Answers, Answers], results: Results, comparison: Comparison
 ) -> None:
-    weights = draw(truth.patients, 60, 0)
+    weights = draw_patients(truth.patients, 60, 0)
     first, second = (statistics(truth, answers, weights) for answers in pair)
     key = (*Key("all", "all", "total", "missing_as_wrong"), "record_exact")
     low, high, _ = percentile_interval(first[key][1:, None])

@@ -24,7 +24,7 @@ from reasonknee_datasets.bench.plan import make_plan
 from reasonknee_datasets.bench.predictions import read_predictions
 from reasonknee_datasets.bench.question_records import COLUMNS, Record
 from reasonknee_datasets.bench.reference_scripts import SCRIPTS
-from reasonknee_datasets.bench.run_spec import Study, make_study
+from reasonknee_datasets.bench.run_spec import RunSpec, make_study
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
@@ -53,14 +53,14 @@ def _small(condition: Condition, recipe: ToFrames = _TINY) -> Condition:
     return condition if condition.script else replace(condition, frames=recipe, region_frames=recipe)
 
 
-def _study(data: Path, condition: Condition | str, **options: Any) -> Study:
+def _study(data: Path, condition: Condition | str, **options: Any) -> RunSpec:
     chosen = _small(get_condition(condition))
     # The phantom's test split has one patient, and no other one's image to show.
     split = "train" if chosen.image == "other" else "test"
     return make_study(data, chosen, **{"split": split, "patients": 1, "questions": _QUESTIONS} | options)
 
 
-def _asked(study: Study, folder: Path, say: Answer | None = None) -> list[Asked]:
+def _asked(study: RunSpec, folder: Path, say: Answer | None = None) -> list[Asked]:
     """Run a study and return its requests, ordered by record and turn."""
     asked: list[Asked] = []
 
@@ -86,7 +86,7 @@ def _log(folder: Path) -> Path:
 # Scoring
 
 
-def _oracle(truth: Truth, study: Study) -> Answer:
+def _oracle(truth: Truth, study: RunSpec) -> Answer:
     """Answer as the truth says, and find the true box in the frames."""
     row = {name: place for place, name in enumerate(truth.ids)}
 

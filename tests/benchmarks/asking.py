@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.bench.run_spec import Study, make_study
+from reasonknee_datasets.bench.run_spec import RunSpec, make_study
 from reasonknee_datasets.bench.truth import take
 from tests.benchmarks.tables import Table
 from tests.helpers.paths import ROOT
@@ -85,7 +85,7 @@ def ask(data: Path, size: int, url: str, logs: Path) -> dict[str, float]:
     }
 
 
-def _repeat(study: Study, size: int) -> Study:
+def _repeat(study: RunSpec, size: int) -> RunSpec:
     """Ask about the same records again and again, under other names."""
     there = len(study.records.items)
     rows = np.arange(size) % there

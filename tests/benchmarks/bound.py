@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.loader.epoch_order import Plan
+from reasonknee_datasets.loader.epoch_order import EpochPlan
 from reasonknee_datasets.volumes.header import read_header
 from reasonknee_datasets.volumes.open_source import find_source
 from tests.benchmarks.knee_rows import Knees, Question, Region
@@ -42,7 +42,7 @@ class Bound:
             self._segments.append(_segments(path, [question for question in knees.questions if question.path == path]))
             self._voxels.append(np.asarray(nib.load(path).dataobj))
         volumes = np.array([knees.paths.index(question.path) for question in knees.questions])
-        order = Plan(volumes, volumes_in_flight=volumes_in_flight).rows(0).tolist()
+        order = EpochPlan(volumes, volumes_in_flight=volumes_in_flight).rows(0).tolist()
         met: set[int] = set()
         self._items: list[tuple[int, bool, Region]] = []  # volume, whether it is met here first, and the crop
         for row in order:

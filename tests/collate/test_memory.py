@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 import torch
 
 from reasonknee_datasets.collate import Batch, memory
-from reasonknee_datasets.collate.memory import Pool, forget
+from reasonknee_datasets.collate.memory import BufferPool, forget
 from reasonknee_datasets.loader import make_dataloader
 from reasonknee_datasets.volumes import open_volume
 from tests.helpers.prepared_repository import write_repository
@@ -27,16 +27,16 @@ SHAPE = (40, 50, 30)
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Pool]:
+def pool(tmp_path: Path) -> Iterator[BufferPool]:
     """Let this process be worker and receiver at once."""
-    pool = Pool(str(tmp_path))
+    pool = BufferPool(str(tmp_path))
     memory._pool.append(pool)
     yield pool
     memory._pool.clear()
     forget(str(tmp_path))
 
 
-def filled(pool: Pool, value: int, dtype: torch.dtype = torch.int16) -> torch.Tensor:
+def filled(pool: BufferPool, value: int, dtype: torch.dtype = torch.int16) -> torch.Tensor:
     tensor = pool.empty(SHAPE, dtype)
     assert tensor is not None
     return tensor.fill_(value)
@@ -49,7 +49,7 @@ def sent(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.bfloat16, torch.float32])
-def test_what_is_sent_arrives(pool: Pool, tmp_path: Path, dtype: torch.dtype) -> None:
+def test_what_is_sent_arrives(pool: BufferPool, tmp_path: Path, dtype: torch.dtype) -> None:
     tensor = filled(pool, 7, dtype)
     tensor[3, 4, 5] = 9
     found = sent(tensor.permute(2, 0, 1)[1:])
@@ -58,7 +58,7 @@ def test_what_is_sent_arrives(pool: Pool, tmp_path: Path, dtype: torch.dtype) ->
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_buffer_is_free_once_the_last_view_is_gone(pool: Pool, tmp_path: Path) -> None:
+def test_a_buffer_is_free_once_the_last_view_is_gone(pool: BufferPool, tmp_path: Path) -> None:
     view = sent(filled(pool, 1))[0, 0]
     gc.collect()
     other = sent(filled(pool, 2))
@@ -71,13 +71,13 @@ def test_a_buffer_is_free_once_the_last_view_is_gone(pool: Pool, tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_never_sent_is_free_again(pool: Pool, tmp_path: Path) -> None:
+def test_what_is_never_sent_is_free_again(pool: BufferPool, tmp_path: Path) -> None:
     for value in range(20):
         filled(pool, value)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_batch_that_is_copied_in_the_worker_takes_nothing_away(pool: Pool) -> None:
+def test_a_batch_that_is_copied_in_the_worker_takes_nothing_away(pool: BufferPool) -> None:
     batch = Batch({"volume": filled(pool, 5)})
     shallow, deep = copy.copy(batch), copy.deepcopy(batch)
     found = pickle.loads(pickle.dumps(batch))
@@ -86,13 +86,13 @@ def test_a_batch_that_is_copied_in_the_worker_takes_nothing_away(pool: Pool) -> 
         assert one["volume"].unique().tolist() == [5]
 
 
-def test_where_all_are_in_use_there_is_none(pool: Pool) -> None:
+def test_where_all_are_in_use_there_is_none(pool: BufferPool) -> None:
     held = [filled(pool, value) for value in range(12)]
     assert pool.empty(SHAPE, torch.int16) is None
     assert [int(tensor[0, 0, 0]) for tensor in held] == list(range(12))
 
 
-def test_a_larger_batch_makes_its_buffer_grow(pool: Pool, tmp_path: Path) -> None:
+def test_a_larger_batch_makes_its_buffer_grow(pool: BufferPool, tmp_path: Path) -> None:
     assert sent(filled(pool, 1)).unique().tolist() == [1]
     large = pool.empty((300, 100, 100), torch.int16)
     assert large is not None
@@ -100,7 +100,7 @@ def test_a_larger_batch_makes_its_buffer_grow(pool: Pool, tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_full_folder_is_no_reason_to_stop(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_folder_is_no_reason_to_stop(pool: BufferPool, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

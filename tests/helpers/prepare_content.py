@@ -13,7 +13,7 @@ import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS, write_answer
 from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
-from reasonknee_datasets.prepare.repository_writer import Content, SourceVolume, Writer
+from reasonknee_datasets.prepare.repository_writer import RepositoryContent, SourceVolume, Writer
 from reasonknee_datasets.schema import Grade, Quintuple, flat_grades, quintuple_id, volume_id, volume_path
 
 SHAPE = (6, 8, 10)
@@ -85,13 +85,13 @@ def rows(made: Sequence[SourceVolume], questions: Sequence[int] = (1, 19, 40)) -
             )
 
 
-def content(made: Sequence[SourceVolume], **changes: object) -> Content:
+def content(made: Sequence[SourceVolume], **changes: object) -> RepositoryContent:
     """Put together what a small repository is written from."""
     balanced = {
         split: Counter({quintuple_id(each.id, 19): 2 + place for place, each in enumerate(made) if each.split == split})
         for split in ("train", "test")
     }
-    whole = Content(
+    whole = RepositoryContent(
         volumes=made,
         rows=rows(made),
         expected_rows=3 * len(made),
@@ -104,7 +104,7 @@ def content(made: Sequence[SourceVolume], **changes: object) -> Content:
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
-def write(root: Path, of: Content, *, volumes: str = "pack", workers: int = 1) -> Writer:
+def write(root: Path, of: RepositoryContent, *, volumes: str = "pack", workers: int = 1) -> Writer:
     """Write a repository as `prepare` does, without its staging."""
     (root / ".work").mkdir(parents=True, exist_ok=True)
     writer = Writer(of, root, volumes, {"reasonknee_datasets": "0"}, workers, progress=False)  # type: ignore[arg-type]

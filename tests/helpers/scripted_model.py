@@ -22,7 +22,7 @@ from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, Model
 from inspect_ai.tool import ToolChoice, ToolInfo
 from PIL import Image
 
-from reasonknee_datasets.bench.run_spec import Study
+from reasonknee_datasets.bench.run_spec import RunSpec
 from reasonknee_datasets.bench.tasks import make_task
 
 
@@ -91,7 +91,7 @@ def scripted(answer: Answer, name: str = "m") -> Model:
     return model
 
 
-def run_study(study: Study, answer: Answer, folder: Path, *, name: str = "m", **options: Any) -> EvalLog:
+def run_study(study: RunSpec, answer: Answer, folder: Path, *, name: str = "m", **options: Any) -> EvalLog:
     """Evaluate a study with a function; return the log, whose file lies in the folder."""
     options = {"display": "none", "log_format": "eval", "max_samples": 8} | options
     (log,) = inspect_eval(make_task(study), model=scripted(answer, name), log_dir=str(folder), **options)

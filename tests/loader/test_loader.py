@@ -29,7 +29,7 @@ from reasonknee_datasets import load_dataset
 from reasonknee_datasets.collate import QuintupleCollator
 from reasonknee_datasets.errors import BoxError, LoaderError, VolumeNotFoundError
 from reasonknee_datasets.loader import ResumableLoader, make_dataloader
-from reasonknee_datasets.loader.epoch_order import Plan
+from reasonknee_datasets.loader.epoch_order import EpochPlan
 from reasonknee_datasets.transforms import Compose, CropToBox
 from reasonknee_datasets.transforms.templates import Template
 from reasonknee_datasets.transforms.tokenize_reasoning import TokenizeReasoning
@@ -64,7 +64,7 @@ def ids(batch: Any) -> list[str]:
 def in_order(rows: list[dict[str, Any]], *, epoch: int = 0, seed: int = 0, volumes_in_flight: int = 3) -> list[str]:
     """Give the planned order of one epoch."""
     volumes = np.unique([row["volume_path"] for row in rows], return_inverse=True)[1]
-    return [rows[row]["id"] for row in Plan(volumes, seed, volumes_in_flight).rows(epoch).tolist()]
+    return [rows[row]["id"] for row in EpochPlan(volumes, seed, volumes_in_flight).rows(epoch).tolist()]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ pytest.importorskip("torch")
 from reasonknee_datasets.errors import LoaderError, VolumeError
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.shared_folder import Session, open_session
-from reasonknee_datasets.loader.slots import Records, Slot, Use
+from reasonknee_datasets.loader.slots import SharedSlot, SlotRecords, Use
 from reasonknee_datasets.volumes import open_volume, pack, use_cache
 from reasonknee_datasets.volumes.lending import LentVolume
 from tests.helpers.volumes_files import knee, save
@@ -416,7 +416,7 @@ def test_pages_of_a_slot_are_used_again(shared: SharedVolumes, tmp_path: Path) -
 
 
 def test_a_slot_needs_no_lock_to_be_looked_at_twice(tmp_path: Path) -> None:
-    slot = Slot(tmp_path, 0, Records(tmp_path))
+    slot = SharedSlot(tmp_path, 0, SlotRecords(tmp_path))
     assert slot.take()
     slot.empty(100)
     slot.give(b"v" * 32, Use())

@@ -15,7 +15,7 @@ import pytest
 from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.prepare import shard_writer
-from reasonknee_datasets.prepare.repository_writer import Content
+from reasonknee_datasets.prepare.repository_writer import RepositoryContent
 from reasonknee_datasets.prepare.shard_writer import cut, hash_order, write_parquet
 from reasonknee_datasets.schema import CONFIGS, GRADE_COLUMNS, arrow_schema, parse_id
 from tests.helpers import prepare_content as given
@@ -211,7 +211,7 @@ def test_without_images_geometry_is_null(tmp_path: Path) -> None:
     assert datasets.load_dataset(str(tmp_path), "volumes", split="test", streaming=True).features is not None
 
 
-def _spoiled(made: list[given.SourceVolume], **changes: object) -> Content:
+def _spoiled(made: list[given.SourceVolume], **changes: object) -> RepositoryContent:
     found = list(given.rows(made))
     found[7] = (found[7][0], {**found[7][1], **changes})  # type: ignore[typeddict-item]
     return given.content(made, rows=found)

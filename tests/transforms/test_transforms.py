@@ -38,7 +38,7 @@ from reasonknee_datasets.transforms import (
     Window,
     read_voxels,
 )
-from reasonknee_datasets.transforms.regrid import draw
+from reasonknee_datasets.transforms.regrid import random_stream
 from tests.helpers.transform_examples import plain_case
 
 TRANSFORMS = [
@@ -113,7 +113,7 @@ class TestValues:
             [
                 "from datasets.fingerprint import Hasher",
                 "from reasonknee_datasets.transforms import *",
-                "from reasonknee_datasets.transforms.regrid import draw",
+                "from reasonknee_datasets.transforms.regrid import random_stream",
                 *(f"print(Hasher.hash({transform!r}))" for transform in TRANSFORMS),
                 "print(draw('RandomFlip', 3, {'id': '9016403/00M/right/q19', 'epoch': 2}).random())",
             ]
@@ -121,7 +121,10 @@ class TestValues:
         out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
         here = [Hasher.hash(transform) for transform in TRANSFORMS]
         assert len(set(here)) == len(TRANSFORMS)
-        assert out.split() == [*here, str(draw("RandomFlip", 3, {"id": "9016403/00M/right/q19", "epoch": 2}).random())]
+        assert out.split() == [
+            *here,
+            str(random_stream("RandomFlip", 3, {"id": "9016403/00M/right/q19", "epoch": 2}).random()),
+        ]
 
     def test_numpy_numbers_are_the_same_value(self) -> None:
         given = CropToBox(margin_mm=np.float64(5), size=np.array([16, 32, 32]), seed=np.int64(0), pad_value=np.uint8(0))
@@ -206,10 +209,12 @@ class TestChance:
 
     def test_two_transforms_do_not_draw_alike(self) -> None:
         example = {"id": "9016403/00M/right/q19"}
-        assert draw("RandomFlip", 0, example).random() != draw("RandomShift", 0, example).random()
+        assert random_stream("RandomFlip", 0, example).random() != random_stream("RandomShift", 0, example).random()
 
     def test_draws_are_even(self) -> None:
-        draws = np.array([draw("RandomFlip", 0, {"id": f"{n:07d}/00M/left/q01"}).random() for n in range(2000)])
+        draws = np.array(
+            [random_stream("RandomFlip", 0, {"id": f"{n:07d}/00M/left/q01"}).random() for n in range(2000)]
+        )
         assert np.histogram(draws, bins=4, range=(0, 1))[0].min() > 430  # 500 in each, at three deviations
 
     def test_an_example_without_an_id_is_refused(self) -> None:

@@ -7,10 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reasonknee_datasets.bench.answers.grade_values import refuses, says_nothing
-from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Members, Node, Raw, number
+from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Members, Node, Raw, parse_number
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY
 from reasonknee_datasets.bench.answers.outcome import BOX_KEY, ParsedBox, by_gravity
-from reasonknee_datasets.bench.answers.text_parts import FILTERED, LENGTH, Found, final_part, find, hear, why_nothing
+from reasonknee_datasets.bench.answers.text_parts import (
+    FILTERED,
+    LENGTH,
+    ParsedText,
+    final_part,
+    find,
+    hear,
+    why_nothing,
+)
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, BoxError
 from reasonknee_datasets.moaks.spellings import normal_form
@@ -109,7 +117,7 @@ def parse_box(
     return ParsedBox(None, _why(said.text, found, ended))
 
 
-def _why(text: str, found: Found, ended: str) -> str:
+def _why(text: str, found: ParsedText, ended: str) -> str:
     if found.cut or ended in LENGTH:
         return "truncated"
     if refuses(text) or ended in FILTERED:
@@ -117,7 +125,7 @@ def _why(text: str, found: Found, ended: str) -> str:
     return "missing" if found.documents else "not_json"
 
 
-def _in_text(found: Found, rules: set[str], convention: BoxConvention) -> Iterator[_Claim]:
+def _in_text(found: ParsedText, rules: set[str], convention: BoxConvention) -> Iterator[_Claim]:
     """Return every box of the objects, or else of the prose."""
     any_in_objects = False
     for piece in found.documents:
@@ -130,7 +138,9 @@ def _in_text(found: Found, rules: set[str], convention: BoxConvention) -> Iterat
         yield _Claim(_numbers_in(found.prose), frozenset(rules | {"bare"}))
     for labelled in _LABELLED.finditer(found.prose):
         yield _Claim(_numbers_in(labelled["six"]), frozenset(rules | {"key_value"}))
-    named: list[tuple[str, Node]] = [(match["name"], number(match["value"])) for match in _NAMED.finditer(found.prose)]
+    named: list[tuple[str, Node]] = [
+        (match["name"], parse_number(match["value"])) for match in _NAMED.finditer(found.prose)
+    ]
     flat = _by_name(Members(tuple(named)), convention)
     if flat is not None:
         yield _claim(flat, frozenset(rules | {"key_value", "box_names"}), convention)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.answers.grade_values import Reading, is_disclaimed, is_measurement, read_value
+from reasonknee_datasets.bench.answers.grade_values import Reading, is_disclaimed, is_measurement, read_slot_value
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
 from reasonknee_datasets.bench.answers.subjects import names_another
-from reasonknee_datasets.bench.answers.words import names
+from reasonknee_datasets.bench.answers.words import heading_names
 from reasonknee_datasets.moaks import Question, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -139,7 +139,7 @@ class _Walk:
                 self.claims.foreign = True
             elif slot is not None:
                 if trusted:
-                    self.claims.add(slot, read_value(slot, value), _with(rules, name, ("no_subject",)))
+                    self.claims.add(slot, read_slot_value(slot, value), _with(rules, name, ("no_subject",)))
             elif name.role in ("wrapper", "generic"):
                 self.outer(
                     value, rules, wrappers=(*wrappers, *filter(None, (key,)))[:3], depth=depth + 1, trusted=trusted
@@ -152,7 +152,7 @@ class _Walk:
         named = [
             value
             for key, value in node.pairs
-            if normal_form(key[:20]) in names("key", "names_subject") and isinstance(value, str)
+            if normal_form(key[:20]) in heading_names("key", "names_subject") and isinstance(value, str)
         ]
         return bool(named) and names_another(self.question, "\n".join(each[:LONGEST_KEY] for each in named))
 
@@ -194,7 +194,7 @@ class _Walk:
             name = name_of(self.question, key)
             slot = _slot_of(name, value)
             if slot is not None:
-                self.claims.add(slot, read_value(slot, value), _with(rules, name))
+                self.claims.add(slot, read_slot_value(slot, value), _with(rules, name))
             elif name.role in ("wrapper", "subject", "generic"):
                 self.subject(value, _with(rules, name, ("wrapper",)), depth + 1)
             elif name.role == "foreign":
@@ -209,7 +209,9 @@ class _Walk:
             return
         slot = self.question.slots[0]
         self.claims.add(
-            slot, read_value(slot, node), rules if self.question.bare or "bare" in rules else rules | {"bare_value"}
+            slot,
+            read_slot_value(slot, node),
+            rules if self.question.bare or "bare" in rules else rules | {"bare_value"},
         )
 
 

@@ -9,7 +9,7 @@ from functools import cache
 
 from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
 from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
-from reasonknee_datasets.bench.answers.words import ROMAN, names, narrow, pattern
+from reasonknee_datasets.bench.answers.words import ROMAN, heading_names, narrow, pattern
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -127,7 +127,7 @@ def says_nothing(text: str) -> bool:
     >>> says_nothing("N/A"), says_nothing("2")
     (True, False)
     """
-    return text.casefold().strip(" .*_`'\"()[]") in ("", *names("value", "nothing"))
+    return text.casefold().strip(" .*_`'\"()[]") in ("", *heading_names("value", "nothing"))
 
 
 def is_placeholder(text: str, slot: Slot) -> bool:
@@ -144,7 +144,7 @@ def is_placeholder(text: str, slot: Slot) -> bool:
     if re.fullmatch(r"<[^<>]{1,60}>", text):
         return True
     text = text.strip(" .*_`'\"()[]<>").replace("–", "-")
-    if text in names("value", "placeholder"):
+    if text in heading_names("value", "placeholder"):
         return True
     text = re.sub(
         r"^(?:(?:an?|the|moaks|grade|score|value|integer|int|number|from|between|in|range|of|either)\b[ :]*)+", "", text
@@ -228,15 +228,15 @@ OUT_OF_RANGE = Reading(reason="out_of_range")
 ECHO = Reading(reason="missing", echo=True)
 
 
-def read_value(slot: Slot, node: Node) -> Reading:
+def read_slot_value(slot: Slot, node: Node) -> Reading:
     """Read the grade of a slot from any value.
 
     Examples
     --------
     >>> size = QUESTIONS[19].slots[0]
-    >>> read_value(size, "Grade 2 (10-75%)")
+    >>> read_slot_value(size, "Grade 2 (10-75%)")
     Reading(grade=2, reason=None, rules=('labelled',), echo=False)
-    >>> [read_value(size, value).reason for value in (7, "1-2", "2 of 3", None, [1, 2])]
+    >>> [read_slot_value(size, value).reason for value in (7, "1-2", "2 of 3", None, [1, 2])]
     ['out_of_range', 'conflicting', 'out_of_range', 'missing', 'conflicting']
     """
     if node is None:
@@ -255,7 +255,9 @@ def read_value(slot: Slot, node: Node) -> Reading:
         return Reading(reason="truncated")
     if isinstance(node, list):
         # No deeper: json.loads nests lists as deep as Python's stack.
-        flat = [OUT_OF_RANGE if isinstance(item, list) else read_value(slot, item) for item in node[:LONGEST_VALUE]]
+        flat = [
+            OUT_OF_RANGE if isinstance(item, list) else read_slot_value(slot, item) for item in node[:LONGEST_VALUE]
+        ]
         return agree(flat, "list")
     if isinstance(node, Members):
         return _of_object(slot, node)
@@ -294,7 +296,7 @@ def _of_object(slot: Slot, node: Members) -> Reading:
         return Reading(reason="wrong_key")
     if any(isinstance(value, (Members, list)) for value in held):
         return OUT_OF_RANGE
-    return agree([read_value(slot, value) for value in held], "value_object")
+    return agree([read_slot_value(slot, value) for value in held], "value_object")
 
 
 def is_measurement(node: Members) -> bool:
@@ -311,7 +313,7 @@ def is_disclaimed(node: Members) -> bool:
         form = normal_form(key[:20])
         if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
             return True
-        if form not in names("key", "status"):
+        if form not in heading_names("key", "status"):
             continue
         if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
             return True

@@ -40,12 +40,12 @@ class Huge:
 Node = Union[None, bool, int, float, str, "list[Node]", Members, Raw, Cut, Huge]
 
 
-def number(digits: str) -> int | float | Huge:
+def parse_number(digits: str) -> int | float | Huge:
     """Read a JSON number.
 
     Examples
     --------
-    >>> number("2"), number("2.5"), number("1" * 100)
+    >>> parse_number("2"), parse_number("2.5"), parse_number("1" * 100)
     (2, 2.5, Huge())
     """
     if len(digits) > _LONGEST_NUMBER:
@@ -83,8 +83,8 @@ def loads(text: str) -> tuple[bool, Node]:
         return True, json.loads(
             text,
             object_pairs_hook=lambda pairs: Members(tuple(pairs)),
-            parse_int=number,
-            parse_float=number,
+            parse_int=parse_number,
+            parse_float=parse_number,
             parse_constant=_constant,
         )
     except (ValueError, RecursionError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from reasonknee_datasets.bench.answers.words import names, names_of
+from reasonknee_datasets.bench.answers.words import heading_names, names_of
 from reasonknee_datasets.moaks import QUESTIONS, Question, Slot, get_question
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -121,8 +121,8 @@ def _own_slots(question: Question) -> Iterator[tuple[str, Name]]:
 def _lexicon(question_id: int) -> tuple[dict[str, Name], dict[str, Name]]:
     """Return what each key says to one question: by normal form, and by loose form."""
     question = get_question(question_id)
-    exact: dict[str, Name] = dict.fromkeys(names("key", "beside"), Name("beside"))
-    exact.update(dict.fromkeys(("", *names("key", "wrapper")), Name("wrapper")))
+    exact: dict[str, Name] = dict.fromkeys(heading_names("key", "beside"), Name("beside"))
+    exact.update(dict.fromkeys(("", *heading_names("key", "wrapper")), Name("wrapper")))
     exact.update({form: Name("foreign") for form in _every_subject()[0]})
     exact.setdefault(normal_form(question.subregion), Name("subject", rule="subregion_only"))
     for form in map(normal_form, _FINDING_ALONE.get(question.finding, ())):
@@ -163,11 +163,11 @@ def name_of(question: Question, key: str) -> Name:
         if name.slot.prompt_key is None:
             return Name("slot", name.slot, "keyed_value")
         return Name("slot", name.slot, None if key == name.slot.prompt_key else "spelling")
-    if len(question.slots) == 1 and name.role in ("wrapper", "unknown") and form in names("key", "generic"):
+    if len(question.slots) == 1 and name.role in ("wrapper", "unknown") and form in heading_names("key", "generic"):
         return Name("generic", question.slots[0], "generic_key")
     return name
 
 
 def holds_a_value(key: str) -> bool:
     """Check whether a key inside a value's own object is the one that holds it."""
-    return len(key) <= LONGEST_KEY and normal_form(key) in names("key", "holds_a_value")
+    return len(key) <= LONGEST_KEY and normal_form(key) in heading_names("key", "holds_a_value")

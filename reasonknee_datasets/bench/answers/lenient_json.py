@@ -18,7 +18,7 @@ from reasonknee_datasets.bench.answers.json_nodes import (
     Node,
     Raw,
     behind_blanks,
-    number,
+    parse_number,
     read_string,
 )
 
@@ -252,7 +252,7 @@ class _Scanner:
             self.rules.add("python_literal")
             return _PYTHON[run]
         if _NUMBER.fullmatch(run):
-            return number(run)
+            return parse_number(run)
         self.rules.add("unquoted")
         return Raw(run)
 

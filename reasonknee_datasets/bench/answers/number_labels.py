@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reasonknee_datasets.bench.answers.grade_values import scale_of
 from reasonknee_datasets.bench.answers.prose_numbers import NumberReader
 from reasonknee_datasets.bench.answers.subject_names import asked_facets
-from reasonknee_datasets.bench.answers.subjects import Mark
+from reasonknee_datasets.bench.answers.subjects import PhraseMatch
 from reasonknee_datasets.bench.answers.words import word_list
 from reasonknee_datasets.moaks import Slot
 
@@ -63,7 +63,7 @@ class LabelReader(NumberReader):
             return self._label_in_clause(place)
         return label
 
-    def _may_lead(self, mark: Mark) -> bool:
+    def _may_lead(self, mark: PhraseMatch) -> bool:
         """Check whether a phrase names a facet that the asked subject has: "lateral" alone leads to no effusion."""
         if mark.slot is not None or mark.facets is None:
             return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS
-from reasonknee_datasets.bench.answers.subjects import Context, Mark
+from reasonknee_datasets.bench.answers.subjects import Context, PhraseMatch
 from reasonknee_datasets.bench.answers.words import ROMAN, Token, word_list
 
 
@@ -25,7 +25,7 @@ class NumberReader:
         The subject that was named last.
     said : list of Token
         Its words.
-    marks : dict of int to Mark
+    marks : dict of int to PhraseMatch
         Its phrases, by the place of their first word.
     last, sentence : int
         Place of the last phrase, and of the sentence's first word.
@@ -37,7 +37,7 @@ class NumberReader:
     text: str
     context: Context
     said: list[Token] = field(default_factory=list)
-    marks: dict[int, Mark] = field(default_factory=dict)
+    marks: dict[int, PhraseMatch] = field(default_factory=dict)
     sentence: int = 0
     last: int = -1
     unknown: bool = False
@@ -69,7 +69,7 @@ class NumberReader:
         )
         return leads and following not in word_list("not_roman")
 
-    def _recent(self, at: int) -> Iterator[tuple[int, Mark]]:
+    def _recent(self, at: int) -> Iterator[tuple[int, PhraseMatch]]:
         if self.last >= 0 and self.last in self.marks and self.last < at:
             yield self.last, self.marks[self.last]
 

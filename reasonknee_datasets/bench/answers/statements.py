@@ -23,7 +23,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
     opens_with_aside,
     opens_with_unknown,
 )
-from reasonknee_datasets.bench.answers.subjects import Mark, find_phrases
+from reasonknee_datasets.bench.answers.subjects import PhraseMatch, find_phrases
 from reasonknee_datasets.bench.answers.text_parts import takes_back
 from reasonknee_datasets.bench.answers.words import tokens, word_list
 from reasonknee_datasets.moaks import Slot
@@ -98,7 +98,7 @@ class StatementReader(LabelReader):
             return self._numbered(at)
         return at + 1
 
-    def _name(self, mark: Mark, at: int) -> None:
+    def _name(self, mark: PhraseMatch, at: int) -> None:
         if mark.facets is not None:
             own = self.context.is_asked(self.claims.question)
             if self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question):

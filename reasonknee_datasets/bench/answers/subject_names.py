@@ -33,12 +33,12 @@ ANOTHER = _some(finding=OTHER, site=OTHER)
 
 
 @cache
-def names(category: str) -> Mapping[tuple[str, ...], Facets]:
+def subject_phrases(category: str) -> Mapping[tuple[str, ...], Facets]:
     """Find every phrase that names a subject or a facet of one, where a question of this category was asked.
 
     Examples
     --------
-    >>> names("osteophyte")["medial",], names("osteophyte")["quadriceps", "tendon"]["site"]
+    >>> subject_phrases("osteophyte")["medial",], subject_phrases("osteophyte")["quadriceps", "tendon"]["site"]
     (mappingproxy({'side': frozenset({'medial'})}), frozenset({'other'}))
     """
     return MappingProxyType({tuple(phrase.split()): facets for phrase, facets in _phrases(category)})
@@ -144,7 +144,7 @@ def every_word() -> frozenset[str]:
     >>> "meniscus" in every_word(), "deserves" in every_word()
     (True, False)
     """
-    return frozenset(word for category in CATEGORIES for phrase in names(category) for word in phrase)
+    return frozenset(word for category in CATEGORIES for phrase in subject_phrases(category) for word in phrase)
 
 
 _ADJECTIVES = ("al", "ic", "ous", "ive", "ed", "ense", "ent", "ant", "ary", "ar", "able", "ible", "ate", "ing", "oid")

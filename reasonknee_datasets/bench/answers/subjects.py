@@ -19,8 +19,8 @@ from reasonknee_datasets.bench.answers.subject_names import (
     ON_MENISCUS,
     Facets,
     asked_facets,
-    names,
     names_condition,
+    subject_phrases,
 )
 from reasonknee_datasets.bench.answers.words import Token, names_of, normalise, tokens, word_list
 from reasonknee_datasets.moaks import Question, Slot, get_question
@@ -104,7 +104,7 @@ _STRETCH = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PhraseMatch:
     """A phrase of the prose: the places that it spans, the facets and the attribute that it names."""
 
     end: int
@@ -121,7 +121,7 @@ def _phrases(question_id: int) -> _Phrases:
     """Index every phrase that matters to one question by its first word, the longest first."""
     question = get_question(question_id)
     found: dict[tuple[str, ...], tuple[Facets | None, Slot | None, bool]] = {}
-    for phrase, facets in names(question.category).items():
+    for phrase, facets in subject_phrases(question.category).items():
         found[phrase] = (facets, None, False)
     for attribute in _FOREIGN_ATTRIBUTES:
         found.setdefault((attribute,), (None, None, True))
@@ -151,7 +151,7 @@ _FOREIGN_ATTRIBUTES = (
 )
 
 
-def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
+def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, PhraseMatch]:
     """Find the phrases of a text, in order; none overlaps another."""
     phrases, marks, at = _phrases(question.id), {}, 0
     while at < len(said):
@@ -162,12 +162,12 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, Mark]:
             if end is not None:
                 if slot is not None and _is_of_another(said, end, words):
                     slot, foreign = None, True
-                marks[at] = Mark(end, facets, slot, foreign)
+                marks[at] = PhraseMatch(end, facets, slot, foreign)
                 at = end - 1
                 break
         else:
             if names_condition(said[at].text):
-                marks[at] = Mark(at + 1, ANOTHER)
+                marks[at] = PhraseMatch(at + 1, ANOTHER)
         at += 1
     return marks
 

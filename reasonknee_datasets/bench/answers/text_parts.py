@@ -242,7 +242,7 @@ _LEAD = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ParsedObject:
     """One object of a text.
 
     Attributes
@@ -266,12 +266,12 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Found:
+class ParsedText:
     """What stands in a text.
 
     Attributes
     ----------
-    documents : list of Piece
+    documents : list of ParsedObject
         Every object in the order of the text.
     prose : str
         The text without its objects.
@@ -285,7 +285,7 @@ class Found:
         Why an object was left out: ``placeholder`` or ``retracted``.
     """
 
-    documents: list[Piece] = field(default_factory=list)
+    documents: list[ParsedObject] = field(default_factory=list)
     prose: str = ""
     after: str = ""
     rules: set[str] = field(default_factory=set)
@@ -322,9 +322,9 @@ def hear(text: str) -> tuple[Node, Spoken | None]:
     return None, Spoken(said.text, said.rules | {"json_in_string"}, said.unfinished)
 
 
-def find(text: str, said: Spoken, ended: str) -> Found:
+def find(text: str, said: Spoken, ended: str) -> ParsedText:
     """Find the objects and the prose of a text, or of its final part."""
-    found = Found(rules=set(said.rules), cut=said.unfinished)
+    found = ParsedText(rules=set(said.rules), cut=said.unfinished)
     prose: list[str] = []
     kept: list[tuple[Document, bool, str, str]] = []
     last = 0
@@ -351,7 +351,7 @@ def find(text: str, said: Spoken, ended: str) -> Found:
         found.cut = found.cut or document.open
         found.broken = found.broken or document.broken
         rules = document.rules.union(beside, place[fenced])
-        found.documents.append(Piece(document.root, rules, document.remnant, lead, between))
+        found.documents.append(ParsedObject(document.root, rules, document.remnant, lead, between))
     found.prose = "\n".join(prose)
     found.after = "\n".join(prose[last:])
     return found

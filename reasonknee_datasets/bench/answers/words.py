@@ -1,6 +1,6 @@
 """Words: what ``vocabulary.txt`` lists, and prose cut into tokens.
 
-`word_list`, `names` and `pattern` read the vocabulary; `normalise` and `tokens` prepare prose for it.
+`word_list`, `heading_names` and `pattern` read the vocabulary; `normalise` and `tokens` prepare prose for it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def word_list(*lists: str) -> frozenset[str]:
 
 
 @cache
-def names(*head: str) -> tuple[str, ...]:
+def heading_names(*head: str) -> tuple[str, ...]:
     """Return the names under one heading.
 
     Examples
     --------
-    >>> names("site", "tibia")
+    >>> heading_names("site", "tibia")
     ('tibia', 'tibial', 'plateau', 'plateaus', 'tibial plateau')
     """
     return tuple(re.sub(r"\s+", " ", _sections()[("names", *head)]).strip().split(", "))
@@ -55,7 +55,7 @@ def names_of(kind: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     >>> names_of("side")[0]
     (('medial',), ('medial', 'medially'))
     """
-    return tuple((key[2:], names(*key[1:])) for key in _sections() if key[:2] == ("names", kind))
+    return tuple((key[2:], heading_names(*key[1:])) for key in _sections() if key[:2] == ("names", kind))
 
 
 @cache

@@ -58,7 +58,7 @@ _COMPARED = re.compile(r"\b(?:unlike|than|contralateral|opposite|compared? (?:to
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KneePlace:
     """A place as a text names it; empty sets where it does not say."""
 
     structures: frozenset[str]
@@ -66,7 +66,7 @@ class Place:
     parts: frozenset[str]
 
 
-def named_places(text: str) -> Iterator[Place]:
+def named_places(text: str) -> Iterator[KneePlace]:
     """Find the names of places in a text, in order.
 
     Examples
@@ -83,7 +83,7 @@ def named_places(text: str) -> Iterator[Place]:
         rest = re.sub(
             _STRUCTURES["anterior_cruciate_ligament"] + "|" + _STRUCTURES["posterior_cruciate_ligament"], "", words
         )
-        place = Place(structures, _kinds(_COMPARTMENTS, rest), _kinds(_PARTS, rest))
+        place = KneePlace(structures, _kinds(_COMPARTMENTS, rest), _kinds(_PARTS, rest))
         if structures or (place.parts and re.search(rf"\b(?:{_NOUNS})\b", words)):
             yield place
 
@@ -100,7 +100,7 @@ def _kinds(table: dict[str, str], words: str) -> frozenset[str]:
 
 
 @cache
-def asked_place(question: Question) -> Place:
+def asked_place(question: Question) -> KneePlace:
     """Return the place that a question asks about.
 
     Examples
@@ -110,15 +110,15 @@ def asked_place(question: Question) -> Place:
     Place(structures=frozenset({'meniscus'}), compartments=frozenset({'medial'}), parts=frozenset({'body'}))
     """
     if question.subregion in _STRUCTURES and question.subregion not in ("patella", "femur", "tibia", "meniscus"):
-        return Place(frozenset({question.subregion}), frozenset(), frozenset())
+        return KneePlace(frozenset({question.subregion}), frozenset(), frozenset())
     words = question.subregion.split("_")
     structures = frozenset(words).intersection(_STRUCTURES)
     # Extrusion of the body is measured towards the joint's own side, and its subregion repeats the side.
     parts = {"body"} if len(words) > len(set(words)) else set(words) & _PARTS.keys()
-    return Place(structures, frozenset(words).intersection(_COMPARTMENTS), frozenset(parts))
+    return KneePlace(structures, frozenset(words).intersection(_COMPARTMENTS), frozenset(parts))
 
 
-def fits(question: Question, place: Place) -> bool | None:
+def fits(question: Question, place: KneePlace) -> bool | None:
     """Compare a named place with the asked one.
 
     Returns
@@ -143,7 +143,7 @@ def fits(question: Question, place: Place) -> bool | None:
     return True if whole else None
 
 
-def _parts(place: Place, asked: Place) -> frozenset[str]:
+def _parts(place: KneePlace, asked: KneePlace) -> frozenset[str]:
     """Return the parts with the middle of a meniscus under its own name."""
     if "meniscus" in asked.structures and "central" in place.parts:
         return place.parts - {"central"} | {"body"}
@@ -167,7 +167,7 @@ def subregion_named(question: Question, text: str) -> Named:
         return "right"
     if False in verdicts:
         return "wrong"
-    joined = Place(
+    joined = KneePlace(
         frozenset().union(*(place.structures & asked.structures for place in places)),
         frozenset().union(*(place.compartments for place in places if place.structures & asked.structures)),
         frozenset().union(*(place.parts for place in places if not place.structures - asked.structures)),

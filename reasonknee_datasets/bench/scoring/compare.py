@@ -7,7 +7,7 @@ from collections.abc import Collection
 from numpy.typing import ArrayLike
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
-from reasonknee_datasets.bench.bootstrap import LEVEL, draw
+from reasonknee_datasets.bench.bootstrap import LEVEL, draw_patients
 from reasonknee_datasets.bench.results import (
     STATISTIC_KINDS,
     BoxCounts,
@@ -80,7 +80,7 @@ def paired_difference(
             raise BenchError(f"Unknown kind of statistic {kind!r}. {nearest(kind, STATISTIC_KINDS)}.")
     boxed = all(map(has_boxes, (first, second))) if boxes_asked is None else boxes_asked
     tables = [make_slot_table(truth, answers, priors, boxed) for answers in (first, second)]
-    weights = draw(tables[0].patients, resamples, seed)
+    weights = draw_patients(tables[0].patients, resamples, seed)
     pooled = bool({"pool", "slot_mean"} & set(statistics))
     slots: list[Statistics] = [slot_statistics(table, weights) if pooled else {} for table in tables]
     differences: list[Difference] = []

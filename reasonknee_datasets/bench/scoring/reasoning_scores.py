@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
-from reasonknee_datasets.bench.bootstrap import draw, estimate
+from reasonknee_datasets.bench.bootstrap import draw_patients, estimate
 from reasonknee_datasets.bench.metrics import ratio
 from reasonknee_datasets.bench.metrics.knee_places import Named, Side
 from reasonknee_datasets.bench.metrics.reasoning import (
@@ -106,7 +106,7 @@ class ReasoningScorer:
         """
         if not self._reasoned.any():
             return None
-        weights = draw(truth.patients, resamples, seed)
+        weights = draw_patients(truth.patients, resamples, seed)
         names, sums, enough, counts, units, patients = [], [], [], [], [], []
         for name, unit, hits, of in self._shares(truth, answers, slices=slices):
             by_patient = np.stack([_by_patient(truth, hits), _by_patient(truth, of)], axis=1)

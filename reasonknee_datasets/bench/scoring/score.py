@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
-from reasonknee_datasets.bench.bootstrap import LEVEL, draw
+from reasonknee_datasets.bench.bootstrap import LEVEL, draw_patients
 from reasonknee_datasets.bench.results import (
     STATISTIC_KINDS,
     Estimate,
@@ -94,7 +94,7 @@ def score(
         If answers and truth do not match, or hold an illegal grade or an empty box.
     """
     table = make_slot_table(truth, answers, priors, boxes_asked)
-    weights = draw(table.patients, resamples, seed)
+    weights = draw_patients(table.patients, resamples, seed)
     slots = slot_statistics(table, weights)
     groups = [group for by in BYS for group in _score_groups(table, group_by(table, by), weights, slots)]
     outcomes = make_outcomes(table)
@@ -133,7 +133,7 @@ def compute_statistics(
     confusions : sequence of Confusions
         From `count_confusions`; empty where ``kinds`` has neither pool nor slot_mean.
     weights : (1 + R, P) float32 array
-        From `draw`.
+        From `draw_patients`.
     slots : dict
         From `slot_statistics`; empty where confusions are.
     kinds : collection of {"total", "pool", "slot_mean", "localisation"}
