@@ -67,7 +67,7 @@ def test_draws_are_splitmix64() -> None:
 def test_another_process_agrees() -> None:
     code = (
         "import numpy as np; from reasonknee_datasets.loader.epoch_order import EpochPlan;"
-        "print(Plan(np.repeat(np.arange(50), 7), 11, 5).rows(4).tolist())"
+        "print(EpochPlan(np.repeat(np.arange(50), 7), 11, 5).rows(4).tolist())"
     )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert said.strip() == str(EpochPlan(np.repeat(np.arange(50), 7), 11, 5).rows(4).tolist())
