@@ -25,9 +25,9 @@ from reasonknee_datasets.orientation import (
     describe_geometry,
     to_canonical,
 )
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
-REAL = SHARED / "real" / "knee_mri" / "MESE_TE006.3.nii.gz"
+REAL = OFFICIAL / "knee_mri" / "MESE_TE006.3.nii.gz"
 SHAPE = (5, 6, 8)
 EVERY = list(Reorientation.all())
 Affine = NDArray[np.float64]
@@ -239,7 +239,7 @@ def test_two_axes_that_follow_one_are_no_permutation() -> None:
         between(np.eye(4), SHAPE, skewed, SHAPE)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"the real knee MRI is not at {REAL}")
+@pytest.mark.skipif(not REAL.exists(), reason=NO_OFFICIAL)
 def test_a_real_oblique_knee_is_found_in_every_orientation() -> None:
     image = nib.load(REAL)
     assert "".join(axcodes(image.affine)) == "PIR"

@@ -155,7 +155,7 @@ def test_a_column_with_hostile_paths(repository: Path, elsewhere: Served, tmp_pa
         table = table.set_column(column, table.schema.field(column), [paths])
         pq.write_table(table, shard)
     list_again(root)
-    with pytest.raises(ReasonKneeError, match="does not list the volume_path .x::http"):
+    with pytest.raises(ReasonKneeError, match=r"does not list the volume_path .x::http"):
         list(load_dataset(data_dir=str(root), split="train", streaming=True, cache_dir=str(tmp_path / "cache")))
     assert not elsewhere.requests
 

@@ -28,7 +28,7 @@ from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, GradeError
 from reasonknee_datasets.moaks import QUESTIONS, Question, get_question, write_answer, write_diagnosis
 from tests.helpers import fuzz_answers
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
 QUESTION = st.sampled_from(sorted(QUESTIONS)).map(get_question)
 SHAPE = (24, 40, 32)
@@ -404,8 +404,8 @@ def test_the_fuzzer_notices_a_made_up_grade(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("wording", ["zeroshot", "guided"])
 def test_the_official_prompts_repeated_are_no_answers(wording: str) -> None:
-    path = SHARED / f"real/question_files/questions_nobbox_{wording}.json"
+    path = OFFICIAL / f"question_files/questions_nobbox_{wording}.json"
     if not path.exists():
-        pytest.skip("the official question files are not here")
+        pytest.skip(NO_OFFICIAL)
     for number, prompt in json.loads(path.read_text(encoding="utf-8")).items():
         assert all(slot.grade is None for slot in parse_answer(int(number), prompt).slots), prompt

@@ -14,7 +14,7 @@ from reasonknee_datasets.bench.question_records import parse_questions
 from reasonknee_datasets.bench.run_spec import make_study
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.prompts import Prompts
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
 
 def test_a_sample_is_of_whole_patients_and_seeded(prepared: Path) -> None:
@@ -62,9 +62,9 @@ def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "file"), [("zero_shot", "zeroshot"), ("guided", "guided"), ("official", "guided")])
 def test_the_users_question_files_are_hashed(name: str, file: str, prepared: Path) -> None:
-    folder = SHARED / "real"
+    folder = OFFICIAL
     if not folder.is_dir():
-        pytest.skip("needs the official question files in ../shared/real")
+        pytest.skip(NO_OFFICIAL)
     raw = json.loads((folder / "question_files" / f"questions_nobbox_{file}.json").read_text(encoding="utf-8"))
     study = make_study(prepared, CONDITIONS[name], patients=1, questions=[19, 58], prompts=folder)
     prompts = Prompts.from_files(folder, file, "keep" if name == "official" else "repair")  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ from tests.helpers.scripted_model import Answer, Asked, run_study, scripted
 from inspect_ai import eval as inspect_eval  # isort: skip  # after scripted_model, which skips without it
 from inspect_ai.log import read_eval_log  # isort: skip
 from inspect_ai.model import ModelOutput  # isort: skip
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import OFFICIAL
 
 _BOX = '{"bounding_box": [0, 1, 4, 20, 4, 20]}'
 _TINY = ToFrames("sagittal", count=2, size=32)
@@ -375,7 +375,7 @@ def test_control_tokens_in_a_question_are_refused(token: str, prepared: Path, tm
 def test_no_question_of_ours_or_the_authors_has_a_control_token() -> None:
     for wording in ("zeroshot", "guided"):
         Prompts.own(wording)
-        folder = SHARED / "real"
+        folder = OFFICIAL
         if folder.is_dir():
             Prompts.from_files(folder, wording)
 

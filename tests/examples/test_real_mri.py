@@ -17,14 +17,14 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, VolumeNotFoundError
 from reasonknee_datasets.figures import show
 from reasonknee_datasets.orientation import Reorientation
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL, ROOT
 
 pytest.importorskip("matplotlib", reason="figures need the figures extra")
 
-REAL = ROOT / "../shared/real/knee_mri/MESE_TE006.3.nii.gz"
-LABELS = ROOT / "../shared/real/knee_mri/dess_right_labels.nrrd"
+REAL = OFFICIAL / "knee_mri/MESE_TE006.3.nii.gz"
+LABELS = OFFICIAL / "knee_mri/dess_right_labels.nrrd"
 PATELLA, FIBULA = 7, 8
-needs_real = pytest.mark.skipif(not REAL.is_file(), reason="../shared/real/knee_mri is not here")
+needs_real = pytest.mark.skipif(not REAL.is_file(), reason=NO_OFFICIAL)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def read_real_labels() -> Any:
     return nib.Nifti1Image(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
 
-@pytest.mark.skipif(not LABELS.is_file(), reason="../shared/real/knee_mri is not here")
+@pytest.mark.skipif(not LABELS.is_file(), reason=NO_OFFICIAL)
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::11], ids=str)
 def test_real_fibula_and_patella_are_drawn_where_a_radiologist_looks(turn: Reorientation) -> None:
     stored = read_real_labels()

@@ -19,9 +19,9 @@ from reasonknee_datasets.figures.line_breaking import LONGEST, break_lines
 from reasonknee_datasets.figures.plane_choice import PLANES, choose_plane
 from reasonknee_datasets.figures.planes import cut_planes, grey_window
 from reasonknee_datasets.moaks import QUESTIONS
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
-PROMPTS = SHARED / "real/question_files"
+PROMPTS = OFFICIAL / "question_files"
 
 # Balls in the world (RAS+, mm), with the value that marks each; all lie on the axes through the origin.
 MARKERS = {"R": ((24, 0, 0), 10), "L": ((-24, 0, 0), 20), "A": ((0, 24, 0), 30)}
@@ -175,7 +175,7 @@ def test_the_first_plane_that_the_text_names_wins_over_the_table() -> None:
     assert choose_plane("effusion_synovitis", "joint_cavity", "a parasagittal-like word; biaxial") == "axial"
 
 
-@pytest.mark.skipif(not PROMPTS.is_dir(), reason="../shared/real is not here")
+@pytest.mark.skipif(not PROMPTS.is_dir(), reason=NO_OFFICIAL)
 def test_the_official_prompts_agree_with_the_table() -> None:
     prompts = json.loads((PROMPTS / "questions_nobbox_guided.json").read_text(encoding="utf-8"))
     for number, question in QUESTIONS.items():

@@ -37,17 +37,13 @@ from reasonknee_datasets.moaks import (
     write_answer,
     write_diagnosis,
 )
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import DATA, NO_OFFICIAL, OFFICIAL
 
-SHARED = SHARED
-SLOT_TABLE = SHARED / "facts" / "answer_slots.csv"
-PROMPTS = SHARED / "real" / "question_files"
+SLOT_TABLE = DATA / "answer_slots.csv"
+PROMPTS = OFFICIAL / "question_files"
 DAMAGED = {58, 59}  # their wrapper is cut off, as officially published
 
-needs_slot_table = pytest.mark.skipif(
-    not SLOT_TABLE.exists(), reason=f"the table of official slots is not at {SLOT_TABLE}"
-)
-needs_prompts = pytest.mark.skipif(not PROMPTS.exists(), reason=f"the official prompts are not at {PROMPTS}")
+needs_prompts = pytest.mark.skipif(not PROMPTS.exists(), reason=NO_OFFICIAL)
 
 Grades = dict[str, "int | None"]
 
@@ -104,7 +100,6 @@ def test_finding_and_subregion_name_one_question() -> None:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", question.subregion)
 
 
-@needs_slot_table
 def test_every_slot_is_as_in_the_official_table() -> None:
     with SLOT_TABLE.open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))

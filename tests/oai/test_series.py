@@ -22,12 +22,12 @@ from reasonknee_datasets.orientation import between, to_canonical
 from reasonknee_datasets.phantom.dicom_series import get_pixels, set_pixels, write_bytes
 from reasonknee_datasets.volumes.index import parse_index
 from tests.helpers.dicom_files import SHAPE, oblique_affine, save, slices, voxels
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
 pydicom = pytest.importorskip("pydicom", reason="DICOM needs the dicom extra")
 
-REAL = SHARED / "real/knee_mri"
-needs_real = pytest.mark.skipif(not (REAL / "dicom_te006").is_dir(), reason="../shared/real/knee_mri is not here")
+REAL = OFFICIAL / "knee_mri"
+needs_real = pytest.mark.skipif(not (REAL / "dicom_te006").is_dir(), reason=NO_OFFICIAL)
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def test_read_series_agrees_with_other_libraries(
 ) -> None:
     folder = REAL / "dicom_te006" if series == "real" else save(slices(), tmp_path / "series")
     if not folder.is_dir():
-        pytest.skip("../shared/real/knee_mri is not here")
+        pytest.skip(NO_OFFICIAL)
     array, affine = read(folder)
     (tmp_path / "out").mkdir()
     other, other_affine = library(folder, tmp_path / "out")

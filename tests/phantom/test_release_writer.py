@@ -33,10 +33,10 @@ from reasonknee_datasets.phantom.typical_boxes import usual_boxes
 from reasonknee_datasets.prompts import project_prompt
 from reasonknee_datasets.release.region_labels import read_mapping, read_names
 from reasonknee_datasets.release.split_files import COLUMNS
-from tests.helpers.paths import ROOT, SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL, ROOT
 
 PATIENTS, SEED = 3, 4
-REAL = SHARED / "real" / "split_files"
+REAL = OFFICIAL / "split_files"
 FILES = (*OFFICIAL_SPLITS, "train_balanced", "test_balanced")
 
 
@@ -121,7 +121,7 @@ def test_it_says_that_it_is_synthetic(drawn: Path, written: Path) -> None:
 def test_split_rows_look_like_the_official_ones(written: Path) -> None:
     texts = [path.read_text(encoding="utf-8") for path in sorted(REAL.glob("*.csv"))]
     if not texts:
-        pytest.skip("the official split rows are not here (../shared/real)")
+        pytest.skip(NO_OFFICIAL)
     for text in texts:
         header, *lines = text.splitlines()
         assert header.split(",") == list(COLUMNS)

@@ -24,9 +24,9 @@ from reasonknee_datasets.prompts.project_wording import (
     project_prompt,
     project_prompts,
 )
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
-REAL = SHARED / "real" / "question_files"
+REAL = OFFICIAL / "question_files"
 RECORDED = [question for question in QUESTIONS.values() if question.in_records]
 WITHOUT_BOX: tuple[FullWording, FullWording] = ("guided", "zeroshot")
 TAIL = 'end_slice, x_min, x_max, y_min, y_max], "{}": {{"presence": (0 | 1)}}}}'
@@ -40,7 +40,7 @@ def combinations(question: Question) -> Iterator[dict[str, int | None]]:
 @pytest.fixture(scope="module")
 def official() -> dict[FullWording, dict[str, str]]:
     if not REAL.is_dir():
-        pytest.skip("the official question files are not here (../shared/real)")
+        pytest.skip(NO_OFFICIAL)
     return {
         wording: json.loads((REAL / f"questions_nobbox_{wording}.json").read_text(encoding="utf-8"))
         for wording in WITHOUT_BOX

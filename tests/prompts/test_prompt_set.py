@@ -20,16 +20,16 @@ from reasonknee_datasets.prompts.prompt_set import (
     prompt_hash,
     repair,
 )
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
-_REAL = SHARED / "real"
+_REAL = OFFICIAL
 _WORDINGS = ("zeroshot", "guided")
 
 
 @pytest.fixture
 def official() -> Path:
     if not (_REAL / "question_files").is_dir():
-        pytest.skip("needs the official question files in ../shared/real")
+        pytest.skip(NO_OFFICIAL)
     return _REAL
 
 

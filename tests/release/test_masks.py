@@ -16,9 +16,9 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError, WorkerError
 from reasonknee_datasets.release import masks
 from reasonknee_datasets.release.masks import MaskScan, find_extents, find_side, scan_mask, scan_masks
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
-REAL = SHARED / "real/knee_mri/dess_right_labels.nrrd"
+REAL = OFFICIAL / "knee_mri/dess_right_labels.nrrd"
 
 
 def knee(shape: tuple[int, int, int] = (160, 384, 384)) -> np.ndarray:
@@ -118,7 +118,7 @@ def real_mask() -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(gzip.decompress(packed), np.uint8).reshape(shape, order="F"), np.diag([-1, -1, 1, 1]) @ affine
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason="../shared/real/knee_mri is not here")
+@pytest.mark.skipif(not REAL.is_file(), reason=NO_OFFICIAL)
 def test_the_side_of_a_real_right_knee_is_told_from_its_fibula() -> None:
     mask, affine = real_mask()
     femur, fibula = 5, 8  # the fibula is lateral in every knee

@@ -16,11 +16,11 @@ from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.release import Release, open_release, read_questions, rebuild_record
 from reasonknee_datasets.schema import parse_id
-from tests.helpers.paths import SHARED
+from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 from tests.helpers.release_builder import CONVENTION, IDS, MAPPING, SHAPE, Knee, affine_of, draw_mask, make_record
 
-REAL = SHARED / "real"
-pytestmark = pytest.mark.skipif(not (REAL / "split_files").is_dir(), reason="../shared/real is not here")
+REAL = OFFICIAL
+pytestmark = pytest.mark.skipif(not (REAL / "split_files").is_dir(), reason=NO_OFFICIAL)
 
 SPLITS = {"train": 6, "val": 3, "test": 4}
 WORDINGS = ("questions_nobbox_guided.json", "questions_nobbox_zeroshot.json")

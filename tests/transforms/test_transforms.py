@@ -115,7 +115,7 @@ class TestValues:
                 "from reasonknee_datasets.transforms import *",
                 "from reasonknee_datasets.transforms.regrid import random_stream",
                 *(f"print(Hasher.hash({transform!r}))" for transform in TRANSFORMS),
-                "print(draw('RandomFlip', 3, {'id': '9016403/00M/right/q19', 'epoch': 2}).random())",
+                "print(random_stream('RandomFlip', 3, {'id': '9016403/00M/right/q19', 'epoch': 2}).random())",
             ]
         )
         out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
