@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 def _add_reading(command: argparse.ArgumentParser) -> None:
     add_data(command)
     command.add_argument("--split", help="whole (default: what the predictions state, else test)")
-    command.add_argument("--questions", type=numbers, metavar="N,N-N", help="score these alone, such as 1-15,34")
-    command.add_argument("--attributes", metavar="NAME,NAME", help="score these slots alone, such as size")
-    command.add_argument("--box-convention", metavar="NAME", help="of the answered boxes, where none is stated")
+    from reasonknee_datasets.moaks import ATTRIBUTES
+
+    _add_questions(command, "score these questions alone")
+    command.add_argument(
+        "--attributes", metavar="NAME,NAME", help=f"score these attributes alone: {', '.join(ATTRIBUTES)}"
+    )
+    command.add_argument(
+        "--box-convention",
+        metavar="NAME",
+        help="convention of the answered boxes where the predictions state none, such as slice0-x1-y2 "
+        "(all names: docs/reference/names.md)",
+    )
     command.add_argument(
         "--no-strict", action="store_true", help="continue despite problems with the predictions, and count them"
     )
@@ -29,6 +38,21 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "--resamples", type=int, default=2000, help="of patients, for intervals (default: %(default)s)"
     )
     command.add_argument("--seed", type=int, default=0, help="of the resamples (default: %(default)s)")
+
+
+def _add_questions(command: argparse.ArgumentParser, purpose: str) -> None:
+    from reasonknee_datasets.moaks import QUESTIONS
+
+    numbered: dict[str, list[int]] = {}
+    for number, question in QUESTIONS.items():
+        if question.in_records:
+            numbered.setdefault(question.category, []).append(number)
+    ranges = "; ".join(
+        f"{name} {found[0]}" + (f"-{found[-1]}" if len(found) > 1 else "") for name, found in numbered.items()
+    )
+    command.add_argument(
+        "--questions", type=numbers, metavar="N,N-N", help=f"{purpose}, such as 1-15,34. Categories: {ranges}"
+    )
 
 
 def _add_out(command: argparse.ArgumentParser, what: str) -> None:
@@ -184,7 +208,7 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("--condition", default="zero_shot", help="how a model is asked (default: %(default)s)")
     command.add_argument("--split", default="test", help="whole (default: %(default)s)")
     command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of so many whole patients")
-    command.add_argument("--questions", type=numbers, metavar="N,N-N", help="only these, such as 1-15,34")
+    _add_questions(command, "ask these questions alone")
     command.add_argument("--prompts", metavar="DIR", help="the official question files; or rows, or project")
     command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
     command.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.cli import main
-from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
 
 
 @pytest.fixture
@@ -161,3 +162,16 @@ def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert 'On Python 3.11 or newer, run: pip install "reasonknee_datasets[bench]"' in done.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate", "bench plan", "bench compare", "bench attribute"])
+def test_help_lists_the_questions_of_every_category(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(*command.split(), "--help")
+    text = re.sub(r"\s+", " ", re.sub(r"-\n\s+", "-", capsys.readouterr().out))
+    for category in {question.category for question in QUESTIONS.values() if question.in_records}:
+        ours = [question.id for question in QUESTIONS.values() if question.category == category]
+        assert f"{category} {min(ours)}" + (f"-{max(ours)}" if len(ours) > 1 else "") in text
+    if command != "bench plan":
+        assert f"attributes alone: {', '.join(ATTRIBUTES)}" in text
+        assert "such as slice0-x1-y2" in text
