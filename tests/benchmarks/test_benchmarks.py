@@ -12,7 +12,7 @@ import pytest
 
 from reasonknee_datasets.phantom.scan_grids import SIZES
 from reasonknee_datasets.volumes import set_threads, shared_cache
-from tests.benchmarks import reads, scale, voxels
+from tests.benchmarks import reads, scale, streaming_start, voxels
 from tests.benchmarks.knees import Knee, Slices, make_knees, make_sagittal
 from tests.benchmarks.peers import (
     Blosc2,
@@ -255,6 +255,11 @@ def test_the_tables_of_voxels_come_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_table_of_the_streaming_start_comes_out(tmp_path: Path) -> None:
+    table = streaming_start.measure(tmp_path, rounds=1, size="tiny")
+    assert [row[2] for row in table.rows][1] == "1.00"
+
+
 def test_the_table_of_scale_comes_out(tmp_path: Path) -> None:
     table = scale.measure(tmp_path, patients=3)
     assert isinstance(table, Table)
