@@ -153,6 +153,7 @@ def train(folder: Path, loader: ResumableLoader, *, resume: Any = None, **option
     return model.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "stream"), [(0, False), (2, False), (2, True)])
 def test_trainer_resumes_in_the_middle_of_an_epoch(tmp_path: Path, workers: int, stream: bool) -> None:
     expected = epochs(stream=stream)

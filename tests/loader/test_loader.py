@@ -37,6 +37,8 @@ from reasonknee_datasets.transforms.tokenizer import NamedTokenizer
 from reasonknee_datasets.volumes import pack
 from tests.helpers.prepared_repository import list_volumes_again, voxels_of, write_repository
 
+pytestmark = pytest.mark.slow
+
 VOLUMES, QUESTIONS = 24, 4
 
 

@@ -42,6 +42,7 @@ print(sum(len(batch["id"]) for batch in loader), loader.shared_info().decodes)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_with_64_open_files(tmp_path: Path, workers: int) -> None:
     counts = {"train": 40, "validation": 1, "test": 1}

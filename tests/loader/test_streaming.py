@@ -63,6 +63,7 @@ def test_a_shuffle_differs_from_epoch_to_epoch(repository: Path) -> None:
     assert sorted(first) == sorted(second)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     segments=st.lists(st.tuples(st.integers(1, 2), st.integers(1, 5), st.integers(0, 4)), min_size=1, max_size=4),

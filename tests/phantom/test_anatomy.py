@@ -231,6 +231,7 @@ def _settings():
             yield pytest.param(slot, grade, id=f"q{question.id:02d}-{slot.attribute}-{grade}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slot", "grade"), list(_settings()))
 def test_a_grade_changes_voxels_inside_its_box(slot, grade):
     knee, usual = graded({slot.question_id: {slot.attribute: grade}}), healthy()

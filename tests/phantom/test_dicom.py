@@ -84,6 +84,7 @@ def test_every_defect_has_a_name_and_a_known_outcome() -> None:
         assert (defect.status == "refused") == (defect.kind in REFUSALS), defect.name
 
 
+@pytest.mark.slow
 def test_write_download_is_reproducible_and_converts_whole(phantom_release: Path, tmp_path: Path) -> None:
     written = []
     for number in range(2):

@@ -129,12 +129,14 @@ def test_91_slots_are_ordinal_and_20_are_not():
 # Tiny
 
 
+@pytest.mark.slow
 def test_a_tiny_knee_shows_95_percent_of_its_ordinal_grades():
     pairs = [pair for case in tiny() for kind in ORDINAL for pair in case.pairs(*kind)]
     assert len(pairs) == 91 * TINY_KNEES
     assert agreement(pairs) >= 0.95, wrong(tiny(), ORDINAL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in SCALE if kind not in NOT_IN_TINY], ids="-".join)
 def test_a_tiny_knee_shows_every_kind_of_sign_that_is_not_listed(kind):
     pairs = [pair for case in tiny() for pair in case.pairs(*kind)]

@@ -34,6 +34,8 @@ from reasonknee_datasets.volumes import fingerprint
 from tests.helpers.disks import locked, open_folder
 from tests.helpers.release_builder import Knee, build_release
 
+pytestmark = pytest.mark.slow
+
 
 def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}

@@ -178,6 +178,7 @@ def test_quintuples_is_the_default_config(root: Path) -> None:
     assert set(features) == set(arrow_schema().names)
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_order_or_processes(root: Path, tmp_path: Path) -> None:
     made = given.volumes(root.parent / "images")
     backwards = list(reversed(made))

@@ -281,6 +281,7 @@ def test_no_permission_is_one_clear_error(tmp_path: Path) -> None:
         stage(tmp_path / "closed" / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX's")
 @pytest.mark.parametrize("limit", [3_000, 30_000])
 def test_a_file_size_limit_is_one_clear_error(tmp_path: Path, limit: int) -> None:

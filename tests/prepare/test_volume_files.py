@@ -34,6 +34,7 @@ def place(tasks: list[VolumeTask], workers: int = 1) -> dict[str, VolumeRecord]:
     return place_volumes(tasks, workers=workers, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_copies_equal_their_sources(tasks: list[VolumeTask], workers: int) -> None:
     records = place(tasks, workers)

@@ -28,6 +28,8 @@ from tests.helpers.file_servers import serve
 from tests.helpers.planted_defects import DEFECTS as DATA_DEFECTS
 from tests.helpers.prepared_repository import list_again
 
+pytestmark = pytest.mark.slow
+
 FIRST = "data/train-00000-of-00012.parquet"
 
 

@@ -83,6 +83,7 @@ def test_masks_can_be_left_out(server: HubServer, tmp_path: Path) -> None:
     assert not server.count("GET .*/masks/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [500, "cut", "lost"])
 def test_fault_that_passes_is_survived(
     server: HubServer, official: dict[str, bytes], tmp_path: Path, how: int | str
@@ -124,6 +125,7 @@ def test_unknown_revision(server: HubServer, tmp_path: Path) -> None:
         fetch(server, tmp_path, revision="v9")
 
 
+@pytest.mark.slow
 def test_killed_download_is_resumed(official: dict[str, bytes], tmp_path: Path) -> None:
     with serve_hub() as server:
         server.add(OFFICIAL, official)

@@ -31,6 +31,8 @@ from reasonknee_datasets.publish.previews import write_without_previews
 from reasonknee_datasets.publish.viewer_rules import first_page
 from tests.helpers import prepare_content as given
 
+pytestmark = pytest.mark.slow
+
 ROW = {"finding": "", "subregion": "", "question": "in the coronal view"}
 
 

@@ -24,6 +24,8 @@ from reasonknee_datasets.publish.push import PushPlan
 from tests.helpers import prepare_content as given
 from tests.helpers.hub_server import TOKEN, HubServer, serve_hub
 
+pytestmark = pytest.mark.slow
+
 NAME = "me/3dreasonknee"
 VOLUME_UPLOAD = "PUT /storage/"
 

@@ -17,6 +17,8 @@ from reasonknee_datasets.publish import add_previews, hub_calls, push
 from tests.helpers import prepare_content as given
 from tests.helpers.hub_server import TOKEN, HubServer, serve_hub
 
+pytestmark = pytest.mark.slow
+
 NAME = "me/3dreasonknee"
 
 

@@ -18,6 +18,8 @@ from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.release import ReleaseOptions, open_release, rebuild_record
 from reasonknee_datasets.release.convention import Chosen, Evidence, judge
 
+pytestmark = pytest.mark.slow
+
 RAS, ASR = "slice0-x1-y2-pairs-inclusive-voxel", "slice2-x0-y1-pairs-inclusive-voxel"
 
 

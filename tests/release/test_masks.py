@@ -49,6 +49,7 @@ def test_extents_are_those_of_the_counted_voxels(mask: np.ndarray, order: list[i
         assert extent.center == pytest.approx(voxels.mean(axis=0))
 
 
+@pytest.mark.slow
 def test_a_whole_knee_at_full_size() -> None:
     mask = knee()
     assert {label: extent.box for label, extent in find_extents(mask).items()} == {

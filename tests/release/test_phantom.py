@@ -17,6 +17,8 @@ from reasonknee_datasets.phantom.release_files import write_questions
 from reasonknee_datasets.release import Release, ReleaseOptions, open_release, rebuild_record
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 OFFICIAL = ("train", "val", "test")
 
 

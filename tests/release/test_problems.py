@@ -38,6 +38,7 @@ def names(faults: tuple[Fault, ...]) -> list[str]:
     return [f"{fault.kind}-{place}" for place, fault in enumerate(faults)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=names(FAULTS))
 def test_each_problem_is_named_with_its_place(fault: Fault, copy: Built) -> None:
     fault.spoil(copy)
@@ -52,6 +53,7 @@ def test_each_problem_is_named_with_its_place(fault: Fault, copy: Built) -> None
 CAN_BE_ALLOWED = tuple(fault for fault in FAULTS if KINDS[fault.kind].allowed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", CAN_BE_ALLOWED, ids=names(CAN_BE_ALLOWED))
 def test_an_allowed_problem_costs_what_is_documented(fault: Fault, copy: Built) -> None:
     fault.spoil(copy)

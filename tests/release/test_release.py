@@ -209,6 +209,7 @@ def test_numbers_come_back_as_they_were_written(tmp_path: Path, numbers: str) ->
     assert_rebuilt(open_release(built.root), built)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
 def test_each_convention_is_established_and_its_boxes_come_back(copy: Built, convention: BoxConvention) -> None:
     def rewrite(records: list[dict[str, Any]]) -> None:

@@ -76,6 +76,7 @@ READS: list[Callable[[str, Path], Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize(
     "url",

@@ -27,7 +27,7 @@ BASIC = base64.b64encode(f"me:{SECRET}".encode()).decode()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp 4 will not have it
     AUTH = aiohttp.BasicAuth("me", SECRET)
-pytestmark = pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning")]
 WAYS: dict[str, dict[str, Any]] = {
     "bearer": {"headers": {"Authorization": f"Bearer {SECRET}"}},
     "custom header": {"headers": {"X-Api-Key": SECRET, "Range-Key": SECRET}},

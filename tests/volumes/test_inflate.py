@@ -76,6 +76,7 @@ def test_promises(tmp_path: Path, how: str) -> None:
         inflated(gzip.compress(PLAIN[:400_000]) + gzip.compress(PLAIN[400_000:] + b"x"), tmp_path, how)
 
 
+@pytest.mark.slow
 def test_a_bomb_takes_no_memory(tmp_path: Path, how: str) -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(300)) + packer.flush()

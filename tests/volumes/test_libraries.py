@@ -67,6 +67,7 @@ def test_torchio(pair: tuple[LazyVolume, Any]) -> None:
         tio.ScalarImage(ours)
 
 
+@pytest.mark.slow
 def test_monai_dict_transforms(pair: tuple[LazyVolume, Any]) -> None:
     monai = pytest.importorskip("monai.transforms")
     ours, theirs = pair

@@ -20,6 +20,8 @@ from reasonknee_datasets.volumes.remote_source import RemoteSource, coalesce, is
 from tests.helpers.volumes_files import knee, same, save
 from tests.helpers.volumes_server import Server, serve
 
+pytestmark = pytest.mark.slow
+
 CENTRAL = Box((50, 152, 154), (110, 232, 229))  # 60 x 80 x 75 voxels
 
 
