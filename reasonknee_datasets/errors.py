@@ -29,7 +29,7 @@ class GeometryError(ReasonKneeError, ValueError):
 
 
 class VolumeError(ReasonKneeError, OSError):
-    """A volume file that cannot be read, or does not hold what its header promises."""
+    """A volume file that cannot be read, or does not hold what its header states."""
 
 
 class VolumeNotFoundError(VolumeError, FileNotFoundError):

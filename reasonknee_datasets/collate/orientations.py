@@ -39,7 +39,7 @@ def find_orientation(example: Mapping[str, Any]) -> str | None:
     volume = example.get("volume")
     if isinstance(volume, LazyVolume) and volume.geometry is not None:
         view = volume.view
-        if view is None or view.lies is None:
+        if view is None or view.world is None:
             return _lazy_codes(volume.geometry, *((None, None) if view is None else (view.axes, view.step)))
     affine = volume.grid[1] if isinstance(volume, LazyVolume) else getattr(volume, "affine", None)
     # Without the translation, which differs from crop to crop.

@@ -112,7 +112,7 @@ class SeriesPlace:
                 with archive.open(info) as file:
                     data = file.read(min(head, MAX_FILE_BYTES + 1))
                 if len(data) != min(info.file_size, head):
-                    raise Refusal("damaged-file", f"{self} promises {info.file_size:,} bytes of {info.filename}.")
+                    raise Refusal("damaged-file", f"{self} states {info.file_size:,} bytes of {info.filename}.")
                 yield info.filename.removeprefix(f"{folder}/"), data
 
 

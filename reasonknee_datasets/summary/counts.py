@@ -146,7 +146,7 @@ def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str,
     RepositoryNotFoundError
         If there is no manifest, or a shard that it lists is absent.
     RepositoryError
-        If it is an official release, or a shard is not the one that the manifest promises.
+        If it is an official release, or a shard is not the one that the manifest lists.
     """
     place = find_place(data_dir)
     assert place is not None, "a place is found wherever one is named"

@@ -44,7 +44,7 @@ class View:
         Edge coordinate in the source at which each axis begins.
     step : three floats
         Source voxels per voxel of the grid; negative where the axis runs backwards.
-    lies : six floats, optional
+    world : six floats, optional
         Where the grid lies in the source's world, as ``start`` and ``step``, once anatomy was moved in it
         (`mirror`, `shift`): then voxels are read from one place and shown at another.
     pad : float, optional
@@ -65,7 +65,7 @@ class View:
     axes: Counts
     start: Numbers
     step: Numbers
-    lies: tuple[float, ...] | None = None
+    world: tuple[float, ...] | None = None
     pad: float | None = None
     nearest: bool = False
 
@@ -75,7 +75,7 @@ class View:
                 f"The view shape {self.shape!r} is not three positive numbers. A grid has at least one voxel along "
                 "each of three axes."
             )
-        lines = (*self.start, *self.step, *(self.lies or ()))
+        lines = (*self.start, *self.step, *(self.world or ()))
         good = sorted(self.axes) == [0, 1, 2] and len(self.start) == len(self.step) == 3
         if not good or not all(map(math.isfinite, lines)) or not all(self.step):
             raise GeometryError(f"The view {self!r} does not have three axes with a start and a step each. {_REMEDY}.")
@@ -140,16 +140,16 @@ class View:
         view = self._relaid(after.shape, lines, axes=after.axes, pad=after.pad)
         if after.nearest and not self.nearest:
             view = replace(view, nearest=True)
-        if after.lies is None:
+        if after.world is None:
             return view
-        places = _compose(self._lies_at(), after.axes, list(zip(after.lies[:3], after.lies[3:], strict=True)))
-        return replace(view, lies=_flat(places))
+        places = _compose(self._world_lines(), after.axes, list(zip(after.world[:3], after.world[3:], strict=True)))
+        return replace(view, world=_flat(places))
 
     def affine(self, source: ArrayLike) -> NDArray[np.float64]:
         """Return the grid's affine (voxel centre to world), from the source's."""
         to_source = np.zeros((4, 4))
         to_source[3, 3] = 1.0
-        for axis, (old, (start, step)) in enumerate(zip(self.axes, self._lies_at(), strict=True)):
+        for axis, (old, (start, step)) in enumerate(zip(self.axes, self._world_lines(), strict=True)):
             to_source[old, axis] = step
             to_source[old, 3] = start + 0.5 * step - 0.5  # from edges to centres
         return np.asarray(source, dtype=np.float64) @ to_source
@@ -188,8 +188,8 @@ class View:
         '10x100x20_012_40,100,60_1,1,1_p0'
         """
         parts = ["x".join(map(str, self.shape)), "".join(map(str, self.axes)), _write(self.start), _write(self.step)]
-        if self.lies is not None:
-            parts.append("m" + _write(self.lies))
+        if self.world is not None:
+            parts.append("m" + _write(self.world))
         if self.pad is not None:
             parts.append("p" + _write([self.pad]))
         if self.nearest:
@@ -222,8 +222,8 @@ class View:
             spans.append((first, last) if first <= last else (last, first))
         return spans
 
-    def _lies_at(self) -> list[Line]:
-        start, step = (self.start, self.step) if self.lies is None else (self.lies[:3], self.lies[3:])
+    def _world_lines(self) -> list[Line]:
+        start, step = (self.start, self.step) if self.world is None else (self.world[:3], self.world[3:])
         return list(zip(start, step, strict=True))
 
     def _relaid(
@@ -237,17 +237,17 @@ class View:
         """Lay another grid over this one: axis ``n`` of it is the given line on this grid's axis ``axes[n]``."""
         reads = _compose(list(zip(self.start, self.step, strict=True)), axes, lines)
         flat = _flat(reads)
-        lies = None if self.lies is None else _flat(_compose(self._lies_at(), axes, lines))
+        world = None if self.world is None else _flat(_compose(self._world_lines(), axes, lines))
         i, j, k = (int(size) for size in shape)
         a, b, c = (self.axes[axis] for axis in axes)
         filled = self.pad if pad is None else float(pad)
-        return View((i, j, k), (a, b, c), flat[:3], flat[3:], lies, filled, self.nearest)  # type: ignore[arg-type]
+        return View((i, j, k), (a, b, c), flat[:3], flat[3:], world, filled, self.nearest)  # type: ignore[arg-type]
 
     def _moved(self, axis: int, line: Line) -> View:
         """Read one axis from elsewhere, and leave the grid where it is."""
         lines: list[Line] = [(0.0, 1.0)] * 3
         lines[axis] = line
-        return replace(self._relaid(self.shape, lines), lies=_flat(self._lies_at()))
+        return replace(self._relaid(self.shape, lines), world=_flat(self._world_lines()))
 
 
 @lru_cache(maxsize=256)
@@ -301,7 +301,7 @@ def _write(numbers: Sequence[float]) -> str:
 
 
 _TOKEN = re.compile(
-    r"(?P<shape>\d+x\d+x\d+)_(?P<axes>[012]{3})_(?P<start>[^_]+)_(?P<step>[^_]+)(?:_m(?P<lies>[^_]+))?(?:_p(?P<pad>[^_]+))?"
+    r"(?P<shape>\d+x\d+x\d+)_(?P<axes>[012]{3})_(?P<start>[^_]+)_(?P<step>[^_]+)(?:_m(?P<world>[^_]+))?(?:_p(?P<pad>[^_]+))?"
     r"(?P<nearest>_n)?"
 )
 
@@ -318,14 +318,14 @@ def _read_token(token: str) -> View:
     a, b, c = map(int, match["axes"])
     try:
         start, step = _numbers(match["start"]), _numbers(match["step"])
-        lies = None if match["lies"] is None else _numbers(match["lies"])
+        world = None if match["world"] is None else _numbers(match["world"])
         pad = None if match["pad"] is None else float(match["pad"])
     except ValueError:
         raise GeometryError(
             f"The view token {token!r} does not hold numbers. It was cut or changed: take views from View.to_token."
         ) from None
     nearest = match["nearest"] is not None
-    return View((i, j, k), (a, b, c), start, step, lies, pad, nearest)  # type: ignore[arg-type]  # __post_init__ counts
+    return View((i, j, k), (a, b, c), start, step, world, pad, nearest)  # type: ignore[arg-type]  # __post_init__ counts
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -74,7 +74,7 @@ class VolumeHeader:
     index_sha256: str | None = None
 
     @property
-    def promised(self) -> int:
+    def decoded_size(self) -> int:
         """Length of the (inflated) NIfTI file."""
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
@@ -182,9 +182,9 @@ def _find_index(source: ByteSource, identity: FileIdentity, head: bytes) -> tupl
 
 def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
     """Describe how an index contradicts its NIfTI header; None if it does not."""
-    if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.promised):
+    if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.decoded_size):
         got = f"{index.head_bytes} and {index.total_bytes}"
-        return f"its lengths are {got} where the header has {parsed.offset} and {parsed.promised}"
+        return f"its lengths are {got} where the header has {parsed.offset} and {parsed.decoded_size}"
     if index.version == 1 and index.slabs and index.slab_bytes % plane_bytes(parsed):
         return f"its slabs of {index.slab_bytes} bytes are no whole planes"
     return ""
@@ -231,7 +231,7 @@ def _offset(start: bytes, image_class: Any) -> int:
 
 def _check_promise(parsed: VolumeHeader, label: str) -> None:
     """Raise for a header that states more than its file can hold, before anything of that size is allocated."""
-    size, promised = parsed.identity.size, parsed.promised
+    size, decoded_size = parsed.identity.size, parsed.decoded_size
     if any(extent < 0 for extent in parsed.shape):
         raise VolumeError(
             f"The NIfTI header of {label} states the shape {parsed.shape}, with a size below 0. {_REMEDY}."
@@ -239,19 +239,19 @@ def _check_promise(parsed: VolumeHeader, label: str) -> None:
     if parsed.dtype.itemsize == 0:
         raise VolumeError(f"The NIfTI header of {label} states no voxel type ({parsed.dtype}). {_REMEDY}.")
     holds = size * MAX_RATIO if parsed.compression == "gzip" else size
-    if promised > holds:
+    if decoded_size > holds:
         can = "can inflate to" if parsed.compression == "gzip" else "holds"
         raise VolumeError(
             f"The NIfTI header of {label} states the shape {parsed.shape} of {parsed.dtype} at byte {parsed.offset}, "
-            f"which makes {promised} bytes, more than the file {can} ({holds} bytes). {_REMEDY}."
+            f"which makes {decoded_size} bytes, more than the file {can} ({holds} bytes). {_REMEDY}."
         )
-    if size > (most := promised + promised // 10 + _MAX_OFFSET):  # gzip adds less, and padding is short
+    if size > (most := decoded_size + decoded_size // 10 + _MAX_OFFSET):  # gzip adds less, and padding is short
         raise VolumeError(
-            f"The file {label} has {size} bytes, but its NIfTI header accounts for {promised} at most ({most} with "
+            f"The file {label} has {size} bytes, but its NIfTI header accounts for {decoded_size} at most ({most} with "
             f"padding). {_REMEDY}."
         )
-    if parsed.compression == "gzip" and promised > (limit := read_whole_number(_VARIABLE, _MAX_VOLUME_BYTES)):
+    if parsed.compression == "gzip" and decoded_size > (limit := read_whole_number(_VARIABLE, _MAX_VOLUME_BYTES)):
         raise VolumeError(
-            f"The NIfTI header of {label} states a volume of {promised} bytes, more than the {limit} that are read. If "
-            f"the volume is really that large, set {_VARIABLE} to {promised}."
+            f"The NIfTI header of {label} states a volume of {decoded_size} bytes, more than the {limit} that are "
+            f"read. If the volume is really that large, set {_VARIABLE} to {decoded_size}."
         )

@@ -98,7 +98,7 @@ def inflate_head(data: bytes, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def inflate_file(source: ByteSource, identity: FileIdentity, promised: int) -> NDArray[np.uint8]:
+def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) -> NDArray[np.uint8]:
     """Inflate a whole gzip file to exactly the length that its NIfTI header states.
 
     Parameters
@@ -107,12 +107,12 @@ def inflate_file(source: ByteSource, identity: FileIdentity, promised: int) -> N
         The file.
     identity : FileIdentity
         The state of the file whose header was read.
-    promised : int
+    decoded_size : int
         Length of the NIfTI file inside, from its header.
 
     Returns
     -------
-    (promised,) uint8 array
+    (decoded_size,) uint8 array
         Never more than that is inflated.
 
     Raises
@@ -122,16 +122,16 @@ def inflate_file(source: ByteSource, identity: FileIdentity, promised: int) -> N
     """
     with source.open(identity) as fetch:
         if _isal is not None:
-            found = _stream(_pieces(source, fetch, identity.size), promised)
+            found = _stream(_pieces(source, fetch, identity.size), decoded_size)
             if found is not None:
                 return found
         data = fetch([(0, identity.size)])[0]
     if _isal is None:
         with contextlib.suppress(deflate.DeflateError):
-            whole = deflate.gzip_decompress(data, promised)
-            if len(whole) == promised:
+            whole = deflate.gzip_decompress(data, decoded_size)
+            if len(whole) == decoded_size:
                 return np.frombuffer(whole, np.uint8)
-    return _inflate_slowly(data, promised, source.label)
+    return _inflate_slowly(data, decoded_size, source.label)
 
 
 def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
@@ -144,41 +144,43 @@ def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
         yield fetch([(start, min(start + _PIECE, size))])[0]
 
 
-def _stream(pieces: Iterator[Any], promised: int) -> NDArray[np.uint8] | None:
+def _stream(pieces: Iterator[Any], decoded_size: int) -> NDArray[np.uint8] | None:
     """Inflate one member of exactly the stated length; None for anything else, which `_inflate_slowly` reports."""
-    inflated, filled = np.empty(promised, np.uint8), 0
+    inflated, filled = np.empty(decoded_size, np.uint8), 0
     view, inflater = inflated.data, _isal.decompressobj(wbits=31)
     for piece in pieces:
         rest = piece
         while len(rest):
             try:
-                part = inflater.decompress(rest, min(_PIECE, promised - filled + 1))
+                part = inflater.decompress(rest, min(_PIECE, decoded_size - filled + 1))
             except _isal.error:
                 return None
-            if filled + len(part) > promised:
+            if filled + len(part) > decoded_size:
                 return None
             view[filled : filled + len(part)] = part
             filled += len(part)
             if inflater.eof:
-                return inflated if filled == promised else None
+                return inflated if filled == decoded_size else None
             rest = inflater.unconsumed_tail
     return None
 
 
-def _inflate_slowly(data: bytes, promised: int, label: str) -> NDArray[np.uint8]:
-    inflated, filled = np.empty(promised, np.uint8), 0
+def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.uint8]:
+    inflated, filled = np.empty(decoded_size, np.uint8), 0
     view = inflated.data
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            while filled < promised and (count := file.readinto(view[filled:])):
+            while filled < decoded_size and (count := file.readinto(view[filled:])):
                 filled += count
             more = file.read(1)  # also makes the module check CRC and length of the last member
     except (EOFError, OSError, zlib.error) as error:
         raise VolumeError(f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}.") from error
-    if filled < promised:
-        raise VolumeError(f"{label} inflates to {filled} bytes, and its NIfTI header states {promised}. {_DAMAGED}.")
+    if filled < decoded_size:
+        raise VolumeError(
+            f"{label} inflates to {filled} bytes, and its NIfTI header states {decoded_size}. {_DAMAGED}."
+        )
     if more:
         raise VolumeError(
-            f"{label} inflates to more than the {promised} bytes that its NIfTI header states. {_DAMAGED}."
+            f"{label} inflates to more than the {decoded_size} bytes that its NIfTI header states. {_DAMAGED}."
         )
     return inflated

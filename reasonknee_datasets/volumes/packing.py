@@ -98,11 +98,11 @@ def pack(
     header = read_header(source)
     plain: memoryview
     if header.compression == "gzip":
-        plain = inflate_file(source, header.identity, header.promised).data
+        plain = inflate_file(source, header.identity, header.decoded_size).data
     else:
-        plain = memoryview(read_whole(source, header.identity))[: header.promised]
+        plain = memoryview(read_whole(source, header.identity))[: header.decoded_size]
     out = Path(path_out)
-    slab_bytes = _slab_bytes(plane_bytes(header), header.promised - header.offset, planes, source.label)
+    slab_bytes = _slab_bytes(plane_bytes(header), header.decoded_size - header.offset, planes, source.label)
     size, slabs = _write_or_explain(out, plain, header.offset, slab_bytes, level)
     return PackReport(str(out), header.identity.size, size, slabs, slab_bytes)
 

@@ -77,7 +77,7 @@ class StoredVoxels:
             return None
         if header.index is None:
             return self._cached(cache)
-        size = header.promised - header.offset
+        size = header.decoded_size - header.offset
         if not cache.can_hold(size):
             return None
         slabs = Slabs(self.source, header, header.index)
@@ -130,7 +130,7 @@ class StoredVoxels:
         assert header.index is not None
         slabs = Slabs(self.source, header, header.index)
         try:
-            size = header.promised - header.offset
+            size = header.decoded_size - header.offset
             if cache is None or not cache.can_hold(size):
                 return slabs.copy_region(selection)
             wanted = slabs.touched(selection)
@@ -157,7 +157,7 @@ class StoredVoxels:
         header = self.header
         data: Any
         if header.compression == "gzip":
-            data = inflate_file(self.source, header.identity, header.promised)
+            data = inflate_file(self.source, header.identity, header.decoded_size)
         else:
             data = bytearray(read_whole(self.source, header.identity))
         return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")

@@ -74,7 +74,7 @@ class Segmented:
 
     def read_member(self, path: Path) -> None:
         """Take an ordinary file."""
-        self._segments = [(path.read_bytes(), read_header(find_source(path)).promised)]
+        self._segments = [(path.read_bytes(), read_header(find_source(path)).decoded_size)]
 
     def inflate(self) -> None:
         """Inflate the runs of slabs, one after the other."""

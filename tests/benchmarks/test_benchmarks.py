@@ -236,7 +236,7 @@ def test_the_tables_of_voxels_come_out(tmp_path: Path) -> None:
     report = voxels.measure(tmp_path, plan=PLAN, missing_ok=True)
     titles = [table.title for table in report.tables]
     assert titles[:5] == [
-        "Voxels: what was promised",
+        "Voxels: aims and figures",
         "Peak memory of one region read",
         "Size of a seekable file",
         "A box from a server",

@@ -179,8 +179,8 @@ def test_the_tables_of_training_come_out(tmp_path: Path) -> None:
         size="tiny", patients=3, crop=CROP, decoding=(0,), rounds=1, cold_rows=4, cached_volumes=1, resumes=1
     )
     report = training.measure(tmp_path, plan=plan, missing_ok=True)
-    promised, speeds, tokens = report.tables
-    assert len(promised.rows) == 11
+    aims, speeds, tokens = report.tables
+    assert len(aims.rows) == 11
     names = [row[0] for row in speeds.rows]
     assert names[:2] == ["reasonknee_datasets", NIFTI]
     assert "the authors' way, `get_fdata`" in names

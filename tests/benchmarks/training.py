@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was promised, and behind it who took how long."""
+    """The aims, and behind it who took how long."""
 
     tables: tuple[Table, ...]
 
@@ -105,7 +105,7 @@ def summarise(measured: Measured) -> Table:
         "are in memory, and nothing is checked. USS is what the largest worker has for itself after the last epoch; "
         "the cache bound is what the shared folder may hold."
     )
-    table = Table("Training: what was promised", ("work", "measured", "against", "figure", "target", "met"), caption)
+    table = Table("Training: aims and figures", ("work", "measured", "against", "figure", "target", "met"), caption)
     for workers, rates in measured.rates.items():
         _add_speed(table, workers, rates)
     for workers, rates in measured.rates.items():

@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was promised first, then every work with everybody in it."""
+    """The aims first, then every work with everybody in it."""
 
     tables: tuple[Table, ...]
 

@@ -65,7 +65,7 @@ def summarise(works: Sequence[Work]) -> Table:
         "The last column is what the deflate library alone takes for the same bytes, as a share of our time."
     )
     columns = ("work", "ours", "ms", "fastest rival", "ms", "times as fast", "at least", "deflate alone")
-    table = Table("Voxels: what was promised", columns, caption)
+    table = Table("Voxels: aims and figures", columns, caption)
     for work in works:
         for goal in work.goals:
             present = [name for name in goal.rivals if name in work.times]
