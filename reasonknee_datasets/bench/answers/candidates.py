@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers.grade_values import Reading, is_disclaimed, is_measurement, read_slot_value
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
-from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, name_of
+from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, is_path_of, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
 from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.words import heading_names
@@ -129,7 +129,7 @@ class _Walk:
         if self.is_about_another(node):
             self.claims.foreign = True
             return
-        for key, value in node.pairs:
+        for key, value in self.joined_keys(node):
             name = name_of(self.question, key)
             slot = _slot_of(name, value)
             if name.role == "subject":
@@ -146,6 +146,16 @@ class _Walk:
                 )
             elif name.role == "unknown":
                 self.unknown(key, value, rules, wrappers=wrappers, depth=depth)
+
+    def joined_keys(self, node: Members) -> Iterator[tuple[str, Node]]:
+        """Return the pairs of an object, where a finding over its places is joined: {"extrusion": {"medial": 1}}."""
+        for key, value in node.pairs:
+            inner = value.pairs if isinstance(value, Members) else ()
+            places = [held for place, held in inner if is_path_of(self.question, key, place)]
+            if places and name_of(self.question, key).role in ("subject", "slot", "unknown"):
+                yield from ((self.question.record_key, held) for held in places)
+            else:
+                yield key, value
 
     def is_about_another(self, node: Members) -> bool:
         """Check whether an object's value names another subject: {"finding": "effusion", "grade": 2}."""

@@ -181,6 +181,7 @@ LONGEST_VALUE = 400
 NUM = rf"(?:[0-9]{{1,2}}|(?:{'|'.join(NUMBER_WORDS)})(?![a-z]))"
 _LEAD = re.compile(
     rf"(?:(?:moaks|final|overall|assigned)\s+)*(?P<label>(?:grade|score|level)\s*(?:of\b|is\b|[:=#])?\s*)?(?P<n>{NUM})"
+    r"(?:\.0(?![.0-9]))?"
 )
 _TAIL = re.compile(
     r"(?P<said>[^0-9]{1,80}?)[(\[,:;–—\-=→]+\s*"
@@ -354,6 +355,8 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
     """Read a value that begins with a number, looking at what follows it."""
     grade, rest = _number(lead["n"]), text[lead.end() :]
     rules: tuple[str, ...] = () if lead["n"].isdigit() else ("number_word",)
+    if slot.category == "cartilage_lesion" and lead[0].endswith(".0"):
+        return OUT_OF_RANGE  # size and depth in one code
     if _PLUS.match(rest) or re.match(r"\.[0-9]|\s*(?:mm|cm|%)", rest):
         return OUT_OF_RANGE
     if pattern("doubted_value").search(rest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -166,6 +167,24 @@ def name_of(question: Question, key: str) -> Name:
     if len(question.slots) == 1 and name.role in ("wrapper", "unknown") and form in heading_names("key", "generic"):
         return Name("generic", question.slots[0], "generic_key")
     return name
+
+
+def is_path_of(question: Question, key: str, place: str) -> bool:
+    """Check whether two keys, one below the other, name the asked subject together; only its side may be left out.
+
+    Examples
+    --------
+    >>> asked = get_question(49)
+    >>> [is_path_of(asked, "Meniscal Morphology", place) for place in ("body", "posterior horn", "medial body")]
+    [True, False, True]
+    """
+    if len(key) + len(place) > LONGEST_KEY or name_of(question, place).role in ("slot", "generic"):
+        return False
+    if not loose_form(normal_form(place)):
+        return False
+    named = Counter(loose_form(normal_form(f"{key} {place}")).split())
+    asked = Counter(loose_form(normal_form(question.subject_key)).split())
+    return len(named) > 1 and named <= asked and set(asked - named) <= {"medial", "lateral"}
 
 
 def holds_a_value(key: str) -> bool:

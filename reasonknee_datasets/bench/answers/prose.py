@@ -143,6 +143,7 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     """
     question = claims.question
     text, rules = _without_scales(_MARKER.sub(r"\1", normalise(without_fragments(text))))
+    text = re.sub(rf"\b(?:question|q)\.? ?{question.id}\s?[:=\-]", "grade:", text)
     context = _context_after(question, before)
     if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):
         return rules
@@ -197,7 +198,9 @@ _CORRECTION = re.compile(
     r"\b(?:correction|corrected|correct (?:answer|grade|json|version|response)|revised|amended"
     r"|updated|i (?:\w+ )?mis(?:read"
     r"|took|judged|stated|counted|labelled|labeled)|(?:made|was) an? (?:mistake|error)|on (?:reflection|second thought"
-    r"|closer (?:inspection|look))|scratch that|should (?:be|have been|read)|replace|i (?:was|am) (?:wrong|mistaken))\b"
+    r"|closer (?:inspection|look))|scratch that|should (?:be|have been|read)|replac\w+|i (?:was|am) (?:wrong|mistaken)"
+    r"|i (?:\w+ ){0,2}(?:revise|amend|change|update|adjust|modify|correct)|make (?:that|it)|supersed\w+|overrid\w+"
+    r"|let me (?:\w+ )?(?:revise|amend|change|update|adjust|modify|correct|fix|redo))\b"
 )
 
 

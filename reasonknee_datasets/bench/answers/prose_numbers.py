@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -85,6 +86,18 @@ class NumberReader:
 
     def _closes(self, at: int) -> bool:
         return at + 1 < len(self.said) and self.said[at + 1].text in (")", "]")
+
+    def _cartilage_code(self, at: int) -> tuple[int, tuple[int, int]] | None:
+        """Read size and full-thickness loss as MOAKS writes them, "2.1" or "2/1", with the place behind the code."""
+        attributes = [slot.attribute for slot in self.claims.question.slots]
+        word = self.said[at].text
+        end = at + 3 if self._is_digit(at + 2) and self.said[at + 1].text == "/" else at + 1
+        code = f"{word}/{self.said[at + 2].text}" if end == at + 3 else word
+        # "2/3" is also "2 of 3"; no subregion has more full-thickness loss than lesion.
+        legal = re.fullmatch(r"[0-3]\.[0-3]|[0-3]/[0-2]", code) and code[2] <= code[0]
+        if attributes != ["size", "depth"] or not legal or not self._ends_clause(end - 1):
+            return None
+        return end, (int(code[0]), int(code[2]))
 
     def _ends_clause(self, at: int) -> bool:
         place = at + 1

@@ -226,8 +226,15 @@ class StatementReader(LabelReader):
         """Read a number in running prose."""
         number = self._number(at)
         label = self._lead(at) or self._listed_label(at)
-        if label is None or number is None or self._is_measure(at):
+        code = self._cartilage_code(at)
+        if label is not None and label.slot is not None and len(self.group) < 2:
+            code = None  # "depth 2.1"
+        if label is None or number is None or (self._is_measure(at) and code is None):
             return at + 1
+        if code is not None and (label.graded or label.slot is not None):
+            for each, grade in zip(self.claims.question.slots, code[1], strict=True):
+                self._state(each, Reading(grade), label, slice(at, code[0]), (), "stated")
+            return code[0]
         slot, foreign = self._slot_of(label)
         end, choice = self._range(at)
         ahead, ahead_slot = self._ahead(end)

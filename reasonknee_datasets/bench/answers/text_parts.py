@@ -19,6 +19,12 @@ _TURN = re.compile(
     r"|correct(?:ed)?(?: \w+){0,2}|here is (?:my|the)|the (?:right|correct) (?:answer|one))\b|, (?:i|we|my) "
 )
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n\s*\n|[()]")
+# A template that was filled in is an answer.
+_FILLED = re.compile(
+    r"\b(?:filled(?: in| out)?|completed|populated) (?:\w+ )?(?:template|format|schema|form)\b"
+    r"|\b(?:template|format|schema|form)\b,? (?:\w+ ){0,2}(?<!to be )(?<!must be )(?<!should be )(?<!not )"
+    r"(?:filled|completed|populated)\b"
+)
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
 _AHEAD = re.compile(r"\b(?:the following|following|below|what follows|next|here|this is not|follows|that follows)\b")
 
@@ -54,6 +60,7 @@ def disowns(lead: str) -> str | None:
     ['retracted', None, 'placeholder']
     """
     lead = normalise(lead)
+    lead = _FILLED.sub("", lead)
     if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
         return "placeholder"
     last = ["", *sentences(lead)][-1].strip(" .!?,")
