@@ -26,6 +26,7 @@ _FILLED = re.compile(
     r"(?:filled|completed|populated)\b"
 )
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
+_CLAUSE = re.compile(r"\b(?:because|since|as there|although|whereas|while|despite|given)\b|, (?=but|so|and|as|which)")
 _AHEAD = re.compile(r"\b(?:the following|following|below|what follows|next|here|this is not|follows|that follows)\b")
 
 
@@ -40,10 +41,30 @@ def takes_back(sentence: str) -> bool:
     return pattern("takes_back").search(sentence.strip(" .!,:*-\n")) is not None
 
 
+def speaks_against(sentence: str) -> bool:
+    """Check whether a clause speaks of the answer itself together with a word of error, denial or replacement.
+
+    The rule needs no list of phrases: an answer that is left standing is not mentioned with such a word. Advice for
+    the clinic, hedges (may be wrong) and grades that are "not higher" are no such clauses.
+
+    Examples
+    --------
+    >>> [speaks_against(text) for text in ("that object was left over from another knee", "the grade may be wrong")]
+    [True, False]
+    """
+    return any(
+        pattern("answer_itself").search(clause) is not None
+        and pattern("against").search(clause) is not None
+        and pattern("harmless").search(clause) is None
+        for clause in _CLAUSE.split(sentence)
+    )
+
+
 def takes_back_any(text: str) -> bool:
     """Check whether any sentence of a text takes back the answer before it, or goes on to say so: "... is wrong"."""
     text = normalise(text).lstrip()
-    return any(takes_back(sentence) for sentence in sentences(f"this {text}" if _GOES_ON.match(text) else text))
+    said = sentences(f"this {text}" if _GOES_ON.match(text) else text)
+    return any(takes_back(sentence) or speaks_against(sentence) for sentence in said)
 
 
 def sentences(text: str) -> list[str]:
