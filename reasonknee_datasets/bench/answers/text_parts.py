@@ -42,22 +42,27 @@ def takes_back(sentence: str) -> bool:
 
 
 def speaks_against(sentence: str) -> bool:
-    """Check whether a clause speaks of the answer itself together with a word of error, denial or replacement.
+    """Check whether a sentence behind an answer speaks of the answer itself in another way than one that lets it stand.
 
-    The rule needs no list of phrases: an answer that is left standing is not mentioned with such a word. Advice for
-    the clinic, hedges (may be wrong) and grades that are "not higher" are no such clauses.
+    A retraction comes in any words, an explanation in few: so a sentence about the answer, its writer or its reader is
+    harmless only where it speaks of the knee, gives a reason, or is a usual remark (advice for the clinic, a hedge).
 
     Examples
     --------
-    >>> [speaks_against(text) for text in ("that object was left over from another knee", "the grade may be wrong")]
-    [True, False]
+    >>> [speaks_against(text) for text in ("leave that field blank", "the grade may be wrong", "no effusion is seen")]
+    [True, False, False]
     """
-    return any(
-        pattern("answer_itself").search(clause) is not None
-        and pattern("against").search(clause) is not None
-        and pattern("harmless").search(clause) is None
-        for clause in _CLAUSE.split(sentence)
-    )
+    return any(_is_against(clause) for clause in _CLAUSE.split(sentence) if clause)
+
+
+def _is_against(clause: str) -> bool:
+    clause = clause.strip(" .!,:*-\n")
+    itself = pattern("answer_itself").search(clause) is not None
+    if pattern("harmless").search(clause) or not (itself or pattern("engages").search(clause)):
+        return False
+    if pattern("against").search(clause):
+        return True
+    return clause.count(" ") > 1 and pattern("stands").search(clause) is None
 
 
 def takes_back_any(text: str) -> bool:
