@@ -337,7 +337,8 @@ def weight_of(said: Sequence[Token], label: int) -> int:
     told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
     words = set(told[: label + 1 - _sentence_start(said, label)])
     corrected = any(
-        pair in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"))
+        pair in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"), ("has", "to"), ("must", "be"))
+        or (pair[0] in ("right", "correct", "true", "actual") and pair[1] in word_list("grade_words", "answer_words"))
         for pair in itertools.pairwise(told)
     )
     return 2 if words & word_list("corrects") or corrected else 1 if words & word_list("finally") else 0

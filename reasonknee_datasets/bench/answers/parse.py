@@ -44,6 +44,11 @@ _HEADING = re.compile(
 # A key right before an object, and what is left of one whose start is not there.
 _KEY = re.compile(r"[\"'“][^\"'“”:{}\n]{1,120}[\"'”]\s{0,4}[:=]\s{0,4}$")
 _KEY_END = re.compile(r"(?:[\"'“”]|^\s*|[}\]]\s*)[:=]\s{0,4}$")
+# What a correction of one attribute says of the others.
+_KEEPS_THE_REST = re.compile(
+    r"\b(?:rest|others?|size|number|percent\w*|depth|presence|location|tear|repair|everything else)\b[^.;\n]{0,40}"
+    r"\b(?:stays?|remains?|stands?|unchanged|unaffected|is (?:right|correct|fine)|are (?:right|correct|fine)|hold)\b"
+)
 
 
 def parse_answer(
@@ -175,7 +180,7 @@ def _correct(claims: Claims, after: str) -> None:
     """Replace what the text behind the objects corrects, and drop what it takes back."""
     later, retracted = corrections(claims.question, after)
     retracted = retracted or takes_back_any(after) or _denies(claims, after)
-    if retracted:
+    if retracted and not (later.readings and _KEEPS_THE_REST.search(normalise(after))):
         claims.readings.clear()
         claims.retracted = True
     for slot, readings in later.readings.items():

@@ -100,7 +100,7 @@ class StatementReader(LabelReader):
 
     def _name(self, mark: PhraseMatch, at: int) -> None:
         if mark.facets is not None:
-            own = self.context.is_asked(self.claims.question)
+            own = bool(self.context.facets) and not self.context.contradicts(self.claims.question)
             if self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question):
                 self.adjunct_foreign = True
             else:

@@ -26,7 +26,7 @@ _FILLED = re.compile(
     r"(?:filled|completed|populated)\b"
 )
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
-_CLAUSE = re.compile(r"\b(?:because|since|as there|although|whereas|while|despite|given)\b|, (?=but|so|and|as|which)")
+_CLAUSE = re.compile(r"\b(?:because|since|as there|although|whereas|while|despite|given (?=the|that|how))\b|, (?=but|so|and|as|which)")
 _AHEAD = re.compile(r"\b(?:the following|following|below|what follows|next|here|this is not|follows|that follows)\b")
 
 
@@ -104,6 +104,7 @@ def disowns(lead: str) -> str | None:
 BLANKS = " \t\r\n"
 """What JSON knows as white space."""
 _INVISIBLE = re.compile(r"[\u200b\u200c\u200d\u2060\ufeff]")
+_LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s{0,4}\{([^{}\n]{0,80})\}")
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,8}final\s{0,8}(?:<\|constrain\|>\s{0,8}\w{0,20}\s{0,8})?<\|message\|>")
 _THOUGHTS = r"think|thinking|thought|thoughts|reasoning|scratchpad|analysis|reflection|seed:think|antthinking"
 _THOUGHT = re.compile(
@@ -172,6 +173,7 @@ def spoken(text: str) -> Spoken:
         return after
 
     text = note("invisible", text, _INVISIBLE.sub("", text))
+    text = _LATEX.sub(r"\1", text)
     text = note("final_channel", text, _last_channel(text))
     kept, unfinished = _without_thoughts(text)
     text = note("thought_removed", text, kept)
