@@ -10,7 +10,14 @@ from reasonknee_datasets.bench.answers.words import Token, pattern, word_list
 
 
 def is_stated(
-    said: Sequence[Token], label: slice, value: slice, *, zero: bool, choice: bool = False, named: bool = False
+    said: Sequence[Token],
+    label: slice,
+    value: slice,
+    *,
+    zero: bool,
+    choice: bool = False,
+    named: bool = False,
+    described: bool = False,
 ) -> bool:
     """Check whether a clause states the grade that it names.
 
@@ -26,6 +33,8 @@ def is_stated(
         Several grades are named: that they are bounds of a range is no matter.
     named : bool, optional
         The value stands behind its name and a colon, which needs no verb.
+    described : bool, optional
+        The value names itself a grade behind a description: "1 mm beyond the plateau: grade 0" has no bound.
 
     Examples
     --------
@@ -40,7 +49,7 @@ def is_stated(
     before = _before(said, label.start)
     last = value.stop - 1
     return not (
-        (not choice and _is_bounded(before, said, last))
+        (not choice and not described and _is_bounded(before, said, last))
         or _is_denied(before, said[label.start : value.start + 1], zero=zero)
         or _is_supposed(said, label.start, last)
         or _is_denied_after(said, last)
@@ -337,7 +346,8 @@ def weight_of(said: Sequence[Token], label: int) -> int:
     told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
     words = set(told[: label + 1 - _sentence_start(said, label)])
     corrected = any(
-        pair in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"), ("has", "to"), ("must", "be"))
+        pair
+        in (("should", "be"), ("should", "read"), ("should", "say"), ("should", "have"), ("has", "to"), ("must", "be"))
         or (pair[0] in ("right", "correct", "true", "actual") and pair[1] in word_list("grade_words", "answer_words"))
         for pair in itertools.pairwise(told)
     )

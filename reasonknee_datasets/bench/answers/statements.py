@@ -317,6 +317,7 @@ class StatementReader(LabelReader):
             zero=zero,
             choice=reading.reason == "conflicting",
             named=rule == "key_value" or label.described,
+            described=label.subject and not label.graded and "labelled" in reading.rules,
         ):
             return
         weight = weight_of(self.said, label.start)

@@ -26,7 +26,9 @@ _FILLED = re.compile(
     r"(?:filled|completed|populated)\b"
 )
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
-_CLAUSE = re.compile(r"\b(?:because|since|as there|although|whereas|while|despite|given (?=the|that|how))\b|, (?=but|so|and|as|which)")
+_CLAUSE = re.compile(
+    r"\b(?:because|since|as there|although|whereas|while|despite|given (?=the|that|how))\b|, (?=but|so|and|as|which)"
+)
 _AHEAD = re.compile(r"\b(?:the following|following|below|what follows|next|here|this is not|follows|that follows)\b")
 
 

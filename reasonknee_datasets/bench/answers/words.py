@@ -129,6 +129,9 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bi\.e\.,?", "that is"),
         (r"\be\.g\.,?", "for example"),
         (r"\b(vs|approx|resp|dr|fig|no(?=\. ?[0-9]))\.", r"\1"),
+        (r"\bthe (?:grade|score|value|rating|answer) (?:that |which )?(?:i|we) (?:would |will |have |had |shall )?"
+         r"(?:enter|choose|chose|chosen|give|gave|given|assign|put|report|pick|record|use|select|settle on)(?:e?d)? "
+         r"(?:for|to|here for)\b", "the grade for"),
         (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
