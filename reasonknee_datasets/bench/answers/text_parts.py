@@ -57,14 +57,15 @@ def speaks_against(sentence: str) -> bool:
     return any(_is_against(clause) for clause in _CLAUSE.split(sentence) if clause)
 
 
-def _is_against(clause: str) -> bool:
+def _is_against(clause: str, *, lead: bool = False) -> bool:
+    """Check one clause; of what leads to an object only the words of error and replacement count."""
     clause = clause.strip(" .!,:*-\n")
     itself = pattern("answer_itself").search(clause) is not None
     if pattern("harmless").search(clause) or not (itself or pattern("engages").search(clause)):
         return False
     if pattern("against").search(clause):
         return True
-    return clause.count(" ") > 1 and pattern("stands").search(clause) is None
+    return not lead and clause.count(" ") > 1 and pattern("stands").search(clause) is None
 
 
 def takes_back_any(text: str) -> bool:
@@ -96,11 +97,13 @@ def disowns(lead: str) -> str | None:
     said = last[turned[-1].end() :] if turned and not last.startswith("this is not") else last
     if not turned and refuses(last):
         return "placeholder"
+    ahead = _AHEAD.search(last) is not None
     if lead.rstrip(" \n").endswith((".", "!", "?")):
-        return "retracted" if _AHEAD.search(last) and pattern("not_mine").search(said) else None
+        return "retracted" if ahead and (pattern("not_mine").search(said) or _is_against(said, lead=True)) else None
     if pattern("not_yet").search(last):
         return "placeholder"
-    return "retracted" if pattern("not_mine").search(said) or pattern("attributed").search(said) else None
+    foreign = any(pattern(name).search(said) for name in ("not_mine", "attributed", "elsewhere"))
+    return "retracted" if foreign or _is_against(said, lead=True) else None
 
 
 BLANKS = " \t\r\n"
