@@ -31,10 +31,11 @@ from reasonknee_datasets.bench.answers.text_parts import (
     final_part,
     find,
     hear,
+    sentences,
     takes_back_any,
     why_nothing,
 )
-from reasonknee_datasets.bench.answers.words import normalise
+from reasonknee_datasets.bench.answers.words import normalise, pattern
 from reasonknee_datasets.moaks import Question, get_question
 
 # A subject that stands as a heading, or as a key without its bracket, right before an object.
@@ -176,10 +177,22 @@ def _denies(claims: Claims, after: str) -> bool:
     )
 
 
+def _is_of_another(asked: Question, after: str) -> bool:
+    """Check whether a sentence behind an object says that its grade is another subject's."""
+    return any(
+        pattern("answer_itself").search(sentence)
+        and re.search(
+            r"\b(?:belongs?|refers?|appl(?:y|ies)|pertains?|relates?) to\b|\b(?:is|was|are|were) for\b", sentence
+        )
+        and names_another(asked, sentence)
+        for sentence in sentences(normalise(after))
+    )
+
+
 def _correct(claims: Claims, after: str) -> None:
     """Replace what the text behind the objects corrects, and drop what it takes back."""
     later, retracted = corrections(claims.question, after)
-    retracted = retracted or takes_back_any(after) or _denies(claims, after)
+    retracted = retracted or takes_back_any(after) or _denies(claims, after) or _is_of_another(claims.question, after)
     if retracted and not (later.readings and _KEEPS_THE_REST.search(normalise(after))):
         claims.readings.clear()
         claims.retracted = True

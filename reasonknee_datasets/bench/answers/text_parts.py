@@ -26,6 +26,8 @@ _FILLED = re.compile(
     r"(?:filled|completed|populated)\b"
 )
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
+# What `normalise` makes of "replace the size by 2": it edits one attribute and takes nothing back.
+_EDIT = re.compile(r"correction: [a-z ]{2,60} is (?:grade )?[0-8]\b")
 _CLAUSE = re.compile(
     r"\b(?:because|since|as there|although|whereas|while|despite|given (?=the|that|how))\b|, (?=but|so|and|as|which)"
 )
@@ -72,7 +74,7 @@ def takes_back_any(text: str) -> bool:
     """Check whether any sentence of a text takes back the answer before it, or goes on to say so: "... is wrong"."""
     text = normalise(text).lstrip()
     said = sentences(f"this {text}" if _GOES_ON.match(text) else text)
-    return any(takes_back(sentence) or speaks_against(sentence) for sentence in said)
+    return any(takes_back(each) or speaks_against(each) for each in said if not _EDIT.search(each))
 
 
 def sentences(text: str) -> list[str]:

@@ -132,12 +132,20 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bthe (?:grade|score|value|rating|answer) (?:that |which )?(?:i|we) (?:would |will |have |had |shall )?"
          r"(?:enter|choose|chose|chosen|give|gave|given|assign|put|report|pick|record|use|select|settle on)(?:e?d)? "
          r"(?:for|to|here for)\b", "the grade for"),
+        (r"\bthe (grade|score|value|rating) (?:that |which )?(?:i|we) (?:would |will )?"
+         r"(?:report|give|assign|choose|enter|arrive at|settle on|record|propose) (?=is\b)", r"the \1 "),
+        (r"\bis not (?:a |an )?(?:moaks )?(?:grade |score )?[0-8],? but (?:rather |instead )?(?=(?:a )?(?:grade )?[0-8]\b)",
+         "is "),
+        (r"\boption (?=[0-8] (?:fits|applies|is|matches|describes|holds))", "grade "),
+        (r"\b(?:replace|change|amend|set|correct|lower|raise|revise|update|adjust) (?:the |its )?(\w+(?: \w+){0,3}?)"
+         r"(?: (?:value|grade|score|entry|field))? (?:from [0-8] )?(?:to|by|with) (?=(?:grade )?[0-8]\b)",
+         r"correction: \1 is "),
         (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
         (r"(?:^|(?<=[.\n] ))without [^,.;:\n]{1,40},|\bwithout (?:it|this|that|them|these)\b", ""),
         (r"\b(final(?:ly)?)\s*:(?=\s*[0-9])", r"\1 grade:"),
-        (r"\s?\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
+        (r"\s?(?<!\.)\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
         (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
         (r"\banterior cruciate ligament\b", "acl"),
@@ -159,7 +167,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # A ticked box among empty ones; a question with its answer.
         (r"(?:\u2610|\[ \])\s{0,3}[^\u2610\u2611\u2612\[\n]{1,40}", " "),
         (r"(?:\u2611|\u2612|\u2713|\u2714|\u2705|\[x\])\s{0,3}(?=[0-8]\b)", "grade: "),
-        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b)", ": "),
+        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b|[0-8]\.?(?:\n|$))", ": "),
         # The range that the prompt states, repeated behind a name.
         (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
          r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),
