@@ -207,11 +207,11 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
     while (
         at < highest
         and said[at].text not in word_list("sentence_ends")
-        and said[at].text not in word_list("post_ends_any")
+        and said[at].text not in word_list("post_ends")
     ):
         word = said[at].text
         if (
-            word in word_list("post_denials")
+            word in word_list("denials") - word_list("forward_denials")
             or word in word_list("doubts")
             or word in word_list("general")
             or word in ("too", "worse", "higher", "lower")

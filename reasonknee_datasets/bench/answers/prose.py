@@ -247,7 +247,9 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         described = re.split(r"[(\[,:;–—\-=]", text)[0].strip()
         if scale_of(slot.id).get(described) != reading.grade:
             return False  # a sentence: what it states is looked at clause by clause
-    if not word_list("unsure").isdisjoint(token.text for token in tokens(text)):
+    # Words that leave open what a short answer states: it is read clause by clause instead.
+    unsure = word_list("denials", "doubts", "supposes") - word_list("plain_answers") | {"?", "instead", "rather"}
+    if not unsure.isdisjoint(token.text for token in tokens(text)):
         return False
     if names_another(claims.question, text):
         claims.foreign = True

@@ -45,18 +45,19 @@ def takes_back(sentence: str) -> bool:
     return pattern("takes_back").search(sentence.strip(" .!,:*-\n")) is not None
 
 
-def speaks_against(sentence: str) -> bool:
-    """Check whether a sentence behind an answer speaks of the answer itself in another way than one that lets it stand.
+def speaks_against(sentence: str, *, stated: bool = False) -> bool:
+    """Check whether a sentence speaks of the answer before it in another way than one that lets it stand.
 
     A retraction comes in any words, an explanation in few: so a sentence about the answer, its writer or its reader is
     harmless only where it speaks of the knee, gives a reason, or is a usual remark (advice for the clinic, a hedge).
+    Behind an answer that is `stated` in prose, which speaks of itself, only words of error and replacement count.
 
     Examples
     --------
     >>> [speaks_against(text) for text in ("leave that field blank", "the grade may be wrong", "no effusion is seen")]
     [True, False, False]
     """
-    return any(_is_against(clause) for clause in _CLAUSE.split(sentence) if clause)
+    return any(_is_against(clause, lead=stated) for clause in _CLAUSE.split(sentence) if clause)
 
 
 def _is_against(clause: str, *, lead: bool = False) -> bool:
