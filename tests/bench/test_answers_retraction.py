@@ -24,7 +24,23 @@ I don't agree with this.|Cancel that.|This answer is invalid.|Everything above i
 The JSON is only for illustration.|My answer is withdrawn.|Wrong!|The above object is an illustration of the schema.
 I cannot tell.|This answer must not be taken seriously.|I reject this answer.|The real answer is different.
 This is just dummy data.|The numbers are arbitrary.|This was a test.|Actually, I cannot determine the grade.
-Note: this is a dummy value."""
+Note: this is a dummy value.
+That object was carried over from the previous case.|The grade I put there has nothing to do with this knee.
+I only filled in the field because the format requires a value.|Those digits came out of thin air.
+Consider the JSON void.|The number was pasted from a colleague's file.|Strike that last block from the record.
+I no longer hold that view.|I would rather you not record that.|The above belongs to the other knee.
+My submission should be treated as blank.|Please regard the field as empty.
+On reflection the object should be left unscored.|The value has been left at its default.|I have to walk that back.
+I did not actually examine anything before writing it.|The output was generated before the volume had loaded.
+I must correct myself: no grade can be given.|Having looked again, no grade applies.|Do not enter this in the table.
+The entry is stale.|That figure cannot be defended.|The number there was typed by accident.
+Treat the grade as missing.|The grade should be left blank.|This was the schema's own sample value.
+All of that was a dry run.|I would not put my name to that.|Set the grade to null instead.|Correction: no grade.
+In truth the images are too noisy to grade.|The field should read null.|Honestly, I pulled the grade out of a hat.
+That came from the wrong series.|Do not log this.|I am withdrawing the object.
+It turns out I looked at the left knee instead.|The object serves only to satisfy the parser.
+This answer has been superseded; none replaces it.|Leave this one out of the evaluation.
+The JSON is there because the parser needs one; I have no opinion."""
 KEPT = """This is not a substitute for a clinical report.|This is not a diagnosis.|I am not sure about the cyst.
 Please note that this is not medical advice.|It should not be used for clinical decisions.
 Do not use this for diagnosis.|This is not a tear.|It is not a full-thickness defect.|This is not the posterior horn.
@@ -37,7 +53,27 @@ The grade is not higher because the signal is only mildly bright.|I ignored slic
 The above follows the MOAKS criteria.|Note that the first slices are unreadable.|The signal is not fluid.
 This is an AI-generated assessment and may be wrong.|The JSON follows the requested format.|It is not extruded.
 A false positive is unlikely.|Let me know if you need another example.|The answer is given in the required format.
-If you have other images, please upload them."""
+If you have other images, please upload them.
+The grade reflects diffuse signal without mass effect.|This corresponds to moderate synovitis, not severe.
+Other sequences were not available.
+The grade was assigned on the basis of the sagittal slices; axial images were not used.
+The effusion is not graded here.|No effusion was graded.|I did not grade the other compartments.
+Motion artefact limits the assessment slightly.|Note that the assessment is limited by motion.
+The grade would be 3 if the signal filled the pad.|A grade of 3 was not chosen since the signal is not bright.
+I did not give a higher grade because the fat is partly preserved.|The value is an integer between 0 and 3.
+This is consistent with moderate Hoffa-synovitis.|The remaining keys are left out as requested.
+The score does not include the suprapatellar recess.|This score takes no account of the effusion.
+Values range from 0 to 3.|The result should be correlated with clinical findings.
+No contrast was given, so the grade rests on the fluid-sensitive sequence.|It shows no mass effect.
+This grading is based on visual inspection and does not replace a radiologist.
+The JSON above contains the requested grade.|There is no fracture.
+The answer follows the MOAKS definition, where 0 is normal.|No other answer is needed.
+It was not seen on the coronal slices.|This finding was not present in the lateral compartment.
+The grade is uncertain between readers, but 2 fits best.|It is not an effusion.
+Confidence: moderate. The grade could be off by one.|I am fairly, though not fully, confident in this grade.
+The object has no other keys.|The assessment covers only the infrapatellar fat pad and nothing else.
+The signal does not extend to the femur and was not seen posteriorly.
+Without contrast the grade has limited accuracy.|This does not change the grade."""
 DISOWNED = """The following is wrong:|This is not my answer:|Here is an incorrect example:|The following is wrong.
 Below is a made-up example.|Wrong answer:|A bad answer would be:|What not to write:|Do not answer like this:
 Rather than|I would never say:|I do not agree with:|The radiologist reported:|My colleague answered:
@@ -47,7 +83,17 @@ Here is a random guess:|This is false:|Not my answer:|The next object is not a r
 An example of a wrong answer is|I cannot see any image.|Once I have the images, I will reply with:|The answer is not
 This isn't what I think:|Someone else wrote:|Another model's output:|The following JSON is only a placeholder:
 The prompt says:|Here's how not to do it:|The opposite of|Last year's grade:|Below is not my answer.
-The format is as follows:|Output format:"""
+The format is as follows:|Output format:
+The block below is left over from the last patient:|I was told to reply with this whatever I see:
+A colleague typed this into the chart:|This is what a careless reader might produce:|The default payload is:
+What I would have written had the scan been readable:
+Here is what the object looks like when it is filled with dummy values:|The tool returned this for a different knee:
+Do not score the next line.|The next block is only there to keep the parser happy.
+The following was generated before the images had loaded:|Schema (values are arbitrary):
+For a knee with moderate synovitis the output would be:|I will fill this in once the volume is readable:
+My earlier draft, now withdrawn:|This would be the reply for a healthy knee:|If I had to invent a number:
+Not an assessment, just the layout:|The ground truth of another case was:
+The patient's previous examination was scored:|No grade can be given. Format:"""
 OWNED = """Here is my answer:|I am not sure about the cyst, but:|JSON:|Final answer:|Output:|There is no tear:
 Let me correct that:|I'm not certain about the depth, but here is my best estimate:|The findings are not severe, so:
 I would report:|The lesion is not full-thickness.|It is not grade 3. Output:|The pad is bright.|Based on the images:
@@ -63,7 +109,17 @@ As the question says, I grade the fat pad:|This is not an easy case. My answer:
 Here is the JSON in the format you asked for:|The reader may note that the signal is mild.
 I cannot rule out a small lesion, but my answer is:|The user wants the grade of the left knee. My answer:
 The question asks for the grade. I conclude:|The other ligaments are intact. Result:
-The cartilage could be better seen on other sequences. Answer:"""
+The cartilage could be better seen on other sequences. Answer:
+Having reviewed every slice, I settle on:|The fat pad is bright without mass effect. In JSON:
+No effusion is seen; for the Hoffa fat pad:|My reading, in the format that was asked for:|This is not severe, hence:
+I do not see a mass, and the signal is moderate. So:|Grade 3 does not apply here. Reply:
+The template, filled in for this knee:|After excluding the first noisy slices, the result is:
+Although I am no radiologist, my grade is:|Despite motion artefacts I would grade this knee as follows:
+The other structures are not part of the question. Answer:|As requested, only the JSON:
+I cannot exclude mild effusion, which is another question. The grade asked for:|It took me a while, but here it is:
+The default window was used. Final:|Moderate (not mild, not severe):|I ignored the localiser. Result:
+There was an error in slice 3, which I skipped; based on the others:|Thank you for the images! The grade:
+No further comment."""
 
 
 def split(listed: str) -> list[str]:

@@ -87,25 +87,46 @@ def test_parse_answer_honest_text_with_many_brackets() -> None:
     assert parse_answer(42, text).grades == {"grade": 2}
 
 
+# Readable, but refused: none of these is given another grade than a person reads. A case that is read is taken out.
+UNREAD = (
+    (45, "At first glance this looked like a grade 3 extrusion, but I had included"),
+    (14, "The lateral posterior tibia: size grade 1, number grade 1, and grade 3 for"),
+    (42, "Hoffa-synovitis severity 3/3? No: looking at the neighbouring slices"),
+    (42, "I was tempted to call some mild hyperintensity here"),
+    (38, "Earlier in this conversation I stated that the lateral central femur"),
+    (42, "Reviewing the fat pad I find ill-defined bright areas"),
+    (60, '{"ACL": {"Complete Tear": 1, "Associated with BML/cyst at site of insertion or origin": 0'),
+    (43, "Large effusion with distension of the capsule - the maximal grade"),
+    (51, "LM anterior horn: I rule out a radial tear (2)"),
+    (53, "The radiology textbook lists 0 for normal and 5 for complex tears"),
+)
+
+
 def hand_written() -> list[tuple[int, dict[str, str], str]]:
-    text = (FOLDER / "hand_written_answers.md").read_text(encoding="utf-8").partition("\n\n@")[2]
     found = []
-    for answer in re.split(r"(?m)^@", text):
-        head, _, body = answer.partition("\n")
-        question, *expected = head.split()
-        found.append(
-            (int(question), dict(pair.split("=") for pair in expected), body.rstrip("\n").replace("\\n", "\n"))
-        )
+    for path in sorted((FOLDER / "hand_written").glob("*.md")):
+        text = path.read_text(encoding="utf-8").partition("\n\n@")[2]
+        for answer in re.split(r"(?m)^@", text):
+            head, _, body = answer.partition("\n")
+            question, *expected = head.split()
+            said = body.rstrip("\n").replace("\\n", "\n")
+            found.append((int(question), dict(pair.split("=") for pair in expected), said))
     return found
 
 
 def test_hand_written_answers_are_read_as_a_person_reads_them() -> None:
     answers = hand_written()
-    assert len(answers) > 1200
-    wrong = [
-        (question, slot.slot.attribute, slot.grade, text)
-        for question, expected, text in answers
-        for slot in parse_answer(question, text).slots
-        if ("-" if slot.grade is None else str(slot.grade)) != expected[slot.slot.attribute]
-    ]
+    assert len(answers) > 2400
+    wrong, unread = [], set()
+    for question, expected, text in answers:
+        grades = [slot.grade for slot in parse_answer(question, text).slots]
+        given = ["-" if grade is None else str(grade) for grade in grades]
+        if given == list(expected.values()):
+            continue
+        known = next((case for case in UNREAD if case[0] == question and text.startswith(case[1])), None)
+        if known is None or any(one not in ("-", other) for one, other in zip(given, expected.values(), strict=True)):
+            wrong.append((question, expected, given, text))
+        else:
+            unread.add(known)
     assert not wrong, wrong[:5]
+    assert unread == set(UNREAD)
