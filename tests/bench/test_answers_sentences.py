@@ -89,7 +89,6 @@ def test_parse_answer_honest_text_with_many_brackets() -> None:
 
 # Readable, but refused: none of these is given another grade than a person reads. A case that is read is taken out.
 UNREAD = (
-    (45, "At first glance this looked like a grade 3 extrusion, but I had included"),
     (14, "The lateral posterior tibia: size grade 1, number grade 1, and grade 3 for"),
     (42, "Hoffa-synovitis severity 3/3? No: looking at the neighbouring slices"),
     (42, "I was tempted to call some mild hyperintensity here"),

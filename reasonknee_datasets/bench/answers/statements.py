@@ -33,6 +33,8 @@ _LONGEST = 200
 _STRETCH = 20_000
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
 _MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
+# A sentence with a number of its own states a grade: its clauses say whether it stands.
+_UNNUMBERED = re.compile(r"[^0-9]*")
 _CUT = re.compile(
     r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
     r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
@@ -121,7 +123,7 @@ class StatementReader(LabelReader):
         start, end = self.sentence, at
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
-            if takes_back(sentence) or speaks_against(sentence, stated=True):
+            if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, stated=True)):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
         self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None

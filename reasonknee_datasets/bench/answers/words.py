@@ -132,6 +132,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bthe (?:grade|score|value|rating|answer) (?:that |which )?(?:i|we) (?:would |will |have |had |shall )?"
          r"(?:enter|choose|chose|chosen|give|gave|given|assign|put|report|pick|record|use|select|settle on)(?:e?d)? "
          r"(?:for|to|here for)\b", "the grade for"),
+        (r"\b(mm|cm) past\b", r"\1 beyond"),
         (r"\bthe (grade|score|value|rating) (?:that |which )?(?:i|we) (?:would |will )?"
          r"(?:report|give|assign|choose|enter|arrive at|settle on|record|propose) (?=is\b)", r"the \1 "),
         (r"\bis not (?:a |an )?(?:moaks )?(?:grade |score )?[0-8],? but (?:rather |instead )?(?=(?:a )?(?:grade )?[0-8]\b)",
