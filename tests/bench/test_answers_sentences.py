@@ -103,7 +103,7 @@ UNREAD = (
 
 def hand_written() -> list[tuple[int, dict[str, str], str]]:
     found = []
-    for path in sorted((FOLDER / "hand_written").glob("*.md")):
+    for path in sorted((FOLDER / "hand_written").glob("*.txt")):
         text = path.read_text(encoding="utf-8").partition("\n\n@")[2]
         for answer in re.split(r"(?m)^@", text):
             head, _, body = answer.partition("\n")

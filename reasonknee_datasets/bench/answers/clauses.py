@@ -205,9 +205,7 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
         at = at if closing is None else closing + 1
     place = 0
     while (
-        at < highest
-        and said[at].text not in word_list("sentence_ends")
-        and said[at].text not in word_list("post_ends")
+        at < highest and said[at].text not in word_list("sentence_ends") and said[at].text not in word_list("post_ends")
     ):
         word = said[at].text
         if (

@@ -1,7 +1,8 @@
 """Text in, typed slots out: `parse_answer`.
 
 1. `text_parts` removes drafts, tags and tokens, and finds the JSON objects that the text stands by. An object counts
-   only if the sentences before and behind it do not deny, retract, exemplify or doubt it.
+   only if the sentences before and behind it do not deny, retract, exemplify or doubt it. A sentence behind it that
+   speaks of the answer, its writer or its reader has to speak of the knee, give a reason or be a usual remark.
 2. `candidates` collects what the objects claim: `key_matching` reads keys, `values` reads one value.
 3. Where no object answers, `prose` reads tables and statements. A number is a grade only where a label leads to it
    (`number_labels`), its subject is the asked one (`subjects`), and its clause states it (`clauses`).

@@ -117,9 +117,9 @@ class NumberReader:
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
         if following in ("/", "of", "out") or following in word_list("units"):
             return not (following == "/" and not self._is_digit(at + 2))
-        if following in ("-", "–", "to") and at + 3 < len(self.said) and self._is_digit(at + 2):
-            if self.said[at + 3].text in ("mm", "cm", "%", "percent"):
-                return True  # "protrudes 3-5 mm"
+        behind = [token.text for token in self.said[at + 2 : at + 4]]
+        if following in ("-", "–", "to") and behind[1:] and behind[0][0].isdigit() and behind[1] in ("mm", "cm", "%"):
+            return True  # "protrudes 3-5 mm"
         if following == "for" and at + 2 < len(self.said) and self.said[at + 2].text in ("a", "an"):
             return True
         if following in ("when", "where", "if", "unless") or (

@@ -135,8 +135,8 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(mm|cm) past\b", r"\1 beyond"),
         (r"\bthe (grade|score|value|rating) (?:that |which )?(?:i|we) (?:would |will )?"
          r"(?:report|give|assign|choose|enter|arrive at|settle on|record|propose) (?=is\b)", r"the \1 "),
-        (r"\bis not (?:a |an )?(?:moaks )?(?:grade |score )?[0-8],? but (?:rather |instead )?(?=(?:a )?(?:grade )?[0-8]\b)",
-         "is "),
+        (r"\bis not (?:a |an )?(?:moaks )?(?:grade |score )?[0-8],? but (?:rather |instead )?"
+         r"(?=(?:a )?(?:grade )?[0-8]\b)", "is "),
         (r"\boption (?=[0-8] (?:fits|applies|is|matches|describes|holds))", "grade "),
         (r"\b(?:replace|change|amend|set|correct|lower|raise|revise|update|adjust) (?:the |its )?(\w+(?: \w+){0,3}?)"
          r"(?: (?:value|grade|score|entry|field))? (?:from [0-8] )?(?:to|by|with) (?=(?:grade )?[0-8]\b)",
