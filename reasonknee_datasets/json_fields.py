@@ -93,7 +93,7 @@ class Fields:
             raise self._wrong(key, "a finite number", value)
         return float(value)
 
-    def sha256(self, key: str) -> str:
+    def sha256(self, key: Any) -> str:
         """Return a SHA-256 in lower-case hexadecimal."""
         value = self._get(key)
         if not isinstance(value, str) or not _SHA256.fullmatch(value):

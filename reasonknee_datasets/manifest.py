@@ -27,6 +27,7 @@ from reasonknee_datasets.manifest_records import (
     VolumeRecord,
     by_path,
     checked,
+    chunk_ranges,
     read_configs,
     read_volume,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Shard",
     "Shards",
     "VolumeRecord",
+    "chunk_ranges",
     "manifest_limit",
 ]
 

@@ -21,7 +21,8 @@ Affine = tuple[tuple[float, float, float, float], ...]
 class Shard:
     """One Parquet file: its path relative to the repository, rows, size and hashes.
 
-    ``footer_sha256`` covers the footer, which every reader trusts; pages carry checksums of their own.
+    ``footer_sha256`` covers the footer and ``chunk_sha256`` each column chunk, in the order of `chunk_ranges`. Both are
+    None in manifests of earlier versions. Checksums of pages do not cover the pages' headers.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Shard:
     bytes: int
     sha256: str
     footer_sha256: str | None = None
+    chunk_sha256: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,24 @@ class VolumeRecord:
     def geometry(self) -> Geometry | None:
         """The grid that `open_volume` holds the file to."""
         return None if self.shape is None or self.affine is None else Geometry(self.shape, self.affine)
+
+
+def chunk_ranges(metadata: Any) -> list[tuple[int, int]]:
+    """List the first and the last byte (exclusive) of each column chunk: by row group, then by column.
+
+    Parameters
+    ----------
+    metadata : pyarrow.parquet.FileMetaData
+        The footer of a Parquet file.
+    """
+    ranges = []
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            start = column.data_page_offset
+            if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < start:
+                start = column.dictionary_page_offset
+            ranges.append((start, start + column.total_compressed_size))
+    return ranges
 
 
 Shards = Mapping[str, Mapping[str, tuple[Shard, ...]]]
@@ -159,7 +179,13 @@ def _read_shard(item: Fields) -> Shard:
         bytes=item.whole("bytes"),
         sha256=item.sha256("sha256"),
         footer_sha256=item.optional("footer_sha256", item.sha256),
+        chunk_sha256=item.optional("chunk_sha256", lambda key: _hashes(item, key)),
     )
+
+
+def _hashes(item: Fields, key: str) -> tuple[str, ...]:
+    listed = Fields(dict(enumerate(item.items(key))), f"{key} of the {item.place}", item.fail)
+    return tuple(listed.sha256(place) for place in listed.tree)
 
 
 def read_volume(item: Fields) -> VolumeRecord:

@@ -61,6 +61,7 @@ def test_json_has_the_documented_shape(manifest: Manifest) -> None:
         "bytes": 2500,
         "sha256": "b" * 64,
         "footer_sha256": None,
+        "chunk_sha256": None,
     }
     assert tree["volumes"][VOLUME]["affine"] == [list(row) for row in AFFINE]
     assert tree["volumes"]["volumes/0000002/00M_left.nii.gz"]["shape"] is None

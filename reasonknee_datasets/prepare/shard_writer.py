@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import PrepareError
-from reasonknee_datasets.manifest import FOLDERS, FOOTER_END, Shard
+from reasonknee_datasets.manifest import FOLDERS, FOOTER_END, Shard, chunk_ranges
 from reasonknee_datasets.prepare.staging import hash_file
 from reasonknee_datasets.schema import GRADE_COLUMNS, Quintuple, arrow_schema, quintuple_id
 
@@ -221,7 +221,7 @@ def write_parquet(root: Path, path: str, table: pa.Table, volumes: Sequence[Any]
     with pa.OSFile(os.fspath(target), "wb") as sink, pq.ParquetWriter(sink, table.schema, **options) as writer:
         for start, stop in _groups(table, volumes):
             writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
-    hashes = hash_file(target), hash_footer(target)
+    hashes = hash_file(target), hash_footer(target), hash_chunks(target)
     return Shard(path, table.num_rows, target.stat().st_size, *hashes), table.nbytes
 
 
@@ -232,6 +232,16 @@ def hash_footer(path: Path) -> str:
         length = int.from_bytes(file.read(4), "little") + FOOTER_END
         file.seek(-length, os.SEEK_END)
         return hashlib.sha256(file.read()).hexdigest()
+
+
+def hash_chunks(path: Path) -> tuple[str, ...]:
+    """Compute the SHA-256 of each column chunk of a Parquet file, in the order of `chunk_ranges`."""
+    hashes = []
+    with path.open("rb") as file:
+        for start, stop in chunk_ranges(pq.read_metadata(path)):
+            file.seek(start)
+            hashes.append(hashlib.sha256(file.read(stop - start)).hexdigest())
+    return tuple(hashes)
 
 
 def _groups(table: pa.Table, volumes: Sequence[Any]) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from reasonknee_datasets.errors import ReasonKneeError, RepositoryError
 from reasonknee_datasets.manifest import FOOTER_END, Shard
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.sources.checked_chunks import CheckedChunks
 from reasonknee_datasets.sources.locations import reading
 from reasonknee_datasets.sources.selection import Selection
 from reasonknee_datasets.volumes import find_credentials
@@ -29,6 +30,7 @@ _ROWS = 1000
 # ranges then does too.
 _WHOLE = 4_000_000
 _FOOTER_BYTES = 64_000_000
+_LIMITS = {"thrift_string_size_limit": _FOOTER_BYTES, "thrift_container_size_limit": 1_000_000}
 # Bounds that rows of text never reach: values of a list in one row, bytes of a row, of one column in a row group, and
 # of the rows that are decoded at once.
 _VALUES = 10_000
@@ -44,7 +46,7 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
     """Read a shard in tables of at most a thousand rows; empty ones are left out.
 
     Row groups whose statistics exclude the filter are never read, nor are columns that were not chosen. The file is
-    compared with its size and hash in the manifest, every page with its checksum.
+    compared with its size and hashes in the manifest, every page with its checksum.
 
     Raises
     ------
@@ -67,15 +69,16 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
 
 def _read_tables(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
     # ParquetFile decodes as many rows as it is asked for; a scan of a dataset decodes whole row groups.
+    checked = isinstance(file, CheckedChunks)
     parquet = pq.ParquetFile(
         file,
+        metadata=file.metadata if checked else None,
         pre_buffer=True,  # one request for the columns of a row group
         page_checksum_verification=True,
-        thrift_string_size_limit=_FOOTER_BYTES,
-        thrift_container_size_limit=1_000_000,
+        **_LIMITS,
     )
     _check(url, parquet, shard, selection)
-    for group in _choose_groups(file, parquet, selection):
+    for group in _choose_groups(file.footer if checked else file, parquet, selection):
         columns = [*selection.stored, *(name for name in selection.filtered if name not in selection.stored)]
         rows = _batch_rows(url, parquet.metadata.row_group(group), columns)
         # One row group after the other: Arrow fetches all that it is given before it hands out the first row.
@@ -103,25 +106,29 @@ def _choose_groups(file: Any, parquet: pq.ParquetFile, selection: Selection) -> 
     return [group.id for part in parts for group in part.row_groups]
 
 
-def _check_ends(url: str, file: Any, shard: Shard) -> None:
-    """Compare size and footer with the manifest's, before Arrow believes what the footer says."""
+def _check_ends(url: str, file: Any, shard: Shard) -> Any:
+    """Compare size and footer with the manifest's, before Arrow believes what the footer says; wrap the file."""
     size = file.size() if callable(file.size) else file.size
-    if size is None:  # a server may not tell
-        return
+    if size is None:  # without a size there are no ranges
+        raise ValueError("the server states no size")
     if size != shard.bytes:
         raise _other_shard(url, f"it has {size:,} bytes, not {shard.bytes:,}")
     file.seek(max(0, size - FOOTER_END))  # also where no hash is known: a server without ranges shows itself here
     length = int.from_bytes(file.read(4), "little") + FOOTER_END
     if shard.footer_sha256 is None:
         file.seek(0)
-        return
-    found = f"a footer of {length:,} bytes"
+        return file
+    found, footer = f"a footer of {length:,} bytes", b""
     if length <= min(size, _FOOTER_BYTES):
         file.seek(size - length)
-        found = hashlib.sha256(file.read(length)).hexdigest()
+        footer = file.read(length)
+        found = hashlib.sha256(footer).hexdigest()
     file.seek(0)
     if found != shard.footer_sha256:
         raise _other_shard(url, f"the SHA-256 of its footer is {found}, not {shard.footer_sha256}")
+    if shard.chunk_sha256 is None:
+        return file
+    return CheckedChunks(file, footer, shard.chunk_sha256, lambda differs: _other_shard(url, differs), **_LIMITS)
 
 
 def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
@@ -170,7 +177,7 @@ def _open(url: str, shard: Shard) -> Any:
 
     Page checksums do not cover the headers of pages, so the whole file is hashed where that costs no transfer: on this
     machine once in a process, and remotely where all bytes come in one request. Of a large remote shard, which is read
-    in parts, size, footer and pages are checked.
+    in parts, size, footer and each column chunk that is read are checked.
     """
     if not is_url(url):
         _check_local(url, shard)
@@ -180,9 +187,9 @@ def _open(url: str, shard: Shard) -> Any:
         # Arrow asks for the column chunks that it needs, and coalesces them; reading ahead would fetch the others too.
         file = filesystem.open(path, "rb", cache_type="none")
         try:
-            _check_ends(url, file, shard)
+            return _check_ends(url, file, shard)
         except ValueError as error:  # what fsspec raises where a server sends no ranges
-            if isinstance(error, ReasonKneeError):
+            if isinstance(error, ReasonKneeError | pa.ArrowException):
                 raise
             warnings.warn(
                 f"The server of {redact(url)} does not send ranges: each shard is downloaded whole to read a part of "
@@ -190,8 +197,6 @@ def _open(url: str, shard: Shard) -> Any:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        else:
-            return file
     data = filesystem.cat_file(path, **limit_body(filesystem, shard.bytes))
     _compare(url, shard, len(data), hashlib.sha256(data))
     return pa.BufferReader(data)

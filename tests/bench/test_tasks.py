@@ -218,6 +218,7 @@ def _rewritten(prepared: Path, folder: Path, change: Callable[[dict[str, Any]], 
             pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
             data = file.read_bytes()
             shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "footer_sha256": None}
+            shard["chunk_sha256"] = None
     manifest.pop("checksum")
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return folder

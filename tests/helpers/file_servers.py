@@ -32,10 +32,12 @@ class _Files(BaseHTTPRequestHandler):
     """Files with ranges; a folder is refused, as an ordinary static host does."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes: each answer would take 40 ms
     root: ClassVar[Path]
     served: ClassVar[Served]
     secret: ClassVar[str | None]
     ranges: ClassVar[bool]
+    length: ClassVar[bool]
 
     def do_HEAD(self) -> None:
         self.answer(body=False)
@@ -69,7 +71,10 @@ class _Files(BaseHTTPRequestHandler):
             self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{len(data)}"')
         self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(stop - start))
+        if self.length:
+            self.send_header("Content-Length", str(stop - start))
+        else:  # the body ends with the connection
+            self.send_header("Connection", "close")
         self.end_headers()
         if body:
             self.served.bytes_sent += stop - start  # before: the client may have it all before this thread goes on
@@ -134,11 +139,14 @@ class _Hub(_Files):
 
 
 @contextmanager
-def serve(root: Path, *, secret: str | None = None, ranges: bool = True, hub: bool = False) -> Iterator[Served]:
+def serve(
+    root: Path, *, secret: str | None = None, ranges: bool = True, hub: bool = False, length: bool = True
+) -> Iterator[Served]:
     """Serve a folder on loopback; with a secret, only to who sends it as a bearer token."""
     served = Served("")
     kind = _Hub if hub else _Files
-    handler = type("Handler", (kind,), {"root": root, "served": served, "secret": secret, "ranges": ranges})
+    settings = {"root": root, "served": served, "secret": secret, "ranges": ranges, "length": length}
+    handler = type("Handler", (kind,), settings)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     served.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)

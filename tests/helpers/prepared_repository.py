@@ -102,6 +102,7 @@ def list_again(root: Path, change: Callable[[dict[str, Any]], None] = lambda tre
                     continue
                 data = (root / shard["path"]).read_bytes()
                 shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "footer_sha256": None}
+                shard["chunk_sha256"] = None
     for name, other in tree["files"].items():
         if (root / name).is_file():
             data = (root / name).read_bytes()
