@@ -63,7 +63,8 @@ def test_a_longer_object_is_not_read_whole(
         received.append(len(data))
         return data
 
-    assert len(read(tmp_path / "cache")) == 24
+    if kind != "volume":  # decoded voxels stay in this process
+        assert len(read(tmp_path / "cache")) == 24
     name = {"manifest": "manifest.json", "volume": next(root.rglob("*.nii.gz")).relative_to(root).as_posix()}
     if kind == "large shard":
         monkeypatch.setattr(shard_reader, "_WHOLE", 0)
