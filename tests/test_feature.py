@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, load_from_disk
 from datasets.features.nifti import encode_nibabel_image
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
@@ -22,6 +23,7 @@ from reasonknee_datasets.feature import VolumeFeature, read_reference, write_ref
 from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.settings import ExpectedFile
+from tests.helpers.file_servers import serve
 
 GRID = Geometry(
     (160, 384, 384), np.array([[0.7, 0.01, 0, -50], [0, 0.36458, 0, -70], [0, 0, 0.36458, -60], [0, 0, 0, 1]])
@@ -172,3 +174,23 @@ def test_load_from_disk_in_a_fresh_process(tmp_path: Path, imports: str) -> None
     code = f"import datasets; datasets.load_from_disk({str(tmp_path / 'saved')!r})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
     assert "'ReasonkneeVolume' not found" in run.stderr  # what README.md says of a process without the import
+
+
+@pytest.mark.parametrize("kind", ["text file", "named pipe", "device", "server"])
+def test_a_saved_set_of_a_stranger_opens_what_it_names_and_shows_no_content(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    secret = tmp_path / "files" / "secret.txt"
+    secret.write_text("planted words\n" * 99, encoding="utf-8")
+    os.mkfifo(tmp_path / "files" / "pipe")
+    with serve(tmp_path / "files") as served:
+        url = f"{served.url}/secret.txt"
+        place = {"text file": secret, "named pipe": tmp_path / "files" / "pipe", "device": "/dev/zero"}.get(kind, url)
+        made = Dataset.from_dict({"volume": [f"{place}#"]}, features=Features({"volume": VolumeFeature()}))
+        made.save_to_disk(str(tmp_path / "saved"))
+        row = load_from_disk(str(tmp_path / "saved"))[0]
+        assert not served.requests
+        with pytest.raises(VolumeError) as caught:
+            np.asarray(row["volume"])
+        assert bool(served.requests) == (kind == "server")
+    assert str(place) in str(caught.value)
+    assert "planted words" not in str(caught.value)
