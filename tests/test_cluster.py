@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.cluster import cluster_executor
 from reasonknee_datasets.errors import VolumeError, WorkerError
+from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.oai import convert
 from reasonknee_datasets.parallel import each_done, remove_part_files
 from reasonknee_datasets.prepare import prepare
@@ -146,6 +148,15 @@ def test_check_on_cluster_reports_what_one_process_does(
     alone = capsys.readouterr().out
     assert main(["check", str(prepared), "--cluster", cluster.scheduler_address]) == 0
     assert capsys.readouterr().out == alone
+
+
+def test_previews_on_cluster_writes_the_bytes_of_one_process(cluster: Any, prepared: Path, tmp_path: Path) -> None:
+    for name in ("one", "many"):
+        shutil.copytree(prepared, tmp_path / name)
+    assert main(["previews", str(tmp_path / "one"), "--workers", "1"]) == 0
+    assert main(["previews", str(tmp_path / "many"), "--cluster", cluster.scheduler_address]) == 0
+    assert Manifest.load(tmp_path / "many").has_previews
+    assert files(tmp_path / "many") == files(tmp_path / "one")
 
 
 def test_cluster_executor_refuses_a_wrong_address(tmp_path: Path) -> None:

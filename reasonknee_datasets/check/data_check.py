@@ -105,8 +105,8 @@ def check_data(
     )
     total = sum(shard.rows for shards in manifest.configs["quintuples"].values() for shard in shards)
     rows = _rows(repository, "quintuples")
-    for _, row in tqdm(rows, "rows", total, disable=None if progress else True, leave=False):
-        checker.add_row(cast("Quintuple", row))
+    for split, row in tqdm(rows, "rows", total, disable=None if progress else True, leave=False):
+        checker.add_row(cast("Quintuple", row), split)
     tasks = [
         ImageTask(name, join(volumes_root, row["volume_path"]), records[name])
         for name, (_, row) in volumes.items()

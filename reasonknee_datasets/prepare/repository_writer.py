@@ -186,7 +186,7 @@ class Writer:
             for split, row in rows:
                 spool.add(row)
                 if self.checker is not None:
-                    self.checker.add_row(row)
+                    self.checker.add_row(row, split)
                 volume = by_id[volume_of(row["id"])]
                 if volume.split != split or volume.path != row["volume_path"]:
                     raise PrepareError(

@@ -1,7 +1,7 @@
-"""Sizes that a box of each structure can have, in mm.
+"""Sizes of boxes in mm: usual ones of each structure, and those that anatomy makes impossible.
 
-Bounds hold for the longest edge of a box along the volume's own axes. They are wide: a box below or above them has a
-wrong convention, spacing or volume, and no unusual anatomy. The largest of the upper bounds is the field of view.
+Bounds hold for the longest edge of a box along the volume's own axes. Official boxes are drawn around regions or around
+lesions, by models. So a box outside the usual sizes is a warning, and an error only where no knee has such a structure.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from reasonknee_datasets.moaks import Question
 # A box may be drawn around a lesion and not around its subregion. The smallest that readers grade are some mm wide.
 _LESION_MM = 3.0
 _LESIONS = frozenset({"bone_marrow_lesion", "cartilage_lesion", "osteophyte", "meniscal_cyst", "effusion_synovitis"})
-# One slice in plane is 0.36 mm: the thinnest structure, cartilage on a curved surface, spans several.
+# Edges of usual boxes are longer: a slice is 0.7 mm, a pixel 0.36 mm. A lesion may lie in one slice.
 THINNEST_MM = 1.0
+# Impossible: a box whose longest edge is below this holds a single slice or two pixels, as normalised coordinates make.
+SMALLEST_MM = 1.0
+# Impossible: this many times the largest usual size, which is at least 1.5 times that of adult anatomy already.
+OVERSIZE = 1.5
 
 # By the first word of the subregion.
 _BY_STRUCTURE: Mapping[str, tuple[float, float]] = {
@@ -40,7 +44,7 @@ _BY_STRUCTURE: Mapping[str, tuple[float, float]] = {
 
 
 def size_bounds(question: Question) -> tuple[float, float]:
-    """Return the lowest and highest longest edge of a question's box in mm.
+    """Return the lowest and highest usual longest edge of a question's box in mm.
 
     Examples
     --------

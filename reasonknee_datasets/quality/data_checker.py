@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from reasonknee_datasets.quality.row_checks import RowChecks
 from reasonknee_datasets.release.release_volumes import describe_side
 from reasonknee_datasets.schema import VISITS, Quintuple, parse_id, quintuple_id
 
+_PROVENANCE: tuple[Literal["patient", "visit", "side", "study"], ...] = ("patient", "visit", "side", "study")
 _APART_MM = 5.0  # between the medial and the lateral boxes, below which they tell no side
 
 
@@ -71,14 +73,22 @@ class DataChecker:
         self._middles: defaultdict[str, _Middles] = defaultdict(_Middles)
         self._images: dict[str, ImageStatistics] = {}
         self._voxels: dict[str, str] = {}
+        self._patients: defaultdict[str, dict[str, str]] = defaultdict(dict)  # an id of each split, by patient
+        for volume in self._volumes.values():
+            self._patients[volume.patient].setdefault(volume.split, volume.id)
         self._counts = [0, 0]
 
-    def add_row(self, row: Quintuple) -> None:
-        """Check one row."""
+    def add_row(self, row: Quintuple, split: str) -> None:
+        """Check one row of a split."""
         self._counts[0] += 1
         self._rows.check(row)
+        self._patients[row["patient"]].setdefault(split, row["id"])
         name = parse_id(row["id"])
-        volume = self._volumes[row["id"].rpartition("/")[0] if name.question_id is not None else row["id"]]
+        volume = self._volumes.get(row["id"].rpartition("/")[0] if name.question_id is not None else row["id"])
+        if volume is None:
+            self._findings.add("volume-mismatch", row["id"], "no row of the config volumes has its volume")
+            return
+        self._check_volume(volume, row, split)
         if name.question_id is not None and row["id"] != quintuple_id(volume.id, row["question_id"]):
             self._findings.add("question-mismatch", row["id"], f"its question_id is {row['question_id']}")
         if volume.shape is None or volume.affine is None:
@@ -110,6 +120,16 @@ class DataChecker:
         rows, images = self._counts
         return QualityReport(rows, len(self._volumes), images, self._findings.group(allow))
 
+    def _check_volume(self, volume: CheckedVolume, row: Quintuple, split: str) -> None:
+        """Compare what a row says of its volume with the volume's own row."""
+        own = {name: getattr(volume, name) for name in _PROVENANCE}
+        for name, value in {**{name: row[name] for name in _PROVENANCE}, "split": split}.items():
+            expected = own.get(name, volume.split)
+            if value != expected:
+                message = f"{name} is {value!r}, and that of the volume {volume.id} is {expected!r}"
+                self._findings.add("volume-mismatch", row["id"], message)
+                return
+
     def _add_middle(self, volume: CheckedVolume, row: Quintuple) -> None:
         words = row["subregion"].split("_")
         medial, lateral = "medial" in words, "lateral" in words
@@ -137,12 +157,11 @@ class DataChecker:
         for volume in self._volumes.values():
             by_patient[volume.patient].append(volume)
         for patient, volumes in by_patient.items():
-            splits = sorted({volume.split for volume in volumes})
-            if len(splits) > 1:
-                first = {volume.split: volume.id for volume in reversed(volumes)}
-                held = ", ".join(f"{first[split]} in {split}" for split in splits)
-                self._findings.add("patient-in-two-splits", patient, held, len(volumes))
             self._check_visits(patient, volumes)
+        for patient, first in self._patients.items():
+            if len(first) > 1:
+                held = ", ".join(f"{first[split]} in {split}" for split in sorted(first))
+                self._findings.add("patient-in-two-splits", patient, held, len(first))
 
     def _check_visits(self, patient: str, volumes: list[CheckedVolume]) -> None:
         for volume in volumes:

@@ -50,6 +50,12 @@ _ALL = (
         "the dates of a patient's visits are not in the order of the visits",
         "Compare visit and study with OAI's index, and correct the split file",
     ),
+    DataCheck(
+        "volume-mismatch",
+        "error",
+        "a row's split, patient, visit, side or study are not those of its volume",
+        _PREPARE_AGAIN,
+    ),
     # Texts and grades
     DataCheck("bad-grade", "error", "a grade is not a legal value of its slot", _PREPARE_AGAIN),
     DataCheck(
@@ -80,6 +86,12 @@ _ALL = (
         "Check the box convention and the spacing of the volume",
     ),
     DataCheck(
+        "unusual-box-size",
+        "warning",
+        "a box is smaller or larger than most boxes of its structure",
+        "Look at the picture: a lesion may be small, and a region large",
+    ),
+    DataCheck(
         "side-mismatch",
         "error",
         "the medial and lateral boxes lie as in a knee of the other side",
@@ -103,8 +115,14 @@ _ALL = (
     DataCheck(
         "intensity-range",
         "error",
-        "intensities are far from those of the other volumes",
+        "intensities are outside the range of 12-bit images",
         "Convert the series again without windowing or rescaling",
+    ),
+    DataCheck(
+        "unusual-intensity",
+        "warning",
+        "intensities are far from those of the other volumes",
+        "Compare the values with those of the DICOM files: scanner gains differ, but seldom so much",
     ),
     DataCheck(
         "rescaled-image",

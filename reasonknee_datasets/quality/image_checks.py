@@ -79,19 +79,19 @@ def check_spacing(
 
 
 def check_brightness(images: Mapping[str, ImageStatistics], findings: Findings) -> None:
-    """Compare the 99th percentile of each image with the median of all, or with the protocol where there are few."""
-    if not images:
-        return
-    bright = np.array([found.bright for found in images.values()])
+    """Compare the 99th percentile of each image with the range of 12-bit images, and with the median of all."""
     low, high = _PROTOCOL_BRIGHT
-    told = f"the protocol has {low:g} to {high:g}"
-    if len(bright) >= _COHORT:
-        middle = float(np.median(bright))
-        low, high, told = middle / _GAIN, middle * _GAIN, f"the median of all images is {middle:.4g}"
-    for volume, value in zip(images, bright.tolist(), strict=True):
+    middle = float(np.median([found.bright for found in images.values()])) if len(images) >= _COHORT else None
+    for volume, found in images.items():
+        value = found.bright
         if not low <= value <= high:
-            badness = max(low / value, value / high) if value > 0 else np.inf
-            findings.add("intensity-range", volume, f"99th percentile is {value:.4g}; {told}", float(badness))
+            told = f"99th percentile is {value:.4g}; 12-bit images of the protocol have {low:g} to {high:g}"
+            findings.add(
+                "intensity-range", volume, told, float(max(low / value, value / high) if value > 0 else np.inf)
+            )
+        elif middle is not None and not middle / _GAIN <= value <= middle * _GAIN:
+            told = f"99th percentile is {value:.4g}; the median of all images is {middle:.4g}"
+            findings.add("unusual-intensity", volume, told, max(middle / value, value / middle) / _GAIN)
 
 
 def check_duplicates(

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, write_answer
-from reasonknee_datasets.quality.box_sizes import THINNEST_MM, size_bounds
+from reasonknee_datasets.quality.box_sizes import OVERSIZE, SMALLEST_MM, THINNEST_MM, size_bounds
 from reasonknee_datasets.quality.quality_report import Findings
 from reasonknee_datasets.quality.stated_grades import read_stated_grades
 from reasonknee_datasets.schema import Quintuple
@@ -69,14 +69,16 @@ class RowChecks:
         longest, shortest = max(edges), min(edges)
         told = " x ".join(f"{edge:.1f}" for edge in edges)
         place = question.subregion.replace("_", " ")
+        impossible = longest < SMALLEST_MM or longest > high * OVERSIZE
+        check = "box-size" if impossible else "unusual-box-size"
         if longest < low or shortest < THINNEST_MM:
-            message = f"{told} mm, but a box of the {place} has a longest edge of at least {low:g} mm"
+            message = f"{told} mm; a usual box of the {place} has a longest edge of at least {low:g} mm"
             if longest >= low:
-                message = f"{told} mm, but no edge of a box is below {THINNEST_MM:g} mm"
-            self.findings.add("box-size", row["id"], message, max(low / longest, THINNEST_MM / shortest))
+                message = f"{told} mm; no edge of a usual box is below {THINNEST_MM:g} mm"
+            self.findings.add(check, row["id"], message, max(low / longest, THINNEST_MM / shortest))
         elif longest > high:
-            message = f"{told} mm, but a box of the {place} has a longest edge of at most {high:g} mm"
-            self.findings.add("box-size", row["id"], message, longest / high)
+            message = f"{told} mm; a usual box of the {place} has a longest edge of at most {high:g} mm"
+            self.findings.add(check, row["id"], message, longest / high)
 
     def _check_question(self, row: Quintuple, question: Question) -> None:
         for name in ("category", "finding", "subregion"):

@@ -17,8 +17,10 @@ from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.quality import CHECKS, QualityReport
+from reasonknee_datasets.quality.quality_report import Findings
+from reasonknee_datasets.quality.row_checks import RowChecks
 from tests.helpers.paths import ROOT
-from tests.helpers.planted_defects import DEFECTS, Defect, image, row, scaled
+from tests.helpers.planted_defects import DEFECTS, Defect, image, row, rows_of, scaled
 
 THICK = {"slice-thickness": 1}  # the phantom's volume of 8 slices, as there are in the official release
 
@@ -71,10 +73,30 @@ def test_the_how_to_page_lists_every_check() -> None:
     assert not [name for name in CHECKS if f"`{name}`" not in page]
 
 
+@pytest.mark.parametrize(
+    ("box", "found"),
+    [
+        ([80, 100, 100, 81, 101, 101], "box-size"),  # what normalised coordinates make: one voxel
+        ([80, 100, 100, 84, 101, 101], "unusual-box-size"),  # thinner than a millimetre
+        ([80, 100, 100, 81, 120, 120], "unusual-box-size"),  # a lesion in one slice
+        ([80, 100, 100, 90, 133, 125], None),  # a bone marrow lesion: 7 x 12 x 9 mm
+        ([20, 60, 90, 130, 280, 310], None),  # a femur
+        ([0, 0, 0, 160, 384, 384], "unusual-box-size"),  # the whole field, 140 mm
+    ],
+)
+def test_check_box_at_the_spacing_of_oai(prepared: Path, box: list[int], found: str | None) -> None:
+    lesion = next(
+        each for each in rows_of(prepared) if each["category"] == "bone_marrow_lesion" and "femur" in each["subregion"]
+    )
+    findings = Findings()
+    assert RowChecks(findings).check_box({**lesion, "box": box}, (160, 384, 384), (0.7, 0.36458, 0.36458))
+    assert list(findings.counts) == ([] if found is None else [found])
+
+
 def test_check_command_writes_reports_and_exits_with_1(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row(19, lambda each: each.update(box=[5, 5, 5, 6, 6, 6]))(copy)
+    row(30, lambda each: each.update(box=[0, 0, 0, 64, 117, 60]))(copy)
     arguments = ["check", str(copy), "--workers", "1"]
     assert main([*arguments, "--report", str(tmp_path / "report")]) == 1
     assert "box-size (error): 1, a box is smaller or larger than its structure can be" in capsys.readouterr().out

@@ -122,10 +122,21 @@ def damage(root: Path) -> None:
 
 def into_two_splits(root: Path) -> None:
     """Give all volumes of the test split the patient of a training volume."""
-    patients = [each["patient"] for each in rows_of(root, "volumes")]
-    edit_rows(
-        root, lambda each: each.update(patient=patients[0]) if each["patient"] == patients[-1] else None, "volumes"
-    )
+    for config in ("volumes", "quintuples"):
+        give_patient(root, config)
+
+
+def give_patient(root: Path, config: str = "quintuples") -> None:
+    """Change the last patient, who is of the test split, to the first one in all rows of one config."""
+    patients = [each["patient"] for each in rows_of(root, config)]
+    edit_rows(root, lambda each: each.update(patient=patients[0]) if each["patient"] == patients[-1] else None, config)
+
+
+def drop_volume(root: Path) -> None:
+    """Rename the first volume in its own row, so that its quintuples have none."""
+    first = rows_of(root, "volumes")[0]
+    name = f"9999999/{first['id'].partition('/')[2]}"
+    edit_rows(root, lambda each: each.update(id=name) if each["id"] == first["id"] else None, "volumes")
 
 
 def turn_back_time(root: Path) -> None:
@@ -141,12 +152,16 @@ def turn_back_time(root: Path) -> None:
             each["study"] = "19990101"
 
     edit_rows(root, change, "volumes")
+    edit_rows(root, change)
 
 
 def swap_side(root: Path) -> None:
     name = rows_of(root, "volumes")[0]["id"]
     flip = {"left": "right", "right": "left"}
-    edit_rows(root, lambda each: each.update(side=flip[each["side"]]) if each["id"] == name else None, "volumes")
+    for config in ("volumes", "quintuples"):
+        edit_rows(
+            root, lambda each: each.update(side=flip[each["side"]]) if each["id"].startswith(name) else None, config
+        )
 
 
 def share_text(root: Path) -> None:
@@ -175,6 +190,11 @@ def scaled(factor: float) -> Voxels:
     return lambda voxels: np.round(voxels * factor).astype(np.int16)
 
 
+def brighter(voxels: np.ndarray) -> np.ndarray:
+    """Multiply by 7, as another receiver gain does: every whole number occurs."""
+    return (voxels * 7 + np.random.default_rng(0).integers(0, 7, voxels.shape)).astype(np.int16)
+
+
 def noisy(voxels: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(0).normal(0, 15, voxels.shape)
     return np.clip(voxels * 1.3 + noise, 0, None).astype(np.int16)
@@ -190,6 +210,9 @@ def permuted(affine: np.ndarray) -> np.ndarray:
 
 DEFECTS = (
     Defect("patient-in-two-splits", into_two_splits, r" in test, .* in train"),
+    Defect("patient-in-two-splits", give_patient, r" in test, .* in train", ("volume-mismatch",)),
+    Defect("volume-mismatch", row(30, lambda each: each.update(visit="18M")), "visit is '18M', and that of the volume "),
+    Defect("volume-mismatch", drop_volume, "no row of the config volumes has its volume"),
     Defect("visit-order", turn_back_time, r"is of \d{8}, and .* of 19990101"),
     Defect("bad-grade", row(30, grade(7)), "grade is 7, but its slot goes from 0 to 3"),
     Defect("bad-grade", row(30, lambda each: each["grades"].clear()), "question 30 has the slots grade, got {}"),
@@ -202,7 +225,8 @@ DEFECTS = (
     Defect("shared-reasoning", share_text, r"^grade \d; the same text has grade \d in \d+ rows such as "),
     Defect("box-empty", row(19, lambda each: each.update(box=[5, 5, 5, 5, 9, 9])), "has no voxels"),
     Defect("box-outside", row(19, lambda each: each.update(box=[0, 0, 0, 9, 9, 500])), r"axis 2: 0 to 500 of \d+"),
-    Defect("box-size", row(19, lambda each: each.update(box=[5, 5, 5, 6, 6, 6])), "longest edge of at least 3 mm"),
+    Defect("unusual-box-size", row(19, lambda each: each.update(box=[5, 5, 5, 6, 6, 6])),
+           "longest edge of at least 3 mm"),
     Defect("box-size", row(30, lambda each: each.update(box=[0, 0, 0, 64, 117, 60])), r"longest edge of at most 75 mm"),
     Defect("side-mismatch", swap_side, r"knee_side says .* boxes lie as in a .* knee \(the affine puts the image's "),
     Defect("unreadable-image", damage, "volume"),
@@ -210,13 +234,14 @@ DEFECTS = (
            "some values are not finite"),
     Defect("constant-image", image(np.zeros_like), "100.00% of the voxels have one value"),
     Defect("spacing", image(lambda voxels: voxels, lambda affine: affine @ np.diag([10, 10, 10, 1])),
-           "the protocol has", ("box-size",)),
+           "the protocol has", ("box-size", "unusual-box-size")),
     Defect("spacing", image(lambda voxels: voxels, permuted), "along right-left"),
-    Defect("intensity-range", image(scaled(0.0625)), "the median of all images is"),
+    Defect("intensity-range", image(scaled(0.01)), "12-bit images of the protocol have 20 to 4095"),
+    Defect("unusual-intensity", image(brighter), "the median of all images is"),
     Defect("rescaled-image", image(lambda voxels: (voxels / voxels.max()).astype(np.float32)), "not whole numbers",
            ("intensity-range",)),
     Defect("rescaled-image", image(lambda voxels: np.round(voxels * (255 / voxels.max())).astype(np.uint8)), "8 bits",
-           ("intensity-range",)),
+           ("unusual-intensity",)),
     Defect("rescaled-image", image(scaled(2.0)), r"only 5\d% of the whole numbers between"),
     Defect("duplicate-image", copied(), r"has the voxels of .*; they are in train and test"),
     Defect("near-duplicate-image", copied(noisy),
