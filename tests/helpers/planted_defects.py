@@ -211,7 +211,8 @@ def permuted(affine: np.ndarray) -> np.ndarray:
 DEFECTS = (
     Defect("patient-in-two-splits", into_two_splits, r" in test, .* in train"),
     Defect("patient-in-two-splits", give_patient, r" in test, .* in train", ("volume-mismatch",)),
-    Defect("volume-mismatch", row(30, lambda each: each.update(visit="18M")), "visit is '18M', and that of the volume "),
+    Defect("volume-mismatch", row(30, lambda each: each.update(visit="18M")),
+           "visit is '18M', and that of the volume "),
     Defect("volume-mismatch", drop_volume, "no row of the config volumes has its volume"),
     Defect("visit-order", turn_back_time, r"is of \d{8}, and .* of 19990101"),
     Defect("bad-grade", row(30, grade(7)), "grade is 7, but its slot goes from 0 to 3"),
