@@ -12,9 +12,8 @@ import pytest
 
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
-from reasonknee_datasets.bench.report.export import to_csv, to_latex
-from reasonknee_datasets.bench.report.html_page import to_html
-from reasonknee_datasets.bench.report.report_table import Table, format_estimate, signed
+from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex
+from reasonknee_datasets.bench.report.group_tables import Table, format_estimate, signed
 from reasonknee_datasets.bench.report.write import about_intervals
 from reasonknee_datasets.bench.results import Estimate, Sampling
 from reasonknee_datasets.bench.truth import read_truth
