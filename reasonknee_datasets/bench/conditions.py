@@ -11,7 +11,7 @@ condition            what the model sees, and is asked
 ``jittered_region``  the true box, moved and scaled by known amounts: what localising so badly costs
 ``text_only``        no image; the guided wording
 ``shuffled_image``   another patient's knee of the same side, drawn by seed; the guided wording
-``official``         what the authors' scripts do (see `reasonknee_datasets.bench.conditions`), for Qwen2.5-VL
+``official``         what the authors' scripts do (see below), for Qwen2.5-VL
 ``official_o1``      the same for o1
 ===================  ==================================================================================================
 
@@ -19,6 +19,17 @@ The two official conditions reproduce what was done, flaws included, and are rep
 ``region_given`` minus ``guided`` is what not knowing the region costs; a series of ``jittered_region`` separates the
 loss of localisation from the loss of grading. ``text_only`` and ``shuffled_image`` are controls: a score of ``guided``
 that is no higher than theirs does not come from the image.
+
+What the authors' scripts do was read in github.com/rajpurkarlab/3DReasonKnee at commit
+bcc32ba9a6ddfc580a3dd008a33409e2dc6df592: ``code/zero_shot/qwen2vl.py`` (7B) and ``qwen2vl-3b.py``, which differ in the
+model alone, and ``code/zero_shot/o1.py``. ``official`` and ``official_o1`` reproduce the system prompts verbatim, the
+*guided* prompts as published (58 and 59 damaged) although the files are called zero-shot, the frames of the recipes
+``official_qwen`` and ``official_o1``, their order (Qwen: video, then question; o1: question, then 32 images), and the
+generation settings that they set and no others. Not reproduced: where ``o1.py`` cannot read an answer, it stores the
+previous question's with its token counts; it labels its PNG images as JPEG. The video of ``qwen2vl.py`` is sent as its
+frames, one image each: inspect_ai sends a video to Google's models only, and none to OpenAI-compatible servers. For
+``o1`` with OpenAI's own endpoint, give inspect_ai ``-M responses_api=false``, since the script's ``response_format``
+belongs to chat completions. `UNKNOWN` lists what the scripts leave open.
 """
 
 from __future__ import annotations

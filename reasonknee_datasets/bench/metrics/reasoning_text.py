@@ -1,4 +1,4 @@
-"""Split a model's text into reasoning, steps and final answer; the words for grades, subregions and positions."""
+"""Split a model's text into reasoning, steps and final answer; the words for grades and places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of a report: plots as SVG, and the worst cases as drawn frames."""
+"""The pictures of a report: plots as SVG, and the true and answered boxes of the worst cases."""
 
 from __future__ import annotations
 
