@@ -21,7 +21,7 @@ from reasonknee_datasets.bench.results import (
     Results,
     Rule,
 )
-from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.moaks import QUESTIONS, Question
 
 # A number as `format_estimate` and `signed` print it, or a cell that is empty.
 _NUMBER = re.compile(r"(\*\*)?[+-]?[0-9][0-9.,]*(%| \[[^]]*\])?(\*\*| worse)?$|–?$")
@@ -73,7 +73,7 @@ _REASON: Mapping[NoInterval, str] = {
     "few_patients": "too few patients",
     "undefined_resamples": "undefined in resamples",
 }
-LEGEND = "**bold**: better, with the whole interval; worse: worse, with the whole interval"
+LEGEND = "**bold**: better, and the interval excludes 0; worse: worse, and the interval excludes 0"
 # Metrics of which less is better.
 _ERRORS = frozenset({"mae", "centre_mm"})
 
@@ -215,8 +215,19 @@ def group_name(by: str, value: str) -> str:
     if by not in ("question", "slot"):
         return value
     asked = QUESTIONS[int(question[1:])]
-    name = f"{question} {asked.finding}, {asked.subregion}".replace("_", " ")
+    name = f"{question} {name_subject(asked)}"
     return f"{name}: {attribute.replace('_', ' ')}" if attribute else name
+
+
+def name_subject(question: Question) -> str:
+    """Return a question's finding and subregion in words; once where they have one name.
+
+    Examples
+    --------
+    >>> name_subject(QUESTIONS[19]), name_subject(QUESTIONS[61])
+    ('cartilage lesion, femur medial central', 'posterior cruciate ligament')
+    """
+    return ", ".join(dict.fromkeys((question.finding, question.subregion))).replace("_", " ")
 
 
 _Key = tuple[str, str, str, str | None, str]

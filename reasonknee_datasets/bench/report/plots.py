@@ -13,7 +13,7 @@ import numpy as np
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.evaluation import Evaluation
-from reasonknee_datasets.bench.report.group_tables import format_count, format_number
+from reasonknee_datasets.bench.report.group_tables import format_count, format_number, name_subject
 from reasonknee_datasets.bench.report.result_tables import pairs
 from reasonknee_datasets.bench.results import (
     HEADLINE,
@@ -95,7 +95,7 @@ def _draw(case: Case, question: Question, url: str, *, synthetic: bool) -> CaseP
     }
     return CasePicture(
         id=case.id,
-        asked=f"{question.finding.replace('_', ' ')}, {question.subregion.replace('_', ' ')}",
+        asked=name_subject(question),
         truth=pairs(case.truth),
         answer=pairs(given),
         iou="" if case.iou is None else format_number(case.iou),

@@ -249,7 +249,7 @@ def write_report(
     check_folder(folder, RESULTS, overwrite=overwrite)
     results = evaluation.results
     tables = [*result_tables(results), *_problem_table(evaluation.problems), *_rule_table(evaluation)]
-    lead = [*_lead(results), *(f"No interval: {why}." for why in no_intervals(results))]
+    lead = list(_lead(results))
     title = f"ReasonKnee-Bench: {(results.identity or RunMetadata()).model or 'a model'}"
     pages = _render("report", title, list(_banners(results)), lead, tables, draw_plots(results),
                     pictures=draw_worst(evaluation, pictures, volumes_dir))  # fmt: skip
@@ -377,6 +377,8 @@ def _lead(results: Results) -> Iterator[str]:
         f"wrong: {plural(covered.records - covered.given, 'record')} without a prediction."
     )
     yield about_intervals(results.sampling)
+    if results.sampling.resamples and results.sampling.patients >= MIN_PATIENTS:  # else said already, of all numbers
+        yield from (f"No interval: {why}." for why in no_intervals(results))
 
 
 def about_intervals(sampling: Sampling) -> str:
