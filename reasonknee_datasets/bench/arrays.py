@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.moaks import ATTRIBUTES, SLOTS
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
 # No question has more slots; questions with fewer are padded with NONE.
 WIDTH = 3
 # No value, in columns of grades, reasons and slots.

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.baselines import (
+    BoxGrader,
     chance,
     median_boxes,
     overall_majority,
     question_majority,
     whole_volume,
 )
-from reasonknee_datasets.bench.box_grader import BoxGrader
 from reasonknee_datasets.bench.priors import TrainPriors
 from reasonknee_datasets.bench.results import (
     HEADLINE,

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.answers import parse_box
-from reasonknee_datasets.bench.conditions import Condition, jitter
+from reasonknee_datasets.bench.conditions import SCRIPTS, Condition, jitter
 from reasonknee_datasets.bench.question_records import Record
-from reasonknee_datasets.bench.reference_scripts import SCRIPTS
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, missing_extra
 from reasonknee_datasets.moaks import QUESTIONS

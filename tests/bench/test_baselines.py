@@ -13,13 +13,13 @@ import pytest
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
 from reasonknee_datasets.bench.baselines import (
+    BoxGrader,
     chance,
     median_boxes,
     overall_majority,
     question_majority,
     whole_volume,
 )
-from reasonknee_datasets.bench.box_grader import BoxGrader
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.scoring import score
 from reasonknee_datasets.bench.truth import open_data, read_truth, take

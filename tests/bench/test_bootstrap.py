@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.bootstrap import draw_patients, estimate, percentile_interval
+from reasonknee_datasets.bench.bootstrap import draw_patients, estimate, percentile_interval, resample
 from reasonknee_datasets.bench.metrics import apply_rule, compute
-from reasonknee_datasets.bench.scoring.resampled_statistics import resample
 
 PATIENTS, RECORDS, SETS = 120, 20, 500
 

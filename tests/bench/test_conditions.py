@@ -17,13 +17,15 @@ from reasonknee_datasets.bench.conditions import (
     OFFICIAL,
     OWN_REGION,
     REGION_GIVEN,
+    SCRIPTS,
+    SOURCE,
+    UNKNOWN,
     ZERO_SHOT,
     Condition,
     get_condition,
     jitter,
     jittered_region,
 )
-from reasonknee_datasets.bench.reference_scripts import SCRIPTS, SOURCE, UNKNOWN
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.transforms import FRAME_RECIPES

@@ -23,7 +23,7 @@ from reasonknee_datasets.bench.baselines import question_majority
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.report import read_report, to_eval_results, to_markdown, write_comparison, write_report
-from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.group_tables import Table
 from reasonknee_datasets.bench.results import TOTALS, Results, schema
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.errors import BenchError

@@ -12,9 +12,8 @@ import pytest
 
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
-from reasonknee_datasets.bench.report.export import to_csv, to_latex
-from reasonknee_datasets.bench.report.html_page import to_html
-from reasonknee_datasets.bench.report.report_table import Table, format_estimate, signed
+from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex
+from reasonknee_datasets.bench.report.group_tables import Table, format_estimate, group_name, signed
 from reasonknee_datasets.bench.report.write import about_intervals
 from reasonknee_datasets.bench.results import Estimate, Sampling
 from reasonknee_datasets.bench.truth import read_truth
@@ -181,6 +180,25 @@ def test_about_intervals_says_why_there_are_none() -> None:
     )
     assert about_intervals(Sampling(0, 0, 0.95, 50)) == "No intervals: no resamples were asked for."
     assert "percentiles of 2,000 resamples of 50 patients" in about_intervals(Sampling(2000, 0, 0.95, 50))
+
+
+def test_write_report_says_once_why_no_number_has_an_interval(wrong: Evaluation, tmp_path: Path) -> None:
+    assert 0 < wrong.results.sampling.patients < 10
+    write_report(wrong, tmp_path, pictures=0)
+    told = [line for line in (tmp_path / "report.md").read_text(encoding="utf-8").splitlines() if "No interval" in line]
+    assert told == [about_intervals(wrong.results.sampling)]
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("q19", "q19 cartilage lesion, femur medial central"),
+        ("q60", "q60 anterior cruciate ligament"),
+        ("q61", "q61 posterior cruciate ligament"),
+    ],
+)
+def test_group_name_does_not_repeat_the_subregion(question: str, name: str) -> None:
+    assert group_name("question", question) == name
 
 
 def test_signed_draws_a_loss_unlike_a_gain() -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.bench.answers import write
-from reasonknee_datasets.bench.equitable import EquitableScores, equitable_scores
-from reasonknee_datasets.bench.priors import TrainPriors, read_priors
+from reasonknee_datasets.bench.priors import EquitableScores, TrainPriors, equitable_scores, read_priors
 from reasonknee_datasets.bench.reward import LONGEST, Reward, Weights, make_reward, reward, reward_parts
 from reasonknee_datasets.bench.truth import open_data
 from reasonknee_datasets.boxes import Box, BoxConvention

@@ -18,13 +18,11 @@ import pytest
 
 from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, Condition, get_condition
+from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, SCRIPTS, Condition, get_condition
 from reasonknee_datasets.bench.evaluation import compare, evaluate
-from reasonknee_datasets.bench.plan import make_plan
 from reasonknee_datasets.bench.predictions import read_predictions
 from reasonknee_datasets.bench.question_records import COLUMNS, Record
-from reasonknee_datasets.bench.reference_scripts import SCRIPTS
-from reasonknee_datasets.bench.run_spec import RunSpec, make_study
+from reasonknee_datasets.bench.run_spec import RunSpec, make_plan, make_study
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError

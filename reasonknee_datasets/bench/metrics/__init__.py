@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reasonknee_datasets.bench.metrics.boxes import THRESHOLDS, BoxScores, iou, score_boxes
 from reasonknee_datasets.bench.metrics.confusions import (
     MERGED,
     METRICS,
@@ -15,9 +14,12 @@ from reasonknee_datasets.bench.metrics.confusions import (
     merge_macerations,
 )
 from reasonknee_datasets.bench.metrics.grades import (
+    THRESHOLDS,
+    BoxScores,
     accuracy,
     balanced_accuracy,
     f1,
+    iou,
     kappa,
     linear_kappa,
     macro_f1,
@@ -28,6 +30,7 @@ from reasonknee_datasets.bench.metrics.grades import (
     quadratic_kappa,
     ratio,
     record_exact,
+    score_boxes,
     sensitivity,
     specificity,
 )

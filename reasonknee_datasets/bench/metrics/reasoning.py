@@ -9,15 +9,6 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from reasonknee_datasets.bench.answers import parse_answer
-from reasonknee_datasets.bench.metrics.knee_places import (
-    Named,
-    Side,
-    asked_place,
-    fits,
-    named_places,
-    side_named,
-    subregion_named,
-)
 from reasonknee_datasets.bench.metrics.reasoning_text import (
     ASSESSED,
     FINDINGS,
@@ -31,7 +22,14 @@ from reasonknee_datasets.bench.metrics.reasoning_text import (
     PRESENT,
     SYNOVITIS,
     WORD,
+    Named,
+    Side,
+    asked_place,
+    fits,
+    named_places,
+    side_named,
     steps,
+    subregion_named,
     whole_words,
 )
 from reasonknee_datasets.boxes import Box

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from reasonknee_datasets.bench.report.export import to_eval_results
-from reasonknee_datasets.bench.report.group_tables import comparison_tables
-from reasonknee_datasets.bench.report.markdown import to_markdown
-from reasonknee_datasets.bench.report.report_folder import read_report
-from reasonknee_datasets.bench.report.report_table import Table
+from reasonknee_datasets.bench.report.export import to_eval_results, to_markdown
+from reasonknee_datasets.bench.report.group_tables import Table, comparison_tables
 from reasonknee_datasets.bench.report.result_tables import result_tables
 from reasonknee_datasets.bench.report.write import (
     check_report,
+    read_report,
     write_comparison,
     write_error_decomposition,
     write_report,

@@ -1,15 +1,140 @@
-"""CSV and LaTeX of a report's tables, and the Hub's evaluation results."""
+"""Render a report's tables as Markdown, HTML, CSV and LaTeX, and as the Hub's evaluation results."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any
 
-from reasonknee_datasets.bench.report.report_table import Table, format_number
+from reasonknee_datasets.bench.report.group_tables import LEGEND, Table, format_number
+from reasonknee_datasets.bench.report.plots import CasePicture, Plot
 from reasonknee_datasets.bench.results import TOTALS, Results
-from reasonknee_datasets.errors import BenchError
+from reasonknee_datasets.errors import BenchError, missing_extra
+from reasonknee_datasets.printable import printable
+
+
+def to_html(
+    title: str,
+    *,
+    banners: Sequence[str] = (),
+    lead: Sequence[str] = (),
+    tables: Sequence[Table] = (),
+    plots: Sequence[Plot] = (),
+    pictures: Sequence[CasePicture] = (),
+) -> str:
+    """Write a page.
+
+    Everything that came from elsewhere (a model's name, a system prompt, a volume's error) is escaped, and the page
+    forbids itself scripts.
+
+    Raises
+    ------
+    MissingExtraError
+        If jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise missing_extra("jinja2", "bench", "the page of a report") from error
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    filters: dict[str, Any] = {
+        "b64": lambda data: base64.b64encode(data).decode("ascii"),
+        "bold": _bold,
+        "bold_words": _bold_words,
+    }
+    environment.filters |= filters
+    template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        banners=banners,
+        lead=lead,
+        tables=tables,
+        plots=plots,
+        confusions=[plot for plot in plots if plot.title.startswith("Confusion")],
+        pictures=pictures,
+    )
+
+
+def _bold_words(text: str) -> Any:
+    """Set in bold the parts of a caption that are marked so."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("**")
+    marked = [
+        Markup("<strong>{}</strong>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    ]
+    return Markup("").join(marked)
+
+
+def _bold(text: str) -> Any:
+    """Set in bold what the tables mark so; other names may break after an underscore."""
+    from markupsafe import Markup, escape
+
+    if text.startswith("**") and text.endswith("**") and len(text) > 4:
+        return Markup("<strong>{}</strong>").format(text[2:-2])
+    return escape(text).replace("_", Markup("_<wbr>"))
+
+
+def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str:
+    """Write a report.
+
+    Parameters
+    ----------
+    title : str
+    lead : sequence of str
+        Paragraphs before the tables.
+    tables : sequence of Table
+
+    Examples
+    --------
+    >>> print(to_markdown("Report", [], [Table("Totals", ("total", "value"), (("record_exact", "0.5"),))]))
+    # Report
+    <BLANKLINE>
+    ## Totals
+    <BLANKLINE>
+    | total | value |
+    |---|---:|
+    | record_exact | 0.5 |
+    <BLANKLINE>
+    """
+    parts = [f"# {_plain(title)}", *[_paragraph(line) for line in lead]]
+    for table in tables:
+        if table.detail:
+            continue
+        parts.append(f"## {_plain(table.title)}")
+        if table.caption:
+            caption = _paragraph(table.caption).replace(_plain(LEGEND), LEGEND)
+            parts.append(f"{caption}.".replace("..", "."))
+        marks = ("---:" if numeric else "---" for numeric in table.numeric)
+        head = ["| " + " | ".join(map(_cell, table.columns)) + " |", f"|{'|'.join(marks)}|"]
+        parts.append("\n".join([*head, *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows)]))
+    return "\n\n".join(parts) + "\n"
+
+
+# What could begin a tag, an entity, a link, an image, a link's definition or an address that is linked by itself.
+_ACTIVE = re.compile(r"[\\`*~]|(?<=\])[(\[:]|(?<=:)(?=//)|&(?=#?\w+;)")
+
+
+def _plain(text: str) -> str:
+    """Keep a text on one line, and every character of it text: it may be a model's name or a system prompt."""
+    line = printable(" ".join(text.split()))
+    if len(line) > 4 and line.startswith("**") and line.endswith("**"):
+        return f"**{_plain(line[2:-2])}**"
+    return _ACTIVE.sub(r"\\\g<0>", line).replace("<", "&lt;")
+
+
+def _paragraph(text: str) -> str:
+    """Keep the first character of a paragraph from making it a heading, a quote, a rule or a table."""
+    return re.sub(r"^[#>=+|-]", r"\\\g<0>", _plain(text))
+
+
+def _cell(text: str) -> str:
+    return _plain(text).replace("|", "\\|")
+
 
 DATASET = "rajpurkarlab/3DReasonKnee"
 _INTERVAL = re.compile(r"([+-]?[0-9.,]+) \[([+-]?[0-9.]+), ([+-]?[0-9.]+)\]$")

@@ -7,19 +7,17 @@ from dataclasses import fields
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.report.group_tables import (
+    LEGEND,
     RESTS_ON,
     RULE_NAMES,
-    find_total,
-    group_name,
-    group_table,
-    metric_tables,
-)
-from reasonknee_datasets.bench.report.report_table import (
-    LEGEND,
     Table,
+    find_total,
     format_count,
     format_estimate,
     format_number,
+    group_name,
+    group_table,
+    metric_tables,
     signed,
 )
 from reasonknee_datasets.bench.results import (

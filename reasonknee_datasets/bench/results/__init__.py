@@ -44,17 +44,6 @@ from reasonknee_datasets.bench.results.document import (
     Sampling,
 )
 from reasonknee_datasets.bench.results.group_results import (
-    BoxCounts,
-    Counts,
-    Coverage,
-    Estimate,
-    Group,
-    Localisation,
-    Pool,
-    Scores,
-)
-from reasonknee_datasets.bench.results.serial import make_schema
-from reasonknee_datasets.bench.results.terms import (
     ABOUT_TOTALS,
     BOX_METRICS,
     CONDITIONS,
@@ -64,14 +53,23 @@ from reasonknee_datasets.bench.results.terms import (
     STATISTIC_KINDS,
     TOTALS,
     WHY_NO_INTERVAL,
+    BoxCounts,
     By,
     Condition,
+    Counts,
+    Coverage,
+    Estimate,
+    Group,
+    Localisation,
     NoInterval,
+    Pool,
     Rule,
     Scale,
+    Scores,
     StatisticKind,
     Unit,
 )
+from reasonknee_datasets.bench.results.serial import make_schema
 
 __all__ = [
     "ABOUT_TOTALS",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.results.group_results import Estimate
-from reasonknee_datasets.bench.results.terms import By, Rule, StatisticKind, Unit
+from reasonknee_datasets.bench.results.group_results import By, Estimate, Rule, StatisticKind, Unit
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from reasonknee_datasets.bench.results.data_frames import differences_to_pandas, groups_to_pandas, lost_shares_to_pandas
 from reasonknee_datasets.bench.results.details import (
     Case,
     ConventionCheck,
@@ -16,9 +15,14 @@ from reasonknee_datasets.bench.results.details import (
     Outcomes,
     ReasoningScores,
 )
-from reasonknee_datasets.bench.results.group_results import Estimate, Group
-from reasonknee_datasets.bench.results.serial import from_plain, to_plain
-from reasonknee_datasets.bench.results.terms import ABOUT_TOTALS, HEADLINE, By, Rule, Unit
+from reasonknee_datasets.bench.results.group_results import ABOUT_TOTALS, HEADLINE, By, Estimate, Group, Rule, Unit
+from reasonknee_datasets.bench.results.serial import (
+    differences_to_pandas,
+    from_plain,
+    groups_to_pandas,
+    lost_shares_to_pandas,
+    to_plain,
+)
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError
 

@@ -8,7 +8,6 @@ grouping by `Key`, and from these the groups of the results. ``record_exact`` it
 
 from __future__ import annotations
 
-from reasonknee_datasets.bench.scoring.compare import paired_difference
-from reasonknee_datasets.bench.scoring.score import score
+from reasonknee_datasets.bench.scoring.score import paired_difference, score
 
 __all__ = ["paired_difference", "score"]

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
-from reasonknee_datasets.bench.bootstrap import draw_patients, estimate
+from reasonknee_datasets.bench.bootstrap import draw_patients, enough_patients, estimate, resample, sum_by_patient
 from reasonknee_datasets.bench.metrics import ratio
-from reasonknee_datasets.bench.metrics.knee_places import Named, Side
 from reasonknee_datasets.bench.metrics.reasoning import (
     Position,
     agreement,
@@ -19,9 +18,8 @@ from reasonknee_datasets.bench.metrics.reasoning import (
     grounding,
     stated_grades,
 )
-from reasonknee_datasets.bench.metrics.reasoning_text import split_answer
+from reasonknee_datasets.bench.metrics.reasoning_text import Named, Side, split_answer
 from reasonknee_datasets.bench.results import ReasoningMetric, ReasoningScores
-from reasonknee_datasets.bench.scoring.resampled_statistics import enough_patients, resample, sum_by_patient
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.schema import SIDES
