@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -104,3 +105,16 @@ def test_another_state_of_the_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(PLAIN))
     with pytest.raises(VolumeError, match=r"changed after it was opened: it has .* bytes, and had 5"):
         inflate_file(LocalSource(str(path)), FileIdentity(str(path), 5, ""), len(PLAIN))
+
+
+@pytest.mark.parametrize("final", [0, 1])
+@pytest.mark.parametrize("header", [0, 5])
+def test_inflate_segment_open_stored_block(final: int, header: int) -> None:
+    """A stored block left open would take a block that is appended to verify it, header and all, as voxels."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    segment = packer.compress(PLAIN[:1000]) + packer.flush(zlib.Z_FULL_FLUSH)
+    assert inflate.inflate_segment(segment, 1000) == PLAIN[:1000]
+    length = 5 + len(inflate._NONCE)
+    segment += struct.pack("<BHH", final, length, length ^ 0xFFFF)
+    with pytest.raises(inflate.SegmentError, match=r"inflates to|ends within a block"):
+        inflate.inflate_segment(segment, 1000 + header)
