@@ -122,9 +122,10 @@ class DataChecker:
 
     def _check_volume(self, volume: CheckedVolume, row: Quintuple, split: str) -> None:
         """Compare what a row says of its volume with the volume's own row."""
-        own = {name: getattr(volume, name) for name in _PROVENANCE}
-        for name, value in {**{name: row[name] for name in _PROVENANCE}, "split": split}.items():
-            expected = own.get(name, volume.split)
+        stated: dict[str, object] = {name: row[name] for name in _PROVENANCE}
+        stated["split"] = split
+        for name, value in stated.items():
+            expected = getattr(volume, name)
             if value != expected:
                 message = f"{name} is {value!r}, and that of the volume {volume.id} is {expected!r}"
                 self._findings.add("volume-mismatch", row["id"], message)
