@@ -19,6 +19,7 @@ from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-
 from typing import IO
 
 from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.private_files import open_regular
 
 MAX_FILES = 4_000
 """Most files of one series; OAI's largest has some hundreds."""
@@ -72,7 +73,7 @@ class SeriesPlace:
     def _raw_files(self, head: int) -> Iterator[tuple[str, bytes]]:
         try:
             if is_tar(self.path):
-                with Path(self.path).open("rb") as file:
+                with os.fdopen(open_regular(self.path), "rb") as file:
                     yield from _tar_files(file, str(self), head)
             elif is_zip(self.path):
                 yield from self._zip_files(head)
@@ -94,11 +95,11 @@ class SeriesPlace:
             size = path.stat().st_size
             if min(size, head) > MAX_FILE_BYTES or (size > MAX_FILE_BYTES and head == MAX_FILE_BYTES):
                 raise Refusal("too-large", f"{path} has {size:,} bytes, more than {MAX_FILE_BYTES:,}.")
-            with path.open("rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 yield name, file.read(head)
 
     def _zip_files(self, head: int) -> Iterator[tuple[str, bytes]]:
-        with zipfile.ZipFile(self.path) as archive:
+        with os.fdopen(open_regular(self.path), "rb") as packed, zipfile.ZipFile(packed) as archive:
             if is_tar(self.inside):
                 with archive.open(self.inside) as file:
                     yield from _tar_files(file, str(self), head)

@@ -21,6 +21,7 @@ from reasonknee_datasets.oai.nda import IndexRow, is_index, read_index
 from reasonknee_datasets.oai.proof import read_series_number, read_visit
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.series import peek_header
+from reasonknee_datasets.private_files import open_regular
 
 _NAMED = re.compile(r"(?:^|/)([0-9]{7})/(?:data/)?((?:19|20)[0-9]{6})/([0-9]{8})(?:\.tar|\.tar\.gz|\.tgz|\.zip)?$")
 _ZIP_ENTRIES = 20_000_000
@@ -131,7 +132,7 @@ def _zip_candidates(path: Path, index: DownloadIndex) -> Iterator[SeriesPlace]:
     """List the folders and tar archives within a zip file; its members' names are only ever compared."""
     found: dict[str, None] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
             if len(infos) > _ZIP_ENTRIES:
                 raise zipfile.BadZipFile(f"{len(infos):,} members")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import itertools
 import json
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +24,7 @@ from reasonknee_datasets.oai.image_grids import TargetGrid
 from reasonknee_datasets.oai.proof import Claim, read_side
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.orientation import between
+from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.volumes import open_volume
 
 _ENDS = (".nii", ".nii.gz")
@@ -26,6 +32,10 @@ _DIGITS = re.compile(r"[0-9]+")
 _PATH = re.compile(r"([0-9]{7})/([0-9]{8})/([0-9]{8})$")
 _TABLE = re.compile(r"subinfo.*\.xlsx", re.IGNORECASE)
 _SIDECAR_BYTES = 1 << 20
+# OAIZIB-CM's table has 507 rows, 8 columns and 30 kB.
+_TABLE_BYTES = 32 << 20
+_TABLE_ROWS = 100_000
+_TABLE_COLUMNS = 64
 _CENTRE_MM = 1.0
 _FEW_MASKS = 64  # of a fifth of a second each
 _KNOWN_COLUMNS = {"subjectid", "path", "mrbarcode", "kneeside", "klgrade"}
@@ -142,9 +152,7 @@ def _sidecar(path: Path) -> str:
     """Read the identifiers in the .json that dcm2niix writes beside a volume."""
     side = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     try:
-        if side.stat().st_size > _SIDECAR_BYTES:
-            return ""
-        facts = json.loads(side.read_text(encoding="utf-8", errors="replace"))
+        facts = json.loads(read_regular(side, _SIDECAR_BYTES).decode("utf-8", errors="replace"))
     except (OSError, ValueError, RecursionError):
         return ""
     keys = ("PatientID", "AccessionNumber", "StudyDate", "AcquisitionDateTime", "SeriesDescription")
@@ -157,18 +165,39 @@ def _read_tables(folder: Path) -> dict[str, set[tuple[str, str, str]]]:
     if not paths:
         return {}
     try:
-        import openpyxl
+        importlib.import_module("openpyxl")
     except ImportError as error:
         raise missing_extra("openpyxl", "dicom", "reading subInfo_*.xlsx") from error
     cases: dict[str, set[tuple[str, str, str]]] = {}
     volumes = [_stem(path) for path in _volumes(folder)]
     for path in sorted(paths):
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        rows = [list(row) for sheet in book.worksheets for row in sheet.iter_rows(values_only=True)]
-        book.close()
+        try:
+            rows = _workbook_rows(path)
+        except OSError as error:
+            raise ConvertError(f"{path} cannot be read: {error.strerror or error}. Remove or replace it.") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError, SyntaxError) as error:
+            # SyntaxError: ParseError of xml.etree.
+            raise ConvertError(f"{path} is not a readable .xlsx table: {error}. Remove or replace it.") from error
         for stem, key in _cases(rows, volumes):
             cases.setdefault(stem, set()).add(key)
     return cases
+
+
+def _workbook_rows(path: Path) -> list[list[Any]]:
+    """Read all cells of a workbook; what it states of its own size is not believed."""
+    import openpyxl
+
+    data = read_regular(path, _TABLE_BYTES)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if (size := sum(info.file_size for info in archive.infolist())) > _TABLE_BYTES:
+            raise ValueError(f"it holds {size:,} bytes, more than the {_TABLE_BYTES:,} that are read")
+    book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    rows: list[list[Any]] = []
+    for sheet in book.worksheets:
+        sheet.reset_dimensions()
+        rows += map(list, itertools.islice(sheet.iter_rows(values_only=True, max_col=_TABLE_COLUMNS), _TABLE_ROWS))
+    book.close()
+    return rows
 
 
 def _cases(rows: Sequence[Sequence[Any]], stems: Sequence[str]) -> Iterator[tuple[str, tuple[str, str, str]]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.proof import is_dess, read_side, read_visit
+from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.schema import Side
 
 _SERIES = re.compile(r"(?:^|/)([0-9]{7})/([0-9]{8})/([0-9]{8})(?:\.tar\.gz|\.tgz|\.zip)?$")
@@ -88,7 +91,11 @@ def _make_row(where: str, address: str, row: Mapping[str, str]) -> IndexRow:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Read the rows of a delimited file by lower-case column name; a file that breaks off ends there."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    try:
+        descriptor = open_regular(path)
+    except OSError as error:
+        raise ConvertError(f"{path} cannot be read: {error.strerror}. Download it again, or remove it.") from error
+    with os.fdopen(descriptor, encoding="utf-8-sig", errors="replace", newline="") as file:
         delimiter = "\t" if path.name.lower().endswith(".txt") else ","
         reader = csv.reader((line.replace("\0", "") for line in file), delimiter=delimiter)
         try:
