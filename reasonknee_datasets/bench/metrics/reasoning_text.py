@@ -108,7 +108,7 @@ def asked_place(question: Question) -> KneePlace:
     --------
     >>> from reasonknee_datasets.moaks import get_question
     >>> asked_place(get_question(45))
-    Place(structures=frozenset({'meniscus'}), compartments=frozenset({'medial'}), parts=frozenset({'body'}))
+    KneePlace(structures=frozenset({'meniscus'}), compartments=frozenset({'medial'}), parts=frozenset({'body'}))
     """
     if question.subregion in _STRUCTURES and question.subregion not in ("patella", "femur", "tibia", "meniscus"):
         return KneePlace(frozenset({question.subregion}), frozenset(), frozenset())
