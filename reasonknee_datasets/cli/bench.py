@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positive
+from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
 
 if TYPE_CHECKING:
     from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 def _add_reading(command: argparse.ArgumentParser) -> None:
     add_data(command)
     command.add_argument("--split", help="whole (default: what the predictions state, else test)")
-    from reasonknee_datasets.moaks import ATTRIBUTES
-
     _add_questions(command, "score these questions alone")
     command.add_argument(
         "--attributes", metavar="NAME,NAME", help=f"score these attributes alone: {', '.join(ATTRIBUTES)}"
@@ -41,8 +40,6 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
 
 
 def _add_questions(command: argparse.ArgumentParser, purpose: str) -> None:
-    from reasonknee_datasets.moaks import QUESTIONS
-
     numbered: dict[str, list[int]] = {}
     for number, question in QUESTIONS.items():
         if question.in_records:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import itertools
 import json
@@ -76,7 +75,7 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
     Raises
     ------
     ConvertError
-        If there is no such folder.
+        If there is no such folder, or a table cannot be read.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -164,10 +163,6 @@ def _read_tables(folder: Path) -> dict[str, set[tuple[str, str, str]]]:
     paths = [Path(current, name) for current, _, names in os.walk(folder) for name in names if _TABLE.fullmatch(name)]
     if not paths:
         return {}
-    try:
-        importlib.import_module("openpyxl")
-    except ImportError as error:
-        raise missing_extra("openpyxl", "dicom", "reading subInfo_*.xlsx") from error
     cases: dict[str, set[tuple[str, str, str]]] = {}
     volumes = [_stem(path) for path in _volumes(folder)]
     for path in sorted(paths):
@@ -185,13 +180,15 @@ def _read_tables(folder: Path) -> dict[str, set[tuple[str, str, str]]]:
 
 def _workbook_rows(path: Path) -> list[list[Any]]:
     """Read all cells of a workbook; what it states of its own size is not believed."""
-    import openpyxl
-
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise missing_extra("openpyxl", "dicom", "reading subInfo_*.xlsx") from error
     data = read_regular(path, _TABLE_BYTES)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if (size := sum(info.file_size for info in archive.infolist())) > _TABLE_BYTES:
             raise ValueError(f"it holds {size:,} bytes, more than the {_TABLE_BYTES:,} that are read")
-    book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     rows: list[list[Any]] = []
     for sheet in book.worksheets:
         sheet.reset_dimensions()

@@ -22,7 +22,7 @@ from reasonknee_datasets.sources.locations import reading
 from reasonknee_datasets.sources.selection import Selection
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.credentials import redact
-from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
+from reasonknee_datasets.volumes.filesystems import fetch_bounded, open_filesystem
 
 # About 4 MB of text: enough to amortise Arrow's overhead, and little to throw away when only the first row is wanted.
 _ROWS = 1000
@@ -192,13 +192,12 @@ def _open(url: str, shard: Shard) -> Any:
             if isinstance(error, ReasonKneeError | pa.ArrowException):
                 raise
             warnings.warn(
-                f"The server of {redact(url)} does not send ranges: each shard is downloaded whole to read a part of "
-                "it. Serve the repository from a store with range requests, or download it.",
+                f"The server of {redact(url)} does not send ranges, or no size: each shard is downloaded whole to read "
+                "a part of it. Serve the repository from a store with range requests, or download it.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    # Clients of other stores take no limit: one byte more than expected shows that the file is longer.
-    data = filesystem.cat_file(path, **(limit_body(filesystem, shard.bytes) or {"start": 0, "end": shard.bytes + 1}))
+    data = fetch_bounded(filesystem, path, shard.bytes)
     if len(data) > shard.bytes:
         raise _other_shard(url, f"it has more than {shard.bytes:,} bytes")
     _compare(url, shard, len(data), hashlib.sha256(data))

@@ -42,16 +42,25 @@ def read_file(url: str, options: Mapping[str, Any], limit: int) -> bytes:
     if not is_url(url):
         return read_regular(url, limit)
     filesystem, path = open_filesystem(url, options)
-    if extra := limit_body(filesystem, limit):
-        return bytes(filesystem.cat_file(path, **extra))
-    size = filesystem.info(path).get("size")
-    if size == 0:  # no range of an empty object can be asked for
+    size = None if limit_body(filesystem, limit) else filesystem.info(path).get("size")
+    if size == 0:  # of an empty object, no range can be asked for
         return b""
-    # A store may state a smaller size than it sends: one byte more than the limit shows that a file is longer.
-    data = b"" if size and int(size) > limit else bytes(filesystem.cat_file(path, start=0, end=limit + 1))
+    data = b"" if size and int(size) > limit else fetch_bounded(filesystem, path, limit)
     if len(data) > limit or int(size or 0) > limit:
         raise ServerLimitError(f"the file is longer than {limit} bytes")
     return data
+
+
+def fetch_bounded(filesystem: Any, path: str, limit: int) -> bytes:
+    """Fetch a file in one request; of a longer one at most a byte more than `limit`, whatever size its store states.
+
+    Raises
+    ------
+    ServerLimitError
+        If a web server sends more than `limit` bytes.
+    """
+    bound = limit_body(filesystem, limit) or {"start": 0, "end": limit + 1}
+    return bytes(filesystem.cat_file(path, **bound))
 
 
 def store_errors() -> tuple[type[Exception], ...]:

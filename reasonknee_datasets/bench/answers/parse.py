@@ -1,9 +1,10 @@
 """Text in, typed slots out: `parse_answer`.
 
 1. `text_parts` removes drafts, tags and tokens, and finds the JSON objects that the text stands by. An object counts
-   only if the sentences before and behind it do not deny, retract, exemplify or doubt it. A sentence behind it that
-   speaks of the answer, its writer or its reader has to speak of the knee, give a reason or be a usual remark.
-2. `candidates` collects what the objects claim: `key_matching` reads keys, `values` reads one value.
+   only if the sentences before and behind it do not deny, retract, exemplify or doubt it (`retractions`): a
+   sentence behind it that speaks of the answer, its writer or its reader has to speak of the knee, give a reason or be
+   a usual remark.
+2. `candidates` collects what the objects claim: `key_matching` reads keys, `grade_values` reads a value.
 3. Where no object answers, `prose` reads tables and statements. A number is a grade only where a label leads to it
    (`number_labels`), its subject is the asked one (`subjects`), and its clause states it (`clauses`).
 4. Claims of a slot that agree become its grade, with the names of the rules that read it (`outcome.RULES`). Anything
@@ -24,6 +25,7 @@ from reasonknee_datasets.bench.answers.json_nodes import Members
 from reasonknee_datasets.bench.answers.key_matching import name_of
 from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
 from reasonknee_datasets.bench.answers.prose import corrections, corrects, read_prose, without_fragments
+from reasonknee_datasets.bench.answers.retractions import sentences, takes_back_any
 from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.text_parts import (
     FILTERED,
@@ -32,8 +34,6 @@ from reasonknee_datasets.bench.answers.text_parts import (
     final_part,
     find,
     hear,
-    sentences,
-    takes_back_any,
     why_nothing,
 )
 from reasonknee_datasets.bench.answers.words import normalise, pattern

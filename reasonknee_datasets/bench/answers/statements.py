@@ -16,6 +16,7 @@ from reasonknee_datasets.bench.answers.grade_values import (
     scale_of,
 )
 from reasonknee_datasets.bench.answers.number_labels import Label, LabelReader
+from reasonknee_datasets.bench.answers.retractions import speaks_against, takes_back
 from reasonknee_datasets.bench.answers.subject_names import (
     ANOTHER,
     Facets,
@@ -24,7 +25,6 @@ from reasonknee_datasets.bench.answers.subject_names import (
     opens_with_unknown,
 )
 from reasonknee_datasets.bench.answers.subjects import PhraseMatch, find_phrases
-from reasonknee_datasets.bench.answers.text_parts import speaks_against, takes_back
 from reasonknee_datasets.bench.answers.words import tokens, word_list
 from reasonknee_datasets.moaks import Slot
 
@@ -123,7 +123,7 @@ class StatementReader(LabelReader):
         start, end = self.sentence, at
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
-            if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, stated=True)):
+            if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, errors_only=True)):
                 self.retracted = True
                 self.found = [claim for claim in self.found if claim.weight == 2]
         self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None

@@ -1,0 +1,104 @@
+"""Sentences around an object or a statement that take it back: whether a text stands by the answer that it holds."""
+
+from __future__ import annotations
+
+import re
+
+from reasonknee_datasets.bench.answers.grade_values import refuses
+from reasonknee_datasets.bench.answers.words import normalise, pattern
+
+_TURN = re.compile(
+    r"\b(?:but|however|yet|still|nevertheless|nonetheless|based|therefore|thus|hence|so|instead|my (?:best|own|final)"
+    r"|correct(?:ed)?(?: \w+){0,2}|here is (?:my|the)|the (?:right|correct) (?:answer|one))\b|, (?:i|we|my) "
+)
+_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n\s*\n|[()]")
+# A template that was filled in is an answer.
+_FILLED = re.compile(
+    r"\b(?:filled(?: in| out)?|completed|populated) (?:\w+ )?(?:template|format|schema|form)\b"
+    r"|\b(?:template|format|schema|form)\b,? (?:\w+ ){0,2}(?<!to be )(?<!must be )(?<!should be )(?<!not )"
+    r"(?:filled|completed|populated)\b"
+)
+_GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
+# What `normalise` makes of "replace the size by 2": it edits one attribute and takes nothing back.
+_EDIT = re.compile(r"correction: [a-z ]{2,60} is (?:grade )?[0-8]\b")
+_CLAUSE = re.compile(
+    r"\b(?:because|since|as there|although|whereas|while|despite|given (?=the|that|how))\b|, (?=but|so|and|as|which)"
+)
+_AHEAD = re.compile(r"\b(?:the following|following|below|what follows|next|here|this is not|follows|that follows)\b")
+
+
+def takes_back(sentence: str) -> bool:
+    """Check whether a normalised sentence says that the answer before it is none.
+
+    Examples
+    --------
+    >>> [takes_back(text) for text in ("none of this is my answer", "this is not a tear", "the opposite is true")]
+    [True, False, True]
+    """
+    return pattern("takes_back").search(sentence.strip(" .!,:*-\n")) is not None
+
+
+def speaks_against(sentence: str, *, errors_only: bool = False) -> bool:
+    """Check whether a sentence speaks of the answer before it in another way than one that lets it stand.
+
+    A retraction comes in any words, an explanation in few: so a sentence about the answer, its writer or its reader is
+    harmless only where it speaks of the knee, gives a reason, or is a usual remark (advice for the clinic, a hedge).
+    With `errors_only`, for what leads to an object and for prose that states a grade itself, only words of error and
+    replacement count.
+
+    Examples
+    --------
+    >>> [speaks_against(text) for text in ("leave that field blank", "the grade may be wrong", "no effusion is seen")]
+    [True, False, False]
+    """
+    return any(_is_against(clause, errors_only=errors_only) for clause in _CLAUSE.split(sentence) if clause)
+
+
+def _is_against(clause: str, *, errors_only: bool) -> bool:
+    clause = clause.strip(" .!,:*-\n")
+    itself = pattern("answer_itself").search(clause) is not None
+    if pattern("harmless").search(clause) or not (itself or pattern("engages").search(clause)):
+        return False
+    if pattern("against").search(clause):
+        return True
+    return not errors_only and clause.count(" ") > 1 and pattern("stands").search(clause) is None
+
+
+def takes_back_any(text: str) -> bool:
+    """Check whether any sentence of a text takes back the answer before it, or goes on to say so: "... is wrong"."""
+    text = normalise(text).lstrip()
+    said = sentences(f"this {text}" if _GOES_ON.match(text) else text)
+    return any(takes_back(each) or speaks_against(each) for each in said if not _EDIT.search(each))
+
+
+def sentences(text: str) -> list[str]:
+    """Split normalised text into sentences without outer blanks and marks."""
+    return [part.strip(" \n:#-")[:400] for part in _SENTENCE.split(text) if part.strip(" \n:#-")]
+
+
+def disowns(lead: str) -> str | None:
+    """Return why what leads to an object introduces no answer, ``placeholder`` or ``retracted``; None where it does.
+
+    Examples
+    --------
+    >>> [disowns(lead) for lead in ("The following is wrong: ", "I am not sure about the cyst, but: ", "Template:")]
+    ['retracted', None, 'placeholder']
+    """
+    lead = normalise(lead)
+    lead = _FILLED.sub("", lead)
+    if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
+        return "placeholder"
+    last = ["", *sentences(lead)][-1].strip(" .!?,")
+    turned = list(_TURN.finditer(last))
+    said = last[turned[-1].end() :] if turned and not last.startswith("this is not") else last
+    if not turned and refuses(last):
+        return "placeholder"
+    ahead = _AHEAD.search(last) is not None
+    if lead.rstrip(" \n").endswith((".", "!", "?")):
+        return (
+            "retracted" if ahead and (pattern("not_mine").search(said) or _is_against(said, errors_only=True)) else None
+        )
+    if pattern("not_yet").search(last):
+        return "placeholder"
+    foreign = any(pattern(name).search(said) for name in ("not_mine", "attributed", "elsewhere"))
+    return "retracted" if foreign or _is_against(said, errors_only=True) else None
