@@ -1,7 +1,8 @@
 """Sizes of boxes in mm: usual ones of each structure, and those that anatomy makes impossible.
 
-Bounds hold for the longest edge of a box along the volume's own axes. Official boxes are drawn around regions or around
-lesions, by models. So a box outside the usual sizes is a warning, and an error only where no knee has such a structure.
+Bounds hold for the longest edge of a box along the volume's own axes. Official boxes come from masks that models
+predicted, mostly of regions; the labels of some findings are far smaller than their regions. So a box outside the usual
+sizes is a warning, and an error only where no knee has such a structure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 
 from reasonknee_datasets.moaks import Question
 
-# A box may be drawn around a lesion and not around its subregion. The smallest that readers grade are some mm wide.
+# A label may be of a finding: then a box holds a lesion alone. The smallest that readers grade are some mm wide.
 _LESION_MM = 3.0
 _LESIONS = frozenset({"bone_marrow_lesion", "cartilage_lesion", "osteophyte", "meniscal_cyst", "effusion_synovitis"})
 # Edges of usual boxes are longer: a slice is 0.7 mm, a pixel 0.36 mm. A lesion may lie in one slice.
