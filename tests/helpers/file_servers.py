@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
+from tests.helpers.new_port import on_new_port
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -147,7 +149,7 @@ def serve(
     kind = _Hub if hub else _Files
     settings = {"root": root, "served": served, "secret": secret, "ranges": ranges, "length": length}
     handler = type("Handler", (kind,), settings)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = on_new_port(lambda: ThreadingHTTPServer(("127.0.0.1", 0), handler))
     served.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.helpers.new_port import on_new_port
+
 BLOCK = bytes(64 * 1024)
 
 
@@ -114,7 +116,8 @@ def slow(place: str, length: int = 1000) -> Act:
 def serve(act: Act, host: str = "127.0.0.1") -> Iterator[Hostile]:
     """Answer every request by an act, on a free port."""
     state = Hostile()
-    server = ThreadingHTTPServer((host, 0), type("Acting", (Handler,), {"state": state, "act": staticmethod(act)}))
+    handler = type("Acting", (Handler,), {"state": state, "act": staticmethod(act)})
+    server = on_new_port(lambda: ThreadingHTTPServer((host, 0), handler))
     server.daemon_threads = True
     state.url = f"http://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from huggingface_hub import constants
 
+from tests.helpers.new_port import on_new_port
+
 TOKEN = "hf_planted_s3cret_1a2b3c4d"
 PART = 100_000
 """Bytes of a part in multipart uploads."""
@@ -352,7 +354,8 @@ def _describe(path: str, files: dict[str, bytes]) -> dict[str, Any]:
 def serve_hub() -> Iterator[HubServer]:
     """Run a Hub on the loopback."""
     hub = HubServer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = on_new_port(lambda: ThreadingHTTPServer(("127.0.0.1", 0), handler))
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)

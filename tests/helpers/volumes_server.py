@@ -14,6 +14,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.new_port import on_new_port
+
 
 @dataclass
 class Server:
@@ -131,7 +133,7 @@ class _Server(ThreadingHTTPServer):
 def serve(folder: Path) -> Iterator[Server]:
     """Serve a folder on a free port until the block ends."""
     state = Server()
-    server = _Server(("127.0.0.1", 0), partial(Handler, state, directory=str(folder)))
+    server = on_new_port(lambda: _Server(("127.0.0.1", 0), partial(Handler, state, directory=str(folder))))
     server.daemon_threads = True
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
