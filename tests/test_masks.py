@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from reasonknee_datasets import CropToBox, ToCanonical, Window, load_dataset, make_dataloader
+from reasonknee_datasets import CropToBox, ToCanonical, Window, load_dataset
 from reasonknee_datasets.check import check_files
 from reasonknee_datasets.errors import PrepareError, RepositoryError
 from reasonknee_datasets.manifest import Manifest
@@ -165,6 +165,9 @@ def test_a_mask_on_another_grid_is_refused(rows: datasets.Dataset) -> None:
 
 
 def test_batches_have_segmentations(rows: datasets.Dataset) -> None:
+    pytest.importorskip("torch")
+    from reasonknee_datasets import make_dataloader
+
     needed = rows.select_columns(["id", "question_id", "box", "grades", "volume", "mask"]).select(range(30))
     transform = Compose([ToCanonical(), CropToBox(size=(16, 24, 24)), Window(0, 400)])
     with make_dataloader(needed, batch_size=5, num_workers=1, transform=transform, share_volumes=False) as loader:

@@ -42,6 +42,7 @@ class CheckedChunks(io.RawIOBase):
         **limits: int,
     ) -> None:
         super().__init__()
+        self._file, self._fail, self._at = file, fail, 0  # first: `close` runs on an object that could not be made, too
         self.footer = pa.BufferReader(footer)
         """All that planning a read needs, so that it costs no request."""
         self.metadata: pq.FileMetaData = pq.ParquetFile(self.footer, **limits).metadata
@@ -49,7 +50,6 @@ class CheckedChunks(io.RawIOBase):
         if len(ranges) != len(hashes):
             raise fail(f"it has {len(ranges)} column chunks, and the manifest holds hashes of {len(hashes)}")
         self._chunks = list(zip(ranges, hashes, strict=True))
-        self._file, self._fail, self._at = file, fail, 0
         self._size: int = file.size() if callable(file.size) else file.size
 
     def readable(self) -> bool:

@@ -107,6 +107,7 @@ def test_no_more_is_fetched_than_the_chunks_that_are_asked_for(shards: Any) -> N
     assert served.bytes_sent - before <= chosen + footer + 8 + 8192 * metadata.num_row_groups
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("change", ["one less", "one more", "another"])
 def test_hashes_that_are_not_the_shards(change: str, shards: Any) -> None:
     served, _, manifest = shards
