@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -81,20 +81,19 @@ class SharedVolumes(DecodeCache):
         self._usual, self._uses = usual, uses
 
     def get_slabs(
-        self, key: Hashable, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs
+        self, key: Hashable, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs
     ) -> NDArray[np.uint8]:
         """Return a seekable volume's bytes in which some slabs are there, inflated by whichever process came first."""
         slabs = -(-size // slab_bytes)
         slot = self._hold(_digest(("slabs", key)), size, self._use(key)) if slabs <= MOST_SLABS else None
         if slot is None:
             own = np.empty(size, np.uint8)
-            fill(list(wanted), own)
+            fill(wanted, own)
             self._count(1, _length(wanted, size, slab_bytes))
             return own
-        numbers = np.asarray(wanted, np.int64)
-        if len(slot.known) != slabs or not slot.known[numbers].all():
+        if len(slot.known) != slabs or not slot.known[wanted].all():
             with slot.filling, alone(slot.fill):
-                self._fill(slot, numbers, size, slab_bytes, fill)
+                self._fill(slot, wanted, size, slab_bytes, fill)
         return slot.bytes(size)
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -150,7 +149,7 @@ class SharedVolumes(DecodeCache):
         missing = wanted[there[wanted] == 0]
         if len(missing):
             is_first = not there.any()
-            fill(missing.tolist(), slot.bytes(size, writing=True))
+            fill(missing, slot.bytes(size, writing=True))
             there[missing] = 1
             slot.set_flags(flags)
             self._count(is_first, _length(missing, size, slab_bytes))
@@ -284,9 +283,8 @@ def _most_open() -> int:
     return 1 << 20 if limit == resource.RLIM_INFINITY else max(4, limit // 16)
 
 
-def _length(slabs: Sequence[int] | NDArray[np.int64], size: int, slab_bytes: int) -> int:
-    numbers = np.asarray(slabs, np.int64)
-    return int(np.minimum(slab_bytes, size - numbers * slab_bytes).sum())
+def _length(slabs: NDArray[np.int64], size: int, slab_bytes: int) -> int:
+    return int(np.minimum(slab_bytes, size - slabs * slab_bytes).sum())
 
 
 def _digest(key: Hashable) -> bytes:

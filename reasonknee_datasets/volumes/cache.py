@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from reasonknee_datasets.system import call_in_forked_child
 from reasonknee_datasets.volumes.environment import read_whole_number
 from reasonknee_datasets.volumes.single_flight import SingleFlight
 
-FillSlabs = Callable[[Sequence[int], NDArray[np.uint8]], None]
+FillSlabs = Callable[[NDArray[np.int64], NDArray[np.uint8]], None]
 
 _DEFAULT_BYTES = 512_000_000
 
@@ -62,9 +62,9 @@ class SlabStore:
     fast to fill as many small ones, because numpy asks the kernel for large pages.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, slab_bytes: int) -> None:
         self.voxels = np.empty(size, np.uint8)
-        self.have: set[int] = set()
+        self.have = np.zeros(-(-size // slab_bytes), np.bool_)
         self.nbytes = 0
         self.lock = threading.Lock()
 
@@ -141,7 +141,7 @@ class DecodeCache:
         return self._flight.get(key, find, make, keep)
 
     def get_slabs(
-        self, key: Hashable, wanted: Sequence[int], size: int, slab_bytes: int, fill: FillSlabs
+        self, key: Hashable, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs
     ) -> NDArray[np.uint8]:
         """Return a seekable volume's bytes in which some slabs are there; inflate those of them that were missing.
 
@@ -149,8 +149,8 @@ class DecodeCache:
         ----------
         key : hashable
             Identity of the file's state.
-        wanted : sequence of int
-            Which slabs.
+        wanted : (n,) int array
+            Numbers of the slabs, ascending.
         size, slab_bytes : int
             Length of all voxels, and of a slab.
         fill : callable
@@ -166,20 +166,20 @@ class DecodeCache:
         with self._flight.lock:
             store = self._entries.get(name)
             if not isinstance(store, SlabStore):
-                store = self._entries[name] = SlabStore(size)
+                store = self._entries[name] = SlabStore(size, slab_bytes)
             self._entries.move_to_end(name)
-            if store.have.issuperset(wanted):
+            if store.have[wanted].all():
                 self._hits += 1
                 return store.voxels
             self._misses += 1
         with store.lock:
-            missing = [slab for slab in wanted if slab not in store.have]
-            if missing:
+            missing = wanted[~store.have[wanted]]
+            if len(missing):
                 before = store.nbytes
                 fill(missing, store.voxels)
                 with self._flight.lock:
-                    store.have.update(missing)
-                    store.nbytes = min(len(store.have) * slab_bytes, size)
+                    store.have[missing] = True
+                    store.nbytes = min(int(store.have.sum()) * slab_bytes, size)
                     self._decodes += not before
                     self._inflated += store.nbytes - before
                     self._keep(name, store)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,7 @@ class Slabs:
         self._plane = plane_bytes(header)
         self._strides = (header.dtype.itemsize, header.dtype.itemsize * math.prod(shape[: min(1, self._inner)]))
 
-    def fill(self, wanted: Sequence[int], voxels: NDArray[np.uint8]) -> None:
+    def fill(self, wanted: NDArray[np.int64], voxels: NDArray[np.uint8]) -> None:
         """Inflate slabs into their places in an array of all voxels' bytes.
 
         Raises
@@ -66,10 +66,9 @@ class Slabs:
         DamagedSlabError
             If a slab does not inflate to the length and checksum that the index states.
         """
-        numbers = np.asarray(wanted, dtype=np.int64)
-        group = numbers // max(1, _PIECE_BYTES // self.index.slab_bytes)
-        cuts = _cuts((np.diff(numbers) != 1) | (np.diff(group) != 0))
-        pieces = [(int(numbers[a]), int(numbers[b - 1]) + 1) for a, b in itertools.pairwise(cuts)]
+        group = wanted // max(1, _PIECE_BYTES // self.index.slab_bytes)
+        cuts = _cuts((np.diff(wanted) != 1) | (np.diff(group) != 0))
+        pieces = [(int(wanted[a]), int(wanted[b - 1]) + 1) for a, b in itertools.pairwise(cuts)]
 
         def place(number: int, data: bytes) -> None:
             start = pieces[number][0] * self.index.slab_bytes
@@ -106,15 +105,14 @@ class Slabs:
         self._inflate(pieces, copy)
         return out.reshape(tuple(_length(part) for part in selection), order="F")
 
-    def touched(self, selection: Selection) -> Sequence[int]:
-        """Return the numbers of the slabs that a region touches, in ascending order."""
-        _, first, last = self._spans(selection)
-        if (first[1:] <= last[:-1] + 1).all():
-            return range(int(first[0]), int(last[-1]) + 1)
-        counts = last - first + 1
-        numbers = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
-        once: list[int] = numbers[np.diff(numbers, prepend=-1) != 0].tolist()
-        return once
+    def touched(self, selections: Iterable[Selection]) -> NDArray[np.int64]:
+        """Return the numbers of the slabs that any of these regions touches, in ascending order."""
+        is_touched = np.zeros(self.index.slabs, np.bool_)
+        for selection in selections:
+            _, first, last = self._spans(selection)
+            for after in range(int((last - first).max()) + 1):  # mostly two: a region has a few slabs of each plane
+                is_touched[np.minimum(first + after, last)] = True
+        return np.flatnonzero(is_touched)
 
     def _spans(self, selection: Selection) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Find the planes of a region, and the first and the last slab that it touches in each of them."""

@@ -81,9 +81,10 @@ class StoredVoxels:
         if not cache.can_hold(size):
             return None
         slabs = Slabs(self.source, header, header.index)
-        wanted = sorted(set().union(*map(slabs.touched, selections)))
         try:
-            held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
+            held = cache.get_slabs(
+                header.identity, slabs.touched(selections), size, header.index.slab_bytes, slabs.fill
+            )
         except DamagedSlabError:  # a read of its own tells what is wrong
             return None
         array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
@@ -133,7 +134,7 @@ class StoredVoxels:
             size = header.decoded_size - header.offset
             if cache is None or not cache.can_hold(size):
                 return slabs.copy_region(selection)
-            wanted = slabs.touched(selection)
+            wanted = slabs.touched([selection])
             held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
             array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
             return array[selection].copy(order="F")

@@ -63,7 +63,7 @@ def test_slots_take_no_more_descriptors_than_they_need(tmp_path: Path, monkeypat
     before = len(list(Path("/proc/self/fd").iterdir()))
     for turn in range(2):
         for number in range(30):
-            read = volumes.get_slabs(str(number), [0], SIZE, SLAB, filler(chr(65 + number)))
+            read = volumes.get_slabs(str(number), np.array([0]), SIZE, SLAB, filler(chr(65 + number)))
             assert bytes(read[:SLAB]) == chr(65 + number).encode() * SLAB, turn
             del read
             volumes.release()
@@ -109,7 +109,7 @@ def test_errors_of_the_shared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     if code in (errno.ENOSPC, errno.EDQUOT):
         remedy = "share_volumes= folder with room"
     with pytest.raises(VolumeError, match=f"{os.strerror(code)}.*{remedy}.*share_volumes=False"):
-        SharedVolumes(str(tmp_path), 10 * SIZE).get_slabs("a", [0], SIZE, SLAB, filler("a"))
+        SharedVolumes(str(tmp_path), 10 * SIZE).get_slabs("a", np.array([0]), SIZE, SLAB, filler("a"))
 
 
 @pytest.mark.parametrize(("code", "remedy"), REMEDIES.items())

@@ -60,7 +60,7 @@ def shared(tmp_path: Path) -> Iterator[SharedVolumes]:
 
 
 def read(volumes: SharedVolumes, name: str, wanted: list[int], done: list[Any] | None = None) -> np.ndarray:
-    found = volumes.get_slabs(name, wanted, SIZE, SLAB, filler(name, done))
+    found = volumes.get_slabs(name, np.array(wanted), SIZE, SLAB, filler(name, done))
     for slab in wanted:
         part = slice(slab * SLAB, (slab + 1) * SLAB)
         assert (found[part] == truth(name)[part]).all()
@@ -180,7 +180,7 @@ def test_a_larger_volume_makes_room_for_itself(shared: SharedVolumes) -> None:
         shared.release()
     big = 2 * SIZE + 10
     for name in ("big", "other"):
-        found = shared.get_slabs(name, range(10), big, SLAB, filler(name, size=big))
+        found = shared.get_slabs(name, np.arange(10), big, SLAB, filler(name, size=big))
         assert (found == truth(name, big)).all()
         shared.release()
         assert shared.totals().bytes <= shared.max_bytes
@@ -189,7 +189,7 @@ def test_a_larger_volume_makes_room_for_itself(shared: SharedVolumes) -> None:
 
 def test_one_larger_than_the_bound_is_inflated_and_not_kept(shared: SharedVolumes) -> None:
     huge = 4 * SIZE
-    found = shared.get_slabs("huge", [17], huge, SLAB, filler("huge", size=huge))
+    found = shared.get_slabs("huge", np.array([17]), huge, SLAB, filler("huge", size=huge))
     assert (found[17_000:] == truth("huge", huge)[17_000:]).all()
     assert shared.totals().entries == 0
     assert not shared.can_hold(huge)
@@ -201,7 +201,7 @@ def test_an_inflater_that_fails_leaves_nothing_that_counts(shared: SharedVolumes
         raise OSError("no such slab")
 
     with pytest.raises(OSError, match="no such slab"):
-        shared.get_slabs("a", [0], SIZE, SLAB, broken)
+        shared.get_slabs("a", np.array([0]), SIZE, SLAB, broken)
     with pytest.raises(OSError, match="damaged"):
         shared.get("b", _raise_damaged)
     done: list[Any] = []
@@ -255,7 +255,7 @@ def hammer(folder: str, seed: int, results: Any) -> None:
     for turn in range(150):
         name = "abcdefg"[rng.integers(7)]
         slabs = sorted({int(slab) for slab in rng.integers(0, 5, 3)})
-        found = volumes.get_slabs(name, slabs, SIZE, SLAB, filler(name))
+        found = volumes.get_slabs(name, np.array(slabs), SIZE, SLAB, filler(name))
         for slab in slabs:
             part = slice(slab * SLAB, (slab + 1) * SLAB)
             wrong += int((found[part] != truth(name)[part]).sum())
@@ -282,7 +282,9 @@ def test_threads_that_want_one_volume_inflate_it_once(shared: SharedVolumes) -> 
         time.sleep(0.05)
         filler("a", done)(wanted, voxels)
 
-    threads = [threading.Thread(target=shared.get_slabs, args=("a", [0, 1], SIZE, SLAB, slow)) for _ in range(6)]
+    threads = [
+        threading.Thread(target=shared.get_slabs, args=("a", np.array([0, 1]), SIZE, SLAB, slow)) for _ in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -299,7 +301,9 @@ def test_a_decoder_that_is_killed_is_followed_by_the_next(tmp_path: Path) -> Non
         started.set()
         time.sleep(60)
 
-    process = context.Process(target=lambda: SharedVolumes(str(tmp_path), SIZE).get_slabs("a", [0], SIZE, SLAB, hang))
+    process = context.Process(
+        target=lambda: SharedVolumes(str(tmp_path), SIZE).get_slabs("a", np.array([0]), SIZE, SLAB, hang)
+    )
     process.start()
     assert started.wait(30)
     os.kill(process.pid or 0, signal.SIGKILL)
@@ -347,7 +351,7 @@ def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
     try:
         volumes = SharedVolumes(str(small), 10_000_000)
         with pytest.raises(VolumeError, match=r"keep 2,000,000 bytes of .*: No space left.*share_volumes=False"):
-            volumes.get_slabs("a", [0], 2_000_000, SLAB * 1000, filler("a", size=2_000_000))
+            volumes.get_slabs("a", np.array([0]), 2_000_000, SLAB * 1000, filler("a", size=2_000_000))
         volumes.close()
         with pytest.raises(LoaderError, match=r"takes 0.002 GB, and there is 0.00\d+ GB free in"):
             open_session(2_000_000, folder=small, job=())
