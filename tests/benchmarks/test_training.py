@@ -18,7 +18,8 @@ pytest.importorskip("transformers")
 import deflate
 import torch
 
-from tests.benchmarks import feeds, resuming, throughput, tokenizing, training
+from reasonknee_datasets.loader.worker_dataset import Work
+from tests.benchmarks import feeds, resuming, row_profile, throughput, tokenizing, training
 from tests.benchmarks.bound import Bound
 from tests.benchmarks.feeds import Crops, Ours, Peer, verify
 from tests.benchmarks.knee_rows import Knees, load_knees, truth, windowed
@@ -151,6 +152,25 @@ def test_a_resumed_start_gives_a_batch_from_there(knees: Knees) -> None:
     first = resuming.measure(knees, workers=0, rounds=1)
     assert first.fresh > 0
     assert first.resumed > 0
+
+
+def test_stage_clock_takes_off_the_stages_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0, 10, 30, 40, 45, 100])
+    monkeypatch.setattr(row_profile.time, "thread_time_ns", lambda: next(times))
+    clock = row_profile.StageClock()
+    inner = clock.wrap("inner", lambda: 1)
+    outer = clock.wrap("outer", lambda: inner() + inner())
+    assert outer() == 2
+    assert clock.spent == {"inner": 20 + 5, "outer": 100 - 25}
+
+
+def test_row_profile_times_every_stage_and_restores_the_functions(knees: Knees) -> None:
+    rows = Work._rows
+    (spent,) = row_profile.profile(knees, rounds=1)
+    stages = {stage for *_, stage in row_profile._STAGES} | {row_profile.CHECKSUM, row_profile.REST}
+    assert set(spent) == stages
+    assert min(spent.values()) > 0
+    assert Work._rows is rows
 
 
 def test_promises_are_held_to_what_was_measured() -> None:
