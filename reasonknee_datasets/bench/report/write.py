@@ -415,4 +415,4 @@ def _rule_table(evaluation: Evaluation) -> Iterator[Table]:
     if evaluation.predictions.rules:
         found = sorted(evaluation.predictions.rules.items(), key=lambda item: -item[1])
         rows = tuple((name, format_count(times), RULES[name]) for name, times in found)
-        yield Table("How answers were read", ("rule", "slots", "what it does"), rows, folded=True)
+        yield Table("How answers were read", ("rule", "slots", "what it does"), rows, folded=True, detail=True)
