@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reasonknee_datasets.bench.answers import ParsedBox, SlotAnswer, parse_answer, parse_box
-from reasonknee_datasets.bench.answers.json_nodes import Members
+from reasonknee_datasets.bench.answers.answer_box import BOX_KEYS
+from reasonknee_datasets.bench.answers.json_nodes import Members, Node
+from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, name_of
 from reasonknee_datasets.bench.answers.text_parts import find, hear
 from reasonknee_datasets.bench.priors import EquitableScores, TrainPriors, equitable_scores, read_priors
 from reasonknee_datasets.bench.truth import open_data
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import Question, Slot, get_question
+from reasonknee_datasets.moaks.spellings import normal_form
 
 
 def read_column(columns: Mapping[str, Any], name: str, rows: int) -> Sequence[Any]:
@@ -71,6 +74,10 @@ LONGEST = 20_000
 """Characters of the longest completion that earns anything; the longest true answer has about a tenth."""
 
 RewardFunction = Callable[..., list[float]]
+# What may stand behind an object: the end of a fence, of bold type, of a sentence. "~~" and "-->" withdraw it.
+_END = re.compile(r"[\s`*.]*")
+# A value in quotes that is one grade and not a list, a bound or a number with others beside it.
+_ONE_VALUE = re.compile(r"\s*\w+(?:[ -][^\W\d]+)*(?: \d+)?\s*")
 # What is left of JSON in the prose before an object.
 _FRAGMENT = re.compile(r"[\"'”]\s*:|[{}]")
 AnswerForm = Literal["json", "any"]
@@ -156,7 +163,8 @@ def reward_parts(
     The text is read by `parse_answer` and `parse_box`, and must commit to one answer: a text with two JSON objects,
     with words behind its object, or longer than `LONGEST` characters is rewarded like an empty one. Words behind an
     answer can take it back in more ways than a parser reads, and a policy would find them. For the same reason only
-    what stands in one whole JSON object counts: prose and fragments of JSON earn nothing.
+    what stands in one whole JSON object counts, and the object must hold the asked grades (and a box) alone: prose,
+    fragments of JSON, other keys, and values such as ``"2; 3"`` earn nothing.
 
     Parameters
     ----------
@@ -198,8 +206,9 @@ def reward_parts(
     """
     if answer not in ("json", "any"):
         raise BenchError(f"answer must be 'json' or 'any', not {answer!r}.")
-    said = text if _commits(text, whole=answer == "json") else None
-    slots = parse_answer(question, said).slots
+    asked = get_question(question) if isinstance(question, int) else question
+    said = text if _commits(asked, text, whole=answer == "json") else None
+    slots = parse_answer(asked, said).slots
     if answer == "json" and not all(map(_is_from_object, slots)):
         slots = tuple(SlotAnswer(slot.slot, None, "not_json") for slot in slots)
     found, localisation = None, None
@@ -221,20 +230,37 @@ def _is_from_object(slot: SlotAnswer) -> bool:
     return slot.reason != "conflicting" and _NO_WHOLE_OBJECT.isdisjoint(slot.rules)
 
 
-def _commits(text: str | None, *, whole: bool) -> bool:
-    """Check whether a text holds at most one object and ends with it; if `whole`, that it holds a sound one."""
+def _commits(question: Question, text: str | None, *, whole: bool) -> bool:
+    """Check whether a text holds at most one object and ends with it; if `whole`, that it holds only the answer."""
     if text is None or len(text) > LONGEST:
         return False
     node, said = hear(text)
     if said is None:  # JSON as a whole
-        return isinstance(node, Members) or not whole
+        return not whole or _holds_only_answers(question, node)
     found = find(said.text, said, "")
     if not found.documents:
         return not whole
-    if len(found.documents) > 1 or re.search(r"\w", found.after):
+    if len(found.documents) > 1 or not _END.fullmatch(found.after):
         return False
-    sound = not (found.cut or found.broken or found.disowned or found.documents[0].remnant)
-    return not whole or (sound and not _FRAGMENT.search(found.prose))
+    first = found.documents[0]
+    sound = not (found.cut or found.broken or found.disowned or first.remnant or _FRAGMENT.search(found.prose))
+    return not whole or (sound and _holds_only_answers(question, first.root))
+
+
+def _holds_only_answers(question: Question, node: Node) -> bool:
+    """Check whether every key of an object names what was asked, or the box, and every value is one value."""
+    if not isinstance(node, Members):
+        return False
+    for key, value in node.pairs:
+        if name_of(question, key).role not in ("wrapper", "subject", "slot", "generic"):
+            if len(key) > LONGEST_KEY or normal_form(key) not in BOX_KEYS:
+                return False
+        elif isinstance(value, Members):
+            if not _holds_only_answers(question, value):
+                return False
+        elif isinstance(value, list) or (isinstance(value, str) and not _ONE_VALUE.fullmatch(value)):
+            return False
+    return True
 
 
 def _localisation(given: Box | None, true: Box, volume: Box) -> float:

@@ -172,14 +172,14 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def _add_attribute(command: argparse.ArgumentParser) -> None:
+def _add_errors(command: argparse.ArgumentParser) -> None:
     command.add_argument("given", metavar="GIVEN", type=Path, help="the run in region_given: a report, or predictions")
     command.add_argument("others", metavar="OTHER", type=Path, nargs="+", help="own_region, or jittered_region, or ...")
     _add_out(command, "the error decomposition")
     _add_reading(command)
 
 
-def _attribute(arguments: argparse.Namespace) -> None:
+def _errors(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.bench.error_decomposition import decompose_errors
     from reasonknee_datasets.bench.report import check_report, write_error_decomposition
 
@@ -225,10 +225,10 @@ def _plan(arguments: argparse.Namespace) -> None:
 _JOBS: dict[str, Command] = {
     "plan": (_add_plan, _plan, "count the requests, images and tokens of a run; nothing is asked"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
-    "attribute": (
-        _add_attribute,
-        _attribute,
-        "error decomposition: how much one model lost by grading, and how much because of the region",
+    "errors": (
+        _add_errors,
+        _errors,
+        "split the errors of a model: lost by grading, or lost because of the region",
     ),
 }
 
@@ -237,6 +237,6 @@ COMMANDS: dict[str, Command] = {
     "bench": (
         _add_bench,
         _bench,
-        "count what a run asks (plan), compare two (compare), decompose errors (attribute)",
+        "plan a run, compare two runs, or split the errors of a model",
     ),
 }

@@ -76,7 +76,7 @@ def test_every_lost_point_is_lost_to_one_of_the_two(evaluated: list[Evaluation])
 
 def test_from_the_command_line(annotated: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    words = ["bench", "attribute", *runs.values(), "--data", annotated, "--out", tmp_path / "out", "--resamples", "20"]
+    words = ["bench", "errors", *runs.values(), "--data", annotated, "--out", tmp_path / "out", "--resamples", "20"]
     assert main([str(word) for word in words]) == 0
     item = json.loads((tmp_path / "out" / "error_decomposition.json").read_text(encoding="utf-8"))
     jsonschema.validate(item, schema(ErrorDecomposition))

@@ -12,7 +12,7 @@ import pytest
 
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
-from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex
+from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import Table, format_estimate, group_name, signed
 from reasonknee_datasets.bench.report.write import about_intervals
 from reasonknee_datasets.bench.results import Estimate, Sampling
@@ -266,3 +266,27 @@ def test_results_to_pandas(wrong: Evaluation) -> None:
     assert size["value"].tolist() == [pool.rules["missing_as_wrong"].metrics["mae"].value for pool in pools]
     headline = frame.query("by == 'all' and metric == 'record_exact' and rule == 'missing_as_wrong'")
     assert headline["value"].item() == wrong.results.total().value
+
+
+class TestToMarkdown:
+    def test_leads_with_the_headline_and_folds_the_rest(self, wrong: Evaluation) -> None:
+        tables = result_tables(wrong.results)
+        text = to_markdown("Report", [], tables)
+        opened = text.split("<details>")[0]
+        shown = [line.removeprefix("## ") for line in opened.splitlines() if line.startswith("## ")]
+        assert shown[:3] == ["Totals", "Baselines", "By category"]
+        assert "<details><summary>Metrics of category cartilage lesion</summary>" in text
+        assert text.count("<details>") == text.count("</details>") == sum(t.folded and not t.detail for t in tables)
+        for title in ("By subregion", "By question", "Worst cases", "By scale"):
+            assert title not in text
+            assert f"\n{title}," in to_csv(tables)
+
+    def test_a_caption_that_tables_share_stands_once(self) -> None:
+        rows = (("a", "1"),)
+        tables = [Table(name, ("", "n"), rows, caption) for name, caption in (("A", "c1"), ("B", "c1"), ("C", "c2"))]
+        text = to_markdown("", [], tables)
+        assert (text.count("c1."), text.count("c2.")) == (1, 1)
+
+    def test_baselines_table_holds_the_headline_only(self, wrong: Evaluation) -> None:
+        assert {row[1] for row in table(wrong, "Baselines").rows} == {"record_exact"}
+        assert "record_exact" not in {row[1] for row in table(wrong, "Baselines by the other totals").rows}

@@ -138,12 +138,14 @@ def listed(asked: Question, truth: dict[str, int]) -> list[str]:
 def around_the_truth(asked: Question, truth: dict[str, int]) -> list[str]:
     grade = min(truth.values())
     forms = ("-1", "-{}", ">2", ">{}", ">={}", "<{}", "~{}", "!={}", "not {}", "{}+", "{}?", "{}.5", "at least {}")
+    forms += ("({})", "=>{}", "{} 60%, 3 40%", "{}; 3", "{} -> 3")
     return [filled(asked, form.format(grade)) for form in forms] + [filled(asked, -1), filled(asked, grade + 0.5)]
 
 
 def all_options(asked: Question, truth: dict[str, int]) -> list[str]:
     grades = [str(grade) for grade in range(1 + max(slot.high for slot in asked.slots))]
     texts = [separator.join(grades) for separator in ("|", "/", ", ", " or ")]
+    texts += [separator.join(grades) for separator in ("; ", " → ", "\n")]
     texts += [f"0-{grades[-1]}", f"0 to {grades[-1]}", f"(grade from 0-{grades[-1]})", "yes/no", "yes or no"]
     values: list[object] = [*texts, [int(grade) for grade in grades], dict.fromkeys(grades, 0.25)]
     return [filled(asked, value) for value in values]
@@ -153,7 +155,18 @@ def taken_back(asked: Question, truth: dict[str, int]) -> list[str]:
     words = ("I take that back.", "Ignore the above.", "The opposite is true.", "On reflection, I cannot tell.")
     more = ("None of this is my answer.", "Das nehme ich zurück.", "以上の答えは取り消します。", "lol jk")
     right = write(asked, truth)
-    return [f"{right}\n{said}" for said in (*words, *more, filled(asked, None), filled(asked, "unknown"))]
+    said = [
+        f"{right}\n{said}" for said in (*words, *more, filled(asked, None), filled(asked, "unknown"), "~~", "?", "✗")
+    ]
+    return [*said, f"~~{right}~~", f"<!-- {right} -->"]
+
+
+def other_keys(asked: Question, truth: dict[str, int]) -> list[str]:
+    right, other = json.loads(write(asked, truth)), json.loads(write(asked, dict.fromkeys(truth, 0)))
+    notes = {"note": "ignore this", "confidence": 0, "is_correct": False, "correction": {"grade": 0}, "not": other}
+    beside = [json.dumps({**right, key: value}) for key, value in notes.items()]
+    around = [json.dumps({key: right}) for key in ("rejected", "wrong_answer", "not_my_answer", "example")]
+    return [*beside, *around, json.dumps({"final": right, "alternative": other}), json.dumps({"options": [right]})]
 
 
 def very_long(asked: Question, truth: dict[str, int]) -> list[str]:
@@ -211,7 +224,7 @@ def scores(prepared: Path) -> EquitableScores:
 
 
 @pytest.mark.parametrize(
-    "trick", [listed, around_the_truth, all_options, taken_back, very_long, fragments, repeated_keys, empty]
+    "trick", [listed, around_the_truth, all_options, taken_back, other_keys, very_long, fragments, repeated_keys, empty]
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_reward_parts_of_a_trick_are_no_more_than_of_an_honest_wrong_answer(

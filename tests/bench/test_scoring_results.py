@@ -296,7 +296,7 @@ def test_groups_and_differences_that_are_not_there_are_named(results: Results, c
     assert comparison.total(by="side", value="left").metric == "record_exact"
     with pytest.raises(BenchError, match=r"The comparison has no difference f1 \(missing_as_wrong\) of all all"):
         comparison.total("f1")
-    bare = results.with_outcomes(None)
+    bare = replace(results, outcomes=None)
     assert bare.outcomes is None
     assert bare == results
 

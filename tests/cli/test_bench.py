@@ -164,7 +164,7 @@ def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Pat
     assert 'On Python 3.11 or newer, run: pip install "reasonknee_datasets[bench]"' in done.stderr
 
 
-@pytest.mark.parametrize("command", ["evaluate", "bench plan", "bench compare", "bench attribute"])
+@pytest.mark.parametrize("command", ["evaluate", "bench plan", "bench compare", "bench errors"])
 def test_help_lists_the_questions_of_every_category(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(*command.split(), "--help")

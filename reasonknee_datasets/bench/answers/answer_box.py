@@ -23,7 +23,7 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError, BoxError
 from reasonknee_datasets.moaks.spellings import normal_form
 
-_KEYS = frozenset(
+BOX_KEYS = frozenset(
     ("bounding box", "bbox", "box", "bounding box 3d", "3d bounding box", "box 3d", "bbox 3d", "3d bbox", "boundingbox")
 )
 _NUMBER = r"[-+]?[0-9]{1,12}(?:\.[0-9]{1,20})?(?:[eE][-+]?[0-9]{1,3})?"
@@ -165,7 +165,7 @@ def _in_tree(node: Node, rules: frozenset[str], convention: BoxConvention, depth
         if flat is not None:
             yield _claim(flat, rules | {"box_names"}, convention)
         for key, value in node.pairs:
-            if len(key) <= LONGEST_KEY and normal_form(key) in _KEYS:
+            if len(key) <= LONGEST_KEY and normal_form(key) in BOX_KEYS:
                 spelled = rules if key == BOX_KEY else rules | {"spelling"}
                 yield _claim(value, spelled if depth == 0 else spelled | {"wrapper"}, convention)
             elif isinstance(value, (Members, list)):

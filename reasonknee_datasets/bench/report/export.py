@@ -80,7 +80,7 @@ def _bold(text: str) -> Any:
 
 
 def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str:
-    """Write a report.
+    """Write a report: folded tables open on demand, and a caption that tables in a row share stands once.
 
     Parameters
     ----------
@@ -102,16 +102,20 @@ def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str
     <BLANKLINE>
     """
     parts = [f"# {_plain(title)}", *[_paragraph(line) for line in lead]]
+    explained = ""
     for table in tables:
         if table.detail:
             continue
-        parts.append(f"## {_plain(table.title)}")
-        if table.caption:
+        name = _plain(table.title)
+        parts.append(f"<details><summary>{name}</summary>" if table.folded else f"## {name}")
+        if table.caption not in ("", explained):
+            explained = table.caption
             caption = _paragraph(table.caption).replace(_plain(LEGEND), LEGEND)
             parts.append(f"{caption}.".replace("..", "."))
         marks = ("---:" if numeric else "---" for numeric in table.numeric)
         head = ["| " + " | ".join(map(_cell, table.columns)) + " |", f"|{'|'.join(marks)}|"]
         parts.append("\n".join([*head, *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows)]))
+        parts += ["</details>"] * table.folded
     return "\n\n".join(parts) + "\n"
 
 

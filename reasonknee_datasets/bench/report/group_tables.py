@@ -41,7 +41,7 @@ class Table:
     caption : str
         Explains the columns where their names do not.
     folded : bool
-        The HTML page shows it on demand.
+        The HTML page and Markdown show it on demand.
     detail : bool
         Left out of Markdown and LaTeX, which name the CSV file instead.
     numeric : tuple of bool
@@ -186,7 +186,7 @@ def group_table(results: Results, by: By) -> Table:
     if "majority" in named:
         caption += f"; majority: {HEADLINE} of question_majority; {LEGEND}"
     cells = tuple(tuple(row[place] for place in used) for row in rows)
-    return Table(f"By {by}", named, cells, caption, folded=by != "category", detail=by in ("question", "slot"))
+    return Table(f"By {by}", named, cells, caption, folded=by != "category", detail=by not in ("category", "attribute"))
 
 
 def find_majority(results: Results) -> Baseline | None:
@@ -239,11 +239,6 @@ def _key(row: Difference) -> _Key | None:
 
 def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
     rows: list[tuple[str, ...]] = []
-    totals = group.totals["missing_as_wrong"]
-    for name, value in totals.metrics.items():
-        base = majority.get((group.by, group.value, "total", None, name))
-        at_stake = (format_count(getattr(totals.counts, each)) for each in ("patients", "slots", "positives"))
-        rows.append(("all slots", name, *_beside(value, base), *at_stake))
     for pool in group.pools:
         scores = pool.rules["missing_as_wrong"]
         slots = f"{pool.scale} {pool.low}-{pool.high}"

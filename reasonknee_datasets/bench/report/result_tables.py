@@ -23,6 +23,7 @@ from reasonknee_datasets.bench.report.group_tables import (
 from reasonknee_datasets.bench.results import (
     BOX_METRICS,
     CONDITIONS,
+    HEADLINE,
     REASONING_METRICS,
     RULES,
     TOTALS,
@@ -38,18 +39,19 @@ from reasonknee_datasets.bench.run_metadata import RunMetadata
 
 def result_tables(results: Results) -> tuple[Table, ...]:
     """Make every table of one result, in reading order: the headline first."""
-    tables = [_totals(results)]
-    if results.baselines:
-        tables += [_baselines(results)]
-    tables += [group_table(results, "category"), _coverage(results), _reasons(results)]
+    baselines = _baselines(results)
+    tables = [_totals(results), *baselines[:1], group_table(results, "category")]
+    tables += [_coverage(results), _reasons(results)]
     if results.group().localisation is not None:
         tables += [_boxes(results), _box_reasons(results)]
-    tables += [table for table in (_box_alternatives(results), _worst(results)) if table]
+    tables += [table for table in (_box_alternatives(results), *_reasoning(results)) if table]
+    tables += [identity_table(results.identity)]
+    tables += [table for table in (_worst(results),) if table]
     tables += metric_tables(results)
-    tables += [_rules(results), _pools(results)]
+    tables += [*baselines[1:], _rules(results), _pools(results)]
     kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
     tables += [group_table(results, by) for by in kinds]
-    return (*[table for table in tables if table.rows], identity_table(results.identity), *_reasoning(results))
+    return tuple(table for table in tables if table.rows)
 
 
 def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = ("",)) -> Table:
@@ -125,23 +127,22 @@ def _rules(results: Results) -> Table:
     return Table("Totals by treatment of missing answers", columns, rows, caption, folded=True)
 
 
-def _baselines(results: Results) -> Table:
-    rows = []
+def _baselines(results: Results) -> tuple[Table, ...]:
+    """Compare with each baseline: the headline and boxes first, the other totals folded."""
+    first: list[tuple[str, ...]] = []
+    rest: list[tuple[str, ...]] = []
     for base in results.baselines:
         for name, score in _headlines(base):
-            difference = find_total(base.differences, "all", "all", name)
-            rows.append(
-                (
-                    base.name,
-                    name,
-                    format_estimate(score),
-                    signed(difference.difference, name) if difference else "",
-                )
-            )
+            found = find_total(base.differences, "all", "all", name)
+            row = (base.name, name, format_estimate(score), signed(found.difference, name) if found else "")
+            (rest if name in TOTALS and name != HEADLINE else first).append(row)
     caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
     caption += f". {LEGEND}"
     columns = ("baseline", "metric", "score", "model less baseline")
-    return Table("Baselines", columns, tuple(rows), caption)
+    return (
+        Table("Baselines", columns, tuple(first), caption),
+        Table("Baselines by the other totals", columns, tuple(rest), caption, folded=True),
+    )
 
 
 def _headlines(base: Baseline) -> Iterator[tuple[str, Estimate]]:
@@ -165,7 +166,7 @@ def _pools(results: Results) -> Table:
             rows.append((named, CONDITIONS[pool.condition], name, format_estimate(value), *counts))
     caption = "Pooled only over slots of one scale and range; missing answers count as wrong"
     columns = ("slots", "which of them", "metric", "value", "patients", "slots graded", "positives")
-    return Table("By scale", columns, tuple(rows), caption, folded=True)
+    return Table("By scale", columns, tuple(rows), caption, folded=True, detail=True)
 
 
 def _boxes(results: Results) -> Table:
@@ -212,7 +213,7 @@ def _worst(results: Results) -> Table | None:
     )
     caption += "counted under Coverage, and listed only if a grade that they do have is wrong"
     columns = ("record", "question", "truth", "answer", "loss", "IoU")
-    return Table("Worst cases", columns, tuple(rows), caption, folded=True) if rows else None
+    return Table("Worst cases", columns, tuple(rows), caption, folded=True, detail=True) if rows else None
 
 
 def pairs(grades: Mapping[str, object]) -> str:

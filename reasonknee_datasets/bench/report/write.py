@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reasonknee_datasets.bench.answers import RULES
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
 from reasonknee_datasets.bench.bootstrap import MIN_PATIENTS
 from reasonknee_datasets.bench.evaluation import Evaluation
@@ -50,13 +51,13 @@ DECOMPOSITION = "error_decomposition.json"
 _AGAIN = "Score the predictions again: reasonknee evaluate --predictions FILE --out FOLDER."
 
 
-def check_folder(out: Path, marker: str, *, overwrite: bool = False) -> None:
-    """Check that a report can be written into a folder, before any work is done.
+def check_report(out: str | Path, marker: str = RESULTS, *, overwrite: bool = False) -> None:
+    """Check that a report can be written into a folder, before anything is scored.
 
     Parameters
     ----------
-    out : Path
-    marker : str
+    out : path
+    marker : {"results.json", "comparison.json", "error_decomposition.json"}
         The file that identifies a report of this kind.
     overwrite : bool
         Accept the folder of an earlier report of this kind.
@@ -66,6 +67,7 @@ def check_folder(out: Path, marker: str, *, overwrite: bool = False) -> None:
     BenchError
         If ``out`` is a file, holds other files, or holds a report that may not be overwritten.
     """
+    out = Path(out)
     if out.exists() and not out.is_dir():
         raise BenchError(f"{out} is a file, not a folder for a report. Choose another name.")
     if not out.is_dir() or not any(out.iterdir()):
@@ -81,7 +83,7 @@ def check_folder(out: Path, marker: str, *, overwrite: bool = False) -> None:
         )
 
 
-def write_folder(out: Path, marker: str, contents: Mapping[str, bytes]) -> None:
+def _write_folder(out: Path, marker: str, contents: Mapping[str, bytes]) -> None:
     """Write files into a folder: all of them or none, the marker last.
 
     Raises
@@ -188,25 +190,6 @@ def _wide(table: pa.Table, name: str, width: int) -> np.ndarray[Any, Any]:
 SYNTHETIC = "SYNTHETIC data, drawn by a program: these numbers say nothing about any patient"
 
 
-def check_report(out: str | Path, marker: str = RESULTS, *, overwrite: bool = False) -> None:
-    """Check that a report can be written into a folder, before anything is scored.
-
-    Parameters
-    ----------
-    out : path
-    marker : {"results.json", "comparison.json", "error_decomposition.json"}
-        Kind of report.
-    overwrite : bool
-        Accept the folder of an earlier report of this kind.
-
-    Raises
-    ------
-    BenchError
-        If the folder holds anything else.
-    """
-    check_folder(Path(out), marker, overwrite=overwrite)
-
-
 def write_report(
     evaluation: Evaluation,
     out: str | Path,
@@ -246,7 +229,7 @@ def write_report(
         If jinja2 or matplotlib is not installed.
     """
     folder = Path(out)
-    check_folder(folder, RESULTS, overwrite=overwrite)
+    check_report(folder, RESULTS, overwrite=overwrite)
     results = evaluation.results
     tables = [*result_tables(results), *_problem_table(evaluation.problems), *_rule_table(evaluation)]
     lead = list(_lead(results))
@@ -260,7 +243,7 @@ def write_report(
         contents[OUTCOMES] = buffer.getvalue()
     if results.identity is not None and results.identity.synthetic is False:
         contents["eval_results.yaml"] = to_eval_results(results).encode()
-    write_folder(folder, RESULTS, contents)
+    _write_folder(folder, RESULTS, contents)
     return tuple(folder / name for name in contents)
 
 
@@ -281,7 +264,7 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
         As `write_report` does.
     """
     folder = Path(out)
-    check_folder(folder, COMPARISON, overwrite=overwrite)
+    check_report(folder, COMPARISON, overwrite=overwrite)
     one, other = comparison.first or RunMetadata(), comparison.second or RunMetadata()
     title = f"ReasonKnee-Bench: {one.model or 'first'} less {other.model or 'second'}"
     tables = [*comparison_tables(comparison), identity_table(one, other, names=("first", "second"))]
@@ -299,7 +282,7 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
         COMPARISON: (json.dumps(comparison.to_json(), allow_nan=False) + "\n").encode(),
         **_render("comparison", title, banners, lead, tables, draw_comparison(comparison)),
     }
-    write_folder(folder, COMPARISON, contents)
+    _write_folder(folder, COMPARISON, contents)
     return tuple(folder / name for name in contents)
 
 
@@ -322,7 +305,7 @@ def write_error_decomposition(
         As `write_report` does.
     """
     folder = Path(out)
-    check_folder(folder, DECOMPOSITION, overwrite=overwrite)
+    check_report(folder, DECOMPOSITION, overwrite=overwrite)
     given, others = decomposition.given, decomposition.others
     title = f"ReasonKnee-Bench: error decomposition of {given.model or 'a model'}"
     lead = [
@@ -338,7 +321,7 @@ def write_error_decomposition(
         DECOMPOSITION: (json.dumps(decomposition.to_json(), allow_nan=False) + "\n").encode(),
         **_render("error_decomposition", title, banners, lead, tables, draw_decomposition(decomposition)),
     }
-    write_folder(folder, DECOMPOSITION, contents)
+    _write_folder(folder, DECOMPOSITION, contents)
     return tuple(folder / name for name in contents)
 
 
@@ -410,9 +393,7 @@ def _problem_table(problems: Sequence[Problem]) -> Iterator[Table]:
 
 
 def _rule_table(evaluation: Evaluation) -> Iterator[Table]:
-    from reasonknee_datasets.bench.answers import RULES
-
     if evaluation.predictions.rules:
         found = sorted(evaluation.predictions.rules.items(), key=lambda item: -item[1])
         rows = tuple((name, format_count(times), RULES[name]) for name, times in found)
-        yield Table("How answers were read", ("rule", "slots", "what it does"), rows, folded=True)
+        yield Table("How answers were read", ("rule", "slots", "what it does"), rows, folded=True, detail=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from reasonknee_datasets.bench.results.details import (
@@ -138,10 +138,6 @@ class Results:
     ) -> Estimate:
         """Return one total, by default the headline."""
         return self.group(by, value).totals[rule].metrics[name]
-
-    def with_outcomes(self, outcomes: Outcomes | None) -> Results:
-        """Return the same with other outcomes."""
-        return replace(self, outcomes=outcomes)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return every statistic of every group as a data frame, one a row."""
