@@ -56,11 +56,13 @@ def _add_phantom(command: argparse.ArgumentParser) -> None:
 
 
 def _phantom(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.phantom import PhantomError, write_downloads, write_release
+    from reasonknee_datasets.phantom import PhantomError, check_downloads, write_downloads, write_release
 
     if arguments.dicom and arguments.annotations_only:
         raise PhantomError("--dicom needs voxels. Leave out --annotations-only.")
     patients = arguments.patients or (18 if arguments.dicom else 6)  # each planted defect takes a volume of its own
+    if arguments.dicom:
+        check_downloads(arguments.out, patients, size=arguments.size, seed=arguments.seed)
     options = {} if arguments.box_convention is None else {"box_convention": arguments.box_convention}
     write_release(
         arguments.out,
