@@ -80,10 +80,10 @@ def check_downloads(out: Path, patients: int, *, size: Size = "tiny", seed: int 
         If pydicom is not installed.
     """
     check_pydicom()
+    check_space(out, patients, size, extra=_DOWNLOAD_BYTES.get(size, 0))
     volumes = plan_study(patients, size=size, seed=seed).volumes
     for form in FORMS:
         _check_counts(form, len(volumes), sum(_is_deep(volume.geometry.shape) for volume in volumes))
-    check_space(out, patients, size, extra=_DOWNLOAD_BYTES[size])
 
 
 def write_downloads(release: Path) -> dict[Path, Path]:

@@ -91,8 +91,8 @@ def write_release(
     """
     _check(workers, label_map_variant)
     convention = BoxConvention.parse(box_convention) if isinstance(box_convention, str) else box_convention
-    plan = plan_study(patients, size=size, seed=seed)
     check_space(Path(out), patients, None if annotations_only else size)
+    plan = plan_study(patients, size=size, seed=seed)
     facts: dict[str, object] = {
         "seed": seed,
         "patients": patients,
@@ -144,7 +144,7 @@ def check_space(out: Path, patients: int, size: Size | None, *, extra: int = 0) 
     PhantomError
         If there is too little space.
     """
-    needed = patients * _VOLUMES * ((_BYTES[size] if size else 0) + _RECORDS_BYTES + extra)
+    needed = patients * _VOLUMES * ((_BYTES.get(size, 0) if size else 0) + _RECORDS_BYTES + extra)
     place = next(folder for folder in out.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(place).free
     if needed > free:
