@@ -40,8 +40,8 @@ class ToFrames(Transform):
 
     Adds ``frames`` ((frames, rows, columns) array of uint8), ``frame_box`` (first frame, row and column, and one past
     the last, where the example has a box) and ``frame_fps``; where the example has a ``mask``, also ``frame_mask``: its
-    labels in the pixels of the frames, an array like ``frames``. ``volume``, ``box`` and ``mask`` stay. `view` maps boxes
-    between frames and the stored volume, both ways.
+    labels in the pixels of the frames, an array like ``frames``. ``volume``, ``box`` and ``mask`` stay. `view` maps
+    boxes between frames and the stored volume, both ways.
 
     Frames are cells of equal thickness; each shows the slice in its middle. A frame box holds the frames whose slice
     lies in the box. Like every box it is never cut: it may reach beyond frames that show only a part of the volume.
