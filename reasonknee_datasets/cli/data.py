@@ -151,6 +151,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.prepare import prepare
     from reasonknee_datasets.summary import summarise
 
+    if arguments.previews:
+        import reasonknee_datasets.publish.preview_images  # noqa: F401 - raises here, before the work, without Pillow
     with choose_executor(arguments, arguments.out.absolute().parent) as executor:
         done = prepare(
             arguments.release,
@@ -228,12 +230,14 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from reasonknee_datasets.check import check_data, check_files, write_check_report
+    from reasonknee_datasets.check import check_data, check_files, make_check_folder, write_check_report
 
     if arguments.files:
         files = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
         print(files)
         return 1 if files.problems else 0
+    if arguments.report is not None:
+        make_check_folder(arguments.report)
     manifest = Path(arguments.dir, "manifest.json")
     with choose_executor(arguments, manifest if manifest.is_file() else None) as executor:
         report = check_data(

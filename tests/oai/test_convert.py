@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.cli import main
-from reasonknee_datasets.errors import ConvertError
+from reasonknee_datasets.errors import ConvertError, ReleaseError
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, archives, convert
 from reasonknee_datasets.oai.finding import index_download
 from reasonknee_datasets.oai.nda import read_index
@@ -412,6 +412,18 @@ def test_dry_run_lists_what_to_order(tmp_path: Path, series: Path) -> None:
         "00m/0.C.2/9000001/20050926/10593811.tar.gz",
     ]
     assert not (tmp_path / "out/images").exists()
+
+
+def test_convert_refuses_an_unwritable_folder_before_it_searches(
+    release: Path, series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_nda(series, tmp_path / "oai")
+    (tmp_path / "out").write_text("a file")
+    monkeypatch.setattr("reasonknee_datasets.oai.conversion.index_download", lambda root: pytest.fail("searched"))
+    with pytest.raises(ConvertError, match="The report cannot be written at"):
+        run(tmp_path, release)
+    with pytest.raises(ReleaseError, match="is no official release"):
+        run(tmp_path, tmp_path)
 
 
 def test_dry_run_finds_without_writing(release: Path, series: Path, tmp_path: Path) -> None:
