@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from reasonknee_datasets import CropToBox, ToCanonical, Window, load_dataset, make_dataloader, transforms
+from reasonknee_datasets import CropToBox, ToCanonical, Window, load_dataset, transforms
 from reasonknee_datasets.check import check_files
 from reasonknee_datasets.errors import PrepareError, RepositoryError
 from reasonknee_datasets.manifest import Manifest
@@ -34,7 +34,6 @@ from reasonknee_datasets.transforms import (
 )
 from reasonknee_datasets.transforms.regrid import current_view
 from reasonknee_datasets.volumes import LazyVolume
-from tests.helpers import tiny_tokenizers
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +133,13 @@ STEPS = [
 ]
 
 
+def tiny_tokenizer() -> Any:
+    pytest.importorskip("transformers")
+    from tests.helpers import tiny_tokenizers
+
+    return tiny_tokenizers.wrapped("qwen")
+
+
 FRAME_SETTINGS = (
     {},
     {"count": 6, "size": 26, "span": (0.2, 0.9)},
@@ -147,7 +153,7 @@ INSTANCES: dict[str, Callable[[], list[Transform]]] = {
     "Compose": lambda: [step for step in STEPS if isinstance(step, Compose)],
     "ToFrames": lambda: [ToFrames(**settings) for settings in FRAME_SETTINGS],
     "ToConversation": lambda: [ToConversation(media="images", frames=3), ToConversation(media="none")],
-    "TokenizeReasoning": lambda: [TokenizeReasoning(tiny_tokenizers.wrapped("qwen"))],
+    "TokenizeReasoning": lambda: [TokenizeReasoning(tiny_tokenizer())],
     "RandomIntensity": lambda: [Compose([Window(0, 400), RandomIntensity()])],
     "RandomFlip": lambda: [RandomFlip(p=1.0)],
 }
@@ -203,6 +209,9 @@ def test_frame_mask_in_mapped_rows_and_batches(rows: datasets.Dataset, tmp_path:
     mapped = rows.select(range(2)).map(step, features=step.output_features(rows.features))
     for place in range(2):
         np.testing.assert_array_equal(np.asarray(mapped[place]["frame_mask"]), step(rows[place])["frame_mask"])
+    pytest.importorskip("torch")
+    from reasonknee_datasets import make_dataloader
+
     columns = ["id", "question_id", "box", "grades", "volume", "mask"]
     with make_dataloader(rows.select_columns(columns), batch_size=4, transform=step) as loader:
         batch = next(iter(loader))

@@ -1,4 +1,4 @@
-"""Time of ``convert``, ``prepare``, ``check`` and ``previews`` at one and two workers, and of dcm2niix beside ``convert``."""
+"""Time of ``convert``, ``prepare``, ``check`` and ``previews`` at one and two workers, with dcm2niix beside them."""
 
 from __future__ import annotations
 
