@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,27 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from reasonknee_datasets import CropToBox, ToCanonical, Window, load_dataset
+from reasonknee_datasets import CropToBox, ToCanonical, Window, load_dataset, transforms
 from reasonknee_datasets.check import check_files
 from reasonknee_datasets.errors import PrepareError, RepositoryError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.release import open_release
 from reasonknee_datasets.summary import summarise
-from reasonknee_datasets.transforms import Compose, RandomFlip, RandomShift, Resample, Resize
-from reasonknee_datasets.transforms.base import TransformError
+from reasonknee_datasets.transforms import (
+    Compose,
+    RandomFlip,
+    RandomIntensity,
+    RandomShift,
+    Resample,
+    Resize,
+    ToConversation,
+    ToFrames,
+    TokenizeReasoning,
+    Transform,
+    TransformError,
+)
+from reasonknee_datasets.transforms.regrid import current_view
 from reasonknee_datasets.volumes import LazyVolume
 
 
@@ -120,6 +133,98 @@ STEPS = [
 ]
 
 
+def tiny_tokenizer() -> Any:
+    pytest.importorskip("transformers")
+    from tests.helpers import tiny_tokenizers
+
+    return tiny_tokenizers.wrapped("qwen")
+
+
+FRAME_SETTINGS = (
+    {},
+    {"count": 6, "size": 26, "span": (0.2, 0.9)},
+    {"plane": "coronal", "count": 90, "size": (19, 70)},
+    {"plane": "axis0", "count": 4, "span": (0.3, 0.8)},
+)
+# An instance or more of each public transform; one that can be made without arguments needs no entry.
+INSTANCES: dict[str, Callable[[], list[Transform]]] = {
+    "Resample": lambda: [Resample(1.1)],
+    "Resize": lambda: [Resize((9, 14, 21))],
+    "Compose": lambda: [step for step in STEPS if isinstance(step, Compose)],
+    "ToFrames": lambda: [ToFrames(**settings) for settings in FRAME_SETTINGS],
+    "ToConversation": lambda: [ToConversation(media="images", frames=3), ToConversation(media="none")],
+    "TokenizeReasoning": lambda: [TokenizeReasoning(tiny_tokenizer())],
+    "RandomIntensity": lambda: [Compose([Window(0, 400), RandomIntensity()])],
+    "RandomFlip": lambda: [RandomFlip(p=1.0)],
+}
+
+
+def public_transforms() -> list[str]:
+    """Name every transform that the package exports, found by class."""
+    exported = {name: getattr(transforms, name) for name in transforms.__all__}
+    return [
+        name
+        for name, kind in exported.items()
+        if isinstance(kind, type) and issubclass(kind, Transform) and kind is not Transform
+    ]
+
+
+def test_public_transforms_are_found() -> None:
+    assert {"CropToBox", "RandomIntensity", "ToFrames", "ToConversation", "TokenizeReasoning"} <= set(
+        public_transforms()
+    )
+    assert set(INSTANCES) <= set(public_transforms())
+
+
+@pytest.mark.parametrize("before", [None, CropToBox(size=(20, 40, 40))], ids=["whole", "crop"])
+@pytest.mark.parametrize("name", public_transforms())
+def test_the_mask_follows_the_volume_under_every_transform(name: str, before: Any, rows: datasets.Dataset) -> None:
+    row = dict(rows[40]) if before is None else before(dict(rows[40]))
+    stored = np.asarray(rows[40]["mask"])
+    for step in INSTANCES.get(name, lambda: [getattr(transforms, name)()])():
+        moved = step(row)
+        if name == "ToConversation":  # a row of pictures and texts alone
+            assert not {"volume", "mask", "frame_mask"} & set(moved)
+            continue
+        mask = np.asarray(moved["mask"])
+        assert mask.dtype == np.uint8
+        assert mask.any()
+        assert mask.shape == moved["volume"].shape == np.shape(moved.get("voxels", mask))
+        np.testing.assert_array_equal(moved["mask"].affine, moved["volume"].affine)
+        np.testing.assert_array_equal(mask, nearest_labels(stored, current_view(moved["volume"]), mask.shape))
+        if name == "ToFrames":
+            frames = moved["frame_mask"]
+            assert (frames.dtype, frames.shape) == (np.dtype(np.uint8), moved["frames"].shape)
+            assert isinstance(step, ToFrames)
+            view = step.view(row["volume"])
+            untied = ~ties(view, frames.shape)
+            assert untied.mean() > 0.5
+            expected = nearest_labels(stored, view, frames.shape)
+            np.testing.assert_array_equal(frames[untied], expected[untied])
+            assert frames.any()
+
+
+def test_frame_mask_in_mapped_rows_and_batches(rows: datasets.Dataset, tmp_path: Path) -> None:
+    step = ToFrames(count=3, size=16)
+    mapped = rows.select(range(2)).map(step, features=step.output_features(rows.features))
+    for place in range(2):
+        np.testing.assert_array_equal(np.asarray(mapped[place]["frame_mask"]), step(rows[place])["frame_mask"])
+    pytest.importorskip("torch")
+    from reasonknee_datasets import make_dataloader
+
+    columns = ["id", "question_id", "box", "grades", "volume", "mask"]
+    with make_dataloader(rows.select_columns(columns), batch_size=4, transform=step) as loader:
+        batch = next(iter(loader))
+    assert batch["frame_mask"].shape == batch["frames"].shape
+    assert "volume" not in batch
+
+
+def test_frames_of_a_mask_on_another_grid_are_refused(rows: datasets.Dataset) -> None:
+    other = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
+    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), and the volume"):
+        ToFrames(count=2)({**rows[0], "mask": other})
+
+
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: repr(step)[:60])
 def test_transforms_move_the_mask_with_the_volume(rows: datasets.Dataset, step: Any) -> None:
     # The mask in place of the volume is moved by the same numbers: where nothing is interpolated both must agree.
@@ -139,14 +244,26 @@ def test_transforms_move_the_mask_with_the_volume(rows: datasets.Dataset, step: 
 
 def nearest_labels(stored: np.ndarray, view: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Look each voxel's label up by itself: the stored voxel in which its centre lies."""
-    expected = np.zeros(shape, stored.dtype)
-    for index in np.ndindex(*shape):
-        at = [0, 0, 0]
-        for axis, start, step, place in zip(view.axes, view.start, view.step, index, strict=True):
-            at[axis] = int(np.floor(start + step * (place + 0.5) + 1e-9))
-        if all(0 <= place < size for place, size in zip(at, stored.shape, strict=True)):
-            expected[index] = stored[tuple(at)]
+    places: list[np.ndarray] = [np.zeros(0)] * 3
+    for grid_axis, (axis, start, step) in enumerate(zip(view.axes, view.start, view.step, strict=True)):
+        along = np.floor(start + step * (np.arange(shape[grid_axis]) + 0.5) + 1e-9).astype(int)
+        places[axis] = along.reshape([-1 if other == grid_axis else 1 for other in range(3)])
+    inside = np.ones(shape, bool)
+    for place, size in zip(places, stored.shape, strict=True):
+        inside &= (place >= 0) & (place < size)
+    clipped = [np.clip(place, 0, size - 1) for place, size in zip(places, stored.shape, strict=True)]
+    expected = np.where(inside, stored[tuple(clipped)], 0)
     return expected
+
+
+def ties(view: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Find the pixels whose centre lies on the border of two voxels, either of which is nearest."""
+    found = np.zeros(shape, bool)
+    for axis, (start, step) in enumerate(zip(view.start, view.step, strict=True)):
+        along = start + step * (np.arange(shape[axis]) + 0.5)
+        tied = np.abs(along - np.rint(along)) < 1e-6
+        found |= tied.reshape([-1 if other == axis else 1 for other in range(3)])
+    return found
 
 
 def test_a_mapped_mask_stays_a_label_map(rows: datasets.Dataset, tmp_path: Path) -> None:

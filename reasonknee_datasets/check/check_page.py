@@ -26,6 +26,23 @@ _STYLE = (
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+def make_check_folder(folder: Path) -> None:
+    """Make the folder of a report, and check that files can be written in it.
+
+    Raises
+    ------
+    RepositoryError
+        If they cannot.
+    """
+    passing = folder / f".{secrets.token_hex(6)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        passing.write_bytes(b"")
+        passing.unlink()
+    except OSError as error:
+        raise RepositoryError(f"The report cannot be written to {folder}: {error.strerror or error}.") from error
+
+
 def write_check_report(
     report: QualityReport, folder: str | os.PathLike[str], data_dir: str | os.PathLike[str], *, pictures: bool = True
 ) -> list[Path]:

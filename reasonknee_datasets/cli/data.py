@@ -56,11 +56,13 @@ def _add_phantom(command: argparse.ArgumentParser) -> None:
 
 
 def _phantom(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.phantom import PhantomError, write_downloads, write_release
+    from reasonknee_datasets.phantom import PhantomError, check_downloads, write_downloads, write_release
 
     if arguments.dicom and arguments.annotations_only:
         raise PhantomError("--dicom needs voxels. Leave out --annotations-only.")
     patients = arguments.patients or (18 if arguments.dicom else 6)  # each planted defect takes a volume of its own
+    if arguments.dicom:
+        check_downloads(arguments.out, patients, size=arguments.size, seed=arguments.seed)
     options = {} if arguments.box_convention is None else {"box_convention": arguments.box_convention}
     write_release(
         arguments.out,
@@ -149,6 +151,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.prepare import prepare
     from reasonknee_datasets.summary import summarise
 
+    if arguments.previews:
+        import reasonknee_datasets.publish.preview_images  # noqa: F401 - raises here, before the work, without Pillow
     with choose_executor(arguments, arguments.out.absolute().parent) as executor:
         done = prepare(
             arguments.release,
@@ -226,12 +230,14 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from reasonknee_datasets.check import check_data, check_files, write_check_report
+    from reasonknee_datasets.check import check_data, check_files, make_check_folder, write_check_report
 
     if arguments.files:
         files = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
         print(files)
         return 1 if files.problems else 0
+    if arguments.report is not None:
+        make_check_folder(arguments.report)
     manifest = Path(arguments.dir, "manifest.json")
     with choose_executor(arguments, manifest if manifest.is_file() else None) as executor:
         report = check_data(

@@ -54,12 +54,14 @@ def _export_labels(arguments: argparse.Namespace) -> None:
     from reasonknee_datasets.oai.moaks_tables import read_moaks_tables
 
     tables = read_moaks_tables(arguments.tables, acl=arguments.acl)
+    comparison = None
+    if arguments.compare is not None:
+        comparison = compare_grades(tables, read_released_grades(arguments.compare))
     rows = write_labels(arguments.out, resolve_readings(tables, arguments.readings, projects=arguments.projects))
     _print_tables(tables)
     print(f"{arguments.out}: {rows:,} rows")
-    if arguments.compare is None:
+    if comparison is None:
         return
-    comparison = compare_grades(tables, read_released_grades(arguments.compare))
     total = comparison.total()
     share = "no grade in both" if total.share is None else f"{total.share:.2%} of grades equal"
     print(f"{share}, {total.different:,} different, {total.only_released:,} released without one in the tables")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace
-from reasonknee_datasets.oai.conversion_report import FOLDER, ConversionReport, write_reports
+from reasonknee_datasets.oai.conversion_report import FOLDER, ConversionReport, make_report_folder, write_reports
 from reasonknee_datasets.oai.finding import DownloadIndex, index_download
 from reasonknee_datasets.oai.image_files import ImageFile
 from reasonknee_datasets.oai.image_grids import TargetGrid, read_mask_grid
@@ -84,8 +84,9 @@ def convert(
     if release is None and nifti is not None:
         raise ConvertError("--nifti needs --release: only split files and masks say which volume is which.")
     target = Path(out).absolute()
-    index = None if oai is None else index_download(oai)
     studies = [] if release is None else _read_studies(Path(release))
+    make_report_folder(target / FOLDER)
+    index = None if oai is None else index_download(oai)
     images = None if nifti is None else index_images(nifti, _read_grids(studies))
     if release is None:
         assert index is not None

@@ -98,6 +98,23 @@ def read_converter(images: Path) -> dict[str, str] | None:
     return found if is_sound else None
 
 
+def make_report_folder(folder: Path) -> None:
+    """Make the folder of the report, and check that files can be written in it.
+
+    Raises
+    ------
+    ConvertError
+        If they cannot.
+    """
+    passing = folder / f".{secrets.token_hex(6)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        passing.write_bytes(b"")
+        passing.unlink()
+    except OSError as error:
+        raise ConvertError(f"The report cannot be written at {folder}: {error.strerror or error}.") from error
+
+
 def write_reports(report: ConversionReport) -> None:
     """Write ``report.csv``, ``report.json``, ``report.html``, ``to_order.csv`` and ``to_order.txt``.
 

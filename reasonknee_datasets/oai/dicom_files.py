@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -275,7 +276,13 @@ def _make_slice(
     echo = find("EchoTime") if find("EchoTime") is not None else find("EffectiveEchoTime")
     acquisition = (find("AcquisitionNumber"), find("EchoNumbers"), echo, find("TemporalPositionIdentifier"))
     instance = find("InstanceNumber")
-    slope, intercept = find("RescaleSlope"), find("RescaleIntercept")
+    slope, intercept = (
+        default if (value := find(keyword)) is None else float(value)
+        for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
+    if not (math.isfinite(slope) and math.isfinite(intercept) and slope != 0):
+        got = f"RescaleSlope {slope} and RescaleIntercept {intercept}"
+        raise Refusal("damaged-file", f"{name} has {got}, by which no voxel keeps its value. Download it again.")
     return Slice(
         name=name,
         header=read_dicom_header(dataset),
@@ -285,7 +292,7 @@ def _make_slice(
         orientation=numbers("ImageOrientationPatient", 6),
         position=numbers("ImagePositionPatient", 3),
         spacing=None if spacing is None or spacing.min() <= 0 else (float(spacing[0]), float(spacing[1])),
-        slope=1.0 if slope is None else float(slope),
-        intercept=0.0 if intercept is None else float(intercept),
+        slope=slope,
+        intercept=intercept,
         voxels=voxels,
     )

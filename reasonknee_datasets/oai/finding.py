@@ -1,8 +1,8 @@
 """Index of an OAI download: which series are where, by patient, date and series.
 
 Any depth and any names of the folders above are accepted. A path that ends in patient, date and series is indexed by
-its names; any other folder or archive by the header of its first file. What is named is a claim only: the header proves
-it when the series is converted.
+its names; any other folder or archive by the headers of its files, each of its series. What is named is a claim only:
+the header proves it when the series is converted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
 from reasonknee_datasets.oai.nda import IndexRow, is_index, read_index
 from reasonknee_datasets.oai.proof import read_series_number, read_visit
 from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.series import peek_header
+from reasonknee_datasets.oai.series import peek_headers
 from reasonknee_datasets.private_files import open_regular
 
 _NAMED = re.compile(r"(?:^|/)([0-9]{7})/(?:data/)?((?:19|20)[0-9]{6})/([0-9]{8})(?:\.tar|\.tar\.gz|\.tgz|\.zip)?$")
@@ -88,11 +88,12 @@ def index_download(root: str | os.PathLike[str]) -> DownloadIndex:
         raise ConvertError(f"There is no folder {folder}. Name the folder of the OAI download with --oai.")
     index = DownloadIndex(folder)
     for place in _candidates(folder, index):
-        key = _key_of_path(f"{place.path}/{place.inside}".rstrip("/").replace(os.sep, "/"))
+        path = f"{place.path}/{place.inside}".rstrip("/").replace(os.sep, "/")
+        key = _key_of_path(path)
         if key is not None:
             index.add(key, place)
         else:
-            _add_by_header(place, index)
+            _add_by_header(place, path, index)
     return index
 
 
@@ -150,20 +151,32 @@ def _key_of_path(path: str) -> Key | None:
     return (match[1], match[2], match[3]) if match else None
 
 
-def _add_by_header(place: SeriesPlace, index: DownloadIndex) -> None:
-    """Index a place that is not named after its series by what its first file says."""
+def _add_by_header(place: SeriesPlace, path: str, index: DownloadIndex) -> None:
+    """Index a place that is not named after its series by the headers of its files, else by the folders above it."""
+    known = 0
     try:
-        header = peek_header(place)
+        for header in peek_headers(place):
+            series = read_series_number(header)
+            key = (header.patient, header.study_date, series) if series is not None else _key_above(path)
+            if key is None or not all(key):
+                index.unknown[place] = (
+                    f"{place} is not named patient/date/series, and its header does not tell them (PatientID "
+                    f"{header.patient!r}, StudyDate {header.study_date!r}, AccessionNumber {header.accession!r})."
+                )
+                continue
+            index.add(key, place)
+            known += 1
     except Refusal as error:
-        index.unknown[place] = str(error)
-        return
-    if header is None:
-        return  # no DICOM: documents, pictures, other data
-    series = read_series_number(header)
-    if series is None or not header.patient or not header.study_date:
-        index.unknown[place] = (
-            f"{place} is not named patient/date/series, and its header does not tell them "
-            f"(PatientID {header.patient!r}, StudyDate {header.study_date!r}, AccessionNumber {header.accession!r})."
-        )
-        return
-    index.add((header.patient, header.study_date, series), place)
+        if not known:  # the conversion of a known series names the damage
+            index.unknown[place] = str(error)
+
+
+def _key_above(path: str) -> Key | None:
+    """Find patient, date and series in the folders above a place, the nearest ones."""
+    folder = path.rpartition("/")[0]
+    while folder:
+        key = _key_of_path(folder)
+        if key is not None:
+            return key
+        folder = folder.rpartition("/")[0]
+    return None

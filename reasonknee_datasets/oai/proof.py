@@ -8,9 +8,9 @@ from typing import Literal
 
 from reasonknee_datasets.oai.dicom_files import Header
 from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.schema import Side
+from reasonknee_datasets.schema import VISITS, Side
 
-_ACCESSION = re.compile(r"0166([0-9]{8})")
+_ACCESSION = re.compile(r"0?166 ?([0-9]{8})")
 _SEQUENCE = re.compile(r"SAG_3D_DESS_(LEFT|RIGHT)", re.IGNORECASE)
 _SIDE = re.compile(r"(?<![A-Z])(LEFT|RIGHT)(?![A-Z])", re.IGNORECASE)
 _MONTHS = re.compile(r"([0-9]{1,2})[ _-]*MONTH", re.IGNORECASE)
@@ -40,7 +40,8 @@ class Claim:
 def read_series_number(header: Header) -> str | None:
     """Read the 8-digit series from AccessionNumber; None where it does not hold one.
 
-    OAI writes 0166 and the series there, so that a header proves which series it is, whatever the folder is called.
+    OAI writes 0166 and the series there, so that a header proves which series it is, whatever the folder is called. A
+    lost leading zero and a blank are accepted.
     """
     match = _ACCESSION.fullmatch(header.accession)
     return match[1] if match else None
@@ -81,7 +82,7 @@ Proof = Literal["series", "patient", "nothing"]
 """What a header proves: the series by its AccessionNumber; only patient, day and sequence; nothing."""
 
 
-def prove(header: Header, claim: Claim, place: str) -> Proof:
+def prove(header: Header, claim: Claim, place: str, visit: str = "") -> Proof:
     """Compare a header with what the series should be.
 
     Parameters
@@ -92,6 +93,8 @@ def prove(header: Header, claim: Claim, place: str) -> Proof:
         From a split row, or from a path.
     place : str
         For messages.
+    visit : str
+        Of the row, such as 00M; empty where it is not known.
 
     Returns
     -------
@@ -120,6 +123,9 @@ def prove(header: Header, claim: Claim, place: str) -> Proof:
         side = read_side(text)
         if claim.side is not None and side is not None and side != claim.side:
             raise refuse("wrong-side", tag, text, claim.side)
+    named = read_visit(header.study_description)
+    if visit in VISITS and named is not None and named != visit:
+        raise refuse("wrong-visit", "StudyDescription", header.study_description, visit)
     if series is not None:
         return "series"
     return "patient" if header.patient and header.study_date and header.description else "nothing"

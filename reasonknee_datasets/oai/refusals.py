@@ -30,7 +30,7 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
         "wrong-date": "the header names another study date",
         "wrong-series": "the header names another series",
         "wrong-sequence": "the header names another sequence than sagittal 3D DESS",
-        "wrong-visit": "an index names another visit",
+        "wrong-visit": "header or index names another visit",
         "wrong-side": "header or index names the other knee",
         "unproven": "neither a header nor a mask proves which series it is",
         "unknown-visit": "neither header, folder nor index names the visit",

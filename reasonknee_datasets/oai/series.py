@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
@@ -38,7 +37,10 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
     slices: list[Slice] = []
     strangers: list[str] = []
     for name, data in place.files():
-        found = read_slices(name, data)
+        try:
+            found = read_slices(name, data)
+        except Refusal as error:
+            raise Refusal(error.kind, f"{place}: {error}") from error
         slices += found
         if not found:
             strangers.append(name)
@@ -59,14 +61,39 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
     )
 
 
-def peek_header(place: SeriesPlace) -> Header | None:
-    """Read the identity of a series from the first DICOM image of a place; None where its first files are none."""
+def peek_headers(place: SeriesPlace) -> Generator[Header, None, None]:
+    """Read the identity of every series of a place, each once; none where the first files are no DICOM images.
+
+    Raises
+    ------
+    Refusal
+        If an archive or a file is damaged, unsafe or too large.
+    """
+    found: set[Header] = set()
     with closing(place.files(_HEAD_BYTES)) as files:
-        for name, data in islice(files, _PEEKED):
-            dataset = read_dicom(name, data, pixels=False)
-            if dataset is not None:
-                return read_dicom_header(dataset)
-    return None
+        for number, (name, data) in enumerate(files):
+            if number >= _PEEKED and not found:
+                return
+            dataset = read_dicom(f"{place}: {name}", data, pixels=False)
+            header = None if dataset is None else read_dicom_header(dataset)
+            if header is not None and header not in found:
+                found.add(header)
+                yield header
+
+
+def peek_header(place: SeriesPlace, claim: Claim | None = None) -> Header | None:
+    """Read the identity of the first DICOM image of a place that is of the wanted series.
+
+    Where none is, or no series is wanted, that of the first DICOM image; None where the first files are none. Reading
+    stops at the image.
+    """
+    first = None
+    with closing(peek_headers(place)) as headers:
+        for header in headers:
+            first = first or header
+            if claim is None or read_series_number(header) in (claim.series, None):
+                return header
+    return first
 
 
 def _choose_series(slices: list[Slice], claim: Claim | None, place: str) -> tuple[list[Slice], list[str]]:

@@ -135,7 +135,7 @@ def _complete(task: ConvertTask) -> ConvertTask | None:
     side, visit = (listed.side, listed.visit) if listed else (None, None)
     place = next((each for each in task.places if isinstance(each, SeriesPlace)), None)
     if place is not None and (listed is None or is_dess(listed.description) or not listed.description):
-        header = peek_header(place)
+        header = peek_header(place, claim)
         if header is not None:
             description, study = header.description or description, header.study_description
             side = read_side(header.description) or read_side(study) or side
@@ -195,10 +195,10 @@ def _check_present(task: ConvertTask, target: TargetGrid | None) -> RowOutcome:
 def _preview(task: ConvertTask, place: SeriesPlace | ImageFile) -> RowOutcome:
     """Prove a place as far as its first file goes."""
     if isinstance(place, SeriesPlace):
-        header = peek_header(place)
+        header = peek_header(place, task.claim)
         if header is None:
             raise Refusal("no-image", f"{place} begins with no DICOM image.")
-        prove(header, task.claim, str(place))
+        prove(header, task.claim, str(place), task.visit)
     return task.outcome(status="found", source=str(place))
 
 
@@ -209,12 +209,13 @@ def _convert_place(task: ConvertTask, place: SeriesPlace | ImageFile, target: Ta
         volume = read_image(place, task.mask if target is not None else None, notes)
     else:
         volume = read_series(place, task.claim)
-        proven = prove(volume.header, task.claim, str(place))
+        proven = prove(volume.header, task.claim, str(place), task.visit)
         if target is None:
             _check_numbering(volume, str(place))
     notes += volume.notes
     if proven == "patient":
-        notes.append("no AccessionNumber: only names say which series of that day it is")
+        got = f"AccessionNumber {volume.header.accession!r}" if volume.header.accession else "no AccessionNumber"
+        notes.append(f"{got}: only names say which series of that day it is")
     elif proven == "nothing":
         if target is None:
             raise Refusal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reasonknee_datasets.phantom.dicom_download import write_download, write_downloads
+from reasonknee_datasets.phantom.dicom_download import check_downloads, write_download, write_downloads
 from reasonknee_datasets.phantom.knee import draw_knee
 from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES, region_of
 from reasonknee_datasets.phantom.planned_scan import PhantomError
@@ -15,6 +15,7 @@ __all__ = [
     "DrawnKnee",
     "KneeSpec",
     "PhantomError",
+    "check_downloads",
     "draw_knee",
     "region_of",
     "write_download",

@@ -275,6 +275,10 @@ def _wrong_side(slices: Slices, facts: SeriesFacts) -> Slices:
     return _tags(SeriesDescription=f"SAG_3D_DESS_{other}")(slices, facts)
 
 
+def _wrong_visit(slices: Slices, facts: SeriesFacts) -> Slices:
+    return _tags(StudyDescription=f"OAI^MR^96 MONTH^{facts.side.upper()} ")(slices, facts)
+
+
 _GOOD = (
     Defect("numbered-backwards", "converted", change=_backwards),
     Defect("reference-image", "converted", change=_reference_image),
@@ -311,6 +315,7 @@ _BAD = (
     Defect("wrong-series", "refused", "wrong-series", _wrong_series),
     Defect("wrong-sequence", "refused", "wrong-sequence", _tags(SeriesDescription="SAG_T2_MAP_RIGHT")),
     Defect("wrong-side", "refused", "wrong-side", _wrong_side),
+    Defect("wrong-visit", "refused", "wrong-visit", _wrong_visit),
     Defect("side-in-index", "refused", "wrong-side", place="index"),
     Defect("colour", "refused", "unsupported-pixels", _colour),
     Defect("impossible-size", "refused", "too-large", _impossible_size),

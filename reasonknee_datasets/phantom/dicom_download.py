@@ -17,17 +17,25 @@ import numpy as np
 from tqdm import tqdm
 
 from reasonknee_datasets.phantom.dicom_defects import DEFECTS, Defect
-from reasonknee_datasets.phantom.dicom_series import SeriesFacts, make_slices, write_bytes
+from reasonknee_datasets.phantom.dicom_series import SeriesFacts, check_pydicom, make_slices, write_bytes
 from reasonknee_datasets.phantom.planned_scan import PhantomError
+from reasonknee_datasets.phantom.release_writer import check_space
+from reasonknee_datasets.phantom.study_plan import plan_study
 from reasonknee_datasets.schema import SIDES
 from reasonknee_datasets.volumes import open_volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from reasonknee_datasets.phantom.scan_grids import Size
+
 Form = Literal["nda", "results", "folders"]
 FORMS: tuple[Form, ...] = ("nda", "results", "folders")
 DEFECTS_FILE = "planted_defects.json"
+
+_WHOLE = 3  # volumes that stay without a defect
+_DEEP = 16  # slices that the defects need at least
+_DOWNLOAD_BYTES = {"tiny": 6_000_000, "oai": 120_000_000}  # of one volume in all forms, two of them without compression
 
 _NDA_COLUMNS = {
     "image03_id": "Image identifier",
@@ -52,6 +60,30 @@ class _Row:
     folder: str
     image: Path
     defect: Defect | None
+
+
+def check_downloads(out: Path, patients: int, *, size: Size = "tiny", seed: int = 0) -> None:
+    """Check before a release is written that it would hold a volume for every defect, and that the disk has space.
+
+    Parameters
+    ----------
+    out : Path
+        The folder for the release.
+    patients, size, seed
+        As for `reasonknee_datasets.phantom.write_release`.
+
+    Raises
+    ------
+    PhantomError
+        If the patients are too few, or the space is.
+    MissingExtraError
+        If pydicom is not installed.
+    """
+    check_pydicom()
+    check_space(out, patients, size, extra=_DOWNLOAD_BYTES.get(size, 0))
+    volumes = plan_study(patients, size=size, seed=seed).volumes
+    for form in FORMS:
+        _check_counts(form, len(volumes), sum(_is_deep(volume.geometry.shape) for volume in volumes))
 
 
 def write_downloads(release: Path) -> dict[Path, Path]:
@@ -118,16 +150,27 @@ def _plan(release: Path, form: Form, defects: bool) -> list[_Row]:
     for split in ("train", "test", "val"):
         with (data / "split_files" / f"{split}_split.csv").open(encoding="utf-8", newline="") as file:
             rows += list(csv.DictReader(file))
-    wanted = [each for each in DEFECTS if _possible(each, form)] if defects else []
-    if len(rows) < len(wanted) + 3:
-        message = f"{len(wanted)} defects need {len(wanted) + 3} volumes, and the release has {len(rows)}"
-        raise PhantomError(f"{message}. Ask for more patients, such as 18.")
-    # Shallow stacks cannot hold every defect; they stay as they are.
-    deep = [place for place, row in enumerate(rows) if _slices(data, row) > 2 * 8]
-    planted = dict(zip(deep, wanted, strict=False))
-    if len(planted) < len(wanted):
-        raise PhantomError(f"{len(wanted)} defects need as many deep volumes, and there are {len(deep)}.")
+    planted: dict[int, Defect] = {}
+    if defects:
+        # Shallow stacks cannot hold every defect; they stay as they are.
+        deep = [place for place, row in enumerate(rows) if _is_deep(open_volume(_image(data, row), cache=None).shape)]
+        planted = dict(zip(deep, _check_counts(form, len(rows), len(deep)), strict=False))
     return [_Row(_facts(row), row["path"], _image(data, row), planted.get(place)) for place, row in enumerate(rows)]
+
+
+def _check_counts(form: Form, volumes: int, deep: int) -> list[Defect]:
+    """Return the defects of a form, each of which takes a deep volume of its own; refuse too few volumes."""
+    wanted = [each for each in DEFECTS if _possible(each, form)]
+    if volumes < len(wanted) + _WHOLE or deep < len(wanted):
+        raise PhantomError(
+            f"{len(wanted)} defects need {len(wanted) + _WHOLE} volumes, {len(wanted)} of them with more than {_DEEP} "
+            f"slices, and the release has {volumes} and {deep}. Ask for more patients, such as 18."
+        )
+    return wanted
+
+
+def _is_deep(shape: Sequence[int]) -> bool:
+    return min(shape) > _DEEP
 
 
 def _possible(defect: Defect, form: Form) -> bool:
@@ -136,10 +179,6 @@ def _possible(defect: Defect, form: Form) -> bool:
 
 def _image(data: Path, row: dict[str, str]) -> Path:
     return data / row["image_filepath"].removeprefix("../data/")
-
-
-def _slices(data: Path, row: dict[str, str]) -> int:
-    return min(open_volume(_image(data, row), cache=None).shape)
 
 
 def _facts(row: dict[str, str]) -> SeriesFacts:

@@ -96,11 +96,24 @@ def _sagittal(affine: NDArray[np.float64], shape: tuple[int, ...]) -> Reorientat
     return max(Reorientation.all(), key=fit)
 
 
-def _new_dataset(facts: SeriesFacts, number: int) -> Dataset:
+def check_pydicom() -> None:
+    """Check that pydicom is installed.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not.
+    """
     try:
-        from pydicom.dataset import Dataset, FileMetaDataset
+        import pydicom  # noqa: F401
     except ImportError as error:
         raise missing_extra("pydicom", "dicom", "phantom --dicom") from error
+
+
+def _new_dataset(facts: SeriesFacts, number: int) -> Dataset:
+    check_pydicom()
+    from pydicom.dataset import Dataset, FileMetaDataset
+
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     set_syntax(dataset, EXPLICIT_LITTLE)

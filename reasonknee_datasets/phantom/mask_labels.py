@@ -1,10 +1,11 @@
 """Labels of the mask, and those that make up the region of each question.
 
 The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as
-is known; the names of the rest are this project's own. Officially 42, 43, 45 and 46 are said to be labels of findings,
-which the release's own ``labels.json`` names; here they are structures. Every region is the *healthy* anatomy: no
-lesion moves a label, so that a box drawn around a region says nothing about the grade. The one exception is the
-effusion, which is drawn as it is.
+is known; the names of the rest are this project's own. As officially, 42, 43, 45 and 46 are labels of findings beside
+those of structures, and `labels.json` names the background, 0. Three structures without a known official id take ids
+below 40. Every structure is the *healthy* anatomy: a finding is labelled only where no structure is, and moves none, so
+that a box drawn around a region says nothing about the grade. The one exception is the effusion, which is a region
+itself.
 
 A subregion's label (50-64) reaches from its bone across the cartilage to the joint line; the cartilage in between
 carries the cartilage's own label. What is left of the label beyond the cartilage is a film of less than 1 mm, which
@@ -22,15 +23,24 @@ from reasonknee_datasets.moaks import QUESTIONS, Question
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LABELS: Mapping[str, int] = MappingProxyType(
+FINDINGS: Mapping[str, int] = MappingProxyType(
     {
+        "marginal_osteophyte": 42,
+        "meniscal_cyst": 43,
+        "meniscal_extrusion": 45,  # tissue beyond the healthy meniscus, a hypertrophic one's too
+        "joint_effusion": 46,
+    }
+)
+"""Labels of findings by name."""
+
+STRUCTURES: Mapping[str, int] = MappingProxyType(
+    {
+        "lateral_meniscus": 37,
+        "hoffa_fat_pad": 38,
+        "patellar_tendon": 39,
         "anterior_cruciate_ligament": 40,  # with its two attachments, 4.5 mm deep into the bone
         "posterior_cruciate_ligament": 41,  # likewise
-        "patellar_tendon": 42,
-        "hoffa_fat_pad": 43,
         "medial_meniscus": 44,
-        "lateral_meniscus": 45,
-        "joint_effusion": 46,
         "femoral_cartilage": 47,
         "patellar_cartilage": 48,
         "tibial_cartilage": 49,
@@ -51,6 +61,10 @@ LABELS: Mapping[str, int] = MappingProxyType(
         "tibia_subspinous": 64,
     }
 )
+"""Labels of structures by name."""
+
+LABELS: Mapping[str, int] = MappingProxyType({**STRUCTURES, **FINDINGS})
+"""Every label by name; 0 is the background."""
 
 _PATELLA = ("patella_medial", "patella_lateral")
 _MEDIAL_PLATEAU = ("tibia_medial_anterior", "tibia_medial_central", "tibia_medial_posterior")

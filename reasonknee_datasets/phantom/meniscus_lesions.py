@@ -44,6 +44,7 @@ class MeniscusPlan:
     forward: float
     cyst: bool
     hypertrophy: bool
+    grown: bool  # a grade of extrusion or hypertrophy says so; every meniscus has some tissue beyond its outline
     root_tear: bool
     axes: tuple[float, float]
 
@@ -148,6 +149,7 @@ def plan_menisci(wanted: Wanted, shape: Shape) -> dict[str, MeniscusPlan]:
             QUESTIONS[q].subregion.rsplit("_", 1)[1]: wanted.grade(q, "grade") for q in own["meniscal_extrusion"]
         }
         cyst = own["meniscal_cyst"][0]
+        hypertrophy = wanted.grade(own["meniscal_hypertrophy"][0], "presence") == 1
         first, second, third = (wanted.grade(q, "morphology") for q in own["meniscal_morphology"])
         plans[half] = MeniscusPlan(
             medial=half == "medial",
@@ -156,7 +158,8 @@ def plan_menisci(wanted: Wanted, shape: Shape) -> dict[str, MeniscusPlan]:
             outward=extrusion[by_place[half]] / shape.scale,
             forward=extrusion[by_place["anterior"]] / shape.scale,
             cyst=wanted.grade(cyst, "presence") == 1,
-            hypertrophy=wanted.grade(own["meniscal_hypertrophy"][0], "presence") == 1,
+            hypertrophy=hypertrophy,
+            grown=hypertrophy or any(by_place.values()),
             root_tear=wanted.grade(own["meniscal_root_tear"][0], "presence") == 1,
             axes=ring_axes(shape, medial=half == "medial"),
         )

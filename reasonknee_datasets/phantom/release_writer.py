@@ -91,7 +91,7 @@ def write_release(
     """
     _check(workers, label_map_variant)
     convention = BoxConvention.parse(box_convention) if isinstance(box_convention, str) else box_convention
-    _check_space(Path(out), patients, 0 if annotations_only else _BYTES.get(size, 0))
+    check_space(Path(out), patients, None if annotations_only else size)
     plan = plan_study(patients, size=size, seed=seed)
     facts: dict[str, object] = {
         "seed": seed,
@@ -126,9 +126,25 @@ def _check(workers: int | None, label_map_variant: str) -> None:
         )
 
 
-def _check_space(out: Path, patients: int, volume_bytes: int) -> None:
-    """Refuse before the work begins what the disk cannot hold, by the usual number of volumes."""
-    needed = patients * _VOLUMES * (volume_bytes + _RECORDS_BYTES)
+def check_space(out: Path, patients: int, size: Size | None, *, extra: int = 0) -> None:
+    """Refuse before the work begins what the disk cannot hold, by the usual number of volumes.
+
+    Parameters
+    ----------
+    out : Path
+        The folder to write.
+    patients : int
+    size : {"tiny", "oai"} or None
+        None for a release without voxels.
+    extra : int
+        Bytes that each volume needs besides.
+
+    Raises
+    ------
+    PhantomError
+        If there is too little space.
+    """
+    needed = patients * _VOLUMES * ((_BYTES.get(size, 0) if size else 0) + _RECORDS_BYTES + extra)
     place = next(folder for folder in out.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(place).free
     if needed > free:

@@ -19,7 +19,7 @@ from reasonknee_datasets.phantom.fluid import (
     plan_synovitis,
     streaks,
 )
-from reasonknee_datasets.phantom.mask_labels import LABELS
+from reasonknee_datasets.phantom.mask_labels import FINDINGS
 from reasonknee_datasets.phantom.meniscus_lesions import MeniscusPlan, plan_menisci
 from reasonknee_datasets.phantom.osteophytes import Lip, plan_osteophytes
 from reasonknee_datasets.phantom.sample import take_sample
@@ -134,10 +134,13 @@ def paint(scene: Scene, p: Points, width: float) -> Canvas:
     lips = _osteophytes(canvas, view)
     standing = _cartilage(canvas, view)
     _bone(canvas, view, standing)
+    added = np.full_like(p.u, FAR)
     for half, ring in view.menisci.items():
-        _meniscus(canvas, scene.menisci[half], ring, view.distance("femur"))
+        grown = _meniscus(canvas, scene.menisci[half], ring, view.distance("femur"))
+        if scene.menisci[half].grown:
+            added = np.minimum(added, grown)
     _ligaments(canvas, view)
-    _label_effusion(canvas, view, lips)
+    _label_findings(canvas, view, lips, added)
     return canvas
 
 
@@ -250,12 +253,12 @@ def _attachments(canvas: Canvas, view: NearbyAnatomy) -> None:
             canvas.over(np.maximum(ball(canvas.p, sites[1], 2.9), inside), "screw")
 
 
-def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft_tissue.Meniscus, femur: Field | np.float32) -> None:
-    """Paint the wedge, what was added to it, and what it lost."""
+def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft_tissue.Meniscus, femur: Field | np.float32) -> Field:
+    """Paint the wedge, what was added to it, and what it lost; return the distance to what was added."""
     added = plan.added(canvas.p, ring, femur)
     index = canvas.near(np.minimum(added, ring.distance))
     if not index.size:
-        return
+        return added
     p = canvas.p.take(index)
     part = soft_tissue.Meniscus(
         *(field[index] for field in (ring.distance, ring.depth, ring.angle, ring.top, ring.free))
@@ -264,6 +267,7 @@ def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft_tissue.Meniscus, fe
     canvas.over(added[index], "meniscus", index)
     canvas.over(plan.signal(p, part), "meniscal_signal", index)
     canvas.over(plan.lost(p, part), "fluid", index)
+    return added
 
 
 def _ligaments(canvas: Canvas, view: NearbyAnatomy) -> None:
@@ -284,8 +288,17 @@ def _ligaments(canvas: Canvas, view: NearbyAnatomy) -> None:
             canvas.over(np.maximum(spindle, distance + 0.8), "tendon_signal")
 
 
-def _label_effusion(canvas: Canvas, view: NearbyAnatomy, lips: Field) -> None:
-    """Label the fluid that is there, where nothing else is labelled."""
+def _label_findings(canvas: Canvas, view: NearbyAnatomy, lips: Field, added: Field) -> None:
+    """Label the findings that are there, where no structure is labelled."""
+    free = canvas.label == 0.0
     if is_near(canvas.p, EFFUSION_REACH):
         wet = canvas.scene.effusion.distance(view, canvas.scene.shape) < 0.0
-        canvas.label[wet & (lips > 0.0) & (canvas.label == 0.0)] = LABELS["joint_effusion"]
+        canvas.label[wet & (lips > 0.0) & free] = FINDINGS["joint_effusion"]
+        free &= (
+            canvas.label == 0.0
+        )  # the effusion is a region: its label stays where it is, whatever the other findings
+    for plan in canvas.scene.menisci.values():
+        if plan.cyst:
+            canvas.label[(plan.cyst_distance(canvas.p) < 0.0) & free] = FINDINGS["meniscal_cyst"]
+    canvas.label[(added < 0.0) & free] = FINDINGS["meniscal_extrusion"]
+    canvas.label[(lips < 0.0) & free] = FINDINGS["marginal_osteophyte"]

@@ -14,7 +14,15 @@ from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
 from reasonknee_datasets.transforms.intensity import Window
-from reasonknee_datasets.transforms.regrid import canonical_turn, current_grid, current_view, kept_box, one
+from reasonknee_datasets.transforms.regrid import (
+    canonical_turn,
+    checked_mask,
+    current_grid,
+    current_view,
+    kept_box,
+    of_labels,
+    one,
+)
 from reasonknee_datasets.transforms.statistics import volume_statistics
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.view_proxy import read_view
@@ -31,8 +39,9 @@ class ToFrames(Transform):
     """Convert slices to 8-bit frames, and find the box in them.
 
     Adds ``frames`` ((frames, rows, columns) array of uint8), ``frame_box`` (first frame, row and column, and one past
-    the last, where the example has a box) and ``frame_fps``. ``volume`` and ``box`` stay. `view` maps boxes between
-    frames and the stored volume, both ways.
+    the last, where the example has a box) and ``frame_fps``; where the example has a ``mask``, also ``frame_mask``: its
+    labels in the pixels of the frames, an array like ``frames``. ``volume``, ``box`` and ``mask`` stay. `view` maps
+    boxes between frames and the stored volume, both ways.
 
     Frames are cells of equal thickness; each shows the slice in its middle. A frame box holds the frames whose slice
     lies in the box. Like every box it is never cut: it may reach beyond frames that show only a part of the volume.
@@ -122,19 +131,24 @@ class ToFrames(Transform):
         volume = require(example, "volume", "ToFrames")
         slab, picks = self._lay(volume)
         slices = read_view(slab, volume.dataobj)[picks]
+        pixels = View.whole(slices.shape).rescale((len(picks), *self._pixels(volume, self._turned(volume))))
         changes: dict[str, Any] = {
-            "frames": self._to_8_bit(example, self._resized(slices, volume)),
+            "frames": self._to_8_bit(example, _resize(pixels, slices)),
             "frame_fps": self.fps,
         }
+        if example.get("mask") is not None:
+            labels = read_view(of_labels(slab), checked_mask(example["mask"], volume).dataobj)[picks]
+            changes["frame_mask"] = np.ascontiguousarray(_resize(of_labels(pixels), labels))
         if example.get("box") is not None:
             changes["frame_box"] = self.box(example).to_row()
         return changes
 
     def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature types of ``frames``, ``frame_fps`` and ``frame_box``."""
+        """Return the feature types of ``frames``, ``frame_fps``, ``frame_mask`` and ``frame_box``."""
         from datasets import List, Value  # at use: importing datasets takes a second
 
         added = {"frames": List(List(List(Value("uint8")))), "frame_fps": Value("float64")}
+        added |= {"frame_mask": List(List(List(Value("uint8"))))} if "mask" in features else {}
         return added | ({"frame_box": List(Value("int32"), length=6)} if "box" in features else {})
 
     def view(self, volume: Any) -> View:
@@ -228,12 +242,6 @@ class ToFrames(Transform):
         low, high = int(picks.min()), int(picks.max()) + 1
         return turned.crop(Box((low, 0, 0), (high, *turned.shape[1:]))), picks - low
 
-    def _resized(self, slices: NDArray[Any], volume: Any) -> NDArray[Any]:
-        rows, columns = self._pixels(volume, self._turned(volume))
-        if slices.shape[1:] == (rows, columns):
-            return slices
-        return read_view(View.whole(slices.shape).rescale((len(slices), rows, columns)), slices)
-
     def _to_8_bit(self, example: Example, slices: NDArray[Any]) -> NDArray[np.uint8]:
         if self.scaling == "window":
             window = replace(self.window, dtype="uint8")
@@ -250,6 +258,10 @@ class ToFrames(Transform):
             scaled = (clipped - low) / (high - low) * 255 if high > low else np.zeros_like(clipped)
             frame[...] = scaled.astype(np.int64).astype(np.uint8)
         return frames
+
+
+def _resize(pixels: View, slices: NDArray[Any]) -> NDArray[Any]:
+    return slices if pixels.shape == slices.shape else read_view(pixels, slices)
 
 
 def as_frames(frames: Any) -> ToFrames | None:

@@ -114,7 +114,8 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     new = current_view(seen)
     changes: dict[str, Any] = {"volume": seen, "region": new.region.to_row()}
     if example.get("mask") is not None:
-        changes["mask"] = _regrid_mask(example["mask"], current_grid(volume)[0], relative)
+        mask, labels = checked_mask(example["mask"], volume), of_labels(relative)
+        changes["mask"] = mask.through(labels) if isinstance(mask, LazyVolume) else view_image(mask, labels)
     if example.get("voxels") is not None:
         changes["voxels"] = read_view(relative, np.asarray(example["voxels"]))
     if example.get("box") is not None:
@@ -122,16 +123,26 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     return changes
 
 
-def _regrid_mask(mask: Any, shape: tuple[int, int, int], relative: View) -> Any:
-    """Lay a view over a label map: the nearest label where the view resamples, the background (0) outside."""
-    own, _ = current_grid(mask)
+def of_labels(view: View) -> View:
+    """Return a view for label maps: the nearest label where it resamples, the background (0) outside."""
+    return replace(view, nearest=True, pad=0.0)
+
+
+def checked_mask(mask: Any, volume: Any) -> Any:
+    """Return a mask that lies on the grid of its volume.
+
+    Raises
+    ------
+    TransformError
+        If it has another shape.
+    """
+    own, shape = current_grid(mask)[0], current_grid(volume)[0]
     if own != shape:
         raise TransformError(
             f"The mask has shape {own}, and the volume {shape}: a mask must lie on the grid of its volume. Load both "
             "with load_dataset(..., masks=True), and change the grid of neither by itself."
         )
-    labels = replace(relative, nearest=True, pad=0.0)
-    return mask.through(labels) if isinstance(mask, LazyVolume) else view_image(mask, labels)
+    return mask
 
 
 def kept_box(example: Example, view: View) -> Box | None:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 # Each is a module of this package with ``measure(folder)``; it is imported when it is asked for.
-BENCHMARKS = ("scale", "streaming_start", "voxels", "training", "row_profile", "scoring", "asking")
+BENCHMARKS = ("scale", "streaming_start", "voxels", "training", "row_profile", "scoring", "asking", "workers")
 
 
 def main() -> None:

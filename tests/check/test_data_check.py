@@ -146,3 +146,12 @@ def test_prepare_stops_at_errors_and_records_what_is_allowed(phantom_release: Pa
 def test_check_data_reports_alike_in_processes(copy: Path) -> None:
     image(np.zeros_like)(copy)
     assert check_data(copy, workers=2, progress=False) == check(copy)
+
+
+def test_command_refuses_an_unwritable_report_before_it_checks(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reasonknee_datasets.check.check_data", lambda *_, **__: pytest.fail("checked"))
+    (tmp_path / "report").write_text("a file")
+    assert main(["check", str(prepared), "--report", str(tmp_path / "report")]) == 1
+    assert "The report cannot be written to" in capsys.readouterr().err

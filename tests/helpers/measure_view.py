@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from reasonknee_datasets.phantom.mask_labels import LABELS
+from reasonknee_datasets.phantom.mask_labels import FINDINGS, LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,6 +42,9 @@ class View:
     @classmethod
     def of(cls, clean: NDArray[Any], mask: NDArray[Any], affine: NDArray[Any], side: str) -> View:
         """Turn a drawn knee; world x grows to the patient's right, so a right knee's medial side is -x."""
+        # A measurer finds osteophytes, cysts and extrusion by itself: their labels would give them away.
+        told = [label for name, label in FINDINGS.items() if name != "joint_effusion"]
+        mask = np.where(np.isin(mask, told), np.uint8(0), mask)
         mirror = np.array([-1.0 if side == "right" else 1.0, 1.0, 1.0])
         to_mm = np.asarray(affine, float)[:3, :3] * mirror[:, None]
         origin = np.asarray(affine, float)[:3, 3] * mirror

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.cli import main
-from reasonknee_datasets.errors import ConvertError
+from reasonknee_datasets.errors import ConvertError, ReleaseError
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, archives, convert
 from reasonknee_datasets.oai.finding import index_download
 from reasonknee_datasets.oai.nda import read_index
@@ -224,9 +224,12 @@ def test_convert_uses_another_copy_where_one_is_damaged(release: Path, series: P
         ("PatientID", "9999999", "wrong-patient"),
         ("StudyDate", "20060101", "wrong-date"),
         ("AccessionNumber", "016610593899", "wrong-series"),
+        ("AccessionNumber", "16610593899", "wrong-series"),
+        ("AccessionNumber", "0166 10593899", "wrong-series"),
         ("SeriesDescription", "COR_MPR_RIGHT", "wrong-sequence"),
         ("SeriesDescription", "SAG_3D_DESS_LEFT", "wrong-side"),
         ("StudyDescription", "OAI^MR^ENROLLMENT^LEFT ", "wrong-side"),
+        ("StudyDescription", "OAI^MR^24 MONTH^RIGHT ", "wrong-visit"),
     ],
 )
 def test_a_header_that_contradicts_its_folder_is_refused(
@@ -241,6 +244,63 @@ def test_a_header_that_contradicts_its_folder_is_refused(
     assert repr(value.strip()) in row.message
     assert not (tmp_path / "out/images").exists()
     assert only(run(tmp_path, release, dry_run=True)).kind == kind
+
+
+def in_date_folder(files: Path, root: Path) -> None:
+    shutil.copytree(files, root / "9000000/data/20050926")
+
+
+def in_one_tar(files: Path, root: Path) -> None:
+    tar(files, root / "9000000.tar.gz")
+
+
+def in_one_zip(files: Path, root: Path) -> None:
+    root.mkdir()
+    with zipfile.ZipFile(root / "knees.zip", "w") as archive:
+        for path in files.iterdir():
+            archive.write(path, path.name)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("layout", [in_date_folder, in_one_tar, in_one_zip])
+def test_convert_finds_every_series_of_one_place(
+    layout: Callable[[Path, Path], None], dry_run: bool, tmp_path: Path
+) -> None:
+    right = facts_of(0)
+    left = replace(right, series="10593811", side="left")
+    release = write_release(tmp_path / "release", [right, left])
+    layout(save([*slices(right), *slices(left)], tmp_path / "files"), tmp_path / "oai")
+    report = run(tmp_path, release, dry_run=dry_run)
+    assert report.counts == {"found" if dry_run else "converted": 2}
+    for row in () if dry_run else report.rows:
+        assert row.notes == "left out 9 images of 1 other series"
+        assert np.array_equal(np.asarray(nib.load(tmp_path / "out" / row.output).dataobj), voxels())
+
+
+def test_convert_takes_the_series_from_the_folders_above(release: Path, tmp_path: Path) -> None:
+    made = slices(facts_of(0))
+    for each in made:
+        each.AccessionNumber = ""
+    save(made, tmp_path / "oai" / KEY / "DICOM/1")
+    row = only(run(tmp_path, release))
+    check_converted(tmp_path, row)
+    assert row.notes == "no AccessionNumber: only names say which series of that day it is"
+
+
+def test_dry_run_refuses_nothing_that_converts(release: Path, tmp_path: Path) -> None:
+    localizer = slices(replace(facts_of(0), series="10593801"))[0]
+    localizer.SeriesDescription = "3_PLANE_LOCALIZER"
+    save([localizer, *slices(facts_of(0))], tmp_path / "oai" / KEY)
+    assert only(run(tmp_path, release, dry_run=True)).status == "found"
+    assert only(run(tmp_path, release)).status == "converted"
+
+
+def test_a_damaged_file_is_named_with_its_place(release: Path, tmp_path: Path) -> None:
+    folder = save(slices(facts_of(0)), tmp_path / "oai" / KEY)
+    (folder / "004").write_bytes((folder / "004").read_bytes()[:-50])
+    row = only(run(tmp_path, release))
+    assert row.kind == "damaged-file"
+    assert row.message.startswith(f"{folder}: 004 has unreadable pixel data")
 
 
 def test_one_slice_of_another_patient_is_refused(release: Path, tmp_path: Path) -> None:
@@ -352,6 +412,18 @@ def test_dry_run_lists_what_to_order(tmp_path: Path, series: Path) -> None:
         "00m/0.C.2/9000001/20050926/10593811.tar.gz",
     ]
     assert not (tmp_path / "out/images").exists()
+
+
+def test_convert_refuses_an_unwritable_folder_before_it_searches(
+    release: Path, series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_nda(series, tmp_path / "oai")
+    (tmp_path / "out").write_text("a file")
+    monkeypatch.setattr("reasonknee_datasets.oai.conversion.index_download", lambda root: pytest.fail("searched"))
+    with pytest.raises(ConvertError, match="The report cannot be written at"):
+        run(tmp_path, release)
+    with pytest.raises(ReleaseError, match="is no official release"):
+        run(tmp_path, tmp_path)
 
 
 def test_dry_run_finds_without_writing(release: Path, series: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
 import json
 import shutil
 import sys
@@ -16,7 +18,9 @@ from reasonknee_datasets.oai.moaks_comparison import ReleasedGrades, compare_gra
 from reasonknee_datasets.oai.moaks_readings import READING_RULES, ReadingRule, resolve_readings
 from reasonknee_datasets.oai.moaks_tables import Knee, MoaksTables, read_moaks_tables
 from reasonknee_datasets.oai.moaks_variables import ACL_RULES, VARIABLES, AclRule
+from reasonknee_datasets.oai.table_cells import read_cells
 from reasonknee_datasets.phantom.moaks_table_files import table_columns
+from tests.helpers.paths import DATA
 
 KNEE = Knee("9000099", "00M", "right")
 MISSING = ".: Missing Form/Incomplete Workbook"
@@ -228,6 +232,22 @@ def test_folder_is_searched_for_moaks_tables(tmp_path: Path) -> None:
     assert len(read_moaks_tables(tmp_path).readings) == 1
     with pytest.raises(ConvertError, match="cannot be read: No such file"):
         read_moaks_tables(tmp_path / "absent.txt")
+
+
+def test_read_cells_of_a_table_that_sas_wrote(tmp_path: Path) -> None:
+    pytest.importorskip("pyreadstat")
+    lines = (DATA / "iris.sas7bdat.gz.base64").read_text(encoding="utf-8").splitlines()
+    path = tmp_path / "iris.sas7bdat"
+    path.write_bytes(gzip.decompress(base64.b64decode("".join(line for line in lines if line[0] != "#"))))
+    columns, rows = read_cells(path)
+    assert columns == ["Sepal_Length", "Sepal_Width", "Petal_Length", "Petal_Width", "Species"]
+    assert rows[:2] == [(2, ["5.1", "3.5", "1.4", "0.2", "setosa"]), (3, ["4.9", "3", "1.4", "0.2", "setosa"])]
+    assert rows[-1] == (151, ["5.9", "3", "5.1", "1.8", "virgin"])  # SAS wrote six letters
+    with pytest.raises(ConvertError, match=r"iris\.sas7bdat needs the columns ID, SIDE and READPRJ"):
+        read_moaks_tables(path)
+    path.write_bytes(path.read_bytes()[:70_000])
+    with pytest.raises(ConvertError, match="cannot be read as a SAS table"):
+        read_cells(path)
 
 
 def test_sas_table_has_the_grades_of_the_ascii_table(tmp_path: Path) -> None:

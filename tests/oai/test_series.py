@@ -157,6 +157,15 @@ def test_rescale_slope_and_intercept(slope: str, intercept: str, dtype: type, tm
     assert image.get_data_dtype() == dtype
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [("0", "0"), ("1e400", "0"), ("1", "-1e400")])
+def test_rescale_that_keeps_no_voxel_is_refused(slope: str, intercept: str, tmp_path: Path) -> None:
+    made = slices()
+    made[3].RescaleSlope, made[3].RescaleIntercept = slope, intercept
+    with pytest.raises(Refusal, match=r"004 has RescaleSlope .* by which no voxel keeps its value") as refused:
+        read(save(made, tmp_path / "series"))
+    assert refused.value.kind == "damaged-file"
+
+
 def test_rescale_that_differs_between_slices(tmp_path: Path) -> None:
     made = slices()
     for number, each in enumerate(made):

@@ -13,6 +13,7 @@ from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import LABELS, REGION_NAMES, DrawnKnee, KneeSpec, draw_knee, region_of
 from reasonknee_datasets.phantom.anatomy import look
 from reasonknee_datasets.phantom.frame import knee_frame
+from reasonknee_datasets.phantom.mask_labels import FINDINGS, STRUCTURES
 from reasonknee_datasets.phantom.shape import draw_shape
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNAL, sign_of
 from reasonknee_datasets.volumes.geometry import Geometry
@@ -108,7 +109,7 @@ def test_medial_and_lateral_differ_in_shape():
 
 def test_contrast_is_that_of_water_excited_dess():
     knee = healthy(counts=TINY)
-    level = {name: np.median(knee.clean[knee.mask == LABELS[name]]) for name in LABELS}
+    level = {name: np.median(knee.clean[knee.mask == LABELS[name]]) for name in STRUCTURES | {"joint_effusion": 0}}
     dark = {level["medial_meniscus"], level["anterior_cruciate_ligament"], level["patellar_tendon"]}
     assert max(dark) < level["femur_medial_central"] < level["hoffa_fat_pad"] < level["tibial_cartilage"]
     assert level["tibial_cartilage"] * 2 < level["joint_effusion"]
@@ -116,7 +117,7 @@ def test_contrast_is_that_of_water_excited_dess():
 
 def test_every_label_is_drawn_and_every_question_has_its_box():
     knee = healthy()
-    assert sorted(np.unique(knee.mask)) == [0, *sorted(LABELS.values())]
+    assert sorted(np.unique(knee.mask)) == [0, *sorted([*STRUCTURES.values(), LABELS["joint_effusion"]])]
     boxes = label_boxes(knee.mask)
     assert set(knee.boxes) == set(REGION_NAMES) == set(range(1, 63))
     for question, box in knee.boxes.items():
@@ -278,6 +279,34 @@ def test_effusion_grows_with_its_grade():
         mask = graded({43: {"grade": grade}}).mask
         volumes.append((mask == LABELS["joint_effusion"]).sum() * np.prod(spacing) / 1000)
     assert volumes == pytest.approx((2.0, 7.0, 17.0, 38.0), rel=0.12)
+
+
+def test_labels_of_findings_are_the_official_ids_beside_structures():
+    assert sorted(FINDINGS.values()) == [42, 43, 45, 46]
+    assert not set(FINDINGS.values()) & set(STRUCTURES.values())
+    assert LABELS == STRUCTURES | FINDINGS
+
+
+@pytest.mark.parametrize(
+    ("name", "grades"),
+    [
+        ("marginal_osteophyte", {35: {"grade": 3}}),
+        ("meniscal_cyst", {54: {"presence": 1, "tear_location": 1}}),
+        ("meniscal_extrusion", {45: {"grade": 3}}),
+    ],
+)
+def test_findings_are_labelled_where_no_structure_is(name, grades):
+    knee, usual = graded(grades, TINY), healthy(counts=TINY)
+    label = FINDINGS[name]
+    assert (knee.mask == label).sum() > 10
+    assert not (usual.mask == label).any()
+    others = [*STRUCTURES.values(), FINDINGS["joint_effusion"]]
+    for kept in others:
+        # An osteophyte displaces fluid, as it does in the picture; nothing else moves.
+        moved = (knee.mask == kept) != (usual.mask == kept)
+        assert not moved.any() or kept == FINDINGS["joint_effusion"]
+    assert knee.boxes == usual.boxes
+    assert (knee.clean != usual.clean)[knee.mask == label].mean() > 0.9
 
 
 # Flaws of segmentations

@@ -13,9 +13,11 @@ import pytest
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.oai import REFUSALS, convert
-from reasonknee_datasets.phantom import PhantomError, write_download, write_release
+from reasonknee_datasets.phantom import PhantomError, check_downloads, write_download, write_release
 from reasonknee_datasets.phantom.dicom_defects import DEFECTS
-from reasonknee_datasets.phantom.dicom_download import FORMS, Form
+from reasonknee_datasets.phantom.dicom_download import FORMS, Form, _plan
+from reasonknee_datasets.phantom.release_writer import check_space
+from reasonknee_datasets.phantom.study_plan import plan_study
 from reasonknee_datasets.prepare import prepare
 
 pytest.importorskip("pydicom", reason="DICOM needs the dicom extra")
@@ -26,7 +28,7 @@ SPLITS = ("train", "validation", "test")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic release with enough volumes for every defect; its images are the truth."""
     folder = tmp_path_factory.mktemp("dicom") / "release"
-    write_release(folder, patients=14, workers=2)
+    write_release(folder, patients=15, workers=2)
     return folder
 
 
@@ -46,6 +48,12 @@ def test_every_defect_is_in_the_report_and_none_in_the_data(
     planted = json.loads(write_download(release, tmp_path / form, form=form).read_text())
     expected = {defect.name for defect in DEFECTS if form == "nda" or not (defect.archive or defect.place == "index")}
     assert {row["defect"] for row in planted} - {""} == expected
+
+    dry = convert(
+        tmp_path / "dry", oai=tmp_path / form, release=without_images, dry_run=True, workers=1, progress=False
+    )
+    convertible = {(plan["patient"], plan["date"], plan["series"]) for plan in planted if plan["status"] == "converted"}
+    assert convertible <= {(row.patient, row.date, row.series) for row in dry.rows if row.status == "found"}
 
     report = convert(tmp_path / "converted", oai=tmp_path / form, release=without_images, workers=2, progress=False)
     rows = {(row.patient, row.date, row.series): row for row in report.rows}
@@ -97,14 +105,39 @@ def test_write_download_is_reproducible_and_converts_whole(phantom_release: Path
 
 
 def test_write_download_says_how_many_volumes_it_needs(phantom_release: Path, tmp_path: Path) -> None:
-    with pytest.raises(PhantomError, match=r"41 defects need 44 volumes, and the release has .* such as 18"):
+    with pytest.raises(PhantomError, match=r"42 defects need 45 volumes, .* and the release has .* such as 18"):
         write_download(phantom_release, tmp_path / "nda", form="nda")
     assert not (tmp_path / "nda").exists()
 
 
+@pytest.mark.parametrize("size", ["tiny", "oai"])
+@pytest.mark.parametrize("patients", [1, 2, 12])
+def test_command_refuses_too_few_patients_before_it_writes(
+    patients: int, size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "release"
+    command = ["phantom", "--dicom", "--out", str(out), "--patients", str(patients), "--size", size]
+    assert main(command) == 1
+    assert "42 defects need 45 volumes" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_check_downloads_counts_as_write_download_does(release: Path) -> None:
+    check_downloads(release, 15)
+    rows = _plan(release, "nda", True)
+    deep = [volume for volume in plan_study(15).volumes if min(volume.geometry.shape) > 16]
+    assert len(rows) == len(plan_study(15).volumes)
+    assert len(deep) == sum(min(nib.load(row.image).shape) > 16 for row in rows)
+
+
+def test_check_downloads_asks_for_disk_space(tmp_path: Path) -> None:
+    with pytest.raises(PhantomError, match=r"1,000,000 patients need about .* GB of disk space"):
+        check_space(tmp_path / "release", 1_000_000, "oai", extra=120_000_000)
+
+
 @pytest.mark.slow
 def test_command_writes_three_downloads_in_place_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["phantom", "--dicom", "--out", str(tmp_path / "release"), "--workers", "2", "--patients", "14"]
+    command = ["phantom", "--dicom", "--out", str(tmp_path / "release"), "--workers", "2", "--patients", "15"]
     assert main(command) == 0
     assert not (tmp_path / "release/data/images").exists()
     for form in FORMS:

@@ -21,7 +21,7 @@ from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BoxError
 from reasonknee_datasets.moaks import QUESTIONS, read_diagnosis
 from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
-from reasonknee_datasets.phantom.mask_labels import LABELS, region_of
+from reasonknee_datasets.phantom.mask_labels import LABELS, STRUCTURES, region_of
 from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PhantomError, PlannedVolume
 from reasonknee_datasets.phantom.record_writer import PREFIXES, RECORD_QUESTIONS, RecordWriter
 from reasonknee_datasets.phantom.release_files import write_questions
@@ -282,7 +282,7 @@ def test_the_empty_label_and_the_meniscus_in_two_pieces_are_there(drawn: Path, p
             sizes = np.bincount(pieces.ravel())[1:]
             assert (sizes > 0.1 * sizes.sum()).sum() == 2
         elif usual(volume):
-            assert set(LABELS.values()) <= set(np.unique(mask).tolist())
+            assert {*STRUCTURES.values(), LABELS["joint_effusion"]} <= set(np.unique(mask).tolist())
 
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
