@@ -212,7 +212,8 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
             word in word_list("denials") - word_list("forward_denials")
             or word in word_list("doubts")
             or word in word_list("general")
-            or word in ("too", "worse", "higher", "lower")
+            or word in ("worse", "higher", "lower")
+            or (word == "too" and at + 1 < highest and said[at + 1].text.isalpha())
         ):
             return True
         if word in word_list("needs") and place < 4:
@@ -318,7 +319,7 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
         if (
             word in word_list("sentence_ends")
             or word in word_list("turns")
-            or word in (",", "(", ":", "—", "–", "-", "and")
+            or word in (",", "(", ":", "—", "–", "-", "and", "which", "that")
         ):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""

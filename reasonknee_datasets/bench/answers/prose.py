@@ -20,6 +20,8 @@ from reasonknee_datasets.moaks import Question, Slot
 
 _RULE = re.compile(r"[\s|:\-+=]*")
 _VALUE_COLUMN = re.compile(r"(?:moaks\s+|final\s+|assigned\s+)*(?:grade|score|value|rating)s?(?:\s*\([^()]*\))?")
+# A line of pairs in one row: "size = 1 | number = 1 | percent = 3".
+_PAIRS = re.compile(r"(?m)^(?:[^|=:\n]{1,60}[=:][ \t]?[0-9][ \t]{0,4}\|){1,8}[^|=:\n]{1,60}[=:][ \t]?[0-9][ \t]*$")
 _WIDEST = 12
 _LONGEST_NAME = 60
 
@@ -38,6 +40,7 @@ def read_tables(claims: Claims, text: str, context: Context) -> str:
     """
     if text.count("|") < 2:
         return text
+    text = _PAIRS.sub(lambda found: found[0].replace("|", "\n"), text)
     kept: list[str] = []
     rows: list[list[str]] = []
     context, read = context.joined([]), 0

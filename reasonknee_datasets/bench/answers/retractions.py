@@ -18,6 +18,9 @@ _FILLED = re.compile(
     r"|\b(?:template|format|schema|form)\b,? (?:\w+ ){0,2}(?<!to be )(?<!must be )(?<!should be )(?<!not )"
     r"(?:filled|completed|populated)\b"
 )
+# A clause that takes back what its sentence said before.
+_REVERSAL = re.compile(r"\b(?:but|however|yet|nevertheless|nonetheless)\b")
+_CONSEQUENCE = re.compile(r"(?:and |so )?(?:then|in (?:that|this|such a) case)\b")
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
 # What `normalise` makes of "replace the size by 2": it edits one attribute and takes nothing back.
 _EDIT = re.compile(r"correction: [a-z ]{2,60} is (?:grade )?[0-8]\b")
@@ -88,7 +91,12 @@ def disowns(lead: str) -> str | None:
     lead = _FILLED.sub("", lead)
     if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
         return "placeholder"
-    last = ["", *sentences(lead)][-1].strip(" .!?,")
+    *earlier, last = ["", "", *(sentence.strip(" .!?,") for sentence in sentences(lead))]
+    if any(pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in (*earlier, last)):
+        return "placeholder"
+    ruling = f"{earlier[-1]}, {last}" if _CONSEQUENCE.match(last) else last
+    if pattern("supposing_lead").search(_REVERSAL.split(ruling)[-1].strip(" ,")):
+        return "placeholder"
     turned = list(_TURN.finditer(last))
     said = last[turned[-1].end() :] if turned and not last.startswith("this is not") else last
     if not turned and refuses(last):

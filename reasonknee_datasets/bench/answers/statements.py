@@ -25,7 +25,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
     opens_with_unknown,
 )
 from reasonknee_datasets.bench.answers.subjects import PhraseMatch, find_phrases
-from reasonknee_datasets.bench.answers.words import tokens, word_list
+from reasonknee_datasets.bench.answers.words import EXTREMES, tokens, word_list
 from reasonknee_datasets.moaks import Slot
 
 # A value behind a label is short; a longer one is a sentence.
@@ -102,7 +102,8 @@ class StatementReader(LabelReader):
 
     def _name(self, mark: PhraseMatch, at: int) -> None:
         if mark.facets is not None:
-            own = bool(self.context.facets) and not self.context.contradicts(self.claims.question)
+            led = bool(self.context.facets) or at > self.sentence + 3
+            own = led and not self.context.contradicts(self.claims.question)
             if self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question):
                 self.adjunct_foreign = True
             else:
@@ -148,7 +149,7 @@ class StatementReader(LabelReader):
         )
         if not named and opens_with_aside(self.said, start, end):
             self.unknown = True
-        elif self.unknown and not self.context.is_asked(self.claims.question):
+        elif self.unknown and self.said[start].text not in ("my", "our") and not self.context.is_asked(self.claims.question):
             self.context.name(ANOTHER)
 
     def _labelled(self, at: int) -> int | None:
@@ -349,6 +350,8 @@ def _stretches(text: str) -> Iterator[str]:
 
 
 def _grade_of(slot: Slot, number: int | float, spelled: str) -> Reading:
+    if spelled in EXTREMES:
+        return read_text(slot, spelled)
     if number not in slot.legal:
         return OUT_OF_RANGE
     return Reading(int(number), rules=("number_word",) if not spelled[0].isdigit() else ())

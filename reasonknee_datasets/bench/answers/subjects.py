@@ -129,7 +129,7 @@ def _phrases(question_id: int) -> _Phrases:
         for form in (*slot_forms(slot), *dict(names_of("said")).get((slot.attribute,), ())):
             words = tuple(token.text for token in tokens(normalise(form)))
             for spelling in {words, tuple("%" if word == "percent" else word for word in words)}:
-                if spelling and (len(spelling) > 1 or spelling[0] not in word_list("too_common")):
+                if spelling:
                     found[spelling] = (found.get(spelling, (None, None, False))[0], slot, False)
     indexed: dict[str, list[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]] = {}
     for words, meaning in sorted(found.items(), key=lambda item: -len(item[0])):
@@ -160,6 +160,10 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, PhraseM
                 continue
             end = _match(said, at, words)
             if end is not None:
+                if len(words) == 1 and words[0] in word_list("too_common") and not _is_set(said, end):
+                    slot = None
+                    if facets is None and not foreign:
+                        continue
                 if slot is not None and _is_of_another(said, end, words):
                     slot, foreign = None, True
                 marks[at] = PhraseMatch(end, facets, slot, foreign)
@@ -170,6 +174,11 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, PhraseM
                 marks[at] = PhraseMatch(at + 1, ANOTHER)
         at += 1
     return marks
+
+
+def _is_set(said: Sequence[Token], end: int) -> bool:
+    """Check whether a number is set equal to the word before it: "count = 1"."""
+    return end + 1 < len(said) and said[end].text in ("=", ":", "is") and said[end + 1].text[0].isdigit()
 
 
 def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -112,6 +113,32 @@ def narrow(text: str) -> str:
 _WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9]*[^\W\d_])|[^\W_]+|\n|[^\s\w]")
 _MARKUP = re.compile(r"[*`]+|~~+")
 _TAG = re.compile(r"<(?P<name>[a-z][a-z _\-]{0,60})>(?P<value>[^<>\n]{0,80})</[a-z][a-z _\-]{0,60}>")
+EXTREMES = {"scalehigh": math.inf, "scalelow": -math.inf}
+"""What `normalise` makes of "the highest grade" and "the lowest grade"; the slot says which grade that is."""
+_END_OF_SCALE = re.compile(
+    r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
+    r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?P<noun>grade|score|category|value|rating|level)\b"
+    r"(?: (?:that )?there is| possible)?(?: (?:on|of|in) (?:this|the|its|that) (?:moaks )?(?:scale|range))?"
+    r"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?! (?:is|was|are|were|would|could|can|may|might|needs?|requires?|means"
+    r"|stands|being|of|among|in|on)\b)"
+    r"|\b(?:(?:the )?(?P<top2>top|upper end|highest (?:point|step|level)|maximum|ceiling)|(?:the )?(?:bottom|lower end"
+    r"|lowest (?:point|step|level)|minimum|floor)) of (?:the|this|its|that) (?:moaks |grading )?(?:scale|range)\b"
+    r"(?! (?:is|was|would|could|means|needs|requires)\b)(?!.{0,12}\bnot\b)"
+    r"|(?<=[:=] )(?:(?P<top3>highest|maximum|maximal)|lowest|minimum)(?: possible)?(?=[ \t]*(?:[.,;)\n]|$))"
+)
+_ORDINALS = {word: number for number, word in enumerate("first second third fourth fifth sixth seventh eighth".split(), start=1)}
+_ORDINAL = re.compile(
+    rf"(?:(?<=of )|(?<=, )|(?<=but ))(?:the |an? )?(?P<word>{'|'.join(_ORDINALS)}) (?:moaks )?grade(?=[ \t]*(?:[.,;)\n]|$)| at | of the (?!scale)| applies| fits)"
+)
+
+
+def _end_of_scale(found: re.Match[str]) -> str:
+    if found["n"]:
+        return f"grade {found['n']}"
+    end = "scalehigh" if found["top"] or found["top2"] or found["top3"] else "scalelow"
+    return f"grade {end}" if found["noun"] or not found["top3"] and not found[0].startswith(("lowest", "minimum")) else end
+
+
 _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
@@ -144,7 +171,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
-        (r"(?:^|(?<=[.\n] ))without [^,.;:\n]{1,40},|\bwithout (?:it|this|that|them|these)\b", ""),
+        (r"(?:^|(?<=[.\n] ))without (?!(?:\w+ )?(?:having|seeing|looking|opening|viewing|access))[^,.;:\n]{1,40},|\bwithout (?:it|this|that|them|these)\b", ""),
         (r"\b(final(?:ly)?)\s*:(?=\s*[0-9])", r"\1 grade:"),
         (r"\s?(?<!\.)\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
@@ -192,7 +219,8 @@ def normalise(text: str) -> str:
     text = _TAG.sub(lambda found: f"\n{found['name']}: {found['value']}\n", text) if "</" in text else text
     for pattern, new in _REPLACED:
         text = pattern.sub(new, text)
-    return text
+    text = _ORDINAL.sub(lambda found: f"grade {_ORDINALS[found['word']]}", text)
+    return _END_OF_SCALE.sub(_end_of_scale, text)
 
 
 @dataclass(frozen=True, slots=True)
