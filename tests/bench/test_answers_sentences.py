@@ -89,15 +89,8 @@ def test_parse_answer_honest_text_with_many_brackets() -> None:
 
 # Readable, but refused: none of these is given another grade than a person reads. A case that is read is taken out.
 UNREAD = (
-    (14, "The lateral posterior tibia: size grade 1, number grade 1, and grade 3 for"),
     (42, "Hoffa-synovitis severity 3/3? No: looking at the neighbouring slices"),
-    (42, "I was tempted to call some mild hyperintensity here"),
-    (38, "Earlier in this conversation I stated that the lateral central femur"),
-    (42, "Reviewing the fat pad I find ill-defined bright areas"),
     (60, '{"ACL": {"Complete Tear": 1, "Associated with BML/cyst at site of insertion or origin": 0'),
-    (43, "Large effusion with distension of the capsule - the maximal grade"),
-    (51, "LM anterior horn: I rule out a radial tear (2)"),
-    (53, "The radiology textbook lists 0 for normal and 5 for complex tears"),
 )
 
 

@@ -341,7 +341,7 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
 
 
 def weight_of(said: Sequence[Token], label: int) -> int:
-    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
+    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, -1 if it "would be" so, else 0."""
     told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
     words = set(told[: label + 1 - _sentence_start(said, label)])
     corrected = any(
@@ -350,4 +350,8 @@ def weight_of(said: Sequence[Token], label: int) -> int:
         or (pair[0] in ("right", "correct", "true", "actual") and pair[1] in word_list("grade_words", "answer_words"))
         for pair in itertools.pairwise(told)
     )
-    return 2 if words & word_list("corrects") or corrected else 1 if words & word_list("finally") else 0
+    if words & word_list("corrects") or corrected:
+        return 2
+    if words & word_list("finally"):
+        return 1
+    return -1 if "would" in words and not words & word_list("writers") else 0

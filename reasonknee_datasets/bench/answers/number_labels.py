@@ -120,9 +120,9 @@ class LabelReader(NumberReader):
         word = self.said[place].text
         if place == at - 1 and word in (",", ":") and (agreeing := self._scale_word_before(at)) is not None:
             return agreeing
-        earned = word in word_list("earns") and self.said[place - 1].text not in word_list("grade_words")
-        label = self._plain_label(place - 1 if earned else place) or self._scale_word_before(at)
-        joined = joined or earned
+        earned = word in word_list("earns") and place > 0
+        label = self._plain_label(place) or (self._plain_label(place - 1) if earned else None)
+        label, joined = label or self._scale_word_before(at), joined or earned
         if label is not None and (label.graded or label.slot is not None):
             return label
         if opened and not joined and self.said[at - 1].text == "[":

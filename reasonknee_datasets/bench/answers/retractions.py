@@ -79,8 +79,10 @@ def sentences(text: str) -> list[str]:
     return [part.strip(" \n:#-")[:400] for part in _SENTENCE.split(text) if part.strip(" \n:#-")]
 
 
-def disowns(lead: str) -> str | None:
+def disowns(lead: str, *, first: bool = True) -> str | None:
     """Return why what leads to an object introduces no answer, ``placeholder`` or ``retracted``; None where it does.
+
+    What is said anywhere before the first object concerns it; before a later one, only its own sentence does.
 
     Examples
     --------
@@ -92,7 +94,7 @@ def disowns(lead: str) -> str | None:
     if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
         return "placeholder"
     *earlier, last = ["", "", *(sentence.strip(" .!?,") for sentence in sentences(lead))]
-    if any(pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in (*earlier, last)):
+    if any(pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in (*(earlier if first else ()), last)):
         return "placeholder"
     ruling = f"{earlier[-1]}, {last}" if _CONSEQUENCE.match(last) else last
     if pattern("supposing_lead").search(_REVERSAL.split(ruling)[-1].strip(" ,")):

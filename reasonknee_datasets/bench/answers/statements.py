@@ -53,7 +53,7 @@ class _Claim:
 class StatementReader(LabelReader):
     """Read the statements of a text about one question."""
 
-    lowest: int = 0
+    lowest: int = -1
     retracted: bool = False
     found: list[_Claim] = field(default_factory=list)
     slot: Slot | None = None
@@ -102,8 +102,7 @@ class StatementReader(LabelReader):
 
     def _name(self, mark: PhraseMatch, at: int) -> None:
         if mark.facets is not None:
-            led = bool(self.context.facets) or at > self.sentence + 3
-            own = led and not self.context.contradicts(self.claims.question)
+            own = bool(self.context.facets) and not self.context.contradicts(self.claims.question)
             if self.adjunct and own and self.context.joined([mark.facets]).contradicts(self.claims.question):
                 self.adjunct_foreign = True
             else:
@@ -149,7 +148,9 @@ class StatementReader(LabelReader):
         )
         if not named and opens_with_aside(self.said, start, end):
             self.unknown = True
-        elif self.unknown and self.said[start].text not in ("my", "our") and not self.context.is_asked(self.claims.question):
+            return
+        refers_back = start < end and self.said[start].text in word_list("refers_back")
+        if self.unknown and not refers_back and not self.context.is_asked(self.claims.question):
             self.context.name(ANOTHER)
 
     def _labelled(self, at: int) -> int | None:

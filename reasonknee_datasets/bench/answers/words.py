@@ -119,7 +119,7 @@ _END_OF_SCALE = re.compile(
     r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
     r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?P<noun>grade|score|category|value|rating|level)\b"
     r"(?: (?:that )?there is| possible)?(?: (?:on|of|in) (?:this|the|its|that) (?:moaks )?(?:scale|range))?"
-    r"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?! (?:is|was|are|were|would|could|can|may|might|needs?|requires?|means"
+    r"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){0,2} (?:is|was|are|were|would|could|can|may|might|needs?|requires?|means"
     r"|stands|being|of|among|in|on)\b)"
     r"|\b(?:(?:the )?(?P<top2>top|upper end|highest (?:point|step|level)|maximum|ceiling)|(?:the )?(?:bottom|lower end"
     r"|lowest (?:point|step|level)|minimum|floor)) of (?:the|this|its|that) (?:moaks |grading )?(?:scale|range)\b"
