@@ -354,4 +354,5 @@ def weight_of(said: Sequence[Token], label: int) -> int:
         return 2
     if words & word_list("finally"):
         return 1
-    return -1 if "would" in words and not words & word_list("writers") else 0
+    clause = set(_before(said, label))
+    return -1 if "would" in clause and not clause & word_list("writers") else 0
