@@ -135,7 +135,7 @@ class LabelReader(NumberReader):
                 or (named and self.context.is_asked(self.claims.question))
             )
             return Label(place, place + 1, subject=True, described=True) if described else None
-        if not (self._ends_clause(at) or (opened and self._closes(at))):
+        if not (self._ends_clause(at) or self._is_for_slot(at) or (opened and self._closes(at))):
             return None
         if label is not None and (joined or place == at - 1 or self._is_given(place, at)):
             return label

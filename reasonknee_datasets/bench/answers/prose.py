@@ -115,8 +115,9 @@ _LEADS = re.compile(
 )
 # "All three grades are 0."
 _ALL_ALIKE = re.compile(
-    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three |its |my )*(?:grades|scores|values|attributes"
-    r"|components|slots|answers|of them) (?:are|is|=|:|equal) (?:grade )?(?P<n>[0-8])[.\s]*$"
+    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*(?:grades|scores|values|attributes"
+    r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)(?: an?| the)? (?:grade )?"
+    r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)[.\s]*$"
 )
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"

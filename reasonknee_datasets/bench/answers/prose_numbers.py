@@ -133,7 +133,7 @@ class NumberReader:
     def _is_for_slot(self, at: int) -> bool:
         """Check whether a number is said to be for an attribute that was asked: "2 for size"."""
         place = at + 1
-        while place < min(len(self.said), at + 4) and self.said[place].text in ("for", "in", "the", "("):
+        while place < min(len(self.said), at + 4) and self.said[place].text in ("for", "in", "to", "the", "("):
             place += 1
         mark = self.marks.get(place) if place > at + 1 else None
         return mark is not None and mark.slot is not None

@@ -258,7 +258,8 @@ class StatementReader(LabelReader):
             return None
         if at == self.sentence:
             return Label(at, at, graded=True)
-        if self.said[at - 1].text not in (",", "and") or self.chained is None:
+        before = self.said[at - 2].text if self.said[at - 1].text in ("a", "an") else self.said[at - 1].text
+        if before not in (",", "and") or self.chained is None:
             return None
         return Label(self.chained.start, self.chained.end, graded=self.chained.graded)
 
@@ -286,7 +287,7 @@ class StatementReader(LabelReader):
                     mark.slot is not None
                     and slot is None
                     and spoken
-                    and self.said[place - 1].text in ("for", "in", "(", "the")
+                    and self.said[place - 1].text in ("for", "in", "to", "(", "the")
                 ):
                     slot = mark.slot
                 if mark.facets is not None:

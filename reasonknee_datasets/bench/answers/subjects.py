@@ -19,6 +19,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
     ON_MENISCUS,
     Facets,
     asked_facets,
+    every_word,
     names_condition,
     subject_phrases,
 )
@@ -160,7 +161,7 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, PhraseM
                 continue
             end = _match(said, at, words)
             if end is not None:
-                if len(words) == 1 and words[0] in word_list("too_common") and not _is_set(said, end):
+                if len(words) == 1 and words[0] in word_list("too_common") and not _is_set(question, said, at, end):
                     slot = None
                     if facets is None and not foreign:
                         continue
@@ -176,9 +177,15 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, PhraseM
     return marks
 
 
-def _is_set(said: Sequence[Token], end: int) -> bool:
-    """Check whether a number is set equal to the word before it: "count = 1"."""
-    return end + 1 < len(said) and said[end].text in ("=", ":", "is") and said[end + 1].text[0].isdigit()
+def _is_set(question: Question, said: Sequence[Token], at: int, end: int) -> bool:
+    """Check whether a number is set equal to a general word: "count = 1", but not "sequence type = 2"."""
+    before = said[at - 1].text if at else "."
+    if before.isalpha() and before not in word_list("articles") | every_word() | {"and", "with"}:
+        return False
+    behind = [token.text for token in said[end : end + 2]]
+    if behind and behind[0].isdigit() and len(question.slots) > 1:
+        return not behind[1:] or not behind[1][0].isalpha()
+    return behind[1:] != [] and behind[0] in ("=", ":", "is", "equals") and behind[1][0].isdigit()
 
 
 def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> bool:

@@ -119,12 +119,12 @@ _END_OF_SCALE = re.compile(
     r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
     r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?P<noun>grade|score|category|value|rating|level)\b"
     r"(?: (?:that )?there is| possible)?(?: (?:on|of|in) (?:this|the|its|that) (?:moaks )?(?:scale|range))?"
-    r"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){0,2} (?:is|was|are|were|would|could|can|may|might|needs?|requires?|means"
+    r"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){0,2} (?:is(?! (?:right|appropriate|correct|justified|warranted|given|assigned|best)\b)|was|are|were|would|could|can|may|might|needs?|requires?|means"
     r"|stands|being|of|among|in|on)\b)"
     r"|\b(?:(?:the )?(?P<top2>top|upper end|highest (?:point|step|level)|maximum|ceiling)|(?:the )?(?:bottom|lower end"
     r"|lowest (?:point|step|level)|minimum|floor)) of (?:the|this|its|that) (?:moaks |grading )?(?:scale|range)\b"
     r"(?! (?:is|was|would|could|means|needs|requires)\b)(?!.{0,12}\bnot\b)"
-    r"|(?<=[:=] )(?:(?P<top3>highest|maximum|maximal)|lowest|minimum)(?: possible)?(?=[ \t]*(?:[.,;)\n]|$))"
+    r"|(?<=[:=] )(?:(?P<top3>highest|maximum|maximal)|lowest|minimum)(?: possible)?(?: \((?P<n3>[0-8])\))?(?=[ \t]*(?:[.,;)\n]|$))"
 )
 _ORDINALS = {word: number for number, word in enumerate("first second third fourth fifth sixth seventh eighth".split(), start=1)}
 _ORDINAL = re.compile(
@@ -133,8 +133,8 @@ _ORDINAL = re.compile(
 
 
 def _end_of_scale(found: re.Match[str]) -> str:
-    if found["n"]:
-        return f"grade {found['n']}"
+    if found["n"] or found["n3"]:
+        return f"grade {found['n'] or found['n3']}"
     end = "scalehigh" if found["top"] or found["top2"] or found["top3"] else "scalelow"
     return f"grade {end}" if found["noun"] or not found["top3"] and not found[0].startswith(("lowest", "minimum")) else end
 
