@@ -182,10 +182,12 @@ def _is_set(question: Question, said: Sequence[Token], at: int, end: int) -> boo
     before = said[at - 1].text if at else "."
     if before.isalpha() and before not in word_list("articles") | every_word() | {"and", "with"}:
         return False
-    behind = [token.text for token in said[end : end + 2]]
-    if behind and behind[0].isdigit() and len(question.slots) > 1:
-        return not behind[1:] or not behind[1][0].isalpha()
-    return behind[1:] != [] and behind[0] in ("=", ":", "is", "equals") and behind[1][0].isdigit()
+    place = end
+    while place < min(end + 3, len(said)) and said[place].text in word_list("sets"):
+        place += 1
+    if place == end and len(question.slots) == 1 or place >= len(said) or not said[place].text[0].isdigit():
+        return False
+    return place > end or place + 1 == len(said) or said[place + 1].text == "and" or not said[place + 1].text[0].isalpha()
 
 
 def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> bool:
