@@ -259,6 +259,8 @@ DENIED = (
     "It ain't grade {n}.",
     "Grade {n} in this region cannot be confirmed.",
     "Grade {n} (hardly) fits.",
+    "There was talk about grade {n}.",
+    "Opinions on grade {n} differ.",
 )
 
 DOUBTED = (

@@ -162,9 +162,6 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True  # "calling this grade 2 is a reach"
     if words[:1] == ["to"] and len(words) < 6 and "," not in words and after[:1] == [","]:
         return True  # "to reach grade 2, the signal would have to be stronger"
-    opening = [word for word in words if word not in word_list("articles") or word in ("for", "to")]
-    if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
-        return True
     if ("criteria" in words or "criterion" in words or "definition" in words) and not word_list("meets").intersection(
         words
     ):

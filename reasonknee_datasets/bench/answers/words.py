@@ -176,13 +176,10 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\s?(?<!\.)\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
         (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
-        (r"\banterior cruciate ligament\b", "acl"),
-        (r"\bposterior cruciate ligament\b", "pcl"),
         # Set phrases in which a word of denial denies nothing.
         (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a "
          r"|any )?(?:reasonable )?doubt)\b",
          "surely"),
-        (r"\bthere is surely that\b", "surely"),
         (r"\bnot (?:only|merely|just)\b(?=[^.;\n]{0,80}\bbut\b|[^.;\n]{0,80}\balso\b)", "both"),
         (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute"
          r"|replacement|diagnosis)\b", ""),
