@@ -109,7 +109,9 @@ def disowns(lead: str, *, first: bool = True) -> str | None:
     if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
         return "placeholder"
     *earlier, last = ["", "", *(sentence.strip(" .!?,") for sentence in sentences(lead))]
-    if any(pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in (*(earlier if first else ()), last)):
+    if any(
+        pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in (*(earlier if first else ()), last)
+    ):
         return "placeholder"
     ruling = f"{earlier[-1]}, {last}" if _CONSEQUENCE.search(last) else last
     if pattern("supposing_lead").search(_REVERSAL.split(ruling)[-1].strip(" ,")):

@@ -131,7 +131,13 @@ def _phrases(question_id: int) -> _Phrases:
             words = tuple(token.text for token in tokens(normalise(form)))
             for spelling in {words, tuple("%" if word == "percent" else word for word in words)}:
                 if spelling:
-                    found[spelling] = (found.get(spelling, (None, None, False))[0], slot, False)
+                    # The alias "extrusion grade" of a question's only slot names the finding, too.
+                    named = subject_phrases(question.category)
+                    found[spelling] = (
+                        named.get(spelling, named.get(spelling[:1] if len(question.slots) == 1 else ())),
+                        slot,
+                        False,
+                    )
     indexed: dict[str, list[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]] = {}
     for words, meaning in sorted(found.items(), key=lambda item: -len(item[0])):
         indexed.setdefault(words[0], []).append((words, *meaning))
@@ -187,11 +193,15 @@ def _is_set(question: Question, said: Sequence[Token], at: int, end: int) -> boo
         place += 1
     if place == end and len(question.slots) == 1 or place >= len(said) or not said[place].text[0].isdigit():
         return False
-    return place > end or place + 1 == len(said) or said[place + 1].text == "and" or not said[place + 1].text[0].isalpha()
+    return (
+        place > end or place + 1 == len(said) or said[place + 1].text == "and" or not said[place + 1].text[0].isalpha()
+    )
 
 
 def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> bool:
     """Check whether a general attribute is said to be that of something else: "the number of slices"."""
+    if words[-1] in _FOREIGN_ATTRIBUTES and said[max(0, end - len(words) - 1)].text in word_list("of_images"):
+        return True
     if words[-1] not in _FOREIGN_ATTRIBUTES or end + 1 >= len(said) or said[end].text != "of":
         return False
     return said[end + 1].text.isalpha() and said[end + 1].text not in word_list("of_lesions")

@@ -126,7 +126,9 @@ _END_OF_SCALE = re.compile(
     r"(?! (?:is|was|would|could|means|needs|requires)\b)(?!.{0,12}\bnot\b)"
     r"|(?<=[:=] )(?:(?P<top3>highest|maximum|maximal)|lowest|minimum)(?: possible)?(?: \((?P<n3>[0-8])\))?(?=[ \t]*(?:[.,;)\n]|$))"
 )
-_ORDINALS = {word: number for number, word in enumerate("first second third fourth fifth sixth seventh eighth".split(), start=1)}
+_ORDINALS = {
+    word: number for number, word in enumerate("first second third fourth fifth sixth seventh eighth".split(), start=1)
+}
 _ORDINAL = re.compile(
     rf"(?:(?<=of )|(?<=, )|(?<=but ))(?:the |an? )?(?P<word>{'|'.join(_ORDINALS)}) (?:moaks )?grade(?=[ \t]*(?:[.,;)\n]|$)| at | of the (?!scale)| applies| fits)"
 )
@@ -136,7 +138,9 @@ def _end_of_scale(found: re.Match[str]) -> str:
     if found["n"] or found["n3"]:
         return f"grade {found['n'] or found['n3']}"
     end = "scalehigh" if found["top"] or found["top2"] or found["top3"] else "scalelow"
-    return f"grade {end}" if found["noun"] or not found["top3"] and not found[0].startswith(("lowest", "minimum")) else end
+    return (
+        f"grade {end}" if found["noun"] or not found["top3"] and not found[0].startswith(("lowest", "minimum")) else end
+    )
 
 
 _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -184,6 +188,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute"
          r"|replacement|diagnosis)\b", ""),
         (r"\b(?:anything|everything|all) but\b", "not"),
+        (r"\btorn between\b", "undecided between"),
         # A change is stated by where it ends.
         (r"\b(?:has |have )?(?:progress(?:ed|es)|increas(?:ed|es)|chang(?:ed|es)|worsen(?:ed|s)|improv(?:ed|es)"
          r"|advanc(?:ed|es)|decreas(?:ed|es)) from (?:moaks )?(?:grade |score )?(?:a )?[0-8] to (?=(?:moaks )?"
