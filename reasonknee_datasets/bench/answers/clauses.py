@@ -338,7 +338,7 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
 
 
 def weight_of(said: Sequence[Token], label: int) -> int:
-    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, -1 if it "would be" so, else 0."""
+    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, -1 if it "would be" so."""
     told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
     words = set(told[: label + 1 - _sentence_start(said, label)])
     corrected = any(

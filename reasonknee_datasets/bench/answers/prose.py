@@ -115,7 +115,8 @@ _LEADS = re.compile(
 )
 # "All three grades are 0."
 _ALL_ALIKE = re.compile(
-    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*(?:grades|scores|values|attributes"
+    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*"
+    r"(?:grades|scores|values|attributes"
     r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)(?: an?| the)? (?:grade )?"
     r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)[.\s]*$"
 )

@@ -94,6 +94,14 @@ def _announces(last: str) -> bool:
     return all(word in word_list("links") or word in every_word() for word in _WORD.findall(last))
 
 
+def _is_groundless(said: list[str]) -> bool:
+    """Check whether sentences say that nothing stands behind the object that follows, or only suppose it."""
+    if any(pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in said):
+        return True
+    ruling = ", ".join(said[-2:]) if _CONSEQUENCE.search(said[-1]) else said[-1]
+    return pattern("supposing_lead").search(_REVERSAL.split(ruling)[-1].strip(" ,")) is not None
+
+
 def disowns(lead: str, *, first: bool = True) -> str | None:
     """Return why what leads to an object introduces no answer, ``placeholder`` or ``retracted``; None where it does.
 
@@ -108,13 +116,9 @@ def disowns(lead: str, *, first: bool = True) -> str | None:
     lead = _FILLED.sub("", lead)
     if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
         return "placeholder"
-    *earlier, last = ["", "", *(sentence.strip(" .!?,") for sentence in sentences(lead))]
-    if any(
-        pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in (*(earlier if first else ()), last)
-    ):
-        return "placeholder"
-    ruling = f"{earlier[-1]}, {last}" if _CONSEQUENCE.search(last) else last
-    if pattern("supposing_lead").search(_REVERSAL.split(ruling)[-1].strip(" ,")):
+    said_before = ["", "", *(sentence.strip(" .!?,") for sentence in sentences(lead))]
+    last = said_before[-1]
+    if _is_groundless(said_before if first else said_before[-1:]):
         return "placeholder"
     turned = list(_TURN.finditer(last))
     said = last[turned[-1].end() :] if turned and not last.startswith("this is not") else last

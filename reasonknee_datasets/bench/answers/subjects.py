@@ -191,7 +191,7 @@ def _is_set(question: Question, said: Sequence[Token], at: int, end: int) -> boo
     place = end
     while place < min(end + 3, len(said)) and said[place].text in word_list("sets"):
         place += 1
-    if place == end and len(question.slots) == 1 or place >= len(said) or not said[place].text[0].isdigit():
+    if (place == end and len(question.slots) == 1) or place >= len(said) or not said[place].text[0].isdigit():
         return False
     return (
         place > end or place + 1 == len(said) or said[place + 1].text == "and" or not said[place + 1].text[0].isalpha()

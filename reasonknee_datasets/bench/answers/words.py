@@ -115,22 +115,29 @@ _MARKUP = re.compile(r"[*`]+|~~+")
 _TAG = re.compile(r"<(?P<name>[a-z][a-z _\-]{0,60})>(?P<value>[^<>\n]{0,80})</[a-z][a-z _\-]{0,60}>")
 EXTREMES = {"scalehigh": math.inf, "scalelow": -math.inf}
 """What `normalise` makes of "the highest grade" and "the lowest grade"; the slot says which grade that is."""
+_OF_SCALE = r"(?:the|this|its|that) (?:moaks |grading )?(?:scale|range)"
+# What is said of the end of a scale in general: "the highest grade is 3", but not "the highest grade is right".
+_IN_GENERAL = (
+    r"(?:is(?! (?:right|appropriate|correct|justified|warranted|given|assigned|best)\b)|was|are|were|would|could|can|may"
+    r"|might|needs?|requires?|means|stands|being|of|among|in|on)\b"
+)
 _END_OF_SCALE = re.compile(
     r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
-    r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?P<noun>grade|score|category|value|rating|level)\b"
-    r"(?: (?:that )?there is| possible)?(?: (?:on|of|in) (?:this|the|its|that) (?:moaks )?(?:scale|range))?"
-    r"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){0,2} (?:is(?! (?:right|appropriate|correct|justified|warranted|given|assigned|best)\b)|was|are|were|would|could|can|may|might|needs?|requires?|means"
-    r"|stands|being|of|among|in|on)\b)"
+    r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?:grade|score|category|value|rating|level)\b"
+    rf"(?: (?:that )?there is| possible)?(?: (?:on|of|in) {_OF_SCALE})?"
+    rf"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){{0,2}} {_IN_GENERAL})"
     r"|\b(?:(?:the )?(?P<top2>top|upper end|highest (?:point|step|level)|maximum|ceiling)|(?:the )?(?:bottom|lower end"
-    r"|lowest (?:point|step|level)|minimum|floor)) of (?:the|this|its|that) (?:moaks |grading )?(?:scale|range)\b"
+    rf"|lowest (?:point|step|level)|minimum|floor)) of {_OF_SCALE}\b"
     r"(?! (?:is|was|would|could|means|needs|requires)\b)(?!.{0,12}\bnot\b)"
-    r"|(?<=[:=] )(?:(?P<top3>highest|maximum|maximal)|lowest|minimum)(?: possible)?(?: \((?P<n3>[0-8])\))?(?=[ \t]*(?:[.,;)\n]|$))"
+    r"|(?<=[:=] )(?P<alone>(?P<top3>highest|maximum|maximal)|lowest|minimum)(?: possible)?(?: \((?P<n3>[0-8])\))?"
+    r"(?=[ \t]*(?:[.,;)\n]|$))"
 )
 _ORDINALS = {
-    word: number for number, word in enumerate("first second third fourth fifth sixth seventh eighth".split(), start=1)
+    word: place for place, word in enumerate(("first", "second", "third", "fourth", "fifth", "sixth"), start=1)
 }
 _ORDINAL = re.compile(
-    rf"(?:(?<=of )|(?<=, )|(?<=but ))(?:the |an? )?(?P<word>{'|'.join(_ORDINALS)}) (?:moaks )?grade(?=[ \t]*(?:[.,;)\n]|$)| at | of the (?!scale)| applies| fits)"
+    rf"(?:(?<=of )|(?<=, )|(?<=but ))(?:the |an? )?(?P<word>{'|'.join(_ORDINALS)}) (?:moaks )?grade"
+    r"(?=[ \t]*(?:[.,;)\n]|$)| at | of the (?!scale)| applies| fits)"
 )
 
 
@@ -138,9 +145,7 @@ def _end_of_scale(found: re.Match[str]) -> str:
     if found["n"] or found["n3"]:
         return f"grade {found['n'] or found['n3']}"
     end = "scalehigh" if found["top"] or found["top2"] or found["top3"] else "scalelow"
-    return (
-        f"grade {end}" if found["noun"] or not found["top3"] and not found[0].startswith(("lowest", "minimum")) else end
-    )
+    return end if found["alone"] else f"grade {end}"
 
 
 _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -175,7 +180,8 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
-        (r"(?:^|(?<=[.\n] ))without (?!(?:\w+ )?(?:having|seeing|looking|opening|viewing|access))[^,.;:\n]{1,40},|\bwithout (?:it|this|that|them|these)\b", ""),
+        (r"(?:^|(?<=[.\n] ))without (?!(?:\w+ )?(?:having|seeing|looking|opening|viewing|access))[^,.;:\n]{1,40},"
+         r"|\bwithout (?:it|this|that|them|these)\b", ""),
         (r"\b(final(?:ly)?)\s*:(?=\s*[0-9])", r"\1 grade:"),
         (r"\s?(?<!\.)\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
