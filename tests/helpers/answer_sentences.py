@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from reasonknee_datasets.moaks import QUESTIONS, Question
+from reasonknee_datasets.moaks import QUESTIONS, Question, write_answer
 
 
 class Case(NamedTuple):
@@ -143,6 +143,10 @@ STATED = (
     "### {s}\nThe image quality is good.\n**Grade: {n}**",
     "The {s} is grade {n}.",
     "The {s} is graded as {n}.",
+    "I've graded the {s} as {n}.",
+    "Without contrast, the {s} is grade {n}.",
+    "The {s}: score{n}",
+    "The grade I would report is {n}.",
     "The {s} was scored {n}.",
     "The {s} receives a grade of {n}.",
     "The {s} corresponds to MOAKS grade {n}.",
@@ -250,6 +254,13 @@ DENIED = (
     "The appearance is inconsistent with grade {n}.",
     "The {s} is anything but grade {n}.",
     "This rules out grade {n}.",
+    "I can\u2019t confirm grade {n}.",
+    "It won't be grade {n}.",
+    "It ain't grade {n}.",
+    "Grade {n} in this region cannot be confirmed.",
+    "Grade {n} (hardly) fits.",
+    "There was talk about grade {n}.",
+    "Opinions on grade {n} differ.",
 )
 
 DOUBTED = (
@@ -296,6 +307,8 @@ SUPPOSED = (
     "Grade {n} means more extensive change.",
     "For grade {n}, it must be larger.",
     "To be grade {n}, it must be larger.",
+    "It must be larger to qualify as grade {n}.",
+    "It'll need more signal for grade {n}.",
     "The threshold for grade {n} was considered.",
     "I can't determine the grade. Grade {n} would be the next step.",
     "For example, grade {n}.",
@@ -339,6 +352,101 @@ BOUNDED = (
     '{{"grade": "{n}?"}}',
     '{{"grade": "{n}+"}}',
     '{{"grade": "{n} or more"}}',
+)
+
+# The highest grade (or the lowest, by its words) of the scale, in words.
+HIGHEST = ("highest", "maximal", "maximum", "top")
+LOWEST = ("lowest", "minimal", "minimum", "bottom")
+EXTREME = (
+    "The {s} gets the {x} grade.",
+    "The {s} receives the {x} score.",
+    "The {s} is assigned the {x} possible MOAKS grade.",
+    "{s}: the {x} grade of the scale.",
+    "{s} - the {x} grade on this scale, {n}.",
+    "I give the {s} the {x} grade.",
+    "I would assign the {x} grade to the {s}.",
+    "It is the {x} grade of the scale.",
+    "Therefore the {x} grade.",
+    "The {x} grade applies.",
+)
+NO_EXTREME = (
+    "The {s} is not the {x} grade.",
+    "The {x} grade of the scale is {n}.",
+    "The {x} grade would need another appearance.",
+    "The {s} does not deserve the {x} grade.",
+    "I doubt that the {s} is the {x} grade.",
+    "If it were so, the {x} grade would apply.",
+    "The quadriceps tendon gets the {x} grade.",
+    "The {x} grade was given by the first reader.",
+    "The {s} may be the {x} grade.",
+    "The {x} slice shows the {s}.",
+    "The images are of the {x} quality.",
+)
+# Another grade is thought of first, or ruled out.
+THOUGHT_OF = (
+    "I was tempted by grade {m}. The {s} is grade {n}.",
+    "I was tempted to call this grade {m}; the {s} is grade {n}.",
+    "One slice looked like more, which would be grade {m}. The grade is {n}.",
+    "I rule out grade {m}. It is grade {n}.",
+    "I can exclude grade {m}, so the {s} is grade {n}.",
+    "I dismiss grade {m} and settle for grade {n}.",
+    "I hesitated to write grade {m}. Final grade: {n}.",
+    "The textbook shows grade {m} differently; the {s} earns a {n}.",
+    "My first instinct was grade {m}. After every slice: grade {n}.",
+    "Earlier I stated that the {s} is grade {m}. This was a mistake on my part. Its true grade is {n}.",
+    "Whoever reads one slice will call it grade {m}. The {s} is grade {n}.",
+    "I also see an old MCL tear. The {s} is grade {n}.",
+    "Tentative grade: {m}\nAfter adjusting the window it looks different.\nDefinitive grade: {n}",
+)
+# Leads behind which an object is no answer, and others behind which it is one.
+UNSEEN_LEADS = (
+    "Without having {v} the {i}, I put:",
+    "Not having {v} the {i}, I write:",
+    "I have not {v} the {i}. Still, this is needed:",
+    "I never {v} the {i}; regardless:",
+)
+DISOWNED_LEADS = (
+    "So here is one with no meaning:",
+    "The following has no value:",
+    "This carries no information:",
+    "What follows means nothing:",
+    "By coin toss:",
+    "I rolled a die:",
+    "I fill this in blindly:",
+    "The images are missing, so:",
+    "The volume was empty; anyway:",
+    "Nothing was visible to me:",
+    "For the sake of an entry:",
+    "Purely to satisfy the checker:",
+    "The form demands something:",
+    "My crystal ball says:",
+    "Because something has to be returned:",
+    "Filler:",
+    "Picked by chance:",
+    "Suppose the {s} were larger; then:",
+    "Suppose that the {s} is larger. Then:",
+    "Were the {s} larger, I would write:",
+    "Had the {s} been larger, this would follow:",
+    "Imagine a larger {s}:",
+    "Let us assume that the {s} is larger. In that case:",
+    "If the {s} were larger, then:",
+    "In a hypothetical knee:",
+)
+OWNED_LEADS = (
+    "Having opened every image, I put:",
+    "I did not see any tear, therefore:",
+    "I have not seen the axial images, but these are clear:",
+    "All things considered:",
+    "Bottom line:",
+    "My verdict:",
+    "Long story short:",
+    "Were it larger I would say more, but my grade is:",
+    "If it were larger I would say more. It is not. So:",
+    "Putting it all together:",
+    "With that in mind, here is the JSON:",
+    "The {s}:",
+    "The {s} is seen well. Result:",
+    "To satisfy the requested format, my grade in JSON:",
 )
 
 NO_GRADE = (
@@ -428,7 +536,7 @@ SLOT_FAILED = (
 )
 SHORT = {
     "size": ("Size", "Lesion size"),
-    "number": ("Number", "Number of lesions"),
+    "number": ("Number", "Number of lesions", "Count"),
     "percent": ("Percent", "Percentage"),
     "depth": ("Depth", "Depth of lesion"),
     "presence": ("Presence",),
@@ -459,6 +567,11 @@ def cases(seed: int = 0, each: int = 2) -> Iterator[Case]:
         for form in forms:
             for question in draw.sample(graded if "{m}" in form or kind == "stated" else single, 5 * each):
                 yield _single(draw, question, kind, form, given=given)
+    yield from _extremes(draw, graded, each)
+    yield from _leads(draw, single, each)
+    for form in THOUGHT_OF:
+        for question in draw.sample(graded, 5 * each):
+            yield _single(draw, question, "thought_of", form, given=True)
     for name in UNASKED_NAMES.split(", "):
         for form in UNASKED_GRADED:
             question = draw.choice([each for each in single if each.category not in ("ligament", "tendon")])
@@ -471,6 +584,30 @@ def cases(seed: int = 0, each: int = 2) -> Iterator[Case]:
     for question in QUESTIONS.values():
         if len(question.slots) > 1:
             yield from _several(draw, question, each)
+
+
+def _extremes(draw: random.Random, graded: list[Question], each: int) -> Iterator[Case]:
+    for forms, given in ((EXTREME, True), (NO_EXTREME, False)):
+        for form in forms:
+            for question in draw.sample(graded, 3 * each):
+                slot = question.slots[0]
+                words, n = draw.choice(((HIGHEST, slot.high), (LOWEST, slot.low)))
+                text = form.format(s=subject_of(question), x=draw.choice(words), n=n)
+                kind = "extreme" if given else "no_extreme"
+                yield Case(question.id, kind, text, {slot.attribute: n if given else None})
+
+
+def _leads(draw: random.Random, single: list[Question], each: int) -> Iterator[Case]:
+    verbs = ("opened", "seen", "viewed", "looked at", "examined")
+    unseen = [form.format(v=verb, i=image) for form in UNSEEN_LEADS for verb in verbs for image in ("images", "scan")]
+    for leads, given in ((unseen, False), (DISOWNED_LEADS, False), (OWNED_LEADS, True)):
+        for lead in leads:
+            for question in draw.sample(single, 2 * each):
+                slot = question.slots[0]
+                n = draw.choice(list(slot.legal))
+                text = f"{lead.format(s=subject_of(question))}\n{write_answer(question, {slot.attribute: n})}"
+                kind = "owned_lead" if given else "disowned_lead"
+                yield Case(question.id, kind, text, {slot.attribute: n if given else None})
 
 
 def _numbers(draw: random.Random, question: Question) -> tuple[int, int]:

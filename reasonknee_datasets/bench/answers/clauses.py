@@ -162,9 +162,6 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True  # "calling this grade 2 is a reach"
     if words[:1] == ["to"] and len(words) < 6 and "," not in words and after[:1] == [","]:
         return True  # "to reach grade 2, the signal would have to be stronger"
-    opening = [word for word in words if word not in word_list("articles") or word in ("for", "to")]
-    if opening in (["for"], ["to"]) or (opening[:1] in (["for"], ["to"]) and len(opening) <= 3 and "must" in after):
-        return True
     if ("criteria" in words or "criterion" in words or "definition" in words) and not word_list("meets").intersection(
         words
     ):
@@ -212,7 +209,8 @@ def _is_denied_after(said: Sequence[Token], number: int) -> bool:
             word in word_list("denials") - word_list("forward_denials")
             or word in word_list("doubts")
             or word in word_list("general")
-            or word in ("too", "worse", "higher", "lower")
+            or word in ("worse", "higher", "lower")
+            or (word == "too" and at + 1 < highest and said[at + 1].text.isalpha())
         ):
             return True
         if word in word_list("needs") and place < 4:
@@ -318,7 +316,7 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
         if (
             word in word_list("sentence_ends")
             or word in word_list("turns")
-            or word in (",", "(", ":", "—", "–", "-", "and")
+            or word in (",", "(", ":", "—", "–", "-", "and", "which", "that")
         ):
             return False
         following = said[place + 1].text if place + 1 < len(said) else ""
@@ -340,7 +338,7 @@ def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
 
 
 def weight_of(said: Sequence[Token], label: int) -> int:
-    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, else 0."""
+    """Weigh a statement: 2 if its sentence corrects an earlier one, 1 if it concludes, -1 if it "would be" so."""
     told = [token.text for token in said[_sentence_start(said, label) : label + 6]]
     words = set(told[: label + 1 - _sentence_start(said, label)])
     corrected = any(
@@ -349,4 +347,9 @@ def weight_of(said: Sequence[Token], label: int) -> int:
         or (pair[0] in ("right", "correct", "true", "actual") and pair[1] in word_list("grade_words", "answer_words"))
         for pair in itertools.pairwise(told)
     )
-    return 2 if words & word_list("corrects") or corrected else 1 if words & word_list("finally") else 0
+    if words & word_list("corrects") or corrected:
+        return 2
+    if words & word_list("finally"):
+        return 1
+    clause = set(_before(said, label))
+    return -1 if "would" in clause and not clause & word_list("writers") else 0

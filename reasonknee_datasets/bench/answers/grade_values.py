@@ -9,7 +9,7 @@ from functools import cache
 
 from reasonknee_datasets.bench.answers.json_nodes import Cut, Members, Node, Raw
 from reasonknee_datasets.bench.answers.key_matching import holds_a_value, name_of
-from reasonknee_datasets.bench.answers.words import ROMAN, heading_names, narrow, pattern
+from reasonknee_datasets.bench.answers.words import EXTREMES, ROMAN, heading_names, narrow, pattern
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -336,6 +336,8 @@ def read_text(slot: Slot, value: str) -> Reading:
     grade = scale_of(slot.id).get(said)
     if grade is not None:
         return Reading(grade, rules=("meaning",))
+    if said in EXTREMES and slot.attribute != "tear_location":
+        return Reading(slot.high if EXTREMES[said] > 0 else slot.low, rules=("number_word",))
     if says_nothing(value):
         return MISSING
     if is_placeholder(value, slot):

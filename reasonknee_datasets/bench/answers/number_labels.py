@@ -120,7 +120,9 @@ class LabelReader(NumberReader):
         word = self.said[place].text
         if place == at - 1 and word in (",", ":") and (agreeing := self._scale_word_before(at)) is not None:
             return agreeing
-        label = self._plain_label(place) or self._scale_word_before(at)
+        earned = word in word_list("earns") and place > 0
+        label = self._plain_label(place) or (self._plain_label(place - 1) if earned else None)
+        label, joined = label or self._scale_word_before(at), joined or earned
         if label is not None and (label.graded or label.slot is not None):
             return label
         if opened and not joined and self.said[at - 1].text == "[":
@@ -133,7 +135,7 @@ class LabelReader(NumberReader):
                 or (named and self.context.is_asked(self.claims.question))
             )
             return Label(place, place + 1, subject=True, described=True) if described else None
-        if not (self._ends_clause(at) or (opened and self._closes(at))):
+        if not (self._ends_clause(at) or self._is_for_slot(at) or (opened and self._closes(at))):
             return None
         if label is not None and (joined or place == at - 1 or self._is_given(place, at)):
             return label
@@ -146,10 +148,11 @@ class LabelReader(NumberReader):
         if at < 2 or self.said[at - 1].text not in (",", ":", "-", "–", "—", "="):
             return None
         slots, number = self.claims.question.slots, self._number(at)
-        word = self.said[at - 2].text
-        grade = (
-            0 if word in word_list("zero_words") and slots[0].scale != "nominal" else scale_of(slots[0].id).get(word)
-        )
+        words = [token.text for token in self.said[max(self.sentence, at - 4) : at - 1]]
+        scale = scale_of(slots[0].id)
+        grade = next((scale[said] for first in range(len(words)) if (said := " ".join(words[first:])) in scale), None)
+        if words and words[-1] in word_list("zero_words") and slots[0].scale != "nominal":
+            grade = 0
         if number == 0 and grade is None and self._is_denied_subject(at):
             grade = 0
         if len(slots) > 1 or number is None or grade != number:

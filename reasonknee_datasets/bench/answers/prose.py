@@ -20,6 +20,8 @@ from reasonknee_datasets.moaks import Question, Slot
 
 _RULE = re.compile(r"[\s|:\-+=]*")
 _VALUE_COLUMN = re.compile(r"(?:moaks\s+|final\s+|assigned\s+)*(?:grade|score|value|rating)s?(?:\s*\([^()]*\))?")
+# A line of pairs in one row: "size = 1 | number = 1 | percent = 3".
+_PAIRS = re.compile(r"(?m)^(?:[^|=:\n]{1,60}[=:][ \t]?[0-9][ \t]{0,4}\|){1,8}[^|=:\n]{1,60}[=:][ \t]?[0-9][ \t]*$")
 _WIDEST = 12
 _LONGEST_NAME = 60
 
@@ -38,6 +40,7 @@ def read_tables(claims: Claims, text: str, context: Context) -> str:
     """
     if text.count("|") < 2:
         return text
+    text = _PAIRS.sub(lambda found: found[0].replace("|", "\n"), text)
     kept: list[str] = []
     rows: list[list[str]] = []
     context, read = context.joined([]), 0
@@ -112,8 +115,10 @@ _LEADS = re.compile(
 )
 # "All three grades are 0."
 _ALL_ALIKE = re.compile(
-    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three |its |my )*(?:grades|scores|values|attributes"
-    r"|components|slots|answers|of them) (?:are|is|=|:|equal) (?:grade )?(?P<n>[0-8])[.\s]*$"
+    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*"
+    r"(?:grades|scores|values|attributes"
+    r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)(?: an?| the)? (?:grade )?"
+    r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)[.\s]*$"
 )
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"

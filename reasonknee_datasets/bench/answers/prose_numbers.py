@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS
 from reasonknee_datasets.bench.answers.subjects import Context, PhraseMatch
-from reasonknee_datasets.bench.answers.words import ROMAN, Token, word_list
+from reasonknee_datasets.bench.answers.words import EXTREMES, ROMAN, Token, word_list
 
 
 @dataclass(slots=True)
@@ -54,6 +54,8 @@ class NumberReader:
             return int(word) if len(word) < 7 else 1_000_000
         if word in NUMBER_WORDS:
             return NUMBER_WORDS[word]
+        if word in EXTREMES:
+            return EXTREMES[word]
         if word[0].isdigit() and "." in word:
             return float(word) if len(word) < 12 else 1e9
         if word in ROMAN and at and self._leads_to_roman(at):
@@ -109,7 +111,7 @@ class NumberReader:
         return (
             following in word_list("sentence_ends")
             or following in word_list("forward_ends")
-            or following in ("(", "/", "[", "-", "for", "in", "on", "here", "overall", "today")
+            or following in ("(", "/", "[", "-", "for", "in", "on", "here", "overall", "today", "too")
         )
 
     def _is_measure(self, at: int) -> bool:
@@ -131,7 +133,7 @@ class NumberReader:
     def _is_for_slot(self, at: int) -> bool:
         """Check whether a number is said to be for an attribute that was asked: "2 for size"."""
         place = at + 1
-        while place < min(len(self.said), at + 4) and self.said[place].text in ("for", "in", "the", "("):
+        while place < min(len(self.said), at + 4) and self.said[place].text in ("for", "in", "to", "the", "("):
             place += 1
         mark = self.marks.get(place) if place > at + 1 else None
         return mark is not None and mark.slot is not None

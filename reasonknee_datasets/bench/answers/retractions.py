@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from reasonknee_datasets.bench.answers.grade_values import refuses
-from reasonknee_datasets.bench.answers.words import normalise, pattern
+from reasonknee_datasets.bench.answers.subject_names import every_word
+from reasonknee_datasets.bench.answers.words import normalise, pattern, word_list
 
 _TURN = re.compile(
     r"\b(?:but|however|yet|still|nevertheless|nonetheless|based|therefore|thus|hence|so|instead|my (?:best|own|final)"
@@ -18,6 +19,10 @@ _FILLED = re.compile(
     r"|\b(?:template|format|schema|form)\b,? (?:\w+ ){0,2}(?<!to be )(?<!must be )(?<!should be )(?<!not )"
     r"(?:filled|completed|populated)\b"
 )
+# A clause that takes back what its sentence said before.
+_REVERSAL = re.compile(r"\b(?:but|however|yet|nevertheless|nonetheless)\b")
+_CONSEQUENCE = re.compile(r"\b(?:then|in (?:that|this|such a) case)\b")
+_WORD = re.compile(r"[a-z]{2,}")
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
 # What `normalise` makes of "replace the size by 2": it edits one attribute and takes nothing back.
 _EDIT = re.compile(r"correction: [a-z ]{2,60} is (?:grade )?[0-8]\b")
@@ -76,8 +81,31 @@ def sentences(text: str) -> list[str]:
     return [part.strip(" \n:#-")[:400] for part in _SENTENCE.split(text) if part.strip(" \n:#-")]
 
 
-def disowns(lead: str) -> str | None:
+def _announces(last: str) -> bool:
+    """Check whether what stands right before an object can introduce an answer: it speaks of one, or of the knee.
+
+    Examples
+    --------
+    >>> [_announces(text) for text in ("putting it all together", "the grade is", "my crystal ball says", "filler")]
+    [True, True, False, False]
+    """
+    if '"' in last or "{" in last or any(pattern(name).search(last) for name in ("announces", "stands", "harmless")):
+        return True
+    return all(word in word_list("links") or word in every_word() for word in _WORD.findall(last))
+
+
+def _is_groundless(said: list[str]) -> bool:
+    """Check whether sentences say that nothing stands behind the object that follows, or only suppose it."""
+    if any(pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in said):
+        return True
+    ruling = ", ".join(said[-2:]) if _CONSEQUENCE.search(said[-1]) else said[-1]
+    return pattern("supposing_lead").search(_REVERSAL.split(ruling)[-1].strip(" ,")) is not None
+
+
+def disowns(lead: str, *, first: bool = True) -> str | None:
     """Return why what leads to an object introduces no answer, ``placeholder`` or ``retracted``; None where it does.
+
+    What is said anywhere before the first object concerns it; before a later one, only its own sentence does.
 
     Examples
     --------
@@ -88,7 +116,10 @@ def disowns(lead: str) -> str | None:
     lead = _FILLED.sub("", lead)
     if pattern("placeholder").search(lead[-80:].rstrip(" \n,:.#-")):
         return "placeholder"
-    last = ["", *sentences(lead)][-1].strip(" .!?,")
+    said_before = ["", "", *(sentence.strip(" .!?,") for sentence in sentences(lead))]
+    last = said_before[-1]
+    if _is_groundless(said_before if first else said_before[-1:]):
+        return "placeholder"
     turned = list(_TURN.finditer(last))
     said = last[turned[-1].end() :] if turned and not last.startswith("this is not") else last
     if not turned and refuses(last):
@@ -100,5 +131,7 @@ def disowns(lead: str) -> str | None:
         )
     if pattern("not_yet").search(last):
         return "placeholder"
+    if not lead.rstrip(" :\n").endswith(")") and not _announces(last):
+        return "retracted"
     foreign = any(pattern(name).search(said) for name in ("not_mine", "attributed", "elsewhere"))
     return "retracted" if foreign or _is_against(said, errors_only=True) else None

@@ -25,7 +25,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
     opens_with_unknown,
 )
 from reasonknee_datasets.bench.answers.subjects import PhraseMatch, find_phrases
-from reasonknee_datasets.bench.answers.words import tokens, word_list
+from reasonknee_datasets.bench.answers.words import EXTREMES, tokens, word_list
 from reasonknee_datasets.moaks import Slot
 
 # A value behind a label is short; a longer one is a sentence.
@@ -53,7 +53,7 @@ class _Claim:
 class StatementReader(LabelReader):
     """Read the statements of a text about one question."""
 
-    lowest: int = 0
+    lowest: int = -1
     retracted: bool = False
     found: list[_Claim] = field(default_factory=list)
     slot: Slot | None = None
@@ -148,7 +148,9 @@ class StatementReader(LabelReader):
         )
         if not named and opens_with_aside(self.said, start, end):
             self.unknown = True
-        elif self.unknown and not self.context.is_asked(self.claims.question):
+            return
+        refers_back = start < end and self.said[start].text in word_list("refers_back")
+        if self.unknown and not refers_back and not self.context.is_asked(self.claims.question):
             self.context.name(ANOTHER)
 
     def _labelled(self, at: int) -> int | None:
@@ -256,7 +258,8 @@ class StatementReader(LabelReader):
             return None
         if at == self.sentence:
             return Label(at, at, graded=True)
-        if self.said[at - 1].text not in (",", "and") or self.chained is None:
+        before = self.said[at - 2].text if self.said[at - 1].text in ("a", "an") else self.said[at - 1].text
+        if before not in (",", "and") or self.chained is None:
             return None
         return Label(self.chained.start, self.chained.end, graded=self.chained.graded)
 
@@ -284,7 +287,7 @@ class StatementReader(LabelReader):
                     mark.slot is not None
                     and slot is None
                     and spoken
-                    and self.said[place - 1].text in ("for", "in", "(", "the")
+                    and self.said[place - 1].text in ("for", "in", "to", "(", "the")
                 ):
                     slot = mark.slot
                 if mark.facets is not None:
@@ -349,6 +352,8 @@ def _stretches(text: str) -> Iterator[str]:
 
 
 def _grade_of(slot: Slot, number: int | float, spelled: str) -> Reading:
+    if spelled in EXTREMES:
+        return read_text(slot, spelled)
     if number not in slot.legal:
         return OUT_OF_RANGE
     return Reading(int(number), rules=("number_word",) if not spelled[0].isdigit() else ())

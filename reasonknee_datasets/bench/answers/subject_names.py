@@ -148,6 +148,7 @@ def every_word() -> frozenset[str]:
 
 
 _ADJECTIVES = ("al", "ic", "ous", "ive", "ed", "ense", "ent", "ant", "ary", "ar", "able", "ible", "ate", "ing", "oid")
+_OF_GRADES = ("ive", "ed", "able", "ible")
 _CONDITION = re.compile(
     r"(?!.*(?:synovitis|bursitis|diagnosis|prognosis|osteophytes?|hypertrophy|basis|emphasis|analysis|hypothesis)$)"
     r"[a-z]{3,}(?:itis|osis|omas?|pathy|plasty|phytes?|malacia|trophy|ectomy|algia|desis|genesis)"
@@ -199,6 +200,8 @@ def _phrase(said: Sequence[Token], at: int, end: int) -> list[str]:
     while at < end and said[at].text not in word_list("stops") and len(found) < 5:
         found.append(said[at].text)
         at += 1
+    if at < end and said[at].text in ("grade", "score") and len(found) == 1 and found[0].endswith(_OF_GRADES):
+        return []  # "definitive grade"
     return [] if len(found) > 4 or (at < end and said[at].text in ("?", "!")) else found
 
 

@@ -19,6 +19,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
     ON_MENISCUS,
     Facets,
     asked_facets,
+    every_word,
     names_condition,
     subject_phrases,
 )
@@ -129,8 +130,14 @@ def _phrases(question_id: int) -> _Phrases:
         for form in (*slot_forms(slot), *dict(names_of("said")).get((slot.attribute,), ())):
             words = tuple(token.text for token in tokens(normalise(form)))
             for spelling in {words, tuple("%" if word == "percent" else word for word in words)}:
-                if spelling and (len(spelling) > 1 or spelling[0] not in word_list("too_common")):
-                    found[spelling] = (found.get(spelling, (None, None, False))[0], slot, False)
+                if spelling:
+                    # The alias "extrusion grade" of a question's only slot names the finding, too.
+                    named = subject_phrases(question.category)
+                    found[spelling] = (
+                        named.get(spelling, named.get(spelling[:1] if len(question.slots) == 1 else ())),
+                        slot,
+                        False,
+                    )
     indexed: dict[str, list[tuple[tuple[str, ...], Facets | None, Slot | None, bool]]] = {}
     for words, meaning in sorted(found.items(), key=lambda item: -len(item[0])):
         indexed.setdefault(words[0], []).append((words, *meaning))
@@ -160,6 +167,10 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, PhraseM
                 continue
             end = _match(said, at, words)
             if end is not None:
+                if len(words) == 1 and words[0] in word_list("too_common") and not _is_set(question, said, at, end):
+                    slot = None
+                    if facets is None and not foreign:
+                        continue
                 if slot is not None and _is_of_another(said, end, words):
                     slot, foreign = None, True
                 marks[at] = PhraseMatch(end, facets, slot, foreign)
@@ -172,8 +183,25 @@ def find_phrases(question: Question, said: Sequence[Token]) -> dict[int, PhraseM
     return marks
 
 
+def _is_set(question: Question, said: Sequence[Token], at: int, end: int) -> bool:
+    """Check whether a number is set equal to a general word: "count = 1", but not "sequence type = 2"."""
+    before = said[at - 1].text if at else "."
+    if before.isalpha() and before not in word_list("articles") | every_word() | {"and", "with"}:
+        return False
+    place = end
+    while place < min(end + 3, len(said)) and said[place].text in word_list("sets"):
+        place += 1
+    if (place == end and len(question.slots) == 1) or place >= len(said) or not said[place].text[0].isdigit():
+        return False
+    return (
+        place > end or place + 1 == len(said) or said[place + 1].text == "and" or not said[place + 1].text[0].isalpha()
+    )
+
+
 def _is_of_another(said: Sequence[Token], end: int, words: tuple[str, ...]) -> bool:
     """Check whether a general attribute is said to be that of something else: "the number of slices"."""
+    if words[-1] in _FOREIGN_ATTRIBUTES and said[max(0, end - len(words) - 1)].text in word_list("of_images"):
+        return True
     if words[-1] not in _FOREIGN_ATTRIBUTES or end + 1 >= len(said) or said[end].text != "of":
         return False
     return said[end + 1].text.isalpha() and said[end + 1].text not in word_list("of_lesions")

@@ -284,7 +284,7 @@ def find(text: str, said: Spoken, ended: str) -> ParsedText:
             prose.append(between)
             lead = (between if between.strip() else before + between)[-_LEAD:]
             before = ""
-            disowned = disowns(lead)
+            disowned = disowns(lead, first=not kept)
             if disowned:
                 found.disowned = disowned
                 found.rules.add("example_left_out")

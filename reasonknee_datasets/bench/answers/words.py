@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -112,6 +113,41 @@ def narrow(text: str) -> str:
 _WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9]*[^\W\d_])|[^\W_]+|\n|[^\s\w]")
 _MARKUP = re.compile(r"[*`]+|~~+")
 _TAG = re.compile(r"<(?P<name>[a-z][a-z _\-]{0,60})>(?P<value>[^<>\n]{0,80})</[a-z][a-z _\-]{0,60}>")
+EXTREMES = {"scalehigh": math.inf, "scalelow": -math.inf}
+"""What `normalise` makes of "the highest grade" and "the lowest grade"; the slot says which grade that is."""
+_OF_SCALE = r"(?:the|this|its|that) (?:moaks |grading )?(?:scale|range)"
+# What is said of the end of a scale in general: "the highest grade is 3", but not "the highest grade is right".
+_IN_GENERAL = (
+    r"(?:is(?! (?:right|appropriate|correct|justified|warranted|given|assigned|best)\b)|was|are|were|would|could|can"
+    r"|may|might|needs?|requires?|means|stands|being|of|among|in|on)\b"
+)
+_END_OF_SCALE = re.compile(
+    r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
+    r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?:grade|score|category|value|rating|level)\b"
+    rf"(?: (?:that )?there is| possible)?(?: (?:on|of|in) {_OF_SCALE})?"
+    rf"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){{0,2}} {_IN_GENERAL})"
+    r"|\b(?:(?:the )?(?P<top2>top|upper end|highest (?:point|step|level)|maximum|ceiling)|(?:the )?(?:bottom|lower end"
+    rf"|lowest (?:point|step|level)|minimum|floor)) of {_OF_SCALE}\b"
+    r"(?! (?:is|was|would|could|means|needs|requires)\b)(?!.{0,12}\bnot\b)"
+    r"|(?<=[:=] )(?P<alone>(?P<top3>highest|maximum|maximal)|lowest|minimum)(?: possible)?(?: \((?P<n3>[0-8])\))?"
+    r"(?=[ \t]*(?:[.,;)\n]|$))"
+)
+_ORDINALS = {
+    word: place for place, word in enumerate(("first", "second", "third", "fourth", "fifth", "sixth"), start=1)
+}
+_ORDINAL = re.compile(
+    rf"(?:(?<=of )|(?<=, )|(?<=but ))(?:the |an? )?(?P<word>{'|'.join(_ORDINALS)}) (?:moaks )?grade"
+    r"(?=[ \t]*(?:[.,;)\n]|$)| at | of the (?!scale)| applies| fits)"
+)
+
+
+def _end_of_scale(found: re.Match[str]) -> str:
+    if found["n"] or found["n3"]:
+        return f"grade {found['n'] or found['n3']}"
+    end = "scalehigh" if found["top"] or found["top2"] or found["top3"] else "scalelow"
+    return end if found["alone"] else f"grade {end}"
+
+
 _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
@@ -144,22 +180,21 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
-        (r"(?:^|(?<=[.\n] ))without [^,.;:\n]{1,40},|\bwithout (?:it|this|that|them|these)\b", ""),
+        (r"(?:^|(?<=[.\n] ))without (?!(?:\w+ )?(?:having|seeing|looking|opening|viewing|access))[^,.;:\n]{1,40},"
+         r"|\bwithout (?:it|this|that|them|these)\b", ""),
         (r"\b(final(?:ly)?)\s*:(?=\s*[0-9])", r"\1 grade:"),
         (r"\s?(?<!\.)\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
         (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
-        (r"\banterior cruciate ligament\b", "acl"),
-        (r"\bposterior cruciate ligament\b", "pcl"),
         # Set phrases in which a word of denial denies nothing.
         (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a "
          r"|any )?(?:reasonable )?doubt)\b",
          "surely"),
-        (r"\bthere is surely that\b", "surely"),
         (r"\bnot (?:only|merely|just)\b(?=[^.;\n]{0,80}\bbut\b|[^.;\n]{0,80}\balso\b)", "both"),
         (r"\bnot (?:a|an|intended as|intended to be|meant as|meant to be) (?:a )?(?:substitute"
          r"|replacement|diagnosis)\b", ""),
         (r"\b(?:anything|everything|all) but\b", "not"),
+        (r"\btorn between\b", "undecided between"),
         # A change is stated by where it ends.
         (r"\b(?:has |have )?(?:progress(?:ed|es)|increas(?:ed|es)|chang(?:ed|es)|worsen(?:ed|s)|improv(?:ed|es)"
          r"|advanc(?:ed|es)|decreas(?:ed|es)) from (?:moaks )?(?:grade |score )?(?:a )?[0-8] to (?=(?:moaks )?"
@@ -192,7 +227,8 @@ def normalise(text: str) -> str:
     text = _TAG.sub(lambda found: f"\n{found['name']}: {found['value']}\n", text) if "</" in text else text
     for pattern, new in _REPLACED:
         text = pattern.sub(new, text)
-    return text
+    text = _ORDINAL.sub(lambda found: f"grade {_ORDINALS[found['word']]}", text)
+    return _END_OF_SCALE.sub(_end_of_scale, text)
 
 
 @dataclass(frozen=True, slots=True)
