@@ -15,7 +15,7 @@ import datasets.packaged_modules
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
-from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, nearest
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type, nearest
 from reasonknee_datasets.figures import register_notebook_display
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
@@ -31,11 +31,16 @@ _OWN = (
 
 @overload
 def load_dataset(
-    path: str = ..., name: str | None = ..., *, split: None = ..., streaming: Literal[True], **kwargs: Any
+    path: str | os.PathLike[str] = ...,
+    name: str | None = ...,
+    *,
+    split: None = ...,
+    streaming: Literal[True],
+    **kwargs: Any,
 ) -> datasets.IterableDatasetDict: ...
 @overload
 def load_dataset(
-    path: str = ...,
+    path: str | os.PathLike[str] = ...,
     name: str | None = ...,
     *,
     split: str | datasets.Split | datasets.ReadInstruction,
@@ -44,11 +49,16 @@ def load_dataset(
 ) -> datasets.IterableDataset: ...
 @overload
 def load_dataset(
-    path: str = ..., name: str | None = ..., *, split: None = ..., streaming: Literal[False] = ..., **kwargs: Any
+    path: str | os.PathLike[str] = ...,
+    name: str | None = ...,
+    *,
+    split: None = ...,
+    streaming: Literal[False] = ...,
+    **kwargs: Any,
 ) -> datasets.DatasetDict: ...
 @overload
 def load_dataset(
-    path: str = ...,
+    path: str | os.PathLike[str] = ...,
     name: str | None = ...,
     *,
     split: str | datasets.Split | datasets.ReadInstruction,
@@ -57,10 +67,15 @@ def load_dataset(
 ) -> datasets.Dataset: ...
 @overload
 def load_dataset(
-    path: str = ..., name: str | None = ..., *, split: Any = ..., streaming: bool = ..., **kwargs: Any
+    path: str | os.PathLike[str] = ...,
+    name: str | None = ...,
+    *,
+    split: Any = ...,
+    streaming: bool = ...,
+    **kwargs: Any,
 ) -> Any: ...
 def load_dataset(
-    path: str = NAME,
+    path: str | os.PathLike[str] = NAME,
     name: str | None = None,
     *,
     split: Any = None,
@@ -82,7 +97,7 @@ def load_dataset(
 
     Parameters
     ----------
-    path : str, optional
+    path : str or path, optional
         ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder or URL.
     name : str, optional
         ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
@@ -177,6 +192,11 @@ def load_dataset(
     >>> next(iter(rows))["id"]  # doctest: +SKIP
     '9016403/00M/right/q01'
     """
+    check_type("path", path, str | os.PathLike, f"{NAME!r}, or the folder or URL of a prepared repository")
+    check_type("streaming", streaming, bool, "True or False")
+    path = os.fspath(path)
+    if not path:
+        raise RepositoryError(f"The first argument is empty. Write {NAME!r}, or the folder or URL of a repository.")
     if (place := _find_repository(path)) is not None:
         if data_dir is not None:
             raise RepositoryError(f"Both the first argument, {path!r}, and data_dir name a repository. Name it once.")
