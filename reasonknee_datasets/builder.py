@@ -121,13 +121,12 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 "data_files= and features= are not supported. Choose with name=, split=, columns= and filters=, and "
                 "cast the dataset afterwards."
             )
-        check_type("name", config_name, str | None, "a name or None")
         check_type("masks", masks, bool, "True or False")
         check_type("token", token, bool | str | None, "a token, True, False or None", is_secret=True)
         check_type("revision", revision, str | None, "a commit, tag, branch or digest, or None")
         for setting, place in (("data_dir", data_dir), ("volumes_dir", volumes_dir)):
             check_type(setting, place, str | os.PathLike | None, "a folder, a URL or None")
-        config_name = config_name or self.DEFAULT_CONFIG_NAME
+        config_name = self.DEFAULT_CONFIG_NAME if config_name is None else config_name
         selection = select(config_name, columns, filters, masks=masks)
         self._pairs = None if pairs is None else check_visits(pairs, config_name)
         root = find_place(data_dir)

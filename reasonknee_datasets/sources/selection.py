@@ -140,7 +140,7 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     >>> select("quintuples", ["id", "grades"]).columns
     ('id', 'grades')
     """
-    if config not in CONFIGS:
+    if not (isinstance(config, str) and config in CONFIGS):
         remedy = f"Did you mean split={config!r}? " if config in (*SPLITS, *ALIASES) else ""
         raise RepositoryError(f"Unknown config {config!r} in name=. {remedy}{nearest(str(config), CONFIGS)}.")
     selection = Selection(config, _check_columns(config, columns), _check_filters(config, filters))
