@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from reasonknee_datasets.errors import MissingExtraError, ReasonKneeError, RepositoryError
 from reasonknee_datasets.quality import Example, QualityReport
@@ -54,9 +55,8 @@ def write_check_report(
     """
     drawn = dict(_draw_worst(report, data_dir)) if pictures else {}
     texts = {"check.json": report.to_json(), "check.html": "\n".join(_page(report, str(data_dir), drawn)) + "\n"}
-    target = Path(folder)
+    target = make_report_folder(folder)
     try:
-        target.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             passing = target / f".{name}.{secrets.token_hex(6)}.part"
             passing.write_text(text, encoding="utf-8", newline="\n")
@@ -64,6 +64,17 @@ def write_check_report(
     except OSError as error:
         raise RepositoryError(f"The report cannot be written to {target}: {error.strerror or error}.") from error
     return [target / name for name in texts]
+
+
+def make_report_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make the folder of a report and check that it can be written, before the data are checked for an hour."""
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=target):
+            return target
+    except OSError as error:
+        raise RepositoryError(f"The report cannot be written to {target}: {error.strerror or error}.") from error
 
 
 def _draw_worst(report: QualityReport, data_dir: str | os.PathLike[str]) -> Iterator[tuple[Example, bytes | str]]:

@@ -158,8 +158,8 @@ class Transform(metaclass=_TransformType):
             names = ", ".join(f"{field.name}=" for field in own if field.kw_only and field.name[0] != "_")
             raise TypeError(f"{cls.__name__} takes these by keyword: {names or 'nothing'}{given}.")
         known = [field.name for field in own if field.name[0] != "_"]
-        for name in kwargs if is_dataclass(cls) else ():
-            if name not in {field.name for field in own}:
+        for name in kwargs:
+            if is_dataclass(cls) and name not in {field.name for field in own}:
                 remedy = nearest(name, known) if known else "It takes none"
                 raise TypeError(f"{cls.__name__} has no argument {name!r}. {remedy}.")
         return super().__new__(cls)
