@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -202,6 +203,8 @@ def load_dataset(
             raise RepositoryError(f"Both the first argument, {path!r}, and data_dir name a repository. Name it once.")
         data_dir = place
     elif path.lower() != NAME:
+        if not Path(path).exists() and get_close_matches(path.strip().lower(), [NAME], cutoff=0.85):
+            raise RepositoryError(f"Unknown dataset {path!r}. Did you mean {NAME!r}?")  # not after a minute of the Hub
         given = {
             "data_dir": data_dir,
             "volumes_dir": volumes_dir,
@@ -256,7 +259,8 @@ def _find_repository(path: str) -> str | None:
     folder = Path(path).expanduser()
     if (folder / MANIFEST).is_file():
         with (folder / MANIFEST).open("rb") as file:  # another program's folders may hold a file of this name
-            return path if f'"{NAME}"'.encode() in file.read(1000) else None
+            if f'"{NAME}"'.encode() in file.read(1000):
+                return path
     is_path = path.startswith((".", "/", "~")) or os.path.lexists(folder)
     return path if is_path and folder.name.lower() == NAME else None
 

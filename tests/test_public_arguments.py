@@ -41,6 +41,8 @@ ARRAY = np.array([1, 2, 3])
             r"path must be '3dreasonknee', .* not \['3dreasonknee'\] \(list\)",
         ),
         ("load_dataset", {"path": ""}, r"The first argument is empty\."),
+        ("load_dataset", {"path": "3D-ReasonKnee"}, r"Unknown dataset '3D-ReasonKnee'\. Did you mean '3dreasonknee'\?"),
+        ("load_dataset", {"path": "3dreasonkne"}, r"Unknown dataset '3dreasonkne'\. Did you mean '3dreasonknee'\?"),
         ("load_dataset", {"name": 0}, r"Unknown config 0 in name=\."),
         ("load_dataset", {"name": ["volumes"]}, r"Unknown config \['volumes'\] in name=\."),
         ("load_dataset", {"streaming": "false"}, r"streaming must be True or False, not 'false' \(str\)"),
@@ -98,3 +100,11 @@ def test_load_dataset_takes_a_path_object(prepared: Path) -> None:
     assert next(iter(rows)) == next(
         iter(public.load_dataset(str(prepared), split="test", streaming=True, columns=["id"]))
     )
+
+
+def test_load_dataset_reads_a_folder_of_the_name_as_a_repository(tmp_path: Path) -> None:
+    folder = tmp_path / "3dreasonknee"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"format": "3dre', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"The manifest in .* is no readable JSON"):
+        public.load_dataset(str(folder))
