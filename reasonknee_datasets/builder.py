@@ -10,9 +10,9 @@ from `reasonknee_datasets.load_dataset` and, once registered, from ``datasets.lo
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 import datasets
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from datasets.builder import Key
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.errors import RepositoryError
+from reasonknee_datasets.errors import RepositoryError, check_type
 from reasonknee_datasets.manifest import Shard
 from reasonknee_datasets.schema import CONFIGS, parse_id
 from reasonknee_datasets.sources import (
@@ -102,8 +102,8 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         cache_dir: str | None = None,
         *,
         config_name: str | None = None,
-        data_dir: str | PathLike[str] | None = None,
-        volumes_dir: str | PathLike[str] | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        volumes_dir: str | os.PathLike[str] | None = None,
         storage_options: Mapping[str, Any] | None = None,
         token: bool | str | None = None,
         filters: Any = None,
@@ -121,7 +121,12 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
                 "data_files= and features= are not supported. Choose with name=, split=, columns= and filters=, and "
                 "cast the dataset afterwards."
             )
-        config_name = config_name or self.DEFAULT_CONFIG_NAME
+        check_type("masks", masks, bool, "True or False")
+        check_type("token", token, bool | str | None, "a token, True, False or None", is_secret=True)
+        check_type("revision", revision, str | None, "a commit, tag, branch or digest, or None")
+        for setting, place in (("data_dir", data_dir), ("volumes_dir", volumes_dir)):
+            check_type(setting, place, str | os.PathLike | None, "a folder, a URL or None")
+        config_name = self.DEFAULT_CONFIG_NAME if config_name is None else config_name
         selection = select(config_name, columns, filters, masks=masks)
         self._pairs = None if pairs is None else check_visits(pairs, config_name)
         root = find_place(data_dir)

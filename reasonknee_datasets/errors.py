@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from types import UnionType
 
 
 class ReasonKneeError(Exception):
@@ -97,6 +98,20 @@ def shown(value: object) -> str:
     plain = value is None or isinstance(value, str | int | float | list | tuple) or getattr(value, "ndim", None) == 0
     text = repr(value) if plain else ""
     return f"{text} ({kind})" if text and len(text) <= 60 and "\n" not in text else f"a value of type {kind}"
+
+
+def check_type(name: str, value: object, kinds: type | UnionType, wanted: str, *, is_secret: bool = False) -> None:
+    """Raise a TypeError unless an argument is of one of these types.
+
+    Examples
+    --------
+    >>> check_type("cache_dir", 7, str, "a path")
+    Traceback (most recent call last):
+    ...
+    TypeError: cache_dir must be a path, not 7 (int).
+    """
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} must be {wanted}, not {f'a {type(value).__name__}' if is_secret else shown(value)}.")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

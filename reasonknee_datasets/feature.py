@@ -19,7 +19,7 @@ import pyarrow as pa
 from datasets import Value
 from datasets.features.features import register_feature
 
-from reasonknee_datasets.errors import VolumeError
+from reasonknee_datasets.errors import VolumeError, check_type
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.image import REFERENCE_MARK
 from reasonknee_datasets.volumes.opening import open_reference
@@ -57,6 +57,9 @@ class VolumeFeature:
     pa_type: ClassVar[pa.DataType] = pa.string()
     # `datasets` writes this name into its files and finds the class again by it.
     _type: str = field(default=_TYPE, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_type("decode", self.decode, bool, "True or False")
 
     def __call__(self) -> pa.DataType:
         """Return the type in Arrow."""

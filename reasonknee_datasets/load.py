@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ import datasets.packaged_modules
 
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
-from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, nearest
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type, nearest
 from reasonknee_datasets.figures import register_notebook_display
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
@@ -31,11 +32,16 @@ _OWN = (
 
 @overload
 def load_dataset(
-    path: str = ..., name: str | None = ..., *, split: None = ..., streaming: Literal[True], **kwargs: Any
+    path: str | os.PathLike[str] = ...,
+    name: str | None = ...,
+    *,
+    split: None = ...,
+    streaming: Literal[True],
+    **kwargs: Any,
 ) -> datasets.IterableDatasetDict: ...
 @overload
 def load_dataset(
-    path: str = ...,
+    path: str | os.PathLike[str] = ...,
     name: str | None = ...,
     *,
     split: str | datasets.Split | datasets.ReadInstruction,
@@ -44,11 +50,16 @@ def load_dataset(
 ) -> datasets.IterableDataset: ...
 @overload
 def load_dataset(
-    path: str = ..., name: str | None = ..., *, split: None = ..., streaming: Literal[False] = ..., **kwargs: Any
+    path: str | os.PathLike[str] = ...,
+    name: str | None = ...,
+    *,
+    split: None = ...,
+    streaming: Literal[False] = ...,
+    **kwargs: Any,
 ) -> datasets.DatasetDict: ...
 @overload
 def load_dataset(
-    path: str = ...,
+    path: str | os.PathLike[str] = ...,
     name: str | None = ...,
     *,
     split: str | datasets.Split | datasets.ReadInstruction,
@@ -57,10 +68,15 @@ def load_dataset(
 ) -> datasets.Dataset: ...
 @overload
 def load_dataset(
-    path: str = ..., name: str | None = ..., *, split: Any = ..., streaming: bool = ..., **kwargs: Any
+    path: str | os.PathLike[str] = ...,
+    name: str | None = ...,
+    *,
+    split: Any = ...,
+    streaming: bool = ...,
+    **kwargs: Any,
 ) -> Any: ...
 def load_dataset(
-    path: str = NAME,
+    path: str | os.PathLike[str] = NAME,
     name: str | None = None,
     *,
     split: Any = None,
@@ -82,7 +98,7 @@ def load_dataset(
 
     Parameters
     ----------
-    path : str, optional
+    path : str or path, optional
         ``"3dreasonknee"``, in upper or lower case, or a prepared repository, which is then `data_dir`: a folder or URL.
     name : str, optional
         ``"quintuples"``, the default, one row a question; ``"volumes"``, one row a volume; ``"balanced"``, the official
@@ -177,11 +193,18 @@ def load_dataset(
     >>> next(iter(rows))["id"]  # doctest: +SKIP
     '9016403/00M/right/q01'
     """
+    check_type("path", path, str | os.PathLike, f"{NAME!r}, or the folder or URL of a prepared repository")
+    check_type("streaming", streaming, bool, "True or False")
+    path = os.fspath(path)
+    if not path:
+        raise RepositoryError(f"The first argument is empty. Write {NAME!r}, or the folder or URL of a repository.")
     if (place := _find_repository(path)) is not None:
         if data_dir is not None:
             raise RepositoryError(f"Both the first argument, {path!r}, and data_dir name a repository. Name it once.")
         data_dir = place
     elif path.lower() != NAME:
+        if not Path(path).exists() and get_close_matches(path.strip().lower(), [NAME], cutoff=0.85):
+            raise RepositoryError(f"Unknown dataset {path!r}. Did you mean {NAME!r}?")  # not after a minute of the Hub
         given = {
             "data_dir": data_dir,
             "volumes_dir": volumes_dir,
@@ -236,7 +259,8 @@ def _find_repository(path: str) -> str | None:
     folder = Path(path).expanduser()
     if (folder / MANIFEST).is_file():
         with (folder / MANIFEST).open("rb") as file:  # another program's folders may hold a file of this name
-            return path if f'"{NAME}"'.encode() in file.read(1000) else None
+            if f'"{NAME}"'.encode() in file.read(1000):
+                return path
     is_path = path.startswith((".", "/", "~")) or os.path.lexists(folder)
     return path if is_path and folder.name.lower() == NAME else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,20 @@ def test_progress_bars_still_move(tmp_path: Path) -> None:
     assert b"\x1b[2J" not in done.stderr
     assert b"\x1b[A\x1b[A" in done.stderr
     assert rb"\x1b[A" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_commands_print_in_any_encoding(encoding: str, prepared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "膝"
+    folder.symlink_to(prepared)
+    done = subprocess.run(
+        [sys.executable, "-m", "reasonknee_datasets", "info", str(folder)],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"},
+    )
+    name = "膝" if encoding == "utf-8" else r"\u819d"
+    dot = "." if encoding == "ascii" else "·"
+    shown = done.stdout.decode(encoding)
+    assert f"3dreasonknee at {folder.with_name(name)}" in shown
+    assert f" {dot} " in " ".join(shown.split())

@@ -100,7 +100,7 @@ class BoxConvention:
         >>> str(BoxConvention.parse("slice0-x1-y2")), str(BoxConvention.parse("x2-y1-slice0-corners-normalised"))
         ('slice0-x1-y2-pairs-inclusive-voxel', 'x2-y1-slice0-corners-inclusive-normalised')
         """
-        match = _NAME.fullmatch(name.strip().lower())
+        match = _NAME.fullmatch(name.strip().lower()) if isinstance(name, str) else None
         if match is None:
             raise BoxError(
                 f"Unknown box convention {name!r}. One is written like slice0-x1-y2-pairs-inclusive-voxel (short: "

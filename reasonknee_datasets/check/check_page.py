@@ -72,8 +72,8 @@ def write_check_report(
     drawn = dict(_draw_worst(report, data_dir)) if pictures else {}
     texts = {"check.json": report.to_json(), "check.html": "\n".join(_page(report, str(data_dir), drawn)) + "\n"}
     target = Path(folder)
+    make_check_folder(target)
     try:
-        target.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             passing = target / f".{name}.{secrets.token_hex(6)}.part"
             passing.write_text(text, encoding="utf-8", newline="\n")

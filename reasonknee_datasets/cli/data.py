@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from reasonknee_datasets.cli.arguments import Command, add_acl, add_workers, choose_executor, positive, say
+from reasonknee_datasets.errors import RepositoryError
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -232,6 +233,8 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     from reasonknee_datasets.check import check_data, check_files, make_check_folder, write_check_report
 
+    if arguments.report is not None and arguments.files:
+        raise RepositoryError("--report is of the rows and images, which --files does not check. Leave out one.")
     if arguments.files:
         files = check_files(arguments.dir, volumes_dir=arguments.volumes_dir)
         print(files)

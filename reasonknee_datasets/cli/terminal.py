@@ -12,10 +12,12 @@ from reasonknee_datasets.printable import printable
 
 # How tqdm moves the cursor: to the start of the line before each update, and up to the bars above.
 _MOVES = re.compile(r"\r|(\x1b\[A)+")
+# What our own texts hold beyond ASCII, for streams of another encoding (LC_ALL=C, a pipe on Windows).
+_IN_ASCII = {"·": ".", "×": "x", "–": "-", "−": "-"}
 
 
 class _PrintableStream:
-    """A text stream that escapes control characters, except the moves of progress bars."""
+    """A text stream that escapes control characters, except the moves of progress bars, and what it cannot encode."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -28,12 +30,24 @@ class _PrintableStream:
         if _MOVES.fullmatch(text):
             return self._stream.write(text)
         update = text.startswith("\r")
-        return self._stream.write("\r" * update + printable(text[update:]))
+        escaped = "\r" * update + printable(text[update:])
+        try:
+            return self._stream.write(escaped)
+        except UnicodeEncodeError as error:
+            return self._stream.write("".join(_encodable(character, error.encoding) for character in escaped))
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write lines."""
         for line in lines:
             self.write(line)
+
+
+def _encodable(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return _IN_ASCII.get(character) or character.encode("ascii", "backslashreplace").decode("ascii")
+    return character
 
 
 @contextmanager

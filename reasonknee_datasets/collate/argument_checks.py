@@ -25,10 +25,14 @@ def check_count(name: str, value: object, least: int, *, optional: bool = False)
         raise LoaderError(f"{name} must be a whole number of at least {least}{ending}, not {shown(value)}.")
 
 
-def check_number(name: str, value: object, least: float | None = None) -> None:
-    """Raise a `LoaderError` unless an argument is a number, of at least `least` where that is given."""
-    if not isinstance(value, Real) or isinstance(value, bool) or (least is not None and not float(value) >= least):
-        bound = "" if least is None else f" of at least {least:g}"
+def check_number(name: str, value: object, least: float | None = None, most: float | None = None) -> None:
+    """Raise a `LoaderError` unless an argument is a number, within these bounds where they are given."""
+    too_low = least is not None and isinstance(value, Real) and not float(value) >= least
+    too_high = most is not None and isinstance(value, Real) and not float(value) <= most
+    if not isinstance(value, Real) or isinstance(value, bool) or too_low or too_high:
+        bound = ("" if least is None else f" of at least {least:g}") + (
+            "" if most is None else f" and at most {most:g}"
+        )
         raise LoaderError(f"{name} must be a number{bound}, not {shown(value)}.")
 
 

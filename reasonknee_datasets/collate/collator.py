@@ -129,9 +129,12 @@ class QuintupleCollator:
             if name not in _DTYPES:
                 raise LoaderError(f"dtype must be one of {', '.join(_DTYPES)}, not {shown(self.dtype)}.")
             object.__setattr__(self, "dtype", getattr(torch, name))
-        if self.padding_side not in ("right", "left", None):
+        if not (
+            self.padding_side is None or (isinstance(self.padding_side, str) and self.padding_side in ("right", "left"))
+        ):
             raise LoaderError(
-                f"padding_side must be 'right' (for training) or 'left' (for generation), not {self.padding_side!r}."
+                "padding_side must be 'right' (for training) or 'left' (for generation), "
+                f"not {shown(self.padding_side)}."
             )
         check_setting(self.orientation)
         check_number("pad_value", self.pad_value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.errors import LoaderError
+from reasonknee_datasets.errors import LoaderError, shown
 from reasonknee_datasets.orientation import axcodes
 from reasonknee_datasets.volumes import Geometry, LazyVolume
 
@@ -20,10 +20,10 @@ def check_setting(orientation: str) -> None:
     """Raise a `LoaderError` unless a setting is "same", "any" or three letters such as "RAS"."""
     word = orientation if isinstance(orientation, str) else ""
     letters = sorted(next((axis for axis in _AXES if letter in axis), letter) for letter in word)
-    if orientation not in ("same", "any") and letters != sorted(_AXES):
+    if word not in ("same", "any") and letters != sorted(_AXES):
         raise LoaderError(
-            f"orientation must be 'same', 'any' or three letters such as 'RAS', not {orientation!r}. The letters are L "
-            "or R, P or A, I or S, each pair once."
+            f"orientation must be 'same', 'any' or three letters such as 'RAS', not {shown(orientation)}. The letters "
+            "are L or R, P or A, I or S, each pair once."
         )
 
 

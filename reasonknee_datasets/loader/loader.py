@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -51,6 +52,7 @@ class ResumableLoader:
         self._current = _Batches()
         self._loader: DataLoader[Any] | None = self._make_torch_loader(self._current)
         self._running: Callable[[], Any] = _nothing
+        self._beginning = threading.RLock()
         self._last = self._last_but_one = _Handed(None, EpochPosition())
         self._close = weakref.finalize(self, _clean, session, work)
 
@@ -88,19 +90,20 @@ class ResumableLoader:
         """Begin an epoch for a prefetcher: batches, each with the place to `commit` when it is handed out."""
         loader = self._open_loader()
         self._check()
-        current = self._current
-        if self._is_running():
-            # torch has one iterator for all passes of persistent workers: a second pass would take over the first.
-            if loader.persistent_workers:
-                current = _Batches()
-                loader = self._make_torch_loader(current, persistent_workers=False)
-        elif not loader.persistent_workers:
-            self._forget_buffers()  # of workers that are gone
-        begun = current.begun = self.batch_sampler.begin()
-        self._last = self._last_but_one = _Handed(None, begun.start)
-        pairs = self._with_places(iter(loader), begun)
-        if current is self._current:
-            self._running = weakref.ref(pairs)
+        with self._beginning:  # two threads would each get the batches of the other's pass
+            current = self._current
+            if self._is_running():
+                # torch has one iterator for all passes of persistent workers: a second pass would take over the first.
+                if loader.persistent_workers:
+                    current = _Batches()
+                    loader = self._make_torch_loader(current, persistent_workers=False)
+            elif not loader.persistent_workers:
+                self._forget_buffers()  # of workers that are gone
+            begun = current.begun = self.batch_sampler.begin()
+            self._last = self._last_but_one = _Handed(None, begun.start)
+            pairs = self._with_places(iter(loader), begun)
+            if current is self._current:
+                self._running = weakref.ref(pairs)
         return pairs
 
     def commit(self, place: EpochPosition) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,7 +161,8 @@ def make_dataloader(
         check_count(name, value, least)
     check_count("num_workers", num_workers, 0)
     check_count("prefetch_factor", prefetch_factor, 1, optional=True)
-    check_number("timeout", timeout, 0)
+    seed, volumes_in_flight = int(seed), int(volumes_in_flight)  # states hold plain numbers, not numpy's
+    check_number("timeout", timeout, 0, threading.TIMEOUT_MAX)
     check_flag("shuffle", shuffle)
     check_flag("pin_memory", pin_memory)
     check_flag("persistent_workers", persistent_workers, optional=True)
@@ -248,7 +250,7 @@ def _share(
     """Hold a folder with room for the volumes that are in use at a time."""
     if most is not None:
         check_count("shared_memory_bytes", most, 1)
-    if not isinstance(where, bool | str | os.PathLike):
+    if not isinstance(where, bool | str | os.PathLike) or where == "":
         raise LoaderError(f"share_volumes must be True, False or the path of a folder, not {shown(where)}.")
     if where is False or not order.volume_bytes or (where is True and not can_share_files()):
         return None, None

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import datasets
 import torch
 
 from reasonknee_datasets.collate.argument_checks import check_callable, check_count
@@ -135,7 +136,7 @@ def prefetch_to_device(
     """
     check_count("depth", depth, 1)
     check_callable("transform", transform)
-    if not isinstance(loader, Iterable):
+    if not isinstance(loader, Iterable) or isinstance(loader, str | bytes | Mapping | datasets.Dataset):
         raise LoaderError(f"The loader must be an iterable of batches, not {shown(loader)}. Pass make_dataloader(...).")
     try:
         target = torch.device(device)

@@ -48,6 +48,8 @@ class Topology:
                 "rank= and world_size= out under torchrun, which sets RANK and WORLD_SIZE."
             )
         check_flag("drop_last", self.drop_last)
+        for name in ("batch_size", "rank", "world_size"):  # a number of numpy would end up in states
+            object.__setattr__(self, name, int(getattr(self, name)))
 
     @property
     def step(self) -> int:

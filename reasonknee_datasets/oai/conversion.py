@@ -91,6 +91,8 @@ def convert(
     if release is None:
         assert index is not None
         tasks = _tasks_of_index(target, index, dry_run)
+        if not tasks:  # with a release, its rows are what is missing
+            raise ConvertError(f"{oai} holds no DICOM series. Name the folder of the OAI download with --oai.")
     else:
         tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
     return _run(tasks, workers, progress, target / FOLDER, _unknown(index, images), executor)

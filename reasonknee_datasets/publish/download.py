@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from reasonknee_datasets.errors import PublishError
+from reasonknee_datasets.errors import PublishError, os_remedy
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.publish.hub_calls import call_hub, open_hub
 
@@ -95,7 +95,13 @@ def download(
     """
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    hub, folder = open_hub(token), Path(out).expanduser().absolute()
+    folder = Path(out).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # before the Hub is asked, which may take minutes
+        remedy = os_remedy(error, "Choose another folder")
+        raise PublishError(f"The release cannot be downloaded to {folder}: {error.strerror}. {remedy}.") from error
+    hub = open_hub(token)
     doing = f"reading {repo_id} at {revision}"
     about = {"repo_id": repo_id, "repo_type": "dataset"}
     commit = str(call_hub(hub.repo_info, revision=revision, doing=doing, **about).sha)

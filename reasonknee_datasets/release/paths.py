@@ -62,6 +62,8 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
     try:
         data = next((folder for folder in (root / "data", root) if (folder / "split_files").is_dir()), None)
         got = "no split_files in it nor in its data folder" if root.exists() else "no such folder"
+        got = "it is a file" if root.is_file() else got
+        got = "it is a prepared repository already" if (root / "manifest.json").is_file() else got
     except OSError as error:
         data, got = None, str(error)
     if data is None:

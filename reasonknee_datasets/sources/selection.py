@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.errors import RepositoryError, nearest
+from reasonknee_datasets.errors import RepositoryError, nearest, shown
 from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.schema import (
     CONFIGS,
@@ -140,7 +140,7 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     >>> select("quintuples", ["id", "grades"]).columns
     ('id', 'grades')
     """
-    if config not in CONFIGS:
+    if not (isinstance(config, str) and config in CONFIGS):
         remedy = f"Did you mean split={config!r}? " if config in (*SPLITS, *ALIASES) else ""
         raise RepositoryError(f"Unknown config {config!r} in name=. {remedy}{nearest(str(config), CONFIGS)}.")
     selection = Selection(config, _check_columns(config, columns), _check_filters(config, filters))
@@ -152,8 +152,12 @@ def _check_columns(config: str, columns: Sequence[str] | None) -> tuple[str, ...
     known = [*stored, *LAZY] if VOLUME_PATH in stored else stored
     known = [*known, PREVIEW.name] if config == "quintuples" else known  # read on request only
     wanted = stored if columns is None else columns
-    if isinstance(wanted, str) or not wanted or len(set(wanted)) != len(wanted):
-        raise RepositoryError(f'columns={columns!r} is not a list of different names, such as ["id", "grades"].')
+    is_list = isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes | Mapping)
+    wanted = list(wanted) if is_list else []
+    if not wanted or not all(isinstance(name, str) for name in wanted) or len(set(wanted)) != len(wanted):
+        raise RepositoryError(
+            f'columns must be a list of different names, such as ["id", "grades"], not {shown(columns)}.'
+        )
     for name in wanted:
         if name not in known:
             raise RepositoryError(f"Unknown column {name!r} of {config!r} in columns=. {_nearest_column(name, known)}.")

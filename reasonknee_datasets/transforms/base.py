@@ -50,7 +50,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from reasonknee_datasets.errors import ReasonKneeError, add_note, shown
+from reasonknee_datasets.errors import ReasonKneeError, add_note, nearest, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -157,6 +157,11 @@ class Transform(metaclass=_TransformType):
             given = f", not {shown(args[len(positional)])} by position" if len(args) == len(positional) + 1 else ""
             names = ", ".join(f"{field.name}=" for field in own if field.kw_only and field.name[0] != "_")
             raise TypeError(f"{cls.__name__} takes these by keyword: {names or 'nothing'}{given}.")
+        known = [field.name for field in own if field.name[0] != "_"]
+        for name in kwargs:
+            if is_dataclass(cls) and name not in {field.name for field in own}:
+                remedy = nearest(name, known) if known else "It takes none"
+                raise TypeError(f"{cls.__name__} has no argument {name!r}. {remedy}.")
         return super().__new__(cls)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:

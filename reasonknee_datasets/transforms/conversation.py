@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import ReasonKneeError, add_note
+from reasonknee_datasets.errors import ReasonKneeError, add_note, check_type
 from reasonknee_datasets.transforms.base import (
     BatchRow,
     Example,
@@ -123,11 +124,13 @@ class ToConversation(Transform):
         check_choice("style", self.style, STYLES)
         check_choice("media", self.media, MEDIA)
         check_box_key(self.box)
+        check_type("for_generation", self.for_generation, bool, "True or False")
         object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
         get_template(self.template)
         object.__setattr__(self, "frames", as_frames(self.frames))
         object.__setattr__(self, "turns", one("turns", self.turns, int, 1))
         if self.folder is not None:
+            check_type("folder", self.folder, str | os.PathLike, "the path of a folder for the pictures, or None")
             object.__setattr__(self, "folder", str(self.folder))
         if self.turns > 1 and (self.for_generation or self.style == "trl"):
             what = "for_generation=True" if self.for_generation else "style='trl'"

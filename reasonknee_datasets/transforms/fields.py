@@ -238,7 +238,7 @@ def _shape(key: str, example: Example) -> tuple[int, ...]:
 
 def check_box_key(key: str | None) -> str | None:
     """Check that a key names a box; None chooses by example (see `find_box_key`)."""
-    if key is not None and key not in _ROWS:
+    if key is not None and not (isinstance(key, str) and key in _ROWS):
         raise TransformError(
             f"box must be 'box' (voxels of the current grid), 'box_volume' (voxels of the stored volume), 'frame_box' "
             f"(pixels of the frames) or None, not {shown(key)}. For a target without a box, choose a template without "
@@ -248,5 +248,5 @@ def check_box_key(key: str | None) -> str | None:
 
 
 def as_convention(convention: BoxConvention | str) -> BoxConvention:
-    """Take a convention by its name, or as it is."""
+    """Convert a name to its convention; return a convention as it is."""
     return convention if isinstance(convention, BoxConvention) else BoxConvention.parse(convention)

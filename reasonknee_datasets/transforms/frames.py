@@ -281,7 +281,7 @@ def _checked(name: str, value: Any, least: int) -> Any:
     many = {"count": (1,), "size": (1, 2), "span": (2,), "ends": (2,)}[name]
     whole = name != "span"
     kinds = (int, float, np.number)
-    good = len(numbers) in many and all(isinstance(n, kinds) and n >= least for n in numbers)
+    good = len(numbers) in many and all(isinstance(n, kinds) and least <= n < 2**31 for n in numbers)
     good = good and not any(isinstance(n, bool) for n in numbers)
     good = (
         good

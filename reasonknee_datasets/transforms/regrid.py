@@ -208,7 +208,7 @@ def draw_moves(
 
 def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
     """Check one number or three, and return plain numbers of Python, which print and hash the same everywhere."""
-    given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+    given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) else [value]
     numbers = _plain(given, kind, least)
     if len(numbers) not in (1, 3):
         what = "a whole number, or three" if kind is int else "a number, or three"

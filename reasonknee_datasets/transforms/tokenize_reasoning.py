@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any
 
+from reasonknee_datasets.errors import check_type
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError
 from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
 from reasonknee_datasets.transforms.piece_cache import TextEncoder, TokenCacheInfo, get_encoder
@@ -106,6 +107,8 @@ class TokenizeReasoning(Transform):
         object.__setattr__(self, "tokenizer", get_tokenizer(self.tokenizer))
         object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
         check_box_key(self.box)
+        check_type("for_generation", self.for_generation, bool, "True or False")
+        check_type("vision", self.vision, Vision | None, 'a Vision, such as Vision("<|video_pad|>", 64), or None')
         template = get_template(self.template)
         if self.max_length is not None:
             object.__setattr__(self, "max_length", one("max_length", self.max_length, int, 1))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from types import EllipsisType
 from typing import Any
 
+from reasonknee_datasets.errors import check_type
+from reasonknee_datasets.volumes.cache import DecodeCache
+from reasonknee_datasets.volumes.disk import DiskCache
 from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume
 from reasonknee_datasets.volumes.open_source import find_source
@@ -55,6 +59,12 @@ def open_volume(
     >>> open_volume("volumes/9016403/00M_right.nii.gz")  # nothing is opened
     LazyVolume('...volumes/9016403/00M_right.nii.gz')
     """
+    check_type("path_or_url", path_or_url, str | os.PathLike, "the path or URL of a NIfTI file")
+    check_type("cache", cache, DecodeCache | EllipsisType | None, "a DecodeCache or None")
+    check_type("geometry", geometry, Geometry | None, "a Geometry or None")
+    check_type("cache_dir", cache_dir, str | os.PathLike | DiskCache | EllipsisType | None, "a folder or None")
+    check_type("expected", expected, ExpectedFile | None, "an ExpectedFile or None")
+    check_type("storage_options", storage_options, Mapping | None, "a mapping or None", is_secret=True)
     source = find_source(path_or_url, storage_options)
     settings = Settings(cache, geometry, cache_dir, expected=expected)
     return LazyVolume._lazy(source, settings, os.fspath(path_or_url))

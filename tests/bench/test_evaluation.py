@@ -225,6 +225,7 @@ HOSTILE = (
 
 def blocks(text: str) -> list[str]:
     """Parse Markdown with tables; return the kind of every block and span, texts left out."""
+    pytest.importorskip("markdown_it")
     from markdown_it import MarkdownIt
 
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
@@ -323,7 +324,6 @@ class TestReport:
     @pytest.mark.parametrize("name", HOSTILE)
     def test_markdown_of_hostile_text_is_text(self, name: str) -> None:
         """Wherever it stands, it parses to the same blocks as a plain word, and to no link, image or tag."""
-        pytest.importorskip("markdown_it")
 
         def parse(text: str) -> list[str]:
             rows = (("a", text, "1"), (text, text, "2"))
@@ -333,7 +333,6 @@ class TestReport:
         assert parse(name) == parse("plain")
 
     def test_hostile_names_do_not_change_a_report(self, half: Evaluation, tmp_path: Path) -> None:
-        pytest.importorskip("markdown_it")
         identity = half.results.identity
         assert identity is not None
         found = []

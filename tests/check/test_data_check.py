@@ -125,6 +125,18 @@ def test_write_check_report_names_a_folder_that_cannot_be_written(prepared: Path
         write_check_report(check(prepared), tmp_path / "file/below", prepared, pictures=False)
 
 
+def test_check_command_checks_the_report_folder_first(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["check", str(prepared), "--report", str(tmp_path / "file/below")]) == 1
+    assert main(["check", str(prepared), "--files", "--report", str(tmp_path / "report")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "The report cannot be written to" in printed.err
+    assert "--report is of the rows and images, which --files does not check" in printed.err
+
+
 def test_prepare_stops_at_errors_and_records_what_is_allowed(phantom_release: Path, tmp_path: Path) -> None:
     shutil.copytree(phantom_release, tmp_path / "release")
     first = sorted((tmp_path / "release/data/images").rglob("*.nii.gz"))[0]

@@ -32,7 +32,7 @@ ROWS = [{"id": f"{n:07d}/00M/left/q01", "volume_path": f"{n}"} for n in range(3)
         ({"drop_last": 1}, "drop_last must be True or False, not 1"),
         ({"pin_memory": "no"}, "pin_memory must be True or False"),
         ({"persistent_workers": "no", "num_workers": 1}, "persistent_workers must be True, False or None"),
-        ({"timeout": "x"}, "timeout must be a number of at least 0, not 'x'"),
+        ({"timeout": "x"}, "timeout must be a number of at least 0 and at most .*, not 'x'"),
         ({"prefetch_factor": "2", "num_workers": 1}, "prefetch_factor must be a whole number of at least 1 or None"),
         ({"balance": 5, "shuffle": True}, r"balance must be a name or a list of names, not 5 \(int\)"),
         ({"balance": {"grade": 1}, "shuffle": True}, "balance must be a name or a list of names, not a dict"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -85,3 +87,17 @@ def test_persistent_workers_are_used_again_after_a_loop_that_was_left() -> None:
         before = {worker.pid for worker in workers}
         assert [batch["id"] for batch in loader] == epoch(3)
         assert {worker.pid for worker in workers} == before
+
+
+@pytest.mark.parametrize(("workers", "persistent"), WORKERS)
+def test_iter_in_two_threads_gives_each_a_whole_epoch(workers: int, persistent: bool) -> None:
+    both = threading.Barrier(2)
+
+    def read(loader: ResumableLoader) -> list[str]:
+        both.wait()
+        return [row for batch in loader for row in batch["id"]]
+
+    everything = sorted(row for batch in epoch(0) for row in batch)
+    with new_loader(workers, persistent) as loader, ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            assert [sorted(rows) for rows in pool.map(read, [loader, loader])] == [everything, everything]

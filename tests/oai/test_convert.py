@@ -698,3 +698,11 @@ def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Pat
     report = run(tmp_path, release)
     check_converted(tmp_path, only(report))
     assert report.unknown == {}
+
+
+def test_convert_names_a_folder_without_series(tmp_path: Path) -> None:
+    (tmp_path / "oai").mkdir()
+    (tmp_path / "oai/notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(ConvertError, match=r"oai holds no DICOM series\. Name the folder of the OAI download"):
+        convert(tmp_path / "out", oai=tmp_path / "oai")
+    assert not (tmp_path / "out").exists()

@@ -160,3 +160,9 @@ def test_command_names_what_it_downloaded(
 ) -> None:
     assert main(["download", "--out", os.fspath(tmp_path), "--revision", pinned(server), "--no-masks"]) == 0
     assert f"of revision {pinned(server)}, all verified" in capsys.readouterr().out
+
+
+def test_download_checks_the_folder_before_it_asks_the_hub(server: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PublishError, match=r"cannot be downloaded to .*/file/below: Not a directory\. Choose another"):
+        fetch(server, tmp_path / "file/below", revision="nowhere")

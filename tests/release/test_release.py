@@ -359,6 +359,12 @@ def test_links_in_a_folder_of_ones_own_images_are_followed(copy: Built, tmp_path
 def test_a_root_that_is_no_release_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"is no official release: no split_files in it"):
         open_release(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ReleaseError, match=r"file is no official release: it is a file"):
+        open_release(tmp_path / "file")
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(ReleaseError, match=r"is no official release: it is a prepared repository already"):
+        open_release(tmp_path)
     with pytest.raises(ReleaseError, match=r"nowhere is no official release: no such folder"):
         open_release(tmp_path / "nowhere")
 

@@ -77,7 +77,12 @@ def test_a_small_shard_that_stands_for_gigabytes(tmp_path: Path, kind: str) -> N
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     megabytes, told = run.stdout.split(" ", 1)
     assert int(megabytes) < 900
-    assert "and may take 100,000 for each" in told or "rows have at most 10,000 values" in told
+    refusals = (
+        "and may take 100,000 for each",
+        "rows have at most 10,000 values",
+        "Expected all lists to be of size",  # Arrow's own, before 26
+    )
+    assert any(refusal in told for refusal in refusals)
     assert str(path) in told
 
 
