@@ -133,7 +133,8 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         "--box-convention",
         metavar="NAME",
         help="convention of the boxes, such as slice0-x1-y2, which is short for slice0-x1-y2-pairs-inclusive-voxel "
-        "(pairs or corners, inclusive or exclusive, voxel or normalised; all names: docs/reference/names.md); by default it is established from the masks",
+        "(pairs or corners, inclusive or exclusive, voxel or normalised; all names: docs/reference/names.md); "
+        "by default it is established from the masks",
     )
     command.add_argument(
         "--allow",
