@@ -108,8 +108,8 @@ def load_dataset(
         ``train``, ``validation`` (or ``val``), ``test``, a slice (``"train[:10]"``, ``"train[:10%]"``) or a sum
         (``"train+val"``). By default all, as a dict.
     streaming : bool, optional
-        Read while iterating, and write no row, so that a cache which cannot be written is no hindrance. Otherwise the
-        rows, and never voxels, go to the cache of ``datasets``.
+        Read rows while iterating and write none; also works with a read-only cache. Otherwise rows, but never voxels,
+        are written to the cache of ``datasets``.
     data_dir : str or path, optional
         A prepared repository: a folder or any fsspec URL (``https://``, ``s3://``,
         ``hf://datasets/owner/name@revision``). By default ``REASONKNEE_DATA``, else ``./3dreasonknee``, else, where

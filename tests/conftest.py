@@ -19,6 +19,20 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+# Tests in these folders run measurements or whole examples, each for seconds.
+SLOW_FOLDERS = frozenset({"benchmarks", "examples"})
+# A test with one of these marks starts a browser, several processes, or one costly run that a group of tests reads.
+SLOW_MARKS = frozenset({"browser", "cluster", "xdist_group"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests `slow` by their folder or another mark, so that new tests of these kinds need no mark of their own."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if "slow" not in marks and (item.path.parent.name in SLOW_FOLDERS or marks & SLOW_MARKS):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def phantom_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny synthetic release of six patients in the official layout; read it, never write into it."""

@@ -203,6 +203,13 @@ def test_no_module_name_occurs_twice() -> None:
     assert not [stem for stem, count in stems.items() if count > 1 and stem not in {"__init__"}]
 
 
+def test_files_named_in_the_architecture_page_exist() -> None:
+    page = (ROOT.parent / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.py)`", page))
+    assert {"volumes/cache.py", "bench/metrics/grades.py", "prompts/prompt_set.py"} <= named  # where changes begin
+    assert not [name for name in named if not (ROOT / name).is_file() and not (ROOT.parent / name).is_file()]
+
+
 def public_names(source: str) -> set[str]:
     """Return the public classes and functions at the top of a module; the overloads of a function count once."""
     kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

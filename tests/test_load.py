@@ -273,6 +273,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestPhantom:
+    @pytest.mark.slow
     def test_it_stands_in_with_a_warning(self, kept: Path) -> None:
         with pytest.warns(SyntheticDataWarning, match=r"rows and voxels are SYNTHETIC: .* drew and keeps in .*DATA;"):
             loaded = load_dataset("3dreasonknee", cache_dir=str(kept))

@@ -47,11 +47,16 @@ def _add_phantom(command: argparse.ArgumentParser) -> None:
         help="write OAI-like downloads with planted defects below oai/ in place of images, in three forms",
     )
     command.add_argument("--annotations-only", action="store_true", help="records without voxels, for scale")
-    command.add_argument("--box-convention", metavar="NAME", help="write the boxes in this convention")
+    command.add_argument(
+        "--box-convention",
+        metavar="NAME",
+        help="write the released boxes in this convention (default: slice0-x1-y2, which is short for "
+        "slice0-x1-y2-pairs-inclusive-voxel; all names: docs/reference/names.md)",
+    )
     command.add_argument(
         "--anatomical-boxes",
         action="store_true",
-        help="let boxes follow the body's directions and not the array's axes",
+        help="write boxes in anatomical directions instead of array axes",
     )
     command.add_argument("--workers", type=positive, help="processes (default: one a core)")
 
@@ -131,7 +136,8 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         "--box-convention",
         metavar="NAME",
         help="convention of the boxes, such as slice0-x1-y2, which is short for slice0-x1-y2-pairs-inclusive-voxel "
-        "(pairs or corners, inclusive or exclusive, voxel or normalised); by default it is established from the masks",
+        "(pairs or corners, inclusive or exclusive, voxel or normalised; all names: docs/reference/names.md); "
+        "by default it is established from the masks",
     )
     command.add_argument(
         "--allow",

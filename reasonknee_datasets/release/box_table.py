@@ -32,7 +32,7 @@ class BoxTable:
     rows : (volumes, 62, 6) int array
         i0 j0 k0 i1 j1 k1 in the image's array.
     verbatim : (volumes, 62) bool array
-        Where the six official numbers do not follow from the box and must be kept as they stand.
+        Where the six official numbers do not follow from the box and must be kept as written.
     """
 
     wanted: NDArray[np.int32]
@@ -90,7 +90,7 @@ def place_boxes(
     places = volumes[good], questions[good]
     table.wanted[places] = survey.index[places]
     table.rows[places] = decoded[good]
-    # A record is rebuilt in the convention of the commonest layout: numbers in another one are kept as they stand.
+    # A record is rebuilt in the convention of the commonest layout: numbers in another one are kept as written.
     table.verbatim[places] = _unlike(
         boxes.convention, decoded[good], numbers[good], shapes[places[0]], survey.writing[places]
     ) | np.isin(places[0], [volume for volume, each in readings.items() if each != boxes.convention])
@@ -181,7 +181,7 @@ def _unlike(
 ) -> NDArray[np.bool_]:
     """Find the official numbers that are not reproduced when their box is written."""
     if not convention.normalised:
-        return np.asarray(writing != WHOLE)  # whole voxels convert exactly; 12.0 is kept as it stands
+        return np.asarray(writing != WHOLE)  # whole voxels convert exactly; 12.0 is kept as written
     unlike = writing != REAL
     for place in np.flatnonzero(~unlike).tolist():
         box = Box.from_row(decoded[place].astype(int).tolist())

@@ -167,7 +167,7 @@ def read_grades(question: moaks.Question, diagnosis: Any) -> tuple[dict[str, int
     grades : dict of str to (int or None)
         By attribute; illegal ones are None.
     bad : dict of str to object
-        The illegal ones, as they stand.
+        The illegal ones, as written.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from reasonknee_datasets.release.convention import ENOUGH, Evidence
 from reasonknee_datasets.release.masks import MaskScan
 from reasonknee_datasets.release.region_labels import MAPPING_FILE, LabelMap
 
-# So many volumes tell a label map apart with certainty; the whole release then verifies it.
+# This number of volumes is enough to identify a label map; the whole release then verifies it.
 SAMPLE = 300
 _FAR = 1 << 20
 
@@ -43,7 +43,7 @@ class Extents:
 
     @classmethod
     def collect(cls, scans: Sequence[MaskScan | None]) -> Extents:
-        """Put the extents of all masks side by side; None stands for a volume without one."""
+        """Collect the extents of all masks; None for a volume without a mask."""
         labels = sorted({label for scan in scans if scan for label in scan.extents})
         places = {label: place for place, label in enumerate(labels)}
         rows = np.empty((len(scans), len(labels), 6), np.int64)

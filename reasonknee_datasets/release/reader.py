@@ -179,7 +179,7 @@ class Release:
             yield split, row
 
     def balanced(self) -> dict[Split, Counter[str]]:
-        """Return the ids of the balanced files with how often each stands there, for rows that were not dropped."""
+        """Count each id in the balanced files, for rows that were not dropped."""
         outcome = self._checked()
         if outcome.table is None:
             return {}

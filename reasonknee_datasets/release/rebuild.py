@@ -11,13 +11,13 @@ holds only what does not follow, as JSON with these keys, each left out where it
 ``end``
     What follows the diagnosis in the answer.
 ``diagnosis``
-    ``asked`` where the record spells it as the prompt does, or ``[object]`` as it stands.
+    ``asked`` where the record spells it as the prompt does, or ``[object]`` as written.
 ``box``
-    The six numbers as they stand.
+    The six numbers as written.
 ``turn``
     Axes and flips from the mask's array, in which official boxes are defined, to the image's.
 ``swapped``
-    1 where the diagnosis stands before the bounding box.
+    1 where the diagnosis is written before the bounding box.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class RecordFiles:
             Place in the split files.
         content : RecordContent
         box : list
-            The six numbers as they stand.
+            The six numbers as written.
 
         Raises
         ------

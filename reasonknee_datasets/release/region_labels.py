@@ -24,7 +24,7 @@ MAPPING_FILE = "question_subregion_mapping.json"
 
 Atom = str | int
 Row = dict[str, tuple[Atom, ...] | None]
-"""An entry's values by column; None where something stands that is no flat value, which makes a column useless."""
+"""An entry's values by column; None where a value is not flat, which makes a column useless."""
 
 # Keys by which an entry that is an object gives itself away, and keys that may wrap the whole table.
 _COLUMNS = frozenset({"name", "structure", "title", "number", "value", "index"}) | {
@@ -226,7 +226,7 @@ def _rows(tree: Any) -> Iterator[Row]:
 
 
 def _entry(above: Row, value: Any) -> Iterator[Row]:
-    """Read what stands under a key."""
+    """Read the value of a key."""
     if isinstance(value, dict):
         if _fields(value):
             yield from _object(above, value)

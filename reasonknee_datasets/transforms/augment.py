@@ -155,7 +155,7 @@ class RandomShift(Transform):
         return i, j, k
 
     def apply(self, example: Example, params: tuple[int, int, int] = (0, 0, 0)) -> dict[str, Any]:
-        """Move an example's anatomy by so many voxels along each array axis."""
+        """Move an example's anatomy by a number of voxels along each array axis."""
         shape, _ = current_grid(require(example, "volume", "RandomShift"))
         return regrid(example, View.whole(shape).shift(params, self.pad_value))
 

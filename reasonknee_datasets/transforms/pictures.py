@@ -46,7 +46,7 @@ def picture_size(picture: Any) -> tuple[int, int]:
 
 
 def save_images(frames: NDArray[np.uint8], folder: Path) -> list[str]:
-    """Write each frame as a PNG file, unless the same frames stand there already, and give their absolute paths.
+    """Write each frame as a PNG file, unless the same files exist already, and return their absolute paths.
 
     Files are named by what all frames hold, and appear whole or not at all: several workers may write the same ones.
     """

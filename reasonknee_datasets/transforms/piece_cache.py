@@ -152,9 +152,9 @@ class TextEncoder:
         marks : sequence of TextSpan
             Stretches of its characters.
         left, right : str
-            A few characters that stand beside it, or nothing.
+            A few characters next to it, or nothing.
         inside : bool
-            Whether anything stands before it, a control token for example.
+            Whether anything comes before it, a control token for example.
 
         Returns
         -------

@@ -60,7 +60,7 @@ def current_view(volume: Any) -> View:
 
 
 def is_whole(volume: Any, shape: tuple[int, int, int]) -> bool:
-    """Return whether a volume of this shape shows all of its stored array, as it stands there."""
+    """Return whether a volume of this shape shows its whole stored array unchanged."""
     view = volume.view if isinstance(volume, LazyVolume) else getattr(volume.dataobj, "view", None)
     return not isinstance(view, View) or view == View.whole(shape)
 

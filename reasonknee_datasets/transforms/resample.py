@@ -17,7 +17,7 @@ Three = tuple[Any, Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Resize(Transform):
-    """Lay a grid of so many voxels over the same place: its faces stay where they are, voxels grow or shrink.
+    """Resample to a grid of the given shape over the same extent in the world; the voxel size changes.
 
     Values are interpolated linearly where the grid gets finer, and averaged where it gets coarser, when they are read,
     in float32. Box faces move by at most half an output voxel (see `nearest_box` for boxes thinner than a voxel);

@@ -1,4 +1,4 @@
-"""The two numbers that a window stands on, counted once per volume."""
+"""The lower and upper intensity of a window, computed once per volume."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from reasonknee_datasets.transforms.piece_cache import TextEncoder
 from reasonknee_datasets.transforms.templates import Part, Template
 from reasonknee_datasets.transforms.tokenizer import TokenizerContent
 
-# Stands beside a number when a piece is tokenized that ends or begins where one stands.
+# Takes the place of a number next to a piece while the piece is tokenized.
 DIGIT = "0"
 _MARK = "\ufdd2{}\ufdd3"
 _MARKED = re.compile("\ufdd2([0-9]+)\ufdd3")
@@ -123,7 +123,7 @@ def _split(parts: Sequence[Part], specials: dict[str, str], encoder: TextEncoder
 
 
 def _group(parts: Sequence[Part], separator: str, left: str, opened: bool = False) -> Iterator[Item]:
-    """Gather what stands between control tokens into runs, and cut these around numbers."""
+    """Join the text between control tokens into runs, and split these around numbers."""
     for markup, group in groupby(parts, key=lambda part: part[0] in ("control", "vision")):
         together = list(group)
         if markup:
@@ -144,7 +144,7 @@ def _cut(parts: Sequence[Part], separator: str, left: str, inside: bool) -> Iter
 
 
 def _tail(part: Part) -> str:
-    """Return what stands before a completion; a field's last character is taken for a full stop."""
+    """Return the text before a completion; a field's last character is taken for a full stop."""
     kind, text = part
     return text[-_LEFT:] if kind in ("text", "close") else "."
 

@@ -14,7 +14,7 @@ field                 text
 ``official_answer``   reasoning and diagnosis as the official record's ``answer`` has them, character for character
 ====================  ================================================================================================
 
-The last three give the answer away, and stand in no prompt.
+The last three contain the answer, so no prompt may contain them.
 """
 
 from __future__ import annotations
