@@ -96,7 +96,8 @@ def check_dataset(dataset: Any) -> None:
         )
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise LoaderError(f"The dataset must be a dataset or a sequence of examples, not {shown(dataset)}.")
-    if len(dataset) and not isinstance(dataset[0], Mapping):
+    # Of other datasets no row is read here: reading may decode, draw from a generator or open files before a fork.
+    if isinstance(dataset, Sequence) and len(dataset) and not isinstance(dataset[0], Mapping):
         raise LoaderError(f"The dataset must hold examples, which are mappings, and its first is {shown(dataset[0])}.")
 
 
