@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -189,12 +190,18 @@ class FieldDifference:
     second: object
 
     def __str__(self) -> str:
-        return f"{self.field}: {_shown(self.first)} and {_shown(self.second)}"
+        first, second = ("not stated" if value is None else repr(value) for value in (self.first, self.second))
+        same = len(os.path.commonprefix((first, second)))
+        return f"{self.field}: {_shorten(first, same)} and {_shorten(second, same)}"
 
 
-def _shown(value: object) -> str:
-    text = "not stated" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
+def _shorten(text: str, same: int) -> str:
+    """Shorten a long text to the part in which it differs: after its first `same` characters."""
+    if len(text) <= 80:
+        return text
+    start = 0 if same < 60 else same - 30
+    shown = text[start : start + 80]
+    return f"{'...' * (start > 0)}{shown}{'...' * (start + 80 < len(text))}"
 
 
 def differences(a: RunMetadata, b: RunMetadata) -> tuple[FieldDifference, ...]:

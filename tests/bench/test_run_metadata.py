@@ -149,3 +149,12 @@ def test_many_differences_stay_readable() -> None:
     with pytest.raises(BenchError, match="; and 53 more") as caught:
         check_comparable(FULL, other)
     assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("at", [0, 30, 100, 5000])
+def test_a_long_difference_shows_the_part_that_differs(at: int) -> None:
+    text = "a" * at
+    first, second = replace(FULL, frames=f"{text}left{'b' * 200}"), replace(FULL, frames=f"{text}right{'b' * 200}")
+    with pytest.raises(BenchError, match="frames: .*left.* and .*right") as caught:
+        check_comparable(first, second)
+    assert len(str(caught.value)) < 450

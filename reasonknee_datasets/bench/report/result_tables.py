@@ -62,7 +62,7 @@ def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = (""
         values = [getattr(one, each.name) for one in stated]
         if any(value not in (None, {}) for value in values):
             rows.append((each.name, *[_stated(each.name, value) for value in values]))
-    return Table("What this is a result of", ("", *names), tuple(rows))
+    return Table("Run metadata", ("", *names), tuple(rows))
 
 
 def _stated(name: str, value: object) -> str:
