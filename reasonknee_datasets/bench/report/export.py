@@ -217,7 +217,20 @@ def _split(cells: Iterable[tuple[str, str, bool]]) -> Iterable[tuple[str, str]]:
         elif numeric and (found := _NO_INTERVAL.match(text)):
             yield from zip((name, f"{name} no interval"), found.groups(), strict=True)
         else:
-            yield name, text.replace(",", "") if numeric else text
+            yield name, _csv_number(text) if numeric else text
+
+
+def _csv_number(text: str) -> str:
+    """Write a number as other programs read it: a share as a fraction, an undefined number as an empty cell.
+
+    Examples
+    --------
+    >>> _csv_number("76,384"), _csv_number("88.9%"), _csv_number("–")
+    ('76384', '0.889', '')
+    """
+    if text.endswith("%"):
+        return f"{float(text[:-1]) / 100:.3f}"
+    return "" if text == "–" else text.replace(",", "").removeprefix("+")
 
 
 def _inert(text: str) -> str:

@@ -69,7 +69,7 @@ class Table:
 
 
 # Why a number has no interval, in few words; `WHY_NO_INTERVAL` explains each. Baselines are never resampled themselves.
-_REASON: Mapping[NoInterval, str] = {
+SHORT_REASONS: Mapping[NoInterval, str] = {
     "few_patients": "too few patients",
     "undefined_resamples": "undefined in resamples",
 }
@@ -152,7 +152,7 @@ def plural(value: int, noun: str) -> str:
 
 
 def _why(value: Estimate) -> str:
-    reason = _REASON.get(value.no_interval) if value.no_interval else None
+    reason = SHORT_REASONS.get(value.no_interval) if value.no_interval else None
     return f" [{reason}]" if reason and value.value is not None else ""
 
 

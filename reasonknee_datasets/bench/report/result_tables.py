@@ -10,6 +10,7 @@ from reasonknee_datasets.bench.report.group_tables import (
     LEGEND,
     RESTS_ON,
     RULE_NAMES,
+    SHORT_REASONS,
     Table,
     find_total,
     format_count,
@@ -54,7 +55,7 @@ def result_tables(results: Results) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
-def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = ("",)) -> Table:
+def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = ("stated",)) -> Table:
     """Tabulate the metadata of one or several results, one a column."""
     stated = [each or RunMetadata() for each in identities]
     rows = []
@@ -62,7 +63,7 @@ def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = (""
         values = [getattr(one, each.name) for one in stated]
         if any(value not in (None, {}) for value in values):
             rows.append((each.name, *[_stated(each.name, value) for value in values]))
-    return Table("Run metadata", ("", *names), tuple(rows))
+    return Table("Run metadata", ("field", *names), tuple(rows))
 
 
 def _stated(name: str, value: object) -> str:
@@ -92,7 +93,7 @@ def _coverage(results: Results) -> Table:
     )
     if not counts.texts:
         rows = (*rows[:2], *rows[4:])
-    return Table("Coverage", ("", "number", "share"), rows)
+    return Table("Coverage", ("counted", "number", "share"), rows)
 
 
 def _reasons(results: Results) -> Table:
@@ -165,7 +166,7 @@ def _pools(results: Results) -> Table:
             counts = (format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
             rows.append((named, CONDITIONS[pool.condition], name, format_estimate(value), *counts))
     caption = "Pooled only over slots of one scale and range; missing answers count as wrong"
-    columns = ("slots", "which of them", "metric", "value", "patients", "slots graded", "positives")
+    columns = ("scale", "which of them", "metric", "value", "patients", "slots", "positives")
     return Table("By scale", columns, tuple(rows), caption, folded=True, detail=True)
 
 
@@ -183,7 +184,7 @@ def _boxes(results: Results) -> Table:
         f"{format_count(told.records)} records about {format_count(told.regions)} regions of "
         f"{format_count(told.patients)} patients; {format_count(told.missing)} without a box"
     )
-    return Table("Localisation", ("metric", "by record", "by region", ""), rows, caption)
+    return Table("Localisation", ("metric", "by record", "by region", "meaning"), rows, caption)
 
 
 def _box_alternatives(results: Results) -> Table | None:
@@ -232,7 +233,7 @@ def no_intervals(results: Results) -> tuple[str, ...]:
         if group.by in ("all", "category"):
             for value in group.totals["missing_as_wrong"].metrics.values():
                 if value.no_interval:
-                    seen[WHY_NO_INTERVAL[value.no_interval]] = None
+                    seen[f"{SHORT_REASONS[value.no_interval]}: {WHY_NO_INTERVAL[value.no_interval]}"] = None
     return tuple(seen)
 
 
@@ -260,4 +261,4 @@ def _reasoning(results: Results) -> list[Table]:
         caption += (
             f". In {format_count(found.unseparated)} the final answer cannot be told from it: no consistency there"
         )
-    return [Table("Reasoning", ("metric", "value", "share of", "patients", ""), rows, caption)]
+    return [Table("Reasoning", ("metric", "value", "share of", "patients", "meaning"), rows, caption)]

@@ -361,7 +361,7 @@ def _lead(results: Results) -> Iterator[str]:
     )
     yield about_intervals(results.sampling)
     if results.sampling.resamples and results.sampling.patients >= MIN_PATIENTS:  # else said already, of all numbers
-        yield from (f"No interval: {why}." for why in no_intervals(results))
+        yield from (f"No interval, {why}." for why in no_intervals(results))
 
 
 def about_intervals(sampling: Sampling) -> str:
