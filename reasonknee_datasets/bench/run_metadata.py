@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -191,7 +190,8 @@ class FieldDifference:
 
     def __str__(self) -> str:
         first, second = ("not stated" if value is None else repr(value) for value in (self.first, self.second))
-        same = len(os.path.commonprefix((first, second)))
+        pairs = enumerate(zip(first, second, strict=False))
+        same = next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
         return f"{self.field}: {_shorten(first, same)} and {_shorten(second, same)}"
 
 

@@ -13,9 +13,17 @@ import pytest
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
 from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex, to_markdown
-from reasonknee_datasets.bench.report.group_tables import Table, format_estimate, group_name, signed
-from reasonknee_datasets.bench.report.write import about_intervals
-from reasonknee_datasets.bench.results import Estimate, Sampling
+from reasonknee_datasets.bench.report.group_tables import (
+    Table,
+    about_intervals,
+    decomposition_tables,
+    format_estimate,
+    group_name,
+    missing_intervals,
+    signed,
+)
+from reasonknee_datasets.bench.results import ErrorDecomposition, Estimate, LostShares, Sampling
+from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS
@@ -219,6 +227,38 @@ def test_to_csv_splits_intervals() -> None:
     assert found[1]["name"] == "'=b"
 
 
+def test_to_csv_writes_numbers_that_other_programs_read() -> None:
+    rows = (("a", "76,384", "88.9%"), ("b", "–", ""))
+    found = list(csv.DictReader(io.StringIO(to_csv([Table("T", ("name", "x", "share"), rows)]))))
+    assert [(row["x"], row["share"]) for row in found] == [("76384", "0.889"), ("", "")]
+
+
+def test_missing_intervals_explains_each_reason_once() -> None:
+    few, whole = Estimate(0.7, no_interval="few_patients"), Estimate(0.7, 0.6, 0.8)
+    sampling = Sampling(resamples=2000, seed=0, level=0.95, patients=14)
+    assert [line[:36] for line in missing_intervals(sampling, [few, whole, few])] == [
+        "No interval, too few patients: fewer"
+    ]
+    assert not list(missing_intervals(sampling, [whole, Estimate(None, no_interval="undefined")]))
+    assert not list(missing_intervals(replace(sampling, patients=9), [few]))
+
+
+def test_decomposition_tables_call_no_gain_worse() -> None:
+    """Below 0 a run lost less than with the true region."""
+    grading = Estimate(0.3, 0.2, 0.4)
+    rows = [
+        LostShares("own_region", "all", "all", grading, Estimate(value, value - 0.1, value + 0.1), 100, 20, 30)
+        for value in (0.2, 0.0, -0.2)
+    ]
+    (found, _) = decomposition_tables(ErrorDecomposition(RunMetadata(), (), Sampling(2000, 0, 0.95, 20), tuple(rows)))
+    assert [row[3] for row in found.rows] == [
+        "**+0.200 [+0.100, +0.300]**",
+        "+0.000 [-0.100, +0.100]",
+        "-0.200 [-0.300, -0.100]",
+    ]
+    assert "**bold**" in found.caption
+
+
 def test_to_latex_escapes() -> None:
     text = to_latex([Table("50 % & more", ("a_b", "x"), ((r"\input{#1}", "**1.0**"),))])
     assert r"\caption{50 \% \& more}" in text
@@ -241,7 +281,18 @@ def test_write_report_states_split_and_unscored(wrong: Evaluation, tmp_path: Pat
     assert "because a true grade is missing" in top
     assert "1 record without a prediction" in top
     found = list(csv.DictReader((tmp_path / "report.csv").open(encoding="utf-8")))
-    assert {each.title for each in result_tables(wrong.results)} <= {row["table"] for row in found}
+    tables = result_tables(wrong.results)
+    assert {each.title for each in tables} <= {row["table"] for row in found}
+    assert all(name for each in tables for name in each.columns)  # a column of the CSV file is found by its name
+    stated = {row["field"]: row["stated"] for row in found if row["table"] == "Run metadata"}
+    assert stated["split"] == "test"
+    assert stated["records"] == str(len(wrong.predictions.answers.given))
+    marked = [
+        each
+        for each in tables
+        if any(cell.startswith("**") or cell.endswith(" worse") for row in each.rows for cell in row)
+    ]
+    assert all("**bold**" in each.caption for each in marked)
     assert r"\caption{Metrics of attribute size." in (tmp_path / "report.tex").read_text(encoding="utf-8")
 
 

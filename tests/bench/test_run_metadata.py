@@ -155,6 +155,6 @@ def test_many_differences_stay_readable() -> None:
 def test_a_long_difference_shows_the_part_that_differs(at: int) -> None:
     text = "a" * at
     first, second = replace(FULL, frames=f"{text}left{'b' * 200}"), replace(FULL, frames=f"{text}right{'b' * 200}")
-    with pytest.raises(BenchError, match="frames: .*left.* and .*right") as caught:
+    with pytest.raises(BenchError, match=r"frames: .*left.* and .*right") as caught:
         check_comparable(first, second)
     assert len(str(caught.value)) < 450

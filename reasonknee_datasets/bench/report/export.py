@@ -230,7 +230,7 @@ def _csv_number(text: str) -> str:
     """
     if text.endswith("%"):
         return f"{float(text[:-1]) / 100:.3f}"
-    return "" if text == "–" else text.replace(",", "").removeprefix("+")
+    return "" if text == "–" else text.replace(",", "")
 
 
 def _inert(text: str) -> str:

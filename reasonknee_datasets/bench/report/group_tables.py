@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from reasonknee_datasets.bench.bootstrap import MIN_PATIENTS
 from reasonknee_datasets.bench.results import (
     CONDITIONS,
     HEADLINE,
+    WHY_NO_INTERVAL,
     Baseline,
     By,
     Comparison,
@@ -20,6 +22,7 @@ from reasonknee_datasets.bench.results import (
     NoInterval,
     Results,
     Rule,
+    Sampling,
 )
 from reasonknee_datasets.moaks import QUESTIONS, Question
 
@@ -154,6 +157,28 @@ def plural(value: int, noun: str) -> str:
 def _why(value: Estimate) -> str:
     reason = SHORT_REASONS.get(value.no_interval) if value.no_interval else None
     return f" [{reason}]" if reason and value.value is not None else ""
+
+
+def about_intervals(sampling: Sampling) -> str:
+    """Describe the intervals, or why there are none."""
+    if not sampling.resamples:
+        return "No intervals: no resamples were asked for."
+    if sampling.patients < MIN_PATIENTS:
+        return (
+            f"No intervals: {plural(sampling.patients, 'patient')}; an interval needs at least {MIN_PATIENTS} patients."
+        )
+    return (
+        f"Intervals: {sampling.level:.0%}, percentiles of {plural(sampling.resamples, 'resample')} of "
+        f"{plural(sampling.patients, 'patient')} with all their records, seed {sampling.seed}."
+    )
+
+
+def missing_intervals(sampling: Sampling, shown: Iterable[Estimate]) -> Iterator[str]:
+    """Explain each reason in the tables for a number without an interval, once."""
+    if sampling.resamples and sampling.patients >= MIN_PATIENTS:  # else `about_intervals` says it of all numbers
+        for reason in dict.fromkeys(value.no_interval for value in shown if value.value is not None):
+            if reason is not None and reason in SHORT_REASONS:
+                yield f"No interval, {SHORT_REASONS[reason]}: {WHY_NO_INTERVAL[reason]}."
 
 
 RESTS_ON = ("patients", "records", "positives")
@@ -334,7 +359,7 @@ def decomposition_tables(decomposition: ErrorDecomposition) -> tuple[Table, ...]
     whole = [row for row in decomposition.rows if row.by == "all"]
     rest = [row for row in decomposition.rows if row.by != "all"]
     columns = ("run", "group", "lost by grading", "lost because of the region", *RESTS_ON)
-    caption = "in bold where the whole interval is above 0"
+    caption = "**bold**: lost because of the region, and the interval excludes 0"
     return (
         Table("Lost shares", columns, tuple(map(_lost_row, whole)), caption),
         Table("Lost shares by category", columns, tuple(map(_lost_row, rest)), caption),
@@ -344,4 +369,6 @@ def decomposition_tables(decomposition: ErrorDecomposition) -> tuple[Table, ...]
 def _lost_row(row: LostShares) -> tuple[str, ...]:
     group = "everything" if row.by == "all" else f"{row.by} {row.value}"
     counts = (format_count(getattr(row, each)) for each in RESTS_ON)
-    return (row.condition, group, format_estimate(row.grading), signed(row.region), *counts)
+    # Less lost than with the true region is no loss.
+    region = signed(row.region).removesuffix(" worse")
+    return (row.condition, group, format_estimate(row.grading), region, *counts)

@@ -10,7 +10,6 @@ from reasonknee_datasets.bench.report.group_tables import (
     LEGEND,
     RESTS_ON,
     RULE_NAMES,
-    SHORT_REASONS,
     Table,
     find_total,
     format_count,
@@ -28,7 +27,6 @@ from reasonknee_datasets.bench.results import (
     REASONING_METRICS,
     RULES,
     TOTALS,
-    WHY_NO_INTERVAL,
     Baseline,
     By,
     Estimate,
@@ -196,7 +194,7 @@ def _box_alternatives(results: Results) -> Table | None:
     read = (
         f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {format_count(check.records)} boxes"
     )
-    caption = f"{read}; {verdict}"
+    caption = f"{read}; {verdict}. {LEGEND}"
     return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
 
@@ -226,15 +224,11 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else ""
 
 
-def no_intervals(results: Results) -> tuple[str, ...]:
-    """List the reasons why numbers of the first tables have no interval, each once."""
-    seen: dict[str, None] = {}
+def first_estimates(results: Results) -> Iterator[Estimate]:
+    """List the numbers of the first tables: of everything and of the categories."""
     for group in results.groups:
         if group.by in ("all", "category"):
-            for value in group.totals["missing_as_wrong"].metrics.values():
-                if value.no_interval:
-                    seen[f"{SHORT_REASONS[value.no_interval]}: {WHY_NO_INTERVAL[value.no_interval]}"] = None
-    return tuple(seen)
+            yield from group.totals["missing_as_wrong"].metrics.values()
 
 
 def _reasoning(results: Results) -> list[Table]:

@@ -15,17 +15,18 @@ import pyarrow.parquet as pq
 
 from reasonknee_datasets.bench.answers import RULES
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
-from reasonknee_datasets.bench.bootstrap import MIN_PATIENTS
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.predictions import PROBLEMS, Predictions, Problem
 from reasonknee_datasets.bench.report.export import to_csv, to_eval_results, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import (
     Table,
+    about_intervals,
     comparison_tables,
     decomposition_tables,
     format_count,
     format_estimate,
     format_number,
+    missing_intervals,
     plural,
     signed,
 )
@@ -37,8 +38,8 @@ from reasonknee_datasets.bench.report.plots import (
     draw_plots,
     draw_worst,
 )
-from reasonknee_datasets.bench.report.result_tables import identity_table, no_intervals, result_tables
-from reasonknee_datasets.bench.results import HEADLINE, Comparison, ErrorDecomposition, Results, Sampling
+from reasonknee_datasets.bench.report.result_tables import first_estimates, identity_table, result_tables
+from reasonknee_datasets.bench.results import HEADLINE, Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth, take
 from reasonknee_datasets.errors import BenchError
@@ -273,6 +274,9 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
         f"{HEADLINE}: {format_number(headline.first)} and {format_number(headline.second)}; difference "
         f"{signed(headline.difference).replace('**', '')} over {plural(headline.patients, 'patient')}.",
         f"{about_intervals(comparison.sampling)} Both have the same resamples.",
+        *missing_intervals(
+            comparison.sampling, (row.difference for row in comparison.differences if row.by in ("all", "category"))
+        ),
         comparison.about_totals,
     ]
     if comparison.tolerated:
@@ -313,6 +317,9 @@ def write_error_decomposition(
         "true region given is lost by grading; what a run loses beyond that, it loses because of the region that it "
         "saw. Below 0: it lost less than with the true region.",
         f"{about_intervals(decomposition.sampling)} All runs have the same resamples.",
+        *missing_intervals(
+            decomposition.sampling, (value for row in decomposition.rows for value in (row.grading, row.region))
+        ),
     ]
     names = (given.condition or "", *(str(each.condition) for each in others))
     tables = [*decomposition_tables(decomposition), identity_table(given, *others, names=names)]
@@ -360,22 +367,7 @@ def _lead(results: Results) -> Iterator[str]:
         f"wrong: {plural(covered.records - covered.given, 'record')} without a prediction."
     )
     yield about_intervals(results.sampling)
-    if results.sampling.resamples and results.sampling.patients >= MIN_PATIENTS:  # else said already, of all numbers
-        yield from (f"No interval, {why}." for why in no_intervals(results))
-
-
-def about_intervals(sampling: Sampling) -> str:
-    """Describe the intervals, or why there are none."""
-    if not sampling.resamples:
-        return "No intervals: no resamples were asked for."
-    if sampling.patients < MIN_PATIENTS:
-        return (
-            f"No intervals: {plural(sampling.patients, 'patient')}; an interval needs at least {MIN_PATIENTS} patients."
-        )
-    return (
-        f"Intervals: {sampling.level:.0%}, percentiles of {plural(sampling.resamples, 'resample')} of "
-        f"{plural(sampling.patients, 'patient')} with all their records, seed {sampling.seed}."
-    )
+    yield from missing_intervals(results.sampling, first_estimates(results))
 
 
 def _banners(results: Results) -> Iterator[str]:
