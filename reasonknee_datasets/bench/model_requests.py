@@ -2,7 +2,8 @@
 
 Requests are values that depend on no client library. They are built from a `Record` (id, side, question and box), which
 holds neither reasoning nor grades nor answer. Frames are arrays of 8-bit pixels made by ``ToFrames``; they are sent as
-PNG, which is lossless.
+PNG, which is lossless. The last functions convert a request to inspect_ai's messages and send it; they import
+inspect_ai when they are called, since planning a run does without it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,11 @@ from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.prompts import FRAME_CONVENTION, Prompts, box_prompt
 from reasonknee_datasets.transforms import CropToBox, ToFrames
 
+if TYPE_CHECKING:
+    from inspect_ai.event import ModelEvent
+    from inspect_ai.model import ChatMessage, ChatMessageBase, Content, ModelOutput
+
+_Message = TypeVar("_Message", bound="ChatMessageBase")
 Role = Literal["system", "user", "assistant"]
 
 
@@ -266,3 +272,80 @@ def read_box(text: str | None, recipe: ToFrames, volume: Any, finish_reason: str
         return PredictedBox(view.box_to_source(parsed.box).clip(volume.shape), None, parsed.rules)
     except BoxError:
         return PredictedBox(None, "out_of_range")
+
+
+def to_chat(request: Request) -> list[ChatMessage]:
+    """Convert a request to inspect_ai's chat messages, each frame a PNG in a data URL."""
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
+
+    chat: list[ChatMessage] = []
+    for message in request.messages:
+        text = message.parts[0]
+        if message.role == "system":
+            chat.append(ChatMessageSystem(content=str(text)))
+        elif message.role == "assistant":
+            chat.append(ChatMessageAssistant(content=str(text)))
+        elif len(message.parts) == 1 and isinstance(text, str):
+            chat.append(ChatMessageUser(content=text))
+        else:
+            chat.append(ChatMessageUser(content=[block for part in message.parts for block in _blocks(part)]))
+    return chat
+
+
+def _blocks(part: str | Frames) -> list[Content]:
+    from inspect_ai.model import ContentImage, ContentText
+
+    if isinstance(part, str):
+        return [ContentText(text=part)]
+    return [ContentImage(image=url) for url in part.data_urls]
+
+
+def without_images(messages: Iterable[_Message]) -> list[_Message]:
+    """Copy messages with each run of images replaced by one line of text."""
+    return [_without_images(message) for message in messages]
+
+
+def _without_images(message: _Message) -> _Message:
+    from inspect_ai.model import ContentImage, ContentText
+
+    if isinstance(message.content, str):
+        return message
+    kept: list[Content] = []
+    count = 0
+    for block in [*message.content, None]:
+        if isinstance(block, ContentImage):
+            count += 1
+            continue
+        if count:
+            kept.append(ContentText(text=f"[{count} frames, not logged]"))
+            count = 0
+        if block is not None:
+            kept.append(block)
+    return message.model_copy(update={"content": kept})
+
+
+class _EventsWithoutImages:
+    """Add model calls to the sample's transcript with their images replaced."""
+
+    def on_pending(self, event: ModelEvent) -> None:
+        from inspect_ai.log import transcript
+
+        event.input = without_images(event.input)
+        transcript()._event(event)
+
+    def on_complete(self, event: ModelEvent) -> None:
+        from inspect_ai.log import transcript
+
+        transcript()._event_updated(event)
+
+
+async def generate_unlogged(request: Request) -> ModelOutput:
+    """Send a request to the evaluated model; the log gets everything but the images."""
+    from inspect_ai.model import get_model
+
+    # Not among inspect_ai's public names, and the only way to keep images out of a log without an option that every
+    # user would have to give (--no-log-images). tests/bench/test_tasks.py notices if it goes.
+    from inspect_ai.model._model import use_model_event_sink
+
+    with use_model_event_sink(_EventsWithoutImages()):
+        return await get_model().generate(to_chat(request))

@@ -11,28 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import anyio
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import transcript
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageBase,
-    ChatMessageSystem,
-    ChatMessageUser,
-    Content,
-    ContentImage,
-    ContentReasoning,
-    ContentText,
-    GenerateConfig,
-    ModelOutput,
-    get_model,
-)
-from inspect_ai.model._model import use_model_event_sink
+from inspect_ai.model import ContentReasoning, GenerateConfig, ModelOutput
 from inspect_ai.scorer import (
     Metric,
     SampleScore,
@@ -56,7 +41,10 @@ from reasonknee_datasets.bench.model_requests import (
     ask,
     ask_after_box,
     ask_for_box,
+    generate_unlogged,
     read_box,
+    to_chat,
+    without_images,
 )
 from reasonknee_datasets.bench.predictions.collect import read_answer_text
 from reasonknee_datasets.bench.predictions.prediction_files import METADATA, read_output
@@ -66,79 +54,10 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS
 
-if TYPE_CHECKING:
-    from inspect_ai.event import ModelEvent
-
-# Not among inspect_ai's public names, and the only way to keep images out of a log without an option that every user
-# would have to give (--no-log-images). tests/bench/test_tasks.py notices if it goes.
-
-
 GIVE_UP_AFTER = 20
 """Failures in a row, without any answer between them, after which the rest of a run is not asked."""
 
-_Message = TypeVar("_Message", bound=ChatMessageBase)
 Send = Callable[[Request], Awaitable[ModelOutput]]
-
-
-def to_chat(request: Request) -> list[ChatMessage]:
-    """Convert a request to chat messages, each frame a PNG in a data URL."""
-    chat: list[ChatMessage] = []
-    for message in request.messages:
-        text = message.parts[0]
-        if message.role == "system":
-            chat.append(ChatMessageSystem(content=str(text)))
-        elif message.role == "assistant":
-            chat.append(ChatMessageAssistant(content=str(text)))
-        elif len(message.parts) == 1 and isinstance(text, str):
-            chat.append(ChatMessageUser(content=text))
-        else:
-            chat.append(ChatMessageUser(content=[block for part in message.parts for block in _blocks(part)]))
-    return chat
-
-
-def _blocks(part: str | Frames) -> list[Content]:
-    if isinstance(part, str):
-        return [ContentText(text=part)]
-    return [ContentImage(image=url) for url in part.data_urls]
-
-
-def without_images(messages: Iterable[_Message]) -> list[_Message]:
-    """Copy messages with each run of images replaced by one line of text."""
-    return [_without_images(message) for message in messages]
-
-
-def _without_images(message: _Message) -> _Message:
-    if isinstance(message.content, str):
-        return message
-    kept: list[Content] = []
-    count = 0
-    for block in [*message.content, None]:
-        if isinstance(block, ContentImage):
-            count += 1
-            continue
-        if count:
-            kept.append(ContentText(text=f"[{count} frames, not logged]"))
-            count = 0
-        if block is not None:
-            kept.append(block)
-    return message.model_copy(update={"content": kept})
-
-
-class _EventsWithoutImages:
-    """Add model calls to the sample's transcript with their images replaced."""
-
-    def on_pending(self, event: ModelEvent) -> None:
-        event.input = without_images(event.input)
-        transcript()._event(event)
-
-    def on_complete(self, event: ModelEvent) -> None:
-        transcript()._event_updated(event)
-
-
-async def generate_unlogged(request: Request) -> ModelOutput:
-    """Send a request to the evaluated model; the log gets everything but the images."""
-    with use_model_event_sink(_EventsWithoutImages()):
-        return await get_model().generate(to_chat(request))
 
 
 class _Breaker:
