@@ -268,7 +268,13 @@ def test_reward_parts_of_boxes_that_hedge_are_no_more_than_of_an_honest_wrong_bo
 
 def test_reward_parts_accepts_reasoning_before_the_answer_and_marks_behind_it() -> None:
     right = write(42, {"grade": 2})
-    for text in (f"The pad is bright.\n{right}", f"```json\n{right}\n```\n", f"{right}<|im_end|>", f"**{right}**."):
+    for text in (
+        f"The pad is bright.\n{right}",
+        f"```json\n{right}\n```\n",
+        f"{right}<|im_end|>",
+        f"<s>{right}</s>",
+        f"**{right}**.",
+    ):
         assert reward_parts(42, text, {"grade": 2}).total() == pytest.approx(1.0), text
     assert reward_parts(42, " " * (LONGEST - len(right)) + right, {"grade": 2}).grading == 1.0
     assert reward_parts(42, " " * (LONGEST - len(right) + 1) + right, {"grade": 2}).grading == 0.0
