@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from torch.utils.data import DataLoader
 
@@ -62,6 +62,13 @@ class ResumableLoader:
         if name in options:
             return options[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        # A copy.copy would share the position and the workers, and each copy would move the other one.
+        raise TypeError(
+            "A loader cannot be copied or pickled: it has running workers and a position. "
+            "Make another one with make_dataloader and load its state: other.load_state_dict(loader.state_dict())."
+        )
 
     @property
     def batch_size(self) -> int:
