@@ -19,6 +19,14 @@ from reasonknee_datasets.loader.state import EpochPosition, Identity, read_state
 from reasonknee_datasets.loader.worker_dataset import Work
 
 
+def not_copied() -> TypeError:
+    """Build the error for a copy or pickle of a loader: a shallow copy would move the position of the original."""
+    return TypeError(
+        "A loader cannot be copied or pickled: it has running workers and a position. "
+        "Make another one with make_dataloader and load its state: other.load_state_dict(loader.state_dict())."
+    )
+
+
 class ResumableLoader:
     """A loader of batches; made by `make_dataloader`.
 
@@ -64,11 +72,7 @@ class ResumableLoader:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        # A copy.copy would share the position and the workers, and each copy would move the other one.
-        raise TypeError(
-            "A loader cannot be copied or pickled: it has running workers and a position. "
-            "Make another one with make_dataloader and load its state: other.load_state_dict(loader.state_dict())."
-        )
+        raise not_copied()
 
     @property
     def batch_size(self) -> int:
