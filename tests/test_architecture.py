@@ -168,7 +168,7 @@ def test_star_import_without_torch(absent: str) -> None:
         "def hide(name, path=None, target=None):\n"
         "    return None if name.split('.')[0] == 'torch' else find(name, path, target)\n"
         "if sys.argv[1] == 'blocked': sys.modules['torch'] = None\n"
-        "else: PathFinder.find_spec = hide\n"
+        "else: PathFinder.find_spec = staticmethod(hide)\n"
         "from reasonknee_datasets.boxes import *\n"
         "from reasonknee_datasets import *\n"
         "assert Box and CropToBox and open_volume and 'make_dataloader' not in globals()\n"
