@@ -70,7 +70,20 @@ _HOMES = {
 }
 _NEED_TORCH = ("collate", "loader")
 
+
+def _can_import(name: str) -> bool:
+    """Check whether what a public name needs is installed, without importing it."""
+    if _HOMES.get(name) not in _NEED_TORCH:
+        return True
+    try:
+        return find_spec("torch") is not None
+    except (ImportError, ValueError):  # an import hook refuses it, or sys.modules holds None for it
+        return False
+
+
 register_feature_type()
+# ``from reasonknee_datasets import *`` imports every name here, so a name whose extra is missing would stop it.
+__all__[:] = [name for name in __all__ if _can_import(name)]
 
 
 def __getattr__(name: str) -> Any:
@@ -95,8 +108,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the names that can be imported: ``help`` and ``inspect.getmembers`` import each of them."""
-    try:
-        torch = find_spec("torch") is not None
-    except ValueError:  # sys.modules holds None for it
-        torch = False
-    return sorted(name for name in __all__ if torch or _HOMES.get(name) not in _NEED_TORCH)
+    return sorted(name for name in {*_HOMES, "__version__"} if _can_import(name))

@@ -159,6 +159,32 @@ def test_listing_names_without_torch(shown: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("absent", ["blocked", "not found"])
+def test_star_import_without_torch(absent: str) -> None:
+    code = (
+        "import sys\n"
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "def hide(name, path=None, target=None):\n"
+        "    return None if name.split('.')[0] == 'torch' else find(name, path, target)\n"
+        "if sys.argv[1] == 'blocked': sys.modules['torch'] = None\n"
+        "else: PathFinder.find_spec = staticmethod(hide)\n"
+        "from reasonknee_datasets.boxes import *\n"
+        "from reasonknee_datasets import *\n"
+        "assert Box and CropToBox and open_volume and 'make_dataloader' not in globals()\n"
+        "assert 'QuintupleCollator' not in dir(sys.modules['reasonknee_datasets'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, absent], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_star_import_with_torch() -> None:
+    pytest.importorskip("torch")
+    names: dict[str, object] = {}
+    exec("from reasonknee_datasets import *", names)
+    assert names["make_dataloader"] is reasonknee_datasets.make_dataloader
+
+
 def test_a_broken_import_shows_its_cause() -> None:
     code = "import reasonknee_datasets.boxes as boxes; del boxes.Box\nfrom reasonknee_datasets import Box"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)

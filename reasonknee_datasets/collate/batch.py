@@ -64,6 +64,10 @@ class Batch(Mapping[str, Any]):
         """Return the names; their repr names them, and not what the batch holds."""
         return dict.fromkeys(self).keys()
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return the names that IPython and Jupyter complete after ``batch["``."""
+        return list(self.keys())
+
     def __repr__(self) -> str:
         return f"Batch({', '.join(f'{name}={_describe(value)}' for name, value in self._items.items())})"
 

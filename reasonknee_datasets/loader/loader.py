@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from torch.utils.data import DataLoader
 
@@ -17,6 +17,14 @@ from reasonknee_datasets.loader.sampler import BatchSampler, Pass
 from reasonknee_datasets.loader.shared_folder import Session, SharedInfo
 from reasonknee_datasets.loader.state import EpochPosition, Identity, read_state, write_state
 from reasonknee_datasets.loader.worker_dataset import Work
+
+
+def not_copied() -> TypeError:
+    """Build the error for a copy or pickle of a loader: a shallow copy would move the position of the original."""
+    return TypeError(
+        "A loader cannot be copied or pickled: it has running workers and a position. "
+        "Make another one with make_dataloader and load its state: other.load_state_dict(loader.state_dict())."
+    )
 
 
 class ResumableLoader:
@@ -62,6 +70,9 @@ class ResumableLoader:
         if name in options:
             return options[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise not_copied()
 
     @property
     def batch_size(self) -> int:

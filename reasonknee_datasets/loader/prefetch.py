@@ -5,14 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import datasets
 import torch
 
 from reasonknee_datasets.collate.argument_checks import check_callable, check_count
 from reasonknee_datasets.errors import LoaderError, shown
-from reasonknee_datasets.loader.loader import ResumableLoader
+from reasonknee_datasets.loader.loader import ResumableLoader, not_copied
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,6 +40,9 @@ class DevicePrefetcher:
     ) -> None:
         self.loader, self.device = loader, device
         self._depth, self._transform = depth, transform
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise not_copied()
 
     def __len__(self) -> int:
         """Count the batches of a whole epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import json
@@ -28,7 +29,7 @@ import torch
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.collate import QuintupleCollator
 from reasonknee_datasets.errors import BoxError, LoaderError, VolumeNotFoundError
-from reasonknee_datasets.loader import ResumableLoader, make_dataloader
+from reasonknee_datasets.loader import ResumableLoader, make_dataloader, prefetch_to_device
 from reasonknee_datasets.loader.epoch_order import EpochPlan
 from reasonknee_datasets.transforms import Compose, CropToBox
 from reasonknee_datasets.transforms.templates import Template
@@ -218,6 +219,20 @@ def test_naming_the_epoch_of_a_loaded_state_keeps_its_place() -> None:
 
 
 # Ranks and tails.
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_loader_is_neither_copied_nor_pickled(make: Callable[[Any], Any]) -> None:
+    loader = make_dataloader(examples([3]), batch_size=1, collate_fn=ids)
+    for held in (loader, prefetch_to_device(loader, "cpu")):
+        with pytest.raises(TypeError, match=r"cannot be copied or pickled.*other\.load_state_dict"):
+            make(held)
+
+
+def test_batch_names_are_completed() -> None:
+    batch = QuintupleCollator()([{"id": "a"}])
+    assert "id" in batch._ipython_key_completions_()
+    assert batch._ipython_key_completions_() == list(batch)
 
 
 def test_each_rank_takes_its_part_of_each_step() -> None:
