@@ -6,6 +6,7 @@ to the question that was asked only while no facet of the context contradicts it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -242,3 +243,48 @@ def names_another(question: Question, text: str, before: Context | None = None) 
     [True, False]
     """
     return (Context({}) if before is None else before).joined(list(mentions(question, text))).contradicts(question)
+
+
+_CONCLUDES = re.compile(
+    r"[#\s\-•>(]*(?:(?:so|and|in short|in sum|all in all|overall|on balance|taken together)[, ]+)*"
+    r"(?:(?:my|the|moaks|final|overall|resulting|assigned) )*(?:grade|score|rating|decision|verdict|conclusion|result"
+    r"|answer|choice|call|assessment|impression|hence|therefore|thus|overall|finally|in moaks terms|correct\w+ my"
+    r"|i(?: (?:would|will|am|do|still|therefore|thus))* (?:rate|give|grade|score|call|assign|choose|say|pick|settle"
+    r"|conclude|put|go))\b"
+)
+_THEREFORE = re.compile(r"\b(?:hence|therefore|thus|ergo|so)[ ,:]+(?:it is |a |grade |i say )*[0-8]\b[^0-9]{0,20}$")
+_HEADING = re.compile(r"[^.!?;|]{1,60}")
+_BACK = re.compile(r"\b(?:its?|this|that|these|those|their|there)\b")
+_REMARK = re.compile(r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*")
+
+
+def closing_line(question: Question, text: str) -> str | None:
+    """Find the last line of a text, where it is a conclusion that names no other subject.
+
+    A line with a word that may point back ("it") has to be a paragraph of its own.
+    """
+    lines = text[-1200:].rstrip().split("\n")
+    while len(lines) > 1 and (not lines[-1].strip() or _REMARK.fullmatch(lines[-1].strip())):
+        lines.pop()
+    first = len(lines) - 1
+    while (
+        first > 0 and len(lines) - first < 3 and re.fullmatch(r"[ *]*[0-8][ .]*", lines[-1]) and first == len(lines) - 1
+    ):
+        first -= 1
+    line = "\n".join(lines[first:]).strip()
+    headings = [each for each in lines[:first] if _HEADING.fullmatch(each) and any(mentions(question, each))]
+    if headings and names_another(question, headings[-1]):
+        return None
+    alone = first > 0 and not lines[first - 1].strip()
+    if first == 0 or len(line) > 200 or not (_CONCLUDES.match(line) or _THEREFORE.search(line)):
+        return None
+    if (_BACK.search(line) and not alone) or names_another(question, line):
+        return None
+    return line
+
+
+def is_whole(context: Context, question: Question) -> bool:
+    """Check whether the asked subject has been named with all that tells it apart."""
+    asked = asked_facets(question.id)
+    told = {facet for facet, value in asked.items() if facet not in ("finding", "direction") and "none" not in value}
+    return told <= context.facets.keys() and context.is_asked(question)
