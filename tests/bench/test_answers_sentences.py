@@ -127,6 +127,15 @@ UNREAD = (
     (61, "Both complete tear and insertion BML/cyst are"),
     (19, "For size as well as depth I give a 1."),
     (38, "Based on its size, I'd say this one is a 2."),
+    (43, "The suprapatellar pouch has a thin fluid layer."),
+    (45, "The medial meniscus bulges 4 mm past the tibial edge."),
+    (38, "Lateral central femoral margin: medium spur."),
+    (42, "I wrote 1 at first, but that was an error: 2."),
+    (43, "Another reader could grade this 3, but in my"),
+    (42, "The textbook picture of grade 2 is brighter, so I take"),
+    (42, "Some radiologists might give 1 for this;"),
+    (41, "I'd lean towards a 2 here."),
+    (43, "Most readers would say 1, 2 or 3; it is 2."),
 )
 
 

@@ -127,7 +127,7 @@ _LEADS = re.compile(
 )
 # "All three grades are 0."
 _ALL_ALIKE = re.compile(
-    r"(?:^|[.;\n]\s{0,4})(?:all|both|each) (?:of )?"
+    r"(?:^|[.;\n]\s{0,4}|\b(?:hence|therefore|thus|so),? )(?:all|both|each) (?:of )?"
     r"(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*(?:grades|scores|values|attributes"
     r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)"
     r"(?: scored| graded| rated)?(?: an?| the)? (?:grade )?"
@@ -156,7 +156,8 @@ _ASCRIBED = re.compile(
 _SELF_CORRECTED = re.compile(
     r"(?P<before>[a-z%/ :=]{0,40})(?<![0-9.])(?P<n>[0-8])(?P<gap>[ \t.,;:()\-–—]{1,6})(?:(?:but|and|oh) )?"
     r"(?:sorry|oops|pardon|apologies|my (?:mistake|bad)|(?:scratch|strike) that|correction|wait|i mean|i meant"
-    r"|make that|no,? (?=wait|i |make|that|sorry|it |rather|actually)|i mis\w+|actually|or rather|rather(?! than)"
+    r"|make that|typo|(?:hmm,? )?no(?=[,:.] )"
+    r"|no,? (?=wait|i |make|that|sorry|it |rather|actually)|i mis\w+|actually|or rather|rather(?! than)"
     r"|on (?:a )?(?:second|closer) (?:look|thoughts?|inspection))\b"
     r"(?P<rest>[^0-9\n]{0,60}(?:[0-9.]{1,5} ?(?:mm|cm|%)[^0-9\n]{0,40})?)(?P<m>[0-8])"
     r"(?P<end>\)?)(?=[ \t]*(?:[.,;)\n]|$))"

@@ -259,28 +259,26 @@ _REMARK = re.compile(r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|gl
 
 
 def closing_line(question: Question, text: str) -> str | None:
-    """Find the last line of a text, where it is a conclusion that names no other subject.
+    """Find the last line or paragraph of a text, where it is a conclusion that names no other subject.
 
-    A line with a word that may point back ("it") has to be a paragraph of its own.
+    What has a word that may point back ("it") has to conclude, and to be a paragraph of its own.
     """
-    lines = text[-1200:].rstrip().split("\n")
-    while len(lines) > 1 and (not lines[-1].strip() or _REMARK.fullmatch(lines[-1].strip())):
+    lines = [line.strip() for line in text[-1200:].rstrip().split("\n")]
+    while len(lines) > 1 and (not lines[-1] or _REMARK.fullmatch(lines[-1])):
         lines.pop()
     first = len(lines) - 1
-    while (
-        first > 0 and len(lines) - first < 3 and re.fullmatch(r"[ *]*[0-8][ .]*", lines[-1]) and first == len(lines) - 1
-    ):
+    while first > 0 and lines[first - 1]:
         first -= 1
-    line = "\n".join(lines[first:]).strip()
-    headings = [each for each in lines[:first] if _HEADING.fullmatch(each) and any(mentions(question, each))]
-    if headings and names_another(question, headings[-1]):
+    alone = first > 0 and len(lines) - first <= 4
+    first = first if alone else len(lines) - 1
+    line, headings = "\n".join(lines[first:]), [each for each in lines[:first] if _HEADING.fullmatch(each)]
+    named = [each for each in headings if any(mentions(question, each))]
+    if first == 0 or len(line) > 200 or names_another(question, line) or names_another(question, "".join(named[-1:])):
         return None
-    alone = first > 0 and not lines[first - 1].strip()
-    if first == 0 or len(line) > 200 or not (_CONCLUDES.match(line) or _THEREFORE.search(line)):
-        return None
-    if (_BACK.search(line) and not alone) or names_another(question, line):
-        return None
-    return line
+    back = _BACK.search(line) is not None
+    if _CONCLUDES.match(line) or _THEREFORE.search(line):
+        return line if alone or not back else None
+    return line if alone and not back and re.search(r"[0-8]", line) else None
 
 
 def is_whole(context: Context, question: Question) -> bool:
