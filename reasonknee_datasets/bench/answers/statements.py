@@ -313,12 +313,12 @@ class StatementReader(LabelReader):
         each = {token.text for token in self.said[self.sentence : last + 2]} & {"each", "both", "all"}
         if not (self._ends_clause(last) or self.said[last + 1].text == "each") or (len(places) < 2 and not each):
             return None
-        label = Label(self.last, self.group_end, slot=self.group[0])
+        label = Label(self.last, self.group_end, slot=self.group[0], described=True)
         fits = len(places) in (1, len(self.group))
         for slot, place in zip(self.group, places if fits and len(places) > 1 else [at] * len(self.group), strict=True):
             number = self._number(place)
             reading = _grade_of(slot, number, self.said[place].text) if fits and number is not None else CONFLICTING
-            self._state(slot, reading, label, slice(at, last + 1), (), "key_value")
+            self._state(slot, reading, label, slice(at, last + 1), (), "stated")
         return last + 1
 
     def _shared(self, slot: Slot, label: Label, at: int) -> Sequence[Slot]:
