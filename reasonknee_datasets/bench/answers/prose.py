@@ -14,7 +14,7 @@ from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, Reading
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
 from reasonknee_datasets.bench.answers.statements import StatementReader
 from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets, opens_with_unknown
-from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another
+from reasonknee_datasets.bench.answers.subjects import Context, is_whole, mentions, names_another
 from reasonknee_datasets.bench.answers.words import normalise, tokens, word_list
 from reasonknee_datasets.moaks import Question, Slot
 
@@ -43,7 +43,7 @@ def read_tables(claims: Claims, text: str, context: Context) -> str:
     text = _PAIRS.sub(lambda found: found[0].replace("|", "\n"), text)
     kept: list[str] = []
     rows: list[list[str]] = []
-    context, read = context.joined([]), 0
+    context, above, read = context.joined([]), Context({}), 0
     for line in [*text.split("\n"), ""]:
         if line.count("|") >= 2 or (rows and _RULE.fullmatch(line) and line.strip()):
             if not _RULE.fullmatch(line):
@@ -51,11 +51,23 @@ def read_tables(claims: Claims, text: str, context: Context) -> str:
             continue
         if rows:
             context = context.joined(list(mentions(claims.question, "\n".join(kept[read:]))))
+            above = above.joined(list(mentions(claims.question, _headings(kept[read:]))))
+            said = [line for line in kept[read:] if line.strip()]
             read = len(kept)
-            _read_table(claims, rows, context)
+            # What the sentences of another section name is no subject of a table with a heading of its own.
+            headed = bool(said and _headings(said[-1:])) and is_whole(above, claims.question)
+            _read_table(claims, rows, above if headed and context.contradicts(claims.question) else context)
             rows = []
         kept.append(line)
     return "\n".join(kept)
+
+
+_HEADING_LINE = re.compile(r"[^.!?:;|]{1,70}:?")
+
+
+def _headings(lines: list[str]) -> str:
+    """Join the short lines that are no sentences."""
+    return "\n".join(line for line in lines if line.strip() and _HEADING_LINE.fullmatch(line.strip()))
 
 
 def _named(question: Question, cell: str) -> Name:
@@ -115,9 +127,10 @@ _LEADS = re.compile(
 )
 # "All three grades are 0."
 _ALL_ALIKE = re.compile(
-    r"(?:^|[.;\n]\s{0,4})(?:all|both) (?:of )?(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*"
-    r"(?:grades|scores|values|attributes"
-    r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)(?: an?| the)? (?:grade )?"
+    r"(?:^|[.;\n]\s{0,4}|\b(?:hence|therefore|thus|so),? )(?:all|both|each) (?:of )?"
+    r"(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*(?:grades|scores|values|attributes"
+    r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)"
+    r"(?: scored| graded| rated)?(?: an?| the)? (?:grade )?"
     r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)[.\s]*$"
 )
 _MARKER = re.compile(
@@ -127,6 +140,42 @@ _SCALE_ENTRY = re.compile(
     r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*[:=])\s*(?=[a-z<>≥0-9\"'])"
 )
 _ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
+
+
+# "Some would say 2 here, but": a grade that others give.
+_ASCRIBED = re.compile(
+    r"(?m)(?:^[ \t]*|(?<=[.;,\n] ))(?:while |although |though |surely )?"
+    r"(?:(?:some|many|most|others|a few|few|several|people"
+    r"|someone|somebody|a (?:colleague|strict|lenient|careful|cautious|purist)|another)\b(?: \w+){0,3}?"
+    r"|(?:one|you)(?=[^.;\n]{1,80}(?:[;,]|\.) ?(?:but|yet|however|i)\b)) (?:would|could|might|may|will|can)"
+    r"(?: \w+){0,3}? (?:say|call|give|label|read|grade|score|rate|argue|go|stop|write|expect|pick|choose|assign"
+    r"|put|settle|favou?r|opt)\b[^.;,\n]{0,60}?[0-8]\b"
+    r"[^.;,\n0-9]{0,30}(?:[.;\n]|,(?: a \w+ one [0-8];)?(?: but| yet)?|$)"
+)
+# "Size 1 -> sorry, I misread: size 2".
+_SELF_CORRECTED = re.compile(
+    r"(?P<before>[a-z%/ :=]{0,40})(?<![0-9.])(?P<n>[0-8])(?P<gap>[ \t.,;:()\-–—]{1,6})(?:(?:but|and|oh) )?"
+    r"(?:sorry|oops|pardon|apologies|my (?:mistake|bad)|(?:scratch|strike) that|correction|wait|i mean|i meant"
+    r"|make that|typo|(?:hmm,? )?no(?=[,:.] )"
+    r"|no,? (?=wait|i |make|that|sorry|it |rather|actually)|i mis\w+|actually|or rather|rather(?! than)"
+    r"|on (?:a )?(?:second|closer) (?:look|thoughts?|inspection))\b"
+    r"(?P<rest>[^0-9\n]{0,60}(?:[0-9.]{1,5} ?(?:mm|cm|%)[^0-9\n]{0,40})?)(?P<m>[0-8])"
+    r"(?P<end>\)?)(?=[ \t]*(?:[.,;)\n]|$))"
+)
+_ATTRIBUTE = re.compile(r"size|number|percent|%|depth|presence|location|complete tear|bml|repair|morphology")
+
+
+def _corrected(question: Question, found: re.Match[str]) -> str:
+    """Put the value that a writer corrects a value to in the place of the first."""
+    own, later = (_ATTRIBUTE.findall(found[name]) for name in ("before", "rest"))
+    if re.search(r"\b(?:not|never|than|instead of|between|or)\b", found["rest"]) or names_another(
+        question, found["rest"]
+    ):
+        return found[0]
+    if later and (not own or own[-1] != later[-1]):
+        return found[0]
+    end = found["end"] if "(" not in found["gap"] else ""
+    return f"{found['before']}{found['m']}{end}"
 
 
 def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
@@ -148,6 +197,8 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     """
     question = claims.question
     text, rules = _without_scales(_MARKER.sub(r"\1", normalise(without_fragments(text))))
+    text = _ASCRIBED.sub("", text)
+    text = _SELF_CORRECTED.sub(lambda found: _corrected(question, found), text)
     text = re.sub(rf"\b(?:question|q)\.? ?{question.id}\s?[:=\-]", "grade:", text)
     context = _context_after(question, before)
     if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):

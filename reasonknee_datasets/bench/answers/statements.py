@@ -24,9 +24,9 @@ from reasonknee_datasets.bench.answers.subject_names import (
     opens_with_aside,
     opens_with_unknown,
 )
-from reasonknee_datasets.bench.answers.subjects import PhraseMatch, find_phrases
+from reasonknee_datasets.bench.answers.subjects import PhraseMatch, closing_line, find_phrases, is_whole
 from reasonknee_datasets.bench.answers.words import EXTREMES, tokens, word_list
-from reasonknee_datasets.moaks import Slot
+from reasonknee_datasets.moaks import QUESTIONS, Slot
 
 # A value behind a label is short; a longer one is a sentence.
 _LONGEST = 200
@@ -64,11 +64,15 @@ class StatementReader(LabelReader):
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
+    seen: bool = False
+    closing: int = -1
 
     def run(self) -> None:
         """Read the whole text and add what it states to the claims."""
+        closing = closing_line(self.claims.question, self.text)
         for stretch in _stretches(self.text):
             self.text, self.said = stretch, tokens(stretch)
+            self.closing = stretch.rfind(closing) if closing else -1
             self.marks = find_phrases(self.claims.question, self.said)
             self.group, self.group_end, self.last, self.sentence = [], -1, -1, 0
             at = 0
@@ -84,6 +88,9 @@ class StatementReader(LabelReader):
         if mark is not None:
             self._name(mark, at)
             return mark.end
+        ordered = self._in_order(at + 1 if word in word_list("joiners") else at)
+        if ordered is not None:
+            return ordered
         if word in word_list("sentence_ends"):
             self._end_sentence(at)
         elif word in word_list("adjunct_ends"):
@@ -107,6 +114,8 @@ class StatementReader(LabelReader):
                 self.adjunct_foreign = True
             else:
                 self.context.name(mark.facets)
+        if mark.slot is not None and self.seen and mark.slot.attribute in _DISTINCT and self._opens_line(at):
+            self._return_to_asked(mark.slot)
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
         if mark.slot is not None:
@@ -119,8 +128,25 @@ class StatementReader(LabelReader):
             self.group_end = mark.end
         self.last = at
 
+    def _opens_line(self, at: int) -> bool:
+        """Check whether a mark is a line's own label: "ACL Repair = 0"."""
+        end = self.marks[at].end
+        joined = end < len(self.said) and self.said[end].text in word_list("joiners")
+        return joined and (at == 0 or self.said[at - 1].text in word_list("sentence_ends"))
+
+    def _return_to_asked(self, slot: Slot) -> None:
+        """Leave a subject that has no such attribute: a tear location below the tibia is the cyst's again."""
+        if not any(
+            self.context.is_asked(other)
+            for other in QUESTIONS.values()
+            if other is not self.claims.question and slot.attribute in {each.attribute for each in other.slots}
+        ):
+            self.context.facets.clear()
+            self.adjunct_foreign = False
+
     def _end_sentence(self, at: int) -> None:
         start, end = self.sentence, at
+        self.seen = self.seen or is_whole(self.context, self.claims.question)
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
             if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, errors_only=True)):
@@ -134,6 +160,8 @@ class StatementReader(LabelReader):
 
     def _open_sentence(self, start: int) -> None:
         """Take a subject that is not known for another one, unless the asked one has been named."""
+        if self.seen and start < len(self.said) and 0 <= self.closing <= self.said[start].start:
+            self.context.facets.clear()
         end = next(
             (at for at in range(start, len(self.said)) if self.said[at].text in word_list("sentence_ends")),
             len(self.said),
@@ -263,6 +291,36 @@ class StatementReader(LabelReader):
             return None
         return Label(self.chained.start, self.chained.end, graded=self.chained.graded)
 
+    def _in_order(self, at: int) -> int | None:
+        """Read values in the order of their labels: "size / number / percent: 2 / 1 / 1"."""
+        if len(self.group) < 2:
+            return None
+        at += at < len(self.said) and self.said[at].text in ("(", "[")
+        if not self._is_digit(at):
+            return None
+        between = {token.text for token in self.said[self.group_end : at]}
+        if not between or not between <= word_list("sharing", "listed") | {"(", ")", "[", "bml", "-", "are"}:
+            return None
+        places = [at]
+        while places[-1] + 2 < len(self.said):
+            following = places[-1] + 1
+            while following < len(self.said) and self.said[following].text in word_list("listed"):
+                following += 1
+            if following == places[-1] + 1 or not self._is_digit(following):
+                break
+            places.append(following)
+        last = places[-1]
+        each = {token.text for token in self.said[self.sentence : last + 2]} & {"each", "both", "all"}
+        if not (self._ends_clause(last) or self.said[last + 1].text == "each") or (len(places) < 2 and not each):
+            return None
+        label = Label(self.last, self.group_end, slot=self.group[0], described=True)
+        fits = len(places) in (1, len(self.group))
+        for slot, place in zip(self.group, places if fits and len(places) > 1 else [at] * len(self.group), strict=True):
+            number = self._number(place)
+            reading = _grade_of(slot, number, self.said[place].text) if fits and number is not None else CONFLICTING
+            self._state(slot, reading, label, slice(at, last + 1), (), "stated")
+        return last + 1
+
     def _shared(self, slot: Slot, label: Label, at: int) -> Sequence[Slot]:
         """Find every slot that one number is for: "size, number and percent are all 0"."""
         between = {token.text for token in self.said[min(label.end, self.group_end) : at]} if self.group else set()
@@ -349,6 +407,10 @@ def _stretches(text: str) -> Iterator[str]:
         yield text[at:end]
         at = end
     yield text[at:]
+
+
+# Attributes that few findings have: their names alone say which is meant.
+_DISTINCT = frozenset(("complete_tear", "insertion_lesion", "repair", "tear_location"))
 
 
 def _grade_of(slot: Slot, number: int | float, spelled: str) -> Reading:

@@ -6,6 +6,7 @@ to the question that was asked only while no facet of the context contradicts it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -242,3 +243,46 @@ def names_another(question: Question, text: str, before: Context | None = None) 
     [True, False]
     """
     return (Context({}) if before is None else before).joined(list(mentions(question, text))).contradicts(question)
+
+
+_CONCLUDES = re.compile(
+    r"[#\s\-•>(]*(?:(?:so|and|in short|in sum|all in all|overall|on balance|taken together)[, ]+)*"
+    r"(?:(?:my|the|moaks|final|overall|resulting|assigned) )*(?:grade|score|rating|decision|verdict|conclusion|result"
+    r"|answer|choice|call|assessment|impression|hence|therefore|thus|overall|finally|in moaks terms|correct\w+ my"
+    r"|i(?: (?:would|will|am|do|still|therefore|thus))* (?:rate|give|grade|score|call|assign|choose|say|pick|settle"
+    r"|conclude|put|go))\b"
+)
+_THEREFORE = re.compile(r"\b(?:hence|therefore|thus|ergo|so)[ ,:]+(?:it is |a |grade |i say )*[0-8]\b[^0-9]{0,20}$")
+_HEADING = re.compile(r"[^.!?;|]{1,60}")
+_BACK = re.compile(r"\b(?:its?|this|that|these|those|their|there)\b")
+_REMARK = re.compile(r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*")
+
+
+def closing_line(question: Question, text: str) -> str | None:
+    """Find the last line or paragraph of a text, where it is a conclusion that names no other subject.
+
+    What has a word that may point back ("it") has to conclude, and to be a paragraph of its own.
+    """
+    lines = [line.strip() for line in text[-1200:].rstrip().split("\n")]
+    while len(lines) > 1 and (not lines[-1] or _REMARK.fullmatch(lines[-1])):
+        lines.pop()
+    first = len(lines) - 1
+    while first > 0 and lines[first - 1]:
+        first -= 1
+    alone = first > 0 and len(lines) - first <= 4
+    first = first if alone else len(lines) - 1
+    line, headings = "\n".join(lines[first:]), [each for each in lines[:first] if _HEADING.fullmatch(each)]
+    named = [each for each in headings if any(mentions(question, each))]
+    if first == 0 or len(line) > 200 or names_another(question, line) or names_another(question, "".join(named[-1:])):
+        return None
+    back = _BACK.search(line) is not None
+    if _CONCLUDES.match(line) or _THEREFORE.search(line):
+        return line if alone or not back else None
+    return line if alone and not back and re.search(r"[0-8]", line) else None
+
+
+def is_whole(context: Context, question: Question) -> bool:
+    """Check whether the asked subject has been named with all that tells it apart."""
+    asked = asked_facets(question.id)
+    told = {facet for facet, value in asked.items() if facet not in ("finding", "direction") and "none" not in value}
+    return told <= context.facets.keys() and context.is_asked(question)

@@ -174,6 +174,10 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bis not (?:a |an )?(?:moaks )?(?:grade |score )?[0-8],? but (?:rather |instead )?"
          r"(?=(?:a )?(?:grade )?[0-8]\b)", "is "),
         (r"\boption (?=[0-8] (?:fits|applies|is|matches|describes|holds))", "grade "),
+        # "I'd go for a 1", "I insist on 3": what the writer says.
+        (r"\bi ((?:would |will |am |do |still |only |just |therefore |thus )*)(?:go(?:ing)? (?:for|with)|opt for"
+         r"|settle on|insist on|stay (?:with|at)|stick (?:with|to)|hold (?:on )?to|keep(?:ing)?(?: it at| to)?)"
+         r" (?=(?:an? |grade )*[0-8]\b)", r"i \1say "),
         (r"\b(?:replace|change|amend|set|correct|lower|raise|revise|update|adjust) (?:the |its )?(\w+(?: \w+){0,3}?)"
          r"(?: (?:value|grade|score|entry|field))? (?:from [0-8] )?(?:to|by|with) (?=(?:grade )?[0-8]\b)",
          r"correction: \1 is "),
