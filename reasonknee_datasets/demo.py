@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import PrepareError
+from reasonknee_datasets.errors import PrepareError, missing_extra
 from reasonknee_datasets.figures import show
 from reasonknee_datasets.load import load_dataset
 from reasonknee_datasets.phantom import write_release
@@ -50,9 +51,13 @@ def run_demo(out: Path, *, patients: int, size: Size, seed: int, say: Callable[[
     ------
     PrepareError
         If ``out`` exists.
+    MissingExtraError
+        If matplotlib is not installed; nothing is written then.
     """
     if out.exists():
         raise PrepareError(f"The folder {out} exists already. Remove it, or choose another one with --out.")
+    if find_spec("matplotlib") is None:
+        raise missing_extra("matplotlib", "figures", "the picture at the end of the demo")
     release, repository, figure = out / "release", out / "3dreasonknee", out / "example.png"
 
     started = time.perf_counter()

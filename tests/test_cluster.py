@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 def cluster(started: Any) -> Any:
     """The scheduler, when both workers are there again after an earlier test has killed one."""
     with distributed.Client(started.scheduler_address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=240)  # a new worker took over 60 s on two busy cores
     return started
 
 

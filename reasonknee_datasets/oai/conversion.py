@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
@@ -85,16 +85,23 @@ def convert(
         raise ConvertError("--nifti needs --release: only split files and masks say which volume is which.")
     target = Path(out).absolute()
     studies = [] if release is None else _read_studies(Path(release))
+    new_folders = [path for path in (target / FOLDER, target) if not path.exists()]
     make_report_folder(target / FOLDER)
-    index = None if oai is None else index_download(oai)
-    images = None if nifti is None else index_images(nifti, _read_grids(studies))
-    if release is None:
-        assert index is not None
-        tasks = _tasks_of_index(target, index, dry_run)
-        if not tasks:  # with a release, its rows are what is missing
-            raise ConvertError(f"{oai} holds no DICOM series. Name the folder of the OAI download with --oai.")
-    else:
-        tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
+    try:
+        index = None if oai is None else index_download(oai)
+        images = None if nifti is None else index_images(nifti, _read_grids(studies))
+        if release is None:
+            assert index is not None
+            tasks = _tasks_of_index(target, index, dry_run)
+            if not tasks:  # with a release, its rows are what is missing
+                raise ConvertError(f"{oai} holds no DICOM series. Name the folder of the OAI download with --oai.")
+        else:
+            tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
+    except BaseException:
+        for path in new_folders:
+            with suppress(OSError):  # something else was written there in the meantime
+                path.rmdir()
+        raise
     return _run(tasks, workers, progress, target / FOLDER, _unknown(index, images), executor)
 
 

@@ -150,6 +150,8 @@ def prepare(
         executor=executor,
     )
     release = open_release(Path(release_root), options)
+    if masks and not any(study.mask.is_file() for study in release.studies):
+        raise PrepareError(f"The release in {release_root} has no masks to keep. Leave out masks=True (--masks).")
     source = _describe(release, options, volumes, masks, allowed)
     versions = {name: version(name) for name in _WRITERS}
     tables = _find_tables(release, grades_source, moaks_tables)
@@ -166,13 +168,12 @@ def prepare(
         inputs = ((volume_path(each.volume_id), each.image, each.mask) for each in release.studies)
         if is_current(previous, out, inputs):
             return Prepared(out, previous, written=False)
+    # Tables are read before the release is checked, which takes long: an unreadable table is refused at once.
+    grades = TableGrades(tables, readings, acl) if tables else None
     content = _content(release, source, masks)
-    if tables:
-        grades = TableGrades(tables, readings, acl)
+    if grades is not None:
         report = {**content.report, "table_grades": grades.counts}  # counted while the rows are written
         content = replace(content, rows=grades.replace(content.rows), report=report)
-    if masks and not any(volume.mask for volume in content.volumes):
-        raise PrepareError(f"The release in {release_root} has no masks to keep. Leave out masks=True (--masks).")
     with staged(out) as folder:
         writer = Writer(content, folder, volumes, versions, workers, progress, executor, _checker(release), allowed)
         manifest = writer.write()

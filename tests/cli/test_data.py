@@ -131,6 +131,23 @@ def test_demo_does_the_main_job(tmp_path: Path) -> None:
     assert 0 < read < size
 
 
+def test_demo_without_matplotlib_writes_nothing(tmp_path: Path) -> None:
+    program = (
+        "import sys; from importlib.machinery import PathFinder\n"
+        "class Absent(PathFinder):\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, *rest):\n"
+        "        return None if name == 'matplotlib' else PathFinder.find_spec(name, *rest)\n"
+        "sys.meta_path[:] = [Absent if finder is PathFinder else finder for finder in sys.meta_path]\n"
+        "from reasonknee_datasets.cli import main\n"
+        f"sys.exit(main(['demo', '--out', {str(tmp_path / 'demo')!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode != 0
+    assert 'pip install "reasonknee_datasets[figures]"' in done.stderr
+    assert not (tmp_path / "demo").exists()
+
+
 def test_demo_open_ends_in_the_browser(tmp_path: Path) -> None:
     for module in ("matplotlib", "starlette", "uvicorn", "ipyniivue"):
         pytest.importorskip(module, reason="needs the extras figures and app")

@@ -706,3 +706,11 @@ def test_convert_names_a_folder_without_series(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=r"oai holds no DICOM series\. Name the folder of the OAI download"):
         convert(tmp_path / "out", oai=tmp_path / "oai")
     assert not (tmp_path / "out").exists()
+
+
+def test_convert_of_a_missing_download_leaves_no_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for out in ("out", "there"):
+        with pytest.raises(ConvertError, match="absent"):
+            convert(tmp_path / out, oai=tmp_path / "absent")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from reasonknee_datasets.errors import PrepareError
+from reasonknee_datasets.errors import PrepareError, ReasonKneeError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.moaks import read_diagnosis
 from reasonknee_datasets.oai.moaks_readings import resolve_readings
@@ -85,3 +87,27 @@ def test_a_changed_table_is_another_input(from_tables: Path, phantom_release: Pa
 def test_impossible_choices(phantom_release: Path, tmp_path: Path, chosen: dict[str, Any], message: str) -> None:
     with pytest.raises(PrepareError, match=message):
         prepare(phantom_release, tmp_path / "out", volumes="none", workers=1, progress=False, **chosen)
+
+
+def test_prepare_refuses_an_unreadable_table_before_it_checks_the_release(
+    phantom_release: Path, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    shutil.copytree(phantom_release, release)
+    shutil.rmtree(release / "data" / "masks")  # the release check stops at that, had it come first
+    table = tmp_path / "kmri_sq_moaks_bicl00.csv"
+    table.write_text("neither,of,these\n1,2,3\n", encoding="utf-8")
+    with pytest.raises(ReasonKneeError, match=re.escape(table.name)):
+        prepare(release, tmp_path / "out", volumes="none", grades_source="moaks", moaks_tables=[table], progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepare_refuses_masks_of_a_release_without_masks_before_it_checks_the_release(
+    phantom_release: Path, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    shutil.copytree(phantom_release, release)
+    shutil.rmtree(release / "data" / "masks")
+    with pytest.raises(PrepareError, match=r"has no masks to keep\. Leave out masks=True"):
+        prepare(release, tmp_path / "out", volumes="none", masks=True, progress=False)
+    assert not (tmp_path / "out").exists()
