@@ -489,6 +489,41 @@ def test_filters_refuse_a_value_that_no_row_has(form: str, column: str, value: A
 
 
 @pytest.mark.parametrize(
+    ("filters", "named"),
+    [
+        ([("grade_size", ">=", 9)], "grade_size >= 9"),
+        ([("grade_size", ">", 3)], "grade_size > 3"),
+        ([("grade_presence", "<", 0)], "grade_presence < 0"),
+        ([("question_id", ">", 1e6)], "question_id > 1000000"),
+        ([("visit", ">", "99M")], "visit > 99M"),
+        (pc.scalar(9) <= pc.field("grade_size"), "grade_size >= 9"),
+        (pc.field("grade_size").cast(pa.int64()) >= 9, "grade_size >= 9"),
+        ([("grade_size", "==", 2.5)], "grade_size '2.5'"),
+        ([("grade_size", "in", [1.5, 2])], "grade_size '1.5'"),
+        (pc.scalar(9) == pc.field("grade_size"), "grade_size '9'"),
+    ],
+)
+def test_filters_refuse_numbers_and_bounds_that_no_row_meets(filters: Any, named: str) -> None:
+    with pytest.raises(RepositoryError, match=rf"The filters ask for {named}, which no row has\. Available: "):
+        select("quintuples", None, filters)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [("grade_size", ">=", 2.5)],
+        [("grade_size", "<=", 9)],
+        [("visit", ">=", "12M")],
+        [("id", ">", "z")],
+        ~(pc.field("grade_size") >= 9),
+        pc.scalar(1) <= pc.field("grade_size"),
+    ],
+)
+def test_filters_take_bounds_that_a_row_may_meet(filters: Any) -> None:
+    assert select("quintuples", None, filters).expression is not None
+
+
+@pytest.mark.parametrize(
     "filters",
     [
         {"side": "right", "question_id": [1, 2]},
