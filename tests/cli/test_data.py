@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -247,3 +248,21 @@ def test_prepare_help_lists_what_may_be_allowed(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["prepare", "--help"])
     assert ", ".join(allowed) in re.sub(r"(?<=[a-z]-) ", "", " ".join(capsys.readouterr().out.split()))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    # The command is ended where its temporary folder exists for certain: at the first table written in it.
+    code = (
+        "import os, signal, sys\n"
+        "from reasonknee_datasets.cli.main import main\n"
+        "def stop(event, given):\n"
+        "    if event == 'open' and '.unfinished-' in str(given[0]) and str(given[0]).endswith('.csv'):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.addaudithook(stop)\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = [sys.executable, "-c", code, "phantom", "--annotations-only", "--out", tmp_path / "release"]
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert not list(tmp_path.iterdir())
