@@ -153,7 +153,7 @@ class TestHttp:
     def test_a_missing_repository(self, load: Load, web: Served) -> None:
         with pytest.raises(
             RepositoryNotFoundError,
-            match=r"data_dir names http://127.*/3dreasonkne, which is not a prepared repository",
+            match=r"http://127.*/3dreasonkne is not a prepared repository",
         ):
             load(data_dir=f"{web.url}/3dreasonkne")
 
@@ -401,9 +401,7 @@ class TestHub:
             "except Exception as error:",
             "    print(type(error).__name__, error)",
         )
-        assert out.startswith(
-            "RepositoryNotFoundError data_dir names hf://datasets/owner/knees, which is not a prepared repository"
-        )
+        assert out.startswith("RepositoryNotFoundError hf://datasets/owner/knees is not a prepared repository")
 
     def test_without_a_connection(self, repository: Path, tmp_path: Path) -> None:
         out = self.run(
