@@ -206,7 +206,7 @@ class TestNotFinding:
 
     def test_a_file(self, load: Load, repository: Path) -> None:
         with pytest.raises(
-            RepositoryNotFoundError, match=r"manifest\.json, which is a file and not a folder\. Did you mean its folder"
+            RepositoryNotFoundError, match=r"manifest\.json is a file and not a folder\. Did you mean its folder"
         ):
             load(data_dir=repository / "manifest.json")
 
@@ -579,7 +579,7 @@ class TestBroken:
     def test_a_dangling_link(self) -> None:
         Path("3dreasonknee").symlink_to("/mnt/disk/3dreasonknee")
         self.refused(
-            r"\./3dreasonknee names .*, which is a link to /mnt/disk/3dreasonknee, which does not exist\. Mount the disk"
+            r"\./3dreasonknee names .*, which is a link to /mnt/disk/3dreasonknee, which does not exist\. Mount the"
         )
 
     def test_a_dangling_link_that_is_named(self, load: Load, tmp_path: Path) -> None:
