@@ -326,7 +326,7 @@ class TestS3:
         np.testing.assert_array_equal(np.asarray(row["volume"].dataobj), voxels_of(FIRST))
 
     def test_a_missing_repository(self, load: Load, bucket: tuple[str, dict[str, Any]]) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"names s3://knees/3dreasonkne, which is not"):
+        with pytest.raises(RepositoryNotFoundError, match=r"s3://knees/3dreasonkne is not"):
             load(data_dir="s3://knees/3dreasonkne", storage_options=bucket[1])
         set_credentials("s3://knees/3dreasonkne", None)
 
