@@ -203,7 +203,8 @@ def load_dataset(
             raise RepositoryError(f"Both the first argument, {path!r}, and data_dir name a repository. Name it once.")
         data_dir = place
     elif path.lower() != NAME:
-        if not Path(path).exists() and get_close_matches(path.strip().lower(), [NAME], cutoff=0.85):
+        typed = path.strip("/ ").lower()  # owner/name is a repository of the Hub
+        if "/" not in typed and not Path(path).exists() and get_close_matches(typed, [NAME], cutoff=0.85):
             raise RepositoryError(f"Unknown dataset {path!r}. Did you mean {NAME!r}?")  # not after a minute of the Hub
         given = {
             "data_dir": data_dir,

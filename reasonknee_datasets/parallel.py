@@ -144,9 +144,20 @@ class EndWithParent:
 
     def __call__(self, worker: int) -> None:
         """Start watching; torch calls it in each worker."""
+        _forget_pool_thread()
         threading.Thread(target=_watch, name="reasonknee-parent", daemon=True).start()
         if self.then is not None:
             self.then(worker)
+
+
+def _forget_pool_thread() -> None:
+    """Remove this thread from the pools of the parent, where the worker was forked in a ThreadPoolExecutor.
+
+    At its end Python joins the threads of all pools, and a worker that joins itself ends with exit status 1, which
+    torch reports as an unexpected end.
+    """
+    pools = sys.modules.get("concurrent.futures.thread")
+    getattr(pools, "_threads_queues", {}).pop(threading.current_thread(), None)  # private to Python: no other way in
 
 
 def _watch() -> None:

@@ -182,14 +182,16 @@ class TestNotFinding:
     def test_a_misspelt_folder(self, load: Load, repository: Path) -> None:
         with pytest.raises(
             RepositoryNotFoundError,
-            match=r"data_dir names .*3dreasonkne, which does not exist\. Did you mean '.*3drea",
+            match=r"3dreasonkne does not exist\. Did you mean '.*3drea",
         ):
             load(data_dir=repository.parent / "3dreasonkne")
         with pytest.raises(FileNotFoundError, match=r"exists and has no nothing_like_it"):
             load(data_dir=repository.parent / "nothing_like_it" / "at" / "all")
 
     def test_the_folder_above(self, load: Load, repository: Path) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"data_dir names .*Did you mean '.*/3dreasonknee'\?"):
+        with pytest.raises(
+            RepositoryNotFoundError, match=r"holds no manifest\.json\. Did you mean '.*/3dreasonknee'\?"
+        ):
             load(data_dir=repository.parent)
 
     def test_a_setting_that_names_nothing(self, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +206,7 @@ class TestNotFinding:
 
     def test_a_file(self, load: Load, repository: Path) -> None:
         with pytest.raises(
-            RepositoryNotFoundError, match=r"manifest\.json, which is a file and not a folder\. Did you mean its folder"
+            RepositoryNotFoundError, match=r"manifest\.json is a file and not a folder\. Did you mean its folder"
         ):
             load(data_dir=repository / "manifest.json")
 
@@ -231,7 +233,8 @@ class TestNotFinding:
     )
     @pytest.mark.parametrize("argument", ["data_dir", "volumes_dir"])
     def test_secrets_in_a_url(self, load: Load, repository: Path, argument: str, url: str) -> None:
-        with pytest.raises(RepositoryError, match=rf"{argument} must not hold credentials or a query") as caught:
+        named = {"data_dir": "The address of a repository"}.get(argument, argument)
+        with pytest.raises(RepositoryError, match=rf"{named} must not hold credentials or a query") as caught:
             load(**{"data_dir": repository, argument: url})
         assert "secret" not in str(caught.value).replace("secrets", "")
 
@@ -489,6 +492,41 @@ def test_filters_refuse_a_value_that_no_row_has(form: str, column: str, value: A
 
 
 @pytest.mark.parametrize(
+    ("filters", "named"),
+    [
+        ([("grade_size", ">=", 9)], "grade_size >= 9"),
+        ([("grade_size", ">", 3)], "grade_size > 3"),
+        ([("grade_presence", "<", 0)], "grade_presence < 0"),
+        ([("question_id", ">", 1e6)], "question_id > 1000000"),
+        ([("visit", ">", "99M")], "visit > 99M"),
+        (pc.scalar(9) <= pc.field("grade_size"), "grade_size >= 9"),
+        (pc.field("grade_size").cast(pa.int64()) >= 9, "grade_size >= 9"),
+        ([("grade_size", "==", 2.5)], "grade_size '2.5'"),
+        ([("grade_size", "in", [1.5, 2])], "grade_size '1.5'"),
+        (pc.scalar(9) == pc.field("grade_size"), "grade_size '9'"),
+    ],
+)
+def test_filters_refuse_numbers_and_bounds_that_no_row_meets(filters: Any, named: str) -> None:
+    with pytest.raises(RepositoryError, match=rf"The filters ask for {named}, which no row has\. Available: "):
+        select("quintuples", None, filters)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [("grade_size", ">=", 2.5)],
+        [("grade_size", "<=", 9)],
+        [("visit", ">=", "12M")],
+        [("id", ">", "z")],
+        ~(pc.field("grade_size") >= 9),
+        pc.scalar(1) <= pc.field("grade_size"),
+    ],
+)
+def test_filters_take_bounds_that_a_row_may_meet(filters: Any) -> None:
+    assert select("quintuples", None, filters).expression is not None
+
+
+@pytest.mark.parametrize(
     "filters",
     [
         {"side": "right", "question_id": [1, 2]},
@@ -541,12 +579,12 @@ class TestBroken:
     def test_a_dangling_link(self) -> None:
         Path("3dreasonknee").symlink_to("/mnt/disk/3dreasonknee")
         self.refused(
-            r"\./3dreasonknee names .*, a link to /mnt/disk/3dreasonknee, which does not exist\. Mount the disk"
+            r"\./3dreasonknee names .*, which is a link to /mnt/disk/3dreasonknee, which does not exist\. Mount the"
         )
 
     def test_a_dangling_link_that_is_named(self, load: Load, tmp_path: Path) -> None:
         (tmp_path / "knees").symlink_to("/mnt/disk/3dreasonknee")
-        with pytest.raises(RepositoryNotFoundError, match=r"data_dir names .*/knees, a link to /mnt/disk/3dreasonknee"):
+        with pytest.raises(RepositoryNotFoundError, match=r"/knees is a link to /mnt/disk/3dreasonknee"):
             load(data_dir=tmp_path / "knees")
 
     @pytest.mark.parametrize("content", [None, "data/train-00000-of-00001.parquet", "README.md"])
@@ -598,15 +636,17 @@ class TestFirstArgument:
         loaded = load_dataset(str(root), split="test", cache_dir=str(tmp_path / "cache"))
         assert loaded[0]["volume"].shape == SHAPE
 
+    def test_a_repository_of_the_hub_of_a_near_name_is_left_to_datasets(self) -> None:
+        with pytest.raises((ConnectionError, FileNotFoundError), match="nobody/3DReasonKnee"):
+            load_dataset("nobody/3DReasonKnee", split="train")
+
     def test_a_folder_that_does_not_exist(self, tmp_path: Path) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"data_dir names .*3dreasonknee, which does not exist"):
+        with pytest.raises(RepositoryNotFoundError, match=r"3dreasonknee does not exist"):
             load_dataset(str(tmp_path / "3dreasonknee"), split="train")
 
     def test_a_url_that_holds_no_repository(self, tmp_path: Path) -> None:
         shutil.make_archive(str(tmp_path / "empty"), "zip", tmp_path / "work")
-        with pytest.raises(
-            RepositoryNotFoundError, match=r"data_dir names .*, which is not a prepared repository: it holds no man"
-        ):
+        with pytest.raises(RepositoryNotFoundError, match=r"empty\.zip is not a prepared repository: it holds no man"):
             load_dataset(f"zip://::{tmp_path}/empty.zip", split="train")
 
     def test_the_repository_named_twice(self, repository: Path) -> None:

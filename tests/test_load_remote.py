@@ -153,7 +153,7 @@ class TestHttp:
     def test_a_missing_repository(self, load: Load, web: Served) -> None:
         with pytest.raises(
             RepositoryNotFoundError,
-            match=r"data_dir names http://127.*/3dreasonkne, which is not a prepared repository",
+            match=r"http://127.*/3dreasonkne is not a prepared repository",
         ):
             load(data_dir=f"{web.url}/3dreasonkne")
 
@@ -326,7 +326,7 @@ class TestS3:
         np.testing.assert_array_equal(np.asarray(row["volume"].dataobj), voxels_of(FIRST))
 
     def test_a_missing_repository(self, load: Load, bucket: tuple[str, dict[str, Any]]) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"names s3://knees/3dreasonkne, which is not"):
+        with pytest.raises(RepositoryNotFoundError, match=r"s3://knees/3dreasonkne is not"):
             load(data_dir="s3://knees/3dreasonkne", storage_options=bucket[1])
         set_credentials("s3://knees/3dreasonkne", None)
 
@@ -401,9 +401,7 @@ class TestHub:
             "except Exception as error:",
             "    print(type(error).__name__, error)",
         )
-        assert out.startswith(
-            "RepositoryNotFoundError data_dir names hf://datasets/owner/knees, which is not a prepared repository"
-        )
+        assert out.startswith("RepositoryNotFoundError hf://datasets/owner/knees is not a prepared repository")
 
     def test_without_a_connection(self, repository: Path, tmp_path: Path) -> None:
         out = self.run(

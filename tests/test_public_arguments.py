@@ -43,6 +43,8 @@ ARRAY = np.array([1, 2, 3])
         ("load_dataset", {"path": ""}, r"The first argument is empty\."),
         ("load_dataset", {"path": "3D-ReasonKnee"}, r"Unknown dataset '3D-ReasonKnee'\. Did you mean '3dreasonknee'\?"),
         ("load_dataset", {"path": "3dreasonkne"}, r"Unknown dataset '3dreasonkne'\. Did you mean '3dreasonknee'\?"),
+        ("load_dataset", {"path": "reasonknee"}, r"Unknown dataset 'reasonknee'\. Did you mean '3dreasonknee'\?"),
+        ("load_dataset", {"path": "3DREASONKNEE "}, r"Unknown dataset '3DREASONKNEE '\. Did you mean '3dreasonknee'\?"),
         ("load_dataset", {"name": 0}, r"Unknown config 0 in name=\."),
         ("load_dataset", {"name": ["volumes"]}, r"Unknown config \['volumes'\] in name=\."),
         ("load_dataset", {"streaming": "false"}, r"streaming must be True or False, not 'false' \(str\)"),

@@ -95,7 +95,7 @@ def check_data(
     keep_credentials(root, storage_options, None)
     volumes_root = find_volumes(volumes_dir, root)
     keep_credentials(volumes_root, storage_options, None)
-    repository = open_repository(root, where="DIR")
+    repository = open_repository(root)
     manifest = repository.manifest
     volumes = {row["id"]: (split, row) for split, row in _rows(repository, "volumes")}
     records = {name: manifest.volumes.get(row["volume_path"], VolumeRecord()) for name, (_, row) in volumes.items()}

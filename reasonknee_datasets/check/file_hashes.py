@@ -116,7 +116,7 @@ def check_files(
     keep_credentials(root, storage_options, None)
     volumes = find_volumes(volumes_dir, root)
     keep_credentials(volumes, storage_options, None)
-    manifest = open_repository(root, where="DIR").manifest
+    manifest = open_repository(root).manifest
     listed = list(_list_files(manifest, root, volumes))
     with ThreadPoolExecutor(_THREADS) as pool:
         total = sum(each.bytes for each in listed)

@@ -141,7 +141,7 @@ def _open(location: str | os.PathLike[str], storage_options: Mapping[str, Any] |
     place = find_place(location)
     assert place is not None, "a place is found wherever one is named"
     keep_credentials(place, storage_options, None)
-    return open_repository(place, where="DIR")
+    return open_repository(place)
 
 
 def _count(manifest: Manifest) -> int:

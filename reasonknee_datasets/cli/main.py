@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -39,8 +42,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A problem that this package names is printed as its one sentence; REASONKNEE_TRACEBACK=1 shows where it arose.
     """
-    with printable_streams():
+    with printable_streams(), _ending_on_sigterm():
         return _run(_parser().parse_args(argv))
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """End on SIGTERM as on an interrupt, so that temporary files beside a target are removed."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # no other may set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: argparse.Namespace) -> int:

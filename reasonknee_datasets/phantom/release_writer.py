@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 DEFAULT_CONVENTION = BoxConvention(inclusive=True)
 """``slice0-x1-y2-pairs-inclusive-voxel``, the likeliest of the official ones."""
 
+_LOCK = ".lock"  # in an unfinished folder, held by the run that writes it
 _VOLUMES = 3  # a patient
 _BYTES = {"tiny": 700_000, "oai": 26_000_000}  # of one volume and its mask
 _RECORDS_BYTES = 230_000  # of one volume, with the balanced files
@@ -177,19 +180,34 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
         raise PhantomError(f"{out} exists already. Remove it, or write the synthetic release to another folder.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(out)
         part = out.parent / f".{out.name}.unfinished-{uuid4().hex[:8]}"
         part.mkdir()
+        lock = FileLock(part / _LOCK)
+        lock.acquire()
     except OSError as error:
         raise _unwritable(out, error) from error
     try:
         yield part
+        lock.release()
+        (part / _LOCK).unlink(missing_ok=True)
         if out.exists():
             out.rmdir()
         part.rename(out)
     except OSError as error:
         raise _unwritable(out, error) from error
     finally:
+        lock.release()
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove the unfinished folders of killed runs to the same target: those whose lock is free."""
+    for left in out.parent.glob(f".{escape(out.name)}.unfinished-*"):
+        with suppress(OSError):  # Timeout, where a run holds it, is one
+            with FileLock(left / _LOCK, timeout=0):
+                pass
+            shutil.rmtree(left)
 
 
 def _unwritable(out: Path, error: OSError) -> PhantomError:

@@ -187,4 +187,4 @@ def inspect_repository(
     keep_credentials(root, storage_options, token)
     volumes = find_volumes(volumes_dir, root)
     keep_credentials(volumes, storage_options, token)
-    return Inspected(root, volumes, open_repository(root, where="DIR").manifest, progress)
+    return Inspected(root, volumes, open_repository(root).manifest, progress)

@@ -29,7 +29,8 @@ from reasonknee_datasets.prepare.shard_writer import write_parquet
 from reasonknee_datasets.prepare.side_files import SIDE_FILES, write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file, restore_interrupted, staged
 from reasonknee_datasets.schema import PREVIEW, arrow_schema
-from reasonknee_datasets.sources import find_volumes
+from reasonknee_datasets.sources import find_place, find_volumes
+from reasonknee_datasets.sources.repository import open_repository
 from reasonknee_datasets.volumes import open_volume
 
 _HEAVY_ROWS = 2_000  # ten seconds of one core: worth starting processes
@@ -127,7 +128,7 @@ def _open_local(data_dir: str | os.PathLike[str]) -> tuple[Path, Manifest]:
         )
     root = Path(data_dir).expanduser().resolve()
     restore_interrupted(root)
-    return root, Manifest.load(root)
+    return root, open_repository(str(find_place(root))).manifest
 
 
 def _replaced(manifest: Manifest) -> list[Shard]:

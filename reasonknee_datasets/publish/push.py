@@ -19,6 +19,8 @@ from reasonknee_datasets.prepare.staging import hash_file
 from reasonknee_datasets.publish.doctor import examine
 from reasonknee_datasets.publish.hub_calls import call_hub, open_hub
 from reasonknee_datasets.publish.previews import write_without_previews
+from reasonknee_datasets.sources import find_place
+from reasonknee_datasets.sources.repository import open_repository
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -138,7 +140,7 @@ def push(
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     root = Path(data_dir).expanduser().resolve()
-    manifest = Manifest.load(root)
+    manifest = open_repository(str(find_place(root))).manifest
     _check_terms(manifest, include_volumes, i_may_redistribute)
     _check_repository(root, manifest, include_volumes, progress)
     with tempfile.TemporaryDirectory(prefix="reasonknee-push-") as folder:

@@ -12,7 +12,7 @@ from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.sources.locations import to_place
-from reasonknee_datasets.sources.repository import PREPARE, Repository, open_repository
+from reasonknee_datasets.sources.repository import PREPARE, Repository, open_repository, place_subject
 from reasonknee_datasets.sources.synthetic import find_phantom
 
 NAME = "3dreasonknee"
@@ -39,7 +39,7 @@ def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str
         if not os.path.lexists(given):
             _refuse_interrupted(given)
             return None
-    root = to_place(given, setting)
+    root = to_place(given, setting or "The address of a repository")
     if not is_url(root):
         with suppress(PermissionError):  # reading the manifest raises the error that names what is locked
             _check_folder(Path(root), setting)
@@ -56,9 +56,9 @@ def _refuse_interrupted(folder: Path) -> None:
 
 
 def name_setting(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str:
-    """Name what says where the data are, for messages."""
+    """Name the variable or default that says where the data are, for messages; "" where the caller names the place."""
     if data_dir is not None:
-        return "data_dir"
+        return ""
     return DATA if environment.get(DATA) else f"./{NAME}"
 
 
@@ -66,7 +66,7 @@ def find_repository(
     root: str | None,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
-    setting: str = "data_dir",
+    setting: str = "",
     environment: Mapping[str, str] = os.environ,
 ) -> Repository:
     """Open the repository at a place, or make the phantom where there is none.
@@ -78,7 +78,7 @@ def find_repository(
     cache_dir : str or path, optional
         Where a phantom is kept; by default the cache of ``datasets``.
     setting : str
-        What named the place, for messages.
+        What `name_setting` returned.
 
     Raises
     ------
@@ -122,29 +122,28 @@ def find_volumes(
 
 
 def _check_folder(folder: Path, setting: str) -> None:
+    subject = place_subject(str(folder), setting)
     if folder.is_dir():
         below = folder / NAME
         if not (folder / MANIFEST).is_file() and (below / MANIFEST).is_file():
-            raise RepositoryNotFoundError(
-                f"{setting} names {folder}, which holds no {MANIFEST}. Did you mean {str(below)!r}?"
-            )
+            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(below)!r}?")
         return
     if folder.is_symlink():
         raise RepositoryNotFoundError(
-            f"{setting} names {folder}, a link to {folder.readlink()}, which does not exist. Mount the disk that holds "
+            f"{subject} is a link to {folder.readlink()}, which does not exist. Mount the disk that holds "
             "it, or correct or remove the link."
         )
     if folder.exists():
         remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
         if setting == f"./{NAME}":
             remedy = f"Move it away, or name a prepared repository with data_dir= or {DATA}."
-        raise RepositoryNotFoundError(f"{setting} names {folder}, which is a file and not a folder. {remedy}")
+        raise RepositoryNotFoundError(f"{subject} is a file and not a folder. {remedy}")
     there = next(parent for parent in folder.parents if parent.is_dir())
     missing = folder.relative_to(there).parts[0]
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
     near = get_close_matches(missing, names, n=1)
     remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists and has no {missing}."
-    raise RepositoryNotFoundError(f"{setting} names {folder}, which does not exist. {remedy}")
+    raise RepositoryNotFoundError(f"{subject} does not exist. {remedy}")
 
 
 def _is_on(text: str) -> bool:

@@ -46,7 +46,7 @@ class Repository:
         return join(self.root, relative)
 
 
-def open_repository(root: str, *, where: str) -> Repository:
+def open_repository(root: str, *, where: str = "") -> Repository:
     """Read the manifest at a place.
 
     Parameters
@@ -54,7 +54,7 @@ def open_repository(root: str, *, where: str) -> Repository:
     root : str
         Absolute folder or URL.
     where : str
-        The setting that named it, for messages.
+        The variable or default that named it, for messages; "" where the caller did.
 
     Raises
     ------
@@ -73,9 +73,20 @@ def open_repository(root: str, *, where: str) -> Repository:
         if is_url(root):  # many stores answer "not found" where reading is not permitted
             remedy += "; pass storage_options= or token= if it needs credentials"
         raise RepositoryNotFoundError(
-            f"{where} names {root}, which is not a prepared repository: it holds no {MANIFEST}. {remedy}."
+            f"{place_subject(root, where)} is not a prepared repository: it holds no {MANIFEST}. {remedy}."
         ) from error
     return Repository(root, Manifest.from_bytes(data, where=url))
+
+
+def place_subject(place: str, setting: str) -> str:
+    """Begin a sentence about a place, with the setting that names it.
+
+    Examples
+    --------
+    >>> place_subject("/data/knees", "REASONKNEE_DATA"), place_subject("/data/knees", "")
+    ('REASONKNEE_DATA names /data/knees, which', '/data/knees')
+    """
+    return f"{setting} names {place}, which" if setting else place
 
 
 def refuse_official(root: str) -> None:

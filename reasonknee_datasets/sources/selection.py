@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from operator import ge, gt, le, lt
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +34,11 @@ VOLUME_PATH = "volume_path"
 MASK = "mask"
 LAZY = (VOLUME, MASK)
 """Columns that are joined at load, as lazy images."""
-_VALUE = r'("(?:[^"\\]|\\.)*"|-?\d+)'  # in the text of an Arrow expression
+_VALUE = r'("(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)'  # in the text of an Arrow expression
+_CAST = re.compile(r"cast\((\w+), \{[^}]*\}\)")
+_VALUE_FIRST = re.compile(rf"\({_VALUE} ([<>=!]=?) (\w+)\)")
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 # The columns whose values are known beforehand.
 _CLOSED: Mapping[str, Sequence[str]] = {
     "side": SIDES,
@@ -196,8 +201,14 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
             f"The filters {filters!r} do not fit the columns of {config!r}: {found}. Write "
             '[("question_id", "==", 19), ...], {"side": "right"} or a pyarrow Expression.'
         ) from error
-    for name, value in _compared(expression):
+    text = _VALUE_FIRST.sub(
+        lambda found: f"({found[3]} {_MIRRORED.get(found[2], found[2])} {found[1]})", _CAST.sub(r"\1", str(expression))
+    )
+    for name, value in _compared(text):
         _check_value(name, value)
+    if "invert(" not in text:  # "not at least 9" holds for every row
+        for name, order, value in re.findall(rf"\((\w+) ([<>]=?) {_VALUE}\)", text):
+            _check_order(name, order, value.strip('"'))
     return expression
 
 
@@ -211,9 +222,8 @@ def _to_tuples(filters: Any) -> Any:
     return filters
 
 
-def _compared(expression: pc.Expression) -> Iterator[tuple[str, str]]:
+def _compared(text: str) -> Iterator[tuple[str, str]]:
     """Find the values that an expression compares a column with, in its own text."""
-    text = str(expression)
     for name, value in re.findall(rf"\((\w+) [!=]= {_VALUE}\)", text):
         yield name, value.strip('"')
     for name, values in re.findall(r"is_in\((\w+), \{value_set=\w+:\[(.*?)\n?\]", text, re.DOTALL):
@@ -230,6 +240,17 @@ def _check_value(name: str, value: str) -> None:
         hint = f" Did you mean {spelt[near[0]]!r}?" if near else ""
         raise RepositoryError(
             f"The filters ask for {name} {value!r}, which no row has.{hint} Available: {', '.join(known)}."
+        )
+
+
+def _check_order(name: str, order: str, value: str) -> None:
+    """Refuse a bound that no value of a closed set is within: the answer would be 0 rows."""
+    known = _CLOSED.get(name, ())
+    is_number = bool(known) and known[0].isdigit()
+    bound = float(value) if is_number else value
+    if known and not any(_ORDERS[order](float(each) if is_number else each, bound) for each in known):
+        raise RepositoryError(
+            f"The filters ask for {name} {order} {value}, which no row has. Available: {', '.join(known)}."
         )
 
 

@@ -64,7 +64,10 @@ def _make(home: Path) -> None:
     with FileLock(f"{home}.lock"):
         if (home / MANIFEST).is_file():
             return
-        with tempfile.TemporaryDirectory(dir=home.parent, prefix="making-") as folder:
+        making = f"making-{home.name}-"
+        for left in home.parent.glob(f"{making}*"):  # by killed runs: the lock is ours
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=home.parent, prefix=making) as folder:
             release, repository = Path(folder) / "release", Path(folder) / "repository"
             # In this process: workers are spawned, and would run a user's script again from its first line.
             write_release(release, patients=_PATIENTS, size="tiny", seed=_SEED, workers=1)

@@ -151,7 +151,7 @@ def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str,
     place = find_place(data_dir)
     assert place is not None, "a place is found wherever one is named"
     keep_credentials(place, storage_options, None)
-    repository = open_repository(place, where="DIR")
+    repository = open_repository(place)
     manifest = repository.manifest
     return Summary(
         location=place,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from reasonknee_datasets.cli.main import _parser, main
 from reasonknee_datasets.release import KINDS
 from reasonknee_datasets.volumes.index import parse_index
 from reasonknee_datasets.volumes.packing import LEVEL
+from tests.helpers.prepared_repository import write_official
 
 
 def reasonknee(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -264,3 +266,41 @@ def test_prepare_help_lists_what_may_be_allowed(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["prepare", "--help"])
     assert ", ".join(allowed) in re.sub(r"(?<=[a-z]-) ", "", " ".join(capsys.readouterr().out.split()))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    # The command is ended where its temporary folder exists for certain: at the first table written in it.
+    code = (
+        "import os, signal, sys\n"
+        "from reasonknee_datasets.cli.main import main\n"
+        "def stop(event, given):\n"
+        "    if event == 'open' and '.unfinished-' in str(given[0]) and str(given[0]).endswith('.csv'):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.addaudithook(stop)\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = [sys.executable, "-c", code, "phantom", "--annotations-only", "--out", tmp_path / "release"]
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("info",), ("check",), ("check", "--files"), ("doctor",), ("previews",), ("push", "--repo", "owner/knees")],
+)
+def test_commands_that_take_a_repository_hint_at_prepare_and_at_the_nearest_folder(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_official(tmp_path / "release")
+    (tmp_path / "3dreasonknee").mkdir()
+    assert main([*words, str(tmp_path / "release")]) == 1
+    assert re.search(r"release is the official release.* Run: reasonknee prepare --release", capsys.readouterr().err)
+    assert main([*words, str(tmp_path / "3dreasonkne")]) == 1
+    found = capsys.readouterr().err
+    assert re.match(r"error: /\S*/3dreasonkne does not exist\. Did you mean '/\S*/3dreasonknee'\?", found), found
+    assert main([*words, str(tmp_path / "3dreasonknee")]) == 1
+    assert re.match(
+        r"error: /\S*/3dreasonknee is not a prepared repository: it holds no manif", capsys.readouterr().err
+    )

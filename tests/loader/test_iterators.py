@@ -101,3 +101,14 @@ def test_iter_in_two_threads_gives_each_a_whole_epoch(workers: int, persistent: 
     with new_loader(workers, persistent) as loader, ThreadPoolExecutor(2) as pool:
         for _ in range(3):
             assert [sorted(rows) for rows in pool.map(read, [loader, loader])] == [everything, everything]
+
+
+def test_workers_that_were_started_in_a_thread_pool_end_without_an_error() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        loader = new_loader(2, True)
+        assert pool.submit(lambda: [batch["id"] for batch in loader]).result() == epoch(0)
+        workers = loader._loader._iterator._workers  # type: ignore[union-attr]
+        loader.close()
+        for worker in workers:
+            worker.join(30)
+        assert [worker.exitcode for worker in workers] == [0, 0]

@@ -402,6 +402,19 @@ def test_nothing_is_left_of_a_release_that_failed(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_folder_of_a_killed_run_is_removed_by_the_next_and_that_of_a_live_run_is_not(tmp_path: Path) -> None:
+    killed = tmp_path / ".release.unfinished-0123abcd"
+    other = tmp_path / ".release2.unfinished-0123abcd"
+    for folder in (killed, other):
+        (folder / "data").mkdir(parents=True)
+    with _whole_or_nothing(tmp_path / "release") as live:
+        with pytest.raises(RuntimeError, match="half-way"):
+            write_half(tmp_path / "release")
+        assert set(tmp_path.iterdir()) == {live, other}
+    assert set(tmp_path.iterdir()) == {tmp_path / "release", other}
+    assert not list((tmp_path / "release").iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
