@@ -1,6 +1,6 @@
 """The builder script: a prepared repository as datasets, streaming or not, with voxels joined at load.
 
-``datasets`` refuses scripts that lie beside the data, and takes builder classes from installed packages. Everything
+``datasets`` refuses scripts beside the data, and takes builder classes from installed packages. Everything
 that decides where the data are and who may read them happens in `ReasonKnee.__init__`, so that a builder works by hand,
 from `reasonknee_datasets.load_dataset` and, once registered, from ``datasets.load_dataset``.
 
@@ -233,7 +233,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        del dl_manager  # shards are read where they lie, with the credentials of their place
+        del dl_manager  # shards are read where they are, with the credentials of their place
         # A list is what `datasets` distributes over workers and nodes; a tuple it would hand to each of them whole.
         generators = [
             datasets.SplitGenerator(name=split, gen_kwargs={"shards": list(shards)})

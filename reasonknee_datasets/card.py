@@ -1,6 +1,6 @@
 """The dataset card: the README.md of a prepared repository, which the Hub and stock ``datasets`` read.
 
-Its words stand in ``dataset_card.md``; everything that can be derived (tables of fields, features, configs, what one
+Its words are in ``dataset_card.md``; everything that can be derived (tables of fields, features, configs, what one
 repository holds) is filled in here, so that it cannot differ from the schema and the files.
 """
 
@@ -209,7 +209,7 @@ def _contents(manifest: Manifest) -> str:
 def _voxels(manifest: Manifest) -> str:
     held = [record for record in manifest.volumes.values() if record.bytes is not None]
     if not held:
-        return "It was prepared without images: `volume_path` says where each would stand."
+        return "It was prepared without images: `volume_path` says where each would be."
     total = sum(record.bytes or 0 for record in held)
     size = f"{total / 1e9:,.1f} GB" if total >= 1e9 else f"{total / 1e6:,.1f} MB"
     shapes = {tuple(sorted(record.shape)) for record in held if record.shape}
@@ -223,7 +223,7 @@ def _masks(manifest: Manifest) -> str:
     if not manifest.masks:
         return ""
     return (
-        f" {len(manifest.masks):,} segmentation masks lie on their grids, with {len(manifest.labels)} named labels; "
+        f" {len(manifest.masks):,} segmentation masks are on their grids, with {len(manifest.labels)} named labels; "
         "most were predicted by networks."
     )
 

@@ -44,7 +44,7 @@ _RESPONSIBLE_AI: Mapping[str, str | list[str]] = {
     "grades from OAI's semi-quantitative MOAKS readings.",
     "rai:dataCollectionType": ["Secondary Data analysis", "Manual Human Curator"],
     "rai:dataCollectionMissingData": "A grade that was missing or illegal is null. In the released records a grade "
-    "of 0 may also stand for a reading that was not made.",
+    "of 0 may also mean that no reading was made.",
     "rai:dataPreprocessingProtocol": "Volumes are not resampled. Boxes were computed from segmentation masks and "
     "converted to half-open voxel boxes in the array order of the stored volume.",
     "rai:dataAnnotationProtocol": "Clinicians wrote the reasoning once for each question and combination of grades. "

@@ -159,7 +159,7 @@ def load_dataset(
     Warns
     -----
     SyntheticDataWarning
-        If the phantom stands in.
+        If the synthetic data are used instead.
     WithdrawnDataWarning
         If the revision, or a row in it, was withdrawn; the package ships the list.
 

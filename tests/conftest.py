@@ -19,17 +19,49 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
-# Tests in these folders run measurements or whole examples, each for seconds.
-SLOW_FOLDERS = frozenset({"benchmarks", "examples"})
+TESTS = Path(__file__).parent
+# Folders, files and classes of tests that cost more than six seconds of CPU each, or whose imports do.
+SLOW_PATHS = frozenset(
+    {
+        "bench/test_evaluation.py::TestReport",
+        "bench/test_reasoning_judge.py",
+        "bench/test_tasks.py",
+        "bench/test_tasks_server.py",
+        "benchmarks",
+        "browse/test_browser_pages.py",
+        "browse/test_prediction_index.py",
+        "examples",
+        "loader/test_frameworks.py",
+        "loader/test_janitor.py",
+    }
+)
 # A test with one of these marks starts a browser, several processes, or one costly run that a group of tests reads.
 SLOW_MARKS = frozenset({"browser", "cluster", "xdist_group"})
 
 
+def is_slow(path: Path, class_name: str = "") -> bool:
+    """Return whether a file, a folder or a class of tests is in `SLOW_PATHS`, or below one that is."""
+    own = path.relative_to(TESTS)
+    names = {parent.as_posix() for parent in (own, *own.parents)}
+    return not SLOW_PATHS.isdisjoint(names | {f"{own.as_posix()}::{class_name}"})
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave slow files unread with `-m "not slow"`: their libraries (inspect_ai, trl) take seconds to import."""
+    if config.option.markexpr == "not slow" and collection_path.is_relative_to(TESTS) and is_slow(collection_path):
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests `slow` by their folder or another mark, so that new tests of these kinds need no mark of their own."""
+    """Mark tests `slow` by their file or another mark, so that new tests of these kinds need no mark of their own."""
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        if "slow" not in marks and (item.path.parent.name in SLOW_FOLDERS or marks & SLOW_MARKS):
+        test_class = getattr(item, "cls", None)
+        class_name = test_class.__name__ if test_class else ""
+        # Doctests of the package are items too, outside of the folder of tests.
+        slow_path = item.path.is_relative_to(TESTS) and is_slow(item.path, class_name)
+        if "slow" not in marks and (slow_path or marks & SLOW_MARKS):
             item.add_marker("slow")
 
 

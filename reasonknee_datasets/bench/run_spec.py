@@ -146,7 +146,7 @@ def make_study(
     damaged : {"repair", "leave_out", "keep"}, optional
         Treatment of prompts 58 and 59; by default repaired, and kept by the official conditions.
     patients : int, optional
-        A seeded sample of so many whole patients.
+        A seeded sample of this many whole patients.
     questions : sequence of int, optional
         Only these, of 1 to 62.
     seed : int

@@ -210,7 +210,7 @@ def reasonknee_bench(
         A prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
     split : str
     patients : int, optional
-        A seeded sample of so many whole patients.
+        A seeded sample of this many whole patients.
     questions : str or list of int, optional
         Only these, such as ``1-15,34``.
     prompts, damaged, seed, frames, size, volumes_dir

@@ -1,7 +1,7 @@
 """How six numbers may describe a box, as values that convert both ways.
 
-What the official numbers mean is not documented. Five things are open: which number stands for which direction, whether
-the two ends stand together or all starts come first, whether the end is included, whether the numbers are voxels or
+What the official numbers mean is not documented. Five things are open: which number belongs to which direction, whether
+the two ends are together or all starts come first, whether the end is included, whether the numbers are voxels or
 shares of the volume, and which array axis is the slice, x or y.
 """
 
@@ -111,7 +111,7 @@ class BoxConvention:
         axis_of = dict(zip(order, (int(match["a0"]), int(match["a1"]), int(match["a2"])), strict=True))
         axes = tuple(axis_of.get(direction, -1) for direction in DIRECTIONS)
         return cls(
-            order,  # type: ignore[arg-type]  # __post_init__ checks that each stands once
+            order,  # type: ignore[arg-type]  # __post_init__ checks that each occurs once
             "corners" if match["layout"] == "corners" else "pairs",
             match["end"] != "exclusive",
             match["unit"] == "normalised",

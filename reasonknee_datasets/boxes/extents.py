@@ -30,7 +30,7 @@ def label_extents(labels: NDArray[Any]) -> dict[int, list[int]]:
     if labels.min() < 0 or labels.max() > HIGHEST_LABEL:
         got = f"{labels.min()} to {labels.max()}"
         raise BoxError(f"A label map holds labels from 0 to {HIGHEST_LABEL}, and this has {got}. Check that it is one.")
-    slow = int(np.argmax(np.abs(labels.strides)))  # walk the array as it lies in memory, C or Fortran order
+    slow = int(np.argmax(np.abs(labels.strides)))  # walk the array in the order of memory, C or Fortran order
     moved = np.moveaxis(labels, slow, 0)
     # For each axis: which planes hold which label. A plane at a time keeps the scratch small (a volume is 24 million).
     seen = [np.zeros((int(moved.max()) + 1, length), dtype=bool) for length in moved.shape]

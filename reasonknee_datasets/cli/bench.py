@@ -204,7 +204,7 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
     add_data(command)
     command.add_argument("--condition", default="zero_shot", help="how a model is asked (default: %(default)s)")
     command.add_argument("--split", default="test", help="whole (default: %(default)s)")
-    command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of so many whole patients")
+    command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of N whole patients")
     _add_questions(command, "ask these questions alone")
     command.add_argument("--prompts", metavar="DIR", help="the official question files; or rows, or project")
     command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")

@@ -1,6 +1,6 @@
 """The ``reasonknee`` command: one subcommand a job, each a thin call of the function that does it.
 
-Every import of the work itself stands in its command, so that ``reasonknee --help`` answers at once.
+Every command imports what it needs itself, so that ``reasonknee --help`` answers at once.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def write_masks(tasks: Sequence[MaskTask], *, workers: int, progress: bool) -> d
     Raises
     ------
     PrepareError, VolumeError
-        If a mask cannot be read, or does not lie on the grid of its image.
+        If a mask cannot be read, or is not on the grid of its image.
     """
     done = each_done(write_mask, tasks, workers=workers, label="packing masks", progress=progress)
     return {task.path: record for task, record in done}

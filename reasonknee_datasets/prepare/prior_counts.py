@@ -1,4 +1,4 @@
-"""What can be known without looking: how often each grade occurs, and where each box usually lies.
+"""What can be known without looking: how often each grade occurs, and where each box usually is.
 
 Any score on this dataset must beat answers made from these alone, so they are counted once, from the unbalanced train
 split, and travel with the repository.

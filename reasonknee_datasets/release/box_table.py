@@ -81,7 +81,7 @@ def place_boxes(
         given, shape = numbers[place].tolist(), tuple(shapes[volumes[place]].tolist())
         if sound[place]:
             box = tuple(decoded[place].astype(int).tolist())
-            message = f"bounding_box must lie inside its volume, got {box} (i0 j0 k0 i1 j1 k1) for shape {shape}"
+            message = f"bounding_box must be inside its volume, got {box} (i0 j0 k0 i1 j1 k1) for shape {shape}"
             problems.add("box-outside", message, where=where)
         else:
             message = f"bounding_box must be a box as {readings[int(volumes[place])]}, got {given} for shape {shape}"

@@ -32,7 +32,7 @@ _MOST_LABELS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class LabelExtent:
-    """Where one label lies in its mask's array: its box, voxel count and centre of mass in voxels."""
+    """Where one label is in its mask's array: its box, voxel count and centre of mass in voxels."""
 
     box: Box
     voxels: int
@@ -96,7 +96,7 @@ def scan_mask(path: Path) -> MaskScan:
 def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
     """Find every label's box, size and centre in one pass.
 
-    Works on runs of equal labels along the axis that lies together in memory: a knee's 24 million voxels are some
+    Works on runs of equal labels along the axis that is contiguous in memory: a knee's 24 million voxels are some
     hundred thousand runs. Memory beside the array is bounded, since it is taken in blocks.
 
     Parameters

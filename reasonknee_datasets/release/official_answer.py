@@ -31,7 +31,7 @@ class AnswerText:
     steps : tuple of str
         The reasoning, step by step.
     gaps : tuple of str
-        What stands before the first step, between steps and after the last: one more than there are steps. The last
+        The text before the first step, between steps and after the last: one more than there are steps. The last
         holds the words ``Final diagnosis:``.
     tail : str
         The text of the diagnosis.

@@ -5,7 +5,7 @@ of the rest follows: the spelling of the diagnosis, the six numbers of the box, 
 holds only what does not follow, as JSON with these keys, each left out where it is usual:
 
 ``gaps``
-    The text before, between and after the steps; two or three strings stand for all where those between are alike.
+    The text before, between and after the steps; two or three strings serve for all where those between are alike.
 ``tail``
     How the answer writes its diagnosis, such as ``inner python`` (see `TAILS`), or ``[text]``.
 ``end``

@@ -139,7 +139,7 @@ class RecordFiles:
             return None
         volume = self._volumes.get(volume_key(record["image"]))
         if volume is None:
-            return Fault("unknown-volume", f"image must stand in a split file, got {record['image']}")
+            return Fault("unknown-volume", f"image must be in a split file, got {record['image']}")
         home = self._studies[volume].split
         if home != split:
             return Fault("wrong-split", f"image must be of {split}, got one of {home}: {record['image']}")

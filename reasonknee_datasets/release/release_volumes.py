@@ -1,4 +1,4 @@
-"""Every volume of a release: its image and mask, and how their arrays lie to each other."""
+"""Every volume of a release: its image and mask, and how their arrays relate."""
 
 from __future__ import annotations
 

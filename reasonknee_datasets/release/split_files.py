@@ -96,7 +96,7 @@ def read_splits(root: ReleaseRoot, problems: Problems) -> dict[str, Study]:
             continue
         other = studies[study.key].where if study.key in studies else masks.get(study.mask)
         if other is not None:
-            problems.add("duplicate-volume", f"image or mask stands in {other} already", where=where)
+            problems.add("duplicate-volume", f"image or mask is in {other} already", where=where)
             continue
         studies[study.key] = study
         masks[study.mask] = where
@@ -221,7 +221,7 @@ def _check_patients(studies: Iterable[Study], problems: Problems) -> None:
     for patient, splits in homes.items():
         if len(splits) > 1:
             named = ", ".join(split for split in SPLITS if split in splits)
-            problems.add("patient-in-two-splits", f"must stand in one split, got {named}", where=f"patient {patient}")
+            problems.add("patient-in-two-splits", f"must be in one split, got {named}", where=f"patient {patient}")
     synthetic = sorted(patient for patient in homes if is_synthetic(patient))
     if synthetic and len(synthetic) < len(homes):
         problems.add("mixed-patients", f"{len(synthetic)} synthetic among {len(homes)} patients, first {synthetic[0]}")

@@ -88,7 +88,7 @@ def find_repository(
     Warns
     -----
     SyntheticDataWarning
-        If the phantom stands in.
+        If the synthetic data are used instead.
     """
     real = _is_on(environment.get(REQUIRE_REAL, ""))
     if root is None:
@@ -112,7 +112,7 @@ def find_volumes(
 ) -> str:
     """Decide where volumes are: ``volumes_dir``, else ``REASONKNEE_VOLUMES``, else the repository itself.
 
-    A row's ``volume_path`` is joined to it as it stands, so the place is the folder that *holds* ``volumes/``. It need
+    A row's ``volume_path`` is joined to it unchanged, so the place is the folder that *holds* ``volumes/``. It need
     not exist: rows load and filter without voxels.
     """
     if volumes_dir is not None:

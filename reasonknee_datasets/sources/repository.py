@@ -14,7 +14,7 @@ from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file
 
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
 
-# What stands in an official release and never in a prepared repository; the first is asked for over HTTP and S3, where
+# What an official release holds and never in a prepared repository; the first is asked for over HTTP and S3, where
 # nothing can be listed.
 _OFFICIAL = (
     "data/split_files/all_studies.csv",

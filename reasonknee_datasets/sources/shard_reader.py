@@ -134,7 +134,7 @@ def _check_ends(url: str, file: Any, shard: Shard) -> Any:
 def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
     """Choose how many rows are decoded at once, so that a page of one value repeated for ever stays in memory.
 
-    A dictionary page stands for all rows that refer to it: 12 kB of Parquet can be 3 GB of rows.
+    A dictionary page serves all rows that refer to it: 12 kB of Parquet can be 3 GB of rows.
     """
     largest = 1
     for column in map(group.column, range(group.num_columns)):

@@ -1,4 +1,4 @@
-"""The phantom that stands in where no data are: a tiny synthetic repository, made once and kept in the cache."""
+"""The phantom that is used where no data are: a tiny synthetic repository, made once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEED = 0
 
 
 class SyntheticDataWarning(UserWarning):
-    """Synthetic data stand in for the real ones."""
+    """Synthetic data are used instead of the real ones."""
 
 
 def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:

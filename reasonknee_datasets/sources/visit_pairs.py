@@ -67,7 +67,7 @@ def read_pairs(
     shards : iterable of Shard
         Where rows of the earlier visit are read, one after another.
     every : iterable of Shard
-        All shards of the split: the visits of a knee lie in different ones. Rows of the later visit are read once, and
+        All shards of the split: the visits of a knee are in different ones. Rows of the later visit are read once, and
         kept in memory for as long as pairs are read.
     visits : two of str
         The earlier and the later visit.

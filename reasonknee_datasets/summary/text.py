@@ -12,7 +12,7 @@ from reasonknee_datasets.summary.counts import GeometrySummary, Summary
 
 _GRIDS_SHOWN = 6
 _WIDTH = 120
-_FIRST, _COLUMN = 30, 9  # least widths, so that one table stands below the other
+_FIRST, _COLUMN = 30, 9  # least widths, so that the columns of all tables line up
 
 
 def render_summary(summary: Summary) -> Iterator[str]:

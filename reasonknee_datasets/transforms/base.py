@@ -35,7 +35,7 @@ a window, the collator reads stored numbers, and the GPU may do the rest.
 
 **Two maps in one view.** Re-indexing (`CropToBox`, `ToCanonical`) keeps every voxel at its place in the world. Moving
 anatomy (`RandomFlip`, `RandomShift`) keeps the grid where it is and moves the patient in it. So a view holds where its
-voxels are read from and where its grid lies, and the two part only once anatomy was moved.
+voxels are read from and where its grid is, and the two part only once anatomy was moved.
 
 **Randomness** is drawn from the transform's seed, the example's ``epoch`` (a key that a loader sets; 0 without it) and
 its ``id``, and from nothing else: not from workers, order, batches or what was drawn before. Drawing

@@ -64,7 +64,7 @@ class ToConversation(Transform):
         ``messages`` whose contents are texts, with ``<image>`` or ``<video>`` for every picture.
 
     Pictures are PIL images, a video is a list of them. With ``turns``, consecutive questions of one volume share a
-    conversation, and its pictures stand once, before the first: give it batches (``with_transform``, or
+    conversation, and its pictures occur once, before the first: give it batches (``with_transform``, or
     ``map(batched=True)`` with a batch size that ``turns`` divides).
 
     **No frame is dropped or doubled.** A processor that samples frames needs to know that these are the sampled ones:
@@ -80,7 +80,7 @@ class ToConversation(Transform):
         How the frames are given.
     template : Template or str
         The text of each question and answer; ``"chat_without_box"`` for answers without a box. What its ``{vision}``,
-        ``{bos}`` and ``{eos}`` stand for is written by the framework's own chat template.
+        ``{bos}`` and ``{eos}`` are replaced with is written by the framework's own chat template.
     frames : ToFrames or int, optional
         Makes the frames of a conversation, once; a number makes that many sagittal ones. Without it the example must
         have some.

@@ -47,7 +47,7 @@ class CropToBox(Transform):
         crop is the box with its margins, cut at the volume's faces. Where both are given, ``size`` decides, and the
         margins are what ``jitter_mm`` leaves around the box.
     pad_value : float or None
-        What stands where a crop of fixed size reaches beyond the volume. None: it is moved inside instead, and a volume
+        The value where a crop of fixed size reaches beyond the volume. None: it is moved inside instead, and a volume
         smaller than ``size`` is an error.
     jitter_mm : float or three floats
         Move the crop by up to this much along each axis, at random, so that the box is not always in its middle. A box

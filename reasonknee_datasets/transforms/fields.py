@@ -1,4 +1,4 @@
-"""The text of a template's fields for one example, and where steps, grades and the box stand in it."""
+"""The text of a template's fields for one example, and where steps, grades and the box are in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reasonknee_datasets.transforms.templates import TEXT_FIELDS
 
 Value = Any  # of one field: hashable, and the same for the same text
 
-# A key of JSON or of a Python dict, and the value that stands under it.
+# A key of JSON or of a Python dict, and the value under it.
 _PAIR = re.compile(
     r"""(?P<quote>["'])(?P<key>(?:\\.|(?!(?P=quote)).)*)(?P=quote)\s*:\s*"""
     r"""(?:(?P<value>-?[0-9]+(?:\.[0-9]+)?|null|None|NaN|nan|true|True|false|False)|(?P<mark>["'])(?P<text>.*?)(?P=mark))"""
@@ -95,7 +95,7 @@ def grade_marks(question_id: int, text: str, start: int = 0) -> list[TextSpan]:
         except GradeError:
             if len(question.slots) > 1:
                 continue
-            attribute = question.slots[0].attribute  # a bare grade stands under its subject
+            attribute = question.slots[0].attribute  # a bare grade is under its subject
         group = "value" if pair["value"] is not None else "text"
         found.setdefault(attribute, TextSpan("grade", pair.start(group), pair.end(group)))
     missing = [name for name in question.attributes if name not in found]
@@ -161,7 +161,7 @@ def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
     if not written.gaps:
         return []
     record = value[1]
-    if '"box":' in record:  # it keeps the numbers as they stand
+    if '"box":' in record:  # it keeps the numbers unchanged
         return [gap + number for gap, number in zip(written.gaps, written.numbers, strict=True)]
     box = example["box"] if example.get("box_volume") is None else example["box_volume"]
     numbers: Sequence[float]
@@ -185,7 +185,7 @@ def find_box_key(key: str | None, example: Example) -> str:
     Raises
     ------
     TransformError
-        If there are frames, and nothing says where the box lies in them.
+        If there are frames, and nothing says where the box is in them.
     """
     if key is not None or "frame_box" in example:
         return key or "frame_box"
@@ -227,7 +227,7 @@ def box_numbers(chosen: str | None, convention: BoxConvention) -> Callable[[Exam
 
 
 def _shape(key: str, example: Example) -> tuple[int, ...]:
-    """Return the shape of the grid that a box lies in."""
+    """Return the shape of the grid that a box is in."""
     if key == "frame_box":
         return tuple(require(example, "frames", "shares of its sides").shape)
     volume = require(example, "volume", "shares of its sides")

@@ -44,7 +44,7 @@ class ToFrames(Transform):
     boxes between frames and the stored volume, both ways.
 
     Frames are cells of equal thickness; each shows the slice in its middle. A frame box holds the frames whose slice
-    lies in the box. Like every box it is never cut: it may reach beyond frames that show only a part of the volume.
+    is in the box. Like every box it is never cut: it may reach beyond frames that show only a part of the volume.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class ToFrames(Transform):
         What becomes black and white.
     size : int or (rows, columns), optional
         Pixels. One number is the longer side, with square pixels of the patient (slices are often anisotropic); two are
-        taken as they stand. By default one pixel a voxel.
+        taken unchanged. By default one pixel a voxel.
     span : (float, float)
         The share of the slices that the frames cover.
     ends : (int, int), optional

@@ -25,7 +25,7 @@ class Window(Transform):
     Parameters
     ----------
     low, high : float, optional
-        The values that become 0 and 1 (0 and 255 in uint8), what lies beyond is cut: numbers of the volume for
+        The values that become 0 and 1 (0 and 255 in uint8), what is beyond is cut: numbers of the volume for
         ``clip``, by default 0 and 400 as the authors have it; percentiles for ``percentiles``, by default 0.5 and 99.5.
     method : {"clip", "percentiles", "zscore"}
         ``zscore`` takes away the mean and divides by the standard deviation, and cuts nothing.
@@ -90,7 +90,7 @@ class Window(Transform):
         return {"voxels": List(List(List(Value(self.dtype))))}
 
     def limits(self, example: Example, voxels: NDArray[Any]) -> tuple[float, float]:
-        """Return the two numbers that this window stands on: low and high, or mean and deviation."""
+        """Return the two numbers of this window: low and high, or mean and deviation."""
         if self.method == "clip":
             assert self.low is not None
             assert self.high is not None
@@ -181,7 +181,7 @@ class RandomIntensity(Transform):
 
 
 def _real_part(example: Example, voxels: NDArray[Any]) -> NDArray[Any]:
-    """Return the voxels that stand in the stored volume, without the padding around them."""
+    """Return the voxels that are in the stored volume, without the padding around them."""
     volume = example.get("volume")
     if volume is None:
         return voxels

@@ -6,7 +6,7 @@ that it is written with, whatever the tokenizer; where control tokens belong is 
 
 **A piece is what repeats**: a question, or the reasoning with the answer. A box is another in every row, so text is cut
 around its six numbers, and the numbers are pieces too. Tokens of a piece depend on the characters beside it (a space
-joins the word that follows, a first word may get a mark), so each is tokenized between a few characters that stand for
+joins the word that follows, a first word may get a mark), so each is tokenized between a few characters that represent
 its neighbours, and kept if tokens part exactly where it was cut; else the whole text is taken in one. So the tokens are
 those that the tokenizer gives for the whole text; the tests hold this for the usual kinds of tokenizer.
 """

@@ -129,7 +129,7 @@ def of_labels(view: View) -> View:
 
 
 def checked_mask(mask: Any, volume: Any) -> Any:
-    """Return a mask that lies on the grid of its volume.
+    """Return a mask that is on the grid of its volume.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def checked_mask(mask: Any, volume: Any) -> Any:
     own, shape = current_grid(mask)[0], current_grid(volume)[0]
     if own != shape:
         raise TransformError(
-            f"The mask has shape {own}, and the volume {shape}: a mask must lie on the grid of its volume. Load both "
+            f"The mask has shape {own}, and the volume {shape}: a mask must have the grid of its volume. Load both "
             "with load_dataset(..., masks=True), and change the grid of neither by itself."
         )
     return mask

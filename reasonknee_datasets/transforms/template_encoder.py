@@ -15,7 +15,7 @@ from reasonknee_datasets.transforms.templates import Vision
 NOWHERE = (-1, -1)
 
 Step = Callable[["Filled", Example], None]
-Writers = dict[str, Callable[[Example], list[str]]]  # of the numbers of a field, each with what stands before it
+Writers = dict[str, Callable[[Example], list[str]]]  # of the numbers of a field, each with what is before it
 
 _EMPTY = EncodedPiece([], ())
 
@@ -111,7 +111,7 @@ def _pictures(vision: Vision, encoder: TextEncoder) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A chunk, which of the run's values its fields take, and which numbers stand beside it."""
+    """A chunk, which of the run's values its fields take, and which numbers are beside it."""
 
     name: int
     chunk: Chunk
@@ -200,7 +200,7 @@ class _RunFiller:
         return piece
 
     def _number(self, word: str, left: str, right: str) -> EncodedPiece | None:
-        if "-" in word:  # outside of the grid; a sign and what stands before it are one token to many tokenizers
+        if "-" in word:  # outside of the grid; a sign and what is before it are one token to many tokenizers
             return None
         return self._encoder.encode(word, left=left, right=right, inside=True)
 

@@ -1,6 +1,6 @@
 """`Layout`: a template laid out for one tokenizer, once, so that an example only fills it in.
 
-The chat template is rendered with marks in the places of the fields, and taken apart at them: what stands between is
+The chat template is rendered with marks in the places of the fields, and split at them: what is between two marks is
 the model's own scaffolding, whose control tokens are tokens. What is put into the places is text. A chat template that
 does not pass on what it is given, or writes a prompt otherwise when no answer follows, is refused here.
 """
@@ -29,7 +29,7 @@ _LEFT = 16  # characters of the prompt that a completion is tokenized after
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Text without numbers in it that stands together: literals and fields, and what stands beside them."""
+    """Contiguous text without numbers in it: literals and fields, and what is beside them."""
 
     parts: tuple[Part, ...]
     separator: str
@@ -86,7 +86,7 @@ def lay_out_template(template: Template, content: TokenizerContent, encoder: Tex
     """
     specials = {name: content.special(f"{name}_token") or "" for name in ("bos", "eos")}
     if "eos" in template.fields and not specials["eos"]:
-        raise TransformError("The tokenizer has no eos token, which {eos} stands for. Set tokenizer.eos_token.")
+        raise TransformError("The tokenizer has no eos token, which replaces {eos}. Set tokenizer.eos_token.")
     if template.chat:
         prompt, completion = _render(template, content)
     else:

@@ -49,12 +49,12 @@ class Template:
     completion : str
         What it should write, and what the loss is taken over.
     system : str, optional
-        What stands before, for chat models.
+        The text before, for chat models.
     chat : bool
-        Whether prompt and completion are turns in the tokenizer's chat template, which then writes what stands around
+        Whether prompt and completion are turns in the tokenizer's chat template, which then writes what is around
         them and ends the turn.
     separator : str
-        What stands between reasoning steps.
+        The text between reasoning steps.
 
     Raises
     ------
@@ -147,7 +147,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         "chat_without_box": Template("{vision}{question}", _UNGROUNDED, chat=True),
         "plain": Template("{bos}{vision}{question}\n", _GROUNDED + "{eos}"),
         "plain_without_box": Template("{bos}{vision}{question}\n", _UNGROUNDED + "{eos}"),
-        # The space stands in the completion: tokenizers join it to the word that follows, as they did for the authors,
+        # The space is in the completion: tokenizers join it to the word that follows, as they did for the authors,
         # whose text is "<question>\nResponse: <answer><eos>". (They leave "Response: " out where a prompt holds
         # "instruction:"; none of the 69 does.) Their prompt names no picture, so their model saw none, their loss ran
         # over the prompt too, and at evaluation they left "Response:" out: these three are not repeated here.
@@ -179,11 +179,11 @@ class Vision:
     token : str
         The placeholder, a special token of the tokenizer: ``<|video_pad|>``.
     count : int or str
-        How many stand in a prompt; or the key of the example that holds the number.
+        How many a prompt has; or the key of the example that holds the number.
     start, stop : str
         Special tokens before and after them: ``<|vision_start|>``.
     cell : three ints, optional
-        Frames, rows and columns of pixels that one placeholder stands for. The count then follows from the example's
+        Frames, rows and columns of pixels that one placeholder represents. The count then follows from the example's
         ``frames``, whose sides must be whole multiples, or a processor would resize them and count otherwise.
 
     Examples

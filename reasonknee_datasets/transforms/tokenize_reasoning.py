@@ -58,7 +58,7 @@ class TokenizeReasoning(Transform):
         How its six numbers are written; by default as the row has them, half-open in array order. An official answer
         that holds a box has the stored volume's box: give it the release's convention, from the manifest.
     vision : Vision, optional
-        The placeholders that ``{vision}`` stands for.
+        The placeholders that replace ``{vision}``.
     for_generation : bool
         Whether to hold the prompt alone. Batches of prompts are padded on the left, whatever the tokenizer's side, so
         that generation continues from the last token of each.

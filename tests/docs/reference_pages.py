@@ -135,7 +135,7 @@ def row_page() -> str:
 def command_page() -> str:
     """Return the page of the command line: the help text of every command."""
     # argparse wraps to the width of the terminal; a page has one width.
-    os.environ["COLUMNS"] = "92"
+    os.environ["COLUMNS"] = "82"
     from reasonknee_datasets.cli.main import _parser
 
     parts = [f"## {name}\n\n```text\n{parser.format_help().strip()}\n```" for name, parser in _commands(_parser())]

@@ -160,11 +160,11 @@ SPLIT_FAULTS = (
     Fault("unsafe-path", link_away, r"The link .* -> .*outside.nii.gz leaves the release", 186, LOST),
     Fault("unsafe-path", link_folder_away, r"images elsewhere are named with --images", 0, LOST),
     Fault("duplicate-volume", lambda built: built.edit_split("train_split.csv", lambda rows: rows.append(rows[0])),
-          r"train_split.csv line 4: image or mask stands in split_files/train_split.csv line 2 already"),
+          r"train_split.csv line 4: image or mask is in split_files/train_split.csv line 2 already"),
     Fault("duplicate-volume", val_row(label_filepath="../data/masks/knee_000.nii.gz"),
-          rf"{VAL} line 2: image or mask stands in split_files/train_split.csv line 2 already", 186, LOST),
+          rf"{VAL} line 2: image or mask is in split_files/train_split.csv line 2 already", 186, LOST),
     Fault("patient-in-two-splits", rename_val_patient("0000001"),
-          r"patient 0000001: must stand in one split, got train, validation", 186, LOST),
+          r"patient 0000001: must be in one split, got train, validation", 186, LOST),
     Fault("mixed-patients", rename_val_patient("9000002"), r"2 synthetic among 3 patients, first 0000001", 186, LOST),
 )  # fmt: skip
 
@@ -180,7 +180,7 @@ RECORD_FAULTS = (
     Fault("record-shape", val_record(3, final_diagnosis={"a": 1}), r"must hold bounding_box .* \['a'\]", 247, LESS),
     Fault("record-shape", val(lambda records: records.__setitem__(3, "text")), r"record 3: .*, got str", 247, LESS),
     Fault("unknown-volume", val_record(3, image="x/data/images/1/2.nii.gz"),
-          r"val.json record 3: image must stand in a split file, got x/data/images/1/2.nii.gz", 247, LESS),
+          r"val.json record 3: image must be in a split file, got x/data/images/1/2.nii.gz", 247, LESS),
     Fault("wrong-split", lambda built: val_record(3, image=f"data/images/{key_of(built.knees[0])}")(built),
           r"val.json record 3: image must be of validation, got one of train", 247, LESS),
     Fault("unknown-question", diagnose(3, {"elbow": {"grade": 1}}), r"has the subject 'elbow'", 247, LESS),
