@@ -133,4 +133,4 @@ def test_command_prints_differences_as_text_and_json(
 
 def test_command_returns_2_on_trouble(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", str(repository), str(tmp_path / "absent")]) == 2
-    assert "absent, which does not exist" in capsys.readouterr().err
+    assert "absent does not exist" in capsys.readouterr().err

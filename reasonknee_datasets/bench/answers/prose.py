@@ -14,7 +14,7 @@ from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, Reading
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
 from reasonknee_datasets.bench.answers.statements import StatementReader
 from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets, opens_with_unknown
-from reasonknee_datasets.bench.answers.subjects import Context, is_whole, mentions, names_another
+from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another, names_whole_subject
 from reasonknee_datasets.bench.answers.words import normalise, tokens, word_list
 from reasonknee_datasets.moaks import Question, Slot
 
@@ -55,7 +55,7 @@ def read_tables(claims: Claims, text: str, context: Context) -> str:
             said = [line for line in kept[read:] if line.strip()]
             read = len(kept)
             # What the sentences of another section name is no subject of a table with a heading of its own.
-            headed = bool(said and _headings(said[-1:])) and is_whole(above, claims.question)
+            headed = bool(said and _headings(said[-1:])) and names_whole_subject(above, claims.question)
             _read_table(claims, rows, above if headed and context.contradicts(claims.question) else context)
             rows = []
         kept.append(line)

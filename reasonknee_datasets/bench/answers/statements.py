@@ -24,7 +24,7 @@ from reasonknee_datasets.bench.answers.subject_names import (
     opens_with_aside,
     opens_with_unknown,
 )
-from reasonknee_datasets.bench.answers.subjects import PhraseMatch, closing_line, find_phrases, is_whole
+from reasonknee_datasets.bench.answers.subjects import PhraseMatch, closing_line, find_phrases, names_whole_subject
 from reasonknee_datasets.bench.answers.words import EXTREMES, tokens, word_list
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 
@@ -146,7 +146,7 @@ class StatementReader(LabelReader):
 
     def _end_sentence(self, at: int) -> None:
         start, end = self.sentence, at
-        self.seen = self.seen or is_whole(self.context, self.claims.question)
+        self.seen = self.seen or names_whole_subject(self.context, self.claims.question)
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
             if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, errors_only=True)):

@@ -281,7 +281,7 @@ def closing_line(question: Question, text: str) -> str | None:
     return line if alone and not back and re.search(r"[0-8]", line) else None
 
 
-def is_whole(context: Context, question: Question) -> bool:
+def names_whole_subject(context: Context, question: Question) -> bool:
     """Check whether the asked subject has been named with all that tells it apart."""
     asked = asked_facets(question.id)
     told = {facet for facet, value in asked.items() if facet not in ("finding", "direction") and "none" not in value}
