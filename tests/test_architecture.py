@@ -24,6 +24,7 @@ FLOORS = (
         "parallel",
         "cluster",
         "private_files",
+        "atomic_files",
         "plain_paths",
         "json_fields",
         "printable",

@@ -6,10 +6,10 @@ import base64
 import html
 import io
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from reasonknee_datasets.atomic_files import check_writable, write_files
 from reasonknee_datasets.errors import MissingExtraError, ReasonKneeError, RepositoryError
 from reasonknee_datasets.quality import Example, QualityReport
 from reasonknee_datasets.schema import parse_id, volume_path
@@ -34,11 +34,8 @@ def make_check_folder(folder: Path) -> None:
     RepositoryError
         If they cannot.
     """
-    passing = folder / f".{secrets.token_hex(6)}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        passing.write_bytes(b"")
-        passing.unlink()
+        check_writable(folder)
     except OSError as error:
         raise RepositoryError(f"The report cannot be written to {folder}: {error.strerror or error}.") from error
 
@@ -72,12 +69,8 @@ def write_check_report(
     drawn = dict(_draw_worst(report, data_dir)) if pictures else {}
     texts = {"check.json": report.to_json(), "check.html": "\n".join(_page(report, str(data_dir), drawn)) + "\n"}
     target = Path(folder)
-    make_check_folder(target)
     try:
-        for name, text in texts.items():
-            passing = target / f".{name}.{secrets.token_hex(6)}.part"
-            passing.write_text(text, encoding="utf-8", newline="\n")
-            passing.replace(target / name)
+        write_files(target, {name: text.encode() for name, text in texts.items()})
     except OSError as error:
         raise RepositoryError(f"The report cannot be written to {target}: {error.strerror or error}.") from error
     return [target / name for name in texts]

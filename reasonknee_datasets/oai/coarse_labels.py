@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from reasonknee_datasets.atomic_files import write_files
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.oai.moaks_comparison import Disagreement, Stratum, TableComparison
@@ -141,11 +141,7 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) 
     writer = csv.writer(text, lineterminator="\n")  # it writes None as an empty cell
     writer.writerow(header)
     writer.writerows(rows)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text.getvalue(), encoding="utf-8", newline="\n")
-        part.replace(path)
+        write_files(path.parent, {path.name: text.getvalue().encode()})
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConvertError(f"{path} cannot be written: {error.strerror or error}.") from error

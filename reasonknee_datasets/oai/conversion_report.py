@@ -6,7 +6,6 @@ import csv
 import html
 import io
 import json
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from reasonknee_datasets.atomic_files import check_writable, write_files
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.refusals import REFUSALS
 from reasonknee_datasets.oai.row_outcomes import STATUSES, RowOutcome
@@ -106,11 +106,8 @@ def make_report_folder(folder: Path) -> None:
     ConvertError
         If they cannot.
     """
-    passing = folder / f".{secrets.token_hex(6)}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        passing.write_bytes(b"")
-        passing.unlink()
+        check_writable(folder)
     except OSError as error:
         raise ConvertError(f"The report cannot be written at {folder}: {error.strerror or error}.") from error
 
@@ -132,11 +129,7 @@ def write_reports(report: ConversionReport) -> None:
         "to_order.txt": "".join(f"{row.address}\n" for row in missing),
     }
     try:
-        report.folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            passing = report.folder / f".{name}.{secrets.token_hex(6)}.part"
-            passing.write_text(text, encoding="utf-8", newline="\n")
-            passing.replace(report.folder / name)
+        write_files(report.folder, {name: text.encode() for name, text in texts.items()})
     except OSError as error:
         raise ConvertError(f"The report cannot be written at {report.folder}: {error.strerror or error}.") from error
 

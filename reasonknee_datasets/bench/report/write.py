@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reasonknee_datasets.atomic_files import write_files
 from reasonknee_datasets.bench.answers import RULES
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
 from reasonknee_datasets.bench.evaluation import Evaluation
@@ -92,18 +92,9 @@ def _write_folder(out: Path, marker: str, contents: Mapping[str, bytes]) -> None
     BenchError
         If a file cannot be written; what this call wrote is removed.
     """
-    parts: dict[Path, Path] = {}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in sorted(contents, key=lambda name: name == marker):
-            part = out / f".{name}.{secrets.token_hex(4)}.part"
-            parts[part] = out / name
-            part.write_bytes(contents[name])
-        for part, path in parts.items():
-            part.replace(path)
+        write_files(out, {name: contents[name] for name in sorted(contents, key=lambda name: name == marker)})
     except OSError as error:
-        for part in parts:
-            part.unlink(missing_ok=True)
         raise BenchError(
             f"The report cannot be written to {out}: {error}. Choose another folder, or free space there."
         ) from error

@@ -1,0 +1,32 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reasonknee_datasets.atomic_files import check_writable, write_files
+
+
+def test_write_files_makes_the_folder_and_replaces_earlier_files(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    write_files(folder, {"x.txt": b"old"})
+    write_files(folder, {"x.txt": b"new", "y.txt": b""})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"x.txt": b"new", "y.txt": b""}
+
+
+@pytest.mark.parametrize("name", ["z.txt", "a.txt"])
+def test_write_files_writes_none_where_one_cannot_be_written(name: str, tmp_path: Path) -> None:
+    (tmp_path / "m.txt").write_bytes(b"old")
+    with pytest.raises(OSError, match="File name too long"):
+        write_files(tmp_path, dict.fromkeys(sorted(["m.txt", name + "x" * 300]), b"new"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"m.txt": b"old"}
+
+
+def test_check_writable(tmp_path: Path) -> None:
+    check_writable(tmp_path / "made")
+    assert not list((tmp_path / "made").iterdir())
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match=r"exists|Not a directory"):
+        check_writable(tmp_path / "file")
