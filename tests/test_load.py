@@ -22,8 +22,9 @@ import reasonknee_datasets
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.load import find_example, register
+from reasonknee_datasets.manifest import FORMAT
 from reasonknee_datasets.plain_paths import join
-from reasonknee_datasets.sources import SyntheticDataWarning, parse_split, select
+from reasonknee_datasets.sources import SyntheticDataWarning, parse_split, select, synthetic
 from reasonknee_datasets.sources.locations import to_place
 from tests.helpers.disks import locked, open_folder, small_disk
 from tests.helpers.prepared_repository import SHAPE, write_official, write_repository
@@ -260,6 +261,8 @@ class TestNotFinding:
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with the phantom, which takes some seconds to draw: made by a script that guards nothing."""
     cache = tmp_path_factory.mktemp("phantom")
+    version = f"{reasonknee_datasets.__version__}-{FORMAT}-{synthetic._PATIENTS}-{synthetic._SEED}"
+    (cache / "3dreasonknee-phantom" / f"making-{version}-killed").mkdir(parents=True)  # as a killed run leaves one
     script = cache / "script.py"
     script.write_text(
         "from reasonknee_datasets import load_dataset\n"

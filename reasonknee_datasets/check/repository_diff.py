@@ -25,6 +25,7 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
     "boxes": ("box",),
     "grades": ("grades",),
     "texts": ("question", "reasoning", "answer"),
+    "knees": ("patient", "visit", "side"),
     "provenance": ("volume_path", "study", "series", "category", "finding", "subregion", "synthetic", "record"),
 }
 _SPLIT = "splits"

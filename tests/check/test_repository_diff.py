@@ -58,6 +58,14 @@ def other_series(rows: list[dict[str, Any]]) -> None:
     rows[3]["series"] = "10000002"
 
 
+def other_side(rows: list[dict[str, Any]]) -> None:
+    rows[1]["side"] = "left" if rows[1]["side"] == "right" else "right"
+
+
+def other_patient(rows: list[dict[str, Any]]) -> None:
+    rows[2]["patient"] = "9999999"
+
+
 def fewer_rows(rows: list[dict[str, Any]]) -> None:
     del rows[:2]
 
@@ -69,6 +77,8 @@ def fewer_rows(rows: list[dict[str, Any]]) -> None:
         (other_grade, [("rows with other grades", 1, f"{FIRST}/q02")]),
         (other_text, [("rows with other texts", 1, f"{FIRST}/q03")]),
         (other_series, [("rows with other provenance", 1, f"{FIRST}/q04")]),
+        (other_side, [("rows with other knees", 1, f"{FIRST}/q02")]),
+        (other_patient, [("rows with other knees", 1, f"{FIRST}/q03")]),
         (fewer_rows, [("rows only in A", 2, f"{FIRST}/q01")]),
     ],
 )

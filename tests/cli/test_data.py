@@ -268,6 +268,19 @@ def test_prepare_help_lists_what_may_be_allowed(capsys: pytest.CaptureFixture[st
     assert ", ".join(allowed) in re.sub(r"(?<=[a-z]-) ", "", " ".join(capsys.readouterr().out.split()))
 
 
+def test_prepare_previews_without_pillow_is_refused_first(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['PIL'] = None\n"
+        "from reasonknee_datasets.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["prepare", "--release", str(tmp_path / "absent"), "--out", str(tmp_path / "out"), "--previews"]
+    run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", check=False)
+    assert run.returncode == 1
+    assert "PIL" in run.stderr
+    assert "absent" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -> None:
     # The command is ended where its temporary folder exists for certain: at the first table written in it.
