@@ -7,22 +7,17 @@ with; `reward` weights all grades alike.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from reasonknee_datasets.bench.answers import ParsedBox, SlotAnswer, parse_answer, parse_box
-from reasonknee_datasets.bench.answers.answer_box import BOX_KEYS
-from reasonknee_datasets.bench.answers.json_nodes import Members, Node
-from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, name_of
-from reasonknee_datasets.bench.answers.text_parts import find, hear
+from reasonknee_datasets.bench.answers.sole_answer import commits, is_from_object, is_whole_object
 from reasonknee_datasets.bench.priors import EquitableScores, TrainPriors, equitable_scores, read_priors
 from reasonknee_datasets.bench.truth import open_data
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import Question, Slot, get_question
-from reasonknee_datasets.moaks.spellings import normal_form
 
 
 def read_column(columns: Mapping[str, Any], name: str, rows: int) -> Sequence[Any]:
@@ -63,23 +58,7 @@ _WELL_PLACED = frozenset(
     ("strict", "fenced", "in_text", "thought_removed", "answer_tag", "final_channel", "final_part", "special_tokens")
 )
 _REPAIRED = 0.5
-# Rules that read prose, or an object that is not whole, or a value that is given more than once.
-_NO_WHOLE_OBJECT = frozenset(
-    (
-        *("bare", "boxed", "table", "key_value", "stated", "corrected", "repeated", "list", "unclosed"),
-        *("json_in_string", "inner_quotes", "missing_comma", "empty_value", "equals", "doubled_braces", "among_others"),
-    )
-)
-LONGEST = 20_000
-"""Characters of the longest completion that earns anything; the longest true answer has about a tenth."""
-
 RewardFunction = Callable[..., list[float]]
-# What may stand behind an object: the end of a fence, of bold type, of a sentence. "~~" and "-->" withdraw it.
-_END = re.compile(r"[\s`*.]*")
-# A value in quotes that is one grade and not a list, a bound or a number with others beside it.
-_ONE_VALUE = re.compile(r"\s*\w+(?:[ -][^\W\d]+)*(?: \d+)?\s*")
-# What is left of JSON in the prose before an object.
-_FRAGMENT = re.compile(r"[\"'”]\s*:|[{}]")
 AnswerForm = Literal["json", "any"]
 """What counts as an answer: ``json``, only one whole JSON object; ``any``, whatever the parser of the bench reads."""
 
@@ -161,7 +140,7 @@ def reward_parts(
     """Reward one answer, part by part.
 
     The text is read by `parse_answer` and `parse_box`, and must commit to one answer: a text with two JSON objects,
-    with words behind its object, or longer than `LONGEST` characters is rewarded like an empty one. Words behind an
+    with words behind its object, or longer than 20,000 characters is rewarded like an empty one. Words behind an
     answer can take it back in more ways than a parser reads, and a policy would find them. For the same reason only
     what stands in one whole JSON object counts, and the object must hold the asked grades (and a box) alone: prose,
     fragments of JSON, other keys, and values such as ``"2; 3"`` earn nothing.
@@ -207,9 +186,9 @@ def reward_parts(
     if answer not in ("json", "any"):
         raise BenchError(f"answer must be 'json' or 'any', not {answer!r}.")
     asked = get_question(question) if isinstance(question, int) else question
-    said = text if _commits(asked, text, whole=answer == "json") else None
+    said = text if commits(asked, text, whole=answer == "json") else None
     slots = parse_answer(asked, said).slots
-    if answer == "json" and not all(map(_is_from_object, slots)):
+    if answer == "json" and not all(map(is_from_object, slots)):
         slots = tuple(SlotAnswer(slot.slot, None, "not_json") for slot in slots)
     found, localisation = None, None
     if box is not None and convention is not None:
@@ -219,48 +198,10 @@ def reward_parts(
                 "Pass shape, or in a dataset the column shape: list(row['volume'].shape)."
             )
         found = parse_box(said, convention=convention, shape=shape)
-        if answer == "json" and not _NO_WHOLE_OBJECT.isdisjoint(found.rules):
+        if answer == "json" and not is_whole_object(found.rules):
             found = ParsedBox(None, "not_json")
         localisation = _localisation(found.box, box, Box((0, 0, 0), (shape[0], shape[1], shape[2])))
     return Reward(_format(slots, found), _grading(slots, grades, scores), localisation)
-
-
-def _is_from_object(slot: SlotAnswer) -> bool:
-    """Check whether a slot's value stands in a whole object, and once; a slot without a value does not matter."""
-    return slot.reason != "conflicting" and _NO_WHOLE_OBJECT.isdisjoint(slot.rules)
-
-
-def _commits(question: Question, text: str | None, *, whole: bool) -> bool:
-    """Check whether a text holds at most one object and ends with it; if `whole`, that it holds only the answer."""
-    if text is None or len(text) > LONGEST:
-        return False
-    node, said = hear(text)
-    if said is None:  # JSON as a whole
-        return not whole or _holds_only_answers(question, node)
-    found = find(said.text, said, "")
-    if not found.documents:
-        return not whole
-    if len(found.documents) > 1 or not _END.fullmatch(found.after):
-        return False
-    first = found.documents[0]
-    sound = not (found.cut or found.broken or found.disowned or first.remnant or _FRAGMENT.search(found.prose))
-    return not whole or (sound and _holds_only_answers(question, first.root))
-
-
-def _holds_only_answers(question: Question, node: Node) -> bool:
-    """Check whether every key of an object names what was asked, or the box, and every value is one value."""
-    if not isinstance(node, Members):
-        return False
-    for key, value in node.pairs:
-        if name_of(question, key).role not in ("wrapper", "subject", "slot", "generic"):
-            if len(key) > LONGEST_KEY or normal_form(key) not in BOX_KEYS:
-                return False
-        elif isinstance(value, Members):
-            if not _holds_only_answers(question, value):
-                return False
-        elif isinstance(value, list) or (isinstance(value, str) and not _ONE_VALUE.fullmatch(value)):
-            return False
-    return True
 
 
 def _localisation(given: Box | None, true: Box, volume: Box) -> float:

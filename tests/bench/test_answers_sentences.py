@@ -136,6 +136,14 @@ UNREAD = (
     (42, "Some radiologists might give 1 for this;"),
     (41, "I'd lean towards a 2 here."),
     (43, "Most readers would say 1, 2 or 3; it is 2."),
+    (30, "I'd estimate the spur at the superior pole of the patella as medium in"),
+    (45, "The medial meniscus does not cross the tibial margin by more than 1 mm"),
+    (43, "## Step 1: Look at the retropatellar space"),
+    (36, "A: 2"),
+    (19, "The cartilage of the central medial femur was examined slice by slice."),
+    (42, "The MOAKS grade for Hoffa-synovitis in this knee is II."),
+    (38, "In short, I would say this is a Grade 1 osteophyte."),
+    (43, "Grade 2. I take that back: the final grade is 1."),
 )
 
 

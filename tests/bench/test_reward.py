@@ -13,8 +13,9 @@ import pytest
 
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.bench.answers import write
+from reasonknee_datasets.bench.answers.sole_answer import LONGEST
 from reasonknee_datasets.bench.priors import EquitableScores, TrainPriors, equitable_scores, read_priors
-from reasonknee_datasets.bench.reward import LONGEST, Reward, Weights, make_reward, reward, reward_parts
+from reasonknee_datasets.bench.reward import Reward, Weights, make_reward, reward, reward_parts
 from reasonknee_datasets.bench.truth import open_data
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError

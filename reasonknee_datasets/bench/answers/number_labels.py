@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reasonknee_datasets.bench.answers.grade_values import scale_of
 from reasonknee_datasets.bench.answers.prose_numbers import NumberReader
-from reasonknee_datasets.bench.answers.subject_names import asked_facets
+from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets
 from reasonknee_datasets.bench.answers.subjects import PhraseMatch
 from reasonknee_datasets.bench.answers.words import word_list
 from reasonknee_datasets.moaks import Slot
@@ -242,3 +242,34 @@ class LabelReader(NumberReader):
             if mark is not None and mark.slot is not None:
                 return Label(at, mark.end, slot=mark.slot)
         return None
+
+    def _ahead(self, at: int) -> tuple[list[Facets], Slot | None]:
+        """Find what the clause names behind its number: "grade 2 effusion", "grade 1 for size"."""
+        mentions: list[Facets] = []
+        slot: Slot | None = None
+        place, highest, spoken = at + 1, min(len(self.said), at + 16), 0
+        if place < highest and self.said[place].text in (")", "]"):
+            place += 1
+        while place < highest:
+            word = self.said[place].text
+            mark = self.marks.get(place)
+            if mark is not None:
+                if (
+                    mark.slot is not None
+                    and slot is None
+                    and spoken
+                    and self.said[place - 1].text in ("for", "in", "to", "(", "the")
+                ):
+                    slot = mark.slot
+                if mark.facets is not None:
+                    mentions.append(mark.facets)
+                place, spoken = mark.end, spoken + 1
+                continue
+            if (
+                word in word_list("sentence_ends")
+                or word in word_list("forward_ends")
+                or self._number(place) is not None
+            ):
+                break
+            place, spoken = place + 1, spoken + 1
+        return mentions, slot

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, Reading, read_text, refuses, scale_of
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
+from reasonknee_datasets.bench.answers.retractions import sentences, takes_back
 from reasonknee_datasets.bench.answers.statements import StatementReader
 from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets, opens_with_unknown
 from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another, names_whole_subject
@@ -145,8 +146,8 @@ _ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
 # "Some would say 2 here, but": a grade that others give.
 _ASCRIBED = re.compile(
     r"(?m)(?:^[ \t]*|(?<=[.;,\n] ))(?:while |although |though |surely )?"
-    r"(?:(?:some|many|most|others|a few|few|several|people"
-    r"|someone|somebody|a (?:colleague|strict|lenient|careful|cautious|purist)|another)\b(?: \w+){0,3}?"
+    r"(?:(?:some(?:one|body)?|many|most|others|a few|few|several"
+    r"|people|a (?:colleague|strict|lenient|careful|cautious|purist)|another)\b(?: \w+){0,3}?"
     r"|(?:one|you)(?=[^.;\n]{1,80}(?:[;,]|\.) ?(?:but|yet|however|i)\b)) (?:would|could|might|may|will|can)"
     r"(?: \w+){0,3}? (?:say|call|give|label|read|grade|score|rate|argue|go|stop|write|expect|pick|choose|assign"
     r"|put|settle|favou?r|opt)\b[^.;,\n]{0,60}?[0-8]\b"
@@ -306,6 +307,8 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     # Words that leave open what a short answer states: it is read clause by clause instead.
     unsure = word_list("denials", "doubts", "supposes") - word_list("plain_answers") | {"?", "instead", "rather"}
     if not unsure.isdisjoint(token.text for token in tokens(text)):
+        return False
+    if any(map(takes_back, sentences(text)[1:])):
         return False
     if names_another(claims.question, text):
         claims.foreign = True

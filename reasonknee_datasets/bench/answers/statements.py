@@ -30,6 +30,9 @@ from reasonknee_datasets.moaks import QUESTIONS, Slot
 
 # A value behind a label is short; a longer one is a sentence.
 _LONGEST = 200
+# Attributes that few findings have: their names alone say which is meant.
+_DISTINCT = frozenset(("complete_tear", "insertion_lesion", "repair", "tear_location"))
+_OF_EARLIER = re.compile(r"\b(?:first|earlier|initial|previous|original|old|preliminary|before|former|above)")
 _STRETCH = 20_000
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
 _MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
@@ -151,7 +154,8 @@ class StatementReader(LabelReader):
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
             if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, errors_only=True)):
                 self.retracted = True
-                self.found = [claim for claim in self.found if claim.weight == 2]
+                keeps = 2 if _OF_EARLIER.search(sentence) else 3  # a correction stays where what it corrects is meant
+                self.found = [claim for claim in self.found if claim.weight >= keeps]
         self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
         self.context.waiting.clear()
         self._open_sentence(at + 1)
@@ -330,37 +334,6 @@ class StatementReader(LabelReader):
             return self.group
         return (slot,)
 
-    def _ahead(self, at: int) -> tuple[list[Facets], Slot | None]:
-        """Find what the clause names behind its number: "grade 2 effusion", "grade 1 for size"."""
-        mentions: list[Facets] = []
-        slot: Slot | None = None
-        place, highest, spoken = at + 1, min(len(self.said), at + 16), 0
-        if place < highest and self.said[place].text in (")", "]"):
-            place += 1
-        while place < highest:
-            word = self.said[place].text
-            mark = self.marks.get(place)
-            if mark is not None:
-                if (
-                    mark.slot is not None
-                    and slot is None
-                    and spoken
-                    and self.said[place - 1].text in ("for", "in", "to", "(", "the")
-                ):
-                    slot = mark.slot
-                if mark.facets is not None:
-                    mentions.append(mark.facets)
-                place, spoken = mark.end, spoken + 1
-                continue
-            if (
-                word in word_list("sentence_ends")
-                or word in word_list("forward_ends")
-                or self._number(place) is not None
-            ):
-                break
-            place, spoken = place + 1, spoken + 1
-        return mentions, slot
-
     def _state(
         self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str
     ) -> None:
@@ -407,10 +380,6 @@ def _stretches(text: str) -> Iterator[str]:
         yield text[at:end]
         at = end
     yield text[at:]
-
-
-# Attributes that few findings have: their names alone say which is meant.
-_DISTINCT = frozenset(("complete_tear", "insertion_lesion", "repair", "tear_location"))
 
 
 def _grade_of(slot: Slot, number: int | float, spelled: str) -> Reading:
