@@ -14,6 +14,7 @@ from scipy import ndimage
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.moaks import QUESTIONS, violations
 from reasonknee_datasets.phantom import LABELS, REGION_NAMES, KneeSpec, draw_knee
+from reasonknee_datasets.phantom.mask_labels import FINDINGS
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNAL
 from tests.helpers.measure_cases import LAYOUTS, TILTS, deal_knees, grid
 from tests.helpers.measure_menisci import hypertrophy_mm3
@@ -224,11 +225,18 @@ def test_an_oai_knee_shows_which_meniscus_is_hypertrophic(number, side):
     assert found == {name: name == side for name in HYPERTROPHY}
 
 
-def test_a_hypertrophic_meniscus_changes_no_label_no_box_and_no_other_grade():
+def structures(mask):
+    """Leave the labels of findings out: they are where no structure is, and follow the grades."""
+    return np.where(np.isin(mask, list(FINDINGS.values())), 0, mask)
+
+
+def test_a_hypertrophic_meniscus_changes_no_structure_no_box_and_no_other_grade():
     for spec in deal_knees("tiny", 4, 305):
         usual, large = draw_knee(enlarged(spec)), draw_knee(enlarged(spec, "medial", "lateral"))
         assert (usual.clean != large.clean).any()
-        np.testing.assert_array_equal(usual.mask, large.mask)
+        np.testing.assert_array_equal(structures(usual.mask), structures(large.mask))
+        beyond = FINDINGS["meniscal_extrusion"]  # the label of what grows beyond the healthy outline
+        assert np.count_nonzero(large.mask == beyond) > np.count_nonzero(usual.mask == beyond)
         assert usual.boxes == large.boxes
         grades = [measure_knee(knee.clean, knee.mask, knee.affine, spec.side) for knee in (usual, large)]
         for (question, name), usually in grades[0].items():
@@ -317,7 +325,7 @@ def test_boxes_carry_no_information_about_grades_except_the_effusions():
         knee = draw_knee(replace(first, grades=spec.grades))
         assert {q for q, box in knee.boxes.items() if box != usual.boxes[q]} <= {43}
         elsewhere = (knee.mask != LABELS["joint_effusion"]) & (usual.mask != LABELS["joint_effusion"])
-        np.testing.assert_array_equal(knee.mask[elsewhere], usual.mask[elsewhere])
+        np.testing.assert_array_equal(structures(knee.mask)[elsewhere], structures(usual.mask)[elsewhere])
         effusion[spec.grades[43]["grade"]] = knee.boxes[43]
     sizes = [effusion[grade].size for grade in range(4)]
     assert sizes == sorted(sizes)
