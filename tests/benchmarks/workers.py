@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.benchmarks.tables import Table
 
-_PATIENTS, _GIGABIT = 3, 0.11  # GB/s of 1 Gbit/s
+_PATIENTS, _GIGABIT = 14, 0.11  # GB/s of 1 Gbit/s
 _SIZES = (8_000, 46_000)  # the release's volumes, OAI's DESS volumes
 _ARCHIVE_MB, _IMAGE_MB = 23.0, 24.0
 _STEPS = ("convert", "prepare", "check", "previews")
