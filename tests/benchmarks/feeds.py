@@ -7,10 +7,12 @@ Every one gives batches of the same keys for the same rows: ``id``, ``volume`` (
 from __future__ import annotations
 
 import fcntl
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -178,11 +180,14 @@ class MonaiPersistent:
         load = transforms.LoadImaged(keys="image", image_only=True, ensure_channel_first=True, dtype=None)
         self._numbers = {path: number for number, path in enumerate(knees.paths)}
         self._volumes = data.PersistentDataset([{"image": str(path)} for path in knees.paths], load, folder)
+        self._folder = str(folder)
         self._crop = transforms.SpatialCrop
 
     def __call__(self, question: Question) -> torch.Tensor:
         use_indexed_gzip(False)
-        volume = self._volumes[self._numbers[question.path]]["image"]
+        # MONAI moves a temporary file into its cache: a copy between file systems, of which another worker reads half.
+        with patch.object(tempfile, "tempdir", self._folder):
+            volume = self._volumes[self._numbers[question.path]]["image"]
         cropped = self._crop(roi_slices=list(question.region))(volume)
         return torch.as_tensor(getattr(cropped, "as_tensor", lambda: cropped)()[0]).clone()
 
