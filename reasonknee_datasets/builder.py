@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,16 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets.builder import Key
+from datasets.exceptions import DatasetGenerationError
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.errors import RepositoryError, check_type
-from reasonknee_datasets.manifest import Shard
-from reasonknee_datasets.schema import CONFIGS, parse_id
+from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type
+from reasonknee_datasets.feature import VolumeFeature
+from reasonknee_datasets.manifest import Manifest, Shard, VolumeRecord
+from reasonknee_datasets.schema import CONFIGS, mask_path, parse_id
 from reasonknee_datasets.sources import (
+    EARLIER,
+    LATER,
     LAZY,
     MASK,
     NAME,
@@ -49,11 +54,8 @@ from reasonknee_datasets.sources import (
     select,
     trying_credentials,
     warn_withdrawn,
-    write_mask_references,
-    write_references,
 )
-from reasonknee_datasets.sources.cache_errors import writing_cache
-from reasonknee_datasets.sources.lazy_columns import volume_features, with_volumes
+from reasonknee_datasets.volumes.reference import ExpectedFile, write_reference
 
 _ABOUT = (
     "3DReasonKnee: knee MRI volumes and, for each, diagnostic questions with a 3D box, the clinicians' reasoning steps "
@@ -130,7 +132,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         selection = select(config_name, columns, filters, masks=masks)
         self._pairs = None if pairs is None else check_visits(pairs, config_name)
         root = find_place(data_dir)
-        with trying_credentials(root, storage_options, token), writing_cache(cache_dir):  # where a phantom is kept
+        with trying_credentials(root, storage_options, token), _writing_cache(cache_dir):  # where a phantom is kept
             root = None if root is None else resolve_revision(root, revision)
             repository = find_repository(root, cache_dir=cache_dir, setting=name_setting(data_dir))
         volumes = find_volumes(volumes_dir, repository.root)
@@ -151,12 +153,12 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             wanted = {part.name for each in _listed(split) for part in parse_split(each, splits)}
             splits = tuple(name for name in splits if name in wanted)
         self._shards = {name: repository.manifest.shards(config_name, name) for name in splits}
-        self._references = {VOLUME: write_references(repository.manifest, volumes)}
+        self._references = {VOLUME: _write_references(repository.manifest, volumes)}
         if MASK in selection.columns:
-            self._references[MASK] = write_mask_references(repository.manifest, repository.root)
+            self._references[MASK] = _write_mask_references(repository.manifest, repository.root)
         kwargs["dataset_name"] = NAME
         # The base class would keep credentials in itself, in this module and in every pickle: it gets none.
-        with writing_cache(cache_dir):
+        with _writing_cache(cache_dir):
             super().__init__(
                 cache_dir=cache_dir,
                 config_name=config_name,
@@ -200,7 +202,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             url = join(self._root, shard.path)
             if any(True for _ in read_shard(url, shard, ids)):
                 table = self._join_volumes(next(read_shard(url, shard, whole)), whole)
-                example: dict[str, Any] = volume_features(whole).decode_example(table.to_pylist()[0])
+                example: dict[str, Any] = _volume_features(whole).decode_example(table.to_pylist()[0])
                 return example
         raise RepositoryError(
             f"{self._root} has no row {row_id}. Take ids from the `id` column, for example 9016403/00M/right/q19."
@@ -210,7 +212,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         """Write the chosen rows to the cache of ``datasets``, as its own builders do."""
         if output_dir is None:
             kwargs.pop("storage_options", None)  # they open the data; the cache is a folder on this machine
-        with writing_cache(output_dir or self._cache_dir_root):
+        with _writing_cache(output_dir or self._cache_dir_root):
             super().download_and_prepare(output_dir, **kwargs)
 
     def as_dataset(self, split: Any = None, in_memory: bool = False) -> Any:
@@ -221,7 +223,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
 
     def as_streaming_dataset(self, split: Any = None, base_path: str | None = None) -> Any:
         """Return streamed rows with lazy volumes; slices work here too, by ``skip`` and ``take``."""
-        whole = with_volumes(super().as_streaming_dataset(base_path=base_path))
+        whole = _with_volumes(super().as_streaming_dataset(base_path=base_path))
         return whole if split is None else _map_splits(lambda one: self._cut(whole, one), split)
 
     def _info(self) -> datasets.DatasetInfo:
@@ -281,9 +283,9 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         rows = {name: info.num_examples for name, info in self.info.splits.items()}
         bounds = datasets.ReadInstruction.from_spec(text).to_absolute(rows)
         if any(part.to > part.from_ for part in bounds):
-            return with_volumes(super().as_dataset(text, in_memory=in_memory))
+            return _with_volumes(super().as_dataset(text, in_memory=in_memory))
         nothing: dict[str, list[Any]] = {column: [] for column in self._schema.names}
-        return with_volumes(datasets.Dataset.from_dict(nothing, info=self.info.copy(), split=datasets.Split(text)))
+        return _with_volumes(datasets.Dataset.from_dict(nothing, info=self.info.copy(), split=datasets.Split(text)))
 
     def _spell(self, split: Any) -> str:
         """Write a split as ``datasets`` reads it."""
@@ -316,3 +318,78 @@ def _map_splits(function: Callable[[Any], Any], split: Any) -> Any:
     if split is None:
         return None
     return [function(one) for one in split] if isinstance(split, list | tuple) else function(split)
+
+
+def _write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
+    """Write the reference of every volume by its path, with the grid, size and index hash that its file must have."""
+    # Prepared with --volumes none, the sizes are those of the images, which the user may have packed since.
+    are_placed = (manifest.source.get("options") or {}).get("volumes") != "none"
+    return {
+        path: write_reference(join(volumes, path), record.geometry, _expected(record) if are_placed else None)
+        for path, record in manifest.volumes.items()
+    }
+
+
+def _write_mask_references(manifest: Manifest, root: str) -> dict[str, str]:
+    """Write the reference of every mask by the path of its volume, on whose grid it is; not every volume has one."""
+    if not manifest.masks:
+        raise RepositoryError(
+            f"{root} was prepared without masks, so that no column 'mask' can be loaded. Prepare the release again "
+            "with `reasonknee prepare --masks`, or leave out masks=True and the column."
+        )
+    references = {}
+    for path, volume in manifest.volumes.items():
+        mask = manifest.masks.get(mask_path(path))
+        if mask is not None:
+            place = join(root, mask_path(path))
+            references[path] = write_reference(place, volume.geometry or mask.geometry, _expected(mask))
+    return references
+
+
+def _expected(record: VolumeRecord) -> ExpectedFile | None:
+    return None if record.bytes is None else ExpectedFile(record.bytes, record.index_sha256)
+
+
+def _volume_features(selection: Selection) -> datasets.Features:
+    """Return the features of a selection's rows, volumes and masks typed."""
+    features = datasets.Features.from_arrow_schema(selection.schema)
+    features.update({name: VolumeFeature() for name in LAZY if name in features})
+    return features
+
+
+def _with_volumes(loaded: Any) -> Any:
+    """Type the lazy columns of what a builder returned: a dataset, a dict or a list of them."""
+    if isinstance(loaded, dict):
+        return type(loaded)({split: _with_volumes(dataset) for split, dataset in loaded.items()})
+    if isinstance(loaded, list):
+        return [_with_volumes(dataset) for dataset in loaded]
+    for name in LAZY:
+        loaded = loaded.cast_column(name, VolumeFeature()) if name in loaded.column_names else loaded
+    for side in (EARLIER, LATER):
+        if side in loaded.column_names:
+            lazy = {name: VolumeFeature() for name in LAZY if name in loaded.features[side]}
+            loaded = loaded.cast_column(side, {**loaded.features[side], **lazy}) if lazy else loaded
+    return loaded
+
+
+@contextmanager
+def _writing_cache(place: str | None) -> Iterator[None]:
+    """Raise a `CacheError` that names the cache of ``datasets`` where a disk refuses; own errors are unwrapped.
+
+    Code that reads shards and volumes names its own errors: any other OSError is the cache's.
+    """
+    try:
+        yield
+    except (DatasetGenerationError, OSError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ReasonKneeError | OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or (cause is error and isinstance(error, ReasonKneeError)):
+            raise
+        if isinstance(cause, ReasonKneeError):
+            raise cause from None
+        where = cause.filename or place or datasets.config.HF_DATASETS_CACHE
+        raise CacheError(
+            f"The cache of datasets at {where} cannot be written: {cause.strerror or cause}. Free space or change the "
+            "permissions there, or name another folder with cache_dir= or HF_DATASETS_CACHE."
+        ) from error

@@ -22,7 +22,6 @@ from datasets.features.features import register_feature
 from reasonknee_datasets.errors import VolumeError, check_type
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.image import REFERENCE_MARK
-from reasonknee_datasets.volumes.opening import open_reference
 from reasonknee_datasets.volumes.reference import read_reference, write_reference
 
 __all__ = ["VolumeFeature", "read_reference", "write_reference"]
@@ -78,7 +77,7 @@ class VolumeFeature:
     def decode_example(self, value: Any, token_per_repo_id: dict[str, str | bool | None] | None = None) -> LazyVolume:
         """Return the volume of a reference, unopened; a volume is given back as it is."""
         del token_per_repo_id  # credentials are looked up by URL at the moment of reading
-        return value if isinstance(value, LazyVolume) else open_reference(str(value))
+        return value if isinstance(value, LazyVolume) else LazyVolume.from_reference(str(value))
 
     def cast_storage(self, storage: pa.Array) -> pa.Array:
         """Accept references; refuse voxels.

@@ -26,21 +26,14 @@ def can_share_files() -> bool:
     return fcntl is not None and all(hasattr(os, name) for name in ("pread", "pwrite", "getuid", "statvfs"))
 
 
-def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """Read up to `count` bytes at an offset; several threads may use one descriptor.
-
-    Parameters
-    ----------
-    descriptor : int
-        Of an open file.
-    count, offset : int
-        In bytes.
-    """
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, count, offset)
+def _read_at(descriptor: int, count: int, offset: int) -> bytes:
     with _reading:
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.read(descriptor, count)
+
+
+read_at: Callable[[int, int, int], bytes] = getattr(os, "pread", _read_at)
+"""Reads up to so many bytes of an open file at an offset; several threads may use one descriptor."""
 
 
 def _renew_lock() -> None:

@@ -35,7 +35,7 @@ FLOORS = (
     },
     {"volumes"},
     {"schema"},
-    {"manifest", "manifest_records", "feature", "registration", "release", "oai"},
+    {"manifest", "feature", "registration", "release", "oai"},
     {"figures", "card", "croissant", "quality", "prompts"},
     {"prepare"},
     {"phantom"},

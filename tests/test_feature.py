@@ -22,7 +22,7 @@ from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.feature import VolumeFeature, read_reference, write_reference
 from reasonknee_datasets.volumes import Geometry, LazyVolume, open_volume
 from reasonknee_datasets.volumes.grid_view import View
-from reasonknee_datasets.volumes.settings import ExpectedFile
+from reasonknee_datasets.volumes.reference import ExpectedFile
 from tests.helpers.file_servers import serve
 
 GRID = Geometry(

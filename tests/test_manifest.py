@@ -12,7 +12,7 @@ import pytest
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
-from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.reference import Geometry
 
 AFFINE = ((0.7, 0.0, 0.01, -50.0), (0.0, 0.36458, 0.0, -70.5), (-0.01, 0.0, 0.36458, -70.0), (0.0, 0.0, 0.0, 1.0))
 VOLUME = "volumes/0000001/00M_right.nii.gz"

@@ -19,8 +19,8 @@ from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.plain_paths import is_url, join, stays_inside
 from reasonknee_datasets.summary import summarise
 from reasonknee_datasets.volumes import set_credentials
+from reasonknee_datasets.volumes.byte_source import find_moved
 from reasonknee_datasets.volumes.credentials import find_credentials
-from reasonknee_datasets.volumes.open_source import find_moved
 from tests.helpers.file_servers import Served, serve
 from tests.helpers.prepared_repository import list_again, voxels_of, write_repository
 

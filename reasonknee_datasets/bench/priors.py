@@ -16,8 +16,7 @@ from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question, Slot
 from reasonknee_datasets.prepare.prior_counts import FORMAT, PRIORS
 from reasonknee_datasets.schema import SIDES
 from reasonknee_datasets.sources import Repository
-from reasonknee_datasets.sources.locations import reading
-from reasonknee_datasets.sources.repository import read_bytes
+from reasonknee_datasets.sources.repository import read_bytes, reading
 
 _AGAIN = "Prepare the release again: reasonknee prepare --release RELEASE --out FOLDER --overwrite"
 _GRADES = 1 + max(slot.high for slot in SLOTS)

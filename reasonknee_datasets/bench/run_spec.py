@@ -32,7 +32,7 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.prompts import Damaged, Prompts, box_prompt_hash
 from reasonknee_datasets.transforms import ToFrames
-from reasonknee_datasets.volumes.single_flight import Once
+from reasonknee_datasets.volumes.cache import Once
 
 LOG_CONVENTION = BoxConvention(layout="corners")
 """Convention of the boxes that a run records: half-open voxels of the stored volume, as in the ``box`` column."""

@@ -34,7 +34,7 @@ def draw_knee(spec: KneeSpec) -> DrawnKnee:
 
     Examples
     --------
-    >>> from reasonknee_datasets.volumes.geometry import Geometry
+    >>> from reasonknee_datasets.volumes.reference import Geometry
     >>> grid = Geometry((16, 28, 28), np.diag([7.0, 5.0, 5.0, 1.0]))
     >>> knee = draw_knee(KneeSpec(1, 1, 1, "right", {}, grid))
     >>> knee.voxels.dtype, knee.mask.shape, len(knee.boxes)

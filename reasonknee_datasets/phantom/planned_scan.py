@@ -13,7 +13,7 @@ from reasonknee_datasets.schema import SIDES, VISITS
 
 if TYPE_CHECKING:
     from reasonknee_datasets.schema import Side
-    from reasonknee_datasets.volumes.geometry import Geometry
+    from reasonknee_datasets.volumes.reference import Geometry
 
 OFFICIAL_SPLITS = ("train", "val", "test")
 

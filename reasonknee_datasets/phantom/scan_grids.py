@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.reference import Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

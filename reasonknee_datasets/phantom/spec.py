@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from reasonknee_datasets.boxes import Box
     from reasonknee_datasets.schema import Side
-    from reasonknee_datasets.volumes.geometry import Geometry
+    from reasonknee_datasets.volumes.reference import Geometry
 
 
 @dataclass(frozen=True, slots=True)

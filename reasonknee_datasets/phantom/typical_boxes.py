@@ -20,7 +20,7 @@ from reasonknee_datasets.phantom.planned_scan import PlannedVolume, Stream, stre
 from reasonknee_datasets.phantom.record_writer import RECORD_QUESTIONS
 from reasonknee_datasets.phantom.scan_grids import SIZES
 from reasonknee_datasets.phantom.spec import KneeSpec
-from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.reference import Geometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

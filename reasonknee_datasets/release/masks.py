@@ -19,7 +19,7 @@ from reasonknee_datasets.orientation import axis_order
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes import open_volume
-from reasonknee_datasets.volumes.geometry import spatial_shape
+from reasonknee_datasets.volumes.header import spatial_shape
 
 # Below this many masks, of some 0.1 s each, processes are not worth what they ask of the caller's script.
 _SERIAL = 200

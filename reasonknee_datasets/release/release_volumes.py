@@ -16,7 +16,7 @@ from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.split_files import Study
 from reasonknee_datasets.schema import Side, Split
 from reasonknee_datasets.volumes import open_volume
-from reasonknee_datasets.volumes.geometry import spatial_shape
+from reasonknee_datasets.volumes.header import spatial_shape
 
 Affine = tuple[tuple[float, ...], ...]
 

@@ -1,17 +1,33 @@
-"""A prepared repository that was found: its place and its manifest."""
+"""Places and prepared repositories: finding one, opening it, and registering what opens its store.
+
+A place is an absolute local folder or an fsspec URL, as a string that holds no secret.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
+from fsspec import available_protocols
+
+from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, os_remedy
 from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit
 from reasonknee_datasets.plain_paths import is_url, join
-from reasonknee_datasets.sources.locations import reading
-from reasonknee_datasets.volumes import find_credentials
-from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file
+from reasonknee_datasets.private_files import read_regular
+from reasonknee_datasets.volumes import find_credentials, set_credentials
+from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
+from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file, store_errors
 
+NAME = "3dreasonknee"
+DATA = "REASONKNEE_DATA"
+VOLUMES = "REASONKNEE_VOLUMES"
+REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
 
 # What an official release holds and never in a prepared repository; the first is asked for over HTTP and S3, where
@@ -101,6 +117,8 @@ def refuse_official(root: str) -> None:
 
 def read_bytes(url: str) -> bytes:
     """Read a small file whole, with the credentials of its place; it may be as long as a manifest."""
+    if not is_url(url):
+        return read_regular(url, manifest_limit())
     return read_file(url, find_credentials(url), manifest_limit())
 
 
@@ -110,3 +128,259 @@ def exists(url: str) -> bool:
         return Path(url).exists()
     filesystem, path = open_filesystem(url, find_credentials(url))
     return bool(filesystem.exists(path))
+
+
+def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Decide where the repository should be; None where nothing says so and ``./3dreasonknee`` does not exist.
+
+    ``data_dir`` comes first, then ``REASONKNEE_DATA``, then ``./3dreasonknee``.
+
+    Raises
+    ------
+    RepositoryNotFoundError
+        If the place that `data_dir` or ``REASONKNEE_DATA`` names does not exist, or is a file or a broken link;
+        ``./3dreasonknee`` likewise, or if a run of prepare did not finish it.
+    """
+    setting = name_setting(data_dir)
+    given = data_dir if data_dir is not None else environment.get(DATA) or None
+    if given is None:
+        given = Path.cwd() / NAME
+        if not os.path.lexists(given):
+            _refuse_interrupted(given)
+            return None
+    root = to_place(given, setting or "The address of a repository")
+    if not is_url(root):
+        with suppress(PermissionError):  # reading the manifest raises the error that names what is locked
+            _check_folder(Path(root), setting)
+    return root
+
+
+def _refuse_interrupted(folder: Path) -> None:
+    """Refuse synthetic data where a run of prepare was killed before the repository was complete."""
+    if os.path.lexists(folder.with_name(f".{folder.name}.partial")):
+        raise RepositoryNotFoundError(
+            f"{folder} is not complete: a run of `reasonknee prepare` is writing it or was interrupted. Wait for it, "
+            "or run the same command again; it continues with the volumes that are done."
+        )
+
+
+def name_setting(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Name the variable or default that says where the data are, for messages; "" where the caller names the place."""
+    if data_dir is not None:
+        return ""
+    return DATA if environment.get(DATA) else f"./{NAME}"
+
+
+def find_repository(
+    root: str | None,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    setting: str = "",
+    environment: Mapping[str, str] = os.environ,
+) -> Repository:
+    """Open the repository at a place, or make the phantom where there is none.
+
+    Parameters
+    ----------
+    root : str or None
+        What `find_place` gave.
+    cache_dir : str or path, optional
+        Where a phantom is kept; by default the cache of ``datasets``.
+    setting : str
+        What `name_setting` returned.
+
+    Raises
+    ------
+    RepositoryError
+        If REASONKNEE_REQUIRE_REAL is set and the data are synthetic, named explicitly or not.
+
+    Warns
+    -----
+    SyntheticDataWarning
+        If the synthetic data are used instead.
+    """
+    real = _is_on(environment.get(REQUIRE_REAL, ""))
+    if root is None:
+        if real:
+            raise RepositoryNotFoundError(
+                f"No data were found by data_dir, {DATA} or ./{NAME}, and {REQUIRE_REAL} forbids synthetic data. Name "
+                f"a prepared repository with data_dir= or {DATA}, or write one: {PREPARE.format(release='RELEASE')}."
+            )
+        from reasonknee_datasets.sources.synthetic import find_phantom
+
+        return find_phantom(cache_dir)
+    repository = open_repository(root, where=setting)
+    if real and repository.manifest.synthetic:
+        raise RepositoryError(
+            f"{root} holds synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
+            f"{REQUIRE_REAL}."
+        )
+    return repository
+
+
+def find_volumes(
+    volumes_dir: str | os.PathLike[str] | None, root: str, environment: Mapping[str, str] = os.environ
+) -> str:
+    """Decide where volumes are: ``volumes_dir``, else ``REASONKNEE_VOLUMES``, else the repository itself.
+
+    A row's ``volume_path`` is joined to it unchanged, so the place is the folder that *holds* ``volumes/``. It need
+    not exist: rows load and filter without voxels.
+    """
+    if volumes_dir is not None:
+        return to_place(volumes_dir, "volumes_dir")
+    given = environment.get(VOLUMES)
+    return to_place(given, VOLUMES) if given else root
+
+
+def _check_folder(folder: Path, setting: str) -> None:
+    subject = place_subject(str(folder), setting)
+    if folder.is_dir():
+        below = folder / NAME
+        if not (folder / MANIFEST).is_file() and (below / MANIFEST).is_file():
+            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(below)!r}?")
+        return
+    if folder.is_symlink():
+        raise RepositoryNotFoundError(
+            f"{subject} is a link to {folder.readlink()}, which does not exist. Mount the disk that holds "
+            "it, or correct or remove the link."
+        )
+    if folder.exists():
+        remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
+        if setting == f"./{NAME}":
+            remedy = f"Move it away, or name a prepared repository with data_dir= or {DATA}."
+        raise RepositoryNotFoundError(f"{subject} is a file and not a folder. {remedy}")
+    there = next(parent for parent in folder.parents if parent.is_dir())
+    missing = folder.relative_to(there).parts[0]
+    names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
+    near = get_close_matches(missing, names, n=1)
+    remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists and has no {missing}."
+    raise RepositoryNotFoundError(f"{subject} does not exist. {remedy}")
+
+
+def _is_on(text: str) -> bool:
+    return text.strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def to_place(given: str | os.PathLike[str], setting: str) -> str:
+    """Write a folder or URL in the one form that the loader uses: absolute, without a slash at its end.
+
+    Parameters
+    ----------
+    given : str or path
+        What the user gave.
+    setting : str
+        Where: the name of an argument or of an environment variable, for messages.
+
+    Raises
+    ------
+    RepositoryError
+        If a URL carries a user name, a password or a query. It would end up in Arrow files and fingerprints.
+
+    Examples
+    --------
+    >>> to_place("https://host/3dreasonknee/", "data_dir")
+    'https://host/3dreasonknee'
+    >>> to_place("https://me:secret@host/3dreasonknee", "data_dir")
+    Traceback (most recent call last):
+        ...
+    reasonknee_datasets.errors.RepositoryError: data_dir must not hold credentials or a query, as in ...
+    """
+    text = os.fspath(given)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if not is_url(text):
+        return str(Path(os.path.abspath(Path(text).expanduser())))  # noqa: PTH100 (absolute() keeps "..")
+    for hop in text.split("::"):
+        if "://" in hop and ("@" in urlsplit(hop).netloc or urlsplit(hop).query):
+            raise RepositoryError(
+                f"{setting} must not hold credentials or a query, as in {redact(hop)}. Pass keys and tokens with "
+                "storage_options= or token=, which are written nowhere."
+            )
+    return text.rstrip("/")
+
+
+def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None) -> None:
+    """Register what opens a place, for this process; nothing of it goes any further.
+
+    Parameters
+    ----------
+    place : str or None
+        A place; only a URL needs anything.
+    storage_options : mapping, optional
+        What fsspec takes for it. Where data and volumes are in different stores, options may be keyed by protocol, as
+        fsspec allows for chained URLs: ``{"s3": {"key": ...}, "https": {"headers": ...}}``.
+    token : str or bool, optional
+        The Hub's, used for ``hf://`` only.
+    """
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise RepositoryError(  # the type and never the value, which may be a secret
+            f"storage_options must be a mapping, not a {type(storage_options).__name__}. Write it as "
+            '{"key": ..., "secret": ...}.'
+        )
+    if place is None or not is_url(place):
+        return
+    store = _store_of(place)
+    protocol = store.partition("://")[0]
+    options = dict(storage_options or {})
+    if options and all(name in available_protocols() for name in options):
+        options = dict(options.get(protocol, {}))
+    if protocol == "hf" and token is not None:
+        options["token"] = token
+    if protocol == "hf" and options:
+        # A pickled IterableDataset carries every cached HfFileSystem along, and with it the token.
+        options["skip_instance_cache"] = True
+    if options:
+        set_credentials(store, options)
+
+
+def _store_of(place: str) -> str:
+    """Return the last hop of a chained URL, which is the store that credentials open."""
+    return split_hops(place)[-1] if is_url(place) else place
+
+
+@contextmanager
+def trying_credentials(
+    place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None
+) -> Iterator[None]:
+    """Register what opens a place, and forget it again if it does not: the next call may come without."""
+    keep_credentials(place, storage_options, token)
+    try:
+        yield
+    except RepositoryError:
+        if place is not None and (storage_options or token):
+            set_credentials(_store_of(place), None)
+        raise
+
+
+@contextmanager
+def reading(url: str, what: str) -> Iterator[None]:
+    """Turn whatever a store raises into one error that names the place and what to do."""
+    try:
+        yield
+    except ReasonKneeError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        message = (
+            f"The {what} {redact(url)} does not exist. Copy the repository whole, or prepare it again: reasonknee "
+            "prepare --release RELEASE --out FOLDER."
+        )
+        raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
+    except TypeError as error:
+        if not find_credentials(url):
+            raise
+        raise RepositoryError(
+            f"The store of {redact(url)} does not accept these storage_options: {error}. Pass what fsspec takes for "
+            f"{url.partition('://')[0]}://."
+        ) from error
+    except store_errors() as error:
+        got = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))}".rstrip(".: ")
+        remedy = "Check the address; pass storage_options= or token= if it needs credentials"
+        if not is_url(url):
+            remedy = os_remedy(error, "Check the disk or the connection")
+        if isinstance(error, ImportError):
+            store = _store_of(url).partition("://")[0]
+            remedy = f"Install the file system that fsspec needs for {store}://"
+            if store in {"s3", "s3a"}:
+                remedy = 'Run: pip install "reasonknee_datasets[s3]"'
+        message = f"The {what} {redact(url)} cannot be read: {got}. {remedy}."
+        raise RepositoryError(message) from (None if shows_secret(error) else error)

@@ -24,8 +24,7 @@ from reasonknee_datasets.transforms.regrid import (
     one,
 )
 from reasonknee_datasets.transforms.statistics import volume_statistics
-from reasonknee_datasets.volumes.grid_view import View
-from reasonknee_datasets.volumes.view_proxy import read_view
+from reasonknee_datasets.volumes.grid_view import View, read_view
 
 # World axes (RAS+) that the frames, the rows and the columns run along. Frames run with RAS+; rows and columns against
 # it, as radiologists look at knees: superior on top, anterior at the left of a sagittal slice and on top of an axial

@@ -16,8 +16,7 @@ from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.volumes import LazyVolume
-from reasonknee_datasets.volumes.grid_view import View
-from reasonknee_datasets.volumes.view_proxy import ViewProxy, read_view, view_image
+from reasonknee_datasets.volumes.grid_view import View, ViewProxy, read_view, view_image
 
 # Made from the box or the voxels as they were: they would not follow.
 _WRITTEN = ("frames", "input_ids", "messages")

@@ -13,12 +13,10 @@ from reasonknee_datasets.volumes.fingerprint import (
     index_hash,
     verify_sha256,
 )
-from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume
 from reasonknee_datasets.volumes.opening import open_volume
-from reasonknee_datasets.volumes.packing import PackReport, pack
-from reasonknee_datasets.volumes.packing_files import pack_files
-from reasonknee_datasets.volumes.settings import ExpectedFile
+from reasonknee_datasets.volumes.packing import PackReport, pack, pack_files
+from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
 from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
 __all__ = [

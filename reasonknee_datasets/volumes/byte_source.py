@@ -1,4 +1,4 @@
-"""Protocol of a source of bytes: local files and URLs.
+"""Sources of bytes: files on this machine, files whose bytes are at hand, and the choice of one for a path or URL.
 
 A source is a small value that holds no handle. Everything above it asks for byte ranges together with the identity
 that the file had when its header was read, so that a file replaced in between is noticed instead of mixed.
@@ -6,14 +6,20 @@ that the file had when its header was read, so that a file replaced in between i
 
 from __future__ import annotations
 
+import os
+import re
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from io import FileIO
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, os_remedy
-from reasonknee_datasets.system import call_in_forked_child
+from reasonknee_datasets.plain_paths import is_url, join, stays_inside
+from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.system import call_in_forked_child, read_at
 from reasonknee_datasets.volumes.credentials import redact, redact_text
 
 Range = tuple[int, int]
@@ -138,3 +144,149 @@ def unreadable(path: str, error: BaseException) -> VolumeError:
     remedy = os_remedy(error, "Check its permissions and the store's storage_options (see set_credentials)")
     reason = f"{type(error).__name__}: {redact_text(str(error).replace(path, label))}"
     return VolumeError(f"The volume file {label} cannot be read ({reason}). {remedy}.")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """A file on this machine; each opener closes it."""
+
+    path: str
+
+    @property
+    def label(self) -> str:
+        """The path."""
+        return self.path
+
+    @property
+    def is_local(self) -> bool:
+        """Yes."""
+        return True
+
+    def identify(self) -> FileIdentity:
+        """Find the file's present identity by ``stat``."""
+        try:
+            return self._identity(os.stat(self.path))  # noqa: PTH116 (asked before every read; a Path costs 20 us)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+
+    def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
+        """Read the first bytes and the identity from one open file."""
+        with self._opened() as file:
+            try:
+                head = _read_fully(file.fileno(), (0, count))
+                count_read([head])
+                return self._identity(os.fstat(file.fileno())), head
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+
+    @contextmanager
+    def open(self, identity: FileIdentity) -> Iterator[Fetch]:
+        """Open once for many ranges; ``pread`` needs no lock between threads."""
+
+        def fetch(ranges: Sequence[Range]) -> list[bytes]:
+            try:
+                descriptor = file.fileno()
+                chunks = [_read_fully(descriptor, span) for span in ranges]
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+            count_read(chunks)
+            return check_lengths(self.label, ranges, chunks)
+
+        with self._opened() as file:
+            check_same(self.label, identity, self._identity(os.fstat(file.fileno())))
+            yield fetch
+
+    def _opened(self) -> FileIO:
+        try:
+            return FileIO(open_regular(self.path))
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+
+    def _identity(self, stat: os.stat_result) -> FileIdentity:
+        return FileIdentity(self.path, stat.st_size, f"{stat.st_dev}:{stat.st_ino}:{stat.st_mtime_ns}")
+
+
+def _read_fully(descriptor: int, span: Range) -> bytes:
+    """Read a range; one ``pread`` reads at most 2 GiB, and less on some network file systems."""
+    start, stop = span
+    chunk = read_at(descriptor, stop - start, start)
+    if len(chunk) == stop - start:  # as nearly always
+        return chunk
+    chunks: list[bytes] = []
+    while chunk:
+        chunks.append(chunk)
+        start += len(chunk)
+        chunk = read_at(descriptor, stop - start, start) if start < stop else b""
+    return b"".join(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSource:
+    """A file whose bytes have been read already."""
+
+    path: str
+    identity: FileIdentity
+    data: bytes = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """The path or URL, without secrets."""
+        return redact(self.path)
+
+    @property
+    def is_local(self) -> bool:
+        """No: the path may be a URL, or name a newer file by now."""
+        return False
+
+    def identify(self) -> FileIdentity:
+        """Return the identity that the bytes belong to."""
+        return self.identity
+
+    def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
+        """Return the first bytes."""
+        return self.identity, self.data[:count]
+
+    @contextmanager
+    def open(self, identity: FileIdentity) -> Iterator[Fetch]:
+        """Return slices of the bytes; the whole of them is no copy."""
+        check_same(self.label, identity, self.identity)
+        yield lambda ranges: check_lengths(self.label, ranges, [self.data[start:stop] for start, stop in ranges])
+
+
+def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> ByteSource:
+    """Choose the source of a path or URL; nothing is opened.
+
+    Examples
+    --------
+    >>> find_source("s3://bucket/knee.nii.gz").label
+    's3://bucket/knee.nii.gz'
+    >>> type(find_source("knee.nii.gz")).__name__
+    'LocalSource'
+    """
+    text = os.fspath(path_or_url)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if is_url(text):
+        from reasonknee_datasets.volumes.remote_source import RemoteSource  # which is built on this module
+
+        return RemoteSource(text, dict(storage_options) if storage_options else None)
+    return LocalSource(os.path.abspath(text))  # noqa: PTH100 (Path.absolute keeps the ".." that would split identities)
+
+
+def find_moved(path: str) -> ByteSource | None:
+    """Find the source of a volume whose repository was moved, in the folder or URL that REASONKNEE_VOLUMES names.
+
+    Saved data sets and pickles hold the place where a volume was. Its path within the repository,
+    ``volumes/<patient>/<file>``, stays the same.
+
+    Examples
+    --------
+    >>> find_moved("/old/3dreasonknee/volumes/9016403/00M_right.nii.gz") is None  # the variable is not set
+    True
+    """
+    root = os.environ.get("REASONKNEE_VOLUMES", "").strip()
+    parts = re.split(r"[/\\]", path)[-3:]
+    if not root or len(parts) != 3 or parts[0] != "volumes" or not stays_inside("/".join(parts)):
+        return None
+    moved = find_source(join(root, "/".join(parts)))
+    return None if moved.path == path else moved

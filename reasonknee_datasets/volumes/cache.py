@@ -1,7 +1,7 @@
-"""The decode cache that all volumes of a process share, bounded in bytes.
+"""The decode cache that all volumes of a process share, bounded in bytes, and the memo of small values.
 
 A volume's 62 questions read one array. The first reader decodes it; others wait for it or find it in the cache; the
-least recently used volumes are removed when the bound is reached.
+least recently used volumes are removed when the bound is reached. `SingleFlight` does the waiting for both.
 """
 
 from __future__ import annotations
@@ -13,18 +13,116 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.system import call_in_forked_child
 from reasonknee_datasets.volumes.environment import read_whole_number
-from reasonknee_datasets.volumes.single_flight import SingleFlight
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 FillSlabs = Callable[[NDArray[np.int64], NDArray[np.uint8]], None]
 
 _DEFAULT_BYTES = 512_000_000
+
+
+class SingleFlight(Generic[K, V]):
+    """Values that one thread makes while the others that want them wait; safe for forks.
+
+    Attributes
+    ----------
+    lock : threading.Lock
+        Protects what values are kept in.
+    """
+
+    def __init__(self) -> None:
+        self.renew_after_fork()
+        _all.add(self)
+
+    def renew_after_fork(self) -> None:
+        """Replace every lock: after a fork, the threads that held them are gone."""
+        self.lock = threading.Lock()
+        self._making: dict[K, threading.Lock] = {}
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """Return the value of a key, which is never None, made by this thread or by the one that came first.
+
+        Parameters
+        ----------
+        key : hashable
+            Threads that want the same key wait for each other.
+        make : callable
+            Makes the value. Its error reaches this caller, and the next one tries again.
+        """
+        with self.lock:
+            if (found := self._find(key)) is not None:
+                return found
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self.lock:
+                if (found := self._find(key)) is not None:
+                    return found
+            try:
+                value = make()
+            except BaseException:
+                with self.lock:
+                    self._making.pop(key, None)
+                raise
+            with self.lock:
+                self._making.pop(key, None)
+                self._keep(key, value)
+            return value
+
+    def _find(self, key: K) -> V | None:
+        """Return the value that is kept, or None; called under the lock, and again after waiting."""
+        raise NotImplementedError
+
+    def _keep(self, key: K, value: V) -> None:
+        """Keep a value; called under the lock."""
+        raise NotImplementedError
+
+
+class Once(SingleFlight[K, V]):
+    """Memo of the most recent `limit` values; two threads that want one value make it once.
+
+    Examples
+    --------
+    >>> squares = Once(limit=2)
+    >>> squares.get(3, lambda: 9), squares.get(3, lambda: 1 / 0)
+    (9, 9)
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def clear(self) -> None:
+        """Remove every value."""
+        with self.lock:
+            self._values.clear()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def put(self, key: K, value: V) -> None:
+        """Set a value that is known already, or replace one."""
+        with self.lock:
+            self._keep(key, value)
+
+    def _find(self, key: K) -> V | None:
+        found = self._values.get(key)
+        if found is not None:
+            self._values.move_to_end(key)
+        return found
+
+    def _keep(self, key: K, value: V) -> None:
+        self._values[key] = value
+        while len(self._values) > self._limit:
+            self._values.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +167,7 @@ class SlabStore:
         self.lock = threading.Lock()
 
 
-class DecodeCache:
+class DecodeCache(SingleFlight[Hashable, NDArray[Any]]):
     """Decoded volumes in storage order, least recently used out first; safe for threads and forks.
 
     Parameters
@@ -91,9 +189,7 @@ class DecodeCache:
     def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = read_whole_number("REASONKNEE_CACHE_BYTES", _DEFAULT_BYTES) if max_bytes is None else max_bytes
         self._entries: OrderedDict[Hashable, NDArray[Any] | SlabStore] = OrderedDict()
-        self._flight = SingleFlight()
-        self.renew_after_fork()
-        _all.add(self)
+        super().__init__()
 
     def __reduce__(self) -> tuple[type[DecodeCache], tuple[int]]:
         """Pickle the bound and no voxels."""
@@ -101,7 +197,7 @@ class DecodeCache:
 
     def renew_after_fork(self) -> None:
         """Renew locks (their holders are gone) and counters; voxels decoded before the fork stay, shared."""
-        self._flight.renew_locks()
+        super().renew_after_fork()
         self._hits = self._misses = self._decodes = self._inflated = 0
         for entry in self._entries.values():
             if isinstance(entry, SlabStore):
@@ -117,28 +213,11 @@ class DecodeCache:
         decode : callable
             Makes the array; its error reaches this caller, and the next one tries again.
         """
-        looked = False
-
-        def find() -> NDArray[Any] | None:
-            nonlocal looked
+        with self.lock:
             found = self._find(key)
-            if not looked:  # after waiting for another thread, the read has been counted as a miss
-                looked = True
-                self._hits += found is not None
-                self._misses += found is None
-            return found
-
-        def make() -> NDArray[Any]:
-            array = decode()
-            array.flags.writeable = False
-            return array
-
-        def keep(array: NDArray[Any]) -> None:
-            self._decodes += 1
-            self._inflated += array.nbytes
-            self._keep(key, array)
-
-        return self._flight.get(key, find, make, keep)
+            self._hits += found is not None
+            self._misses += found is None
+        return super().get(key, lambda: _read_only(decode())) if found is None else found
 
     def get_slabs(
         self, key: Hashable, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs
@@ -163,7 +242,7 @@ class DecodeCache:
             Not to be written to, and not to be read beyond the wanted slabs.
         """
         name = ("slabs", key)
-        with self._flight.lock:
+        with self.lock:
             store = self._entries.get(name)
             if not isinstance(store, SlabStore):
                 store = self._entries[name] = SlabStore(size, slab_bytes)
@@ -177,12 +256,12 @@ class DecodeCache:
             if len(missing):
                 before = store.nbytes
                 fill(missing, store.voxels)
-                with self._flight.lock:
+                with self.lock:
                     store.have[missing] = True
                     store.nbytes = min(int(store.have.sum()) * slab_bytes, size)
                     self._decodes += not before
                     self._inflated += store.nbytes - before
-                    self._keep(name, store)
+                    self._insert(name, store)
         return store.voxels
 
     def can_hold(self, nbytes: int) -> bool:
@@ -191,14 +270,14 @@ class DecodeCache:
 
     def info(self) -> CacheInfo:
         """Return hits, misses and size of the cache."""
-        with self._flight.lock:
+        with self.lock:
             held = sum(entry.nbytes for entry in self._entries.values())
             done = (self._hits, self._misses, self._decodes, self._inflated)
             return CacheInfo(*done, len(self._entries), held, self.max_bytes)
 
     def clear(self) -> None:
         """Remove everything and set the counters to zero."""
-        with self._flight.lock:
+        with self.lock:
             self._entries.clear()
             self._hits = self._misses = self._decodes = self._inflated = 0
 
@@ -209,7 +288,12 @@ class DecodeCache:
         self._entries.move_to_end(key)
         return found
 
-    def _keep(self, key: Hashable, entry: NDArray[Any] | SlabStore) -> None:
+    def _keep(self, key: Hashable, value: NDArray[Any]) -> None:
+        self._decodes += 1
+        self._inflated += value.nbytes
+        self._insert(key, value)
+
+    def _insert(self, key: Hashable, entry: NDArray[Any] | SlabStore) -> None:
         """Keep an entry as the most recently used one, and remove others until the bound holds."""
         self._entries[key] = entry
         self._entries.move_to_end(key)
@@ -220,11 +304,14 @@ class DecodeCache:
             held -= self._entries.popitem(last=False)[1].nbytes
 
 
-_all: weakref.WeakSet[DecodeCache] = weakref.WeakSet()
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+_all: weakref.WeakSet[SingleFlight[Any, Any]] = weakref.WeakSet()
 _shared_lock = threading.Lock()
 _shared: list[DecodeCache] = []
-
-
 _used: ContextVar[DecodeCache | None] = ContextVar("reasonknee_cache", default=None)
 
 
@@ -271,8 +358,8 @@ def cache_info() -> CacheInfo:
 def _renew_after_fork() -> None:
     global _shared_lock  # a lock held by a thread that the fork did not copy can only be replaced
     _shared_lock = threading.Lock()
-    for cache in list(_all):
-        cache.renew_after_fork()
+    for each in list(_all):
+        each.renew_after_fork()
 
 
 call_in_forked_child(_renew_after_fork)

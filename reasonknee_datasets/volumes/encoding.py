@@ -8,7 +8,7 @@ from typing import Any
 
 from fsspec.asyn import sync
 
-from reasonknee_datasets.volumes.inflate import GZIP_MAGIC
+from reasonknee_datasets.volumes.slab_reader import GZIP_MAGIC
 
 ENCODED = "encoded:"
 """Begins the tag of a file that its server encodes again: ranges of it cannot be read."""

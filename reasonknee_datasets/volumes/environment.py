@@ -1,10 +1,13 @@
-"""Whole numbers in environment variables."""
+"""Limits that environment variables set."""
 
 from __future__ import annotations
 
 import os
 
 from reasonknee_datasets.errors import VolumeError
+
+FILE_LIMIT = "REASONKNEE_MAX_FILE_BYTES"
+"""Name of the variable that `file_limit` reads."""
 
 
 def read_whole_number(variable: str, default: int, *, unit: str = "bytes", least: int = 0) -> int:
@@ -40,3 +43,8 @@ def read_whole_number(variable: str, default: int, *, unit: str = "bytes", least
             f"{variable} must be a whole number of {unit}{above}, but it is {text!r}. Set it to {default}, or unset it."
         )
     return int(text)
+
+
+def file_limit() -> int:
+    """Return the most bytes of one remote file that are read: ``REASONKNEE_MAX_FILE_BYTES``, or 2 GB."""
+    return read_whole_number(FILE_LIMIT, 2_000_000_000)

@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import to_canonical
-from reasonknee_datasets.volumes.byte_source import ByteSource, read_whole
-from reasonknee_datasets.volumes.geometry import spatial_shape
-from reasonknee_datasets.volumes.header import read_header
-from reasonknee_datasets.volumes.local_source import HeldSource
-from reasonknee_datasets.volumes.open_source import find_source
-from reasonknee_datasets.volumes.proxy import VolumeProxy
-from reasonknee_datasets.volumes.settings import Settings
-from reasonknee_datasets.volumes.stored_array import StoredVoxels
+from reasonknee_datasets.volumes.byte_source import ByteSource, HeldSource, find_source, read_whole
+from reasonknee_datasets.volumes.header import read_header, spatial_shape
+from reasonknee_datasets.volumes.stored_array import Settings, StoredVoxels, VolumeProxy
 
 _PIECE = 16 * 1024 * 1024
 

@@ -1,7 +1,8 @@
-"""`View`: a grid laid over a stored volume, as a value. Views compose, so that any number of changes cost one read.
+"""`View`: a grid laid over a stored volume, as a value; `ViewProxy`: its array, which is read when it is sliced.
 
-Along an axis, coordinates are *edges*: voxel ``k`` reaches from ``k`` to ``k + 1``. So a box's start and stop are
-coordinates without change, and cropping, turning and mirroring stay whole numbers.
+Views compose, so that any number of changes cost one read. Along an axis, coordinates are *edges*: voxel ``k`` reaches
+from ``k`` to ``k + 1``. So a box's start and stop are coordinates without change, and cropping, turning and mirroring
+stay whole numbers.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from nibabel import fileslice as _nibabel
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError
 from reasonknee_datasets.orientation import Reorientation
+from reasonknee_datasets.volumes.interpolation import interpolate, interpolated_type
+from reasonknee_datasets.volumes.memory_limits import SURELY_FITS, check_memory
 
 Counts = tuple[int, int, int]
 Numbers = tuple[float, float, float]
 Line = tuple[float, float]  # where an axis starts on the source's axis, and its step
 
+_canonical: Any = _nibabel.canonical_slicers  # nibabel leaves it untyped
 _REMEDY = "Take views from a volume's `view`, or build them from View.whole(shape)"
 
 
@@ -85,6 +90,13 @@ class View:
         """Return the view that shows a source of this shape as it is."""
         return _whole(tuple(int(size) for size in shape))
 
+    @classmethod
+    def of_ranges(cls, ranges: Sequence[range]) -> View:
+        """Return the view that shows these voxels of a source: one range for each axis, with step 1 or -1."""
+        i, j, k = (len(each) for each in ranges)
+        starts = (float(each.start if each.step > 0 else each.start + 1) for each in ranges)
+        return cls((i, j, k), (0, 1, 2), (*starts,), (*(float(each.step) for each in ranges),))  # type: ignore[arg-type]
+
     @property
     def is_reindexing(self) -> bool:
         """Whether each voxel of the grid is one voxel of the source, so that nothing is interpolated."""
@@ -97,6 +109,24 @@ class View:
         # A hair inwards, so that rounding in the last bit does not take in another voxel.
         start = [math.floor(low + 1e-9) for low, _ in spans]
         return Box.from_row([*start, *(math.ceil(high - 1e-9) for _, high in spans)])
+
+    def selection(self, source_shape: Sequence[int]) -> tuple[slice, ...] | None:
+        """Return the slices of a source that are the grid's voxels; None where some are interpolated or outside it."""
+        found = [slice(0)] * 3
+        for axis, size, start, step in zip(self.axes, self.shape, self.start, self.step, strict=True):
+            low = int(start) if step > 0 else int(start) - size
+            if abs(step) != 1 or not start.is_integer() or low < 0 or low + size > source_shape[axis]:
+                return None
+            found[axis] = slice(low, low + size)
+        return tuple(found)
+
+    def lay(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Turn a block of source voxels into the order of the grid; numpy calls it a view of the same memory."""
+        turned = block.transpose(self.axes)
+        if min(self.step) > 0:
+            return turned
+        i, j, k = (slice(None, None, -1 if step < 0 else 1) for step in self.step)
+        return turned[i, j, k]
 
     def crop(self, box: Box, pad: float | None = None) -> View:
         """Narrow (or widen) the grid to a box of its own voxels."""
@@ -330,3 +360,145 @@ def _read_token(token: str) -> View:
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
+
+
+class ViewProxy:
+    """An array on a view's grid that is read from its source when it is sliced; what nibabel asks of a proxy.
+
+    Parameters
+    ----------
+    source : array-like
+        Anything with a shape and a dtype that can be sliced: nibabel's ``dataobj``, an array, a memory map.
+    view : View
+        Of the source's voxels.
+    """
+
+    is_proxy = True
+
+    def __init__(self, source: Any, view: View) -> None:
+        self.source = source
+        self.view = view
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along each axis."""
+        return self.view.shape
+
+    @property
+    def ndim(self) -> int:
+        """Three."""
+        return 3
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The source's type, or what interpolation makes of it."""
+        dtype = np.dtype(self.source.dtype)
+        return dtype if self.view.is_reindexing or self.view.nearest else interpolated_type(dtype)
+
+    def __getitem__(self, slicer: Any) -> Any:
+        canonical = _canonical(slicer, self.shape)
+        low: list[int] = []
+        high: list[int] = []
+        residual: list[slice | int | None] = []
+        sizes = iter(self.shape)
+        for part in canonical:
+            if part is None:
+                residual.append(None)
+                continue
+            size = next(sizes)
+            if not isinstance(part, slice) and not 0 <= part < size:  # nibabel lets what is below pass
+                raise IndexError(f"Index {part} lies outside the axis, which has voxels 0 to {size - 1}.")
+            touched = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
+            if not touched:
+                return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
+            first, last = min(touched[0], touched[-1]), max(touched[0], touched[-1])
+            low.append(first)
+            high.append(last + 1)
+            inner = slice(touched[0] - first, None if touched.step < 0 else last - first + 1, touched.step)
+            residual.append(inner if isinstance(part, slice) else 0)
+        whole = (low, high) == ([0, 0, 0], list(self.shape))
+        view = self.view if whole else self.view.crop(Box.from_row([*low, *high]))
+        return read_view(view, self.source)[tuple(residual)]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the whole grid."""
+        if copy is False:
+            raise ValueError("A lazy volume is read into new memory, so copy=False is impossible. Leave it out.")
+        array = read_view(self.view, self.source)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def view_image(image: Any, view: View) -> Any:
+    """Return a nibabel image on a view's grid, of the same kind and with the same header fields; nothing is read."""
+    proxy = ViewProxy(image.dataobj, view)
+    if isinstance(image.dataobj, ViewProxy):
+        proxy = ViewProxy(image.dataobj.source, image.dataobj.view.then(view))
+    viewed = image.__class__(proxy, view.affine(image.affine), image.header)
+    if hasattr(viewed.header, "get_dim_info"):
+        old = image.header.get_dim_info()
+        viewed.header.set_dim_info(*(None if axis is None else view.axes.index(axis) for axis in old))
+    return viewed
+
+
+def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | bool = False) -> NDArray[Any]:
+    """Read a view's grid from its source.
+
+    Parameters
+    ----------
+    view : View
+        Of `source`.
+    source : array-like
+        Only the region under the view is sliced out of it.
+    nearest : bool or three bools
+        Per axis of the grid: take the voxel under each centre (frames) where the view interpolates. A view that is
+        `View.nearest` does so on all axes.
+
+    Returns
+    -------
+    array
+        The caller's own. In the source's type where nothing is interpolated, else float32 (float64 from float64).
+
+    Examples
+    --------
+    >>> array = np.arange(4 * 4 * 4).reshape(4, 4, 4)
+    >>> view = View.whole(array.shape).crop(Box((3, 0, 0), (5, 1, 2)))
+    >>> read_view(view, array)
+    array([[[48, 49]],
+    <BLANKLINE>
+           [[ 0,  0]]])
+    """
+    shape = tuple(int(size) for size in source.shape)
+    if len(shape) != 3:
+        raise GeometryError(
+            f"A view needs a volume of three axes, and this one has the shape {shape}. Choose one volume of a series, "
+            "for example image.slicer[..., 0]."
+        )
+    itemsize = np.dtype(source.dtype).itemsize
+    if math.prod(view.shape) * itemsize > SURELY_FITS:
+        check_memory(view.shape, itemsize)
+    if (selection := view.selection(shape)) is not None:
+        turned = view.lay(np.asarray(source[selection]))
+    elif view.is_reindexing:
+        turned = view.lay(_read_padded(view, source, shape))
+    else:
+        return interpolate(view, source, shape, (nearest,) * 3 if isinstance(nearest, bool) else nearest)
+    # An array's own slice is a view of it; what a proxy returns is already the caller's.
+    return turned.copy(order="K") if isinstance(source, np.ndarray) and np.may_share_memory(turned, source) else turned
+
+
+def _read_padded(view: View, source: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    region = view.region
+    inside = region.intersect(Box((0, 0, 0), (shape[0], shape[1], shape[2])))
+    block = None if inside is None else np.asarray(source[inside.slices])
+    dtype = np.dtype(source.dtype) if block is None else block.dtype
+    value = 0.0 if view.pad is None else view.pad
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    if limits is not None and not (value.is_integer() and limits.min <= value <= limits.max):
+        raise GeometryError(
+            f"pad_value={value} is not a value of the volume's type {dtype}. Pad with a number that the type holds, or "
+            "pad after Window."
+        )
+    padded = np.full(region.shape, value, dtype=dtype, order="F")
+    if block is not None and inside is not None:
+        padded[Box.from_row(np.subtract(inside.to_row(), region.start * 2).tolist()).slices] = block
+    return padded

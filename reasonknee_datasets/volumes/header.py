@@ -1,14 +1,37 @@
-"""Header and affine of a volume, read once for each file and process."""
+"""First bytes of a volume's file: the NIfTI header with its affine, and the slab index of a seekable ``.nii.gz``.
+
+They are read once for each file and process. A seekable file is one gzip member. Its deflate stream is fully flushed
+after the NIfTI header and after every slab, so that each of these segments inflates alone. A slab is a run of
+consecutive bytes of the voxels, in the order of the file: a part of a plane, or several planes. The gzip header's extra
+field locates the segments, in a subfield named ``RK``, little-endian:
+
+=======  ==========================================================================
+u16      version, 2
+u16      0
+u32      number of slabs
+u64      length of the header segment, inflated: the NIfTI header with its extensions
+u64      length of every slab but the last, inflated
+u64      length of everything, inflated
+u32 x 2  compressed size and CRC-32 of the inflated bytes: of the header segment, then of each slab
+u32      CRC-32 of all of the above
+=======  ==========================================================================
+
+Version 1 has the same fields; its slabs are whole planes. The first segment begins right behind the gzip header; the
+last one is followed by ``03 00`` (an empty final block) and gzip's own CRC-32 and length. One segment or several
+consecutive ones, with ``03 00`` appended, are a whole raw deflate stream.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
+import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -18,10 +41,12 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import ByteSource, FileIdentity
+from reasonknee_datasets.volumes.cache import Once
 from reasonknee_datasets.volumes.environment import read_whole_number
-from reasonknee_datasets.volumes.index import CUT_OFF, IndexProblemError, SlabIndex, index_bytes, parse_index
-from reasonknee_datasets.volumes.inflate import GZIP_MAGIC, MAX_RATIO, SegmentError, inflate_head, inflate_segment
-from reasonknee_datasets.volumes.single_flight import Once
+from reasonknee_datasets.volumes.slab_reader import GZIP_MAGIC, MAX_RATIO, SegmentError, inflate_head, inflate_segment
+
+if TYPE_CHECKING:
+    from reasonknee_datasets.volumes.reference import ExpectedFile
 
 # One small read covers header, extensions and slab index of every file that this package writes.
 HEAD_BYTES = 32 * 1024
@@ -34,6 +59,73 @@ _VARIABLE = "REASONKNEE_MAX_VOLUME_BYTES"
 _REMEDY = "Copy or convert the file again"
 _COPY_AGAIN = "Copy the file again, since its voxels cannot be read"
 _PACK_AGAIN = "The file is read as an ordinary .nii.gz; pack it again to read regions fast"
+SUBFIELD = b"RK"
+FINAL_BLOCK = b"\x03\x00"
+CUT_OFF = ", which is cut off"
+VERSIONS = (1, 2)
+_FIXED = struct.Struct("<HHIQQQ")
+_PAIR = np.dtype([("size", "<u4"), ("checksum", "<u4")])
+_CRC = struct.Struct("<I")
+_GZIP = struct.Struct("<2sBBIBBH")  # magic, method, flags, mtime, extra flags, system, length of the extra field
+_FEXTRA = 4
+_TRAILER = len(FINAL_BLOCK) + 8
+MAX_SLABS = (65_535 - 4 - _FIXED.size - _CRC.size) // _PAIR.itemsize - 1
+
+
+class IndexProblemError(Exception):
+    """An index that must not be used. It never leaves this package, because the file can be read without it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlabIndex:
+    """Places of the segments of a seekable file; segment 0 is the header, segment n + 1 is slab n.
+
+    Attributes
+    ----------
+    version : int
+        1 (slabs are whole planes) or 2.
+    head_bytes, slab_bytes, total_bytes : int
+        Inflated lengths of the header segment, of every slab but the last, and of everything.
+    start : int
+        Where the header segment begins in the file.
+    sizes, checksums : (slabs + 1,) uint32 array
+        Compressed size of each segment, and CRC-32 of its inflated bytes.
+    """
+
+    version: int
+    head_bytes: int
+    slab_bytes: int
+    total_bytes: int
+    start: int
+    sizes: NDArray[np.uint32]
+    checksums: NDArray[np.uint32]
+
+    def hash_start(self, head: bytes) -> str:
+        """Return the SHA-256 of the file up to the end of its header segment.
+
+        These bytes hold the NIfTI header and a checksum of every slab, so that the hash covers every voxel and costs no
+        read beyond the header.
+
+        Parameters
+        ----------
+        head : bytes
+            First bytes of the file, at least to the end of the header segment.
+        """
+        return hashlib.sha256(head[: self.start + int(self.sizes[0])]).hexdigest()
+
+    @property
+    def slabs(self) -> int:
+        """Number of slabs."""
+        return len(self.sizes) - 1
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Inflated length of all slabs."""
+        return self.total_bytes - self.head_bytes
+
+    def offsets(self) -> NDArray[np.int64]:
+        """Compute where each slab begins in the file, and where the last one ends."""
+        return self.start + np.cumsum(self.sizes, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +170,42 @@ class VolumeHeader:
         """Length of the (inflated) NIfTI file."""
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def plane_bytes(self) -> int:
+        """Length of a plane, the unit that slabs are made of: the first two axes, or one less than there are."""
+        return math.prod(self.shape[: min(2, len(self.shape) - 1)]) * self.dtype.itemsize
+
     def same_layout(self, other: VolumeHeader) -> bool:
         """Check whether another state of the file has the same header and NIfTI version."""
         return bool(self.header == other.header) and self.image_class is other.image_class
 
+    def check_expected(self, expected: ExpectedFile | None, label: str) -> None:
+        """Raise a `VolumeError` where size or hash of the file differ from those that the manifest states."""
+        if expected is None:
+            return
+        remedy = "Put back the file that was prepared, or prepare the repository again."
+        if self.identity.size != expected.bytes:
+            raise VolumeError(
+                f"The volume file {label} has {self.identity.size} bytes, and the manifest says {expected.bytes}: it "
+                f"is another file. {remedy}"
+            )
+        if expected.index_sha256 not in (None, self.index_sha256):
+            raise VolumeError(
+                f"The volume file {label} has the size that the manifest says, but other voxels or another header: "
+                f"index_sha256 is {self.index_sha256}, and should be {expected.index_sha256}. {remedy}"
+            )
 
-def plane_bytes(header: VolumeHeader) -> int:
-    """Return the length of a plane, the unit that slabs are made of: the first two axes, or one less than there are."""
-    return math.prod(header.shape[: min(2, len(header.shape) - 1)]) * header.dtype.itemsize
+
+def spatial_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Drop axes of length 1 behind the third, which converters write and no voxel depends on.
+
+    Examples
+    --------
+    >>> spatial_shape((160, 384, 384, 1)), spatial_shape((160, 384, 384, 2)), spatial_shape((160, 384))
+    ((160, 384, 384), (160, 384, 384, 2), (160, 384))
+    """
+    sizes = tuple(int(size) for size in shape)
+    return sizes[:3] if set(sizes[3:]) == {1} else sizes
 
 
 _headers: Once[FileIdentity, VolumeHeader] = Once(limit=10_000)
@@ -185,7 +305,7 @@ def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
     if (index.head_bytes, index.total_bytes) != (parsed.offset, parsed.decoded_size):
         got = f"{index.head_bytes} and {index.total_bytes}"
         return f"its lengths are {got} where the header has {parsed.offset} and {parsed.decoded_size}"
-    if index.version == 1 and index.slabs and index.slab_bytes % plane_bytes(parsed):
+    if index.version == 1 and index.slabs and index.slab_bytes % parsed.plane_bytes:
         return f"its slabs of {index.slab_bytes} bytes are no whole planes"
     return ""
 
@@ -255,3 +375,76 @@ def _check_promise(parsed: VolumeHeader, label: str) -> None:
             f"The NIfTI header of {label} states a volume of {decoded_size} bytes, more than the {limit} that are "
             f"read. If the volume is really that large, set {_VARIABLE} to {decoded_size}."
         )
+
+
+def write_gzip_header(
+    head_bytes: int, slab_bytes: int, total_bytes: int, sizes: list[int], checksums: list[int], *, version: int = 2
+) -> bytes:
+    """Write the gzip header of a seekable file, index included.
+
+    Examples
+    --------
+    >>> header = write_gzip_header(352, 100, 552, sizes=[50, 40, 41], checksums=[7, 8, 9])
+    >>> parse_index(header, file_size=len(header) + 50 + 40 + 41 + 10).slabs
+    2
+    """
+    payload = _FIXED.pack(version, 0, len(sizes) - 1, head_bytes, slab_bytes, total_bytes)
+    payload += np.array(list(zip(sizes, checksums, strict=True)), _PAIR).tobytes()
+    payload += _CRC.pack(zlib.crc32(payload))
+    extra = SUBFIELD + struct.pack("<H", len(payload)) + payload
+    # No mtime and system "unknown": the same voxels give the same file everywhere.
+    return _GZIP.pack(b"\x1f\x8b", 8, _FEXTRA, 0, 0, 255, len(extra)) + extra
+
+
+def index_bytes(head: bytes) -> int:
+    """Return how many bytes of a file hold its gzip header with the index; 0 where there is no extra field."""
+    if len(head) < _GZIP.size:
+        return 0
+    magic, method, flags, _, _, _, extra = _GZIP.unpack_from(head)
+    return _GZIP.size + extra if (magic, method) == (b"\x1f\x8b", 8) and flags & _FEXTRA else 0
+
+
+def parse_index(head: bytes, file_size: int) -> SlabIndex | None:
+    """Read the index out of a file's first bytes; None where there is none.
+
+    Raises
+    ------
+    IndexProblemError
+        If there is one and it is damaged, or does not fit the file.
+    """
+    payload = _find_subfield(head)
+    if payload is None:
+        return None
+    if len(payload) < _FIXED.size + _PAIR.itemsize + _CRC.size:
+        raise IndexProblemError("it is cut")
+    if zlib.crc32(payload[: -_CRC.size]) != _CRC.unpack(payload[-_CRC.size :])[0]:
+        raise IndexProblemError("its checksum is wrong")
+    version, _, slabs, head_bytes, slab_bytes, total = _FIXED.unpack_from(payload)
+    if version not in VERSIONS:
+        raise IndexProblemError(f"its version is {version}, and this package reads versions 1 and 2")
+    if len(payload) != _FIXED.size + (slabs + 1) * _PAIR.itemsize + _CRC.size:
+        raise IndexProblemError(f"its length does not fit {slabs} slabs")
+    if slab_bytes == 0 or -(-(total - head_bytes) // slab_bytes) != slabs:
+        raise IndexProblemError(f"{slabs} slabs of {slab_bytes} bytes do not make {total - head_bytes}")
+    pairs = np.frombuffer(payload[_FIXED.size : -_CRC.size], _PAIR)
+    start = index_bytes(head)
+    length = start + int(pairs["size"].sum(dtype=np.int64)) + _TRAILER
+    if length != file_size:
+        cut = CUT_OFF if file_size < length else ""
+        raise IndexProblemError(f"it describes a file of {length} bytes, and this one has {file_size}{cut}")
+    sizes, checksums = pairs["size"].copy(), pairs["checksum"].copy()
+    return SlabIndex(version, head_bytes, slab_bytes, total, start, sizes, checksums)
+
+
+def _find_subfield(head: bytes) -> bytes | None:
+    stop = index_bytes(head)
+    # Other flags would put a name or comment behind the extra field; nothing that we write has any.
+    if not stop or head[3] != _FEXTRA:
+        return None
+    extra, position = head[_GZIP.size : stop], 0
+    while position + 4 <= len(extra):
+        length = int.from_bytes(extra[position + 2 : position + 4], "little")
+        if extra[position : position + 2] == SUBFIELD:
+            return extra[position + 4 : position + 4 + length]
+        position += 4 + length
+    return None

@@ -15,10 +15,9 @@ from typing import Any
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.credentials import redact
-from reasonknee_datasets.volumes.environment import read_whole_number
+from reasonknee_datasets.volumes.environment import FILE_LIMIT, file_limit
 
 _TIMEOUT, _SECONDS = "REASONKNEE_TIMEOUT", 30.0
-_LIMIT, _BYTES = "REASONKNEE_MAX_FILE_BYTES", 2_000_000_000
 # What must arrive within one timeout: the slowest line that is still waited for.
 _PROGRESS = 64 * 1024
 # Of an error's page, which is not shown.
@@ -48,11 +47,6 @@ def timeout_seconds() -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or float(text) == 0:
         raise VolumeError(f"{_TIMEOUT} must be a number of seconds above 0, but it is {text!r}. Set it to 30.")
     return float(text)
-
-
-def file_limit() -> int:
-    """Return the most bytes of one remote file that are read: ``REASONKNEE_MAX_FILE_BYTES``, or 2 GB."""
-    return read_whole_number(_LIMIT, _BYTES)
 
 
 async def open_http_session(*, loop: Any = None, **client_kwargs: Any) -> HTTPSession:
@@ -192,7 +186,7 @@ class _Answer:
                 self._response.close()
                 raise ServerLimitError(
                     f"{redact(str(self._response.url))} sends more than the {self._limit} bytes that it should have. "
-                    f"Check the server; {_LIMIT} sets the most bytes of one file"
+                    f"Check the server; {FILE_LIMIT} sets the most bytes of one file"
                 )
             if recent >= _PROGRESS:
                 recent, deadline = 0, loop.time() + self._seconds

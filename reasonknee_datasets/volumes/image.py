@@ -9,24 +9,19 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.fileholders import FileHolder
+from nibabel.spatialimages import SpatialFirstSlicer
 from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
-from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.volumes.byte_source import ByteSource, FileIdentity
+from reasonknee_datasets.errors import GeometryError, VolumeError, VolumeNotFoundError, add_note
+from reasonknee_datasets.orientation import Reorientation, between
+from reasonknee_datasets.volumes.byte_source import ByteSource, FileIdentity, find_moved, find_source
 from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.credentials import redact
-from reasonknee_datasets.volumes.geometry import Geometry, spatial_shape
-from reasonknee_datasets.volumes.grid_view import View
-from reasonknee_datasets.volumes.header import VolumeHeader, read_header
-from reasonknee_datasets.volumes.open_source import find_moved, find_source
-from reasonknee_datasets.volumes.proxy import VolumeProxy
-from reasonknee_datasets.volumes.reference import write_reference
-from reasonknee_datasets.volumes.settings import Settings
-from reasonknee_datasets.volumes.slicing import ViewSlicer, find_turn
-from reasonknee_datasets.volumes.stored_array import StoredVoxels
-from reasonknee_datasets.volumes.view_proxy import ViewProxy, view_image
+from reasonknee_datasets.volumes.grid_view import View, ViewProxy, view_image
+from reasonknee_datasets.volumes.header import VolumeHeader, read_header, spatial_shape
+from reasonknee_datasets.volumes.reference import Geometry, read_reference, write_reference
+from reasonknee_datasets.volumes.stored_array import Settings, StoredVoxels, VolumeProxy
 
 REFERENCE_MARK = b"Reference to a volume, written in place of its voxels. cast_column(name, VolumeFeature()) reads it: "
 """Begins what `LazyVolume.to_bytes` returns."""
@@ -36,10 +31,28 @@ REFERENCE_MARK = b"Reference to a volume, written in place of its voxels. cast_c
 class _Laid:
     """A file whose header was read, and the array that the volume shows of it."""
 
-    header: VolumeHeader
+    voxels: StoredVoxels
     stored: VolumeProxy
     view: View | None
     dataobj: VolumeProxy | ViewProxy
+
+
+class _ViewSlicer(SpatialFirstSlicer[Any]):
+    """nibabel's slicer, with views in place of reads."""
+
+    def __getitem__(self, slicer: Any) -> Any:
+        volume = self.img
+        try:
+            canonical = self.check_slicing(slicer)
+        except ValueError as error:
+            raise IndexError(*error.args) from None
+        parts = [part for part in canonical if isinstance(part, slice)]
+        if volume.ndim != 3 or len(parts) != len(canonical) or any(part.step not in (None, 1, -1) for part in parts):
+            return super().__getitem__(slicer)
+        touched = [range(size)[part] for part, size in zip(parts, volume.shape, strict=True)]
+        if not all(touched):
+            raise IndexError("Empty slice requested")
+        return volume.cut(View.of_ranges(touched))
 
 
 class LazyVolume(nib.Nifti1Image):
@@ -85,6 +98,12 @@ class LazyVolume(nib.Nifti1Image):
         return volume
 
     @classmethod
+    def from_reference(cls, reference: str) -> LazyVolume:
+        """Return the volume of a `reference`, unopened; a view in the reference is kept."""
+        place, geometry, view, expected = read_reference(reference)
+        return cls._lazy(find_source(place), Settings(geometry=geometry, view=view, expected=expected), place)
+
+    @classmethod
     def _around(cls, image: Any) -> LazyVolume:
         """Return a volume in memory that shares an image's header, affine and array."""
         volume = cls.__new__(cls)
@@ -100,6 +119,7 @@ class LazyVolume(nib.Nifti1Image):
     def _set_up(self, source: ByteSource | None, settings: Settings, file_map: Any, extra: Any) -> None:
         self._source, self._settings = source, settings
         self._data_cache = self._fdata_cache = None
+        self._voxels: StoredVoxels | None = None  # once the header was read
         self._laid_out: _Laid | None = None
         self._wrapped = None
         self._memo: dict[str, Any] = {}  # dict.setdefault is atomic
@@ -117,23 +137,25 @@ class LazyVolume(nib.Nifti1Image):
     def _touch(self) -> Any:
         laid = self._lay()
         # As nibabel's own loader does it: no affine, so that the header passes through unmodified.
-        image = laid.header.image_class(laid.stored, None, laid.header.header)
-        image._affine = laid.header.affine.copy()
+        header = laid.voxels.header
+        image = header.image_class(laid.stored, None, header.header)
+        image._affine = header.affine.copy()
         return image if laid.view is None else view_image(image, laid.view)
 
     def _lay(self) -> _Laid:
         """Read the header, and lay geometry and view over the stored array."""
         if self._laid_out is None:
-            source, header = self._stored()
-            stored, view = VolumeProxy(StoredVoxels(source, header, self._settings)), self.view
-            flat = spatial_shape(header.shape)
-            if flat != header.shape and (view is not None or self._settings.geometry is not None):
-                stored = stored.reshape(flat)
-            turn = find_turn(header, self._settings.geometry, source.label)
+            if self._voxels is None:
+                self._voxels = StoredVoxels(*self._stored(), self._settings)
+            voxels, geometry, view = self._voxels, self._settings.geometry, self.view
+            stored, shape = VolumeProxy(voxels), voxels.header.shape
+            if len(shape) > 3 and (view is not None or geometry is not None):
+                stored = stored.reshape(spatial_shape(shape))
+            turn = None if geometry is None else _find_turn(voxels.header, geometry, voxels.source.label)
             if turn is not None:
                 turned = View.whole(stored.shape).turn(turn)
                 view = turned if view is None else turned.then(view)
-            laid = _Laid(header, stored, view, stored if view is None else ViewProxy(stored, view))
+            laid = _Laid(voxels, stored, view, stored if view is None else ViewProxy(stored, view))
             self._laid_out = self._memo.setdefault("laid", laid)
         return self._laid_out
 
@@ -149,8 +171,7 @@ class LazyVolume(nib.Nifti1Image):
                 raise
             header = read_header(moved)
             source = self._source = moved
-        if self._settings.expected is not None:
-            self._settings.expected.check(header, source.label)
+        header.check_expected(self._settings.expected, source.label)
         return source, header
 
     @property
@@ -239,7 +260,9 @@ class LazyVolume(nib.Nifti1Image):
 
     def _seen(self, view: View | None) -> LazyVolume:
         assert self._source is not None
-        return self._lazy(self._source, replace(self._settings, view=view), self._filename)
+        volume = self._lazy(self._source, replace(self._settings, view=view), self._filename)
+        volume._voxels = self._voxels
+        return volume
 
     def cut(self, view: View) -> LazyVolume:
         """Return this volume through a view, with header and affine as they are now; see `through`."""
@@ -278,7 +301,7 @@ class LazyVolume(nib.Nifti1Image):
 
         Steps other than 1 and -1 read the voxels and return an image in memory.
         """
-        return ViewSlicer(self)
+        return _ViewSlicer(self)
 
     def as_reoriented(self, ornt: Sequence[Sequence[int]]) -> LazyVolume:
         """Permute and flip the axes as nibabel does; a lazy volume stays lazy."""
@@ -373,6 +396,25 @@ class LazyVolume(nib.Nifti1Image):
         if self._wrapped is not None:
             volume._header, volume._affine = self._header.copy(), self._affine.copy()
         return volume
+
+
+def _find_turn(stored: VolumeHeader, geometry: Geometry, label: str) -> Reorientation | None:
+    """Find how the stored array is turned into the expected geometry; None where it stays as it is."""
+    shape = spatial_shape(stored.shape)
+    if shape == geometry.shape and np.array_equal(stored.affine, geometry.affine):
+        return None
+    try:
+        if len(shape) != 3:
+            raise GeometryError(
+                f"The volume {label} has the shape {stored.shape}, and the manifest states three axes. Convert the "
+                "file to a 3D volume, or prepare the repository again."
+            )
+        turn = between(stored.affine, shape, geometry.matrix, geometry.shape, where=f"in {label} and its manifest")
+    except GeometryError as error:
+        remedy = "put back the file that was prepared, or prepare the repository again"
+        add_note(error, f"while comparing {label} with the geometry in the manifest: {remedy}")
+        raise
+    return None if turn.is_identity else turn
 
 
 def _reopen(path: str, settings: Settings, filename: str, changed: tuple[Any, Any] | None) -> LazyVolume:

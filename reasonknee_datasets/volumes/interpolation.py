@@ -1,4 +1,4 @@
-"""Linear interpolation along one axis at a time, in numpy alone.
+"""Reading through a view that interpolates: linearly, along one axis at a time, in numpy alone.
 
 A triangle as wide as the coarser of the two grids' voxels: plain linear interpolation where a grid gets finer, and
 where it gets coarser a weighted mean of all voxels that an output voxel covers, so that fine structure is blurred and
@@ -9,12 +9,13 @@ this page of code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.volumes.grid_view import View
+if TYPE_CHECKING:  # a view reads itself by `interpolate`
+    from reasonknee_datasets.volumes.grid_view import View
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +43,38 @@ class Taps:
     def is_selection(self) -> bool:
         """Whether each voxel is one voxel of the source."""
         return bool(self.index.shape[1] == 1)
+
+
+def interpolated_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the voxel type that interpolation makes of one: float64 of float64, else float32."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def interpolate(view: View, source: Any, shape: tuple[int, ...], nearest: tuple[bool, bool, bool]) -> NDArray[Any]:
+    """Read a view's grid from a source of this shape; `nearest` takes the voxel under each centre along an axis."""
+    pad = 0.0 if view.pad is None else view.pad
+    dtype = np.dtype(source.dtype)
+    taps = [
+        taps_along(view, axis, shape[along], nearest=nearest[axis] or view.nearest)
+        for axis, along in enumerate(view.axes)
+    ]
+    exact = all(tap.is_selection for tap in taps)
+    if not all(tap.valid.any() for tap in taps):
+        return np.full(view.shape, pad, dtype=dtype if exact else interpolated_type(dtype))
+    spans: list[slice] = [slice(0)] * 3
+    for along, tap in zip(view.axes, taps, strict=True):
+        spans[along] = tap.span
+    block = np.asarray(source[tuple(spans)]).transpose(view.axes)
+    block = block if exact else block.astype(interpolated_type(block.dtype), copy=False)
+    # Axes that shrink most go first: the rest has less to do.
+    for axis in sorted(range(3), key=lambda n: view.shape[n] / block.shape[n]):
+        block = apply_taps(block, taps[axis], axis)
+    is_shared = isinstance(source, np.ndarray) and np.may_share_memory(block, source)
+    result = block.copy(order="K") if is_shared else block
+    for axis, tap in enumerate(taps):
+        if not tap.valid.all():
+            np.moveaxis(result, axis, 0)[~tap.valid] = pad
+    return result
 
 
 def taps_along(view: View, axis: int, length: int, *, nearest: bool = False) -> Taps:

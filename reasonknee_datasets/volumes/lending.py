@@ -84,28 +84,15 @@ class LentVolume:
             raise
         if array is None:
             return [None] * len(volumes)
-        return [None if pair is None else _through(array, *pair) for pair in found]
+        return [None if pair is None else pair[0].lay(array[pair[1]]) for pair in found]
 
     def _find(self, view: View | None) -> tuple[View, Selection] | None:
         """Find the stored voxels under a view; None where some have to be made up."""
         if self._whole is None:
             return None
         view = view or self._whole if self._turn is None else self._turn if view is None else self._turn.then(view)
-        selection = [slice(0)] * 3
-        for axis, size, start, step in zip(view.axes, view.shape, view.start, view.step, strict=True):
-            low = int(start) if step > 0 else int(start) - size
-            if abs(step) != 1 or not start.is_integer() or low < 0 or low + size > self._proxy.shape[axis]:
-                return None
-            selection[axis] = slice(low, low + size, 1)
-        return view, tuple(selection)
-
-
-def _through(array: NDArray[Any], view: View, selection: Selection) -> NDArray[Any]:
-    block = array[selection].transpose(view.axes)
-    if min(view.step) > 0:
-        return block
-    i, j, k = (slice(None, None, -1 if step < 0 else 1) for step in view.step)
-    return block[i, j, k]
+        selection = view.selection(self._proxy.shape)
+        return None if selection is None else (view, selection)
 
 
 def _forget(volume: LentVolume) -> None:

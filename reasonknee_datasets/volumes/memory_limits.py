@@ -5,12 +5,17 @@ A container's limit does not show in ``/proc/meminfo``: a process that believes 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from reasonknee_datasets.errors import BoxError
+
+# Below this it is not worth while to ask the system how much memory there is.
+SURELY_FITS = 1 << 28
 _UNLIMITED = 1 << 60  # version 1 writes a huge number where there is no limit
 
 
@@ -31,6 +36,21 @@ def free_memory(root: Path = Path("/")) -> FreeMemory | None:
     """
     found = [*_machine(root), *_control_groups(root), *_process_limits(root)]
     return min(found, default=None)
+
+
+def check_memory(shape: tuple[int, ...], itemsize: int, subject: str = "a crop") -> None:
+    """Raise where an array cannot fit into memory, before the kernel kills the process."""
+    needed = math.prod(shape) * itemsize
+    if needed <= SURELY_FITS:
+        return
+    free = free_memory()
+    if free is not None and needed > free.size:
+        size = "x".join(map(str, shape))
+        raise BoxError(
+            f"{subject[0].upper()}{subject[1:]} of {size} voxels of {itemsize} bytes takes {needed / 1e9:.3g} GB of "
+            f"memory, and {free.size / 1e9:.3g} GB are {free.bound}. Ask for fewer voxels (size=, margin_mm=, "
+            "batch_size=), or a coarser spacing."
+        )
 
 
 def _machine(root: Path) -> Iterator[FreeMemory]:

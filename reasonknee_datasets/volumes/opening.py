@@ -1,4 +1,4 @@
-"""Opening volumes by path, URL or reference; nothing is read before a volume is touched."""
+"""Opening volumes by path or URL; nothing is read before a volume is touched."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from types import EllipsisType
 from typing import Any
 
 from reasonknee_datasets.errors import check_type
+from reasonknee_datasets.volumes.byte_source import find_source
 from reasonknee_datasets.volumes.cache import DecodeCache
 from reasonknee_datasets.volumes.disk import DiskCache
-from reasonknee_datasets.volumes.geometry import Geometry
 from reasonknee_datasets.volumes.image import LazyVolume
-from reasonknee_datasets.volumes.open_source import find_source
-from reasonknee_datasets.volumes.reference import read_reference
-from reasonknee_datasets.volumes.settings import CachePolicy, DiskPolicy, ExpectedFile, Settings
+from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
+from reasonknee_datasets.volumes.stored_array import CachePolicy, DiskPolicy, Settings
 
 
 def open_volume(
@@ -68,10 +67,3 @@ def open_volume(
     source = find_source(path_or_url, storage_options)
     settings = Settings(cache, geometry, cache_dir, expected=expected)
     return LazyVolume._lazy(source, settings, os.fspath(path_or_url))
-
-
-def open_reference(reference: str) -> LazyVolume:
-    """Return the volume of a reference, unopened; a view in the reference is kept."""
-    found = read_reference(reference)
-    volume = open_volume(found.place, geometry=found.geometry, expected=found.expected)
-    return volume if found.view is None else volume.through(found.view)

@@ -14,11 +14,12 @@ import fsspec.utils
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Range, check_lengths, count_read, unreadable
+from reasonknee_datasets.volumes.cache import Once
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
 from reasonknee_datasets.volumes.encoding import ENCODED, FIRST_BYTES, decode, encoded_size, is_encoded, raw_options
+from reasonknee_datasets.volumes.environment import file_limit
 from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
-from reasonknee_datasets.volumes.http_session import file_limit, timeout_seconds
-from reasonknee_datasets.volumes.single_flight import Once
+from reasonknee_datasets.volumes.http_session import timeout_seconds
 
 T = TypeVar("T")
 

@@ -1,27 +1,48 @@
-"""Read the slabs that a region touches out of a seekable file. Each is verified before a voxel of it is used.
+"""Inflate ``.nii.gz`` files: whole ones, and the slabs that a region touches of a seekable one.
 
-Consecutive slabs are read and inflated as one piece: a box that has rows of 75 planes makes 75 pieces, a whole volume
-makes pieces of 0.5 MB.
+Each slab is verified before a voxel of it is used. Consecutive slabs are read and inflated as one piece: a box that has
+rows of 75 planes makes 75 pieces, a whole volume makes pieces of 0.5 MB.
+
+Measured on whole files, a DESS-like volume of 47 MB: ISA-L streamed into one array took 93 ms, libdeflate 112 (of which
+20 are page faults of the array that it makes itself), zlib 201. All three release the GIL and check CRC and length.
+Whatever the fast one refuses is read again by Python's gzip module, which reads files of several members and names the
+fault.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+import secrets
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.volumes.byte_source import ByteSource, Fetch, Range
-from reasonknee_datasets.volumes.header import VolumeHeader, plane_bytes
-from reasonknee_datasets.volumes.index import SlabIndex
-from reasonknee_datasets.volumes.inflate import SegmentError, inflate_segment
+from reasonknee_datasets.errors import VolumeError
+from reasonknee_datasets.volumes.byte_source import ByteSource, Fetch, FileIdentity, Range
 from reasonknee_datasets.volumes.threads import for_each, thread_count
 
+if TYPE_CHECKING:  # reading a header inflates too
+    from reasonknee_datasets.volumes.header import SlabIndex, VolumeHeader
+
+_isal: Any = None
+with contextlib.suppress(ImportError):  # a speed-up; libdeflate is used without it
+    _isal = import_module("isal.isal_zlib")
+
+# Deflate's densest code spends one bit on 258 bytes behind a one-bit distance: 1032 to 1 (zlib's technical note).
+MAX_RATIO = 1032
+GZIP_MAGIC = b"\x1f\x8b"
+_DAMAGED = "The file is damaged: copy or convert it again"
 Selection = tuple[slice, ...]
 """One slice with explicit start, stop and positive step for every axis of the stored array."""
 
@@ -32,6 +53,12 @@ Piece = tuple[int, int]
 _BATCH_BYTES = 16 * 1024 * 1024
 # Inflated length of a piece, unless a single plane is longer; also what a thread takes at a time.
 _PIECE_BYTES = 512 * 1024
+# What is read of a whole file at a time.
+_READ_BYTES = 256 * 1024
+
+
+class SegmentError(Exception):
+    """A segment of a seekable file that does not inflate by itself. It never leaves this package."""
 
 
 class DamagedSlabError(Exception):
@@ -55,7 +82,8 @@ class Slabs:
         self.source, self.header, self.index = source, header, index
         shape = header.shape
         self._inner = min(2, len(shape) - 1)  # axes within a plane; the others count planes
-        self._plane = plane_bytes(header)
+        self.size = index.voxel_bytes  # inflated, of all slabs
+        self._plane = header.plane_bytes
         self._strides = (header.dtype.itemsize, header.dtype.itemsize * math.prod(shape[: min(1, self._inner)]))
 
     def fill(self, wanted: NDArray[np.int64], voxels: NDArray[np.uint8]) -> None:
@@ -207,3 +235,151 @@ def _as_slice(numbers: list[int]) -> slice | list[int]:
     step = numbers[1] - numbers[0]
     even = range(numbers[0], numbers[-1] + 1, step)
     return slice(even.start, even.stop, step) if list(even) == numbers else numbers
+
+
+# A stored deflate block with bytes that the author of a file cannot predict: it inflates to them only behind a segment
+# that ends at a block boundary, on a whole byte, without a final block.
+_NONCE = secrets.token_bytes(16)
+_PROBE = struct.pack("<BHH", 0, len(_NONCE), len(_NONCE) ^ 0xFFFF) + _NONCE
+
+
+def inflate_segment(packed: bytes, length: int) -> bytes:
+    """Inflate consecutive segments of a seekable file, and check that a plain reader of the stream sees the same bytes.
+
+    A plain reader continues behind them only if they have no final block, and continues with the next segment only if
+    the last one ends at a block boundary. Within one call a plain reader and this one do the same. libdeflate takes 7 %
+    less time than ISA-L (0.8 ms for 0.5 MB; zlib takes 1.7 ms) and reports neither. A final block of random bytes that
+    is appended does not help: a segment that leaves a stored block open takes that block's header for voxels.
+
+    Parameters
+    ----------
+    packed : bytes
+        The segments: raw deflate data that were fully flushed.
+    length : int
+        Inflated length in bytes.
+
+    Raises
+    ------
+    SegmentError
+        If the data are damaged, inflate to another length, hold a final block or end within a block.
+    """
+    module = zlib if _isal is None else _isal
+    inflater = module.decompressobj(wbits=-zlib.MAX_WBITS)
+    try:
+        data: bytes = inflater.decompress(packed, length + 1)
+        if len(data) != length:
+            raise SegmentError(f"inflates to {'more' if len(data) > length else len(data)} and not to {length} bytes")
+        if inflater.eof or inflater.unconsumed_tail or inflater.decompress(_PROBE) != _NONCE or inflater.eof:
+            raise SegmentError("holds the end of a gzip stream, or ends within a block")
+    except module.error as error:
+        raise SegmentError("does not inflate") from error
+    return data
+
+
+def inflate_head(data: bytes, count: int) -> bytes:
+    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` holds no more.
+
+    Raises
+    ------
+    zlib.error
+        If it is no gzip data.
+    """
+    inflater = zlib.decompressobj(wbits=31)
+    head = inflater.decompress(data, count)
+    if len(head) == count or not inflater.unused_data:
+        return head
+    # A first member shorter than a NIfTI header is legal, if rare (BGZF tools write some).
+    pieces, missing = [], count
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file, contextlib.suppress(EOFError, OSError):
+        while missing and (piece := file.read1(missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+    return b"".join(pieces)
+
+
+def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) -> NDArray[np.uint8]:
+    """Inflate a whole gzip file to exactly the length that its NIfTI header states.
+
+    Parameters
+    ----------
+    source : ByteSource
+        The file.
+    identity : FileIdentity
+        The state of the file whose header was read.
+    decoded_size : int
+        Length of the NIfTI file inside, from its header.
+
+    Returns
+    -------
+    (decoded_size,) uint8 array
+        Never more than that is inflated.
+
+    Raises
+    ------
+    VolumeError
+        If the data are damaged or cut, or inflate to less or more.
+    """
+    with source.open(identity) as fetch:
+        if _isal is not None:
+            found = _stream(_pieces(source, fetch, identity.size), decoded_size)
+            if found is not None:
+                return found
+        data = fetch([(0, identity.size)])[0]
+    if _isal is None:
+        with contextlib.suppress(deflate.DeflateError):
+            whole = deflate.gzip_decompress(data, decoded_size)
+            if len(whole) == decoded_size:
+                return np.frombuffer(whole, np.uint8)
+    return _inflate_slowly(data, decoded_size, source.label)
+
+
+def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
+    """Return a file piece by piece: a local one is never in memory as a whole."""
+    if not source.is_local:
+        view = memoryview(fetch([(0, size)])[0])
+        yield from (view[start : start + _READ_BYTES] for start in range(0, size, _READ_BYTES))
+        return
+    for start in range(0, size, _READ_BYTES):
+        yield fetch([(start, min(start + _READ_BYTES, size))])[0]
+
+
+def _stream(pieces: Iterator[Any], decoded_size: int) -> NDArray[np.uint8] | None:
+    """Inflate one member of exactly the stated length; None for anything else, which `_inflate_slowly` reports."""
+    inflated, filled = np.empty(decoded_size, np.uint8), 0
+    view, inflater = inflated.data, _isal.decompressobj(wbits=31)
+    for piece in pieces:
+        rest = piece
+        while len(rest):
+            try:
+                part = inflater.decompress(rest, min(_READ_BYTES, decoded_size - filled + 1))
+            except _isal.error:
+                return None
+            if filled + len(part) > decoded_size:
+                return None
+            view[filled : filled + len(part)] = part
+            filled += len(part)
+            if inflater.eof:
+                return inflated if filled == decoded_size else None
+            rest = inflater.unconsumed_tail
+    return None
+
+
+def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.uint8]:
+    inflated, filled = np.empty(decoded_size, np.uint8), 0
+    view = inflated.data
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            while filled < decoded_size and (count := file.readinto(view[filled:])):
+                filled += count
+            more = file.read(1)  # also makes the module check CRC and length of the last member
+    except (EOFError, OSError, zlib.error) as error:
+        raise VolumeError(f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}.") from error
+    if filled < decoded_size:
+        raise VolumeError(
+            f"{label} inflates to {filled} bytes, and its NIfTI header states {decoded_size}. {_DAMAGED}."
+        )
+    if more:
+        raise VolumeError(
+            f"{label} inflates to more than the {decoded_size} bytes that its NIfTI header states. {_DAMAGED}."
+        )
+    return inflated

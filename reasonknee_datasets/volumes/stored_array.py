@@ -1,20 +1,65 @@
-"""Reading voxels in storage order: the whole array, or the region that a selection touches."""
+"""The stored array of a file: `StoredVoxels` reads regions in storage order, `VolumeProxy` is nibabel's proxy over it.
+
+Index checks, scaling and casting are nibabel's own functions, so that every answer is nibabel's by construction; only
+the unscaled voxels of a slice are read here.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from threading import RLock
+from types import EllipsisType
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from nibabel import fileslice as _nibabel
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.volumeutils import array_from_file
+from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.byte_source import ByteSource, read_whole
-from reasonknee_datasets.volumes.cache import DecodeCache
-from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header
-from reasonknee_datasets.volumes.inflate import inflate_file
-from reasonknee_datasets.volumes.settings import Settings
-from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs
+from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
+from reasonknee_datasets.volumes.disk import DiskCache, find_disk_cache
+from reasonknee_datasets.volumes.grid_view import View
+from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header, spatial_shape
+from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
+from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs, inflate_file
+
+CachePolicy = DecodeCache | EllipsisType | None
+DiskPolicy = DiskCache | str | os.PathLike[str] | EllipsisType | None
+
+# nibabel leaves these untyped.
+_canonical: Any = _nibabel.canonical_slicers
+_fileslice: Any = _nibabel.fileslice
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a volume is read: the arguments of `open_volume`, without credentials and without a resource of this process.
+
+    Caches are looked up at every read: a volume may outlive the loader whose cache it was first read through.
+    """
+
+    cache: CachePolicy = ...
+    geometry: Geometry | None = None
+    cache_dir: DiskPolicy = ...
+    view: View | None = None
+    expected: ExpectedFile | None = None
+
+    def find_cache(self) -> DecodeCache | None:
+        """Return the decode cache to use now: `use_cache` may name another one for each read."""
+        return shared_cache() if isinstance(self.cache, EllipsisType) else self.cache
+
+    def find_disk(self) -> DiskCache | None:
+        """Return the cache on disk to use now."""
+        place = os.environ.get("REASONKNEE_CACHE_DIR") if isinstance(self.cache_dir, EllipsisType) else self.cache_dir
+        if not place:
+            return None
+        return place if isinstance(place, DiskCache) else find_disk_cache(place)
 
 
 class StoredVoxels:
@@ -32,9 +77,12 @@ class StoredVoxels:
     """
 
     def __init__(self, source: ByteSource, header: VolumeHeader, settings: Settings) -> None:
-        self.source = source
+        self.source, self.settings = source, settings
+        self._use(header)
+
+    def _use(self, header: VolumeHeader) -> None:
         self.header = header
-        self.settings = settings
+        self._slabs = None if header.index is None else Slabs(self.source, header, header.index)
 
     def whole(self) -> NDArray[Any]:
         """Return the whole array: the caller's own, writable, Fortran-ordered."""
@@ -45,9 +93,9 @@ class StoredVoxels:
         everything = tuple(slice(0, size, 1) for size in self.header.shape)
         if (found := self._from_disk(everything)) is not None:
             return found
-        if self.header.index is not None:
-            return self._by_slabs(everything, self.settings.find_cache())
-        cache = self.settings.find_cache()
+        cache, slabs = self.settings.find_cache(), self._slabs
+        if slabs is not None:
+            return self._by_slabs(slabs, everything, cache)
         return self._decode() if cache is None else self._cached(cache).copy(order="F")
 
     def region(self, selection: Selection) -> NDArray[Any]:
@@ -57,9 +105,9 @@ class StoredVoxels:
             return np.asarray(self._map())[selection].copy(order="F")
         if (found := self._from_disk(selection)) is not None:
             return found
-        if self.header.index is not None:
-            return self._by_slabs(selection, self.settings.find_cache())
-        cache = self.settings.find_cache()
+        cache, slabs = self.settings.find_cache(), self._slabs
+        if slabs is not None:
+            return self._by_slabs(slabs, selection, cache)
         array = self._decode() if cache is None else self._cached(cache)
         return array[selection].copy(order="F")
 
@@ -69,25 +117,20 @@ class StoredVoxels:
         It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
         """
         self._refresh()
-        header = self.header
         if self._mappable:
             return np.asarray(self._map())
         cache = self.settings.find_cache()
         if cache is None or self.settings.find_disk() is not None:
             return None
-        if header.index is None:
+        slabs = self._slabs
+        if slabs is None:
             return self._cached(cache)
-        size = header.decoded_size - header.offset
-        if not cache.can_hold(size):
+        if not cache.can_hold(slabs.size):
             return None
-        slabs = Slabs(self.source, header, header.index)
         try:
-            held = cache.get_slabs(
-                header.identity, slabs.touched(selections), size, header.index.slab_bytes, slabs.fill
-            )
+            array = _hold(slabs, selections, cache)
         except DamagedSlabError:  # a read of its own tells what is wrong
             return None
-        array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
         array.flags.writeable = False
         return array
 
@@ -105,9 +148,8 @@ class StoredVoxels:
                 f"The volume file {self.source.label} was replaced by one with another header while it was in use. "
                 "Open it again with open_volume."
             )
-        if self.settings.expected is not None:
-            self.settings.expected.check(header, self.source.label)
-        self.header = header
+        header.check_expected(self.settings.expected, self.source.label)
+        self._use(header)
 
     def _map(self) -> np.memmap[Any, Any]:
         header = self.header
@@ -126,22 +168,15 @@ class StoredVoxels:
         header = self.header
         return disk.read(header.identity, selection, header.shape, header.dtype, self._decode)
 
-    def _by_slabs(self, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
-        header = self.header
-        assert header.index is not None
-        slabs = Slabs(self.source, header, header.index)
+    def _by_slabs(self, slabs: Slabs, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
         try:
-            size = header.decoded_size - header.offset
-            if cache is None or not cache.can_hold(size):
+            if cache is None or not cache.can_hold(slabs.size):
                 return slabs.copy_region(selection)
-            wanted = slabs.touched([selection])
-            held = cache.get_slabs(header.identity, wanted, size, header.index.slab_bytes, slabs.fill)
-            array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
-            return array[selection].copy(order="F")
+            return _hold(slabs, [selection], cache)[selection].copy(order="F")
         except DamagedSlabError as damage:
             # Either the index is wrong or the voxels are damaged: gzip's own checksum decides.
             whole = self._inflate()[selection]
-            self.header = forget_index(header, str(damage), self.source.label)
+            self._use(forget_index(slabs.header, str(damage), self.source.label))
             return whole.copy(order="F")
 
     def _cached(self, cache: DecodeCache) -> NDArray[Any]:
@@ -149,8 +184,8 @@ class StoredVoxels:
 
     def _decode(self) -> NDArray[Any]:
         """Decode the whole array by whichever way is fastest, past all caches."""
-        if self.header.index is not None:
-            return self._by_slabs(tuple(slice(0, size, 1) for size in self.header.shape), None)
+        if (slabs := self._slabs) is not None:
+            return self._by_slabs(slabs, tuple(slice(0, size, 1) for size in self.header.shape), None)
         return self._inflate()
 
     def _inflate(self) -> NDArray[Any]:
@@ -162,3 +197,126 @@ class StoredVoxels:
         else:
             data = bytearray(read_whole(self.source, header.identity))
         return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
+
+
+def _hold(slabs: Slabs, selections: Sequence[Selection], cache: DecodeCache) -> NDArray[Any]:
+    """Return the whole array in the cache's memory, in which these regions are there."""
+    header, wanted = slabs.header, slabs.touched(selections)
+    held = cache.get_slabs(header.identity, wanted, slabs.size, slabs.index.slab_bytes, slabs.fill)
+    return np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
+
+
+class VolumeProxy(ArrayProxy):
+    """An array that is read from its file when it is sliced.
+
+    Parameters
+    ----------
+    voxels : StoredVoxels
+        The stored array.
+    shape : tuple of int, optional
+        Another shape for the same voxels, as `reshape` gives.
+    """
+
+    def __init__(self, voxels: StoredVoxels, shape: tuple[int, ...] | None = None) -> None:
+        # ArrayProxy.__init__ would look for a file to keep open; these are the fields that its other methods use.
+        self.file_like = voxels.source.path
+        self._voxels = voxels
+        self._shape = voxels.header.shape if shape is None else shape
+        self._dtype = voxels.header.dtype
+        self._offset, self._slope, self._inter = voxels.header.offset, voxels.header.slope, voxels.header.inter
+        self._mmap, self.order = True, "F"
+        self._keep_file_open = self._persist_opener = False
+        self._lock = RLock()
+
+    def copy(self) -> VolumeProxy:
+        """Return another proxy for the same voxels."""
+        return VolumeProxy(self._voxels, self._shape)
+
+    def reshape(self, shape: tuple[int, ...]) -> VolumeProxy:
+        """Return a proxy with another shape for the same voxels, without reading them."""
+        reshaped = np.broadcast_to(np.int8(0), self._shape).reshape(shape, order="F").shape
+        return VolumeProxy(self._voxels, reshaped)
+
+    def __array__(  # type: ignore[override]  # nibabel's lacks the copy= that NumPy 2 passes
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """Read the whole array, scaled; `dtype` as in nibabel."""
+        if copy is False:
+            raise ValueError("A lazy volume is read into new memory, so copy=False is impossible. Leave it out.")
+        read: Any = super().__array__
+        return cast("NDArray[Any]", read(dtype))
+
+    def lend(self, selections: Sequence[tuple[slice, ...]]) -> NDArray[Any] | None:
+        """Return the whole array, read-only, in which these regions are there; None where it cannot be lent.
+
+        Parameters
+        ----------
+        selections : sequence of three slices
+            With start and stop, inside the array.
+        """
+        stored = self._voxels.header.shape
+        if (self._slope, self._inter) != (1, 0) or self._shape != spatial_shape(stored):
+            return None
+        further = (slice(0, 1, 1),) * (len(stored) - len(self._shape))
+        whole = [(*(slice(part.start, part.stop, 1) for part in parts), *further) for parts in selections]
+        array = self._voxels.lend(whole)
+        return None if array is None else array.reshape(self._shape, order="F")
+
+    def _get_unscaled(self, slicer: Any) -> NDArray[Any]:
+        canonical = _canonical(slicer, self._shape)
+        if 0 in self._shape or not self._shape:
+            return self._nothing(slicer)
+        stored = self._voxels.header.shape
+        if self._shape != stored and self._shape != spatial_shape(stored):
+            return cast("NDArray[Any]", self._voxels.whole().reshape(self._shape, order="F")[canonical])
+        if all(part == slice(None) for part in canonical):
+            return self._voxels.whole().reshape(self._shape, order="F")
+        return self._region(canonical)
+
+    def _nothing(self, slicer: Any) -> NDArray[Any]:
+        """Answer for an array without voxels as nibabel does, which is not quite as numpy does."""
+        if _canonical(slicer, self._shape) == _canonical((), self._shape):
+            return array_from_file(self._shape, self._dtype, io.BytesIO(), mmap=False)
+        return cast("NDArray[Any]", _fileslice(io.BytesIO(), slicer, self._shape, self._dtype, 0, order="F"))
+
+    def _region(self, canonical: tuple[Any, ...]) -> NDArray[Any]:
+        """Read what the slices touch, and nothing else, then thin it into what was asked for."""
+        touched, residual = _split(canonical, self._shape)
+        if any(part.start == part.stop for part in touched):
+            return np.empty(np.broadcast_to(np.int8(0), self._shape)[canonical].shape, self._dtype, order="F")
+        further = (slice(0, 1, 1),) * (len(self._voxels.header.shape) - len(touched))  # see `spatial_shape`
+        block = self._voxels.region(touched + further)
+        return cast("NDArray[Any]", block.reshape(block.shape[: len(touched)], order="F")[residual])
+
+
+def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
+    """Split slicers into upward slices with explicit ends, and what turns their result into what was asked for.
+
+    Examples
+    --------
+    >>> _split((3, slice(None, None, -2), None), (5, 6))
+    ((slice(3, 4, 1), slice(1, 6, 2)), (0, slice(None, None, -1), None))
+    """
+    touched: list[slice] = []
+    residual: list[int | slice | None] = []
+    sizes = iter(shape)
+    for part in canonical:
+        if part is None:
+            residual.append(None)
+            continue
+        size = next(sizes)
+        if not isinstance(part, slice):
+            if not 0 <= part < size:
+                raise IndexError(f"Index {part} lies outside the axis, which has voxels 0 to {size - 1}.")
+            touched.append(slice(part, part + 1, 1))
+            residual.append(0)
+            continue
+        steps = range(size)[part]
+        if steps.step > 0:
+            touched.append(slice(steps.start, max(steps.start, steps[-1] + 1 if steps else 0), steps.step))
+            residual.append(slice(None))
+        else:
+            first = steps[-1] if steps else 0
+            touched.append(slice(first, steps[0] + 1 if steps else 0, -steps.step))
+            residual.append(slice(None, None, -1))
+    return tuple(touched), tuple(residual)

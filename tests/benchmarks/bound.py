@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.loader.epoch_order import EpochPlan
+from reasonknee_datasets.volumes.byte_source import find_source
 from reasonknee_datasets.volumes.header import read_header
-from reasonknee_datasets.volumes.open_source import find_source
 from tests.benchmarks.knee_rows import Knees, Question, Region
 from tests.benchmarks.segments import Segments, index_of, read_runs, touched
 

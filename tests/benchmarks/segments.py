@@ -7,9 +7,8 @@ from pathlib import Path
 
 import deflate
 
-from reasonknee_datasets.volumes.header import VolumeHeader, read_header
-from reasonknee_datasets.volumes.index import FINAL_BLOCK, SlabIndex
-from reasonknee_datasets.volumes.open_source import find_source
+from reasonknee_datasets.volumes.byte_source import find_source
+from reasonknee_datasets.volumes.header import FINAL_BLOCK, SlabIndex, VolumeHeader, read_header
 from tests.benchmarks.knees import Slices
 
 Segments = list[tuple[bytes, int]]

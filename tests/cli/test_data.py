@@ -19,7 +19,7 @@ import pytest
 from reasonknee_datasets import __version__
 from reasonknee_datasets.cli.main import _parser, main
 from reasonknee_datasets.release import KINDS
-from reasonknee_datasets.volumes.index import parse_index
+from reasonknee_datasets.volumes.header import parse_index
 from reasonknee_datasets.volumes.packing import LEVEL
 from tests.helpers.prepared_repository import write_official
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import DecodeCache, open_volume, pack
-from reasonknee_datasets.volumes.index import index_bytes
+from reasonknee_datasets.volumes.header import index_bytes
 from tests.helpers.volumes_files import as_version_1, knee, nifti_bytes, save
 
 MEMORY_BYTES = 1_000_000_000

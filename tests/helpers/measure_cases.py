@@ -10,7 +10,7 @@ from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom.scan_grids import SIZES
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS
 from reasonknee_datasets.phantom.spec import KneeSpec
-from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.reference import Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

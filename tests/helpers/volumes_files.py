@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from numpy.typing import NDArray
 
-from reasonknee_datasets.volumes.index import parse_index, write_gzip_header
+from reasonknee_datasets.volumes.header import parse_index, write_gzip_header
 
 AFFINE = np.array([[0.0, 0.3, 0.05, -40.0], [0.1, 0.0, 0.36, -60.0], [0.7, 0.02, 0.0, 12.0], [0.0, 0.0, 0.0, 1.0]])
 

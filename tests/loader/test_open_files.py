@@ -18,8 +18,7 @@ from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.phantom import PhantomError, write_release
 from reasonknee_datasets.volumes import open_volume, pack
-from reasonknee_datasets.volumes.disk import DiskCache
-from reasonknee_datasets.volumes.disk_entry import Target, open_entry
+from reasonknee_datasets.volumes.disk import DiskCache, Target, open_entry
 from tests.helpers.prepared_repository import write_repository
 from tests.helpers.volumes_files import save
 from tests.loader.test_shared import SIZE, SLAB, filler
@@ -115,7 +114,7 @@ def test_errors_of_the_shared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("code", "remedy"), REMEDIES.items())
 def test_errors_of_reading_a_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, remedy: str) -> None:
     path = save(tmp_path / "knee.nii.gz", np.zeros((4, 5, 6), np.int16))
-    monkeypatch.setattr("reasonknee_datasets.volumes.local_source.FileIO", raiser(code))
+    monkeypatch.setattr("reasonknee_datasets.volumes.byte_source.FileIO", raiser(code))
     with pytest.raises(VolumeError, match=remedy):
         np.asarray(open_volume(path).dataobj)
 

@@ -20,7 +20,7 @@ from reasonknee_datasets.oai.archives import SeriesPlace
 from reasonknee_datasets.oai.dicom_files import read_slices
 from reasonknee_datasets.orientation import between, to_canonical
 from reasonknee_datasets.phantom.dicom_series import get_pixels, set_pixels, write_bytes
-from reasonknee_datasets.volumes.index import parse_index
+from reasonknee_datasets.volumes.header import parse_index
 from tests.helpers.dicom_files import SHAPE, oblique_affine, save, slices, voxels
 from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 

@@ -16,7 +16,7 @@ from reasonknee_datasets.phantom.frame import knee_frame
 from reasonknee_datasets.phantom.mask_labels import FINDINGS, STRUCTURES
 from reasonknee_datasets.phantom.shape import draw_shape
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNAL, sign_of
-from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.volumes.reference import Geometry
 
 COARSE, TINY, OAI = (40, 70, 70), (64, 128, 128), (160, 384, 384)
 FIELD = (112.0, 140.0, 140.0)

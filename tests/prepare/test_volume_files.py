@@ -19,7 +19,7 @@ from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.prepare import volume_files
 from reasonknee_datasets.prepare.volume_files import VolumesMode, VolumeTask, place_volumes, remove_strangers
 from reasonknee_datasets.volumes import DecodeCache, bytes_read, fingerprint, index_hash, open_volume, pack
-from reasonknee_datasets.volumes.index import parse_index
+from reasonknee_datasets.volumes.header import parse_index
 from tests.helpers import prepare_content as given
 
 

@@ -153,7 +153,7 @@ class TestShift:
 
 
 def _labels(view: Any, seed: int, side: str) -> np.ndarray:
-    from reasonknee_datasets.volumes.view_proxy import read_view
+    from reasonknee_datasets.volumes.grid_view import read_view
 
     return read_view(view, knee(seed, side).mask)
 

@@ -11,8 +11,8 @@ import pytest
 
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError
 from reasonknee_datasets.volumes import DecodeCache, open_volume, set_credentials
+from reasonknee_datasets.volumes.byte_source import find_source
 from reasonknee_datasets.volumes.credentials import find_credentials, redact
-from reasonknee_datasets.volumes.open_source import find_source
 from tests.helpers.volumes_files import knee, save
 from tests.helpers.volumes_server import serve
 

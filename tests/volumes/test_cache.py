@@ -17,7 +17,7 @@ import pytest
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import DecodeCache, cache_info, open_volume, shared_cache, use_cache
-from reasonknee_datasets.volumes.single_flight import Once
+from reasonknee_datasets.volumes.cache import Once
 from tests.helpers.volumes_files import knee, same, save
 
 

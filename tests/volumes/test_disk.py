@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import basic_indices
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import DecodeCache, DiskCache, disk, open_volume, pack
-from reasonknee_datasets.volumes.disk_entry import Target, open_entry, pack_head
+from reasonknee_datasets.volumes.disk import Target, open_entry, pack_head
 from tests.helpers.volumes_files import count_opens, fresh, knee, same, save, stored_volumes
 
 pytest.importorskip("blosc2", reason="needs blosc2")

@@ -17,7 +17,6 @@ from reasonknee_datasets.feature import VolumeFeature, write_reference
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes import Geometry, LazyVolume, cache_info, open_volume
 from reasonknee_datasets.volumes.grid_view import View, nearest_box
-from reasonknee_datasets.volumes.opening import open_reference
 
 WHOLE = View.whole((6, 8, 10))
 AFFINE = np.array([[0.7, 0, 0.1, -50], [0, 0.375, 0, -70], [-0.1, 0, 0.375, -60], [0, 0, 0, 1]])
@@ -161,22 +160,22 @@ class TestVolumes:
 
     def test_a_row_keeps_its_view_in_its_reference(self, path: str, view: View) -> None:
         reference = write_reference(path, Geometry((6, 8, 10), nib.load(path).affine))
-        volume = open_reference(reference).through(view)
+        volume = LazyVolume.from_reference(reference).through(view)
         written = VolumeFeature().encode_example(volume)
         assert written == f"{reference}@{view.to_token()}"
         again = VolumeFeature().decode_example(written)
         np.testing.assert_array_equal(np.asarray(again), self.expected(path))
         twice = again.through(View.whole(view.shape).crop(Box((0, 0, 0), (1, 1, 1))))
-        assert open_reference(VolumeFeature().encode_example(twice)).view == twice.view
+        assert LazyVolume.from_reference(VolumeFeature().encode_example(twice)).view == twice.view
         assert VolumeFeature().encode_example(twice.whole) == reference
         for kept in (pickle.loads(pickle.dumps(volume)), volume.__copy__()):
             assert VolumeFeature().encode_example(kept) == written
 
     def test_a_path_with_marks_in_it(self, view: View) -> None:
         reference = write_reference("s3://user@host/odd #1/knee@2.nii.gz", None)
-        volume = open_reference(reference).through(view)
-        assert open_reference(volume.reference).view == view
-        assert open_reference(volume.reference).whole.reference == reference
+        volume = LazyVolume.from_reference(reference).through(view)
+        assert LazyVolume.from_reference(volume.reference).view == view
+        assert LazyVolume.from_reference(volume.reference).whole.reference == reference
 
     def test_looking_at_the_grid_opens_nothing(self, view: View) -> None:
         volume = open_volume("/no/such/knee.nii.gz", geometry=Geometry((6, 8, 10), AFFINE))

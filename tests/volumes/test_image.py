@@ -30,7 +30,6 @@ from reasonknee_datasets.volumes import (
     pack,
 )
 from reasonknee_datasets.volumes.grid_view import View
-from reasonknee_datasets.volumes.opening import open_reference
 from tests.helpers.volumes_files import AFFINE, count_opens, fresh, knee, nifti_bytes, same, save, stored_volumes
 
 KINDS = [nib.Nifti1Image, nib.Nifti2Image]
@@ -140,7 +139,7 @@ def test_as_reoriented_is_nibabels_and_lazy(tmp_path: Path, turn: Reorientation)
         assert opens() == 1
     np.testing.assert_allclose(ours.affine, theirs.affine)
     same(np.asarray(ours), np.asarray(theirs.dataobj))
-    assert open_reference(ours.reference or "").view == ours.view
+    assert LazyVolume.from_reference(ours.reference or "").view == ours.view
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -384,7 +383,7 @@ class TestExpected:
             assert volume.shape == knee().shape
             assert opens() == 1  # no read more than the header's
         same(np.asarray(volume), knee())
-        same(np.asarray(open_reference(volume.reference or "")), knee())
+        same(np.asarray(LazyVolume.from_reference(volume.reference or "")), knee())
 
     @pytest.mark.parametrize("touch", [np.asarray, lambda v: v.shape, lambda v: v.affine, lambda v: v.dataobj[1]])
     def test_another_hash(self, prepared: tuple[Path, ExpectedFile], tmp_path: Path, touch: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonknee_datasets.volumes.index import (
+from reasonknee_datasets.volumes.header import (
     MAX_SLABS,
     IndexProblemError,
     index_bytes,

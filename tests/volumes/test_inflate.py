@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes import inflate
-from reasonknee_datasets.volumes.byte_source import FileIdentity
-from reasonknee_datasets.volumes.inflate import inflate_file, inflate_head
-from reasonknee_datasets.volumes.local_source import HeldSource, LocalSource
+from reasonknee_datasets.volumes import slab_reader as inflate
+from reasonknee_datasets.volumes.byte_source import FileIdentity, HeldSource, LocalSource
+from reasonknee_datasets.volumes.slab_reader import inflate_file, inflate_head
 from tests.helpers.volumes_files import fresh
 
 PLAIN = np.random.default_rng(0).integers(0, 50, 700_000, dtype=np.uint8).tobytes()

@@ -9,8 +9,7 @@ from scipy import ndimage
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.volumes.grid_view import View
-from reasonknee_datasets.volumes.view_proxy import read_view
+from reasonknee_datasets.volumes.grid_view import View, read_view
 
 VALUES = np.random.default_rng(0).normal(100, 30, (9, 11, 14)).astype(np.float32)
 WHOLE = View.whole(VALUES.shape)

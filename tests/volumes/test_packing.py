@@ -20,7 +20,7 @@ import pytest
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import fingerprint, open_volume, pack
-from reasonknee_datasets.volumes.index import parse_index
+from reasonknee_datasets.volumes.header import parse_index
 from tests.helpers.paths import ROOT
 from tests.helpers.volumes_files import knee, nifti_bytes, save
 

@@ -28,9 +28,9 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes import DecodeCache, Geometry, fingerprint, index_hash, open_volume, pack, set_threads
-from reasonknee_datasets.volumes.index import parse_index, write_gzip_header
-from reasonknee_datasets.volumes.inflate import inflate_segment
-from reasonknee_datasets.volumes.open_source import find_source
+from reasonknee_datasets.volumes.byte_source import find_source
+from reasonknee_datasets.volumes.header import parse_index, write_gzip_header
+from reasonknee_datasets.volumes.slab_reader import inflate_segment
 from tests.helpers.paths import ROOT
 from tests.helpers.volumes_files import (
     AFFINE,
@@ -394,7 +394,7 @@ def test_a_segment_that_a_plain_reader_sees_otherwise(
     tmp_path: Path, number: int, forge: Any, library: str, planes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "zlib":
-        monkeypatch.setattr("reasonknee_datasets.volumes.inflate._isal", None)
+        monkeypatch.setattr("reasonknee_datasets.volumes.slab_reader._isal", None)
     path = two_faces(packed(tmp_path / "knee.nii.gz", knee((12, 13, 24)), planes=planes), number, forge)
     assert_as_nibabel(path)
     if number and planes == 0.25:

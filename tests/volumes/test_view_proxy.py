@@ -11,8 +11,7 @@ import pytest
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError
 from reasonknee_datasets.orientation import Reorientation
-from reasonknee_datasets.volumes.grid_view import View
-from reasonknee_datasets.volumes.view_proxy import read_view, view_image
+from reasonknee_datasets.volumes.grid_view import View, read_view, view_image
 
 NUMBERS = np.arange(1, 481, dtype=np.int16).reshape(6, 8, 10)
 WHOLE = View.whole(NUMBERS.shape)
