@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -17,7 +18,6 @@ import datasets.packaged_modules
 from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type, nearest
-from reasonknee_datasets.figures import register_notebook_display
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.sources import NAME, find_place
@@ -243,7 +243,10 @@ def load_dataset(
             raise
         builder = _lock_elsewhere(make)
     builder.check_split(split)
-    register_notebook_display()
+    if "IPython" in sys.modules:
+        from reasonknee_datasets.figures import register_notebook_display
+
+        register_notebook_display()
     if streaming:
         return builder.as_streaming_dataset(split=split)
     in_memory = bool(kwargs.pop("keep_in_memory", None))

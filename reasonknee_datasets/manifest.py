@@ -19,8 +19,8 @@ from reasonknee_datasets.json_fields import Fields, parse_json
 from reasonknee_datasets.plain_paths import join, stays_inside
 from reasonknee_datasets.schema import CONFIGS, SPLITS
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret
-from reasonknee_datasets.volumes.environment import file_limit
 from reasonknee_datasets.volumes.filesystems import read_file, store_errors
+from reasonknee_datasets.volumes.limits import file_limit
 from reasonknee_datasets.volumes.reference import Geometry
 
 MANIFEST = "manifest.json"

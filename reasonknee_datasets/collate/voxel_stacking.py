@@ -15,7 +15,7 @@ from reasonknee_datasets.errors import LoaderError, ReasonKneeError, add_note
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.grid_view import View, ViewProxy
 from reasonknee_datasets.volumes.lending import LentVolume, file_key, lent_volume
-from reasonknee_datasets.volumes.memory_limits import check_memory
+from reasonknee_datasets.volumes.limits import check_memory
 
 # What a voxel type becomes where none is asked for; torch does next to nothing with unsigned types beyond uint8.
 _KEPT = {

@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from operator import ge, gt, le, lt
 from typing import Any
@@ -71,23 +71,30 @@ class Selection:
         The columns of an example, in order; `volume` and `mask` among them where they are joined.
     expression : pyarrow.compute.Expression or None
         The rows; None for all.
+    stored : list of str
+        The columns to read from Parquet.
+    stored_schema : pyarrow.Schema
+        Their Arrow schema.
+    filtered : list of str
+        The columns that the expression looks at.
     """
 
     config: str
     columns: tuple[str, ...]
     expression: pc.Expression | None = None
+    stored: list[str] = field(init=False, repr=False, compare=False)
+    stored_schema: pa.Schema = field(init=False, repr=False, compare=False)
+    filtered: list[str] = field(init=False, repr=False, compare=False)
 
-    @property
-    def stored(self) -> list[str]:
-        """The columns to read from Parquet."""
+    def __post_init__(self) -> None:
+        known = arrow_schema(self.config, previews=True)
         names = [name for name in self.columns if name not in LAZY]
-        return names if VOLUME_PATH in names or names == list(self.columns) else [*names, VOLUME_PATH]
-
-    @property
-    def filtered(self) -> list[str]:
-        """The columns that the expression looks at."""
+        stored = names if VOLUME_PATH in names or names == list(self.columns) else [*names, VOLUME_PATH]
         words = set(re.findall(r"\w+", str(self.expression)))  # an expression shows its columns in its text only
-        return [] if self.expression is None else [name for name in arrow_schema(self.config).names if name in words]
+        filtered = [] if self.expression is None else [name for name in known.names if name in words]
+        object.__setattr__(self, "stored", stored)
+        object.__setattr__(self, "stored_schema", with_images(pa.schema([known.field(name) for name in stored])))
+        object.__setattr__(self, "filtered", filtered)
 
     @property
     def schema(self) -> pa.Schema:
@@ -95,12 +102,6 @@ class Selection:
         types = {field.name: field.type for field in arrow_schema(self.config, previews=True)}
         types |= dict.fromkeys(LAZY, pa.string())
         return with_images(pa.schema([(name, types[name]) for name in self.columns]))
-
-    @property
-    def stored_schema(self) -> pa.Schema:
-        """The Arrow schema of `stored`."""
-        schema = arrow_schema(self.config, previews=True)
-        return with_images(pa.schema([schema.field(name) for name in self.stored]))
 
     def with_mask(self) -> Selection:
         """Return this selection with the column ``mask``, after ``volume`` where there is one."""

@@ -14,10 +14,10 @@ from reasonknee_datasets.volumes.fingerprint import (
     verify_sha256,
 )
 from reasonknee_datasets.volumes.image import LazyVolume
+from reasonknee_datasets.volumes.limits import set_threads, thread_count
 from reasonknee_datasets.volumes.opening import open_volume
 from reasonknee_datasets.volumes.packing import PackReport, pack, pack_files
 from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
-from reasonknee_datasets.volumes.threads import set_threads, thread_count
 
 __all__ = [
     "CacheInfo",

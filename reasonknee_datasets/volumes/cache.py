@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.system import call_in_forked_child
-from reasonknee_datasets.volumes.environment import read_whole_number
+from reasonknee_datasets.volumes.limits import read_whole_number
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

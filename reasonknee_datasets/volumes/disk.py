@@ -34,9 +34,8 @@ from reasonknee_datasets.private_files import create_private, make_private_folde
 from reasonknee_datasets.system import call_in_forked_child, fcntl
 from reasonknee_datasets.volumes.byte_source import FileIdentity
 from reasonknee_datasets.volumes.cache import Once
-from reasonknee_datasets.volumes.environment import read_whole_number
+from reasonknee_datasets.volumes.limits import read_whole_number, thread_count
 from reasonknee_datasets.volumes.slab_reader import Selection
-from reasonknee_datasets.volumes.threads import thread_count
 
 _DEFAULT_BYTES = 50_000_000_000
 _SUFFIX = ".rkv"

@@ -22,7 +22,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.volumes.interpolation import interpolate, interpolated_type
-from reasonknee_datasets.volumes.memory_limits import SURELY_FITS, check_memory
+from reasonknee_datasets.volumes.limits import SURELY_FITS, check_memory
 
 Counts = tuple[int, int, int]
 Numbers = tuple[float, float, float]

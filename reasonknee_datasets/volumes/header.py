@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import ByteSource, FileIdentity
 from reasonknee_datasets.volumes.cache import Once
-from reasonknee_datasets.volumes.environment import read_whole_number
+from reasonknee_datasets.volumes.limits import read_whole_number
 from reasonknee_datasets.volumes.slab_reader import GZIP_MAGIC, MAX_RATIO, SegmentError, inflate_head, inflate_segment
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.credentials import redact
-from reasonknee_datasets.volumes.environment import FILE_LIMIT, file_limit
+from reasonknee_datasets.volumes.limits import FILE_LIMIT, file_limit
 
 _TIMEOUT, _SECONDS = "REASONKNEE_TIMEOUT", 30.0
 # What must arrive within one timeout: the slowest line that is still waited for.

@@ -119,7 +119,7 @@ class LazyVolume(nib.Nifti1Image):
     def _set_up(self, source: ByteSource | None, settings: Settings, file_map: Any, extra: Any) -> None:
         self._source, self._settings = source, settings
         self._data_cache = self._fdata_cache = None
-        self._voxels: StoredVoxels | None = None  # once the header was read
+        self._opened: tuple[StoredVoxels, Reorientation | None] | None = None
         self._laid_out: _Laid | None = None
         self._wrapped = None
         self._memo: dict[str, Any] = {}  # dict.setdefault is atomic
@@ -145,19 +145,24 @@ class LazyVolume(nib.Nifti1Image):
     def _lay(self) -> _Laid:
         """Read the header, and lay geometry and view over the stored array."""
         if self._laid_out is None:
-            if self._voxels is None:
-                self._voxels = StoredVoxels(*self._stored(), self._settings)
-            voxels, geometry, view = self._voxels, self._settings.geometry, self.view
+            voxels, turn = self._opened = self._opened or self._open()
+            view = self.view
             stored, shape = VolumeProxy(voxels), voxels.header.shape
-            if len(shape) > 3 and (view is not None or geometry is not None):
+            if len(shape) > 3 and (view is not None or self._settings.geometry is not None):
                 stored = stored.reshape(spatial_shape(shape))
-            turn = None if geometry is None else _find_turn(voxels.header, geometry, voxels.source.label)
             if turn is not None:
                 turned = View.whole(stored.shape).turn(turn)
                 view = turned if view is None else turned.then(view)
             laid = _Laid(voxels, stored, view, stored if view is None else ViewProxy(stored, view))
             self._laid_out = self._memo.setdefault("laid", laid)
         return self._laid_out
+
+    def _open(self) -> tuple[StoredVoxels, Reorientation | None]:
+        """Read the header; return the stored array, and its turn into the expected geometry."""
+        source, header = self._stored()
+        geometry = self._settings.geometry
+        turn = None if geometry is None else _find_turn(header, geometry, source.label)
+        return StoredVoxels(source, header, self._settings), turn
 
     def _stored(self) -> tuple[ByteSource, VolumeHeader]:
         """Read the header, of the file where it is now if it was moved."""
@@ -261,7 +266,7 @@ class LazyVolume(nib.Nifti1Image):
     def _seen(self, view: View | None) -> LazyVolume:
         assert self._source is not None
         volume = self._lazy(self._source, replace(self._settings, view=view), self._filename)
-        volume._voxels = self._voxels
+        volume._opened = self._opened
         return volume
 
     def cut(self, view: View) -> LazyVolume:

@@ -18,8 +18,8 @@ from isal import isal_zlib
 from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.byte_source import find_source, read_whole
 from reasonknee_datasets.volumes.header import FINAL_BLOCK, MAX_SLABS, read_header, write_gzip_header
+from reasonknee_datasets.volumes.limits import for_each
 from reasonknee_datasets.volumes.slab_reader import inflate_file
-from reasonknee_datasets.volumes.threads import for_each
 
 # Slabs are parts of a plane, since a box has a few tenths of each plane's rows. Measured on a synthetic DESS knee of
 # 160x384x384 (planes of 123 kB; size against an ordinary .nii.gz of the same level, bytes inflated for a box of

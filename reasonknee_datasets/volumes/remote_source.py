@@ -17,9 +17,9 @@ from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Range, 
 from reasonknee_datasets.volumes.cache import Once
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
 from reasonknee_datasets.volumes.encoding import ENCODED, FIRST_BYTES, decode, encoded_size, is_encoded, raw_options
-from reasonknee_datasets.volumes.environment import file_limit
 from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
 from reasonknee_datasets.volumes.http_session import timeout_seconds
+from reasonknee_datasets.volumes.limits import file_limit
 
 T = TypeVar("T")
 

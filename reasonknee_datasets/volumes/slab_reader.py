@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import ByteSource, Fetch, FileIdentity, Range
-from reasonknee_datasets.volumes.threads import for_each, thread_count
+from reasonknee_datasets.volumes.limits import for_each, thread_count
 
 if TYPE_CHECKING:  # reading a header inflates too
     from reasonknee_datasets.volumes.header import SlabIndex, VolumeHeader
@@ -82,7 +82,7 @@ class Slabs:
         self.source, self.header, self.index = source, header, index
         shape = header.shape
         self._inner = min(2, len(shape) - 1)  # axes within a plane; the others count planes
-        self.size = index.voxel_bytes  # inflated, of all slabs
+        self.count, self.size = index.slabs, index.voxel_bytes  # how many, and their inflated length
         self._plane = header.plane_bytes
         self._strides = (header.dtype.itemsize, header.dtype.itemsize * math.prod(shape[: min(1, self._inner)]))
 
@@ -135,7 +135,7 @@ class Slabs:
 
     def touched(self, selections: Iterable[Selection]) -> NDArray[np.int64]:
         """Return the numbers of the slabs that any of these regions touches, in ascending order."""
-        is_touched = np.zeros(self.index.slabs, np.bool_)
+        is_touched = np.zeros(self.count, np.bool_)
         for selection in selections:
             _, first, last = self._spans(selection)
             for after in range(int((last - first).max()) + 1):  # mostly two: a region has a few slabs of each plane

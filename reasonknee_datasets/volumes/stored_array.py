@@ -82,7 +82,12 @@ class StoredVoxels:
 
     def _use(self, header: VolumeHeader) -> None:
         self.header = header
-        self._slabs = None if header.index is None else Slabs(self.source, header, header.index)
+        self._slabs: Slabs | None = None
+
+    def _find_slabs(self) -> Slabs | None:
+        if self._slabs is None and (index := self.header.index) is not None:
+            self._slabs = Slabs(self.source, self.header, index)
+        return self._slabs
 
     def whole(self) -> NDArray[Any]:
         """Return the whole array: the caller's own, writable, Fortran-ordered."""
@@ -93,7 +98,7 @@ class StoredVoxels:
         everything = tuple(slice(0, size, 1) for size in self.header.shape)
         if (found := self._from_disk(everything)) is not None:
             return found
-        cache, slabs = self.settings.find_cache(), self._slabs
+        cache, slabs = self.settings.find_cache(), self._find_slabs()
         if slabs is not None:
             return self._by_slabs(slabs, everything, cache)
         return self._decode() if cache is None else self._cached(cache).copy(order="F")
@@ -105,7 +110,7 @@ class StoredVoxels:
             return np.asarray(self._map())[selection].copy(order="F")
         if (found := self._from_disk(selection)) is not None:
             return found
-        cache, slabs = self.settings.find_cache(), self._slabs
+        cache, slabs = self.settings.find_cache(), self._find_slabs()
         if slabs is not None:
             return self._by_slabs(slabs, selection, cache)
         array = self._decode() if cache is None else self._cached(cache)
@@ -122,7 +127,7 @@ class StoredVoxels:
         cache = self.settings.find_cache()
         if cache is None or self.settings.find_disk() is not None:
             return None
-        slabs = self._slabs
+        slabs = self._find_slabs()
         if slabs is None:
             return self._cached(cache)
         if not cache.can_hold(slabs.size):
@@ -184,7 +189,7 @@ class StoredVoxels:
 
     def _decode(self) -> NDArray[Any]:
         """Decode the whole array by whichever way is fastest, past all caches."""
-        if (slabs := self._slabs) is not None:
+        if (slabs := self._find_slabs()) is not None:
             return self._by_slabs(slabs, tuple(slice(0, size, 1) for size in self.header.shape), None)
         return self._inflate()
 

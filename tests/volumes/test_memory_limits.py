@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from reasonknee_datasets.volumes.memory_limits import free_memory
+from reasonknee_datasets.volumes.limits import free_memory
 
 GB = 10**9
 # Asks for a batch of four times 800 voxels cubed, 4 GB, which is never read: the check comes first.
 BATCH = """
 from reasonknee_datasets.errors import BoxError
-from reasonknee_datasets.volumes.memory_limits import check_memory
+from reasonknee_datasets.volumes.limits import check_memory
 try:
     check_memory((4, 1, 800, 800, 800), 2, "a batch")
 except BoxError as error:

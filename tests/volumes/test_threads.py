@@ -12,7 +12,7 @@ import pytest
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import set_threads, thread_count
-from reasonknee_datasets.volumes.threads import for_each
+from reasonknee_datasets.volumes.limits import for_each
 
 
 @pytest.fixture(autouse=True)

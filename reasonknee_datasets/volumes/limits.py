@@ -1,22 +1,148 @@
-"""Free memory: the smallest of what the machine, the control groups of a container and the limits of a process leave.
+"""Limits of what reading takes: bytes that environment variables set, threads, and free memory.
 
-A container's limit does not show in ``/proc/meminfo``: a process that believes it is killed.
+Free memory is the smallest of what the machine, the control groups of a container and the limits of a process leave. A
+container's limit does not show in ``/proc/meminfo``: a process that believes it is killed.
 """
 
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from reasonknee_datasets.errors import BoxError
+from reasonknee_datasets.errors import BoxError, VolumeError
+from reasonknee_datasets.system import call_in_forked_child
 
+FILE_LIMIT = "REASONKNEE_MAX_FILE_BYTES"
+"""Name of the variable that `file_limit` reads."""
+T = TypeVar("T")
+# Inflating is bound by the core, and a region has a dozen slabs: beyond four threads there is little left to gain.
+_MOST = 4
+
+_count: list[int] = []
+_pool: list[ThreadPoolExecutor] = []
 # Below this it is not worth while to ask the system how much memory there is.
 SURELY_FITS = 1 << 28
 _UNLIMITED = 1 << 60  # version 1 writes a huge number where there is no limit
+
+
+def read_whole_number(variable: str, default: int, *, unit: str = "bytes", least: int = 0) -> int:
+    """Read a whole number from an environment variable.
+
+    Parameters
+    ----------
+    variable : str
+        Name of the variable.
+    default : int
+        Returned where it is unset or empty, and suggested where it is wrong.
+    unit : str
+        What the number counts, for the message.
+    least : int
+        Lowest value that is accepted.
+
+    Raises
+    ------
+    VolumeError
+        If it is set to something else.
+
+    Examples
+    --------
+    >>> read_whole_number("REASONKNEE_CACHE_BYTES", 512_000_000)
+    512000000
+    """
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < least:
+        above = f" above {least - 1}" if least else ""
+        raise VolumeError(
+            f"{variable} must be a whole number of {unit}{above}, but it is {text!r}. Set it to {default}, or unset it."
+        )
+    return int(text)
+
+
+def file_limit() -> int:
+    """Return the most bytes of one remote file that are read: ``REASONKNEE_MAX_FILE_BYTES``, or 2 GB."""
+    return read_whole_number(FILE_LIMIT, 2_000_000_000)
+
+
+def set_threads(count: int | None) -> None:
+    """Set how many threads one read may use, in this process.
+
+    Parameters
+    ----------
+    count : int or None
+        At least 1. None returns to ``REASONKNEE_THREADS``, or to the number of cores that this process may use, four at
+        most; in a process that ``multiprocessing`` started, as data loaders do for each core, to 1.
+    """
+    if count is not None and count < 1:
+        raise VolumeError(f"A read cannot use {count} threads. Pass 1 to read on the calling thread alone, or None.")
+    _count[:] = [] if count is None else [count]
+    _pool.clear()
+
+
+def thread_count() -> int:
+    """Return how many threads one read may use."""
+    if not _count:
+        return read_whole_number("REASONKNEE_THREADS", _cores(), unit="threads", least=1)
+    return _count[0]
+
+
+def for_each(function: Callable[[T], None], items: Sequence[T]) -> None:
+    """Call a function on every item, on several threads where there are several items; all are done on return.
+
+    The first error stops the rest and is raised once no thread is at work any more.
+
+    Examples
+    --------
+    >>> squares = {}
+    >>> for_each(lambda n: squares.__setitem__(n, n * n), range(4))
+    >>> sorted(squares.items())
+    [(0, 0), (1, 1), (2, 4), (3, 9)]
+    """
+    todo = deque(items)
+
+    def drain() -> None:
+        with suppress(IndexError):
+            while True:
+                item = todo.popleft()
+                try:
+                    function(item)
+                except BaseException:
+                    todo.clear()
+                    raise
+
+    helpers = min(thread_count(), len(items)) - 1
+    futures = [_executor().submit(drain) for _ in range(helpers)]
+    try:
+        drain()
+    finally:
+        running = [future for future in futures if not future.cancel()]
+        wait(running)
+    for future in running:
+        future.result()
+
+
+def _executor() -> ThreadPoolExecutor:
+    if not _pool:
+        _pool.append(ThreadPoolExecutor(max(_MOST, thread_count()), thread_name_prefix="reasonknee"))
+    return _pool[0]
+
+
+def _cores() -> int:
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return min(_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+# A child has none of its parent's threads.
+call_in_forked_child(_pool.clear)
 
 
 class FreeMemory(NamedTuple):
