@@ -9,10 +9,10 @@ from reasonknee_datasets.errors import missing_extra
 if find_spec("torch") is None:
     raise missing_extra("torch", "torch", "make_dataloader")
 
-from reasonknee_datasets.loader.grouped import VolumeGroupedSampler
 from reasonknee_datasets.loader.loader import ResumableLoader
 from reasonknee_datasets.loader.make import make_dataloader
 from reasonknee_datasets.loader.prefetch import prefetch_to_device
+from reasonknee_datasets.loader.sampler import VolumeGroupedSampler
 from reasonknee_datasets.loader.shared_folder import SharedInfo
 
 __all__ = ["ResumableLoader", "SharedInfo", "VolumeGroupedSampler", "make_dataloader", "prefetch_to_device"]

@@ -25,12 +25,11 @@ from reasonknee_datasets.errors import LoaderError, shown
 from reasonknee_datasets.loader.epoch_order import EpochPlan
 from reasonknee_datasets.loader.loader import ResumableLoader
 from reasonknee_datasets.loader.ranks import RankCheck, Topology, find_rank
-from reasonknee_datasets.loader.rows import check_dataset, first_volume_bytes, read_rows
+from reasonknee_datasets.loader.rows import StreamedRows, check_dataset, first_volume_bytes, read_rows
 from reasonknee_datasets.loader.sampler import BatchSampler, PlannedRows, RowSource
 from reasonknee_datasets.loader.shared import SharedVolumes
 from reasonknee_datasets.loader.shared_folder import Session, open_session
 from reasonknee_datasets.loader.state import Identity
-from reasonknee_datasets.loader.streaming import StreamedRows
 from reasonknee_datasets.loader.worker_dataset import Work, as_it_is
 from reasonknee_datasets.parallel import EndWithParent
 from reasonknee_datasets.system import can_share_files
@@ -139,7 +138,7 @@ def make_dataloader(
 
     *Streaming datasets* keep their own order (shuffle them with ``dataset.shuffle(seed=..., buffer_size=...)``), resume
     exactly as well, and read the rows before the place again to do so. They have no length, no balancing and no
-    shuffling by volumes. See `reasonknee_datasets.loader.streaming`.
+    shuffling by volumes. See `reasonknee_datasets.loader.rows`.
 
     *Exactly* means: the same examples in the same order, with the same pixels and tokens, as far as ``transform`` draws
     its randomness from the example and its epoch, as those of this package do. Save the random state of torch beside

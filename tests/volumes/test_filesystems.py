@@ -9,8 +9,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from reasonknee_datasets.volumes.filesystems import read_file
-from reasonknee_datasets.volumes.http_session import ServerLimitError
+from reasonknee_datasets.volumes.filesystems import ServerLimitError, read_file
 
 received: list[int] = []
 
