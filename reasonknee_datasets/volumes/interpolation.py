@@ -93,6 +93,7 @@ def taps_along(view: View, axis: int, length: int, *, nearest: bool = False) -> 
 
     Examples
     --------
+    >>> from reasonknee_datasets.volumes.grid_view import View
     >>> taps = taps_along(View.whole((4, 1, 1)).rescale((2, 1, 1)), 0, 4)
     >>> taps.index.tolist(), (7 * taps.weight).round().tolist()
     ([[0, 0, 1, 2], [1, 2, 3, 3]], [[0.0, 3.0, 3.0, 1.0], [1.0, 3.0, 3.0, 0.0]])
