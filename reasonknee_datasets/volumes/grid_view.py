@@ -188,10 +188,6 @@ class View:
         """Map lower and upper faces, (2, 3), to the source's array, exactly; they may be fractions."""
         return np.array(self._to_source(*np.asarray(faces, dtype=np.float64).tolist())).T
 
-    def faces_from_source(self, faces: ArrayLike) -> NDArray[np.float64]:
-        """Map lower and upper faces, (2, 3), from the source's array to the grid, exactly."""
-        return np.array(self._from_source(*np.asarray(faces, dtype=np.float64).tolist())).T
-
     def box_to_source(self, box: Box) -> Box:
         """Map a box of the grid to the source's array: exactly where nothing is resampled, else see `nearest_box`."""
         return _nearest_box(self._to_source(box.start, box.stop))
