@@ -328,6 +328,8 @@ def test_a_file_replaced_in_use_is_noticed(tmp_path: Path) -> None:
     save(path, knee((3, 4, 5)))
     with pytest.raises(VolumeError, match=r"another header while it was in use. Open it again"):
         volume.dataobj[1]
+    with pytest.raises(VolumeError, match=r"another header while it was in use. Open it again"):
+        np.asarray(volume.slicer[:1, :1, :1])  # not voxels of another volume, nor padding where it is smaller
 
 
 def test_indices_are_checked_as_in_nibabel(tmp_path: Path) -> None:
