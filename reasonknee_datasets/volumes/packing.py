@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 import deflate
 from isal import isal_zlib
 
+from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.byte_source import read_whole
 from reasonknee_datasets.volumes.header import plane_bytes, read_header
@@ -188,7 +188,7 @@ def _part(plane: int) -> int:
 
 def _write_whole(out: Path, plain: memoryview, head_bytes: int, slab_bytes: int, level: int | None) -> tuple[int, int]:
     """Write under a passing name, read back, and only then take the name that was asked for."""
-    passing = out.with_name(f".{out.name}.{secrets.token_hex(6)}.part")
+    passing = part_path(out)
     try:
         with passing.open("x+b") as file:
             slabs = _write(file, plain, head_bytes, slab_bytes, level)

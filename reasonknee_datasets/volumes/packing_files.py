@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from reasonknee_datasets.atomic_files import remove_stale_parts
 from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.packing import LEVEL, PackReport, pack
 
@@ -60,6 +61,8 @@ def pack_files(
             raise VolumeError(
                 f"Cannot write into the folder {out} ({type(error).__name__}: {error}). {remedy}."
             ) from error
+    for folder in {target.parent for target in targets}:
+        remove_stale_parts(folder)
     try:
         for path, target in zip(paths, targets, strict=True):
             yield pack(path, target, level=level)

@@ -193,6 +193,30 @@ def test_missing_image_hints_at_other_endings(copy: Built) -> None:
         inspect(copy)[0].check()
 
 
+@pytest.mark.parametrize(
+    ("ending", "remedy"),
+    [
+        (" (1).nii.gz", "rename it"),
+        (".nii (1).gz", "rename it"),
+        (" - Copy.nii.gz", "rename it"),
+        (".nii", r"compress a \.nii with gzip"),
+        (".mgz", r"convert \.mgz with nibabel\.save"),
+        (".hdr", r"convert \.hdr with nibabel\.save"),
+        (".NRRD", r"convert \.nrrd with SimpleITK\.WriteImage"),
+        (".mha", r"convert \.mha with SimpleITK\.WriteImage"),
+        (".nii.gz.crdownload", "complete its download"),
+        (".nii.gz.zip", r"unpack or convert it to \.nii\.gz"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_missing_file_hints_at_files_of_its_name(copy: Built, kind: str, ending: str, remedy: str) -> None:
+    path = copy.image(2) if kind == "image" else copy.mask(2)
+    name = path.name.removesuffix(".nii.gz") + ending
+    path.rename(path.with_name(name))
+    with pytest.raises(ReleaseError, match=rf"no file at {re.escape(str(path))}, but {re.escape(name)}: {remedy}"):
+        inspect(copy)[0].check()
+
+
 def test_images_in_upper_case_are_read(copy: Built) -> None:
     expected = [volume.image.name for volume in inspect(copy)[0].volumes]
     copy.image(2).rename(copy.image(2).with_name(copy.image(2).name.replace(".nii.gz", ".NII.GZ")))
