@@ -10,8 +10,8 @@ from fsspec.asyn import sync
 
 from reasonknee_datasets.volumes.inflate import GZIP_MAGIC
 
-ENCODED = "encoded:"
-"""Begins the tag of a file that its server encodes again: ranges of it cannot be read."""
+WHOLE = "whole:"
+"""Begins the tag of a file that its server encodes again, or whose size it does not state: no range can be read."""
 FIRST_BYTES = 1024
 
 
@@ -28,12 +28,13 @@ def raw_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "headers": headers, "client_kwargs": client}
 
 
-def encoded_size(filesystem: Any, path: str) -> int | None:
-    """Return the size in bytes that an HTTP server states for an encoded file, which fsspec leaves out."""
+def read_size_and_encoding(filesystem: Any, path: str) -> tuple[int | None, str]:
+    """Return the size in bytes that an HTTP server states for a file, which fsspec leaves out, and its encoding."""
     if "http" not in _protocols(filesystem):
-        return None
-    headers = sync(filesystem.loop, _head, filesystem, path)
-    return int(headers["Content-Length"]) if "Content-Length" in headers else None
+        return None, "identity"
+    headers = sync(filesystem.loop, _read_headers, filesystem, path)
+    size = headers.get("Content-Length")
+    return None if size is None else int(size), headers.get("Content-Encoding", "identity").strip().lower()
 
 
 def is_encoded(start: bytes) -> bool:
@@ -69,12 +70,16 @@ def decode(body: bytes) -> bytes:
     return data
 
 
-async def _head(filesystem: Any, path: str) -> Mapping[str, str]:
+async def _read_headers(filesystem: Any, path: str) -> Mapping[str, str]:
     session = await filesystem.set_session()
-    async with session.head(filesystem.encode_url(path), allow_redirects=True, **filesystem.kwargs) as response:
+    url = filesystem.encode_url(path)
+    async with session.head(url, allow_redirects=True, **filesystem.kwargs) as response:
+        if response.status not in (405, 501):
+            response.raise_for_status()
+            return response.headers  # type: ignore[no-any-return]  # aiohttp's, in any case
+    async with session.get(url, allow_redirects=True, **filesystem.kwargs) as response:  # the body is not read
         response.raise_for_status()
-        headers: Mapping[str, str] = response.headers
-        return headers
+        return response.headers  # type: ignore[no-any-return]
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

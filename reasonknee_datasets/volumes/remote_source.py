@@ -13,9 +13,24 @@ from typing import Any, TypeVar
 import fsspec.utils
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Range, check_lengths, count_read, unreadable
+from reasonknee_datasets.volumes.byte_source import (
+    Fetch,
+    FileIdentity,
+    Range,
+    check_lengths,
+    check_same,
+    count_read,
+    unreadable,
+)
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
-from reasonknee_datasets.volumes.encoding import ENCODED, FIRST_BYTES, decode, encoded_size, is_encoded, raw_options
+from reasonknee_datasets.volumes.encoding import (
+    FIRST_BYTES,
+    WHOLE,
+    decode,
+    is_encoded,
+    raw_options,
+    read_size_and_encoding,
+)
 from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem
 from reasonknee_datasets.volumes.http_session import file_limit, timeout_seconds
 from reasonknee_datasets.volumes.single_flight import Once
@@ -71,16 +86,15 @@ class RemoteSource:
         info = self._persist(lambda filesystem, path: filesystem.info(path), options)
         tag = next((str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified", "md5") if info.get(name)), "")
         if info.get("size") is None:  # fsspec leaves it out where the server sends a Content-Encoding
-            info["size"] = self._persist(encoded_size, options)
-            first = self._persist(lambda filesystem, path: filesystem.cat_file(path, 0, FIRST_BYTES), options)
-            if is_encoded(first[:FIRST_BYTES]):
-                identity = FileIdentity(f"{self.path}@{token}", 0, ENCODED + tag)
-                return replace(identity, size=len(self._decoded(identity, options)))
-        if info.get("size") is None:
-            raise VolumeError(
-                f"The server of {self.label} does not state its size. Let the server send Content-Length and no "
-                "Content-Encoding for it, or download the file."
-            )
+            info["size"], encoding = self._persist(read_size_and_encoding, options)
+            if encoding not in ("identity", "gzip", "x-gzip"):
+                raise VolumeError(
+                    f"The server sends {self.label} with Content-Encoding: {encoding}, although it was asked for the "
+                    "file as it is stored. Let the server send volumes without Content-Encoding, or download them."
+                )
+            if info["size"] is None or self._starts_encoded(options):
+                identity = FileIdentity(f"{self.path}@{token}", 0, WHOLE + tag)
+                return replace(identity, size=len(self._download(identity, options)))
         size, limit = int(info["size"]), file_limit()
         if size > limit:
             raise VolumeError(
@@ -118,8 +132,10 @@ class RemoteSource:
         if identity in _wholes:
             return _cut(_wholes.get(identity, bytes), requests)
         options, answers = self._options(), dict.fromkeys(requests, b"")
-        if identity.tag.startswith(ENCODED):
-            return _cut(self._decoded(identity, options), requests)
+        if identity.tag.startswith(WHOLE):
+            whole = self._download(identity, options)
+            check_same(self.label, identity, replace(identity, size=len(whole)))
+            return _cut(whole, requests)
         missing, began = list(requests), time.monotonic()
         for attempt in range(_ATTEMPTS):
             time.sleep(_wait(attempt))
@@ -164,17 +180,22 @@ class RemoteSource:
         _wholes.put(identity, data)
         return data
 
-    def _decoded(self, identity: FileIdentity, options: dict[str, Any]) -> bytes:
-        """Download the whole of a file that the server encodes once more, and decode it."""
-        body = self._persist(lambda filesystem, path: filesystem.cat_file(path), options)
-        count_read([body])
-        try:
-            whole = decode(body)
-        except zlib.error as error:
-            raise VolumeError(
-                f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
-                "download the file."
-            ) from error
+    def _starts_encoded(self, options: dict[str, Any]) -> bool:
+        first = self._persist(lambda filesystem, path: filesystem.cat_file(path, 0, FIRST_BYTES), options)
+        return is_encoded(first[:FIRST_BYTES])
+
+    def _download(self, identity: FileIdentity, options: dict[str, Any]) -> bytes:
+        """Download a whole file, whose server encodes it once more or does not state its size, and decode it."""
+        whole = self._persist(lambda filesystem, path: filesystem.cat_file(path), options)
+        count_read([whole])
+        if is_encoded(whole[:FIRST_BYTES]):
+            try:
+                whole = decode(whole)
+            except zlib.error as error:
+                raise VolumeError(
+                    f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
+                    "download the file."
+                ) from error
         return self._keep_whole(whole, replace(identity, size=len(whole)))
 
     def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:

@@ -13,6 +13,7 @@ import pytest
 
 from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.release import KINDS, Release, ReleaseOptions, ReleaseReport, open_release
+from reasonknee_datasets.release.release_volumes import other_names
 from reasonknee_datasets.release.report import EXAMPLES
 from tests.helpers.release_builder import Built, build_release
 from tests.helpers.release_faults import FAULTS, Fault, box, diagnose, mirror, val
@@ -208,12 +209,21 @@ def test_missing_image_hints_at_other_endings(copy: Built) -> None:
         (".nii.gz.zip", r"unpack or convert it to \.nii\.gz"),
     ],
 )
-@pytest.mark.parametrize("kind", ["image", "mask"])
-def test_a_missing_file_hints_at_files_of_its_name(copy: Built, kind: str, ending: str, remedy: str) -> None:
-    path = copy.image(2) if kind == "image" else copy.mask(2)
-    name = path.name.removesuffix(".nii.gz") + ending
-    path.rename(path.with_name(name))
-    with pytest.raises(ReleaseError, match=rf"no file at {re.escape(str(path))}, but {re.escape(name)}: {remedy}"):
+def test_other_names_hints_at_files_of_the_same_name(tmp_path: Path, ending: str, remedy: str) -> None:
+    missing, name = tmp_path / "20050104_10097704_1.nii.gz", f"20050104_10097704_1{ending}"
+    (tmp_path / name).touch()
+    (tmp_path / "20050104_10097704_2.mgz").touch()
+    assert re.fullmatch(rf", but {re.escape(name)}: {remedy}.*", other_names(missing))
+    (tmp_path / name).unlink()
+    assert other_names(missing) == other_names(tmp_path / "absent" / missing.name) == ""
+
+
+def test_missing_mask_hints_at_other_endings(copy: Built) -> None:
+    mask = copy.mask(2)
+    mask.rename(mask.with_name(mask.name.replace(".nii.gz", ".nrrd")))
+    with pytest.raises(
+        ReleaseError, match=rf"no file at {re.escape(str(mask))}, but .*\.nrrd: convert \.nrrd with SimpleITK"
+    ):
         inspect(copy)[0].check()
 
 
