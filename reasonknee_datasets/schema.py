@@ -21,6 +21,8 @@ from reasonknee_datasets.moaks import ATTRIBUTES
 Split = Literal["train", "validation", "test"]
 Side = Literal["left", "right"]
 
+OFFICIAL = "rajpurkarlab/3DReasonKnee"
+"""The official release on the Hub."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 VISITS = ("00M", "12M", "24M", "48M")
 SIDES: tuple[Side, ...] = ("right", "left")

@@ -19,6 +19,7 @@ NAME = "3dreasonknee"
 DATA = "REASONKNEE_DATA"
 VOLUMES = "REASONKNEE_VOLUMES"
 REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")
 
 
 def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -124,9 +125,10 @@ def find_volumes(
 def _check_folder(folder: Path, setting: str) -> None:
     subject = place_subject(str(folder), setting)
     if folder.is_dir():
-        below = folder / NAME
-        if not (folder / MANIFEST).is_file() and (below / MANIFEST).is_file():
-            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(below)!r}?")
+        near = (folder, folder / NAME, folder.parent, folder.parent.parent)
+        meant = next((each for each in near if (each / MANIFEST).is_file()), folder)
+        if meant != folder:
+            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(meant)!r}?")
         return
     if folder.is_symlink():
         raise RepositoryNotFoundError(
@@ -134,7 +136,11 @@ def _check_folder(folder: Path, setting: str) -> None:
             "it, or correct or remove the link."
         )
     if folder.exists():
-        remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
+        remedy = "Name the folder of a prepared repository."
+        if (folder.parent / MANIFEST).is_file():
+            remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
+        elif folder.name.lower().endswith(_ARCHIVES):
+            remedy = "Unpack it, and name the folder that it holds."
         if setting == f"./{NAME}":
             remedy = f"Move it away, or name a prepared repository with data_dir= or {DATA}."
         raise RepositoryNotFoundError(f"{subject} is a file and not a folder. {remedy}")
