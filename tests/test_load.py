@@ -626,9 +626,16 @@ class TestBroken:
 
     def test_a_staging_folder_is_never_suggested(self, load: Load) -> None:
         Path(".3dreasonknees.partial").mkdir()
-        with pytest.raises(RepositoryNotFoundError, match=r"exists and has no 3dreasonknees\.") as caught:
-            load(data_dir="3dreasonknees")
+        with pytest.raises(RepositoryNotFoundError, match=r"exists and has no 3dreasonknee2\.") as caught:
+            load(data_dir="3dreasonknee2")
         assert ".partial" not in str(caught.value)
+
+    def test_an_interrupted_prepare_that_is_named(self, load: Load) -> None:
+        Path(".knees.partial").mkdir()
+        with pytest.raises(
+            RepositoryNotFoundError, match=r"knees is not complete: a run of .* run the same command again"
+        ):
+            load(data_dir="knees")
 
 
 class TestFirstArgument:

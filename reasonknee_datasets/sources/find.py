@@ -125,8 +125,8 @@ def find_volumes(
 def _check_folder(folder: Path, setting: str) -> None:
     subject = place_subject(str(folder), setting)
     if folder.is_dir():
-        near = (folder, folder / NAME, folder.parent, folder.parent.parent)
-        meant = next((each for each in near if (each / MANIFEST).is_file()), folder)
+        around = (folder, folder / NAME, folder.parent, folder.parent.parent)
+        meant = next((each for each in around if (each / MANIFEST).is_file()), folder)
         if meant != folder:
             raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(meant)!r}?")
         return
@@ -144,6 +144,7 @@ def _check_folder(folder: Path, setting: str) -> None:
         if setting == f"./{NAME}":
             remedy = f"Move it away, or name a prepared repository with data_dir= or {DATA}."
         raise RepositoryNotFoundError(f"{subject} is a file and not a folder. {remedy}")
+    _refuse_interrupted(folder)
     there = next(parent for parent in folder.parents if parent.is_dir())
     missing = folder.relative_to(there).parts[0]
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
