@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 _PART = re.compile(r"\..*\.[0-9a-f]{12}\.part")
-_STALE_SECONDS = 3600
 
 
 def part_path(path: Path) -> Path:
@@ -24,14 +23,14 @@ def is_part(path: Path) -> bool:
     return _PART.fullmatch(path.name) is not None
 
 
-def remove_stale_parts(folder: Path) -> None:
-    """Remove the temporary files of `part_path` that killed processes left: no process has written to them for an hour.
+def remove_stale_parts(folder: Path, seconds: float = 3600) -> None:
+    """Remove the temporary files of `part_path` that killed processes left: none has written to them for some time.
 
     A younger one may belong to a process that is writing now.
     """
     with suppress(OSError):
         for path in folder.iterdir():
-            if is_part(path) and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+            if is_part(path) and time.time() - path.lstat().st_mtime > seconds:
                 path.unlink()
 
 

@@ -306,6 +306,16 @@ class TestPhantom:
         assert (start < stop).all()
         assert (stop <= row["volume"].shape).all()
 
+    def test_its_warning_names_a_repository_above(
+        self, load: Load, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A notebook's kernel often runs in a folder below the one that holds the data."""
+        root = write_repository(tmp_path / "3dreasonknee")
+        (tmp_path / "work" / "notebooks").mkdir()
+        monkeypatch.chdir(tmp_path / "work" / "notebooks")
+        with pytest.warns(SyntheticDataWarning, match=rf"Did you mean data_dir='{root}', which is above this folder\?"):
+            load_dataset("3dreasonknee", split="train", streaming=True, cache_dir=str(kept))
+
     def test_it_is_made_once_and_whole(self, load: Load, kept: Path) -> None:
         def state() -> dict[Path, int]:
             return {path: path.stat().st_mtime_ns for path in kept.rglob("3dreasonknee-phantom/*/*.json")}
