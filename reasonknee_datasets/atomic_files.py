@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+_PART = re.compile(r"\..*\.[0-9a-f]{12}\.part")
+
+
+def part_path(path: Path) -> Path:
+    """Return a new hidden name beside a file, for writing it until it is complete."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+
+
+def is_part(path: Path) -> bool:
+    """Check whether a file has a name of `part_path`: it is no result, and was left by a killed process."""
+    return _PART.fullmatch(path.name) is not None
+
+
+def remove_stale_parts(folder: Path, seconds: float = 3600) -> None:
+    """Remove the temporary files of `part_path` that killed processes left: none has written to them for some time.
+
+    A younger one may belong to a process that is writing now.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if is_part(path) and time.time() - path.lstat().st_mtime > seconds:
+                path.unlink()
 
 
 def check_writable(folder: Path) -> None:
@@ -41,9 +67,11 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     parts: dict[Path, Path] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(folder)
         for name, content in contents.items():
-            part = folder / f".{name}.{secrets.token_hex(6)}.part"
-            parts[part] = folder / name
+            path = folder / name
+            part = part_path(path)
+            parts[part] = path
             part.write_bytes(content)
         for part, path in parts.items():
             part.replace(path)

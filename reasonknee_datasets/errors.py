@@ -177,6 +177,7 @@ _OS_REMEDIES = {
     errno.ENFILE: "The whole system has too many files open: end other programs, or raise fs.file-max",
     errno.ENOSPC: "Make room on that disk, or choose a folder on another one",
     errno.EDQUOT: "Your quota there is used up: make room, or choose a folder on another disk",
+    errno.EFBIG: "Files may not be that large there: raise the limit (ulimit -f), or choose a folder on another disk",
     errno.EROFS: "That file system is read-only: choose a folder on another one",
     errno.EACCES: "Check the permissions of the file and of the folders above it",
     errno.EPERM: "Check the permissions of the file and of the folders above it",

@@ -20,6 +20,7 @@ from reasonknee_datasets.builder import ReasonKnee
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type, nearest
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.schema import OFFICIAL
 from reasonknee_datasets.sources import NAME, find_place
 
 # What datasets.load_dataset takes besides, and means something here.
@@ -206,6 +207,12 @@ def load_dataset(
         typed = path.strip("/ ").lower()  # owner/name is a repository of the Hub
         if "/" not in typed and not Path(path).exists() and get_close_matches(typed, [NAME], cutoff=0.85):
             raise RepositoryError(f"Unknown dataset {path!r}. Did you mean {NAME!r}?")  # not after a minute of the Hub
+        if typed == OFFICIAL.lower() and not Path(path).exists():
+            raise RepositoryError(
+                f"{path} is the official release, which must be prepared first. Run: reasonknee download --out DIR, "
+                f"then reasonknee prepare --release DIR --out {NAME} (--images or --volumes none), and load {NAME!r}. "
+                "datasets.load_dataset reads its files as they are."
+            )
         given = {
             "data_dir": data_dir,
             "volumes_dir": volumes_dir,

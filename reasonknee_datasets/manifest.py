@@ -10,16 +10,18 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError, os_remedy
 from reasonknee_datasets.json_fields import Fields, parse_json
-from reasonknee_datasets.plain_paths import join, stays_inside
+from reasonknee_datasets.plain_paths import is_url, join, stays_inside
 from reasonknee_datasets.schema import CONFIGS, SPLITS
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret
-from reasonknee_datasets.volumes.filesystems import read_file, store_errors
+from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file, store_errors
 from reasonknee_datasets.volumes.limits import file_limit
 from reasonknee_datasets.volumes.reference import Geometry
 
@@ -39,6 +41,15 @@ def manifest_limit() -> int:
 
 _COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
 _COPY_AGAIN = f"Copy the repository again, or prepare it again: {_COMMAND}."
+# What an official release holds and a prepared repository never does.
+_OFFICIAL = (
+    "data/split_files/all_studies.csv",
+    "split_files/all_studies.csv",
+    "data/generate_data/train.json",
+    "generate_data/train.json",
+    "data/split_files",
+    "data/generate_data",
+)
 
 _CHECKSUM = re.compile(rb',\n"checksum": "([0-9a-f]{64})"\n}\n')
 _HEAD = ("format", "name", "synthetic", "source", "versions", "box_convention", "report", "labels")
@@ -178,13 +189,14 @@ class Manifest:
         RepositoryNotFoundError
             If there is no manifest.
         RepositoryError
-            If there is one that is damaged, or was written by a newer version.
+            If there is one that is damaged, or was written by a newer version; if the place holds the official release.
         """
         url = join(os.fspath(location), MANIFEST)
         root = redact(os.fspath(location))
         try:
             data = read_file(url, dict(storage_options or {}), manifest_limit())
         except (FileNotFoundError, NotADirectoryError) as error:
+            refuse_official(os.fspath(location), storage_options or {})
             message = (
                 f"{root} is not a prepared repository: it holds no {MANIFEST}. Name a folder or URL that holds one, or "
                 f"write one: {_COMMAND}."
@@ -300,6 +312,27 @@ class Manifest:
                 return {}
             raise RepositoryError(f"Unknown config {config!r}. Available: {', '.join(self.configs)}.")
         return self.configs[config]
+
+
+def refuse_official(root: str, options: Mapping[str, Any]) -> None:
+    """Raise if a place holds the official release, as its users download it.
+
+    Raises
+    ------
+    RepositoryError
+        With the command that prepares it.
+    """
+    if is_url(root):  # nothing can be listed: one file is asked for
+        filesystem, path = open_filesystem(join(root, _OFFICIAL[0]), options)
+        remedy = "Download it to DIR, then run: reasonknee prepare --release DIR --out 3dreasonknee"
+        is_official = filesystem.exists(path)
+    else:
+        remedy = f"Run: reasonknee prepare --release {shlex.quote(root)} --out 3dreasonknee"
+        is_official = any(Path(root, name).exists() for name in _OFFICIAL)
+    if is_official:
+        raise RepositoryError(
+            f"{redact(root)} is the official release, which must be prepared first. {remedy}, and load that."
+        )
 
 
 def _split_lines(splits: Mapping[str, tuple[Shard, ...]]) -> Iterator[str]:

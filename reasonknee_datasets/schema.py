@@ -21,9 +21,12 @@ from reasonknee_datasets.moaks import ATTRIBUTES
 Split = Literal["train", "validation", "test"]
 Side = Literal["left", "right"]
 
+OFFICIAL = "rajpurkarlab/3DReasonKnee"
+"""The official release on the Hub."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 VISITS = ("00M", "12M", "24M", "48M")
 SIDES: tuple[Side, ...] = ("right", "left")
+_VISIT = f"{', '.join(VISITS[:-1])} or {VISITS[-1]}"
 
 
 class Grade(TypedDict):
@@ -96,7 +99,7 @@ QUINTUPLE_COLUMNS: tuple[Column, ...] = (
     ),
     Column("volume_path", pa.string(), "the MRI, relative to the repository"),
     Column("patient", pa.string(), "OAI participant; the unit of every split and every confidence interval"),
-    Column("visit", pa.string(), "00M, 12M, 24M or 48M"),
+    Column("visit", pa.string(), _VISIT),
     Column("side", pa.string(), "right or left knee"),
     Column("study", pa.string(), "OAI study folder (the date)"),
     Column("series", pa.string(), "OAI series barcode"),
@@ -122,7 +125,7 @@ VOLUME_COLUMNS: tuple[Column, ...] = (
     Column("id", pa.string(), "patient/visit/side, the prefix of its quintuples' ids"),
     Column("volume_path", pa.string(), "the MRI, relative to the repository"),
     Column("patient", pa.string(), "OAI participant"),
-    Column("visit", pa.string(), "00M, 12M, 24M or 48M"),
+    Column("visit", pa.string(), _VISIT),
     Column("side", pa.string(), "right or left knee"),
     Column("study", pa.string(), "OAI study folder (the date)"),
     Column("series", pa.string(), "OAI series barcode"),
@@ -150,7 +153,7 @@ MONTAGE_COLUMNS: tuple[Column, ...] = (
     Column("montage", IMAGE, "picture of twelve sagittal slices, WebP"),
     Column("volume_path", pa.string(), "the MRI, relative to the repository"),
     Column("patient", pa.string(), "OAI participant"),
-    Column("visit", pa.string(), "00M, 12M, 24M or 48M"),
+    Column("visit", pa.string(), _VISIT),
     Column("side", pa.string(), "right or left knee"),
     Column("synthetic", pa.bool_(), "true for everything that the phantom made"),
 )

@@ -205,6 +205,19 @@ class TestNotFinding:
         with pytest.raises(RepositoryNotFoundError, match=r"it holds no manifest\.json.*reasonknee prepare"):
             load(data_dir=tmp_path)
 
+    @pytest.mark.parametrize("inside", ["data", "volumes", "volumes/0000001", "index"])
+    def test_a_folder_inside_a_repository(self, load: Load, repository: Path, inside: str) -> None:
+        with pytest.raises(RepositoryNotFoundError, match=rf"holds no manifest\.json\. Did you mean '{repository}'\?"):
+            load(data_dir=repository / inside)
+
+    @pytest.mark.parametrize("name", ["knees.zip", "knees.tar.gz", "Knees.TGZ"])
+    def test_an_archive(self, load: Load, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(
+            RepositoryNotFoundError, match=r"is a file and not a folder\. Unpack it, and name the folder"
+        ):
+            load(data_dir=tmp_path / name)
+
     def test_a_file(self, load: Load, repository: Path) -> None:
         with pytest.raises(
             RepositoryNotFoundError, match=r"manifest\.json is a file and not a folder\. Did you mean its folder"
@@ -292,6 +305,16 @@ class TestPhantom:
         assert (start >= 0).all()
         assert (start < stop).all()
         assert (stop <= row["volume"].shape).all()
+
+    def test_its_warning_names_a_repository_above(
+        self, load: Load, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A notebook's kernel often runs in a folder below the one that holds the data."""
+        root = write_repository(tmp_path / "3dreasonknee")
+        (tmp_path / "work" / "notebooks").mkdir()
+        monkeypatch.chdir(tmp_path / "work" / "notebooks")
+        with pytest.warns(SyntheticDataWarning, match=rf"Did you mean data_dir='{root}', which is above this folder\?"):
+            load_dataset("3dreasonknee", split="train", streaming=True, cache_dir=str(kept))
 
     def test_it_is_made_once_and_whole(self, load: Load, kept: Path) -> None:
         def state() -> dict[Path, int]:
@@ -613,9 +636,16 @@ class TestBroken:
 
     def test_a_staging_folder_is_never_suggested(self, load: Load) -> None:
         Path(".3dreasonknees.partial").mkdir()
-        with pytest.raises(RepositoryNotFoundError, match=r"exists and has no 3dreasonknees\.") as caught:
-            load(data_dir="3dreasonknees")
+        with pytest.raises(RepositoryNotFoundError, match=r"exists and has no 3dreasonknee2\.") as caught:
+            load(data_dir="3dreasonknee2")
         assert ".partial" not in str(caught.value)
+
+    def test_an_interrupted_prepare_that_is_named(self, load: Load) -> None:
+        Path(".knees.partial").mkdir()
+        with pytest.raises(
+            RepositoryNotFoundError, match=r"knees is not complete: a run of .* run the same command again"
+        ):
+            load(data_dir="knees")
 
 
 class TestFirstArgument:
@@ -642,6 +672,15 @@ class TestFirstArgument:
     def test_a_repository_of_the_hub_of_a_near_name_is_left_to_datasets(self) -> None:
         with pytest.raises((ConnectionError, FileNotFoundError), match="nobody/3DReasonKnee"):
             load_dataset("nobody/3DReasonKnee", split="train")
+
+    @pytest.mark.parametrize(
+        "name", ["rajpurkarlab/3DReasonKnee", "rajpurkarlab/3dreasonknee", "Rajpurkarlab/3DReasonKnee/"]
+    )
+    def test_the_official_release_on_the_hub(self, name: str) -> None:
+        with pytest.raises(
+            RepositoryError, match=r"is the official release, which .*reasonknee download --out DIR, then"
+        ):
+            load_dataset(name, split="train")
 
     def test_a_folder_that_does_not_exist(self, tmp_path: Path) -> None:
         with pytest.raises(RepositoryNotFoundError, match=r"3dreasonknee does not exist"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.volumes.reference import Geometry
+from tests.helpers.prepared_repository import write_official
 
 AFFINE = ((0.7, 0.0, 0.01, -50.0), (0.0, 0.36458, 0.0, -70.5), (-0.01, 0.0, 0.36458, -70.0), (0.0, 0.0, 0.0, 1.0))
 VOLUME = "volumes/0000001/00M_right.nii.gz"
@@ -99,6 +102,23 @@ def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
         Manifest.load(tmp_path)
     with pytest.raises(RepositoryNotFoundError, match="nowhere"):
         Manifest.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("inside", ["", "data"])
+@pytest.mark.parametrize("name", ["release", "my 'raw' kn\u00e9e"])
+def test_load_of_an_official_release_says_how_to_prepare_it(tmp_path: Path, name: str, inside: str) -> None:
+    root = write_official(tmp_path / name) / inside
+    command = f"Run: reasonknee prepare --release {shlex.quote(str(root))} --out 3dreasonknee, and load that."
+    with pytest.raises(RepositoryError, match=rf"is the official release, .*{re.escape(command)}"):
+        Manifest.load(root)
+
+
+def test_load_of_an_official_release_behind_a_url() -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").pipe("/official-test/data/split_files/all_studies.csv", b"patient_id,time\n")
+    with pytest.raises(RepositoryError, match=r"is the official release, .*Download it to DIR, then run: reasonknee"):
+        Manifest.load("memory://official-test")
 
 
 def _set(tree: dict[str, Any], path: str, value: object) -> None:

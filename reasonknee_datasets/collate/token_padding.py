@@ -119,8 +119,9 @@ def _find_pad(examples: Sequence[Mapping[str, Any]], rows: Sequence[Tokens], len
         return 0
     known = f"the examples have several, {sorted(own)}" if own else "none is known"
     raise LoaderError(
-        f"The examples of a batch differ in length and need a pad token, but {known}. Pass "
-        "QuintupleCollator(pad_token_id=tokenize.pad_token_id), or set the tokenizer's pad token."
+        f"The examples of a batch differ in length and need a pad token, but {known}. Pass a collate_fn with all that "
+        "the tokenizer states: QuintupleCollator(pad_token_id=tokenize.pad_token_id, "
+        "padding_side=tokenize.padding_side, pad_to_multiple_of=tokenize.pad_to_multiple_of)."
     )
 
 

@@ -129,8 +129,7 @@ class ResumableLoader:
         """Return the state: after the last batch that the caller was handed, whatever has been prefetched.
 
         It is small and plain, and the same on all ranks that are at the same step. Lightning takes one batch more than
-        it trains on where a loader has no length, as over a stream: while Lightning is imported, a `Batch` that is not
-        used yet does not count there if the one before it was used.
+        it trains on where a loader has no length, as over a stream: that batch does not count.
 
         Raises
         ------
@@ -204,7 +203,10 @@ class ResumableLoader:
         seen = self.batch_sampler.seen
         if self.batch_sampler.source.total() is None and {"lightning", "pytorch_lightning"} & set(sys.modules):
             last, before = self._last, self._last_but_one
-            if seen == last.place and before.is_used and last.is_used is False:
+            is_ahead = before.is_used and last.is_used is False
+            if last.is_used is None:  # a batch of the caller's own collate_fn
+                is_ahead = _lightning_is_ahead()
+            if seen == last.place and is_ahead:
                 return before.place
         return seen
 
@@ -247,6 +249,17 @@ class _Handed:
     def is_used(self) -> bool | None:
         """Whether the caller has read from the batch; None where that cannot be told."""
         return None if self._usage is None else self._usage.has_begun
+
+
+def _lightning_is_ahead() -> bool:
+    """Check whether a Lightning trainer further up the stack holds a batch that it has not trained on yet."""
+    frame = sys._getframe().f_back
+    while frame is not None:
+        fetcher = getattr(frame.f_locals.get("self"), "_data_fetcher", None)
+        if fetcher is not None:
+            return bool(getattr(fetcher, "batches", ()))
+        frame = frame.f_back
+    return False
 
 
 def _nothing() -> None:

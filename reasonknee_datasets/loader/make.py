@@ -146,7 +146,8 @@ def make_dataloader(
 
     *Libraries*: Lightning saves and loads the loader's state by itself. The Hugging Face ``Trainer`` and
     ``accelerate.skip_first_batches`` count batches instead; ``accelerator.register_for_checkpointing(loader)`` saves
-    the state. Use one of the two ways, not both.
+    the state. Use one of the two ways, not both. ``accelerator.accumulate`` does not see the end of an epoch here:
+    steps that are left over are accumulated with the first ones of the next epoch.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from contextlib import closing, suppress
 from pathlib import Path
 
+from reasonknee_datasets.atomic_files import remove_stale_parts
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace
 from reasonknee_datasets.oai.conversion_report import FOLDER, ConversionReport, make_report_folder, write_reports
@@ -19,7 +20,7 @@ from reasonknee_datasets.oai.proof import Claim
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.row_outcomes import RowOutcome
 from reasonknee_datasets.oai.task import ConvertTask, convert_row
-from reasonknee_datasets.parallel import cores, each_done, remove_part_files
+from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.release.paths import find_root
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.split_files import Study, read_splits
@@ -126,7 +127,8 @@ def _run(
             for task, outcome in outcomes:
                 done[numbered[id(task)]] = outcome
     finally:
-        remove_part_files((folder.parent / "images").glob("*/*"))
+        for visit in (folder.parent / "images").glob("*/*"):
+            remove_stale_parts(visit, 60)  # another run into this folder may be writing, 3 s a file
         found = [done.get(number, task.outcome()) for number, task in enumerate(tasks)]
         report = ConversionReport(tuple(row for row in found if row is not None), unknown, folder)
         write_reports(report)

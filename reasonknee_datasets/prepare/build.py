@@ -34,6 +34,8 @@ from reasonknee_datasets.prepare.table_grades import GradesSource, TableGrades
 from reasonknee_datasets.prepare.volume_files import VolumesMode
 from reasonknee_datasets.quality import CHECKS, CheckedVolume, DataChecker
 from reasonknee_datasets.release import KINDS, Release, ReleaseOptions, ReleaseVolume, open_release
+from reasonknee_datasets.release.paths import is_there
+from reasonknee_datasets.release.release_volumes import other_names
 from reasonknee_datasets.schema import volume_path
 
 _WRITERS = ("reasonknee_datasets", "datasets", "pyarrow", "nibabel")
@@ -152,6 +154,13 @@ def prepare(
     release = open_release(Path(release_root), options)
     if masks and not any(study.mask.is_file() for study in release.studies):
         raise PrepareError(f"The release in {release_root} has no masks to keep. Leave out masks=True (--masks).")
+    if volumes != "none" and release.studies and not any(is_there(study.image) for study in release.studies):
+        first = release.studies[0].image
+        raise PrepareError(
+            f"None of the {len(release.studies):,} images of {release_root} is there: no file at {first}"
+            f"{other_names(first)}. Name the folder of the images with images= (--images), or prepare the annotations "
+            "alone with volumes='none' (--volumes none)."
+        )
     source = _describe(release, options, volumes, masks, allowed)
     versions = {name: version(name) for name in _WRITERS}
     tables = _find_tables(release, grades_source, moaks_tables)

@@ -8,7 +8,6 @@ too and has the voxels of its source; no record of that run is believed.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -18,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.parallel import each_done, remove_part_files
@@ -208,7 +208,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
 def _copy(source: Path, target: Path, sha256: str | None) -> None:
     """Copy a file under another name until it is proven whole."""
     # A name of its own, since a cluster may run a task again while a worker that it lost contact with still writes.
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    partial = part_path(target)
     try:
         with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:
             shutil.copyfileobj(file, copy, 1 << 20)

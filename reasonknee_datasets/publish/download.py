@@ -14,8 +14,8 @@ from typing import Any
 from reasonknee_datasets.errors import PublishError, os_remedy
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.publish.hub_calls import call_hub, open_hub
+from reasonknee_datasets.schema import OFFICIAL
 
-OFFICIAL = "rajpurkarlab/3DReasonKnee"
 REVISION = "7a611f92fd3ad3954e8b62feef49ee12bfef725a"
 """The commit of the official release that this version was written for."""
 _THREADS = 4

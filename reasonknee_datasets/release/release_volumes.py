@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.release.masks import MaskScan, find_side
-from reasonknee_datasets.release.report import Problems
+from reasonknee_datasets.release.report import EXAMPLES, Problems
 from reasonknee_datasets.release.split_files import Study
 from reasonknee_datasets.schema import Side, Split
 from reasonknee_datasets.volumes import open_volume
 from reasonknee_datasets.volumes.header import spatial_shape
 
 Affine = tuple[tuple[float, ...], ...]
+
+# "knee (1).nii.gz" of a browser, "knee - Copy.nii.gz" of Windows, "knee copy.nii.gz" of macOS.
+_SECOND_DOWNLOAD = re.compile(r"( ?\([0-9]+\)|( -)? copy( [0-9]+)?)(?=\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
             return Grid(None, None, Reorientation())
         problems.add(
             "missing-image",
-            f"no file at {study.image}{_other_names(study.image)}",
+            f"no file at {study.image}{other_names(study.image)}",
             where=f"{study.volume_id} ({study.where})",
         )
     except VolumeError as error:
@@ -103,15 +107,37 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
     return None
 
 
-def _other_names(image: Path) -> str:
-    """Describe files beside a missing image that differ from it only in their ending."""
-    stem = image.name.removesuffix(".gz").removesuffix(".nii").lower()
-    names = sorted(
-        path.name for path in image.parent.glob("*") if path.name.lower() in (f"{stem}.nii", f"{stem}.nii.gz")
-    )
+def other_names(path: Path) -> str:
+    """Describe files beside a missing one that have its name, but another ending or the number of a second download."""
+    stem = _stem(path.name)
+    try:
+        names = sorted(each.name for each in path.parent.iterdir() if _stem(each.name) == stem)
+    except OSError:
+        return ""
     if not names:
         return ""
-    return f", but {' and '.join(names)}: rename it, or compress a .nii with gzip"
+    remedies = dict.fromkeys(_remedy(name) for name in names)
+    return f", but {' and '.join(names)}: {', '.join(remedies)}"
+
+
+def _stem(name: str) -> str:
+    return _SECOND_DOWNLOAD.sub("", name.lower()).partition(".")[0]
+
+
+def _remedy(name: str) -> str:
+    """Choose how a file becomes the ``.nii.gz`` that is missing."""
+    ending = _SECOND_DOWNLOAD.sub("", name.lower()).partition(".")[2]
+    if ending in ("nii.gz", "gz"):
+        return "rename it"
+    if ending == "nii":
+        return "compress a .nii with gzip"
+    if ending in ("mgz", "mgh", "img", "hdr", "img.gz", "hdr.gz"):
+        return f"convert .{ending} with nibabel.save(nibabel.load(OLD), NEW)"
+    if ending in ("nrrd", "nhdr", "mha", "mhd"):
+        return f"convert .{ending} with SimpleITK.WriteImage(SimpleITK.ReadImage(OLD), NEW)"
+    if ending.rpartition(".")[2] in ("part", "partial", "crdownload", "download", "incomplete", "tmp"):
+        return "complete its download"
+    return "unpack or convert it to .nii.gz"
 
 
 def check_mask(
@@ -198,7 +224,8 @@ def place_masks(
     for volume in wanted:
         study, scan = studies[volume], scans.get(volume)
         if scan is None:
-            problems.add("missing-mask", f"no file at {study.mask}", where=f"{study.volume_id} ({study.where})")
+            hint = other_names(study.mask) if problems.counts["missing-mask"] < EXAMPLES else ""  # one folder for all
+            problems.add("missing-mask", f"no file at {study.mask}{hint}", where=f"{study.volume_id} ({study.where})")
             placed[volume] = None
         elif isinstance(scan, MaskScan):
             placed[volume] = scan

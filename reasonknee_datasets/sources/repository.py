@@ -17,29 +17,19 @@ from urllib.parse import unquote, urlsplit
 from fsspec import available_protocols
 
 from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, os_remedy
-from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit
+from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit, refuse_official
 from reasonknee_datasets.plain_paths import is_url, join
 from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.volumes import find_credentials, set_credentials
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
-from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file, store_errors
+from reasonknee_datasets.volumes.filesystems import read_file, store_errors
 
 NAME = "3dreasonknee"
 DATA = "REASONKNEE_DATA"
 VOLUMES = "REASONKNEE_VOLUMES"
 REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
-
-# What an official release holds and never in a prepared repository; the first is asked for over HTTP and S3, where
-# nothing can be listed.
-_OFFICIAL = (
-    "data/split_files/all_studies.csv",
-    "split_files/all_studies.csv",
-    "data/generate_data/train.json",
-    "generate_data/train.json",
-    "data/split_files",
-    "data/generate_data",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +74,8 @@ def open_repository(root: str, *, where: str = "") -> Repository:
         with reading(url, "manifest"):
             data = read_bytes(url)
     except RepositoryNotFoundError as error:
-        refuse_official(root)
+        with reading(root, "repository"):
+            refuse_official(root, find_credentials(root))
         remedy = f"Name the folder or URL that holds one, or write one: {PREPARE.format(release='RELEASE')}"
         if is_url(root):  # many stores answer "not found" where reading is not permitted
             remedy += "; pass storage_options= or token= if it needs credentials"
@@ -105,29 +96,11 @@ def place_subject(place: str, setting: str) -> str:
     return f"{setting} names {place}, which" if setting else place
 
 
-def refuse_official(root: str) -> None:
-    """Raise if a place holds the official release, as its users download it."""
-    with reading(root, "repository"):
-        official = any(exists(join(root, name)) for name in (_OFFICIAL[:1] if is_url(root) else _OFFICIAL))
-    if official:
-        command = PREPARE.format(release=root if not is_url(root) else "DIR")
-        first = f"Download it to DIR, then run: {command}" if is_url(root) else f"Run: {command}"
-        raise RepositoryError(f"{root} is the official release, which must be prepared first. {first}, and load that.")
-
-
 def read_bytes(url: str) -> bytes:
     """Read a small file whole, with the credentials of its place; it may be as long as a manifest."""
     if not is_url(url):
         return read_regular(url, manifest_limit())
     return read_file(url, find_credentials(url), manifest_limit())
-
-
-def exists(url: str) -> bool:
-    """Check whether a file or folder exists, without listing anything."""
-    if not is_url(url):
-        return Path(url).exists()
-    filesystem, path = open_filesystem(url, find_credentials(url))
-    return bool(filesystem.exists(path))
 
 
 def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -235,9 +208,10 @@ def find_volumes(
 def _check_folder(folder: Path, setting: str) -> None:
     subject = place_subject(str(folder), setting)
     if folder.is_dir():
-        below = folder / NAME
-        if not (folder / MANIFEST).is_file() and (below / MANIFEST).is_file():
-            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(below)!r}?")
+        around = (folder, folder / NAME, folder.parent, folder.parent.parent)
+        meant = next((each for each in around if (each / MANIFEST).is_file()), folder)
+        if meant != folder:
+            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(meant)!r}?")
         return
     if folder.is_symlink():
         raise RepositoryNotFoundError(
@@ -245,10 +219,15 @@ def _check_folder(folder: Path, setting: str) -> None:
             "it, or correct or remove the link."
         )
     if folder.exists():
-        remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
+        remedy = "Name the folder of a prepared repository."
+        if (folder.parent / MANIFEST).is_file():
+            remedy = f"Did you mean its folder, {str(folder.parent)!r}?"
+        elif folder.name.lower().endswith(_ARCHIVES):
+            remedy = "Unpack it, and name the folder that it holds."
         if setting == f"./{NAME}":
             remedy = f"Move it away, or name a prepared repository with data_dir= or {DATA}."
         raise RepositoryNotFoundError(f"{subject} is a file and not a folder. {remedy}")
+    _refuse_interrupted(folder)
     there = next(parent for parent in folder.parents if parent.is_dir())
     missing = folder.relative_to(there).parts[0]
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))

@@ -15,6 +15,7 @@ from reasonknee_datasets.sources.repository import Repository, open_repository
 # From six patients on, every split has both sides, several visits and every category.
 _PATIENTS = 6
 _SEED = 0
+_NAME = "3dreasonknee"
 
 
 class SyntheticDataWarning(UserWarning):
@@ -40,11 +41,13 @@ def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
     # Versions are in the name, since another one draws other voxels or writes another format.
     home = cache / "3dreasonknee-phantom" / f"{__version__}-{FORMAT}-{_PATIENTS}-{_SEED}"
     is_new = not (home / MANIFEST).is_file()
+    above = next((str(each / _NAME) for each in Path.cwd().parents if (each / _NAME / MANIFEST).is_file()), "")
+    hint = f"Did you mean data_dir={above!r}, which is above this folder? " if above else ""
     # Before it is drawn, which takes half a minute.
     warnings.warn(
         f"No 3DReasonKnee data were found, so all rows and voxels are SYNTHETIC: a phantom of {_PATIENTS} patients "
-        f"that this package {'draws now, once, and keeps' if is_new else 'drew and keeps'} in {home}. Name a prepared "
-        "repository with data_dir= or REASONKNEE_DATA; REASONKNEE_REQUIRE_REAL=1 makes this an error.",
+        f"that this package {'draws now, once, and keeps' if is_new else 'drew and keeps'} in {home}. {hint}Name a "
+        "prepared repository with data_dir= or REASONKNEE_DATA; REASONKNEE_REQUIRE_REAL=1 makes this an error.",
         SyntheticDataWarning,
         stacklevel=5,  # the line that called load_dataset
     )

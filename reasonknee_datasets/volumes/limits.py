@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -30,6 +31,7 @@ _pool: list[ThreadPoolExecutor] = []
 # Below this it is not worth while to ask the system how much memory there is.
 SURELY_FITS = 1 << 28
 _UNLIMITED = 1 << 60  # version 1 writes a huge number where there is no limit
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # the kernel writes a blank or backslash in a path like that
 
 
 def read_whole_number(variable: str, default: int, *, unit: str = "bytes", least: int = 0) -> int:
@@ -202,11 +204,13 @@ def _control_groups(root: Path) -> Iterator[FreeMemory]:
         if version == 1:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         for folder in (mount, *mount.parents):
-            limit, used = _number(folder / names[0]), _number(folder / names[1])
-            if limit is not None and used is not None and limit < _UNLIMITED:
+            # Version 1 also states the smallest limit of the groups above, which a container cannot see, as a pod's.
+            stated = (_number(folder / names[0]), _field(folder / "memory.stat", "hierarchical_memory_limit"))
+            limit = min((each for each in stated if each is not None), default=_UNLIMITED)
+            if limit < _UNLIMITED:
                 # The kernel drops pages of files before it kills; those in use count as used.
-                used -= _field(folder / "memory.stat", names[2]) or 0
-                yield FreeMemory(max(0, limit - used), f"left of the control group's {limit / 1e9:.3g} GB")
+                used = (_number(folder / names[1]) or 0) - (_field(folder / "memory.stat", names[2]) or 0)
+                yield FreeMemory(max(0, limit - max(0, used)), f"left of the control group's {limit / 1e9:.3g} GB")
 
 
 def _own_groups(root: Path) -> Iterator[tuple[int, str]]:
@@ -224,7 +228,7 @@ def _mounts(root: Path) -> Iterator[tuple[int, Path, str]]:
     for line in _lines(root / "proc/self/mountinfo"):
         fields, _, rest = line.partition(" - ")
         kind, *_, options = [*rest.split(), "", ""][:3]
-        place = fields.split()
+        place = [_ESCAPED.sub(lambda match: chr(int(match[1], 8)), word) for word in fields.split()]
         if len(place) > 4 and (kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(","))):
             yield 2 if kind == "cgroup2" else 1, root / place[4].lstrip("/"), place[3]
 

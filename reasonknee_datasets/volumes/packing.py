@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 import deflate
 from isal import isal_zlib
 
+from reasonknee_datasets.atomic_files import part_path, remove_stale_parts
 from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.byte_source import find_source, read_whole
 from reasonknee_datasets.volumes.header import FINAL_BLOCK, MAX_SLABS, read_header, write_gzip_header
@@ -189,7 +189,7 @@ def _part(plane: int) -> int:
 
 def _write_whole(out: Path, plain: memoryview, head_bytes: int, slab_bytes: int, level: int | None) -> tuple[int, int]:
     """Write under a passing name, read back, and only then take the name that was asked for."""
-    passing = out.with_name(f".{out.name}.{secrets.token_hex(6)}.part")
+    passing = part_path(out)
     try:
         with passing.open("x+b") as file:
             slabs = _write(file, plain, head_bytes, slab_bytes, level)
@@ -277,6 +277,8 @@ def pack_files(
             raise VolumeError(
                 f"Cannot write into the folder {out} ({type(error).__name__}: {error}). {remedy}."
             ) from error
+    for folder in {target.parent for target in targets}:
+        remove_stale_parts(folder)
     try:
         for path, target in zip(paths, targets, strict=True):
             yield pack(path, target, level=level)

@@ -14,15 +14,23 @@ import fsspec.utils
 from fsspec.asyn import sync
 
 from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes.byte_source import Fetch, FileIdentity, Range, check_lengths, count_read, unreadable
+from reasonknee_datasets.volumes.byte_source import (
+    Fetch,
+    FileIdentity,
+    Range,
+    check_lengths,
+    check_same,
+    count_read,
+    unreadable,
+)
 from reasonknee_datasets.volumes.cache import Once
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
 from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem, timeout_seconds
 from reasonknee_datasets.volumes.limits import file_limit
 from reasonknee_datasets.volumes.slab_reader import GZIP_MAGIC
 
-ENCODED = "encoded:"
-"""Begins the tag of a file that its server encodes again: ranges of it cannot be read."""
+WHOLE = "whole:"
+"""Begins the tag of a file that its server encodes again, or whose size it does not state: no range can be read."""
 FIRST_BYTES = 1024
 
 
@@ -39,12 +47,13 @@ def raw_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "headers": headers, "client_kwargs": client}
 
 
-def encoded_size(filesystem: Any, path: str) -> int | None:
-    """Return the size in bytes that an HTTP server states for an encoded file, which fsspec leaves out."""
+def read_size_and_encoding(filesystem: Any, path: str) -> tuple[int | None, str]:
+    """Return the size in bytes that an HTTP server states for a file, which fsspec leaves out, and its encoding."""
     if "http" not in _protocols(filesystem):
-        return None
-    headers = sync(filesystem.loop, _head, filesystem, path)
-    return int(headers["Content-Length"]) if "Content-Length" in headers else None
+        return None, "identity"
+    headers = sync(filesystem.loop, _read_headers, filesystem, path)
+    size = headers.get("Content-Length")
+    return None if size is None else int(size), headers.get("Content-Encoding", "identity").strip().lower()
 
 
 def is_encoded(start: bytes) -> bool:
@@ -80,12 +89,16 @@ def decode(body: bytes) -> bytes:
     return data
 
 
-async def _head(filesystem: Any, path: str) -> Mapping[str, str]:
+async def _read_headers(filesystem: Any, path: str) -> Mapping[str, str]:
     session = await filesystem.set_session()
-    async with session.head(filesystem.encode_url(path), allow_redirects=True, **filesystem.kwargs) as response:
+    url = filesystem.encode_url(path)
+    async with session.head(url, allow_redirects=True, **filesystem.kwargs) as response:
+        if response.status not in (405, 501):
+            response.raise_for_status()
+            return response.headers  # type: ignore[no-any-return]  # aiohttp's, in any case
+    async with session.get(url, allow_redirects=True, **filesystem.kwargs) as response:  # the body is not read
         response.raise_for_status()
-        headers: Mapping[str, str] = response.headers
-        return headers
+        return response.headers  # type: ignore[no-any-return]
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:
@@ -144,16 +157,15 @@ class RemoteSource:
         info = self._persist(lambda filesystem, path: filesystem.info(path), options)
         tag = next((str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified", "md5") if info.get(name)), "")
         if info.get("size") is None:  # fsspec leaves it out where the server sends a Content-Encoding
-            info["size"] = self._persist(encoded_size, options)
-            first = self._persist(lambda filesystem, path: filesystem.cat_file(path, 0, FIRST_BYTES), options)
-            if is_encoded(first[:FIRST_BYTES]):
-                identity = FileIdentity(f"{self.path}@{token}", 0, ENCODED + tag)
-                return replace(identity, size=len(self._decoded(identity, options)))
-        if info.get("size") is None:
-            raise VolumeError(
-                f"The server of {self.label} does not state its size. Let the server send Content-Length and no "
-                "Content-Encoding for it, or download the file."
-            )
+            info["size"], encoding = self._persist(read_size_and_encoding, options)
+            if encoding not in ("identity", "gzip", "x-gzip"):
+                raise VolumeError(
+                    f"The server sends {self.label} with Content-Encoding: {encoding}, although it was asked for the "
+                    "file as it is stored. Let the server send volumes without Content-Encoding, or download them."
+                )
+            if info["size"] is None or self._starts_encoded(options):
+                identity = FileIdentity(f"{self.path}@{token}", 0, WHOLE + tag)
+                return replace(identity, size=len(self._download(identity, options)))
         size, limit = int(info["size"]), file_limit()
         if size > limit:
             raise VolumeError(
@@ -191,8 +203,10 @@ class RemoteSource:
         if identity in _wholes:
             return _cut(_wholes.get(identity, bytes), requests)
         options, answers = self._options(), dict.fromkeys(requests, b"")
-        if identity.tag.startswith(ENCODED):
-            return _cut(self._decoded(identity, options), requests)
+        if identity.tag.startswith(WHOLE):
+            whole = self._download(identity, options)
+            check_same(self.label, identity, replace(identity, size=len(whole)))
+            return _cut(whole, requests)
         missing, began = list(requests), time.monotonic()
         for attempt in range(_ATTEMPTS):
             time.sleep(_wait(attempt))
@@ -237,17 +251,22 @@ class RemoteSource:
         _wholes.put(identity, data)
         return data
 
-    def _decoded(self, identity: FileIdentity, options: dict[str, Any]) -> bytes:
-        """Download the whole of a file that the server encodes once more, and decode it."""
-        body = self._persist(lambda filesystem, path: filesystem.cat_file(path), options)
-        count_read([body])
-        try:
-            whole = decode(body)
-        except zlib.error as error:
-            raise VolumeError(
-                f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
-                "download the file."
-            ) from error
+    def _starts_encoded(self, options: dict[str, Any]) -> bool:
+        first = self._persist(lambda filesystem, path: filesystem.cat_file(path, 0, FIRST_BYTES), options)
+        return is_encoded(first[:FIRST_BYTES])
+
+    def _download(self, identity: FileIdentity, options: dict[str, Any]) -> bytes:
+        """Download a whole file, whose server encodes it once more or does not state its size, and decode it."""
+        whole = self._persist(lambda filesystem, path: filesystem.cat_file(path), options)
+        count_read([whole])
+        if is_encoded(whole[:FIRST_BYTES]):
+            try:
+                whole = decode(whole)
+            except zlib.error as error:
+                raise VolumeError(
+                    f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
+                    "download the file."
+                ) from error
         return self._keep_whole(whole, replace(identity, size=len(whole)))
 
     def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.baselines import question_majority
@@ -306,6 +308,14 @@ class TestReport:
             with pytest.raises(BenchError, match=r"is a file, not a folder for a report|so it is no report"):
                 write_report(half, out, overwrite=overwrite)
         assert not list(tmp_path.rglob("*.part"))
+
+    def test_what_a_killed_run_left_does_not_make_a_folder_foreign(self, half: Evaluation, tmp_path: Path) -> None:
+        left = part_path(tmp_path / "report.md")
+        left.write_bytes(b"half")
+        os.utime(left, (0, 0))
+        write_report(half, tmp_path)
+        assert (tmp_path / "results.json").is_file()
+        assert not left.exists()
 
     def test_an_earlier_report_is_replaced_only_on_request(self, half: Evaluation, tmp_path: Path) -> None:
         write_report(half, tmp_path)

@@ -34,6 +34,8 @@ class Server:
     spoil: bool = False
     encoding: str | None = None  # the Content-Encoding that it claims
     encodes: bool = False  # and whether it encodes what is asked for, whatever the client accepts
+    states_length: bool = True  # else it sends chunks, as programs do that make their answers on the way
+    allows_head: bool = True
 
     def count(self, method: str) -> int:
         return sum(request[0] == method for request in self.requests)
@@ -73,6 +75,8 @@ class Handler(SimpleHTTPRequestHandler):
         state.busy -= 1
         if not path.is_file():
             return self.send_error(404)
+        if not body and not state.allows_head:
+            return self.send_error(405)
         if state.encodes:
             return self.answer_encoded(path, body)
         size = path.stat().st_size
@@ -96,11 +100,14 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}-{size:x}"')
         if state.encoding:
             self.send_header("Content-Encoding", state.encoding)
-        self.send_header("Content-Length", str(len(part)))
+        if state.states_length:
+            self.send_header("Content-Length", str(len(part)))
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if body:
             state.sent += len(part)
-            self.wfile.write(part)
+            self.wfile.write(part if state.states_length else b"%x\r\n%s\r\n0\r\n\r\n" % (len(part), part))
         return None
 
     def answer_encoded(self, path: Path, body: bool) -> None:

@@ -232,6 +232,22 @@ def test_lightning_resumes_after_any_step(lightning: Any, tmp_path: Path, worker
         assert resumed == expected[step:], step
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning")
+@pytest.mark.filterwarnings("ignore:.*(weights_only|isinstance).*")
+@pytest.mark.parametrize("stream", [False, True])
+def test_lightning_resumes_over_batches_of_any_type(lightning: Any, tmp_path: Path, stream: bool) -> None:
+    options: dict[str, Any] = {"stream": stream, "shuffled": True, "collate_fn": ids_alone}
+    expected = fit(lightning, tmp_path, new_loader(**options))
+    assert expected == epochs(stream=stream, shuffled=True)
+    for step in (1, BATCHES - 1, BATCHES, BATCHES + 4):
+        resumed = fit(lightning, tmp_path / "on", new_loader(**options), resume=str(tmp_path / f"step={step}.ckpt"))
+        assert resumed == expected[step:], step
+
+
+def ids_alone(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": [example["id"] for example in examples]}
+
+
 def test_without_its_trainer_lightning_changes_nothing(lightning: Any) -> None:
     """A batch that a plain loop has not read from counts as seen, though Lightning is imported."""
     loader = new_loader(stream=True)

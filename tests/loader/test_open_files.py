@@ -77,6 +77,7 @@ REMEDIES = {
     errno.EMFILE: r"ulimit -n",
     errno.ENFILE: "whole system has too many files open",
     errno.ENOSPC: "Make room on that disk",
+    errno.EFBIG: r"ulimit -f",
     errno.EDQUOT: "quota there is used up",
     errno.EROFS: "file system is read-only",
     errno.EACCES: "Check the permissions",

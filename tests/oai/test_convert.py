@@ -6,12 +6,14 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +23,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.errors import ConvertError, ReleaseError
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, archives, convert
@@ -163,6 +166,18 @@ def test_convert_again_recognises_its_files(release: Path, series: Path, tmp_pat
     first.unlink()
     assert only(run(tmp_path, release)).status == "converted"
     assert first.read_bytes() == before[1]
+
+
+def test_convert_leaves_the_temporary_files_of_another_run(release: Path, series: Path, tmp_path: Path) -> None:
+    """Only those that a killed run left a while ago are removed."""
+    as_results(series, tmp_path / "oai")
+    path = tmp_path / "out" / only(run(tmp_path, release)).output
+    old, young = part_path(path), part_path(path)
+    for left, age in ((old, 120), (young, 0)):
+        left.write_bytes(b"half")
+        os.utime(left, (time.time() - age,) * 2)
+    run(tmp_path, release)
+    assert {each.name for each in path.parent.iterdir()} == {path.name, young.name}
 
 
 def test_convert_goes_on_where_an_earlier_run_stopped(tmp_path: Path) -> None:

@@ -343,6 +343,28 @@ def test_annotations_alone(tmp_path: Path) -> None:
     assert not run(tmp_path / "release", tmp_path / "out", **options).written
 
 
+@pytest.mark.parametrize("what", ["phantom", "official", "images", "plain"])
+def test_a_release_without_any_image_names_both_remedies(release: Path, tmp_path: Path, what: str) -> None:
+    """At once, and not after every record has been read."""
+    images, hint = release / "data/images", ""
+    options: dict[str, object] = {}
+    if what == "phantom":
+        release = tmp_path / "phantom"
+        write_release(release, patients=6, annotations_only=True, workers=1)
+    elif what == "official":
+        shutil.rmtree(images)
+    elif what == "images":
+        options["images"] = tmp_path / "elsewhere"
+        options["images"].mkdir()
+    else:
+        hint = r", but .*\.nii: compress a \.nii with gzip"
+        for path in images.rglob("*.nii.gz"):
+            path.rename(path.with_suffix(""))
+    with pytest.raises(PrepareError, match=rf"None of the \d+ images .*no file at .*gz{hint}\. .*--volumes none"):
+        run(release, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_image_is_refused_or_counted(release: Path, tmp_path: Path) -> None:
     image = min((release / "data" / "images").rglob("*.nii.gz"))
     image.unlink()

@@ -13,6 +13,7 @@ import pytest
 
 from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.release import KINDS, Release, ReleaseOptions, ReleaseReport, open_release
+from reasonknee_datasets.release.release_volumes import other_names
 from reasonknee_datasets.release.report import EXAMPLES
 from tests.helpers.release_builder import Built, build_release
 from tests.helpers.release_faults import FAULTS, Fault, box, diagnose, mirror, val
@@ -189,6 +190,39 @@ def test_missing_image_hints_at_other_endings(copy: Built) -> None:
     image.unlink()
     with pytest.raises(
         ReleaseError, match=rf"no file at .*, but {re.escape(plain.name)}: .*compress a \.nii with gzip"
+    ):
+        inspect(copy)[0].check()
+
+
+@pytest.mark.parametrize(
+    ("ending", "remedy"),
+    [
+        (" (1).nii.gz", "rename it"),
+        (".nii (1).gz", "rename it"),
+        (" - Copy.nii.gz", "rename it"),
+        (".nii", r"compress a \.nii with gzip"),
+        (".mgz", r"convert \.mgz with nibabel\.save"),
+        (".hdr", r"convert \.hdr with nibabel\.save"),
+        (".NRRD", r"convert \.nrrd with SimpleITK\.WriteImage"),
+        (".mha", r"convert \.mha with SimpleITK\.WriteImage"),
+        (".nii.gz.crdownload", "complete its download"),
+        (".nii.gz.zip", r"unpack or convert it to \.nii\.gz"),
+    ],
+)
+def test_other_names_hints_at_files_of_the_same_name(tmp_path: Path, ending: str, remedy: str) -> None:
+    missing, name = tmp_path / "20050104_10097704_1.nii.gz", f"20050104_10097704_1{ending}"
+    (tmp_path / name).touch()
+    (tmp_path / "20050104_10097704_2.mgz").touch()
+    assert re.fullmatch(rf", but {re.escape(name)}: {remedy}.*", other_names(missing))
+    (tmp_path / name).unlink()
+    assert other_names(missing) == other_names(tmp_path / "absent" / missing.name) == ""
+
+
+def test_missing_mask_hints_at_other_endings(copy: Built) -> None:
+    mask = copy.mask(2)
+    mask.rename(mask.with_name(mask.name.replace(".nii.gz", ".nrrd")))
+    with pytest.raises(
+        ReleaseError, match=rf"no file at {re.escape(str(mask))}, but .*\.nrrd: convert \.nrrd with SimpleITK"
     ):
         inspect(copy)[0].check()
 

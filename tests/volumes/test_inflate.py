@@ -20,7 +20,7 @@ from tests.helpers.volumes_files import fresh
 PLAIN = np.random.default_rng(0).integers(0, 50, 700_000, dtype=np.uint8).tobytes()
 
 
-@pytest.fixture(params=["isal", "libdeflate"], autouse=True)
+@pytest.fixture(params=["isal", "zlib"], autouse=True)
 def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "isal":
         pytest.importorskip("isal", reason="needs isal")
@@ -49,6 +49,24 @@ def test_sound_files(tmp_path: Path, how: str) -> None:
         step = -(-len(PLAIN) // count)
         members = [gzip.compress(PLAIN[start : start + step]) for start in range(0, len(PLAIN), step)]
         assert inflated(gzip.compress(b"").join([b"", *members, b""]), tmp_path, how) == PLAIN
+
+
+@pytest.mark.parametrize("rest", [b"<html>moved</html>", b"\n", b"\x1f", b"\0" * 600_000 + b"x", b"x" * 300_000])
+@pytest.mark.parametrize("members", [1, 3])
+def test_bytes_after_the_gzip_data_are_warned_of(tmp_path: Path, how: str, rest: bytes, members: int) -> None:
+    """As ``gzip -d``, which writes the data and warns; zeros behind them are padding."""
+    step = -(-len(PLAIN) // members)
+    data = b"".join(gzip.compress(PLAIN[start : start + step]) for start in range(0, len(PLAIN), step))
+    with pytest.warns(RuntimeWarning, match=r"knee.* has other bytes after the end of its gzip data.*reasonknee pack"):
+        assert inflated(data + rest, tmp_path, how) == PLAIN
+
+
+def test_a_second_member_with_data_is_refused(tmp_path: Path, how: str) -> None:
+    whole = gzip.compress(PLAIN)
+    with pytest.raises(VolumeError, match="inflates to more than the 700000 bytes"):
+        inflated(whole + b"\0" * 7 + gzip.compress(b"x"), tmp_path, how)
+    with pytest.raises(VolumeError, match="does not inflate: after 700000 sound bytes, Compressed file ended"):
+        inflated(whole + whole[:20], tmp_path, how)
 
 
 def test_damage(tmp_path: Path, how: str) -> None:

@@ -109,6 +109,36 @@ V1 = "31 23 0:28 {root} /cg rw,relatime - cgroup cgroup rw,memory\n32 23 0:29 / 
             },
             0,
         ),
+        # A pod's limit on Kubernetes is above what a container mounts; version 1 states it all the same.
+        (
+            {
+                "proc__self__cgroup": "4:memory:/kubepods/pod1/c1\n",
+                "proc__self__mountinfo": V1.format(root="/kubepods/pod1/c1"),
+                "cg__memory_D_limit_in_bytes": "9223372036854771712\n",
+                "cg__memory_D_usage_in_bytes": "300000000\n",
+                "cg__memory_D_stat": "hierarchical_memory_limit 1000000000\ntotal_inactive_file 100000000\n",
+            },
+            800_000_000,
+        ),
+        # A limit whose use cannot be read.
+        (
+            {
+                "proc__self__cgroup": "0::/job\n",
+                "proc__self__mountinfo": V2,
+                "cg__job__memory_D_max": "3000000000\n",
+            },
+            3_000_000_000,
+        ),
+        # Escaped names, as systemd makes them, with a group below the mounted one.
+        (
+            {
+                "proc__self__cgroup": "0::/docker\\x2dabc.scope/inner\n",
+                "proc__self__mountinfo": "31 23 0:28 /docker\\134x2dabc.scope /c\\040g rw shared:9 - cgroup2 x rw\n",
+                "c g__inner__memory_D_max": "1000000000\n",
+                "c g__inner__memory_D_current": "1\n",
+            },
+            999_999_999,
+        ),
         # Files that say nothing of use.
         ({"proc__self__cgroup": "nonsense\n", "proc__self__mountinfo": "\n- \n"}, 32_768_000_000),
     ],

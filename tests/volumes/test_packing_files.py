@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes import open_volume, pack_files
 from tests.helpers.prepared_repository import write_repository
@@ -61,3 +63,15 @@ def test_a_volume_of_a_prepared_repository_is_not_packed_in_place(tmp_path: Path
     (root / "masks").mkdir()
     beside = save(root / "masks" / "other.nii.gz", knee())  # nothing that the manifest lists
     assert [report.path for report in pack_files([beside], None)] == [str(beside)]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_packing_removes_what_killed_processes_left(tmp_path: Path, in_place: bool) -> None:
+    path = save(tmp_path / "knee.nii.gz", knee())
+    folder = tmp_path if in_place else tmp_path / "out"
+    folder.mkdir(exist_ok=True)
+    left = part_path(folder / "other.nii.gz")
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    list(pack_files([path], None if in_place else folder))
+    assert [each.name for each in folder.iterdir() if each.is_file()] == ["knee.nii.gz"]

@@ -87,6 +87,44 @@ def test_a_server_that_encodes_whatever_is_asked(server: Server) -> None:
         same(np.asarray(volume), knee((40, 40, 40)))
 
 
+@pytest.mark.parametrize("encoding", [None, "gzip", "x-gzip"])
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize(("states_length", "allows_head"), [(False, True), (True, False), (False, False)])
+@pytest.mark.filterwarnings("ignore:the server of:RuntimeWarning")
+def test_a_server_without_content_length_or_head(
+    server: Server, encoding: str | None, ranges: bool, states_length: bool, allows_head: bool
+) -> None:
+    server.encoding, server.ranges = encoding, ranges
+    server.states_length, server.allows_head = states_length, allows_head
+    for name in ("small", "ordinary"):
+        volume = open_volume(f"{server.url}/{name}.nii.gz", cache=None)
+        same(volume.read_region(Box((1, 2, 3), (30, 20, 9))), knee((40, 40, 40))[1:30, 2:20, 3:9])
+        remote_source._wholes.clear()  # as other volumes push it out
+        same(np.asarray(volume), knee((40, 40, 40)))
+
+
+@pytest.mark.parametrize("encoding", ["deflate", "br", "zstd"])
+def test_another_content_encoding_is_named(server: Server, encoding: str) -> None:
+    server.encoding = encoding
+    with pytest.raises(VolumeError, match=rf"small\.nii\.gz with Content-Encoding: {encoding}, although it was asked"):
+        _ = open_volume(f"{server.url}/small.nii.gz", cache=None).shape
+
+
+def test_a_file_of_unstated_size_that_changes_is_refused(folder: Path, server: Server) -> None:
+    server.states_length = False
+    path = save(folder / "changes.nii.gz", knee(seed=1))
+    volume = open_volume(f"{server.url}/changes.nii.gz", cache=None)
+    with pytest.warns(RuntimeWarning, match="the whole file was downloaded"):
+        assert volume.shape
+    remote_source._wholes.clear()
+    save(path, knee((12, 14, 11)))
+    with (
+        pytest.warns(RuntimeWarning, match="the whole file was downloaded"),
+        pytest.raises(VolumeError, match=r"changed after it was opened: it has \d+ bytes, and had"),
+    ):
+        np.asarray(volume)
+
+
 def test_whole_volumes(server: Server) -> None:
     for name in ("small", "ordinary"):
         same(np.asarray(open_volume(f"{server.url}/{name}.nii.gz", cache=None)), knee((40, 40, 40)))

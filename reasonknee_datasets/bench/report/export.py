@@ -15,6 +15,7 @@ from reasonknee_datasets.bench.report.plots import CasePicture, Plot
 from reasonknee_datasets.bench.results import TOTALS, Results
 from reasonknee_datasets.errors import BenchError, missing_extra
 from reasonknee_datasets.printable import printable
+from reasonknee_datasets.schema import OFFICIAL
 
 
 def to_html(
@@ -140,7 +141,6 @@ def _cell(text: str) -> str:
     return _plain(text).replace("|", "\\|")
 
 
-DATASET = "rajpurkarlab/3DReasonKnee"
 _INTERVAL = re.compile(r"([+-]?[0-9.,]+) \[([+-]?[0-9.]+), ([+-]?[0-9.]+)\]$")
 _NO_INTERVAL = re.compile(r"([+-]?[0-9.]+) \[([^]]*)\]$")
 _SPECIAL = {
@@ -245,7 +245,7 @@ def _escape(text: str) -> str:
     return "".join(rf"\textbf{{{part}}}" if place % 2 else part for place, part in enumerate(plain))
 
 
-def to_eval_results(results: Results, *, dataset_id: str = DATASET) -> str:
+def to_eval_results(results: Results, *, dataset_id: str = OFFICIAL) -> str:
     """Write the four totals, and the mean IoU where there are boxes, as the Hub's evaluation-results YAML.
 
     Parameters

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonknee_datasets.atomic_files import write_files
+from reasonknee_datasets.atomic_files import is_part, write_files
 from reasonknee_datasets.bench.answers import RULES
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
 from reasonknee_datasets.bench.evaluation import Evaluation
@@ -71,7 +71,7 @@ def check_report(out: str | Path, marker: str = RESULTS, *, overwrite: bool = Fa
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise BenchError(f"{out} is a file, not a folder for a report. Choose another name.")
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir() or all(is_part(path) for path in out.iterdir()):
         return
     if not (out / marker).is_file():
         raise BenchError(
