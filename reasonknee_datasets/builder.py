@@ -69,7 +69,7 @@ class ReasonKneeConfig(datasets.BuilderConfig):  # type: ignore[misc]  # dataset
     Attributes
     ----------
     volumes_dir : str or None
-        The place that holds ``volumes/``.
+        The place that contains ``volumes/``.
     digest : str
         The manifest's, so that a repository prepared again is not served from the cache of the old one.
     selection : str
@@ -191,7 +191,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         Raises
         ------
         RepositoryError
-            If this is no id, or there is no such row.
+            If this is not an id, or there is no such row.
         """
         parse_id(row_id)
         rows = pc.field("id") == row_id

@@ -50,7 +50,7 @@ class Fields:
     Parameters
     ----------
     tree : object
-        What `parse_json` returned, or a part of it.
+        Value that `parse_json` returned, or a part of it.
     place : str
         Where the object is, for messages: ``"manifest"``, ``"volumes/x of the manifest"``.
     fail : callable
@@ -163,7 +163,7 @@ def _to_float(value: float) -> float:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _depth(tree: Any) -> int:

@@ -116,7 +116,7 @@ def load_dataset(
         neither exists, a small synthetic phantom, made on first use after a warning. ``REASONKNEE_REQUIRE_REAL=1``
         makes synthetic data an error, also where they are named.
     volumes_dir : str or path, optional
-        Where voxels are, if not in the repository: the place that holds ``volumes/``. By default
+        Where voxels are, if not in the repository: the place that contains ``volumes/``. By default
         ``REASONKNEE_VOLUMES``.
     storage_options : mapping, optional
         What fsspec needs to open these places. They stay in this process (see Notes).

@@ -89,7 +89,7 @@ class Manifest:
     box_convention : mapping
         ``name``, ``agreement``, ``by_question``, ``checked`` and ``source`` ("established" or "given").
     report : mapping
-        What the reader allowed, dropped and nulled.
+        Problems that the reader allowed, rows that it dropped and grades that it set to null.
     configs : mapping
         Config to split to shards.
     volumes : mapping
@@ -101,7 +101,7 @@ class Manifest:
     labels : mapping of str to int
         Name of each label of the masks to its value in them.
     digest : str
-        SHA-256 of the manifest's bytes: one short name for everything that the repository holds.
+        SHA-256 of the manifest's bytes: one short name for the whole content of the repository.
     """
 
     synthetic: bool
@@ -145,7 +145,7 @@ class Manifest:
             data = read_file(url, dict(storage_options or {}), manifest_limit())
         except (FileNotFoundError, NotADirectoryError) as error:
             message = (
-                f"{root} is not a prepared repository: it holds no {MANIFEST}. Name a folder or URL that holds one, or "
+                f"{root} is not a prepared repository: it has no {MANIFEST}. Name a folder or URL that has one, or "
                 f"write one: {_COMMAND}."
             )
             raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
@@ -273,7 +273,7 @@ def _parse(data: bytes, where: str) -> Fields:
     try:
         tree = parse_json(data)
     except ValueError as error:
-        message = f"The manifest in {where} is no readable JSON: {str(error)[:200]}. {_COPY_AGAIN}"
+        message = f"The manifest in {where} is not readable JSON: {str(error)[:200]}. {_COPY_AGAIN}"
         raise RepositoryError(message) from error
     fields = Fields(tree, "manifest", lambda problem: RepositoryError(f"{problem}, in {where}. {_COPY_AGAIN}"))
     if fields.whole("format") != FORMAT:

@@ -58,7 +58,7 @@ class VolumeRecord:
 
     @property
     def geometry(self) -> Geometry | None:
-        """The grid that `open_volume` holds the file to."""
+        """The grid that `open_volume` requires of the file."""
         return None if self.shape is None or self.affine is None else Geometry(self.shape, self.affine)
 
 
@@ -84,7 +84,7 @@ Shards = Mapping[str, Mapping[str, tuple[Shard, ...]]]
 
 
 def by_path(tree: Fields) -> Iterator[tuple[str, Fields]]:
-    """Iterate over the files of an object; refuse a path that leaves the repository or is no plain path."""
+    """Iterate over the files of an object; refuse a path that leaves the repository or is not plain."""
     for path, item in tree.each():
         yield _check_path(path, tree), item
 

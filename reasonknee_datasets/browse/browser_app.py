@@ -42,7 +42,7 @@ class Browser:
     ----------
     index : RowIndex
     volumes : Path
-        The folder that holds ``volumes/``.
+        The folder that contains ``volumes/``.
     predictions : PredictionIndex or None
     """
 

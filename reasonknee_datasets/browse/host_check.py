@@ -22,7 +22,7 @@ def host_name(authority: str) -> str:
     """
     try:
         parts = urlsplit(f"//{authority}")
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises where it is not a number
     except ValueError:
         return ""
     plain = parts.netloc == authority and "@" not in authority

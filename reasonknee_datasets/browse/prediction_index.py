@@ -26,7 +26,7 @@ class Prediction:
     Attributes
     ----------
     grades : dict of str to int or None
-        Predicted grade of each attribute; None where there is no legal one.
+        Predicted grade of each attribute; None without a legal one.
     wrong, graded : int
         How many of the true grades were missed, and how many there are.
     box : tuple of int or None

@@ -61,13 +61,13 @@ class RowFilter:
         Raises
         ------
         RepositoryError
-            If the grade is no whole number, or the comparison is unknown.
+            If the grade is not a whole number, or the comparison is unknown.
         """
         found = cls(**{field.name: query[field.name].strip() for field in fields(cls) if field.name in query})
         if found.compare not in _COMPARE:
             raise RepositoryError(f"Unknown comparison {found.compare[:40]!r}. Available: {', '.join(_COMPARE)}.")
         if found.grade and not (found.grade.isascii() and found.grade.isdigit() and len(found.grade) < 4):
-            raise RepositoryError(f"The grade {found.grade[:40]!r} is no whole number. Write for example 2.")
+            raise RepositoryError(f"The grade {found.grade[:40]!r} is not a whole number. Write for example 2.")
         return found
 
     def to_query(self, **more: str) -> str:

@@ -46,7 +46,7 @@ def build_app(
     data_dir : str or None
         The folder of a prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
     volumes_dir : str, optional
-        The folder that holds ``volumes/``, if not the repository.
+        The folder that contains ``volumes/``, if not the repository.
     predictions : Path, optional
         JSON lines or a log of inspect_ai, shown beside the truth.
     hosts, embed_in : iterable of str

@@ -94,7 +94,7 @@ def check_files(
     data_dir : str or path
         A folder or any fsspec URL.
     volumes_dir : str or path, optional
-        The place that holds ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
+        The place that contains ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
     storage_options : mapping, optional
         Given to fsspec; never kept.
     progress : bool

@@ -90,7 +90,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         help="runs of the same model in text_only or shuffled_image, reported among the baselines",
     )
     command.add_argument("--pictures", type=int, default=6, help="of worst cases; 0 for none (default: %(default)s)")
-    command.add_argument("--volumes", metavar="DIR", help="what holds volumes/, for the pictures, if not --data")
+    command.add_argument("--volumes", metavar="DIR", help="what contains volumes/, for the pictures, if not --data")
     command.add_argument(
         "--agreement",
         action="store_true",

@@ -22,7 +22,7 @@ def _add_browse(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--predictions", type=Path, metavar="FILE", help="JSON lines or an .eval log, shown worst first"
     )
-    command.add_argument("--volumes-dir", metavar="DIR", help="the folder that holds volumes/, if not the repository")
+    command.add_argument("--volumes-dir", metavar="DIR", help="the folder with volumes/, if not the repository")
     command.add_argument("--port", type=_port, help="default: 8317, or a free one where that is taken")
     command.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)"

@@ -222,7 +222,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare every file with its size and SHA-256 instead of checking rows and images",
     )
-    command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+    command.add_argument("--volumes-dir", metavar="DIR", help="the place that contains volumes/, if not the repository")
     command.add_argument(
         "--allow",
         metavar="NAME",

@@ -32,7 +32,7 @@ _CONSUMED = {
 }
 # Keys that replace the volume: a model that is trained on pictures has no use for the voxels.
 _PICTURES = {"frames", "images", "videos"}
-# Long texts that tokens are made of.
+# Long texts from which tokens are made.
 _TEXTS = {"question", "reasoning", "answer", "record"}
 _DTYPES = ("uint8", "int16", "float16", "bfloat16", "float32")
 
@@ -51,7 +51,7 @@ class QuintupleCollator:
     ``voxel_mask``     (B, 1, D, H, W) bool, true where a voxel comes from the stored volume and false where it is
                        padding, of a crop or of this batch
     ``segmentation``   (B, 1, D, H, W) uint8, labels of the column ``mask`` (``load_dataset(..., masks=True)``)
-    ``unpadded_box``   (B, 6) int64, the box of the voxels that are no padding, from which ``voxel_mask`` is computed
+    ``unpadded_box``   (B, 6) int64, the box of the voxels that are not padding, from which ``voxel_mask`` is computed
     ``boxes``          (B, 6) int64, i0 j0 k0 i1 j1 k1 in the grid of ``volume``; it may reach beyond a crop
     ``boxes_volume``   (B, 6) int64, the same boxes in the stored volume
     ``grades``         (B, 3) int64 in the order of the question's slots, -1 where missing or no slot: leave it out
@@ -66,8 +66,8 @@ class QuintupleCollator:
     After `ToCanonical` it is RAS: D runs from left to right, H from posterior to anterior, W from inferior to superior,
     and ``boxes`` count in the same order. A batch that mixes orientations is an error by default.
 
-    **Columns.** Where there are tokens, the texts that they were made of are dropped (unless `keep` names them), since
-    all that a batch holds is sent from its worker to the training process.
+    **Columns.** Where there are tokens, their source texts are dropped (unless `keep` names them), since
+    the whole batch is sent from its worker to the training process.
 
     ``volume`` has the memory order of the stored volume, so it is not contiguous (``.contiguous()`` costs next to
     nothing on a GPU, and `Batch.cast` returns a contiguous one).
@@ -85,7 +85,7 @@ class QuintupleCollator:
         Where ``input_ids`` differ in length: `TokenizeReasoning.pad_token_id`. By default the examples' key of that
         name.
     buckets : sequence of int, optional
-        Lengths: tokens are padded to the smallest that holds the longest, so that a compiled model sees few shapes.
+        Lengths: tokens are padded to the smallest one that fits the longest, so that a compiled model sees few shapes.
     padding_side : {"right", "left"}, optional
         By default the side of the transform's tokenizer (in `make_dataloader`), else the examples' key of that name,
         else right where there are labels and left, for generation, where there are none. Spans of tokens move with

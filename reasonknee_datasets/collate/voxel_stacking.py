@@ -17,7 +17,7 @@ from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.lending import LentVolume, file_key, lent_volume
 from reasonknee_datasets.volumes.view_proxy import ViewProxy, check_memory
 
-# What a voxel type becomes where none is asked for; torch does next to nothing with unsigned types beyond uint8.
+# Default type for each voxel type; torch supports almost no operation on unsigned types beyond uint8.
 _KEPT = {
     "bool": torch.bool,
     "uint8": torch.uint8,
@@ -55,7 +55,7 @@ def find_array(example: Mapping[str, Any]) -> Any:
 
 
 def unpadded_box(volume: Any, shape: Sequence[int]) -> list[int]:
-    """Find the box of voxels of a grid of this shape that lie in the stored volume: the rest is padding."""
+    """Find the box of voxels of a grid of this shape that are in the stored volume: the rest is padding."""
     view, source = None, None
     if isinstance(volume, LazyVolume) and volume.path is not None:
         view = volume.view
@@ -93,7 +93,7 @@ def stack(
     (B, C, D, H, W) tensor
         The voxels.
     (B, 6) int64 tensor
-        The box of those that are no padding (see `unpadded_box`).
+        The box of those that are not padding (see `unpadded_box`).
     """
     groups = [_Crops(examples, places) for places in _group(examples)]
     found = sorted(pair for group in groups for pair in group.describe())
@@ -123,7 +123,7 @@ def stack(
 
 
 def _group(examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Group the places of examples whose voxels are read from one file; every other example is a group of its own."""
+    """Group the places of examples whose voxels are read from one file; every other example is a separate group."""
     groups: dict[Hashable, list[int]] = {}
     for place, example in enumerate(examples):
         key = file_key(example["volume"]) if example.get("voxels") is None else None
@@ -179,7 +179,7 @@ def _empty(count: int, shape: Sequence[int], dtype: torch.dtype, like: NDArray[A
 
 
 def noted(work: Callable[..., Any], example: Mapping[str, Any], *arguments: Any) -> Any:
-    """Call a function on an example, or on what was made of it; an error names the example."""
+    """Call a function on an example or a value made from it; an error names the example."""
     try:
         return work(*(arguments or (example,)))
     except ReasonKneeError as error:
@@ -217,5 +217,5 @@ def _check_fits(array: NDArray[Any], dtype: np.dtype[Any]) -> None:
         return
     raise LoaderError(
         f"Voxels from {low} to {high}{', not all whole,' if broken else ''} do not fit into {dtype}. Put Window before "
-        f'it, for example Window(dtype="uint8"), or choose a type that holds them, not {dtype}.'
+        f'it, for example Window(dtype="uint8"), or choose a type with that range, not {dtype}.'
     )

@@ -76,7 +76,7 @@ def take_volume(example: Mapping[str, Any]) -> Any:
     Raises
     ------
     RepositoryError
-        If this is no row, or one that carries no image, as rows loaded without this package do.
+        If this is not a row, or a row without an image (rows loaded without this package have none).
     """
     if not isinstance(example, Mapping):
         raise RepositoryError(

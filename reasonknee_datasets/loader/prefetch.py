@@ -151,7 +151,7 @@ def prefetch_to_device(
 def run_ahead(items: Iterator[T], work: Callable[[T], R], depth: int) -> Iterator[R]:
     """Do work on items in a thread, `depth` of them ahead of who takes the results, in order.
 
-    An error comes where its result would have come. Once the results are no longer wanted, the thread ends with the
+    An error is raised where its result would have come. Once the results are no longer wanted, the thread ends with the
     item that it is at.
 
     Examples
@@ -213,4 +213,4 @@ def _record(value: Any, stream: torch.cuda.Stream) -> None:
 
 
 def _nothing() -> None:
-    """Do nothing once a batch is handed out, where there is no state."""
+    """Do nothing after a batch, for a loader without a state."""

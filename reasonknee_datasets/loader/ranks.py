@@ -72,7 +72,7 @@ class Topology:
         return total // self.step if self.drop_last else -(-total // self.step)
 
     def batch(self, present: int) -> list[tuple[int, bool]]:
-        """List the places of this rank's batch within a step, and which of them are no repeats.
+        """List the places of this rank's batch within a step, and which of them are not repeats.
 
         Parameters
         ----------

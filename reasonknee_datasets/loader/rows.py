@@ -84,7 +84,7 @@ def read_rows(dataset: Any, balance: Sequence[str] = ()) -> Rows:
 
 
 def check_dataset(dataset: Any) -> None:
-    """Raise a `LoaderError` for what is no dataset: the name of one, a dictionary of splits, or a generator."""
+    """Raise a `LoaderError` for anything but a dataset: a name, a dictionary of splits, or a generator."""
     if isinstance(dataset, datasets.IterableDataset | datasets.Dataset):
         return
     if isinstance(dataset, str | bytes | os.PathLike):

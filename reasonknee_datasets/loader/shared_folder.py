@@ -137,7 +137,7 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
 
 
 def _free(place: Path) -> int | None:
-    """Count the bytes that may be written to a place; None where there is no such folder."""
+    """Count the bytes that may be written to a place; None if the folder does not exist."""
     try:
         stat = os.statvfs(place)
     except OSError:

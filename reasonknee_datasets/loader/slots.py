@@ -172,7 +172,7 @@ class SharedSlot:
             self.pinned = False
 
     def take(self) -> bool:
-        """Take the exclusive lock, if there is no reader."""
+        """Take the exclusive lock, unless the slot has a reader."""
         if self.pinned:
             return False
         try:

@@ -74,7 +74,7 @@ class Slot:
         Raises
         ------
         GradeError
-            If the value is no legal grade of this slot; the message names slot, value and legal values.
+            If the value is not a legal grade of this slot; the message names slot, value and legal values.
 
         Examples
         --------

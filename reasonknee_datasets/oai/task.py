@@ -160,7 +160,7 @@ def _check_index(task: ConvertTask) -> None:
         raise Refusal("wrong-side", f"{listed.where} names the {listed.side} knee, but {task.claim} needs the {side}.")
     if not listed.is_dess:
         raise Refusal(
-            "wrong-sequence", f"{listed.where} names {listed.description!r} for {task.claim}, which is no DESS."
+            "wrong-sequence", f"{listed.where} names {listed.description!r} for {task.claim}, which is not DESS."
         )
     if listed.visit is not None and listed.visit != task.visit and task.visit in VISITS:
         raise Refusal("wrong-visit", f"{listed.where} names visit {listed.visit}, but {task.claim} needs {task.visit}.")
@@ -219,7 +219,7 @@ def _convert_place(task: ConvertTask, place: SeriesPlace | ImageFile, target: Ta
     elif proven == "nothing":
         if target is None:
             raise Refusal(
-                "unproven", f"{place} does not prove that it is {task.claim}, and there is no mask to compare."
+                "unproven", f"{place} does not prove that it is {task.claim}, and has no mask to compare with."
             )
         notes.append("the header proves no series; the grid is the mask's")
     placed = place_on_grid(volume.voxels, volume.affine, target, str(place))
@@ -240,7 +240,7 @@ def _check_numbering(volume: Volume, place: str) -> None:
     numbers = sorted(number for number in volume.instances if number is not None)
     if len(numbers) == len(volume.instances) and numbers != list(range(1, len(numbers) + 1)):
         message = f"{place} has {len(numbers)} slices with InstanceNumber {numbers[0]} to {numbers[-1]}"
-        raise Refusal("missing-slices", f"{message}, and there is no mask to tell whether some are missing.")
+        raise Refusal("missing-slices", f"{message}, and without a mask it is not known whether some are missing.")
 
 
 def _describe(shape: tuple[int, ...], affine: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, str]:

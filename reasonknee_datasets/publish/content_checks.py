@@ -52,7 +52,7 @@ def check_missing_volumes(repository: Inspected) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "warning",
             f"None of the {len(expected):,} volumes are in the repository: rows load, and voxels do not.",
-            "Name the place that holds volumes/ with --volumes-dir, as every reader then has to.",
+            "Name the place that contains volumes/ with --volumes-dir, as every reader then has to.",
         )
     elif missing:
         yield Diagnostic(

@@ -43,7 +43,7 @@ class Inspected:
     Attributes
     ----------
     root, volumes : str
-        Absolute folder or URL of the repository, and of the place that holds ``volumes/``.
+        Absolute folder or URL of the repository, and of the place that contains ``volumes/``.
     manifest : Manifest
         Its table of contents.
     progress : bool

@@ -143,7 +143,7 @@ class DataChecker:
         (held.medial if medial else held.lateral).append(middle)
 
     def _check_side(self, volume: CheckedVolume) -> None:
-        """Infer the side from the boxes: lateral ones lie away from the other leg."""
+        """Infer the side from the boxes: lateral ones are on the side away from the other leg."""
         held = self._middles.get(volume.id)
         if held is None or not held.medial or not held.lateral:
             return
@@ -167,7 +167,7 @@ class DataChecker:
     def _check_visits(self, patient: str, volumes: list[CheckedVolume]) -> None:
         for volume in volumes:
             if not _is_date(volume.study):
-                self._findings.add("visit-order", volume.id, f"the study {volume.study!r} is no date")
+                self._findings.add("visit-order", volume.id, f"the study {volume.study!r} is not a date")
                 return
         ordered = sorted(volumes, key=lambda volume: _months(volume.visit))
         for before, after in itertools.pairwise(ordered):

@@ -47,7 +47,7 @@ def place_boxes(
     grids: Mapping[int, Grid],
     problems: Problems,
 ) -> BoxTable:
-    """Decode all boxes, refuse those that are none or lie outside, and bring the others to their images' arrays.
+    """Decode all boxes, refuse those that are invalid or outside, and map the others to their images' arrays.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def place_boxes(
     boxes : BoxCheck
         How to read them, in each layout of the array.
     masks : mapping of int to (MaskScan or None)
-        Boxes are defined in the mask's array; in the image's where there is no mask.
+        Boxes are defined in the mask's array; in the image's without a mask.
     grids : mapping of int to Grid
         The volumes that stay.
     problems : Problems
@@ -105,7 +105,7 @@ def check_regions(
 ) -> None:
     """Compare every box with the region of its own mask.
 
-    A wrong box of one row is found here; a question of which many boxes are wrong has a problem of its own.
+    A wrong box of one row is found here; a question with many wrong boxes has a separate problem.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordContent:
-    """What a record says, apart from where it says it; one value serves every record of the same text.
+    """Content of a record without its place; one value serves every record of the same text.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ class RecordContent:
     steps : tuple of str
         The reasoning column.
     extras : mapping
-        What the record column holds for the text.
+        Value of the record column for the text.
     written : str
         The same as JSON.
     faults : tuple of Fault
-        What is wrong.
+        Problems of the text.
     nulled : tuple of (str, object)
         Attributes whose grades are illegal, with what the record says.
     told_box : object
@@ -215,7 +215,7 @@ def _told_box(diagnosis: Any) -> Any:
 
 
 def _disagree(box: Any, told: Any) -> RecordContent:
-    message = f"the bounding boxes of final_diagnosis and answer must agree, got {box} and {told}"
+    message = f"the bounding boxes of final_diagnosis and answer differ: {box} and {told}"
     return _refuse("truth-mismatch", message)
 
 
@@ -233,9 +233,9 @@ def _find_subject(diagnosis: Any) -> moaks.Question:
     if len(numbers) == 1:
         return moaks.QUESTIONS[numbers.pop()]
     if len(numbers) > 1:
-        raise GradeError(f"a record must hold one finding, got several: {', '.join(_keys(diagnosis))}")
-    moaks.read_diagnosis(None, diagnosis)  # knows what is wrong, and names the closest subject
-    raise GradeError(f"a record must name its finding as moaks.QUESTIONS spells it, got {diagnosis!r}")
+        raise GradeError(f"the record names several findings, not one: {', '.join(_keys(diagnosis))}")
+    moaks.read_diagnosis(None, diagnosis)  # raises with the closest subject
+    raise GradeError(f"the record names no finding of moaks.QUESTIONS, but {diagnosis!r}")
 
 
 @lru_cache(maxsize=4096)
@@ -254,7 +254,7 @@ def _keys(node: Any) -> Iterator[str]:
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Return what is no object, with its key, in order."""
+    """Return the values that are not objects, with their keys, in order."""
     if not isinstance(node, Mapping):
         yield key, node
         return

@@ -68,7 +68,7 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
         data, got = None, str(error)
     if data is None:
         raise ReleaseError(
-            f"{root} is no official release: {got}. Name the folder of the official download, which holds data/, or "
+            f"{root} is not an official release: {got}. Name the folder of the official download, which has data/, or "
             "data/ itself."
         )
     if images is not None and not images.is_dir():

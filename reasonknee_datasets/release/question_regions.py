@@ -27,13 +27,13 @@ class Extents:
     Parameters
     ----------
     labels : tuple of int
-        Every label that some mask holds, rising.
+        Every label that occurs in a mask, rising.
     rows : (volumes, labels, 6) int array
         i0 j0 k0 i1 j1 k1; where a mask lacks a label, a start beyond its stop.
     shapes : (volumes, 3) int array
-        Of the masks' arrays; 0 where there is no mask.
+        Of the masks' arrays; 0 without a mask.
     layouts : (volumes,) array of str
-        Order of their axes, such as RAS; empty where there is no mask.
+        Order of their axes, such as RAS; empty without a mask.
     """
 
     labels: tuple[int, ...]
@@ -104,7 +104,7 @@ class Regions:
 
 
 def gather(numbers: NDArray[np.float64], extents: Extents, questions: Mapping[int, Sequence[int]]) -> Evidence:
-    """Put every official box beside its region, wherever both are there.
+    """Pair every official box with its region, wherever both exist.
 
     Parameters
     ----------

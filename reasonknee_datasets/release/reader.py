@@ -46,7 +46,7 @@ class ReleaseOptions:
     workers : int, optional
         Processes that read masks; one a core by default.
     require_images : bool
-        Whether rows need their image. Without, a missing one is no problem, and the volume has no geometry.
+        Whether rows need their image. If not, a missing image is not a problem, and the volume has no geometry.
     progress : bool
         Whether to draw progress bars, where there is a terminal.
     executor : concurrent.futures.Executor, optional
@@ -212,7 +212,7 @@ def open_release(root: str | Path, options: ReleaseOptions | None = None) -> Rel
     Parameters
     ----------
     root : str or Path
-        The folder that holds ``data``, or ``data`` itself.
+        The folder that contains ``data``, or ``data`` itself.
     options : ReleaseOptions, optional
         Where images are, the box convention, and what to allow.
 

@@ -110,4 +110,4 @@ def _message(path: Path, reason: str, offset: int, count: int) -> str:
     if "NaN" in reason or "Infinity" in reason:
         remedy = "NaN and Infinity are Python's spellings, not JSON's: write null for a missing value"
     where = f"at byte {offset:,} of {path} ({last})"
-    return f"This is no JSON list of records: {reason} {where}. {remedy}."
+    return f"This is not a JSON list of records: {reason} {where}. {remedy}."

@@ -18,7 +18,7 @@ def write_references(manifest: Manifest, volumes: str) -> dict[str, str]:
     manifest : Manifest
         The repository's.
     volumes : str
-        The place that holds ``volumes/``.
+        The place that contains ``volumes/``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""`CropToBox`: look at the box and what is around it, and at nothing else."""
+"""`CropToBox`: crop an example to its box and a margin."""
 
 from __future__ import annotations
 

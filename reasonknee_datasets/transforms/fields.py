@@ -31,7 +31,7 @@ _ROWS = ("box", "box_volume", "frame_box")
 
 
 def read_field(field: str, example: Example) -> Value:
-    """Return what a field's text follows from, read from the example's columns and from no others."""
+    """Return the values from which a field's text is written; only columns of the example are read."""
     if field in TEXT_FIELDS:
         return _text(example, field)
     if field == "reasoning":
@@ -109,7 +109,7 @@ def grade_marks(question_id: int, text: str, start: int = 0) -> list[TextSpan]:
 
 @dataclass(frozen=True, slots=True)
 class OfficialAnswer:
-    """An official answer around the six numbers of its box; all of it is ``head`` where the text holds no box."""
+    """An official answer around the six numbers of its box; all of it is ``head`` where the text has no box."""
 
     head: tuple[str, list[TextSpan]]
     gaps: tuple[str, ...]
@@ -155,7 +155,7 @@ def official_answer(value: Value) -> OfficialAnswer:
 
 
 def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
-    """Write the six numbers of an official answer with their gaps; nothing where its text holds no box."""
+    """Write the six numbers of an official answer with their gaps; nothing where its text has no box."""
     value = read_field("official_answer", example)
     written = official_answer(value)
     if not written.gaps:

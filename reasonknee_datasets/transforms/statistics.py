@@ -58,12 +58,12 @@ def statistics(values: NDArray[Any], method: Method, low: float = 0.0, high: flo
     """
     if values.size == 0:
         raise TransformError(
-            "The crop lies outside its volume, so there are no voxels to window. Check the box, or choose "
+            "The crop is outside its volume, so there are no voxels to window. Check the box, or choose "
             "Window(per='volume')."
         )
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return _of_values(values, method, low, high)
-    # A scan holds a few thousand different numbers: counting them is one pass, sorting 23 million is not.
+    # A scan has a few thousand different numbers: counting them is one pass, sorting 23 million is not.
     lowest = int(values.min())
     counts = np.bincount(np.subtract(values, lowest, dtype=np.int32).ravel(order="K"))
     numbers = np.arange(len(counts), dtype=np.float64) + lowest

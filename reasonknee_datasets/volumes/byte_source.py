@@ -1,6 +1,6 @@
 """Protocol of a source of bytes: local files and URLs.
 
-A source is a small value that holds no handle. Everything above it asks for byte ranges together with the identity
+A source is a small value without a handle. Everything above it requests byte ranges together with the identity
 that the file had when its header was read, so that a file replaced in between is noticed instead of mixed.
 """
 
@@ -133,7 +133,7 @@ def unreadable(path: str, error: BaseException) -> VolumeError:
     if isinstance(error, FileNotFoundError | NotADirectoryError) or getattr(error, "status", None) == 404:
         return VolumeNotFoundError(
             f"The volume file {label} does not exist. Check the path, copy the file there, or name the folder that "
-            "holds volumes/ with volumes_dir= or REASONKNEE_VOLUMES."
+            "contains volumes/ with volumes_dir= or REASONKNEE_VOLUMES."
         )
     remedy = os_remedy(error, "Check its permissions and the store's storage_options (see set_credentials)")
     reason = f"{type(error).__name__}: {redact_text(str(error).replace(path, label))}"

@@ -125,7 +125,7 @@ class DiskCache:
         key = (self.folder, identity, shape, kind.str)
         try:
             entry = _entries.get(key, lambda: self._make(self._target(identity, shape, kind), decode))
-        except _UnusableError:  # a full disk or a bound that is too small is no reason not to give the voxels
+        except _UnusableError:  # the voxels are returned even if the disk is full or the bound too small
             _trouble[self.folder] = time.monotonic() + _RETRY_SECONDS
             return None
         return entry.read(selection[::-1]).view(dtype).T

@@ -44,7 +44,7 @@ class Entry:
 
     def __init__(self, array: Any, frame: memoryview) -> None:
         self._array = array
-        self._frame = frame  # blosc2 reads from this mapping and holds no reference to it
+        self._frame = frame  # blosc2 reads from this mapping and keeps no reference to it
         self._lock = threading.Lock()
 
     def read(self, selection: Selection) -> NDArray[Any]:
@@ -101,7 +101,7 @@ def _verify(target: Target) -> Entry | None:
         return None
     # Never blosc2.open: up to 4.14.0 it evaluates the Python code that the metadata of a "lazy array" hold.
     array = find_blosc2().ndarray_from_cframe(frame, copy=False)
-    array.schunk.dparams = find_blosc2().DParams(nthreads=1)  # threads of its own would not survive a fork
+    array.schunk.dparams = find_blosc2().DParams(nthreads=1)  # its threads would not survive a fork
     plain = list(array.schunk.meta.keys()) == ["b2nd"] and not len(array.schunk.vlmeta)
     return Entry(array, frame) if plain and (array.shape, array.dtype) == (target.shape, target.dtype) else None
 

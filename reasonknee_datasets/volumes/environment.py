@@ -17,7 +17,7 @@ def read_whole_number(variable: str, default: int, *, unit: str = "bytes", least
     default : int
         Returned where it is unset or empty, and suggested where it is wrong.
     unit : str
-        What the number counts, for the message.
+        Unit of the number, for the message.
     least : int
         Lowest value that is accepted.
 

@@ -43,7 +43,7 @@ def read_file(url: str, options: Mapping[str, Any], limit: int) -> bytes:
         return read_regular(url, limit)
     filesystem, path = open_filesystem(url, options)
     size = None if limit_body(filesystem, limit) else filesystem.info(path).get("size")
-    if size == 0:  # of an empty object, no range can be asked for
+    if size == 0:  # an empty object has no range to request
         return b""
     data = b"" if size and int(size) > limit else fetch_bounded(filesystem, path, limit)
     if len(data) > limit or int(size or 0) > limit:

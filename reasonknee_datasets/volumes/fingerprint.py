@@ -59,7 +59,7 @@ class VolumeFingerprint:
 def index_hash(path_or_source: str | os.PathLike[str] | ByteSource) -> str | None:
     """Return the hash of a seekable file's NIfTI header and slab index.
 
-    The index holds a checksum of every slab, so that this hash covers every voxel; only the first bytes of the file are
+    The index has a checksum of every slab, so that this hash covers every voxel; only the first bytes of the file are
     read. `open_volume` compares it on first touch (see its parameter `expected`).
 
     Parameters
@@ -75,7 +75,7 @@ def index_hash(path_or_source: str | os.PathLike[str] | ByteSource) -> str | Non
     Raises
     ------
     VolumeError
-        If the file is no NIfTI file.
+        If the file is not a NIfTI file.
     """
     source = find_source(path_or_source) if isinstance(path_or_source, str | os.PathLike) else path_or_source
     return read_header(source).index_sha256
@@ -140,7 +140,7 @@ def verify_sha256(path_or_url: str | os.PathLike[str], expected: str) -> None:
             digest.update(fetch([(start, min(start + _PIECE, identity.size))])[0])
     if digest.hexdigest() != expected.lower():
         raise VolumeError(
-            f"The volume file {source.label} has the sha256 {digest.hexdigest()}, and should have {expected}. Copy the "
+            f"The volume file {source.label} has the sha256 {digest.hexdigest()}, but should have {expected}. Copy the "
             "file again, or prepare the repository again if it was meant to change."
         )
 

@@ -92,7 +92,7 @@ class Geometry:
         Raises
         ------
         GeometryError
-            If the text is no token.
+            If the text is not a token.
 
         Examples
         --------

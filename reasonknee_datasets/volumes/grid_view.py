@@ -31,7 +31,7 @@ _REMEDY = "Take views from a volume's `view`, or build them from View.whole(shap
 class View:
     """A grid of voxels over a source array: each axis runs along one axis of the source.
 
-    Axis ``n`` of the grid runs along axis ``axes[n]`` of the source; its coordinate ``x`` (0 to ``shape[n]``) lies at
+    Axis ``n`` of the grid runs along axis ``axes[n]`` of the source; its coordinate ``x`` (0 to ``shape[n]``) is at
     ``start[n] + step[n] * x`` there.
 
     Parameters
@@ -45,7 +45,7 @@ class View:
     step : three floats
         Source voxels per voxel of the grid; negative where the axis runs backwards.
     world : six floats, optional
-        Where the grid lies in the source's world, as ``start`` and ``step``, once anatomy was moved in it
+        Place of the grid in the source's world, as ``start`` and ``step``, once anatomy was moved in it
         (`mirror`, `shift`): then voxels are read from one place and shown at another.
     pad : float, optional
         Fill value outside the source (default 0).
@@ -99,7 +99,7 @@ class View:
         return Box.from_row([*start, *(math.ceil(high - 1e-9) for _, high in spans)])
 
     def crop(self, box: Box, pad: float | None = None) -> View:
-        """Narrow (or widen) the grid to a box of its own voxels."""
+        """Narrow (or widen) the grid to a box of its voxels."""
         return self._relaid(box.shape, [(float(low), 1.0) for low in box.start], pad=pad)
 
     def turn(self, turn: Reorientation) -> View:
@@ -171,7 +171,7 @@ class View:
         return _nearest_box(self._from_source(box.start, box.stop))
 
     def real(self, source_shape: Sequence[int]) -> Box | None:
-        """Find the part of the grid whose voxels' centres lie in the source: the rest is padding."""
+        """Find the part of the grid whose voxels' centres are in the source: the rest is padding."""
         spans = self._from_source((0, 0, 0), source_shape)
         first = [math.ceil(low - 0.5 - 1e-9) for low, _ in spans]
         last = [math.floor(high - 0.5 + 1e-9) + 1 for _, high in spans]
@@ -203,7 +203,7 @@ class View:
         Raises
         ------
         GeometryError
-            If the text is no token.
+            If the text is not a token.
         """
         return _read_token(token)
 
@@ -259,7 +259,7 @@ def nearest_box(faces: ArrayLike) -> Box:
     """Round lower and upper faces, (2, 3), to the nearest box of whole voxels.
 
     No face moves by more than half a voxel. Where both faces of an axis round to the same number (what they enclose is
-    thinner than a voxel), the box is the voxel that holds their middle: six whole numbers cannot be finer.
+    thinner than a voxel), the box is the voxel that contains their middle: six whole numbers cannot be finer.
 
     Examples
     --------

@@ -51,7 +51,7 @@ class VolumeHeader:
     header : nibabel.Nifti1Header or nibabel.Nifti2Header
         As read; take a copy.
     shape, dtype, offset, slope, inter
-        What nibabel's array proxy takes from the header.
+        Fields of the header that nibabel's array proxy takes.
     affine : (4, 4) float array
         Voxel-centre to world (RAS+, mm), as nibabel chooses it; take a copy.
     index : SlabIndex or None
@@ -84,7 +84,7 @@ class VolumeHeader:
 
 
 def plane_bytes(header: VolumeHeader) -> int:
-    """Return the length of a plane, the unit that slabs are made of: the first two axes, or one less than there are."""
+    """Return the length of a plane, the unit of slabs: the first two axes, or all but the last."""
     return math.prod(header.shape[: min(2, len(header.shape) - 1)]) * header.dtype.itemsize
 
 
@@ -99,7 +99,7 @@ def read_header(source: ByteSource) -> VolumeHeader:
     VolumeNotFoundError
         If the file is not there.
     VolumeError
-        If it is no NIfTI-1 or NIfTI-2 file, or its header states more than the file can hold.
+        If it is not a NIfTI-1 or NIfTI-2 file, or its header states more than the file can contain.
     """
     return _headers.get(source.identify(), lambda: _parse(source))
 
@@ -122,7 +122,7 @@ def _parse(source: ByteSource) -> VolumeHeader:
     except IndexProblemError as error:
         problem = str(error)
     if found is not None:
-        # The NIfTI header is a segment of its own: no byte behind it is needed.
+        # The NIfTI header is a separate segment: no byte after it is needed.
         index, segment, digest = found
         parsed = _interpret(source, identity, zipped, lambda count: segment[:count])
         problem = _index_problem(parsed, index)
@@ -186,12 +186,12 @@ def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
         got = f"{index.head_bytes} and {index.total_bytes}"
         return f"its lengths are {got} where the header has {parsed.offset} and {parsed.decoded_size}"
     if index.version == 1 and index.slabs and index.slab_bytes % plane_bytes(parsed):
-        return f"its slabs of {index.slab_bytes} bytes are no whole planes"
+        return f"its slabs of {index.slab_bytes} bytes are not whole planes"
     return ""
 
 
 def _opened(source: ByteSource, identity: FileIdentity, head: bytes, zipped: bool, count: int) -> bytes:
-    """Return the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
+    """Return the first `count` bytes of the NIfTI file, reading on where the head does not contain them."""
     if not zipped:
         return head if len(head) >= count else _read_start(source, identity, count)
     try:

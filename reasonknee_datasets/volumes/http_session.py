@@ -1,4 +1,4 @@
-"""HTTP for fsspec: credentials stay with the origin that they were given for, and no answer is endless.
+"""HTTP for fsspec: credentials are sent only to the origin that they were given for, and answers are limited.
 
 fsspec follows redirects with whatever headers, cookies and authentication it was given, reads a body until it ends, and
 waits as long as a server sends a byte now and then. `open_http_session` is a ``get_client`` for its HTTP file system
@@ -27,13 +27,13 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Headers that describe the request; every other may be a credential.
 _HARMLESS = frozenset({"range", "accept", "accept-encoding", "if-range"})
-# Options of a request that are not sent to the server that is asked.
+# Options of a request that are not sent to the server.
 _NOT_FOR_ORIGIN = frozenset({"timeout", "ssl", "proxy", "proxy_auth", "proxy_headers"})
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
 class ServerLimitError(ValueError):
-    """An answer that is larger than what was asked for, or a redirect that cannot be followed."""
+    """An answer that is longer than requested, or a redirect that cannot be followed."""
 
 
 class SlowServerError(OSError):
@@ -96,7 +96,7 @@ class HTTPSession:
         await self._given.close()
 
     def get(self, url: Any, **options: Any) -> _Pending:
-        """Send a GET request; ``byte_limit`` is the most bytes of an answer that is no range."""
+        """Send a GET request; ``byte_limit`` is the most bytes of an answer that is not a range."""
         return _Pending(lambda: self._send("GET", url, **options))
 
     def head(self, url: Any, **options: Any) -> _Pending:
@@ -125,7 +125,7 @@ class HTTPSession:
             options.pop("params", None)  # they are in the address of the first request
             url = url.join(URL(location))
             if url.scheme not in ("http", "https"):
-                raise ServerLimitError(f"the server redirects to {redact(str(url))}, which is no HTTP address")
+                raise ServerLimitError(f"the server redirects to {redact(str(url))}, which is not an HTTP address")
             if url.origin() != origin and session is self._given:
                 session, headers = self._bare, {k: v for k, v in headers.items() if k.lower() in _HARMLESS}
                 options = {name: value for name, value in options.items() if name in _NOT_FOR_ORIGIN}
@@ -173,7 +173,7 @@ class _Answer:
         Raises
         ------
         ServerLimitError
-            If it is longer than what was asked for.
+            If it is longer than requested.
         SlowServerError
             If too little arrives for too long.
         """

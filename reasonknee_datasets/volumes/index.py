@@ -120,7 +120,7 @@ def write_gzip_header(
 
 
 def index_bytes(head: bytes) -> int:
-    """Return how many bytes of a file hold its gzip header with the index; 0 where there is no extra field."""
+    """Return the length of a file's gzip header with the index in bytes; 0 without an extra field."""
     if len(head) < _GZIP.size:
         return 0
     magic, method, flags, _, _, _, extra = _GZIP.unpack_from(head)

@@ -72,19 +72,19 @@ def inflate_segment(packed: bytes, length: int) -> bytes:
         if len(data) != length:
             raise SegmentError(f"inflates to {'more' if len(data) > length else len(data)} and not to {length} bytes")
         if inflater.eof or inflater.unconsumed_tail or inflater.decompress(_PROBE) != _NONCE or inflater.eof:
-            raise SegmentError("holds the end of a gzip stream, or ends within a block")
+            raise SegmentError("contains the end of a gzip stream, or ends within a block")
     except module.error as error:
         raise SegmentError("does not inflate") from error
     return data
 
 
 def inflate_head(data: bytes, count: int) -> bytes:
-    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` holds no more.
+    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` has no more.
 
     Raises
     ------
     zlib.error
-        If it is no gzip data.
+        If it is not gzip data.
     """
     inflater = zlib.decompressobj(wbits=31)
     head = inflater.decompress(data, count)
@@ -178,7 +178,7 @@ def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.ui
         raise VolumeError(f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}.") from error
     if filled < decoded_size:
         raise VolumeError(
-            f"{label} inflates to {filled} bytes, and its NIfTI header states {decoded_size}. {_DAMAGED}."
+            f"{label} inflates to {filled} bytes, but its NIfTI header states {decoded_size}. {_DAMAGED}."
         )
     if more:
         raise VolumeError(

@@ -28,7 +28,7 @@ class Taps:
     weight : (n, taps) array of float32
         They sum to 1, except where nothing is valid.
     valid : (n,) array of bool
-        Whether the voxel's centre lies in the source.
+        Whether the voxel's centre is in the source.
     span : slice
         The source voxels that are needed, along the source's axis.
     """

@@ -41,7 +41,7 @@ class LocalSource:
     def identify(self) -> FileIdentity:
         """Find the file's present identity by ``stat``."""
         try:
-            return self._identity(os.stat(self.path))  # noqa: PTH116 (asked before every read; a Path costs 20 us)
+            return self._identity(os.stat(self.path))  # noqa: PTH116 (called before every read; a Path costs 20 us)
         except OSError as error:
             raise unreadable(self.path, error) from error
 
@@ -124,6 +124,6 @@ class HeldSource:
 
     @contextmanager
     def open(self, identity: FileIdentity) -> Iterator[Fetch]:
-        """Return slices of the bytes; the whole of them is no copy."""
+        """Return slices of the bytes; a slice of all of them is not copied."""
         check_same(self.label, identity, self.identity)
         yield lambda ranges: check_lengths(self.label, ranges, [self.data[start:stop] for start, stop in ranges])

@@ -22,7 +22,7 @@ from reasonknee_datasets.volumes.threads import for_each
 
 # Slabs are parts of a plane, since a box has a few tenths of each plane's rows. Measured on a synthetic DESS knee of
 # 160x384x384 (planes of 123 kB; size against an ordinary .nii.gz of the same level, bytes inflated for a box of
-# 60x80x75 around a question's region, part of the file that holds a central box):
+# 60x80x75 around a question's region, part of the file with a central box):
 #   4 planes      +0.1 %  9.5 MB  22 %        a third    +2.7 %  4.3 MB   7 %
 #   1 plane       +0.6 %  9.2 MB  21 %        a quarter  +3.1 %  4.5 MB  11 %
 #   half a plane  +2.0 %  7.5 MB  21 %        a sixth    +3.7 %  3.3 MB   7 %
@@ -34,13 +34,13 @@ _MAX_SLAB_BYTES = 1 << 30
 # zlib 6 packs 16 MB/s; ISA-L 3 packs 275 MB/s, but its output inflates at 510 MB/s where zlib's inflates at 650, and
 # a file is packed once and read for years.
 LEVEL = 6
-# Measured beside its levels 1 and 3 on a DESS-like volume of 47 MB: 24.5, 23.9 and 24.2 MB, 0.15 to 0.16 s each.
+# Measured together with its levels 1 and 3 on a DESS-like volume of 47 MB: 24.5, 23.9 and 24.2 MB, 0.15 to 0.16 s each.
 _ISAL_LEVEL = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PackReport:
-    """What packing made of a file.
+    """Result of packing a file.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ def _part(plane: int) -> int:
 
 
 def _write_whole(out: Path, plain: memoryview, head_bytes: int, slab_bytes: int, level: int | None) -> tuple[int, int]:
-    """Write under a passing name, read back, and only then take the name that was asked for."""
+    """Write under a temporary name, read back, and only then rename to the requested name."""
     passing = out.with_name(f".{out.name}.{secrets.token_hex(6)}.part")
     try:
         with passing.open("x+b") as file:

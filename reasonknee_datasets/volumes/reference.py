@@ -1,7 +1,7 @@
 """References: the string that a row, a saved data set and a pickle keep of a volume.
 
 A reference reads ``<absolute path or URL>#<geometry>@<view>@<size and hash>``. What is not known is left out, and so
-are trailing marks. It holds neither voxels nor credentials.
+are trailing marks. It contains neither voxels nor credentials.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_reference(reference: str) -> Reference:
     Raises
     ------
     VolumeError, GeometryError
-        If the text is no reference.
+        If the text is not a reference.
 
     Examples
     --------

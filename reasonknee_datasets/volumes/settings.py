@@ -72,7 +72,7 @@ class ExpectedFile:
         Raises
         ------
         VolumeError
-            If the text is no token.
+            If the text is not a token.
         """
         match = _TOKEN.fullmatch(token)
         if match is None:

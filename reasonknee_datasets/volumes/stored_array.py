@@ -64,7 +64,7 @@ class StoredVoxels:
         return array[selection].copy(order="F")
 
     def lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
-        """Return the whole array, read-only, in which these regions are there; None where no cache holds it.
+        """Return the whole array, read-only, in which these regions are there; None without a cache entry.
 
         It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
         """
@@ -85,7 +85,7 @@ class StoredVoxels:
             held = cache.get_slabs(
                 header.identity, slabs.touched(selections), size, header.index.slab_bytes, slabs.fill
             )
-        except DamagedSlabError:  # a read of its own tells what is wrong
+        except DamagedSlabError:  # a separate read raises the error that says what is wrong
             return None
         array: NDArray[Any] = np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
         array.flags.writeable = False

@@ -66,7 +66,7 @@ class ViewProxy:
                 continue
             size = next(sizes)
             if not isinstance(part, slice) and not 0 <= part < size:  # nibabel lets what is below pass
-                raise IndexError(f"Index {part} lies outside the axis, which has voxels 0 to {size - 1}.")
+                raise IndexError(f"Index {part} is outside the axis, which has voxels 0 to {size - 1}.")
             touched = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
             if not touched:
                 return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
@@ -129,7 +129,7 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     shape = tuple(int(size) for size in source.shape)
     if len(shape) != 3:
         raise GeometryError(
-            f"A view needs a volume of three axes, and this one has the shape {shape}. Choose one volume of a series, "
+            f"A view needs a volume of three axes, but this one has the shape {shape}. Choose one volume of a series, "
             "for example image.slicer[..., 0]."
         )
     steps = (nearest,) * 3 if isinstance(nearest, bool) else nearest
@@ -172,7 +172,7 @@ def _padded(view: View, source: Any, region: Box, inside: Box | None) -> NDArray
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
     if limits is not None and not (value.is_integer() and limits.min <= value <= limits.max):
         raise GeometryError(
-            f"pad_value={value} is not a value of the volume's type {dtype}. Pad with a number that the type holds, or "
+            f"pad_value={value} is not a value of the volume's type {dtype}. Pad with a number in the type's range, or "
             "pad after Window."
         )
     padded = np.full(region.shape, value, dtype=dtype, order="F")
