@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: they are written under another name beside their target, and then renamed."""
+"""Files that appear whole or not at all: they are written under another name next to their target, and then renamed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder : Path
         Where they are written.
     contents : mapping of str to bytes
-        What each file holds, by its name.
+        Content of each file, by its name.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The builder script: a prepared repository as datasets, streaming or not, with voxels joined at load.
 
-``datasets`` refuses scripts beside the data, and takes builder classes from installed packages. Everything
+``datasets`` refuses scripts next to the data, and takes builder classes from installed packages. Everything
 that decides where the data are and who may read them happens in `ReasonKnee.__init__`, so that a builder works by hand,
 from `reasonknee_datasets.load_dataset` and, once registered, from ``datasets.load_dataset``.
 
@@ -64,7 +64,7 @@ _SYNTHETIC = "SYNTHETIC: drawn by the phantom of reasonknee_datasets; no patient
 
 @dataclass
 class ReasonKneeConfig(datasets.BuilderConfig):  # type: ignore[misc]  # datasets ships no types
-    """What is loaded, as far as the cache has to know. No credential is ever a field: fields reach files.
+    """Settings of a load for the cache. No credential is ever a field, because fields are written to files.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         _map_splits(self._spell, split)
 
     def example(self, row_id: str) -> dict[str, Any]:
-        """Find one row by its id, looking at no column but ``id`` until it is found.
+        """Find one row by its id; only the column ``id`` is read until it is found.
 
         Raises
         ------
@@ -268,8 +268,8 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             unknown = [path for path in listed if path not in self._references[VOLUME]]
             if unknown:
                 raise RepositoryError(
-                    f"The manifest does not list the volume_path {unknown[0]!r} of a shard: they are not of one "
-                    "repository. Copy the repository whole, or prepare it again."
+                    f"The manifest does not list the volume_path {unknown[0]!r} of a shard: they are from different "
+                    "repositories. Copy the repository whole, or prepare it again."
                 )
             references = [self._references[column].get(path) for path in listed]
             table = table.append_column(column, pa.array(references, pa.string()).take(paths.indices))

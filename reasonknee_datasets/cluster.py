@@ -23,9 +23,9 @@ def cluster_executor(address: str, shared: str | os.PathLike[str] | None = None)
     Parameters
     ----------
     address : str
-        Of the scheduler, such as ``tcp://10.0.0.1:8786``, or the path of its ``scheduler-file``.
+        Address of the scheduler, such as ``tcp://10.0.0.1:8786``, or the path of its ``scheduler-file``.
     shared : path, optional
-        What every worker must see under the same path: a file, which each of them reads, or the folder that tasks write
+        Path that every worker must see: a file, which each of them reads, or the folder that tasks write
         to, in which a probe file is written, read by each of them and removed. Without it only versions are compared.
 
     Raises

@@ -1,4 +1,4 @@
-"""JSON from strangers: parsed within bounds, and taken apart field by field with one named error for what does not fit.
+"""Untrusted JSON: parsed within bounds, and read field by field with one named error for a wrong field.
 
 Manifests and priors come from folders and servers of other people. Nothing that they hold may end in a raw
 RecursionError, OverflowError, UnicodeDecodeError or TypeError, and no wrong type may travel on.

@@ -1,4 +1,4 @@
-"""The records of a manifest: shards, volumes and other files, and how each is read from JSON that may be hostile."""
+"""The records of a manifest: shards, volumes and other files, each read from untrusted JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What systems have or lack: fork hooks, file locks and reads at an offset (Windows has none of the three)."""
+"""Functions that some systems lack: fork hooks, file locks and reads at an offset (Windows has none of the three)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
     Parameters
     ----------
     descriptor : int
-        Of an open file.
+        Descriptor of an open file.
     count, offset : int
         In bytes.
     """

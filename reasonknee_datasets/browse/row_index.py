@@ -37,7 +37,7 @@ class RowFilter:
     subregion : str
         A part of the subregion's name; spaces match underscores.
     attribute : str
-        Of a grade; empty for any.
+        Attribute of a grade; empty for any.
     compare : str
         ``at least``, ``exactly`` or ``not graded``.
     grade : str
@@ -71,7 +71,7 @@ class RowFilter:
         return found
 
     def to_query(self, **more: str) -> str:
-        """Write the filter as a URL's query, without what admits all rows."""
+        """Write the filter as a URL's query, without fields that admit all rows."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         graded = self.grade or self.compare == "not graded"
         kept = {name: value for name, value in given.items() if value and (name != "compare" or graded)}

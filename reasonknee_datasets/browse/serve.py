@@ -48,7 +48,7 @@ def build_app(
     volumes_dir : str, optional
         The folder that contains ``volumes/``, if not the repository.
     predictions : Path, optional
-        JSON lines or a log of inspect_ai, shown beside the truth.
+        JSON lines or a log of inspect_ai, shown with the truth.
     hosts, embed_in : iterable of str
         As for `reasonknee_datasets.browse.browser_app.make_browser_app`.
 

@@ -48,7 +48,7 @@ def write_check_report(
     Parameters
     ----------
     report : QualityReport
-        Of `check_data`.
+        Report of `check_data`.
     folder : path
         Made where it is missing; files of an earlier report are replaced.
     data_dir : path

@@ -64,7 +64,7 @@ def choose_executor(arguments: argparse.Namespace, shared: Path | None) -> Abstr
     Parameters
     ----------
     arguments : Namespace
-        Of a command with `add_workers`.
+        Arguments of a command with `add_workers`.
     shared : Path or None
         File or folder that every worker must see, see `cluster_executor`.
     """

@@ -66,7 +66,7 @@ def _phantom(arguments: argparse.Namespace) -> None:
 
     if arguments.dicom and arguments.annotations_only:
         raise PhantomError("--dicom needs voxels. Leave out --annotations-only.")
-    patients = arguments.patients or (18 if arguments.dicom else 6)  # each planted defect takes a volume of its own
+    patients = arguments.patients or (18 if arguments.dicom else 6)  # each planted defect takes a separate volume
     if arguments.dicom:
         check_downloads(arguments.out, patients, size=arguments.size, seed=arguments.seed)
     options = {} if arguments.box_convention is None else {"box_convention": arguments.box_convention}
@@ -281,7 +281,7 @@ COMMANDS: dict[str, Command] = {
     "phantom": (_add_phantom, _phantom, "write a synthetic release in the official layout"),
     "prepare": (_add_prepare, _prepare, "turn the official release and OAI images into a repository that loads"),
     "pack": (_add_pack, _pack, "write .nii.gz files again so that a region of them reads fast; they open everywhere"),
-    "info": (_add_info, _info, "say what a prepared repository holds"),
+    "info": (_add_info, _info, "print the contents of a prepared repository"),
     "check": (
         _add_check,
         _check,

@@ -1,4 +1,4 @@
-"""What the command writes: everything passes through `printable` on its way to the terminal."""
+"""Output of the command: everything is written through `printable`."""
 
 from __future__ import annotations
 

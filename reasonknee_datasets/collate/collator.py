@@ -75,10 +75,10 @@ class QuintupleCollator:
     Parameters
     ----------
     dtype : torch.dtype or str, optional
-        Of ``volume``: uint8, int16, float16, bfloat16 or float32; by default the type that the voxels have. Values that
+        Type of ``volume``: uint8, int16, float16, bfloat16 or float32; by default the type of the voxels. Values that
         it would wrap or cut are an error.
     pad_value : float
-        Of voxels beyond a smaller example.
+        Value of voxels beyond a smaller example.
     contiguous : bool
         Lay the memory of ``volume`` in C order here. It takes about 2 ms for 64x96x96 voxels.
     pad_token_id : int, optional

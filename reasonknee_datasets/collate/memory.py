@@ -1,10 +1,10 @@
-"""Memory in which a worker hands its batches over, used again and again.
+"""Reused shared memory through which a worker sends its batches.
 
-torch moves every tensor of every batch into shared memory of its own. Fresh pages cost more than what is in them: per
+torch moves every tensor of every batch into separate shared memory. Fresh pages cost more than what is in them: per
 crop of 64x96x96 voxels 1.7 ms of the kernel's time, where decoding its share of the volume takes 1.1 (measured with two
 workers). So a worker keeps a few *buffers*, files that both processes map once. It writes a batch into a free one and
 sends its name; when the loader's process has dropped the last tensor on it, the buffer is free again. Where all are in
-use, as with a caller that keeps its batches, torch's own way stands in. A loader without workers uses its memory again
+use, as with a caller that keeps its batches, torch's own way is used. A loader without workers uses its memory again
 in the same way, without files (`Spare`).
 """
 
@@ -35,7 +35,7 @@ _SMALL = 1 << 16
 
 
 class Buffer:
-    """A file that two processes map: one page that says who uses it, then a tensor's bytes."""
+    """A file that two processes map: one page that names its user, then a tensor's bytes."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class Buffer:
 
     @property
     def state(self) -> int:
-        """Who uses it."""
+        """Its present user."""
         return self._mapped(_HEAD)[0]
 
     @state.setter
@@ -52,7 +52,7 @@ class Buffer:
         self._mapped(_HEAD)[0] = state
 
     def reserve(self, nbytes: int) -> None:
-        """Have room for so many bytes, or raise an OSError: a full disk would kill the process that touches a page."""
+        """Reserve `size` bytes, or raise an OSError: a full disk would kill the process that touches a page."""
         size = _HEAD + -(-nbytes // _STEP) * _STEP
         if size > os.fstat(self._descriptor).st_size:
             getattr(os, "posix_fallocate", _truncate)(self._descriptor, 0, size)
@@ -72,7 +72,7 @@ class Buffer:
 
 
 def _truncate(descriptor: int, start: int, size: int) -> None:
-    """Stand in for ``posix_fallocate`` on systems that lack it."""
+    """Replace ``posix_fallocate`` on systems that lack it."""
     os.ftruncate(descriptor, start + size)
 
 
@@ -136,7 +136,7 @@ def _unless_sent(buffer: Buffer) -> None:
 
 
 class Spare:
-    """Memory of batches that a process makes for itself: a batch that is gone leaves it to the next.
+    """Reused memory of batches in a process without workers.
 
     No lock is held, for a batch may go at any moment, in the middle of another call too.
     """
@@ -159,7 +159,7 @@ class Spare:
         return torch.from_numpy(data).view(dtype).reshape(list(shape))
 
     def clear(self) -> None:
-        """Return the memory back to the system."""
+        """Return the memory to the system."""
         self._free.clear()
 
     def _take_back(self, memory: NDArray[np.uint8]) -> None:
@@ -247,7 +247,7 @@ def forget(folder: str) -> None:
 
 
 def _renew_after_fork() -> None:
-    """Start a child without its parent's buffers: they are not its own to free."""
+    """Start a child without its parent's buffers, which the parent frees."""
     global _receiving
     _receiving = threading.Lock()
     _pool.clear()

@@ -52,7 +52,7 @@ def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) 
     Parameters
     ----------
     examples : sequence of mappings
-        Of a batch.
+        Examples of a batch.
     orientation : str
         "same", "any", or the three letters that all must have.
 

@@ -195,7 +195,7 @@ def _kept(types: Set[np.dtype[Any]]) -> torch.dtype:
 
 
 def _copy(array: NDArray[Any], room: Any) -> None:
-    """Copy into an array or a tensor, and cast if its type can hold the values."""
+    """Copy into an array or a tensor, and cast if its type can represent the values."""
     if isinstance(room, torch.Tensor):
         array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes the machine's own only
         own = array.flags.writeable and min(array.strides) >= 0
@@ -209,7 +209,7 @@ def _copy(array: NDArray[Any], room: Any) -> None:
 
 
 def _check_fits(array: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """Refuse values that a type would wrap, cut or round to infinity without a word."""
+    """Refuse values that a type would silently wrap, clip or round to infinity."""
     low, high = array.min(), array.max()
     limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype) if dtype.kind in "iu" else None
     broken = array.dtype.kind == "f" and dtype.kind in "iu" and not np.array_equal(array, np.rint(array))

@@ -35,7 +35,7 @@ class ExampleText:
 
     @property
     def brief(self) -> bool:
-        """Whether the text is too short for a column of its own, as for a bare volume."""
+        """Whether the text is too short for a separate column, as for a bare volume."""
         return not (self.question or self.steps or self.grades)
 
 

@@ -16,10 +16,10 @@ from reasonknee_datasets.loader.state import EpochPosition, Identity, read_state
 
 
 class VolumeGroupedSampler(Sampler[int]):
-    """Row numbers in random order, of which those that follow each other look at few volumes.
+    """Row numbers in random order, in which consecutive rows share few volumes.
 
     Volumes come in random order, and the rows of each are spread at random over the time of `volumes_in_flight`
-    volumes. A decode cache that holds that many volumes therefore decodes each of them once an epoch, where a uniform
+    volumes. A decode cache for that many volumes therefore decodes each of them once an epoch, where a uniform
     shuffle would decode a volume for nearly every row. The order is that of `make_dataloader` with the same arguments.
 
     Its state resumes an epoch exactly, also with other ranks, and is the same as that of `make_dataloader`. torchdata's
@@ -30,7 +30,7 @@ class VolumeGroupedSampler(Sampler[int]):
     dataset : datasets.Dataset or sequence of mappings
         With the columns ``id`` and ``volume_path``; only these few are read.
     seed : int
-        Of the order.
+        Seed of the order.
     volumes_in_flight : int
         How many volumes have some of their rows drawn and some not, at any time.
     balance : str or sequence of str

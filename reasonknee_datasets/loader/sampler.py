@@ -28,7 +28,7 @@ class RowSource(Protocol):
         """Count the examples of an epoch; None where that is not known beforehand."""
 
     def rows(self, epoch: int, start: int) -> Iterator[tuple[Any, int]]:
-        """Iterate over what tickets name the rows by, from a place of the epoch's order on.
+        """Iterate over row numbers or rows, from a place of the epoch's order on.
 
         With each comes the last place that reads its volume; its own where that is not known.
         """
@@ -57,8 +57,8 @@ class PlannedRows:
 class Pass:
     """One iteration over what is left of an epoch.
 
-    torch asks ahead, by as many batches as are prefetched, so what was asked for is not what the caller was handed:
-    `places` holds, in order, the place that each batch leads to, and the loader takes one as it hands a batch out.
+    torch requests batches ahead, as many as are prefetched, so the last requested batch is not the last returned one:
+    `places` contains, in order, the place after each batch, and the loader takes one for each batch that it returns.
     """
 
     start: EpochPosition
@@ -76,7 +76,7 @@ class BatchSampler:
     Parameters
     ----------
     source : RowSource
-        Of the rows.
+        Source of the rows.
     topology : Topology
         Which of them belong to this rank.
 
@@ -106,7 +106,7 @@ class BatchSampler:
         return self.topology.drop_last
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass; one that a loaded state stands in the middle of is not begun anew."""
+        """Choose the epoch of the next pass; an epoch that a loaded state is in the middle of is resumed."""
         self.go_to(self.next if epoch == self.next.epoch else EpochPosition(epoch))
 
     def go_to(self, place: EpochPosition) -> None:

@@ -1,4 +1,4 @@
-"""State of a loader: the settings that its order follows from, and its place in an epoch."""
+"""State of a loader: the settings of its order, and its place in an epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Identity:
     Attributes
     ----------
     fingerprint : str
-        Of the dataset's rows (see `reasonknee_datasets.loader.rows`).
+        Hash of the dataset's rows (see `reasonknee_datasets.loader.rows`).
     seed, volumes_in_flight, shuffle, balance
         As given to `make_dataloader`.
     """
@@ -66,7 +66,7 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
     state : mapping
         State that `write_state` returned.
     identity : Identity
-        Of the loader that resumes from it.
+        Settings of the loader that resumes from it.
     total : int or None
         How many examples an epoch has, if that is known.
 

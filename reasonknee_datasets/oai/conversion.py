@@ -46,7 +46,7 @@ def convert(
     Parameters
     ----------
     out : path
-        Images are written below ``images`` in it, under their official names, and the report beside them. Give it to
+        Images are written below ``images`` in it, under their official names, and the report next to them. Pass it to
         `prepare` as ``images``.
     oai : path, optional
         An OAI download in any of its forms.
@@ -80,7 +80,7 @@ def convert(
         If a process dies; the report then says what was done before.
     """
     if oai is None and nifti is None:
-        raise ConvertError("There is nothing to convert. Name an OAI download with --oai or volumes with --nifti.")
+        raise ConvertError("No input to convert. Name an OAI download with --oai or volumes with --nifti.")
     if release is None and nifti is not None:
         raise ConvertError("--nifti needs --release: only split files and masks say which volume is which.")
     target = Path(out).absolute()
@@ -94,7 +94,7 @@ def convert(
             assert index is not None
             tasks = _tasks_of_index(target, index, dry_run)
             if not tasks:  # with a release, its rows are what is missing
-                raise ConvertError(f"{oai} holds no DICOM series. Name the folder of the OAI download with --oai.")
+                raise ConvertError(f"{oai} has no DICOM series. Name the folder of the OAI download with --oai.")
         else:
             tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
     except BaseException:
@@ -138,7 +138,7 @@ def _read_studies(release: Path) -> list[Study]:
     studies = list(read_splits(find_root(release), problems).values())
     if problems.counts or not studies:
         told = "; ".join(example for examples in problems.examples.values() for example in examples[:2])
-        raise ConvertError(f"The split files of {release} cannot be used: {told or 'they hold no rows'}.")
+        raise ConvertError(f"The split files of {release} cannot be used: {told or 'they have no rows'}.")
     return studies
 
 

@@ -33,7 +33,7 @@ _STYLE = (
 
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
-    """What became of every row.
+    """Outcome of every row.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def find_converter() -> dict[str, str]:
 
 
 def read_converter(images: Path) -> dict[str, str] | None:
-    """Read the versions that converted a folder of images; None where no report of `convert` is beside it."""
+    """Read the versions that converted a folder of images; None without a report of `convert`."""
     try:
         tree = json.loads((images.parent / FOLDER / "report.json").read_text(encoding="utf-8"))
         found = tree["converter"]

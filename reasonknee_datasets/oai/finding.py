@@ -130,7 +130,7 @@ def _candidates(folder: Path, index: DownloadIndex) -> Iterator[SeriesPlace]:
 
 
 def _zip_candidates(path: Path, index: DownloadIndex) -> Iterator[SeriesPlace]:
-    """List the folders and tar archives within a zip file; its members' names are only ever compared."""
+    """List the folders and tar archives within a zip file; its members' names are never used as paths."""
     found: dict[str, None] = {}
     try:
         with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:

@@ -219,7 +219,7 @@ def _group_columns(path: Path, columns: Sequence[str], notes: _Notes) -> _Column
 
 
 def _check_cartilage(path: Path, known: _Columns, rows: Sequence[tuple[int, list[str]]]) -> None:
-    """Refuse a release table that lost one of two columns of one name in a reader that keeps the last of them."""
+    """Refuse a release table in which one of two columns of the same name was lost by an earlier reader."""
     if path.suffix.lower() in SAS_SUFFIXES:
         return  # numbers there have no written form
     single = [at[0] for _, variable, at in known if len(variable.attributes) > len(at)]

@@ -35,7 +35,7 @@ class IndexRow:
     visit : str or None
         Such as 00M.
     contradiction : str
-        What the row says twice and differently; empty for most.
+        Contradictions within the row; empty for most.
     """
 
     where: str

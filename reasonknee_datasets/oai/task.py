@@ -44,7 +44,7 @@ class ConvertTask:
     out : Path
         The output folder.
     claim : Claim
-        What the series must be.
+        Identity that the series must have.
     visit, split : str
         Empty where no release says.
     mask : Path or None

@@ -171,7 +171,7 @@ def _add_meniscus(
 
 
 def sample_patient(rng: np.random.Generator) -> float:
-    """Draw what both knees of a patient share: one severity, in standard deviations."""
+    """Draw the severity that both knees of a patient share, in standard deviations."""
     return float(rng.standard_normal())
 
 

@@ -1,6 +1,6 @@
 """Labels of the mask, and those that make up the region of each question.
 
-The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as
+The ids 44, 49, 50-55, 58-64 and 62 mean the same as in the official masks; 56 and 57 are the patella as far as
 is known; the names of the rest are this project's own. As officially, 42, 43, 45 and 46 are labels of findings beside
 those of structures, and `labels.json` names the background, 0. Three structures without a known official id take ids
 below 40. Every structure is the *healthy* anatomy: a finding is labelled only where no structure is, and moves none, so

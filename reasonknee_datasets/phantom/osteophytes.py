@@ -53,7 +53,7 @@ class Lip:
     length: float
 
     def distance(self, p: Points) -> Field:
-        """Distance to the lip; its inner end lies within the bone."""
+        """Distance to the lip; its inner end is within the bone."""
         u, v, w = p.u - self.tip[0], p.v - self.tip[1], p.w - self.tip[2]
         out, side, rest = (u * axis[0] + v * axis[1] + w * axis[2] for axis in (self.outward, self.along, self.across))
         beyond = np.maximum(np.maximum(out + _EDGE, -self.length - out), 0.0)

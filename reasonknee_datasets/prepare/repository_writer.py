@@ -1,4 +1,4 @@
-"""One repository: rows to shards, volumes beside them, then the index, the priors, the manifest and the card."""
+"""Write a repository: shards, volumes, index, priors, manifest and card."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SourceVolume:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryContent:
-    """Everything that a repository is written from.
+    """Source of a repository.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class RepositoryContent:
     synthetic : bool
         Whether the phantom made it.
     source, box_convention, report, labels : mapping
-        As the manifest keeps them.
+        As in the manifest.
     """
 
     volumes: Sequence[SourceVolume]
@@ -103,11 +103,11 @@ class Writer:
     Parameters
     ----------
     content : RepositoryContent
-        What is written.
+        Content of the repository.
     root : Path
         The folder; it exists, and ``root/.work`` too.
     volumes : {"pack", "copy", "link", "none"}
-        What becomes of the images.
+        Treatment of the images.
     workers : int or None
         Processes; None for one a core where the work is worth it.
     progress : bool

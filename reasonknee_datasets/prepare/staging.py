@@ -174,7 +174,7 @@ def _make_work(folder: Path) -> Path:
 
 
 def _disk_error(error: OSError, out: Path) -> PrepareError:
-    """Describe what the disk refused; Arrow's errors carry an errno too, but no file name."""
+    """Describe the error of the disk; Arrow's errors have an errno too, but no file name."""
     at = error.filename2 or error.filename  # copying names its source first, and it is the target that is refused
     place = at or f"the folder of {out}"
     got = os.strerror(error.errno) if error.errno else str(error)

@@ -49,7 +49,7 @@ class VolumeTask:
     root, path, source, mode
         The repository, the volume's place in it, the image, and what becomes of it.
     found : VolumeRecord, optional
-        What the image proved to be.
+        Record of the image.
     """
 
     root: Path
@@ -83,7 +83,7 @@ def place_volumes(
     progress : bool
         Whether progress bars are shown.
     executor : concurrent.futures.Executor, optional
-        Where volumes are read and written instead.
+        Executor that reads and writes volumes, instead of local processes.
     inspect : callable, optional
         Called with what was decoded, by path in the repository, before a volume is written; it may raise.
 
@@ -161,7 +161,7 @@ def place_volume(task: VolumeTask) -> VolumeRecord:
 
 
 def record_of(found: VolumeFingerprint) -> VolumeRecord:
-    """Write what was found of a file as the manifest keeps it."""
+    """Return the record of a file for the manifest."""
     a, b, c, d = ((float(w), float(x), float(y), float(z)) for w, x, y, z in found.affine)
     i, j, k = found.shape
     hashes = found.sha256, found.voxels_sha256, found.index_sha256
@@ -169,7 +169,7 @@ def record_of(found: VolumeFingerprint) -> VolumeRecord:
 
 
 def _find_placed(task: VolumeTask, found: VolumeRecord) -> VolumeRecord | None:
-    """Return the record of what an interrupted run left, if it is the volume that this run would write."""
+    """Return the record of an interrupted run's file, if it is the volume that this run would write."""
     if task.mode not in {"pack", "copy"} or not task.target.is_file():
         return None  # a link costs nothing to make again
     try:
@@ -207,7 +207,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
 
 def _copy(source: Path, target: Path, sha256: str | None) -> None:
     """Copy a file under another name until it is proven whole."""
-    # A name of its own, since a cluster may run a task again while a worker that it lost contact with still writes.
+    # A unique name, since a cluster may run a task again while a worker that it lost contact with still writes.
     partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
     try:
         with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:

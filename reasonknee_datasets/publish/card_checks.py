@@ -108,7 +108,7 @@ def check_croissant(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that the Croissant metadata are those of this repository."""
     text = repository.read_text(CROISSANT)
     if not text:
-        yield Diagnostic("warning", f"There is no {CROISSANT}.", _WRITE)
+        yield Diagnostic("warning", f"The repository has no {CROISSANT}.", _WRITE)
     elif text != write_metadata(repository.manifest):
         yield Diagnostic("error", f"{CROISSANT} does not describe the configs and columns of the manifest.", _WRITE)
 
@@ -137,7 +137,7 @@ def check_redistribution(repository: Inspected) -> Iterator[Diagnostic]:
         return
     held = [f"{len(repository.stored_volumes):,} volumes"] if repository.stored_volumes else []
     held += ["previews"] if repository.manifest.has_previews else []
-    terms = f"The repository holds {' and '.join(held)} of OAI participants, whose terms forbid passing them on"
+    terms = f"The repository contains {' and '.join(held)} of OAI participants, whose terms forbid passing them on"
     if repository.is_local:
         yield Diagnostic(
             "warning", f"{terms}.", "`reasonknee push` leaves them out; upload the folder with nothing else."

@@ -49,7 +49,7 @@ class DoctorFinding:
     found : str
         The problem, with its place.
     remedy : str
-        What to do.
+        Remedy.
     """
 
     check: str

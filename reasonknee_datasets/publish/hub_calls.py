@@ -1,4 +1,4 @@
-"""Calls of the Hub through huggingface_hub, repeated on faults that pass, with errors that hold no token."""
+"""Calls of the Hub through huggingface_hub, repeated on temporary faults, with errors that contain no token."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def call_hub(function: Callable[..., T], *arguments: Any, doing: str, **options:
     function : callable
         A method of HfApi. It may run twice, so it must do no harm the second time.
     doing : str
-        What is done, for messages: "uploading volumes to owner/name".
+        Description of the call, for messages: "uploading volumes to owner/name".
 
     Raises
     ------

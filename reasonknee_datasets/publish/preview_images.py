@@ -31,7 +31,7 @@ _COLUMNS, _ROWS, _TILE = 4, 3, 160  # of a montage: slices across and down, pixe
 
 
 class PreviewArtist:
-    """Draws the previews of one volume, which it holds decoded.
+    """Draws the previews of one volume, which it decodes once.
 
     Parameters
     ----------

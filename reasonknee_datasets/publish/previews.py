@@ -1,6 +1,6 @@
 """Previews in a prepared repository: a column of ``quintuples`` and the config ``preview``.
 
-Shards are written anew beside the repository, which is replaced when all of them are complete. Everything else in the
+New shards are written next to the repository, which is replaced when all of them are complete. Everything else in the
 folder is hard-linked, so that volumes take no second copy.
 """
 
@@ -132,7 +132,7 @@ def _open_local(data_dir: str | os.PathLike[str]) -> tuple[Path, Manifest]:
 
 
 def _replaced(manifest: Manifest) -> list[Shard]:
-    """List the shards that are written anew."""
+    """List the shards to write."""
     return [
         shard
         for config in ("quintuples", "preview")

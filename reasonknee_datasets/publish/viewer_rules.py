@@ -56,7 +56,7 @@ def first_page(features: Features, rows: Iterable[Mapping[str, Any]], config: st
     Parameters
     ----------
     features : Features
-        Of the split.
+        Features of the split.
     rows : iterable of mapping
         At least its first 100 rows, images undecoded.
     config, split : str

@@ -94,7 +94,7 @@ _ALL = (
     DataCheck(
         "side-mismatch",
         "error",
-        "the medial and lateral boxes are placed as in a knee of the other side",
+        "the medial and lateral boxes are as in a knee of the other side",
         "Check knee_side in the split file and the affine of the image: one of them is mirrored",
     ),
     # Images

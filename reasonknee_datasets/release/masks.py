@@ -41,7 +41,7 @@ class LabelExtent:
 
 @dataclass(frozen=True, slots=True)
 class MaskScan:
-    """What the reader keeps of a mask.
+    """Facts of a mask for the reader.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
     """Find every label's box, size and centre in one pass.
 
     Works on runs of equal labels along the axis that is contiguous in memory: a knee's 24 million voxels are some
-    hundred thousand runs. Memory beside the array is bounded, since it is taken in blocks.
+    hundred thousand runs. Additional memory is bounded, since the array is read in blocks.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
 
 @dataclass(slots=True)
 class _Sums:
-    """What is known of a label after some blocks, by axis in memory order."""
+    """Partial extent of a label after some blocks, by axis in memory order."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -222,7 +222,7 @@ def scan_masks(
     paths : sequence of Path
         The masks.
     workers : int, optional
-        Processes; by default one a core, and none beside this one below some hundred masks. A script that may start
+        Processes; by default one a core, and only this one below some hundred masks. A script that may start
         processes must do so under ``if __name__ == "__main__":``.
     progress : bool
         Whether there is a progress bar.

@@ -24,7 +24,7 @@ _SENTENCE_END = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
-    """An answer's parts; ``"".join`` of gaps and steps, then ``tail``, gives its text back.
+    """An answer's parts; ``"".join`` of gaps and steps, then ``tail``, is its text.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One official record: what it says, and what is wrong with it."""
+"""One official record: its content and its problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CACHED = 8192
 
 
 class Fault(NamedTuple):
-    """A kind of problem, and what was found."""
+    """A kind of problem, and its message."""
 
     kind: str
     message: str
@@ -91,7 +91,7 @@ def volume_key(image: str) -> str:
 
 
 class RecordReader:
-    """Reads what records say, each distinct text once.
+    """Reads the content of records, each distinct text once.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class RecordReader:
         whole = record["final_diagnosis"]
         text, box = record["answer"], whole["bounding_box"]
         same = (record["prompt"], repr(whole["final_diagnosis"]), next(iter(whole)))
-        # Where answers repeat the box, no two texts are alike; but for the box they are, and are told apart 20 times
+        # Where answers repeat the box, no two texts are alike; without the box they are, and are compared 20 times
         # as fast without it.
         literal = repr(box)
         before, found, after = text.rpartition(literal)

@@ -52,7 +52,7 @@ def read_questions(path: Path) -> dict[int, str]:
 
 
 def read_prompts(folder: Path, problems: Problems, notes: list[str]) -> Mapping[str, frozenset[int]]:
-    """Read all question files of a release, and give the questions that each text asks."""
+    """Read all question files of a release, and return the questions of each text."""
     asks: dict[str, frozenset[int]] = {}
     for name in QUESTION_FILES:
         path = folder / name

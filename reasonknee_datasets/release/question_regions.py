@@ -1,4 +1,4 @@
-"""The region of each question in each mask, and the label map where the release does not tell it."""
+"""The region of each question in each mask, and the label map where the release does not state it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Extents:
     rows : (volumes, labels, 6) int array
         i0 j0 k0 i1 j1 k1; where a mask lacks a label, a start beyond its stop.
     shapes : (volumes, 3) int array
-        Of the masks' arrays; 0 without a mask.
+        Shapes of the masks' arrays; 0 without a mask.
     layouts : (volumes,) array of str
         Order of their axes, such as RAS; empty without a mask.
     """
@@ -88,7 +88,7 @@ class Regions:
     there : (volumes, questions) bool array
         Where there is one.
     shapes : (volumes, 3) int array
-        Of the masks' arrays.
+        Shapes of the masks' arrays.
     """
 
     rows: NDArray[np.int64]
@@ -111,7 +111,7 @@ def gather(numbers: NDArray[np.float64], extents: Extents, questions: Mapping[in
     numbers : (volumes, 62, 6) float array
         Official boxes by volume and question (question 1 first); NaN where there is none.
     extents : Extents
-        Of the same volumes.
+        Extents of the same volumes.
     questions : mapping of int to sequence of int
         Labels by question.
     """

@@ -62,7 +62,7 @@ class ReleaseOptions:
     executor: Executor | None = None
 
     def settle(self) -> CheckSettings:
-        """Check the options, and give what the check needs of them."""
+        """Check the options, and return those of the check."""
         given = self.box_convention
         convention = BoxConvention.parse(given) if isinstance(given, str) else given
         return CheckSettings(
@@ -107,7 +107,7 @@ class Release:
         return f"Release({str(self.root.data)!r}, {len(self.studies)} volumes)"
 
     def inspect(self) -> ReleaseReport:
-        """Read everything once, and give what was found, without judging it."""
+        """Read everything once, and return the report without raising."""
         if self._outcome is None:
             self._outcome = self._check.run()
         return self._outcome.report
@@ -154,7 +154,7 @@ class Release:
 
     @property
     def revision(self) -> str | None:
-        """The Hub revision that it was downloaded from, where the download tells."""
+        """The Hub revision that it was downloaded from, where the download records it."""
         return find_revision(self.root.data)
 
     @property

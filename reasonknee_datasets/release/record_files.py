@@ -21,7 +21,7 @@ BALANCED: Mapping[Split, str] = {"train": "train_balanced.json", "test": "test_b
 """The splits that have a balanced file, and its name."""
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Takes an iterable and says what it is, gives it back: a progress bar."""
+"""Progress bar: takes an iterable and its description, and returns an iterable."""
 
 
 class LocatedRecord(NamedTuple):
@@ -83,7 +83,7 @@ class RecordFiles:
         return survey
 
     def rows(self, wanted: NDArray[np.int32]) -> Iterator[tuple[Split, int, RecordContent, Any]]:
-        """Read every file again, and give the wanted records in file order.
+        """Read every file again, and return the wanted records in file order.
 
         Parameters
         ----------

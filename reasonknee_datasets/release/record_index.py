@@ -1,4 +1,4 @@
-"""What the first pass over all records keeps of them.
+"""Arrays that the first pass over all records fills.
 
 A release has half a million records. Of each, a few numbers are kept in arrays: the six of its box, its place in its
 file, a hash. Everything else is read again when rows are written, so that memory stays small.
@@ -29,7 +29,7 @@ MIXED, WHOLE, REAL = 0, 1, 2
 
 @dataclass(slots=True)
 class Survey:
-    """What the records of a release say, as arrays by volume (in the order of the split files) and question (1 first).
+    """Content of a release's records, as arrays by volume (in the order of the split files) and question (1 first).
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Survey:
     writing : (volumes, 62) uint8 array
         `MIXED`, `WHOLE` or `REAL`.
     hashes : (volumes, 62) int array
-        Of the record's texts and diagnosis, to compare balanced records with.
+        Hashes of the record's texts and diagnosis, to compare balanced records with.
     repeats : mapping of str to (volumes, 62) int array
         How often the balanced file of a split repeats a record.
     seen : int
@@ -84,7 +84,7 @@ class Survey:
     def take(
         self, volume: int, content: RecordContent, number: int, record: Mapping[str, Any], problems: Problems
     ) -> None:
-        """Keep what a record of a known volume and question says."""
+        """Store the content of a record of a known volume and question."""
         question = content.number - 1
         first = self.index[volume, question]
         if first >= 0:
@@ -145,7 +145,7 @@ class Survey:
 
 
 def hash_record(record: Mapping[str, Any]) -> int:
-    """Hash what a record says; good within this process only."""
+    """Hash a record's content; valid within this process only."""
     return hash((record["prompt"], record["answer"], repr(record["final_diagnosis"])))
 
 

@@ -1,4 +1,4 @@
-"""Which labels of a mask make the region of which question, as the release's own files say.
+"""Labels of each question's region in a mask, from the release's own files.
 
 How ``labels.json`` and ``question_subregion_mapping.json`` are laid out is not documented. They are read as tables:
 whatever the nesting, each entry becomes a row of columns, and the one way to read two of the columns as names and ids,

@@ -48,7 +48,7 @@ class CheckedChunks(io.RawIOBase):
         self.metadata: pq.FileMetaData = pq.ParquetFile(self.footer, **limits).metadata
         ranges = chunk_ranges(self.metadata)
         if len(ranges) != len(hashes):
-            raise fail(f"it has {len(ranges)} column chunks, and the manifest holds hashes of {len(hashes)}")
+            raise fail(f"it has {len(ranges)} column chunks, but the manifest has hashes of {len(hashes)}")
         self._chunks = list(zip(ranges, hashes, strict=True))
         self._size: int = file.size() if callable(file.size) else file.size
 

@@ -22,7 +22,7 @@ REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
 
 
 def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Decide where the repository should be; None where nothing says so and ``./3dreasonknee`` does not exist.
+    """Decide where the repository should be; None without a setting and without ``./3dreasonknee``.
 
     ``data_dir`` comes first, then ``REASONKNEE_DATA``, then ``./3dreasonknee``.
 
@@ -56,7 +56,7 @@ def _refuse_interrupted(folder: Path) -> None:
 
 
 def name_setting(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str:
-    """Name the variable or default that says where the data are, for messages; "" where the caller names the place."""
+    """Return the variable or default that names the data's place, for messages; "" if the caller names it."""
     if data_dir is not None:
         return ""
     return DATA if environment.get(DATA) else f"./{NAME}"
@@ -74,11 +74,11 @@ def find_repository(
     Parameters
     ----------
     root : str or None
-        What `find_place` gave.
+        Result of `find_place`.
     cache_dir : str or path, optional
         Where a phantom is kept; by default the cache of ``datasets``.
     setting : str
-        What `name_setting` returned.
+        Result of `name_setting`.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def find_repository(
     repository = open_repository(root, where=setting)
     if real and repository.manifest.synthetic:
         raise RepositoryError(
-            f"{root} holds synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
+            f"{root} has synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
             f"{REQUIRE_REAL}."
         )
     return repository
@@ -126,12 +126,12 @@ def _check_folder(folder: Path, setting: str) -> None:
     if folder.is_dir():
         below = folder / NAME
         if not (folder / MANIFEST).is_file() and (below / MANIFEST).is_file():
-            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(below)!r}?")
+            raise RepositoryNotFoundError(f"{subject} has no {MANIFEST}. Did you mean {str(below)!r}?")
         return
     if folder.is_symlink():
         raise RepositoryNotFoundError(
-            f"{subject} is a link to {folder.readlink()}, which does not exist. Mount the disk that holds "
-            "it, or correct or remove the link."
+            f"{subject} is a link to {folder.readlink()}, which does not exist. Mount the disk of "
+            "its target, or correct or remove the link."
         )
     if folder.exists():
         remedy = f"Did you mean its folder, {str(folder.parent)!r}?"

@@ -1,4 +1,4 @@
-"""The types of lazy columns, volumes and masks, in what ``datasets`` made of a selection."""
+"""Types of the lazy columns (volumes and masks) in datasets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def volume_features(selection: Selection) -> datasets.Features:
 
 
 def with_volumes(loaded: Any) -> Any:
-    """Type the lazy columns of what a builder returned: a dataset, a dict or a list of them."""
+    """Set the types of the lazy columns of a dataset, or of a dict or list of datasets."""
     if isinstance(loaded, dict):
         return type(loaded)({split: with_volumes(dataset) for split, dataset in loaded.items()})
     if isinstance(loaded, list):

@@ -1,4 +1,4 @@
-"""Places: absolute local folders and fsspec URLs, as strings that hold no secret."""
+"""Places: absolute local folders and fsspec URLs, as strings without secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     Parameters
     ----------
     given : str or path
-        What the user gave.
+        Argument or setting of the user.
     setting : str
         Where: the name of an argument or of an environment variable, for messages.
 
@@ -57,14 +57,14 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
 
 
 def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None) -> None:
-    """Register what opens a place, for this process; nothing of it goes any further.
+    """Register the storage options of a place, for this process only.
 
     Parameters
     ----------
     place : str or None
         A place; only a URL needs anything.
     storage_options : mapping, optional
-        What fsspec takes for it. Where data and volumes are in different stores, options may be keyed by protocol, as
+        Options of fsspec for it. Where data and volumes are in different stores, options may be keyed by protocol, as
         fsspec allows for chained URLs: ``{"s3": {"key": ...}, "https": {"headers": ...}}``.
     token : str or bool, optional
         The Hub's, used for ``hf://`` only.
@@ -99,7 +99,7 @@ def _store_of(place: str) -> str:
 def trying_credentials(
     place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None
 ) -> Iterator[None]:
-    """Register what opens a place, and forget it again if it does not: the next call may come without."""
+    """Register the storage options of a place, and remove them again if it cannot be opened."""
     keep_credentials(place, storage_options, token)
     try:
         yield
@@ -111,7 +111,7 @@ def trying_credentials(
 
 @contextmanager
 def reading(url: str, what: str) -> Iterator[None]:
-    """Turn whatever a store raises into one error that names the place and what to do."""
+    """Convert any error of a store into one error that names the place and a remedy."""
     try:
         yield
     except ReasonKneeError:

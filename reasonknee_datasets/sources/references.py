@@ -41,7 +41,7 @@ def write_mask_references(manifest: Manifest, root: str) -> dict[str, str]:
     manifest : Manifest
         The repository's.
     root : str
-        The repository, which always holds its masks.
+        The repository, which always contains its masks.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def write_mask_references(manifest: Manifest, root: str) -> dict[str, str]:
     """
     if not manifest.masks:
         raise RepositoryError(
-            f"{root} was prepared without masks, so that no column 'mask' can be loaded. Prepare the release again "
+            f"{root} was prepared without masks and has no column 'mask'. Prepare the release again "
             "with `reasonknee prepare --masks`, or leave out masks=True and the column."
         )
     references = {}

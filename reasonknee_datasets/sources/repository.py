@@ -14,7 +14,7 @@ from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file
 
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
 
-# What an official release holds and never in a prepared repository; the first is asked for over HTTP and S3, where
+# Entries of an official release that a prepared repository never has; the first is requested over HTTP and S3, where
 # nothing can be listed.
 _OFFICIAL = (
     "data/split_files/all_studies.csv",
@@ -69,11 +69,11 @@ def open_repository(root: str, *, where: str = "") -> Repository:
             data = read_bytes(url)
     except RepositoryNotFoundError as error:
         refuse_official(root)
-        remedy = f"Name the folder or URL that holds one, or write one: {PREPARE.format(release='RELEASE')}"
+        remedy = f"Name the folder or URL of one, or write one: {PREPARE.format(release='RELEASE')}"
         if is_url(root):  # many stores answer "not found" where reading is not permitted
             remedy += "; pass storage_options= or token= if it needs credentials"
         raise RepositoryNotFoundError(
-            f"{place_subject(root, where)} is not a prepared repository: it holds no {MANIFEST}. {remedy}."
+            f"{place_subject(root, where)} is not a prepared repository: it has no {MANIFEST}. {remedy}."
         ) from error
     return Repository(root, Manifest.from_bytes(data, where=url))
 
@@ -90,7 +90,7 @@ def place_subject(place: str, setting: str) -> str:
 
 
 def refuse_official(root: str) -> None:
-    """Raise if a place holds the official release, as its users download it."""
+    """Raise if a place has the official release, as its users download it."""
     with reading(root, "repository"):
         official = any(exists(join(root, name)) for name in (_OFFICIAL[:1] if is_url(root) else _OFFICIAL))
     if official:

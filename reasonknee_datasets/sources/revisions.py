@@ -81,7 +81,7 @@ def _find_commit(root: str, name: str, revision: str) -> str | None:
 
 
 def check_revision(manifest: Manifest, root: str, revision: str) -> None:
-    """Compare a repository that is not on the Hub with the revision that was asked for.
+    """Compare a repository that is not on the Hub with the requested revision.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def _fields(what: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]
 
 
 def warn_withdrawn(manifest: Manifest) -> None:
-    """Warn if a repository is of a withdrawn revision, or holds withdrawn rows.
+    """Warn if a repository is of a withdrawn revision, or has withdrawn rows.
 
     Warns
     -----

@@ -56,7 +56,7 @@ _CLOSED: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is read of one config.
+    """Columns and rows to read of one config.
 
     Attributes
     ----------
@@ -206,7 +206,7 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
     )
     for name, value in _compared(text):
         _check_value(name, value)
-    if "invert(" not in text:  # "not at least 9" holds for every row
+    if "invert(" not in text:  # "not at least 9" is true for every row
         for name, order, value in re.findall(rf"\((\w+) ([<>]=?) {_VALUE}\)", text):
             _check_order(name, order, value.strip('"'))
     return expression

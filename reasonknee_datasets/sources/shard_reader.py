@@ -1,4 +1,4 @@
-"""Reading one Parquet shard: only the columns and row groups that are asked for, from any place."""
+"""Read one Parquet shard: only the requested columns and row groups, from any place."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
 
 
 def _read_tables(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
-    # ParquetFile decodes as many rows as it is asked for; a scan of a dataset decodes whole row groups.
+    # ParquetFile decodes as many rows as requested; a scan of a dataset decodes whole row groups.
     checked = isinstance(file, CheckedChunks)
     parquet = pq.ParquetFile(
         file,
@@ -107,7 +107,7 @@ def _choose_groups(file: Any, parquet: pq.ParquetFile, selection: Selection) -> 
 
 
 def _check_ends(url: str, file: Any, shard: Shard) -> Any:
-    """Compare size and footer with the manifest's, before Arrow believes what the footer says; wrap the file."""
+    """Compare size and footer with the manifest's, before Arrow uses the footer; wrap the file."""
     size = file.size() if callable(file.size) else file.size
     if size is None:  # without a size there are no ranges
         raise ValueError("the server states no size")
@@ -132,7 +132,7 @@ def _check_ends(url: str, file: Any, shard: Shard) -> Any:
 
 
 def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
-    """Choose how many rows are decoded at once, so that a page of one value repeated for ever stays in memory.
+    """Choose how many rows are decoded at once, so that memory stays bounded for a page of one repeated value.
 
     A dictionary page serves all rows that refer to it: 12 kB of Parquet can be 3 GB of rows.
     """
@@ -236,7 +236,7 @@ def _other_shard(url: str, differs: str) -> RepositoryError:
 def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection) -> None:
     rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
     if rows != shard.rows:
-        raise _other_shard(url, f"it holds {rows:,} rows, not {shard.rows:,}")
+        raise _other_shard(url, f"it has {rows:,} rows, not {shard.rows:,}")
     for field in selection.stored_schema:
         found = schema.field(field.name).type if field.name in schema.names else "no such column"
         if found != field.type:

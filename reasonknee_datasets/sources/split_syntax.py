@@ -1,4 +1,4 @@
-"""What a user may write for ``split``, read once for both kinds of dataset."""
+"""Syntax of ``split``, for streaming and other datasets."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class RandomFlip(Transform):
     plane : {"sagittal"}
         A knee mirrored across any other plane is not a possible knee.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------
@@ -118,7 +118,7 @@ class RandomShift(Transform):
         Fill value beyond the volume (and, after `Window`, beyond the crop); by default that of
         `CropToBox`, else 0.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Examples
     --------

@@ -140,7 +140,7 @@ class Transform(metaclass=_TransformType):
         Parameters
         ----------
         features : datasets.Features
-            Of the examples before.
+            Features of the examples before.
         """
         return type(features)({**features, **self.added_features(features)})
 

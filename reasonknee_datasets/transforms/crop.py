@@ -54,7 +54,7 @@ class CropToBox(Transform):
         (with its margins, where there is a ``size``) that fits stays inside the crop, and a crop that is smaller than
         the box stays inside the box.
     seed : int
-        Of the jitter.
+        Seed of the jitter.
 
     Examples
     --------

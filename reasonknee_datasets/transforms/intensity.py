@@ -33,7 +33,7 @@ class Window(Transform):
         Voxels from which percentiles, mean and deviation are computed: the whole stored volume, decoded once in a
         process, or the voxels of the crop (padding left out). Of no account to ``clip``.
     dtype : {"float32", "float16", "uint8"}
-        Of ``voxels``.
+        Type of ``voxels``.
 
     Examples
     --------
@@ -137,7 +137,7 @@ class RandomIntensity(Transform):
         Then up to this share of the window's range (1, or 255 in uint8) is added or taken away; for z-scores, of one
         standard deviation.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Examples
     --------

@@ -62,7 +62,7 @@ class TextEncoder:
     Parameters
     ----------
     content : TokenizerContent
-        Of the tokenizer.
+        Content of the tokenizer.
     """
 
     def __init__(self, content: TokenizerContent) -> None:

@@ -95,7 +95,7 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     example : mapping
         With ``volume``, and ``mask``, ``box`` and ``voxels`` where it has them.
     relative : View
-        Of the current grid.
+        View of the current grid.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def kept_box(example: Example, view: View) -> Box | None:
     example : mapping
         With ``box``.
     view : View
-        Of its volume.
+        View of its volume.
 
     Returns
     -------

@@ -79,7 +79,7 @@ class NamedTokenizer:
     name : str
         For people: the name that it was loaded by.
     digest : str
-        Of its content.
+        Digest of its content.
 
     Examples
     --------

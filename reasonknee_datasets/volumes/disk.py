@@ -63,7 +63,7 @@ class DiskCache:
     codec : {"lz4", "zstd"}
         LZ4 reads about 2.5 times as fast, ZSTD takes a tenth less room.
     level : int
-        Of the codec, 1 to 9.
+        Level of the codec, 1 to 9.
 
     Raises
     ------

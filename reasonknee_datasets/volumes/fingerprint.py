@@ -32,7 +32,7 @@ class VolumeFingerprint:
     Attributes
     ----------
     shape : tuple of int
-        Of the stored array, without axes of length 1 behind the third.
+        Shape of the stored array, without axes of length 1 behind the third.
     affine : (4, 4) tuple of tuples of float
         Voxel-centre to world (RAS+, mm).
     dtype : str
@@ -40,11 +40,11 @@ class VolumeFingerprint:
     bytes : int
         Size of the file.
     sha256 : str
-        Of the file.
+        SHA-256 of the file.
     voxels_sha256 : str
-        Of the voxel values in canonical order (see `hash_voxels`).
+        SHA-256 of the voxel values in canonical order (see `hash_voxels`).
     index_sha256 : str or None
-        Of the NIfTI header and the slab index (see `index_hash`); None where the file is not seekable.
+        SHA-256 of the NIfTI header and the slab index (see `index_hash`); None where the file is not seekable.
     """
 
     shape: tuple[int, ...]

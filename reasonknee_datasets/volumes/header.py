@@ -55,7 +55,7 @@ class VolumeHeader:
     affine : (4, 4) float array
         Voxel-centre to world (RAS+, mm), as nibabel chooses it; take a copy.
     index : SlabIndex or None
-        Of a seekable file, if it can be believed.
+        Index of a seekable file, if it can be believed.
     index_sha256 : str or None
         Hash of the header segment and the index (`SlabIndex.hash_start`); None for any other file.
     """

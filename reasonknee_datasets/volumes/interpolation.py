@@ -50,9 +50,9 @@ def taps_along(view: View, axis: int, length: int, *, nearest: bool = False) -> 
     Parameters
     ----------
     view : View
-        Of the source.
+        View of the source.
     axis : int
-        Of the view.
+        Axis of the view.
     length : int
         Voxels of the source along its axis.
     nearest : bool

@@ -78,7 +78,7 @@ def pack(
     path_out : str or path
         Where to write; its folder must exist.
     level : int
-        Of zlib, 0 to 9.
+        Level of zlib, 0 to 9.
     planes : float, optional
         Planes of the array in a slab: a whole number, or a fraction (0.25 makes four slabs of each plane). By default
         slabs have at most 60 kB: a part of a plane, or several small planes. Slabs grow until the index fits.
@@ -128,7 +128,7 @@ def pack_bytes(
     plane : int
         Length of a plane in bytes, the first two axes of the array.
     level : int, optional
-        Of zlib, 0 to 9. By default ISA-L compresses, 26 times as fast as zlib's level 6: 0.16 s for a DESS volume, for
+        Zlib level, 0 to 9. By default ISA-L compresses, 26 times as fast as zlib's level 6: 0.16 s a DESS volume, for
         2 % more bytes that inflate no slower.
 
     Returns

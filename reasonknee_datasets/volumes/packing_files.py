@@ -28,7 +28,7 @@ def pack_files(
         A folder, made where it is missing: ``knee.nii`` and ``knee.nii.gz`` become ``knee.nii.gz`` in it, and nothing
         existing is replaced. None replaces each file, which must be a ``.nii.gz``, by its seekable form.
     level : int
-        Of zlib, 0 to 9.
+        Level of zlib, 0 to 9.
 
     Yields
     ------

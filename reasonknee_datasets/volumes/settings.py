@@ -29,7 +29,7 @@ class ExpectedFile:
     bytes : int
         Size of the file.
     index_sha256 : str or None
-        Of NIfTI header and slab index (`index_hash`); None where the file had no index.
+        SHA-256 of NIfTI header and slab index (`index_hash`); None where the file had no index.
     """
 
     bytes: int

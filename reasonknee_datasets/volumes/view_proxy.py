@@ -29,7 +29,7 @@ class ViewProxy:
     source : array-like
         Anything with a shape and a dtype that can be sliced: nibabel's ``dataobj``, an array, a memory map.
     view : View
-        Of the source's voxels.
+        View of the source's voxels.
     """
 
     is_proxy = True
@@ -105,7 +105,7 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     Parameters
     ----------
     view : View
-        Of `source`.
+        View of `source`.
     source : array-like
         Only the region under the view is sliced out of it.
     nearest : bool or three bools
