@@ -195,7 +195,7 @@ def add_note(error: BaseException, note: str) -> None:
 
     Examples
     --------
-    >>> error = BoxError("box must have three axes, got 2. Give three numbers.")
+    >>> error = BoxError("A box must have three axes, not 2. Pass three numbers.")
     >>> add_note(error, "while reading 9016403/00M/right/q19")
     >>> error.__notes__
     ['while reading 9016403/00M/right/q19']

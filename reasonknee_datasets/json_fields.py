@@ -141,8 +141,8 @@ class Fields:
         return self.tree[key]
 
     def _wrong(self, key: object, wanted: str, value: object) -> ReasonKneeError:
-        name = f" field {key!r}" if key != "" else ""
-        return self.fail(f"The {self.place} must hold{name} as {wanted}, got {_short(value)}")
+        name = f"field {key!r} of the " if key != "" else ""
+        return self.fail(f"The {name}{self.place} must be {wanted}, not {_short(value)}")
 
 
 def _short(value: object) -> str:

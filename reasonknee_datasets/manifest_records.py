@@ -92,7 +92,7 @@ def by_path(tree: Fields) -> Iterator[tuple[str, Fields]]:
 def _check_path(path: str, tree: Fields) -> str:
     if not stays_inside(path):
         rule = "be relative to the repository and stay inside it, without ':', '?', '%' and control characters"
-        raise tree.fail(f"A path must {rule}, got {ascii(path)[:200]}")
+        raise tree.fail(f"A path must {rule}, not {ascii(path)[:200]}")
     return path
 
 

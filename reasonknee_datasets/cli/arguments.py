@@ -17,7 +17,7 @@ def positive(text: str) -> int:
     """Read a whole number of 1 or more."""
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
     return number
 
 
@@ -31,7 +31,7 @@ def numbers(text: str) -> tuple[int, ...]:
         except ValueError:
             between = range(0)
         if not between:
-            raise argparse.ArgumentTypeError(f"must be numbers such as 1-15,34, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be numbers such as 1-15,34, not {text!r}")
         found += between
     return tuple(found)
 

@@ -11,7 +11,7 @@ from reasonknee_datasets.cli.arguments import Command, say
 def _port(text: str) -> int:
     number = int(text)
     if not 0 <= number < 65536:
-        raise argparse.ArgumentTypeError(f"must be 0 to 65535, got {number}")
+        raise argparse.ArgumentTypeError(f"must be 0 to 65535, not {number}")
     return number
 
 

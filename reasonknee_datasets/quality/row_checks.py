@@ -96,7 +96,7 @@ class RowChecks:
         held = {grade["attribute"]: grade["grade"] for grade in row["grades"]}
         slots = question.slots
         if list(held) != [slot.attribute for slot in slots] or len(row["grades"]) != len(slots):
-            message = f"question {question.id} has the slots {', '.join(slot.attribute for slot in slots)}, got {held}"
+            message = f"question {question.id} has the slots {', '.join(slot.attribute for slot in slots)}, not {held}"
             self.findings.add("bad-grade", row["id"], message)
             return
         for slot in slots:
@@ -121,7 +121,7 @@ class RowChecks:
         expected = _answer(question.id, grades)
         if row["answer"] != expected:
             self.findings.add(
-                "grade-contradiction", row["id"], f"grades make {expected}, the answer is {row['answer']}"
+                "grade-contradiction", row["id"], f"the grades make {expected}, but the answer is {row['answer']}"
             )
 
 

@@ -81,10 +81,10 @@ def place_boxes(
         given, shape = numbers[place].tolist(), tuple(shapes[volumes[place]].tolist())
         if sound[place]:
             box = tuple(decoded[place].astype(int).tolist())
-            message = f"bounding_box must be inside its volume, got {box} (i0 j0 k0 i1 j1 k1) for shape {shape}"
+            message = f"the box {box} (i0 j0 k0 i1 j1 k1) is outside its volume of shape {shape}"
             problems.add("box-outside", message, where=where)
         else:
-            message = f"bounding_box must be a box as {readings[int(volumes[place])]}, got {given} for shape {shape}"
+            message = f"bounding_box {given} is not a box as {readings[int(volumes[place])]} for shape {shape}"
             problems.add("bad-box", message, where=where)
     table = BoxTable(np.full_like(survey.index, -1), np.zeros((*there.shape, 6), np.int32), np.zeros_like(there))
     places = volumes[good], questions[good]

@@ -141,7 +141,7 @@ class Check:
         unverified = [str(question) for question in answered if question not in boxes.by_question]
         if unverified and boxes.checked:
             self.notes.append(
-                f"boxes of these questions were not verified, for want of a region: {', '.join(unverified)}"
+                f"boxes of these questions were not verified, because they have no region: {', '.join(unverified)}"
             )
         return boxes
 

@@ -212,14 +212,14 @@ def _judge_all(given: BoxConvention | None, evidence: Evidence) -> tuple[BoxConv
         return given, None if given else hint
     if given is None:
         if report.best is None:
-            return (report.leaders[0] if report.leaders else None), f"must be one that explains the boxes, got {report}"
+            return (report.leaders[0] if report.leaders else None), f"no single convention explains the boxes: {report}"
         chosen = report.best
     else:
         chosen = given
         if report.leaders and not any(given.canonical() == leader.canonical() for leader in report.leaders):
             mine = report.of(given)
             got = f"{given} ({mine.near} of {report.checked} boxes, {mine.exact} exactly) where {report} is closer"
-            return given, f"must be the one that explains the boxes best, got {got}"
+            return given, f"another convention explains the boxes better: {got}"
     if report.share(chosen) < ENOUGH:
-        return chosen, f"must explain at least {ENOUGH:.0%} of the boxes within one voxel, got {report}"
+        return chosen, f"the convention explains less than {ENOUGH:.0%} of the boxes within one voxel: {report}"
     return chosen, None

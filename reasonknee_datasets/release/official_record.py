@@ -67,15 +67,15 @@ def check_record(record: Any) -> Fault | None:
     """Check a record's keys and types."""
     if not isinstance(record, dict) or record.keys() != RECORD_KEYS:
         found = sorted(map(str, record)) if isinstance(record, dict) else type(record).__name__
-        message = f"must be an object with the keys {', '.join(sorted(RECORD_KEYS))}, got {found}"
+        message = f"must be an object with the keys {', '.join(sorted(RECORD_KEYS))}, not {found}"
         return Fault("record-shape", message)
     for key in ("image", "prompt", "answer"):
         if not isinstance(record[key], str):
-            return Fault("record-shape", f"{key} must be text, got {record[key]!r}")
+            return Fault("record-shape", f"{key} must be text, not {record[key]!r}")
     diagnosis = record["final_diagnosis"]
     if not isinstance(diagnosis, dict) or diagnosis.keys() != DIAGNOSIS_KEYS:
         found = sorted(map(str, diagnosis)) if isinstance(diagnosis, dict) else repr(diagnosis)
-        return Fault("record-shape", f"final_diagnosis must hold bounding_box and final_diagnosis, got {found}")
+        return Fault("record-shape", f"final_diagnosis must have bounding_box and final_diagnosis, not {found}")
     return None
 
 
@@ -134,11 +134,11 @@ class RecordReader:
         except GradeError as error:
             return _refuse("unknown-question", str(error)), ""
         if not question.in_records:
-            return _refuse("unknown-question", f"records hold questions 1 to 62, got {question.id}"), ""
+            return _refuse("unknown-question", f"question {question.id} is not one of 1 to 62, which have records"), ""
         asks = self._prompts.get(prompt)
         if asks is not None and question.id not in asks:
-            got = f"the official prompt of question {min(asks)} above the diagnosis of question {question.id}"
-            return _refuse("prompt-mismatch", f"prompt and diagnosis must be of one question, got {got}"), ""
+            got = f"the prompt is that of question {min(asks)}, but the diagnosis that of question {question.id}"
+            return _refuse("prompt-mismatch", got), ""
         try:
             answer = read_answer(text)
         except ReleaseError as error:
@@ -149,7 +149,7 @@ class RecordReader:
         extras = describe_text(answer, whole, question.id, grades)
         legal = {slot.attribute: slot.legal for slot in question.slots}
         faults = tuple(
-            Fault("bad-grade", f"{name} of question {question.id} must be {_span(legal[name])} or null, got {raw!r}")
+            Fault("bad-grade", f"{name} of question {question.id} must be {_span(legal[name])} or null, not {raw!r}")
             for name, raw in bad.items()
         )
         written = moaks.write_answer(question, grades)
@@ -203,10 +203,10 @@ def _compare(
     try:
         told, told_bad = read_grades(question, answer.diagnosis)
     except GradeError as error:
-        return Fault("truth-mismatch", f"the answer's final diagnosis must be of question {question.id}, got {error}")
+        return Fault("truth-mismatch", f"the answer's final diagnosis is not of question {question.id}: {error}")
     if told != grades or told_bad != bad:
         got = f"{ {**grades, **bad} } and {answer.tail}"
-        return Fault("truth-mismatch", f"final_diagnosis and the answer's final diagnosis must agree, got {got}")
+        return Fault("truth-mismatch", f"final_diagnosis and the answer's final diagnosis differ: {got}")
     return None
 
 

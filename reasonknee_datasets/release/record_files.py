@@ -113,7 +113,7 @@ class RecordFiles:
                     yield split, found.volume, found.content, record["final_diagnosis"]["bounding_box"]
         if missing:
             told = [example for examples in problems.examples.values() for example in examples]
-            got = "; ".join([f"{missing:,} records less than when it was checked", *told])
+            got = "; ".join([f"{missing:,} fewer records than when it was checked", *told])
             raise ReleaseError(
                 f"generate_data changed while it was read: {got}. Read it again, and make sure that no program writes "
                 "to the release meanwhile."
@@ -139,9 +139,9 @@ class RecordFiles:
             return None
         volume = self._volumes.get(volume_key(record["image"]))
         if volume is None:
-            return Fault("unknown-volume", f"image must be in a split file, got {record['image']}")
+            return Fault("unknown-volume", f"its image is in no split file: {record['image']}")
         home = self._studies[volume].split
         if home != split:
-            return Fault("wrong-split", f"image must be of {split}, got one of {home}: {record['image']}")
+            return Fault("wrong-split", f"its image is of {home}, not {split}: {record['image']}")
         content = self._reader.read(record)
         return LocatedRecord(volume, content) if content.number else content.faults[0]

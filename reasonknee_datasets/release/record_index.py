@@ -107,7 +107,7 @@ class Survey:
     def _take_box(self, volume: int, question: int, box: Any, problems: Problems) -> None:
         kinds = {type(number) for number in box} if isinstance(box, list) and len(box) == 6 else {None}
         if not kinds <= {int, float}:
-            message = f"bounding_box must be six numbers, got {box!r}"
+            message = f"bounding_box must be six numbers, not {box!r}"
             problems.add("bad-box", message, where=self.place(volume, question))
             return
         self.numbers[volume, question] = box
@@ -119,11 +119,11 @@ class Survey:
         """Count a record of a balanced file."""
         question = content.number - 1
         if self.index[volume, question] < 0:
-            message = f"must repeat a record of {file_name(split)}, got a new one: {self.row_id(volume, question)}"
+            message = f"the record of {self.row_id(volume, question)} is not in {file_name(split)}"
             problems.add("unknown-balanced", message, where=where)
             return
         if self.hashes[volume, question] != hash_record(record):
-            problems.add("changed-balanced", f"must be as {self.place(volume, question)}", where=where)
+            problems.add("changed-balanced", f"differs from {self.place(volume, question)}", where=where)
         self.repeats[split][volume, question] += 1
 
     def check_complete(self, problems: Problems) -> list[str]:
@@ -132,7 +132,7 @@ class Survey:
         for volume in np.flatnonzero((answered > 0) & (answered < QUESTIONS)).tolist():
             study = self.studies[volume]
             missing = [question + 1 for question in np.flatnonzero(self.index[volume] < 0).tolist()]
-            message = f"must answer all {QUESTIONS} questions, lacks {_some(missing)}"
+            message = f"lacks {len(missing)} of {QUESTIONS} questions: {_some(missing)}"
             problems.add("incomplete-volume", message, where=f"{study.volume_id} ({study.where})")
         silent = np.flatnonzero(answered == 0).tolist()
         notes = []

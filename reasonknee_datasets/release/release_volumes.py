@@ -97,7 +97,7 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
     except VolumeError as error:
         problems.add("bad-image", str(error), where=study.volume_id)
     except GeometryError as error:
-        problems.add("geometry", f"of mask {study.mask.name} and image: {error}", where=study.volume_id)
+        problems.add("geometry", f"mask {study.mask.name} and image: {error}", where=study.volume_id)
     else:
         return Grid((shape[0], shape[1], shape[2]), tuple(map(tuple, affine.tolist())), turn)
     return None
@@ -132,7 +132,7 @@ def check_mask(
     """
     unknown = sorted(label for label in scan.extents if label not in names) if names else []
     if unknown:
-        message = f"must hold labels that labels.json names, got {', '.join(map(str, unknown))} too"
+        message = f"the mask has labels that labels.json does not name: {', '.join(map(str, unknown))}"
         problems.add("unknown-label", message, where=f"{study.mask.name} ({study.volume_id})")
     side = find_side(scan, sides)
     if side is not None and side != study.side:

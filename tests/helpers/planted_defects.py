@@ -216,7 +216,7 @@ DEFECTS = (
     Defect("volume-mismatch", drop_volume, "no row of the config volumes has its volume"),
     Defect("visit-order", turn_back_time, r"is of \d{8}, and .* of 19990101"),
     Defect("bad-grade", row(30, grade(7)), "grade is 7, but its slot goes from 0 to 3"),
-    Defect("bad-grade", row(30, lambda each: each["grades"].clear()), "question 30 has the slots grade, got {}"),
+    Defect("bad-grade", row(30, lambda each: each["grades"].clear()), "question 30 has the slots grade, not {}"),
     Defect("question-mismatch", row(30, lambda each: each.update(finding="effusion")), "finding is 'effusion', but"),
     Defect("question-mismatch", row(30, lambda each: each.update(question='Is there {"ACL": (0 | 1)}?')),
            "the prompt asks for 'ACL', but question 30 is 'patella superior osteophyte'"),
