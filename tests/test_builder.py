@@ -370,7 +370,7 @@ class TestTraps:
     def test_voxels_do_not_pass_for_a_volume(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train[:3]")
         for replace in (lambda row: nib.load(repository / row["volume_path"]), lambda row: voxels_of(FIRST)):
-            with pytest.raises(VolumeError, match=r"The volume column holds references, never voxels"):
+            with pytest.raises(VolumeError, match=r"The volume column takes references, never voxels"):
                 loaded.map(lambda example, replace=replace: {"volume": replace(example)}, load_from_cache_file=False)
 
     def test_touching_some_rows_is_one_error_and_its_way_around(self, repository: Path, tmp_path: Path) -> None:
@@ -704,7 +704,7 @@ class TestBadRepositories:
         other = write_repository(tmp_path / "other", images=False, questions=5)
         shutil.copy(other / "data/train-00000-of-00003.parquet", root / "data")
         list_again(root)
-        with pytest.raises(RepositoryError, match=r"train-00000.*: it holds 10 rows, not 8"):
+        with pytest.raises(RepositoryError, match=r"train-00000.*: it has 10 rows, not 8"):
             list(load(data_dir=root, split="train", streaming=True))
 
     @pytest.mark.parametrize("streaming", [False, True])

@@ -191,7 +191,7 @@ class TestNotFinding:
 
     def test_the_folder_above(self, load: Load, repository: Path) -> None:
         with pytest.raises(
-            RepositoryNotFoundError, match=r"holds no manifest\.json\. Did you mean '.*/3dreasonknee'\?"
+            RepositoryNotFoundError, match=r"has no manifest\.json\. Did you mean '.*/3dreasonknee'\?"
         ):
             load(data_dir=repository.parent)
 
@@ -202,7 +202,7 @@ class TestNotFinding:
             load()
 
     def test_a_folder_without_a_manifest(self, load: Load, tmp_path: Path) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"it holds no manifest\.json.*reasonknee prepare"):
+        with pytest.raises(RepositoryNotFoundError, match=r"it has no manifest\.json.*reasonknee prepare"):
             load(data_dir=tmp_path)
 
     def test_a_file(self, load: Load, repository: Path) -> None:
@@ -225,7 +225,7 @@ class TestNotFinding:
 
     def test_a_damaged_manifest(self, load: Load, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text('{"format": 1', encoding="utf-8")
-        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is no readable JSON"):
+        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is not readable JSON"):
             load(data_dir=tmp_path)
 
     @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ class TestPhantom:
         self, load: Load, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REASONKNEE_REQUIRE_REAL", "1")
-        with pytest.raises(RepositoryError, match=r"holds synthetic data, which REASONKNEE_REQUIRE_REAL forbids"):
+        with pytest.raises(RepositoryError, match=r"has synthetic data, which REASONKNEE_REQUIRE_REAL forbids"):
             load(data_dir=repository)
         assert load(data_dir=write_repository(tmp_path / "real", synthetic=False, images=False))["synthetic"] is False
         monkeypatch.setenv("REASONKNEE_REQUIRE_REAL", "0")
@@ -596,7 +596,7 @@ class TestBroken:
         if content is not None:
             (Path("3dreasonknee") / content).parent.mkdir(exist_ok=True)
             (Path("3dreasonknee") / content).write_text("x")
-        self.refused(r"\./3dreasonknee names .*, which is not a prepared repository: it holds no manifest\.json")
+        self.refused(r"\./3dreasonknee names .*, which is not a prepared repository: it has no manifest\.json")
 
     def test_a_file(self) -> None:
         Path("3dreasonknee").write_text("x")
@@ -605,7 +605,7 @@ class TestBroken:
     def test_a_damaged_manifest(self) -> None:
         write_repository(Path("3dreasonknee"), images=False)
         Path("3dreasonknee/manifest.json").write_bytes(b"")
-        self.refused(r"The manifest in .* is no readable JSON")
+        self.refused(r"The manifest in .* is not readable JSON")
 
     def test_a_killed_run_of_prepare(self) -> None:
         Path(".3dreasonknee.partial/volumes").mkdir(parents=True)
@@ -649,7 +649,7 @@ class TestFirstArgument:
 
     def test_a_url_that_holds_no_repository(self, tmp_path: Path) -> None:
         shutil.make_archive(str(tmp_path / "empty"), "zip", tmp_path / "work")
-        with pytest.raises(RepositoryNotFoundError, match=r"empty\.zip is not a prepared repository: it holds no man"):
+        with pytest.raises(RepositoryNotFoundError, match=r"empty\.zip is not a prepared repository: it has no man"):
             load_dataset(f"zip://::{tmp_path}/empty.zip", split="train")
 
     def test_the_repository_named_twice(self, repository: Path) -> None:

@@ -95,7 +95,7 @@ def test_load_from_memory_filesystem(manifest: Manifest) -> None:
 
 
 def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryNotFoundError, match=r"it holds no manifest\.json.*reasonknee prepare --release"):
+    with pytest.raises(RepositoryNotFoundError, match=r"it has no manifest\.json.*reasonknee prepare --release"):
         Manifest.load(tmp_path)
     with pytest.raises(RepositoryNotFoundError, match="nowhere"):
         Manifest.load(tmp_path / "nowhere")
@@ -174,7 +174,7 @@ def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: st
     ],
 )
 def test_from_bytes_refuses_what_is_no_json(data: bytes, message: str) -> None:
-    with pytest.raises(RepositoryError, match=rf"The manifest in here is no readable JSON: .*({message})") as caught:
+    with pytest.raises(RepositoryError, match=rf"The manifest in here is not readable JSON: .*({message})") as caught:
         Manifest.from_bytes(data, where="here")
     assert len(str(caught.value)) < 500
 

@@ -108,5 +108,5 @@ def test_load_dataset_reads_a_folder_of_the_name_as_a_repository(tmp_path: Path)
     folder = tmp_path / "3dreasonknee"
     folder.mkdir()
     (folder / "manifest.json").write_text('{"format": "3dre', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"The manifest in .* is no readable JSON"):
+    with pytest.raises(ValueError, match=r"The manifest in .* is not readable JSON"):
         public.load_dataset(str(folder))

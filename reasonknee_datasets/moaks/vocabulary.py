@@ -177,7 +177,7 @@ def get_question(question: int | Question) -> Question:
     found = QUESTIONS.get(question)
     if found is None:
         raise GradeError(
-            f"Unknown question {question!r}. Questions are numbered from 1 to 69. moaks.QUESTIONS lists them, and "
+            f"There is no question {question!r}; they are numbered from 1 to 69. moaks.QUESTIONS lists them, and "
             "moaks.find_question takes an official spelling."
         )
     return found

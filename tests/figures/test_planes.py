@@ -148,7 +148,7 @@ def test_what_is_no_grey_volume_is_refused(voxels: np.ndarray, match: str) -> No
 
 
 def test_a_box_outside_is_refused() -> None:
-    with pytest.raises(BoxError, match=r"stop \(4, 4, 9\) lies outside the volume .* on axis 2"):
+    with pytest.raises(BoxError, match=r"stop \(4, 4, 9\) is outside the volume .* on axis 2"):
         cut_planes(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4)), Box((0, 0, 0), (4, 4, 9)))
 
 

@@ -422,7 +422,7 @@ def test_convert_refuses_an_unwritable_folder_before_it_searches(
     monkeypatch.setattr("reasonknee_datasets.oai.conversion.index_download", lambda root: pytest.fail("searched"))
     with pytest.raises(ConvertError, match="The report cannot be written at"):
         run(tmp_path, release)
-    with pytest.raises(ReleaseError, match="is no official release"):
+    with pytest.raises(ReleaseError, match="is not an official release"):
         run(tmp_path, tmp_path)
 
 
@@ -703,7 +703,7 @@ def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Pat
 def test_convert_names_a_folder_without_series(tmp_path: Path) -> None:
     (tmp_path / "oai").mkdir()
     (tmp_path / "oai/notes.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(ConvertError, match=r"oai holds no DICOM series\. Name the folder of the OAI download"):
+    with pytest.raises(ConvertError, match=r"oai has no DICOM series\. Name the folder of the OAI download"):
         convert(tmp_path / "out", oai=tmp_path / "oai")
     assert not (tmp_path / "out").exists()
 

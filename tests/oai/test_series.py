@@ -319,4 +319,4 @@ def test_compressed_pixels_that_claim_another_size_are_refused(
     place = content.index(marker) + offset
     content[place : place + 2] = b"\xee\xee"
     (folder / "004").write_bytes(content)
-    refuse(folder, "damaged-file", r"004 claims \(48, 64\) pixels, but frame 1 is coded as")
+    refuse(folder, "damaged-file", r"004 states \(48, 64\) pixels, but frame 1 is coded as")

@@ -142,7 +142,7 @@ class TestSettings:
             CropToBox(**settings)
 
     def test_a_box_outside_the_volume(self) -> None:
-        with pytest.raises(BoxError, match=r"Box stop \(6, 31, 10\) lies outside the volume"):
+        with pytest.raises(BoxError, match=r"Box stop \(6, 31, 10\) is outside the volume"):
             crop([3, 4, 5, 6, 31, 10])
 
 

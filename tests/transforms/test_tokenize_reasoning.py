@@ -544,7 +544,7 @@ class TestVision:
 
     @pytest.mark.parametrize("frames", [np.zeros((4, 30, 56), np.uint8), None, np.zeros((4, 56), np.uint8)])
     def test_refuses_frames_that_a_processor_would_resize(self, frames: Any) -> None:
-        with pytest.raises(TransformError, match=r"The frames .*, and must have a multiple of 28 rows.*ToFrames"):
+        with pytest.raises(TransformError, match=r"The frames .*, but must have a multiple of 28 rows.*ToFrames"):
             TokenizeReasoning(wrapped(), vision=QWEN_VIDEO)(ROWS[0] | {"frames": frames})
 
     def test_is_refused_where_the_template_has_no_place_for_it(self) -> None:

@@ -152,7 +152,7 @@ def test_version_1_with_parts_of_planes_is_not_believed(tmp_path: Path) -> None:
     array = knee((12, 12, 8))
     path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)
     path.write_bytes(as_version_1(path.read_bytes()))
-    with pytest.warns(RuntimeWarning, match="slabs of 72 bytes are no whole planes"):
+    with pytest.warns(RuntimeWarning, match="slabs of 72 bytes are not whole planes"):
         same(open_volume(path, cache=None).dataobj[1:3, 1:3, 1:3], array[1:3, 1:3, 1:3])
 
 
