@@ -321,7 +321,7 @@ class TestTraps:
 
     def test_no_file_that_datasets_writes_holds_a_voxel(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path / "cache"), split="train")
-        loaded[0]["volume"].get_fdata()  # a volume that was looked at is no different
+        loaded[0]["volume"].get_fdata()  # a volume that was read is still one
         mapped = loaded.map(lambda example: {"steps": len(example["reasoning"]), "shape": example["volume"].shape})
         mapped.filter(lambda example: example["volume"].shape == SHAPE).save_to_disk(tmp_path / "saved")
         mapped.to_parquet(tmp_path / "written.parquet")
@@ -732,7 +732,7 @@ class TestBadRepositories:
         with pytest.raises(RepositoryError, match=r"it has [\d,]+ bytes, not [\d,]+"):  # not the manifest's
             list(load(data_dir=root, split="train", streaming=True, columns=["id"]))
         list_again(root)
-        with pytest.raises(RepositoryError, match=r"its column 'answer' is no such column, not string"):
+        with pytest.raises(RepositoryError, match=r"its column 'answer' is missing, not string"):
             list(load(data_dir=root, split="train", streaming=True))
         pq.write_table(table.set_column(7, "question_id", table["question_id"].cast(pa.string())), path)
         list_again(root)

@@ -168,7 +168,7 @@ def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: st
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
         (b"[" * 20 + b"]" * 20, "nested too deeply"),
-        (b'{"format": NaN}', "NaN is no JSON"),
+        (b'{"format": NaN}', "NaN is not JSON"),
         (b'{"format": 2' + b"0" * 10_000 + b"}", "Exceeds the limit|number"),
         (b'{"format": 2', "Expecting"),
     ],

@@ -238,6 +238,6 @@ def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection
     if rows != shard.rows:
         raise _other_shard(url, f"it has {rows:,} rows, not {shard.rows:,}")
     for field in selection.stored_schema:
-        found = schema.field(field.name).type if field.name in schema.names else "no such column"
+        found = schema.field(field.name).type if field.name in schema.names else "missing"
         if found != field.type:
             raise _other_shard(url, f"its column {field.name!r} is {found}, not {field.type}")

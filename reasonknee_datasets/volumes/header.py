@@ -240,7 +240,7 @@ def _check_promise(parsed: VolumeHeader, label: str) -> None:
         raise VolumeError(f"The NIfTI header of {label} states no voxel type ({parsed.dtype}). {_REMEDY}.")
     holds = size * MAX_RATIO if parsed.compression == "gzip" else size
     if decoded_size > holds:
-        can = "can inflate to" if parsed.compression == "gzip" else "holds"
+        can = "can inflate to" if parsed.compression == "gzip" else "has"
         raise VolumeError(
             f"The NIfTI header of {label} states the shape {parsed.shape} of {parsed.dtype} at byte {parsed.offset}, "
             f"which makes {decoded_size} bytes, more than the file {can} ({holds} bytes). {_REMEDY}."

@@ -154,13 +154,13 @@ def test_clip_keeps_the_voxels_inside(box: Box) -> None:
     if box.clip(SHAPE) == box:
         assert box.check_inside(SHAPE) is box
     else:
-        with pytest.raises(BoxError, match=r"lies outside the volume.*on axis [012], in train\.json\. .*clip\(shape\)"):
+        with pytest.raises(BoxError, match=r"is outside the volume.*on axis [012], in train\.json\. .*clip\(shape\)"):
             box.check_inside(SHAPE, where="in train.json")
 
 
 def test_the_message_for_an_overshoot_is_the_one_in_the_style() -> None:
     expected = (
-        r"^Box stop \(400, 384, 160\) lies outside the volume of shape \(384, 384, 160\) on axis 0\. "
+        r"^Box stop \(400, 384, 160\) is outside the volume of shape \(384, 384, 160\) on axis 0\. "
         r"Boxes are half-open voxel ranges in array order; Box\.clip\(shape\) trims an overshoot\.$"
     )
     with pytest.raises(BoxError, match=expected):

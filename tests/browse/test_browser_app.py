@@ -69,7 +69,7 @@ def test_an_id_in_the_query_opens_its_page(address: str) -> None:
 
 @pytest.mark.parametrize(
     ("query", "problem"),
-    [("grade=two", "The grade 'two' is no whole number"), ("grade=1&compare=near", "Unknown comparison 'near'")],
+    [("grade=two", "The grade 'two' is not a whole number"), ("grade=1&compare=near", "Unknown comparison 'near'")],
 )
 def test_a_wrong_filter_is_named(address: str, query: str, problem: str) -> None:
     status, _, body = ask(address, f"/?{query}")

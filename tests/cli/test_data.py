@@ -315,5 +315,5 @@ def test_commands_that_take_a_repository_hint_at_prepare_and_at_the_nearest_fold
     assert re.match(r"error: /\S*/3dreasonkne does not exist\. Did you mean '/\S*/3dreasonknee'\?", found), found
     assert main([*words, str(tmp_path / "3dreasonknee")]) == 1
     assert re.match(
-        r"error: /\S*/3dreasonknee is not a prepared repository: it holds no manif", capsys.readouterr().err
+        r"error: /\S*/3dreasonknee is not a prepared repository: it has no manif", capsys.readouterr().err
     )

@@ -162,7 +162,7 @@ def errors_of(real_mri: ModuleType, knee: Path) -> list[tuple[dict[str, Any], ty
     other = knee.with_name("other.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((12, 20, 24), np.uint8), np.eye(4)), other)
     return [
-        ({"box": [0, 0, 0, 12, 20, 25]}, BoxError, r"stop \(12, 20, 25\) lies outside the volume.*knee.nii.gz"),
+        ({"box": [0, 0, 0, 12, 20, 25]}, BoxError, r"stop \(12, 20, 25\) is outside the volume.*knee.nii.gz"),
         ({"box": [5, 0, 0, 5, 20, 24]}, BoxError, "is not below its stop"),
         ({"mask": save_mask(knee, Reorientation()), "label": 45}, BoxError, "mask for label 45 marks no voxel"),
         ({"mask": other}, GeometryError, r"The two grids .*other.nii.gz.* differ by more than"),

@@ -469,7 +469,7 @@ def test_a_folder_that_is_too_small_is_said_once(train: Any, room: Path, caplog:
     assert info is not None
     assert info.decodes > 3 * VOLUMES
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "the shared folder holds 3 volumes (2.88e-06 GB), and more are in use at a time" in caplog.text
+    assert "The shared folder fits 3 volumes (2.88e-06 GB), but more are in use at a time" in caplog.text
 
 
 def test_the_ranks_of_a_machine_decode_each_volume_once_together(train: Any, room: Path) -> None:

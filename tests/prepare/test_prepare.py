@@ -273,7 +273,7 @@ def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: 
     out = tmp_path / "out"
     out.mkdir()
     (out / MANIFEST).write_text("{")
-    with pytest.raises(PrepareError, match=r"out holds a damaged repository .*overwrite"):
+    with pytest.raises(PrepareError, match=r"out has a damaged repository .*overwrite"):
         run(official, out)
     run(official, out, overwrite=True)
     assert contents(out) == contents(ready)
@@ -397,7 +397,7 @@ def anybody_can_import() -> bool:
         ("data/question_files/questions.json", r"question-file: 1.*\n.*questions\.json: .*Permission denied"),
         ("data/images", r"bad-image: .*\n.*PermissionError"),
         ("data/masks", r"bad-mask: .*\n.*PermissionError"),
-        ("", r"is no official release: .*Permission denied"),
+        ("", r"is not an official release: .*Permission denied"),
     ],
 )
 def test_a_release_that_may_not_be_read(reachable: Path, inside: str, match: str) -> None:

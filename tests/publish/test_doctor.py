@@ -294,7 +294,7 @@ def test_real_previews_are_not_published(root: Path) -> None:
     assert {f.check for f in look(root).findings} == {"redistribution", "missing-volumes"}
     with serve(root.parent) as served:
         (error,) = look(f"{served.url}/3dreasonknee").errors
-    assert "holds previews of OAI participants" in error.found
+    assert "contains previews of OAI participants" in error.found
 
 
 def test_real_annotations_alone_may_be_published(root: Path) -> None:

@@ -124,7 +124,7 @@ def test_many_columns_are_refused_before_they_are_paired(tmp_path: Path, monkeyp
     monkeypatch.setattr("reasonknee_datasets.release.region_labels._names_by", lambda *_: calls.append(1))
     path = tmp_path / "labels.json"
     path.write_bytes(HOSTILE_JSON["401 columns"])
-    with pytest.raises(ReleaseError, match=r"holds 60 entries of 401 columns, and at most 5000 of 16 are read"):
+    with pytest.raises(ReleaseError, match=r"has 60 entries of 401 columns, and at most 5000 of 16 are read"):
         read_names(path)
     assert not calls
 

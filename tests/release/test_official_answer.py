@@ -73,7 +73,7 @@ def test_the_diagnosis_is_read_as_json_or_python(ending: str, diagnosis: object)
     ],
 )
 def test_an_answer_without_a_readable_diagnosis_is_refused(text: str) -> None:
-    with pytest.raises(ReleaseError, match=r"The answer is no reasoning with 'Final diagnosis: <dict>'"):
+    with pytest.raises(ReleaseError, match=r"The answer does not end in 'Final diagnosis: <dict>'"):
         read_answer(text)
 
 

@@ -74,7 +74,7 @@ def test_a_label_file_that_is_absent_or_no_json_is_named(tmp_path: Path) -> None
     with pytest.raises(ReleaseError, match=r"labels.json does not exist"):
         read_names(tmp_path / "labels.json")
     (tmp_path / "labels.json").write_text("{")
-    with pytest.raises(ReleaseError, match=r"labels.json is no JSON: Expecting"):
+    with pytest.raises(ReleaseError, match=r"labels.json is not JSON: Expecting"):
         read_names(tmp_path / "labels.json")
 
 

@@ -284,7 +284,7 @@ def test_a_turned_box_needs_its_shape_to_be_rebuilt(tmp_path: Path) -> None:
 def test_a_damaged_record_column_is_named(release: Release) -> None:
     _, row = next(release.quintuples())
     broken: Quintuple = {**row, "record": '{"gaps": ["only one"]}'}
-    with pytest.raises(ReleaseError, match=r"The record column holds .*, which cannot be read") as error:
+    with pytest.raises(ReleaseError, match=r"The record column has .*, which cannot be read") as error:
         rebuild_record(broken, image="", convention=release.convention, shape=SHAPE)
     assert "0000001/00M/right/q01" in error.value.__notes__[0]
 
@@ -357,20 +357,20 @@ def test_links_in_a_folder_of_ones_own_images_are_followed(copy: Built, tmp_path
 
 
 def test_a_root_that_is_no_release_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match=r"is no official release: no split_files in it"):
+    with pytest.raises(ReleaseError, match=r"is not an official release: no split_files in it"):
         open_release(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(ReleaseError, match=r"file is no official release: it is a file"):
+    with pytest.raises(ReleaseError, match=r"file is not an official release: it is a file"):
         open_release(tmp_path / "file")
     (tmp_path / "manifest.json").touch()
-    with pytest.raises(ReleaseError, match=r"is no official release: it is a prepared repository already"):
+    with pytest.raises(ReleaseError, match=r"is not an official release: it is a prepared repository already"):
         open_release(tmp_path)
-    with pytest.raises(ReleaseError, match=r"nowhere is no official release: no such folder"):
+    with pytest.raises(ReleaseError, match=r"nowhere is not an official release: no such folder"):
         open_release(tmp_path / "nowhere")
 
 
 def test_images_that_are_no_folder_are_refused(sound: Built, tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="There is no folder of images at"):
+    with pytest.raises(ReleaseError, match="The folder of images .* does not exist"):
         open_release(sound.root, ReleaseOptions(images=tmp_path / "nowhere"))
 
 

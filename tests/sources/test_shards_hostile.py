@@ -102,7 +102,7 @@ def test_a_pipe_where_a_file_is_expected(tmp_path: Path, name: str, swap: Callab
     (root / name).unlink()
     swap(root / name)
     config = "volumes" if name.startswith("index") else None
-    with pytest.raises(RepositoryError, match=r"named pipe|Is a directory|holds no manifest\.json"):
+    with pytest.raises(RepositoryError, match=r"named pipe|Is a directory|has no manifest\.json"):
         list(load_dataset(name=config, split="train", streaming=True, data_dir=root))
 
 
@@ -115,7 +115,7 @@ def test_summarise_refuses_grades_that_do_not_exist(tmp_path: Path, grade: int) 
     rows[3]["grades"][0]["grade"] = grade
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
     list_again(root)
-    with pytest.raises(RepositoryError, match=rf"A row holds grade {grade} of '\w+', and grades go from 0 to 8"):
+    with pytest.raises(RepositoryError, match=rf"A row has grade {grade} of '\w+', but grades go from 0 to 8"):
         summarise(root)
 
 

@@ -111,7 +111,7 @@ def test_a_gzip_that_keeps_less_than_it_promises(tmp_path: Path) -> None:
 def test_a_raw_file_that_holds_less_than_it_promises(tmp_path: Path) -> None:
     path = tmp_path / "short.nii"
     path.write_bytes(nifti_bytes(knee())[:-100])
-    with pytest.raises(VolumeError, match=r"more than the file holds \(3612 bytes\)"):
+    with pytest.raises(VolumeError, match=r"more than the file has \(3612 bytes\)"):
         np.asarray(open_volume(path))
 
 

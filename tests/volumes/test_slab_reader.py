@@ -308,7 +308,7 @@ def swap(payload: bytearray) -> None:
         (put(4, 7, 4), "its length does not fit 7 slabs"),
         (put(8, 351, 8), "slabs of .* bytes do not make|its lengths are 351"),
         (put(16, 0, 8), "slabs of 0 bytes do not make"),
-        (put(16, 4 * 12 * 13 * 2 - 1, 8), "are no whole planes|do not make"),
+        (put(16, 4 * 12 * 13 * 2 - 1, 8), "are not whole planes|do not make"),
         (put(16, 1 << 60, 8), "do not make"),
         (put(24, 1 << 60, 8), "do not make"),
         (put(32, 1 << 31, 4), "it describes a file of .* bytes"),
