@@ -193,7 +193,7 @@ def test_a_broken_import_shows_its_cause() -> None:
     assert "has no attribute 'Box'" in done.stderr
 
 
-def test_the_bench_names_what_it_has_and_imports_no_torch() -> None:
+def test_bench_exports_without_torch() -> None:
     code = (
         "import sys; from reasonknee_datasets import bench\n"
         "for name in bench.__all__: assert getattr(bench, name) is not None and name in dir(bench)\n"

@@ -171,7 +171,7 @@ class TestSplits:
         with pytest.raises(RepositoryError, match=message):
             load(split=split, streaming=streaming)
 
-    def test_a_slice_of_filtered_streamed_rows_counts_from_the_front(self, load: Load) -> None:
+    def test_slice_of_filtered_stream_counts_from_front(self, load: Load) -> None:
         filters = [("question_id", "==", 2)]
         ids = [row["id"] for row in load(split="train[1:3]", streaming=True, filters=filters)]
         assert ids == load(split="train[1:3]", filters=filters)["id"]
@@ -373,7 +373,7 @@ class TestTraps:
             with pytest.raises(VolumeError, match=r"The volume column takes references, never voxels"):
                 loaded.map(lambda example, replace=replace: {"volume": replace(example)}, load_from_cache_file=False)
 
-    def test_touching_some_rows_is_one_error_and_its_way_around(self, repository: Path, tmp_path: Path) -> None:
+    def test_map_of_mixed_volume_column_error_and_remedy(self, repository: Path, tmp_path: Path) -> None:
         # Documented in load_dataset: `datasets` cannot write a column that was decoded in some rows of a batch.
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train")
 

@@ -177,7 +177,7 @@ def test_load_from_disk_in_a_fresh_process(tmp_path: Path, imports: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["text file", "named pipe", "device", "server"])
-def test_a_saved_set_of_a_stranger_opens_what_it_names_and_shows_no_content(kind: str, tmp_path: Path) -> None:
+def test_saved_dataset_of_other_user_shows_no_file_content(kind: str, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     secret = tmp_path / "files" / "secret.txt"
     secret.write_text("planted words\n" * 99, encoding="utf-8")

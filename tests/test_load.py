@@ -639,7 +639,7 @@ class TestFirstArgument:
         loaded = load_dataset(str(root), split="test", cache_dir=str(tmp_path / "cache"))
         assert loaded[0]["volume"].shape == SHAPE
 
-    def test_a_repository_of_the_hub_of_a_near_name_is_left_to_datasets(self) -> None:
+    def test_load_dataset_leaves_similar_hub_names_to_datasets(self) -> None:
         with pytest.raises((ConnectionError, FileNotFoundError), match="nobody/3DReasonKnee"):
             load_dataset("nobody/3DReasonKnee", split="train")
 

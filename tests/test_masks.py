@@ -71,7 +71,7 @@ def test_prepare_writes_masks_on_the_grids_of_their_images(masked: Path, phantom
     assert check_files(masked, progress=False).problems == ()
 
 
-def test_prepare_again_has_nothing_to_do_until_masks_are_left_out(masked: Path, phantom_release: Path) -> None:
+def test_prepare_again_with_masks_is_current(masked: Path, phantom_release: Path) -> None:
     assert not prepare(phantom_release, masked, volumes="link", masks=True, workers=1, progress=False).written
     with pytest.raises(PrepareError, match=r"options .*'masks': True.*'masks': False"):
         prepare(phantom_release, masked, volumes="link", workers=1, progress=False)

@@ -104,7 +104,7 @@ def test_load_dataset_takes_a_path_object(prepared: Path) -> None:
     )
 
 
-def test_load_dataset_reads_a_folder_of_the_name_as_a_repository(tmp_path: Path) -> None:
+def test_load_dataset_reads_folder_named_3dreasonknee(tmp_path: Path) -> None:
     folder = tmp_path / "3dreasonknee"
     folder.mkdir()
     (folder / "manifest.json").write_text('{"format": "3dre', encoding="utf-8")

@@ -206,7 +206,7 @@ def test_masks_serve_as_regions() -> None:
         infer_convention(official, [masks[0], np.zeros((3, 3, 3))])
 
 
-def test_an_inclusive_end_is_told_from_an_exclusive_one_though_both_are_within_a_voxel() -> None:
+def test_infer_convention_separates_inclusive_from_exclusive() -> None:
     true = random_boxes(50)
     regions = [(box, SHAPE) for box in true]
     for inclusive in (False, True):

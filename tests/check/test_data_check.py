@@ -119,7 +119,7 @@ def test_write_check_report_escapes_what_came_from_rows(copy: Path, tmp_path: Pa
     assert "<script" not in page
 
 
-def test_write_check_report_names_a_folder_that_cannot_be_written(prepared: Path, tmp_path: Path) -> None:
+def test_write_check_report_in_read_only_folder(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RepositoryError, match=r"The report cannot be written to .*file/below: Not a directory"):
         write_check_report(check(prepared), tmp_path / "file/below", prepared, pictures=False)

@@ -303,7 +303,7 @@ def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -
     "words",
     [("info",), ("check",), ("check", "--files"), ("doctor",), ("previews",), ("push", "--repo", "owner/knees")],
 )
-def test_commands_that_take_a_repository_hint_at_prepare_and_at_the_nearest_folder(
+def test_missing_repository_hints_at_prepare_and_nearest_folder(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_official(tmp_path / "release")

@@ -100,7 +100,7 @@ def test_the_page_is_executed_in_order_and_shows_pictures(page: Any) -> None:
     assert sum("image/jpeg" in output.get("data", {}) for output in outputs) == 3
 
 
-def test_the_page_is_small_and_holds_nothing_of_a_machine(page: Any) -> None:
+def test_notebook_page_size_and_privacy(page: Any) -> None:
     assert WALKTHROUGH.stat().st_size < 1_000_000
     text = re.sub(r'"image/jpeg": "[^"]*"', "", WALKTHROUGH.read_text(encoding="utf-8"))
     assert not re.findall(r"(?<![\w.)])/(?:home|root|tmp|usr|work|Users|private|var)/[\w./]*", text)

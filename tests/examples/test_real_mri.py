@@ -103,7 +103,7 @@ def read_real_labels() -> Any:
 
 @pytest.mark.skipif(not LABELS.is_file(), reason=NO_OFFICIAL)
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::11], ids=str)
-def test_real_fibula_and_patella_are_drawn_where_a_radiologist_looks(turn: Reorientation) -> None:
+def test_show_places_real_fibula_and_patella(turn: Reorientation) -> None:
     stored = read_real_labels()
     voxels = np.ascontiguousarray(turn.apply_array(np.asarray(stored.dataobj)))
     image = nib.Nifti1Image(voxels, turn.apply_affine(stored.affine, stored.shape))
@@ -132,7 +132,7 @@ def test_real_fibula_and_patella_are_drawn_where_a_radiologist_looks(turn: Reori
 
 
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::7], ids=str)
-def test_a_mask_in_another_order_of_axes_gives_the_same_voxels(
+def test_mask_in_other_axis_order_gives_same_voxels(
     real_mri: ModuleType, knee: Path, turn: Reorientation
 ) -> None:
     result = real_mri.look(knee, mask=save_mask(knee, turn), label=44)

@@ -61,7 +61,7 @@ def knees(train_grader: ModuleType, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.slow
-def test_it_learns_to_grade_knees_of_patients_it_never_saw(
+def test_train_grader_generalises_to_new_patients(
     train_grader: ModuleType, knees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictions = tmp_path / "grades.jsonl"
@@ -224,7 +224,7 @@ def load(checkpoint: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_an_epoch_s_last_step_is_scored_before_the_next(
+def test_checkpoint_of_last_step_is_scored_on_resume(
     train_grader: ModuleType, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, held_out = (train_grader.graded(train_grader.load(prepared, split)) for split in ("train", "validation"))
@@ -251,7 +251,7 @@ def seeded(train_grader: ModuleType) -> Any:
     return train_grader.Grader()
 
 
-def test_the_comparison_is_scikit_learn_s_and_its_interval_is_over_patients(train_grader: ModuleType) -> None:
+def test_comparison_matches_scikit_learn(train_grader: ModuleType) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     count, patients = 600, 25

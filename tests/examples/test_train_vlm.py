@@ -86,7 +86,7 @@ def pads(runs: Path, name: str, ids: Any) -> list[int]:
 class TestFrames:
     @pytest.mark.parametrize("name", ["video", "again"])  # the latter's model is laid out as on the hub
     @pytest.mark.parametrize("when", ["first", "asked"])
-    def test_of_a_video_reach_the_model_as_many_as_asked_for_and_in_order(
+    def test_video_frames_reach_model_in_order(
         self, runs: Path, name: str, when: str
     ) -> None:
         seen = called(runs, name, when)
@@ -98,7 +98,7 @@ class TestFrames:
         assert pads(runs, name, seen["model"]["input_ids"]) == [12 // PAIR * (SIZE // 28) ** 2] * batch
 
     @pytest.mark.parametrize("when", ["first", "asked"])
-    def test_as_images_reach_the_model_as_many_as_asked_for_and_in_order(self, runs: Path, when: str) -> None:
+    def test_image_frames_reach_model_in_order(self, runs: Path, when: str) -> None:
         seen = called(runs, "images", when)
         batch = 2 if when == "first" else 1
         grids = seen["eyes"]["grid_thw"]

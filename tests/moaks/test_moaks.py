@@ -87,7 +87,7 @@ def test_slots_stand_in_order_and_belong_to_their_question() -> None:
         )
 
 
-def test_attributes_and_categories_are_the_fixed_lists_in_question_order() -> None:
+def test_attributes_and_categories_order() -> None:
     assert tuple(dict.fromkeys(slot.attribute for slot in SLOTS)) == ATTRIBUTES
     assert tuple(dict.fromkeys(question.category for question in QUESTIONS.values())) == CATEGORIES
     assert (len(ATTRIBUTES), len(CATEGORIES)) == (12, 13)

@@ -622,7 +622,7 @@ def test_convert_refuses_what_makes_no_sense(
         convert(tmp_path / "out", **{"oai": tmp_path, "release": release, **options})
 
 
-def test_two_series_of_one_knee_and_visit_are_kept_apart(tmp_path: Path) -> None:
+def test_convert_two_series_of_one_visit(tmp_path: Path) -> None:
     first, second = facts_of(0), replace(facts_of(0), series="10593813")
     release = write_release(tmp_path / "release", [first, second])
     for facts in (first, second):
@@ -636,7 +636,7 @@ def test_two_series_of_one_knee_and_visit_are_kept_apart(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_is_finished_by_the_next(signal_number: signal.Signals, tmp_path: Path) -> None:
+def test_convert_resumes_stopped_run(signal_number: signal.Signals, tmp_path: Path) -> None:
     rows = [facts_of(number) for number in range(9)]
     release = write_release(tmp_path / "release", rows)
     whole = save(slices(rows[0]), tmp_path / f"oai/{rows[0].patient}/{rows[0].date}/{rows[0].series}")

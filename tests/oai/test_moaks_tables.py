@@ -304,7 +304,7 @@ def test_compare_grades_counts_by_finding_visit_and_project(tmp_path: Path) -> N
     assert done.total().equal == 4
 
 
-def test_phantom_tables_agree_with_the_records_they_were_written_from(phantom_release: Path) -> None:
+def test_phantom_tables_agree_with_records(phantom_release: Path) -> None:
     tables = read_moaks_tables(phantom_release / "data" / "labels", acl="any")
     done = compare_grades(tables, read_released_grades(phantom_release))
     own = done.total(project="22")

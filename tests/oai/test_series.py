@@ -95,7 +95,7 @@ def test_read_series_gives_voxels_and_affine_back(tmp_path: Path) -> None:
     assert affine == pytest.approx(oblique_affine(), abs=1e-6)
 
 
-def test_slices_are_sorted_by_position_not_by_name_or_number(tmp_path: Path) -> None:
+def test_stack_slices_sorts_by_position(tmp_path: Path) -> None:
     made = slices()
     numbers = list(range(len(made)))
     random.Random(3).shuffle(numbers)
@@ -198,7 +198,7 @@ def test_twelve_stored_bits_of_sixteen(tmp_path: Path) -> None:
     assert np.array_equal(array, voxels() - 500)
 
 
-def test_images_of_another_series_and_other_files_are_left_out_and_noted(tmp_path: Path) -> None:
+def test_read_series_leaves_out_other_files(tmp_path: Path) -> None:
     made = slices()
     stranger = deepcopy(made[0])
     stranger.SeriesInstanceUID, stranger.SeriesDescription = "1.2.3", "3_PLANE_LOCALIZER"
@@ -248,7 +248,7 @@ def test_files_that_are_no_images(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", range(0, 1350, 37))
-def test_a_file_cut_anywhere_is_never_read_as_an_image(length: int) -> None:
+def test_read_slices_refuses_truncated_file(length: int) -> None:
     whole = write_bytes(slices()[0])
     assert len(whole) == 1350
     try:

@@ -117,7 +117,7 @@ def test_one_file_and_the_release_are_found_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", sorted(QUESTIONS))
-def test_where_a_region_is_is_asked_in_the_frames_numbers(number: int) -> None:
+def test_localisation_prompt_uses_frame_numbers(number: int) -> None:
     text = box_prompt(QUESTIONS[number], (32, 384, 352))
     assert "counted from 0 to 31 " in text
     assert "from 0 at the left to 351;" in text

@@ -279,7 +279,7 @@ def test_volumes_elsewhere_are_read_there(root: Path, tmp_path: Path) -> None:
     assert failed(root, volumes_dir=tmp_path / "elsewhere") == {"checksums"}
 
 
-def test_real_voxels_are_a_warning_at_home_and_an_error_on_a_server(root: Path) -> None:
+def test_examine_real_voxels_local_warning_remote_error(root: Path) -> None:
     make_real(root)
     assert failed(root, "warning") == {"redistribution"}
     assert not failed(root)

@@ -104,7 +104,7 @@ def test_many_boxes_turn_as_one_does() -> None:
         assert turn_rows(rows, turn, np.array(shape)).tolist() == wanted
 
 
-def test_a_mask_that_is_absent_leaves_boxes_in_the_images_array(tmp_path: Path) -> None:
+def test_boxes_without_mask_are_in_image_array(tmp_path: Path) -> None:
     built = build_release(tmp_path / "r", knees=(*KNEES, Knee(visit="24M", series="10000009")))
     built.mask(4).unlink()
     release = open_release(built.root, ReleaseOptions(allow=frozenset({"missing-mask"})))

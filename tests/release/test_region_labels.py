@@ -70,7 +70,7 @@ def test_names_that_cannot_be_understood_are_not_guessed(tmp_path: Path, content
         read_names(write(tmp_path, content))
 
 
-def test_a_label_file_that_is_absent_or_no_json_is_named(tmp_path: Path) -> None:
+def test_read_names_refuses_missing_or_invalid_file(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"labels.json does not exist"):
         read_names(tmp_path / "labels.json")
     (tmp_path / "labels.json").write_text("{")
@@ -204,7 +204,7 @@ def test_boxes_fill_the_gaps_of_a_map(sound: Built, tmp_path: Path) -> None:
     assert release.labels.questions[60] == MAPPING[60]
 
 
-def test_a_question_that_no_label_explains_is_reported_as_unverified(tmp_path: Path) -> None:
+def test_question_without_labels_is_unverified(tmp_path: Path) -> None:
     def elsewhere(record: dict[str, Any], question: int) -> None:
         if question == 43:
             record["final_diagnosis"]["bounding_box"] = [1, 20, 1, 38, 1, 34]

@@ -185,7 +185,7 @@ def test_threads_share_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_disk_cache_works_in_read_only_folder(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee())
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)

@@ -331,7 +331,7 @@ def test_an_index_that_lies_is_not_used(tmp_path: Path, change: Any, reason: str
         same(open_volume(path, cache=None).dataobj[:, 2:5, 0:18], array[:, 2:5, 0:18])
 
 
-def test_a_seekable_file_that_is_cut_is_not_to_be_packed_again(tmp_path: Path) -> None:
+def test_truncated_seekable_file_remedy_is_not_pack(tmp_path: Path) -> None:
     path = packed(tmp_path / "knee.nii.gz", knee((12, 13, 24)), planes=4)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.warns(RuntimeWarning, match=r"knee\.nii\.gz is not used: .*cut off\. Copy the file again"):
@@ -413,7 +413,7 @@ def refer_to_the_slab_before(segment: bytes, plain: bytes) -> bytes:
     return match + rest.compress(plain[10:]) + rest.flush(zlib.Z_FULL_FLUSH)
 
 
-def test_a_slab_that_refers_to_another_reads_as_nibabel_reads_it(tmp_path: Path) -> None:
+def test_slab_with_back_reference_reads_as_nibabel(tmp_path: Path) -> None:
     array = knee((12, 13, 24))
     path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)  # slabs of 78 bytes
     path = two_faces(path, 6, refer_to_the_slab_before)
@@ -439,7 +439,7 @@ def assert_as_nibabel(path: Path, part: Any = np.s_[...]) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_nibabel_and_simpleitk_see_the_same_voxels_of_a_file_with_two_members(tmp_path: Path, number: int) -> None:
+def test_two_gzip_members_read_as_by_nibabel_and_simpleitk(tmp_path: Path, number: int) -> None:
     sitk = pytest.importorskip("SimpleITK")
     array, other = knee((12, 13, 24)), knee((12, 13, 24), seed=1)
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)

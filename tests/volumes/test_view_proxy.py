@@ -78,7 +78,7 @@ def test_padding_has_to_fit_the_type(pad: float, dtype: Any) -> None:
         read_view(view, np.zeros((2, 2, 2), dtype))
 
 
-def test_a_crop_larger_than_memory_is_refused_before_it_is_made() -> None:
+def test_crop_larger_than_memory_is_refused() -> None:
     view = WHOLE.crop(Box((0, 0, 0), (100_000, 100_000, 100_000)))
     with pytest.raises(
         BoxError,
