@@ -190,9 +190,7 @@ class TestNotFinding:
             load(data_dir=repository.parent / "nothing_like_it" / "at" / "all")
 
     def test_the_folder_above(self, load: Load, repository: Path) -> None:
-        with pytest.raises(
-            RepositoryNotFoundError, match=r"has no manifest\.json\. Did you mean '.*/3dreasonknee'\?"
-        ):
+        with pytest.raises(RepositoryNotFoundError, match=r"has no manifest\.json\. Did you mean '.*/3dreasonknee'\?"):
             load(data_dir=repository.parent)
 
     def test_a_setting_that_names_nothing(self, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

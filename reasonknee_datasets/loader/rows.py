@@ -145,7 +145,7 @@ def _volumes(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Number the values of a column by first appearance."""
+    """Assign numbers to the values of a column by first appearance."""
     codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices
     return np.asarray(codes.to_numpy(zero_copy_only=False)).astype(np.int64)
 
@@ -204,7 +204,7 @@ def _is_grade(name: str, names: Sequence[str]) -> bool:
 
 
 def _classes(table: pa.Table, balance: Sequence[str]) -> NDArray[np.int64]:
-    """Number the classes of rows: rows with equal balanced values get the same number."""
+    """Assign numbers to the classes of rows: rows with equal balanced values get the same number."""
     classes = np.zeros(len(table), np.int64)
     for name in balance:
         part = enumerate_labels(_labels(table, name))

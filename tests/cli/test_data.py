@@ -314,6 +314,4 @@ def test_missing_repository_hints_at_prepare_and_nearest_folder(
     found = capsys.readouterr().err
     assert re.match(r"error: /\S*/3dreasonkne does not exist\. Did you mean '/\S*/3dreasonknee'\?", found), found
     assert main([*words, str(tmp_path / "3dreasonknee")]) == 1
-    assert re.match(
-        r"error: /\S*/3dreasonknee is not a prepared repository: it has no manif", capsys.readouterr().err
-    )
+    assert re.match(r"error: /\S*/3dreasonknee is not a prepared repository: it has no manif", capsys.readouterr().err)

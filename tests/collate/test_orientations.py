@@ -43,9 +43,7 @@ def row(codes: str, number: int, folder: Path | None = None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("others", [("PIR",), ("RAS", "RAS", "LAS"), ("PIL", "RAS")])
-def test_check_orientations_refuses_mixed_batch(
-    tmp_path: Path, lazy: bool, others: tuple[str, ...]
-) -> None:
+def test_check_orientations_refuses_mixed_batch(tmp_path: Path, lazy: bool, others: tuple[str, ...]) -> None:
     folder = tmp_path if lazy else None
     rows = [row(codes, number, folder) for number, codes in enumerate(("RAS", *others))]
     odd = next(number for number, codes in enumerate(("RAS", *others)) if codes != "RAS")

@@ -132,9 +132,7 @@ def test_show_places_real_fibula_and_patella(turn: Reorientation) -> None:
 
 
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::7], ids=str)
-def test_mask_in_other_axis_order_gives_same_voxels(
-    real_mri: ModuleType, knee: Path, turn: Reorientation
-) -> None:
+def test_mask_in_other_axis_order_gives_same_voxels(real_mri: ModuleType, knee: Path, turn: Reorientation) -> None:
     result = real_mri.look(knee, mask=save_mask(knee, turn), label=44)
     assert result.box.to_row() == [2, 3, 10, 5, 9, 20]
     assert result.crop.shape == (3, 6, 10)

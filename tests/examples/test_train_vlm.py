@@ -86,9 +86,7 @@ def pads(runs: Path, name: str, ids: Any) -> list[int]:
 class TestFrames:
     @pytest.mark.parametrize("name", ["video", "again"])  # the latter's model is laid out as on the hub
     @pytest.mark.parametrize("when", ["first", "asked"])
-    def test_video_frames_reach_model_in_order(
-        self, runs: Path, name: str, when: str
-    ) -> None:
+    def test_video_frames_reach_model_in_order(self, runs: Path, name: str, when: str) -> None:
         seen = called(runs, name, when)
         batch = 2 if when == "first" else 1
         grids = seen["eyes"]["grid_thw"]

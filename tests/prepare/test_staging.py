@@ -201,9 +201,7 @@ def test_staged_restores_old_repository_after_kill(tmp_path: Path) -> None:
     assert files(tmp_path) == {f"out/{MANIFEST}"}
 
 
-def test_staged_restores_old_repository_if_rename_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_staged_restores_old_repository_if_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(tmp_path / "out", MANIFEST)
     rename = Path.rename
 

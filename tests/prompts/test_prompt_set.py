@@ -112,7 +112,7 @@ def test_one_file_and_the_release_are_found_too(tmp_path: Path) -> None:
     (folder / "questions_nobbox_guided.json").write_text('{"1": "Guided?"}', encoding="utf-8")
     assert Prompts.from_files(tmp_path, "guided").texts == {1: "Guided?"}
     assert Prompts.from_files(folder / "questions_nobbox_guided.json", "zeroshot").texts == {1: "Guided?"}
-    with pytest.raises(BenchError, match="The official question file .* does not exist"):
+    with pytest.raises(BenchError, match=r"The official question file .* does not exist"):
         Prompts.from_files(tmp_path, "zeroshot")
 
 

@@ -370,7 +370,7 @@ def test_a_root_that_is_no_release_is_refused(tmp_path: Path) -> None:
 
 
 def test_images_that_are_no_folder_are_refused(sound: Built, tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="The folder of images .* does not exist"):
+    with pytest.raises(ReleaseError, match=r"The folder of images .* does not exist"):
         open_release(sound.root, ReleaseOptions(images=tmp_path / "nowhere"))
 
 

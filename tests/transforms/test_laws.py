@@ -112,9 +112,7 @@ def test_moving_anatomy_keeps_voxels_of_box(case: Case, crop: Transform, steps: 
 
 
 @given(cases(), st.lists(st.one_of(st.just(ToCanonical()), crops), max_size=2), grids)
-def test_resampling_moves_faces_at_most_half_a_voxel(
-    case: Case, steps: list[Transform], grid: Transform
-) -> None:
+def test_resampling_moves_faces_at_most_half_a_voxel(case: Case, steps: list[Transform], grid: Transform) -> None:
     example = apply([*steps, grid], case)
     volume, box = example["volume"], Box.from_row(example["box"])
     faces = faces_in_volume(box, volume.affine, case)
