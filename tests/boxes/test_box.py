@@ -120,7 +120,7 @@ def test_from_mask_refuses_empty_mask() -> None:
         Box.from_mask(np.zeros(SHAPE))
     with pytest.raises(BoxError, match=r"label \[3, 4\] marks no voxel"):
         Box.from_mask(np.ones(SHAPE), [3, 4])
-    with pytest.raises(BoxError, match=r"has shape \(7, 9, 8, 1\), and three axes are needed"):
+    with pytest.raises(BoxError, match=r"has shape \(7, 9, 8, 1\), but must have three axes"):
         Box.from_mask(np.ones((*SHAPE, 1)))
     assert label_boxes(np.zeros(SHAPE, np.uint8)) == {}
 
@@ -128,10 +128,10 @@ def test_from_mask_refuses_empty_mask() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.ones(SHAPE), "whole numbers, and this is float64"),
+        (np.ones(SHAPE), "whole numbers, not float64"),
         (np.ones((3, 3), np.uint8), r"three axes.*shape \(3, 3\)"),
-        (np.full(SHAPE, -1), "labels from 0 to 65535, and this has -1 to -1"),
-        (np.full(SHAPE, 2**30), "this has 1073741824 to 1073741824"),
+        (np.full(SHAPE, -1), "labels from 0 to 65535, but this one has -1 to -1"),
+        (np.full(SHAPE, 2**30), "this one has 1073741824 to 1073741824"),
     ],
 )
 def test_a_label_map_that_is_none_is_refused(labels: Any, message: str) -> None:

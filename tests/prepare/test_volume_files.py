@@ -231,7 +231,7 @@ def test_place_volumes_names_all_broken_images_first(tasks: list[VolumeTask], mo
 
 def test_four_axes_are_refused(tasks: list[VolumeTask]) -> None:
     nib.save(nib.Nifti1Image(np.zeros((*given.SHAPE, 2), np.int16), given.AFFINE), tasks[0].source)
-    with pytest.raises(PrepareError, match=r"has shape \(6, 8, 10, 2\), and three axes are needed"):
+    with pytest.raises(PrepareError, match=r"has shape \(6, 8, 10, 2\), but must have three axes"):
         place(tasks)
 
 

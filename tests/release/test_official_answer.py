@@ -78,5 +78,5 @@ def test_an_answer_without_a_readable_diagnosis_is_refused(text: str) -> None:
 
 
 def test_an_answer_without_reasoning_is_refused() -> None:
-    with pytest.raises(ReleaseError, match="no reasoning before it"):
+    with pytest.raises(ReleaseError, match="it has no reasoning"):
         read_answer("Final diagnosis: {'a': 1}")

@@ -213,7 +213,7 @@ def test_question_without_labels_is_unverified(tmp_path: Path) -> None:
     opaque(built.data / "question_files")
     report = open_release(built.root).check()
     assert "labels of 61 of 62 questions" in str(report)
-    assert "boxes of these questions were not verified, for want of a region: 43" in str(report)
+    assert "boxes of these questions were not verified, because they have no region: 43" in str(report)
 
 
 def test_an_empty_label_leaves_its_box_unverified_and_kept(tmp_path: Path) -> None:

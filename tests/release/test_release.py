@@ -322,7 +322,7 @@ def test_records_that_change_while_they_are_read_are_missed(copy: Built, change:
         path.unlink()
     else:
         path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
-    match = r"generate_data changed while it was read: \d+ records less than when it was checked"
+    match = r"generate_data changed while it was read: \d+ fewer records than when it was checked"
     with pytest.raises(ReleaseError, match=match):
         list(release.quintuples())
 
