@@ -644,7 +644,7 @@ def test_a_state_that_was_changed(change: Callable[[dict[str, Any]], Any], messa
         ({"batch_size": 2.5}, r"batch_size must be a whole number of at least 1, not 2.5 \(float\)"),
         ({"batch_size": "8"}, r"batch_size must be a whole number of at least 1, not '8' \(str\)"),
         ({"batch_size": True}, "batch_size must be a whole number of at least 1, not True"),
-        ({"batch_size": 7, "drop_last": True}, "nothing is left of 6 examples, since a step takes 7. Choose a smaller"),
+        ({"batch_size": 7, "drop_last": True}, "the 6 examples make no batch, since a step takes 7. Choose a smaller"),
         ({"drop_last": "pad"}, r"drop_last must be True or False, not 'pad' \(str\)"),
         ({"rank": 2, "world_size": 2}, "Rank 2 does not exist among 2 ranks, which are numbered from 0"),
         ({"rank": "0", "world_size": "2"}, r"rank must be a whole number of at least 0, not '0' \(str\)"),

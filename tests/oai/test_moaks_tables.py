@@ -212,7 +212,7 @@ def test_order_of_projects_is_given_by_name(tmp_path: Path) -> None:
         ("ID|SIDE|READPRJ|V00MSYIC", "P01|1|22|2", "ID 'P01' and"),
         ("ID|SIDE|READPRJ|V00MSYIC", "9000099|1|22|severe", "Code 'severe' of MSYIC at .* line 2 is neither"),
         ("ID|SIDE|READPRJ|V00MSYIC", "9000099|1|22|NaN", "Code 'NaN' of MSYIC"),
-        ("ID|SIDE|READPRJ|V00MSYIC", "9000099|1|22", "has 3 cells where the header names 4"),
+        ("ID|SIDE|READPRJ|V00MSYIC", "9000099|1|22", "has 3 cells, but the header names 4"),
         ("ID|SIDE|READPRJ|V00MSYIC|V00MSYIC", "9000099|1|22|2|2", "2 columns named V00MSYIC and may have 1"),
         ("ID|SIDE|READPRJ|V00MCMPM|V00MCMPM|V00MCMPM", "9000099|1|22|2|2|2", "3 columns named V00MCMPM and may have 2"),
     ],
