@@ -209,7 +209,7 @@ def _contents(manifest: Manifest) -> str:
 def _voxels(manifest: Manifest) -> str:
     held = [record for record in manifest.volumes.values() if record.bytes is not None]
     if not held:
-        return "It was prepared without images: `volume_path` says where each would be."
+        return "It was prepared without images: `volume_path` names the place of each."
     total = sum(record.bytes or 0 for record in held)
     size = f"{total / 1e9:,.1f} GB" if total >= 1e9 else f"{total / 1e6:,.1f} MB"
     shapes = {tuple(sorted(record.shape)) for record in held if record.shape}

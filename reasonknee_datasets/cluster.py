@@ -1,4 +1,4 @@
-"""A dask.distributed cluster as an executor, after a test that its workers see the same files."""
+"""A dask.distributed cluster as an executor, after a test that its workers have the same files."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _compare_workers(client: Any, address: str, file: Path | None) -> None:
         if answer[1] != digest:
             assert file is not None
             raise WorkerError(
-                f"Worker {worker} of {address} does not see the files of {file.parent}. Mount the same file system "
+                f"Worker {worker} of {address} cannot read the files of {file.parent}. Mount the same file system "
                 "there under the same path."
             )
 

@@ -153,7 +153,7 @@ def os_remedy(error: BaseException, otherwise: str) -> str:
     error : OSError, or any other error
         With an ``errno``, or without one.
     otherwise : str
-        Remedy where the ``errno`` tells nothing more.
+        Remedy for any other ``errno``.
 
     Examples
     --------

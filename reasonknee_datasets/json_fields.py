@@ -45,7 +45,7 @@ def parse_json(data: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A JSON object whose fields are taken by type.
+    """A JSON object with checked access to its fields.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Fields:
         return None if self.tree.get(key) is None else take(key)
 
     def mapping(self, key: str, take: Callable[[Fields, str], T]) -> dict[str, T]:
-        """Take an object whose fields are all of one type, as ``mapping("counts", Fields.whole)``."""
+        """Take an object with fields of one type, as ``mapping("counts", Fields.whole)``."""
         inner = self.inside(key)
         return {name: take(inner, name) for name in inner.tree}
 

@@ -531,7 +531,7 @@ class TestVolumes:
         turned = stated.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
         assert turned.shape != stated.shape
         nib.save(turned, path)
-        with pytest.raises(VolumeError, match=r"has \d+ bytes, and the manifest says \d+: it is another file"):
+        with pytest.raises(VolumeError, match=r"has \d+ bytes, but the manifest says \d+: it is another file"):
             load(data_dir=root, split="train")[0]["volume"].get_fdata()
         list_again(root, lambda tree: tree["volumes"][volume_path(FIRST)].update(bytes=None))
         volume = load(data_dir=root, split="train")[0]["volume"]

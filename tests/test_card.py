@@ -127,8 +127,8 @@ def test_synthetic_card_cannot_be_mistaken(root: Path) -> None:
     "words",
     [
         "boxes are anatomical regions, not lesions",
-        'a grade of 0 may stand for "not read"',
-        "it cannot be told from a reading of 0",
+        'a grade of 0 may mean "not read"',
+        "it cannot be distinguished from a reading of 0",
         "grades come from oai's readings",
         "one text for each question and combination of grades, not for each patient",
         "most masks are predicted",

@@ -59,7 +59,11 @@ ARRAY = np.array([1, 2, 3])
             "columns must be a list of different names, .* not a value of type ndarray",
         ),
         ("load_dataset", {"columns": 7}, r"columns must be a list of different names, .* not 7 \(int\)"),
-        ("make_dataloader", {"dataset": [1, 2]}, r"The dataset must contain examples, which are mappings, not 1 \(int\)"),
+        (
+            "make_dataloader",
+            {"dataset": [1, 2]},
+            r"The dataset must contain examples, which are mappings, not 1 \(int\)",
+        ),
         (
             "make_dataloader",
             {"timeout": float("inf")},

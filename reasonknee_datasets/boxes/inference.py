@@ -37,7 +37,7 @@ class ConventionReport:
     agreements : tuple of Agreement
         Every candidate, best first, in canonical form.
     leaders : tuple of BoxConvention
-        Those that no other candidate explains the boxes better than. One: it is `best`. Several: the boxes do not tell
+        The candidates that explain the boxes best. One: it is `best`. Several: the boxes do not distinguish
         them apart. None: no candidate explains any box.
     """
 

@@ -30,7 +30,7 @@ def host_name(authority: str) -> str:
 
 
 class HostCheck:
-    """Admit requests whose Host, and Origin where there is one, is a name of this server.
+    """Admit requests only if Host, and Origin where there is one, is a name of this server.
 
     A page of another site can make the reader's browser send requests to the loopback, and by DNS rebinding it can even
     read the answers: its own host name then resolves to 127.0.0.1. Such a request carries the foreign name in ``Host``.

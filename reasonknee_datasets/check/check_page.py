@@ -77,7 +77,7 @@ def write_check_report(
 
 
 def _draw_worst(report: QualityReport, data_dir: str | os.PathLike[str]) -> Iterator[tuple[Example, bytes | str]]:
-    """Draw the worst findings of each check in turn; a text says why one cannot be drawn."""
+    """Draw the worst findings of each check in turn; a text is the reason why one cannot be drawn."""
     ranked = [
         (place, number, example)
         for number, group in enumerate(report.groups)

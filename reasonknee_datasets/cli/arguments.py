@@ -48,12 +48,12 @@ def add_workers(command: argparse._ActionsContainer) -> None:
 
 
 def add_acl(command: argparse._ActionsContainer) -> None:
-    """Add the option that says how the codes of MACLTR in MOAKS tables are read."""
+    """Add the option for the codes of MACLTR in MOAKS tables."""
     command.add_argument(
         "--acl",
         choices=("label", "any", "highest"),
         default="label",
-        help="codes of MACLTR that are a complete tear: as labels of the table say, 1 and 2, or only 2 "
+        help="codes of MACLTR that are a complete tear: by the table's labels, 1 and 2, or only 2 "
         "(default: %(default)s)",
     )
 

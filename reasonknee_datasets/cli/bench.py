@@ -205,7 +205,7 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("--condition", default="zero_shot", help="condition of the prompts (default: %(default)s)")
     command.add_argument("--split", default="test", help="whole (default: %(default)s)")
     command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of N whole patients")
-    _add_questions(command, "ask these questions alone")
+    _add_questions(command, "use only these questions")
     command.add_argument("--prompts", metavar="DIR", help="the official question files; or rows, or project")
     command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
     command.add_argument(

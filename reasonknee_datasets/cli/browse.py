@@ -58,5 +58,5 @@ def _browse(arguments: argparse.Namespace) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    "browse": (_add_browse, _browse, "look at rows, volumes and boxes in a web browser; serves this machine alone"),
+    "browse": (_add_browse, _browse, "show rows, volumes and boxes in a web browser, on this machine only"),
 }

@@ -1,4 +1,4 @@
-"""The commands that make, prepare, pack and look at data."""
+"""The commands that make, prepare, pack and show data."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class QuintupleCollator:
     keep : sequence of str, optional
         The other columns to keep, besides ``id``. By default all but long texts that have become tokens.
     orientation : str
-        "same" refuses a batch whose arrays differ in orientation, "any" accepts it, and three letters such as "RAS"
+        "same" refuses a batch of arrays that differ in orientation, "any" accepts it, and three letters such as "RAS"
         refuse every other orientation.
     pad_to_multiple_of : int, optional
         Pad tokens to a multiple of this length; by default as the transform's tokenizer states it.
@@ -185,7 +185,7 @@ class QuintupleCollator:
         return Batch(items)
 
     def padded_as(self, padding: Mapping[str, Any]) -> QuintupleCollator:
-        """Return a collator whose padding, where it was left open, is that of a tokenizer (see `find_padding`)."""
+        """Return a collator that pads as a tokenizer does, where padding was not set (see `find_padding`)."""
         return replace(self, **{name: value for name, value in padding.items() if getattr(self, name) is None})
 
     def _kept(self, has: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.system import call_in_forked_child
 
-# What a buffer's first byte says.
+# Values of a buffer's first byte.
 _FREE, _FILLING, _SENT = range(3)
 _HEAD = mmap.PAGESIZE
 _STEP = 1 << 20
@@ -58,7 +58,7 @@ class Buffer:
             getattr(os, "posix_fallocate", _truncate)(self._descriptor, 0, size)
 
     def bytes(self, nbytes: int) -> NDArray[np.uint8]:
-        """Return its bytes, as an object whose end can be waited for."""
+        """Return its bytes, as an object that supports a weak reference."""
         return np.frombuffer(self._mapped(_HEAD + nbytes), np.uint8, nbytes, _HEAD)
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class BufferPool:
 
 
 def _unless_sent(buffer: Buffer) -> None:
-    """Free a buffer whose tensor was dropped in the worker; one that was sent is the receiver's to free."""
+    """Free a buffer after its tensor was dropped in the worker; the receiver frees a buffer that was sent."""
     if buffer.state == _FILLING:
         buffer.state = _FREE
 
@@ -180,7 +180,7 @@ def use_pool(folder: str) -> None:
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Make room for a tensor; in a worker at once in memory that the loader's process sees."""
+    """Allocate a tensor; in a worker, in memory that it shares with the loader's process."""
     if torch.utils.data.get_worker_info() is None:
         large = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize >= _STEP
         return _spare.empty(shape, dtype) if large else torch.empty(list(shape), dtype=dtype)
@@ -239,7 +239,7 @@ class _Lent:
 
 
 def forget(folder: str) -> None:
-    """Forget the buffers of a folder, whose worker is gone, and what is kept for batches; tensors on them stay."""
+    """Forget the buffers of a folder after its worker ended, and those kept for batches; tensors on them stay."""
     _spare.clear()
     with _receiving:
         for path in [path for path in _received if Path(path).parent == Path(folder)]:

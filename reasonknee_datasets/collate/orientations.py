@@ -47,7 +47,7 @@ def find_orientation(example: Mapping[str, Any]) -> str | None:
 
 
 def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) -> list[str | None]:
-    """Find the orientation of each example, and refuse a batch whose axes mean different things.
+    """Find the orientation of each example, and refuse a batch with axes of different directions.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def stack(
 
 
 def _group(examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Group the places of examples whose voxels are read from one file; every other example is a separate group."""
+    """Group the places of examples that are read from one file; every other example is a separate group."""
     groups: dict[Hashable, list[int]] = {}
     for place, example in enumerate(examples):
         key = file_key(example["volume"]) if example.get("voxels") is None else None
@@ -132,7 +132,7 @@ def _group(examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 
 class _Crops:
-    """Examples whose voxels are read from one file, or one example."""
+    """Examples that are read from one file, or one example."""
 
     def __init__(self, examples: Sequence[Mapping[str, Any]], places: list[int]) -> None:
         self._examples, self._places = examples, places
@@ -170,7 +170,7 @@ def _read(example: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def _empty(count: int, shape: Sequence[int], dtype: torch.dtype, like: NDArray[Any] | None) -> torch.Tensor:
-    """Make room for `count` arrays of a shape (C, D, H, W) whose memory runs as that of `like`, or in C order."""
+    """Allocate `count` arrays of a shape (C, D, H, W) with the memory order of `like`, or C order."""
     order = [0, 1, 2, 3]
     if like is not None:
         order[1:] = sorted((1, 2, 3), key=lambda axis: -abs(like.strides[axis]))

@@ -31,7 +31,7 @@ class EpochPlan:
     Attributes
     ----------
     volumes : (n,) int array
-        Which volume each row looks at, numbered by first appearance.
+        Volume of each row, numbered by first appearance.
     seed : int
         Seed of the shuffle.
     volumes_in_flight : int

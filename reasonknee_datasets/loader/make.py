@@ -94,7 +94,7 @@ def make_dataloader(
         From a list of examples to a batch. By default a `QuintupleCollator`. One that leaves its padding open pads
         tokens as the transform's tokenizer does. Each example has ``valid``.
     drop_last : bool
-        Leave out the last examples of an epoch where they do not fill a step (the log says how many). By default every
+        Leave out the last examples of an epoch where they do not fill a step (the log counts them). By default every
         example comes once: one rank gets a smaller last batch; several ranks, which need equal steps, get a last step
         filled with repeats that have ``valid=False``, to be left out of losses and metrics.
     volumes_in_flight : int

@@ -112,7 +112,7 @@ def prefetch_to_device(
 ) -> DevicePrefetcher:
     """Iterate over batches on a device; the next ones are copied while the model works on this one.
 
-    On a CUDA device copies run on a stream of their own; ask the loader for ``pin_memory=True``, or they wait for each
+    On a CUDA device copies run on a separate stream; pass the loader ``pin_memory=True``, or they wait for each
     other. On any other device batches are moved as they come, and nothing runs ahead.
 
     Parameters

@@ -39,7 +39,7 @@ class Rows:
     fingerprint : str
         The same for the same rows in the same order, on every machine.
     volumes : (n,) int array
-        Which volume each row looks at.
+        Volume of each row.
     classes : (n,) int array or None
         For balancing.
     volume_bytes : int

@@ -35,7 +35,7 @@ class RowSource(Protocol):
 
 
 class PlannedRows:
-    """Rows whose order is planned: a dataset of known length."""
+    """Rows with a planned order: a dataset of known length."""
 
     def __init__(self, plan: EpochPlan) -> None:
         self.plan = plan
@@ -87,7 +87,7 @@ class BatchSampler:
     next : EpochPosition
         Where the next pass begins.
     is_taken : bool
-        Whether the present epoch is iterated past the loader, which then cannot tell its place.
+        Whether the present epoch is iterated past the loader, so that its position is not known.
     """
 
     def __init__(self, source: RowSource, topology: Topology) -> None:

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 class SharedVolumes(DecodeCache):
     """A decode cache in a folder that several processes use at once.
 
-    Arrays that it gives are valid until `release`: a slot may then be given to another volume.
+    Arrays that it returns are valid until `release`: a slot may then be assigned to another volume.
 
     Parameters
     ----------

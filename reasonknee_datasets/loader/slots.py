@@ -61,7 +61,7 @@ class Use(NamedTuple):
     stop : int
         Where the step that it is read for ends in the epoch's order.
     until : int
-        The last place in that order that looks at the volume.
+        The last place in that order that reads the volume.
     """
 
     began: int = 0
@@ -113,7 +113,7 @@ class SlotRecords:
 
 
 class SharedSlot:
-    """One slot as one process sees it."""
+    """One slot in one process."""
 
     def __init__(self, folder: Path, number: int, records: SlotRecords) -> None:
         self.number = number

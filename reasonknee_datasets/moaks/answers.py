@@ -82,7 +82,7 @@ def read_diagnosis(question: int | Question | None, diagnosis: object) -> dict[s
     Parameters
     ----------
     question : int, Question or None
-        The question; None where the subject key must tell.
+        The question; None to find it by the subject key.
     diagnosis : object
         Parsed JSON.
 

@@ -14,7 +14,7 @@ Scale = Literal["ordinal", "nominal", "binary"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One value that an answer must give.
+    """One value of an answer.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ class _Limited(io.RawIOBase):
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose header must be whole: tarfile itself takes a cut or damaged header for the end of the archive."""
+    """A member with a checked header: tarfile itself takes a cut or damaged header for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:

@@ -40,7 +40,7 @@ def convert(
 ) -> ConversionReport:
     """Convert OAI series to the official images, each on the grid of its mask.
 
-    A row that is refused or missing never stops the others: the report says why. A second run converts what the first
+    A row that is refused or missing never stops the others; the report has its reason. A second run converts what the first
     one did not, and recognises the files of the first by their headers.
 
     Parameters
@@ -53,7 +53,7 @@ def convert(
     nifti : path, optional
         Volumes that were converted by other tools. They are used where ``oai`` has no series of the row.
     release : path, optional
-        The official release: its split files say which series are wanted, and its masks which grids. Without it, every
+        The official release: its split files list the series, and its masks have the grids. Without it, every
         sagittal DESS series of ``oai`` is converted, on axes closest to RAS+.
     dry_run : bool
         Only find each row's series and prove it by its first header. Nothing but the report is written.
@@ -77,12 +77,12 @@ def convert(
     ReleaseError
         If no release is there.
     WorkerError
-        If a process dies; the report then says what was done before.
+        If a process dies; the report then lists the rows that were done.
     """
     if oai is None and nifti is None:
         raise ConvertError("No input to convert. Name an OAI download with --oai or volumes with --nifti.")
     if release is None and nifti is not None:
-        raise ConvertError("--nifti needs --release: only split files and masks say which volume is which.")
+        raise ConvertError("--nifti needs --release: only split files and masks identify the volumes.")
     target = Path(out).absolute()
     studies = [] if release is None else _read_studies(Path(release))
     new_folders = [path for path in (target / FOLDER, target) if not path.exists()]
@@ -148,7 +148,7 @@ def _read_grids(studies: Iterable[Study]) -> dict[Claim, TargetGrid | None]:
         try:
             grids[_claim(study)] = read_mask_grid(study.mask)
         except Refusal:
-            grids[_claim(study)] = None  # the row's own conversion says what is wrong with its mask
+            grids[_claim(study)] = None  # the row's own conversion reports the problem of its mask
     return grids
 
 

@@ -115,7 +115,7 @@ def _orient(
     except GeometryError:
         turn = None
     if match is None:
-        return affine  # placing it says that the shapes differ
+        return affine  # placing it raises for different shapes
     if turn is not None:
         if match.clear and match.turn != turn:
             raise _contradiction(path, match)

@@ -239,7 +239,7 @@ def _match_grid(path: Path, grids: Mapping[Claim, TargetGrid | None], index: Ima
 
 
 def _match_labels(path: Path, grids: Mapping[Claim, TargetGrid | None], index: ImageIndex) -> None:
-    """Match a volume with the one mask of its shape, of the rows without a volume, whose labels its tissues fit."""
+    """Match a volume with the one mask of its shape that its tissues fit, among the rows without a volume."""
     try:
         voxels, _, _ = load_image(str(path))
     except Refusal:

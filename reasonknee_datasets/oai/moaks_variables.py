@@ -14,7 +14,7 @@ AclRule = Literal["label", "any", "highest"]
 
 ACL_RULES: Mapping[AclRule, str] = MappingProxyType(
     {
-        "label": "as the cell's label says; without a label only code 0 has a grade",
+        "label": "by the cell's label; without a label only code 0 has a grade",
         "any": "codes 1 and 2 are a complete tear",
         "highest": "only code 2 is a complete tear; for tables with codes 0, 1 and 2",
     }

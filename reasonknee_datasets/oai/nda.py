@@ -47,7 +47,7 @@ class IndexRow:
 
     @property
     def is_dess(self) -> bool:
-        """Whether the row is that of a sagittal DESS series, as far as it says."""
+        """Whether the row is that of a sagittal DESS series, as far as it states it."""
         return not self.description or is_dess(self.description)
 
 

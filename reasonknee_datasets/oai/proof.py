@@ -38,7 +38,7 @@ class Claim:
 
 
 def read_series_number(header: Header) -> str | None:
-    """Read the 8-digit series from AccessionNumber; None where it does not hold one.
+    """Read the 8-digit series from AccessionNumber; None without one.
 
     OAI writes 0166 and the series there, so that a header proves which series it is, whatever the folder is called. A
     lost leading zero and a blank are accepted.

@@ -46,7 +46,7 @@ class ConvertTask:
     claim : Claim
         Identity that the series must have.
     visit, split : str
-        Empty where no release says.
+        Empty without a release.
     mask : Path or None
         The row's mask, which need not exist.
     places : tuple of SeriesPlace or ImageFile
@@ -90,7 +90,7 @@ def convert_row(task: ConvertTask) -> RowOutcome | None:
     Returns
     -------
     RowOutcome or None
-        None for a series of another sequence, where no split row asks for it.
+        None for a series of another sequence without a split row.
     """
     begin = time.perf_counter()
     try:
@@ -143,9 +143,9 @@ def _complete(task: ConvertTask) -> ConvertTask | None:
         return None
     visit = visit or visit_of(str(place or task.address), study)
     if side is None:
-        raise Refusal("wrong-side", f"{claim} does not say which knee it shows, in its header nor in an index.")
+        raise Refusal("wrong-side", f"{claim} names its knee neither in its header nor in an index.")
     if visit is None:
-        raise Refusal("unknown-visit", f"{claim} does not say its visit, in StudyDescription, folders nor index.")
+        raise Refusal("unknown-visit", f"{claim} names its visit neither in StudyDescription, folders nor index.")
     return replace(task, claim=replace(claim, side=side), visit=visit)
 
 
@@ -167,7 +167,7 @@ def _check_index(task: ConvertTask) -> None:
 
 
 def _description(claim: Claim) -> str:
-    """Write what the header of a converted file says: by it a later run recognises its own files."""
+    """Write the description in the header of a converted file, by which a later run recognises it."""
     origin = "SYNTHETIC" if is_synthetic(claim.patient) else "OAI"
     return f"{origin} {claim} by reasonknee convert"
 
@@ -215,7 +215,7 @@ def _convert_place(task: ConvertTask, place: SeriesPlace | ImageFile, target: Ta
     notes += volume.notes
     if proven == "patient":
         got = f"AccessionNumber {volume.header.accession!r}" if volume.header.accession else "no AccessionNumber"
-        notes.append(f"{got}: only names say which series of that day it is")
+        notes.append(f"{got}: only names identify the series of that day")
     elif proven == "nothing":
         if target is None:
             raise Refusal(

@@ -101,7 +101,7 @@ class BoneLesion:
 
 
 def plan_bone_lesions(wanted: Wanted, sample: Sample, shape: Shape, seed: list[int]) -> tuple[BoneLesion, ...]:
-    """Size the lesions that the grades ask for.
+    """Compute the size of the lesions of the grades.
 
     Parameters
     ----------

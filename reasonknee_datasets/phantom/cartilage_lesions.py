@@ -68,7 +68,7 @@ class CartilageLesion:
 def plan_cartilage_lesions(
     wanted: Wanted, sample: Sample, shape: Shape, seed: list[int]
 ) -> tuple[CartilageLesion, ...]:
-    """Size the defects that the grades ask for."""
+    """Compute the size of the defects of the grades."""
     regions = {region.name: region for region in regions_of(shape)}
     lesions = []
     for question_id in questions_of("cartilage_lesion"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def draw_knee(spec: KneeSpec) -> DrawnKnee:
-    """Draw a knee with the lesions that its grades ask for.
+    """Draw a knee with the lesions of its grades.
 
     Parameters
     ----------

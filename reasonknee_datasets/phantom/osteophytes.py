@@ -82,7 +82,7 @@ def sites_of(shape: Shape) -> dict[str, Site]:
 
 
 def plan_osteophytes(wanted: Wanted, shape: Shape) -> tuple[Lip, ...]:
-    """Return the osteophytes that the grades ask for."""
+    """Return the osteophytes of the grades."""
     sites = sites_of(shape)
     lips = []
     for question_id in questions_of("osteophyte"):

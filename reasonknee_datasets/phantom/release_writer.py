@@ -202,7 +202,7 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
 
 
 def _clear_leftovers(out: Path) -> None:
-    """Remove the unfinished folders of killed runs to the same target: those whose lock is free."""
+    """Remove the unfinished folders of killed runs to the same target, which have a free lock."""
     for left in out.parent.glob(f".{escape(out.name)}.unfinished-*"):
         with suppress(OSError):  # Timeout, where a run has the lock, is one
             with FileLock(left / _LOCK, timeout=0):

@@ -132,7 +132,7 @@ def _draw(task: _Task) -> NDArray[np.int16]:
 
 
 def write_nifti(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
-    """Write a ``.nii.gz`` whose bytes depend on nothing but voxels and affine: no time, no name.
+    """Write a ``.nii.gz`` that depends only on voxels and affine: no time, no name.
 
     Parameters
     ----------

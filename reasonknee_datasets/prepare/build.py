@@ -161,7 +161,7 @@ def prepare(
     if volumes == "pack":
         versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION  # another one may pack the same voxels into other bytes
     if source["files"].keys() != release.files.keys():
-        release.check()  # says what cannot be read, and stops unless that is allowed
+        release.check()  # reports what cannot be read, and stops unless that is allowed
     previous = None if overwrite else _previous(out)
     if previous is not None:
         refuse_other_input(previous, source, versions, out)

@@ -16,7 +16,7 @@ def describe_files(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of the annotation files; masks and images are compared by their times (`is_current`)."""
     described: dict[str, dict[str, Any]] = {}
     for name, path in sorted(files.items()):
-        with suppress(OSError):  # left out; the release's check says what cannot be read
+        with suppress(OSError):  # left out; the release's check reports files that cannot be read
             described[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     return described
 

@@ -143,7 +143,7 @@ class Writer:
         }
         shards = {split: cuts for split, cuts in shards.items() if cuts}
         if not shards:
-            raise PrepareError("The release leaves no rows to write. Its report says what was dropped.")
+            raise PrepareError("No rows of the release are left to write. Its report lists the dropped ones.")
         used = [by_id[volume] for cuts in shards.values() for shard in cuts for volume in shard]
         records = self._place(used)
         masks = self._place_masks(used, records)
@@ -347,7 +347,7 @@ def _refuse_shared_patients(volumes: Iterable[SourceVolume]) -> None:
 
 
 def _stock_schema(config: str) -> pa.Schema:
-    """Return a config's schema with the metadata by which stock ``datasets`` knows its features."""
+    """Return a config's schema with the metadata by which stock ``datasets`` reads its features."""
     from datasets import Features  # a second of imports, which worker processes are spared
 
     return Features.from_arrow_schema(arrow_schema(config)).arrow_schema

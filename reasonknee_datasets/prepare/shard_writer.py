@@ -29,7 +29,7 @@ from reasonknee_datasets.schema import GRADE_COLUMNS, Quintuple, arrow_schema, q
 TRAIN_SHARDS = 64
 OTHER_SHARDS = 16
 GROUP_VOLUMES = 100
-# Bytes in Arrow, which are more than Parquet encodes them to: the Hub wants row groups of under 100 MB for its viewer.
+# Bytes in Arrow, which are more than Parquet encodes them to: the Hub recommends row groups below 100 MB.
 GROUP_BYTES = 64_000_000
 _BATCH_ROWS = 256
 _NULLABLE = frozenset(GRADE_COLUMNS.values())

@@ -74,7 +74,7 @@ def check_target(out: Path) -> None:
 def staged(out: Path) -> Iterator[Path]:
     """Open a private staging folder for a repository; without an error, it becomes ``out`` at the end of the block.
 
-    The folder has a name that anybody can foresee, so nothing in it is trusted: it must be a real folder of this user
+    The folder has a predictable name, so nothing in it is trusted: it must be a real folder of this user
     with mode 0700, and everything in it except plain files below ``volumes`` is removed, links without following them.
     The volumes that are kept are compared with their sources before they are used.
 

@@ -193,7 +193,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
         pack(source, target)
     except VolumeError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS:
-            raise error.__cause__ from None  # the repository's disk, of which the caller has more to say
+            raise error.__cause__ from None  # the repository's disk, for which the caller raises a better error
         raise
     packed = record_of(fingerprint(target))
     if not _same_voxels(packed, found):

@@ -45,7 +45,7 @@ class DoctorFinding:
     check : str
         Name of the check in `CHECKS`.
     severity : {"error", "warning"}
-        An error breaks the page, a loader or the terms of the data; a warning is worth a look.
+        An error breaks the page, a loader or the terms of the data; a warning may be a problem.
     found : str
         The problem, with its place.
     remedy : str

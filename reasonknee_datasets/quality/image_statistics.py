@@ -36,7 +36,7 @@ class ImageStatistics:
     distinct : int
         Number of different values.
     used : float or None
-        Share of the whole numbers between the 5th and the 95th percentile that occur; None where too few voxels tell.
+        Share of the whole numbers between the 5th and the 95th percentile that occur; None with too few voxels.
     hash : bytes
         `HASH_BITS` signs, packed.
     """

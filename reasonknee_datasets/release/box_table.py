@@ -103,7 +103,7 @@ def place_boxes(
 def check_regions(
     survey: Survey, table: BoxTable, boxes: BoxCheck, regions: Regions, grids: Mapping[int, Grid], problems: Problems
 ) -> None:
-    """Compare every box with the region of its own mask.
+    """Compare every box with the region in its mask.
 
     A wrong box of one row is found here; a question with many wrong boxes has a separate problem.
 
@@ -162,7 +162,7 @@ def _readings(
 
 
 def _shapes(count: int, masks: Mapping[int, MaskScan | None], grids: Mapping[int, Grid]) -> NDArray[np.int64]:
-    """Return the shape of the array that each volume's boxes are defined in; 0 where nothing tells."""
+    """Return the shape of the array that each volume's boxes are defined in; 0 where it is not known."""
     shapes = np.zeros((count, 3), np.int64)
     for volume, grid in grids.items():
         scan = masks[volume]

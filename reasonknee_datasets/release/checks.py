@@ -71,7 +71,7 @@ class Check:
     files : RecordFiles
         The records.
     labels : LabelMap
-        As the release tells it.
+        As the release states it.
     settings : CheckSettings
         The caller's.
     problems, notes

@@ -46,7 +46,7 @@ class RecordContent:
     faults : tuple of Fault
         Problems of the text.
     nulled : tuple of (str, object)
-        Attributes whose grades are illegal, with what the record says.
+        Attributes with illegal grades, and the values in the record.
     told_box : object
         The bounding box in the answer's text, where it repeats it.
     """
@@ -96,7 +96,7 @@ class RecordReader:
     Parameters
     ----------
     prompts : mapping of str to set of int
-        Official prompts, as far as the release has them, with the questions that they ask.
+        Official prompts, as far as the release has them, with the questions of each.
     """
 
     def __init__(self, prompts: Mapping[str, frozenset[int]]) -> None:
@@ -120,7 +120,7 @@ class RecordReader:
         if len(self._seen) >= _CACHED:
             self._seen.clear()
         if content.told_box == box and found and literal in tail and literal not in before + after:
-            content = replace(content, told_box=None)  # its key now says that the two agree
+            content = replace(content, told_box=None)  # its key now includes the box
             self._seen[shared] = content
         else:
             self._seen[plain] = content

@@ -62,7 +62,7 @@ class Extents:
         return Extents(self.labels, self.rows[volumes], self.shapes[volumes], self.layouts[volumes])
 
     def commonest_layout(self) -> NDArray[np.intp]:
-        """Find the volumes whose masks have the commonest layout; of several, the first by name."""
+        """Find the volumes with masks of the commonest layout; of several, the first by name."""
         names, counts = np.unique(self.layouts[self.layouts != ""], return_counts=True)
         if not len(names):
             return np.zeros(0, np.intp)
@@ -147,7 +147,7 @@ def complete_labels(
     found = infer_labels(numbers, extents, missing, [settled] if settled else CONVENTIONS)
     told = "; ".join(f"{number}: {', '.join(map(str, ids))}" for number, ids in found.items()) or "none"
     notes.append(
-        f"labels of {len(found)} of {len(missing)} questions that {MAPPING_FILE} does not tell were established by "
+        f"labels of {len(found)} of {len(missing)} questions that {MAPPING_FILE} does not state were established by "
         f"comparing boxes with every label's extent ({told})"
     )
     return LabelMap(labels.names, {**labels.questions, **found})

@@ -42,7 +42,7 @@ class ReleaseOptions:
         The convention of the official boxes; established by comparing boxes with masks where it is not given, and
         checked against them where it is.
     allow : collection of str
-        Kinds of problems to go on with: see `reasonknee_datasets.release.KINDS`.
+        Kinds of problems to accept: see `reasonknee_datasets.release.KINDS`.
     workers : int, optional
         Processes that read masks; one a core by default.
     require_images : bool

@@ -41,7 +41,7 @@ class RecordFiles:
     studies : sequence of Study
         The volumes.
     prompts : mapping of str to set of int
-        Official prompts, with the questions that they ask.
+        Official prompts, with the questions of each.
     track : Track
         A progress bar.
     """

@@ -48,7 +48,7 @@ class Survey:
     seen : int
         Records read, balanced and nameless ones apart.
     nameless : int
-        Records of all files whose image is empty; they are left out.
+        Records of all files with an empty image; they are left out.
     nulled, nulled_count, violations
         As in `ReleaseReport`.
     """

@@ -35,7 +35,7 @@ _COLUMNS = frozenset({"name", "structure", "title", "number", "value", "index"})
 }
 _WRAPPERS = frozenset({"labels", "label map", "mapping", "map", "questions", "question subregion mapping"})
 _IGNORED = frozenset({"color", "colour", "description", "opacity", "comment", "notes"})
-# Columns whose names say what they cannot hold.
+# Columns with names that exclude some content.
 _QUESTIONS = re.compile(r"^\.(question|qid)")
 _LABELS = re.compile(r"^\..*(label|region|mask)")
 _QUESTION = re.compile(r"(?:q|question)[ _-]*0*([1-9][0-9]?)", re.IGNORECASE)
@@ -51,7 +51,7 @@ class LabelMap:
     Parameters
     ----------
     names : mapping of int to str
-        By label id, without the background; empty where the release does not tell.
+        By label id, without the background; empty where the release does not state them.
     questions : mapping of int to tuple of int
         Label ids by question; a question that is not there has no known region.
     """
@@ -243,7 +243,7 @@ def _entry(above: Row, value: Any) -> Iterator[Row]:
 
 
 def _object(above: Row, item: Mapping[str, Any]) -> Iterator[Row]:
-    """Read an object whose keys name its columns."""
+    """Read an object with columns as its keys."""
     row = dict(above)
     for key, value in item.items():
         if _plain(key) not in _IGNORED:

@@ -193,7 +193,7 @@ def describe_side(
 def place_masks(
     studies: Sequence[Study], wanted: Sequence[int], scans: Mapping[int, MaskScan | VolumeError], problems: Problems
 ) -> dict[int, MaskScan | None]:
-    """Sort the outcomes of scanning: a mask, None where it is absent; a volume whose mask is damaged is left out."""
+    """Sort the outcomes of scanning: a mask, None where it is absent; a volume with a damaged mask is left out."""
     placed: dict[int, MaskScan | None] = {}
     for volume in wanted:
         study, scan = studies[volume], scans.get(volume)

@@ -58,7 +58,7 @@ def resolve_revision(root: str, revision: str | None) -> str:
         raise RepositoryError(f"{root} names revision {stated!r}, and revision= is {revision!r}. Name one of them.")
     wanted = revision or stated or "main"
     commit = wanted if _COMMIT.fullmatch(wanted) else _find_commit(root, match["name"], wanted)
-    if commit is None:  # reading the manifest raises the error that says why
+    if commit is None:  # reading the manifest raises the error with the reason
         return root if revision is None else f"hf://datasets/{match['name']}@{revision}{match['below'] or ''}"
     return f"hf://datasets/{match['name']}@{commit}{match['below'] or ''}"
 

@@ -80,7 +80,7 @@ class Selection:
 
     @property
     def filtered(self) -> list[str]:
-        """The columns that the expression looks at."""
+        """The columns in the expression."""
         words = set(re.findall(r"\w+", str(self.expression)))  # an expression shows its columns in its text only
         return [] if self.expression is None else [name for name in arrow_schema(self.config).names if name in words]
 
@@ -135,7 +135,7 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     Raises
     ------
     RepositoryError
-        If a name is unknown, or a filter does not fit its column's type or asks for a value that the column cannot
+        If a name is unknown, or a filter does not fit its column's type or has a value that the column cannot
         have.
 
     Examples

@@ -35,7 +35,7 @@ _SIDED = re.compile(r"(?<![a-z])(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?
 class RandomFlip(Transform):
     """Mirror the anatomy across the sagittal plane, at random: a right knee becomes a left knee.
 
-    Voxels and box move, ``side`` swaps and ``mirrored`` says so. Everything else stays, for medial is still medial. The
+    Voxels and box move, ``side`` swaps and ``mirrored`` is true. Everything else stays: medial is still medial. The
     plane is the grid's own sagittal one through its middle, so that no voxel is interpolated; ``volume.view`` still
     leads to the stored voxels.
 
@@ -51,7 +51,7 @@ class RandomFlip(Transform):
     Raises
     ------
     TransformError
-        If another plane is named, or a text of the example says left or right: it would be wrong afterwards.
+        If another plane is named, or a text of the example names left or right, which would be wrong afterwards.
 
     Examples
     --------

@@ -165,7 +165,7 @@ class Transform(metaclass=_TransformType):
         return super().__new__(cls)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Pickle by value: two equal transforms give the same bytes, in any process, so that their hashes agree."""
+        """Pickle by value: two equal transforms have the same bytes, in any process, so that their hashes agree."""
         names = [sys.intern(field.name) for field in fields(self)]  # type: ignore[arg-type]
         return _create, (type(self), tuple((name, _canonical(getattr(self, name))) for name in names))
 

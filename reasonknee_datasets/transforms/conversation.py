@@ -85,7 +85,7 @@ class ToConversation(Transform):
         Makes the frames of a conversation, once; a number makes that many sagittal ones. Without it the example must
         have some.
     box : {"box", "box_volume", "frame_box"}, optional
-        Which box the answer writes. By default the one in what the model sees: in the frames (frame, row, column), or
+        Which box the answer writes. By default the one in the model's input: in the frames (frame, row, column), or
         in the current grid with ``media="none"``.
     box_convention
         As in `TokenizeReasoning`.
@@ -140,7 +140,7 @@ class ToConversation(Transform):
             )
 
     def __call__(self, example: Any) -> Any:
-        """Return the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
+        """Return the row of an example, or the rows of a batch; a batch may have fewer rows than questions."""
         scratch = example if isinstance(example, dict) else example.copy()
         if not is_column(scratch.get("id")):
             return self._noted([scratch])

@@ -178,14 +178,14 @@ def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
 
 
 def find_box_key(key: str | None, example: Example) -> str:
-    """Find the key of the box to write: the one that was chosen, else the box in what the model sees.
+    """Find the key of the box to write: the one that was chosen, else the box in the frames or the current grid.
 
     That is ``frame_box`` where the example has frames, and ``box`` where it has none.
 
     Raises
     ------
     TransformError
-        If there are frames, and nothing says where the box is in them.
+        If there are frames, but no box in them.
     """
     if key is not None or "frame_box" in example:
         return key or "frame_box"
@@ -216,7 +216,7 @@ def box_numbers(chosen: str | None, convention: BoxConvention) -> Callable[[Exam
     def write_voxels(example: Example) -> list[str]:
         row = require(example, find_box_key(chosen, example), "{box}")
         if not (len(row) == 6 and row[0] < row[3] and row[1] < row[4] and row[2] < row[5]):
-            Box.from_row(row)  # says what is wrong with it
+            Box.from_row(row)  # raises the error for a wrong box
         numbers = [row[place] + shift for place, shift in picks]
         return [
             str(numbers[0]),

@@ -1,4 +1,4 @@
-"""Pieces of text to tokens, each once, as the whole text would give them.
+"""Tokenize pieces of text, each once, with the same result as for the whole text.
 
 **Text is text.** The tokenizer's JSON is rebuilt with its control tokens (those that are special, and added ones that
 its chat template writes) under names that no text can hold. ``<|im_end|>`` in a question then becomes the characters
@@ -32,7 +32,7 @@ _ANCHOR = "\ufdd0anchor\ufdd1"
 
 
 class TextSpan(NamedTuple):
-    """A range of characters whose tokens are to be found."""
+    """A range of characters, to find its tokens."""
 
     kind: str
     start: int

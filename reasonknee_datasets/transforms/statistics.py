@@ -33,7 +33,7 @@ def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float
     low, high : float
         The percentiles.
     """
-    if not isinstance(volume, LazyVolume) or volume.path is None:  # nothing tells one image in memory from the next
+    if not isinstance(volume, LazyVolume) or volume.path is None:  # images in memory have no identity
         return statistics(np.asarray(stored_volume(volume)), method, low, high)
     key = (volume.identity, method, low, high)
     with _lock:

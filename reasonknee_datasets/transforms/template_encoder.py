@@ -205,7 +205,7 @@ class _RunFiller:
         return self._encoder.encode(word, left=left, right=right, inside=True)
 
     def _whole(self, values: list[Value], numbers: list[list[str]]) -> EncodedPiece:
-        """Tokenize the whole run, for tokenizers whose tokens reach over a box's edges."""
+        """Tokenize the whole run, for tokenizers with tokens that cross a box's edges."""
         key = (self._name, *values, *map("".join, numbers))
         piece = self._encoder.keep(key, partial(self._make_whole, values, numbers))
         assert piece is not None

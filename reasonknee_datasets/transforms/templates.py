@@ -59,7 +59,7 @@ class Template:
     Raises
     ------
     TransformError
-        If a field is unknown, or a prompt names one that gives the answer away.
+        If a field is unknown, or a prompt names one that contains the answer.
 
     Examples
     --------

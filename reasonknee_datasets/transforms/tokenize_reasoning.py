@@ -141,7 +141,7 @@ class TokenizeReasoning(Transform):
 
     @property
     def pad_to_multiple_of(self) -> int | None:
-        """Length whose multiples a collator pads to, as the tokenizer states it."""
+        """A collator pads to multiples of this length, as the tokenizer states it."""
         multiple: int | None = self.tokenizer.content.pad_to_multiple_of
         return multiple
 

@@ -103,7 +103,7 @@ def read_whole(source: ByteSource, identity: FileIdentity) -> bytes:
 
 
 def check_same(label: str, expected: FileIdentity, found: FileIdentity) -> None:
-    """Refuse a file that is no longer the one whose header was read."""
+    """Refuse a file that has changed since its header was read."""
     if found != expected:
         change = "it has been replaced or rewritten"
         if found.size != expected.size:

@@ -85,7 +85,7 @@ class DiskCache:
             )
         if self.max_bytes < 0:
             object.__setattr__(self, "max_bytes", read_whole_number("REASONKNEE_CACHE_DIR_BYTES", _DEFAULT_BYTES))
-        remedy = f"Run chmod 700 {self.folder} if it is yours, or give another folder."
+        remedy = f"Run chmod 700 {self.folder} if it is yours, or pass another folder."
         try:
             make_private_folder(Path(self.folder), VolumeError, remedy, setting="cache_dir", parents=True)
         except VolumeError:

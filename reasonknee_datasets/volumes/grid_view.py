@@ -171,7 +171,7 @@ class View:
         return _nearest_box(self._from_source(box.start, box.stop))
 
     def real(self, source_shape: Sequence[int]) -> Box | None:
-        """Find the part of the grid whose voxels' centres are in the source: the rest is padding."""
+        """Find the part of the grid with voxel centres in the source: the rest is padding."""
         spans = self._from_source((0, 0, 0), source_shape)
         first = [math.ceil(low - 0.5 - 1e-9) for low, _ in spans]
         last = [math.floor(high - 0.5 + 1e-9) + 1 for _, high in spans]
@@ -207,7 +207,7 @@ class View:
         """
         return _read_token(token)
 
-    # Plain numbers here, not arrays: each example asks a dozen times, and numpy takes 20 times as long for three.
+    # Plain numbers here, not arrays: each example needs a dozen, and numpy takes 20 times as long for three.
     def _to_source(self, low: Sequence[float], high: Sequence[float]) -> list[tuple[float, float]]:
         spans = [(0.0, 0.0)] * 3
         for axis, start, step, a, b in zip(self.axes, self.start, self.step, low, high, strict=True):

@@ -28,7 +28,7 @@ HEAD_BYTES = 32 * 1024
 # NIfTI extensions precede the voxels; a header that claims more than this is damage, not metadata.
 _NIFTI1_BYTES, _NIFTI2_BYTES = 352, 544
 _MAX_OFFSET = 64 * 1024 * 1024
-# An OAI knee is 47 MB; what claims 100 times that is refused before memory is taken, unless the user says otherwise.
+# An OAI knee is 47 MB; a header that states 100 times that is refused before memory is taken, unless this is set.
 _MAX_VOLUME_BYTES = 8 * 1024**3
 _VARIABLE = "REASONKNEE_MAX_VOLUME_BYTES"
 _REMEDY = "Copy or convert the file again"

@@ -150,7 +150,7 @@ class _Pending:
 
 
 class _Answer:
-    """A response whose body ends: by its size, or by its speed."""
+    """A response with a limit on the size and the time of its body."""
 
     def __init__(self, response: Any, limit: int, seconds: float) -> None:
         self._response, self._limit, self._seconds = response, limit, seconds

@@ -34,7 +34,7 @@ REFERENCE_MARK = b"Reference to a volume, written in place of its voxels. cast_c
 
 @dataclass(frozen=True, slots=True)
 class _Laid:
-    """A file whose header was read, and the array that the volume shows of it."""
+    """An opened file (its header has been read), and the part of its array that the volume shows."""
 
     header: VolumeHeader
     stored: VolumeProxy
@@ -207,7 +207,7 @@ class LazyVolume(nib.Nifti1Image):
 
     @property
     def reading_key(self) -> Hashable:
-        """File and settings, the view apart: equal for volumes whose voxels come from one array; None in memory."""
+        """File and settings, the view apart: equal for volumes that share one array; None in memory."""
         if self._source is None:
             return None
         settings = self._settings

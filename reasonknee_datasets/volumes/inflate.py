@@ -46,7 +46,7 @@ _PROBE = struct.pack("<BHH", 0, len(_NONCE), len(_NONCE) ^ 0xFFFF) + _NONCE
 
 
 def inflate_segment(packed: bytes, length: int) -> bytes:
-    """Inflate consecutive segments of a seekable file, and check that a plain reader of the stream sees the same bytes.
+    """Inflate consecutive segments of a seekable file, and check that sequential readers read the same bytes.
 
     A plain reader continues behind them only if they have no final block, and continues with the next segment only if
     the last one ends at a block boundary. Within one call a plain reader and this one do the same. libdeflate takes 7 %
@@ -107,7 +107,7 @@ def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) 
     source : ByteSource
         The file.
     identity : FileIdentity
-        The state of the file whose header was read.
+        The state of the file when its header was read.
     decoded_size : int
         Length of the NIfTI file inside, from its header.
 

@@ -67,7 +67,7 @@ class LentVolume:
     def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
         """Return each volume's voxels as a read-only view of the decoded file.
 
-        A view is valid until the decode cache gives its memory to another volume, so copy it at once.
+        A view is valid until the decode cache reuses its memory for another volume, so copy it at once.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Volume files on this machine, and files whose bytes are at hand already."""
+"""Volume files on this machine, and files that have been read already."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _read_fully(descriptor: int, span: Range) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class HeldSource:
-    """A file whose bytes have been read already."""
+    """A file that has been read already."""
 
     path: str
     identity: FileIdentity

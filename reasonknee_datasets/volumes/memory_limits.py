@@ -22,7 +22,7 @@ class FreeMemory(NamedTuple):
 
 
 def free_memory(root: Path = Path("/")) -> FreeMemory | None:
-    """Find how much memory this process may still take; None where the system does not say.
+    """Find how much memory this process may still take; None where it is not known.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def free_memory(root: Path = Path("/")) -> FreeMemory | None:
 
 
 def _machine(root: Path) -> Iterator[FreeMemory]:
-    """Count the bytes that Linux would give away, page cache included; elsewhere all that the machine has."""
+    """Return the available bytes on Linux, page cache included; elsewhere all memory of the machine."""
     free = _field(root / "proc/meminfo", "MemAvailable:")
     if free is not None:
         yield FreeMemory(1024 * free, "free on this machine")

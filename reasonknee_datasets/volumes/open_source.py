@@ -33,7 +33,7 @@ def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[st
 
 
 def find_moved(path: str) -> ByteSource | None:
-    """Find the source of a volume whose repository was moved, in the folder or URL that REASONKNEE_VOLUMES names.
+    """Find the source of a volume of a moved repository, in the folder or URL that REASONKNEE_VOLUMES names.
 
     Saved data sets and pickles hold the place where a volume was. Its path within the repository,
     ``volumes/<patient>/<file>``, stays the same.

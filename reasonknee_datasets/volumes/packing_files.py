@@ -85,7 +85,7 @@ def _target(path: str, out: Path | None) -> Path:
 
 
 def _refuse_in_repository(path: Path) -> None:
-    """Raise if a file is a volume of a prepared repository, whose manifest states its size and hash."""
+    """Raise if a file is a volume of a prepared repository: the manifest states its size and hash."""
     for place in {path.absolute(), path.parent.resolve() / path.name}:
         for root in place.parents:
             if (root / "manifest.json").is_file() and place.relative_to(root).parts[0] == "volumes":

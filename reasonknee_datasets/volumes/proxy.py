@@ -1,6 +1,6 @@
 """nibabel's array proxy over our own reading, so that every answer is nibabel's by construction.
 
-Index checks, scaling and casting are nibabel's own functions; only "give me the unscaled voxels of this slice" is ours.
+Index checks, scaling and casting are nibabel's own functions; only reading the unscaled voxels of a slice is ours.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class RemoteSource:
         size, limit = int(info["size"]), file_limit()
         if size > limit:
             raise VolumeError(
-                f"The server of {self.label} says that the file has {size} bytes, more than the {limit} that are read "
+                f"The server of {self.label} states a file of {size} bytes, more than the {limit} that are read "
                 "of one remote file. Check the server, or set REASONKNEE_MAX_FILE_BYTES to a higher number."
             )
         # The token represents the options: one URL behind two endpoints is two files.

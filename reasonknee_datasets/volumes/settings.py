@@ -36,7 +36,7 @@ class ExpectedFile:
     index_sha256: str | None = None
 
     def check(self, header: VolumeHeader, label: str) -> None:
-        """Compare a file whose header was read with what is expected.
+        """Compare size and hash of an opened file with the expected ones.
 
         Raises
         ------
@@ -46,13 +46,13 @@ class ExpectedFile:
         remedy = "Put back the file that was prepared, or prepare the repository again."
         if header.identity.size != self.bytes:
             raise VolumeError(
-                f"The volume file {label} has {header.identity.size} bytes, and the manifest says {self.bytes}: it is "
+                f"The volume file {label} has {header.identity.size} bytes, but the manifest says {self.bytes}: it is "
                 f"another file. {remedy}"
             )
         if self.index_sha256 is not None and header.index_sha256 != self.index_sha256:
             raise VolumeError(
                 f"The volume file {label} has the size that the manifest says, but other voxels or another header: "
-                f"index_sha256 is {header.index_sha256}, and should be {self.index_sha256}. {remedy}"
+                f"index_sha256 is {header.index_sha256}, but should be {self.index_sha256}. {remedy}"
             )
 
     def to_token(self) -> str:

@@ -1,4 +1,4 @@
-"""Compute a value once for each key, whatever the number of threads that want it."""
+"""Compute a value once for each key, whatever the number of threads that need it."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ from reasonknee_datasets.volumes.memory_limits import free_memory
 
 _canonical: Any = _nibabel.canonical_slicers  # nibabel leaves it untyped
 
-# Below this it is not worth while to ask the system how much memory there is.
+# Below this size, free memory is not checked.
 _SURELY_FITS = 1 << 28
 
 
 class ViewProxy:
-    """An array on a view's grid that is read from its source when it is sliced; what nibabel asks of a proxy.
+    """An array on a view's grid that is read from its source when it is sliced; has the interface of nibabel's proxies.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _read_region(view: View, source: Any, shape: tuple[int, ...]) -> NDArray[Any
     block = np.asarray(source[region.slices]) if inside == region else _padded(view, source, region, inside)
     flips = tuple(slice(None, None, -1 if step < 0 else 1) for step in view.step)
     turned = block.transpose(view.axes)[flips]
-    # An array's own slice is a view of it; what a proxy gives is already the caller's.
+    # A slice of an array is a view of it; a proxy returns an array that belongs to the caller.
     return turned.copy(order="K") if _shares(turned, source) else turned
 
 

@@ -284,7 +284,7 @@ def test_convert_takes_the_series_from_the_folders_above(release: Path, tmp_path
     save(made, tmp_path / "oai" / KEY / "DICOM/1")
     row = only(run(tmp_path, release))
     check_converted(tmp_path, row)
-    assert row.notes == "no AccessionNumber: only names say which series of that day it is"
+    assert row.notes == "no AccessionNumber: only names identify the series of that day"
 
 
 def test_dry_run_refuses_nothing_that_converts(release: Path, tmp_path: Path) -> None:
@@ -688,7 +688,7 @@ def test_two_scans_of_a_day_without_accession_are_noted(release: Path, tmp_path:
     save(made, tmp_path / "oai" / KEY)
     row = only(run(tmp_path, release))
     assert row.status == "converted"
-    assert "only names say which series" in row.notes
+    assert "only names identify the series" in row.notes
 
 
 def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Path, tmp_path: Path) -> None:

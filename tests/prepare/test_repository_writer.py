@@ -267,7 +267,7 @@ def test_balanced_ids_must_be_rows(tmp_path: Path) -> None:
 
 
 def test_no_rows_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match=r"The release leaves no rows to write"):
+    with pytest.raises(PrepareError, match=r"No rows of the release are left to write"):
         given.write(tmp_path, given.content(given.volumes(None), rows=[], balanced={}), volumes="none")
 
 

@@ -223,7 +223,7 @@ DEFECTS: list[tuple[Callable[[Path], None], set[str], str]] = [
     (card_configs, {"card-configs"}, "does not list quintuples/test"),
     (stale_shard, {"card-configs"}, "train-00000-of-00001.parquet is read as part of quintuples/train"),
     (card_counts, {"card-counts"}, "has 7 rows; it has"),
-    (parquet_counts, {"card-counts"}, "has 2 rows, and the manifest says 3"),
+    (parquet_counts, {"card-counts"}, "has 2 rows, but the manifest says 3"),
     (card_features, {"card-features"}, "other features of quintuples than the files have: record"),
     (missing_volume, {"missing-volumes", "checksums"}, "1 of 22 volumes are missing"),
     (checksums, {"checksums"}, "1 files differ from the manifest"),

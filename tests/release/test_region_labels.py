@@ -186,7 +186,7 @@ def test_boxes_establish_a_map_that_is_not_told(
     report = release.check()
     assert str(release.convention) == CONVENTION
     assert release.agreement.checked == release.agreement.exact == 248
-    assert "labels of 62 of 62 questions that question_subregion_mapping.json does not tell were established" in str(
+    assert "labels of 62 of 62 questions that question_subregion_mapping.json does not state were established" in str(
         report
     )
     # Where one label lies within another's extent, fewer labels than were drawn around can explain the box.

@@ -401,7 +401,7 @@ class TestExpected:
         path, expected = prepared
         size = path.stat().st_size
         save(path, knee())
-        with pytest.raises(VolumeError, match=rf"has {path.stat().st_size} bytes, and the manifest says {size}"):
+        with pytest.raises(VolumeError, match=rf"has {path.stat().st_size} bytes, but the manifest says {size}"):
             _ = open_volume(path, expected=expected).affine
 
     def test_swapped_after_it_was_touched(self, prepared: tuple[Path, ExpectedFile], tmp_path: Path) -> None:
