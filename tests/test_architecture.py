@@ -78,7 +78,7 @@ def imports(source: str) -> set[str]:
 def test_imports_point_up_the_list(path: Path) -> None:
     own = floor_of(path)
     lower = {name for name in imports(path.read_text(encoding="utf-8")) if FLOOR[name] > own}
-    assert not lower, f"{path.relative_to(ROOT)} imports {sorted(lower)}, which stand below it in the house"
+    assert not lower, f"{path.relative_to(ROOT)} imports {sorted(lower)}, which are below it in the list"
 
 
 def test_the_check_sees_an_import_inside_a_function() -> None:

@@ -293,7 +293,7 @@ def spoil(repository: Path, group: int, column: str | None = None) -> None:
 
 
 class TestTraps:
-    """What earlier designs lost, leaked or served stale."""
+    """Volumes and credentials that earlier designs lost, leaked or served stale."""
 
     def test_the_feature_survives_the_second_cached_load(self, repository: Path, tmp_path: Path) -> None:
         for _ in range(3):

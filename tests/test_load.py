@@ -130,7 +130,7 @@ class TestLocked:
             monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
             monkeypatch.chdir(folder)
             write_repository(folder / "3dreasonknee", images=False)
-            load_dataset(split="train", streaming=True)  # imports what nobody may not
+            load_dataset(split="train", streaming=True)  # imports modules that the user `nobody` may not read
             (folder / "cache").chmod(0o777)
             for path in (folder / "cache").rglob("*"):
                 path.chmod(0o777)
@@ -569,7 +569,7 @@ def test_filters_with_a_split_write_no_other_split(repository: Path, tmp_path: P
 
 
 class TestBroken:
-    """Whatever is in the usual place is used or refused: the phantom stands in only where nothing is there."""
+    """Anything in the usual place is used or refused; the phantom is used only where nothing is there."""
 
     def refused(self, match: str) -> None:
         for options in ({"streaming": True}, {}):

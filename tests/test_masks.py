@@ -1,4 +1,4 @@
-"""Masks: prepared on the grids of their images, loaded beside the volume, and moved with it by every transform."""
+"""Masks: prepared on the grids of their images, loaded with the volume, and moved with it by every transform."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_transforms_move_the_mask_with_the_volume(rows: datasets.Dataset, step: 
 
 
 def nearest_labels(stored: np.ndarray, view: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Look each voxel's label up by itself: the stored voxel in which its centre lies."""
+    """Look each voxel's label up by itself: the stored voxel that contains its centre."""
     places: list[np.ndarray] = [np.zeros(0)] * 3
     for grid_axis, (axis, start, step) in enumerate(zip(view.axes, view.start, view.step, strict=True)):
         along = np.floor(start + step * (np.arange(shape[grid_axis]) + 0.5) + 1e-9).astype(int)
@@ -257,7 +257,7 @@ def nearest_labels(stored: np.ndarray, view: Any, shape: tuple[int, ...]) -> np.
 
 
 def ties(view: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Find the pixels whose centre lies on the border of two voxels, either of which is nearest."""
+    """Find the pixels with a centre on the border of two voxels, either of which is nearest."""
     found = np.zeros(shape, bool)
     for axis, (start, step) in enumerate(zip(view.start, view.step, strict=True)):
         along = start + step * (np.arange(shape[axis]) + 0.5)

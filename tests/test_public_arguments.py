@@ -62,7 +62,7 @@ ARRAY = np.array([1, 2, 3])
         (
             "make_dataloader",
             {"dataset": [1, 2]},
-            r"The dataset must contain examples, which are mappings, not 1 \(int\)",
+            r"The dataset must contain examples, .* not 1 \(int\)",
         ),
         (
             "make_dataloader",

@@ -40,7 +40,7 @@ def convert(
 ) -> ConversionReport:
     """Convert OAI series to the official images, each on the grid of its mask.
 
-    A row that is refused or missing never stops the others; the report has its reason. A second run converts what the first
+    A refused or missing row never stops the others; the report has its reason. A second run converts what the first
     one did not, and recognises the files of the first by their headers.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Buffers carry batches from workers, are used again, and never while somebody still looks."""
+"""Buffers carry batches from workers, and are reused, but never while a tensor still uses them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHAPE = (40, 50, 30)
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[BufferPool]:
-    """Let this process be worker and receiver at once."""
+    """Make this process worker and receiver at once."""
     pool = BufferPool(str(tmp_path))
     memory._pool.append(pool)
     yield pool

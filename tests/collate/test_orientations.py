@@ -1,4 +1,4 @@
-"""A batch holds arrays of one orientation, says which, and sends no text that has become tokens."""
+"""A batch has arrays of one orientation and names it, and sends no text that has become tokens."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_show_places_real_fibula_and_patella(turn: Reorientation) -> None:
     image = nib.Nifti1Image(voxels, turn.apply_affine(stored.affine, stored.shape))
 
     def drawn(label: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Give for each plane through a label's box where the label and all bone lie: fractions down and across."""
+        """Return for each plane through a label's box where the label and all bone lie: fractions down and across."""
         figure = show({"volume": image, "box": Box.from_mask(voxels, label).to_row(), "side": "right"})
         arrays = {axes.get_label(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
         return {

@@ -26,7 +26,7 @@ from tests.helpers.paths import ROOT  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "train_grader.py"
 NOTHING = 0.1
-"""What balanced accuracy may gain by chance: half of what the network has to gain."""
+"""Most that balanced accuracy may gain by chance: half of the gain that the network needs."""
 
 # Its knees are drawn once, by the worker that runs them all, which takes two minutes of a core.
 pytestmark = [pytest.mark.xdist_group("train_grader"), pytest.mark.timeout(1500)]
@@ -107,7 +107,7 @@ def test_from_shuffled_grades_it_learns_nothing(
 
 
 def cropped(train_grader: ModuleType, knees: Path, split: str) -> Rows:
-    """Give the graded rows of a split with their crops in memory, to be trained on several times."""
+    """Return the graded rows of a split with their crops in memory, to be trained on several times."""
     rows = train_grader.graded(train_grader.load(knees, split))
     kept = ("id", "patient", "subregion", "question_id", "target", "volume_path", "box", "voxels")
     crops = map(train_grader.crop(), rows)
@@ -158,7 +158,7 @@ def test_from_the_box_numbers_alone_it_learns_nothing(
 
 
 def without_voxels(train_grader: ModuleType, knees: Path, split: str) -> Any:
-    """Give the boxes in one orientation, which is as much as they can tell."""
+    """Return the boxes in one orientation, which is as much as they can tell."""
     rows = train_grader.graded(train_grader.load(knees, split))
     boxes = [ToCanonical()(row)["box"] for row in rows]
     return rows.remove_columns(["volume", "volume_path", "box"]).add_column("box", boxes)
@@ -169,7 +169,7 @@ def numbers(rows: Any) -> Any:
 
 
 def shuffle_between_patients(rows: Rows, seed: int) -> Rows:
-    """Give each patient the grades of another, question by question."""
+    """Assign each patient the grades of another, question by question."""
     grades: dict[str, dict[str, dict[int, int]]] = {}
     keys = list(zip(rows["patient"], rows["volume_path"], rows["question_id"], rows["target"], strict=True))
     for patient, volume, question, grade in keys:

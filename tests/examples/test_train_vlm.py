@@ -77,7 +77,7 @@ def read_frames(patches: Any, grids: Any) -> list[NDArray[np.float64]]:
 
 
 def pads(runs: Path, name: str, ids: Any) -> list[int]:
-    """Give the number of placeholders in each row."""
+    """Return the number of placeholders in each row."""
     config = json.loads((runs / name / "config.json").read_text())
     token = config["image_token_id" if name == "images" else "video_token_id"]
     return [int((row == token).sum()) for row in ids]

@@ -1,4 +1,4 @@
-"""What array is drawn, which way round, with which letters and which outline: no matplotlib here."""
+"""The drawn array, its orientation, letters and outline, without matplotlib."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Voxels = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Defect:
-    """What is planted, which checks find it, and the message of the first."""
+    """A planted defect, the checks that find it, and the message of the first."""
 
     check: str
     plant: Callable[[Path], object]
@@ -121,7 +121,7 @@ def damage(root: Path) -> None:
 
 
 def into_two_splits(root: Path) -> None:
-    """Give all volumes of the test split the patient of a training volume."""
+    """Assign all volumes of the test split to the patient of a training volume."""
     for config in ("volumes", "quintuples"):
         give_patient(root, config)
 
@@ -222,7 +222,7 @@ DEFECTS = (
            "the prompt asks for 'ACL', but question 30 is 'patella superior osteophyte'"),
     Defect("grade-contradiction", row(30, other_grade), r"grade is \d, but the reasoning states \d",
            ("shared-reasoning",)),
-    Defect("grade-contradiction", row(30, lambda each: each.update(answer="{}")), "grades make .*, but the answer is {}"),
+    Defect("grade-contradiction", row(30, lambda each: each.update(answer="{}")), "grades make .* the answer is {}"),
     Defect("shared-reasoning", share_text, r"^grade \d; the same text has grade \d in \d+ rows such as "),
     Defect("box-empty", row(19, lambda each: each.update(box=[5, 5, 5, 5, 9, 9])), "has no voxels"),
     Defect("box-outside", row(19, lambda each: each.update(box=[0, 0, 0, 9, 9, 500])), r"axis 2: 0 to 500 of \d+"),

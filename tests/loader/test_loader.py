@@ -44,7 +44,7 @@ VOLUMES, QUESTIONS = 24, 4
 
 
 def examples(sizes: list[int]) -> list[dict[str, Any]]:
-    """Give rows without voxels, for tests of order alone."""
+    """Return rows without voxels, for tests of order alone."""
     return [
         {
             "id": f"{volume + 1:07d}/00M/left/q{question:02d}",
@@ -60,12 +60,12 @@ def examples(sizes: list[int]) -> list[dict[str, Any]]:
 
 
 def ids(batch: Any) -> list[str]:
-    """Name the examples of a batch that are no repeats."""
+    """Name the examples of a batch that are not repeats."""
     return [name for name, valid in zip(batch["id"], batch["valid"].tolist(), strict=True) if valid]
 
 
 def in_order(rows: list[dict[str, Any]], *, epoch: int = 0, seed: int = 0, volumes_in_flight: int = 3) -> list[str]:
-    """Give the planned order of one epoch."""
+    """Return the planned order of one epoch."""
     volumes = np.unique([row["volume_path"] for row in rows], return_inverse=True)[1]
     return [rows[row]["id"] for row in EpochPlan(volumes, seed, volumes_in_flight).rows(epoch).tolist()]
 
@@ -268,7 +268,7 @@ def test_ranks_are_found_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def crops(loader: Any) -> dict[tuple[int, str], tuple[bytes, list[int]]]:
-    """Give the voxels and box of every example that was handed out, by epoch and id."""
+    """Return the voxels and box of every example that was handed out, by epoch and id."""
     return {
         (int(batch["epoch"][at]), name): (batch["volume"][at].numpy().tobytes(), batch["boxes"][at].tolist())
         for batch in loader
@@ -779,7 +779,7 @@ def test_a_file_that_is_missing(train: Any, repository: Path, room: Path) -> Non
 
 
 def test_a_state_is_the_same_on_every_machine(train: Any, repository: Path, tmp_path: Path, room: Path) -> None:
-    """The rows of a repository are told by what they are, not by where they lie."""
+    """The rows of a repository are identified by their content, not by their place."""
     moved = tmp_path / "elsewhere"
     moved.symlink_to(repository)
     there = load_dataset(split="train", data_dir=moved, cache_dir=str(tmp_path / "cache"))

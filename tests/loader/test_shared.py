@@ -117,7 +117,7 @@ class Named(str):
 
 
 def order(epoch: int, stop: int, until: dict[str, int], *, began: int = 1) -> tuple[Use, dict[str, Use]]:
-    """Say what an order holds for a few volumes."""
+    """Return the uses of a few volumes in an order."""
     return Use(began, epoch, stop, stop), {name: Use(began, epoch, stop, last) for name, last in until.items()}
 
 
@@ -214,7 +214,7 @@ def _raise_damaged() -> np.ndarray:
 
 
 class Model:
-    """What any interleaving must look like from outside: right voxels, within the bound."""
+    """Any interleaving must read right voxels, within the bound."""
 
     def __init__(self, folder: Path, processes: int) -> None:
         self.views = [SharedVolumes(str(folder), 3 * SIZE) for _ in range(processes)]
@@ -347,7 +347,7 @@ def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine allows no user to mount")
     try:
         volumes = SharedVolumes(str(small), 10_000_000)
         with pytest.raises(VolumeError, match=r"keep 2,000,000 bytes of .*: No space left.*share_volumes=False"):
@@ -540,7 +540,7 @@ def test_no_room_anywhere_is_an_error_with_the_numbers(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_crash_do_not_count_as_used_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the dead hold is removed before room is measured, in every place that a loader may choose."""
+    """Leftovers of dead processes are removed before space is measured, in every place that a loader may choose."""
     base = tmp_path / f"reasonknee-{os.getuid()}"
     left = base / "1-dead"
     left.mkdir(mode=0o700, parents=True)

@@ -52,7 +52,7 @@ class Case:
     voxels: np.ndarray | None = None
 
     def pairs(self, finding: str, attribute: str):
-        """Give grade and measured grade of every slot of a kind."""
+        """Return grade and measured grade of every slot of a kind."""
         for (question, name), measured in self.measured.items():
             if (QUESTIONS[question].finding, name) == (finding, attribute):
                 yield self.spec.grades[question][name], measured.grade

@@ -1,4 +1,4 @@
-"""The files of a repository: which rows stand where, in what types, and what is refused."""
+"""The files of a repository: order and types of rows, and refused input."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ def test_a_read_only_disk_is_one_clear_error(read_only_disk: Path) -> None:
 
 def test_no_permission_is_one_clear_error(tmp_path: Path) -> None:
     if os.name != "posix" or os.geteuid() == 0:
-        pytest.skip("root may write everywhere; a read-only disk stands for this case")
+        pytest.skip("root may write everywhere; a read-only disk tests this case")
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(PrepareError, match=r"cannot be written: Permission denied. Check the permissions"):
         stage(tmp_path / "closed" / "out")

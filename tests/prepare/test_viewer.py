@@ -1,4 +1,4 @@
-"""What the Hub's dataset viewer will make of a prepared repository."""
+"""A prepared repository under the rules of the Hub's dataset viewer."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def edit_card(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def make_real(root: Path, **changes: Any) -> None:
-    """Make the repository say that it is no phantom's."""
+    """Mark the repository as real data."""
     manifest = replace(Manifest.load(root), synthetic=False, digest="", **changes)
     (root / MANIFEST).write_bytes(write_side_files(root, manifest, {}).to_bytes())
 

@@ -43,7 +43,7 @@ except RepositoryError as error:
 
 
 def write_bomb(path: Path, name: str, column: Any, rows: int) -> None:
-    """Write a shard of the right schema whose one column stands for far more than the file holds."""
+    """Write a shard of the right schema with one column that decodes to far more bytes than the file has."""
     schema = arrow_schema("quintuples")
     stored = pa.schema([pa.field(name, column.type) if field.name == name else field for field in schema])
     arrays = [column if field.name == name else pa.nulls(rows, field.type) for field in stored]

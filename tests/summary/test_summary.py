@@ -1,4 +1,4 @@
-"""What ``reasonknee info`` says, against plain counting over the rows that were written."""
+"""The counts of ``reasonknee info``, against plain counting over the rows that were written."""
 
 from __future__ import annotations
 

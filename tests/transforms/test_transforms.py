@@ -1,4 +1,4 @@
-"""What every transform keeps to: values, new examples, batches that are rows, and a stream of chance of their own."""
+"""Rules of every transform: values, new examples, batches of rows, and a separate random stream."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def planted(path: Path, folder: Path, frame: bytes | None = None) -> Path:
 
 
 class TestStrangers:
-    """What another user could have written is not read, and what is written no other user can read."""
+    """Files that another user could have written are not read, and no other user can read the cache."""
 
     @pytest.mark.parametrize("mode", [0o777, 0o755, 0o750, 0o701, 0o1777])
     def test_folder_mode(self, tmp_path: Path, mode: int) -> None:

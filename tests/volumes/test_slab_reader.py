@@ -199,7 +199,7 @@ def test_consecutive_slabs_are_inflated_in_one_call(tmp_path: Path, monkeypatch:
 
 
 def test_a_read_takes_only_its_part_of_the_file(tmp_path: Path) -> None:
-    """Everything but the header, the index and the touched slabs is overwritten, and nobody notices."""
+    """Everything but the header, the index and the touched slabs is overwritten, which changes no result."""
     array = knee((20, 20, 60))
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)
     data = bytearray(path.read_bytes())
