@@ -1,4 +1,4 @@
-"""Train on two ranks, be interrupted, and go on with one as if nothing had happened.
+"""Train on two ranks, interrupt the run, and resume it on one rank.
 
     torchrun --nproc-per-node 2 examples/distributed.py --data 3dreasonknee --out run --stop-after 20
     python examples/distributed.py --data 3dreasonknee --out run

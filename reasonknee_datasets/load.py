@@ -22,7 +22,7 @@ from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.sources import NAME, find_place
 
-# What datasets.load_dataset takes besides, and means something here.
+# Further arguments of datasets.load_dataset that have a meaning here.
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
 _OWN = (
     *("path", "name", "split", "streaming", "data_dir", "volumes_dir"),

@@ -18,7 +18,7 @@ from reasonknee_datasets.errors import RepositoryError
 from reasonknee_datasets.schema import CONFIGS
 from reasonknee_datasets.sources import Repository, read_shard, select
 
-# What lists and filters need of a row: about 150 bytes, 75 MB for the whole dataset. Texts are read on demand.
+# Columns for lists and filters: about 150 bytes, 75 MB for the whole dataset. Texts are read on demand.
 _COLUMNS = (
     *("id", "volume_path", "patient", "visit", "side", "question_id", "category", "finding", "subregion"),
     *("box", "grades"),

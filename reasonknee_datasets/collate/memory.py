@@ -152,7 +152,7 @@ class Spare:
             if nbytes <= len(free) <= 2 * nbytes and (memory := self._free.pop(key, None)) is not None:
                 break
         if memory is None:
-            self._free.clear()  # what did not fit would be in the way
+            self._free.clear()  # memory that did not fit would stay unused
             memory = np.empty(nbytes, np.uint8)
         data = memory[:nbytes]
         weakref.finalize(data, self._take_back, memory).atexit = False

@@ -68,12 +68,12 @@ def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) 
     wanted, first = known[0] if orientation == "same" else (orientation, None)
     other = next(((code, name) for code, name in known if code != wanted), None)
     if other is not None:
-        beside = "" if first is None else f" while {first} is {wanted}"
+        contrast = "" if first is None else f" while {first} is {wanted}"
         rule = (
             "This batch mixes arrays of different orientation" if first else f"A batch must be {wanted} (orientation=)"
         )
         raise LoaderError(
-            f"{rule}: {other[1]} is {other[0]}{beside}, so that an axis of the batch runs in different anatomical "
+            f"{rule}: {other[1]} is {other[0]}{contrast}, so that an axis of the batch runs in different anatomical "
             "directions. Put ToCanonical() first in the transform, which turns every volume and box to RAS. For models "
             'that do not mind, pass collate_fn=QuintupleCollator(orientation="any").'
         )

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GOLDEN = 0x9E3779B97F4A7C15
-# What a draw is for; a purpose never shares draws with another.
+# Purpose of a draw; a purpose never shares draws with another.
 _VOLUME, _PLACE, _CLASS, _MEMBER = range(4)
 
 
@@ -73,7 +73,7 @@ class EpochPlan:
             turn = np.empty(present[-1] + 1, np.float64)
             turn[present[np.argsort(keys, kind="stable")]] = np.arange(len(present)) + 0.5
             places = turn[self.volumes[rows]] + self.volumes_in_flight * (places - 0.5)
-            # What falls off an end of the epoch is folded back, so that its first batches are mixed as all others are.
+            # Rows beyond an end of the epoch are folded back, so that its first batches are mixed as all others are.
             places = np.abs(places)
             places = np.where(places > len(present), 2 * len(present) - places, places)
         return rows[np.argsort(places, kind="stable")]

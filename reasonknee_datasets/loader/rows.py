@@ -22,7 +22,7 @@ from reasonknee_datasets.errors import LoaderError, ReasonKneeError, nearest, sh
 from reasonknee_datasets.loader.epoch_order import enumerate_labels
 from reasonknee_datasets.volumes import Geometry, open_volume
 
-# What makes a row the row that it was; texts and grades come with the id.
+# Columns that identify a row; texts and grades come with the id.
 _IDENTIFYING = ("id", "volume_path", "question_id", "box")
 GRADE = "grade"
 _USUAL_ITEMSIZE = 2

@@ -177,7 +177,7 @@ def _tar_files(file: IO[bytes], label: str, head: int) -> Iterator[tuple[str, by
             if len(data) != min(member.size, head):
                 raise Refusal("damaged-file", f"{label} ends within {member.name}. Download or pack it again.")
             yield member.name.removeprefix("./"), data
-    while limited.read(1 << 16):  # what follows the last member, at whose end gzip's checksum is compared
+    while limited.read(1 << 16):  # the bytes after the last member, after which gzip's checksum is compared
         pass
 
 

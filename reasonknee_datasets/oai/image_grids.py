@@ -147,7 +147,7 @@ def write_volume(
         pack_bytes(plain, out, head_bytes=len(head), plane=i * j * placed.voxels.itemsize)
         written = open_volume(out, cache=None)
     except OSError as error:  # VolumeError is one
-        raise Refusal("unwritable", f"{out} cannot be written: {error}") from error
+        raise Refusal("unwritable", f"{out} cannot be written: {error}. Check the disk.") from error
     apart = corner_distance(written.affine, written.shape, placed.affine, placed.voxels.shape)
     if tuple(written.shape) != placed.voxels.shape or apart > PROOF_MM:
         out.unlink()

@@ -180,7 +180,7 @@ def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[MoaksReadin
     if "ID" not in keys or "SIDE" not in keys or project is None:
         found = ", ".join(columns[:6]) or "none"
         message = f"{path} needs the columns ID, SIDE and READPRJ (or VERSION) and has {found}"
-        raise ConvertError(f"{message}. It is not a MOAKS table.")
+        raise ConvertError(f"{message}. It is not a MOAKS table: leave it out.")
     known = _group_columns(path, columns, notes)
     _check_cartilage(path, known, rows)
     notes.ignored |= dict.fromkeys(
@@ -214,7 +214,7 @@ def _group_columns(path: Path, columns: Sequence[str], notes: _Notes) -> _Column
         raise ConvertError(f"{path} has no column of a MOAKS variable, such as V00MCMFMC or V00MOSPS.")
     for _, variable, at in found.values():
         if len(at) > len(variable.attributes):
-            raise ConvertError(f"{path} has {len(at)} columns named {columns[at[0]]} and may have {len(variable[2])}.")
+            raise ConvertError(f"{path} has {len(at)} columns named {columns[at[0]]}, not {len(variable[2])}.")
     return list(found.values())
 
 

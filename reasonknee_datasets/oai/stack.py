@@ -118,9 +118,9 @@ def _one_plane(slices: list[Slice], place: str, notes: list[str]) -> list[Slice]
     if main < 2 * others + 2:
         counts = ", ".join(str(len(group)) for group in groups)
         kind = "localizer" if main <= _MOST_OTHERS * 5 and len(groups) > 2 else "mixed-planes"
-        raise Refusal(kind, f"{place} has slices in {len(groups)} planes ({counts} images).")
+        raise Refusal(kind, f"{place} has slices in {len(groups)} planes ({counts} images). Separate the series.")
     if others > _MOST_OTHERS:
-        raise Refusal("mixed-planes", f"{place} has {main} parallel slices and {others} in other planes.")
+        raise Refusal("mixed-planes", f"{place} has {main} parallel slices and {others} others. Separate them.")
     notes.append(f"left out {others} reference image{'s' if others > 1 else ''} in another plane")
     return groups[0]
 

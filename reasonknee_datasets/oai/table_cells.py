@@ -69,7 +69,7 @@ def _read_text(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             elif row:
                 rows.append((reader.line_num, _fit(row, len(columns), f"{path} line {reader.line_num}")))
     except csv.Error as error:
-        raise ConvertError(f"{path} line {reader.line_num} is not a row of a table: {error}.") from error
+        raise ConvertError(f"{path} line {reader.line_num} is not a table row: {error}. Download it again.") from error
     return columns, rows
 
 
@@ -87,7 +87,7 @@ def _read_sas(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise missing_extra("pyreadstat", "sas", "SAS tables") from error
     read = pyreadstat.read_xport if path.suffix.lower() == ".xpt" else pyreadstat.read_sas7bdat
     if not path.is_file():
-        raise ConvertError(f"{path} is not a file.")
+        raise ConvertError(f"{path} is not a file. Name a table, or a folder of tables.")
     try:
         found, _ = read(str(path), output_format="dict")
     except (pyreadstat.ReadstatError, ValueError) as error:

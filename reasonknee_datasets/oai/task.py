@@ -197,7 +197,7 @@ def _preview(task: ConvertTask, place: SeriesPlace | ImageFile) -> RowOutcome:
     if isinstance(place, SeriesPlace):
         header = peek_header(place, task.claim)
         if header is None:
-            raise Refusal("no-image", f"{place} begins with no DICOM image.")
+            raise Refusal("no-image", f"The first file of {place} is not a DICOM image.")
         prove(header, task.claim, str(place), task.visit)
     return task.outcome(status="found", source=str(place))
 

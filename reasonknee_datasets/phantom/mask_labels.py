@@ -70,7 +70,7 @@ _PATELLA = ("patella_medial", "patella_lateral")
 _MEDIAL_PLATEAU = ("tibia_medial_anterior", "tibia_medial_central", "tibia_medial_posterior")
 _LATERAL_PLATEAU = ("tibia_lateral_anterior", "tibia_lateral_central", "tibia_lateral_posterior")
 
-# What a question's region is where it is not simply the label of the question's own name.
+# Regions of questions where they are not simply the label of the question's own name.
 _REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "patella_superior": _PATELLA,

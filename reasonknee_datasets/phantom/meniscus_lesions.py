@@ -29,7 +29,7 @@ TALLER = 3.5  # hypertrophy under the condyle, as far as there is room
 LIP_HALF, LIP_OUT, LIP_UP = 14.0, 5.0, 5.0  # its lip: half the arc, how far beyond the wall and above the top
 _LIP_LIFT = 0.5  # of the lip's lower side beyond the wall, clear of an extruded tongue, mm
 _SLANT = 0.8  # turns a height above that side, where it slants, into a distance
-_OFF_BONE = 2.5  # what grows from the bone is an osteophyte
+_OFF_BONE = 2.5  # a growth from the bone is an osteophyte
 _EDGE = 1.6  # rounding of an extruded tongue, mm
 
 

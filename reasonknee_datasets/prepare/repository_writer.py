@@ -42,7 +42,7 @@ from reasonknee_datasets.prepare.volume_files import (
 from reasonknee_datasets.quality import DataChecker, QualityReport
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, mask_path, parse_id
 
-# What pays for starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
+# Least work that is worth starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
 _HEAVY_BYTES = 200_000_000
 _HEAVY_ROWS = 50_000
 _HEAVY_MASKS = 50

@@ -103,7 +103,7 @@ class Selection:
             return self
         if VOLUME_PATH not in arrow_schema(self.config).names:
             raise RepositoryError(
-                f"The config {self.config!r} has no volumes, so that masks=True has no meaning for it."
+                f"The config {self.config!r} has no volumes and therefore no masks. Leave out masks=True."
             )
         place = self.columns.index(VOLUME) + 1 if VOLUME in self.columns else len(self.columns)
         return replace(self, columns=(*self.columns[:place], MASK, *self.columns[place:]))

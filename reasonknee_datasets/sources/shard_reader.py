@@ -37,7 +37,7 @@ _VALUES = 10_000
 _ROW_BYTES = 100_000
 _CHUNK_BYTES = 500_000_000
 _BATCH_BYTES = 256_000_000
-# What `_check_local` has hashed in this process and its forks.
+# Files that `_check_local` has hashed in this process and its forks.
 _hashed: set[tuple[object, ...]] = set()
 _AGAIN = "Copy the repository whole, or prepare it again."
 
@@ -188,7 +188,7 @@ def _open(url: str, shard: Shard) -> Any:
         file = filesystem.open(path, "rb", cache_type="none")
         try:
             return _check_ends(url, file, shard)
-        except ValueError as error:  # what fsspec raises where a server sends no ranges
+        except ValueError as error:  # raised by fsspec where a server sends no ranges
             if isinstance(error, ReasonKneeError | pa.ArrowException):
                 raise
             warnings.warn(

@@ -40,7 +40,7 @@ from reasonknee_datasets.transforms.templates import Template, get_template
 STYLES = ("trl", "trl_messages", "llama_factory", "ms_swift")
 MEDIA = ("video", "images", "none")
 
-# What these two frameworks replace inside texts.
+# Tags that these two frameworks replace inside texts.
 _TAGS = ("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>", "<cot-process>", "<start-image>")
 _ROLES = {"system": "system", "prompt": "user", "completion": "assistant"}
 

@@ -117,7 +117,7 @@ class CropToBox(Transform):
         return grid_features(features)
 
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
-        # What is to be kept stays inside the crop where it fits; where it is longer, the crop stays inside it.
+        # The box stays inside the crop where it fits; where it is longer, the crop stays inside the box.
         stops = np.subtract(keep.stop, region.stop)
         starts = np.subtract(keep.start, region.start)
         low, high = np.minimum(stops, starts).tolist(), np.maximum(stops, starts).tolist()

@@ -208,7 +208,7 @@ def box_numbers(chosen: str | None, convention: BoxConvention) -> Callable[[Exam
         numbers = convention.encode(Box.from_row(require(example, key, "{box}")), _shape(key, example))
         return [f"{', ' if place else ''}{number:.4f}" for place, number in enumerate(numbers)]
 
-    # What each number is follows from a box of known rows: encoding one by one takes a third of an example's time.
+    # The meaning of each number follows from known boxes: encoding one by one takes a third of an example's time.
     known = [int(number) for number in convention.encode(Box((0, 10, 20), (30, 40, 50)), (1, 1, 1))]
     picks = [(round(number / 10), number - 10 * round(number / 10)) for number in known]
     words: dict[int, str] = {}

@@ -228,7 +228,7 @@ def _rebuild(state: dict[str, Any], control: set[str]) -> tuple[Any, tuple[int, 
     tokenizer = library.Tokenizer.from_str(
         json.dumps({**state, "added_tokens": added, "model": model}, ensure_ascii=False)
     )
-    # What it puts before any text by itself, such as <s>.
+    # Tokens that it puts before any text by itself, such as <s>.
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a").ids
     starts = [place for place in range(len(whole)) if whole[place : place + len(bare)] == bare]

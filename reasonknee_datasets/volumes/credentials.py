@@ -18,7 +18,7 @@ _lock = threading.Lock()
 _registry: dict[str, dict[str, Any]] = {}
 # A URL in a sentence; the bracket or full stop behind it belongs to the sentence.
 _URLS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>)\].,;:]")
-# What urllib3 and httpx show of a request: the path with its query, without the host.
+# Part of a request that urllib3 and httpx show: the path with its query, without the host.
 _TARGET = re.compile(r"(\burl: /[^\s?]*)\?[^\s)]*")
 
 

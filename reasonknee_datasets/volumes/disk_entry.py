@@ -51,7 +51,7 @@ class Entry:
         """Read a region; steps are taken in memory."""
         starts, stops = [part.start for part in selection], [part.stop for part in selection]
         with self._lock:
-            # What array[...] calls in the end; a tenth of the time of a small box is spent on the way there.
+            # array[...] calls this in the end; a tenth of the time of a small box is spent on the way there.
             if hasattr(self._array, "get_slice_numpy"):
                 shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
                 found: NDArray[Any] = np.empty(shape, self._array.dtype)

@@ -69,6 +69,6 @@ def store_errors() -> tuple[type[Exception], ...]:
     roots = {"aiohttp": "ClientError", "botocore.exceptions": "BotoCoreError"}
     roots |= {"httpx": "HTTPError", "httpx2": "HTTPError"}  # the Hub's, by version of huggingface_hub
     for module, name in roots.items():
-        if module in sys.modules:  # what was never imported cannot have been raised
+        if module in sys.modules:  # a class that was never imported cannot have been raised
             kinds.append(getattr(sys.modules[module], name))
     return tuple(kinds)

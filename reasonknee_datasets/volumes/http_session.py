@@ -19,7 +19,7 @@ from reasonknee_datasets.volumes.environment import read_whole_number
 
 _TIMEOUT, _SECONDS = "REASONKNEE_TIMEOUT", 30.0
 _LIMIT, _BYTES = "REASONKNEE_MAX_FILE_BYTES", 2_000_000_000
-# What must arrive within one timeout: the slowest line that is still waited for.
+# Bytes that must arrive within one timeout: the slowest connection that is still accepted.
 _PROGRESS = 64 * 1024
 # Of an error's page, which is not shown.
 _ERROR_BYTES = 64 * 1024

@@ -40,7 +40,7 @@ _SMALL_ANSWER = 64 * 1024
 _identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
 # Shortest time in seconds in which a server has answered one small request.
 _latencies: dict[str, float] = {}
-# What a server without ranges sent for the first bytes is kept for the voxels that are requested next.
+# The whole file that a server without ranges sent for the first bytes is kept for the voxels that are requested next.
 _wholes: Once[FileIdentity, bytes] = Once(limit=2)
 
 

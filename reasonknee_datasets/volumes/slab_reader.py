@@ -28,7 +28,7 @@ Selection = tuple[slice, ...]
 Piece = tuple[int, int]
 """Half-open range of consecutive slabs, which are read and inflated together."""
 
-# What is fetched of a remote file before it is inflated: enough to use the bandwidth, and a bound on memory.
+# Bytes fetched from a remote file before they are inflated: enough to use the bandwidth, and a bound on memory.
 _BATCH_BYTES = 16 * 1024 * 1024
 # Inflated length of a piece, unless a single plane is longer; also what a thread takes at a time.
 _PIECE_BYTES = 512 * 1024

@@ -213,8 +213,8 @@ def test_order_of_projects_is_given_by_name(tmp_path: Path) -> None:
         ("ID|SIDE|READPRJ|V00MSYIC", "9000099|1|22|severe", "Code 'severe' of MSYIC at .* line 2 is neither"),
         ("ID|SIDE|READPRJ|V00MSYIC", "9000099|1|22|NaN", "Code 'NaN' of MSYIC"),
         ("ID|SIDE|READPRJ|V00MSYIC", "9000099|1|22", "has 3 cells, but the header names 4"),
-        ("ID|SIDE|READPRJ|V00MSYIC|V00MSYIC", "9000099|1|22|2|2", "2 columns named V00MSYIC and may have 1"),
-        ("ID|SIDE|READPRJ|V00MCMPM|V00MCMPM|V00MCMPM", "9000099|1|22|2|2|2", "3 columns named V00MCMPM and may have 2"),
+        ("ID|SIDE|READPRJ|V00MSYIC|V00MSYIC", "9000099|1|22|2|2", "2 columns named V00MSYIC, not 1"),
+        ("ID|SIDE|READPRJ|V00MCMPM|V00MCMPM|V00MCMPM", "9000099|1|22|2|2|2", "3 columns named V00MCMPM, not 2"),
     ],
 )
 def test_table_that_is_not_understood_is_refused(tmp_path: Path, header: str, row: str, message: str) -> None:
