@@ -114,7 +114,7 @@ def test_masks_are_loaded_only_on_request(masked: Path, cache: str, streaming: b
 def test_masks_of_a_repository_without_masks(prepared: Path, cache: str) -> None:
     with pytest.raises(RepositoryError, match=r"was prepared without masks.* `reasonknee prepare --masks`"):
         load_dataset(data_dir=prepared, cache_dir=cache, split="test", masks=True)
-    with pytest.raises(RepositoryError, match="'balanced' has no volumes and therefore no masks. Leave out masks"):
+    with pytest.raises(RepositoryError, match=r"'balanced' has no volumes and therefore no masks. Leave out masks"):
         load_dataset(data_dir=prepared, cache_dir=cache, name="balanced", masks=True)
     volumes = load_dataset(data_dir=prepared, cache_dir=cache, split="test", name="volumes")
     assert "mask" not in volumes.column_names

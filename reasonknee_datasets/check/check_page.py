@@ -37,7 +37,7 @@ def make_check_folder(folder: Path) -> None:
     try:
         check_writable(folder)
     except OSError as error:
-        raise RepositoryError(f"Cannot write to {folder}: {error.strerror or error}. Change --report.") from error
+        raise RepositoryError(f"Cannot write to {folder}: {error.strerror or error}. Name another folder.") from error
 
 
 def write_check_report(
@@ -72,7 +72,7 @@ def write_check_report(
     try:
         write_files(target, {name: text.encode() for name, text in texts.items()})
     except OSError as error:
-        raise RepositoryError(f"Cannot write {target}: {error.strerror or error}. Change --report.") from error
+        raise RepositoryError(f"Cannot write {target}: {error.strerror or error}. Name another folder.") from error
     return [target / name for name in texts]
 
 

@@ -144,4 +144,4 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) 
     try:
         write_files(path.parent, {path.name: text.getvalue().encode()})
     except OSError as error:
-        raise ConvertError(f"{path} cannot be written: {error.strerror or error}. Choose another --out.") from error
+        raise ConvertError(f"{path} cannot be written: {error.strerror or error}. Name another file.") from error

@@ -109,7 +109,7 @@ def make_report_folder(folder: Path) -> None:
     try:
         check_writable(folder)
     except OSError as error:
-        raise ConvertError(f"Cannot write to {folder}: {error.strerror or error}. Change --out.") from error
+        raise ConvertError(f"Cannot write to {folder}: {error.strerror or error}. Name another folder.") from error
 
 
 def write_reports(report: ConversionReport) -> None:
@@ -131,7 +131,7 @@ def write_reports(report: ConversionReport) -> None:
     try:
         write_files(report.folder, {name: text.encode() for name, text in texts.items()})
     except OSError as error:
-        raise ConvertError(f"Cannot write to {report.folder}: {error.strerror or error}. Change --out.") from error
+        raise ConvertError(f"Cannot write to {report.folder}: {error.strerror or error}. Name another one.") from error
 
 
 def _csv(rows: Sequence[RowOutcome], columns: Sequence[str]) -> str:

@@ -420,7 +420,7 @@ def test_convert_refuses_an_unwritable_folder_before_it_searches(
     as_nda(series, tmp_path / "oai")
     (tmp_path / "out").write_text("a file")
     monkeypatch.setattr("reasonknee_datasets.oai.conversion.index_download", lambda root: pytest.fail("searched"))
-    with pytest.raises(ConvertError, match="The report cannot be written at"):
+    with pytest.raises(ConvertError, match="Cannot write to"):
         run(tmp_path, release)
     with pytest.raises(ReleaseError, match="is not an official release"):
         run(tmp_path, tmp_path)
