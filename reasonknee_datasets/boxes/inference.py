@@ -136,8 +136,8 @@ def compare_conventions(
     if given.ndim != 2 or given.shape != true.shape or given.shape[1] != 6 or len(given) == 0:
         got = f"shapes {given.shape} and {true.shape}"
         raise BoxError(
-            f"Boxes and regions must have the same number of rows of six numbers, but have {got}. Pass one region "
-            "for each official box."
+            f"Boxes and regions must have equally many rows of six numbers, but have {got}. Pass at least one box and "
+            "one region for each."
         )
     distinct = list(dict.fromkeys(convention.canonical() for convention in candidates))
     scores = np.stack([agreement_scores(c, given, true, shapes, tolerance=tolerance) for c in distinct])

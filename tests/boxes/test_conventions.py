@@ -295,7 +295,7 @@ def test_nothing_to_compare_is_an_error() -> None:
         infer_convention([], [])
     with pytest.raises(BoxError, match="There are 1 boxes and 0 regions"):
         infer_convention([[1, 2, 3, 4, 5, 6]], [])
-    with pytest.raises(BoxError, match="must have the same number of rows of six numbers"):
+    with pytest.raises(BoxError, match="must have equally many rows of six numbers"):
         compare_conventions([[1, 2, 3]], [[1, 2, 3]], SHAPE)
 
 
