@@ -221,7 +221,7 @@ def test_frame_mask_in_mapped_rows_and_batches(rows: datasets.Dataset, tmp_path:
 
 def test_frames_of_a_mask_on_another_grid_are_refused(rows: datasets.Dataset) -> None:
     other = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
-    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), and the volume"):
+    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), but the volume"):
         ToFrames(count=2)({**rows[0], "mask": other})
 
 
@@ -277,7 +277,7 @@ def test_a_mapped_mask_stays_a_label_map(rows: datasets.Dataset, tmp_path: Path)
 
 def test_a_mask_on_another_grid_is_refused(rows: datasets.Dataset) -> None:
     other = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
-    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), and the volume"):
+    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), but the volume"):
         CropToBox()({**rows[0], "mask": other})
 
 

@@ -72,7 +72,7 @@ def write_check_report(
     try:
         write_files(target, {name: text.encode() for name, text in texts.items()})
     except OSError as error:
-        raise RepositoryError(f"Cannot write {target}: {error.strerror or error}. Name another folder.") from error
+        raise RepositoryError(f"Cannot write to {target}: {error.strerror or error}. Name another folder.") from error
     return [target / name for name in texts]
 
 

@@ -121,7 +121,7 @@ def test_write_check_report_escapes_what_came_from_rows(copy: Path, tmp_path: Pa
 
 def test_write_check_report_in_read_only_folder(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RepositoryError, match=r"Cannot write to .*file/below: Not a directory"):
+    with pytest.raises(RepositoryError, match=r"Cannot write .*file/below: Not a directory"):
         write_check_report(check(prepared), tmp_path / "file/below", prepared, pictures=False)
 
 
