@@ -141,7 +141,7 @@ def check_volume(task: VolumeTask) -> CheckedImage | str:
     except ReasonKneeError as error:
         return str(error)
     if len(found.shape) != 3:
-        return f"The image {task.source} has shape {found.shape}, and three axes are needed. Convert the series again."
+        return f"The image {task.source} has shape {found.shape}, but must have three axes. Convert the series again."
     return CheckedImage(record_of(found), measure_image(voxels, np.array(found.affine)))
 
 
