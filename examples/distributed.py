@@ -1,10 +1,10 @@
-"""Train on two ranks, be interrupted, and go on with one as if nothing had happened.
+"""Train on two ranks, interrupt the run, and resume it on one rank.
 
     torchrun --nproc-per-node 2 examples/distributed.py --data 3dreasonknee --out run --stop-after 20
     python examples/distributed.py --data 3dreasonknee --out run
 
 The model is too small to learn much. What there is to see is the loader: both ranks take their part of one global
-order, decode each volume once between them, and save one small state beside the weights; whoever goes on from it, on
+order, decode each volume once between them, and save one small state with the weights; a run that resumes from it, on
 any number of ranks and with any batch size, gets what is left of the epoch, each example once.
 """
 
@@ -92,14 +92,14 @@ def to_unit_range(batch: Any) -> Any:
 
 
 def masked_loss(scores: torch.Tensor, grades: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Learn the first grade of each question, where there is one and where the example is no repeat."""
+    """Learn the first grade of each question, where there is one and where the example is not a repeat."""
     counts = (valid & (grades >= 0) & (grades < scores.shape[1])).float()
     losses = nn.functional.cross_entropy(scores, grades.clamp(0, scores.shape[1] - 1), reduction="none")
     return (losses * counts).sum() / counts.sum().clamp(min=1)
 
 
 def in_global_order(ranks: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """Give the ids as the global order has them: step by step, rank by rank."""
+    """Return the ids as the global order has them: step by step, rank by rank."""
     return [name for step in zip(*(rank["seen"] for rank in ranks), strict=True) for batch in step for name in batch]
 
 

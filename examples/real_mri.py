@@ -57,7 +57,7 @@ def look(
 
 
 def existing(path: str | Path) -> Path:
-    """Return the path if there is a file, else an error that names the nearest file beside it."""
+    """Return the path if there is a file, else an error that names the file with the nearest name in its folder."""
     path = Path(path)
     if not path.is_file():
         beside = [file.name for file in path.parent.glob("*.nii*")]

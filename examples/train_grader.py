@@ -195,7 +195,7 @@ class Comparison(NamedTuple):
 def compare(rows: Any, held_out: Any, predicted: Mapping[str, int]) -> Comparison:
     """Compare with the commonest grade of each subregion among the rows that were learnt from.
 
-    The interval is bootstrapped over patients: the questions of one patient are no independent observations.
+    The interval is bootstrapped over patients: the questions of one patient are not independent observations.
     """
     counts: dict[str, Counter[int]] = {}
     for subregion, grade in zip(rows["subregion"], rows["target"], strict=True):
@@ -219,7 +219,7 @@ def compare(rows: Any, held_out: Any, predicted: Mapping[str, int]) -> Compariso
 
 
 def draw(history: Mapping[str, Sequence[float]], found: Comparison, synthetic: bool, out: Path) -> None:
-    """Draw the loss of each step and the accuracy after each epoch, beside what guessing gives."""
+    """Draw the loss of each step and the accuracy after each epoch, compared with guessing."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), layout="constrained", dpi=120)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import train_vlm  # the example beside this one: model, processor and supervised training
+import train_vlm  # the example in this folder: model, processor and supervised training
 
 # torch, transformers and TRL are imported in the functions that need them: help and mistaken arguments need none.
 from reasonknee_datasets import load_dataset

@@ -82,7 +82,7 @@ def _can_import(name: str) -> bool:
 
 
 register_feature_type()
-# ``from reasonknee_datasets import *`` imports every name here, so a name whose extra is missing would stop it.
+# ``from reasonknee_datasets import *`` imports every name here, so a name with a missing extra would stop it.
 __all__[:] = [name for name in __all__ if _can_import(name)]
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: they are written under another name beside their target, and then renamed."""
+"""Files that appear whole or not at all: they are written under another name next to their target, and then renamed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PART = re.compile(r"\..*\.[0-9a-f]{12}\.part")
 
 
 def part_path(path: Path) -> Path:
-    """Return a new hidden name beside a file, for writing it until it is complete."""
+    """Return a new hidden name in the folder of a file, for writing it until it is complete."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
 
 
 def is_part(path: Path) -> bool:
-    """Check whether a file has a name of `part_path`: it is no result, and was left by a killed process."""
+    """Check whether a file has a name of `part_path`: it was left by a killed process."""
     return _PART.fullmatch(path.name) is not None
 
 
@@ -57,7 +57,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder : Path
         Where they are written.
     contents : mapping of str to bytes
-        What each file holds, by its name.
+        Content of each file, by its name.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The builder script: a prepared repository as datasets, streaming or not, with voxels joined at load.
 
-``datasets`` refuses scripts beside the data, and takes builder classes from installed packages. Everything
+``datasets`` refuses scripts next to the data, and takes builder classes from installed packages. Everything
 that decides where the data are and who may read them happens in `ReasonKnee.__init__`, so that a builder works by hand,
 from `reasonknee_datasets.load_dataset` and, once registered, from ``datasets.load_dataset``.
 
@@ -66,12 +66,12 @@ _SYNTHETIC = "SYNTHETIC: drawn by the phantom of reasonknee_datasets; no patient
 
 @dataclass
 class ReasonKneeConfig(datasets.BuilderConfig):  # type: ignore[misc]  # datasets ships no types
-    """What is loaded, as far as the cache has to know. No credential is ever a field: fields reach files.
+    """Settings of a load for the cache. No credential is ever a field, because fields are written to files.
 
     Attributes
     ----------
     volumes_dir : str or None
-        The place that holds ``volumes/``.
+        The place that contains ``volumes/``.
     digest : str
         The manifest's, so that a repository prepared again is not served from the cache of the old one.
     selection : str
@@ -188,12 +188,12 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
         _map_splits(self._spell, split)
 
     def example(self, row_id: str) -> dict[str, Any]:
-        """Find one row by its id, looking at no column but ``id`` until it is found.
+        """Find one row by its id; only the column ``id`` is read until it is found.
 
         Raises
         ------
         RepositoryError
-            If this is no id, or there is no such row.
+            If this is not an id, or there is no such row.
         """
         parse_id(row_id)
         rows = pc.field("id") == row_id
@@ -270,8 +270,8 @@ class ReasonKnee(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets 
             unknown = [path for path in listed if path not in self._references[VOLUME]]
             if unknown:
                 raise RepositoryError(
-                    f"The manifest does not list the volume_path {unknown[0]!r} of a shard: they are not of one "
-                    "repository. Copy the repository whole, or prepare it again."
+                    f"The manifest does not list the volume_path {unknown[0]!r} of a shard: they are from different "
+                    "repositories. Copy the repository whole, or prepare it again."
                 )
             references = [self._references[column].get(path) for path in listed]
             table = table.append_column(column, pa.array(references, pa.string()).take(paths.indices))
@@ -334,7 +334,7 @@ def _write_mask_references(manifest: Manifest, root: str) -> dict[str, str]:
     """Write the reference of every mask by the path of its volume, on whose grid it is; not every volume has one."""
     if not manifest.masks:
         raise RepositoryError(
-            f"{root} was prepared without masks, so that no column 'mask' can be loaded. Prepare the release again "
+            f"{root} was prepared without masks and has no column 'mask'. Prepare the release again "
             "with `reasonknee prepare --masks`, or leave out masks=True and the column."
         )
     references = {}
@@ -358,7 +358,7 @@ def _volume_features(selection: Selection) -> datasets.Features:
 
 
 def _with_volumes(loaded: Any) -> Any:
-    """Type the lazy columns of what a builder returned: a dataset, a dict or a list of them."""
+    """Set the types of the lazy columns of a dataset, or of a dict or list of datasets."""
     if isinstance(loaded, dict):
         return type(loaded)({split: _with_volumes(dataset) for split, dataset in loaded.items()})
     if isinstance(loaded, list):

@@ -1,7 +1,7 @@
 """The dataset card: the README.md of a prepared repository, which the Hub and stock ``datasets`` read.
 
 Its words are in ``dataset_card.md``; everything that can be derived (tables of fields, features, configs, what one
-repository holds) is filled in here, so that it cannot differ from the schema and the files.
+repository contains) is filled in here, so that it cannot differ from the schema and the files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def render(manifest: Manifest, arrow_bytes: Mapping[str, Mapping[str, int]] | No
     Parameters
     ----------
     manifest : Manifest
-        What the repository holds.
+        Content of the repository.
     arrow_bytes : mapping of config to split to int, optional
         Size of the rows in memory, which the card's metadata states; by default that of the files.
 
@@ -129,7 +129,7 @@ def _type_name(kind: pa.DataType) -> str:
 
 
 def _info(config: str, manifest: Manifest | None, arrow_bytes: Mapping[str, int]) -> DatasetInfo:
-    """Describe one config to ``datasets``: its features and, where they are known, its splits' sizes."""
+    """Describe one config for ``datasets``: its features and, where they are known, its splits' sizes."""
     from datasets import DatasetInfo, Features
     from datasets.splits import SplitDict, SplitInfo
 
@@ -151,7 +151,7 @@ def _info(config: str, manifest: Manifest | None, arrow_bytes: Mapping[str, int]
 def _with_metadata(
     text: str, changes: Mapping[str, Any], splits: Mapping[str, tuple[str, ...]], infos: Mapping[str, DatasetInfo]
 ) -> str:
-    """Write the front matter anew, with what changes, the configs' files and their features."""
+    """Write the front matter with the configs' files and their features."""
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCard
 
@@ -209,7 +209,7 @@ def _contents(manifest: Manifest) -> str:
 def _voxels(manifest: Manifest) -> str:
     held = [record for record in manifest.volumes.values() if record.bytes is not None]
     if not held:
-        return "It was prepared without images: `volume_path` says where each would be."
+        return "It was prepared without images: `volume_path` names the place of each."
     total = sum(record.bytes or 0 for record in held)
     size = f"{total / 1e9:,.1f} GB" if total >= 1e9 else f"{total / 1e6:,.1f} MB"
     shapes = {tuple(sorted(record.shape)) for record in held if record.shape}

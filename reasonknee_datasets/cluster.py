@@ -1,4 +1,4 @@
-"""A dask.distributed cluster as an executor, after a test that its workers see the same files."""
+"""A dask.distributed cluster as an executor, after a test that its workers have the same files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def cluster_executor(address: str, shared: str | os.PathLike[str] | None = None)
     Parameters
     ----------
     address : str
-        Of the scheduler, such as ``tcp://10.0.0.1:8786``, or the path of its ``scheduler-file``.
+        Address of the scheduler, such as ``tcp://10.0.0.1:8786``, or the path of its ``scheduler-file``.
     shared : path, optional
-        What every worker must see under the same path: a file, which each of them reads, or the folder that tasks write
+        Path that every worker must see: a file, which each of them reads, or the folder that tasks write
         to, in which a probe file is written, read by each of them and removed. Without it only versions are compared.
 
     Raises
@@ -94,7 +94,7 @@ def _compare_workers(client: Any, address: str, file: Path | None) -> None:
         if answer[1] != digest:
             assert file is not None
             raise WorkerError(
-                f"Worker {worker} of {address} does not see the files of {file.parent}. Mount the same file system "
+                f"Worker {worker} of {address} cannot read the files of {file.parent}. Mount the same file system "
                 "there under the same path."
             )
 

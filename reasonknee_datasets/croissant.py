@@ -38,7 +38,7 @@ _CONTEXT: Mapping[str, Any] = {
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
 }
-# What the dataset card says under "Where it comes from" and "Limits".
+# The statements of the dataset card under "Where it comes from" and "Limits".
 _RESPONSIBLE_AI: Mapping[str, str | list[str]] = {
     "rai:dataCollection": "Sagittal 3D DESS MRI of the Osteoarthritis Initiative (OAI) at 0, 12, 24 and 48 months; "
     "grades from OAI's semi-quantitative MOAKS readings.",

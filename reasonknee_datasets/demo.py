@@ -27,7 +27,7 @@ _ROWS_SEARCHED = 500
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo made, and the example that it showed."""
+    """Result of the demo: files, and the example that it showed."""
 
     release: Path
     repository: Path
@@ -84,7 +84,7 @@ def run_demo(out: Path, *, patients: int, size: Size, seed: int, say: Callable[[
 
 
 def _first_finding(rows: Any) -> dict[str, Any]:
-    """Take the first row worth a picture; the very first row where the sample holds none."""
+    """Take the first row worth a picture; the very first row where the sample has none."""
     first: dict[str, Any] | None = None
     for number, row in enumerate(rows):
         first = first or row

@@ -22,7 +22,7 @@ class BoxError(ReasonKneeError, ValueError):
 
 
 class GradeError(ReasonKneeError, ValueError):
-    """A grade, slot or spelling that MOAKS or the official prompts do not know."""
+    """A grade, slot or spelling that MOAKS or the official prompts do not have."""
 
 
 class GeometryError(ReasonKneeError, ValueError):
@@ -30,11 +30,11 @@ class GeometryError(ReasonKneeError, ValueError):
 
 
 class VolumeError(ReasonKneeError, OSError):
-    """A volume file that cannot be read, or does not hold what its header states."""
+    """A volume file that cannot be read, or that differs from its header."""
 
 
 class VolumeNotFoundError(VolumeError, FileNotFoundError):
-    """A volume file that is not where the annotations say it is."""
+    """A volume file that is missing at the path in the annotations."""
 
 
 class ReleaseError(ReasonKneeError, ValueError):
@@ -42,7 +42,7 @@ class ReleaseError(ReasonKneeError, ValueError):
 
 
 class ConvertError(ReasonKneeError, ValueError):
-    """An OAI download, series or volume that cannot be converted as asked."""
+    """An OAI download, series or volume that cannot be converted."""
 
 
 class PrepareError(ReasonKneeError, RuntimeError):
@@ -50,19 +50,19 @@ class PrepareError(ReasonKneeError, RuntimeError):
 
 
 class WorkerError(ReasonKneeError, RuntimeError):
-    """A process that was started for a part of the work, and died."""
+    """A worker process that died."""
 
 
 class RepositoryError(ReasonKneeError, ValueError):
-    """A folder or URL that should hold a prepared repository, and does not hold a sound one."""
+    """A folder or URL without a sound prepared repository."""
 
 
 class RepositoryNotFoundError(RepositoryError, FileNotFoundError):
-    """No prepared repository where one was asked for."""
+    """No prepared repository at a place that was named."""
 
 
 class PublishError(ReasonKneeError, RuntimeError):
-    """A repository that cannot be published, or a release that cannot be downloaded, as asked."""
+    """A repository that cannot be published, or a release that cannot be downloaded."""
 
 
 class CacheError(ReasonKneeError, OSError):
@@ -153,7 +153,7 @@ def os_remedy(error: BaseException, otherwise: str) -> str:
     error : OSError, or any other error
         With an ``errno``, or without one.
     otherwise : str
-        Remedy where the ``errno`` tells nothing more.
+        Remedy for any other ``errno``.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def add_note(error: BaseException, note: str) -> None:
 
     Examples
     --------
-    >>> error = BoxError("box must have three axes, got 2. Give three numbers.")
+    >>> error = BoxError("A box must have three axes, not 2. Pass three numbers.")
     >>> add_note(error, "while reading 9016403/00M/right/q19")
     >>> error.__notes__
     ['while reading 9016403/00M/right/q19']

@@ -5,7 +5,7 @@ The table, every file that ``datasets`` writes and every pickle hold a reference
 
 ``datasets`` serialises every nibabel image (``nibabel.analyze.AnalyzeImage``) that a function under ``map`` returns or
 only looks at with ``to_bytes``, before the type of its column is known. It has no other way for objects that Arrow does
-not have: one that is no such image fails with "did not recognize Python value type", or is converted to nested lists of
+not have: any other object fails with "did not recognize Python value type", or is converted to nested lists of
 voxels where it has ``__array__``. So ``LazyVolume.to_bytes`` returns the reference, which the column reads.
 """
 
@@ -65,7 +65,7 @@ class VolumeFeature:
         return self.pa_type
 
     def encode_example(self, value: Any) -> str:
-        """Accept a reference, a row's volume, or what ``datasets`` made of one; nothing that would be embedded."""
+        """Accept a reference, a row's volume, or the form that ``datasets`` gave to one; refuse embedded voxels."""
         if isinstance(value, LazyVolume) and value.reference is not None:
             return value.reference
         if isinstance(value, dict):  # as datasets.Nifti encodes images
@@ -107,7 +107,7 @@ def _take_back(data: Any) -> str:
 
 
 def _refuse(found: str) -> VolumeError:
-    return VolumeError(f"The volume column holds references, never voxels, and was given {found}. {_KEEP_REFERENCE}.")
+    return VolumeError(f"The volume column takes references, never voxels, but got {found}. {_KEEP_REFERENCE}.")
 
 
 # `datasets` rebuilds features by name when it reads its own cache; a table pickled to another process imports this

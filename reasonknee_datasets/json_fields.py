@@ -1,4 +1,4 @@
-"""JSON from strangers: parsed within bounds, and taken apart field by field with one named error for what does not fit.
+"""Untrusted JSON: parsed within bounds, and read field by field with one named error for a wrong field.
 
 Manifests and priors come from folders and servers of other people. Nothing that they hold may end in a raw
 RecursionError, OverflowError, UnicodeDecodeError or TypeError, and no wrong type may travel on.
@@ -45,12 +45,12 @@ def parse_json(data: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A JSON object whose fields are taken by type.
+    """A JSON object with checked access to its fields.
 
     Parameters
     ----------
     tree : object
-        What `parse_json` returned, or a part of it.
+        Value that `parse_json` returned, or a part of it.
     place : str
         Where the object is, for messages: ``"manifest"``, ``"volumes/x of the manifest"``.
     fail : callable
@@ -121,7 +121,7 @@ class Fields:
         return None if self.tree.get(key) is None else take(key)
 
     def mapping(self, key: str, take: Callable[[Fields, str], T]) -> dict[str, T]:
-        """Take an object whose fields are all of one type, as ``mapping("counts", Fields.whole)``."""
+        """Take an object with fields of one type, as ``mapping("counts", Fields.whole)``."""
         inner = self.inside(key)
         return {name: take(inner, name) for name in inner.tree}
 
@@ -141,8 +141,8 @@ class Fields:
         return self.tree[key]
 
     def _wrong(self, key: object, wanted: str, value: object) -> ReasonKneeError:
-        name = f" field {key!r}" if key != "" else ""
-        return self.fail(f"The {self.place} must hold{name} as {wanted}, got {_short(value)}")
+        name = f"field {key!r} of the " if key != "" else ""
+        return self.fail(f"The {name}{self.place} must be {wanted}, not {_short(value)}")
 
 
 def _short(value: object) -> str:
@@ -163,7 +163,7 @@ def _to_float(value: float) -> float:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _depth(tree: Any) -> int:

@@ -1,4 +1,4 @@
-"""``load_dataset``: 3DReasonKnee by name, everything else as ``datasets`` loads it."""
+"""``load_dataset``: load 3DReasonKnee from a folder, a URL or the Hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reasonknee_datasets.plain_paths import is_url
 from reasonknee_datasets.schema import OFFICIAL
 from reasonknee_datasets.sources import NAME, find_place
 
-# What datasets.load_dataset takes besides, and means something here.
+# Further arguments of datasets.load_dataset that have a meaning here.
 _OPTIONS = ("cache_dir", "download_mode", "verification_mode", "keep_in_memory", "num_proc")
 _OWN = (
     *("path", "name", "split", "streaming", "data_dir", "volumes_dir"),
@@ -117,10 +117,10 @@ def load_dataset(
         neither exists, a small synthetic phantom, made on first use after a warning. ``REASONKNEE_REQUIRE_REAL=1``
         makes synthetic data an error, also where they are named.
     volumes_dir : str or path, optional
-        Where voxels are, if not in the repository: the place that holds ``volumes/``. By default
+        Where voxels are, if not in the repository: the place that contains ``volumes/``. By default
         ``REASONKNEE_VOLUMES``.
     storage_options : mapping, optional
-        What fsspec needs to open these places. They stay in this process (see Notes).
+        Options that fsspec needs to open these places. They stay in this process (see Notes).
     token : str or bool, optional
         The Hub's, for ``hf://``.
     filters : list of tuples, or pyarrow Expression, optional
@@ -136,7 +136,7 @@ def load_dataset(
         ``segmentation``. The manifest names the labels (``Manifest.load(data_dir).labels``). ``name="volumes"`` has the
         column wherever the repository has masks.
     pairs : two of str, optional
-        Two visits, such as ``("00M", "24M")``: one row for each knee and question that was asked at both, with the keys
+        Two visits, such as ``("00M", "24M")``: one row for each knee and question that has rows at both, with the keys
         ``id``, ``earlier`` and ``later``. The latter two are whole rows (of `columns`) with their own volume, box and
         grades, to which transforms apply: ``crop(pair["later"])``. `filters` must hold for both. The rows of the later
         visit are kept in memory while pairs are read (about 230 MB for all columns of train).
@@ -155,7 +155,7 @@ def load_dataset(
     Raises
     ------
     RepositoryError
-        If a name is misspelt, or the place holds no sound prepared repository.
+        If a name is misspelt, or the place has no sound prepared repository.
 
     Warns
     -----
@@ -179,7 +179,7 @@ def load_dataset(
     returns or looks at, 47 MB a row. So ``ds.map(lambda example: {**example, "n": 1})`` is safe, and so is looking:
     ``ds.map(lambda example: {"spacing": example["volume"].header.get_zooms()})``. Three things to know. A volume under
     another name (``{"mri": example["volume"]}``) is written as bytes that give its place; name the column ``volume``.
-    What you make of a volume is yours: arrays and ``slicer`` crops that a function returns are written. And a function
+    Values that a function computes from a volume, such as arrays and ``slicer`` crops, are written. And a function
     that looks at the volumes of *some* rows of a batch has to do so in a copy, ``copy.copy(example)["volume"]``, or
     ``datasets`` finds two types in one column. Before publishing, ``remove_columns("volume")``: places are this
     machine's, and the type does not load without this package.
@@ -262,7 +262,7 @@ def load_dataset(
 
 
 def _find_repository(path: str) -> str | None:
-    """Return the place that the first argument names if it is one of this package's: a URL, or a folder of ours."""
+    """Return the place that the first argument names if it is a URL or the folder of a repository."""
     if path == NAME:
         return None
     if is_url(path):
@@ -302,7 +302,7 @@ def find_example(data_dir: str | os.PathLike[str], row_id: str, **kwargs: Any) -
 
 
 def _lock_elsewhere(make: Callable[..., ReasonKnee]) -> ReasonKnee:
-    """Make a builder that only reads: ``datasets`` locks a cache all the same, and this machine's cannot be written."""
+    """Make a builder for a read-only cache, without the lock that ``datasets`` takes."""
     with TemporaryDirectory(prefix="reasonknee-") as folder:
         return make(folder)
 

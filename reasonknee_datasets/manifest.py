@@ -41,7 +41,7 @@ def manifest_limit() -> int:
 
 _COMMAND = "reasonknee prepare --release RELEASE --out FOLDER"
 _COPY_AGAIN = f"Copy the repository again, or prepare it again: {_COMMAND}."
-# What an official release holds and a prepared repository never does.
+# Entries of an official release that a prepared repository never has.
 _OFFICIAL = (
     "data/split_files/all_studies.csv",
     "split_files/all_studies.csv",
@@ -101,7 +101,7 @@ class VolumeRecord:
 
     @property
     def geometry(self) -> Geometry | None:
-        """The grid that `open_volume` holds the file to."""
+        """The grid that `open_volume` requires of the file."""
         return None if self.shape is None or self.affine is None else Geometry(self.shape, self.affine)
 
 
@@ -141,7 +141,7 @@ class Manifest:
     box_convention : mapping
         ``name``, ``agreement``, ``by_question``, ``checked`` and ``source`` ("established" or "given").
     report : mapping
-        What the reader allowed, dropped and nulled.
+        Problems that the reader allowed, rows that it dropped and grades that it set to null.
     configs : mapping
         Config to split to shards.
     volumes : mapping
@@ -153,7 +153,7 @@ class Manifest:
     labels : mapping of str to int
         Name of each label of the masks to its value in them.
     digest : str
-        SHA-256 of the manifest's bytes: one short name for everything that the repository holds.
+        SHA-256 of the manifest's bytes: one short name for the whole content of the repository.
     """
 
     synthetic: bool
@@ -198,7 +198,7 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError) as error:
             refuse_official(os.fspath(location), storage_options or {})
             message = (
-                f"{root} is not a prepared repository: it holds no {MANIFEST}. Name a folder or URL that holds one, or "
+                f"{root} is not a prepared repository: it has no {MANIFEST}. Name a folder or URL that has one, or "
                 f"write one: {_COMMAND}."
             )
             raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
@@ -347,7 +347,7 @@ def _parse(data: bytes, where: str) -> Fields:
     try:
         tree = parse_json(data)
     except ValueError as error:
-        message = f"The manifest in {where} is no readable JSON: {str(error)[:200]}. {_COPY_AGAIN}"
+        message = f"The manifest in {where} is not readable JSON: {str(error)[:200]}. {_COPY_AGAIN}"
         raise RepositoryError(message) from error
     fields = Fields(tree, "manifest", lambda problem: RepositoryError(f"{problem}, in {where}. {_COPY_AGAIN}"))
     if fields.whole("format") != FORMAT:
@@ -370,7 +370,7 @@ def _parse(data: bytes, where: str) -> Fields:
 
 
 def _by_path(tree: Fields) -> Iterator[tuple[str, Fields]]:
-    """Iterate over the files of an object; refuse a path that leaves the repository or is no plain path."""
+    """Iterate over the files of an object; refuse a path that leaves the repository or is not plain."""
     for path, item in tree.each():
         yield _check_path(path, tree), item
 
@@ -378,7 +378,7 @@ def _by_path(tree: Fields) -> Iterator[tuple[str, Fields]]:
 def _check_path(path: str, tree: Fields) -> str:
     if not stays_inside(path):
         rule = "be relative to the repository and stay inside it, without ':', '?', '%' and control characters"
-        raise tree.fail(f"A path must {rule}, got {ascii(path)[:200]}")
+        raise tree.fail(f"A path must {rule}, not {ascii(path)[:200]}")
     return path
 
 

@@ -85,7 +85,7 @@ class Reorientation:
         box : Box
             In the old array.
         shape : three ints
-            Of the old array.
+            Shape of the old array.
         """
         start, stop = [], []
         for axis, flip in zip(self.axes, self.flips, strict=True):
@@ -100,9 +100,9 @@ class Reorientation:
         Parameters
         ----------
         affine : (4, 4) float array
-            Of the old array, voxel centre to world.
+            Affine of the old array, voxel centre to world.
         shape : three ints
-            Of the old array.
+            Shape of the old array.
         """
         to_old = np.zeros((4, 4))
         to_old[3, 3] = 1.0
@@ -199,14 +199,14 @@ def between(
     shape_a, shape_b : three ints
         Voxels along each axis.
     tol_mm : float
-        How far apart the two grids' corners may lie, in mm.
+        Greatest distance between the two grids' corners, in mm.
     where : str, optional
         The place, for the message.
 
     Returns
     -------
     Reorientation
-        ``between(...).apply_array(a)`` lies on grid b.
+        ``between(...).apply_array(a)`` is on grid b.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def between(
         apart = corner_distance(affine_a, shape_a, affine_b, shape_b)
     raise GeometryError(
         f"The two grids{f' {where}' if where else ''} differ by more than a permutation and flips of the axes: "
-        f"{describe_geometry(affine_a, shape_a)} and {describe_geometry(affine_b, shape_b)}, whose corners lie up to "
+        f"{describe_geometry(affine_a, shape_a)} and {describe_geometry(affine_b, shape_b)}, whose corners are up to "
         f"{apart:.3g} mm apart ({tol_mm:g} mm are allowed). Use the image that the mask was drawn on, saved without "
         "resampling, cropping or a new origin."
     )

@@ -104,7 +104,7 @@ def _run_on(executor: Executor, function: Callable[[T], R], tasks: Sequence[T]) 
     finally:
         for future in futures:
             future.cancel()
-        # What runs already cannot be cancelled; it must not write after this call has returned.
+        # Running tasks cannot be cancelled; they must not write after this call has returned.
         wait([future for future in futures if not future.cancelled()])
 
 

@@ -37,7 +37,7 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     Raises
     ------
     OSError
-        If it cannot be opened, is no regular file, or has more than `limit` bytes.
+        If it cannot be opened, is not a regular file, or has more than `limit` bytes.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         data = file.read(limit + 1)
@@ -54,7 +54,7 @@ def open_private(path: str | os.PathLike[str]) -> int:
     PermissionError
         If another user owns it, or its mode admits others.
     OSError
-        If it cannot be opened, is a link, or is no regular file.
+        If it cannot be opened, is a link, or is not a regular file.
     """
     descriptor = _open(path, _READ | _NO_LINK)
     found = os.fstat(descriptor)

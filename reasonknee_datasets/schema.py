@@ -1,7 +1,7 @@
 """The row: its columns, Arrow types and ids, written down once.
 
-Published Parquet is written from `arrow_schema`, never inferred, and holds only types that stock ``datasets``, the
-Hub's viewer and Croissant understand. The lazy ``volume`` is no column here: it is joined at load (see
+Published Parquet is written from `arrow_schema`, never inferred, and has only types that stock ``datasets``, the
+Hub's viewer and Croissant understand. The lazy ``volume`` is not a column here: it is joined at load (see
 `reasonknee_datasets.feature`).
 """
 
@@ -212,7 +212,7 @@ _ID = re.compile(
 
 
 def volume_id(patient: str, visit: str, side: str, series: str | None = None) -> str:
-    """Name one volume: ``patient/visit/side``, with the series only where a visit holds two of one knee.
+    """Name one volume: ``patient/visit/side``, with the series only where a visit has two of one knee.
 
     Examples
     --------
@@ -275,7 +275,7 @@ def parse_id(text: str) -> RowId:
     Raises
     ------
     RepositoryError
-        If the text is no id.
+        If the text is not an id.
 
     Examples
     --------

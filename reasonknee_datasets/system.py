@@ -1,4 +1,4 @@
-"""What systems have or lack: fork hooks, file locks and reads at an offset (Windows has none of the three)."""
+"""Functions that some systems lack: fork hooks, file locks and reads at an offset (Windows has none of the three)."""
 
 from __future__ import annotations
 

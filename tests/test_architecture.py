@@ -1,11 +1,13 @@
-"""The house: imports point up the list of DESIGN, and the package stays light to import."""
+"""Layers of modules, light imports, and plain English in docstrings, comments and messages."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +80,7 @@ def imports(source: str) -> set[str]:
 def test_imports_point_up_the_list(path: Path) -> None:
     own = floor_of(path)
     lower = {name for name in imports(path.read_text(encoding="utf-8")) if FLOOR[name] > own}
-    assert not lower, f"{path.relative_to(ROOT)} imports {sorted(lower)}, which stand below it in the house"
+    assert not lower, f"{path.relative_to(ROOT)} imports {sorted(lower)}, which are below it in the list"
 
 
 def test_the_check_sees_an_import_inside_a_function() -> None:
@@ -193,7 +195,7 @@ def test_a_broken_import_shows_its_cause() -> None:
     assert "has no attribute 'Box'" in done.stderr
 
 
-def test_the_bench_names_what_it_has_and_imports_no_torch() -> None:
+def test_bench_exports_without_torch() -> None:
     code = (
         "import sys; from reasonknee_datasets import bench\n"
         "for name in bench.__all__: assert getattr(bench, name) is not None and name in dir(bench)\n"
@@ -223,6 +225,41 @@ def test_summaries_are_plain(path: Path) -> None:
 
 def test_summaries_finds_a_banned_beginning() -> None:
     assert list(summaries('def f():\n    """Give it."""\n'))[1].startswith(_BANNED_BEGINNINGS)
+
+
+# Idioms of earlier versions in comments, docstrings and messages: "is no X" for "is not an X", "beside" for "next to",
+# "anew" for "again", "lies" and "stands" for "is", and summaries that begin with "What".
+_IDIOMS = re.compile(
+    r"(?<!there )\b(?:is|are) no (?!longer\b|more\b)|\b(?:anew|beside|lies|stands)\b"
+    r"|\b(?:nobody|somebody|whoever|everybody)\b|^\W*(?-i:What)\b",
+    re.IGNORECASE,
+)
+# Official and generated texts with hashes, and the bench, which has some left.
+_TEXTS = {"phantom/phrases.py", "phantom/signs.py", "prompts/category_texts.py"}
+_PLAIN = [
+    path for path in MODULES if (name := path.relative_to(ROOT).as_posix()) not in _TEXTS and name[:6] != "bench/"
+]
+
+
+def texts(source: str) -> Iterator[str]:
+    """Iterate over the comments and strings of a module."""
+    text = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in text:
+            yield token.string
+
+
+@pytest.mark.parametrize("path", _PLAIN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_texts_have_no_idioms(path: Path) -> None:
+    assert not [found[0] for text in texts(path.read_text(encoding="utf-8")) if (found := _IDIOMS.search(text))]
+
+
+@pytest.mark.parametrize(
+    "line", ['f"{name} is no table"', '"""What it holds."""', "x = 1  # beside it", "'written anew'", '"lies in it"']
+)
+def test_texts_finds_an_idiom(line: str) -> None:
+    assert [text for text in texts(f"{line}\n") if _IDIOMS.search(text)]
+    assert not [text for text in texts("'there is no table, and it is no longer read'\n") if _IDIOMS.search(text)]
 
 
 def test_no_module_name_occurs_twice() -> None:

@@ -171,7 +171,7 @@ class TestSplits:
         with pytest.raises(RepositoryError, match=message):
             load(split=split, streaming=streaming)
 
-    def test_a_slice_of_filtered_streamed_rows_counts_from_the_front(self, load: Load) -> None:
+    def test_slice_of_filtered_stream_counts_from_front(self, load: Load) -> None:
         filters = [("question_id", "==", 2)]
         ids = [row["id"] for row in load(split="train[1:3]", streaming=True, filters=filters)]
         assert ids == load(split="train[1:3]", filters=filters)["id"]
@@ -293,7 +293,7 @@ def spoil(repository: Path, group: int, column: str | None = None) -> None:
 
 
 class TestTraps:
-    """What earlier designs lost, leaked or served stale."""
+    """Volumes and credentials that earlier designs lost, leaked or served stale."""
 
     def test_the_feature_survives_the_second_cached_load(self, repository: Path, tmp_path: Path) -> None:
         for _ in range(3):
@@ -321,7 +321,7 @@ class TestTraps:
 
     def test_no_file_that_datasets_writes_holds_a_voxel(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path / "cache"), split="train")
-        loaded[0]["volume"].get_fdata()  # a volume that was looked at is no different
+        loaded[0]["volume"].get_fdata()  # a volume that was read is still one
         mapped = loaded.map(lambda example: {"steps": len(example["reasoning"]), "shape": example["volume"].shape})
         mapped.filter(lambda example: example["volume"].shape == SHAPE).save_to_disk(tmp_path / "saved")
         mapped.to_parquet(tmp_path / "written.parquet")
@@ -370,10 +370,10 @@ class TestTraps:
     def test_voxels_do_not_pass_for_a_volume(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train[:3]")
         for replace in (lambda row: nib.load(repository / row["volume_path"]), lambda row: voxels_of(FIRST)):
-            with pytest.raises(VolumeError, match=r"The volume column holds references, never voxels"):
+            with pytest.raises(VolumeError, match=r"The volume column takes references, never voxels"):
                 loaded.map(lambda example, replace=replace: {"volume": replace(example)}, load_from_cache_file=False)
 
-    def test_touching_some_rows_is_one_error_and_its_way_around(self, repository: Path, tmp_path: Path) -> None:
+    def test_map_of_mixed_volume_column_error_and_remedy(self, repository: Path, tmp_path: Path) -> None:
         # Documented in load_dataset: `datasets` cannot write a column that was decoded in some rows of a batch.
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train")
 
@@ -531,7 +531,7 @@ class TestVolumes:
         turned = stated.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
         assert turned.shape != stated.shape
         nib.save(turned, path)
-        with pytest.raises(VolumeError, match=r"has \d+ bytes, and the manifest says \d+: it is another file"):
+        with pytest.raises(VolumeError, match=r"has \d+ bytes, but the manifest says \d+: it is another file"):
             load(data_dir=root, split="train")[0]["volume"].get_fdata()
         list_again(root, lambda tree: tree["volumes"][volume_path(FIRST)].update(bytes=None))
         volume = load(data_dir=root, split="train")[0]["volume"]
@@ -704,7 +704,7 @@ class TestBadRepositories:
         other = write_repository(tmp_path / "other", images=False, questions=5)
         shutil.copy(other / "data/train-00000-of-00003.parquet", root / "data")
         list_again(root)
-        with pytest.raises(RepositoryError, match=r"train-00000.*: it holds 10 rows, not 8"):
+        with pytest.raises(RepositoryError, match=r"train-00000.*: it has 10 rows, not 8"):
             list(load(data_dir=root, split="train", streaming=True))
 
     @pytest.mark.parametrize("streaming", [False, True])
@@ -732,7 +732,7 @@ class TestBadRepositories:
         with pytest.raises(RepositoryError, match=r"it has [\d,]+ bytes, not [\d,]+"):  # not the manifest's
             list(load(data_dir=root, split="train", streaming=True, columns=["id"]))
         list_again(root)
-        with pytest.raises(RepositoryError, match=r"its column 'answer' is no such column, not string"):
+        with pytest.raises(RepositoryError, match=r"its column 'answer' is missing, not string"):
             list(load(data_dir=root, split="train", streaming=True))
         pq.write_table(table.set_column(7, "question_id", table["question_id"].cast(pa.string())), path)
         list_again(root)

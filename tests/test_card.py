@@ -44,7 +44,7 @@ def test_the_packaged_card_is_the_one_at_the_top() -> None:
     assert TOP.read_text(encoding="utf-8") == card.template()
 
 
-def test_everything_that_follows_from_the_schema_is_up_to_date() -> None:
+def test_card_matches_schema() -> None:
     # To bring it up to date: write card.complete(card.template()) to both copies of dataset_card.md.
     assert card.complete(card.template()) == card.template()
 
@@ -127,8 +127,8 @@ def test_synthetic_card_cannot_be_mistaken(root: Path) -> None:
     "words",
     [
         "boxes are anatomical regions, not lesions",
-        'a grade of 0 may stand for "not read"',
-        "it cannot be told from a reading of 0",
+        'a grade of 0 may mean "not read"',
+        "it cannot be distinguished from a reading of 0",
         "grades come from oai's readings",
         "one text for each question and combination of grades, not for each patient",
         "most masks are predicted",

@@ -135,7 +135,7 @@ def test_prepare_on_cluster_writes_the_bytes_of_one_process(
 def test_cluster_executor_refuses_workers_without_the_files(cluster: Any, tmp_path: Path) -> None:
     link = Path("/proc/self/environ")  # a file that every process sees with other contents
     with (
-        pytest.raises(WorkerError, match=r"does not see the files of /proc/self. Mount the same"),
+        pytest.raises(WorkerError, match=r"cannot read the files of /proc/self. Mount the same"),
         cluster_executor(cluster.scheduler_address, link),
     ):
         pass

@@ -82,7 +82,7 @@ def test_decoding_a_volume_gives_it_back() -> None:
     ids=lambda storage: str(storage.type),
 )
 def test_voxels_are_refused(storage: pa.Array) -> None:
-    with pytest.raises(VolumeError, match=r"The volume column holds references, never voxels.*remove_columns"):
+    with pytest.raises(VolumeError, match=r"The volume column takes references, never voxels.*remove_columns"):
         VolumeFeature().cast_storage(storage)
 
 
@@ -90,16 +90,16 @@ def test_encode_example_takes_lazy_volumes_only() -> None:
     volume = open_volume("/no/such/x.nii.gz")
     assert VolumeFeature().encode_example(volume) == "/no/such/x.nii.gz#"
     for image in (nib.Nifti1Image(np.zeros((2, 3, 4), np.int16), np.eye(4)), np.zeros((2, 3, 4))):
-        with pytest.raises(VolumeError, match=rf"never voxels, and was given {type(image).__name__}"):
+        with pytest.raises(VolumeError, match=rf"never voxels, but got {type(image).__name__}"):
             VolumeFeature().encode_example(image)
-    with pytest.raises(VolumeError, match=r"never voxels, and was given LazyVolume"):
+    with pytest.raises(VolumeError, match=r"never voxels, but got LazyVolume"):
         VolumeFeature().encode_example(LazyVolume(np.zeros((2, 3, 4), np.int16), np.eye(4)))
 
 
 @pytest.mark.parametrize("url", ["https://me:secret@host/k.nii.gz", "https://host/k.nii.gz?X-Amz-Signature=secret"])
 def test_a_reference_holds_no_credentials(url: str) -> None:
     with pytest.raises(
-        VolumeError, match=r"The URL of https://host/k\.nii\.gz holds credentials.*set_credentials"
+        VolumeError, match=r"The URL of https://host/k\.nii\.gz contains credentials.*set_credentials"
     ) as caught:
         VolumeFeature().encode_example(open_volume(url))
     assert "secret" not in str(caught.value)
@@ -177,7 +177,7 @@ def test_load_from_disk_in_a_fresh_process(tmp_path: Path, imports: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["text file", "named pipe", "device", "server"])
-def test_a_saved_set_of_a_stranger_opens_what_it_names_and_shows_no_content(kind: str, tmp_path: Path) -> None:
+def test_saved_dataset_of_other_user_shows_no_file_content(kind: str, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     secret = tmp_path / "files" / "secret.txt"
     secret.write_text("planted words\n" * 99, encoding="utf-8")

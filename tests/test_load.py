@@ -130,7 +130,7 @@ class TestLocked:
             monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
             monkeypatch.chdir(folder)
             write_repository(folder / "3dreasonknee", images=False)
-            load_dataset(split="train", streaming=True)  # imports what nobody may not
+            load_dataset(split="train", streaming=True)  # imports modules that the user `nobody` may not read
             (folder / "cache").chmod(0o777)
             for path in (folder / "cache").rglob("*"):
                 path.chmod(0o777)
@@ -190,9 +190,7 @@ class TestNotFinding:
             load(data_dir=repository.parent / "nothing_like_it" / "at" / "all")
 
     def test_the_folder_above(self, load: Load, repository: Path) -> None:
-        with pytest.raises(
-            RepositoryNotFoundError, match=r"holds no manifest\.json\. Did you mean '.*/3dreasonknee'\?"
-        ):
+        with pytest.raises(RepositoryNotFoundError, match=r"has no manifest\.json\. Did you mean '.*/3dreasonknee'\?"):
             load(data_dir=repository.parent)
 
     def test_a_setting_that_names_nothing(self, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +200,7 @@ class TestNotFinding:
             load()
 
     def test_a_folder_without_a_manifest(self, load: Load, tmp_path: Path) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=r"it holds no manifest\.json.*reasonknee prepare"):
+        with pytest.raises(RepositoryNotFoundError, match=r"it has no manifest\.json.*reasonknee prepare"):
             load(data_dir=tmp_path)
 
     @pytest.mark.parametrize("inside", ["data", "volumes", "volumes/0000001", "index"])
@@ -238,7 +236,7 @@ class TestNotFinding:
 
     def test_a_damaged_manifest(self, load: Load, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text('{"format": 1', encoding="utf-8")
-        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is no readable JSON"):
+        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is not readable JSON"):
             load(data_dir=tmp_path)
 
     @pytest.mark.parametrize(
@@ -356,7 +354,7 @@ class TestPhantom:
         self, load: Load, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REASONKNEE_REQUIRE_REAL", "1")
-        with pytest.raises(RepositoryError, match=r"holds synthetic data, which REASONKNEE_REQUIRE_REAL forbids"):
+        with pytest.raises(RepositoryError, match=r"has synthetic data, which REASONKNEE_REQUIRE_REAL forbids"):
             load(data_dir=repository)
         assert load(data_dir=write_repository(tmp_path / "real", synthetic=False, images=False))["synthetic"] is False
         monkeypatch.setenv("REASONKNEE_REQUIRE_REAL", "0")
@@ -594,7 +592,7 @@ def test_filters_with_a_split_write_no_other_split(repository: Path, tmp_path: P
 
 
 class TestBroken:
-    """Whatever is in the usual place is used or refused: the phantom stands in only where nothing is there."""
+    """Anything in the usual place is used or refused; the phantom is used only where nothing is there."""
 
     def refused(self, match: str) -> None:
         for options in ({"streaming": True}, {}):
@@ -619,7 +617,7 @@ class TestBroken:
         if content is not None:
             (Path("3dreasonknee") / content).parent.mkdir(exist_ok=True)
             (Path("3dreasonknee") / content).write_text("x")
-        self.refused(r"\./3dreasonknee names .*, which is not a prepared repository: it holds no manifest\.json")
+        self.refused(r"\./3dreasonknee names .*, which is not a prepared repository: it has no manifest\.json")
 
     def test_a_file(self) -> None:
         Path("3dreasonknee").write_text("x")
@@ -628,7 +626,7 @@ class TestBroken:
     def test_a_damaged_manifest(self) -> None:
         write_repository(Path("3dreasonknee"), images=False)
         Path("3dreasonknee/manifest.json").write_bytes(b"")
-        self.refused(r"The manifest in .* is no readable JSON")
+        self.refused(r"The manifest in .* is not readable JSON")
 
     def test_a_killed_run_of_prepare(self) -> None:
         Path(".3dreasonknee.partial/volumes").mkdir(parents=True)
@@ -669,7 +667,7 @@ class TestFirstArgument:
         loaded = load_dataset(str(root), split="test", cache_dir=str(tmp_path / "cache"))
         assert loaded[0]["volume"].shape == SHAPE
 
-    def test_a_repository_of_the_hub_of_a_near_name_is_left_to_datasets(self) -> None:
+    def test_load_dataset_leaves_similar_hub_names_to_datasets(self) -> None:
         with pytest.raises((ConnectionError, FileNotFoundError), match="nobody/3DReasonKnee"):
             load_dataset("nobody/3DReasonKnee", split="train")
 
@@ -688,7 +686,7 @@ class TestFirstArgument:
 
     def test_a_url_that_holds_no_repository(self, tmp_path: Path) -> None:
         shutil.make_archive(str(tmp_path / "empty"), "zip", tmp_path / "work")
-        with pytest.raises(RepositoryNotFoundError, match=r"empty\.zip is not a prepared repository: it holds no man"):
+        with pytest.raises(RepositoryNotFoundError, match=r"empty\.zip is not a prepared repository: it has no man"):
             load_dataset(f"zip://::{tmp_path}/empty.zip", split="train")
 
     def test_the_repository_named_twice(self, repository: Path) -> None:

@@ -98,7 +98,7 @@ def test_load_from_memory_filesystem(manifest: Manifest) -> None:
 
 
 def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryNotFoundError, match=r"it holds no manifest\.json.*reasonknee prepare --release"):
+    with pytest.raises(RepositoryNotFoundError, match=r"it has no manifest\.json.*reasonknee prepare --release"):
         Manifest.load(tmp_path)
     with pytest.raises(RepositoryNotFoundError, match="nowhere"):
         Manifest.load(tmp_path / "nowhere")
@@ -137,37 +137,37 @@ FIRST = f"{TRAIN}/shards"
     [
         ("format", 3, r"in here has format 3, and this version reads format 2\. Upgrade reasonknee_datasets"),
         ("format", 1, r"in here has format 1, .* An older version wrote it\. Prepare the release again: reasonknee"),
-        ("format", "1", r"must hold field 'format' as a whole number from 0 to \d+, got '1', in here"),
-        ("synthetic", "yes", r"must hold field 'synthetic' as true or false, got 'yes', in here"),
-        ("volumes", [], r"'volumes' of the manifest must hold as an object, got a list of 0"),
-        ("name", "knee\x1b[2J", r"field 'name' as text without control characters, got 'knee\\x1b\[2J'"),
-        ("name", ["x"] * 9, r"field 'name' as text without control characters, got a list of 9"),
+        ("format", "1", r"field 'format' of .* must be a whole number from 0 to \d+, not '1', in here"),
+        ("synthetic", "yes", r"field 'synthetic' of .* must be true or false, not 'yes', in here"),
+        ("volumes", [], r"'volumes' of the manifest must be an object, not a list of 0"),
+        ("name", "knee\x1b[2J", r"field 'name' of .* must be text without control characters, not 'knee\\x1b\[2J'"),
+        ("name", ["x"] * 9, r"field 'name' of .* must be text without control characters, not a list of 9"),
         ("more", 1, r"unknown field 'more'"),
         (f"{TRAIN}/rows", 187, r"counts 187 rows of quintuples/train, and 186 in its shards"),
-        (f"{TRAIN}/rows", True, r"field 'rows' as a whole number .*, got True"),
-        (f"{TRAIN}/rows", 1e300, r"field 'rows' as a whole number .*, got 1e\+300"),
+        (f"{TRAIN}/rows", True, r"field 'rows' of .* must be a whole number .*, not True"),
+        (f"{TRAIN}/rows", 1e300, r"field 'rows' of .* must be a whole number .*, not 1e\+300"),
         (FIRST, [{"path": "a"}], r"shards of quintuples/train in the manifest has no field 'rows'"),
-        (FIRST, ["a"], r"shards of quintuples/train in the manifest must hold as an object, got 'a'"),
-        (f"{FIRST}/0/rows", 10**400, r"field 'rows' as a whole number .*, got a number of 1329 bits"),
-        (f"{FIRST}/0/rows", -1, r"got -1"),
-        (f"{FIRST}/0/bytes", None, r"field 'bytes' as a whole number .*, got None"),
-        (f"{FIRST}/0/sha256", "A" * 64, r"field 'sha256' as a SHA-256 in 64 hexadecimal digits, got 'AAA"),
+        (FIRST, ["a"], r"shards of quintuples/train in the manifest must be an object, not 'a'"),
+        (f"{FIRST}/0/rows", 10**400, r"field 'rows' of .* must be a whole number .*, not a number of 1329 bits"),
+        (f"{FIRST}/0/rows", -1, r"not -1"),
+        (f"{FIRST}/0/bytes", None, r"field 'bytes' of .* must be a whole number .*, not None"),
+        (f"{FIRST}/0/sha256", "A" * 64, r"field 'sha256' of .* must be a SHA-256 in 64 hexadecimal digits, not 'AAA"),
         (
             "volumes/x",
             {"shape": [1, 2]},
-            r"'x' of the 'volumes' of the manifest must hold field 'shape' as a list of 3",
+            r"field 'shape' of the 'x' of the 'volumes' of the manifest must be a list of 3",
         ),
-        ("volumes/x", {"shape": [1, 2, 2**40]}, r"field 'shape' as a whole number from 0 to 32768, got 1099511627776"),
-        ("volumes/x", {"affine": [[1, 2, 3, 4]] * 3}, r"field 'affine' as a list of 4, got a list of 3"),
-        ("volumes/x", {"affine": [[1, 2, 3, 10**400]] * 4}, r"as a finite number, got a number of \d+ bits"),
-        ("volumes/x", {"bytes": "7"}, r"field 'bytes' as a whole number .*, got '7'"),
-        ("volumes/x", 7, r"'x' of the 'volumes' of the manifest must hold as an object, got 7"),
-        ("source/files", ["train.json"], r"'files' of the 'source' of the manifest must hold as an object"),
-        ("source/revision", 7, r"field 'revision' as text without control characters, got 7"),
-        ("box_convention/agreement", "all", r"field 'agreement' as a finite number, got 'all'"),
-        ("box_convention/checked", [], r"field 'checked' as a whole number"),
-        ("report/allowed", {"x": "y"}, r"'allowed' of the 'report' of the manifest must hold field 'x' as a whole"),
-        ("report/notes", "x", r"field 'notes' as a list, got 'x'"),
+        ("volumes/x", {"shape": [1, 2, 2**40]}, r"field 'shape' .* a whole number from 0 to 32768, not 1099511627776"),
+        ("volumes/x", {"affine": [[1, 2, 3, 4]] * 3}, r"field 'affine' of .* must be a list of 4, not a list of 3"),
+        ("volumes/x", {"affine": [[1, 2, 3, 10**400]] * 4}, r"must be a finite number, not a number of \d+ bits"),
+        ("volumes/x", {"bytes": "7"}, r"field 'bytes' of .* must be a whole number .*, not '7'"),
+        ("volumes/x", 7, r"'x' of the 'volumes' of the manifest must be an object, not 7"),
+        ("source/files", ["train.json"], r"'files' of the 'source' of the manifest must be an object"),
+        ("source/revision", 7, r"field 'revision' of .* must be text without control characters, not 7"),
+        ("box_convention/agreement", "all", r"field 'agreement' of .* must be a finite number, not 'all'"),
+        ("box_convention/checked", [], r"field 'checked' of .* must be a whole number"),
+        ("report/allowed", {"x": "y"}, r"field 'x' of the 'allowed' of the 'report' of the manifest must be a whole"),
+        ("report/notes", "x", r"field 'notes' of .* must be a list, not 'x'"),
         ("files", {"priors.json": {"bytes": 1}}, r"'priors.json' of the 'files' of the manifest has no field 'sha256'"),
     ],
 )
@@ -188,20 +188,20 @@ def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: st
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
         (b"[" * 20 + b"]" * 20, "nested too deeply"),
-        (b'{"format": NaN}', "NaN is no JSON"),
+        (b'{"format": NaN}', "NaN is not JSON"),
         (b'{"format": 2' + b"0" * 10_000 + b"}", "Exceeds the limit|number"),
         (b'{"format": 2', "Expecting"),
     ],
 )
 def test_from_bytes_refuses_what_is_no_json(data: bytes, message: str) -> None:
-    with pytest.raises(RepositoryError, match=rf"The manifest in here is no readable JSON: .*({message})") as caught:
+    with pytest.raises(RepositoryError, match=rf"The manifest in here is not readable JSON: .*({message})") as caught:
         Manifest.from_bytes(data, where="here")
     assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("tree", [[], "x", 1, None])
 def test_from_bytes_refuses_json_of_another_kind(tree: object) -> None:
-    with pytest.raises(RepositoryError, match=r"The manifest must hold as an object, got"):
+    with pytest.raises(RepositoryError, match=r"The manifest must be an object, not"):
         Manifest.from_bytes(json.dumps(tree).encode())
 
 

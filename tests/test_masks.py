@@ -1,4 +1,4 @@
-"""Masks: prepared on the grids of their images, loaded beside the volume, and moved with it by every transform."""
+"""Masks: prepared on the grids of their images, loaded with the volume, and moved with it by every transform."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_prepare_writes_masks_on_the_grids_of_their_images(masked: Path, phantom
     assert check_files(masked, progress=False).problems == ()
 
 
-def test_prepare_again_has_nothing_to_do_until_masks_are_left_out(masked: Path, phantom_release: Path) -> None:
+def test_prepare_again_with_masks_is_current(masked: Path, phantom_release: Path) -> None:
     assert not prepare(phantom_release, masked, volumes="link", masks=True, workers=1, progress=False).written
     with pytest.raises(PrepareError, match=r"options .*'masks': True.*'masks': False"):
         prepare(phantom_release, masked, volumes="link", workers=1, progress=False)
@@ -114,7 +114,7 @@ def test_masks_are_loaded_only_on_request(masked: Path, cache: str, streaming: b
 def test_masks_of_a_repository_without_masks(prepared: Path, cache: str) -> None:
     with pytest.raises(RepositoryError, match=r"was prepared without masks.* `reasonknee prepare --masks`"):
         load_dataset(data_dir=prepared, cache_dir=cache, split="test", masks=True)
-    with pytest.raises(RepositoryError, match="'balanced' has no volumes, so that masks=True has no meaning"):
+    with pytest.raises(RepositoryError, match=r"'balanced' has no volumes and therefore no masks. Leave out masks"):
         load_dataset(data_dir=prepared, cache_dir=cache, name="balanced", masks=True)
     volumes = load_dataset(data_dir=prepared, cache_dir=cache, split="test", name="volumes")
     assert "mask" not in volumes.column_names
@@ -221,7 +221,7 @@ def test_frame_mask_in_mapped_rows_and_batches(rows: datasets.Dataset, tmp_path:
 
 def test_frames_of_a_mask_on_another_grid_are_refused(rows: datasets.Dataset) -> None:
     other = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
-    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), and the volume"):
+    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), but the volume"):
         ToFrames(count=2)({**rows[0], "mask": other})
 
 
@@ -243,7 +243,7 @@ def test_transforms_move_the_mask_with_the_volume(rows: datasets.Dataset, step: 
 
 
 def nearest_labels(stored: np.ndarray, view: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Look each voxel's label up by itself: the stored voxel in which its centre lies."""
+    """Look each voxel's label up by itself: the stored voxel that contains its centre."""
     places: list[np.ndarray] = [np.zeros(0)] * 3
     for grid_axis, (axis, start, step) in enumerate(zip(view.axes, view.start, view.step, strict=True)):
         along = np.floor(start + step * (np.arange(shape[grid_axis]) + 0.5) + 1e-9).astype(int)
@@ -257,7 +257,7 @@ def nearest_labels(stored: np.ndarray, view: Any, shape: tuple[int, ...]) -> np.
 
 
 def ties(view: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Find the pixels whose centre lies on the border of two voxels, either of which is nearest."""
+    """Find the pixels with a centre on the border of two voxels, either of which is nearest."""
     found = np.zeros(shape, bool)
     for axis, (start, step) in enumerate(zip(view.start, view.step, strict=True)):
         along = start + step * (np.arange(shape[axis]) + 0.5)
@@ -277,7 +277,7 @@ def test_a_mapped_mask_stays_a_label_map(rows: datasets.Dataset, tmp_path: Path)
 
 def test_a_mask_on_another_grid_is_refused(rows: datasets.Dataset) -> None:
     other = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4))
-    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), and the volume"):
+    with pytest.raises(TransformError, match=r"The mask has shape \(2, 3, 4\), but the volume"):
         CropToBox()({**rows[0], "mask": other})
 
 

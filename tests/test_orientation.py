@@ -96,7 +96,7 @@ def test_inverse_and_sequence(
 
 
 @given(turns, shapes, affines(), st.data())
-def test_a_box_keeps_its_voxels_and_its_place_in_the_world(
+def test_apply_box_keeps_voxels_and_world(
     turn: Reorientation, shape: tuple[int, int, int], affine: Affine, data: st.DataObject
 ) -> None:
     ends = [sorted(data.draw(st.sets(st.integers(0, n), min_size=2, max_size=2))) for n in shape]
@@ -144,7 +144,7 @@ def test_canonical_is_nibabels(affine: Affine, shape: tuple[int, int, int]) -> N
 
 
 @given(affines(most_degrees=20.0), turns)
-def test_all_48_ways_to_save_an_oblique_image_have_one_canonical_form(affine: Affine, turn: Reorientation) -> None:
+def test_to_canonical_agrees_for_48_orientations(affine: Affine, turn: Reorientation) -> None:
     canonical = to_canonical(affine)
     saved = turn.apply_affine(affine, SHAPE)
     back = to_canonical(saved)

@@ -1,4 +1,4 @@
-"""The metadata: one place for every bound, a reason beside each, and no way for CUDA to slip in."""
+"""The metadata: one place for every bound, a reason for each, and no dependency that pulls in CUDA."""
 
 from __future__ import annotations
 

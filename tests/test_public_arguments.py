@@ -59,7 +59,11 @@ ARRAY = np.array([1, 2, 3])
             "columns must be a list of different names, .* not a value of type ndarray",
         ),
         ("load_dataset", {"columns": 7}, r"columns must be a list of different names, .* not 7 \(int\)"),
-        ("make_dataloader", {"dataset": [1, 2]}, r"The dataset must hold examples, .* its first is 1 \(int\)"),
+        (
+            "make_dataloader",
+            {"dataset": [1, 2]},
+            r"The dataset must contain examples, .* not 1 \(int\)",
+        ),
         (
             "make_dataloader",
             {"timeout": float("inf")},
@@ -104,9 +108,9 @@ def test_load_dataset_takes_a_path_object(prepared: Path) -> None:
     )
 
 
-def test_load_dataset_reads_a_folder_of_the_name_as_a_repository(tmp_path: Path) -> None:
+def test_load_dataset_reads_folder_named_3dreasonknee(tmp_path: Path) -> None:
     folder = tmp_path / "3dreasonknee"
     folder.mkdir()
     (folder / "manifest.json").write_text('{"format": "3dre', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"The manifest in .* is no readable JSON"):
+    with pytest.raises(ValueError, match=r"The manifest in .* is not readable JSON"):
         public.load_dataset(str(folder))

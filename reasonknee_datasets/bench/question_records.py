@@ -71,7 +71,7 @@ class Records:
     ----------
     repository : Repository
     volumes : str
-        The folder or URL that holds ``volumes/``.
+        The folder or URL that contains ``volumes/``.
     items : tuple of Record
         In the repository's order, in which the questions about a volume follow each other.
     rows : tuple of (int, str)

@@ -44,7 +44,7 @@ def _halves(row: Any) -> tuple[Any, Any]:
 class Box:
     """A box of voxels: on each axis from ``start`` up to, and not including, ``stop``, in array order.
 
-    A box holds at least one voxel. It may reach beyond a volume (`pad` can do that): `clip` trims it, `check_inside`
+    A box has at least one voxel. It may reach beyond a volume (`pad` can do that): `clip` trims it, `check_inside`
     refuses it.
 
     Parameters
@@ -113,7 +113,7 @@ class Box:
         Raises
         ------
         BoxError
-            If nothing is marked: an empty mask is no box, and least of all the whole volume.
+            If nothing is marked: an empty mask has no box; it never means the whole volume.
 
         Examples
         --------
@@ -139,7 +139,7 @@ class Box:
 
     @property
     def size(self) -> int:
-        """How many voxels it holds."""
+        """Number of voxels."""
         return prod(self.shape)
 
     @property
@@ -238,14 +238,14 @@ class Box:
         return both / (self.size + other.size - both)
 
     def contains(self, other: Box | Sequence[SupportsIndex]) -> bool:
-        """Return whether it holds all of another box, or a voxel (i, j, k)."""
+        """Return whether it contains another box, or a voxel (i, j, k)."""
         if not isinstance(other, Box):
             voxel = _triple("voxel", other)
             other = Box(voxel, (voxel[0] + 1, voxel[1] + 1, voxel[2] + 1))
         return self.intersect(other) == other
 
     def check_inside(self, shape: Sequence[int], where: str | None = None) -> Box:
-        """Check that it lies inside a volume, and return it.
+        """Check that it is inside a volume, and return it.
 
         Parameters
         ----------
@@ -257,13 +257,13 @@ class Box:
         Raises
         ------
         BoxError
-            If any part lies outside.
+            If any part is outside.
 
         Examples
         --------
         >>> Box((0, 0, 0), (400, 384, 160)).check_inside((384, 384, 160))
         Traceback (most recent call last):
-        reasonknee_datasets.errors.BoxError: Box stop (400, 384, 160) lies outside the volume of shape \
+        reasonknee_datasets.errors.BoxError: Box stop (400, 384, 160) is outside the volume of shape \
 (384, 384, 160) on axis 0. Boxes are half-open voxel ranges in array order; Box.clip(shape) trims an overshoot.
         """
         for axis, (low, high, length) in enumerate(zip(self.start, self.stop, shape, strict=True)):
@@ -271,7 +271,7 @@ class Box:
                 end = f"start {self.start}" if low < 0 else f"stop {self.stop}"
                 place = f"on axis {axis}" + (f", {where}" if where else "")
                 raise BoxError(
-                    f"Box {end} lies outside the volume of shape {tuple(shape)} {place}. {_HALF_OPEN}; Box.clip(shape) "
+                    f"Box {end} is outside the volume of shape {tuple(shape)} {place}. {_HALF_OPEN}; Box.clip(shape) "
                     "trims an overshoot."
                 )
         return self
@@ -324,7 +324,7 @@ def world_bounds(box: Box, affine: ArrayLike) -> NDArray[np.float64]:
     array([[-0.5, -0.5, -0.5],
            [ 1.5,  1.5,  1.5]])
     """
-    # Voxel numbers are centres, so the outer faces lie half a voxel further out.
+    # Voxel numbers are centres, so the outer faces are half a voxel further out.
     faces = np.array(list(product(*zip(box.start, box.stop, strict=True))), dtype=np.float64) - 0.5
     matrix = np.asarray(affine, dtype=np.float64)
     corners = faces @ matrix[:3, :3].T + matrix[:3, 3]

@@ -1,6 +1,6 @@
 """How six numbers may describe a box, as values that convert both ways.
 
-What the official numbers mean is not documented. Five things are open: which number belongs to which direction, whether
+The official numbers are not documented. Five things are unknown: which number belongs to which direction, whether
 the two ends are together or all starts come first, whether the end is included, whether the numbers are voxels or
 shares of the volume, and which array axis is the slice, x or y.
 """
@@ -72,9 +72,9 @@ class BoxConvention:
 
     def __post_init__(self) -> None:
         if sorted(self.order) != sorted(DIRECTIONS):
-            raise BoxError(f"The order of a convention has slice, x and y once each, and this is {self.order!r}.")
+            raise BoxError(f"The order of a convention must have slice, x and y once each, not {self.order!r}.")
         if sorted(self.axes) != [0, 1, 2]:
-            raise BoxError(f"The axes of a convention are 0, 1 and 2 once each, and these are {self.axes!r}.")
+            raise BoxError(f"The axes of a convention must be 0, 1 and 2 once each, not {self.axes!r}.")
         if self.layout not in ("pairs", "corners"):
             raise BoxError(
                 f"Unknown layout {self.layout!r}. Available: pairs (start, end, start, end ...), corners (three "
@@ -126,7 +126,7 @@ class BoxConvention:
 
     @property
     def positions(self) -> tuple[str, ...]:
-        """What each of the six numbers is."""
+        """Meaning of each of the six numbers."""
         names = [(f"{direction}_start", f"{direction}_end") for direction in self.order]
         if self.layout == "pairs":
             return tuple(name for pair in names for name in pair)
@@ -151,7 +151,7 @@ class BoxConvention:
         Parameters
         ----------
         numbers : six numbers
-            As the official record holds them.
+            As in the official record.
         shape : three ints
             Voxels of the array along each axis; only normalised numbers depend on it.
 
@@ -159,7 +159,7 @@ class BoxConvention:
         ------
         BoxError
             If these are not six finite numbers, if voxels are not whole or shares not within 0 to 1, or if an end does
-            not lie beyond its start. Whether the box lies inside the volume is for `Box.check_inside`.
+            not be beyond its start. `Box.check_inside` checks that the box is inside the volume.
 
         Examples
         --------
@@ -168,7 +168,7 @@ class BoxConvention:
         """
         six = list(numbers) if isinstance(numbers, (Sequence, np.ndarray)) else []
         if len(six) != 6 or not all(isinstance(number, Real) for number in six):
-            raise BoxError(f"A bounding box has six numbers, and this is {numbers!r}. Compare it with the record.")
+            raise BoxError(f"A bounding box must have six numbers, not {numbers!r}. Compare it with the record.")
         row = [float(six[place]) for place in _places(self.layout, self.array_axes)]
         if self.normalised:
             possible = all(0.0 <= value <= 1.0 for value in row)
@@ -181,7 +181,7 @@ class BoxConvention:
         if not possible:
             rule = "shares from 0 to 1" if self.normalised else "whole voxel numbers"
             raise BoxError(
-                f"The bounding box {numbers!r} is no box in convention {self}, which has {rule}, each end beyond its "
+                f"The bounding box {numbers!r} is not a box in convention {self}: it needs {rule}, each end beyond its "
                 "start. boxes.infer_convention finds the convention that explains the boxes."
             )
         return Box.from_row([*start, *stop])
@@ -228,13 +228,13 @@ class BoxConvention:
         """
         row = [*box.start, *(end - self.inclusive for end in box.stop)]
         places = _places(self.layout, self.array_axes)
-        held = [places.index(position) for position in range(6)]  # which of i0 j0 k0 i1 j1 k1 each position holds
+        held = [places.index(position) for position in range(6)]  # which of i0 j0 k0 i1 j1 k1 is at each position
         return [row[n] / shape[n % 3] for n in held] if self.normalised else [row[n] for n in held]
 
 
 @cache
 def _places(layout: Layout, array_axes: tuple[int, int, int]) -> tuple[int, ...]:
-    """Return for each of i0 j0 k0 i1 j1 k1 which of the six numbers holds it."""
+    """Return the position of each of i0 j0 k0 i1 j1 k1 among the six numbers."""
     turn = [array_axes.index(axis) for axis in range(3)]  # of each array axis, the place among the three directions
     if layout == "pairs":
         return (*(2 * place for place in turn), *(2 * place + 1 for place in turn))

@@ -26,10 +26,10 @@ def label_extents(labels: NDArray[Any]) -> dict[int, list[int]]:
     """Find the extent of each label above 0 in one pass."""
     if labels.ndim != 3 or labels.dtype.kind not in "bui" or labels.size == 0:
         got = f"{labels.dtype} of shape {labels.shape}"
-        raise BoxError(f"A label map has three axes and whole numbers, and this is {got}. Cast it to uint8 first.")
+        raise BoxError(f"A label map must have three axes and whole numbers, not {got}. Cast it to uint8 first.")
     if labels.min() < 0 or labels.max() > HIGHEST_LABEL:
         got = f"{labels.min()} to {labels.max()}"
-        raise BoxError(f"A label map holds labels from 0 to {HIGHEST_LABEL}, and this has {got}. Check that it is one.")
+        raise BoxError(f"A label map has labels from 0 to {HIGHEST_LABEL}, but this one has {got}. Check the file.")
     slow = int(np.argmax(np.abs(labels.strides)))  # walk the array in the order of memory, C or Fortran order
     moved = np.moveaxis(labels, slow, 0)
     # For each axis: which planes hold which label. A plane at a time keeps the scratch small (a volume is 24 million).
@@ -48,7 +48,7 @@ def label_extents(labels: NDArray[Any]) -> dict[int, list[int]]:
 def _marked(mask: NDArray[Any], label: int | Collection[int] | None) -> NDArray[np.bool_]:
     if mask.ndim != 3:
         raise BoxError(
-            f"The mask has shape {mask.shape}, and three axes are needed. Drop axes of length 1: mask[..., 0]."
+            f"The mask has shape {mask.shape}, but must have three axes. Drop axes of length 1: mask[..., 0]."
         )
     if label is None:
         return mask.astype(bool, copy=False)

@@ -28,7 +28,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class ConventionReport:
-    """What the comparison found.
+    """Result of the comparison.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ConventionReport:
     agreements : tuple of Agreement
         Every candidate, best first, in canonical form.
     leaders : tuple of BoxConvention
-        Those that no other candidate explains the boxes better than. One: it is `best`. Several: the boxes do not tell
+        The candidates that explain the boxes best. One: it is `best`. Several: the boxes do not distinguish
         them apart. None: no candidate explains any box.
     """
 
@@ -47,7 +47,7 @@ class ConventionReport:
 
     @property
     def best(self) -> BoxConvention | None:
-        """The one convention that explains the boxes best, or None where there is no such one."""
+        """The one convention that explains the boxes best, or None if there is none."""
         return self.leaders[0] if len(self.leaders) == 1 else None
 
     @property
@@ -136,8 +136,8 @@ def compare_conventions(
     if given.ndim != 2 or given.shape != true.shape or given.shape[1] != 6 or len(given) == 0:
         got = f"shapes {given.shape} and {true.shape}"
         raise BoxError(
-            f"Boxes and regions have {got}, and as many rows of six numbers are needed, at least one. Pass one region "
-            "for each official box."
+            f"Boxes and regions must have equally many rows of six numbers, but have {got}. Pass at least one box and "
+            "one region for each."
         )
     distinct = list(dict.fromkeys(convention.canonical() for convention in candidates))
     scores = np.stack([agreement_scores(c, given, true, shapes, tolerance=tolerance) for c in distinct])
@@ -182,11 +182,11 @@ def infer_convention(
     boxes : sequence of six numbers each
         As the official records hold them.
     regions : sequence of (Box, shape) or mask
-        What each box should enclose: the region's own box with its array's shape, or the region as a mask.
+        Regions that the boxes should enclose: the region's own box with its array's shape, or the region as a mask.
     tolerance : int
         How many voxels each of the six numbers may be off.
     candidates : sequence of BoxConvention
-        What to choose from.
+        Conventions to choose from.
 
     Raises
     ------

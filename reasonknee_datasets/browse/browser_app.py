@@ -36,13 +36,13 @@ _PAGE_ROWS = 50
 
 @dataclass(frozen=True)
 class Browser:
-    """What the pages show.
+    """Data of the pages.
 
     Attributes
     ----------
     index : RowIndex
     volumes : Path
-        The folder that holds ``volumes/``.
+        The folder that contains ``volumes/``.
     predictions : PredictionIndex or None
     """
 
@@ -84,7 +84,7 @@ class Browser:
         return wanted, order, found
 
     def scene(self, position: int) -> dict[str, Any] | None:
-        """Describe what the viewer draws of a row; None where its volume is not here.
+        """Describe a row's volume and boxes for the viewer; None where its volume is not here.
 
         Boxes are the world coordinates (RAS+, mm) of their eight outer corners, for corner number 4 i + 2 j + k.
         """
@@ -127,7 +127,7 @@ def make_browser_app(browser: Browser, *, hosts: Iterable[str] = (), embed_in: I
     ----------
     browser : Browser
     hosts : iterable of str
-        Names that the server may be asked for by, besides those of the loopback.
+        Host names of the server, besides those of the loopback.
     embed_in : iterable of str
         Origins whose pages may show it in a frame.
     """
@@ -231,7 +231,7 @@ class _Pages:
         )
 
     def volume(self, request: Request) -> Response:
-        """Serve a file as it is, whole or in the ranges asked for."""
+        """Serve a file as it is, whole or in the requested ranges."""
         path = f"volumes/{request.path_params['path']}"
         found = self.browser.file(request.path_params["path"]) or self.browser.file(path)
         if found is None:

@@ -22,7 +22,7 @@ def host_name(authority: str) -> str:
     """
     try:
         parts = urlsplit(f"//{authority}")
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises where it is not a number
     except ValueError:
         return ""
     plain = parts.netloc == authority and "@" not in authority
@@ -30,7 +30,7 @@ def host_name(authority: str) -> str:
 
 
 class HostCheck:
-    """Admit requests whose Host, and Origin where there is one, is a name of this server.
+    """Admit requests only if Host, and Origin where there is one, is a name of this server.
 
     A page of another site can make the reader's browser send requests to the loopback, and by DNS rebinding it can even
     read the answers: its own host name then resolves to 127.0.0.1. Such a request carries the foreign name in ``Host``.

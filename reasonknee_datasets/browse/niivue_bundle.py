@@ -9,13 +9,13 @@ from pathlib import Path
 
 from reasonknee_datasets.errors import ReasonKneeError, missing_extra
 
-# ipyniivue bundles NiiVue for notebooks and exports the notebook widget alone. The minified name of the class stands
+# ipyniivue bundles NiiVue for notebooks and exports the notebook widget alone. The minified name of the class is
 # where the widget makes its instance: console.log("Creating new Niivue instance");...x=new CLASS(options).
 _CLASS = re.compile(rb'"Creating new Niivue instance"\);.{0,200}?=new ([\w$]+)\(', re.DOTALL)
 
 
 class BrowserError(ReasonKneeError, RuntimeError):
-    """A dataset browser that cannot start or show what it is asked for."""
+    """A dataset browser that cannot start or show the requested page."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Predictions beside the rows of an index: grades, box, text, and the order from the worst."""
+"""Predictions for the rows of an index: grades, box, text, and the order from the worst."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from reasonknee_datasets.moaks import SLOTS
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One prediction beside the truth.
+    """One prediction with the truth.
 
     Attributes
     ----------
     grades : dict of str to int or None
-        Predicted grade of each attribute; None where there is no legal one.
+        Predicted grade of each attribute; None without a legal one.
     wrong, graded : int
         How many of the true grades were missed, and how many there are.
     box : tuple of int or None
@@ -34,7 +34,7 @@ class Prediction:
     iou : float or None
         With the true box; None where no box was predicted.
     text : str
-        What the model wrote; empty where grades came as slots.
+        Text of the model; empty where grades came as slots.
     """
 
     grades: dict[str, int | None]
@@ -46,7 +46,7 @@ class Prediction:
 
     @property
     def loss(self) -> tuple[float, float]:
-        """The share of wrong grades, then what the box misses; larger is worse."""
+        """The share of wrong grades, then 1 - IoU of the box; larger is worse."""
         return self.wrong / max(1, self.graded), 1.0 - (self.iou or 0.0)
 
 
@@ -57,10 +57,10 @@ class PredictionIndex:
     Attributes
     ----------
     name : str
-        Of the model, else of the file.
+        Name of the model, else of the file.
     by_position : dict of int to Prediction
     problems : tuple of str
-        What was wrong with the file, one sentence each.
+        Problems of the file, one sentence each.
     """
 
     name: str

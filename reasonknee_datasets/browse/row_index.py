@@ -18,7 +18,7 @@ from reasonknee_datasets.errors import RepositoryError
 from reasonknee_datasets.schema import CONFIGS
 from reasonknee_datasets.sources import Repository, read_shard, select
 
-# What lists and filters need of a row: about 150 bytes, 75 MB for the whole dataset. Texts are read on demand.
+# Columns for lists and filters: about 150 bytes, 75 MB for the whole dataset. Texts are read on demand.
 _COLUMNS = (
     *("id", "volume_path", "patient", "visit", "side", "question_id", "category", "finding", "subregion"),
     *("box", "grades"),
@@ -37,7 +37,7 @@ class RowFilter:
     subregion : str
         A part of the subregion's name; spaces match underscores.
     attribute : str
-        Of a grade; empty for any.
+        Attribute of a grade; empty for any.
     compare : str
         ``at least``, ``exactly`` or ``not graded``.
     grade : str
@@ -61,17 +61,17 @@ class RowFilter:
         Raises
         ------
         RepositoryError
-            If the grade is no whole number, or the comparison is unknown.
+            If the grade is not a whole number, or the comparison is unknown.
         """
         found = cls(**{field.name: query[field.name].strip() for field in fields(cls) if field.name in query})
         if found.compare not in _COMPARE:
             raise RepositoryError(f"Unknown comparison {found.compare[:40]!r}. Available: {', '.join(_COMPARE)}.")
         if found.grade and not (found.grade.isascii() and found.grade.isdigit() and len(found.grade) < 4):
-            raise RepositoryError(f"The grade {found.grade[:40]!r} is no whole number. Write for example 2.")
+            raise RepositoryError(f"The grade {found.grade[:40]!r} is not a whole number. Write for example 2.")
         return found
 
     def to_query(self, **more: str) -> str:
-        """Write the filter as a URL's query, without what admits all rows."""
+        """Write the filter as a URL's query, without fields that admit all rows."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         graded = self.grade or self.compare == "not graded"
         kept = {name: value for name, value in given.items() if value and (name != "compare" or graded)}

@@ -46,9 +46,9 @@ def build_app(
     data_dir : str or None
         The folder of a prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
     volumes_dir : str, optional
-        The folder that holds ``volumes/``, if not the repository.
+        The folder that contains ``volumes/``, if not the repository.
     predictions : Path, optional
-        JSON lines or a log of inspect_ai, shown beside the truth.
+        JSON lines or a log of inspect_ai, shown with the truth.
     hosts, embed_in : iterable of str
         As for `reasonknee_datasets.browse.browser_app.make_browser_app`.
 

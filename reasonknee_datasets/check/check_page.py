@@ -37,7 +37,7 @@ def make_check_folder(folder: Path) -> None:
     try:
         check_writable(folder)
     except OSError as error:
-        raise RepositoryError(f"The report cannot be written to {folder}: {error.strerror or error}.") from error
+        raise RepositoryError(f"Cannot write to {folder}: {error.strerror or error}. Name another folder.") from error
 
 
 def write_check_report(
@@ -48,7 +48,7 @@ def write_check_report(
     Parameters
     ----------
     report : QualityReport
-        Of `check_data`.
+        Report of `check_data`.
     folder : path
         Made where it is missing; files of an earlier report are replaced.
     data_dir : path
@@ -72,12 +72,12 @@ def write_check_report(
     try:
         write_files(target, {name: text.encode() for name, text in texts.items()})
     except OSError as error:
-        raise RepositoryError(f"The report cannot be written to {target}: {error.strerror or error}.") from error
+        raise RepositoryError(f"Cannot write to {target}: {error.strerror or error}. Name another folder.") from error
     return [target / name for name in texts]
 
 
 def _draw_worst(report: QualityReport, data_dir: str | os.PathLike[str]) -> Iterator[tuple[Example, bytes | str]]:
-    """Draw the worst findings of each check in turn; a text says why one cannot be drawn."""
+    """Draw the worst findings of each check in turn; a text is the reason why one cannot be drawn."""
     ranked = [
         (place, number, example)
         for number, group in enumerate(report.groups)
@@ -92,7 +92,7 @@ def _draw_worst(report: QualityReport, data_dir: str | os.PathLike[str]) -> Iter
             yield example, _draw(data_dir, example.id, name.question_id is not None)
         except MissingExtraError as error:
             yield example, str(error)
-        except (ReasonKneeError, ValueError) as error:  # what is found may be what cannot be drawn
+        except (ReasonKneeError, ValueError) as error:  # a finding may be an image that cannot be drawn
             yield example, f"cannot be drawn: {error}"
 
 

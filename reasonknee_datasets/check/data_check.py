@@ -66,7 +66,7 @@ def check_data(
     data_dir : str or path
         A folder or any fsspec URL.
     volumes_dir : str or path, optional
-        The place that holds ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
+        The place that contains ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
     allow : iterable of str
         Names of checks whose errors do not count.
     storage_options : mapping, optional

@@ -1,4 +1,4 @@
-"""Comparison of every file of a repository with the size and SHA-256 that the manifest holds."""
+"""Comparison of every file of a repository with its size and SHA-256 in the manifest."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class FileReport:
     location : str
         The repository.
     files, bytes : int
-        What was compared.
+        Numbers of compared files.
     unlisted : int
-        Volumes of which the manifest holds no hash, since the repository was prepared without images.
+        Volumes without a hash in the manifest, since the repository was prepared without images.
     problems : tuple of FileProblem
         In the order of the manifest.
     """
@@ -94,7 +94,7 @@ def check_files(
     data_dir : str or path
         A folder or any fsspec URL.
     volumes_dir : str or path, optional
-        The place that holds ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
+        The place that contains ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
     storage_options : mapping, optional
         Given to fsspec; never kept.
     progress : bool

@@ -56,7 +56,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryDiff:
-    """What differs between two repositories; its string is what ``reasonknee diff`` prints.
+    """Differences between two repositories; its string is what ``reasonknee diff`` prints.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class RepositoryDiff:
     rows : (int, int)
         Quintuples of each.
     made : tuple of (str, Any, Any)
-        What their manifests state differently about their making: name and both values.
+        Differences between the manifests' statements on how they were made: name and both values.
     changes : tuple of Change
         Differences of content.
     """

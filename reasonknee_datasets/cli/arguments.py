@@ -17,7 +17,7 @@ def positive(text: str) -> int:
     """Read a whole number of 1 or more."""
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
     return number
 
 
@@ -31,7 +31,7 @@ def numbers(text: str) -> tuple[int, ...]:
         except ValueError:
             between = range(0)
         if not between:
-            raise argparse.ArgumentTypeError(f"must be numbers such as 1-15,34, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be numbers such as 1-15,34, not {text!r}")
         found += between
     return tuple(found)
 
@@ -48,12 +48,12 @@ def add_workers(command: argparse._ActionsContainer) -> None:
 
 
 def add_acl(command: argparse._ActionsContainer) -> None:
-    """Add the option that says how the codes of MACLTR in MOAKS tables are read."""
+    """Add the option for the codes of MACLTR in MOAKS tables."""
     command.add_argument(
         "--acl",
         choices=("label", "any", "highest"),
         default="label",
-        help="codes of MACLTR that are a complete tear: as labels of the table say, 1 and 2, or only 2 "
+        help="codes of MACLTR that are a complete tear: by the table's labels, 1 and 2, or only 2 "
         "(default: %(default)s)",
     )
 
@@ -64,7 +64,7 @@ def choose_executor(arguments: argparse.Namespace, shared: Path | None) -> Abstr
     Parameters
     ----------
     arguments : Namespace
-        Of a command with `add_workers`.
+        Arguments of a command with `add_workers`.
     shared : Path or None
         File or folder that every worker must see, see `cluster_executor`.
     """

@@ -90,7 +90,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         help="runs of the same model in text_only or shuffled_image, reported among the baselines",
     )
     command.add_argument("--pictures", type=int, default=6, help="of worst cases; 0 for none (default: %(default)s)")
-    command.add_argument("--volumes", metavar="DIR", help="what holds volumes/, for the pictures, if not --data")
+    command.add_argument("--volumes", metavar="DIR", help="the folder with volumes/, for the pictures, if not --data")
     command.add_argument(
         "--agreement",
         action="store_true",
@@ -202,10 +202,10 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
 
 def _add_plan(command: argparse.ArgumentParser) -> None:
     add_data(command)
-    command.add_argument("--condition", default="zero_shot", help="how a model is asked (default: %(default)s)")
+    command.add_argument("--condition", default="zero_shot", help="condition of the prompts (default: %(default)s)")
     command.add_argument("--split", default="test", help="whole (default: %(default)s)")
     command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of N whole patients")
-    _add_questions(command, "ask these questions alone")
+    _add_questions(command, "use only these questions")
     command.add_argument("--prompts", metavar="DIR", help="the official question files; or rows, or project")
     command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
     command.add_argument(
@@ -223,7 +223,7 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 _JOBS: dict[str, Command] = {
-    "plan": (_add_plan, _plan, "count the requests, images and tokens of a run; nothing is asked"),
+    "plan": (_add_plan, _plan, "count the requests, images and tokens of a run, without a request"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
     "errors": (
         _add_errors,

@@ -11,7 +11,7 @@ from reasonknee_datasets.cli.arguments import Command, say
 def _port(text: str) -> int:
     number = int(text)
     if not 0 <= number < 65536:
-        raise argparse.ArgumentTypeError(f"must be 0 to 65535, got {number}")
+        raise argparse.ArgumentTypeError(f"must be 0 to 65535, not {number}")
     return number
 
 
@@ -22,7 +22,7 @@ def _add_browse(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--predictions", type=Path, metavar="FILE", help="JSON lines or an .eval log, shown worst first"
     )
-    command.add_argument("--volumes-dir", metavar="DIR", help="the folder that holds volumes/, if not the repository")
+    command.add_argument("--volumes-dir", metavar="DIR", help="the folder with volumes/, if not the repository")
     command.add_argument("--port", type=_port, help="default: 8317, or a free one where that is taken")
     command.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)"
@@ -58,5 +58,5 @@ def _browse(arguments: argparse.Namespace) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    "browse": (_add_browse, _browse, "look at rows, volumes and boxes in a web browser; serves this machine alone"),
+    "browse": (_add_browse, _browse, "show rows, volumes and boxes in a web browser, on this machine only"),
 }

@@ -19,7 +19,7 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("--series", type=Path, metavar="DIR", help="convert one series by itself: a folder or archive")
     command.add_argument("--out", type=Path, required=True, help="a folder for the images; with --series a .nii.gz")
     command.add_argument(
-        "--dry-run", action="store_true", help="only say what is there and what is missing, and list what to order"
+        "--dry-run", action="store_true", help="only report present and missing series, and list those to order"
     )
     add_workers(command)
 

@@ -1,4 +1,4 @@
-"""The commands that make, prepare, pack and look at data."""
+"""The commands that make, prepare, pack and show data."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _phantom(arguments: argparse.Namespace) -> None:
 
     if arguments.dicom and arguments.annotations_only:
         raise PhantomError("--dicom needs voxels. Leave out --annotations-only.")
-    patients = arguments.patients or (18 if arguments.dicom else 6)  # each planted defect takes a volume of its own
+    patients = arguments.patients or (18 if arguments.dicom else 6)  # each planted defect takes a separate volume
     if arguments.dicom:
         check_downloads(arguments.out, patients, size=arguments.size, seed=arguments.seed)
     options = {} if arguments.box_convention is None else {"box_convention": arguments.box_convention}
@@ -222,7 +222,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare every file with its size and SHA-256 instead of checking rows and images",
     )
-    command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+    command.add_argument("--volumes-dir", metavar="DIR", help="the place that contains volumes/, if not the repository")
     command.add_argument(
         "--allow",
         metavar="NAME",
@@ -281,7 +281,7 @@ COMMANDS: dict[str, Command] = {
     "phantom": (_add_phantom, _phantom, "write a synthetic release in the official layout"),
     "prepare": (_add_prepare, _prepare, "turn the official release and OAI images into a repository that loads"),
     "pack": (_add_pack, _pack, "write .nii.gz files again so that a region of them reads fast; they open everywhere"),
-    "info": (_add_info, _info, "say what a prepared repository holds"),
+    "info": (_add_info, _info, "print the contents of a prepared repository"),
     "check": (
         _add_check,
         _check,

@@ -43,7 +43,7 @@ def _add_export_labels(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="RELEASE",
         help="compare the tables with the grades of the official release; writes agreement.csv and disagreements.csv "
-        "beside --out",
+        "next to --out",
     )
 
 

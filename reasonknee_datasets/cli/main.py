@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status: 0 done, 1 a named problem, 2 wrong usage.
+    """Run one command and return its exit status: 0 done, 1 a named problem, 2 wrong usage.
 
     A problem that this package names is printed as its one sentence; REASONKNEE_TRACEBACK=1 shows where it arose.
     """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """End on SIGTERM as on an interrupt, so that temporary files beside a target are removed."""
+    """End on SIGTERM as on an interrupt, so that temporary files next to a target are removed."""
 
     def end(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)

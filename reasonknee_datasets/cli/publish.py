@@ -10,7 +10,7 @@ from reasonknee_datasets.cli.arguments import Command, add_workers, choose_execu
 
 def _add_previews(command: argparse.ArgumentParser) -> None:
     command.add_argument("dir", metavar="DIR", type=Path, help="a prepared repository in a local folder")
-    command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+    command.add_argument("--volumes-dir", metavar="DIR", help="the place that contains volumes/, if not the repository")
     command.add_argument("--overwrite", action="store_true", help="draw previews again where there are some")
     add_workers(command)
 
@@ -33,7 +33,7 @@ def _previews(arguments: argparse.Namespace) -> None:
 
 def _add_doctor(command: argparse.ArgumentParser) -> None:
     command.add_argument("dir", metavar="DIR", help="a prepared repository: a folder, hf://datasets/owner/name or URL")
-    command.add_argument("--volumes-dir", metavar="DIR", help="the place that holds volumes/, if not the repository")
+    command.add_argument("--volumes-dir", metavar="DIR", help="the place that contains volumes/, if not the repository")
     command.add_argument("--no-hashes", action="store_true", help="do not read every file to compare its SHA-256")
     command.add_argument("--json", action="store_true", help="write the report as JSON")
 

@@ -1,4 +1,4 @@
-"""What the command writes: everything passes through `printable` on its way to the terminal."""
+"""Output of the command: everything is written through `printable`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reasonknee_datasets.printable import printable
 
 # How tqdm moves the cursor: to the start of the line before each update, and up to the bars above.
 _MOVES = re.compile(r"\r|(\x1b\[A)+")
-# What our own texts hold beyond ASCII, for streams of another encoding (LC_ALL=C, a pipe on Windows).
+# Characters of our own texts beyond ASCII, for streams of another encoding (LC_ALL=C, a pipe on Windows).
 _IN_ASCII = {"·": ".", "×": "x", "–": "-", "−": "-"}
 
 

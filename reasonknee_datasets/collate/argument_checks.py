@@ -1,4 +1,4 @@
-"""Checks of arguments, made when a loader or a collator is made and not at its first row."""
+"""Checks of arguments when a loader or a collator is made, before its first row."""
 
 from __future__ import annotations
 

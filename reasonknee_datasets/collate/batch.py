@@ -29,7 +29,7 @@ class Batch(Mapping[str, Any]):
     Parameters
     ----------
     items : mapping
-        What it holds.
+        Content of the batch.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Batch(Mapping[str, Any]):
         return len(self._items) + self._has_mask
 
     def keys(self) -> KeysView[str]:
-        """Return the names; their repr names them, and not what the batch holds."""
+        """Return the names; their repr names them, without the batch's content."""
         return dict.fromkeys(self).keys()
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -101,7 +101,7 @@ class Batch(Mapping[str, Any]):
         dtype : torch.dtype
             A floating type.
         window : (float, float), optional
-            Values that become 0 and 1; what lies beyond is cut. Padding becomes 0.
+            Values that become 0 and 1; values beyond are clipped. Padding becomes 0.
 
         Examples
         --------

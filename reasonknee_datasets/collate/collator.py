@@ -54,12 +54,12 @@ def find_orientation(example: Mapping[str, Any]) -> str | None:
 
 
 def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) -> list[str | None]:
-    """Find the orientation of each example, and refuse a batch whose axes mean different things.
+    """Find the orientation of each example, and refuse a batch with axes of different directions.
 
     Parameters
     ----------
     examples : sequence of mappings
-        Of a batch.
+        Examples of a batch.
     orientation : str
         "same", "any", or the three letters that all must have.
 
@@ -75,12 +75,12 @@ def check_orientations(examples: Sequence[Mapping[str, Any]], orientation: str) 
     wanted, first = known[0] if orientation == "same" else (orientation, None)
     other = next(((code, name) for code, name in known if code != wanted), None)
     if other is not None:
-        beside = "" if first is None else f" while {first} is {wanted}"
+        contrast = "" if first is None else f" while {first} is {wanted}"
         rule = (
             "This batch mixes arrays of different orientation" if first else f"A batch must be {wanted} (orientation=)"
         )
         raise LoaderError(
-            f"{rule}: {other[1]} is {other[0]}{beside}, so that an axis of the batch runs in different anatomical "
+            f"{rule}: {other[1]} is {other[0]}{contrast}, so that an axis of the batch runs in different anatomical "
             "directions. Put ToCanonical() first in the transform, which turns every volume and box to RAS. For models "
             'that do not mind, pass collate_fn=QuintupleCollator(orientation="any").'
         )
@@ -153,7 +153,7 @@ _CONSUMED = {
 }
 # Keys that replace the volume: a model that is trained on pictures has no use for the voxels.
 _PICTURES = {"frames", "images", "videos"}
-# Long texts that tokens are made of.
+# Long texts from which tokens are made.
 _TEXTS = {"question", "reasoning", "answer", "record"}
 _DTYPES = ("uint8", "int16", "float16", "bfloat16", "float32")
 
@@ -172,7 +172,7 @@ class QuintupleCollator:
     ``voxel_mask``     (B, 1, D, H, W) bool, true where a voxel comes from the stored volume and false where it is
                        padding, of a crop or of this batch
     ``segmentation``   (B, 1, D, H, W) uint8, labels of the column ``mask`` (``load_dataset(..., masks=True)``)
-    ``unpadded_box``   (B, 6) int64, the box of the voxels that are no padding, from which ``voxel_mask`` is computed
+    ``unpadded_box``   (B, 6) int64, the box of the voxels that are not padding, from which ``voxel_mask`` is computed
     ``boxes``          (B, 6) int64, i0 j0 k0 i1 j1 k1 in the grid of ``volume``; it may reach beyond a crop
     ``boxes_volume``   (B, 6) int64, the same boxes in the stored volume
     ``grades``         (B, 3) int64 in the order of the question's slots, -1 where missing or no slot: leave it out
@@ -187,8 +187,8 @@ class QuintupleCollator:
     After `ToCanonical` it is RAS: D runs from left to right, H from posterior to anterior, W from inferior to superior,
     and ``boxes`` count in the same order. A batch that mixes orientations is an error by default.
 
-    **Columns.** Where there are tokens, the texts that they were made of are dropped (unless `keep` names them), since
-    all that a batch holds is sent from its worker to the training process.
+    **Columns.** Where there are tokens, their source texts are dropped (unless `keep` names them), since
+    the whole batch is sent from its worker to the training process.
 
     ``volume`` has the memory order of the stored volume, so it is not contiguous (``.contiguous()`` costs next to
     nothing on a GPU, and `Batch.cast` returns a contiguous one).
@@ -196,17 +196,17 @@ class QuintupleCollator:
     Parameters
     ----------
     dtype : torch.dtype or str, optional
-        Of ``volume``: uint8, int16, float16, bfloat16 or float32; by default the type that the voxels have. Values that
+        Type of ``volume``: uint8, int16, float16, bfloat16 or float32; by default the type of the voxels. Values that
         it would wrap or cut are an error.
     pad_value : float
-        Of voxels beyond a smaller example.
+        Value of voxels beyond a smaller example.
     contiguous : bool
         Lay the memory of ``volume`` in C order here. It takes about 2 ms for 64x96x96 voxels.
     pad_token_id : int, optional
         Where ``input_ids`` differ in length: `TokenizeReasoning.pad_token_id`. By default the examples' key of that
         name.
     buckets : sequence of int, optional
-        Lengths: tokens are padded to the smallest that holds the longest, so that a compiled model sees few shapes.
+        Lengths: tokens are padded to the smallest one that fits the longest, so that a compiled model sees few shapes.
     padding_side : {"right", "left"}, optional
         By default the side of the transform's tokenizer (in `make_dataloader`), else the examples' key of that name,
         else right where there are labels and left, for generation, where there are none. Spans of tokens move with
@@ -214,7 +214,7 @@ class QuintupleCollator:
     keep : sequence of str, optional
         The other columns to keep, besides ``id``. By default all but long texts that have become tokens.
     orientation : str
-        "same" refuses a batch whose arrays differ in orientation, "any" accepts it, and three letters such as "RAS"
+        "same" refuses a batch of arrays that differ in orientation, "any" accepts it, and three letters such as "RAS"
         refuse every other orientation.
     pad_to_multiple_of : int, optional
         Pad tokens to a multiple of this length; by default as the transform's tokenizer states it.
@@ -306,7 +306,7 @@ class QuintupleCollator:
         return Batch(items)
 
     def padded_as(self, padding: Mapping[str, Any]) -> QuintupleCollator:
-        """Return a collator whose padding, where it was left open, is that of a tokenizer (see `find_padding`)."""
+        """Return a collator that pads as a tokenizer does, where padding was not set (see `find_padding`)."""
         return replace(self, **{name: value for name, value in padding.items() if getattr(self, name) is None})
 
     def _kept(self, has: Sequence[str]) -> list[str]:

@@ -1,10 +1,10 @@
-"""Memory in which a worker hands its batches over, used again and again.
+"""Reused shared memory through which a worker sends its batches.
 
-torch moves every tensor of every batch into shared memory of its own. Fresh pages cost more than what is in them: per
+torch moves every tensor of every batch into separate shared memory. Fresh pages cost more than what is in them: per
 crop of 64x96x96 voxels 1.7 ms of the kernel's time, where decoding its share of the volume takes 1.1 (measured with two
 workers). So a worker keeps a few *buffers*, files that both processes map once. It writes a batch into a free one and
 sends its name; when the loader's process has dropped the last tensor on it, the buffer is free again. Where all are in
-use, as with a caller that keeps its batches, torch's own way stands in. A loader without workers uses its memory again
+use, as with a caller that keeps its batches, torch's own way is used. A loader without workers uses its memory again
 in the same way, without files (`Spare`).
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.system import call_in_forked_child
 
-# What a buffer's first byte says.
+# Values of a buffer's first byte.
 _FREE, _FILLING, _SENT = range(3)
 _HEAD = mmap.PAGESIZE
 _STEP = 1 << 20
@@ -35,7 +35,7 @@ _SMALL = 1 << 16
 
 
 class Buffer:
-    """A file that two processes map: one page that says who uses it, then a tensor's bytes."""
+    """A file that two processes map: one page that names its user, then a tensor's bytes."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class Buffer:
 
     @property
     def state(self) -> int:
-        """Who uses it."""
+        """Its present user."""
         return self._mapped(_HEAD)[0]
 
     @state.setter
@@ -52,13 +52,13 @@ class Buffer:
         self._mapped(_HEAD)[0] = state
 
     def reserve(self, nbytes: int) -> None:
-        """Have room for so many bytes, or raise an OSError: a full disk would kill the process that touches a page."""
+        """Reserve `size` bytes, or raise an OSError: a full disk would kill the process that touches a page."""
         size = _HEAD + -(-nbytes // _STEP) * _STEP
         if size > os.fstat(self._descriptor).st_size:
             getattr(os, "posix_fallocate", _truncate)(self._descriptor, 0, size)
 
     def bytes(self, nbytes: int) -> NDArray[np.uint8]:
-        """Return its bytes, as an object whose end can be waited for."""
+        """Return its bytes, as an object that supports a weak reference."""
         return np.frombuffer(self._mapped(_HEAD + nbytes), np.uint8, nbytes, _HEAD)
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Buffer:
 
 
 def _truncate(descriptor: int, start: int, size: int) -> None:
-    """Stand in for ``posix_fallocate`` on systems that lack it."""
+    """Replace ``posix_fallocate`` on systems that lack it."""
     os.ftruncate(descriptor, start + size)
 
 
@@ -130,13 +130,13 @@ class BufferPool:
 
 
 def _unless_sent(buffer: Buffer) -> None:
-    """Free a buffer whose tensor was dropped in the worker; one that was sent is the receiver's to free."""
+    """Free a buffer after its tensor was dropped in the worker; the receiver frees a buffer that was sent."""
     if buffer.state == _FILLING:
         buffer.state = _FREE
 
 
 class Spare:
-    """Memory of batches that a process makes for itself: a batch that is gone leaves it to the next.
+    """Reused memory of batches in a process without workers.
 
     No lock is held, for a batch may go at any moment, in the middle of another call too.
     """
@@ -152,14 +152,14 @@ class Spare:
             if nbytes <= len(free) <= 2 * nbytes and (memory := self._free.pop(key, None)) is not None:
                 break
         if memory is None:
-            self._free.clear()  # what did not fit would be in the way
+            self._free.clear()  # memory that did not fit would stay unused
             memory = np.empty(nbytes, np.uint8)
         data = memory[:nbytes]
         weakref.finalize(data, self._take_back, memory).atexit = False
         return torch.from_numpy(data).view(dtype).reshape(list(shape))
 
     def clear(self) -> None:
-        """Return the memory back to the system."""
+        """Return the memory to the system."""
         self._free.clear()
 
     def _take_back(self, memory: NDArray[np.uint8]) -> None:
@@ -180,7 +180,7 @@ def use_pool(folder: str) -> None:
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Make room for a tensor; in a worker at once in memory that the loader's process sees."""
+    """Allocate a tensor; in a worker, in memory that it shares with the loader's process."""
     if torch.utils.data.get_worker_info() is None:
         large = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize >= _STEP
         return _spare.empty(shape, dtype) if large else torch.empty(list(shape), dtype=dtype)
@@ -239,7 +239,7 @@ class _Lent:
 
 
 def forget(folder: str) -> None:
-    """Forget the buffers of a folder, whose worker is gone, and what is kept for batches; tensors on them stay."""
+    """Forget the buffers of a folder after its worker ended, and those kept for batches; tensors on them stay."""
     _spare.clear()
     with _receiving:
         for path in [path for path in _received if Path(path).parent == Path(folder)]:
@@ -247,7 +247,7 @@ def forget(folder: str) -> None:
 
 
 def _renew_after_fork() -> None:
-    """Start a child without its parent's buffers: they are not its own to free."""
+    """Start a child without its parent's buffers, which the parent frees."""
     global _receiving
     _receiving = threading.Lock()
     _pool.clear()

@@ -17,7 +17,7 @@ from reasonknee_datasets.volumes.grid_view import View, ViewProxy
 from reasonknee_datasets.volumes.lending import LentVolume, file_key, lent_volume
 from reasonknee_datasets.volumes.limits import check_memory
 
-# What a voxel type becomes where none is asked for; torch does next to nothing with unsigned types beyond uint8.
+# Default type for each voxel type; torch supports almost no operation on unsigned types beyond uint8.
 _KEPT = {
     "bool": torch.bool,
     "uint8": torch.uint8,
@@ -55,7 +55,7 @@ def find_array(example: Mapping[str, Any]) -> Any:
 
 
 def unpadded_box(volume: Any, shape: Sequence[int]) -> list[int]:
-    """Find the box of voxels of a grid of this shape that lie in the stored volume: the rest is padding."""
+    """Find the box of voxels of a grid of this shape that are in the stored volume: the rest is padding."""
     view, source = None, None
     if isinstance(volume, LazyVolume) and volume.path is not None:
         view = volume.view
@@ -93,7 +93,7 @@ def stack(
     (B, C, D, H, W) tensor
         The voxels.
     (B, 6) int64 tensor
-        The box of those that are no padding (see `unpadded_box`).
+        The box of those that are not padding (see `unpadded_box`).
     """
     groups = [_Crops(examples, places) for places in _group(examples)]
     found = sorted(pair for group in groups for pair in group.describe())
@@ -123,7 +123,7 @@ def stack(
 
 
 def _group(examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Group the places of examples whose voxels are read from one file; every other example is a group of its own."""
+    """Group the places of examples that are read from one file; every other example is a separate group."""
     groups: dict[Hashable, list[int]] = {}
     for place, example in enumerate(examples):
         key = file_key(example["volume"]) if example.get("voxels") is None else None
@@ -132,7 +132,7 @@ def _group(examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 
 class _Crops:
-    """Examples whose voxels are read from one file, or one example."""
+    """Examples that are read from one file, or one example."""
 
     def __init__(self, examples: Sequence[Mapping[str, Any]], places: list[int]) -> None:
         self._examples, self._places = examples, places
@@ -170,7 +170,7 @@ def _read(example: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def _empty(count: int, shape: Sequence[int], dtype: torch.dtype, like: NDArray[Any] | None) -> torch.Tensor:
-    """Make room for `count` arrays of a shape (C, D, H, W) whose memory runs as that of `like`, or in C order."""
+    """Allocate `count` arrays of a shape (C, D, H, W) with the memory order of `like`, or C order."""
     order = [0, 1, 2, 3]
     if like is not None:
         order[1:] = sorted((1, 2, 3), key=lambda axis: -abs(like.strides[axis]))
@@ -179,7 +179,7 @@ def _empty(count: int, shape: Sequence[int], dtype: torch.dtype, like: NDArray[A
 
 
 def noted(work: Callable[..., Any], example: Mapping[str, Any], *arguments: Any) -> Any:
-    """Call a function on an example, or on what was made of it; an error names the example."""
+    """Call a function on an example or a value made from it; an error names the example."""
     try:
         return work(*(arguments or (example,)))
     except ReasonKneeError as error:
@@ -195,7 +195,7 @@ def _kept(types: Set[np.dtype[Any]]) -> torch.dtype:
 
 
 def _copy(array: NDArray[Any], room: Any) -> None:
-    """Copy into an array or a tensor, and cast if its type can hold the values."""
+    """Copy into an array or a tensor, and cast if its type can represent the values."""
     if isinstance(room, torch.Tensor):
         array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes the machine's own only
         own = array.flags.writeable and min(array.strides) >= 0
@@ -209,7 +209,7 @@ def _copy(array: NDArray[Any], room: Any) -> None:
 
 
 def _check_fits(array: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """Refuse values that a type would wrap, cut or round to infinity without a word."""
+    """Refuse values that a type would silently wrap, clip or round to infinity."""
     low, high = array.min(), array.max()
     limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype) if dtype.kind in "iu" else None
     broken = array.dtype.kind == "f" and dtype.kind in "iu" and not np.array_equal(array, np.rint(array))
@@ -217,5 +217,5 @@ def _check_fits(array: NDArray[Any], dtype: np.dtype[Any]) -> None:
         return
     raise LoaderError(
         f"Voxels from {low} to {high}{', not all whole,' if broken else ''} do not fit into {dtype}. Put Window before "
-        f'it, for example Window(dtype="uint8"), or choose a type that holds them, not {dtype}.'
+        f'it, for example Window(dtype="uint8"), or choose a type with that range, not {dtype}.'
     )

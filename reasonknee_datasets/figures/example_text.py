@@ -35,7 +35,7 @@ class ExampleText:
 
     @property
     def brief(self) -> bool:
-        """Whether the text is too short for a column of its own, as for a bare volume."""
+        """Whether the text is too short for a separate column, as for a bare volume."""
         return not (self.question or self.steps or self.grades)
 
 
@@ -76,7 +76,7 @@ def take_volume(example: Mapping[str, Any]) -> Any:
     Raises
     ------
     RepositoryError
-        If this is no row, or one that carries no image, as rows loaded without this package do.
+        If this is not a row, or a row without an image (rows loaded without this package have none).
     """
     if not isinstance(example, Mapping):
         raise RepositoryError(

@@ -47,7 +47,7 @@ def lay_out_figure(
     """Draw three slices and the text; the figure becomes as tall as the text needs."""
     order = [panels[first], *(panels[plane] for plane in PLANES if plane != first)]
     cells, right = _arrange(order)
-    if page.brief:  # what little is known is below the slices
+    if page.brief:  # a short text is placed below the slices
         column = set_column(page, right - _MARGIN, notes, _HEIGHT, look)
         corner = (_MARGIN, _HEIGHT + 1.5 * _MARGIN)
         width, height = right + _MARGIN, corner[1] + column.height + _MARGIN

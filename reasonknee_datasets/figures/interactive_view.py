@@ -27,7 +27,7 @@ def view(example: Mapping[str, Any], *, height: int = 420) -> Any:
     example : mapping
         A row of `load_dataset`; only ``volume`` is needed, and ``box`` is drawn where there is one.
     height : int
-        Of the view, in pixels.
+        Height of the view, in pixels.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 Measure = Callable[[str], float]
 
-# No reader takes in more beside a picture; the official texts end at 1,078 characters.
+# More text than this is not readable next to a picture; the official texts end at 1,078 characters.
 LONGEST = 4000
 
 
@@ -19,7 +19,7 @@ def break_lines(text: str, width: float, measure: Measure) -> list[str]:
     text : str
         Line breaks in it are kept; other white space collapses. Past `LONGEST` characters it is cut, and says so.
     width : float
-        In the unit that `measure` answers in.
+        In the unit of `measure`.
     measure : callable
         The width of a string on one line.
 

@@ -22,7 +22,7 @@ SLICE_WARNING = "#ff5d8f"
 
 
 class FigureError(ReasonKneeError, OSError, ValueError):
-    """A figure that cannot be drawn as asked, or not be written where it should go."""
+    """A figure that cannot be drawn or written."""
 
 
 @dataclass(frozen=True, slots=True)

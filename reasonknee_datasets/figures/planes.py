@@ -165,7 +165,7 @@ def _cut(image: Any, shape: tuple[int, int, int], affine: NDArray[np.float64], b
 def _read_slice(image: Any, cut: int, index: int, down: tuple[int, bool], across: tuple[int, bool]) -> NDArray[Any]:
     region: list[Any] = [slice(None)] * 3 + [0] * (len(image.shape) - 3)
     region[cut] = index
-    # Only this slice is asked of the file: for a lazy volume nothing else is decoded or copied.
+    # Only this slice is read: for a lazy volume nothing else is decoded or copied.
     pixels = np.asarray(image.dataobj[tuple(region)])
     if pixels.dtype.kind not in "biuf":
         raise GeometryError(

@@ -7,7 +7,7 @@ that an order can be continued years later on another machine.
 **Shuffling by groups of volumes.** A uniform shuffle would look at a volume's 62 questions an epoch apart and decode it
 62 times; going volume by volume would fill a batch with one patient. So volumes are put in random order, and the
 questions of each are spread evenly at random over the time of the `volumes_in_flight` volumes around it. At any moment
-no more than `volumes_in_flight` volumes are open (some of their questions asked, some not), a batch draws from all of
+no more than `volumes_in_flight` volumes are open (some of their rows read, some not), a batch draws from all of
 them, and one volume opens as another closes: no decoder ever has to start a whole group at once.
 """
 
@@ -20,24 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GOLDEN = 0x9E3779B97F4A7C15
-# What a draw is for; a purpose never shares draws with another.
+# Purpose of a draw; a purpose never shares draws with another.
 _VOLUME, _PLACE, _CLASS, _MEMBER = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """What the order of every epoch follows from.
+    """Settings that determine the order of every epoch.
 
     Attributes
     ----------
     volumes : (n,) int array
-        Which volume each row looks at, numbered by first appearance.
+        Volume of each row, numbered by first appearance.
     seed : int
-        Of the shuffle.
+        Seed of the shuffle.
     volumes_in_flight : int
         How many volumes are open at a time.
     shuffle : bool
-        False gives the rows as they stand, in every epoch.
+        False keeps the rows in their stored order, in every epoch.
     classes : (n,) int array or None
         Where rows are drawn with replacement: the class of each, and every class is as likely as any other.
     """
@@ -73,7 +73,7 @@ class EpochPlan:
             turn = np.empty(present[-1] + 1, np.float64)
             turn[present[np.argsort(keys, kind="stable")]] = np.arange(len(present)) + 0.5
             places = turn[self.volumes[rows]] + self.volumes_in_flight * (places - 0.5)
-            # What falls off an end of the epoch is folded back, so that its first batches are mixed as all others are.
+            # Rows beyond an end of the epoch are folded back, so that its first batches are mixed as all others are.
             places = np.abs(places)
             places = np.where(places > len(present), 2 * len(present) - places, places)
         return rows[np.argsort(places, kind="stable")]

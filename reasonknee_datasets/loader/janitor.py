@@ -1,9 +1,9 @@
 """Removal of session folders, in this process and in a small one that outlives it.
 
 A process that is ended by a signal runs nothing more, and a signal handler would only run between two steps of Python:
-never, where a step hangs. So a process that holds session folders starts this file as a script and tells it their names
+never, where a step hangs. So a process with session folders starts this file as a script and sends it their names
 through a pipe. When the pipe ends, the process is gone, however it ended, and the janitor removes the folders that
-no other process holds. It imports the standard library alone and takes 10 MB.
+no other process uses. It imports only the standard library and takes 10 MB.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _SECONDS = 5.0
 
 
 def remove_if_free(folder: Path, descriptor: int) -> bool:
-    """Remove a session if its lock can be had alone; return False where another process holds it.
+    """Remove a session if its exclusive lock can be taken; return False where another process has a lock.
 
     Parameters
     ----------
     folder : Path
-        Of the session.
+        Folder of the session.
     descriptor : int
         An open descriptor of its ``alive`` file.
     """
@@ -43,7 +43,7 @@ def remove_if_free(folder: Path, descriptor: int) -> bool:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
         return False
-    if is_file(folder / ALIVE, descriptor):  # else another process removed it first, and a new one may stand there
+    if is_file(folder / ALIVE, descriptor):  # else another process removed it first, and a new one may have replaced it
         remove(folder)
     return True
 
@@ -77,7 +77,7 @@ class Janitor:
         self._pipe = -1
 
     def watch(self, folder: Path) -> None:
-        """Have a folder removed when this process is gone; without a janitor the next loader removes it."""
+        """Register a folder for removal when this process ends; without a janitor the next loader removes it."""
         line = os.fsencode(folder).hex().encode() + b"\n"
         for _ in range(2):
             with contextlib.suppress(OSError):  # no descriptors or processes left, or the janitor was killed
@@ -95,7 +95,7 @@ class Janitor:
 
 
 def _start() -> int:
-    """Start this file as a script, in a process group of its own; return the end of the pipe to write to."""
+    """Start this file as a script, in a separate process group; return the end of the pipe to write to."""
     theirs, ours = os.pipe()
     try:
         null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]

@@ -32,7 +32,7 @@ class ResumableLoader:
 
     Each iteration begins an epoch, as with torch: the one after the batch that was handed out last, also where
     that epoch was left early. The first after `load_state_dict` continues where the state was taken. Several iterators
-    may be in use at once, each with an epoch of its own; the state is that of the one that handed out the last batch.
+    may be in use at once, each with a separate epoch; the state is that of the one that handed out the last batch.
 
     It works in a ``with`` block, which closes it. Otherwise it is closed when it is garbage-collected or the process
     ends.
@@ -122,7 +122,7 @@ class ResumableLoader:
         self.batch_sampler.commit(place)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; one that a loaded state stands in the middle of is not begun anew."""
+        """Choose the epoch of the next iteration; an epoch that a loaded state is in the middle of is resumed."""
         self.batch_sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class ResumableLoader:
         """
         if self.batch_sampler.is_taken:
             raise LoaderError(
-                "This loader cannot tell its place, since its batch_sampler is iterated by another loader (as after "
+                "The position of this loader is not known: another loader iterates its batch_sampler (as after "
                 "accelerate.skip_first_batches, which the Hugging Face Trainer calls). Let that library count the "
                 "batches to skip, or iterate this loader and use its state (with the Trainer, ignore_data_skip=True)."
             )
@@ -157,7 +157,7 @@ class ResumableLoader:
         self._last = self._last_but_one = _Handed(None, place)
 
     def shared_info(self) -> SharedInfo | None:
-        """Count what the processes that share decoded volumes have done; None where none are shared."""
+        """Return counts and sizes of the shared decoded volumes; None without sharing."""
         shared = self.dataset.shared
         return None if shared is None or not self._close.alive else shared.totals()
 
@@ -176,7 +176,7 @@ class ResumableLoader:
         return DataLoader(self.dataset, batch_sampler=batches, **{**self._options, **changes})  # type: ignore[arg-type]
 
     def _is_running(self) -> bool:
-        """Check whether an iterator of this loader's own workers may still be asked for a batch."""
+        """Check whether an iterator of this loader's own workers can still return a batch."""
         pairs = self._running()
         return pairs is not None and pairs.gi_frame is not None
 
@@ -186,7 +186,7 @@ class ResumableLoader:
         return self._loader
 
     def _hand_out(self) -> Iterator[Any]:
-        # The epoch begins with the first batch that is asked for: Lightning makes iterators that it never uses, and
+        # The epoch begins with the first batch that is requested: Lightning makes iterators that it never uses, and
         # chooses the epoch after it has made one.
         pairs = self.begin()
         epoch = self.epoch
@@ -222,7 +222,7 @@ class ResumableLoader:
             del batch
             if self._loader is None and self.epoch == epoch:
                 raise LoaderError(
-                    "The loader was closed while it was iterated. Close it behind the loop, or leave the loop when you "
+                    "The loader was closed while it was iterated. Close it after the loop, or leave the loop when you "
                     "close it."
                 )
         if is_empty:  # nothing was left of the epoch but what drop_last=True leaves out
@@ -247,7 +247,7 @@ class _Handed:
 
     @property
     def is_used(self) -> bool | None:
-        """Whether the caller has read from the batch; None where that cannot be told."""
+        """Whether the caller has read from the batch; None where that is not known."""
         return None if self._usage is None else self._usage.has_begun
 
 
@@ -263,7 +263,7 @@ def _lightning_is_ahead() -> bool:
 
 
 def _nothing() -> None:
-    """Stand for a reference to nothing."""
+    """Return None, in place of a dead reference."""
 
 
 def _clean(session: Session | None, work: Work) -> None:

@@ -1,4 +1,4 @@
-"""`make_dataloader`: everything about a training loader that is decided once."""
+"""`make_dataloader`: check the arguments of a training loader, and build it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def make_dataloader(
         Another order in every epoch. Volumes are put in random order, and the questions of each are spread over the
         time of ``volumes_in_flight`` volumes.
     seed : int
-        Of the order. Transforms have their own.
+        Seed of the order. Transforms have their own.
     num_workers : int
         Processes that read and transform; 0 for none besides this one.
     transform : callable, optional
@@ -93,11 +93,11 @@ def make_dataloader(
         From a list of examples to a batch. By default a `QuintupleCollator`. One that leaves its padding open pads
         tokens as the transform's tokenizer does. Each example has ``valid``.
     drop_last : bool
-        Leave out the last examples of an epoch where they do not fill a step (the log says how many). By default every
+        Leave out the last examples of an epoch where they do not fill a step (the log counts them). By default every
         example comes once: one rank gets a smaller last batch; several ranks, which need equal steps, get a last step
         filled with repeats that have ``valid=False``, to be left out of losses and metrics.
     volumes_in_flight : int
-        How many volumes have some of their questions asked and some not, at any time. More mix batches better, and take
+        How many volumes have some rows read and some not, at any time. More volumes mix batches better, and take
         as many decoded volumes of shared memory.
     balance : str or sequence of str, optional
         Draw with replacement so that every class is equally likely: ``"grade"`` (the highest grade of a row, since
@@ -131,7 +131,7 @@ def make_dataloader(
 
     Notes
     -----
-    *Batches* of the default `QuintupleCollator` keep the voxels' own type, int16 for stored knees, and -1 stands for a
+    *Batches* of the default `QuintupleCollator` keep the voxels' own type, int16 for stored knees, and -1 means a
     missing grade: cast the volume (``Window`` in the transform, or `Batch.cast`) and leave -1 out of the loss
     (``ignore_index=-1``). The axes D, H, W are the array axes of the volume: after ``ToCanonical``, D runs from left to
     right, H from posterior to anterior and W from inferior to superior.
@@ -141,7 +141,7 @@ def make_dataloader(
     shuffling by volumes. See `reasonknee_datasets.loader.rows`.
 
     *Exactly* means: the same examples in the same order, with the same pixels and tokens, as far as ``transform`` draws
-    its randomness from the example and its epoch, as those of this package do. Save the random state of torch beside
+    its randomness from the example and its epoch, as those of this package do. Save the random state of torch with
     this one for a model that draws too.
 
     *Libraries*: Lightning saves and loads the loader's state by itself. The Hugging Face ``Trainer`` and
@@ -222,7 +222,7 @@ def _planned(dataset: Any, wanted: Identity, balanced: Sequence[str], topology: 
     total, volumes = len(rows.volumes), int(rows.volumes.max()) + 1
     if not topology.count(total):
         raise LoaderError(
-            f"With drop_last=True nothing is left of {total} examples, since a step takes {topology.step}. Choose a "
+            f"With drop_last=True the {total} examples make no batch, since a step takes {topology.step}. Choose a "
             "smaller batch_size, or drop_last=False."
         )
     plan = EpochPlan(rows.volumes, wanted.seed, wanted.volumes_in_flight, wanted.shuffle, rows.classes)
@@ -238,7 +238,7 @@ def _streamed(dataset: Any, seed: int, *, shuffled: bool) -> _Order:
             "dataset.shuffle(seed=..., buffer_size=...), or load it without streaming=True."
         )
     source = StreamedRows(dataset)
-    # A streamed volume's questions stand together, unless a shuffle buffer parts them: then some are decoded again.
+    # A streamed volume's rows are consecutive, unless a shuffle buffer separates them: then some are decoded again.
     identity = Identity(source.fingerprint, seed, 0, False, "")
     size = first_volume_bytes(source.first)
     return _Order(source, identity, None, size, 1_000_000, _STREAMED_VOLUMES, _STREAMED_ROWS_PER_VOLUME)
@@ -247,7 +247,7 @@ def _streamed(dataset: Any, seed: int, *, shuffled: bool) -> _Order:
 def _share(
     order: _Order, topology: Topology, in_flight: int, where: bool | str | os.PathLike[str], most: int | None
 ) -> tuple[Session | None, SharedVolumes | None]:
-    """Hold a folder with room for the volumes that are in use at a time."""
+    """Open a session folder with space for the volumes that are in use at a time."""
     if most is not None:
         check_count("shared_memory_bytes", most, 1)
     if not isinstance(where, bool | str | os.PathLike) or where == "":

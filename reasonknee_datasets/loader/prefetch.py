@@ -22,7 +22,7 @@ _cuda: Any = torch.cuda  # torch leaves streams and events untyped
 
 
 class _Moved(NamedTuple):
-    """A batch on its device, what says that it is there, and what is to be done once it is handed out."""
+    """A batch on its device, the event of its copy, and a function to call once it is returned."""
 
     batch: Any
     arrived: Any
@@ -71,7 +71,7 @@ class DevicePrefetcher:
         return self.loader
 
     def _pairs(self) -> Iterator[tuple[Any, Callable[[], None]]]:
-        """Return batches, each with what is to be done once it is handed out."""
+        """Return batches, each with a function to call once it is handed out."""
         if isinstance(self.loader, ResumableLoader):
             loader = self.loader
             return ((batch, lambda place=place: loader.commit(place)) for batch, place in loader.begin())  # type: ignore[misc]
@@ -84,7 +84,7 @@ class DevicePrefetcher:
             yield moved
 
     def _on_cuda(self) -> Iterator[Any]:
-        """Copy on a stream of its own, in a thread of its own, so that neither loader nor copy holds the model up."""
+        """Copy on a separate stream in a separate thread, so that neither loader nor copy delays the model."""
         copying = _cuda.Stream(self.device)
 
         def move(pair: tuple[Any, Callable[[], None]]) -> _Moved:
@@ -112,13 +112,13 @@ def prefetch_to_device(
 ) -> DevicePrefetcher:
     """Iterate over batches on a device; the next ones are copied while the model works on this one.
 
-    On a CUDA device copies run on a stream of their own; ask the loader for ``pin_memory=True``, or they wait for each
+    On a CUDA device copies run on a separate stream; pass the loader ``pin_memory=True``, or they wait for each
     other. On any other device batches are moved as they come, and nothing runs ahead.
 
     Parameters
     ----------
     loader : iterable of batches
-        What `make_dataloader` gives, or any other. Batches are mappings, sequences or tensors, or have ``to``.
+        Result of `make_dataloader`, or any other loader. Batches are mappings, sequences or tensors, or have ``to``.
     device : torch.device, str or int
         Where to.
     depth : int
@@ -151,7 +151,7 @@ def prefetch_to_device(
 def run_ahead(items: Iterator[T], work: Callable[[T], R], depth: int) -> Iterator[R]:
     """Do work on items in a thread, `depth` of them ahead of who takes the results, in order.
 
-    An error comes where its result would have come. Once the results are no longer wanted, the thread ends with the
+    An error is raised where its result would have come. Once the results are no longer wanted, the thread ends with the
     item that it is at.
 
     Examples
@@ -202,7 +202,7 @@ def _moved(value: Any, device: torch.device, *, non_blocking: bool) -> Any:
 
 
 def _record(value: Any, stream: torch.cuda.Stream) -> None:
-    """Record for CUDA's allocator that the model's stream uses the memory, which the copying stream asked for."""
+    """Record for CUDA's allocator that the model's stream uses the memory, which the copying stream allocated."""
     if hasattr(value, "record_stream"):
         value.record_stream(stream)
     elif isinstance(value, Mapping):
@@ -213,4 +213,4 @@ def _record(value: Any, stream: torch.cuda.Stream) -> None:
 
 
 def _nothing() -> None:
-    """Do nothing once a batch is handed out, where there is no state."""
+    """Do nothing after a batch, for a loader without a state."""

@@ -72,7 +72,7 @@ class Topology:
         return total // self.step if self.drop_last else -(-total // self.step)
 
     def batch(self, present: int) -> list[tuple[int, bool]]:
-        """List the places of this rank's batch within a step, and which of them are no repeats.
+        """List the places of this rank's batch within a step, and which of them are not repeats.
 
         Parameters
         ----------
@@ -116,11 +116,11 @@ class RankCheck:
     Parameters
     ----------
     identity : Identity
-        Of this rank's loader.
+        Settings of this rank's loader.
     total : int or None
         How many rows it has, where that is known.
     world_size : int
-        Of the loader; a process group of another size is none of its.
+        World size of the loader; a process group of another size is ignored.
     """
 
     def __init__(self, identity: Identity, total: int | None, world_size: int) -> None:
@@ -129,7 +129,7 @@ class RankCheck:
         self._is_done = world_size == 1
 
     def __call__(self, *, is_last_chance: bool = True) -> None:
-        """Compare the ranks where there is a process group; else say that they were not compared."""
+        """Compare the ranks where there is a process group; else log that they were not compared."""
         if self._is_done:
             return
         if has_process_group():

@@ -32,12 +32,12 @@ from reasonknee_datasets.errors import LoaderError, ReasonKneeError, nearest, sh
 from reasonknee_datasets.loader.epoch_order import enumerate_labels
 from reasonknee_datasets.volumes import Geometry, open_volume
 
-# What makes a row the row that it was; texts and grades come with the id.
+# Columns that identify a row; texts and grades come with the id.
 _IDENTIFYING = ("id", "volume_path", "question_id", "box")
 GRADE = "grade"
 _USUAL_ITEMSIZE = 2
 _GRADES = "grades"
-_GRADE_OF = "grade_"  # as in grade_size, the name of a column of its own in newer repositories
+_GRADE_OF = "grade_"  # as in grade_size, a separate column in newer repositories
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Rows:
     fingerprint : str
         The same for the same rows in the same order, on every machine.
     volumes : (n,) int array
-        Which volume each row looks at.
+        Volume of each row.
     classes : (n,) int array or None
         For balancing.
     volume_bytes : int
@@ -71,7 +71,7 @@ def read_rows(dataset: Any, balance: Sequence[str] = ()) -> Rows:
         The rows.
     balance : sequence of str
         Columns with one number or word a row, ``grade`` for the highest grade of a row, or ``grade_size`` for that of
-        an attribute; a row without the grade is of a class of its own.
+        an attribute; a row without the grade is in a separate class.
     """
     if not len(dataset):
         raise LoaderError("The dataset has no examples. Check split=, filters= and the last .filter().")
@@ -94,7 +94,7 @@ def read_rows(dataset: Any, balance: Sequence[str] = ()) -> Rows:
 
 
 def check_dataset(dataset: Any) -> None:
-    """Raise a `LoaderError` for what is no dataset: the name of one, a dictionary of splits, or a generator."""
+    """Raise a `LoaderError` for anything but a dataset: a name, a dictionary of splits, or a generator."""
     if isinstance(dataset, datasets.IterableDataset | datasets.Dataset):
         return
     if isinstance(dataset, str | bytes | os.PathLike):
@@ -108,7 +108,7 @@ def check_dataset(dataset: Any) -> None:
         raise LoaderError(f"The dataset must be a dataset or a sequence of examples, not {shown(dataset)}.")
     # Of other datasets no row is read here: reading may decode, draw from a generator or open files before a fork.
     if isinstance(dataset, Sequence) and len(dataset) and not isinstance(dataset[0], Mapping):
-        raise LoaderError(f"The dataset must hold examples, which are mappings, and its first is {shown(dataset[0])}.")
+        raise LoaderError(f"The dataset must contain examples, which are mappings, not {shown(dataset[0])}.")
 
 
 def column_names(dataset: Any) -> list[str]:
@@ -123,7 +123,7 @@ def read_columns(dataset: Any, names: Sequence[str]) -> pa.Table:
     if isinstance(dataset, datasets.Dataset):
         table: pa.Table = dataset.select_columns(list(dict.fromkeys(names))).with_format("arrow")[:]
         return table
-    # In a sequence of examples a volume is an image, which is told by its file.
+    # In a sequence of examples a volume is an image, which is identified by its file.
     columns = {
         name: [_plain(example[name]) for example in dataset] for name in dict.fromkeys(names) if name != "volume"
     }
@@ -155,7 +155,7 @@ def _volumes(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return what stands in a column numbers by first appearance."""
+    """Assign numbers to the values of a column by first appearance."""
     codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices
     return np.asarray(codes.to_numpy(zero_copy_only=False)).astype(np.int64)
 
@@ -185,7 +185,7 @@ def _largest(table: pa.Table) -> int:
 
 
 def first_volume_bytes(example: Mapping[str, Any] | None) -> int:
-    """Find how many bytes the voxels of an example's volume take; 0 where that cannot be told."""
+    """Find how many bytes the voxels of an example's volume take; 0 where that is not known."""
     reference = _reference((example or {}).get("volume"))
     return 0 if reference is None else _volume_bytes(reference.rpartition("#")[0], 0)
 
@@ -201,7 +201,7 @@ def _volume_bytes(place: str, voxels: int) -> int:
 
 
 def _balance_columns(balance: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Name the columns that are read for balancing: ``grades`` for a grade that has no column of its own."""
+    """Name the columns that are read for balancing: ``grades`` for a grade without a separate column."""
     columns = [_GRADES if _is_grade(name, names) else name for name in balance]
     for name, column in zip(balance, columns, strict=True):
         if column not in names:
@@ -214,7 +214,7 @@ def _is_grade(name: str, names: Sequence[str]) -> bool:
 
 
 def _classes(table: pa.Table, balance: Sequence[str]) -> NDArray[np.int64]:
-    """Return rows that agree in everything that is balanced the same number."""
+    """Assign numbers to the classes of rows: rows with equal balanced values get the same number."""
     classes = np.zeros(len(table), np.int64)
     for name in balance:
         part = enumerate_labels(_labels(table, name))
@@ -231,7 +231,7 @@ def _labels(table: pa.Table, name: str) -> NDArray[np.int64]:
         return labels
     column = table[name]
     if pa.types.is_nested(column.type):
-        raise LoaderError(f"Cannot balance by the column {name} of type {column.type}: choose one of one value a row.")
+        raise LoaderError(f"Cannot balance by the column {name} of type {column.type}: choose one of numbers or text.")
     return _codes(column)
 
 

@@ -32,14 +32,14 @@ class RowSource(Protocol):
         """Count the examples of an epoch; None where that is not known beforehand."""
 
     def rows(self, epoch: int, start: int) -> Iterator[tuple[Any, int]]:
-        """Iterate over what tickets name the rows by, from a place of the epoch's order on.
+        """Iterate over row numbers or rows, from a place of the epoch's order on.
 
         With each comes the last place that reads its volume; its own where that is not known.
         """
 
 
 class PlannedRows:
-    """Rows whose order is planned: a dataset of known length."""
+    """Rows with a planned order: a dataset of known length."""
 
     def __init__(self, plan: EpochPlan) -> None:
         self.plan = plan
@@ -61,8 +61,8 @@ class PlannedRows:
 class Pass:
     """One iteration over what is left of an epoch.
 
-    torch asks ahead, by as many batches as are prefetched, so what was asked for is not what the caller was handed:
-    `places` holds, in order, the place that each batch leads to, and the loader takes one as it hands a batch out.
+    torch requests batches ahead, as many as are prefetched, so the last requested batch is not the last returned one:
+    `places` contains, in order, the place after each batch, and the loader takes one for each batch that it returns.
     """
 
     start: EpochPosition
@@ -80,7 +80,7 @@ class BatchSampler:
     Parameters
     ----------
     source : RowSource
-        Of the rows.
+        Source of the rows.
     topology : Topology
         Which of them belong to this rank.
 
@@ -91,7 +91,7 @@ class BatchSampler:
     next : EpochPosition
         Where the next pass begins.
     is_taken : bool
-        Whether the present epoch is iterated past the loader, which then cannot tell its place.
+        Whether the present epoch is iterated past the loader, so that its position is not known.
     """
 
     def __init__(self, source: RowSource, topology: Topology) -> None:
@@ -110,7 +110,7 @@ class BatchSampler:
         return self.topology.drop_last
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass; one that a loaded state stands in the middle of is not begun anew."""
+        """Choose the epoch of the next pass; an epoch that a loaded state is in the middle of is resumed."""
         self.go_to(self.next if epoch == self.next.epoch else EpochPosition(epoch))
 
     def go_to(self, place: EpochPosition) -> None:
@@ -163,10 +163,10 @@ class BatchSampler:
 
 
 class VolumeGroupedSampler(Sampler[int]):
-    """Row numbers in random order, of which those that follow each other look at few volumes.
+    """Row numbers in random order, in which consecutive rows share few volumes.
 
     Volumes come in random order, and the rows of each are spread at random over the time of `volumes_in_flight`
-    volumes. A decode cache that holds that many volumes therefore decodes each of them once an epoch, where a uniform
+    volumes. A decode cache for that many volumes therefore decodes each of them once an epoch, where a uniform
     shuffle would decode a volume for nearly every row. The order is that of `make_dataloader` with the same arguments.
 
     Its state resumes an epoch exactly, also with other ranks, and is the same as that of `make_dataloader`. torchdata's
@@ -177,7 +177,7 @@ class VolumeGroupedSampler(Sampler[int]):
     dataset : datasets.Dataset or sequence of mappings
         With the columns ``id`` and ``volume_path``; only these few are read.
     seed : int
-        Of the order.
+        Seed of the order.
     volumes_in_flight : int
         How many volumes have some of their rows drawn and some not, at any time.
     balance : str or sequence of str

@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 class SharedVolumes(DecodeCache):
     """A decode cache in a folder that several processes use at once.
 
-    Arrays that it gives are valid until `release`: a slot may then be given to another volume.
+    Arrays that it returns are valid until `release`: a slot may then be assigned to another volume.
 
     Parameters
     ----------
     folder : str
-        Of a session; it must exist.
+        Folder of a session; it must exist.
     max_bytes : int
         Bound on what all slots take together.
     """
@@ -74,7 +74,7 @@ class SharedVolumes(DecodeCache):
         Parameters
         ----------
         usual : Use
-            Of a volume that is not named.
+            Default use of a volume that is not named.
         uses : mapping
             By the name of a volume's file.
         """
@@ -143,7 +143,7 @@ class SharedVolumes(DecodeCache):
         return self._uses.get(getattr(key, "name", ""), self._usual)
 
     def _fill(self, slot: SharedSlot, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs) -> None:
-        """Inflate the slabs that are still missing; the caller holds the record."""
+        """Inflate the slabs that are still missing; the caller has locked the record."""
         flags = slot.flags(-(-size // slab_bytes))
         there = np.frombuffer(flags, np.uint8)  # shares its memory
         missing = wanted[there[wanted] == 0]
@@ -200,7 +200,7 @@ class SharedVolumes(DecodeCache):
                 return self._assign(slots, volume, size, use) if size else None
 
     def _still(self, slot: SharedSlot, volume: bytes, use: Use) -> bool:
-        """Pin a slot if it holds a volume."""
+        """Pin a slot if it contains a volume."""
         was_pinned = slot.pinned
         slot.pin()
         holds, token = slot.head()
@@ -209,7 +209,7 @@ class SharedVolumes(DecodeCache):
                 slot.unpin()
             self._by_volume.pop(volume, None)
             return False
-        if slot.assigned != (volume, token):  # it may have held others in between, and this one's slabs anew
+        if slot.assigned != (volume, token):  # it may have had other volumes in between, and this one's slabs again
             self._by_volume.pop(slot.assigned[0], None)
             slot.assigned, slot.known = (volume, token), NOTHING_KNOWN
         self._by_volume[volume] = slot
@@ -217,7 +217,7 @@ class SharedVolumes(DecodeCache):
         return True
 
     def _assign(self, slots: list[SharedSlot], volume: bytes, size: int, use: Use) -> SharedSlot | None:
-        """Return a volume a slot; the caller holds the assign lock."""
+        """Assign a slot to a volume; the caller has the assign lock."""
         slot = self._choose(slots, size, use) if size <= self.max_bytes else None
         if slot is None:
             if use.until >= use.stop > 0:
@@ -230,7 +230,7 @@ class SharedVolumes(DecodeCache):
         return slot
 
     def _choose(self, slots: list[SharedSlot], size: int, use: Use) -> SharedSlot | None:
-        """Take a new slot within the bound, else the one that is done with first; None where all are being read."""
+        """Take a new slot within the bound, else the one that is free first; None where all are being read."""
         used = sum(slot.capacity for slot in slots)
         if used + size <= self.max_bytes:
             slot = next((slot for slot in slots if not slot.capacity), None) or self._open(len(slots))
@@ -250,7 +250,7 @@ class SharedVolumes(DecodeCache):
         return None
 
     def _all(self) -> list[SharedSlot]:
-        """Open every slot there is; the caller holds the assign lock."""
+        """Open every existing slot; the caller has the assign lock."""
         if self._records is None:
             self._records = SlotRecords(Path(self.folder))
         return [self._open(number) for number in range(self._records.count())]
@@ -268,7 +268,7 @@ class SharedVolumes(DecodeCache):
         """Log once in a session that volumes will be decoded again."""
         if is_first(self.folder, "said-too-small"):
             _log.warning(
-                "the shared folder holds %d volumes (%.3g GB), and more are in use at a time: some are decoded more "
+                "The shared folder fits %d volumes (%.3g GB), but more are in use at a time: some are decoded more "
                 "than once an epoch. Pass make_dataloader a larger shared_memory_bytes=, or a smaller "
                 "volumes_in_flight=, batch_size= or prefetch_factor=",
                 held,

@@ -1,6 +1,6 @@
 """Session folder in which the processes of one machine share decoded volumes, and the counts of what they decoded.
 
-A session is a folder with a file ``alive`` on which every loader that uses it holds a shared lock. The kernel drops the
+A session is a folder with a file ``alive`` on which every loader that uses it has a shared lock. The kernel drops the
 lock when a process dies, however it dies; so a folder whose lock can be had alone is unused. The last loader removes
 it, else the janitor of a process that was killed (see `reasonknee_datasets.loader.janitor`), else the next loader.
 """
@@ -47,7 +47,7 @@ class SharedInfo:
     entries, bytes : int
         Volumes that are held, and the size of all slots.
     max_bytes : int
-        What slots may take.
+        Most bytes of the slots.
     """
 
     decodes: int
@@ -58,14 +58,14 @@ class SharedInfo:
 
 
 class Session:
-    """A folder that is held as long as this process uses it.
+    """A session folder, locked as long as this process uses it.
 
     Parameters
     ----------
     base : Path
         The folder of this user's sessions.
     name : str
-        Of the session; ranks of one job on one machine give the same name.
+        Name of the session; ranks of one job on one machine give the same name.
     """
 
     def __init__(self, base: Path, name: str) -> None:
@@ -75,7 +75,7 @@ class Session:
         _janitor.watch(self.folder)
 
     def leave(self) -> None:
-        """Release the folder, and remove it if no other process holds it; may be called again."""
+        """Release the folder, and remove it if no other process uses it; may be called again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return
@@ -88,14 +88,14 @@ class Session:
             os.close(descriptor)
 
     def forget(self) -> None:
-        """Close this process's copy of the descriptor, after a fork; the parent still holds the lock."""
+        """Close this process's copy of the descriptor, after a fork; the parent keeps the lock."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Sequence[str]) -> Session:
-    """Choose a place with room, and hold a session there.
+    """Choose a place with enough space, and open a session there.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
     folder : path or None
         Where; by default shared memory where it is big enough, else the temporary folder.
     job : sequence of str
-        What the ranks of one job have in common; empty for a session of one's own.
+        Name that the ranks of one job share; empty for a session of this process alone.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def open_session(needed: int, *, folder: str | os.PathLike[str] | None, job: Seq
 
 
 def _free(place: Path) -> int | None:
-    """Count the bytes that may be written to a place; None where there is no such folder."""
+    """Count the bytes that may be written to a place; None if the folder does not exist."""
     try:
         stat = os.statvfs(place)
     except OSError:
@@ -146,7 +146,7 @@ def _free(place: Path) -> int | None:
 
 
 def _hold(folder: Path) -> int:
-    """Make a folder and hold it; begin again where another process removed it in between."""
+    """Make a folder and lock it; repeat if another process removed it in between."""
     for _ in range(_MOST_TRIES):
         try:
             for path in (folder.parent, folder):
@@ -166,7 +166,7 @@ def _hold(folder: Path) -> int:
 
 
 def _sweep(base: Path, keep: str) -> None:
-    """Remove the sessions that no process holds; nothing in a folder that is not this user's alone."""
+    """Remove the sessions that no process uses, in a folder that is private to this user."""
     try:
         if not is_private_folder(base.lstat()):
             return

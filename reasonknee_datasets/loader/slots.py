@@ -1,16 +1,16 @@
-"""Slots: files that hold decoded volumes for all processes of a machine, one volume at a time.
+"""Slots: files with decoded volumes for all processes of a machine, one volume at a time.
 
-Slots are reused, not made anew: filling fresh pages of shared memory costs about as much as decoding (50 ms for 47 MB,
+Slots are reused, not recreated: filling fresh pages of shared memory costs about as much as decoding (50 ms for 47 MB,
 measured; 10 ms once the pages are there). What makes that safe are locks that the kernel releases when a process dies:
 
-- A reader of a slot holds its ``.voxels`` *shared* until its batch is done; a slot is given to another volume only by
-  who holds it *alone*, so no voxel changes under a reader.
+- A reader locks a slot's ``.voxels`` *shared* until its batch is done; a slot is given to another volume only by
+  a process with the *exclusive* lock, so no voxel changes under a reader.
 - A process that inflates slabs locks the slot's ``.fill`` file: one decoder a volume. Slabs count as there once they
   are, so a decoder that dies leaves nothing that could be taken for voxels.
 - Finding or assigning a slot happens under the folder's ``assign`` lock; nothing is decoded meanwhile.
 
 A slot takes two descriptors of a process, its file's and that of Python's map of it, and only from when the process
-reads it until `SharedSlot.rest`; what is known of all slots stands in one file, the `SlotRecords`.
+reads it until `SharedSlot.rest`; the records of all slots are in one file, the `SlotRecords`.
 
 Which slot goes to the next volume follows from the order of the epoch, which is known: the one whose volume is done
 with first (`Use`). The least recently used one would be wrong, since workers drift apart: a volume that the fast ones
@@ -50,7 +50,7 @@ _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14: touch all pages at once
 
 
 class Use(NamedTuple):
-    """What the order of an epoch says of a volume that is about to be read.
+    """When the order of an epoch reads a volume, and for how long.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Use(NamedTuple):
     stop : int
         Where the step that it is read for ends in the epoch's order.
     until : int
-        The last place in that order that looks at the volume.
+        The last place in that order that reads the volume.
     """
 
     began: int = 0
@@ -78,19 +78,19 @@ class Stamp(NamedTuple):
     until: int = 0
 
     def turn(self, began: int) -> tuple[int, ...]:
-        """Return what slots are sorted by: the first one is the next to be given away.
+        """Return the sort key of slots: the first one is reassigned next.
 
-        What was not used since this pass began is left over from others.
+        Slots that were not used since this pass began are left over from others.
         """
         return (0, self.time) if self.time < began else (1, self.epoch, self.until, self.time)
 
     def wanted_after(self, use: Use) -> bool:
-        """Check whether its volume will surely be looked at again in this pass."""
+        """Check whether its volume will be read again in this pass."""
         return self.time >= use.began > 0 and (self.epoch, self.until) >= (use.epoch, use.stop)
 
 
 class SlotRecords:
-    """What is known of each slot, in one file."""
+    """The record of each slot, in one file."""
 
     def __init__(self, folder: Path) -> None:
         self._descriptor = os.open(folder / "records", os.O_RDWR | os.O_CREAT, 0o600)
@@ -113,7 +113,7 @@ class SlotRecords:
 
 
 class SharedSlot:
-    """One slot as one process sees it."""
+    """One slot in one process."""
 
     def __init__(self, folder: Path, number: int, records: SlotRecords) -> None:
         self.number = number
@@ -150,7 +150,7 @@ class SharedSlot:
             return 0
 
     def head(self) -> tuple[bytes, bytes]:
-        """Read which volume it holds, and the token of that assignment."""
+        """Read which volume it contains, and the token of that assignment."""
         volume, token = _HEAD.unpack(self._records.read(self.number, _HEAD.size, 0))
         return volume, token
 
@@ -172,7 +172,7 @@ class SharedSlot:
             self.pinned = False
 
     def take(self) -> bool:
-        """Take the exclusive lock, if there is no reader."""
+        """Take the exclusive lock, unless the slot has a reader."""
         if self.pinned:
             return False
         try:
@@ -184,7 +184,7 @@ class SharedSlot:
         return True
 
     def empty(self, capacity: int) -> None:
-        """Forget its volume, and have room for so many bytes; the caller holds it alone."""
+        """Forget its volume, and resize it to `size` bytes; the caller has the exclusive lock."""
         self.assigned, self.known = (UNASSIGNED, b""), NOTHING_KNOWN
         self._records.write(self.number, bytes(_RECORD), 0)
         if capacity > self.capacity:
@@ -194,7 +194,7 @@ class SharedSlot:
             os.ftruncate(self.voxels, 0)
 
     def give(self, volume: bytes, use: Use) -> None:
-        """Make it a volume's; the caller holds it alone, and reads it from now on."""
+        """Assign it to a volume; the caller has the exclusive lock, and reads it from now on."""
         token = secrets.token_bytes(8)
         self._records.write(self.number, _HEAD.pack(volume, token), 0)
         self.note(use)
@@ -203,17 +203,17 @@ class SharedSlot:
         self.pinned = True
 
     def flags(self, slabs: int) -> bytearray:
-        """Read which slabs are there; the caller holds the fill file, or only looks."""
+        """Read which slabs are there; for a consistent answer the caller locks the fill file."""
         return bytearray(self._records.read(self.number, slabs, _FLAGS))
 
     def set_flags(self, flags: bytes | bytearray, layout: bytes = b"") -> None:
-        """Write which slabs are there, and what array they make where that is not known otherwise."""
+        """Write which slabs are there, and the shape and type of the array where they are not known otherwise."""
         if layout:
             self._records.write(self.number, layout.ljust(_LAYOUT_BYTES, b"\0"), _LAYOUT)
         self._records.write(self.number, flags, _FLAGS)
 
     def layout(self) -> bytes:
-        """Read what array the bytes make."""
+        """Read shape and type of the array."""
         return self._records.read(self.number, _LAYOUT_BYTES, _LAYOUT).rstrip(b"\0")
 
     def note(self, use: Use) -> None:
@@ -231,7 +231,7 @@ class SharedSlot:
         return np.frombuffer(self._map, np.uint8, size)
 
     def let_go(self) -> None:
-        """Undo `take` without giving it to anybody."""
+        """Undo `take`, and leave the slot unassigned."""
         fcntl.flock(self.voxels, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -241,7 +241,7 @@ class SharedSlot:
             self._descriptor = -1
 
     def rest(self) -> None:
-        """Return its descriptors back until it is read again, unless it is pinned."""
+        """Close its descriptors until it is read again, unless it is pinned."""
         if not self.pinned:
             self.close()
             self._map = None
@@ -249,7 +249,7 @@ class SharedSlot:
 
 @contextlib.contextmanager
 def locked(descriptor: int) -> Iterator[None]:
-    """Hold an open file alone."""
+    """Lock an open file exclusively."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield
@@ -259,7 +259,7 @@ def locked(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[int]:
-    """Hold a file of the folder alone, opened for this once, so that threads exclude each other too."""
+    """Lock a file of the folder exclusively, through a new descriptor, so that threads exclude each other too."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         with locked(descriptor):

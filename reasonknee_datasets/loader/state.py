@@ -1,4 +1,4 @@
-"""State of a loader: the settings that its order follows from, and its place in an epoch."""
+"""State of a loader: the settings of its order, and its place in an epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Identity:
     Attributes
     ----------
     fingerprint : str
-        Of the dataset's rows (see `reasonknee_datasets.loader.rows`).
+        Hash of the dataset's rows (see `reasonknee_datasets.loader.rows`).
     seed, volumes_in_flight, shuffle, balance
         As given to `make_dataloader`.
     """
@@ -64,16 +64,16 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
     Parameters
     ----------
     state : mapping
-        What `write_state` returned.
+        State that `write_state` returned.
     identity : Identity
-        Of the loader that resumes from it.
+        Settings of the loader that resumes from it.
     total : int or None
         How many examples an epoch has, if that is known.
 
     Raises
     ------
     LoaderError
-        If it is no state, or one of another dataset, seed, number of volumes in flight, shuffling or balancing.
+        If it is not a state, or one of another dataset, seed, number of volumes in flight, shuffling or balancing.
     """
     names = {"version", *(field.name for kind in (Identity, EpochPosition) for field in fields(kind))}
     if not isinstance(state, Mapping) or not names <= set(state):
@@ -81,19 +81,19 @@ def read_state(state: Mapping[str, Any], identity: Identity, total: int | None) 
     if state["version"] != VERSION:
         raise LoaderError(
             f"The state is of version {state['version']!r}, and this loader reads version {VERSION}. Resume with the "
-            "version of this package that wrote it, or start anew without load_state_dict."
+            "version of this package that wrote it, or start again without load_state_dict."
         )
     for name, own in asdict(identity).items():
         if state[name] != own:
             raise LoaderError(
                 f"The state has {name}={state[name]!r}, and this loader {own!r}. Resume with {_MEANINGS[name]}, or "
-                "start anew without load_state_dict."
+                "start again without load_state_dict."
             )
     epoch, position = state["epoch"], state["position"]
     sound = isinstance(epoch, int) and isinstance(position, int) and epoch >= 0 and position >= 0
     if not sound or (total is not None and position > total):
         raise LoaderError(
-            f"The state is at epoch {epoch!r}, position {position!r} of {total} examples, which does not exist. It was "
-            "changed: take another."
+            f"The state is at epoch {epoch!r}, position {position!r} of {total} examples, which does not exist. It "
+            "was changed or damaged: load another state."
         )
     return EpochPosition(epoch, position)

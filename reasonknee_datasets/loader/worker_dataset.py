@@ -1,4 +1,4 @@
-"""What a worker does with its share of the order: read rows, apply the transform, collate."""
+"""Dataset of a worker: reads rows, applies the transform and collates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reasonknee_datasets.volumes import LazyVolume, use_cache
 class Ticket(NamedTuple):
     """One example that a worker is to make.
 
-    The epoch travels with it, so that a worker that outlives an epoch needs not be told. ``row`` is its number in the
+    The epoch is part of it, because workers may live for several epochs. ``row`` is its number in the
     dataset, or the row itself where it was streamed.
     """
 
@@ -35,7 +35,7 @@ class Ticket(NamedTuple):
 
 
 class Work:
-    """What torch's ``DataLoader`` takes for the dataset: from a batch of tickets to a batch.
+    """Dataset for torch's ``DataLoader``: from a batch of tickets to a batch.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Work:
 
 
 def _uses(examples: Sequence[Mapping[str, Any]], tickets: Sequence[Ticket]) -> dict[str, Use]:
-    """Name the volumes of a batch by their files, each with its use."""
+    """Return the volumes of a batch by their files, each with its use."""
     pairs = ((example.get("volume"), ticket.use) for example, ticket in zip(examples, tickets, strict=True))
     return {volume.path or "": use for volume, use in pairs if isinstance(volume, LazyVolume)}
 
@@ -130,7 +130,7 @@ def as_it_is(batch: Any) -> Any:
 
 @contextmanager
 def _reading(shared: SharedVolumes) -> Any:
-    """Read volumes through the shared slots, and let go of them when the batch is made."""
+    """Read volumes through the shared slots, and release them when the batch is made."""
     try:
         with use_cache(shared):
             yield
@@ -139,7 +139,7 @@ def _reading(shared: SharedVolumes) -> Any:
 
 
 def _unwrap(dataset: Any) -> tuple[Any, Callable[[dict[str, Any]], dict[str, Any]] | None]:
-    """Take the function of ``Dataset.with_transform`` off a dataset, so that it can be told the epoch."""
+    """Take the function of ``Dataset.with_transform`` off a dataset, so that it can be called with the epoch."""
     form = getattr(dataset, "format", {})
     if form.get("type") != "custom":
         return dataset, None
@@ -154,12 +154,12 @@ def _unwrap(dataset: Any) -> tuple[Any, Callable[[dict[str, Any]], dict[str, Any
 def _of_some(
     transform: Callable[[dict[str, Any]], dict[str, Any]], names: Sequence[str], columns: dict[str, Any]
 ) -> dict[str, Any]:
-    """Apply a function to some columns and the epoch, and keep the others beside what it gives."""
+    """Apply a function to some columns and the epoch, and keep the other columns."""
     made = transform({name: columns[name] for name in (*names, "epoch")})
     return {**{name: values for name, values in columns.items() if name not in names}, **made}
 
 
 def _by_column(transform: Callable[[dict[str, Any]], dict[str, Any]], examples: list[dict[str, Any]]) -> list[Any]:
-    """Apply a function that takes and gives a dict of lists."""
+    """Apply a function from a dict of lists to a dict of lists."""
     columns = transform({name: [example[name] for example in examples] for name in examples[0]})
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

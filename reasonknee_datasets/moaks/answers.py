@@ -1,4 +1,4 @@
-"""Grades to and from the JSON that prompts ask for and records hold."""
+"""Grades to and from the JSON that prompts ask for and records contain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reasonknee_datasets.moaks.vocabulary import get_question
 _WRAPPERS = frozenset(
     {"moaks scores", "moaks score", "moaks grades", "moaks grade", "final diagnosis", "diagnosis", "answer"}
 )
-# Keys that stand beside a diagnosis and hold none.
+# Keys next to a diagnosis that contain none.
 _BESIDE = frozenset({"bounding box", "reasoning"})
 
 
@@ -77,12 +77,12 @@ def read_diagnosis(question: int | Question | None, diagnosis: object) -> dict[s
     """Read grades from a record's ``final_diagnosis`` or from an answer, in either spelling.
 
     Wrappers (``MOAKS_scores``, ``MOAKS_grade``, ``final_diagnosis``) may be there, absent or nested; a bounding box
-    beside the diagnosis is passed over. Where the question is known, its subject key may be absent as well.
+    next to the diagnosis is ignored. Where the question is known, its subject key may be absent as well.
 
     Parameters
     ----------
     question : int, Question or None
-        The question; None where the subject key must tell.
+        The question; None to find it by the subject key.
     diagnosis : object
         Parsed JSON.
 
@@ -116,7 +116,7 @@ def read_diagnosis(question: int | Question | None, diagnosis: object) -> dict[s
 
 
 def _parts(asked: Question | None, node: object) -> Iterator[tuple[Question, object]]:
-    """Return each subject below the wrappers, with what stands under it."""
+    """Return each subject below the wrappers, with its value."""
     if not isinstance(node, Mapping):
         if asked is None or len(asked.slots) != 1:
             raise _malformed(asked, "be a JSON object with the subject as its key", repr(node))
@@ -145,7 +145,7 @@ def _is_attribute(question: Question, key: str) -> bool:
 def _grades(question: Question, value: object) -> dict[str, int | None]:
     if not isinstance(value, Mapping):
         if len(question.slots) != 1:
-            raise _malformed(question, f"hold {' and '.join(question.attributes)} under its subject", repr(value))
+            raise _malformed(question, f"have {' and '.join(question.attributes)} under its subject", repr(value))
         value = {question.slots[0].attribute: value}
     if len(value) == 1 and normal_form(str(next(iter(value)))) in _WRAPPERS:
         return _grades(question, next(iter(value.values())))

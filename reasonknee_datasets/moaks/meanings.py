@@ -1,4 +1,4 @@
-"""What each grade stands for, in this project's own short words."""
+"""Meaning of each grade, in this project's own short words."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _MEANINGS: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def meanings(slot: Slot) -> tuple[str, ...]:
-    """Return what each legal grade of a slot stands for, from the lowest.
+    """Return the meaning of each legal grade of a slot, from the lowest.
 
     Examples
     --------

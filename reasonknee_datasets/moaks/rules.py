@@ -14,7 +14,7 @@ PROGRESSIVE_MACERATION = 7  # "only for follow-up": there is nothing to progress
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken rule: which question, which rule, and what was found."""
+    """One broken rule: question, rule, and message."""
 
     question_id: int
     rule: str

@@ -26,7 +26,7 @@ _SAME_WORDS = (
     ("meniscus root tear", "meniscal root tear"),
 )
 
-# How the prompts' own text names an attribute, beside the key that it asks for, by category.
+# Names of attributes in the prompts' own text, besides the key that it asks for, by category.
 _PROSE = {
     ("bone_marrow_lesion", "number"): ("number of BMLs", "number of BML"),
     ("bone_marrow_lesion", "percent"): ("percent of lesion that is BML", "% of lesion that is BML"),
@@ -94,7 +94,7 @@ def find_question(subject: str) -> Question:
         close = get_close_matches(normal_form(subject), known, n=1)
         hint = f" Did you mean {known[close[0]].subject_key!r}?" if close else ""
         raise GradeError(
-            f"No official prompt or record has the subject {subject!r}.{hint} moaks.QUESTIONS holds "
+            f"No official prompt or record has the subject {subject!r}.{hint} moaks.QUESTIONS has "
             "every official spelling."
         )
     return found

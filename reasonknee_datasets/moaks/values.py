@@ -1,4 +1,4 @@
-"""`Slot` and `Question`: what one answer must hold, as values."""
+"""`Slot` and `Question`: the values of one answer, and their legal grades."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scale = Literal["ordinal", "nominal", "binary"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One value that an answer must give.
+    """One value of an answer.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Slot:
     low, high : int
         Lowest and highest legal grade, both included.
     prompt_key : str or None
-        The spelling that the prompt asks for; None where the value stands bare under its subject.
+        The spelling that the prompt asks for; None where the value is directly under its subject.
     record_key : str
         The spelling in generated records.
     """
@@ -67,14 +67,14 @@ class Slot:
         Parameters
         ----------
         value : object
-            What the file or the model said.
+            Value in the file or from the model.
         where : str, optional
             The place, for the message.
 
         Raises
         ------
         GradeError
-            If the value is no legal grade of this slot; the message names slot, value and legal values.
+            If the value is not a legal grade of this slot; the message names slot, value and legal values.
 
         Examples
         --------
@@ -120,9 +120,9 @@ class Question:
     category : str
         One of `CATEGORIES`.
     finding, subregion : str
-        What is looked for and where; together they name one question.
+        Finding and place; together they name one question.
     slots : tuple of Slot
-        What its answer must hold, in the prompt's order.
+        Slots of its answer, in the prompt's order.
     wrapper_key : str or None
         The outermost key of the answer that the prompt asks for, if any: ``MOAKS_scores`` or ``MOAKS_grade``.
     subject_key : str
@@ -130,7 +130,7 @@ class Question:
     record_key : str
         The generated record's, for example ``femur_medial_central_cartilage_lesion``.
     in_records : bool
-        Whether the release holds records for it (1 to 62).
+        Whether the release has records for it (1 to 62).
     """
 
     id: int

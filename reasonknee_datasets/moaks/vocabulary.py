@@ -58,7 +58,7 @@ _GRADE: tuple[_Field, ...] = (("grade", "grade", 3, "ordinal"),)
 _BARE: tuple[_Field, ...] = (("grade", None, 3, "ordinal"),)
 _MORPHOLOGY: tuple[_Field, ...] = (("morphology", "morphology", 8, "nominal"),)
 _PRESENCE: tuple[_Field, ...] = (("presence", "presence", 1, "binary"),)
-# A tear without a cyst is legal: tear_location stands by itself.
+# A tear without a cyst is legal: tear_location is independent.
 _CYST: tuple[_Field, ...] = (*_PRESENCE, ("tear_location", "tear_location", 3, "nominal"))
 _LIGAMENT: tuple[_Field, ...] = (
     ("complete_tear", "Complete Tear", 1, "binary"),

@@ -1,4 +1,4 @@
-"""OAI downloads and volumes that others converted, brought to the official image paths on their masks' grids."""
+"""Conversion of OAI downloads, or volumes from other tools, to the official images on their masks' grids."""
 
 from __future__ import annotations
 

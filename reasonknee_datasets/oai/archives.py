@@ -67,7 +67,7 @@ class SeriesPlace:
         for number, (name, data) in enumerate(self._raw_files(head)):
             total += len(data)
             if number >= MAX_FILES or total > MAX_SERIES_BYTES:
-                raise Refusal("too-large", f"{self} holds more than {MAX_FILES:,} files or {MAX_SERIES_BYTES:,} bytes.")
+                raise Refusal("too-large", f"{self} has more than {MAX_FILES:,} files or {MAX_SERIES_BYTES:,} bytes.")
             yield name, data
 
     def _raw_files(self, head: int) -> Iterator[tuple[str, bytes]]:
@@ -85,7 +85,7 @@ class SeriesPlace:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise Refusal("damaged-file", f"{self} cannot be read to its end ({reason}). Download it again.") from error
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method of compression
-            raise Refusal("unsafe-archive", f"{self} cannot be read: {error}.") from error
+            raise Refusal("unsafe-archive", f"{self} cannot be read: {error}. Unpack it.") from error
 
     def _folder_files(self, head: int) -> Iterator[tuple[str, bytes]]:
         with os.scandir(self.path) as entries:
@@ -109,7 +109,7 @@ class SeriesPlace:
                 if info.is_dir() or self.inside not in (folder, EVERYWHERE):
                     continue
                 if info.file_size > MAX_FILE_BYTES:
-                    raise Refusal("too-large", f"{self} holds {info.filename} with {info.file_size:,} bytes.")
+                    raise Refusal("too-large", f"{self} has {info.filename} of {info.file_size:,} bytes (too many).")
                 with archive.open(info) as file:
                     data = file.read(min(head, MAX_FILE_BYTES + 1))
                 if len(data) != min(info.file_size, head):
@@ -145,7 +145,7 @@ class _Limited(io.RawIOBase):
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose header must be whole: tarfile itself takes a cut or damaged header for the end of the archive."""
+    """A member with a checked header: tarfile itself takes a cut or damaged header for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
@@ -162,30 +162,30 @@ def _tar_files(file: IO[bytes], label: str, head: int) -> Iterator[tuple[str, by
     buffered = io.BufferedReader(file, 1 << 16) if isinstance(file, io.RawIOBase) else file
     zipped = file.peek(2)[:2] == b"\x1f\x8b" if hasattr(file, "peek") else label.lower().endswith("gz")
     plain: IO[bytes] = gzip.GzipFile(fileobj=buffered) if zipped else buffered  # type: ignore[assignment]
-    # Room for the padding and headers of all files beside their bytes.
+    # Includes the padding and headers of all files.
     limited = _Limited(plain, MAX_SERIES_BYTES + MAX_FILES * 2048, label)
     with tarfile.open(fileobj=limited, mode="r|", tarinfo=_Member) as archive:
         for number, member in enumerate(archive):
             if number > 4 * MAX_FILES:
-                raise Refusal("too-large", f"{label} holds more than {4 * MAX_FILES:,} members.")
+                raise Refusal("too-large", f"{label} has more than {4 * MAX_FILES:,} members.")
             if member.isdir():
                 continue
             _check_member(member, label)
             content = archive.extractfile(member)
-            assert content is not None  # only of a member that is no file
+            assert content is not None  # only of a member that is not a file
             data = content.read(head)
             if len(data) != min(member.size, head):
-                raise Refusal("damaged-file", f"{label} ends within {member.name}. Download it again.")
+                raise Refusal("damaged-file", f"{label} ends within {member.name}. Download or pack it again.")
             yield member.name.removeprefix("./"), data
-    while limited.read(1 << 16):  # what follows the last member, at whose end gzip's checksum is compared
+    while limited.read(1 << 16):  # the bytes after the last member, after which gzip's checksum is compared
         pass
 
 
 def _check_member(member: tarfile.TarInfo, label: str) -> None:
     name = member.name
     if not member.isreg():
-        raise Refusal("unsafe-archive", f"{label} holds {name!r}, which is a link or a device. Download it again.")
+        raise Refusal("unsafe-archive", f"{label} has {name!r}, a link or a device. Pack it without.")
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-        raise Refusal("unsafe-archive", f"{label} holds {name!r}, a path out of the archive. Download it again.")
+        raise Refusal("unsafe-archive", f"{label} has {name!r}, a path out of the archive. Pack it again.")
     if member.size > MAX_FILE_BYTES:
-        raise Refusal("too-large", f"{label} holds {name!r} with {member.size:,} bytes.")
+        raise Refusal("too-large", f"{label} has {name!r} of {member.size:,} bytes, more than {MAX_FILE_BYTES:,}.")

@@ -1,4 +1,4 @@
-"""Rules from MOAKS grades to coarse labels of a knee, and the CSV files that hold them."""
+"""Rules from MOAKS grades to coarse labels of a knee, and their CSV files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ LABEL_RULES: Mapping[str, LabelRule] = MappingProxyType(
 
 
 def _rule_slots(rule: LabelRule) -> tuple[tuple[int, str], ...]:
-    """List the slots that a rule looks at."""
+    """List the slots of a rule."""
     return tuple(
         (variable.question_id, attribute)
         for variable in VARIABLES.values()
@@ -144,4 +144,4 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) 
     try:
         write_files(path.parent, {path.name: text.getvalue().encode()})
     except OSError as error:
-        raise ConvertError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise ConvertError(f"{path} cannot be written: {error.strerror or error}. Name another file.") from error

@@ -41,20 +41,20 @@ def convert(
 ) -> ConversionReport:
     """Convert OAI series to the official images, each on the grid of its mask.
 
-    A row that is refused or missing never stops the others: the report says why. A second run converts what the first
+    A refused or missing row never stops the others; the report has its reason. A second run converts what the first
     one did not, and recognises the files of the first by their headers.
 
     Parameters
     ----------
     out : path
-        Images are written below ``images`` in it, under their official names, and the report beside them. Give it to
+        Images are written below ``images`` in it, under their official names, and the report next to them. Pass it to
         `prepare` as ``images``.
     oai : path, optional
         An OAI download in any of its forms.
     nifti : path, optional
         Volumes that were converted by other tools. They are used where ``oai`` has no series of the row.
     release : path, optional
-        The official release: its split files say which series are wanted, and its masks which grids. Without it, every
+        The official release: its split files list the series, and its masks have the grids. Without it, every
         sagittal DESS series of ``oai`` is converted, on axes closest to RAS+.
     dry_run : bool
         Only find each row's series and prove it by its first header. Nothing but the report is written.
@@ -78,12 +78,12 @@ def convert(
     ReleaseError
         If no release is there.
     WorkerError
-        If a process dies; the report then says what was done before.
+        If a process dies; the report then lists the rows that were done.
     """
     if oai is None and nifti is None:
-        raise ConvertError("There is nothing to convert. Name an OAI download with --oai or volumes with --nifti.")
+        raise ConvertError("No input to convert. Name an OAI download with --oai or volumes with --nifti.")
     if release is None and nifti is not None:
-        raise ConvertError("--nifti needs --release: only split files and masks say which volume is which.")
+        raise ConvertError("--nifti needs --release: only split files and masks identify the volumes.")
     target = Path(out).absolute()
     studies = [] if release is None else _read_studies(Path(release))
     new_folders = [path for path in (target / FOLDER, target) if not path.exists()]
@@ -95,7 +95,7 @@ def convert(
             assert index is not None
             tasks = _tasks_of_index(target, index, dry_run)
             if not tasks:  # with a release, its rows are what is missing
-                raise ConvertError(f"{oai} holds no DICOM series. Name the folder of the OAI download with --oai.")
+                raise ConvertError(f"{oai} has no DICOM series. Name the folder of the OAI download with --oai.")
         else:
             tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
     except BaseException:
@@ -140,7 +140,7 @@ def _read_studies(release: Path) -> list[Study]:
     studies = list(read_splits(find_root(release), problems).values())
     if problems.counts or not studies:
         told = "; ".join(example for examples in problems.examples.values() for example in examples[:2])
-        raise ConvertError(f"The split files of {release} cannot be used: {told or 'they hold no rows'}.")
+        raise ConvertError(f"The split files of {release} cannot be used: {told or 'they have no rows'}.")
     return studies
 
 
@@ -150,7 +150,7 @@ def _read_grids(studies: Iterable[Study]) -> dict[Claim, TargetGrid | None]:
         try:
             grids[_claim(study)] = read_mask_grid(study.mask)
         except Refusal:
-            grids[_claim(study)] = None  # the row's own conversion says what is wrong with its mask
+            grids[_claim(study)] = None  # the row's own conversion reports the problem of its mask
     return grids
 
 

@@ -33,7 +33,7 @@ _STYLE = (
 
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
-    """What became of every row.
+    """Outcome of every row.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def find_converter() -> dict[str, str]:
 
 
 def read_converter(images: Path) -> dict[str, str] | None:
-    """Read the versions that converted a folder of images; None where no report of `convert` is beside it."""
+    """Read the versions that converted a folder of images; None without a report of `convert`."""
     try:
         tree = json.loads((images.parent / FOLDER / "report.json").read_text(encoding="utf-8"))
         found = tree["converter"]
@@ -109,7 +109,7 @@ def make_report_folder(folder: Path) -> None:
     try:
         check_writable(folder)
     except OSError as error:
-        raise ConvertError(f"The report cannot be written at {folder}: {error.strerror or error}.") from error
+        raise ConvertError(f"Cannot write to {folder}: {error.strerror or error}. Name another folder.") from error
 
 
 def write_reports(report: ConversionReport) -> None:
@@ -131,7 +131,7 @@ def write_reports(report: ConversionReport) -> None:
     try:
         write_files(report.folder, {name: text.encode() for name, text in texts.items()})
     except OSError as error:
-        raise ConvertError(f"The report cannot be written at {report.folder}: {error.strerror or error}.") from error
+        raise ConvertError(f"Cannot write to {report.folder}: {error.strerror or error}. Name another one.") from error
 
 
 def _csv(rows: Sequence[RowOutcome], columns: Sequence[str]) -> str:

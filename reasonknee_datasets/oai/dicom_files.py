@@ -100,14 +100,14 @@ def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None
     name : str
         For messages.
     data : bytes
-        The whole file, or without ``pixels`` a beginning that holds the header.
+        The whole file, or without ``pixels`` a beginning that includes the header.
     pixels : bool
         Read on to the pixels.
 
     Returns
     -------
     Dataset or None
-        None where the bytes are no DICOM image: another kind of file, or a DICOM file without pixels.
+        None where the bytes are not a DICOM image: another kind of file, or a DICOM file without pixels.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def read_dicom_header(dataset: Dataset) -> Header:
 
 
 def read_slices(name: str, data: bytes) -> list[Slice]:
-    """Read every image of one DICOM file; none where the bytes are no DICOM image.
+    """Read every image of one DICOM file; none where the bytes are not a DICOM image.
 
     Parameters
     ----------
@@ -205,10 +205,10 @@ def _check_pixels(name: str, dataset: Dataset) -> None:
     frames, bits = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("BitsAllocated") or 0)
     if min(rows, columns, frames) < 1 or bits not in (8, 16, 32):
         got = f"{frames} frames of {rows}x{columns} with {bits} bits"
-        raise Refusal("damaged-file", f"{name} claims {got}. Download it again.")
+        raise Refusal("damaged-file", f"{name} states {got}. Download or copy it again.")
     if rows * columns * frames * bits // 8 > MAX_PIXEL_BYTES:
         got = f"{frames} frames of {rows}x{columns}"
-        raise Refusal("too-large", f"{name} claims {got}, more than {MAX_PIXEL_BYTES:,} bytes.")
+        raise Refusal("too-large", f"{name} states {got}, more than {MAX_PIXEL_BYTES:,} bytes.")
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
         kind = dataset.get("PhotometricInterpretation")
         raise Refusal("unsupported-pixels", f"{name} is {kind}, where MR images are MONOCHROME2. Remove the file.")
@@ -225,7 +225,7 @@ def _check_coded_size(name: str, dataset: Dataset, frames: int) -> None:
         size = read_coded_size(frame)
         if size not in (None, expected):
             raise Refusal(
-                "damaged-file", f"{name} claims {expected} pixels, but frame {number + 1} is coded as {size}."
+                "damaged-file", f"{name} states {expected} pixels, but frame {number + 1} is coded as {size}."
             )
 
 
@@ -236,13 +236,13 @@ def _decode(name: str, dataset: Dataset, frames: int) -> NDArray[Any]:
     except (NotImplementedError, RuntimeError) as error:
         syntax = dataset.file_meta.TransferSyntaxUID.name
         # The reason of pydicom names the plugins that would be needed.
-        raise Refusal("unsupported-pixels", f"{name} holds pixels in {syntax}: {error}") from error
+        raise Refusal("unsupported-pixels", f"{name} has pixels in {syntax}: {error}") from error
     except Exception as error:
         raise Refusal("damaged-file", f"{name} has unreadable pixel data ({error}). Download it again.") from error
     expected = (int(dataset.Rows), int(dataset.Columns))
     expected_shape = expected if frames == 1 else (frames, *expected)
     if voxels.shape != expected_shape:
-        raise Refusal("damaged-file", f"{name} claims {expected_shape} pixels but holds {voxels.shape}.")
+        raise Refusal("damaged-file", f"{name} states {expected_shape} pixels but has {voxels.shape}.")
     if frames == 1 and "PerFrameFunctionalGroupsSequence" in dataset:
         return voxels[None]
     return voxels
@@ -282,7 +282,7 @@ def _make_slice(
     )
     if not (math.isfinite(slope) and math.isfinite(intercept) and slope != 0):
         got = f"RescaleSlope {slope} and RescaleIntercept {intercept}"
-        raise Refusal("damaged-file", f"{name} has {got}, by which no voxel keeps its value. Download it again.")
+        raise Refusal("damaged-file", f"{name} has {got}, which would lose voxel values. Download it again.")
     return Slice(
         name=name,
         header=read_dicom_header(dataset),

@@ -55,7 +55,7 @@ class DownloadIndex:
     listed : dict of (patient, date, series) to IndexRow
         Rows of NDA's and OAI's own index files, whether their series is on disk or not.
     unknown : dict of SeriesPlace to str
-        Places with files whose series is not known, with the reason.
+        Places with files of unknown series, with the reason.
     """
 
     root: Path
@@ -130,7 +130,7 @@ def _candidates(folder: Path, index: DownloadIndex) -> Iterator[SeriesPlace]:
 
 
 def _zip_candidates(path: Path, index: DownloadIndex) -> Iterator[SeriesPlace]:
-    """List the folders and tar archives within a zip file; its members' names are only ever compared."""
+    """List the folders and tar archives within a zip file; its members' names are never used as paths."""
     found: dict[str, None] = {}
     try:
         with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
@@ -160,7 +160,7 @@ def _add_by_header(place: SeriesPlace, path: str, index: DownloadIndex) -> None:
             key = (header.patient, header.study_date, series) if series is not None else _key_above(path)
             if key is None or not all(key):
                 index.unknown[place] = (
-                    f"{place} is not named patient/date/series, and its header does not tell them (PatientID "
+                    f"{place} is not named patient/date/series, and its header does not have them (PatientID "
                     f"{header.patient!r}, StudyDate {header.study_date!r}, AccessionNumber {header.accession!r})."
                 )
                 continue

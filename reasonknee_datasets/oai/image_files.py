@@ -63,7 +63,7 @@ def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> Volume:
     voxels, affine, oriented = load_image(place.path)
     if mask is None:
         if not oriented:
-            message = f"{place} has neither sform nor qform, and there is no mask to compare."
+            message = f"{place} has neither sform nor qform, and no mask to compare with."
             raise Refusal("no-orientation", message)
     else:
         affine = _orient(place.path, voxels, affine, oriented, mask, notes)
@@ -78,7 +78,7 @@ def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
         image = open_volume(path, cache=None)
         shape = tuple(map(int, image.shape))
         if len(shape) < 3 or any(length != 1 for length in shape[3:]):
-            raise Refusal("no-orientation", f"{path} has shape {shape}, and a knee volume has three axes.")
+            raise Refusal("no-orientation", f"{path} has shape {shape}, but a knee volume has three axes.")
         voxels = np.asarray(image.dataobj).reshape(shape[:3], order="A")
         oriented = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
         return _as_stored(voxels), np.asarray(image.affine, float), oriented
@@ -90,11 +90,11 @@ def _as_stored(voxels: NDArray[Any]) -> NDArray[Any]:
     """Turn whole numbers that a tool saved as floats back into integers; others become float32."""
     if voxels.dtype.kind == "f":
         if not np.isfinite(voxels).all():
-            raise Refusal("damaged-file", "The volume holds values that are not finite. Convert it again.")
+            raise Refusal("damaged-file", "The volume has values that are not finite. Convert it again.")
         if not np.array_equal(voxels, np.rint(voxels)):
             return voxels.astype(np.float32)
     elif voxels.dtype.kind not in "iu":
-        raise Refusal("unsupported-pixels", f"The volume holds {voxels.dtype} values, where MR images have one number.")
+        raise Refusal("unsupported-pixels", f"The volume has {voxels.dtype} values, not one number a voxel.")
     return voxels.astype(smallest_type([float(voxels.min()), float(voxels.max())]), copy=False)
 
 
@@ -107,7 +107,7 @@ def read_labels(mask: Path) -> NDArray[Any]:
 def _orient(
     path: str, voxels: NDArray[Any], affine: NDArray[np.float64], oriented: bool, mask: Path, notes: list[str]
 ) -> NDArray[np.float64]:
-    """Find the affine under which the volume lies on its mask's grid, and check that the content agrees."""
+    """Find the affine under which the volume is on its mask's grid, and check that the content agrees."""
     target, labels = open_volume(mask, cache=None), read_labels(mask)
     match = match_content(voxels, labels)
     try:
@@ -115,7 +115,7 @@ def _orient(
     except GeometryError:
         turn = None
     if match is None:
-        return affine  # placing it says that the shapes differ
+        return affine  # placing it raises for different shapes
     if turn is not None:
         if match.clear and match.turn != turn:
             raise _contradiction(path, match)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROOF_MM = 0.001
-"""How far the written grid may lie from the grid that it was meant for, in mm."""
+"""Greatest distance between the written grid and the intended one, in mm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +31,12 @@ class TargetGrid:
 
 
 def read_mask_grid(mask: Path) -> TargetGrid | None:
-    """Read the grid of a mask; None where there is no mask.
+    """Read the grid of a mask; None without a mask.
 
     Raises
     ------
     Refusal
-        If the file is no readable volume of three axes.
+        If the file is not a readable volume of three axes.
     """
     try:
         image = open_volume(mask, cache=None)
@@ -46,7 +46,7 @@ def read_mask_grid(mask: Path) -> TargetGrid | None:
     except VolumeError as error:
         raise Refusal("bad-mask", str(error)) from error
     if len(shape) != 3:
-        raise Refusal("bad-mask", f"{mask} has shape {shape}, and a mask has three axes. Download it again.")
+        raise Refusal("bad-mask", f"{mask} has shape {shape}, but a mask has three axes. Download or write it again.")
     return TargetGrid(mask, shape, affine)
 
 
@@ -102,7 +102,7 @@ def _explain_mismatch(shape: tuple[int, ...], target: TargetGrid | None) -> str:
         return "Its affine cannot be inverted."
     if sorted(shape) != sorted(target.shape):
         return "They differ in the number of voxels: slices may be missing or added, or it is another series."
-    return "They lie in different places: it is another series of the same size, or it was moved or resampled."
+    return "They are in different places: it is another series of the same size, or it was moved or resampled."
 
 
 def write_volume(
@@ -120,7 +120,7 @@ def write_volume(
     out : Path
         The file; missing folders above it are made.
     placed : Placed
-        What to write.
+        Volume to write.
     description : str
         For the NIfTI header, at most 79 characters of ASCII.
     slope, intercept : float
@@ -147,7 +147,7 @@ def write_volume(
         pack_bytes(plain, out, head_bytes=len(head), plane=i * j * placed.voxels.itemsize)
         written = open_volume(out, cache=None)
     except OSError as error:  # VolumeError is one
-        raise Refusal("unwritable", f"{out} cannot be written: {error}") from error
+        raise Refusal("unwritable", f"{out} cannot be written: {error}. Check the disk.") from error
     apart = corner_distance(written.affine, written.shape, placed.affine, placed.voxels.shape)
     if tuple(written.shape) != placed.voxels.shape or apart > PROOF_MM:
         out.unlink()

@@ -1,4 +1,4 @@
-"""Index of NIfTI volumes by what their names, side files and tables say, and by the grids of masks."""
+"""Index of NIfTI volumes by their names, side files and tables, and by the grids of masks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TABLE_COLUMNS = 64
 _CENTRE_MM = 1.0
 _FEW_MASKS = 64  # of a fifth of a second each
 _KNOWN_COLUMNS = {"subjectid", "path", "mrbarcode", "kneeside", "klgrade"}
-# Label maps stand beside images in the folders of many tools.
+# Many tools write label maps into the folder of the images.
 _LABELS = re.compile(r"(^|[/_.-])(labels?|labelstr|labelsts|masks?|segs?|segmentations?)([/_.-]|$)", re.IGNORECASE)
 
 
@@ -49,7 +49,7 @@ class ImageIndex:
     Attributes
     ----------
     places : dict of Claim to list of ImageFile
-        For each row, what fits it.
+        Candidates of each row.
     unknown : dict of str to str
         Volumes that fit no row or several, with the reason.
     """
@@ -62,7 +62,7 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
     """Match NIfTI volumes with rows.
 
     Names decide first: a series number, or patient and date with the side where it is needed, in the path or in the
-    ``.json`` beside the volume. Then tables (``subInfo_*.xlsx`` of OAIZIB-CM), then the grids of masks; and where few
+    ``.json`` next to the volume. Then tables (``subInfo_*.xlsx`` of OAIZIB-CM), then the grids of masks; and where few
     masks are left, their labels: the tissues of the right knee fit them clearly better than those of any other.
 
     Parameters
@@ -117,7 +117,7 @@ class _Rows:
         return [self._keys[key] for key in sorted(keys) if key in self._keys]
 
     def by_words(self, text: str) -> list[Claim]:
-        """Find rows whose identifiers stand in a text as whole numbers; dcm2niix joins date and time."""
+        """Find rows whose identifiers are in a text as whole numbers; dcm2niix joins date and time."""
         words = set(_DIGITS.findall(text))
         words |= {word[:8] for word in words if len(word) == 14} | {word[4:] for word in words if len(word) == 12}
         exact = [claim for word in words for claim in self._series.get(word, ())]
@@ -148,7 +148,7 @@ def _stem(path: Path) -> str:
 
 
 def _sidecar(path: Path) -> str:
-    """Read the identifiers in the .json that dcm2niix writes beside a volume."""
+    """Read the identifiers in the .json that dcm2niix writes next to a volume."""
     side = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     try:
         facts = json.loads(read_regular(side, _SIDECAR_BYTES).decode("utf-8", errors="replace"))
@@ -179,7 +179,7 @@ def _read_tables(folder: Path) -> dict[str, set[tuple[str, str, str]]]:
 
 
 def _workbook_rows(path: Path) -> list[list[Any]]:
-    """Read all cells of a workbook; what it states of its own size is not believed."""
+    """Read all cells of a workbook, whatever size it states."""
     try:
         from openpyxl import load_workbook
     except ImportError as error:
@@ -187,7 +187,7 @@ def _workbook_rows(path: Path) -> list[list[Any]]:
     data = read_regular(path, _TABLE_BYTES)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if (size := sum(info.file_size for info in archive.infolist())) > _TABLE_BYTES:
-            raise ValueError(f"it holds {size:,} bytes, more than the {_TABLE_BYTES:,} that are read")
+            raise ValueError(f"it has {size:,} bytes, more than the limit of {_TABLE_BYTES:,}")
     book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     rows: list[list[Any]] = []
     for sheet in book.worksheets:
@@ -239,7 +239,7 @@ def _match_grid(path: Path, grids: Mapping[Claim, TargetGrid | None], index: Ima
 
 
 def _match_labels(path: Path, grids: Mapping[Claim, TargetGrid | None], index: ImageIndex) -> None:
-    """Match a volume with the one mask of its shape, of the rows without a volume, whose labels its tissues fit."""
+    """Match a volume with the one mask of its shape that its tissues fit, among the rows without a volume."""
     try:
         voxels, _, _ = load_image(str(path))
     except Refusal:

@@ -28,7 +28,7 @@ class ReleasedGrades(NamedTuple):
 
 
 class Stratum(NamedTuple):
-    """What agreement is counted by."""
+    """Groups by which agreement is counted."""
 
     finding: str
     attribute: str
@@ -125,7 +125,7 @@ def read_released_grades(release: str | Path) -> Iterator[ReleasedGrades]:
     Raises
     ------
     ReleaseError
-        If no release is there, a file is no JSON list, or no record at all can be read.
+        If no release is there, a file is not a JSON list, or no record at all can be read.
     """
     root = find_root(Path(release))
     studies, reader, count = read_splits(root, Problems()), RecordReader({}), 0

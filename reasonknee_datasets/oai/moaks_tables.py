@@ -113,7 +113,7 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
     Codes that begin with ``.``, empty cells, and the codes 0.5, -0.5 and -1 (a change within a grade) are missing and
     become None, never 0. Cartilage is either one column whose code is size.depth (``2.1``), or two columns of one
     name. The first of the two is taken as size and the second as depth, which is most likely and not documented:
-    `compare_grades` shows whether it holds.
+    `compare_grades` shows whether it is right.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
     Raises
     ------
     ConvertError
-        If a file is no MOAKS table, or a key or code in it cannot be understood.
+        If a file is not a MOAKS table, or a key or code in it cannot be understood.
     MissingExtraError
         If a SAS table is given without pyreadstat.
     """
@@ -165,10 +165,10 @@ def find_tables(paths: Iterable[Path]) -> list[Path]:
         found = sorted(each for each in path.rglob("*") if each.suffix.lower() in _SUFFIXES and each.is_file())
         found = [each for each in found if _TABLE_NAME.search(each.name)]
         if not found:
-            raise ConvertError(f"{path} holds no file with MOAKS in its name. Name the tables themselves.")
+            raise ConvertError(f"{path} has no file with MOAKS in its name. Name the tables themselves.")
         files += found
     if not files:
-        raise ConvertError("No MOAKS table is given.")
+        raise ConvertError("No MOAKS tables were passed. Name their files or the folder that contains them.")
     return files
 
 
@@ -180,7 +180,7 @@ def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[MoaksReadin
     if "ID" not in keys or "SIDE" not in keys or project is None:
         found = ", ".join(columns[:6]) or "none"
         message = f"{path} needs the columns ID, SIDE and READPRJ (or VERSION) and has {found}"
-        raise ConvertError(f"{message}. It is no MOAKS table.")
+        raise ConvertError(f"{message}. It is not a MOAKS table: leave it out.")
     known = _group_columns(path, columns, notes)
     _check_cartilage(path, known, rows)
     notes.ignored |= dict.fromkeys(
@@ -214,12 +214,12 @@ def _group_columns(path: Path, columns: Sequence[str], notes: _Notes) -> _Column
         raise ConvertError(f"{path} has no column of a MOAKS variable, such as V00MCMFMC or V00MOSPS.")
     for _, variable, at in found.values():
         if len(at) > len(variable.attributes):
-            raise ConvertError(f"{path} has {len(at)} columns named {columns[at[0]]} and may have {len(variable[2])}.")
+            raise ConvertError(f"{path} has {len(at)} columns named {columns[at[0]]}, not {len(variable[2])}.")
     return list(found.values())
 
 
 def _check_cartilage(path: Path, known: _Columns, rows: Sequence[tuple[int, list[str]]]) -> None:
-    """Refuse a release table that lost one of two columns of one name in a reader that keeps the last of them."""
+    """Refuse a release table in which one of two columns of the same name was lost by an earlier reader."""
     if path.suffix.lower() in SAS_SUFFIXES:
         return  # numbers there have no written form
     single = [at[0] for _, variable, at in known if len(variable.attributes) > len(at)]

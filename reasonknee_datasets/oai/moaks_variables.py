@@ -1,4 +1,4 @@
-"""OAI's MOAKS variables: which answer slots each holds, and which grade each of its codes is."""
+"""OAI's MOAKS variables: the answer slots of each, and the grade of each of its codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AclRule = Literal["label", "any", "highest"]
 
 ACL_RULES: Mapping[AclRule, str] = MappingProxyType(
     {
-        "label": "as the cell's label says; without a label only code 0 has a grade",
+        "label": "by the cell's label; without a label only code 0 has a grade",
         "any": "codes 1 and 2 are a complete tear",
         "highest": "only code 2 is a complete tear; for tables with codes 0, 1 and 2",
     }
@@ -52,7 +52,7 @@ _SINGLE = {
     "anterior_cruciate_ligament": ("MACLTR", "complete_tear"),
     "popliteal_cyst": ("MPOPCYS", "presence"),
 }
-# OAI marks a change within a grade with these: they are no grades, and never 0.
+# OAI marks a change within a grade with these: they are not grades, and never 0.
 _WITHIN_GRADE = frozenset({Decimal("0.5"), Decimal("-0.5"), Decimal("-1")})
 
 
@@ -133,7 +133,7 @@ def read_number(code: str) -> Decimal | None:
     Raises
     ------
     ValueError
-        If it is no number.
+        If it is not a number.
 
     Examples
     --------

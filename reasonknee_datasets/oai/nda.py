@@ -35,7 +35,7 @@ class IndexRow:
     visit : str or None
         Such as 00M.
     contradiction : str
-        What the row says twice and differently; empty for most.
+        Contradictions within the row; empty for most.
     """
 
     where: str
@@ -47,7 +47,7 @@ class IndexRow:
 
     @property
     def is_dess(self) -> bool:
-        """Whether the row is that of a sagittal DESS series, as far as it says."""
+        """Whether the row is that of a sagittal DESS series, as far as it states it."""
         return not self.description or is_dess(self.description)
 
 

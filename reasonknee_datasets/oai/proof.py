@@ -18,7 +18,7 @@ _MONTHS = re.compile(r"([0-9]{1,2})[ _-]*MONTH", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a series should be.
+    """Identity that a series should have.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Claim:
 
 
 def read_series_number(header: Header) -> str | None:
-    """Read the 8-digit series from AccessionNumber; None where it does not hold one.
+    """Read the 8-digit series from AccessionNumber; None without one.
 
     OAI writes 0166 and the series there, so that a header proves which series it is, whatever the folder is called. A
     lost leading zero and a blank are accepted.
@@ -79,22 +79,22 @@ def is_dess(description: str) -> bool:
 
 
 Proof = Literal["series", "patient", "nothing"]
-"""What a header proves: the series by its AccessionNumber; only patient, day and sequence; nothing."""
+"""Degrees of proof from a header: the series by its AccessionNumber; only patient, day and sequence; nothing."""
 
 
 def prove(header: Header, claim: Claim, place: str, visit: str = "") -> Proof:
-    """Compare a header with what the series should be.
+    """Compare a header with the identity that the series should have.
 
     Parameters
     ----------
     header : Header
-        Of the series.
+        Header of the series.
     claim : Claim
         From a split row, or from a path.
     place : str
         For messages.
     visit : str
-        Of the row, such as 00M; empty where it is not known.
+        Visit of the row, such as 00M; empty where it is not known.
 
     Returns
     -------

@@ -11,14 +11,14 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
     {
         # Files
         "damaged-file": "a file, an archive or its pixel data is cut short or unreadable",
-        "unsafe-archive": "an archive holds links, devices, absolute paths, `..` or encrypted members",
-        "too-large": "a file, an archive or a header claims more bytes than any knee series has",
+        "unsafe-archive": "an archive has links, devices, absolute paths, `..` or encrypted members",
+        "too-large": "a file, an archive or a header states more bytes than any knee series has",
         "unsupported-pixels": "pixel data is in colour, inverted, deflated or in an unknown transfer syntax",
         # Stacks
-        "no-image": "no DICOM image with a position and an orientation is there",
+        "no-image": "no DICOM image has a position and an orientation",
         "localizer": "too few parallel slices for a volume",
         "mixed-series": "images of several series are in one place",
-        "mixed-planes": "slices lie in several planes",
+        "mixed-planes": "slices are in several planes",
         "mixed-sizes": "slices differ in rows, columns or pixel spacing",
         "two-acquisitions": "two acquisitions or echoes of the same slices are in one place",
         "duplicate-slices": "several different images have the same position",
@@ -55,7 +55,7 @@ class Refusal(ConvertError):  # noqa: N818 - a refusal is an outcome of the repo
     kind : str
         One of `REFUSALS`.
     message : str
-        What was found, where, and what to do.
+        Problem, place and remedy.
     """
 
     def __init__(self, kind: str, message: str) -> None:

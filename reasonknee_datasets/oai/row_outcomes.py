@@ -1,4 +1,4 @@
-"""What became of each row: the line of the report."""
+"""Outcome of each row: a line of the report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RowOutcome:
     grid_mm : float or None
         How far the corners of the source's grid lay from the mask's; None without a mask.
     notes : str
-        What was left out or could not be proven.
+        Images that were left out, and identity that could not be proven.
     address : str
         Where the series can be ordered.
     seconds : float

@@ -45,10 +45,10 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
         if not found:
             strangers.append(name)
     if not slices:
-        raise Refusal("no-image", f"{place} holds no DICOM image among {len(strangers)} files.")
+        raise Refusal("no-image", f"{place} has no DICOM image among {len(strangers)} files.")
     chosen, notes = _choose_series(slices, claim, str(place))
     if strangers:
-        notes.append(f"left out {len(strangers)} files that are no DICOM image, such as {strangers[0]}")
+        notes.append(f"left out {len(strangers)} files that are not DICOM images, such as {strangers[0]}")
     volume = stack_slices(chosen, str(place))
     return Volume(
         volume.voxels,
@@ -62,7 +62,7 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
 
 
 def peek_headers(place: SeriesPlace) -> Generator[Header, None, None]:
-    """Read the identity of every series of a place, each once; none where the first files are no DICOM images.
+    """Read the identity of every series of a place, each once; none where the first files are not DICOM images.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def peek_header(place: SeriesPlace, claim: Claim | None = None) -> Header | None
 
 
 def _choose_series(slices: list[Slice], claim: Claim | None, place: str) -> tuple[list[Slice], list[str]]:
-    """Choose the wanted series where a place holds several; refuse where headers do not settle which it is."""
+    """Choose the wanted series where a place has several; refuse it where headers do not decide."""
     groups: dict[Header, list[Slice]] = {}
     for each in slices:
         groups.setdefault(each.header, []).append(each)
@@ -106,8 +106,8 @@ def _choose_series(slices: list[Slice], claim: Claim | None, place: str) -> tupl
     wanted = [group for group in groups.values() if _is_wanted(group[0].header, claim)]
     if len(wanted) != 1:
         named = sorted({group[0].header.description or "no description" for group in groups.values()})
-        message = f"{place} holds images of {len(groups)} series ({', '.join(named[:5])})"
-        raise Refusal("mixed-series", f"{message}, and headers do not settle which is wanted. Separate them.")
+        message = f"{place} has images of {len(groups)} series ({', '.join(named[:5])})"
+        raise Refusal("mixed-series", f"{message}, and their headers do not show which one is wanted. Separate them.")
     _same_patient(slices, place)
     others = len(slices) - len(wanted[0])
     return wanted[0], [f"left out {others} image{'s' if others > 1 else ''} of {len(groups) - 1} other series"]
@@ -123,7 +123,7 @@ def _is_wanted(header: Header, claim: Claim | None) -> bool:
 def _same_patient(slices: Sequence[Slice], place: str) -> None:
     patients = sorted({each.header.patient for each in slices})
     if len(patients) > 1:
-        raise Refusal("mixed-series", f"{place} holds images of {len(patients)} patients. Separate them.")
+        raise Refusal("mixed-series", f"{place} has images of {len(patients)} patients. Separate them.")
 
 
 def convert_series(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[Volume, Placed]:
@@ -158,7 +158,7 @@ def convert_series(source: str | os.PathLike[str], out: str | os.PathLike[str]) 
     if not path.exists():
         raise ConvertError(f"There is no series at {path}.")
     if path.is_file() and not (is_tar(path.name) or is_zip(path.name)):
-        raise ConvertError(f"{path} is one file. Name the folder or the .tar.gz, .tar or .zip that holds its series.")
+        raise ConvertError(f"{path} is one file. Name the folder, .tar.gz, .tar or .zip of its series.")
     volume = read_series(SeriesPlace(str(path), EVERYWHERE if is_zip(path.name) else ""))
     placed = place_on_grid(volume.voxels, volume.affine, None, str(path))
     write_volume(target, placed, "reasonknee convert", slope=volume.slope, intercept=volume.intercept)

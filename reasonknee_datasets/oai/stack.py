@@ -40,7 +40,7 @@ class Volume:
     instances : tuple of int or None
         InstanceNumbers, in the order of the slices.
     notes : tuple of str
-        What was left out.
+        Images that were left out.
     """
 
     voxels: NDArray[Any]
@@ -75,7 +75,7 @@ def stack_slices(slices: Sequence[Slice], place: str) -> Volume:
     if len(placed) < len(slices):
         notes.append(f"left out {len(slices) - len(placed)} images without a position")
     if not placed:
-        raise Refusal("no-image", f"{place} holds no DICOM image with position, orientation and pixel spacing.")
+        raise Refusal("no-image", f"{place} has no DICOM image with position, orientation and pixel spacing.")
     kept = _one_plane(placed, place, notes)
     _check_sizes(kept, place)
     orientation = kept[0].orientation
@@ -85,7 +85,7 @@ def stack_slices(slices: Sequence[Slice], place: str) -> Volume:
     order = np.argsort(along, kind="stable")
     kept = _drop_copies([kept[n] for n in order], along[order], place, notes)
     if len(kept) < _FEWEST:
-        raise Refusal("localizer", f"{place} holds {len(kept)} slice in one plane, and a volume needs {_FEWEST}.")
+        raise Refusal("localizer", f"{place} has {len(kept)} slice(s) in one plane, but a volume needs {_FEWEST}.")
     _check_acquisitions(kept, place)
     positions = np.array([each.position for each in kept])
     step = _check_spacing(kept, positions, normal, place)
@@ -118,9 +118,9 @@ def _one_plane(slices: list[Slice], place: str, notes: list[str]) -> list[Slice]
     if main < 2 * others + 2:
         counts = ", ".join(str(len(group)) for group in groups)
         kind = "localizer" if main <= _MOST_OTHERS * 5 and len(groups) > 2 else "mixed-planes"
-        raise Refusal(kind, f"{place} holds slices in {len(groups)} planes ({counts} images).")
+        raise Refusal(kind, f"{place} has slices in {len(groups)} planes ({counts} images). Separate the series.")
     if others > _MOST_OTHERS:
-        raise Refusal("mixed-planes", f"{place} holds {main} parallel slices and {others} in other planes.")
+        raise Refusal("mixed-planes", f"{place} has {main} parallel slices and {others} others. Separate them.")
     notes.append(f"left out {others} reference image{'s' if others > 1 else ''} in another plane")
     return groups[0]
 
@@ -129,7 +129,7 @@ def _check_sizes(slices: Sequence[Slice], place: str) -> None:
     sizes = Counter((each.voxels.shape, each.spacing) for each in slices)
     if len(sizes) > 1:
         named = "; ".join(f"{n} of {shape[0]}x{shape[1]} at {step} mm" for (shape, step), n in sizes.most_common(3))
-        raise Refusal("mixed-sizes", f"{place} holds slices of {len(sizes)} sizes: {named}.")
+        raise Refusal("mixed-sizes", f"{place} has slices of {len(sizes)} sizes: {named}.")
 
 
 def _directions(
@@ -140,7 +140,7 @@ def _directions(
     lengths = np.array([row @ row, column @ column])
     if np.abs(lengths - 1).max() > 2 * _ALIGNED or abs(row @ column) > _ALIGNED:
         got = orientation.tolist()
-        raise Refusal("damaged-file", f"{place} has an ImageOrientationPatient that is no rotation: {got}.")
+        raise Refusal("damaged-file", f"{place} has an ImageOrientationPatient that is not a rotation: {got}.")
     row, column = row / np.sqrt(lengths[0]), column / np.sqrt(lengths[1])
     normal = np.cross(row, column)
     return row, column, normal / np.linalg.norm(normal)
@@ -166,7 +166,7 @@ def _drop_copies(slices: list[Slice], along: NDArray[np.float64], place: str, no
         told = _differences(slices)
         differs = f" They differ in {', '.join(told)}." if told else ""
         remedy = "Keep one of the acquisitions" if kind == "two-acquisitions" else "Download the series again"
-        message = f"{place} holds {clashes} images at a position that another image has.{differs} {remedy}."
+        message = f"{place} has {clashes} images at a position that another image has.{differs} {remedy}."
         raise Refusal(kind, message)
     if copies:
         notes.append(f"left out {copies} exact cop{'ies' if copies > 1 else 'y'} of a slice")
@@ -181,14 +181,14 @@ def _differences(slices: Sequence[Slice]) -> list[str]:
 
 
 def _check_acquisitions(slices: Sequence[Slice], place: str) -> None:
-    """Refuse acquisitions whose slices lie between each other, which evenly interleaved could pass as one stack."""
+    """Refuse interleaved acquisitions, which could pass as one stack if they are even."""
     counts = Counter(each.acquisition for each in slices)
     if len(counts) == 1 or min(counts.values()) < _FEWEST:
         return
     runs = 1 + sum(one.acquisition != other.acquisition for one, other in zip(slices[1:], slices, strict=False))
     if runs > len(counts):
         differs = ", ".join(_differences(slices))
-        message = f"{place} holds {len(counts)} interleaved acquisitions, which differ in {differs}."
+        message = f"{place} has {len(counts)} interleaved acquisitions, which differ in {differs}."
         raise Refusal("two-acquisitions", f"{message} Keep one of them.")
 
 
@@ -240,13 +240,13 @@ def _fill(slices: Sequence[Slice]) -> tuple[NDArray[Any], float, float]:
         dtype = smallest_type([end * slope + intercept for end in ends] if apply else ends)
     voxels = np.empty((columns, rows, len(slices)), dtype, order="F")
     for number, each in enumerate(slices):
-        # float64 holds every product exactly: stored voxels have 32 bits at most.
+        # float64 represents every product exactly: stored voxels have 32 bits at most.
         voxels[..., number] = (each.voxels * each.slope + each.intercept if apply else each.voxels).T
     return voxels, 1.0 if apply else slope, 0.0 if apply else intercept
 
 
 def smallest_type(ends: Sequence[float]) -> np.dtype[Any]:
-    """Choose int16, as official images have it, where the values fit; else what holds them."""
+    """Choose int16, as official images have it, where the values fit; else a type that can represent them."""
     for dtype in (np.int16, np.uint16, np.int32, np.uint32):
         if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max:
             return np.dtype(dtype)

@@ -69,14 +69,14 @@ def _read_text(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             elif row:
                 rows.append((reader.line_num, _fit(row, len(columns), f"{path} line {reader.line_num}")))
     except csv.Error as error:
-        raise ConvertError(f"{path} line {reader.line_num} is no row of a table: {error}.") from error
+        raise ConvertError(f"{path} line {reader.line_num} is not a table row: {error}. Download it again.") from error
     return columns, rows
 
 
 def _fit(row: list[str], wanted: int, where: str) -> list[str]:
     """Cut empty cells after the last column, and refuse any other number of cells."""
     if len(row) < wanted or any(cell.strip() for cell in row[wanted:]):
-        raise ConvertError(f"{where} has {len(row)} cells where the header names {wanted}. Download the table again.")
+        raise ConvertError(f"{where} has {len(row)} cells, but the header names {wanted}. Download the table again.")
     return row[:wanted]
 
 
@@ -87,7 +87,7 @@ def _read_sas(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise missing_extra("pyreadstat", "sas", "SAS tables") from error
     read = pyreadstat.read_xport if path.suffix.lower() == ".xpt" else pyreadstat.read_sas7bdat
     if not path.is_file():
-        raise ConvertError(f"{path} is not a file.")
+        raise ConvertError(f"{path} is not a file. Name a table, or a folder of tables.")
     try:
         found, _ = read(str(path), output_format="dict")
     except (pyreadstat.ReadstatError, ValueError) as error:

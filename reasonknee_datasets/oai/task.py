@@ -44,9 +44,9 @@ class ConvertTask:
     out : Path
         The output folder.
     claim : Claim
-        What the series must be.
+        Identity that the series must have.
     visit, split : str
-        Empty where no release says.
+        Empty without a release.
     mask : Path or None
         The row's mask, which need not exist.
     places : tuple of SeriesPlace or ImageFile
@@ -90,7 +90,7 @@ def convert_row(task: ConvertTask) -> RowOutcome | None:
     Returns
     -------
     RowOutcome or None
-        None for a series of another sequence, where no split row asks for it.
+        None for a series of another sequence without a split row.
     """
     begin = time.perf_counter()
     try:
@@ -143,9 +143,9 @@ def _complete(task: ConvertTask) -> ConvertTask | None:
         return None
     visit = visit or visit_of(str(place or task.address), study)
     if side is None:
-        raise Refusal("wrong-side", f"{claim} does not say which knee it shows, in its header nor in an index.")
+        raise Refusal("wrong-side", f"{claim} names its knee neither in its header nor in an index.")
     if visit is None:
-        raise Refusal("unknown-visit", f"{claim} does not say its visit, in StudyDescription, folders nor index.")
+        raise Refusal("unknown-visit", f"{claim} names its visit neither in StudyDescription, folders nor index.")
     return replace(task, claim=replace(claim, side=side), visit=visit)
 
 
@@ -160,14 +160,14 @@ def _check_index(task: ConvertTask) -> None:
         raise Refusal("wrong-side", f"{listed.where} names the {listed.side} knee, but {task.claim} needs the {side}.")
     if not listed.is_dess:
         raise Refusal(
-            "wrong-sequence", f"{listed.where} names {listed.description!r} for {task.claim}, which is no DESS."
+            "wrong-sequence", f"{listed.where} names {listed.description!r} for {task.claim}, which is not DESS."
         )
     if listed.visit is not None and listed.visit != task.visit and task.visit in VISITS:
         raise Refusal("wrong-visit", f"{listed.where} names visit {listed.visit}, but {task.claim} needs {task.visit}.")
 
 
 def _description(claim: Claim) -> str:
-    """Write what the header of a converted file says: by it a later run recognises its own files."""
+    """Write the description in the header of a converted file, by which a later run recognises it."""
     origin = "SYNTHETIC" if is_synthetic(claim.patient) else "OAI"
     return f"{origin} {claim} by reasonknee convert"
 
@@ -197,7 +197,7 @@ def _preview(task: ConvertTask, place: SeriesPlace | ImageFile) -> RowOutcome:
     if isinstance(place, SeriesPlace):
         header = peek_header(place, task.claim)
         if header is None:
-            raise Refusal("no-image", f"{place} begins with no DICOM image.")
+            raise Refusal("no-image", f"The first file of {place} is not a DICOM image.")
         prove(header, task.claim, str(place), task.visit)
     return task.outcome(status="found", source=str(place))
 
@@ -215,11 +215,11 @@ def _convert_place(task: ConvertTask, place: SeriesPlace | ImageFile, target: Ta
     notes += volume.notes
     if proven == "patient":
         got = f"AccessionNumber {volume.header.accession!r}" if volume.header.accession else "no AccessionNumber"
-        notes.append(f"{got}: only names say which series of that day it is")
+        notes.append(f"{got}: only names identify the series of that day")
     elif proven == "nothing":
         if target is None:
             raise Refusal(
-                "unproven", f"{place} does not prove that it is {task.claim}, and there is no mask to compare."
+                "unproven", f"{place} does not prove that it is {task.claim}, and has no mask to compare with."
             )
         notes.append("the header proves no series; the grid is the mask's")
     placed = place_on_grid(volume.voxels, volume.affine, target, str(place))
@@ -240,7 +240,7 @@ def _check_numbering(volume: Volume, place: str) -> None:
     numbers = sorted(number for number in volume.instances if number is not None)
     if len(numbers) == len(volume.instances) and numbers != list(range(1, len(numbers) + 1)):
         message = f"{place} has {len(numbers)} slices with InstanceNumber {numbers[0]} to {numbers[-1]}"
-        raise Refusal("missing-slices", f"{message}, and there is no mask to tell whether some are missing.")
+        raise Refusal("missing-slices", f"{message}, and without a mask it is not known whether some are missing.")
 
 
 def _describe(shape: tuple[int, ...], affine: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, str]:

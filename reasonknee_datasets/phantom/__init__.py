@@ -1,4 +1,4 @@
-"""A synthetic release that means something: knees whose grades can be measured again in their voxels."""
+"""A synthetic release with meaning: knees whose grades can be measured in their voxels."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _REACH = {
 
 
 def is_near(p: Points, reach: tuple[tuple[float, float], ...]) -> bool:
-    """Check whether some of the points may lie within a range of u, v and w."""
+    """Check whether some of the points may be within a range of u, v and w."""
     return all(low < top and high > bottom for (low, high), (bottom, top) in zip(p.bounds, reach, strict=True))
 
 
@@ -129,7 +129,7 @@ def _fat_pad(p: Points, shape: Shape, found: dict[str, Bone], tendon: tuple[Fiel
 
 
 def label_map(view: NearbyAnatomy, shape: Shape) -> Field:
-    """Label the healthy anatomy; the effusion, which is no healthy anatomy, is not in it."""
+    """Label the healthy anatomy, without the effusion."""
     label = np.zeros_like(view.p.u)
     closest = np.full_like(view.p.u, FILM)
     own = {name: region_labels(view.p, shape, name) for name in view.bones}
@@ -159,7 +159,7 @@ def label_map(view: NearbyAnatomy, shape: Shape) -> Field:
 
 
 def attached(view: NearbyAnatomy, ligament: str) -> Field:
-    """Where a cruciate ligament's attachments lie in bone."""
+    """Places of a cruciate ligament's attachments in bone."""
     tibial, femoral = view.sites[ligament]
     in_tibia = (tibial < 0.0) & (view.distance("tibia") < 0.0)
     in_femur = (femoral < 0.0) & (view.distance("femur") < 0.0)

@@ -18,7 +18,7 @@ _EMPTY_LABELS = ("patellar_tendon", "posterior_cruciate_ligament", "anterior_cru
 
 
 def add_oddities(volumes: list[PlannedVolume], size: Size, seed: int) -> list[PlannedVolume]:
-    """Inject the irregularities of the real release, mostly into volumes of train, each into a volume of its own."""
+    """Inject the irregularities of the real release, mostly into volumes of train, each into a separate volume."""
     rng = stream(seed, Stream.ODDITY)
     order = sorted(rng.permutation(len(volumes)).tolist(), key=lambda place: volumes[place].split != "train")
     empty, split, twice, *odd = order[: 3 + len(_ALWAYS_ODD)]

@@ -36,7 +36,7 @@ _GAPS = (3.8, 2.6, 2.6)
 _TIGHT_GAPS = (2.9, 1.9, 1.9)
 _BORDER = 0.2  # from a lesion to the border of its subregion, mm
 _SHORT = 0.04  # share of a subregion that a lesion may miss for the sake of wide gaps
-_USUAL_AXIS = {"femur": 0, "tibia": 0, "patella": 2, "tibia_subspinous": 1}  # that bodies stand along
+_USUAL_AXIS = {"femur": 0, "tibia": 0, "patella": 2, "tibia_subspinous": 1}  # axis along which bodies are placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class BoneLesion:
 
 
 def plan_bone_lesions(wanted: Wanted, sample: Sample, shape: Shape, seed: list[int]) -> tuple[BoneLesion, ...]:
-    """Size the lesions that the grades ask for.
+    """Compute the size of the lesions of the grades.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def _plan(
         target = min(target, grades["number"] * SMALL_BODY / (len(index) * (STEP * scale) ** 3))
     shifts, stretches = random.uniform(-1.0, 1.0, (3, 3)), random.uniform(0.87, 1.15, (3, 3)) * _SHAPE[region.bone]
     usual = _USUAL_AXIS.get(region.name, _USUAL_AXIS[region.bone])
-    # Large lesions need all the room there is; smaller ones stand side by side under the joint surface.
+    # Large lesions need all the space; smaller ones are placed side by side under the joint surface.
     axes = range(3) if grades["size"] == 3 else [usual]
 
     def lay_out(axis: int, gaps: tuple[float, float, float]) -> tuple[float, BoneLesion, Field]:
@@ -171,7 +171,7 @@ def _bodies(
     for (low, high), shift, stretch in zip(itertools.pairwise(edges), shifts, stretches, strict=False):
         inside = (coordinates[axis] > low) & (coordinates[axis] < high)
         middle = np.array([np.median(c[inside]) for c in coordinates])
-        # Halfway from the slab's middle to its superficial part: lesions lie under the joint surface.
+        # Halfway from the slab's middle to its superficial part: lesions are under the joint surface.
         shallow = inside & (depth > -9.0) & (depth < -5.0)
         if shallow.any():
             middle = 0.5 * (middle + np.array([np.median(c[shallow]) for c in coordinates]))
@@ -182,7 +182,7 @@ def _bodies(
 
 
 def _with_cyst(lesion: BoneLesion, radius: float, percent: int, reach: Field, p: Points) -> BoneLesion:
-    """Part the cyst off: a ball in the middle of one body, or all that lies on one side of a plane in every body."""
+    """Separate the cyst: a ball in the middle of one body, or everything on one side of a plane in every body."""
     target = SIGNS["bone_marrow_lesion", "percent"].targets[percent]
     inside = p.take(np.flatnonzero(reach < radius))
     inner = percent == 3

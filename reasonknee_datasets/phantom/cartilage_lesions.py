@@ -57,7 +57,7 @@ class CartilageLesion:
         return np.sqrt(((a - self.centre[0]) * self.stretch[0]) ** 2 + ((b - self.centre[1]) * self.stretch[1]) ** 2)
 
     def remaining(self, p: Points, width: float) -> tuple[Field, Field]:
-        """Share of the healthy thickness that stands at each point, and how far the bone is bare there (0 to 1)."""
+        """Share of the healthy thickness that remains at each point, and how far the bone is bare there (0 to 1)."""
         reach = self.reach(p)
         border = self.region.distance(p) + _BORDER
         thinned = filled_share(np.maximum(reach - self.radius, border), width)
@@ -68,7 +68,7 @@ class CartilageLesion:
 def plan_cartilage_lesions(
     wanted: Wanted, sample: Sample, shape: Shape, seed: list[int]
 ) -> tuple[CartilageLesion, ...]:
-    """Size the defects that the grades ask for."""
+    """Compute the size of the defects of the grades."""
     regions = {region.name: region for region in regions_of(shape)}
     lesions = []
     for question_id in questions_of("cartilage_lesion"):
@@ -84,7 +84,7 @@ def _plan(
 ) -> CartilageLesion:
     view = cartilage_points(sample, shape, region.bone, region.label)
     a, b = surface_coordinates(view.p, region.bone)
-    # A sampled point stands for as much surface as the cartilage there is thin.
+    # A sampled point represents more surface where the cartilage is thinner.
     weights = 1.0 / view.bones[region.bone].cartilage
     jitter = random.uniform(-1.5, 1.5, 2)
     stretch = float(random.uniform(0.85, 1.15))

@@ -1,4 +1,4 @@
-"""Defects of OAI downloads, planted on purpose, each under a name of its own."""
+"""Defects of OAI downloads, planted on purpose, each with a name."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Defect:
     name : str
         Of its own.
     status : {"converted", "refused", "missing"}
-        What a converter must make of it: right all the same, or refused, or missing.
+        Expected outcome of a conversion: right all the same, or refused, or missing.
     kind : str
         The refusal's name; empty for others.
     change : callable or None
         Changes the slices before they are written.
     files : {"", "suffix", "shuffle", "strangers", "cut"}
-        What happens to the written files: names in .dcm, names in another order, other files among them, one cut short.
+        Change of the written files: names in .dcm, names in another order, other files among them, one cut short.
     archive : {"", "cut", "climbs", "links", "claims"}
-        What happens to the archive, in the form that has archives; elsewhere the series is left as it is.
+        Change of the archive, in the form that has archives; elsewhere the series is left as it is.
     place : {"", "absent", "renamed", "index"}
         Left out, under other names, or contradicted by the index.
     """

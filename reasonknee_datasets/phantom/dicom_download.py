@@ -63,7 +63,7 @@ class _Row:
 
 
 def check_downloads(out: Path, patients: int, *, size: Size = "tiny", seed: int = 0) -> None:
-    """Check before a release is written that it would hold a volume for every defect, and that the disk has space.
+    """Check before a release is written that it would have a volume for every defect, and that the disk has space.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def check_downloads(out: Path, patients: int, *, size: Size = "tiny", seed: int 
 
 
 def write_downloads(release: Path) -> dict[Path, Path]:
-    """Replace the images of a synthetic release by downloads in every form, in ``oai/<form>`` beside ``data``.
+    """Replace the images of a synthetic release by downloads in every form, in ``oai/<form>`` next to ``data``.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def write_download(release: Path, out: Path, *, form: Form, defects: bool = True
         ``nda``: a package with ``image03.txt`` and one ``.tar.gz`` a series. ``results``: the older tree of folders.
         ``folders``: ``<patient>/data/<date>/<series>``.
     defects : bool
-        Whether each of `DEFECTS` is planted in a series of its own, train first. They are listed in
-        ``planted_defects.json`` beside the folder, by patient, date and series.
+        Whether each of `DEFECTS` is planted in a separate series, train first. They are listed in
+        ``planted_defects.json`` next to the folder, by patient, date and series.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def _plan(release: Path, form: Form, defects: bool) -> list[_Row]:
 
 
 def _check_counts(form: Form, volumes: int, deep: int) -> list[Defect]:
-    """Return the defects of a form, each of which takes a deep volume of its own; refuse too few volumes."""
+    """Return the defects of a form, each of which needs a separate deep volume; refuse too few volumes."""
     wanted = [each for each in DEFECTS if _possible(each, form)]
     if volumes < len(wanted) + _WHOLE or deep < len(wanted):
         raise PhantomError(
@@ -204,7 +204,7 @@ def _encode(row: _Row) -> list[bytes]:
 
 
 def _name_files(contents: Sequence[bytes], defect: Defect | None) -> Iterator[tuple[str, bytes]]:
-    """Name the files 001, 002 ... as OAI does, and plant what goes wrong with files."""
+    """Name the files 001, 002 ... as OAI does, and plant the defects of files."""
     what = defect.files if defect else ""
     order = np.random.default_rng(5).permutation(len(contents)).tolist() if what == "shuffle" else range(len(contents))
     for number, place in enumerate(order, start=1):

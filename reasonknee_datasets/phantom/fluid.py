@@ -63,7 +63,7 @@ def walls(view: NearbyAnatomy, shape: Shape) -> Field:
 
 
 def plan_effusion(wanted: Wanted, shape: Shape) -> Effusion:
-    """Fill the recess with as many millilitres as the grade stands for."""
+    """Fill the recess with the grade's number of millilitres."""
     target = SIGNS["effusion_synovitis", "grade"].targets[wanted.grade(43, "grade")]
     u, w = shape.patella_centre
     empty = Effusion(0.0, (u, shape.ridge - 4.5, w + shape.patella_height - 1.0))
@@ -91,7 +91,7 @@ class Synovitis:
 
 
 def plan_synovitis(wanted: Wanted, sample: Sample, seed: list[int]) -> Synovitis | None:
-    """Grow the patches to the share of the fat pad that the grade stands for."""
+    """Grow the patches to the grade's share of the fat pad."""
     grade = wanted.grade(42, "grade")
     if grade == 0 or sample.view.hoffa is None:
         return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reasonknee_datasets.phantom.spec import KneeSpec
 
 GRID_CENTRE = (0.0, 7.0, 15.0)
-"""The knee coordinates that stand in the middle of a grid: what OAI's field of view is centred on, about."""
+"""Knee coordinates in the middle of a grid: about the centre of OAI's field of view."""
 
 BLOCK = 28
 """Voxels along a block's side: its arrays stay in a core's cache, and few solids are near it."""

@@ -151,7 +151,7 @@ def _tear_location(horns: NDArray[np.int8]) -> list[int]:
 def _add_meniscus(
     grades: NDArray[np.int8], severity: NDArray[np.float64], side: str, first: int, rng: np.random.Generator
 ) -> None:
-    """Fill in the slots of one meniscus that depend on each other, so that its tissue can be drawn as they say."""
+    """Fill in the slots of one meniscus that depend on each other, so that its tissue can be drawn accordingly."""
     horns = []
     for horn in _HORNS:
         column = slot_column(_question("meniscal_morphology", f"{side}_meniscus_{horn}"), "morphology")
@@ -171,7 +171,7 @@ def _add_meniscus(
 
 
 def sample_patient(rng: np.random.Generator) -> float:
-    """Draw what both knees of a patient share: one severity, in standard deviations."""
+    """Draw the severity that both knees of a patient share, in standard deviations."""
     return float(rng.standard_normal())
 
 
@@ -234,7 +234,7 @@ def sample_missing(rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def severity_rank(slot: Slot, grade: int) -> int:
-    """Order a slot's grades by severity, for slots whose numbers have no order of their own.
+    """Order a slot's grades by severity, for slots with numbers without an order.
 
     The four simple and complex tears of a meniscus rank 2, 2, 2 and 3; a tear location ranks above none, and all alike.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def draw_knee(spec: KneeSpec) -> DrawnKnee:
-    """Draw a knee with the lesions that its grades ask for.
+    """Draw a knee with the lesions of its grades.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def draw_knee(spec: KneeSpec) -> DrawnKnee:
     Returns
     -------
     DrawnKnee
-        Voxels, noise-free voxels, label map and boxes on the asked grid.
+        Voxels, noise-free voxels, label map and boxes on the requested grid.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def _boxes(mask: NDArray[np.uint8]) -> dict[int, Box]:
 
 
 def _spoil(mask: NDArray[np.uint8], spec: KneeSpec) -> None:
-    """Leave a label out, or part a meniscus, as real segmentations do."""
+    """Leave a label out, or divide a meniscus, as real segmentations do."""
     if spec.empty_label is not None:
         mask[mask == LABELS[spec.empty_label]] = 0
     if spec.split_meniscus:

@@ -115,4 +115,4 @@ LABEL_MAP_VARIANTS: Mapping[str, Callable[[], LabelMapFiles]] = {
     "label_to_questions": _label_to_questions,
     "opaque": _opaque,
 }
-"""What ``write_release(label_map_variant=...)`` takes; the first is the default."""
+"""Values of ``write_release(label_map_variant=...)``; the first is the default."""

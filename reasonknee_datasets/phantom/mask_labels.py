@@ -1,7 +1,7 @@
 """Labels of the mask, and those that make up the region of each question.
 
-The ids 44, 49, 50-55, 58-64 and 62 stand for what the official masks use them for; 56 and 57 are the patella as far as
-is known; the names of the rest are this project's own. As officially, 42, 43, 45 and 46 are labels of findings beside
+The ids 44, 49, 50-55, 58-64 and 62 mean the same as in the official masks; 56 and 57 are the patella as far as
+is known; the names of the rest are this project's own. As officially, 42, 43, 45 and 46 are labels of findings next to
 those of structures, and `labels.json` names the background, 0. Three structures without a known official id take ids
 below 40. Every structure is the *healthy* anatomy: a finding is labelled only where no structure is, and moves none, so
 that a box drawn around a region says nothing about the grade. The one exception is the effusion, which is a region
@@ -70,7 +70,7 @@ _PATELLA = ("patella_medial", "patella_lateral")
 _MEDIAL_PLATEAU = ("tibia_medial_anterior", "tibia_medial_central", "tibia_medial_posterior")
 _LATERAL_PLATEAU = ("tibia_lateral_anterior", "tibia_lateral_central", "tibia_lateral_posterior")
 
-# What a question's region is where it is not simply the label of the question's own name.
+# Regions of questions where they are not simply the label of the question's own name.
 _REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "patella_superior": _PATELLA,
@@ -109,7 +109,7 @@ def _region(question: Question) -> tuple[str, ...]:
 REGION_NAMES: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {question.id: _region(question) for question in QUESTIONS.values() if question.in_records}
 )
-"""Question 1 to 62 to the names of the labels whose common bounding box is its box."""
+"""Names of the labels of each question from 1 to 62: their common bounding box is its box."""
 
 
 def region_of(question_id: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PARTS = ("anterior", "body", "posterior")
 _ANGLES = (1.05, 0.0, -1.05)  # middle of each part around the ring
 _WINDOWS = (0.30, 0.26, 0.30)  # half of each part's arc that patterns keep to
-_CLEFT_ANGLES = (0.85, -0.12, -0.95)  # beside where an extruded tongue begins
+_CLEFT_ANGLES = (0.85, -0.12, -0.95)  # next to the start of an extruded tongue
 HALF_SHEET = 0.8  # of a tear, mm
 RIM = 2.2  # depth that patterns leave alone: the outer rim is where `tear_location` shows
 _LOST_FROM = {6: 4.6, 7: 3.3, 8: RIM}  # depth beyond which maceration leaves nothing
@@ -29,7 +29,7 @@ TALLER = 3.5  # hypertrophy under the condyle, as far as there is room
 LIP_HALF, LIP_OUT, LIP_UP = 14.0, 5.0, 5.0  # its lip: half the arc, how far beyond the wall and above the top
 _LIP_LIFT = 0.5  # of the lip's lower side beyond the wall, clear of an extruded tongue, mm
 _SLANT = 0.8  # turns a height above that side, where it slants, into a distance
-_OFF_BONE = 2.5  # what grows from the bone is an osteophyte
+_OFF_BONE = 2.5  # a growth from the bone is an osteophyte
 _EDGE = 1.6  # rounding of an extruded tongue, mm
 
 
@@ -64,7 +64,7 @@ class MeniscusPlan:
         return solid
 
     def _lip(self, p: Points, ring: Meniscus) -> Field:
-        """Distance to a lip that rises from the body's upper outer edge into the capsule beside the condyle."""
+        """Distance to a lip that rises from the body's upper outer edge into the capsule next to the condyle."""
         lift = _LIP_LIFT * np.clip(-ring.depth, 0.0, 1.0)
         high = np.maximum(p.w - ring.top - LIP_UP, (ring.top + lift - p.w) * _SLANT)
         solid = smooth_max(np.maximum(high, ring.depth - 1.0), -ring.depth - LIP_OUT, 2.0)
@@ -73,7 +73,7 @@ class MeniscusPlan:
         return np.asarray(np.maximum(solid, ring.free + 0.4))
 
     def lost(self, p: Points, ring: Meniscus) -> Field:
-        """Distance to what is fluid within the healthy meniscus."""
+        """Distance to fluid within the healthy meniscus."""
         solid = np.full_like(p.u, FAR)
         for part, pattern in enumerate(self.morphology):
             if pattern >= 2:
@@ -97,7 +97,7 @@ class MeniscusPlan:
         return np.asarray(np.maximum(solid, ring.distance + 0.4))
 
     def cyst_distance(self, p: Points) -> Field:
-        """Distance to a cyst beside the rear outer corner, within the corner of the meniscus' box."""
+        """Distance to a cyst next to the rear outer corner, within the corner of the meniscus' box."""
         if not self.cyst:
             return np.full_like(p.u, FAR)
         a, b = self.axes

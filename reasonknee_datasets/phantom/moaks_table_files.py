@@ -1,7 +1,7 @@
-"""Small MOAKS tables as the official release has them: raw codes that say what the records say.
+"""Small MOAKS tables as the official release has them: raw codes with the grades of the records.
 
 A cartilage finding has two columns of one repeated name, size and then depth, so that a reader by column name keeps
-only the last of them. VERSION holds the reading project. There is no FNIH table of 48 months.
+only the last of them. VERSION is the reading project. There is no FNIH table of 48 months.
 Columns are those that RELEASE_FORMAT knows; findings whose OAI column is not known there (cysts, hypertrophy, the
 posterior cruciate ligament, the patellar tendon, most of the anterior one) have none.
 """
@@ -49,7 +49,7 @@ def _region(question: Question) -> str:
 
 
 def _columns(question: Question) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Name a question's columns without their visit, and the attributes that each holds."""
+    """Name a question's columns without their visit, and the attributes of each."""
     if question.finding == "bone_marrow_lesion":
         for attribute, stem in _MARROW.items():
             yield stem + _region(question), (attribute,)

@@ -53,7 +53,7 @@ class Lip:
     length: float
 
     def distance(self, p: Points) -> Field:
-        """Distance to the lip; its inner end lies within the bone."""
+        """Distance to the lip; its inner end is within the bone."""
         u, v, w = p.u - self.tip[0], p.v - self.tip[1], p.w - self.tip[2]
         out, side, rest = (u * axis[0] + v * axis[1] + w * axis[2] for axis in (self.outward, self.along, self.across))
         beyond = np.maximum(np.maximum(out + _EDGE, -self.length - out), 0.0)
@@ -82,7 +82,7 @@ def sites_of(shape: Shape) -> dict[str, Site]:
 
 
 def plan_osteophytes(wanted: Wanted, shape: Shape) -> tuple[Lip, ...]:
-    """Return the osteophytes that the grades ask for."""
+    """Return the osteophytes of the grades."""
     sites = sites_of(shape)
     lips = []
     for question_id in questions_of("osteophyte"):

@@ -1,4 +1,4 @@
-"""The sentences that reasoning texts are made of, by finding, attribute and grade.
+"""Sentences of reasoning texts, by finding, attribute and grade.
 
 Every entry is one sentence, so that a paragraph of them splits into its steps again.
 """

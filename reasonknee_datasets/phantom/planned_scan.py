@@ -19,11 +19,11 @@ OFFICIAL_SPLITS = ("train", "val", "test")
 
 
 class PhantomError(ReasonKneeError, ValueError):
-    """A synthetic release that cannot be planned or written as asked."""
+    """A synthetic release that cannot be planned or written."""
 
 
 class Stream(IntEnum):
-    """What a random stream is for; a stream is never used for two purposes."""
+    """Purpose of a random stream; a stream is never used for two purposes."""
 
     SPLIT = 0
     PATIENT = 1
@@ -40,7 +40,7 @@ class Stream(IntEnum):
 
 
 def stream(seed: int, purpose: Stream, *which: int) -> np.random.Generator:
-    """Open a random stream of its own, whatever else was drawn before."""
+    """Open a random stream that is independent of all other draws."""
     return np.random.default_rng((seed, int(purpose), *which))
 
 
@@ -56,7 +56,7 @@ class PlannedVolume:
     Attributes
     ----------
     number : int
-        Of its mask file, and its row in the grades of `StudyPlan`.
+        Number of its mask file, and its row in the grades of `StudyPlan`.
     patient : str
         Seven digits, 0000001 and up.
     visit, side, study, series : str

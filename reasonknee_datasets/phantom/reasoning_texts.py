@@ -92,7 +92,7 @@ def _finding(texts: tuple[str, ...], attribute: str, grades: Grades) -> str:
     grade = grades[attribute]
     if grade is None:
         return phrases.UNREAD[attribute]
-    # Without a lesion, its number, percent and depth follow; with one, 0 needs a word of its own.
+    # Without a lesion, its number, percent and depth follow; with one, 0 needs a separate word.
     return texts[-1] if grade == 0 and len(texts) == phrases.WITH_LESION and grades["size"] != 0 else texts[grade]
 
 

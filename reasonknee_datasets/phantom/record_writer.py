@@ -29,7 +29,7 @@ Form = Literal["usual", "nested", "prompt_spelling"]
 
 RECORD_QUESTIONS: tuple[int, ...] = tuple(question.id for question in QUESTIONS.values() if question.in_records)
 
-# What stands before data/images/ differs from file to file, as the authors' machines did.
+# The text before data/images/ differs from file to file, as the authors' machines did.
 PREFIXES = {
     "train": "../data/images/",
     "val": "/mnt/storage/3DReasonKnee/data/images/",

@@ -48,7 +48,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_marker(root: Path, facts: dict[str, object]) -> None:
-    """Write what tells people and programs that the release is synthetic: a README and ``data/phantom.json``."""
+    """Mark the release as synthetic: write a README and ``data/phantom.json``."""
     (root / "README.md").write_text(f"# {_README}", encoding="utf-8", newline="\n")
     write_json(root / "data" / "phantom.json", {"synthetic": True, **facts})
 

@@ -58,7 +58,7 @@ def write_release(
 ) -> None:
     """Write a synthetic release in exactly the official layout, images included.
 
-    In one environment the same arguments give the same bytes, whatever the number of workers. Nothing stands under the
+    In one environment the same arguments give the same bytes, whatever the number of workers. Nothing is under the
     final name before all of it is written.
 
     Parameters
@@ -73,7 +73,7 @@ def write_release(
     seed : int
         Not negative.
     annotations_only : bool
-        Write no voxels: boxes stand where the regions usually are. For tests at scale.
+        Write no voxels: boxes are where the regions usually are. For tests at scale.
     box_convention : BoxConvention or str, optional
         How the six numbers are written; `DEFAULT_CONVENTION` if left out.
     anatomical_boxes : bool
@@ -81,14 +81,14 @@ def write_release(
         layout. By default they are axes of the array.
     workers : int, optional
         Processes that draw. By default one a core, unless the running script lacks the guard
-        ``if __name__ == "__main__":`` and would be started anew by each.
+        ``if __name__ == "__main__":`` and would be started again by each.
     label_map_variant : str
         One of `LABEL_MAP_VARIANTS`: the structure of ``labels.json`` and ``question_subregion_mapping.json``.
 
     Raises
     ------
     PhantomError
-        If an argument is out of range, the folder holds something, or the disk does not take it.
+        If an argument is out of range, the folder is not empty, or the disk has too little space.
     BoxError
         If the convention's name is none.
     """
@@ -130,7 +130,7 @@ def _check(workers: int | None, label_map_variant: str) -> None:
 
 
 def check_space(out: Path, patients: int, size: Size | None, *, extra: int = 0) -> None:
-    """Refuse before the work begins what the disk cannot hold, by the usual number of volumes.
+    """Refuse a release that is too large for the disk, by the usual number of volumes.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def _write_records(folder: Path, writer: RecordWriter) -> None:
 
 @contextmanager
 def _whole_or_nothing(out: Path) -> Iterator[Path]:
-    """Return a folder beside the final one, which becomes it if all goes well and vanishes otherwise."""
+    """Return a folder next to the final one, renamed to it on success and removed otherwise."""
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PhantomError(f"{out} exists already. Remove it, or write the synthetic release to another folder.")
@@ -202,9 +202,9 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
 
 
 def _clear_leftovers(out: Path) -> None:
-    """Remove the unfinished folders of killed runs to the same target: those whose lock is free."""
+    """Remove the unfinished folders of killed runs to the same target, which have a free lock."""
     for left in out.parent.glob(f".{escape(out.name)}.unfinished-*"):
-        with suppress(OSError):  # Timeout, where a run holds it, is one
+        with suppress(OSError):  # Timeout, where a run has the lock, is one
             with FileLock(left / _LOCK, timeout=0):
                 pass
             shutil.rmtree(left)

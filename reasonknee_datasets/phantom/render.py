@@ -1,4 +1,4 @@
-"""Render a knee as a scanner without noise would see it: signals of all tissues, mixed where a voxel holds several."""
+"""Render a knee as a scanner without noise would see it: signals of all tissues, mixed where a voxel has several."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _osteophytes(canvas: Canvas, view: NearbyAnatomy) -> Field:
 
 
 def _cartilage(canvas: Canvas, view: NearbyAnatomy) -> dict[str, Field]:
-    """Cartilage as far as defects leave it; gives the distance to what bone stands under them."""
+    """Cartilage without its defects; returns the distance to the bone that remains under them."""
     standing = {name: bone.distance for name, bone in view.bones.items()}
     for name, bone in view.bones.items():
         close = np.abs(bone.distance - 0.5 * bone.cartilage) < 0.5 * bone.cartilage + canvas.width + WORN
@@ -217,7 +217,7 @@ def _cartilage(canvas: Canvas, view: NearbyAnatomy) -> dict[str, Field]:
 
 
 def _bone(canvas: Canvas, view: NearbyAnatomy, standing: dict[str, Field]) -> None:
-    """Cortex, marrow, and what is in the marrow."""
+    """Cortex, marrow, and lesions in the marrow."""
     for name, bone in standing.items():
         index = canvas.near(bone)
         if not index.size:
@@ -254,7 +254,7 @@ def _attachments(canvas: Canvas, view: NearbyAnatomy) -> None:
 
 
 def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft_tissue.Meniscus, femur: Field | np.float32) -> Field:
-    """Paint the wedge, what was added to it, and what it lost; return the distance to what was added."""
+    """Paint the wedge with added and missing tissue; return the distance to the added tissue."""
     added = plan.added(canvas.p, ring, femur)
     index = canvas.near(np.minimum(added, ring.distance))
     if not index.size:

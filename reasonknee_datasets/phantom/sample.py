@@ -55,13 +55,13 @@ def lattice(low: tuple[float, ...], high: tuple[float, ...], step: float) -> NDA
 
 
 def take_sample(shape: Shape) -> Sample:
-    """Look at the whole joint."""
+    """Sample the whole joint."""
     view = look(points_of(lattice(_LOW, _HIGH, STEP)), shape)
     return Sample(view, label_map(view, shape))
 
 
 def cartilage_points(sample: Sample, shape: Shape, bone: str, label: int) -> NearbyAnatomy:
-    """Look closely at the cartilage over one subregion."""
+    """Sample the cartilage over one subregion more finely."""
     coarse = sample.view.bones[bone]
     shell = np.abs(coarse.distance - 0.5 * coarse.cartilage) < 0.5 * coarse.cartilage + STEP
     owner = region_labels(sample.view.p, shape, bone) == label
@@ -76,13 +76,13 @@ def cartilage_points(sample: Sample, shape: Shape, bone: str, label: int) -> Nea
 
 
 def share_level(values: Field, share: float, total: float | None = None, weights: Field | None = None) -> float:
-    """Find the level below which lie `share` of all points; infinite values never do.
+    """Find the level below which are `share` of all points; infinite values are never below it.
 
     Parameters
     ----------
     values : Field
     share : float
-        Of `total`.
+        Share of `total`.
     total : float, optional
         By default the sum of the weights.
     weights : Field, optional

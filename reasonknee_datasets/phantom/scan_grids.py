@@ -53,7 +53,7 @@ SIZES: Mapping[Size, ScanGrid] = MappingProxyType(
 
 
 def odd_grids(size: Size) -> tuple[ScanGrid, ...]:
-    """List the grids of the few scans that are not as the protocol says.
+    """List the grids of the few scans that differ from the protocol.
 
     Fewer slices than usual are thicker ones, so that they still cover the knee; more slices cover more. 352 of 384
     pixels cut off some of the field below and above.

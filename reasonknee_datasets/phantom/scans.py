@@ -44,7 +44,7 @@ def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[
     Parameters
     ----------
     plan : StudyPlan
-        What to draw.
+        Knee to draw.
     data : Path
         The release's ``data`` folder.
     workers : int or None
@@ -84,10 +84,10 @@ def predict_boxes(plan: StudyPlan, tick: Callable[[], object]) -> NDArray[np.int
 
 
 def count_workers(asked: int | None, tasks: int) -> int:
-    """Choose how many processes draw: as many as asked for, else one a core, and one where more cannot be started.
+    """Choose how many processes draw: as many as requested, else one a core, and one where more cannot be started.
 
     Workers are spawned, since forking a process with threads can hang; a spawned worker imports the caller's script
-    again, which must therefore not start anew by itself. Without the guard ``if __name__ == "__main__":`` in the
+    again, which must therefore not start again by itself. Without the guard ``if __name__ == "__main__":`` in the
     script, only an explicit ``workers`` brings more than one.
     """
     if asked is not None:
@@ -132,7 +132,7 @@ def _draw(task: _Task) -> NDArray[np.int16]:
 
 
 def write_nifti(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
-    """Write a ``.nii.gz`` whose bytes depend on nothing but voxels and affine: no time, no name.
+    """Write a ``.nii.gz`` that depends only on voxels and affine: no time, no name.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ FILM = 0.8
 """How far a subregion's label reaches beyond its cartilage, mm."""
 
 MARGIN = 4.0
-"""How far the articular margin of the tibia stands inside the widest contour of the bone, mm."""
+"""Distance of the tibia's articular margin inside the widest contour of the bone, mm."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Signs that each of the 111 slots leaves in the voxels, and how a measurer finds them again.
 
-Drawing and re-measuring share nothing but this table. `SIGNAL` holds the noise-free signals; a voxel on a border holds
+Drawing and re-measuring share only this table. `SIGNAL` has the noise-free signals; a voxel on a border has
 the mixture of its tissues, so a threshold half-way between two signals counts volumes without bias. World directions
 below are the knee's own: medial is -x in a right knee and +x in a left one, anterior +y, superior +z, up to a
 positioning error of 3 degrees about each axis.
 
-A subregion's label holds its bone and, beyond the cartilage, a film of joint fluid less than 1 mm thick. "Its bone"
+A subregion's label contains its bone and, beyond the cartilage, a film of joint fluid less than 1 mm thick. "Its bone"
 below means: the label without what an opening by one voxel (about 1 mm at 0.36 mm) takes away, largest piece.
 Where cartilage is bare the bone is worn by 0.5 mm, so look for lesions only deeper than 1 mm (one voxel at tiny).
 
@@ -48,18 +48,18 @@ SIGNAL: Mapping[str, float] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One kind of sign: what is drawn for each grade, and what a measurer should find.
+    """One kind of sign: the drawing of each grade, and the measurement that should result.
 
     Attributes
     ----------
     quantity : str
-        What is measured, with its unit.
+        Quantity that is measured, with its unit.
     targets : tuple of float
         The value that is drawn for grade 0, 1, 2, ...; empty where the sign is a pattern, not a quantity.
     limits : tuple of float
         The band edges: a measured value below ``limits[g]`` and not below ``limits[g - 1]`` is grade g.
     drawn : str
-        What the drawing does, and where.
+        Change in the drawing, and its place.
     measure : str
         How to recover the grade from clean voxels and mask.
     """

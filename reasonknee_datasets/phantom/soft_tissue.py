@@ -29,7 +29,7 @@ MENISCUS_CENTRE = 18.6
 
 Triple = tuple[float, float, float]
 
-# Where the cruciate ligaments stand in bone: at the tibia, at the femur. The balls are part of the ligament's label.
+# Attachments of the cruciate ligaments in bone: at the tibia, at the femur. The balls are part of the ligament's label.
 ACL_PATH: tuple[Triple, ...] = ((2.0, 10.0, -2.0), (-9.0, -3.0, 25.0))
 PCL_PATH: tuple[Triple, ...] = ((-0.5, -18.0, -8.0), (2.5, -13.5, 8.0), (9.0, 3.0, 17.5))
 ACL_SITES: tuple[Triple, ...] = ((2.2, 10.8, -6.5), (-12.6, -3.6, 26.0))

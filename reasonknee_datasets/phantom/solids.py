@@ -1,4 +1,4 @@
-"""Signed distances in mm (negative inside) of the shapes that the anatomy is built from."""
+"""Signed distances in mm (negative inside) to the shapes of the anatomy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Field: TypeAlias = "NDArray[np.floating[Any]]"
 """One number a point, float32 wherever it comes from float32 points."""
 
 FAR = np.float32(1e3)
-"""The distance of a solid that was not looked at, because it is far away."""
+"""Distance of a solid that was not evaluated, because it is far away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def ball(p: Points, centre: tuple[float, float, float], radius: float) -> Field:
 def rod(
     p: Points, start: tuple[float, float, float], end: tuple[float, float, float], radius: float
 ) -> tuple[Field, Field]:
-    """Distance to a rod with round ends, and how far along it (0 to 1) each point stands.
+    """Distance to a rod with round ends, and how far along it (0 to 1) each point is.
 
     Examples
     --------

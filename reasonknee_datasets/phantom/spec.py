@@ -1,4 +1,4 @@
-"""What to draw and what was drawn: plain values, apart from the drawing itself."""
+"""Specification and result of drawing a knee, as plain values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class KneeSpec:
         Questions 1 to 62. A missing question, attribute or grade is drawn as 0, or, where another slot of the same
         question says that a lesion is there, as the smallest lesion.
     geometry : Geometry
-        The grid. The knee is centred on it whatever its affine, layout and shape: the joint line stands about 15 mm
+        The grid. The knee is centred on it whatever its affine, layout and shape: the joint line is about 15 mm
         below the world position of the grid's middle.
     noise : bool
         False leaves `DrawnKnee.voxels` free of noise, bias field and gain.
@@ -58,7 +58,7 @@ class KneeSpec:
 
 @dataclass(frozen=True, slots=True)
 class DrawnKnee:
-    """A drawn knee: all arrays in the array order of the asked geometry.
+    """A drawn knee: all arrays in the array order of the requested geometry.
 
     Attributes
     ----------
@@ -66,11 +66,11 @@ class DrawnKnee:
         As a scanner would give it: with vessels' flow, bias field, gain and Rician noise.
     clean : (I, J, K) float32 array
         The same anatomy without bias, gain and noise: the signals of `reasonknee_datasets.phantom.signs.SIGNAL`, mixed
-        where a voxel holds parts of several tissues.
+        where a voxel has parts of several tissues.
     mask : (I, J, K) uint8 array
         Label ids of `reasonknee_datasets.phantom.mask_labels.LABELS`; 0 elsewhere.
     affine : (4, 4) float array
-        Voxel centre to world (RAS+, mm), as asked for.
+        Voxel centre to world (RAS+, mm), as requested.
     boxes : dict of question id to Box
         Bounding box of each question's region in the full mask, before a label was left out or a meniscus parted. A
         question whose region has no voxel on this grid has no box.

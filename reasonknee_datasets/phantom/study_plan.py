@@ -53,13 +53,13 @@ class StudyPlan:
     Attributes
     ----------
     seed, patients, size
-        What it was made from.
+        Seed and sizes of the plan.
     volumes : tuple of PlannedVolume
         In the order of their mask numbers, which is that of ``all_studies.csv``.
     true_grades : (volumes, 111) int8 array
-        What is drawn; complete.
+        Grades to draw; complete.
     read_grades : (volumes, 111) int8 array
-        What the records hold: the same, or `grades.MISSING`.
+        Grades of the records: the same, or `grades.MISSING`.
     """
 
     seed: int

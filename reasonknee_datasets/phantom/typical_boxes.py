@@ -76,7 +76,7 @@ def usual_boxes(seed: int, volume: PlannedVolume, effusion: int) -> NDArray[np.i
 
 
 def _to_grid(bounds: NDArray[np.float64], geometry: Geometry) -> NDArray[np.int16]:
-    """Find the voxel boxes that hold the eight corners of bounds around the grid's middle."""
+    """Find the voxel boxes that contain the eight corners of bounds around the grid's middle."""
     choice = np.indices((2, 2, 2)).reshape(3, 8)
     corners = bounds[:, choice.T, np.arange(3)]  # (62, 8, 3)
     shape = np.array(geometry.shape)

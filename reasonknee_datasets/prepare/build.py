@@ -43,7 +43,7 @@ _WRITERS = ("reasonknee_datasets", "datasets", "pyarrow", "nibabel")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `prepare` did.
+    """Result of `prepare`.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ def prepare(
 ) -> Prepared:
     """Turn an official release and the user's images into a repository that loads.
 
-    The repository appears whole or not at all: everything is written into a hidden folder beside it and renamed at the
+    The repository appears whole or not at all: everything is written into a hidden folder next to it and renamed at the
     end. A run that is interrupted or killed can be started again, and goes on from the volumes that are done; a run
     that ends with an error leaves nothing behind.
 
@@ -93,10 +93,10 @@ def prepare(
     images : path, optional
         The folder of images, if it is not the release's own ``data/images``.
     volumes : {"pack", "copy", "link", "none"}
-        What becomes of the images: written as seekable ``.nii.gz``, from which a region reads ten times faster and
+        Treatment of the images: written as seekable ``.nii.gz``, from which a region reads ten times faster and
         which every other tool still opens (see `reasonknee_datasets.volumes.pack`; about 3 s of one core a full
         volume); copied as they are; linked (hard where the file system can, else symbolically); or left where they
-        are. Without images only "none" works: the repository then holds annotations alone.
+        are. Without images only "none" works: the repository then has only annotations.
     masks : bool
         Keep the segmentation masks: as seekable ``.nii.gz`` below ``masks/``, on the grids of their images.
     grades_source : {"released", "moaks"}
@@ -134,7 +134,7 @@ def prepare(
     ReleaseError
         If the release has problems that ``allow`` does not name.
     PrepareError
-        If the data checks find errors that ``allow`` does not name, the repository cannot be written, or ``out`` holds
+        If the data checks find errors that ``allow`` does not name, the repository cannot be written, or ``out`` has
         something else.
     """
     if volumes not in get_args(VolumesMode):
@@ -170,7 +170,7 @@ def prepare(
     if volumes == "pack":
         versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION  # another one may pack the same voxels into other bytes
     if source["files"].keys() != release.files.keys():
-        release.check()  # says what cannot be read, and stops unless that is allowed
+        release.check()  # reports what cannot be read, and stops unless that is allowed
     previous = None if overwrite else _previous(out)
     if previous is not None:
         refuse_other_input(previous, source, versions, out)
@@ -251,13 +251,13 @@ def _previous(out: Path) -> Manifest | None:
         return Manifest.load(out) if (out / MANIFEST).exists() else None
     except RepositoryError as error:
         raise PrepareError(
-            f"{out} holds a damaged repository ({str(error).partition('. ')[0]}). Choose another folder, or replace it "
+            f"{out} has a damaged repository ({str(error).partition('. ')[0]}). Choose another folder, or replace it "
             "with overwrite=True (--overwrite)."
         ) from error
 
 
 def _content(release: Release, source: dict[str, Any], masks: bool) -> RepositoryContent:
-    """Check the release to its end and take from it what a repository is written from."""
+    """Check the whole release, and build the source of a repository from it."""
     report = release.check()
     return RepositoryContent(
         volumes=[_source_volume(volume, masks) for volume in release.volumes],

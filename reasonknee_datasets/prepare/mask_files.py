@@ -29,7 +29,7 @@ class MaskTask:
     root, path, source
         The repository, the mask's place in it, and the official mask.
     geometry : Geometry or None
-        Grid of the image; None where there is no image, and the mask keeps its own.
+        Grid of the image; None without an image: the mask keeps its own.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""What can be known without looking: how often each grade occurs, and where each box usually is.
+"""Priors that need no image: how often each grade occurs, and where each box usually is.
 
 Any score on this dataset must beat answers made from these alone, so they are counted once, from the unbalanced train
 split, and travel with the repository.
@@ -21,8 +21,8 @@ from reasonknee_datasets.orientation import to_canonical
 from reasonknee_datasets.schema import Quintuple
 
 PRIORS = "priors.json"
-# 2: `questions`, since the most frequent whole answer need not be made of the most frequent grades. 3: no `revision`,
-# since the manifest holds the hash of this file.
+# 2: `questions`, since the most frequent whole answer need not consist of the most frequent grades. 3: no `revision`,
+# since the manifest has the hash of this file.
 FORMAT = 3
 
 
@@ -37,7 +37,7 @@ class Priors:
         self._fractions: dict[tuple[int, str], array[float]] = defaultdict(lambda: array("f"))
 
     def add(self, row: Quintuple, grid: CanonicalGrid | None) -> None:
-        """Take one row of train; ``grid`` is its volume's, None where there is no image."""
+        """Take one row of train; ``grid`` is its volume's, None without an image."""
         self.rows += 1
         for each in row["grades"]:
             self._grades[row["question_id"], each["attribute"]][each["grade"]] += 1

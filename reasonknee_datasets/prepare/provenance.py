@@ -1,4 +1,4 @@
-"""What a prepared repository was made from, so that a second run can tell whether there is anything to do."""
+"""Input of a prepared repository, by which a second run finds out whether it must be made again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from reasonknee_datasets.prepare.staging import hash_file
 
 
 def describe_files(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Take size and SHA-256 of the annotation files; masks and images are compared by their times (`is_current`)."""
+    """Return size and SHA-256 of the annotation files; masks and images are compared by their times (`is_current`)."""
     described: dict[str, dict[str, Any]] = {}
     for name, path in sorted(files.items()):
-        with suppress(OSError):  # left out; the release's check says what cannot be read
+        with suppress(OSError):  # left out; the release's check reports files that cannot be read
             described[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     return described
 
 
 def count_images(images: Iterable[Path]) -> dict[str, int]:
-    """Take number and total size of the images that are there: packed ones do not show the size of their sources."""
+    """Return number and total size of the images: packed ones do not show the size of their sources."""
     sizes = [size for size in map(_size, images) if size is not None]
     return {"files": len(sizes), "bytes": sum(sizes)}
 
@@ -50,9 +50,9 @@ def refuse_other_input(previous: Manifest, source: Mapping[str, Any], versions: 
 
 
 def other_input(out: Path, differs: str) -> PrepareError:
-    """Build the error for a folder that must not be replaced without being asked."""
+    """Build the error for a folder that is replaced only with ``overwrite=True``."""
     return PrepareError(
-        f"{out} holds a repository that was made from other input: it differs in {differs}. Choose another folder, or "
+        f"{out} has a repository that was made from other input: it differs in {differs}. Choose another folder, or "
         "replace it with overwrite=True (--overwrite)."
     )
 

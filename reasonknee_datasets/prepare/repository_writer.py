@@ -1,4 +1,4 @@
-"""One repository: rows to shards, volumes beside them, then the index, the priors, the manifest and the card."""
+"""Write a repository: shards, volumes, index, priors, manifest and card."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from reasonknee_datasets.prepare.volume_files import (
 from reasonknee_datasets.quality import DataChecker, QualityReport
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, mask_path, parse_id
 
-# What pays for starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
+# Least work that is worth starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
 _HEAVY_BYTES = 200_000_000
 _HEAVY_ROWS = 50_000
 _HEAVY_MASKS = 50
@@ -67,7 +67,7 @@ class SourceVolume:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryContent:
-    """Everything that a repository is written from.
+    """Source of a repository.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class RepositoryContent:
     synthetic : bool
         Whether the phantom made it.
     source, box_convention, report, labels : mapping
-        As the manifest keeps them.
+        As in the manifest.
     """
 
     volumes: Sequence[SourceVolume]
@@ -103,11 +103,11 @@ class Writer:
     Parameters
     ----------
     content : RepositoryContent
-        What is written.
+        Content of the repository.
     root : Path
         The folder; it exists, and ``root/.work`` too.
     volumes : {"pack", "copy", "link", "none"}
-        What becomes of the images.
+        Treatment of the images.
     workers : int or None
         Processes; None for one a core where the work is worth it.
     progress : bool
@@ -143,7 +143,7 @@ class Writer:
         }
         shards = {split: cuts for split, cuts in shards.items() if cuts}
         if not shards:
-            raise PrepareError("The release leaves no rows to write. Its report says what was dropped.")
+            raise PrepareError("No rows of the release are left to write. Its report lists the dropped ones.")
         used = [by_id[volume] for cuts in shards.values() for shard in cuts for volume in shard]
         records = self._place(used)
         masks = self._place_masks(used, records)
@@ -347,7 +347,7 @@ def _refuse_shared_patients(volumes: Iterable[SourceVolume]) -> None:
 
 
 def _stock_schema(config: str) -> pa.Schema:
-    """Return a config's schema with the metadata by which stock ``datasets`` knows its features."""
+    """Return a config's schema with the metadata by which stock ``datasets`` reads its features."""
     from datasets import Features  # a second of imports, which worker processes are spared
 
     return Features.from_arrow_schema(arrow_schema(config)).arrow_schema

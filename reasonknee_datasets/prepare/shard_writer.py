@@ -29,7 +29,7 @@ from reasonknee_datasets.schema import GRADE_COLUMNS, Quintuple, arrow_schema, q
 TRAIN_SHARDS = 64
 OTHER_SHARDS = 16
 GROUP_VOLUMES = 100
-# Bytes in Arrow, which are more than Parquet encodes them to: the Hub wants row groups of under 100 MB for its viewer.
+# Bytes in Arrow, which are more than Parquet encodes them to: the Hub recommends row groups below 100 MB.
 GROUP_BYTES = 64_000_000
 _BATCH_ROWS = 256
 _NULLABLE = frozenset(GRADE_COLUMNS.values())
@@ -37,7 +37,7 @@ FAULT = "This is a fault of the reader: please report it"
 
 
 def hash_order(volume_ids: Iterable[str]) -> list[str]:
-    """Put volumes in the order in which every repository holds them.
+    """Sort volumes in the order of every repository.
 
     Examples
     --------
@@ -119,7 +119,7 @@ class Spool:
                     self._flush(bucket)
 
     def add(self, row: Quintuple) -> None:
-        """Take one row; it is checked and written with the next `_BATCH_ROWS` of its bucket."""
+        """Add one row; it is checked and written with the next `_BATCH_ROWS` of its bucket."""
         volume = volume_of(row["id"])
         bucket = self._buckets.get(volume)
         if bucket is None:
@@ -148,7 +148,7 @@ class Spool:
 
 
 def _to_batch(rows: list[Quintuple], schema: pa.Schema, columns: set[str]) -> pa.RecordBatch:
-    """Hold rows to the schema and make a batch of them; ``from_pylist`` alone fills a missing column with null."""
+    """Check rows against the schema and make a batch; ``from_pylist`` alone fills a missing column with null."""
     try:
         for row in rows:
             if row.keys() != columns:
@@ -168,7 +168,7 @@ def _to_batch(rows: list[Quintuple], schema: pa.Schema, columns: set[str]) -> pa
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """One shard to write: where, of which volumes in which order, and which buckets hold their rows."""
+    """One shard to write: its path, its volumes in order, and the buckets with their rows."""
 
     root: Path
     path: str
@@ -178,7 +178,7 @@ class ShardTask:
 
 
 def write_shard(task: ShardTask) -> tuple[Shard, int]:
-    """Sort one shard's rows and write them; give the shard and its size in Arrow."""
+    """Sort one shard's rows and write them; return the shard and its size in Arrow."""
     rank = {volume: number for number, volume in enumerate(task.volumes)}
     table = pa.concat_tables([pa.ipc.open_stream(pa.memory_map(os.fspath(path))).read_all() for path in task.buckets])
     ids = table.column("id").to_pylist()
@@ -211,7 +211,7 @@ def write_parquet(root: Path, path: str, table: pa.Table, volumes: Sequence[Any]
     table : Table
         Its rows, in order.
     volumes : sequence
-        For every row, what tells its volume from its neighbours'.
+        For every row, a value that is equal only for rows of one volume.
     """
     target = root / path
     target.parent.mkdir(parents=True, exist_ok=True)

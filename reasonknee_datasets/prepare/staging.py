@@ -22,7 +22,7 @@ from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.private_files import make_private_folder, open_regular
 
 WORK = ".work"
-"""Inside the sibling: what helps to write the repository and is no part of it."""
+"""Folder inside the sibling for files that help to write the repository and are not part of it."""
 
 _OLD = "old"
 
@@ -56,12 +56,12 @@ def check_target(out: Path) -> None:
     Raises
     ------
     PrepareError
-        If ``out`` is a file, a folder that holds something but no manifest, or one that may not be looked at.
+        If ``out`` is a file, a folder with files but no manifest, or a folder that may not be read.
     """
     try:
         if out.is_dir() and not (out / MANIFEST).exists() and any(out.iterdir()):
             raise PrepareError(
-                f"{out} is a folder with files but without {MANIFEST}, so it is no prepared repository and is not "
+                f"{out} is a folder with files but without {MANIFEST}, so it is not a prepared repository and is not "
                 "replaced. Choose a new or empty folder."
             )
         if out.exists() and not out.is_dir():
@@ -74,7 +74,7 @@ def check_target(out: Path) -> None:
 def staged(out: Path) -> Iterator[Path]:
     """Open a private staging folder for a repository; without an error, it becomes ``out`` at the end of the block.
 
-    The folder has a name that anybody can foresee, so nothing in it is trusted: it must be a real folder of this user
+    The folder has a predictable name, so nothing in it is trusted: it must be a real folder of this user
     with mode 0700, and everything in it except plain files below ``volumes`` is removed, links without following them.
     The volumes that are kept are compared with their sources before they are used.
 
@@ -90,7 +90,7 @@ def staged(out: Path) -> Iterator[Path]:
         read-only, no permission.
     """
     folder = _staging_folder(out)
-    remedy = "A run of prepare did not leave it in this state; look at what it holds, remove it, and run again."
+    remedy = "A run of prepare did not leave it in this state; look at its files, remove it, and run again."
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         make_private_folder(folder, PrepareError, remedy, setting="staging")
@@ -110,7 +110,7 @@ def staged(out: Path) -> Iterator[Path]:
         lock.release()
         _swap(folder, out)
     except Exception as error:
-        # KeyboardInterrupt is no Exception: the volumes that an interrupted run has written are kept for the next one.
+        # KeyboardInterrupt is not an Exception: volumes that an interrupted run has written are kept for the next one.
         lock.release()
         restore_interrupted(out)
         shutil.rmtree(folder, ignore_errors=True)
@@ -158,7 +158,7 @@ def _remove(entry: os.DirEntry[str]) -> None:
     if entry.is_dir(follow_symlinks=False):
         shutil.rmtree(entry.path)
     else:
-        os.unlink(entry.path)  # noqa: PTH108 (a DirEntry is no Path)
+        os.unlink(entry.path)  # noqa: PTH108 (a DirEntry is not a Path)
 
 
 def _make_work(folder: Path) -> Path:
@@ -174,7 +174,7 @@ def _make_work(folder: Path) -> Path:
 
 
 def _disk_error(error: OSError, out: Path) -> PrepareError:
-    """Describe what the disk refused; Arrow's errors carry an errno too, but no file name."""
+    """Describe the error of the disk; Arrow's errors have an errno too, but no file name."""
     at = error.filename2 or error.filename  # copying names its source first, and it is the target that is refused
     place = at or f"the folder of {out}"
     got = os.strerror(error.errno) if error.errno else str(error)

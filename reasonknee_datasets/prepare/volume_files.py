@@ -49,7 +49,7 @@ class VolumeTask:
     root, path, source, mode
         The repository, the volume's place in it, the image, and what becomes of it.
     found : VolumeRecord, optional
-        What the image proved to be.
+        Record of the image.
     """
 
     root: Path
@@ -83,7 +83,7 @@ def place_volumes(
     progress : bool
         Whether progress bars are shown.
     executor : concurrent.futures.Executor, optional
-        Where volumes are read and written instead.
+        Executor that reads and writes volumes, instead of local processes.
     inspect : callable, optional
         Called with what was decoded, by path in the repository, before a volume is written; it may raise.
 
@@ -141,7 +141,7 @@ def check_volume(task: VolumeTask) -> CheckedImage | str:
     except ReasonKneeError as error:
         return str(error)
     if len(found.shape) != 3:
-        return f"The image {task.source} has shape {found.shape}, and three axes are needed. Convert the series again."
+        return f"The image {task.source} has shape {found.shape}, but must have three axes. Convert the series again."
     return CheckedImage(record_of(found), measure_image(voxels, np.array(found.affine)))
 
 
@@ -161,7 +161,7 @@ def place_volume(task: VolumeTask) -> VolumeRecord:
 
 
 def record_of(found: VolumeFingerprint) -> VolumeRecord:
-    """Write what was found of a file as the manifest keeps it."""
+    """Return the record of a file for the manifest."""
     a, b, c, d = ((float(w), float(x), float(y), float(z)) for w, x, y, z in found.affine)
     i, j, k = found.shape
     hashes = found.sha256, found.voxels_sha256, found.index_sha256
@@ -169,7 +169,7 @@ def record_of(found: VolumeFingerprint) -> VolumeRecord:
 
 
 def _find_placed(task: VolumeTask, found: VolumeRecord) -> VolumeRecord | None:
-    """Return the record of what an interrupted run left, if it is the volume that this run would write."""
+    """Return the record of an interrupted run's file, if it is the volume that this run would write."""
     if task.mode not in {"pack", "copy"} or not task.target.is_file():
         return None  # a link costs nothing to make again
     try:
@@ -193,7 +193,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
         pack(source, target)
     except VolumeError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS:
-            raise error.__cause__ from None  # the repository's disk, of which the caller has more to say
+            raise error.__cause__ from None  # the repository's disk, for which the caller raises a better error
         raise
     packed = record_of(fingerprint(target))
     if not _same_voxels(packed, found):
@@ -207,7 +207,7 @@ def _pack(source: Path, target: Path, found: VolumeRecord) -> VolumeRecord:
 
 def _copy(source: Path, target: Path, sha256: str | None) -> None:
     """Copy a file under another name until it is proven whole."""
-    # A name of its own, since a cluster may run a task again while a worker that it lost contact with still writes.
+    # A unique name, since a cluster may run a task again while a worker that it lost contact with still writes.
     partial = part_path(target)
     try:
         with os.fdopen(open_regular(source), "rb") as file, partial.open("xb") as copy:

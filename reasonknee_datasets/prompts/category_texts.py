@@ -1,4 +1,4 @@
-"""What the prompts are made of: per category the task, how the finding looks, how it is graded, and the request."""
+"""Parts of the prompts: per category the task, how the finding looks, how it is graded, and the request."""
 
 from __future__ import annotations
 

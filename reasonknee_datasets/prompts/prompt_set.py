@@ -43,7 +43,7 @@ REPAIR = (
 )
 
 FRAME_CONVENTION = BoxConvention(inclusive=True, axes=(0, 2, 1))
-"""In which a model is asked for boxes: first and last frame, left and right column, top and bottom row."""
+"""Order of a requested box: first and last frame, left and right column, top and bottom row."""
 
 
 # Control tokens of the chat templates in use. A server tokenizes the filled-in template, so that they would end the
@@ -89,7 +89,7 @@ class Prompts:
     source : {"official files", "rows", "project"}
         Origin of the texts.
     repaired, left_out : tuple of int
-        Damaged questions that were repaired, and those that are not asked.
+        Damaged questions that were repaired, and those that are left out.
     """
 
     texts: Mapping[int, str]
@@ -137,7 +137,7 @@ class Prompts:
         BenchError
             If there is no such file.
         ReleaseError
-            If it holds something else.
+            If it is not a question file.
         """
         given = Path(path)
         folders = (given, given / "question_files", given / "data" / "question_files")
@@ -145,7 +145,7 @@ class Prompts:
         file = next((each for each in files if each.is_file()), None)
         if file is None:
             raise BenchError(
-                f"There is no official question file at {path}. Name the folder that holds {FILES[wording]}, or "
+                f"The official question file {path} does not exist. Name the folder that contains {FILES[wording]}, or "
                 "that file."
             )
         return cls.of(read_questions(file), "official files", damaged)
@@ -157,7 +157,7 @@ class Prompts:
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[int, str]], damaged: Damaged = "repair") -> Prompts:
-        """Take the questions as a repository's rows hold them.
+        """Take the questions from a repository's rows.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class Prompts:
         Raises
         ------
         BenchError
-            If one question has two texts, so that no hash would identify what was asked.
+            If one question has two texts, so that no hash would identify the prompts.
         """
         texts: dict[int, str] = {}
         for number, text in rows:

@@ -58,7 +58,7 @@ def check_counts(repository: Inspected) -> Iterator[Diagnostic]:
         if metadata.num_rows != stated:
             yield Diagnostic(
                 "error",
-                f"{path} has {metadata.num_rows:,} rows, and the manifest says {stated:,}.",
+                f"{path} has {metadata.num_rows:,} rows, but the manifest says {stated:,}.",
                 "Copy the repository again, or prepare it again: reasonknee prepare.",
             )
     for config, info in _infos(repository).items():
@@ -108,13 +108,13 @@ def check_croissant(repository: Inspected) -> Iterator[Diagnostic]:
     """Check that the Croissant metadata are those of this repository."""
     text = repository.read_text(CROISSANT)
     if not text:
-        yield Diagnostic("warning", f"There is no {CROISSANT}.", _WRITE)
+        yield Diagnostic("warning", f"The repository has no {CROISSANT}.", _WRITE)
     elif text != write_metadata(repository.manifest):
         yield Diagnostic("error", f"{CROISSANT} does not describe the configs and columns of the manifest.", _WRITE)
 
 
 def check_gating(repository: Inspected) -> Iterator[Diagnostic]:
-    """Check that the card of real data asks for agreement to OAI's terms before it gives access."""
+    """Check that the card of real data requires agreement to OAI's terms before access."""
     if repository.manifest.synthetic:
         if "SYNTHETIC" not in repository.card_text:
             yield Diagnostic("error", f"The data are synthetic, and {card.CARD} does not say so.", _WRITE)
@@ -137,7 +137,7 @@ def check_redistribution(repository: Inspected) -> Iterator[Diagnostic]:
         return
     held = [f"{len(repository.stored_volumes):,} volumes"] if repository.stored_volumes else []
     held += ["previews"] if repository.manifest.has_previews else []
-    terms = f"The repository holds {' and '.join(held)} of OAI participants, whose terms forbid passing them on"
+    terms = f"The repository contains {' and '.join(held)} of OAI participants. Their terms forbid passing them on"
     if repository.is_local:
         yield Diagnostic(
             "warning", f"{terms}.", "`reasonknee push` leaves them out; upload the folder with nothing else."

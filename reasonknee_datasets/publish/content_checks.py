@@ -52,7 +52,7 @@ def check_missing_volumes(repository: Inspected) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "warning",
             f"None of the {len(expected):,} volumes are in the repository: rows load, and voxels do not.",
-            "Name the place that holds volumes/ with --volumes-dir, as every reader then has to.",
+            "Name the place that contains volumes/ with --volumes-dir, as every reader must.",
         )
     elif missing:
         yield Diagnostic(
@@ -93,7 +93,7 @@ def check_patients(repository: Inspected) -> Iterator[Diagnostic]:
 
 
 def check_boxes(repository: Inspected) -> Iterator[Diagnostic]:
-    """Check that every box lies inside its volume."""
+    """Check that every box is inside its volume."""
     outside: list[str] = []
     count = 0
     shapes = {path: record.shape for path, record in repository.manifest.volumes.items() if record.shape}

@@ -45,11 +45,11 @@ class DoctorFinding:
     check : str
         Name of the check in `CHECKS`.
     severity : {"error", "warning"}
-        An error breaks the page, a loader or the terms of the data; a warning is worth a look.
+        An error breaks the page, a loader or the terms of the data; a warning may be a problem.
     found : str
         The problem, with its place.
     remedy : str
-        What to do.
+        Remedy.
     """
 
     check: str
@@ -118,7 +118,7 @@ def examine(
     data_dir : str or path
         A folder, ``hf://datasets/owner/name`` or another fsspec URL.
     volumes_dir : str or path, optional
-        The place that holds ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
+        The place that contains ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
     storage_options : mapping, optional
         Given to fsspec; never kept.
     token : str or bool, optional

@@ -33,7 +33,7 @@ class Downloaded:
     revision : str
         Its commit.
     files, bytes : int
-        What was compared with the Hub's sizes and hashes.
+        Files that were compared with the Hub's sizes and hashes.
     """
 
     path: Path
@@ -98,7 +98,7 @@ def download(
     folder = Path(out).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # before the Hub is asked, which may take minutes
+    except OSError as error:  # before the requests to the Hub, which may take minutes
         remedy = os_remedy(error, "Choose another folder")
         raise PublishError(f"The release cannot be downloaded to {folder}: {error.strerror}. {remedy}.") from error
     hub = open_hub(token)

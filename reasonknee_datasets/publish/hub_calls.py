@@ -1,4 +1,4 @@
-"""Calls of the Hub through huggingface_hub, repeated on faults that pass, with errors that hold no token."""
+"""Calls of the Hub through huggingface_hub, repeated on temporary faults, with errors that contain no token."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def call_hub(function: Callable[..., T], *arguments: Any, doing: str, **options:
     function : callable
         A method of HfApi. It may run twice, so it must do no harm the second time.
     doing : str
-        What is done, for messages: "uploading volumes to owner/name".
+        Description of the call, for messages: "uploading volumes to owner/name".
 
     Raises
     ------
@@ -90,6 +90,6 @@ def _explain(error: Exception, doing: str) -> PublishError:
     remedy = {
         401: "Log in with `hf auth login`, or set HF_TOKEN to a token that may write there.",
         403: "The token may not do that: use one with the right permissions, or ask for access on the page.",
-        404: "Check the name, and that the token may see the repository.",
+        404: "Check the name, and that the token may read the repository.",
     }.get(status or 0, "Run the same command again: what is done already is skipped.")
     return PublishError(f"The Hub failed while {doing}: {text or type(error).__name__}. {remedy}")

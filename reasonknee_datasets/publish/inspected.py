@@ -1,4 +1,4 @@
-"""What the checks of `reasonknee_datasets.publish.doctor` look at, read once."""
+"""Files and metadata for the checks of `reasonknee_datasets.publish.doctor`, read once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THREADS = 8  # footers of remote shards wait for the network
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """What a check found, and what to do."""
+    """Message and remedy of a check."""
 
     severity: Literal["error", "warning"]
     text: str
@@ -42,7 +42,7 @@ class Inspected:
     Attributes
     ----------
     root, volumes : str
-        Absolute folder or URL of the repository, and of the place that holds ``volumes/``.
+        Absolute folder or URL of the repository, and of the place that contains ``volumes/``.
     manifest : Manifest
         Its table of contents.
     progress : bool
@@ -61,7 +61,7 @@ class Inspected:
 
     @property
     def holds_voxels(self) -> bool:
-        """Whether the repository itself holds volumes or pictures of them."""
+        """Whether the repository itself contains volumes or pictures of them."""
         return self.manifest.has_previews or bool(self.stored_volumes)
 
     @cached_property
@@ -114,7 +114,7 @@ class Inspected:
         return tuple(shard for shards in self.manifest.configs.get(config, {}).values() for shard in shards)
 
     def open_shard(self, path: str) -> pq.ParquetFile:
-        """Open one shard; only what is asked for is read."""
+        """Open one shard; only requested columns are read."""
         return pq.ParquetFile(open_place(join(self.root, path)), page_checksum_verification=True)
 
     def read_columns(self, shard: Shard, columns: list[str]) -> pa.Table | None:

@@ -141,7 +141,7 @@ def _features(schema: pa.Schema) -> Any:
 
 
 def _unsupported(schema: pa.Schema) -> Mapping[str, str]:
-    """Find the columns whose type stock ``datasets`` or the viewer does not know."""
+    """Find the columns with a type that stock ``datasets`` or the viewer does not support."""
     stated = json.loads((schema.metadata or {}).get(b"huggingface", b"{}") or b"{}")
     features = (stated.get("info") or {}).get("features") or {}
     found: dict[str, str] = {name: kind for name, feature in features.items() if (kind := _foreign(feature))}

@@ -31,7 +31,7 @@ _COLUMNS, _ROWS, _TILE = 4, 3, 160  # of a montage: slices across and down, pixe
 
 
 class PreviewArtist:
-    """Draws the previews of one volume, which it holds decoded.
+    """Draws the previews of one volume, which it decodes once.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class PreviewArtist:
     """
 
     def __init__(self, voxels: NDArray[Any], affine: NDArray[np.float64], *, synthetic: bool) -> None:
-        # What cut_planes reads of a nibabel image; a Nifti1Image takes no int64.
+        # The attributes of a nibabel image that cut_planes reads; a Nifti1Image takes no int64.
         self._image = SimpleNamespace(shape=voxels.shape, affine=affine, dataobj=voxels)
         self._synthetic = synthetic
         self._drawn: dict[tuple[Plane, Box], bytes] = {}

@@ -1,6 +1,6 @@
 """Previews in a prepared repository: a column of ``quintuples`` and the config ``preview``.
 
-Shards are written anew beside the repository, which is replaced when all of them are complete. Everything else in the
+New shards are written next to the repository, which is replaced when all of them are complete. Everything else in the
 folder is hard-linked, so that volumes take no second copy.
 """
 
@@ -43,7 +43,7 @@ class _ShardJob:
     source: Path
     target: Path
     shard: Shard
-    volumes: str  # folder or URL that holds volumes/
+    volumes: str  # folder or URL that contains volumes/
     manifest_volumes: Mapping[str, Any]
     schema: pa.Schema
     montage_schema: pa.Schema | None
@@ -70,7 +70,7 @@ def add_previews(
     data_dir : path
         A local prepared repository.
     volumes_dir : path or URL, optional
-        The place that holds ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
+        The place that contains ``volumes/``, if not the repository; by default ``REASONKNEE_VOLUMES``.
     workers : int, optional
         Processes; by default one per core where there is much to do. A script that may start processes must call this
         function under ``if __name__ == "__main__":``.
@@ -89,7 +89,7 @@ def add_previews(
     Raises
     ------
     PublishError
-        If `data_dir` is no local repository, or a shard is not the one in the manifest.
+        If `data_dir` is not a local repository, or a shard is not the one in the manifest.
     VolumeError
         If a volume cannot be read.
     BoxError
@@ -132,7 +132,7 @@ def _open_local(data_dir: str | os.PathLike[str]) -> tuple[Path, Manifest]:
 
 
 def _replaced(manifest: Manifest) -> list[Shard]:
-    """List the shards that are written anew."""
+    """List the shards to write."""
     return [
         shard
         for config in ("quintuples", "preview")
@@ -236,7 +236,7 @@ def _draw(job: _ShardJob, table: pa.Table) -> tuple[list[dict[str, Any]], list[d
             volume_id = first["id"].rpartition("/")[0]
             montage = {"bytes": artist.draw_montage(), "path": f"{volume_id.replace('/', '_')}.webp"}
         except FileNotFoundError as error:
-            add_note(error, "Previews need the volumes: name the place that holds volumes/ with --volumes-dir.")
+            add_note(error, "Previews need the volumes: name the place that contains volumes/ with --volumes-dir.")
             raise
         same = {key: first[key] for key in ("volume_path", "patient", "visit", "side", "synthetic")}
         montages.append({"id": volume_id, "montage": montage, **same})

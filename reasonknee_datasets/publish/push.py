@@ -32,7 +32,7 @@ Gate = Literal["manual", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """What is uploaded, and where; its string is what ``reasonknee push`` prints.
+    """Plan of an upload; its string is what ``reasonknee push`` prints.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class PushPlan:
     masks : tuple of (str, int)
         Path and bytes of the segmentation masks, which are annotations and show no patient's image.
     left_out : str
-        What stays on this machine; empty where nothing does.
+        Content that stays on this machine; may be empty.
     """
 
     repo_id: str
@@ -131,7 +131,7 @@ def push(
     Raises
     ------
     PublishError
-        If the check finds errors, the terms forbid the upload, the tag stands at another commit, or the Hub refuses.
+        If the check finds errors, the terms forbid the upload, the tag is at another commit, or the Hub refuses.
     """
     if is_url(os.fspath(data_dir)):
         raise PublishError(f"push uploads a local folder, not {os.fspath(data_dir)}. Download it first.")
@@ -208,7 +208,7 @@ class _Upload:
     real_voxels: bool
 
     def run(self, source: Path, root: Path, manifest: Manifest) -> None:
-        """Create the repository, send the volumes in batches and everything else in one commit, then tag it."""
+        """Create the repository, upload the volumes in batches and everything else in one commit, then tag it."""
         self._create()
         before = self._find_tag()
         self._send_volumes(root, manifest)
@@ -275,7 +275,7 @@ class _Upload:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         def commit(**options: Any) -> Any:
-            # Operations are made anew for each call: they remember what a broken one did with them.
+            # Operations are created for each call, because a failed call changes them.
             operations: list[CommitOperationDelete | CommitOperationAdd] = [
                 *(CommitOperationDelete(path) for path in stale),
                 *(CommitOperationAdd(name, folder / name) for name in names),
@@ -288,7 +288,7 @@ class _Upload:
 
 
 def _batches(files: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    """Cut a list of files into commits of sane size."""
+    """Divide a list of files into commits of at most a given size."""
     batch: list[tuple[str, int]] = []
     for path, size in files:
         if batch and (len(batch) == _COMMIT_FILES or sum(each for _, each in batch) + size > _COMMIT_BYTES):

@@ -56,7 +56,7 @@ def first_page(features: Features, rows: Iterable[Mapping[str, Any]], config: st
     Parameters
     ----------
     features : Features
-        Of the split.
+        Features of the split.
     rows : iterable of mapping
         At least its first 100 rows, images undecoded.
     config, split : str
@@ -90,7 +90,7 @@ def _count_bytes(value: Any) -> int:
 
 
 def _count_cut(cells: Mapping[str, Any], images: Iterable[str]) -> int:
-    """Count the bytes of a row whose cells, except images, are cut to 100 bytes and listed as cut."""
+    """Count the bytes of a row after its cells, except images, are cut to 100 bytes and listed as cut."""
     sizes = {name: _count_bytes(cell) for name, cell in cells.items()}
     kept = {name: min(size, size if name in images else CELL_BYTES + 2) for name, size in sizes.items()}
     names = sum(2 * len(name.encode()) + 8 for name in cells)  # as keys, and in the list of cut cells

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 from reasonknee_datasets.moaks import Question
 
-# A label may be of a finding: then a box holds a lesion alone. The smallest that readers grade are some mm wide.
+# A label may be of a finding: then a box contains only a lesion. The smallest that readers grade are some mm wide.
 _LESION_MM = 3.0
 _LESIONS = frozenset({"bone_marrow_lesion", "cartilage_lesion", "osteophyte", "meniscal_cyst", "effusion_synovitis"})
-# Edges of usual boxes are longer: a slice is 0.7 mm, a pixel 0.36 mm. A lesion may lie in one slice.
+# Edges of usual boxes are longer: a slice is 0.7 mm, a pixel 0.36 mm. A lesion may be in one slice.
 THINNEST_MM = 1.0
-# Impossible: a box whose longest edge is below this holds a single slice or two pixels, as normalised coordinates make.
+# Impossible: a longest edge below this is a single slice or two pixels, a sign of normalised coordinates.
 SMALLEST_MM = 1.0
 # Impossible: this many times the largest usual size, which is at least 1.3 times the median over 68 OAI masks already.
 OVERSIZE = 1.5

@@ -20,7 +20,7 @@ from reasonknee_datasets.release.release_volumes import describe_side
 from reasonknee_datasets.schema import VISITS, Quintuple, parse_id, quintuple_id
 
 _PROVENANCE: tuple[Literal["patient", "visit", "side", "study"], ...] = ("patient", "visit", "side", "study")
-_APART_MM = 5.0  # between the medial and the lateral boxes, below which they tell no side
+_APART_MM = 5.0  # between the medial and the lateral boxes; below, the side is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class DataChecker:
             self._add_middle(volume, row)
 
     def add_image(self, volume: str, found: ImageStatistics | str, voxels_sha256: str | None = None) -> None:
-        """Check one decoded image; a text says why it cannot be decoded."""
+        """Check one decoded image; a text is the reason why it cannot be decoded."""
         self._counts[1] += 1
         if isinstance(found, str):
             self._findings.add("unreadable-image", volume, found)
@@ -121,7 +121,7 @@ class DataChecker:
         return QualityReport(rows, len(self._volumes), images, self._findings.group(allow))
 
     def _check_volume(self, volume: CheckedVolume, row: Quintuple, split: str) -> None:
-        """Compare what a row says of its volume with the volume's own row."""
+        """Compare a row's columns on its volume with the volume's own row."""
         stated: dict[str, object] = {name: row[name] for name in _PROVENANCE}
         stated["split"] = split
         for name, value in stated.items():
@@ -143,7 +143,7 @@ class DataChecker:
         (held.medial if medial else held.lateral).append(middle)
 
     def _check_side(self, volume: CheckedVolume) -> None:
-        """Infer the side from the boxes: lateral ones lie away from the other leg."""
+        """Infer the side from the boxes: lateral ones are on the side away from the other leg."""
         held = self._middles.get(volume.id)
         if held is None or not held.medial or not held.lateral:
             return
@@ -167,7 +167,7 @@ class DataChecker:
     def _check_visits(self, patient: str, volumes: list[CheckedVolume]) -> None:
         for volume in volumes:
             if not _is_date(volume.study):
-                self._findings.add("visit-order", volume.id, f"the study {volume.study!r} is no date")
+                self._findings.add("visit-order", volume.id, f"the study {volume.study!r} is not a date")
                 return
         ordered = sorted(volumes, key=lambda volume: _months(volume.visit))
         for before, after in itertools.pairwise(ordered):

@@ -22,9 +22,9 @@ class DataCheck:
     severity : {"error", "warning"}
         An error stops, unless it is allowed.
     meaning : str
-        What is wrong.
+        Description of the problem.
     remedy : str
-        What to do.
+        Remedy.
     """
 
     name: str
@@ -94,7 +94,7 @@ _ALL = (
     DataCheck(
         "side-mismatch",
         "error",
-        "the medial and lateral boxes lie as in a knee of the other side",
+        "the medial and lateral boxes are as in a knee of the other side",
         "Check knee_side in the split file and the affine of the image: one of them is mirrored",
     ),
     # Images
@@ -110,7 +110,7 @@ _ALL = (
         "slice-thickness",
         "warning",
         "slices are thicker than the protocol's",
-        "Check that no slices are missing; a few official volumes are so",
+        "Check that no slices are missing; a few official volumes have thick slices",
     ),
     DataCheck(
         "intensity-range",
@@ -122,7 +122,7 @@ _ALL = (
         "unusual-intensity",
         "warning",
         "intensities are far from those of the other volumes",
-        "Compare the values with those of the DICOM files: scanner gains differ, but seldom so much",
+        "Compare the values with those of the DICOM files: scanner gains differ, but rarely by so much",
     ),
     DataCheck(
         "rescaled-image",

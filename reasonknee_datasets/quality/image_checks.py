@@ -138,7 +138,7 @@ def _across(first: str, other: str, splits: Mapping[str, str]) -> str:
 
 
 def _near_pairs(hashes: Sequence[bytes]) -> Iterator[tuple[int, int, float, bool]]:
-    """Find all pairs whose hashes are near, as they are or mirrored, in blocks of bounded memory."""
+    """Find all pairs with similar hashes, as they are or mirrored, in blocks of bounded memory."""
     if not hashes:
         return
     bits = np.unpackbits(np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1), axis=1, count=HASH_BITS)

@@ -21,7 +21,7 @@ _PER_VALUE = 20  # voxels for each possible value, below which a gap may be chan
 
 @dataclass(frozen=True, slots=True)
 class ImageStatistics:
-    """What the image checks need of one image.
+    """Statistics of one image for the image checks.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class ImageStatistics:
     distinct : int
         Number of different values.
     used : float or None
-        Share of the whole numbers between the 5th and the 95th percentile that occur; None where too few voxels tell.
+        Share of the whole numbers between the 5th and the 95th percentile that occur; None with too few voxels.
     hash : bytes
         `HASH_BITS` signs, packed.
     """
@@ -126,7 +126,7 @@ def perceptual_hash(canonical: NDArray[Any]) -> bytes:
     True
     """
     cells: NDArray[Any] = canonical
-    # The axis that lies together in memory first: then the others have a twelfth of the data.
+    # The contiguous axis first: then the others have a twelfth of the data.
     for axis in np.argsort([abs(stride) for stride in canonical.strides], kind="stable").tolist():
         cells = _mean_cells(cells, axis)
     waves = np.einsum("ijk,ai,bj,ck->abc", cells, *[_cosines()] * 3, optimize=True)

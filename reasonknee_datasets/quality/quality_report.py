@@ -1,4 +1,4 @@
-"""What data checks found, by check, with counts and the worst examples."""
+"""Report of data checks: findings by check, with counts and the worst examples."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class QualityReport:
     Attributes
     ----------
     rows, volumes, images : int
-        What was checked; ``images`` were decoded.
+        Numbers of checked items; ``images`` were decoded.
     groups : tuple of FindingGroup
         The checks that found something, in the order of `CHECKS`.
     """

@@ -28,7 +28,7 @@ class RowChecks:
         """Check everything about a row that needs no volume."""
         question = QUESTIONS.get(row["question_id"])
         if question is None:
-            self.findings.add("question-mismatch", row["id"], f"there is no question {row['question_id']}")
+            self.findings.add("question-mismatch", row["id"], f"question {row['question_id']} does not exist")
             return
         self._check_question(row, question)
         self._check_grades(row, question)
@@ -48,7 +48,7 @@ class RowChecks:
                 self.findings.add("shared-reasoning", first, message, float(usual), count)
 
     def check_box(self, row: Quintuple, shape: Sequence[int], spacing: Sequence[float]) -> bool:
-        """Check a row's box against the grid of its volume, and return whether it lies inside."""
+        """Check a row's box against the grid of its volume, and return whether it is inside."""
         start, stop = row["box"][:3], row["box"][3:]
         if any(b <= a for a, b in zip(start, stop, strict=True)):
             self.findings.add("box-empty", row["id"], f"the box {row['box']} has no voxels")
@@ -96,7 +96,7 @@ class RowChecks:
         held = {grade["attribute"]: grade["grade"] for grade in row["grades"]}
         slots = question.slots
         if list(held) != [slot.attribute for slot in slots] or len(row["grades"]) != len(slots):
-            message = f"question {question.id} has the slots {', '.join(slot.attribute for slot in slots)}, got {held}"
+            message = f"question {question.id} has the slots {', '.join(slot.attribute for slot in slots)}, not {held}"
             self.findings.add("bad-grade", row["id"], message)
             return
         for slot in slots:
@@ -121,7 +121,7 @@ class RowChecks:
         expected = _answer(question.id, grades)
         if row["answer"] != expected:
             self.findings.add(
-                "grade-contradiction", row["id"], f"grades make {expected}, the answer is {row['answer']}"
+                "grade-contradiction", row["id"], f"the grades make {expected}, but the answer is {row['answer']}"
             )
 
 

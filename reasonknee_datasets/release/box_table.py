@@ -47,7 +47,7 @@ def place_boxes(
     grids: Mapping[int, Grid],
     problems: Problems,
 ) -> BoxTable:
-    """Decode all boxes, refuse those that are none or lie outside, and bring the others to their images' arrays.
+    """Decode all boxes, refuse those that are invalid or outside, and map the others to their images' arrays.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def place_boxes(
     boxes : BoxCheck
         How to read them, in each layout of the array.
     masks : mapping of int to (MaskScan or None)
-        Boxes are defined in the mask's array; in the image's where there is no mask.
+        Boxes are defined in the mask's array; in the image's without a mask.
     grids : mapping of int to Grid
         The volumes that stay.
     problems : Problems
@@ -81,10 +81,10 @@ def place_boxes(
         given, shape = numbers[place].tolist(), tuple(shapes[volumes[place]].tolist())
         if sound[place]:
             box = tuple(decoded[place].astype(int).tolist())
-            message = f"bounding_box must be inside its volume, got {box} (i0 j0 k0 i1 j1 k1) for shape {shape}"
+            message = f"the box {box} (i0 j0 k0 i1 j1 k1) is outside its volume of shape {shape}"
             problems.add("box-outside", message, where=where)
         else:
-            message = f"bounding_box must be a box as {readings[int(volumes[place])]}, got {given} for shape {shape}"
+            message = f"bounding_box {given} is not a box as {readings[int(volumes[place])]} for shape {shape}"
             problems.add("bad-box", message, where=where)
     table = BoxTable(np.full_like(survey.index, -1), np.zeros((*there.shape, 6), np.int32), np.zeros_like(there))
     places = volumes[good], questions[good]
@@ -103,9 +103,9 @@ def place_boxes(
 def check_regions(
     survey: Survey, table: BoxTable, boxes: BoxCheck, regions: Regions, grids: Mapping[int, Grid], problems: Problems
 ) -> None:
-    """Compare every box with the region of its own mask.
+    """Compare every box with the region in its mask.
 
-    A wrong box of one row is found here; a question of which many boxes are wrong has a problem of its own.
+    A wrong box of one row is found here; a question with many wrong boxes has a separate problem.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def _readings(
 
 
 def _shapes(count: int, masks: Mapping[int, MaskScan | None], grids: Mapping[int, Grid]) -> NDArray[np.int64]:
-    """Return the shape of the array that each volume's boxes are defined in; 0 where nothing tells."""
+    """Return the shape of the array that each volume's boxes are defined in; 0 where it is not known."""
     shapes = np.zeros((count, 3), np.int64)
     for volume, grid in grids.items():
         scan = masks[volume]

@@ -1,4 +1,4 @@
-"""The whole check of a release: every record, mask, image and box, and what is left when it is done."""
+"""The whole check of a release: every record, mask, image and box."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from reasonknee_datasets.schema import SPLITS
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """What of the caller's options the check needs."""
+    """Options of the check."""
 
     convention: BoxConvention | None
     allow: frozenset[str]
@@ -47,7 +47,7 @@ class CheckSettings:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a check leaves: the report, and all that rows are made from.
+    """Result of a check: the report, and everything from which rows are made.
 
     ``boxes`` and ``table`` are None where no box convention could be chosen; the report refuses then.
     """
@@ -71,11 +71,11 @@ class Check:
     files : RecordFiles
         The records.
     labels : LabelMap
-        As the release tells it.
+        As the release states it.
     settings : CheckSettings
         The caller's.
     problems, notes
-        What was found when the release was opened; more is added here.
+        Problems found when the release was opened; more are added here.
     """
 
     studies: Sequence[Study]
@@ -125,7 +125,7 @@ class Check:
         given = self.settings.convention
         evidence = gather(survey.numbers, extents, labels.questions)
         chosen, fault = judge(given, evidence)
-        if fault is not None and (survey.index >= 0).any():  # without records, something else has been said already
+        if fault is not None and (survey.index >= 0).any():  # without records, another problem is reported
             self.problems.add("box-convention", fault)
         if chosen is None:
             return None
@@ -141,12 +141,12 @@ class Check:
         unverified = [str(question) for question in answered if question not in boxes.by_question]
         if unverified and boxes.checked:
             self.notes.append(
-                f"boxes of these questions were not verified, for want of a region: {', '.join(unverified)}"
+                f"boxes of these questions were not verified, because they have no region: {', '.join(unverified)}"
             )
         return boxes
 
     def _join(self, masks: Mapping[int, MaskScan | None], labels: LabelMap) -> dict[int, Grid]:
-        """Compare every mask with its image and its split row; give the volumes that can stay."""
+        """Compare every mask with its image and its split row; return the volumes that are kept."""
         sides = labels.sides()
         grids: dict[int, Grid] = {}
         for volume, scan in tqdm(

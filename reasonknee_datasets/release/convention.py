@@ -1,4 +1,4 @@
-"""The box convention, verified against the masks: what is compared, and with what outcome."""
+"""The box convention, verified against the masks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BoxCheck:
         return self.near / self.checked if self.checked else None
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return what the manifest keeps under ``box_convention``."""
+        """Return the value of ``box_convention`` in the manifest."""
         by_layout = {"by_layout": {layout: str(each) for layout, each in sorted(self.by_layout.items())}}
         return {
             "name": str(self.convention),
@@ -81,17 +81,17 @@ class BoxCheck:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Official boxes beside the regions that they should enclose, one row each.
+    """Official boxes and the regions that they should enclose, one row each.
 
     Parameters
     ----------
     questions : (n,) array of int
     numbers : (n, 6) array of float
-        As the records hold them.
+        As in the records.
     regions : (n, 6) array of int
         i0 j0 k0 i1 j1 k1 in the mask's array.
     shapes : (n, 3) array of int
-        Of the mask's array.
+        Shapes of the mask's array.
     layouts : (n,) array of str
         Order of the axes of the mask's array.
     """
@@ -197,7 +197,7 @@ def _family(convention: BoxConvention) -> tuple[str, bool, bool]:
 
 
 def _judge_all(given: BoxConvention | None, evidence: Evidence) -> tuple[BoxConvention | None, str | None]:
-    """Choose one convention for all boxes, or say what is wrong.
+    """Choose one convention for all boxes, or return the problem.
 
     Returns
     -------
@@ -212,14 +212,14 @@ def _judge_all(given: BoxConvention | None, evidence: Evidence) -> tuple[BoxConv
         return given, None if given else hint
     if given is None:
         if report.best is None:
-            return (report.leaders[0] if report.leaders else None), f"must be one that explains the boxes, got {report}"
+            return (report.leaders[0] if report.leaders else None), f"no single convention explains the boxes: {report}"
         chosen = report.best
     else:
         chosen = given
         if report.leaders and not any(given.canonical() == leader.canonical() for leader in report.leaders):
             mine = report.of(given)
             got = f"{given} ({mine.near} of {report.checked} boxes, {mine.exact} exactly) where {report} is closer"
-            return given, f"must be the one that explains the boxes best, got {got}"
+            return given, f"another convention explains the boxes better: {got}"
     if report.share(chosen) < ENOUGH:
-        return chosen, f"must explain at least {ENOUGH:.0%} of the boxes within one voxel, got {report}"
+        return chosen, f"the convention explains less than {ENOUGH:.0%} of the boxes within one voxel: {report}"
     return chosen, None

@@ -1,4 +1,4 @@
-"""``data/phantom.json``: what a synthetic release declares of itself."""
+"""``data/phantom.json``: the declaration of a synthetic release."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _SERIAL = 200
 _APART_MM = 5.0
 # Four times OAI's largest; every voxel may be a run, which takes some 60 bytes while its block is looked at.
 _MOST_VOXELS, _BLOCK_VOXELS = 100_000_000, 2_000_000
-# A knee has some hundred; an image that is no label map has thousands.
+# A knee has some hundred; an image that is not a label map has thousands.
 _MOST_LABELS = 5_000
 
 
@@ -41,7 +41,7 @@ class LabelExtent:
 
 @dataclass(frozen=True, slots=True)
 class MaskScan:
-    """What the reader keeps of a mask.
+    """Facts of a mask for the reader.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def scan_mask(path: Path) -> MaskScan:
     Raises
     ------
     VolumeError
-        If it cannot be read, is damaged, or is no three-dimensional map of whole numbers.
+        If it cannot be read, is damaged, or is not a three-dimensional map of whole numbers.
     """
     image = open_volume(path, cache=None)
     shape = spatial_shape(image.shape)
@@ -82,7 +82,7 @@ def scan_mask(path: Path) -> MaskScan:
         raise _no_mask(path, f"have at most {_MOST_VOXELS:,} voxels", f"shape {image.shape}")
     stored = np.asarray(image.dataobj).reshape(shape, order="F")
     if stored.dtype.kind not in "iuf":
-        raise _no_mask(path, "hold whole numbers from 0", f"{stored.dtype}")
+        raise _no_mask(path, "contain whole numbers from 0", f"{stored.dtype}")
     try:
         extents = find_extents(stored)
     except ValueError as error:
@@ -97,7 +97,7 @@ def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
     """Find every label's box, size and centre in one pass.
 
     Works on runs of equal labels along the axis that is contiguous in memory: a knee's 24 million voxels are some
-    hundred thousand runs. Memory beside the array is bounded, since it is taken in blocks.
+    hundred thousand runs. Additional memory is bounded, since the array is read in blocks.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
     Raises
     ------
     ValueError
-        If a voxel is no whole number from 0, or there are more than 5,000 labels.
+        If a voxel is not a whole number from 0, or there are more than 5,000 labels.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def find_extents(labels: NDArray[Any]) -> dict[int, LabelExtent]:
 
 @dataclass(slots=True)
 class _Sums:
-    """What is known of a label after some blocks, by axis in memory order."""
+    """Partial extent of a label after some blocks, by axis in memory order."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -192,7 +192,7 @@ def _to_whole(block: NDArray[Any]) -> NDArray[Any]:
     """Return a block as whole numbers."""
     if block.dtype.kind == "f":
         if not np.array_equal(block, np.rint(block)) or (block.size and np.abs(block).max() >= 2**53):
-            raise ValueError(f"voxels of {block.dtype} that are no whole numbers")
+            raise ValueError(f"voxels of {block.dtype} that are not whole numbers")
         block = block.astype(np.int64)
     if block.size and block.min() < 0:
         raise ValueError(f"the label {block.min()}, below 0")
@@ -222,7 +222,7 @@ def scan_masks(
     paths : sequence of Path
         The masks.
     workers : int, optional
-        Processes; by default one a core, and none beside this one below some hundred masks. A script that may start
+        Processes; by default one a core, and only this one below some hundred masks. A script that may start
         processes must do so under ``if __name__ == "__main__":``.
     progress : bool
         Whether there is a progress bar.
@@ -280,4 +280,4 @@ def find_side(scan: MaskScan, sides: Mapping[int, str]) -> Side | None:
 
 
 def _no_mask(path: Path, rule: str, got: str) -> VolumeError:
-    return VolumeError(f"{path} is no mask: it must {rule}, got {got}. Download it again.")
+    return VolumeError(f"{path} is not a mask: it must {rule}, not {got}. Download or write it again.")

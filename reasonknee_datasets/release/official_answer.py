@@ -24,7 +24,7 @@ _SENTENCE_END = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
-    """An answer's parts; ``"".join`` of gaps and steps, then ``tail``, gives its text back.
+    """An answer's parts; ``"".join`` of gaps and steps, then ``tail``, is its text.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ class AnswerText:
         The reasoning, step by step.
     gaps : tuple of str
         The text before the first step, between steps and after the last: one more than there are steps. The last
-        holds the words ``Final diagnosis:``.
+        contains the words ``Final diagnosis:``.
     tail : str
         The text of the diagnosis.
     end : str
-        What follows the diagnosis.
+        Text after the diagnosis.
     diagnosis : object
         The diagnosis, parsed.
     """
@@ -73,7 +73,7 @@ def read_answer(text: str) -> AnswerText:
     """
     leads = list(_LEAD.finditer(text))
     if not leads:
-        raise _unreadable("no such ending", text)
+        raise _unreadable("it has no such ending", text)
     # The first one whose value ends the text: {"final_diagnosis": {...}} names itself again, further in.
     for lead in leads:
         parsed = _parse_literal(text[lead.end() :])
@@ -82,10 +82,10 @@ def read_answer(text: str) -> AnswerText:
             stop = lead.end() + length
             steps, gaps = split_steps(text[: lead.start()])
             if not steps:
-                raise _unreadable("no reasoning before it", text)
+                raise _unreadable("it has no reasoning", text)
             gaps = (*gaps[:-1], gaps[-1] + text[lead.start() : lead.end()])
             return AnswerText(steps, gaps, text[lead.end() : stop], text[stop:], diagnosis)
-    raise _unreadable("one that is neither JSON nor a Python literal", text)
+    raise _unreadable("the diagnosis is neither JSON nor a Python literal", text)
 
 
 def split_steps(reasoning: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -138,13 +138,13 @@ def _find_cuts(body: str) -> list[int]:
 
 
 def _parse_literal(text: str) -> tuple[Any, int] | None:
-    """Parse the JSON or Python value at the start of a text, and tell its length."""
+    """Parse the JSON or Python value at the start of a text, and return it with its length."""
     try:
         value, length = json.JSONDecoder().raw_decode(text)
     except ValueError:
         stop = max(text.rfind("}"), text.rfind("]")) + 1 or len(text.rstrip())
         try:
-            # literal_eval makes values only: it never runs what the file holds.
+            # literal_eval makes values only: it never runs code of the file.
             value, length = ast.literal_eval(text[:stop]), stop
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
@@ -153,6 +153,6 @@ def _parse_literal(text: str) -> tuple[Any, int] | None:
 
 def _unreadable(got: str, text: str) -> ReleaseError:
     return ReleaseError(
-        f"The answer is no reasoning with 'Final diagnosis: <dict>' (JSON or a Python dict) at its end: {got}: "
+        f"The answer does not end in 'Final diagnosis: <dict>' (JSON or a Python dict) after its reasoning: {got}: "
         f"...{text[-120:]!r}."
     )

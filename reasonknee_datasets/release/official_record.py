@@ -1,4 +1,4 @@
-"""One official record: what it says, and what is wrong with it."""
+"""One official record: its content and its problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CACHED = 8192
 
 
 class Fault(NamedTuple):
-    """A kind of problem, and what was found."""
+    """A kind of problem, and its message."""
 
     kind: str
     message: str
@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordContent:
-    """What a record says, apart from where it says it; one value serves every record of the same text.
+    """Content of a record without its place; one value serves every record of the same text.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ class RecordContent:
     steps : tuple of str
         The reasoning column.
     extras : mapping
-        What the record column holds for the text.
+        Value of the record column for the text.
     written : str
         The same as JSON.
     faults : tuple of Fault
-        What is wrong.
+        Problems of the text.
     nulled : tuple of (str, object)
-        Attributes whose grades are illegal, with what the record says.
+        Attributes with illegal grades, and the values in the record.
     told_box : object
         The bounding box in the answer's text, where it repeats it.
     """
@@ -67,15 +67,15 @@ def check_record(record: Any) -> Fault | None:
     """Check a record's keys and types."""
     if not isinstance(record, dict) or record.keys() != RECORD_KEYS:
         found = sorted(map(str, record)) if isinstance(record, dict) else type(record).__name__
-        message = f"must be an object with the keys {', '.join(sorted(RECORD_KEYS))}, got {found}"
+        message = f"must be an object with the keys {', '.join(sorted(RECORD_KEYS))}, not {found}"
         return Fault("record-shape", message)
     for key in ("image", "prompt", "answer"):
         if not isinstance(record[key], str):
-            return Fault("record-shape", f"{key} must be text, got {record[key]!r}")
+            return Fault("record-shape", f"{key} must be text, not {record[key]!r}")
     diagnosis = record["final_diagnosis"]
     if not isinstance(diagnosis, dict) or diagnosis.keys() != DIAGNOSIS_KEYS:
         found = sorted(map(str, diagnosis)) if isinstance(diagnosis, dict) else repr(diagnosis)
-        return Fault("record-shape", f"final_diagnosis must hold bounding_box and final_diagnosis, got {found}")
+        return Fault("record-shape", f"final_diagnosis must have bounding_box and final_diagnosis, not {found}")
     return None
 
 
@@ -91,12 +91,12 @@ def volume_key(image: str) -> str:
 
 
 class RecordReader:
-    """Reads what records say, each distinct text once.
+    """Reads the content of records, each distinct text once.
 
     Parameters
     ----------
     prompts : mapping of str to set of int
-        Official prompts, as far as the release has them, with the questions that they ask.
+        Official prompts, as far as the release has them, with the questions of each.
     """
 
     def __init__(self, prompts: Mapping[str, frozenset[int]]) -> None:
@@ -108,7 +108,7 @@ class RecordReader:
         whole = record["final_diagnosis"]
         text, box = record["answer"], whole["bounding_box"]
         same = (record["prompt"], repr(whole["final_diagnosis"]), next(iter(whole)))
-        # Where answers repeat the box, no two texts are alike; but for the box they are, and are told apart 20 times
+        # Where answers repeat the box, no two texts are alike; without the box they are, and are compared 20 times
         # as fast without it.
         literal = repr(box)
         before, found, after = text.rpartition(literal)
@@ -120,7 +120,7 @@ class RecordReader:
         if len(self._seen) >= _CACHED:
             self._seen.clear()
         if content.told_box == box and found and literal in tail and literal not in before + after:
-            content = replace(content, told_box=None)  # its key now says that the two agree
+            content = replace(content, told_box=None)  # its key now includes the box
             self._seen[shared] = content
         else:
             self._seen[plain] = content
@@ -134,11 +134,11 @@ class RecordReader:
         except GradeError as error:
             return _refuse("unknown-question", str(error)), ""
         if not question.in_records:
-            return _refuse("unknown-question", f"records hold questions 1 to 62, got {question.id}"), ""
+            return _refuse("unknown-question", f"question {question.id} is not one of 1 to 62, which have records"), ""
         asks = self._prompts.get(prompt)
         if asks is not None and question.id not in asks:
-            got = f"the official prompt of question {min(asks)} above the diagnosis of question {question.id}"
-            return _refuse("prompt-mismatch", f"prompt and diagnosis must be of one question, got {got}"), ""
+            got = f"the prompt is that of question {min(asks)}, but the diagnosis that of question {question.id}"
+            return _refuse("prompt-mismatch", got), ""
         try:
             answer = read_answer(text)
         except ReleaseError as error:
@@ -149,7 +149,7 @@ class RecordReader:
         extras = describe_text(answer, whole, question.id, grades)
         legal = {slot.attribute: slot.legal for slot in question.slots}
         faults = tuple(
-            Fault("bad-grade", f"{name} of question {question.id} must be {_span(legal[name])} or null, got {raw!r}")
+            Fault("bad-grade", f"{name} of question {question.id} must be {_span(legal[name])} or null, not {raw!r}")
             for name, raw in bad.items()
         )
         written = moaks.write_answer(question, grades)
@@ -203,10 +203,10 @@ def _compare(
     try:
         told, told_bad = read_grades(question, answer.diagnosis)
     except GradeError as error:
-        return Fault("truth-mismatch", f"the answer's final diagnosis must be of question {question.id}, got {error}")
+        return Fault("truth-mismatch", f"the answer's final diagnosis is not of question {question.id}: {error}")
     if told != grades or told_bad != bad:
         got = f"{ {**grades, **bad} } and {answer.tail}"
-        return Fault("truth-mismatch", f"final_diagnosis and the answer's final diagnosis must agree, got {got}")
+        return Fault("truth-mismatch", f"final_diagnosis and the answer's final diagnosis differ: {got}")
     return None
 
 
@@ -215,7 +215,7 @@ def _told_box(diagnosis: Any) -> Any:
 
 
 def _disagree(box: Any, told: Any) -> RecordContent:
-    message = f"the bounding boxes of final_diagnosis and answer must agree, got {box} and {told}"
+    message = f"the bounding boxes of final_diagnosis and answer differ: {box} and {told}"
     return _refuse("truth-mismatch", message)
 
 
@@ -233,9 +233,9 @@ def _find_subject(diagnosis: Any) -> moaks.Question:
     if len(numbers) == 1:
         return moaks.QUESTIONS[numbers.pop()]
     if len(numbers) > 1:
-        raise GradeError(f"a record must hold one finding, got several: {', '.join(_keys(diagnosis))}")
-    moaks.read_diagnosis(None, diagnosis)  # knows what is wrong, and names the closest subject
-    raise GradeError(f"a record must name its finding as moaks.QUESTIONS spells it, got {diagnosis!r}")
+        raise GradeError(f"the record names several findings, not one: {', '.join(_keys(diagnosis))}")
+    moaks.read_diagnosis(None, diagnosis)  # raises with the closest subject
+    raise GradeError(f"the record names no finding of moaks.QUESTIONS, but {diagnosis!r}")
 
 
 @lru_cache(maxsize=4096)
@@ -254,7 +254,7 @@ def _keys(node: Any) -> Iterator[str]:
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Return what is no object, with its key, in order."""
+    """Return the values that are not objects, with their keys, in order."""
     if not isinstance(node, Mapping):
         yield key, node
         return

@@ -25,7 +25,7 @@ class ReleaseRoot:
     data : Path
         The folder that the official paths call ``../data``, resolved.
     images : Path
-        The folder that holds ``<patient>/<visit>/...``.
+        The folder that contains ``<patient>/<visit>/...``.
     own_images : bool
         Whether the caller named that folder. The links in it are the caller's own then, and are followed; those that
         come with a download never lead out of it.
@@ -52,7 +52,7 @@ class ReleaseRoot:
 
 
 def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
-    """Find ``data`` in or at a folder, and the images beside it or where the caller has them.
+    """Find ``data`` in or at a folder, and the images in it or at the caller's place.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
         data, got = None, str(error)
     if data is None:
         raise ReleaseError(
-            f"{root} is no official release: {got}. Name the folder of the official download, which holds data/, or "
+            f"{root} is not an official release: {got}. Name the folder of the official download, which has data/, or "
             "data/ itself."
         )
     if images is not None and not images.is_dir():
         raise ReleaseError(
-            f"There is no folder of images at {images}. Name the one that holds "
+            f"The folder of images {images} does not exist. Name the one that contains "
             "<patient>/<visit>/<study>_<series>_<side>.nii.gz."
         )
     _check_links(data)
@@ -84,7 +84,7 @@ def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
 
 
 def is_there(path: Path) -> bool:
-    """Check whether a file is there; one behind a locked door counts, and says so when it is read."""
+    """Check whether a file exists; one without permission counts, and raises when it is read."""
     try:
         return path.is_file()
     except OSError:
@@ -92,7 +92,7 @@ def is_there(path: Path) -> bool:
 
 
 def find_revision(data: Path) -> str | None:
-    """Find the Hub revision that a download came from, where the download tells.
+    """Find the Hub revision of a download, where the download records it.
 
     ``hf download`` leaves it in the name of the snapshot folder, or with ``--local-dir`` in a metadata file.
     """
@@ -118,7 +118,7 @@ def _first_line(note: Path) -> str:
 
 
 def _check_relative(inside: str, official: str) -> None:
-    """Refuse what is lexically outside, before the disk is asked."""
+    """Refuse paths that are lexically outside, without access to the disk."""
     if not stays_inside(inside):
         raise ReleaseError(
             f"The path {official!r} leaves the release. Official paths are {OFFICIAL_PREFIX}<folder>/<file>."

@@ -37,14 +37,14 @@ def read_questions(path: Path) -> dict[int, str]:
         got = error.strerror or str(error)
         raise ReleaseError(f"The question file {path} cannot be read: {got}. {os_remedy(error, remedy)}.") from error
     except (ValueError, RecursionError) as error:
-        raise ReleaseError(f"The question file {path} is no JSON: {error}. {remedy}.") from error
+        raise ReleaseError(f"The question file {path} is not JSON: {error}. {remedy}.") from error
     if not isinstance(tree, dict) or not tree:
-        raise ReleaseError(f"The question file {path} holds {type(tree).__name__}, no object of prompts. {remedy}.")
+        raise ReleaseError(f"The question file {path} is {type(tree).__name__}, not an object of prompts. {remedy}.")
     prompts: dict[int, str] = {}
     for key, prompt in tree.items():
         if not re.fullmatch(r"[0-9]{1,2}", key) or int(key) not in moaks.QUESTIONS or not isinstance(prompt, str):
             raise ReleaseError(
-                f"The question file {path} holds {type(prompt).__name__} under {key[:40]!r}, and texts under the "
+                f"The question file {path} contains {type(prompt).__name__} under {key[:40]!r}, and texts under the "
                 f"numbers 1 to 69 are expected. {remedy}."
             )
         prompts[int(key)] = prompt
@@ -52,7 +52,7 @@ def read_questions(path: Path) -> dict[int, str]:
 
 
 def read_prompts(folder: Path, problems: Problems, notes: list[str]) -> Mapping[str, frozenset[int]]:
-    """Read all question files of a release, and give the questions that each text asks."""
+    """Read all question files of a release, and return the questions of each text."""
     asks: dict[str, frozenset[int]] = {}
     for name in QUESTION_FILES:
         path = folder / name

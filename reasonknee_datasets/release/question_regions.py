@@ -1,4 +1,4 @@
-"""The region of each question in each mask, and the label map where the release does not tell it."""
+"""The region of each question in each mask, and the label map where the release does not state it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Extents:
     Parameters
     ----------
     labels : tuple of int
-        Every label that some mask holds, rising.
+        Every label that occurs in a mask, rising.
     rows : (volumes, labels, 6) int array
         i0 j0 k0 i1 j1 k1; where a mask lacks a label, a start beyond its stop.
     shapes : (volumes, 3) int array
-        Of the masks' arrays; 0 where there is no mask.
+        Shapes of the masks' arrays; 0 without a mask.
     layouts : (volumes,) array of str
-        Order of their axes, such as RAS; empty where there is no mask.
+        Order of their axes, such as RAS; empty without a mask.
     """
 
     labels: tuple[int, ...]
@@ -62,7 +62,7 @@ class Extents:
         return Extents(self.labels, self.rows[volumes], self.shapes[volumes], self.layouts[volumes])
 
     def commonest_layout(self) -> NDArray[np.intp]:
-        """Find the volumes whose masks have the commonest layout; of several, the first by name."""
+        """Find the volumes with masks of the commonest layout; of several, the first by name."""
         names, counts = np.unique(self.layouts[self.layouts != ""], return_counts=True)
         if not len(names):
             return np.zeros(0, np.intp)
@@ -88,7 +88,7 @@ class Regions:
     there : (volumes, questions) bool array
         Where there is one.
     shapes : (volumes, 3) int array
-        Of the masks' arrays.
+        Shapes of the masks' arrays.
     """
 
     rows: NDArray[np.int64]
@@ -104,14 +104,14 @@ class Regions:
 
 
 def gather(numbers: NDArray[np.float64], extents: Extents, questions: Mapping[int, Sequence[int]]) -> Evidence:
-    """Put every official box beside its region, wherever both are there.
+    """Pair every official box with its region, wherever both exist.
 
     Parameters
     ----------
     numbers : (volumes, 62, 6) float array
         Official boxes by volume and question (question 1 first); NaN where there is none.
     extents : Extents
-        Of the same volumes.
+        Extents of the same volumes.
     questions : mapping of int to sequence of int
         Labels by question.
     """
@@ -147,7 +147,7 @@ def complete_labels(
     found = infer_labels(numbers, extents, missing, [settled] if settled else CONVENTIONS)
     told = "; ".join(f"{number}: {', '.join(map(str, ids))}" for number, ids in found.items()) or "none"
     notes.append(
-        f"labels of {len(found)} of {len(missing)} questions that {MAPPING_FILE} does not tell were established by "
+        f"labels of {len(found)} of {len(missing)} questions that {MAPPING_FILE} does not state were established by "
         f"comparing boxes with every label's extent ({told})"
     )
     return LabelMap(labels.names, {**labels.questions, **found})

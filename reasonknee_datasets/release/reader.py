@@ -42,11 +42,11 @@ class ReleaseOptions:
         The convention of the official boxes; established by comparing boxes with masks where it is not given, and
         checked against them where it is.
     allow : collection of str
-        Kinds of problems to go on with: see `reasonknee_datasets.release.KINDS`.
+        Kinds of problems to accept: see `reasonknee_datasets.release.KINDS`.
     workers : int, optional
         Processes that read masks; one a core by default.
     require_images : bool
-        Whether rows need their image. Without, a missing one is no problem, and the volume has no geometry.
+        Whether rows need their image. If not, a missing image is not a problem, and the volume has no geometry.
     progress : bool
         Whether to draw progress bars, where there is a terminal.
     executor : concurrent.futures.Executor, optional
@@ -62,7 +62,7 @@ class ReleaseOptions:
     executor: Executor | None = None
 
     def settle(self) -> CheckSettings:
-        """Check the options, and give what the check needs of them."""
+        """Check the options, and return those of the check."""
         given = self.box_convention
         convention = BoxConvention.parse(given) if isinstance(given, str) else given
         return CheckSettings(
@@ -107,7 +107,7 @@ class Release:
         return f"Release({str(self.root.data)!r}, {len(self.studies)} volumes)"
 
     def inspect(self) -> ReleaseReport:
-        """Read everything once, and give what was found, without judging it."""
+        """Read everything once, and return the report without raising."""
         if self._outcome is None:
             self._outcome = self._check.run()
         return self._outcome.report
@@ -154,7 +154,7 @@ class Release:
 
     @property
     def revision(self) -> str | None:
-        """The Hub revision that it was downloaded from, where the download tells."""
+        """The Hub revision that it was downloaded from, where the download records it."""
         return find_revision(self.root.data)
 
     @property
@@ -212,7 +212,7 @@ def open_release(root: str | Path, options: ReleaseOptions | None = None) -> Rel
     Parameters
     ----------
     root : str or Path
-        The folder that holds ``data``, or ``data`` itself.
+        The folder that contains ``data``, or ``data`` itself.
     options : ReleaseOptions, optional
         Where images are, the box convention, and what to allow.
 

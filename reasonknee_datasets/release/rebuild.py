@@ -1,15 +1,15 @@
-"""The ``record`` column: what else is needed to give an official record back, character for character.
+"""The ``record`` column: the data, besides the row, from which an official record is rebuilt exactly.
 
-A row holds a record's prompt as ``question``, its reasoning as steps, its grades as numbers and its box in voxels. Most
+A row has a record's prompt as ``question``, its reasoning as steps, its grades as numbers and its box in voxels. Most
 of the rest follows: the spelling of the diagnosis, the six numbers of the box, the text at the answer's end. The column
-holds only what does not follow, as JSON with these keys, each left out where it is usual:
+contains only the rest, as JSON with these keys, each left out where it is usual:
 
 ``gaps``
     The text before, between and after the steps; two or three strings serve for all where those between are alike.
 ``tail``
     How the answer writes its diagnosis, such as ``inner python`` (see `TAILS`), or ``[text]``.
 ``end``
-    What follows the diagnosis in the answer.
+    Text after the diagnosis in the answer.
 ``diagnosis``
     ``asked`` where the record spells it as the prompt does, or ``[object]`` as written.
 ``box``
@@ -55,7 +55,7 @@ _USUAL_GAPS = ("", "\n", "\n\nFinal diagnosis: ")
 def describe_text(
     answer: AnswerText, final_diagnosis: Mapping[str, Any], question_id: int, grades: Mapping[str, int | None]
 ) -> dict[str, Any]:
-    """Find what of a record's text does not follow from its row.
+    """Find the parts of a record's text that do not follow from its row.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def describe_text(
     final_diagnosis : mapping
         The record's.
     question_id, grades
-        What the row holds.
+        Content of the row.
     """
     extras: dict[str, Any] = {}
     if (gaps := _shorten(answer.gaps)) != _shorten(_spread(_USUAL_GAPS, len(answer.steps))):
@@ -112,7 +112,7 @@ def rebuild_record(
     row : Quintuple
         A row of the ``quintuples`` config.
     image : str
-        What to write as the record's image path.
+        Image path to write in the record.
     convention : BoxConvention
         The release's, from the manifest.
     shape : three ints or None
@@ -131,7 +131,7 @@ def rebuild_record(
         raise
     except (ValueError, KeyError, TypeError, IndexError) as error:
         failed = ReleaseError(
-            f"The record column holds {row.get('record')!r}, which cannot be read. Take rows as they come from the "
+            f"The record column has {row.get('record')!r}, which cannot be read. Take rows as they come from the "
             "prepared repository."
         )
         add_note(failed, f"while rebuilding {row['id']}")

@@ -21,7 +21,7 @@ BALANCED: Mapping[Split, str] = {"train": "train_balanced.json", "test": "test_b
 """The splits that have a balanced file, and its name."""
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Takes an iterable and says what it is, gives it back: a progress bar."""
+"""Progress bar: takes an iterable and its description, and returns an iterable."""
 
 
 class LocatedRecord(NamedTuple):
@@ -41,7 +41,7 @@ class RecordFiles:
     studies : sequence of Study
         The volumes.
     prompts : mapping of str to set of int
-        Official prompts, with the questions that they ask.
+        Official prompts, with the questions of each.
     track : Track
         A progress bar.
     """
@@ -83,7 +83,7 @@ class RecordFiles:
         return survey
 
     def rows(self, wanted: NDArray[np.int32]) -> Iterator[tuple[Split, int, RecordContent, Any]]:
-        """Read every file again, and give the wanted records in file order.
+        """Read every file again, and return the wanted records in file order.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class RecordFiles:
                     yield split, found.volume, found.content, record["final_diagnosis"]["bounding_box"]
         if missing:
             told = [example for examples in problems.examples.values() for example in examples]
-            got = "; ".join([f"{missing:,} records less than when it was checked", *told])
+            got = "; ".join([f"{missing:,} fewer records than when it was checked", *told])
             raise ReleaseError(
                 f"generate_data changed while it was read: {got}. Read it again, and make sure that no program writes "
                 "to the release meanwhile."
@@ -139,9 +139,9 @@ class RecordFiles:
             return None
         volume = self._volumes.get(volume_key(record["image"]))
         if volume is None:
-            return Fault("unknown-volume", f"image must be in a split file, got {record['image']}")
+            return Fault("unknown-volume", f"its image is in no split file: {record['image']}")
         home = self._studies[volume].split
         if home != split:
-            return Fault("wrong-split", f"image must be of {split}, got one of {home}: {record['image']}")
+            return Fault("wrong-split", f"its image is of {home}, not {split}: {record['image']}")
         content = self._reader.read(record)
         return LocatedRecord(volume, content) if content.number else content.faults[0]

@@ -1,4 +1,4 @@
-"""What the first pass over all records keeps of them.
+"""Arrays that the first pass over all records fills.
 
 A release has half a million records. Of each, a few numbers are kept in arrays: the six of its box, its place in its
 file, a hash. Everything else is read again when rows are written, so that memory stays small.
@@ -29,7 +29,7 @@ MIXED, WHOLE, REAL = 0, 1, 2
 
 @dataclass(slots=True)
 class Survey:
-    """What the records of a release say, as arrays by volume (in the order of the split files) and question (1 first).
+    """Content of a release's records, as arrays by volume (in the order of the split files) and question (1 first).
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ class Survey:
     writing : (volumes, 62) uint8 array
         `MIXED`, `WHOLE` or `REAL`.
     hashes : (volumes, 62) int array
-        Of the record's texts and diagnosis, to compare balanced records with.
+        Hashes of the record's texts and diagnosis, to compare balanced records with.
     repeats : mapping of str to (volumes, 62) int array
         How often the balanced file of a split repeats a record.
     seen : int
         Records read, balanced and nameless ones apart.
     nameless : int
-        Records of all files whose image is empty; they are left out.
+        Records of all files with an empty image; they are left out.
     nulled, nulled_count, violations
         As in `ReleaseReport`.
     """
@@ -84,7 +84,7 @@ class Survey:
     def take(
         self, volume: int, content: RecordContent, number: int, record: Mapping[str, Any], problems: Problems
     ) -> None:
-        """Keep what a record of a known volume and question says."""
+        """Store the content of a record of a known volume and question."""
         question = content.number - 1
         first = self.index[volume, question]
         if first >= 0:
@@ -107,7 +107,7 @@ class Survey:
     def _take_box(self, volume: int, question: int, box: Any, problems: Problems) -> None:
         kinds = {type(number) for number in box} if isinstance(box, list) and len(box) == 6 else {None}
         if not kinds <= {int, float}:
-            message = f"bounding_box must be six numbers, got {box!r}"
+            message = f"bounding_box must be six numbers, not {box!r}"
             problems.add("bad-box", message, where=self.place(volume, question))
             return
         self.numbers[volume, question] = box
@@ -119,11 +119,11 @@ class Survey:
         """Count a record of a balanced file."""
         question = content.number - 1
         if self.index[volume, question] < 0:
-            message = f"must repeat a record of {file_name(split)}, got a new one: {self.row_id(volume, question)}"
+            message = f"the record of {self.row_id(volume, question)} is not in {file_name(split)}"
             problems.add("unknown-balanced", message, where=where)
             return
         if self.hashes[volume, question] != hash_record(record):
-            problems.add("changed-balanced", f"must be as {self.place(volume, question)}", where=where)
+            problems.add("changed-balanced", f"differs from {self.place(volume, question)}", where=where)
         self.repeats[split][volume, question] += 1
 
     def check_complete(self, problems: Problems) -> list[str]:
@@ -132,7 +132,7 @@ class Survey:
         for volume in np.flatnonzero((answered > 0) & (answered < QUESTIONS)).tolist():
             study = self.studies[volume]
             missing = [question + 1 for question in np.flatnonzero(self.index[volume] < 0).tolist()]
-            message = f"must answer all {QUESTIONS} questions, lacks {_some(missing)}"
+            message = f"lacks {len(missing)} of {QUESTIONS} questions: {_some(missing)}"
             problems.add("incomplete-volume", message, where=f"{study.volume_id} ({study.where})")
         silent = np.flatnonzero(answered == 0).tolist()
         notes = []
@@ -145,7 +145,7 @@ class Survey:
 
 
 def hash_record(record: Mapping[str, Any]) -> int:
-    """Hash what a record says; good within this process only."""
+    """Hash a record's content; valid within this process only."""
     return hash((record["prompt"], record["answer"], repr(record["final_diagnosis"])))
 
 

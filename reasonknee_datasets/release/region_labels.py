@@ -1,4 +1,4 @@
-"""Which labels of a mask make the region of which question, as the release's own files say.
+"""Labels of each question's region in a mask, from the release's own files.
 
 How ``labels.json`` and ``question_subregion_mapping.json`` are laid out is not documented. They are read as tables:
 whatever the nesting, each entry becomes a row of columns, and the one way to read two of the columns as names and ids,
@@ -35,7 +35,7 @@ _COLUMNS = frozenset({"name", "structure", "title", "number", "value", "index"})
 }
 _WRAPPERS = frozenset({"labels", "label map", "mapping", "map", "questions", "question subregion mapping"})
 _IGNORED = frozenset({"color", "colour", "description", "opacity", "comment", "notes"})
-# Columns whose names say what they cannot hold.
+# Columns with names that exclude some content.
 _QUESTIONS = re.compile(r"^\.(question|qid)")
 _LABELS = re.compile(r"^\..*(label|region|mask)")
 _QUESTION = re.compile(r"(?:q|question)[ _-]*0*([1-9][0-9]?)", re.IGNORECASE)
@@ -51,7 +51,7 @@ class LabelMap:
     Parameters
     ----------
     names : mapping of int to str
-        By label id, without the background; empty where the release does not tell.
+        By label id, without the background; empty where the release does not state them.
     questions : mapping of int to tuple of int
         Label ids by question; a question that is not there has no known region.
     """
@@ -72,12 +72,12 @@ class LabelMap:
         for question, labels in self.questions.items():
             for label in labels:
                 told.setdefault(label, set()).add(_one_side(moaks.QUESTIONS[question].subregion))
-        # A label that serves both ends, or a middle (a whole bone, the subspinous tibia), tells nothing.
+        # A label that serves both ends, or a middle (a whole bone, the subspinous tibia), has no side.
         return {label: side for label, sides in sorted(told.items()) if len(sides) == 1 for side in sides if side}
 
 
 def read_label_map(folder: Path, notes: list[str]) -> LabelMap:
-    """Read a release's label map, as far as it can be understood; what cannot is noted."""
+    """Read a release's label map as far as possible, and add notes on the rest."""
     names: dict[int, str] = {}
     questions: dict[int, tuple[int, ...]] = {}
     try:
@@ -156,7 +156,7 @@ def _one_side(name: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Return one spelling to names that differ in case, blanks, hyphens and underscores only."""
+    """Normalise case, blanks, hyphens and underscores of a name."""
     return " ".join(re.findall("[a-z0-9%]+", name.lower()))
 
 
@@ -179,13 +179,13 @@ def _read_table(path: Path) -> list[Row]:
     except OSError as error:
         raise _unclear(path, f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise _unclear(path, f"is no JSON: {error}") from error
+        raise _unclear(path, f"is not JSON: {error}") from error
     rows = list(islice(_rows(_unwrap(tree)), _MOST_ROWS + 1))
     if len(rows) > _MOST_ROWS or any(len(row) > _MOST_COLUMNS for row in rows):
         got = f"{len(rows)} entries of {max(map(len, rows))} columns"
-        raise _unclear(path, f"holds {got}, and at most {_MOST_ROWS} of {_MOST_COLUMNS} are read")
+        raise _unclear(path, f"has {got}, and at most {_MOST_ROWS} of {_MOST_COLUMNS} are read")
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
-        raise _unclear(path, f"holds {len(rows)} entries of several forms" if rows else "holds no entries")
+        raise _unclear(path, f"has {len(rows)} entries of several forms" if rows else "has no entries")
     return rows
 
 
@@ -194,7 +194,7 @@ def _columns(table: list[Row]) -> list[str]:
 
 
 def _unwrap(tree: Any) -> Any:
-    """Step into the object or list that holds the table, where something wraps it."""
+    """Return the object or list that contains the table, from inside any wrappers."""
     while isinstance(tree, dict):
         inner = {key: value for key, value in tree.items() if isinstance(value, dict | list) and value}
         # Alone ({"data": {...}}), or by its name among facts about the file, as nnU-Net writes it ({"labels": {...}}).
@@ -243,7 +243,7 @@ def _entry(above: Row, value: Any) -> Iterator[Row]:
 
 
 def _object(above: Row, item: Mapping[str, Any]) -> Iterator[Row]:
-    """Read an object whose keys name its columns."""
+    """Read an object with columns as its keys."""
     row = dict(above)
     for key, value in item.items():
         if _plain(key) not in _IGNORED:
@@ -304,7 +304,7 @@ def _questions_by(
             return None
         for number in numbers:
             read.setdefault(number or 0, set()).update(label or 0 for label in labels)
-    # Names beside their own ids are labels.json over again: 56 is that label then, and no question.
+    # Names next to their own ids are a copy of labels.json: 56 is then that label, not a question.
     if all(labels <= {number} for number, labels in read.items()):
         return None
     return {number: tuple(sorted(labels)) for number, labels in sorted(read.items()) if labels}

@@ -38,7 +38,7 @@ class ReleaseVolume:
     volume_path : str
         Where a prepared repository puts it.
     image : Path
-        The image file; it need not exist where images were not asked for.
+        The image file; it need not exist where images are not needed.
     mask : Path or None
         The mask file; None where it is absent.
     shape : three ints or None
@@ -88,7 +88,7 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
         image = open_volume(study.image, cache=None)
         shape, affine = spatial_shape(image.shape), np.asarray(image.affine, dtype=np.float64)
         if len(shape) != 3:
-            raise VolumeError(f"The image has shape {shape}, and three axes are needed. Convert the series again.")
+            raise VolumeError(f"The image has shape {shape}, but must have three axes. Convert the series again.")
         turn = Reorientation() if scan is None else between(scan.affine, scan.shape, affine, shape)
     except FileNotFoundError:
         if not require_image:
@@ -101,14 +101,14 @@ def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems
     except VolumeError as error:
         problems.add("bad-image", str(error), where=study.volume_id)
     except GeometryError as error:
-        problems.add("geometry", f"of mask {study.mask.name} and image: {error}", where=study.volume_id)
+        problems.add("geometry", f"mask {study.mask.name} and image: {error}", where=study.volume_id)
     else:
         return Grid((shape[0], shape[1], shape[2]), tuple(map(tuple, affine.tolist())), turn)
     return None
 
 
 def other_names(path: Path) -> str:
-    """Describe files beside a missing one that have its name, but another ending or the number of a second download."""
+    """Describe files near a missing one with its name, but another ending or the number of a second download."""
     stem = _stem(path.name)
     try:
         names = sorted(each.name for each in path.parent.iterdir() if _stem(each.name) == stem)
@@ -143,14 +143,14 @@ def _remedy(name: str) -> str:
 def check_mask(
     study: Study, scan: MaskScan, names: Mapping[int, str], sides: Mapping[int, str], problems: Problems
 ) -> bool:
-    """Check a mask's labels and its side against the split row; tell whether the volume can stay.
+    """Check a mask's labels and its side against the split row, and return whether the volume is kept.
 
     Parameters
     ----------
     study, scan
         The volume and its mask.
     names : mapping of int to str
-        Of the labels; empty where they are not known.
+        Names of the labels; empty where they are not known.
     sides : mapping of int to str
         Which labels are medial and which lateral, see `LabelMap.sides`.
     problems : Problems
@@ -158,7 +158,7 @@ def check_mask(
     """
     unknown = sorted(label for label in scan.extents if label not in names) if names else []
     if unknown:
-        message = f"must hold labels that labels.json names, got {', '.join(map(str, unknown))} too"
+        message = f"the mask has labels that labels.json does not name: {', '.join(map(str, unknown))}"
         problems.add("unknown-label", message, where=f"{study.mask.name} ({study.volume_id})")
     side = find_side(scan, sides)
     if side is not None and side != study.side:
@@ -186,7 +186,7 @@ def describe_side(
     shape: Sequence[int] | None = None,
     affine: NDArray[np.float64] | None = None,
 ) -> str:
-    """Write all that says which knee a volume shows, as far as it is known.
+    """Describe which knee a volume shows, from all known sources.
 
     Parameters
     ----------
@@ -195,16 +195,16 @@ def describe_side(
     inferred : str
         The side that the anatomy shows.
     source : str
-        What the anatomy was read from: "labels" or "boxes".
+        Source of the anatomy: "labels" or "boxes".
     description : str
-        Of the image's header, which names the series.
+        Description of the image's header, which names the series.
     shape, affine : optional
         Of the image.
 
     Examples
     --------
     >>> describe_side("right", "left", "labels", "SAG_3D_DESS_LEFT")
-    "knee_side says right, but medial and lateral labels lie as in a left knee (the header says 'SAG_3D_DESS_LEFT')"
+    "knee_side says right, but medial and lateral labels are as in a left knee (the header says 'SAG_3D_DESS_LEFT')"
     """
     known = [f"the header says {description!r}"] if description else []
     if shape is not None and affine is not None:
@@ -213,13 +213,13 @@ def describe_side(
             f"the affine puts the image's middle at x = {middle:+.0f} mm, where positive is the patient's right"
         )
     told = f" ({'; '.join(known)})" if known else ""
-    return f"knee_side says {named}, but medial and lateral {source} lie as in a {inferred} knee{told}"
+    return f"knee_side says {named}, but medial and lateral {source} are as in a {inferred} knee{told}"
 
 
 def place_masks(
     studies: Sequence[Study], wanted: Sequence[int], scans: Mapping[int, MaskScan | VolumeError], problems: Problems
 ) -> dict[int, MaskScan | None]:
-    """Sort the outcomes of scanning: a mask, None where it is absent; a volume whose mask is damaged is left out."""
+    """Sort the outcomes of scanning: a mask, None where it is absent; a volume with a damaged mask is left out."""
     placed: dict[int, MaskScan | None] = {}
     for volume in wanted:
         study, scan = studies[volume], scans.get(volume)
@@ -235,7 +235,7 @@ def place_masks(
 
 
 def describe_volume(study: Study, grid: Grid, scan: MaskScan | None, rows: int) -> ReleaseVolume:
-    """Put together what the reader gives out of a volume."""
+    """Build the reader's description of a volume."""
     return ReleaseVolume(
         split=study.split,
         patient=study.patient,

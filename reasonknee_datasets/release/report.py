@@ -1,4 +1,4 @@
-"""What a release got wrong: every problem, grouped by kind, with counts and the first examples of each.
+"""Report of a release's problems, grouped by kind, with counts and the first examples of each.
 
 The reader never stops at the first fault. It collects, reads to the end, and then either fails with all that it found
 or goes on, where the caller has named each kind that was found. The kinds are a fixed list, `KINDS`.
@@ -28,11 +28,11 @@ class Kind:
     Parameters
     ----------
     name : str
-        What ``--allow`` takes.
+        Name for ``--allow``.
     meaning : str
-        What is wrong, in one line.
+        Description of the problem, in one line.
     allowed : str or None
-        What the reader does with it where it is allowed; None where it never may be.
+        Effect of allowing it; None where it cannot be allowed.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Kind:
 _ALL_KINDS = (
     # Files and splits
     Kind("missing-file", "an official file is absent or cannot be read", "its split is left out"),
-    Kind("split-columns", "a split file lacks an official column or has another", None),
+    Kind("split-columns", "a split file lacks an official column or has an unknown one", None),
     Kind("split-row", "a split row's values are illegal or contradict each other", "the row is dropped"),
     Kind("unsafe-path", "a path leaves the release", None),
     Kind("duplicate-volume", "two split rows share an image or a mask", "the first row is kept"),
@@ -52,24 +52,24 @@ _ALL_KINDS = (
     Kind("question-file", "a question file is not numbered prompts", "prompts are not compared with it"),
     # Records
     Kind("invalid-json", "a file is not the JSON that it should be", None),
-    Kind("record-shape", "a record lacks a key, has another, or holds the wrong type", "the record is dropped"),
+    Kind("record-shape", "a record has missing or unknown keys, or values of the wrong type", "the record is dropped"),
     Kind("unknown-volume", "a record's image is in no split file", "the record is dropped"),
     Kind("wrong-split", "a record's image is in another split", "the record is dropped"),
-    Kind("unknown-question", "a record's finding is none of questions 1 to 62", "the record is dropped"),
+    Kind("unknown-question", "a record's finding does not belong to any of questions 1 to 62", "the record is dropped"),
     Kind("prompt-mismatch", "a record's prompt is the official text of another question", "the record is dropped"),
     Kind("duplicate-record", "a volume answers one question twice", "the first record is kept"),
     Kind("incomplete-volume", "a volume answers some questions but not all 62", "the volume is kept as it is"),
     Kind("bad-grade", "a grade is not one of its slot's legal values", "the grade becomes null"),
     Kind("unreadable-answer", "an answer does not end in a readable final diagnosis", "the record is dropped"),
     Kind("truth-mismatch", "final_diagnosis and the answer's text disagree", "the record is dropped"),
-    Kind("unknown-balanced", "a balanced file repeats a record that its split does not hold", "it is left out there"),
+    Kind("unknown-balanced", "a balanced file repeats a record that its split does not have", "it is left out there"),
     Kind("changed-balanced", "a balanced file's record differs from its split's", "the split's record counts"),
     # Voxels
     Kind("missing-image", "a row's image is absent", "the volume's rows are dropped"),
     Kind("bad-image", "an image's header cannot be read", "the volume's rows are dropped"),
     Kind("missing-mask", "a row's mask is absent", "boxes are taken in the image's array, unverified"),
     Kind("bad-mask", "a mask cannot be read", "the volume's rows are dropped"),
-    Kind("unknown-label", "a mask holds a label that labels.json does not name", "the label is ignored"),
+    Kind("unknown-label", "a mask has a label that labels.json does not name", "the label is ignored"),
     Kind("geometry", "image and mask differ by more than a permutation and flips", "the volume's rows are dropped"),
     Kind(
         "side-mismatch", "knee_side contradicts the mask's medial and lateral labels", "the volume's rows are dropped"
@@ -149,18 +149,18 @@ class ProblemGroup:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseReport:
-    """What `Release.check` found.
+    """Result of `Release.check`.
 
     Parameters
     ----------
     groups : tuple of ProblemGroup
         The problems, in the order of `KINDS`.
     notes : tuple of str
-        What a reader should know, and is no problem: how the label map was established, volumes without records ...
+        Facts that are not problems: how the label map was established, volumes without records ...
     rows, volumes : mapping of str to int
         Rows and volumes that are left, by split.
     rows_dropped, volumes_dropped : int
-        What allowed problems cost.
+        Rows lost to allowed problems.
     nulled : tuple of NulledGrade
         The allowed illegal grades, at most `NULLED` of them; ``nulled_count`` is exact.
     violations : mapping of str to int
@@ -196,7 +196,7 @@ class ReleaseReport:
         return {group.kind.name: group.count for group in self.groups}
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return what the manifest keeps under ``report``."""
+        """Return the value of ``report`` in the manifest."""
         return {
             "allowed": {group.kind.name: group.count for group in self.groups if group.allowed},
             "rows_dropped": self.rows_dropped,

@@ -123,7 +123,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
             reader = csv.DictReader(file, strict=True)
             found = tuple(reader.fieldnames or ())
             if sorted(found) != sorted(COLUMNS):
-                message = f"columns must be {','.join(COLUMNS)}, got {','.join(found) or 'none'}"
+                message = f"columns must be {','.join(COLUMNS)}, not {','.join(found) or 'none'}"
                 problems.add("split-columns", message, where=name)
                 return []
             rows = [(f"{name} line {reader.line_num}", row) for row in reader]
@@ -135,7 +135,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
         )
         return []
     except (UnicodeDecodeError, csv.Error) as error:
-        problems.add("split-columns", f"must be a readable CSV file in UTF-8, got {error}", where=name)
+        problems.add("split-columns", f"is not a readable CSV file in UTF-8: {error}", where=name)
         return []
     return rows
 
@@ -143,7 +143,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
 def _check_row(where: str, row: Mapping[str | None, str | None] | Mapping[str, str], problems: Problems) -> bool:
     """Check a row's values against the official patterns and against each other."""
     if None in row or None in row.values():
-        problems.add("split-row", f"must have {len(COLUMNS)} values, got another number", where=where)
+        problems.add("split-row", f"must have {len(COLUMNS)} values, not more or fewer", where=where)
         return False
     row = {str(key): str(value) for key, value in row.items()}
     patient, visit, study, series = (row[key] for key in ("patient_id", "time", "study_folder", "series_folder"))
@@ -162,16 +162,16 @@ def _check_row(where: str, row: Mapping[str | None, str | None] | Mapping[str, s
     )
     for wrong, column, rule, got in faults:
         if wrong and not column:
-            problems.add("unsafe-path", f"must stay inside the release, got {got!r}", where=where)
+            problems.add("unsafe-path", f"the path {got!r} leaves the release", where=where)
             return False
         if wrong:
-            problems.add("split-row", f"{column} must {rule}, got {got or row[column]!r}", where=where)
+            problems.add("split-row", f"{column} must {rule}, not {got or row[column]!r}", where=where)
             return False
     return True
 
 
 def _leaves(official: str) -> bool:
-    """Check whether a path leads elsewhere, beyond the ``../data/`` that every official path begins with."""
+    """Check whether a path leaves the ``../data/`` that every official path begins with."""
     return bool(official) and not stays_inside(official.removeprefix(OFFICIAL_PREFIX))
 
 
@@ -181,7 +181,7 @@ def _knee(row: Mapping[str, str]) -> tuple[str, str, str]:
 
 def _as_spelled(image: Path) -> Path:
     """Find the one file that differs from a missing image only in upper and lower case, as ``.NII.GZ`` does."""
-    if is_there(image):  # also behind a locked door, which is reported when the image is read
+    if is_there(image):  # also without permission, which is reported when the image is read
         return image
     names = [path for path in image.parent.glob("*") if path.name.lower() == image.name.lower()]
     return names[0] if len(names) == 1 and not names[0].is_symlink() else image
@@ -190,7 +190,7 @@ def _as_spelled(image: Path) -> Path:
 def _make_study(
     split: Split, where: str, row: Mapping[str, str], twice: bool, root: ReleaseRoot, problems: Problems
 ) -> Study | None:
-    """Build the value; only a link that leads outside can still refuse it."""
+    """Build the study; report a link that leads outside."""
     try:
         image, mask = root.locate(row["image_filepath"]), root.locate(row["label_filepath"])
     except ReleaseError as error:
@@ -214,14 +214,14 @@ def _make_study(
 
 
 def _check_patients(studies: Iterable[Study], problems: Problems) -> None:
-    """Check that each patient has one split, and that all are of one world."""
+    """Check that each patient has one split, and that synthetic and real patients are not mixed."""
     homes: dict[str, set[Split]] = {}
     for study in studies:
         homes.setdefault(study.patient, set()).add(study.split)
     for patient, splits in homes.items():
         if len(splits) > 1:
             named = ", ".join(split for split in SPLITS if split in splits)
-            problems.add("patient-in-two-splits", f"must be in one split, got {named}", where=f"patient {patient}")
+            problems.add("patient-in-two-splits", f"is in several splits: {named}", where=f"patient {patient}")
     synthetic = sorted(patient for patient in homes if is_synthetic(patient))
     if synthetic and len(synthetic) < len(homes):
         problems.add("mixed-patients", f"{len(synthetic)} synthetic among {len(homes)} patients, first {synthetic[0]}")

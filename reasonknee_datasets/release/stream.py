@@ -19,7 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class InvalidJSONError(ReleaseError):
-    """A file that stops being JSON somewhere; what stood before it has been given out."""
+    """A file that is not JSON from some place on; the items before it have been returned."""
 
 
 def stream_records(path: Path) -> Iterator[Any]:
@@ -57,7 +57,7 @@ def stream_records(path: Path) -> Iterator[Any]:
 
 
 def _feed(parser: Any, chunk: bytes) -> ijson.JSONError | None:
-    """Push one chunk, or the end, and give the parser's complaint."""
+    """Push one chunk, or the end, and return the parser's error."""
     try:
         if chunk:
             parser.send(chunk)
@@ -70,7 +70,7 @@ def _feed(parser: Any, chunk: bytes) -> ijson.JSONError | None:
 
 
 def _check_start(head: bytes, path: Path) -> int:
-    """Check that a list begins, and give the place where."""
+    """Check that a list begins, and return where."""
     skip = len(_BOM) if head.startswith(_BOM) else 0
     first = head[skip:].lstrip(b" \t\r\n")[:1]
     if first != b"[":
@@ -80,7 +80,7 @@ def _check_start(head: bytes, path: Path) -> int:
 
 
 def _explain_error(error: ijson.JSONError, path: Path, start: int, chunk: bytes) -> tuple[str, int]:
-    """Find the byte that a chunk goes wrong at: the parser only tells the chunk.
+    """Find the first wrong byte of a chunk: the parser only reports the chunk.
 
     It is found by parsing the file a second time, and its last chunk byte by byte; this costs seconds, once, and only
     for a file that is broken.
@@ -110,4 +110,4 @@ def _message(path: Path, reason: str, offset: int, count: int) -> str:
     if "NaN" in reason or "Infinity" in reason:
         remedy = "NaN and Infinity are Python's spellings, not JSON's: write null for a missing value"
     where = f"at byte {offset:,} of {path} ({last})"
-    return f"This is no JSON list of records: {reason} {where}. {remedy}."
+    return f"This is not a JSON list of records: {reason} {where}. {remedy}."

@@ -76,11 +76,11 @@ def open_repository(root: str, *, where: str = "") -> Repository:
     except RepositoryNotFoundError as error:
         with reading(root, "repository"):
             refuse_official(root, find_credentials(root))
-        remedy = f"Name the folder or URL that holds one, or write one: {PREPARE.format(release='RELEASE')}"
+        remedy = f"Name the folder or URL of one, or write one: {PREPARE.format(release='RELEASE')}"
         if is_url(root):  # many stores answer "not found" where reading is not permitted
             remedy += "; pass storage_options= or token= if it needs credentials"
         raise RepositoryNotFoundError(
-            f"{place_subject(root, where)} is not a prepared repository: it holds no {MANIFEST}. {remedy}."
+            f"{place_subject(root, where)} is not a prepared repository: it has no {MANIFEST}. {remedy}."
         ) from error
     return Repository(root, Manifest.from_bytes(data, where=url))
 
@@ -104,7 +104,7 @@ def read_bytes(url: str) -> bytes:
 
 
 def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Decide where the repository should be; None where nothing says so and ``./3dreasonknee`` does not exist.
+    """Decide where the repository should be; None without a setting and without ``./3dreasonknee``.
 
     ``data_dir`` comes first, then ``REASONKNEE_DATA``, then ``./3dreasonknee``.
 
@@ -138,7 +138,7 @@ def _refuse_interrupted(folder: Path) -> None:
 
 
 def name_setting(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str:
-    """Name the variable or default that says where the data are, for messages; "" where the caller names the place."""
+    """Return the variable or default that names the data's place, for messages; "" if the caller names it."""
     if data_dir is not None:
         return ""
     return DATA if environment.get(DATA) else f"./{NAME}"
@@ -156,11 +156,11 @@ def find_repository(
     Parameters
     ----------
     root : str or None
-        What `find_place` gave.
+        Result of `find_place`.
     cache_dir : str or path, optional
         Where a phantom is kept; by default the cache of ``datasets``.
     setting : str
-        What `name_setting` returned.
+        Result of `name_setting`.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def find_repository(
     repository = open_repository(root, where=setting)
     if real and repository.manifest.synthetic:
         raise RepositoryError(
-            f"{root} holds synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
+            f"{root} has synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
             f"{REQUIRE_REAL}."
         )
     return repository
@@ -211,12 +211,12 @@ def _check_folder(folder: Path, setting: str) -> None:
         around = (folder, folder / NAME, folder.parent, folder.parent.parent)
         meant = next((each for each in around if (each / MANIFEST).is_file()), folder)
         if meant != folder:
-            raise RepositoryNotFoundError(f"{subject} holds no {MANIFEST}. Did you mean {str(meant)!r}?")
+            raise RepositoryNotFoundError(f"{subject} has no {MANIFEST}. Did you mean {str(meant)!r}?")
         return
     if folder.is_symlink():
         raise RepositoryNotFoundError(
-            f"{subject} is a link to {folder.readlink()}, which does not exist. Mount the disk that holds "
-            "it, or correct or remove the link."
+            f"{subject} is a link to {folder.readlink()}, which does not exist. Mount the disk of "
+            "its target, or correct or remove the link."
         )
     if folder.exists():
         remedy = "Name the folder of a prepared repository."
@@ -246,7 +246,7 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     Parameters
     ----------
     given : str or path
-        What the user gave.
+        Argument or setting of the user.
     setting : str
         Where: the name of an argument or of an environment variable, for messages.
 
@@ -279,14 +279,14 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
 
 
 def keep_credentials(place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None) -> None:
-    """Register what opens a place, for this process; nothing of it goes any further.
+    """Register the storage options of a place, for this process only.
 
     Parameters
     ----------
     place : str or None
         A place; only a URL needs anything.
     storage_options : mapping, optional
-        What fsspec takes for it. Where data and volumes are in different stores, options may be keyed by protocol, as
+        Options of fsspec for it. Where data and volumes are in different stores, options may be keyed by protocol, as
         fsspec allows for chained URLs: ``{"s3": {"key": ...}, "https": {"headers": ...}}``.
     token : str or bool, optional
         The Hub's, used for ``hf://`` only.
@@ -321,7 +321,7 @@ def _store_of(place: str) -> str:
 def trying_credentials(
     place: str | None, storage_options: Mapping[str, Any] | None, token: bool | str | None
 ) -> Iterator[None]:
-    """Register what opens a place, and forget it again if it does not: the next call may come without."""
+    """Register the storage options of a place, and remove them again if it cannot be opened."""
     keep_credentials(place, storage_options, token)
     try:
         yield
@@ -333,7 +333,7 @@ def trying_credentials(
 
 @contextmanager
 def reading(url: str, what: str) -> Iterator[None]:
-    """Turn whatever a store raises into one error that names the place and what to do."""
+    """Convert any error of a store into one error that names the place and a remedy."""
     try:
         yield
     except ReasonKneeError:

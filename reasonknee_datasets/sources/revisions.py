@@ -58,7 +58,7 @@ def resolve_revision(root: str, revision: str | None) -> str:
         raise RepositoryError(f"{root} names revision {stated!r}, and revision= is {revision!r}. Name one of them.")
     wanted = revision or stated or "main"
     commit = wanted if _COMMIT.fullmatch(wanted) else _find_commit(root, match["name"], wanted)
-    if commit is None:  # reading the manifest raises the error that says why
+    if commit is None:  # reading the manifest raises the error with the reason
         return root if revision is None else f"hf://datasets/{match['name']}@{revision}{match['below'] or ''}"
     return f"hf://datasets/{match['name']}@{commit}{match['below'] or ''}"
 
@@ -81,7 +81,7 @@ def _find_commit(root: str, name: str, revision: str) -> str | None:
 
 
 def check_revision(manifest: Manifest, root: str, revision: str) -> None:
-    """Compare a repository that is not on the Hub with the revision that was asked for.
+    """Compare a repository that is not on the Hub with the requested revision.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def _fields(what: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]
 
 
 def warn_withdrawn(manifest: Manifest) -> None:
-    """Warn if a repository is of a withdrawn revision, or holds withdrawn rows.
+    """Warn if a repository is of a withdrawn revision, or has withdrawn rows.
 
     Warns
     -----

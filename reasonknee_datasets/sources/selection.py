@@ -61,7 +61,7 @@ _PART = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is read of one config.
+    """Columns and rows to read of one config.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Selection:
             return self
         if VOLUME_PATH not in arrow_schema(self.config).names:
             raise RepositoryError(
-                f"The config {self.config!r} has no volumes, so that masks=True has no meaning for it."
+                f"The config {self.config!r} has no volumes and therefore no masks. Leave out masks=True."
             )
         place = self.columns.index(VOLUME) + 1 if VOLUME in self.columns else len(self.columns)
         return replace(self, columns=(*self.columns[:place], MASK, *self.columns[place:]))
@@ -141,7 +141,7 @@ def select(config: str, columns: Sequence[str] | None = None, filters: Any = Non
     Raises
     ------
     RepositoryError
-        If a name is unknown, or a filter does not fit its column's type or asks for a value that the column cannot
+        If a name is unknown, or a filter does not fit its column's type or has a value that the column cannot
         have.
 
     Examples
@@ -212,7 +212,7 @@ def _check_filters(config: str, filters: Any) -> pc.Expression | None:
     )
     for name, value in _compared(text):
         _check_value(name, value)
-    if "invert(" not in text:  # "not at least 9" holds for every row
+    if "invert(" not in text:  # "not at least 9" is true for every row
         for name, order, value in re.findall(rf"\((\w+) ([<>]=?) {_VALUE}\)", text):
             _check_order(name, order, value.strip('"'))
     return expression

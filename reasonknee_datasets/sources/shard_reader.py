@@ -37,7 +37,7 @@ _VALUES = 10_000
 _ROW_BYTES = 100_000
 _CHUNK_BYTES = 500_000_000
 _BATCH_BYTES = 256_000_000
-# What `_check_local` has hashed in this process and its forks.
+# Files that `_check_local` has hashed in this process and its forks.
 _hashed: set[tuple[object, ...]] = set()
 _AGAIN = "Copy the repository whole, or prepare it again."
 
@@ -68,7 +68,7 @@ def read_shard(url: str, shard: Shard, selection: Selection) -> Iterator[pa.Tabl
 
 
 def _read_tables(url: str, file: Any, shard: Shard, selection: Selection) -> Iterator[pa.Table]:
-    # ParquetFile decodes as many rows as it is asked for; a scan of a dataset decodes whole row groups.
+    # ParquetFile decodes as many rows as requested; a scan of a dataset decodes whole row groups.
     checked = isinstance(file, CheckedChunks)
     parquet = pq.ParquetFile(
         file,
@@ -107,7 +107,7 @@ def _choose_groups(file: Any, parquet: pq.ParquetFile, selection: Selection) -> 
 
 
 def _check_ends(url: str, file: Any, shard: Shard) -> Any:
-    """Compare size and footer with the manifest's, before Arrow believes what the footer says; wrap the file."""
+    """Compare size and footer with the manifest's, before Arrow uses the footer; wrap the file."""
     size = file.size() if callable(file.size) else file.size
     if size is None:  # without a size there are no ranges
         raise ValueError("the server states no size")
@@ -132,7 +132,7 @@ def _check_ends(url: str, file: Any, shard: Shard) -> Any:
 
 
 def _batch_rows(url: str, group: Any, columns: Sequence[str]) -> int:
-    """Choose how many rows are decoded at once, so that a page of one value repeated for ever stays in memory.
+    """Choose how many rows are decoded at once, so that memory stays bounded for a page of one repeated value.
 
     A dictionary page serves all rows that refer to it: 12 kB of Parquet can be 3 GB of rows.
     """
@@ -188,7 +188,7 @@ def _open(url: str, shard: Shard) -> Any:
         file = filesystem.open(path, "rb", cache_type="none")
         try:
             return _check_ends(url, file, shard)
-        except ValueError as error:  # what fsspec raises where a server sends no ranges
+        except ValueError as error:  # raised by fsspec where a server sends no ranges
             if isinstance(error, ReasonKneeError | pa.ArrowException):
                 raise
             warnings.warn(
@@ -236,9 +236,9 @@ def _other_shard(url: str, differs: str) -> RepositoryError:
 def _check(url: str, parquet: pq.ParquetFile, shard: Shard, selection: Selection) -> None:
     rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
     if rows != shard.rows:
-        raise _other_shard(url, f"it holds {rows:,} rows, not {shard.rows:,}")
+        raise _other_shard(url, f"it has {rows:,} rows, not {shard.rows:,}")
     for field in selection.stored_schema:
-        found = schema.field(field.name).type if field.name in schema.names else "no such column"
+        found = schema.field(field.name).type if field.name in schema.names else "missing"
         if found != field.type:
             raise _other_shard(url, f"its column {field.name!r} is {found}, not {field.type}")
 
@@ -278,7 +278,7 @@ class CheckedChunks(io.RawIOBase):
         self.metadata: pq.FileMetaData = pq.ParquetFile(self.footer, **limits).metadata
         ranges = chunk_ranges(self.metadata)
         if len(ranges) != len(hashes):
-            raise fail(f"it has {len(ranges)} column chunks, and the manifest holds hashes of {len(hashes)}")
+            raise fail(f"it has {len(ranges)} column chunks, but the manifest has hashes of {len(hashes)}")
         self._chunks = list(zip(ranges, hashes, strict=True))
         self._size: int = file.size() if callable(file.size) else file.size
 

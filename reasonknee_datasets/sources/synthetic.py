@@ -57,7 +57,7 @@ def find_phantom(cache_dir: str | os.PathLike[str] | None = None) -> Repository:
 
 
 def _make(home: Path) -> None:
-    """Write the phantom beside its place and move it there whole: two processes may be making it at once."""
+    """Write the phantom next to its place and move it there when complete: two processes may write it at once."""
     from filelock import FileLock
 
     from reasonknee_datasets.phantom import write_release

@@ -35,7 +35,7 @@ def check_visits(pairs: Any, config: str) -> tuple[str, str]:
     ('00M', '24M')
     """
     if config != "quintuples":
-        raise RepositoryError(f"pairs= pairs the rows of the config 'quintuples', and name= is {config!r}.")
+        raise RepositoryError(f"pairs= needs the config 'quintuples', but name= is {config!r}. Leave out name=.")
     if isinstance(pairs, str) or not isinstance(pairs, Sequence) or len(pairs) != 2:
         raise RepositoryError(f'pairs={pairs!r} is not two visits, such as ("00M", "24M").')
     for visit in pairs:

@@ -1,4 +1,4 @@
-"""What a prepared repository holds."""
+"""Summary of a prepared repository."""
 
 from reasonknee_datasets.summary.counts import GeometrySummary, SplitSummary, Summary, VolumeGrid, summarise
 

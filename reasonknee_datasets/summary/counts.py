@@ -1,4 +1,4 @@
-"""Counts of what a prepared repository holds, which ``reasonknee info`` prints.
+"""Counts of a prepared repository's content, which ``reasonknee info`` prints.
 
 Rows are counted from four Parquet columns, found through the manifest; no volume is opened.
 """
@@ -128,7 +128,7 @@ class Summary:
 
 
 def summarise(data_dir: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> Summary:
-    """Count what a prepared repository holds.
+    """Count the content of a prepared repository.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def _tally_grades(table: pa.Table) -> dict[tuple[str, str, int | None], int]:
     for row in counted:
         if row["grade"] is not None and not 0 <= row["grade"] <= _HIGHEST:
             raise RepositoryError(
-                f"A row holds grade {row['grade']} of {ascii(row['attribute'])[:60]}, and grades go from 0 to "
+                f"A row has grade {row['grade']} of {ascii(row['attribute'])[:60]}, but grades go from 0 to "
                 f"{_HIGHEST}. Do not use this repository; copy it again, or prepare it again."
             )
     return {(row["category"], row["attribute"], row["grade"]): row["count_all"] for row in counted}

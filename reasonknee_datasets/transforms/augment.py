@@ -27,7 +27,7 @@ Three = tuple[Any, Any, Any]
 
 _OTHER_SIDE = {"left": "right", "right": "left"}
 _TEXTS = ("question", "reasoning", "answer", "finding", "subregion", "category")
-# Between anything but letters: an underscore or a number beside it makes it no other word.
+# Between anything but letters: with an underscore or a number next to it, it is still the same word.
 _SIDED = re.compile(r"(?<![a-z])(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?|most))?(?![a-z])", re.IGNORECASE)
 
 
@@ -35,7 +35,7 @@ _SIDED = re.compile(r"(?<![a-z])(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?
 class RandomFlip(Transform):
     """Mirror the anatomy across the sagittal plane, at random: a right knee becomes a left knee.
 
-    Voxels and box move, ``side`` swaps and ``mirrored`` says so. Everything else stays, for medial is still medial. The
+    Voxels and box move, ``side`` swaps and ``mirrored`` is true. Everything else stays: medial is still medial. The
     plane is the grid's own sagittal one through its middle, so that no voxel is interpolated; ``volume.view`` still
     leads to the stored voxels.
 
@@ -44,14 +44,14 @@ class RandomFlip(Transform):
     p : float
         How often, 0 to 1.
     plane : {"sagittal"}
-        A knee mirrored across any other plane is no knee.
+        A knee mirrored across any other plane is not a possible knee.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------
     TransformError
-        If another plane is named, or a text of the example says left or right: it would be wrong afterwards.
+        If another plane is named, or a text of the example names left or right, which would be wrong afterwards.
 
     Examples
     --------
@@ -105,9 +105,9 @@ class RandomFlip(Transform):
 
 @dataclass(frozen=True, slots=True)
 class RandomShift(Transform):
-    """Move the anatomy by whole voxels, at random, as if the patient lay elsewhere in the scanner.
+    """Move the anatomy by whole voxels, at random, as if the patient had another position in the scanner.
 
-    What comes into a crop from outside is read from the volume, padding only from beyond it. A box that lies inside the
+    Voxels that move into a crop are read from the volume; only beyond the volume is padding. A box that is inside the
     grid stays inside.
 
     Parameters
@@ -115,10 +115,10 @@ class RandomShift(Transform):
     max_mm : float or three floats
         The most along each array axis, either way.
     pad_value : float, optional
-        What comes in from beyond the volume (and, after `Window`, from beyond the crop); by default what `CropToBox`
-        said, else 0.
+        Fill value beyond the volume (and, after `Window`, beyond the crop); by default that of
+        `CropToBox`, else 0.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Examples
     --------

@@ -7,7 +7,7 @@ old one alone. An example may be a dict, the lazy row of ``Dataset.map``, or a b
 (`Transform.apply`), and this module does the rest. Of a lazy row a copy is taken and keys are set, so that columns
 that stay the same are never decoded.
 
-**Where the voxels are.** ``volume`` is always a nibabel image on the example's *current* grid, and ``box`` always lies
+**Where the voxels are.** ``volume`` is always a nibabel image on the example's *current* grid, and ``box`` is always
 in that grid. `CropToBox`, `ToCanonical`, `RandomFlip`, `RandomShift`, `Resize` and `Resample` read nothing: each lays a
 `View` over the volume, a few numbers that say for every axis of the new grid where it runs in the stored array. Views
 compose to one, so that any chain of them costs one region read and at most one interpolation, done when they are read:
@@ -34,7 +34,7 @@ a window looks at the region alone, with ``per="volume"`` at the whole stored vo
 a window, the collator reads stored numbers, and the GPU may do the rest.
 
 **Two maps in one view.** Re-indexing (`CropToBox`, `ToCanonical`) keeps every voxel at its place in the world. Moving
-anatomy (`RandomFlip`, `RandomShift`) keeps the grid where it is and moves the patient in it. So a view holds where its
+anatomy (`RandomFlip`, `RandomShift`) keeps the grid where it is and moves the patient in it. A view records where its
 voxels are read from and where its grid is, and the two part only once anatomy was moved.
 
 **Randomness** is drawn from the transform's seed, the example's ``epoch`` (a key that a loader sets; 0 without it) and
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 Example = Mapping[str, Any]
 
-# A batch is told from an example by one of these, whose value in an example is never a list.
+# One of these distinguishes a batch from an example: its value in an example is never a list.
 _SCALARS = ("id", "volume_path", "patient", "side", "question_id", "question", "volume")
 
 
@@ -103,7 +103,7 @@ class Transform(metaclass=_TransformType):
         Returns
         -------
         object
-            What `apply` takes for this or for another example; None for a transform that draws nothing.
+            Parameters of `apply` for this or another example; None for a transform without randomness.
         """
         del example
 
@@ -140,12 +140,12 @@ class Transform(metaclass=_TransformType):
         Parameters
         ----------
         features : datasets.Features
-            Of the examples before.
+            Features of the examples before.
         """
         return type(features)({**features, **self.added_features(features)})
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuse an example, which belongs to an instance, and positions that say nothing."""
+        """Refuse an example, which must be passed to an instance, and positional arguments."""
         if args and _is_example(args[0]):
             raise TransformError(
                 f"{cls.__name__} is a class and was called with an example. Create the transform first, as in "
@@ -165,7 +165,7 @@ class Transform(metaclass=_TransformType):
         return super().__new__(cls)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Pickle by value: two equal transforms give the same bytes, in any process, so that their hashes agree."""
+        """Pickle by value: two equal transforms have the same bytes, in any process, so that their hashes agree."""
         names = [sys.intern(field.name) for field in fields(self)]  # type: ignore[arg-type]
         return _create, (type(self), tuple((name, _canonical(getattr(self, name))) for name in names))
 
@@ -182,7 +182,7 @@ def _create(kind: type[Transform], settings: tuple[tuple[str, Any], ...]) -> Tra
 
 
 class BatchRow(Mapping[str, Any]):
-    """One row of a batch, column by column as it is asked for."""
+    """One row of a batch; columns are read on access."""
 
     def __init__(self, batch: Mapping[str, Any], index: int) -> None:
         self._batch, self._index = batch, index

@@ -17,7 +17,7 @@ class Compose(Transform):
     Parameters
     ----------
     transforms : sequence of callables
-        Transforms, or functions of your own that take an example and give a new one.
+        Transforms, or your own functions from an example to a new one.
 
     Examples
     --------

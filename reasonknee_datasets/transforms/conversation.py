@@ -40,7 +40,7 @@ from reasonknee_datasets.transforms.templates import Template, get_template
 STYLES = ("trl", "trl_messages", "llama_factory", "ms_swift")
 MEDIA = ("video", "images", "none")
 
-# What these two frameworks replace inside texts.
+# Tags that these two frameworks replace inside texts.
 _TAGS = ("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>", "<cot-process>", "<start-image>")
 _ROLES = {"system": "system", "prompt": "user", "completion": "assistant"}
 
@@ -49,9 +49,9 @@ Turns = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class ToConversation(Transform):
-    """Write an example as a row of messages, pictures and what a processor must know of them.
+    """Write an example as a row of messages, pictures and processor settings.
 
-    The row is new and holds nothing else: ``ids`` (of the questions), the messages, ``images`` or ``videos``, and
+    The row is new and has nothing else: ``ids`` (of the questions), the messages, ``images`` or ``videos``, and
     ``video_metadata``. Under ``Dataset.map`` give ``remove_columns=data.column_names`` with it.
 
     ``trl``
@@ -85,15 +85,15 @@ class ToConversation(Transform):
         Makes the frames of a conversation, once; a number makes that many sagittal ones. Without it the example must
         have some.
     box : {"box", "box_volume", "frame_box"}, optional
-        Which box the answer writes. By default the one in what the model sees: in the frames (frame, row, column), or
+        Which box the answer writes. By default the one in the model's input: in the frames (frame, row, column), or
         in the current grid with ``media="none"``.
     box_convention
         As in `TokenizeReasoning`.
     for_generation : bool
         Whether to leave the answer out.
     folder : str, optional
-        Where frames are written as PNG files, each once; the row then holds their absolute paths. LLaMA-Factory takes
-        videos in data files in no other way, and a JSON file holds nothing else.
+        Where frames are written as PNG files, each once; the row then has their absolute paths. LLaMA-Factory takes
+        videos in data files in no other way, and a JSON file can contain nothing else.
 
     Examples
     --------
@@ -140,7 +140,7 @@ class ToConversation(Transform):
             )
 
     def __call__(self, example: Any) -> Any:
-        """Return the row of an example, or the rows of a batch; a batch may give fewer rows than it has questions."""
+        """Return the row of an example, or the rows of a batch; a batch may have fewer rows than questions."""
         scratch = example if isinstance(example, dict) else example.copy()
         if not is_column(scratch.get("id")):
             return self._noted([scratch])
@@ -176,7 +176,7 @@ class ToConversation(Transform):
 
     @staticmethod
     def processor_kwargs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return what a processor of transformers must be called with, beside the text, for a batch of rows.
+        """Return the arguments of a processor of transformers, besides the text, for a batch of rows.
 
         ``do_sample_frames=False`` keeps it from sampling; the metadata tells it when each frame was, which Qwen2.5-VL's
         positions depend on: without it the processor assumes 24 frames a second.
@@ -190,7 +190,7 @@ class ToConversation(Transform):
         return kwargs
 
     def settings(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the framework must be run with, so that it takes every frame once and as large as it is.
+        """Return the framework settings with which every frame is used once and at its full size.
 
         Arguments of ``SFTConfig`` for TRL (whose own collator knows images only: collate videos with
         `processor_kwargs`), of the run and of ``dataset_info.json`` for LLaMA-Factory, environment variables for

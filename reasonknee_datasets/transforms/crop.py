@@ -1,4 +1,4 @@
-"""`CropToBox`: look at the box and what is around it, and at nothing else."""
+"""`CropToBox`: crop an example to its box and a margin."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CropToBox(Transform):
         (with its margins, where there is a ``size``) that fits stays inside the crop, and a crop that is smaller than
         the box stays inside the box.
     seed : int
-        Of the jitter.
+        Seed of the jitter.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class CropToBox(Transform):
         return grid_features(features)
 
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
-        # What is to be kept stays inside the crop where it fits; where it is longer, the crop stays inside it.
+        # The box stays inside the crop where it fits; where it is longer, the crop stays inside the box.
         stops = np.subtract(keep.stop, region.stop)
         starts = np.subtract(keep.start, region.start)
         low, high = np.minimum(stops, starts).tolist(), np.maximum(stops, starts).tolist()

@@ -31,7 +31,7 @@ _ROWS = ("box", "box_volume", "frame_box")
 
 
 def read_field(field: str, example: Example) -> Value:
-    """Return what a field's text follows from, read from the example's columns and from no others."""
+    """Return the values from which a field's text is written; only columns of the example are read."""
     if field in TEXT_FIELDS:
         return _text(example, field)
     if field == "reasoning":
@@ -109,7 +109,7 @@ def grade_marks(question_id: int, text: str, start: int = 0) -> list[TextSpan]:
 
 @dataclass(frozen=True, slots=True)
 class OfficialAnswer:
-    """An official answer around the six numbers of its box; all of it is ``head`` where the text holds no box."""
+    """An official answer around the six numbers of its box; all of it is ``head`` where the text has no box."""
 
     head: tuple[str, list[TextSpan]]
     gaps: tuple[str, ...]
@@ -155,7 +155,7 @@ def official_answer(value: Value) -> OfficialAnswer:
 
 
 def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
-    """Write the six numbers of an official answer with their gaps; nothing where its text holds no box."""
+    """Write the six numbers of an official answer with their gaps; nothing where its text has no box."""
     value = read_field("official_answer", example)
     written = official_answer(value)
     if not written.gaps:
@@ -178,14 +178,14 @@ def official_numbers(example: Example, convention: BoxConvention) -> list[str]:
 
 
 def find_box_key(key: str | None, example: Example) -> str:
-    """Find the key of the box to write: the one that was chosen, else the box in what the model sees.
+    """Find the key of the box to write: the one that was chosen, else the box in the frames or the current grid.
 
     That is ``frame_box`` where the example has frames, and ``box`` where it has none.
 
     Raises
     ------
     TransformError
-        If there are frames, and nothing says where the box is in them.
+        If there are frames, but no box in them.
     """
     if key is not None or "frame_box" in example:
         return key or "frame_box"
@@ -208,7 +208,7 @@ def box_numbers(chosen: str | None, convention: BoxConvention) -> Callable[[Exam
         numbers = convention.encode(Box.from_row(require(example, key, "{box}")), _shape(key, example))
         return [f"{', ' if place else ''}{number:.4f}" for place, number in enumerate(numbers)]
 
-    # What each number is follows from a box of known rows: encoding one by one takes a third of an example's time.
+    # The meaning of each number follows from known boxes: encoding one by one takes a third of an example's time.
     known = [int(number) for number in convention.encode(Box((0, 10, 20), (30, 40, 50)), (1, 1, 1))]
     picks = [(round(number / 10), number - 10 * round(number / 10)) for number in known]
     words: dict[int, str] = {}
@@ -216,7 +216,7 @@ def box_numbers(chosen: str | None, convention: BoxConvention) -> Callable[[Exam
     def write_voxels(example: Example) -> list[str]:
         row = require(example, find_box_key(chosen, example), "{box}")
         if not (len(row) == 6 and row[0] < row[3] and row[1] < row[4] and row[2] < row[5]):
-            Box.from_row(row)  # says what is wrong with it
+            Box.from_row(row)  # raises the error for a wrong box
         numbers = [row[place] + shift for place, shift in picks]
         return [
             str(numbers[0]),

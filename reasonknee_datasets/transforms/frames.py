@@ -42,7 +42,7 @@ class ToFrames(Transform):
     labels in the pixels of the frames, an array like ``frames``. ``volume``, ``box`` and ``mask`` stay. `view` maps
     boxes between frames and the stored volume, both ways.
 
-    Frames are cells of equal thickness; each shows the slice in its middle. A frame box holds the frames whose slice
+    Frames are cells of equal thickness; each shows the slice in its middle. A frame box contains the frames whose slice
     is in the box. Like every box it is never cut: it may reach beyond frames that show only a part of the volume.
 
     Parameters
@@ -52,7 +52,7 @@ class ToFrames(Transform):
     count : int, optional
         How many frames; one a slice by default. More frames than slices show slices twice.
     window : Window or (low, high)
-        What becomes black and white.
+        Values that become black and white.
     size : int or (rows, columns), optional
         Pixels. One number is the longer side, with square pixels of the patient (slices are often anisotropic); two are
         taken unchanged. By default one pixel a voxel.
@@ -68,7 +68,7 @@ class ToFrames(Transform):
 
     Notes
     -----
-    `FRAME_RECIPES` holds four recipes by name. ``official_qwen`` and ``official_o1`` make the frames of the authors'
+    `FRAME_RECIPES` has four recipes by name. ``official_qwen`` and ``official_o1`` make the frames of the authors'
     scripts pixel for pixel. The first scales every slice by itself, so that the same tissue is bright in one slice and
     dark in the next; the second is dark throughout where any voxel of the volume is bright, and takes slices 32 to 128
     of whatever array axis comes first; both show the knee lying on its side. ``clean_qwen`` and ``clean_o1`` show as

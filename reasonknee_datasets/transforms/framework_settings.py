@@ -1,4 +1,4 @@
-"""What a training framework must be run with, so that it takes every frame of a row once and as large as it is."""
+"""Settings of training frameworks with which every frame of a row is used once and at its full size."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ class Window(Transform):
     method : {"clip", "percentiles", "zscore"}
         ``zscore`` takes away the mean and divides by the standard deviation, and cuts nothing.
     per : {"volume", "crop"}
-        What percentiles, mean and deviation are taken over: the whole stored volume, which is decoded for it once in a
+        Voxels from which percentiles, mean and deviation are computed: the whole stored volume, decoded once in a
         process, or the voxels of the crop (padding left out). Of no account to ``clip``.
     dtype : {"float32", "float16", "uint8"}
-        Of ``voxels``.
+        Type of ``voxels``.
 
     Examples
     --------
@@ -137,7 +137,7 @@ class RandomIntensity(Transform):
         Then up to this share of the window's range (1, or 255 in uint8) is added or taken away; for z-scores, of one
         standard deviation.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Frames as pictures for training frameworks: in memory or as files, and what their processors must know of them."""
+"""Frames as pictures for training frameworks: in memory or as files, with the settings of their processors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_frames(example: Mapping[str, Any], media: str) -> tuple[NDArray[np.uint
 
 
 def to_images(frames: NDArray[np.uint8]) -> list[Any]:
-    """Return each frame as a picture in three channels, as processors of videos want them."""
+    """Return each frame as a picture in three channels, as processors of videos need them."""
     try:
         from PIL import Image
     except ImportError as error:

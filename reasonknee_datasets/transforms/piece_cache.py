@@ -1,11 +1,11 @@
-"""Pieces of text to tokens, each once, as the whole text would give them.
+"""Tokenize pieces of text, each once, with the same result as for the whole text.
 
 **Text is text.** The tokenizer's JSON is rebuilt with its control tokens (those that are special, and added ones that
 its chat template writes) under names that no text can hold. ``<|im_end|>`` in a question then becomes the characters
 that it is written with, whatever the tokenizer; where control tokens belong is decided by the template alone.
 
 **A piece is what repeats**: a question, or the reasoning with the answer. A box is another in every row, so text is cut
-around its six numbers, and the numbers are pieces too. Tokens of a piece depend on the characters beside it (a space
+around its six numbers, and the numbers are pieces too. Tokens of a piece depend on the characters next to it (a space
 joins the word that follows, a first word may get a mark), so each is tokenized between a few characters that represent
 its neighbours, and kept if tokens part exactly where it was cut; else the whole text is taken in one. So the tokens are
 those that the tokenizer gives for the whole text; the tests hold this for the usual kinds of tokenizer.
@@ -26,13 +26,13 @@ from reasonknee_datasets.transforms.tokenizer import NamedTokenizer, TokenizerCo
 CACHED_TOKENS = 1 << 21
 """How many tokens of pieces a process keeps for one tokenizer: some 30 MB with their texts. The oldest go first."""
 
-# Noncharacters of Unicode, which no text that is interchanged holds.
+# Noncharacters of Unicode, which occur in no interchanged text.
 _HIDDEN = "\ufdd0{}\ufdd1"
 _ANCHOR = "\ufdd0anchor\ufdd1"
 
 
 class TextSpan(NamedTuple):
-    """A range of characters whose tokens are to be found."""
+    """A range of characters, to find its tokens."""
 
     kind: str
     start: int
@@ -48,7 +48,7 @@ class EncodedPiece:
 
 
 class TokenCacheInfo(NamedTuple):
-    """What a process has tokenized so far with one tokenizer."""
+    """Texts that a process has tokenized so far with one tokenizer."""
 
     encoded: int
     pieces: int
@@ -62,7 +62,7 @@ class TextEncoder:
     Parameters
     ----------
     content : TokenizerContent
-        Of the tokenizer.
+        Content of the tokenizer.
     """
 
     def __init__(self, content: TokenizerContent) -> None:
@@ -195,7 +195,7 @@ def get_encoder(tokenizer: NamedTokenizer) -> TextEncoder:
 
 
 def _to_tokens(mark: TextSpan, spans: Sequence[tuple[int, int]]) -> TextSpan:
-    """Find the tokens that hold a stretch of characters; a token that reaches over its edge belongs to it."""
+    """Find the tokens of a range of characters; a token that crosses its edge belongs to it."""
     first = next((place for place, (_, high) in enumerate(spans) if high > mark.start), len(spans))
     last = first
     while last < len(spans) and spans[last][0] < mark.stop:
@@ -204,7 +204,7 @@ def _to_tokens(mark: TextSpan, spans: Sequence[tuple[int, int]]) -> TextSpan:
 
 
 def _control_tokens(content: TokenizerContent, state: dict[str, Any]) -> dict[str, int]:
-    """Name the tokens that are no text; -1 until their numbers are looked up."""
+    """Name the tokens that are not text; -1 until their ids are looked up."""
     template = content.chat_template or ""
     control = {token: -1 for token in map(content.special, ("bos_token", "eos_token")) if token}
     for token in state["added_tokens"]:
@@ -228,7 +228,7 @@ def _rebuild(state: dict[str, Any], control: set[str]) -> tuple[Any, tuple[int, 
     tokenizer = library.Tokenizer.from_str(
         json.dumps({**state, "added_tokens": added, "model": model}, ensure_ascii=False)
     )
-    # What it puts before any text by itself, such as <s>.
+    # Tokens that it puts before any text by itself, such as <s>.
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a").ids
     starts = [place for place in range(len(whole)) if whole[place : place + len(bare)] == bare]

@@ -34,7 +34,7 @@ def current_grid(volume: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]
     shape = tuple(int(size) for size in volume.shape)
     if len(shape) != 3:
         raise TransformError(
-            f"The volume of an example has the shape {shape}, and must have three axes. Choose one volume of a series, "
+            f"The volume of an example has the shape {shape}, but must have three axes. Choose one volume of a series, "
             "for example image.slicer[..., 0]."
         )
     return (shape[0], shape[1], shape[2]), np.asarray(volume.affine, dtype=np.float64)
@@ -94,7 +94,7 @@ def regrid(example: Example, relative: View) -> dict[str, Any]:
     example : mapping
         With ``volume``, and ``mask``, ``box`` and ``voxels`` where it has them.
     relative : View
-        Of the current grid.
+        View of the current grid.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def checked_mask(mask: Any, volume: Any) -> Any:
     own, shape = current_grid(mask)[0], current_grid(volume)[0]
     if own != shape:
         raise TransformError(
-            f"The mask has shape {own}, and the volume {shape}: a mask must have the grid of its volume. Load both "
+            f"The mask has shape {own}, but the volume {shape}: a mask must have the grid of its volume. Load both "
             "with load_dataset(..., masks=True), and change the grid of neither by itself."
         )
     return mask
@@ -152,7 +152,7 @@ def kept_box(example: Example, view: View) -> Box | None:
     example : mapping
         With ``box``.
     view : View
-        Of its volume.
+        View of its volume.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def draw_moves(
     affine : (4, 4) float array
         For the spacing.
     low, high : three ints
-        What is allowed besides; an axis on which `low` is above `high` has no such bounds.
+        Other allowed range; an axis on which `low` is above `high` has no such bounds.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # A hair more than the quotient, so that 0.7 mm at 0.7 mm spacing is one voxel whatever the rounding.
@@ -227,11 +227,11 @@ def one(name: str, value: Any, kind: type, least: float | None = None) -> Any:
 
 
 def _plain(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:
-    """Return plain numbers, or none where one of them is not what was asked for."""
+    """Return plain numbers, or none if one of them has another type."""
     try:
         numbers = [kind(number) for number in given]
         good = all(a == b and np.isfinite(a) for a, b in zip(numbers, given, strict=True))
-        good = good and not any(isinstance(number, bool | np.bool_) for number in given)  # True is no size of 1
+        good = good and not any(isinstance(number, bool | np.bool_) for number in given)  # True is not a size of 1
     except (TypeError, ValueError, OverflowError):
         return []
     return numbers if good and (least is None or min(numbers, default=least) >= least) else []

@@ -1,4 +1,4 @@
-"""`Resize` and `Resample`: finer or coarser grids over the same place, for those who ask."""
+"""`Resize` and `Resample`: finer or coarser grids over the same place."""
 
 from __future__ import annotations
 

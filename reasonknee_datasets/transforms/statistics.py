@@ -33,7 +33,7 @@ def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float
     low, high : float
         The percentiles.
     """
-    if not isinstance(volume, LazyVolume) or volume.path is None:  # nothing tells one image in memory from the next
+    if not isinstance(volume, LazyVolume) or volume.path is None:  # images in memory have no identity
         return statistics(np.asarray(stored_volume(volume)), method, low, high)
     key = (volume.identity, method, low, high)
     with _lock:
@@ -58,12 +58,12 @@ def statistics(values: NDArray[Any], method: Method, low: float = 0.0, high: flo
     """
     if values.size == 0:
         raise TransformError(
-            "The crop lies outside its volume, so there are no voxels to window. Check the box, or choose "
+            "The crop is outside its volume, so there are no voxels to window. Check the box, or choose "
             "Window(per='volume')."
         )
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return _of_values(values, method, low, high)
-    # A scan holds a few thousand different numbers: counting them is one pass, sorting 23 million is not.
+    # A scan has a few thousand different numbers: counting them is one pass, sorting 23 million is not.
     lowest = int(values.min())
     counts = np.bincount(np.subtract(values, lowest, dtype=np.int32).ravel(order="K"))
     numbers = np.arange(len(counts), dtype=np.float64) + lowest

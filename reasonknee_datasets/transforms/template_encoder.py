@@ -86,7 +86,7 @@ def _run(run: Run, encoder: TextEncoder, writers: Writers) -> Step:
 
 
 def control_ids(text: str, encoder: TextEncoder) -> list[int]:
-    """Return the numbers of a text that holds control tokens only."""
+    """Return the ids of a text of control tokens only."""
     return [encoder.control_id(piece) for piece in encoder.split(text) if piece]
 
 
@@ -111,7 +111,7 @@ def _pictures(vision: Vision, encoder: TextEncoder) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A chunk, which of the run's values its fields take, and which numbers are beside it."""
+    """A chunk, the places of its fields' values in the run, and the numbers next to it."""
 
     name: int
     chunk: Chunk
@@ -121,7 +121,7 @@ class _Place:
 
 
 class _RunFiller:
-    """What fills in the text between two control tokens."""
+    """Encoder of the text between two control tokens."""
 
     def __init__(self, run: Run, encoder: TextEncoder, writers: Writers) -> None:
         self._encoder = encoder
@@ -186,14 +186,14 @@ class _RunFiller:
         """Tokenize a chunk."""
         chunk = item.chunk
         text, marks = _write(chunk, [values[place] for place in item.values])
-        left = chunk.left if before or chunk.left != DIGIT else "}"  # where an official answer holds no box
+        left = chunk.left if before or chunk.left != DIGIT else "}"  # where an official answer has no box
         right = chunk.right if after else ""
         return self._encode(text, marks, left, right, inside=chunk.inside) if text else _EMPTY
 
     def _encode(
         self, text: str, marks: Sequence[TextSpan], left: str, right: str, *, inside: bool
     ) -> EncodedPiece | None:
-        """Tokenize beside numbers, or after the prompt, which ends where it ends, whatever a tokenizer would join."""
+        """Tokenize next to numbers or after the prompt, where no token may cross the border."""
         piece = self._encoder.encode(text, marks, left=left, right=right, inside=inside)
         for other in () if left in ("", DIGIT) else ("]", ""):
             piece = piece or self._encoder.encode(text, marks, left=other, right=right, inside=inside)
@@ -205,7 +205,7 @@ class _RunFiller:
         return self._encoder.encode(word, left=left, right=right, inside=True)
 
     def _whole(self, values: list[Value], numbers: list[list[str]]) -> EncodedPiece:
-        """Tokenize the whole run, for tokenizers whose tokens reach over a box's edges."""
+        """Tokenize the whole run, for tokenizers with tokens that cross a box's edges."""
         key = (self._name, *values, *map("".join, numbers))
         piece = self._encoder.keep(key, partial(self._make_whole, values, numbers))
         assert piece is not None
@@ -223,7 +223,7 @@ class _RunFiller:
             else:
                 text += "".join(numbers[item])
         piece = self._encode(text, marks, left, "", inside=inside)
-        assert piece is not None  # without neighbours there is no edge to reach over
+        assert piece is not None  # without neighbours no edge can be crossed
         return piece
 
 

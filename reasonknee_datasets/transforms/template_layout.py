@@ -29,7 +29,7 @@ _LEFT = 16  # characters of the prompt that a completion is tokenized after
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Contiguous text without numbers in it: literals and fields, and what is beside them."""
+    """Contiguous text without numbers: literals and fields, and their neighbours."""
 
     parts: tuple[Part, ...]
     separator: str

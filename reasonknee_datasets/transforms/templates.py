@@ -1,4 +1,4 @@
-"""`Template`: what a model is asked and what it should answer, as text with named fields.
+"""`Template`: prompt and expected answer of a model, as text with named fields.
 
 ====================  ================================================================================================
 field                 text
@@ -45,9 +45,9 @@ class Template:
     Parameters
     ----------
     prompt : str
-        What the model is given. A literal brace is written twice.
+        Prompt of the model. A literal brace is written twice.
     completion : str
-        What it should write, and what the loss is taken over.
+        Expected answer, over which the loss is computed.
     system : str, optional
         The text before, for chat models.
     chat : bool
@@ -59,7 +59,7 @@ class Template:
     Raises
     ------
     TransformError
-        If a field is unknown, or a prompt names one that gives the answer away.
+        If a field is unknown, or a prompt names one that contains the answer.
 
     Examples
     --------
@@ -148,7 +148,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         "plain": Template("{bos}{vision}{question}\n", _GROUNDED + "{eos}"),
         "plain_without_box": Template("{bos}{vision}{question}\n", _UNGROUNDED + "{eos}"),
         # The space is in the completion: tokenizers join it to the word that follows, as they did for the authors,
-        # whose text is "<question>\nResponse: <answer><eos>". (They leave "Response: " out where a prompt holds
+        # whose text is "<question>\nResponse: <answer><eos>". (They leave "Response: " out where a prompt contains
         # "instruction:"; none of the 69 does.) Their prompt names no picture, so their model saw none, their loss ran
         # over the prompt too, and at evaluation they left "Response:" out: these three are not repeated here.
         "official_sft": Template("{question}\nResponse:", " {official_answer}{eos}"),
@@ -179,7 +179,7 @@ class Vision:
     token : str
         The placeholder, a special token of the tokenizer: ``<|video_pad|>``.
     count : int or str
-        How many a prompt has; or the key of the example that holds the number.
+        How many a prompt has; or the key of the example with the number.
     start, stop : str
         Special tokens before and after them: ``<|vision_start|>``.
     cell : three ints, optional
@@ -230,7 +230,7 @@ class Vision:
             rows, columns = self.cell[1:]
             got = f"have the shape {shape}" if shape else "are missing"
             raise TransformError(
-                f"The frames {got}, and must have a multiple of {rows} rows and of {columns} columns. Put "
+                f"The frames {got}, but must have a multiple of {rows} rows and of {columns} columns. Put "
                 f"ToFrames(..., size=({8 * rows}, {8 * columns})) before it, or another such size."
             )
         counts = [-(-int(size) // step) for size, step in zip(shape, self.cell, strict=True)]

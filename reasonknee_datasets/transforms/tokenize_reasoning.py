@@ -56,7 +56,7 @@ class TokenizeReasoning(Transform):
         without a box choose ``template="chat_without_box"`` or ``"plain_without_box"``.
     box_convention : BoxConvention or str
         How its six numbers are written; by default as the row has them, half-open in array order. An official answer
-        that holds a box has the stored volume's box: give it the release's convention, from the manifest.
+        with a box has the stored volume's box: pass the release's convention, from the manifest.
     vision : Vision, optional
         The placeholders that replace ``{vision}``.
     for_generation : bool
@@ -67,7 +67,7 @@ class TokenizeReasoning(Transform):
     ------
     TransformError
         If the tokenizer is slow, has no pad token or no chat template where one is needed, if the template names an
-        unknown field, if ``vision`` is no special token of the tokenizer, and, for an example, if it does not fit.
+        unknown field, if ``vision`` is not a special token of the tokenizer, and, for an example, if it does not fit.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class TokenizeReasoning(Transform):
 
     @property
     def pad_to_multiple_of(self) -> int | None:
-        """Length whose multiples a collator pads to, as the tokenizer states it."""
+        """A collator pads to multiples of this length, as the tokenizer states it."""
         multiple: int | None = self.tokenizer.content.pad_to_multiple_of
         return multiple
 
@@ -184,7 +184,7 @@ class TokenizeReasoning(Transform):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Pickle with the layout, so that a worker renders no chat template and imports no transformers."""
-        # A slotted dataclass is made anew, and super() without arguments would name the class before.
+        # A slotted dataclass is created again, and super() without arguments would name the class before.
         _, (_, settings) = super(TokenizeReasoning, self).__reduce__()
         return _restore, (tuple(pair for pair in settings if not pair[0].startswith("_")), self._layout)
 

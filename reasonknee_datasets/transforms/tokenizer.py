@@ -2,7 +2,7 @@
 
 A tokenizer is a large object whose state changes as it is used (padding and truncation are settings of the Rust
 object, so that ``datasets`` would give a map over it another fingerprint after the first call). What it *does* is all
-in its own JSON and a few settings. So a transform holds a name and a digest of that JSON, of the special tokens, of the
+in its own JSON and a few settings. So a transform keeps a name and a digest of that JSON, of the special tokens, of the
 chat template and of the settings for batches (`TokenizerContent`):
 
 * ``repr`` shows name and digest, and `eval` of it gives an equal value wherever the process has met that tokenizer;
@@ -79,7 +79,7 @@ class NamedTokenizer:
     name : str
         For people: the name that it was loaded by.
     digest : str
-        Of its content.
+        Digest of its content.
 
     Examples
     --------
@@ -113,16 +113,16 @@ class NamedTokenizer:
         Parameters
         ----------
         tokenizer : transformers fast tokenizer, processor that has one, or tokenizers.Tokenizer
-            What to name.
+            Tokenizer to name.
         pad_token, eos_token, bos_token, chat_template : str, optional
-            Instead of its own. A ``tokenizers.Tokenizer`` has none but a pad token, if padding is enabled.
+            Replaces the tokenizer's. A ``tokenizers.Tokenizer`` has only a pad token, if padding is enabled.
         padding_side : {"right", "left"}, optional
-            Instead of its own: of a transformers tokenizer its attribute, of a ``tokenizers.Tokenizer`` the direction
-            that ``enable_padding`` was given.
+            Replaces the tokenizer's: the attribute of a transformers tokenizer, or the direction
+            passed to ``enable_padding`` of a ``tokenizers.Tokenizer``.
         pad_to_multiple_of : int, optional
-            Instead of its own, as it was given to ``enable_padding``.
+            Replaces the tokenizer's, as passed to ``enable_padding``.
         model_max_length : int, optional
-            Instead of its own, in tokens; of a ``tokenizers.Tokenizer`` what ``enable_truncation`` was given.
+            Replaces the tokenizer's, in tokens; of a ``tokenizers.Tokenizer`` the length of ``enable_truncation``.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class NamedTokenizer:
 
     @property
     def content(self) -> TokenizerContent:
-        """What it does.
+        """Content of the tokenizer.
 
         Raises
         ------
@@ -184,7 +184,7 @@ def get_tokenizer(tokenizer: Any) -> NamedTokenizer:
 
 
 def import_tokenizers() -> Any:
-    """Import the library, or say which extra brings it."""
+    """Import the library, or raise the error that names its extra."""
     try:
         import tokenizers
     except ImportError as error:

@@ -1,6 +1,6 @@
 """Sources of bytes: files on this machine, files whose bytes are at hand, and the choice of one for a path or URL.
 
-A source is a small value that holds no handle. Everything above it asks for byte ranges together with the identity
+A source is a small value without a handle. Everything above it requests byte ranges together with the identity
 that the file had when its header was read, so that a file replaced in between is noticed instead of mixed.
 """
 
@@ -109,7 +109,7 @@ def read_whole(source: ByteSource, identity: FileIdentity) -> bytes:
 
 
 def check_same(label: str, expected: FileIdentity, found: FileIdentity) -> None:
-    """Refuse a file that is no longer the one whose header was read."""
+    """Refuse a file that has changed since its header was read."""
     if found != expected:
         change = "it has been replaced or rewritten"
         if found.size != expected.size:
@@ -139,7 +139,7 @@ def unreadable(path: str, error: BaseException) -> VolumeError:
     if isinstance(error, FileNotFoundError | NotADirectoryError) or getattr(error, "status", None) == 404:
         return VolumeNotFoundError(
             f"The volume file {label} does not exist. Check the path, copy the file there, or name the folder that "
-            "holds volumes/ with volumes_dir= or REASONKNEE_VOLUMES."
+            "contains volumes/ with volumes_dir= or REASONKNEE_VOLUMES."
         )
     remedy = os_remedy(error, "Check its permissions and the store's storage_options (see set_credentials)")
     reason = f"{type(error).__name__}: {redact_text(str(error).replace(path, label))}"
@@ -165,7 +165,7 @@ class LocalSource:
     def identify(self) -> FileIdentity:
         """Find the file's present identity by ``stat``."""
         try:
-            return self._identity(os.stat(self.path))  # noqa: PTH116 (asked before every read; a Path costs 20 us)
+            return self._identity(os.stat(self.path))  # noqa: PTH116 (called before every read; a Path costs 20 us)
         except OSError as error:
             raise unreadable(self.path, error) from error
 
@@ -222,7 +222,7 @@ def _read_fully(descriptor: int, span: Range) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class HeldSource:
-    """A file whose bytes have been read already."""
+    """A file that has been read already."""
 
     path: str
     identity: FileIdentity
@@ -248,7 +248,7 @@ class HeldSource:
 
     @contextmanager
     def open(self, identity: FileIdentity) -> Iterator[Fetch]:
-        """Return slices of the bytes; the whole of them is no copy."""
+        """Return slices of the bytes; a slice of all of them is not copied."""
         check_same(self.label, identity, self.identity)
         yield lambda ranges: check_lengths(self.label, ranges, [self.data[start:stop] for start, stop in ranges])
 
@@ -274,7 +274,7 @@ def find_source(path_or_url: str | os.PathLike[str], storage_options: Mapping[st
 
 
 def find_moved(path: str) -> ByteSource | None:
-    """Find the source of a volume whose repository was moved, in the folder or URL that REASONKNEE_VOLUMES names.
+    """Find the source of a volume of a moved repository, in the folder or URL that REASONKNEE_VOLUMES names.
 
     Saved data sets and pickles hold the place where a volume was. Its path within the repository,
     ``volumes/<patient>/<file>``, stays the same.

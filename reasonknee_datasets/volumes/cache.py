@@ -139,9 +139,9 @@ class CacheInfo:
     inflated : int
         Bytes of voxels that were decoded.
     entries, bytes : int
-        What the cache holds now.
+        Bytes in the cache now.
     max_bytes : int
-        What it may hold.
+        Most bytes that it may keep.
     """
 
     hits: int
@@ -294,7 +294,7 @@ class DecodeCache(SingleFlight[Hashable, NDArray[Any]]):
         self._insert(key, value)
 
     def _insert(self, key: Hashable, entry: NDArray[Any] | SlabStore) -> None:
-        """Keep an entry as the most recently used one, and remove others until the bound holds."""
+        """Keep an entry as the most recently used one, and remove others until the size is within the bound."""
         self._entries[key] = entry
         self._entries.move_to_end(key)
         if entry.nbytes > self.max_bytes:

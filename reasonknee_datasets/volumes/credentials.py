@@ -18,7 +18,7 @@ _lock = threading.Lock()
 _registry: dict[str, dict[str, Any]] = {}
 # A URL in a sentence; the bracket or full stop behind it belongs to the sentence.
 _URLS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>)\].,;:]")
-# What urllib3 and httpx show of a request: the path with its query, without the host.
+# Part of a request that urllib3 and httpx show: the path with its query, without the host.
 _TARGET = re.compile(r"(\burl: /[^\s?]*)\?[^\s)]*")
 
 
@@ -30,7 +30,7 @@ def set_credentials(prefix: str, storage_options: Mapping[str, Any] | None) -> N
     prefix : str
         For example ``"s3://bucket/knees"``; it matches whole path segments only.
     storage_options : mapping or None
-        What ``fsspec`` takes: keys, tokens, endpoints. None forgets the prefix. A process that is spawned and not
+        Options for ``fsspec``: keys, tokens, endpoints. None forgets the prefix. A process that is spawned and not
         forked has to call this again.
 
     Examples
@@ -95,7 +95,7 @@ def split_hops(url: str) -> list[str]:
 
 
 def redact(url: str) -> str:
-    """Cut user names, passwords and query strings (where signatures stand) out of a URL, for messages.
+    """Cut user names, passwords and query strings (which may contain signatures) out of a URL, for messages.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def redact_text(text: str) -> str:
 
 
 def shows_secret(error: BaseException) -> bool:
-    """Check whether the text of an error, or of an error that caused it, holds something that is redacted."""
+    """Check whether the text of an error, or of an error that caused it, contains something that is redacted."""
     seen: list[BaseException] = []
     chain: BaseException | None = error
     while chain is not None and not any(chain is one for one in seen):

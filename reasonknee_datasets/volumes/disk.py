@@ -71,7 +71,7 @@ class DiskCache:
     codec : {"lz4", "zstd"}
         LZ4 reads about 2.5 times as fast, ZSTD takes a tenth less room.
     level : int
-        Of the codec, 1 to 9.
+        Level of the codec, 1 to 9.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class DiskCache:
             )
         if self.max_bytes < 0:
             object.__setattr__(self, "max_bytes", read_whole_number("REASONKNEE_CACHE_DIR_BYTES", _DEFAULT_BYTES))
-        remedy = f"Run chmod 700 {self.folder} if it is yours, or give another folder."
+        remedy = f"Run chmod 700 {self.folder} if it is yours, or pass another folder."
         try:
             make_private_folder(Path(self.folder), VolumeError, remedy, setting="cache_dir", parents=True)
         except VolumeError:
@@ -133,7 +133,7 @@ class DiskCache:
         key = (self.folder, identity, shape, kind.str)
         try:
             entry = _entries.get(key, lambda: self._make(self._target(identity, shape, kind), decode))
-        except _UnusableError:  # a full disk or a bound that is too small is no reason not to give the voxels
+        except _UnusableError:  # the voxels are returned even if the disk is full or the bound too small
             _trouble[self.folder] = time.monotonic() + _RETRY_SECONDS
             return None
         return entry.read(selection[::-1]).view(dtype).T
@@ -276,14 +276,14 @@ class Entry:
 
     def __init__(self, array: Any, frame: memoryview) -> None:
         self._array = array
-        self._frame = frame  # blosc2 reads from this mapping and holds no reference to it
+        self._frame = frame  # blosc2 reads from this mapping and keeps no reference to it
         self._lock = threading.Lock()
 
     def read(self, selection: Selection) -> NDArray[Any]:
         """Read a region; steps are taken in memory."""
         starts, stops = [part.start for part in selection], [part.stop for part in selection]
         with self._lock:
-            # What array[...] calls in the end; a tenth of the time of a small box is spent on the way there.
+            # array[...] calls this in the end; a tenth of the time of a small box is spent on the way there.
             if hasattr(self._array, "get_slice_numpy"):
                 shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
                 found: NDArray[Any] = np.empty(shape, self._array.dtype)
@@ -333,7 +333,7 @@ def _verify(target: Target) -> Entry | None:
         return None
     # Never blosc2.open: up to 4.14.0 it evaluates the Python code that the metadata of a "lazy array" hold.
     array = find_blosc2().ndarray_from_cframe(frame, copy=False)
-    array.schunk.dparams = find_blosc2().DParams(nthreads=1)  # threads of its own would not survive a fork
+    array.schunk.dparams = find_blosc2().DParams(nthreads=1)  # its threads would not survive a fork
     plain = list(array.schunk.meta.keys()) == ["b2nd"] and not len(array.schunk.vlmeta)
     return Entry(array, frame) if plain and (array.shape, array.dtype) == (target.shape, target.dtype) else None
 

@@ -21,7 +21,7 @@ from reasonknee_datasets.volumes.credentials import redact, split_hops
 from reasonknee_datasets.volumes.limits import FILE_LIMIT, file_limit
 
 _TIMEOUT, _SECONDS = "REASONKNEE_TIMEOUT", 30.0
-# What must arrive within one timeout: the slowest line that is still waited for.
+# Bytes that must arrive within one timeout: the slowest connection that is still accepted.
 _PROGRESS = 64 * 1024
 # Of an error's page, which is not shown.
 _ERROR_BYTES = 64 * 1024
@@ -29,13 +29,13 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Headers that describe the request; every other may be a credential.
 _HARMLESS = frozenset({"range", "accept", "accept-encoding", "if-range"})
-# Options of a request that are not sent to the server that is asked.
+# Options of a request that are not sent to the server.
 _NOT_FOR_ORIGIN = frozenset({"timeout", "ssl", "proxy", "proxy_auth", "proxy_headers"})
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
 class ServerLimitError(ValueError):
-    """An answer that is larger than what was asked for, or a redirect that cannot be followed."""
+    """An answer that is longer than requested, or a redirect that cannot be followed."""
 
 
 class SlowServerError(OSError):
@@ -93,7 +93,7 @@ class HTTPSession:
         await self._given.close()
 
     def get(self, url: Any, **options: Any) -> _Pending:
-        """Send a GET request; ``byte_limit`` is the most bytes of an answer that is no range."""
+        """Send a GET request; ``byte_limit`` is the most bytes of an answer that is not a range."""
         return _Pending(lambda: self._send("GET", url, **options))
 
     def head(self, url: Any, **options: Any) -> _Pending:
@@ -122,7 +122,7 @@ class HTTPSession:
             options.pop("params", None)  # they are in the address of the first request
             url = url.join(URL(location))
             if url.scheme not in ("http", "https"):
-                raise ServerLimitError(f"the server redirects to {redact(str(url))}, which is no HTTP address")
+                raise ServerLimitError(f"the server redirects to {redact(str(url))}, which is not an HTTP address")
             if url.origin() != origin and session is self._given:
                 session, headers = self._bare, {k: v for k, v in headers.items() if k.lower() in _HARMLESS}
                 options = {name: value for name, value in options.items() if name in _NOT_FOR_ORIGIN}
@@ -147,7 +147,7 @@ class _Pending:
 
 
 class _Answer:
-    """A response whose body ends: by its size, or by its speed."""
+    """A response with a limit on the size and the time of its body."""
 
     def __init__(self, response: Any, limit: int, seconds: float) -> None:
         self._response, self._limit, self._seconds = response, limit, seconds
@@ -170,7 +170,7 @@ class _Answer:
         Raises
         ------
         ServerLimitError
-            If it is longer than what was asked for.
+            If it is longer than requested.
         SlowServerError
             If too little arrives for too long.
         """
@@ -244,7 +244,7 @@ def read_file(url: str, options: Mapping[str, Any], limit: int) -> bytes:
         return read_regular(url, limit)
     filesystem, path = open_filesystem(url, options)
     size = None if limit_body(filesystem, limit) else filesystem.info(path).get("size")
-    if size == 0:  # of an empty object, no range can be asked for
+    if size == 0:  # an empty object has no range to request
         return b""
     data = b"" if size and int(size) > limit else fetch_bounded(filesystem, path, limit)
     if len(data) > limit or int(size or 0) > limit:
@@ -270,6 +270,6 @@ def store_errors() -> tuple[type[Exception], ...]:
     roots = {"aiohttp": "ClientError", "botocore.exceptions": "BotoCoreError"}
     roots |= {"httpx": "HTTPError", "httpx2": "HTTPError"}  # the Hub's, by version of huggingface_hub
     for module, name in roots.items():
-        if module in sys.modules:  # what was never imported cannot have been raised
+        if module in sys.modules:  # a class that was never imported cannot have been raised
             kinds.append(getattr(sys.modules[module], name))
     return tuple(kinds)

@@ -27,7 +27,7 @@ class VolumeFingerprint:
     Attributes
     ----------
     shape : tuple of int
-        Of the stored array, without axes of length 1 behind the third.
+        Shape of the stored array, without axes of length 1 behind the third.
     affine : (4, 4) tuple of tuples of float
         Voxel-centre to world (RAS+, mm).
     dtype : str
@@ -35,11 +35,11 @@ class VolumeFingerprint:
     bytes : int
         Size of the file.
     sha256 : str
-        Of the file.
+        SHA-256 of the file.
     voxels_sha256 : str
-        Of the voxel values in canonical order (see `hash_voxels`).
+        SHA-256 of the voxel values in canonical order (see `hash_voxels`).
     index_sha256 : str or None
-        Of the NIfTI header and the slab index (see `index_hash`); None where the file is not seekable.
+        SHA-256 of the NIfTI header and the slab index (see `index_hash`); None where the file is not seekable.
     """
 
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class VolumeFingerprint:
 def index_hash(path_or_source: str | os.PathLike[str] | ByteSource) -> str | None:
     """Return the hash of a seekable file's NIfTI header and slab index.
 
-    The index holds a checksum of every slab, so that this hash covers every voxel; only the first bytes of the file are
+    The index has a checksum of every slab, so that this hash covers every voxel; only the first bytes of the file are
     read. `open_volume` compares it on first touch (see its parameter `expected`).
 
     Parameters
@@ -70,7 +70,7 @@ def index_hash(path_or_source: str | os.PathLike[str] | ByteSource) -> str | Non
     Raises
     ------
     VolumeError
-        If the file is no NIfTI file.
+        If the file is not a NIfTI file.
     """
     source = find_source(path_or_source) if isinstance(path_or_source, str | os.PathLike) else path_or_source
     return read_header(source).index_sha256
@@ -135,7 +135,7 @@ def verify_sha256(path_or_url: str | os.PathLike[str], expected: str) -> None:
             digest.update(fetch([(start, min(start + _PIECE, identity.size))])[0])
     if digest.hexdigest() != expected.lower():
         raise VolumeError(
-            f"The volume file {source.label} has the sha256 {digest.hexdigest()}, and should have {expected}. Copy the "
+            f"The volume file {source.label} has the sha256 {digest.hexdigest()}, but should have {expected}. Copy the "
             "file again, or prepare the repository again if it was meant to change."
         )
 

@@ -36,7 +36,7 @@ _REMEDY = "Take views from a volume's `view`, or build them from View.whole(shap
 class View:
     """A grid of voxels over a source array: each axis runs along one axis of the source.
 
-    Axis ``n`` of the grid runs along axis ``axes[n]`` of the source; its coordinate ``x`` (0 to ``shape[n]``) lies at
+    Axis ``n`` of the grid runs along axis ``axes[n]`` of the source; its coordinate ``x`` (0 to ``shape[n]``) is at
     ``start[n] + step[n] * x`` there.
 
     Parameters
@@ -50,7 +50,7 @@ class View:
     step : three floats
         Source voxels per voxel of the grid; negative where the axis runs backwards.
     world : six floats, optional
-        Where the grid lies in the source's world, as ``start`` and ``step``, once anatomy was moved in it
+        Place of the grid in the source's world, as ``start`` and ``step``, once anatomy was moved in it
         (`mirror`, `shift`): then voxels are read from one place and shown at another.
     pad : float, optional
         Fill value outside the source (default 0).
@@ -129,7 +129,7 @@ class View:
         return turned[i, j, k]
 
     def crop(self, box: Box, pad: float | None = None) -> View:
-        """Narrow (or widen) the grid to a box of its own voxels."""
+        """Narrow (or widen) the grid to a box of its voxels."""
         return self._relaid(box.shape, [(float(low), 1.0) for low in box.start], pad=pad)
 
     def turn(self, turn: Reorientation) -> View:
@@ -197,7 +197,7 @@ class View:
         return _nearest_box(self._from_source(box.start, box.stop))
 
     def real(self, source_shape: Sequence[int]) -> Box | None:
-        """Find the part of the grid whose voxels' centres lie in the source: the rest is padding."""
+        """Find the part of the grid with voxel centres in the source: the rest is padding."""
         spans = self._from_source((0, 0, 0), source_shape)
         first = [math.ceil(low - 0.5 - 1e-9) for low, _ in spans]
         last = [math.floor(high - 0.5 + 1e-9) + 1 for _, high in spans]
@@ -229,11 +229,11 @@ class View:
         Raises
         ------
         GeometryError
-            If the text is no token.
+            If the text is not a token.
         """
         return _read_token(token)
 
-    # Plain numbers here, not arrays: each example asks a dozen times, and numpy takes 20 times as long for three.
+    # Plain numbers here, not arrays: each example needs a dozen, and numpy takes 20 times as long for three.
     def _to_source(self, low: Sequence[float], high: Sequence[float]) -> list[tuple[float, float]]:
         spans = [(0.0, 0.0)] * 3
         for axis, start, step, a, b in zip(self.axes, self.start, self.step, low, high, strict=True):
@@ -285,7 +285,7 @@ def nearest_box(faces: ArrayLike) -> Box:
     """Round lower and upper faces, (2, 3), to the nearest box of whole voxels.
 
     No face moves by more than half a voxel. Where both faces of an axis round to the same number (what they enclose is
-    thinner than a voxel), the box is the voxel that holds their middle: six whole numbers cannot be finer.
+    thinner than a voxel), the box is the voxel that contains their middle: six whole numbers cannot be finer.
 
     Examples
     --------
@@ -359,14 +359,14 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 class ViewProxy:
-    """An array on a view's grid that is read from its source when it is sliced; what nibabel asks of a proxy.
+    """An array on a view's grid that is read from its source when it is sliced; has the interface of nibabel's proxies.
 
     Parameters
     ----------
     source : array-like
         Anything with a shape and a dtype that can be sliced: nibabel's ``dataobj``, an array, a memory map.
     view : View
-        Of the source's voxels.
+        View of the source's voxels.
     """
 
     is_proxy = True
@@ -403,7 +403,7 @@ class ViewProxy:
                 continue
             size = next(sizes)
             if not isinstance(part, slice) and not 0 <= part < size:  # nibabel lets what is below pass
-                raise IndexError(f"Index {part} lies outside the axis, which has voxels 0 to {size - 1}.")
+                raise IndexError(f"Index {part} is outside the axis, which has voxels 0 to {size - 1}.")
             touched = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
             if not touched:
                 return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
@@ -442,7 +442,7 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     Parameters
     ----------
     view : View
-        Of `source`.
+        View of `source`.
     source : array-like
         Only the region under the view is sliced out of it.
     nearest : bool or three bools
@@ -466,7 +466,7 @@ def read_view(view: View, source: Any, *, nearest: tuple[bool, bool, bool] | boo
     shape = tuple(int(size) for size in source.shape)
     if len(shape) != 3:
         raise GeometryError(
-            f"A view needs a volume of three axes, and this one has the shape {shape}. Choose one volume of a series, "
+            f"A view needs a volume of three axes, but this one has the shape {shape}. Choose one volume of a series, "
             "for example image.slicer[..., 0]."
         )
     itemsize = np.dtype(source.dtype).itemsize
@@ -491,7 +491,7 @@ def _read_padded(view: View, source: Any, shape: tuple[int, ...]) -> NDArray[Any
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
     if limits is not None and not (value.is_integer() and limits.min <= value <= limits.max):
         raise GeometryError(
-            f"pad_value={value} is not a value of the volume's type {dtype}. Pad with a number that the type holds, or "
+            f"pad_value={value} is not a value of the volume's type {dtype}. Pad with a number in the type's range, or "
             "pad after Window."
         )
     padded = np.full(region.shape, value, dtype=dtype, order="F")

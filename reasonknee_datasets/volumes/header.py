@@ -53,7 +53,7 @@ HEAD_BYTES = 32 * 1024
 # NIfTI extensions precede the voxels; a header that claims more than this is damage, not metadata.
 _NIFTI1_BYTES, _NIFTI2_BYTES = 352, 544
 _MAX_OFFSET = 64 * 1024 * 1024
-# An OAI knee is 47 MB; what claims 100 times that is refused before memory is taken, unless the user says otherwise.
+# An OAI knee is 47 MB; a header that states 100 times that is refused before memory is taken, unless this is set.
 _MAX_VOLUME_BYTES = 8 * 1024**3
 _VARIABLE = "REASONKNEE_MAX_VOLUME_BYTES"
 _REMEDY = "Copy or convert the file again"
@@ -143,11 +143,11 @@ class VolumeHeader:
     header : nibabel.Nifti1Header or nibabel.Nifti2Header
         As read; take a copy.
     shape, dtype, offset, slope, inter
-        What nibabel's array proxy takes from the header.
+        Fields of the header that nibabel's array proxy takes.
     affine : (4, 4) float array
         Voxel-centre to world (RAS+, mm), as nibabel chooses it; take a copy.
     index : SlabIndex or None
-        Of a seekable file, if it can be believed.
+        Index of a seekable file, if it can be believed.
     index_sha256 : str or None
         Hash of the header segment and the index (`SlabIndex.hash_start`); None for any other file.
     """
@@ -186,13 +186,13 @@ class VolumeHeader:
         remedy = "Put back the file that was prepared, or prepare the repository again."
         if self.identity.size != expected.bytes:
             raise VolumeError(
-                f"The volume file {label} has {self.identity.size} bytes, and the manifest says {expected.bytes}: it "
+                f"The volume file {label} has {self.identity.size} bytes, but the manifest says {expected.bytes}: it "
                 f"is another file. {remedy}"
             )
         if expected.index_sha256 not in (None, self.index_sha256):
             raise VolumeError(
                 f"The volume file {label} has the size that the manifest says, but other voxels or another header: "
-                f"index_sha256 is {self.index_sha256}, and should be {expected.index_sha256}. {remedy}"
+                f"index_sha256 is {self.index_sha256}, but should be {expected.index_sha256}. {remedy}"
             )
 
 
@@ -219,7 +219,7 @@ def read_header(source: ByteSource) -> VolumeHeader:
     VolumeNotFoundError
         If the file is not there.
     VolumeError
-        If it is no NIfTI-1 or NIfTI-2 file, or its header states more than the file can hold.
+        If it is not a NIfTI-1 or NIfTI-2 file, or its header states more than the file can contain.
     """
     return _headers.get(source.identify(), lambda: _parse(source))
 
@@ -242,7 +242,7 @@ def _parse(source: ByteSource) -> VolumeHeader:
     except IndexProblemError as error:
         problem = str(error)
     if found is not None:
-        # The NIfTI header is a segment of its own: no byte behind it is needed.
+        # The NIfTI header is a separate segment: no byte after it is needed.
         index, segment, digest = found
         parsed = _interpret(source, identity, zipped, lambda count: segment[:count])
         problem = _index_problem(parsed, index)
@@ -306,12 +306,12 @@ def _index_problem(parsed: VolumeHeader, index: SlabIndex) -> str:
         got = f"{index.head_bytes} and {index.total_bytes}"
         return f"its lengths are {got} where the header has {parsed.offset} and {parsed.decoded_size}"
     if index.version == 1 and index.slabs and index.slab_bytes % parsed.plane_bytes:
-        return f"its slabs of {index.slab_bytes} bytes are no whole planes"
+        return f"its slabs of {index.slab_bytes} bytes are not whole planes"
     return ""
 
 
 def _opened(source: ByteSource, identity: FileIdentity, head: bytes, zipped: bool, count: int) -> bytes:
-    """Return the first `count` bytes of the NIfTI file, reading on where the head does not hold them."""
+    """Return the first `count` bytes of the NIfTI file, reading on where the head does not contain them."""
     if not zipped:
         return head if len(head) >= count else _read_start(source, identity, count)
     try:
@@ -360,7 +360,7 @@ def _check_promise(parsed: VolumeHeader, label: str) -> None:
         raise VolumeError(f"The NIfTI header of {label} states no voxel type ({parsed.dtype}). {_REMEDY}.")
     holds = size * MAX_RATIO if parsed.compression == "gzip" else size
     if decoded_size > holds:
-        can = "can inflate to" if parsed.compression == "gzip" else "holds"
+        can = "can inflate to" if parsed.compression == "gzip" else "has"
         raise VolumeError(
             f"The NIfTI header of {label} states the shape {parsed.shape} of {parsed.dtype} at byte {parsed.offset}, "
             f"which makes {decoded_size} bytes, more than the file {can} ({holds} bytes). {_REMEDY}."
@@ -397,7 +397,7 @@ def write_gzip_header(
 
 
 def index_bytes(head: bytes) -> int:
-    """Return how many bytes of a file hold its gzip header with the index; 0 where there is no extra field."""
+    """Return the length of a file's gzip header with the index in bytes; 0 without an extra field."""
     if len(head) < _GZIP.size:
         return 0
     magic, method, flags, _, _, _, extra = _GZIP.unpack_from(head)

@@ -29,7 +29,7 @@ REFERENCE_MARK = b"Reference to a volume, written in place of its voxels. cast_c
 
 @dataclass(frozen=True, slots=True)
 class _Laid:
-    """A file whose header was read, and the array that the volume shows of it."""
+    """An opened file (its header has been read), and the part of its array that the volume shows."""
 
     voxels: StoredVoxels
     stored: VolumeProxy
@@ -56,7 +56,7 @@ class _ViewSlicer(SpatialFirstSlicer[Any]):
 
 
 class LazyVolume(nib.Nifti1Image):
-    """A nibabel image that reads nothing until it is touched, and then no more than it is asked for.
+    """A nibabel image that reads nothing until it is used, and then only the voxels that are requested.
 
     `open_volume` and the ``volume`` column of a data set make lazy volumes. A crop (`slicer`), a turn (`as_reoriented`)
     and a `View` (`through`) of a lazy volume are lazy too.
@@ -198,19 +198,19 @@ class LazyVolume(nib.Nifti1Image):
 
     @property
     def reference(self) -> str | None:
-        """What a row keeps of the volume: path, geometry, view, and expected size and hash; None for one in memory.
+        """Reference of the volume in a row: path, geometry, view, and expected size and hash; None for one in memory.
 
         Raises
         ------
         VolumeError
-            If the URL holds a password or a query, which may be a signature.
+            If the URL contains a password or a query, which may be a signature.
         """
         if self._source is None:
             return None
         path, settings = self._source.path, self._settings
         if path.startswith(("http://", "https://")) and redact(path) != path:
             raise VolumeError(
-                f"The URL of {self._source.label} holds credentials, which are never written to a data set. Open it "
+                f"The URL of {self._source.label} contains credentials, which are never written to a data set. Open it "
                 "without them, and register them with set_credentials."
             )
         return write_reference(path, settings.geometry, settings.expected, settings.view)
@@ -233,7 +233,7 @@ class LazyVolume(nib.Nifti1Image):
 
     @property
     def reading_key(self) -> Hashable:
-        """File and settings, the view apart: equal for volumes whose voxels come from one array; None in memory."""
+        """File and settings, the view apart: equal for volumes that share one array; None in memory."""
         if self._source is None:
             return None
         settings = self._settings
@@ -325,7 +325,7 @@ class LazyVolume(nib.Nifti1Image):
         Parameters
         ----------
         box : Box
-            Half-open voxels in the order of this image's array. It must lie inside; `Box.clip` trims it.
+            Half-open voxels in the order of this image's array. It must be inside; `Box.clip` trims it.
 
         Returns
         -------

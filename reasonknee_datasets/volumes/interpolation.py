@@ -29,7 +29,7 @@ class Taps:
     weight : (n, taps) array of float32
         They sum to 1, except where nothing is valid.
     valid : (n,) array of bool
-        Whether the voxel's centre lies in the source.
+        Whether the voxel's centre is in the source.
     span : slice
         The source voxels that are needed, along the source's axis.
     """
@@ -83,9 +83,9 @@ def taps_along(view: View, axis: int, length: int, *, nearest: bool = False) -> 
     Parameters
     ----------
     view : View
-        Of the source.
+        View of the source.
     axis : int
-        Of the view.
+        Axis of the view.
     length : int
         Voxels of the source along its axis.
     nearest : bool

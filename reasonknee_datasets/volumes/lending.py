@@ -1,6 +1,6 @@
 """Crops of one file as views of its decoded array: the file is opened and inflated once for all of them.
 
-A batch holds several crops of a volume. Read one by one, each costs a look at the file, a search in the cache and two
+A batch has several crops of a volume. Read one by one, each costs a look at the file, a search in the cache and two
 array proxies: 0.15 ms, where copying a crop of 64x96x96 voxels takes 0.2 ms.
 """
 
@@ -67,13 +67,13 @@ class LentVolume:
     def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
         """Return each volume's voxels as a read-only view of the decoded file.
 
-        A view is valid until the decode cache gives its memory to another volume, so copy it at once.
+        A view is valid until the decode cache reuses its memory for another volume, so copy it at once.
 
         Returns
         -------
         list of array or None
-            None where the voxels are no view of the stored array: scaled, interpolated or padded ones, and files that
-            are read through no decode cache. Read such a volume by itself.
+            None where the voxels are not a view of the stored array: scaled, interpolated or padded ones, and files
+            without a decode cache. Read such a volume by itself.
         """
         found = [self._find(volume.view) for volume in volumes]
         wanted = [selection for _, selection in filter(None, found)]

@@ -28,7 +28,7 @@ _MOST = 4
 
 _count: list[int] = []
 _pool: list[ThreadPoolExecutor] = []
-# Below this it is not worth while to ask the system how much memory there is.
+# Below this size, free memory is not checked.
 SURELY_FITS = 1 << 28
 _UNLIMITED = 1 << 60  # version 1 writes a huge number where there is no limit
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # the kernel writes a blank or backslash in a path like that
@@ -44,7 +44,7 @@ def read_whole_number(variable: str, default: int, *, unit: str = "bytes", least
     default : int
         Returned where it is unset or empty, and suggested where it is wrong.
     unit : str
-        What the number counts, for the message.
+        Unit of the number, for the message.
     least : int
         Lowest value that is accepted.
 
@@ -155,7 +155,7 @@ class FreeMemory(NamedTuple):
 
 
 def free_memory(root: Path = Path("/")) -> FreeMemory | None:
-    """Find how much memory this process may still take; None where the system does not say.
+    """Find how much memory this process may still take; None where it is not known.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def check_memory(shape: tuple[int, ...], itemsize: int, subject: str = "a crop")
 
 
 def _machine(root: Path) -> Iterator[FreeMemory]:
-    """Count the bytes that Linux would give away, page cache included; elsewhere all that the machine has."""
+    """Return the available bytes on Linux, page cache included; elsewhere all memory of the machine."""
     free = _field(root / "proc/meminfo", "MemAvailable:")
     if free is not None:
         yield FreeMemory(1024 * free, "free on this machine")

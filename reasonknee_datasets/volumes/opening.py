@@ -38,7 +38,7 @@ def open_volume(
         Where decoded volumes are kept. By default the cache that all volumes of the process share; None keeps nothing,
         so that every read of an ordinary ``.nii.gz`` decodes it again.
     storage_options : mapping, optional
-        What fsspec needs for this URL. They are not pickled with the volume: a process that is spawned finds its own
+        Options that fsspec needs for this URL. They are not pickled with the volume: a spawned process finds its own
         by `set_credentials`, which is also used when this is None.
     geometry : Geometry, optional
         Shape and affine that the array is to have. A file that differs by a permutation and flips of its axes is shown

@@ -23,7 +23,7 @@ from reasonknee_datasets.volumes.slab_reader import inflate_file
 
 # Slabs are parts of a plane, since a box has a few tenths of each plane's rows. Measured on a synthetic DESS knee of
 # 160x384x384 (planes of 123 kB; size against an ordinary .nii.gz of the same level, bytes inflated for a box of
-# 60x80x75 around a question's region, part of the file that holds a central box):
+# 60x80x75 around a question's region, part of the file with a central box):
 #   4 planes      +0.1 %  9.5 MB  22 %        a third    +2.7 %  4.3 MB   7 %
 #   1 plane       +0.6 %  9.2 MB  21 %        a quarter  +3.1 %  4.5 MB  11 %
 #   half a plane  +2.0 %  7.5 MB  21 %        a sixth    +3.7 %  3.3 MB   7 %
@@ -35,13 +35,13 @@ _MAX_SLAB_BYTES = 1 << 30
 # zlib 6 packs 16 MB/s; ISA-L 3 packs 275 MB/s, but its output inflates at 510 MB/s where zlib's inflates at 650, and
 # a file is packed once and read for years.
 LEVEL = 6
-# Measured beside its levels 1 and 3 on a DESS-like volume of 47 MB: 24.5, 23.9 and 24.2 MB, 0.15 to 0.16 s each.
+# Measured together with its levels 1 and 3 on a DESS-like volume of 47 MB: 24.5, 23.9 and 24.2 MB, 0.15 to 0.16 s each.
 _ISAL_LEVEL = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PackReport:
-    """What packing made of a file.
+    """Result of packing a file.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def pack(
     path_out : str or path
         Where to write; its folder must exist.
     level : int
-        Of zlib, 0 to 9.
+        Level of zlib, 0 to 9.
     planes : float, optional
         Planes of the array in a slab: a whole number, or a fraction (0.25 makes four slabs of each plane). By default
         slabs have at most 60 kB: a part of a plane, or several small planes. Slabs grow until the index fits.
@@ -129,7 +129,7 @@ def pack_bytes(
     plane : int
         Length of a plane in bytes, the first two axes of the array.
     level : int, optional
-        Of zlib, 0 to 9. By default ISA-L compresses, 26 times as fast as zlib's level 6: 0.16 s for a DESS volume, for
+        Zlib level, 0 to 9. By default ISA-L compresses, 26 times as fast as zlib's level 6: 0.16 s a DESS volume, for
         2 % more bytes that inflate no slower.
 
     Returns
@@ -188,7 +188,7 @@ def _part(plane: int) -> int:
 
 
 def _write_whole(out: Path, plain: memoryview, head_bytes: int, slab_bytes: int, level: int | None) -> tuple[int, int]:
-    """Write under a passing name, read back, and only then take the name that was asked for."""
+    """Write under a temporary name, read back, and only then rename to the requested name."""
     passing = part_path(out)
     try:
         with passing.open("x+b") as file:
@@ -245,7 +245,7 @@ def pack_files(
         A folder, made where it is missing: ``knee.nii`` and ``knee.nii.gz`` become ``knee.nii.gz`` in it, and nothing
         existing is replaced. None replaces each file, which must be a ``.nii.gz``, by its seekable form.
     level : int
-        Of zlib, 0 to 9.
+        Level of zlib, 0 to 9.
 
     Yields
     ------
@@ -304,7 +304,7 @@ def _target(path: str, out: Path | None) -> Path:
 
 
 def _refuse_in_repository(path: Path) -> None:
-    """Raise if a file is a volume of a prepared repository, whose manifest states its size and hash."""
+    """Raise if a file is a volume of a prepared repository: the manifest states its size and hash."""
     for place in {path.absolute(), path.parent.resolve() / path.name}:
         for root in place.parents:
             if (root / "manifest.json").is_file() and place.relative_to(root).parts[0] == "volumes":

@@ -1,7 +1,7 @@
 """References: what a row, a saved data set and a pickle state of a volume, as values and as one string.
 
 A reference reads ``<absolute path or URL>#<geometry>@<view>@<size and hash>``. What is not known is left out, and so
-are trailing marks. It holds neither voxels nor credentials.
+are trailing marks. It contains neither voxels nor credentials.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Geometry:
         Raises
         ------
         GeometryError
-            If the text is no token.
+            If the text is not a token.
 
         Examples
         --------
@@ -134,7 +134,7 @@ class ExpectedFile:
     bytes : int
         Size of the file.
     index_sha256 : str or None
-        Of NIfTI header and slab index (`index_hash`); None where the file had no index.
+        SHA-256 of NIfTI header and slab index (`index_hash`); None where the file had no index.
     """
 
     bytes: int
@@ -157,7 +157,7 @@ class ExpectedFile:
         Raises
         ------
         VolumeError
-            If the text is no token.
+            If the text is not a token.
         """
         match = _FILE.fullmatch(token)
         if match is None:
@@ -215,7 +215,7 @@ def read_reference(reference: str) -> Reference:
     Raises
     ------
     VolumeError, GeometryError
-        If the text is no reference.
+        If the text is not a reference.
 
     Examples
     --------

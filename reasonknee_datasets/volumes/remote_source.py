@@ -126,7 +126,7 @@ _SMALL_ANSWER = 64 * 1024
 _identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
 # Shortest time in seconds in which a server has answered one small request.
 _latencies: dict[str, float] = {}
-# What a server without ranges sent for the first bytes is kept, for the voxels that are asked for next.
+# The whole file that a server without ranges sent for the first bytes is kept for the voxels that are requested next.
 _wholes: Once[FileIdentity, bytes] = Once(limit=2)
 
 
@@ -169,7 +169,7 @@ class RemoteSource:
         size, limit = int(info["size"]), file_limit()
         if size > limit:
             raise VolumeError(
-                f"The server of {self.label} says that the file has {size} bytes, more than the {limit} that are read "
+                f"The server of {self.label} states a file of {size} bytes, more than the {limit} that are read "
                 "of one remote file. Check the server, or set REASONKNEE_MAX_FILE_BYTES to a higher number."
             )
         # The token represents the options: one URL behind two endpoints is two files.
@@ -183,7 +183,7 @@ class RemoteSource:
 
     @contextmanager
     def open(self, identity: FileIdentity) -> Iterator[Fetch]:
-        """Read ranges by as few requests as is wise, all at the same time."""
+        """Read ranges in few requests, all at the same time (see `_BANDWIDTH`)."""
         yield lambda ranges: self._fetch(ranges, identity)
 
     def _fetch(self, ranges: Sequence[Range], identity: FileIdentity) -> list[bytes]:
@@ -199,7 +199,7 @@ class RemoteSource:
         return min(max(gap, _GAPS[0]), _GAPS[1])
 
     def _request(self, requests: Sequence[Range], identity: FileIdentity) -> list[bytes]:
-        """Ask for ranges until all are there, or there is no hope; short answers count as failures."""
+        """Request ranges until all are read or the retries are used up; short answers count as failures."""
         if identity in _wholes:
             return _cut(_wholes.get(identity, bytes), requests)
         options, answers = self._options(), dict.fromkeys(requests, b"")
@@ -293,7 +293,7 @@ class RemoteSource:
 
 
 def coalesce(ranges: Sequence[Range], gap: int) -> list[Range]:
-    """Join ranges that lie close together, and cut long ones, into the requests to send.
+    """Join ranges that are close together, and cut long ones, into the requests to send.
 
     Parameters
     ----------

@@ -49,11 +49,11 @@ Selection = tuple[slice, ...]
 Piece = tuple[int, int]
 """Half-open range of consecutive slabs, which are read and inflated together."""
 
-# What is fetched of a remote file before it is inflated: enough to use the bandwidth, and a bound on memory.
+# Bytes fetched from a remote file before they are inflated: enough to use the bandwidth, and a bound on memory.
 _BATCH_BYTES = 16 * 1024 * 1024
 # Inflated length of a piece, unless a single plane is longer; also what a thread takes at a time.
 _PIECE_BYTES = 512 * 1024
-# What is read of a whole file at a time.
+# Bytes of a whole file that are read at a time.
 _READ_BYTES = 256 * 1024
 
 
@@ -244,7 +244,7 @@ _PROBE = struct.pack("<BHH", 0, len(_NONCE), len(_NONCE) ^ 0xFFFF) + _NONCE
 
 
 def inflate_segment(packed: bytes, length: int) -> bytes:
-    """Inflate consecutive segments of a seekable file, and check that a plain reader of the stream sees the same bytes.
+    """Inflate consecutive segments of a seekable file, and check that sequential readers read the same bytes.
 
     A plain reader continues behind them only if they have no final block, and continues with the next segment only if
     the last one ends at a block boundary. Within one call a plain reader and this one do the same. libdeflate takes 7 %
@@ -270,19 +270,19 @@ def inflate_segment(packed: bytes, length: int) -> bytes:
         if len(data) != length:
             raise SegmentError(f"inflates to {'more' if len(data) > length else len(data)} and not to {length} bytes")
         if inflater.eof or inflater.unconsumed_tail or inflater.decompress(_PROBE) != _NONCE or inflater.eof:
-            raise SegmentError("holds the end of a gzip stream, or ends within a block")
+            raise SegmentError("contains the end of a gzip stream, or ends within a block")
     except module.error as error:
         raise SegmentError("does not inflate") from error
     return data
 
 
 def inflate_head(data: bytes, count: int) -> bytes:
-    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` holds no more.
+    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` has no more.
 
     Raises
     ------
     zlib.error
-        If it is no gzip data.
+        If it is not gzip data.
     """
     inflater = zlib.decompressobj(wbits=31)
     head = inflater.decompress(data, count)
@@ -305,7 +305,7 @@ def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) 
     source : ByteSource
         The file.
     identity : FileIdentity
-        The state of the file whose header was read.
+        The state of the file when its header was read.
     decoded_size : int
         Length of the NIfTI file inside, from its header.
 
@@ -379,7 +379,7 @@ def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.ui
         _warn_of_rest(label)
     if filled < decoded_size:
         raise VolumeError(
-            f"{label} inflates to {filled} bytes, and its NIfTI header states {decoded_size}. {_DAMAGED}."
+            f"{label} inflates to {filled} bytes, but its NIfTI header states {decoded_size}. {_DAMAGED}."
         )
     if more:
         raise VolumeError(

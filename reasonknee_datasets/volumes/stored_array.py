@@ -117,7 +117,7 @@ class StoredVoxels:
         return array[selection].copy(order="F")
 
     def lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
-        """Return the whole array, read-only, in which these regions are there; None where no cache holds it.
+        """Return the whole array, read-only, in which these regions are there; None without a cache entry.
 
         It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
         """
@@ -134,7 +134,7 @@ class StoredVoxels:
             return None
         try:
             array = _hold(slabs, selections, cache)
-        except DamagedSlabError:  # a read of its own tells what is wrong
+        except DamagedSlabError:  # a separate read raises the error that says what is wrong
             return None
         array.flags.writeable = False
         return array
@@ -285,7 +285,7 @@ class VolumeProxy(ArrayProxy):
         return cast("NDArray[Any]", _fileslice(io.BytesIO(), slicer, self._shape, self._dtype, 0, order="F"))
 
     def _region(self, canonical: tuple[Any, ...]) -> NDArray[Any]:
-        """Read what the slices touch, and nothing else, then thin it into what was asked for."""
+        """Read only the range of each slice, then apply its step."""
         touched, residual = _split(canonical, self._shape)
         if any(part.start == part.stop for part in touched):
             return np.empty(np.broadcast_to(np.int8(0), self._shape)[canonical].shape, self._dtype, order="F")
@@ -295,7 +295,7 @@ class VolumeProxy(ArrayProxy):
 
 
 def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
-    """Split slicers into upward slices with explicit ends, and what turns their result into what was asked for.
+    """Split slicers into upward slices with explicit ends, and an index that gives the requested result.
 
     Examples
     --------
@@ -312,7 +312,7 @@ def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[sl
         size = next(sizes)
         if not isinstance(part, slice):
             if not 0 <= part < size:
-                raise IndexError(f"Index {part} lies outside the axis, which has voxels 0 to {size - 1}.")
+                raise IndexError(f"Index {part} is outside the axis, which has voxels 0 to {size - 1}.")
             touched.append(slice(part, part + 1, 1))
             residual.append(0)
             continue

@@ -1,4 +1,4 @@
-"""Boxes of many volumes in random order, more than memory holds decoded, from chunks that lie on disk."""
+"""Boxes of many volumes in random order, more than fit decoded into memory, from chunks on disk."""
 
 from __future__ import annotations
 

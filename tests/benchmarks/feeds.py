@@ -35,7 +35,7 @@ class Feed(Protocol):
     name: str
 
     def run(self, rows: Sequence[int]) -> Batches:
-        """Give batches of some rows."""
+        """Return batches of some rows."""
 
     def close(self) -> None:
         """End the workers."""

@@ -115,5 +115,5 @@ def _whole(path: Path) -> NDArray[Any]:
 
 
 def windowed(voxels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Give 8 bits a voxel as the authors' window has them: values from 0 to 400."""
+    """Return 8 bits a voxel as the authors' window has them: values from 0 to 400."""
     return np.rint(np.clip(voxels, 0, 400) * (255 / 400)).astype(np.uint8)

@@ -29,7 +29,7 @@ _MODES = {
 
 
 def measure(knee: Knee, warm: Path, *, piece_bytes: int, missing_ok: bool = False, rounds: int = 3) -> Table:
-    """Let each reader read the middle box once in a process of its own, and tell how far that raised its peak."""
+    """Read the middle box with each reader in a separate process, and return the rise of its peak memory."""
     box = knee.boxes[len(knee.boxes) // 2]
     region = 2
     for part in box:

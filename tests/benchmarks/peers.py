@@ -186,7 +186,7 @@ class Blosc2:
         self._parameters = {"codec": getattr(self._blosc2.Codec, codec.upper()), "clevel": level, "nthreads": 1}
 
     def convert(self, path: Path, voxels: Voxels) -> None:
-        """Write the file that stands for this one."""
+        """Write the file that replaces this one."""
         chunks, blocks = (
             [min(edge, extent) for edge, extent in zip(edges, voxels.shape, strict=True)]
             for edges in (self.chunks, self.blocks)
@@ -213,7 +213,7 @@ class Blosc2:
 
 
 def find_peers(knees: Sequence[Knee], *, missing_ok: bool = False) -> list[Reader]:
-    """Give all peers; one that is not installed is an error, or left out."""
+    """Return all peers; one that is not installed is an error, or left out."""
     paths = [path for knee in knees for path in (knee.ordinary, knee.seekable)]
     makers: list[Callable[[], Reader]] = [
         Nibabel,

@@ -1,4 +1,4 @@
-"""A table of one benchmark, printed as Markdown so that the README can quote it as it stands."""
+"""A table of one benchmark, printed as Markdown so that the README can quote it unchanged."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_forgetting_makes_a_file_new(knees: list[Knee]) -> None:
     assert shared_cache().info().decodes == 1
 
 
-def test_the_roofline_inflates_the_slabs_of_a_box_and_no_others(knees: list[Knee]) -> None:
+def test_roofline_inflates_only_slabs_of_box(knees: list[Knee]) -> None:
     knee, index = knees[0], index_of(knees[0].seekable)
     box = knee.boxes[0]
     places = np.arange(math.prod(SHAPE)).reshape(SHAPE, order="F")[box] * 2 // index.slab_bytes
@@ -178,7 +178,7 @@ def test_the_roofline_inflates_the_slabs_of_a_box_and_no_others(knees: list[Knee
     alone.inflate_member()
 
 
-def test_a_race_turns_the_order_and_does_not_time_what_comes_before() -> None:
+def test_race_alternates_order_without_setup_time() -> None:
     done: list[tuple[str, int]] = []
     contenders = [
         Contender("a", lambda item: done.append(("a", item)), lambda item: done.append(("before a", item))),

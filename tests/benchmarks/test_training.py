@@ -118,7 +118,7 @@ def test_pngs_are_written_once_and_hold_the_window(knees: Knees, tmp_path: Path)
     assert windowed(np.array([-5, 0, 100, 400, 900])).tolist() == [0, 0, 64, 255, 255]
 
 
-def test_the_bound_inflates_what_the_crops_need_and_copies_them_all(knees: Knees) -> None:
+def test_bound_inflates_and_copies_all_crops(knees: Knees) -> None:
     bound = Bound(knees)
     assert bound.rows == len(knees.questions)
     assert sum(is_first for _, is_first, _ in bound._items) == len(bound._segments) == len(knees.paths)

@@ -159,7 +159,7 @@ def _decodes(feed: Ours) -> int:
 
 @contextmanager
 def _memory_folder() -> Iterator[Path]:
-    """Give a folder that lies in memory where there is one, as our own shared folder does."""
+    """Return a folder in memory where there is one, as our own shared folder does."""
     shared = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="reasonknee-bench-", dir=shared if shared.is_dir() else None))
     try:

@@ -56,7 +56,7 @@ class Times:
 
 
 def race(contenders: Sequence[Contender], items: Sequence[Any]) -> dict[str, Times]:
-    """Let all contenders do every item, one after the other, in an order that turns from item to item."""
+    """Run every item with all contenders, one after the other, in an order that rotates from item to item."""
     times = {contender.name: Times() for contender in contenders}
     gc.collect()
     gc.freeze()  # what the imports left is nothing to look through before every reading

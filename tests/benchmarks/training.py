@@ -1,6 +1,6 @@
 """The training path, side by side with everybody else: from files to collated batches of eight with tokens.
 
-All files lie in the page cache, and all of them are the same seekable ``.nii.gz`` for everybody. Every contender is
+All files are in the page cache, and all contenders read the same seekable ``.nii.gz`` files. Every contender is
 held to the voxels that nibabel reads and to the tokenizer's own tokens before it is timed.
 """
 

@@ -1,6 +1,6 @@
 """Reading voxels, side by side with everybody else: first touch, whole volumes, volume by volume, at random, memory.
 
-All files lie in the page cache. Every reader is held to the voxels that were drawn before it is timed.
+All files are in the page cache. The voxels of every reader are compared with the drawn ones before it is timed.
 """
 
 from __future__ import annotations

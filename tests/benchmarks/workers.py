@@ -1,4 +1,4 @@
-"""Time of ``convert``, ``prepare``, ``check`` and ``previews`` at one and two workers, with dcm2niix beside them."""
+"""Time of ``convert``, ``prepare``, ``check`` and ``previews`` at one and two workers, compared with dcm2niix."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Goal:
 class Work:
     """One piece of work, done by everybody.
 
-    ``unit`` is what one time stands for; it is printed with it.
+    ``unit`` is the unit of one time; it is printed with it.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Work:
     goals: tuple[Goal, ...]
 
     def table(self) -> Table:
-        """Set everybody beside the first of our own."""
+        """Compare all times with the first of our own."""
         ours = self.times[self.goals[0].ours]
         columns = ("reader", f"ms {self.unit}", "CPU ms", f"times {self.goals[0].ours}")
         table = Table(self.title, columns, self.caption)

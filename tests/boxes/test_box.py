@@ -109,18 +109,18 @@ def test_six_numbers_are_a_box(make: Any) -> None:
         ([0.5, 1, 2, 3, 4, 5], r"\(0.5, 1, 2\) \(tuple\)"),
     ],
 )
-def test_what_is_no_box_is_refused_without_showing_all_of_it(given: Any, shown: str) -> None:
+def test_box_refuses_long_values_with_short_message(given: Any, shown: str) -> None:
     with pytest.raises(BoxError, match=shown) as error:
         Box(given)
     assert len(str(error.value)) < 220
 
 
-def test_an_empty_mask_is_an_error_and_not_the_whole_volume() -> None:
+def test_from_mask_refuses_empty_mask() -> None:
     with pytest.raises(BoxError, match=r"The mask marks no voxel, and an empty region has no box"):
         Box.from_mask(np.zeros(SHAPE))
     with pytest.raises(BoxError, match=r"label \[3, 4\] marks no voxel"):
         Box.from_mask(np.ones(SHAPE), [3, 4])
-    with pytest.raises(BoxError, match=r"has shape \(7, 9, 8, 1\), and three axes are needed"):
+    with pytest.raises(BoxError, match=r"has shape \(7, 9, 8, 1\), but must have three axes"):
         Box.from_mask(np.ones((*SHAPE, 1)))
     assert label_boxes(np.zeros(SHAPE, np.uint8)) == {}
 
@@ -128,10 +128,10 @@ def test_an_empty_mask_is_an_error_and_not_the_whole_volume() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.ones(SHAPE), "whole numbers, and this is float64"),
+        (np.ones(SHAPE), "whole numbers, not float64"),
         (np.ones((3, 3), np.uint8), r"three axes.*shape \(3, 3\)"),
-        (np.full(SHAPE, -1), "labels from 0 to 65535, and this has -1 to -1"),
-        (np.full(SHAPE, 2**30), "this has 1073741824 to 1073741824"),
+        (np.full(SHAPE, -1), "labels from 0 to 65535, but this one has -1 to -1"),
+        (np.full(SHAPE, 2**30), "this one has 1073741824 to 1073741824"),
     ],
 )
 def test_a_label_map_that_is_none_is_refused(labels: Any, message: str) -> None:
@@ -154,13 +154,13 @@ def test_clip_keeps_the_voxels_inside(box: Box) -> None:
     if box.clip(SHAPE) == box:
         assert box.check_inside(SHAPE) is box
     else:
-        with pytest.raises(BoxError, match=r"lies outside the volume.*on axis [012], in train\.json\. .*clip\(shape\)"):
+        with pytest.raises(BoxError, match=r"is outside the volume.*on axis [012], in train\.json\. .*clip\(shape\)"):
             box.check_inside(SHAPE, where="in train.json")
 
 
-def test_the_message_for_an_overshoot_is_the_one_in_the_style() -> None:
+def test_check_inside_message() -> None:
     expected = (
-        r"^Box stop \(400, 384, 160\) lies outside the volume of shape \(384, 384, 160\) on axis 0\. "
+        r"^Box stop \(400, 384, 160\) is outside the volume of shape \(384, 384, 160\) on axis 0\. "
         r"Boxes are half-open voxel ranges in array order; Box\.clip\(shape\) trims an overshoot\.$"
     )
     with pytest.raises(BoxError, match=expected):
@@ -176,7 +176,7 @@ def test_padding_by_voxels_is_undone_by_the_opposite(box: Box, margin: int) -> N
 
 
 @given(boxes(), st.floats(0.01, 20), st.lists(st.floats(0.2, 4), min_size=3, max_size=3), st.floats(-40, 40))
-def test_padding_by_mm_is_enough_and_not_a_voxel_more(box: Box, mm: float, spacing: list[float], angle: float) -> None:
+def test_pad_mm_rounds_up_by_less_than_a_voxel(box: Box, mm: float, spacing: list[float], angle: float) -> None:
     affine = from_matvec(euler2mat(np.deg2rad(angle), 0.3, 0) @ np.diag(spacing), [5, 6, 7])
     padded = box.pad(mm=mm, affine=affine)
     for axis in range(3):
@@ -243,7 +243,7 @@ def test_a_box_cannot_be_changed_empty_or_fractional() -> None:
         Box((1, 1, 1), (1, 1, 1))
 
 
-def test_a_negative_start_does_not_index_from_the_far_end() -> None:
+def test_slices_refuse_negative_start() -> None:
     with pytest.raises(BoxError, match=r"start \(-1, 0, 0\) is below 0"):
         _ = Box((-1, 0, 0), (1, 1, 1)).slices
 

@@ -105,9 +105,9 @@ def test_parse_forgives_case_and_blanks_only() -> None:
     for wrong in ("", "xyz", "slice0-x1-y2-voxel-pairs", "slice0-x1-y3-pairs-exclusive-voxel"):
         with pytest.raises(BoxError, match="is written like slice0-x1-y2-pairs-inclusive-voxel"):
             BoxConvention.parse(wrong)
-    with pytest.raises(BoxError, match="order of a convention has slice, x and y once each"):
+    with pytest.raises(BoxError, match="order of a convention must have slice, x and y once each"):
         BoxConvention.parse("slice0-x1-x2-pairs-exclusive-voxel")
-    with pytest.raises(BoxError, match="axes of a convention are 0, 1 and 2 once each"):
+    with pytest.raises(BoxError, match="axes of a convention must be 0, 1 and 2 once each"):
         BoxConvention.parse("slice0-x1-y1-pairs-exclusive-voxel")
     with pytest.raises(BoxError, match=r"Unknown layout 'rows'. Available: pairs"):
         BoxConvention(layout="rows")  # type: ignore[arg-type]
@@ -116,11 +116,11 @@ def test_parse_forgives_case_and_blanks_only() -> None:
 @pytest.mark.parametrize(
     ("name", "numbers", "message"),
     [
-        ("slice0-x1-y2-pairs-exclusive-voxel", [1, 2, 3, 4, 5], r"has six numbers, and this is \[1, 2, 3, 4, 5\]"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", "123456", "has six numbers, and this is '123456'"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", None, "has six numbers, and this is None"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", ["a", 2, 3, 4, 5, 6], "has six numbers"),
-        ("slice0-x1-y2-pairs-exclusive-voxel", [0.5, 2, 3, 4, 5, 6], "which has whole voxel numbers"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", [1, 2, 3, 4, 5], r"must have six numbers, not \[1, 2, 3, 4, 5\]"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", "123456", "must have six numbers, not '123456'"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", None, "must have six numbers, not None"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", ["a", 2, 3, 4, 5, 6], "must have six numbers"),
+        ("slice0-x1-y2-pairs-exclusive-voxel", [0.5, 2, 3, 4, 5, 6], "it needs whole voxel numbers"),
         (
             "slice0-x1-y2-pairs-exclusive-voxel",
             [1, 1, 3, 4, 5, 6],
@@ -132,7 +132,7 @@ def test_parse_forgives_case_and_blanks_only() -> None:
             "in convention slice0-x1-y2-corners-exclusive-voxel",
         ),
         ("slice0-x1-y2-pairs-exclusive-voxel", [float("nan"), 2, 3, 4, 5, 6], "infer_convention finds"),
-        ("slice0-x1-y2-pairs-exclusive-normalised", [0, 1.5, 0, 1, 0, 1], "which has shares from 0 to 1"),
+        ("slice0-x1-y2-pairs-exclusive-normalised", [0, 1.5, 0, 1, 0, 1], "it needs shares from 0 to 1"),
     ],
 )
 def test_numbers_that_cannot_be_a_box_are_refused(name: str, numbers: Any, message: str) -> None:
@@ -206,7 +206,7 @@ def test_masks_serve_as_regions() -> None:
         infer_convention(official, [masks[0], np.zeros((3, 3, 3))])
 
 
-def test_an_inclusive_end_is_told_from_an_exclusive_one_though_both_are_within_a_voxel() -> None:
+def test_infer_convention_separates_inclusive_from_exclusive() -> None:
     true = random_boxes(50)
     regions = [(box, SHAPE) for box in true]
     for inclusive in (False, True):
@@ -295,7 +295,7 @@ def test_nothing_to_compare_is_an_error() -> None:
         infer_convention([], [])
     with pytest.raises(BoxError, match="There are 1 boxes and 0 regions"):
         infer_convention([[1, 2, 3, 4, 5, 6]], [])
-    with pytest.raises(BoxError, match="as many rows of six numbers are needed"):
+    with pytest.raises(BoxError, match="must have equally many rows of six numbers"):
         compare_conventions([[1, 2, 3]], [[1, 2, 3]], SHAPE)
 
 

@@ -69,7 +69,7 @@ def test_an_id_in_the_query_opens_its_page(address: str) -> None:
 
 @pytest.mark.parametrize(
     ("query", "problem"),
-    [("grade=two", "The grade 'two' is no whole number"), ("grade=1&compare=near", "Unknown comparison 'near'")],
+    [("grade=two", "The grade 'two' is not a whole number"), ("grade=1&compare=near", "Unknown comparison 'near'")],
 )
 def test_a_wrong_filter_is_named(address: str, query: str, problem: str) -> None:
     status, _, body = ask(address, f"/?{query}")
@@ -86,7 +86,7 @@ def test_no_match_is_said(address: str) -> None:
     assert "No row matches" in page(address, "/?patient=9999999")
 
 
-def test_a_volume_is_served_as_it_is_and_in_ranges(address: str, marked: Path) -> None:
+def test_volume_response_and_ranges(address: str, marked: Path) -> None:
     stored = (marked / "volumes/0000001/00M_left.nii.gz").read_bytes()
     status, headers, body = ask(address, _VOLUME)
     assert (status, body) == (200, stored)
@@ -212,7 +212,7 @@ def test_what_a_query_says_is_escaped(address: str, query: str) -> None:
         assert "<img" not in body
 
 
-def test_a_row_whose_volume_is_not_recorded_has_no_viewer(address: str) -> None:
+def test_row_without_volume_has_no_viewer(address: str) -> None:
     shown = page(address, f"/example/{quote(HOSTILE_ID)}")
     assert "<canvas" not in shown
     assert "The volume of this row is not in the folder" in shown
@@ -232,7 +232,7 @@ def test_predictions_come_worst_first_with_both_boxes(marked: Path, answered: Pa
         assert "&lt;b&gt;no idea&lt;/b&gt;" in page(address, "/example/0000001/12M/left/q16")
 
 
-def test_scene_names_the_mask_of_a_volume_that_has_one(marked: Path) -> None:
+def test_scene_mask(marked: Path) -> None:
     index = RowIndex(open_repository(str(marked), where="data_dir"))
     scene = Browser(index, marked).scene(0)
     assert scene is not None
@@ -247,7 +247,7 @@ def test_scene_names_the_mask_of_a_volume_that_has_one(marked: Path) -> None:
     assert browser.file(mask) == marked / mask
 
 
-def test_scene_has_the_corners_of_the_box_in_the_world(marked: Path) -> None:
+def test_scene_box_corners(marked: Path) -> None:
     index = RowIndex(open_repository(str(marked), where="data_dir"))
     corners = np.array(Browser(index, marked).scene(3)["box"])  # type: ignore[index]  # 12M, stored PIR
     row = index.brief(3)

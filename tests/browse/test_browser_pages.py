@@ -134,7 +134,7 @@ def test_the_box_is_drawn_round_what_it_bounds(watched: Watched, volume: str) ->
         np.testing.assert_allclose(outline, inside, atol=6)
 
 
-def test_the_box_of_a_tilted_volume_bounds_what_is_bright(watched: Watched) -> None:
+def test_box_of_oblique_volume(watched: Watched) -> None:
     watched.open("/example/0000001/48M/left/q01")
     pixels = watched.pixels()
     for left, top, width, height in watched.tiles().values():
@@ -216,7 +216,7 @@ def test_volumes_that_are_left_are_freed(chromium: Any, address: str) -> None:
     page.close()
 
 
-def test_the_next_volume_is_fetched_before_it_is_asked_for(watched: Watched) -> None:
+def test_page_prefetches_next_volume(watched: Watched) -> None:
     watched.open("/example/0000001/00M/left/q01?category=bone_marrow_lesion&split=train")
     watched.page.wait_for_load_state("networkidle")
     before = [url.rpartition("/volumes/")[2] for url in watched.asked if "/volumes/" in url]

@@ -1,4 +1,4 @@
-"""Predictions beside the rows: a log of inspect_ai, its texts, and the order from the worst."""
+"""Predictions for the rows: a log of inspect_ai, its texts, and the order from the worst."""
 
 from __future__ import annotations
 

@@ -107,5 +107,5 @@ def test_check_command(knees: Path, capsys: pytest.CaptureFixture[str], tmp_path
     assert main(["check", "--files", str(knees)]) == 1
     assert "priors.json: has SHA-256" in capsys.readouterr().out
     assert main(["check", "--files", str(tmp_path / "nothing")]) == 1
-    with pytest.raises(RepositoryNotFoundError, match=r"holds no manifest\.json"):
+    with pytest.raises(RepositoryNotFoundError, match=r"has no manifest\.json"):
         check_files(tmp_path)

@@ -303,7 +303,7 @@ def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -
     "words",
     [("info",), ("check",), ("check", "--files"), ("doctor",), ("previews",), ("push", "--repo", "owner/knees")],
 )
-def test_commands_that_take_a_repository_hint_at_prepare_and_at_the_nearest_folder(
+def test_missing_repository_hints_at_prepare_and_nearest_folder(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_official(tmp_path / "release")
@@ -314,6 +314,4 @@ def test_commands_that_take_a_repository_hint_at_prepare_and_at_the_nearest_fold
     found = capsys.readouterr().err
     assert re.match(r"error: /\S*/3dreasonkne does not exist\. Did you mean '/\S*/3dreasonknee'\?", found), found
     assert main([*words, str(tmp_path / "3dreasonknee")]) == 1
-    assert re.match(
-        r"error: /\S*/3dreasonknee is not a prepared repository: it holds no manif", capsys.readouterr().err
-    )
+    assert re.match(r"error: /\S*/3dreasonknee is not a prepared repository: it has no manif", capsys.readouterr().err)

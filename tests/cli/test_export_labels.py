@@ -140,5 +140,5 @@ def test_command_writes_nothing_where_the_release_is_none(tmp_path: Path, capsys
     table.write_text("ID|SIDE|READPRJ|V00MSYIC\n9000099|1: Right|22|2: Moderate\n", encoding="latin-1")
     out = tmp_path / "labels.csv"
     assert main(["export-labels", str(table), "--out", str(out), "--compare", str(tmp_path / "absent")]) == 1
-    assert "is no official release" in capsys.readouterr().err
+    assert "is not an official release" in capsys.readouterr().err
     assert not out.exists()

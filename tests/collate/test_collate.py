@@ -95,7 +95,7 @@ def test_shapes_that_differ_are_padded_at_their_ends(
 
 @pytest.mark.parametrize("transform", [ToCanonical(), RandomFlip(p=1.0)])
 def test_the_mask_marks_what_stands_in_the_volume(transform: Any) -> None:
-    """Padding of a crop beyond the volume is no real voxel, however the axes were turned."""
+    """Padding of a crop beyond the volume is not a real voxel, for any order of the axes."""
     row = example(box=[0, 0, 0, 3, 3, 3])
     made = Compose([CropToBox(size=(10, 12, 30), pad_value=0), transform])(row)
     batch = QuintupleCollator()([made])

@@ -1,4 +1,4 @@
-"""Buffers carry batches from workers, are used again, and never while somebody still looks."""
+"""Buffers carry batches from workers, and are reused, but never while a tensor still uses them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHAPE = (40, 50, 30)
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[BufferPool]:
-    """Let this process be worker and receiver at once."""
+    """Make this process worker and receiver at once."""
     pool = BufferPool(str(tmp_path))
     memory._pool.append(pool)
     yield pool
@@ -58,7 +58,7 @@ def test_what_is_sent_arrives(pool: BufferPool, tmp_path: Path, dtype: torch.dty
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_buffer_is_free_once_the_last_view_is_gone(pool: BufferPool, tmp_path: Path) -> None:
+def test_buffer_is_free_after_last_view(pool: BufferPool, tmp_path: Path) -> None:
     view = sent(filled(pool, 1))[0, 0]
     gc.collect()
     other = sent(filled(pool, 2))
@@ -77,7 +77,7 @@ def test_what_is_never_sent_is_free_again(pool: BufferPool, tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_batch_that_is_copied_in_the_worker_takes_nothing_away(pool: BufferPool) -> None:
+def test_batch_copied_in_worker_keeps_original(pool: BufferPool) -> None:
     batch = Batch({"volume": filled(pool, 5)})
     shallow, deep = copy.copy(batch), copy.deepcopy(batch)
     found = pickle.loads(pickle.dumps(batch))

@@ -1,4 +1,4 @@
-"""A batch holds arrays of one orientation, says which, and sends no text that has become tokens."""
+"""A batch has arrays of one orientation and names it, and sends no text that has become tokens."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def row(codes: str, number: int, folder: Path | None = None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("others", [("PIR",), ("RAS", "RAS", "LAS"), ("PIL", "RAS")])
-def test_a_batch_of_mixed_orientation_is_an_error_that_names_two(
-    tmp_path: Path, lazy: bool, others: tuple[str, ...]
-) -> None:
+def test_check_orientations_refuses_mixed_batch(tmp_path: Path, lazy: bool, others: tuple[str, ...]) -> None:
     folder = tmp_path if lazy else None
     rows = [row(codes, number, folder) for number, codes in enumerate(("RAS", *others))]
     odd = next(number for number, codes in enumerate(("RAS", *others)) if codes != "RAS")
@@ -94,7 +92,7 @@ def test_arrays_without_an_affine_are_left_alone() -> None:
     assert "orientation" not in batch
 
 
-def test_the_axes_of_a_canonical_batch_are_those_of_the_docstring() -> None:
+def test_canonical_batch_axes() -> None:
     """D runs from left to right, H from posterior to anterior, W from inferior to superior."""
     for codes in ("PIR", "LAS", "ASL"):
         affine = image(codes).affine
@@ -105,7 +103,7 @@ def test_the_axes_of_a_canonical_batch_are_those_of_the_docstring() -> None:
             assert (found["volume"][0, 0].diff(dim=axis) > 0).all()
 
 
-def test_the_dtype_is_that_of_the_voxels_or_the_one_asked_for() -> None:
+def test_collator_dtype() -> None:
     rows = [row("RAS", 0)]
     assert QuintupleCollator()(rows)["volume"].dtype == torch.int16
     assert QuintupleCollator(dtype="float32")(rows)["volume"].dtype == torch.float32

@@ -1,6 +1,6 @@
 """The walkthrough is true: executed afresh, no cell fails, and what its cells say is what the page says.
 
-``python tests/docs/test_notebook.py`` executes it and writes it anew.
+``python tests/docs/test_notebook.py`` executes it and writes it again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def code_cells(notebook: Any) -> list[Any]:
 
 
 def said(cell: Any) -> dict[str, Any]:
-    """Give what a cell says in words, whether it shows a picture, and nothing that one run has and another has not."""
+    """Return the text of a cell and whether it shows a picture, without parts that differ between runs."""
     printed = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
     shown = [output.data for output in cell.outputs if "data" in output]
     return {
@@ -100,7 +100,7 @@ def test_the_page_is_executed_in_order_and_shows_pictures(page: Any) -> None:
     assert sum("image/jpeg" in output.get("data", {}) for output in outputs) == 3
 
 
-def test_the_page_is_small_and_holds_nothing_of_a_machine(page: Any) -> None:
+def test_notebook_page_size_and_privacy(page: Any) -> None:
     assert WALKTHROUGH.stat().st_size < 1_000_000
     text = re.sub(r'"image/jpeg": "[^"]*"', "", WALKTHROUGH.read_text(encoding="utf-8"))
     assert not re.findall(r"(?<![\w.)])/(?:home|root|tmp|usr|work|Users|private|var)/[\w./]*", text)

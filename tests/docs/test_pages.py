@@ -106,7 +106,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", MADE)
 def test_page_agrees_with_the_code(name: str) -> None:
-    remedy = "python -m tests.docs.reference_pages writes the pages anew"
+    remedy = "python -m tests.docs.reference_pages writes the pages again"
     assert (PAGES / name).read_text(encoding="utf-8") == MADE[name](), remedy
 
 

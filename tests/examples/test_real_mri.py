@@ -103,13 +103,13 @@ def read_real_labels() -> Any:
 
 @pytest.mark.skipif(not LABELS.is_file(), reason=NO_OFFICIAL)
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::11], ids=str)
-def test_real_fibula_and_patella_are_drawn_where_a_radiologist_looks(turn: Reorientation) -> None:
+def test_show_places_real_fibula_and_patella(turn: Reorientation) -> None:
     stored = read_real_labels()
     voxels = np.ascontiguousarray(turn.apply_array(np.asarray(stored.dataobj)))
     image = nib.Nifti1Image(voxels, turn.apply_affine(stored.affine, stored.shape))
 
     def drawn(label: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Give for each plane through a label's box where the label and all bone lie: fractions down and across."""
+        """Return for each plane through a label's box where the label and all bone lie: fractions down and across."""
         figure = show({"volume": image, "box": Box.from_mask(voxels, label).to_row(), "side": "right"})
         arrays = {axes.get_label(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
         return {
@@ -132,9 +132,7 @@ def test_real_fibula_and_patella_are_drawn_where_a_radiologist_looks(turn: Reori
 
 
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::7], ids=str)
-def test_a_mask_in_another_order_of_axes_gives_the_same_voxels(
-    real_mri: ModuleType, knee: Path, turn: Reorientation
-) -> None:
+def test_mask_in_other_axis_order_gives_same_voxels(real_mri: ModuleType, knee: Path, turn: Reorientation) -> None:
     result = real_mri.look(knee, mask=save_mask(knee, turn), label=44)
     assert result.box.to_row() == [2, 3, 10, 5, 9, 20]
     assert result.crop.shape == (3, 6, 10)
@@ -162,7 +160,7 @@ def errors_of(real_mri: ModuleType, knee: Path) -> list[tuple[dict[str, Any], ty
     other = knee.with_name("other.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((12, 20, 24), np.uint8), np.eye(4)), other)
     return [
-        ({"box": [0, 0, 0, 12, 20, 25]}, BoxError, r"stop \(12, 20, 25\) lies outside the volume.*knee.nii.gz"),
+        ({"box": [0, 0, 0, 12, 20, 25]}, BoxError, r"stop \(12, 20, 25\) is outside the volume.*knee.nii.gz"),
         ({"box": [5, 0, 0, 5, 20, 24]}, BoxError, "is not below its stop"),
         ({"mask": save_mask(knee, Reorientation()), "label": 45}, BoxError, "mask for label 45 marks no voxel"),
         ({"mask": other}, GeometryError, r"The two grids .*other.nii.gz.* differ by more than"),

@@ -14,11 +14,11 @@ for _module in ("starlette", "uvicorn", "jinja2", "ipyniivue"):
 
 
 @pytest.mark.slow  # draws the phantom in an empty home
-def test_command_of_the_space_shows_the_phantom_in_the_frame_of_the_hub(tmp_path: Path) -> None:
+def test_space_command_serves_phantom_in_hub_frame(tmp_path: Path) -> None:
     check(tmp_path)
 
 
-def test_dockerfile_installs_the_extra_that_the_command_needs_and_runs_as_user_1000() -> None:
+def test_dockerfile_extra_and_user() -> None:
     said = instructions()
     assert [word for word, _ in said] == ["FROM", "RUN", "RUN", "USER", "WORKDIR", "CMD", "EXPOSE"]
     assert said[1][1] == 'pip install --no-cache-dir "reasonknee_datasets[app]"'

@@ -26,7 +26,7 @@ from tests.helpers.paths import ROOT  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "train_grader.py"
 NOTHING = 0.1
-"""What balanced accuracy may gain by chance: half of what the network has to gain."""
+"""Most that balanced accuracy may gain by chance: half of the gain that the network needs."""
 
 # Its knees are drawn once, by the worker that runs them all, which takes two minutes of a core.
 pytestmark = [pytest.mark.xdist_group("train_grader"), pytest.mark.timeout(1500)]
@@ -61,7 +61,7 @@ def knees(train_grader: ModuleType, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.slow
-def test_it_learns_to_grade_knees_of_patients_it_never_saw(
+def test_train_grader_generalises_to_new_patients(
     train_grader: ModuleType, knees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictions = tmp_path / "grades.jsonl"
@@ -107,7 +107,7 @@ def test_from_shuffled_grades_it_learns_nothing(
 
 
 def cropped(train_grader: ModuleType, knees: Path, split: str) -> Rows:
-    """Give the graded rows of a split with their crops in memory, to be trained on several times."""
+    """Return the graded rows of a split with their crops in memory, to be trained on several times."""
     rows = train_grader.graded(train_grader.load(knees, split))
     kept = ("id", "patient", "subregion", "question_id", "target", "volume_path", "box", "voxels")
     crops = map(train_grader.crop(), rows)
@@ -158,7 +158,7 @@ def test_from_the_box_numbers_alone_it_learns_nothing(
 
 
 def without_voxels(train_grader: ModuleType, knees: Path, split: str) -> Any:
-    """Give the boxes in one orientation, which is as much as they can tell."""
+    """Return the boxes in one orientation, which is as much as they can tell."""
     rows = train_grader.graded(train_grader.load(knees, split))
     boxes = [ToCanonical()(row)["box"] for row in rows]
     return rows.remove_columns(["volume", "volume_path", "box"]).add_column("box", boxes)
@@ -169,7 +169,7 @@ def numbers(rows: Any) -> Any:
 
 
 def shuffle_between_patients(rows: Rows, seed: int) -> Rows:
-    """Give each patient the grades of another, question by question."""
+    """Assign each patient the grades of another, question by question."""
     grades: dict[str, dict[str, dict[int, int]]] = {}
     keys = list(zip(rows["patient"], rows["volume_path"], rows["question_id"], rows["target"], strict=True))
     for patient, volume, question, grade in keys:
@@ -224,7 +224,7 @@ def load(checkpoint: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_an_epoch_s_last_step_is_scored_before_the_next(
+def test_checkpoint_of_last_step_is_scored_on_resume(
     train_grader: ModuleType, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, held_out = (train_grader.graded(train_grader.load(prepared, split)) for split in ("train", "validation"))
@@ -251,7 +251,7 @@ def seeded(train_grader: ModuleType) -> Any:
     return train_grader.Grader()
 
 
-def test_the_comparison_is_scikit_learn_s_and_its_interval_is_over_patients(train_grader: ModuleType) -> None:
+def test_comparison_matches_scikit_learn(train_grader: ModuleType) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     count, patients = 600, 25

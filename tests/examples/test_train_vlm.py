@@ -77,7 +77,7 @@ def read_frames(patches: Any, grids: Any) -> list[NDArray[np.float64]]:
 
 
 def pads(runs: Path, name: str, ids: Any) -> list[int]:
-    """Give the number of placeholders in each row."""
+    """Return the number of placeholders in each row."""
     config = json.loads((runs / name / "config.json").read_text())
     token = config["image_token_id" if name == "images" else "video_token_id"]
     return [int((row == token).sum()) for row in ids]
@@ -86,9 +86,7 @@ def pads(runs: Path, name: str, ids: Any) -> list[int]:
 class TestFrames:
     @pytest.mark.parametrize("name", ["video", "again"])  # the latter's model is laid out as on the hub
     @pytest.mark.parametrize("when", ["first", "asked"])
-    def test_of_a_video_reach_the_model_as_many_as_asked_for_and_in_order(
-        self, runs: Path, name: str, when: str
-    ) -> None:
+    def test_video_frames_reach_model_in_order(self, runs: Path, name: str, when: str) -> None:
         seen = called(runs, name, when)
         batch = 2 if when == "first" else 1
         grids = seen["eyes"]["grid_thw"]
@@ -98,7 +96,7 @@ class TestFrames:
         assert pads(runs, name, seen["model"]["input_ids"]) == [12 // PAIR * (SIZE // 28) ** 2] * batch
 
     @pytest.mark.parametrize("when", ["first", "asked"])
-    def test_as_images_reach_the_model_as_many_as_asked_for_and_in_order(self, runs: Path, when: str) -> None:
+    def test_image_frames_reach_model_in_order(self, runs: Path, when: str) -> None:
         seen = called(runs, "images", when)
         batch = 2 if when == "first" else 1
         grids = seen["eyes"]["grid_thw"]

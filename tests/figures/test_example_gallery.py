@@ -31,7 +31,7 @@ def test_gallery_takes_no_more_rows_than_it_draws() -> None:
     assert {len(axes.patches) for axes in figure.axes} == {1}, "each has its box"
 
 
-def test_gallery_of_long_names_keeps_every_text_in_its_place() -> None:
+def test_gallery_breaks_long_names() -> None:
     long = {"subregion": "_".join(["subregion"] * 12), "finding": "_".join(["finding"] * 12)}
     assert stray(gallery([example(**long), example()], look="light")) == []
 

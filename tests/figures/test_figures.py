@@ -133,7 +133,7 @@ def bones(array: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("tilt", [0.0, 12.0])
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_the_phantom_s_fibula_and_patella_are_drawn_where_they_belong(side: str, layout: str, tilt: float) -> None:
+def test_show_places_fibula_and_patella(side: str, layout: str, tilt: float) -> None:
     knee = phantom_knee(side, layout, tilt)
     labels = drawn(show({"volume": nib.Nifti1Image(knee.mask, knee.affine), "box": knee.boxes[16].to_row()}))
     for plane, across in (("sagittal", 1), ("axial", 0)):
@@ -173,7 +173,7 @@ def test_proportions_are_true_and_the_outline_is_the_box(layout: str) -> None:
         np.testing.assert_allclose(outline.max, np.array([columns.max() + 1, rows.max() + 1]) * unit)
 
 
-def test_the_plane_that_the_question_names_is_the_first_and_largest() -> None:
+def test_show_draws_named_plane_first_and_largest() -> None:
     figure = show(example(question="It is measured in the coronal view."))
     assert [axes.get_label() for axes in figure.axes] == ["coronal", "sagittal", "axial"]
     areas = [axes.get_position().height for axes in figure.axes]
@@ -259,7 +259,7 @@ def test_the_check_sees_text_that_strays() -> None:
     assert stray(figure) == ["far too long for this corner"]
 
 
-def test_question_steps_and_grades_stand_beside_the_slices_word_for_word() -> None:
+def test_show_writes_question_steps_and_grades() -> None:
     row = example(question=(SENTENCE * 10)[:1078], reasoning=[SENTENCE.strip(), "costs $5 or $6"])
     figure = show(row)
     said = " ".join(text.get_text() for text in texts(figure))
@@ -295,7 +295,7 @@ def test_a_slab_keeps_its_proportions_and_its_letters(shape: tuple[int, int, int
     "window",
     [(5,), (), (0, 200, 400), 400, "04", ("0", "400"), (400, 0), (7, 7), (0, float("nan")), (0, float("inf")), {0: 1}],
 )
-def test_a_window_that_is_none_is_refused_before_anything_is_read(window: Any) -> None:
+def test_show_refuses_invalid_window_before_reading(window: Any) -> None:
     class Unread:
         shape, affine = (4, 4, 4), np.eye(4)
 
@@ -374,7 +374,7 @@ def test_errors_name_the_row(tmp_path: Path) -> None:
         assert "while drawing 0000001/00M/right/q19" in error.__notes__
 
 
-def test_a_lazy_volume_draws_the_same_as_an_image_in_memory(tmp_path: Path) -> None:
+def test_show_lazy_volume_equals_image_in_memory(tmp_path: Path) -> None:
     row = example()
     nib.save(row["volume"], tmp_path / "knee.nii.gz")
     lazy = drawn(show(row | {"volume": open_volume(tmp_path / "knee.nii.gz")}))

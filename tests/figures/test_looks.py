@@ -38,7 +38,7 @@ APART = 20.0  # CIE76; 2.3 is just noticeable
 
 
 def linear(colour: str, vision: str) -> np.ndarray:
-    """What a kind of colour vision sees of a colour, as linear RGB."""
+    """Simulate a kind of colour vision, in linear RGB."""
     encoded = np.array(list(bytes.fromhex(colour[1:]))) / 255
     values = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return np.clip(VISIONS[vision] @ values, 0, 1)

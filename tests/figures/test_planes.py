@@ -1,4 +1,4 @@
-"""What array is drawn, which way round, with which letters and which outline: no matplotlib here."""
+"""The drawn array, its orientation, letters and outline, without matplotlib."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_what_is_no_grey_volume_is_refused(voxels: np.ndarray, match: str) -> No
 
 
 def test_a_box_outside_is_refused() -> None:
-    with pytest.raises(BoxError, match=r"stop \(4, 4, 9\) lies outside the volume .* on axis 2"):
+    with pytest.raises(BoxError, match=r"stop \(4, 4, 9\) is outside the volume .* on axis 2"):
         cut_planes(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4)), Box((0, 0, 0), (4, 4, 9)))
 
 
@@ -170,7 +170,7 @@ def test_the_table_names_the_plane_of_every_question() -> None:
     assert {number for number, plane in read_in.items() if plane == "axial"} == axial
 
 
-def test_the_first_plane_that_the_text_names_wins_over_the_table() -> None:
+def test_choose_plane_prefers_first_plane_in_text() -> None:
     assert choose_plane("patellar_tendon", "patellar_tendon", "on Midcoronal, then sagittal slices") == "coronal"
     assert choose_plane("effusion_synovitis", "joint_cavity", "a parasagittal-like word; biaxial") == "axial"
 
@@ -197,7 +197,7 @@ def test_text_beyond_reason_is_cut_and_says_so() -> None:
     assert lines[-1].endswith("… (4,000 more characters)")
 
 
-def test_grades_carry_their_words_and_a_missing_one_is_never_zero() -> None:
+def test_grade_lines_have_words_and_missing_grades() -> None:
     grades = [
         {"attribute": "size", "grade": 2, "scale": "ordinal"},
         {"attribute": "depth", "grade": None, "scale": "ordinal"},
@@ -215,7 +215,7 @@ def test_grades_read_the_same_in_the_formats_of_datasets() -> None:
     assert [(line.grade, line.words) for line in page.grades] == [(2, "10-75 % of the surface"), (None, "not graded")]
 
 
-def test_a_question_that_moaks_does_not_know_has_numbers_without_words() -> None:
+def test_grade_lines_of_unknown_question() -> None:
     page = example_text({"question_id": 99, "grades": [{"attribute": "grade", "grade": 7, "scale": "ordinal"}]})
     assert page.grades == (GradeLine("grade", 7, None, ""),)
 

@@ -17,7 +17,7 @@ _NOBODY = 65534
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """Give a folder that any user may reach, unlike pytest's own."""
+    """Return a folder that any user may reach, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp(prefix="reasonknee-"))
     folder.chmod(0o777)
     try:
@@ -28,9 +28,9 @@ def open_folder() -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Shut a file or folder, and be somebody whom that concerns.
+    """Remove the permissions of a file or folder, and run as a user without rights.
 
-    As root, what runs inside must have imported its modules before: nobody may not read them.
+    As root, code inside must have imported its modules before: the user `nobody` may not read them.
     """
     if os.name != "posix":
         pytest.skip("permissions are POSIX's")

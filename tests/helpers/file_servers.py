@@ -91,11 +91,11 @@ class _Files(BaseHTTPRequestHandler):
             self.wfile.write(text)
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Hub(_Files):
-    """What HfFileSystem asks of the Hub to read one dataset repository by path."""
+    """The requests with which HfFileSystem reads one dataset repository of the Hub by path."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/api/datasets/owner/knees"):

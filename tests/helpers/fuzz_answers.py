@@ -112,7 +112,7 @@ ENDS = (None, None, None, "stop", "length", "content_filter", "tool_calls", "")
 
 @dataclass
 class Tally:
-    """What a run saw."""
+    """Counts of a run."""
 
     cases: int = 0
     rules: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -186,7 +186,7 @@ def seeds() -> list[tuple[int, str]]:
 
 
 def could_say(slot: Slot, grade: int, text: str) -> bool:
-    """Check whether a text holds anything at all that stands for a grade: a digit, a word, or a boolean."""
+    """Check whether a text contains anything that may mean a grade: a digit, a word, or a boolean."""
     said = re.sub(r"[\u200b\u200c\u200d\u2060\ufeff*`\\]", "", text).casefold()
     words = [word for word, number in NUMBER_WORDS.items() if number == grade]
     words += [word for word, number in scale_of(slot.id).items() if number == grade]

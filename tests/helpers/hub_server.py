@@ -66,7 +66,7 @@ class HubRepository:
 
 @dataclass
 class Fault:
-    """What happens to the next requests that match: a status, "cut" before or "lost" after they are done, or a call."""
+    """Fault of the next requests that match: a status, "cut" before or "lost" after they are done, or a call."""
 
     pattern: str
     how: int | str | Callable[[], None]

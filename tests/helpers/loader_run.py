@@ -47,6 +47,6 @@ def run(repository: Path, folder: Path, batch_size: int, workers: int, steps: in
 
 
 def digest(batch: Any, at: int) -> str:
-    """Tell voxels and box from any others."""
+    """Hash voxels and box."""
     data = batch["volume"][at].numpy().tobytes() + str(batch["boxes"][at].tolist()).encode()
     return hashlib.sha256(data).hexdigest()[:16]

@@ -64,7 +64,7 @@ def _wall(along: Floats, dark: Floats, label: Floats) -> Floats:
 
 
 def profile(view: View, question_id: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Give, per ray, its place along the wall and its height, where it meets dark tissue, and where the label."""
+    """Return, per ray, its place along the wall and its height, where it meets dark tissue, and where the label."""
     name, axis, sign = OUTWARD[question_id]
     near = view.around([name], BEYOND_MM + 2.0)
     label = near.mm(near.label(name))

@@ -104,7 +104,7 @@ def _envelope(angle: Floats, radius: Floats, sign: float) -> Floats:
 
 
 def morphology(ring: Ring, third: int) -> int:
-    """Tell which of the nine patterns a third of a meniscus shows."""
+    """Find which of the nine patterns a third of a meniscus shows."""
     body = (ring.third == third) & (ring.from_wall > RIM_MM) & (ring.to_notch > ROOT_MM) & (ring.count >= 2)
     fluid = _widest(ring, body & (ring.middle > FLUID_EDGE))
     if fluid.sum() * ring.area < LEAST_MM2:
@@ -138,12 +138,12 @@ def _widest(ring: Ring, fluid: Bools) -> Bools:
 
 
 def _has_blob(ring: Ring, body: Bools) -> bool:
-    """Tell whether something brighter than a meniscus lies within it; its thin inner edge mixes with fluid anyway."""
+    """Check whether something brighter than a meniscus lies within it; its thin inner edge mixes with fluid anyway."""
     return bool((body & (ring.inward < 0.75) & (ring.inner > BLOB_EDGE)).sum() * ring.area > BLOB_MM2)
 
 
 def has_fluid(ring: Ring, third: int) -> bool:
-    """Tell whether a third holds fluid, where voxels are too large to tell its pattern."""
+    """Check whether a third holds fluid, where voxels are too large to tell its pattern."""
     body = (ring.third == third) & (ring.from_wall > 2.2) & (ring.from_wall < 7.0) & (ring.to_notch > ROOT_MM)
     return bool((body & (ring.count >= 2) & (ring.middle > FLUID_EDGE)).any())
 

@@ -90,7 +90,7 @@ def _solid(view: View, dark: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _is_at(question_id: int, way: Floats, middle: Floats) -> bool:
-    """Tell whether a piece points as the question's osteophyte does; the patella's four are told apart by place."""
+    """Check whether a piece points as the question's osteophyte does; the patella's four are told apart by place."""
     if question_id <= 33:
         ends = np.array([middle[2], -middle[2], middle[0], -middle[0]]) / [1.4, 1.4, 1.0, 1.0]
         return bool(way[1] < FORWARD and ends.argmax() == question_id - 30)

@@ -50,7 +50,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Hang:
-    """Say nothing until the server is closed."""
+    """Send nothing until the server is closed."""
 
 
 Action = Say | Status | Garbage | Cut | Hang

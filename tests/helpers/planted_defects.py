@@ -24,7 +24,7 @@ Voxels = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Defect:
-    """What is planted, which checks find it, and the message of the first."""
+    """A planted defect, the checks that find it, and the message of the first."""
 
     check: str
     plant: Callable[[Path], object]
@@ -121,7 +121,7 @@ def damage(root: Path) -> None:
 
 
 def into_two_splits(root: Path) -> None:
-    """Give all volumes of the test split the patient of a training volume."""
+    """Assign all volumes of the test split to the patient of a training volume."""
     for config in ("volumes", "quintuples"):
         give_patient(root, config)
 
@@ -216,20 +216,20 @@ DEFECTS = (
     Defect("volume-mismatch", drop_volume, "no row of the config volumes has its volume"),
     Defect("visit-order", turn_back_time, r"is of \d{8}, and .* of 19990101"),
     Defect("bad-grade", row(30, grade(7)), "grade is 7, but its slot goes from 0 to 3"),
-    Defect("bad-grade", row(30, lambda each: each["grades"].clear()), "question 30 has the slots grade, got {}"),
+    Defect("bad-grade", row(30, lambda each: each["grades"].clear()), "question 30 has the slots grade, not {}"),
     Defect("question-mismatch", row(30, lambda each: each.update(finding="effusion")), "finding is 'effusion', but"),
     Defect("question-mismatch", row(30, lambda each: each.update(question='Is there {"ACL": (0 | 1)}?')),
            "the prompt asks for 'ACL', but question 30 is 'patella superior osteophyte'"),
     Defect("grade-contradiction", row(30, other_grade), r"grade is \d, but the reasoning states \d",
            ("shared-reasoning",)),
-    Defect("grade-contradiction", row(30, lambda each: each.update(answer="{}")), "grades make .*, the answer is {}"),
+    Defect("grade-contradiction", row(30, lambda each: each.update(answer="{}")), "grades make .* the answer is {}"),
     Defect("shared-reasoning", share_text, r"^grade \d; the same text has grade \d in \d+ rows such as "),
     Defect("box-empty", row(19, lambda each: each.update(box=[5, 5, 5, 5, 9, 9])), "has no voxels"),
     Defect("box-outside", row(19, lambda each: each.update(box=[0, 0, 0, 9, 9, 500])), r"axis 2: 0 to 500 of \d+"),
     Defect("unusual-box-size", row(19, lambda each: each.update(box=[5, 5, 5, 6, 6, 6])),
            "longest edge of at least 3 mm"),
     Defect("box-size", row(30, lambda each: each.update(box=[0, 0, 0, 64, 117, 60])), r"longest edge of at most 75 mm"),
-    Defect("side-mismatch", swap_side, r"knee_side says .* boxes lie as in a .* knee \(the affine puts the image's "),
+    Defect("side-mismatch", swap_side, r"knee_side says .* boxes are as in a .* knee \(the affine puts the image's "),
     Defect("unreadable-image", damage, "volume"),
     Defect("unreadable-image", image(lambda voxels: np.where(voxels > 300, np.nan, voxels).astype(np.float32)),
            "some values are not finite"),

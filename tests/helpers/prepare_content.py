@@ -1,4 +1,4 @@
-"""What the writer of repositories is fed with in its tests: real rows of real questions, and small real NIfTI files."""
+"""Input of the tests of the repository writer: real rows of real questions, and small real NIfTI files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def save_image(path: Path) -> Path:
 
 
 def rows(made: Sequence[SourceVolume], questions: Sequence[int] = (1, 19, 40)) -> Iterator[tuple[str, Quintuple]]:
-    """Give rows question by question, so that no volume's stand together."""
+    """Return rows question by question, so that no volume's rows are consecutive."""
     for number in questions:
         question = QUESTIONS[number]
         for place, volume in enumerate(made):

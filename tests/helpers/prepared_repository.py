@@ -23,7 +23,7 @@ AFFINE = np.array([[0.7, 0, 0.1, -50], [0, 0.375, 0, -70], [-0.1, 0, 0.375, -60]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a repository holds."""
+    """Content of a repository."""
 
     volumes: Mapping[str, int] = None  # type: ignore[assignment]
     shards: int = 3
@@ -143,7 +143,7 @@ def quintuples(volume: str, plan: Plan) -> list[dict[str, Any]]:
 
 
 def _text(plan: Plan, volume: str, question: int) -> str:
-    """Give text of some length, which compresses or does not."""
+    """Return text of some length, which compresses or does not."""
     seed = [int(volume[:7]), question]
     return np.random.default_rng(seed).bytes(plan.text // 2).hex() if plan.noise else "q" * plan.text
 

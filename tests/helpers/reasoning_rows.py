@@ -19,7 +19,7 @@ CONVENTION = BoxConvention.parse("slice0-x1-y2-pairs-inclusive-voxel")
 
 
 def rows(volumes: int = 3, *, seed: int = 0, with_box: bool = False) -> list[dict[str, Any]]:
-    """Give rows as a prepared repository has them.
+    """Return rows as a prepared repository has them.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def rows(volumes: int = 3, *, seed: int = 0, with_box: bool = False) -> list[dic
 def make_row(
     volume: str, question_id: int, grades: dict[str, int | None], box: list[int], *, with_box: bool = False
 ) -> dict[str, Any]:
-    """Give one row."""
+    """Return one row."""
     question = QUESTIONS[question_id]
     official = make_official(question_id, grades, box, with_box=with_box)
     answer = read_answer(official["answer"])
@@ -75,7 +75,7 @@ def make_row(
 def make_official(
     question_id: int, grades: dict[str, int | None], box: list[int], *, with_box: bool = False
 ) -> OfficialRecord:
-    """Give the official record of a row."""
+    """Return the official record of a row."""
     numbers = CONVENTION.encode(Box.from_row(box), SHAPE)
     record = make_record(question_id, grades, numbers, image="a.nii.gz")
     if with_box:

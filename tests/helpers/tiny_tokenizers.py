@@ -37,12 +37,12 @@ def tokenizer_json(kind: str) -> str:
 
 
 def make(kind: str) -> Tokenizer:
-    """Give a fresh tokenizer of one kind."""
+    """Return a fresh tokenizer of one kind."""
     return Tokenizer.from_str(tokenizer_json(kind))
 
 
 def wrapped(kind: str = "qwen", **changes: Any) -> PreTrainedTokenizerFast:
-    """Give it as transformers has it, with a chat template."""
+    """Return one as transformers has it, with a chat template."""
     given = {"pad_token": "<pad>", "eos_token": "<|im_end|>", "chat_template": CHATML, "bos_token": "<s>"} | changes
     return PreTrainedTokenizerFast(tokenizer_object=make(kind), **given)
 

@@ -88,5 +88,5 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def plain_case(side: str = "right", seed: int = 1, question: int = 19) -> Case:
-    """Give one case without drawing."""
+    """Return one case without drawing."""
     return Case(seed, side, question, tuple(map(tuple, knee(seed, side).affine.tolist())))

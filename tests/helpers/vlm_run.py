@@ -80,7 +80,7 @@ def as_on_the_hub(saved: Path, folder: Path) -> Path:
 
 
 def refusal(example: Any, options: list[str]) -> str:
-    """Give what is said about options that the example refuses."""
+    """Return the messages about options that the example refuses."""
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         example.main(options)
     return said.getvalue()
@@ -138,7 +138,7 @@ def collated(example: Any, data: Any, saved: Path) -> dict[str, Any]:
 
 
 def sampled(data: Any, *, sampling: bool) -> dict[str, Any]:
-    """Give what a video processor makes of seven frames at four a second, be it set to sample two a second or not."""
+    """Return the output of a video processor for seven frames at four a second, with and without sampling."""
     from transformers import Qwen2VLVideoProcessor
 
     from reasonknee_datasets.transforms import ToConversation, ToFrames

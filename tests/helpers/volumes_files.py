@@ -55,7 +55,7 @@ def save(path: Path, array: NDArray[Any], affine: NDArray[np.float64] = AFFINE, 
 
 
 def fresh(folder: Path, suffix: str = ".nii.gz") -> Path:
-    """Give a name that was never used: within 4 ms, mtime does not tell two files of one name and size apart."""
+    """Return a name that was never used: within 4 ms, mtime does not tell two files of one name and size apart."""
     return folder / f"knee-{next(_numbers)}{suffix}"
 
 

@@ -88,7 +88,7 @@ def test_without_shuffling_rows_stand_as_they_are() -> None:
     assert EpochPlan(np.repeat(np.arange(4), 2), shuffle=False).rows(9).tolist() == list(range(8))
 
 
-def test_a_batch_mixes_most_of_the_open_volumes_also_at_both_ends() -> None:
+def test_order_batches_mix_open_volumes() -> None:
     volumes = np.repeat(np.arange(200), 62)
     looked_at = volumes[EpochPlan(volumes, seed=5, volumes_in_flight=16).rows(0)]
     batches = looked_at[: len(looked_at) // 8 * 8].reshape(-1, 8)

@@ -103,7 +103,7 @@ def test_accelerate_skips_the_first_batches(workers: int, stream: bool) -> None:
     expected = epochs(stream=stream)
     assert [batch["id"] for batch in skipped] == expected[3:BATCHES]
     with pytest.raises(
-        LoaderError, match="cannot tell its place, since its batch_sampler is iterated by another loader"
+        LoaderError, match="position of this loader is not known: another loader iterates its batch_sampler"
     ):
         loader.state_dict()
     assert [batch["id"] for batch in loader] == expected[BATCHES:]

@@ -79,7 +79,7 @@ def test_an_iterator_that_is_never_used_begins_no_epoch(workers: int, persistent
         assert next(unused)["id"] == epoch(1)[0]
 
 
-def test_persistent_workers_are_used_again_after_a_loop_that_was_left() -> None:
+def test_persistent_workers_are_reused_after_break() -> None:
     with new_loader(2, True) as loader:
         for _ in range(3):
             next(iter(loader))
@@ -103,7 +103,7 @@ def test_iter_in_two_threads_gives_each_a_whole_epoch(workers: int, persistent: 
             assert [sorted(rows) for rows in pool.map(read, [loader, loader])] == [everything, everything]
 
 
-def test_workers_that_were_started_in_a_thread_pool_end_without_an_error() -> None:
+def test_workers_started_in_thread_pool_exit_cleanly() -> None:
     with ThreadPoolExecutor(1) as pool:
         loader = new_loader(2, True)
         assert pool.submit(lambda: [batch["id"] for batch in loader]).result() == epoch(0)

@@ -1,4 +1,4 @@
-"""What a training process leaves behind, however it ends: no folder in shared memory, no worker."""
+"""No folder in shared memory and no worker is left behind by a training process, however it ends."""
 
 from __future__ import annotations
 

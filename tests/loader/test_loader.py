@@ -44,7 +44,7 @@ VOLUMES, QUESTIONS = 24, 4
 
 
 def examples(sizes: list[int]) -> list[dict[str, Any]]:
-    """Give rows without voxels, for tests of order alone."""
+    """Return rows without voxels, for tests of order alone."""
     return [
         {
             "id": f"{volume + 1:07d}/00M/left/q{question:02d}",
@@ -60,12 +60,12 @@ def examples(sizes: list[int]) -> list[dict[str, Any]]:
 
 
 def ids(batch: Any) -> list[str]:
-    """Name the examples of a batch that are no repeats."""
+    """Name the examples of a batch that are not repeats."""
     return [name for name, valid in zip(batch["id"], batch["valid"].tolist(), strict=True) if valid]
 
 
 def in_order(rows: list[dict[str, Any]], *, epoch: int = 0, seed: int = 0, volumes_in_flight: int = 3) -> list[str]:
-    """Give the planned order of one epoch."""
+    """Return the planned order of one epoch."""
     volumes = np.unique([row["volume_path"] for row in rows], return_inverse=True)[1]
     return [rows[row]["id"] for row in EpochPlan(volumes, seed, volumes_in_flight).rows(epoch).tolist()]
 
@@ -172,7 +172,7 @@ def test_a_prefetched_batch_is_not_yet_seen(workers: int) -> None:
         del stream
 
 
-def test_a_state_at_the_end_of_an_epoch_starts_the_next() -> None:
+def test_state_at_epoch_end_starts_next_epoch() -> None:
     rows = examples([4, 4])
     for drop_last, batch_size in ((True, 3), (False, 3), (True, 4)):
         loader = make_dataloader(rows, batch_size=batch_size, shuffle=True, drop_last=drop_last)
@@ -184,7 +184,7 @@ def test_a_state_at_the_end_of_an_epoch_starts_the_next() -> None:
         assert [name for batch in again for name in batch["id"]] == in_order(rows, epoch=1, volumes_in_flight=16)
 
 
-def test_a_tail_too_short_for_the_new_step_ends_the_epoch() -> None:
+def test_resume_with_larger_step_drops_short_tail() -> None:
     rows = examples([5, 5])
     loader = make_dataloader(rows, batch_size=4, shuffle=True)
     next(iter(loader))
@@ -207,7 +207,7 @@ def test_iterating_begins_the_next_epoch_as_with_torch() -> None:
     assert next(iter(loader))["id"] == in_order(rows, epoch=7)[:4]
 
 
-def test_naming_the_epoch_of_a_loaded_state_keeps_its_place() -> None:
+def test_set_epoch_of_loaded_state_keeps_position() -> None:
     rows = examples([4] * 4)
     loader = make_dataloader(rows, batch_size=4, shuffle=True, volumes_in_flight=3)
     loader.set_epoch(2)
@@ -268,7 +268,7 @@ def test_ranks_are_found_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def crops(loader: Any) -> dict[tuple[int, str], tuple[bytes, list[int]]]:
-    """Give the voxels and box of every example that was handed out, by epoch and id."""
+    """Return the voxels and box of every example that was handed out, by epoch and id."""
     return {
         (int(batch["epoch"][at]), name): (batch["volume"][at].numpy().tobytes(), batch["boxes"][at].tolist())
         for batch in loader
@@ -449,7 +449,7 @@ def lag(example: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_a_worker_that_lags_finds_what_the_others_have_left_behind(train: Any, room: Path, workers: int) -> None:
+def test_slow_worker_finds_volumes_of_others(train: Any, room: Path, workers: int) -> None:
     with load(train, room, num_workers=workers, transform=lag) as loader:
         assert sum(len(batch["id"]) for batch in loader) == VOLUMES * QUESTIONS
         info = loader.shared_info()
@@ -469,10 +469,10 @@ def test_a_folder_that_is_too_small_is_said_once(train: Any, room: Path, caplog:
     assert info is not None
     assert info.decodes > 3 * VOLUMES
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "the shared folder holds 3 volumes (2.88e-06 GB), and more are in use at a time" in caplog.text
+    assert "The shared folder fits 3 volumes (2.88e-06 GB), but more are in use at a time" in caplog.text
 
 
-def test_the_ranks_of_a_machine_decode_each_volume_once_together(train: Any, room: Path) -> None:
+def test_ranks_of_machine_decode_each_volume_once(train: Any, room: Path) -> None:
     loaders = [load(train, room, rank=rank, world_size=2, transform=CropToBox(margin_voxels=20)) for rank in range(2)]
     for _ in zip(*loaders, strict=True):
         pass
@@ -501,7 +501,7 @@ def test_a_loader_that_is_forgotten_leaves_nothing(train: Any, room: Path) -> No
     assert not folder.exists()
 
 
-def test_memory_of_a_batch_serves_the_next_once_it_is_gone(tmp_path: Path) -> None:
+def test_batch_memory_is_reused(tmp_path: Path) -> None:
     volume = nib.Nifti1Image(np.zeros((96, 96, 96), np.int16), np.eye(4))
     rows = [{"id": str(n), "volume": volume, "box": [0, 0, 0, 1, 1, 1], "number": n} for n in range(12)]
 
@@ -533,7 +533,7 @@ def test_a_closed_loader_says_so(train: Any, room: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_that_is_closed_on_the_way_says_so(train: Any, room: Path, workers: int) -> None:
+def test_iteration_of_closed_loader_is_an_error(train: Any, room: Path, workers: int) -> None:
     loader = load(train, room, num_workers=workers)
     batches = iter(loader)
     next(batches)
@@ -644,7 +644,7 @@ def test_a_state_that_was_changed(change: Callable[[dict[str, Any]], Any], messa
         ({"batch_size": 2.5}, r"batch_size must be a whole number of at least 1, not 2.5 \(float\)"),
         ({"batch_size": "8"}, r"batch_size must be a whole number of at least 1, not '8' \(str\)"),
         ({"batch_size": True}, "batch_size must be a whole number of at least 1, not True"),
-        ({"batch_size": 7, "drop_last": True}, "nothing is left of 6 examples, since a step takes 7. Choose a smaller"),
+        ({"batch_size": 7, "drop_last": True}, "the 6 examples make no batch, since a step takes 7. Choose a smaller"),
         ({"drop_last": "pad"}, r"drop_last must be True or False, not 'pad' \(str\)"),
         ({"rank": 2, "world_size": 2}, "Rank 2 does not exist among 2 ranks, which are numbered from 0"),
         ({"rank": "0", "world_size": "2"}, r"rank must be a whole number of at least 0, not '0' \(str\)"),
@@ -690,7 +690,7 @@ def test_make_dataloader_accepts_a_class_that_makes_examples() -> None:
     assert [len(batch["id"]) for batch in loader] == [2, 1]
 
 
-def test_make_dataloader_takes_no_argument_by_position_but_the_dataset() -> None:
+def test_make_dataloader_arguments_are_keyword_only() -> None:
     kinds = [parameter.kind for parameter in inspect.signature(make_dataloader).parameters.values()]
     assert set(kinds[1:]) == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -727,7 +727,7 @@ def test_a_transform_that_gives_no_mapping_cannot_be_padded() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_a_worker_keeps_its_type_and_names_the_example(train: Any, room: Path, workers: int) -> None:
+def test_worker_error_keeps_type_and_example(train: Any, room: Path, workers: int) -> None:
     crop = CropToBox(size=(400, 5, 5), pad_value=None)
     too_large = r"does not fit into the volume of \(6, 8, 10\) without padding"
     with (
@@ -758,7 +758,7 @@ def test_an_error_of_a_users_function_names_the_example(train: Any, room: Path, 
     assert "while making 000000" in text
 
 
-def test_an_epoch_does_not_end_where_a_users_function_runs_out(train: Any, room: Path) -> None:
+def test_stop_iteration_in_transform_is_an_error(train: Any, room: Path) -> None:
     def run_out(row: dict[str, Any]) -> Any:
         return next(iter(()))
 
@@ -779,7 +779,7 @@ def test_a_file_that_is_missing(train: Any, repository: Path, room: Path) -> Non
 
 
 def test_a_state_is_the_same_on_every_machine(train: Any, repository: Path, tmp_path: Path, room: Path) -> None:
-    """The rows of a repository are told by what they are, not by where they lie."""
+    """The rows of a repository are identified by their content, not by their place."""
     moved = tmp_path / "elsewhere"
     moved.symlink_to(repository)
     there = load_dataset(split="train", data_dir=moved, cache_dir=str(tmp_path / "cache"))

@@ -146,9 +146,7 @@ def _phantom(folder: Path) -> Any:
     return lambda: write_release(folder / "release", patients=1, annotations_only=True)
 
 
-def test_an_entry_of_the_disk_cache_survives_too_many_open_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_cache_entry_survives_emfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "knee.nii.gz", np.zeros((4, 5, 6), np.int16))
     pytest.importorskip("blosc2")
     np.asarray(open_volume(path, cache=None, cache_dir=tmp_path / "cache").dataobj)

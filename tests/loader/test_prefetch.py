@@ -114,7 +114,7 @@ def test_batches_of_any_kind() -> None:
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("workers", [0, 2])
-def test_on_a_gpu_batches_are_the_same_and_state_counts_what_was_handed_out(workers: int) -> None:
+def test_prefetch_on_gpu_keeps_batches_and_state(workers: int) -> None:
     options: dict[str, Any] = {"batch_size": 3, "shuffle": True}
     expected = list(make_dataloader(ROWS, **options))
     with make_dataloader(ROWS, num_workers=workers, pin_memory=True, **options) as loader:

@@ -85,7 +85,7 @@ def both(folder: Path, cut: Cut, *, late: bool = False, seed_of: int = 0) -> lis
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("cut", [by_node, sharded, sharded_stream, filtered_on_one])
-def test_rows_that_are_cut_already_are_an_error_on_every_rank(tmp_path: Path, cut: Cut, late: bool) -> None:
+def test_compare_ranks_refuses_split_rows_on_every_rank(tmp_path: Path, cut: Cut, late: bool) -> None:
     for message in both(tmp_path, cut, late=late):
         assert message.startswith("The ranks load different rows")
         assert "split_dataset_by_node or Dataset.shard would be cut twice" in message
@@ -106,7 +106,7 @@ def test_ranks_that_shuffle_differently_are_an_error(tmp_path: Path) -> None:
         assert "rank 1 has seed=7" in message
 
 
-def test_without_a_process_group_it_says_once_that_nothing_was_compared(caplog: pytest.LogCaptureFixture) -> None:
+def test_compare_ranks_logs_once_without_process_group(caplog: pytest.LogCaptureFixture) -> None:
     loader = make_dataloader(examples([4, 4]), batch_size=2, rank=0, world_size=2)
     assert not caplog.records
     for _ in range(2):

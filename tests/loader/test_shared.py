@@ -117,7 +117,7 @@ class Named(str):
 
 
 def order(epoch: int, stop: int, until: dict[str, int], *, began: int = 1) -> tuple[Use, dict[str, Use]]:
-    """Say what an order holds for a few volumes."""
+    """Return the uses of a few volumes in an order."""
     return Use(began, epoch, stop, stop), {name: Use(began, epoch, stop, last) for name, last in until.items()}
 
 
@@ -133,7 +133,7 @@ def test_the_volume_that_is_done_with_first_leaves(shared: SharedVolumes, caplog
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_what_is_left_of_an_earlier_pass_leaves_before_what_this_one_wants(shared: SharedVolumes) -> None:
+def test_slots_of_earlier_pass_are_reassigned_first(shared: SharedVolumes) -> None:
     done: list[Any] = []
     for name in "abc":
         shared.expect(*order(3, 100, {name: 100}))
@@ -160,7 +160,7 @@ def test_a_slot_that_somebody_reads_is_not_given_away(shared: SharedVolumes, tmp
     other.close()
 
 
-def test_what_was_there_before_is_not_taken_for_the_same_volume_anew(tmp_path: Path) -> None:
+def test_reassigned_slot_is_not_taken_for_old_volume(tmp_path: Path) -> None:
     """A process that knows slabs of a volume must notice that the volume left and came back without them."""
     one, other = (SharedVolumes(str(tmp_path), SIZE) for _ in range(2))
     read(one, "a", [0, 1, 2, 3, 4])
@@ -187,7 +187,7 @@ def test_a_larger_volume_makes_room_for_itself(shared: SharedVolumes) -> None:
     read(shared, "a", [3])
 
 
-def test_one_larger_than_the_bound_is_inflated_and_not_kept(shared: SharedVolumes) -> None:
+def test_volume_larger_than_bound_is_not_kept(shared: SharedVolumes) -> None:
     huge = 4 * SIZE
     found = shared.get_slabs("huge", np.array([17]), huge, SLAB, filler("huge", size=huge))
     assert (found[17_000:] == truth("huge", huge)[17_000:]).all()
@@ -214,7 +214,7 @@ def _raise_damaged() -> np.ndarray:
 
 
 class Model:
-    """What any interleaving must look like from outside: right voxels, within the bound."""
+    """Any interleaving must read right voxels, within the bound."""
 
     def __init__(self, folder: Path, processes: int) -> None:
         self.views = [SharedVolumes(str(folder), 3 * SIZE) for _ in range(processes)]
@@ -292,7 +292,7 @@ def test_threads_that_want_one_volume_inflate_it_once(shared: SharedVolumes) -> 
     assert done == [("a", [0, 1])]
 
 
-def test_a_decoder_that_is_killed_is_followed_by_the_next(tmp_path: Path) -> None:
+def test_decode_continues_after_killed_worker(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     started = context.Event()
 
@@ -313,7 +313,7 @@ def test_a_decoder_that_is_killed_is_followed_by_the_next(tmp_path: Path) -> Non
     volumes.close()
 
 
-def test_a_forked_child_does_not_hold_or_drop_its_parents_locks(shared: SharedVolumes, tmp_path: Path) -> None:
+def test_forked_child_leaves_parents_locks(shared: SharedVolumes, tmp_path: Path) -> None:
     held = read(shared, "a", [0, 1, 2, 3, 4])
     child = os.fork()
     if child == 0:
@@ -347,7 +347,7 @@ def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine allows no user to mount")
     try:
         volumes = SharedVolumes(str(small), 10_000_000)
         with pytest.raises(VolumeError, match=r"keep 2,000,000 bytes of .*: No space left.*share_volumes=False"):
@@ -385,7 +385,7 @@ def test_real_volumes_read_the_same_through_it(tmp_path: Path, packed: bool) -> 
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_lent_arrays_share_the_slot_and_other_reads_do_not(tmp_path: Path, packed: bool) -> None:
+def test_lent_arrays_share_slot(tmp_path: Path, packed: bool) -> None:
     voxels = knee((40, 30, 20))
     path = save(tmp_path / "knee.nii.gz", voxels)
     if packed:
@@ -419,7 +419,7 @@ def test_pages_of_a_slot_are_used_again(shared: SharedVolumes, tmp_path: Path) -
     assert len(list(tmp_path.glob("*.voxels"))) == 3
 
 
-def test_a_slot_needs_no_lock_to_be_looked_at_twice(tmp_path: Path) -> None:
+def test_second_read_of_slot_takes_no_lock(tmp_path: Path) -> None:
     slot = SharedSlot(tmp_path, 0, SlotRecords(tmp_path))
     assert slot.take()
     slot.empty(100)
@@ -489,7 +489,7 @@ def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     second.leave()
 
 
-def test_a_folder_without_a_lock_is_removed_once_it_is_old(tmp_path: Path) -> None:
+def test_old_session_without_lock_is_removed(tmp_path: Path) -> None:
     base = tmp_path / f"reasonknee-{os.getuid()}"
     young, old = base / "young", base / "old"
     for folder in (young, old):
@@ -539,8 +539,8 @@ def test_no_room_anywhere_is_an_error_with_the_numbers(tmp_path: Path) -> None:
         open_session(1, folder=tmp_path / "missing", job=())
 
 
-def test_what_a_crash_left_is_no_reason_to_find_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the dead hold is removed before room is measured, in every place that a loader may choose."""
+def test_leftovers_of_crash_do_not_count_as_used_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leftovers of dead processes are removed before space is measured, in every place that a loader may choose."""
     base = tmp_path / f"reasonknee-{os.getuid()}"
     left = base / "1-dead"
     left.mkdir(mode=0o700, parents=True)
@@ -552,7 +552,7 @@ def test_what_a_crash_left_is_no_reason_to_find_no_room(tmp_path: Path, monkeypa
     session.leave()
 
 
-def test_nothing_is_removed_from_a_folder_that_is_not_ours_alone(tmp_path: Path) -> None:
+def test_cleanup_skips_folders_that_are_not_private(tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "old").mkdir(parents=True)
     os.utime(other / "old", (0, 0))

@@ -1,4 +1,4 @@
-"""What the loader promises of streaming datasets: their own order, dealt out and resumed exactly under any topology."""
+"""Streaming datasets in the loader: their own order, divided and resumed exactly under any topology."""
 
 from __future__ import annotations
 

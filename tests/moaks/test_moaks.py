@@ -87,7 +87,7 @@ def test_slots_stand_in_order_and_belong_to_their_question() -> None:
         )
 
 
-def test_attributes_and_categories_are_the_fixed_lists_in_question_order() -> None:
+def test_attributes_and_categories_order() -> None:
     assert tuple(dict.fromkeys(slot.attribute for slot in SLOTS)) == ATTRIBUTES
     assert tuple(dict.fromkeys(question.category for question in QUESTIONS.values())) == CATEGORIES
     assert (len(ATTRIBUTES), len(CATEGORIES)) == (12, 13)
@@ -341,7 +341,7 @@ def test_a_known_question_needs_no_subject() -> None:
         ),
         (16, {"elbow": {"size": 1}}, "No official prompt or record has the subject 'elbow'"),
         (16, {"patella_medial_cartilage_lesion": {"width": 1}}, "has no attribute 'width'"),
-        (16, {"patella_medial_cartilage_lesion": 1}, "must hold size and depth under its subject; found: 1"),
+        (16, {"patella_medial_cartilage_lesion": 1}, "must have size and depth under its subject; found: 1"),
         (16, {}, "must name exactly one subject; found: none in {}"),
         (None, {"bounding_box": [1, 2, 3, 4, 5, 6]}, "must name exactly one subject; found: none"),
         (None, {"ACL": {}, "PCL": {}}, "must name exactly one subject; found: ACL and PCL"),

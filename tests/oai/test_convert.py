@@ -299,7 +299,7 @@ def test_convert_takes_the_series_from_the_folders_above(release: Path, tmp_path
     save(made, tmp_path / "oai" / KEY / "DICOM/1")
     row = only(run(tmp_path, release))
     check_converted(tmp_path, row)
-    assert row.notes == "no AccessionNumber: only names say which series of that day it is"
+    assert row.notes == "no AccessionNumber: only names identify the series of that day"
 
 
 def test_dry_run_refuses_nothing_that_converts(release: Path, tmp_path: Path) -> None:
@@ -435,9 +435,9 @@ def test_convert_refuses_an_unwritable_folder_before_it_searches(
     as_nda(series, tmp_path / "oai")
     (tmp_path / "out").write_text("a file")
     monkeypatch.setattr("reasonknee_datasets.oai.conversion.index_download", lambda root: pytest.fail("searched"))
-    with pytest.raises(ConvertError, match="The report cannot be written at"):
+    with pytest.raises(ConvertError, match="Cannot write to"):
         run(tmp_path, release)
-    with pytest.raises(ReleaseError, match="is no official release"):
+    with pytest.raises(ReleaseError, match="is not an official release"):
         run(tmp_path, tmp_path)
 
 
@@ -637,7 +637,7 @@ def test_convert_refuses_what_makes_no_sense(
         convert(tmp_path / "out", **{"oai": tmp_path, "release": release, **options})
 
 
-def test_two_series_of_one_knee_and_visit_are_kept_apart(tmp_path: Path) -> None:
+def test_convert_two_series_of_one_visit(tmp_path: Path) -> None:
     first, second = facts_of(0), replace(facts_of(0), series="10593813")
     release = write_release(tmp_path / "release", [first, second])
     for facts in (first, second):
@@ -651,7 +651,7 @@ def test_two_series_of_one_knee_and_visit_are_kept_apart(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_is_finished_by_the_next(signal_number: signal.Signals, tmp_path: Path) -> None:
+def test_convert_resumes_stopped_run(signal_number: signal.Signals, tmp_path: Path) -> None:
     rows = [facts_of(number) for number in range(9)]
     release = write_release(tmp_path / "release", rows)
     whole = save(slices(rows[0]), tmp_path / f"oai/{rows[0].patient}/{rows[0].date}/{rows[0].series}")
@@ -703,7 +703,7 @@ def test_two_scans_of_a_day_without_accession_are_noted(release: Path, tmp_path:
     save(made, tmp_path / "oai" / KEY)
     row = only(run(tmp_path, release))
     assert row.status == "converted"
-    assert "only names say which series" in row.notes
+    assert "only names identify the series" in row.notes
 
 
 def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Path, tmp_path: Path) -> None:
@@ -718,7 +718,7 @@ def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Pat
 def test_convert_names_a_folder_without_series(tmp_path: Path) -> None:
     (tmp_path / "oai").mkdir()
     (tmp_path / "oai/notes.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(ConvertError, match=r"oai holds no DICOM series\. Name the folder of the OAI download"):
+    with pytest.raises(ConvertError, match=r"oai has no DICOM series\. Name the folder of the OAI download"):
         convert(tmp_path / "out", oai=tmp_path / "oai")
     assert not (tmp_path / "out").exists()
 

@@ -61,7 +61,7 @@ def table(path: Path, *, pad: int = 0, replace: tuple[tuple[bytes, bytes], ...] 
 
 def test_index_images_refuses_a_table_that_is_a_bomb(tmp_path: Path) -> None:
     table(tmp_path / "subInfo_train.xlsx", pad=40 << 20)
-    with pytest.raises(ConvertError, match=r"subInfo_train.xlsx is not a readable .xlsx table: it holds 41,9.* bytes"):
+    with pytest.raises(ConvertError, match=r"subInfo_train.xlsx is not a readable .xlsx table: it has 41,9.* bytes"):
         index_images(tmp_path, {})
 
 

@@ -1,4 +1,4 @@
-"""``reasonknee convert --nifti``: volumes that somebody converted already."""
+"""``reasonknee convert --nifti``: volumes from other converters."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_volumes_are_matched_by_the_grid_of_their_mask(study: Study, phantom_rel
 
 
 def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
-    """Neither a name nor an affine says which knees these are, nor how they lie."""
+    """Volumes without a name or an affine that identifies knee or orientation."""
     chosen = [study for study in truth.values() if sorted(nib.load(study.image).shape) == [64, 128, 128]][:2]
     (tmp_path / "nifti").mkdir()
     for name, study in zip("ab", chosen, strict=True):

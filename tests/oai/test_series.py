@@ -95,7 +95,7 @@ def test_read_series_gives_voxels_and_affine_back(tmp_path: Path) -> None:
     assert affine == pytest.approx(oblique_affine(), abs=1e-6)
 
 
-def test_slices_are_sorted_by_position_not_by_name_or_number(tmp_path: Path) -> None:
+def test_stack_slices_sorts_by_position(tmp_path: Path) -> None:
     made = slices()
     numbers = list(range(len(made)))
     random.Random(3).shuffle(numbers)
@@ -161,7 +161,7 @@ def test_rescale_slope_and_intercept(slope: str, intercept: str, dtype: type, tm
 def test_rescale_that_keeps_no_voxel_is_refused(slope: str, intercept: str, tmp_path: Path) -> None:
     made = slices()
     made[3].RescaleSlope, made[3].RescaleIntercept = slope, intercept
-    with pytest.raises(Refusal, match=r"004 has RescaleSlope .* by which no voxel keeps its value") as refused:
+    with pytest.raises(Refusal, match=r"004 has RescaleSlope .* which would lose voxel values") as refused:
         read(save(made, tmp_path / "series"))
     assert refused.value.kind == "damaged-file"
 
@@ -198,7 +198,7 @@ def test_twelve_stored_bits_of_sixteen(tmp_path: Path) -> None:
     assert np.array_equal(array, voxels() - 500)
 
 
-def test_images_of_another_series_and_other_files_are_left_out_and_noted(tmp_path: Path) -> None:
+def test_read_series_leaves_out_other_files(tmp_path: Path) -> None:
     made = slices()
     stranger = deepcopy(made[0])
     stranger.SeriesInstanceUID, stranger.SeriesDescription = "1.2.3", "3_PLANE_LOCALIZER"
@@ -248,7 +248,7 @@ def test_files_that_are_no_images(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", range(0, 1350, 37))
-def test_a_file_cut_anywhere_is_never_read_as_an_image(length: int) -> None:
+def test_read_slices_refuses_truncated_file(length: int) -> None:
     whole = write_bytes(slices()[0])
     assert len(whole) == 1350
     try:
@@ -319,4 +319,4 @@ def test_compressed_pixels_that_claim_another_size_are_refused(
     place = content.index(marker) + offset
     content[place : place + 2] = b"\xee\xee"
     (folder / "004").write_bytes(content)
-    refuse(folder, "damaged-file", r"004 claims \(48, 64\) pixels, but frame 1 is coded as")
+    refuse(folder, "damaged-file", r"004 states \(48, 64\) pixels, but frame 1 is coded as")

@@ -115,7 +115,7 @@ def test_contrast_is_that_of_water_excited_dess():
     assert level["tibial_cartilage"] * 2 < level["joint_effusion"]
 
 
-def test_every_label_is_drawn_and_every_question_has_its_box():
+def test_draw_knee_has_all_labels_and_boxes():
     knee = healthy()
     assert sorted(np.unique(knee.mask)) == [0, *sorted([*STRUCTURES.values(), LABELS["joint_effusion"]])]
     boxes = label_boxes(knee.mask)
@@ -140,7 +140,7 @@ def test_a_subregions_box_holds_its_cartilage():
 # Grids
 
 
-def test_a_left_knee_is_the_mirror_of_a_right_one():
+def test_draw_knee_left_mirrors_right():
     geometry = grid()
     mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
     grades = {4: {"size": 2, "number": 2, "percent": 1}, 45: {"grade": 3}, 41: {"grade": 2}, 60: {"repair": 1}}

@@ -42,9 +42,7 @@ def without_images(release: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_every_defect_is_in_the_report_and_none_in_the_data(
-    form: Form, release: Path, without_images: Path, tmp_path: Path
-) -> None:
+def test_convert_reports_every_planted_defect(form: Form, release: Path, without_images: Path, tmp_path: Path) -> None:
     planted = json.loads(write_download(release, tmp_path / form, form=form).read_text())
     expected = {defect.name for defect in DEFECTS if form == "nda" or not (defect.archive or defect.place == "index")}
     assert {row["defect"] for row in planted} - {""} == expected

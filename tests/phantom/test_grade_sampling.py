@@ -52,7 +52,7 @@ class Case:
     voxels: np.ndarray | None = None
 
     def pairs(self, finding: str, attribute: str):
-        """Give grade and measured grade of every slot of a kind."""
+        """Return grade and measured grade of every slot of a kind."""
         for (question, name), measured in self.measured.items():
             if (QUESTIONS[question].finding, name) == (finding, attribute):
                 yield self.spec.grades[question][name], measured.grade
@@ -131,7 +131,7 @@ def test_91_slots_are_ordinal_and_20_are_not():
 
 
 @pytest.mark.slow
-def test_a_tiny_knee_shows_95_percent_of_its_ordinal_grades():
+def test_tiny_knee_shows_95_percent_of_grades():
     pairs = [pair for case in tiny() for kind in ORDINAL for pair in case.pairs(*kind)]
     assert len(pairs) == 91 * TINY_KNEES
     assert agreement(pairs) >= 0.95, wrong(tiny(), ORDINAL)
@@ -139,7 +139,7 @@ def test_a_tiny_knee_shows_95_percent_of_its_ordinal_grades():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in SCALE if kind not in NOT_IN_TINY], ids="-".join)
-def test_a_tiny_knee_shows_every_kind_of_sign_that_is_not_listed(kind):
+def test_tiny_knee_shows_unlisted_signs(kind):
     pairs = [pair for case in tiny() for pair in case.pairs(*kind)]
     assert agreement(pairs) >= 0.95, wrong(tiny(), [kind])
 
@@ -150,7 +150,7 @@ def test_the_list_names_nothing_that_tiny_knees_show(finding, attribute, reason)
     assert agreement(pairs) < 0.95, f"{finding} {attribute} shows well enough: {reason}"
 
 
-def test_a_tiny_knee_shows_depth_in_all_but_the_smallest_defects():
+def test_tiny_knee_shows_cartilage_depth():
     pairs = [
         (grades["depth"], case.measured[question, "depth"].grade)
         for case in tiny()
@@ -160,7 +160,7 @@ def test_a_tiny_knee_shows_depth_in_all_but_the_smallest_defects():
     assert agreement(pairs) >= 0.95, wrong(tiny(), [("cartilage_lesion", "depth")])
 
 
-def test_a_tiny_knee_shows_whether_fluid_is_in_a_meniscus():
+def test_tiny_knee_shows_meniscal_fluid():
     pairs = [
         (graded >= 2, measured >= 2)
         for case in tiny()
@@ -230,7 +230,7 @@ def structures(mask):
     return np.where(np.isin(mask, list(FINDINGS.values())), 0, mask)
 
 
-def test_a_hypertrophic_meniscus_changes_no_structure_no_box_and_no_other_grade():
+def test_hypertrophy_changes_no_other_grade_or_box():
     for spec in deal_knees("tiny", 4, 305):
         usual, large = draw_knee(enlarged(spec)), draw_knee(enlarged(spec, "medial", "lateral"))
         assert (usual.clean != large.clean).any()
@@ -269,7 +269,7 @@ def test_a_healthy_knee_measures_as_healthy():
     assert found == {(54, "tear_location"): 3, (55, "tear_location"): 3}
 
 
-def test_a_healthy_knee_in_the_place_of_a_sick_one_is_found_out():
+def test_measured_grades_reveal_swapped_healthy_knee():
     """The measurer reads voxels, not labels: with a sick knee's mask over healthy voxels, no lesion is left."""
     spec = replace(deal_knees("tiny", TINY_KNEES, TINY_SEED)[3], noise=False)
     sick, healthy = draw_knee(spec), draw_knee(replace(spec, grades={}))
@@ -295,7 +295,7 @@ def test_missing_grades_are_drawn_as_none():
     assert {place for place, found in measured.items() if found.grade} == {(54, "tear_location"), (55, "tear_location")}
 
 
-def test_a_lesion_that_another_slot_vouches_for_is_drawn_at_its_least():
+def test_lesion_implied_by_other_slot_is_drawn_smallest():
     measured = missing(
         {
             4: {"size": None, "number": 2, "percent": None},
@@ -343,7 +343,7 @@ def test_boxes_hold_their_region_whatever_the_grades():
 
 
 @pytest.mark.parametrize("layout", [0, 1])
-def test_a_left_knee_is_the_mirror_of_a_right_one_in_the_world(layout):
+def test_left_knee_mirrors_right_in_world(layout):
     """Seen from medial, both look the same: every label at the same place to a fraction of a voxel."""
     left, right = (
         view(KneeSpec(31, 32, 33, side, {}, grid("tiny", side, layout=layout, tilt=0.0), noise=False))

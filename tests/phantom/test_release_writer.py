@@ -251,7 +251,7 @@ def test_gzip_headers_hold_neither_time_nor_name(drawn: Path) -> None:
         assert (magic, flags, time) == (0x8B1F, 0, 0)
 
 
-def test_boxes_are_the_extents_of_their_regions_in_the_mask(drawn: Path, plan: StudyPlan) -> None:
+def test_boxes_are_extents_of_mask_regions(drawn: Path, plan: StudyPlan) -> None:
     volumes = {volume.image_key: volume for volume in plan.volumes}
     masks: dict[str, np.ndarray] = {}
     agreed: Counter[bool] = Counter()
@@ -271,7 +271,7 @@ def test_boxes_are_the_extents_of_their_regions_in_the_mask(drawn: Path, plan: S
     assert agreed[True] > 0.95 * agreed.total()
 
 
-def test_the_empty_label_and_the_meniscus_in_two_pieces_are_there(drawn: Path, plan: StudyPlan) -> None:
+def test_masks_have_empty_label_and_split_meniscus(drawn: Path, plan: StudyPlan) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     for volume in plan.volumes:
         mask = np.asarray(nibabel.load(drawn / "data" / "masks" / volume.mask_name).dataobj)
@@ -285,7 +285,7 @@ def test_the_empty_label_and_the_meniscus_in_two_pieces_are_there(drawn: Path, p
             assert {*STRUCTURES.values(), LABELS["joint_effusion"]} <= set(np.unique(mask).tolist())
 
 
-def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
+def test_write_release_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         write_release(tmp_path / name, patients=1, seed=9, workers=workers)
     write_release(tmp_path / "other", patients=1, seed=8, annotations_only=True)
@@ -356,7 +356,7 @@ def test_only_the_effusion_box_knows_a_grade() -> None:
     assert sizes == sorted(set(sizes))
 
 
-def test_boxes_without_voxels_lie_inside_every_grid_and_on_the_right_side() -> None:
+def test_annotations_only_boxes_are_inside_grid() -> None:
     plan = plan_study(60, seed=1)
     for volume in plan.volumes:
         rows = usual_boxes(1, volume, 0)
@@ -402,7 +402,7 @@ def test_nothing_is_left_of_a_release_that_failed(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_folder_of_a_killed_run_is_removed_by_the_next_and_that_of_a_live_run_is_not(tmp_path: Path) -> None:
+def test_write_release_removes_folders_of_killed_runs_only(tmp_path: Path) -> None:
     killed = tmp_path / ".release.unfinished-0123abcd"
     other = tmp_path / ".release2.unfinished-0123abcd"
     for folder in (killed, other):

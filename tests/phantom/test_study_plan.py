@@ -74,7 +74,7 @@ def test_splits_share_no_patient_and_have_the_official_shares(cohort: StudyPlan)
 
 
 @pytest.mark.parametrize("patients", [6, 7, 11])
-def test_every_split_has_both_sides_several_visits_and_every_category(patients: int) -> None:
+def test_splits_have_sides_visits_and_categories(patients: int) -> None:
     for seed in range(12):
         plan = plan_study(patients, seed=seed)
         for split in OFFICIAL_SPLITS:
@@ -115,7 +115,7 @@ def test_one_patient_is_enough_for_a_plan() -> None:
     assert {volume.split for volume in plan_study(2).volumes} == {"train", "test"}
 
 
-def test_grids_are_oblique_in_both_layouts_and_exact_in_32_bits(cohort: StudyPlan) -> None:
+def test_grids_are_oblique_and_exact_in_float32(cohort: StudyPlan) -> None:
     oblique = [np.rad2deg(nibabel.affines.obliquity(volume.geometry.matrix)).max() for volume in cohort.volumes]
     assert 4.0 < np.median(oblique) < 6.0
     assert 13.0 < max(oblique) <= 16.01
@@ -180,7 +180,7 @@ def test_progressive_maceration_needs_an_earlier_scan(cohort: StudyPlan) -> None
     assert seen
 
 
-def test_cartilage_is_as_often_sound_as_in_the_real_data(cohort: StudyPlan) -> None:
+def test_cartilage_prevalence(cohort: StudyPlan) -> None:
     sizes = cohort.true_grades[:, columns("cartilage_lesion", "size")]
     assert (sizes == 0).mean() == pytest.approx(0.72, abs=0.025)
     assert all((sizes == grade).mean() > 0.01 for grade in (1, 2, 3))
@@ -194,7 +194,7 @@ def test_every_legal_grade_occurs(cohort: StudyPlan) -> None:
         assert seen[slot.finding, slot.attribute] == set(slot.legal), (slot.finding, slot.attribute)
 
 
-def test_some_grades_are_missing_from_the_records_but_none_from_the_drawing(cohort: StudyPlan) -> None:
+def test_missing_grades_are_only_in_records(cohort: StudyPlan) -> None:
     assert (cohort.true_grades >= 0).all()
     missing = cohort.read_grades == MISSING
     assert 0.01 < missing.mean() < 0.04

@@ -63,7 +63,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ready(official: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What it gives when nothing happens."""
+    """Result without an interruption."""
     return run(official, tmp_path_factory.mktemp("ready") / "3dreasonknee").path
 
 
@@ -74,7 +74,7 @@ def release(official: Path, tmp_path: Path) -> Path:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file anew, without writing through to what it is linked with."""
+    """Replace a file, without writing through its hard links."""
     path.unlink()
     path.write_bytes(data)
 
@@ -273,7 +273,7 @@ def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: 
     out = tmp_path / "out"
     out.mkdir()
     (out / MANIFEST).write_text("{")
-    with pytest.raises(PrepareError, match=r"out holds a damaged repository .*overwrite"):
+    with pytest.raises(PrepareError, match=r"out has a damaged repository .*overwrite"):
         run(official, out)
     run(official, out, overwrite=True)
     assert contents(out) == contents(ready)
@@ -388,7 +388,7 @@ def test_damaged_voxels_are_named_and_nothing_is_left(release: Path, tmp_path: P
 
 @pytest.fixture
 def reachable(official: Path) -> Iterator[Path]:
-    """A folder that anybody may reach, with a release and its repository."""
+    """A folder that any user may reach, with a release and its repository."""
     if not anybody_can_import():
         pytest.skip("this environment's packages are root's alone")
     with open_folder() as folder:
@@ -398,7 +398,7 @@ def reachable(official: Path) -> Iterator[Path]:
 
 
 def anybody_can_import() -> bool:
-    """Tell whether a user without rights, whom these tests play, could run this Python at all."""
+    """Check whether a user without rights, whom these tests play, could run this Python at all."""
     if os.geteuid() != 0:
         return True
     os.seteuid(65534)
@@ -419,7 +419,7 @@ def anybody_can_import() -> bool:
         ("data/question_files/questions.json", r"question-file: 1.*\n.*questions\.json: .*Permission denied"),
         ("data/images", r"bad-image: .*\n.*PermissionError"),
         ("data/masks", r"bad-mask: .*\n.*PermissionError"),
-        ("", r"is no official release: .*Permission denied"),
+        ("", r"is not an official release: .*Permission denied"),
     ],
 )
 def test_a_release_that_may_not_be_read(reachable: Path, inside: str, match: str) -> None:

@@ -1,4 +1,4 @@
-"""The files of a repository: which rows stand where, in what types, and what is refused."""
+"""The files of a repository: order and types of rows, and refused input."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_balanced_ids_must_be_rows(tmp_path: Path) -> None:
 
 
 def test_no_rows_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match=r"The release leaves no rows to write"):
+    with pytest.raises(PrepareError, match=r"No rows of the release are left to write"):
         given.write(tmp_path, given.content(given.volumes(None), rows=[], balanced={}), volumes="none")
 
 

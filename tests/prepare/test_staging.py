@@ -86,7 +86,7 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
-def test_staged_makes_a_private_folder_and_gives_out_the_usual_mode(tmp_path: Path) -> None:
+def test_staged_folder_mode(tmp_path: Path) -> None:
     with staged(tmp_path / "out") as folder:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (tmp_path / "usual").mkdir()
@@ -152,7 +152,7 @@ def test_staged_removes_what_is_planted_and_follows_no_link(tmp_path: Path, name
     assert files(tmp_path / "out") == {"README.md", VOLUME, "data/train.parquet"}
 
 
-def test_staged_leaves_a_folder_alone_that_only_looks_like_an_old_repository(tmp_path: Path) -> None:
+def test_staged_keeps_folder_that_resembles_old_repository(tmp_path: Path) -> None:
     (tmp_path / ".out.old").mkdir()
     (tmp_path / ".out.old" / "thesis.tex").write_text("mine")
     stage(tmp_path / "out", MANIFEST)
@@ -184,7 +184,7 @@ def test_a_lock_of_a_killed_run_holds_nobody(tmp_path: Path) -> None:
     assert names(tmp_path) == {"out"}
 
 
-def test_staged_restores_the_old_repository_after_a_kill_between_the_two_renames(tmp_path: Path) -> None:
+def test_staged_restores_old_repository_after_kill(tmp_path: Path) -> None:
     stage(tmp_path / "out", MANIFEST)
     code = (
         "import os, pathlib, sys\n"
@@ -201,9 +201,7 @@ def test_staged_restores_the_old_repository_after_a_kill_between_the_two_renames
     assert files(tmp_path) == {f"out/{MANIFEST}"}
 
 
-def test_staged_restores_the_old_repository_where_the_new_one_cannot_be_renamed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_staged_restores_old_repository_if_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(tmp_path / "out", MANIFEST)
     rename = Path.rename
 
@@ -275,7 +273,7 @@ def test_a_read_only_disk_is_one_clear_error(read_only_disk: Path) -> None:
 
 def test_no_permission_is_one_clear_error(tmp_path: Path) -> None:
     if os.name != "posix" or os.geteuid() == 0:
-        pytest.skip("root may write everywhere; a read-only disk stands for this case")
+        pytest.skip("root may write everywhere; a read-only disk tests this case")
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(PrepareError, match=r"cannot be written: Permission denied. Check the permissions"):
         stage(tmp_path / "closed" / "out")

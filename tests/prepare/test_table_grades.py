@@ -89,9 +89,7 @@ def test_impossible_choices(phantom_release: Path, tmp_path: Path, chosen: dict[
         prepare(phantom_release, tmp_path / "out", volumes="none", workers=1, progress=False, **chosen)
 
 
-def test_prepare_refuses_an_unreadable_table_before_it_checks_the_release(
-    phantom_release: Path, tmp_path: Path
-) -> None:
+def test_prepare_refuses_unreadable_table_first(phantom_release: Path, tmp_path: Path) -> None:
     release = tmp_path / "release"
     shutil.copytree(phantom_release, release)
     shutil.rmtree(release / "data" / "masks")  # the release check stops at that, had it come first
@@ -102,9 +100,7 @@ def test_prepare_refuses_an_unreadable_table_before_it_checks_the_release(
     assert not (tmp_path / "out").exists()
 
 
-def test_prepare_refuses_masks_of_a_release_without_masks_before_it_checks_the_release(
-    phantom_release: Path, tmp_path: Path
-) -> None:
+def test_prepare_refuses_masks_of_release_without_masks(phantom_release: Path, tmp_path: Path) -> None:
     release = tmp_path / "release"
     shutil.copytree(phantom_release, release)
     shutil.rmtree(release / "data" / "masks")

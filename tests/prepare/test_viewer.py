@@ -1,4 +1,4 @@
-"""What the Hub's dataset viewer will make of a prepared repository."""
+"""A prepared repository under the rules of the Hub's dataset viewer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_features_are_stock(prepared: Path, config: str) -> None:
         assert all(type(leaf) is datasets.Value for leaf in leaves(feature)), name
 
 
-def test_every_file_has_a_page_index_and_small_row_groups(prepared: Path, manifest: Manifest) -> None:
+def test_parquet_page_index_and_row_groups(prepared: Path, manifest: Manifest) -> None:
     for shard in manifest.all_shards():
         metadata = pq.read_metadata(prepared / shard.path)
         for number in range(metadata.num_row_groups):

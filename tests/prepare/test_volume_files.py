@@ -216,7 +216,7 @@ def test_another_mode_places_every_volume_again(tasks: list[VolumeTask]) -> None
 
 
 @pytest.mark.parametrize("mode", ["pack", "copy", "link"])
-def test_all_broken_images_are_named_together_before_any_is_written(tasks: list[VolumeTask], mode: VolumesMode) -> None:
+def test_place_volumes_names_all_broken_images_first(tasks: list[VolumeTask], mode: VolumesMode) -> None:
     tasks = [replace(task, mode=mode) for task in tasks]
     whole = tasks[0].source.read_bytes()
     tasks[0].source.write_bytes(whole[: len(whole) // 2])
@@ -231,7 +231,7 @@ def test_all_broken_images_are_named_together_before_any_is_written(tasks: list[
 
 def test_four_axes_are_refused(tasks: list[VolumeTask]) -> None:
     nib.save(nib.Nifti1Image(np.zeros((*given.SHAPE, 2), np.int16), given.AFFINE), tasks[0].source)
-    with pytest.raises(PrepareError, match=r"has shape \(6, 8, 10, 2\), and three axes are needed"):
+    with pytest.raises(PrepareError, match=r"has shape \(6, 8, 10, 2\), but must have three axes"):
         place(tasks)
 
 

@@ -67,7 +67,7 @@ def test_question_files_have_69_different_prompts(wording: FullWording) -> None:
     assert len(set(texts.values())) == 69
 
 
-def test_prompts_58_and_59_are_damaged_where_the_official_ones_are() -> None:
+def test_damaged_prompts_58_and_59_match_official() -> None:
     for number, side in ((58, "medial"), (59, "lateral")):
         for wording in WITHOUT_BOX:
             text = project_prompt(number, wording)
@@ -122,7 +122,7 @@ def test_no_wording_is_copied(official: dict[FullWording, dict[str, str]]) -> No
             assert sorted(runs(" ".join(reasoning_steps(question.id, grades))) & theirs) == []
 
 
-def test_prompts_are_as_long_as_the_official_ones_where_those_are_long(
+def test_write_prompts_lengths_match_official(
     official: dict[FullWording, dict[str, str]],
 ) -> None:
     for number, text in official["guided"].items():
@@ -157,7 +157,7 @@ def test_paragraphs_have_one_sentence_a_step() -> None:
                 assert not any(re.search(r"[.!?]\s", step) for step in reasoning_steps(question.id, grades))
 
 
-def test_all_three_layouts_and_both_spellings_of_a_diagnosis_occur() -> None:
+def test_answer_layouts_and_spellings_occur() -> None:
     assert {layout(question.id) for question in RECORDED} == {"lines", "numbered", "paragraph"}
     texts = [diagnosis_text(question.id, next(combinations(question))) for question in RECORDED]
     assert {text[:2] for text in texts} == {'{"', "{'"}

@@ -96,11 +96,11 @@ def test_rows_give_their_own_texts() -> None:
 
 
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="There is no official question file at"):
+    with pytest.raises(BenchError, match="The official question file"):
         Prompts.from_files(tmp_path, "guided")
     file = tmp_path / "questions.json"
     file.write_text('{"1": 2}')
-    with pytest.raises(ReleaseError, match=r"question file .* holds int under .* texts under the numbers"):
+    with pytest.raises(ReleaseError, match=r"question file .* contains int under .* texts under the numbers"):
         Prompts.from_files(file, "guided")
     with pytest.raises(BenchError, match="Unknown treatment 'mend' of damaged prompts"):
         Prompts.of({}, "project", "mend")  # type: ignore[arg-type]
@@ -112,12 +112,12 @@ def test_one_file_and_the_release_are_found_too(tmp_path: Path) -> None:
     (folder / "questions_nobbox_guided.json").write_text('{"1": "Guided?"}', encoding="utf-8")
     assert Prompts.from_files(tmp_path, "guided").texts == {1: "Guided?"}
     assert Prompts.from_files(folder / "questions_nobbox_guided.json", "zeroshot").texts == {1: "Guided?"}
-    with pytest.raises(BenchError, match="There is no official question file"):
+    with pytest.raises(BenchError, match=r"The official question file .* does not exist"):
         Prompts.from_files(tmp_path, "zeroshot")
 
 
 @pytest.mark.parametrize("number", sorted(QUESTIONS))
-def test_where_a_region_is_is_asked_in_the_frames_numbers(number: int) -> None:
+def test_localisation_prompt_uses_frame_numbers(number: int) -> None:
     text = box_prompt(QUESTIONS[number], (32, 384, 352))
     assert "counted from 0 to 31 " in text
     assert "from 0 at the left to 351;" in text

@@ -75,7 +75,7 @@ def edit_card(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def make_real(root: Path, **changes: Any) -> None:
-    """Make the repository say that it is no phantom's."""
+    """Mark the repository as real data."""
     manifest = replace(Manifest.load(root), synthetic=False, digest="", **changes)
     (root / MANIFEST).write_bytes(write_side_files(root, manifest, {}).to_bytes())
 
@@ -223,7 +223,7 @@ DEFECTS: list[tuple[Callable[[Path], None], set[str], str]] = [
     (card_configs, {"card-configs"}, "does not list quintuples/test"),
     (stale_shard, {"card-configs"}, "train-00000-of-00001.parquet is read as part of quintuples/train"),
     (card_counts, {"card-counts"}, "has 7 rows; it has"),
-    (parquet_counts, {"card-counts"}, "has 2 rows, and the manifest says 3"),
+    (parquet_counts, {"card-counts"}, "has 2 rows, but the manifest says 3"),
     (card_features, {"card-features"}, "other features of quintuples than the files have: record"),
     (missing_volume, {"missing-volumes", "checksums"}, "1 of 22 volumes are missing"),
     (checksums, {"checksums"}, "1 files differ from the manifest"),
@@ -279,7 +279,7 @@ def test_volumes_elsewhere_are_read_there(root: Path, tmp_path: Path) -> None:
     assert failed(root, volumes_dir=tmp_path / "elsewhere") == {"checksums"}
 
 
-def test_real_voxels_are_a_warning_at_home_and_an_error_on_a_server(root: Path) -> None:
+def test_examine_real_voxels_local_warning_remote_error(root: Path) -> None:
     make_real(root)
     assert failed(root, "warning") == {"redistribution"}
     assert not failed(root)
@@ -294,7 +294,7 @@ def test_real_previews_are_not_published(root: Path) -> None:
     assert {f.check for f in look(root).findings} == {"redistribution", "missing-volumes"}
     with serve(root.parent) as served:
         (error,) = look(f"{served.url}/3dreasonknee").errors
-    assert "holds previews of OAI participants" in error.found
+    assert "contains previews of OAI participants" in error.found
 
 
 def test_real_annotations_alone_may_be_published(root: Path) -> None:

@@ -71,7 +71,7 @@ def held(server: HubServer) -> dict[str, bytes]:
 
 
 class TestPush:
-    def test_new_repository_is_private_and_gated_before_anything_is_sent(self, server: HubServer, real: Path) -> None:
+    def test_push_gates_new_repository_before_upload(self, server: HubServer, real: Path) -> None:
         send(real)
         repository = server.repositories[NAME]
         assert (repository.private, repository.gated) == (True, "manual")

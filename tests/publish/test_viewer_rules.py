@@ -35,7 +35,7 @@ def test_first_page_shows_at_most_100_rows() -> None:
 
 
 @pytest.mark.parametrize("length", [2_000, 5_000, 15_000])
-def test_first_page_ends_where_the_next_row_does_not_fit(length: int) -> None:
+def test_first_page_end(length: int) -> None:
     shown = page(length, 100)
     assert response(length, shown.rows) < FIRST_ROWS_BYTES <= response(length, shown.rows + 1)
     assert not shown.cut

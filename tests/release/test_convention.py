@@ -32,7 +32,7 @@ def test_a_given_convention_is_checked_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("slice2-x1-y0-pairs-inclusive-voxel", r"must be the one that explains the boxes best, got slice2-x1-y0"),
+        ("slice2-x1-y0-pairs-inclusive-voxel", r"another convention explains the boxes better: slice2-x1-y0"),
         # One voxel off everywhere is within the tolerance; the exact agreement still tells it.
         ("slice0-x1-y2-pairs-exclusive-voxel", r"\((\d+) of 62 boxes, 0 exactly\) where .*inclusive.* is closer"),
         ("slice0-x1-y2-pairs-inclusive-normalised", r"\(0 of 62 boxes, 0 exactly\) where "),
@@ -63,7 +63,7 @@ def test_ninety_five_in_a_hundred_boxes_must_agree(tmp_path: Path) -> None:
     assert "lowest: question 1, 0.0%" in str(report)
     many = build_release(tmp_path / "many", change=move(0.07))
     with pytest.raises(
-        ReleaseError, match=r"must explain at least 95% of the boxes within one voxel, got .*\(232 of 248"
+        ReleaseError, match=r"the convention explains less than 95% of the boxes within one voxel: .*\(232 of 248"
     ):
         open_release(many.root, ReleaseOptions(allow=frozenset({"box-question"}))).check()
 
@@ -89,7 +89,7 @@ def test_conventions_that_cannot_be_told_apart_are_not_chosen(tmp_path: Path) ->
     mask[4:10, 4:10, 4:10] = 44
     nib.save(nib.Nifti1Image(mask, nib.load(built.mask()).affine), built.mask())
     built.write("question_files/question_subregion_mapping.json", {str(q): 44 for q in range(1, 63)})
-    with pytest.raises(ReleaseError, match=r"must be one that explains the boxes, got undetermined between"):
+    with pytest.raises(ReleaseError, match=r"no single convention explains the boxes: undetermined between"):
         open_release(built.root).check()
     assert open_given(built.root, CONVENTION).check().boxes.exact == 62
 
@@ -104,7 +104,7 @@ def test_many_boxes_turn_as_one_does() -> None:
         assert turn_rows(rows, turn, np.array(shape)).tolist() == wanted
 
 
-def test_a_mask_that_is_absent_leaves_boxes_in_the_images_array(tmp_path: Path) -> None:
+def test_boxes_without_mask_are_in_image_array(tmp_path: Path) -> None:
     built = build_release(tmp_path / "r", knees=(*KNEES, Knee(visit="24M", series="10000009")))
     built.mask(4).unlink()
     release = open_release(built.root, ReleaseOptions(allow=frozenset({"missing-mask"})))

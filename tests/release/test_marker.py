@@ -50,7 +50,7 @@ def test_boxes_do_not_depend_on_the_declared_convention(tmp_path: Path) -> None:
 def test_a_convention_that_is_given_is_used_instead(tmp_path: Path) -> None:
     write_release(tmp_path / "release", patients=1, annotations_only=True)
     release = open_release(tmp_path / "release", ReleaseOptions(require_images=False, box_convention=OTHER))
-    with pytest.raises(ReleaseError, match=f"bounding_box must be a box as {OTHER}, got"):
+    with pytest.raises(ReleaseError, match=f"bounding_box .* is not a box as {OTHER} for shape"):
         release.check()
 
 
@@ -75,8 +75,8 @@ def test_read_marker(tmp_path: Path) -> None:
     [
         ("[" * 100_000, "nested too deeply"),
         ("\xff", "cannot be read"),
-        ("[]", "must hold as an object"),
-        ('{"synthetic": 1}', "field 'synthetic' as true or false"),
+        ("[]", "must be an object"),
+        ('{"synthetic": 1}', "field 'synthetic' of .* must be true or false"),
         ('{"synthetic": true, "annotations_only": true, "box_convention": "zyx"}', "Unknown box convention"),
         (None, "a named pipe"),
     ],

@@ -96,7 +96,7 @@ def _die(path: Path) -> None:
     os._exit(1)
 
 
-def test_a_worker_that_dies_is_an_error_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_masks_worker_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masks, "_scan_or_error", _die)
     with pytest.raises(WorkerError, match=r"A worker process died unexpectedly, .* Use fewer workers"):
         scan_masks([tmp_path / "a", tmp_path / "b"], workers=2)
@@ -120,7 +120,7 @@ def real_mask() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason=NO_OFFICIAL)
-def test_the_side_of_a_real_right_knee_is_told_from_its_fibula() -> None:
+def test_find_side_of_real_knee_by_fibula() -> None:
     mask, affine = real_mask()
     femur, fibula = 5, 8  # the fibula is lateral in every knee
     sides = {femur: "medial", fibula: "lateral"}
@@ -143,7 +143,7 @@ def two(apart: int) -> np.ndarray:
     return mask
 
 
-def test_a_side_that_the_mask_does_not_tell_is_not_guessed() -> None:
+def test_find_side_without_evidence_is_none() -> None:
     sides = {44: "medial", 45: "lateral"}
     assert find_side(scan_of(two(20), np.eye(4)), sides) == "right"
     assert find_side(scan_of(two(3), np.eye(4)), sides) is None

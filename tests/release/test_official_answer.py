@@ -73,10 +73,10 @@ def test_the_diagnosis_is_read_as_json_or_python(ending: str, diagnosis: object)
     ],
 )
 def test_an_answer_without_a_readable_diagnosis_is_refused(text: str) -> None:
-    with pytest.raises(ReleaseError, match=r"The answer is no reasoning with 'Final diagnosis: <dict>'"):
+    with pytest.raises(ReleaseError, match=r"The answer does not end in 'Final diagnosis: <dict>'"):
         read_answer(text)
 
 
 def test_an_answer_without_reasoning_is_refused() -> None:
-    with pytest.raises(ReleaseError, match="no reasoning before it"):
+    with pytest.raises(ReleaseError, match="it has no reasoning"):
         read_answer("Final diagnosis: {'a': 1}")

@@ -106,7 +106,7 @@ def test_all_problems_are_reported_at_once(copy: Built) -> None:
     assert all(f"--allow {kind}" in text for kind in report.counts)
 
 
-def test_an_allowed_bad_grade_becomes_null_with_its_raw_value_in_the_report(copy: Built) -> None:
+def test_allowed_bad_grade_is_null_and_reported(copy: Built) -> None:
     diagnose(3, {"femur_medial_central_bone_marrow_lesion": {"size": 5, "number": 1, "percent": "2.1"}})(copy)
     release, report = inspect(copy, "bad-grade")
     row = next(row for _, row in release.quintuples() if row["id"] == "0000002/00M/right/q04")
@@ -124,7 +124,7 @@ def test_an_allowed_bad_grade_becomes_null_with_its_raw_value_in_the_report(copy
     assert "nulled: 0000002/00M/right/q04 size, was 5" in str(report)
 
 
-def test_a_nulled_grade_still_comes_back_in_the_official_record(copy: Built) -> None:
+def test_rebuild_record_of_nulled_grade(copy: Built) -> None:
     from reasonknee_datasets.release import rebuild_record
 
     diagnosis = {"femur_medial_central_bone_marrow_lesion": {"size": 5, "number": 1, "percent": "2.1"}}
@@ -146,7 +146,7 @@ def test_moaks_rules_are_reported_and_never_corrected(copy: Built) -> None:
     assert [grade["grade"] for grade in row["grades"]] == [0, 2]
 
 
-def test_a_damaged_release_does_not_hide_what_stands_before_the_damage(copy: Built) -> None:
+def test_records_before_damage_are_still_checked(copy: Built) -> None:
     path = copy.data / "generate_data/train.json"
     path.write_bytes(path.read_bytes()[:-5000])
     diagnose(29, {"patella_superior_osteophyte": {"grade": 7}})(copy)
@@ -174,7 +174,7 @@ def test_a_file_without_permission_is_one_clear_problem(copy: Built) -> None:
     assert set(report.counts) == {"missing-file", "bad-image", "bad-mask"}
 
 
-def test_a_folder_in_a_files_place_is_one_clear_problem(copy: Built) -> None:
+def test_folder_in_place_of_file_is_a_problem(copy: Built) -> None:
     (copy.data / "generate_data/val.json").unlink()
     (copy.data / "generate_data/val.json").mkdir()
     copy.image(0).unlink()

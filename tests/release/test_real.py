@@ -102,7 +102,7 @@ def test_official_prompts_become_questions_verbatim(release: Release, root: Path
         assert json.dumps(again) == json.dumps(record)
 
 
-def test_answers_have_the_schema_that_their_official_prompt_asks_for(release: Release) -> None:
+def test_answers_have_schema_of_official_prompt(release: Release) -> None:
     seen = 0
     for _, row in release.quintuples():
         answer = json.loads(row["answer"])

@@ -70,11 +70,11 @@ def test_names_that_cannot_be_understood_are_not_guessed(tmp_path: Path, content
         read_names(write(tmp_path, content))
 
 
-def test_a_label_file_that_is_absent_or_no_json_is_named(tmp_path: Path) -> None:
+def test_read_names_refuses_missing_or_invalid_file(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"labels.json does not exist"):
         read_names(tmp_path / "labels.json")
     (tmp_path / "labels.json").write_text("{")
-    with pytest.raises(ReleaseError, match=r"labels.json is no JSON: Expecting"):
+    with pytest.raises(ReleaseError, match=r"labels.json is not JSON: Expecting"):
         read_names(tmp_path / "labels.json")
 
 
@@ -186,7 +186,7 @@ def test_boxes_establish_a_map_that_is_not_told(
     report = release.check()
     assert str(release.convention) == CONVENTION
     assert release.agreement.checked == release.agreement.exact == 248
-    assert "labels of 62 of 62 questions that question_subregion_mapping.json does not tell were established" in str(
+    assert "labels of 62 of 62 questions that question_subregion_mapping.json does not state were established" in str(
         report
     )
     # Where one label lies within another's extent, fewer labels than were drawn around can explain the box.
@@ -204,7 +204,7 @@ def test_boxes_fill_the_gaps_of_a_map(sound: Built, tmp_path: Path) -> None:
     assert release.labels.questions[60] == MAPPING[60]
 
 
-def test_a_question_that_no_label_explains_is_reported_as_unverified(tmp_path: Path) -> None:
+def test_question_without_labels_is_unverified(tmp_path: Path) -> None:
     def elsewhere(record: dict[str, Any], question: int) -> None:
         if question == 43:
             record["final_diagnosis"]["bounding_box"] = [1, 20, 1, 38, 1, 34]
@@ -213,7 +213,7 @@ def test_a_question_that_no_label_explains_is_reported_as_unverified(tmp_path: P
     opaque(built.data / "question_files")
     report = open_release(built.root).check()
     assert "labels of 61 of 62 questions" in str(report)
-    assert "boxes of these questions were not verified, for want of a region: 43" in str(report)
+    assert "boxes of these questions were not verified, because they have no region: 43" in str(report)
 
 
 def test_an_empty_label_leaves_its_box_unverified_and_kept(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_broken_json_is_placed_to_the_byte(tmp_path: Path, before: int, broken: 
     assert last in str(error.value)
 
 
-def test_a_file_that_is_cut_short_gives_what_is_whole(tmp_path: Path) -> None:
+def test_stream_records_of_truncated_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     whole = json.dumps([RECORD] * 300)
     cut = len(whole) // 2 - 50
@@ -92,7 +92,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
 )
 def test_what_is_no_list_is_refused(tmp_path: Path, content: bytes, got: str) -> None:
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(InvalidJSONError, match=f"This is no JSON list of records: {got} at byte 0"):
+    with pytest.raises(InvalidJSONError, match=f"This is not a JSON list of records: {got} at byte 0"):
         list(stream_records(tmp_path / "a.json"))
 
 

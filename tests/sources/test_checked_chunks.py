@@ -93,7 +93,7 @@ def test_a_manifest_without_chunk_hashes_is_read(shards: Any) -> None:
     assert rows(served, replace(shard, chunk_sha256=None), "quintuples") == rows(served, shard, "quintuples")
 
 
-def test_no_more_is_fetched_than_the_chunks_that_are_asked_for(shards: Any) -> None:
+def test_only_requested_chunks_are_fetched(shards: Any) -> None:
     served, root, manifest = shards
     shard = manifest.shards("quintuples", "train")[0]
     before = served.bytes_sent

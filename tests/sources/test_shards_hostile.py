@@ -43,7 +43,7 @@ except RepositoryError as error:
 
 
 def write_bomb(path: Path, name: str, column: Any, rows: int) -> None:
-    """Write a shard of the right schema whose one column stands for far more than the file holds."""
+    """Write a shard of the right schema with one column that decodes to far more bytes than the file has."""
     schema = arrow_schema("quintuples")
     stored = pa.schema([pa.field(name, column.type) if field.name == name else field for field in schema])
     arrays = [column if field.name == name else pa.nulls(rows, field.type) for field in stored]
@@ -102,7 +102,7 @@ def test_a_pipe_where_a_file_is_expected(tmp_path: Path, name: str, swap: Callab
     (root / name).unlink()
     swap(root / name)
     config = "volumes" if name.startswith("index") else None
-    with pytest.raises(RepositoryError, match=r"named pipe|Is a directory|holds no manifest\.json"):
+    with pytest.raises(RepositoryError, match=r"named pipe|Is a directory|has no manifest\.json"):
         list(load_dataset(name=config, split="train", streaming=True, data_dir=root))
 
 
@@ -115,7 +115,7 @@ def test_summarise_refuses_grades_that_do_not_exist(tmp_path: Path, grade: int) 
     rows[3]["grades"][0]["grade"] = grade
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
     list_again(root)
-    with pytest.raises(RepositoryError, match=rf"A row holds grade {grade} of '\w+', and grades go from 0 to 8"):
+    with pytest.raises(RepositoryError, match=rf"A row has grade {grade} of '\w+', but grades go from 0 to 8"):
         summarise(root)
 
 

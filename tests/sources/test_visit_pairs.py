@@ -119,9 +119,7 @@ def test_check_visits_refuses(pairs: Any, message: str) -> None:
 
 
 def test_pairs_need_questions(prepared: Path, cache: str) -> None:
-    with pytest.raises(
-        RepositoryError, match="pairs= pairs the rows of the config 'quintuples', and name= is 'volumes'"
-    ):
+    with pytest.raises(RepositoryError, match="pairs= needs the config 'quintuples', but name= is 'volumes'"):
         load_dataset(data_dir=prepared, cache_dir=cache, name="volumes", pairs=("00M", "24M"))
 
 

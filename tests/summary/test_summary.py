@@ -1,4 +1,4 @@
-"""What ``reasonknee info`` says, against plain counting over the rows that were written."""
+"""The counts of ``reasonknee info``, against plain counting over the rows that were written."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other rows", "other columns"])
-def test_a_shard_that_is_not_the_manifest_s_is_named(tmp_path: Path, damage: str) -> None:
+def test_summarize_names_changed_shard(tmp_path: Path, damage: str) -> None:
     write_repository(tmp_path)
     path = tmp_path / "data/train-00000-of-00003.parquet"
     table = pq.read_table(path)

@@ -130,7 +130,7 @@ class TestShift:
         assert (boxes[:, :3] >= 0).all()
         assert (boxes[:, 3:] <= [20, 30, 40]).all()
 
-    def test_a_box_that_is_cut_already_is_not_cut_further(self) -> None:
+    def test_random_shift_keeps_truncated_box(self) -> None:
         cropped = CropToBox(size=4)(self.example(1, [2, 2, 2, 12, 12, 12]))
         assert RandomShift(max_mm=9.0)(cropped)["box"] == cropped["box"]
 
@@ -172,7 +172,7 @@ def _middle(labels: np.ndarray, label: int, view: Any, affine: Any) -> np.ndarra
     return middle
 
 
-def test_the_flip_is_seen_in_the_box_as_in_the_voxels() -> None:
+def test_random_flip_moves_box_with_voxels() -> None:
     case = plain_case("left", 5)
     flipped = RandomFlip(p=1.0)(case.example())
     marked = np.isin(np.asarray(flipped["volume"].dataobj), np.flatnonzero(case.mask) + 1)

@@ -88,7 +88,7 @@ class TestRow:
 
     @pytest.mark.parametrize("style", STYLES)
     @pytest.mark.parametrize("media", ["video", "images"])
-    def test_has_a_place_for_every_picture_and_every_frame_in_order(self, style: str, media: str) -> None:
+    def test_row_has_placeholder_for_each_frame(self, style: str, media: str) -> None:
         row = to(style, media=media)(ROWS[0])
         question = messages_of(row)[0]["content"]
         tag = "video" if media == "video" else "image"
@@ -324,7 +324,7 @@ class TestProcessors:
             assert settings.pop("dataset_info")["columns"] == {"messages": "messages", "images": "images"}
             assert settings == {"image_min_pixels": pixels, "image_max_pixels": pixels}
 
-    def test_settings_for_ms_swift_leave_room_for_tokens_of_either_size(self) -> None:
+    def test_settings_for_ms_swift_max_pixels(self) -> None:
         settings = to("ms_swift").settings(to("ms_swift")(ROWS[0]))
         assert settings.pop("FPS") == "4.0"
         least, most = (int(settings[f"VIDEO_{name}_TOKEN_NUM"]) for name in ("MIN", "MAX"))

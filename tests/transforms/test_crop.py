@@ -119,7 +119,7 @@ class TestJitter:
         assert (rows[:, :3] <= [6, 10, 14]).all()
         assert (rows[:, 3:] >= [13, 18, 24]).all()
 
-    def test_a_box_that_does_not_fit_is_looked_at_here_and_there(self) -> None:
+    def test_crop_jitter_covers_box_larger_than_crop(self) -> None:
         # The box has 3 x 4 x 6 voxels, so that a crop of 2 has 2 x 3 x 5 places inside it.
         assert len(np.unique(self.regions(size=2, jitter_mm=4.0), axis=0)) == 2 * 3 * 5
 
@@ -142,7 +142,7 @@ class TestSettings:
             CropToBox(**settings)
 
     def test_a_box_outside_the_volume(self) -> None:
-        with pytest.raises(BoxError, match=r"Box stop \(6, 31, 10\) lies outside the volume"):
+        with pytest.raises(BoxError, match=r"Box stop \(6, 31, 10\) is outside the volume"):
             crop([3, 4, 5, 6, 31, 10])
 
 

@@ -204,14 +204,14 @@ class TestBoxes:
         shown = ToFrames(plane)({"volume": marked, "box": case.box.to_row()})
         assert Box.from_mask(shown["frames"]).to_row() == shown["frame_box"]
 
-    def test_a_box_thinner_than_a_frame_is_in_the_frame_that_is_nearest(self) -> None:
+    def test_frame_box_of_thin_box_is_nearest_frame(self) -> None:
         volume = nib.Nifti1Image(np.zeros((40, 4, 4), np.int16), np.eye(4))
         for slice_ in range(40):
             shown = ToFrames("sagittal", count=4)({"volume": volume, "box": [slice_, 0, 0, slice_ + 1, 4, 4]})
             assert shown["frame_box"][0] == slice_ // 10
             assert shown["frame_box"][3] == slice_ // 10 + 1
 
-    def test_a_box_beyond_the_frames_is_said_to_be_there(self) -> None:
+    def test_frame_box_of_box_beyond_frames(self) -> None:
         volume = nib.Nifti1Image(np.zeros((160, 4, 4), np.int16), np.eye(4))
         shown = FRAME_RECIPES["clean_o1"]({"volume": volume, "box": [2, 0, 0, 14, 4, 4]})
         assert shown["frame_box"][0] < shown["frame_box"][3] <= 0
@@ -266,7 +266,7 @@ class TestBadInput:
             ToFrames(**settings)
 
 
-def test_a_box_that_was_put_there_after_resampling_is_taken_as_it_stands() -> None:
+def test_frame_box_of_box_set_after_resampling() -> None:
     volume = nib.Nifti1Image(np.zeros((40, 40, 40), np.int16), np.eye(4))
     example = Resize(20)({"volume": volume, "box": [1, 3, 5, 11, 13, 15]})
     shown = ToFrames("axis0")

@@ -64,7 +64,7 @@ class TestWindow:
         alone = {**example(), "volume": CropToBox(size=(5, 5, 5))(example(box=[0, 0, 0, 1, 1, 1]))["volume"]}
         beyond = RandomShift(max_mm=0.0)({**alone, "volume": alone["volume"]})
         beyond["volume"].dataobj.view = View.whole(VALUES.shape).shift((99, 0, 0))
-        with pytest.raises(TransformError, match=r"lies outside its volume, so there are no voxels to window"):
+        with pytest.raises(TransformError, match=r"is outside its volume, so there are no voxels to window"):
             Window(method="zscore", per="crop")(beyond)
 
     def test_a_resampled_volume(self) -> None:

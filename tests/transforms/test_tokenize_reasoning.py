@@ -226,7 +226,7 @@ class TestControlTokens:
         tokens = TokenizeReasoning(tokenizer)(ROWS[0] | {"question": "Any osteophyte here?"})
         assert tokens["input_ids"].count(number) == 1
 
-    def test_written_by_the_chat_template_count_even_if_not_special(self) -> None:
+    def test_control_tokens_of_chat_template_count(self) -> None:
         tokenizer = wrapped(chat_template=CHATML.replace("assistant\n{% endif", "assistant\n<think>{% endif"))
         tokenizer.chat_template = tokenizer.chat_template.replace(
             "{{ message['content'] }}",
@@ -356,7 +356,7 @@ class TestValue:
         assert len(repr(tokenize)) < 700
         assert Hasher.hash(again) == Hasher.hash(tokenize) == Hasher.hash(pickle.loads(pickle.dumps(tokenize)))
 
-    def test_goes_by_what_the_tokenizer_does_and_not_by_its_state(self) -> None:
+    def test_digest_ignores_tokenizer_state(self) -> None:
         tokenizer = wrapped()
         tokenize = TokenizeReasoning(tokenizer)
         before = Hasher.hash(tokenize)
@@ -456,7 +456,7 @@ class TestValue:
         get_encoder.cache_clear()
         assert pickle.loads(pickle.dumps(tokenize))(ROWS[0])["input_ids"] == expected
 
-    def test_in_another_process_needs_no_transformers_and_hashes_the_same(self, tmp_path: Path) -> None:
+    def test_pickle_in_other_process_without_transformers(self, tmp_path: Path) -> None:
         tokenize = TokenizeReasoning(wrapped(), box_convention=CONVENTION)
         (tmp_path / "t.pkl").write_bytes(pickle.dumps((tokenize, ROWS[9])))
         code = (
@@ -474,7 +474,7 @@ class TestValue:
         assert done.stdout.split(maxsplit=3)[:3] == [str(sum(ids)), str(len(ids)), Hasher.hash(tokenize)]
         assert done.stdout.rstrip().endswith(repr(tokenize))
 
-    def test_of_a_tokenizer_that_nobody_has_met_cannot_be_read(self) -> None:
+    def test_repr_of_unknown_tokenizer_is_refused(self) -> None:
         with pytest.raises(TransformError, match="This process has not loaded the tokenizer"):
             TokenizeReasoning(NamedTokenizer("other", "0" * 32))
 
@@ -544,10 +544,10 @@ class TestVision:
 
     @pytest.mark.parametrize("frames", [np.zeros((4, 30, 56), np.uint8), None, np.zeros((4, 56), np.uint8)])
     def test_refuses_frames_that_a_processor_would_resize(self, frames: Any) -> None:
-        with pytest.raises(TransformError, match=r"The frames .*, and must have a multiple of 28 rows.*ToFrames"):
+        with pytest.raises(TransformError, match=r"The frames .*, but must have a multiple of 28 rows.*ToFrames"):
             TokenizeReasoning(wrapped(), vision=QWEN_VIDEO)(ROWS[0] | {"frames": frames})
 
-    def test_is_refused_where_the_template_has_no_place_for_it(self) -> None:
+    def test_vision_without_placeholder_is_refused(self) -> None:
         with pytest.raises(TransformError, match=r"vision= needs a template with \{vision\}"):
             TokenizeReasoning(wrapped(), "official_sft", vision=QWEN_VIDEO)
 
@@ -558,7 +558,7 @@ class TestVision:
 
 
 class TestLength:
-    def test_what_does_not_fit_is_an_error_with_the_numbers(self) -> None:
+    def test_max_length_error_has_numbers(self) -> None:
         vision = Vision("<|video_pad|>", 100)
         tokens = TokenizeReasoning(wrapped(), vision=vision)(ROWS[0])
         whole, prompt = len(tokens["input_ids"]), tokens["labels"].count(-100)

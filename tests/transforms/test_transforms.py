@@ -1,4 +1,4 @@
-"""What every transform keeps to: values, new examples, batches that are rows, and a stream of chance of their own."""
+"""Rules of every transform: values, new examples, batches of rows, and a separate random stream."""
 
 from __future__ import annotations
 
@@ -281,11 +281,11 @@ class TestBadInput:
 
     def test_a_series(self) -> None:
         example = {"id": "a", "volume": nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.int16), np.eye(4))}
-        with pytest.raises(TransformError, match=r"has the shape \(2, 2, 2, 3\), and must have three axes"):
+        with pytest.raises(TransformError, match=r"has the shape \(2, 2, 2, 3\), but must have three axes"):
             ToCanonical()(example)
 
     @pytest.mark.parametrize("key", ["frames", "input_ids", "messages"])
-    def test_a_grid_does_not_change_under_what_was_made_from_it(self, key: str) -> None:
+    def test_grid_change_after_derived_key_is_refused(self, key: str) -> None:
         with pytest.raises(
             TransformError,
             match=rf"already has {key}, made from its present grid, .* Put transforms of the grid before",
@@ -294,7 +294,7 @@ class TestBadInput:
 
     def test_the_error_says_which_example(self) -> None:
         example = {**examples()[0], "box": [0, 0, 0, 400, 10, 10]}
-        with pytest.raises(ReasonKneeError, match=r"lies outside the volume") as caught:
+        with pytest.raises(ReasonKneeError, match=r"is outside the volume") as caught:
             CropToBox()(example)
         assert caught.value.__notes__ == [f"while CropToBox looked at {example['id']}"]
 
@@ -337,7 +337,7 @@ class TestParams:
             assert set(called) == {*example, *changes}
 
     @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
-    def test_parameters_are_values_that_follow_from_id_epoch_and_seed(self, transform: Transform) -> None:
+    def test_make_params_follows_from_id_epoch_and_seed(self, transform: Transform) -> None:
         example = Window(0, 9)(plain_case().example())
         drawn = [transform.make_params(example | {"epoch": epoch}) for epoch in range(12)]
         assert len(set(drawn)) > 1
@@ -472,7 +472,7 @@ class TestWrongArguments:
 
 
 @pytest.mark.parametrize("kind", [CropToBox, Window, Compose, ToFrames])
-def test_help_shows_the_methods_to_call_and_no_generated_ones(kind: type) -> None:
+def test_help_of_transform_hides_generated_methods(kind: type) -> None:
     page = pydoc.plain(pydoc.render_doc(kind))
     assert "__call__(self, example" in page
     assert "added_features(self, features" in page or kind is Compose

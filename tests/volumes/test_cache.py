@@ -97,7 +97,7 @@ def _child(cache: DecodeCache, path: Path, queue: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_fork_in_the_middle_of_a_decode_neither_hangs_nor_loses_what_was_there(tmp_path: Path) -> None:
+def test_decode_cache_survives_fork_during_decode(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", knee())
     cache, started, go_on = DecodeCache(), threading.Event(), threading.Event()
     cache.get("before", block)
@@ -131,7 +131,7 @@ def test_a_volumes_questions_share_one_decode(tmp_path: Path) -> None:
     assert cache_info() == info
 
 
-def test_a_volume_beyond_the_bound_is_read_and_not_kept(tmp_path: Path) -> None:
+def test_decode_cache_does_not_keep_volume_over_bound(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee())
     cache = DecodeCache(max_bytes=10)
     np.testing.assert_array_equal(open_volume(path, cache=cache).dataobj[2:5], array[2:5])

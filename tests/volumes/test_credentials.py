@@ -1,4 +1,4 @@
-"""Secrets in URLs are shown nowhere, and what is no URL is shown as it is."""
+"""Secrets in URLs are never shown, and text that is not a URL is shown as it is."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_threads_share_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_disk_cache_works_in_read_only_folder(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee())
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)
@@ -248,7 +248,7 @@ def planted(path: Path, folder: Path, frame: bytes | None = None) -> Path:
 
 
 class TestStrangers:
-    """What another user could have written is not read, and what is written no other user can read."""
+    """Files that another user could have written are not read, and no other user can read the cache."""
 
     @pytest.mark.parametrize("mode", [0o777, 0o755, 0o750, 0o701, 0o1777])
     def test_folder_mode(self, tmp_path: Path, mode: int) -> None:

@@ -44,7 +44,7 @@ def store() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("stated", [3, None])
-def test_read_file_reads_one_byte_over_the_limit_at_most(stated: int | None) -> None:
+def test_read_file_limit(stated: int | None) -> None:
     Understating.stated = stated
     with pytest.raises(ServerLimitError, match="longer than 100 bytes"):
         read_file("understating://manifest.json", {}, 100)
@@ -52,14 +52,14 @@ def test_read_file_reads_one_byte_over_the_limit_at_most(stated: int | None) -> 
     assert len(read_file("understating://manifest.json", {}, 1000)) == 1000
 
 
-def test_read_file_does_not_read_what_is_stated_too_long() -> None:
+def test_read_file_refuses_stated_size_over_limit() -> None:
     Understating.stated = 101
     with pytest.raises(ServerLimitError, match="longer than 100 bytes"):
         read_file("understating://manifest.json", {}, 100)
     assert not received
 
 
-def test_read_file_of_an_empty_object_asks_for_no_range() -> None:
+def test_read_file_of_empty_object() -> None:
     Understating.stated = 0
     assert read_file("understating://manifest.json", {}, 100) == b""
     assert not received

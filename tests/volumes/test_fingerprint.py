@@ -89,6 +89,6 @@ def test_a_file_is_compared_with_its_hash(tmp_path: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(
-        VolumeError, match=rf"knee\.nii has the sha256 [0-9a-f]{{64}}, and should have {expected}\. Copy"
+        VolumeError, match=rf"knee\.nii has the sha256 [0-9a-f]{{64}}, but should have {expected}\. Copy"
     ):
         verify_sha256(path, expected)

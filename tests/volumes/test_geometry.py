@@ -1,4 +1,4 @@
-"""Geometry survives its token, and refuses what is no grid."""
+"""Geometry survives its token, and refuses anything that is not a grid."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_the_real_part_is_without_padding(box: Box, real: Box | None) -> None:
 
 
 @given(st.lists(st.floats(-50, 50), min_size=6, max_size=6))
-def test_the_nearest_box_is_within_half_a_voxel_or_thin(numbers: list[float]) -> None:
+def test_nearest_box_rounds_within_half_a_voxel(numbers: list[float]) -> None:
     faces = np.sort(np.array(numbers).reshape(2, 3), axis=0)
     box = nearest_box(faces)
     moved = np.abs(np.array([box.start, box.stop]) - faces)
@@ -74,7 +74,7 @@ def test_the_nearest_box_is_within_half_a_voxel_or_thin(numbers: list[float]) ->
     assert (moved < 1 + 1e-9).all()
 
 
-def test_a_voxel_is_in_the_box_where_its_centre_is() -> None:
+def test_nearest_box_contains_voxel_by_centre() -> None:
     # Cells of three voxels: the middle of cell 1 is the middle of voxel 4.
     cells = View.whole((9, 1, 1)).rescale((3, 1, 1))
     shown = [1, 4, 7]

@@ -104,14 +104,14 @@ def test_a_gzip_that_inflates_past_its_promise_stops(tmp_path: Path) -> None:
 def test_a_gzip_that_keeps_less_than_it_promises(tmp_path: Path) -> None:
     path = tmp_path / "short.nii.gz"
     path.write_bytes(gzip.compress(nifti_bytes(knee())[:-100]))
-    with pytest.raises(VolumeError, match=r"inflates to 3612 bytes, and its NIfTI header states 3712"):
+    with pytest.raises(VolumeError, match=r"inflates to 3612 bytes, but its NIfTI header states 3712"):
         np.asarray(open_volume(path))
 
 
 def test_a_raw_file_that_holds_less_than_it_promises(tmp_path: Path) -> None:
     path = tmp_path / "short.nii"
     path.write_bytes(nifti_bytes(knee())[:-100])
-    with pytest.raises(VolumeError, match=r"more than the file holds \(3612 bytes\)"):
+    with pytest.raises(VolumeError, match=r"more than the file has \(3612 bytes\)"):
         np.asarray(open_volume(path))
 
 

@@ -139,7 +139,7 @@ class TestOrigins:
     def test_a_redirect_to_no_http_address(self, target: str) -> None:
         with (
             serve(redirect(target)) as here,
-            pytest.raises(VolumeError, match=r"volume file http://.*which is no HTTP address"),
+            pytest.raises(VolumeError, match=r"volume file http://.*which is not an HTTP address"),
         ):
             _ = open_volume(f"{here.url}/knee.nii.gz", cache=None).shape
 

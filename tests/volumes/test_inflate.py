@@ -87,7 +87,7 @@ def test_promises(tmp_path: Path, how: str) -> None:
         with pytest.raises(VolumeError, match=rf"inflates to more than the {len(PLAIN) - much} bytes"):
             inflated(whole, tmp_path, how, len(PLAIN) - much)
         with pytest.raises(
-            VolumeError, match=rf"inflates to 700000 bytes, and its NIfTI header states {len(PLAIN) + much}"
+            VolumeError, match=rf"inflates to 700000 bytes, but its NIfTI header states {len(PLAIN) + much}"
         ):
             inflated(whole, tmp_path, how, len(PLAIN) + much)
     with pytest.raises(VolumeError, match="inflates to more than"):

@@ -83,7 +83,7 @@ def test_lend_turns_to_the_geometry_of_the_manifest(path: Path, array: Any) -> N
 
 
 def test_lend_leaves_out_what_has_to_be_made_up(path: Path) -> None:
-    """Padded and interpolated crops are no view of the stored array; the other crops of the file still are."""
+    """Padded and interpolated crops are not a view of the stored array; the other crops of the file still are."""
     volume, whole = open_volume(path), View.whole(SHAPE)
     odd = [whole.crop(Box((-1, 0, 0), (3, 3, 3))), whole.crop(Box((8, 0, 0), (13, 3, 3))), whole.rescale((6, 5, 3))]
     with use_cache(DecodeCache(10**6)):

@@ -1,4 +1,4 @@
-"""A packed file is a plain .nii.gz to everybody else, and regions to us."""
+"""A packed file is a plain .nii.gz for other readers, and seekable for this package."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_a_damaged_file_stops_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_volume_of_a_prepared_repository_is_not_packed_in_place(tmp_path: Path, linked: bool) -> None:
+def test_pack_in_place_refuses_prepared_repository(tmp_path: Path, linked: bool) -> None:
     root = write_repository(tmp_path / "knees")
     if linked:
         (tmp_path / "link").symlink_to(root)

@@ -130,7 +130,7 @@ def test_whole_volumes(server: Server) -> None:
         same(np.asarray(open_volume(f"{server.url}/{name}.nii.gz", cache=None)), knee((40, 40, 40)))
 
 
-def test_a_server_without_ranges_is_asked_once_and_told_of(folder: Path, server: Server) -> None:
+def test_server_without_ranges_is_read_once_with_warning(folder: Path, server: Server) -> None:
     server.ranges = False
     size = (folder / "knee.nii.gz").stat().st_size
     volume = open_volume(f"{server.url}/knee.nii.gz", cache=None)

@@ -152,7 +152,7 @@ def test_version_1_with_parts_of_planes_is_not_believed(tmp_path: Path) -> None:
     array = knee((12, 12, 8))
     path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)
     path.write_bytes(as_version_1(path.read_bytes()))
-    with pytest.warns(RuntimeWarning, match="slabs of 72 bytes are no whole planes"):
+    with pytest.warns(RuntimeWarning, match="slabs of 72 bytes are not whole planes"):
         same(open_volume(path, cache=None).dataobj[1:3, 1:3, 1:3], array[1:3, 1:3, 1:3])
 
 
@@ -199,7 +199,7 @@ def test_consecutive_slabs_are_inflated_in_one_call(tmp_path: Path, monkeypatch:
 
 
 def test_a_read_takes_only_its_part_of_the_file(tmp_path: Path) -> None:
-    """Everything but the header, the index and the touched slabs is overwritten, and nobody notices."""
+    """Everything but the header, the index and the touched slabs is overwritten, which changes no result."""
     array = knee((20, 20, 60))
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)
     data = bytearray(path.read_bytes())
@@ -308,7 +308,7 @@ def swap(payload: bytearray) -> None:
         (put(4, 7, 4), "its length does not fit 7 slabs"),
         (put(8, 351, 8), "slabs of .* bytes do not make|its lengths are 351"),
         (put(16, 0, 8), "slabs of 0 bytes do not make"),
-        (put(16, 4 * 12 * 13 * 2 - 1, 8), "are no whole planes|do not make"),
+        (put(16, 4 * 12 * 13 * 2 - 1, 8), "are not whole planes|do not make"),
         (put(16, 1 << 60, 8), "do not make"),
         (put(24, 1 << 60, 8), "do not make"),
         (put(32, 1 << 31, 4), "it describes a file of .* bytes"),
@@ -331,7 +331,7 @@ def test_an_index_that_lies_is_not_used(tmp_path: Path, change: Any, reason: str
         same(open_volume(path, cache=None).dataobj[:, 2:5, 0:18], array[:, 2:5, 0:18])
 
 
-def test_a_seekable_file_that_is_cut_is_not_to_be_packed_again(tmp_path: Path) -> None:
+def test_truncated_seekable_file_remedy_is_not_pack(tmp_path: Path) -> None:
     path = packed(tmp_path / "knee.nii.gz", knee((12, 13, 24)), planes=4)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.warns(RuntimeWarning, match=r"knee\.nii\.gz is not used: .*cut off\. Copy the file again"):
@@ -413,7 +413,7 @@ def refer_to_the_slab_before(segment: bytes, plain: bytes) -> bytes:
     return match + rest.compress(plain[10:]) + rest.flush(zlib.Z_FULL_FLUSH)
 
 
-def test_a_slab_that_refers_to_another_reads_as_nibabel_reads_it(tmp_path: Path) -> None:
+def test_slab_with_back_reference_reads_as_nibabel(tmp_path: Path) -> None:
     array = knee((12, 13, 24))
     path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)  # slabs of 78 bytes
     path = two_faces(path, 6, refer_to_the_slab_before)
@@ -439,7 +439,7 @@ def assert_as_nibabel(path: Path, part: Any = np.s_[...]) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_nibabel_and_simpleitk_see_the_same_voxels_of_a_file_with_two_members(tmp_path: Path, number: int) -> None:
+def test_two_gzip_members_read_as_by_nibabel_and_simpleitk(tmp_path: Path, number: int) -> None:
     sitk = pytest.importorskip("SimpleITK")
     array, other = knee((12, 13, 24)), knee((12, 13, 24), seed=1)
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)

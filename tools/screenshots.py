@@ -1,4 +1,4 @@
-"""Make the pictures of the browser in ``docs/pictures``: run ``python docs/screenshots.py`` from the repository.
+"""Make the pictures of the browser in ``docs/pictures``: run ``python tools/screenshots.py`` from the repository.
 
 It prepares a synthetic release, starts `reasonknee browse`, and photographs its pages in headless Chromium, which it
 needs, with playwright and Pillow (extra ``test``).
@@ -26,7 +26,7 @@ from reasonknee_datasets.moaks import SLOTS
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import prepare
 
-OUT = Path(__file__).parent / "pictures"
+OUT = Path(__file__).parents[1] / "docs" / "pictures"
 OPTIONS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 LIMIT = 150_000  # bytes of a picture
 

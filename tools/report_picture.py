@@ -1,7 +1,7 @@
 """Write ``docs/report.jpg``: score made answers with ``reasonknee evaluate`` and take a picture of the report.
 
-Run ``python docs/report_picture.py [FOLDER]`` from the repository; with a folder, the report and a picture of the whole
-page are saved there too. No model is asked: the annotations are synthetic, and the answers are made from the truth by a
+Run ``python tools/report_picture.py [FOLDER]`` from the repository; with a folder, report and picture of the whole
+page are saved there too. No model is used: the annotations are synthetic, and the answers are made from the truth by a
 noisy reader, which is right in most slots, off by one grade in others, leaves some out, and draws boxes that are a few
 voxels off. It needs chromium and Pillow.
 """
@@ -76,7 +76,7 @@ def main() -> None:
             *("evaluate", "--predictions", work / "answers.jsonl", "--data", data, "--out", report),
             *("--model", "noisy reader of the truth (made answers)", "--condition", "own_region"),
         )
-        take_picture(report / "report.html", Path(__file__).with_name("report.jpg"), work / "profile")
+        take_picture(report / "report.html", Path(__file__).parents[1] / "docs" / "report.jpg", work / "profile")
         if len(sys.argv) > 1:
             shutil.copytree(report, sys.argv[1], dirs_exist_ok=True)
             take_picture(report / "report.html", Path(sys.argv[1]) / "whole.png", work / "profile", height=9000)
