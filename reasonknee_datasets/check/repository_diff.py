@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reasonknee_datasets.check.data_check import config_rows
 from reasonknee_datasets.manifest import Manifest, VolumeRecord
 from reasonknee_datasets.printable import printable
 from reasonknee_datasets.sources import (
@@ -16,8 +17,6 @@ from reasonknee_datasets.sources import (
     find_place,
     keep_credentials,
     open_repository,
-    read_shard,
-    select,
 )
 
 _EXAMPLES = 10
@@ -152,17 +151,10 @@ def _count(manifest: Manifest) -> int:
 def _digest_rows(repository: Repository) -> dict[str, tuple[bytes, ...]]:
     """Read every row, and return for each id its split and a hash of each aspect."""
     columns = [name for names in _ASPECTS.values() for name in names]
-    selection = select("quintuples", ["id", *columns])
-    found = {}
-    for split in repository.manifest.splits("quintuples"):
-        for shard in repository.manifest.shards("quintuples", split):
-            for table in read_shard(repository.url(shard.path), shard, selection):
-                for row in table.to_pylist():
-                    found[row["id"]] = (
-                        split.encode(),
-                        *(_hash([row[name] for name in names]) for names in _ASPECTS.values()),
-                    )
-    return found
+    return {
+        row["id"]: (split.encode(), *(_hash([row[name] for name in names]) for names in _ASPECTS.values()))
+        for split, row in config_rows(repository, "quintuples", ["id", *columns])
+    }
 
 
 def _hash(values: object) -> bytes:
@@ -183,19 +175,11 @@ def _compare_rows(ours: Mapping[str, tuple[bytes, ...]], theirs: Mapping[str, tu
 
 
 def _compare_balanced(ours: Repository, theirs: Repository) -> list[Change]:
-    a, b = _multiplicities(ours), _multiplicities(theirs)
+    a, b = (
+        {f"{split}: {row['id']}": row["multiplicity"] for split, row in config_rows(each, "balanced")}
+        for each in (ours, theirs)
+    )
     return _changes("rows with another multiplicity in balanced", (key for key in a | b if a.get(key) != b.get(key)))
-
-
-def _multiplicities(repository: Repository) -> dict[str, int]:
-    selection = select("balanced")
-    return {
-        f"{split}: {row['id']}": row["multiplicity"]
-        for split in repository.manifest.splits("balanced")
-        for shard in repository.manifest.shards("balanced", split)
-        for table in read_shard(repository.url(shard.path), shard, selection)
-        for row in table.to_pylist()
-    }
 
 
 def _compare_files(what: str, ours: Mapping[str, VolumeRecord], theirs: Mapping[str, VolumeRecord]) -> list[Change]:

@@ -13,7 +13,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import add_note, missing_extra, os_remedy, shown
 from reasonknee_datasets.figures.example_text import example_text, take_volume
 from reasonknee_datasets.figures.looks import FigureError, LookName, find_look
-from reasonknee_datasets.figures.plane_choice import choose_plane
+from reasonknee_datasets.figures.plane_choice import Plane, choose_plane
 from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
 
 if TYPE_CHECKING:
@@ -76,6 +76,17 @@ def show(
 
     colours = find_look(look)
     fixed = None if window is None else _check_window(window)
+    volume, box, panels, first = cut_example(example)
+    limits = grey_window(panels.values()) if fixed is None else fixed
+    notes = _notes(volume, box, panels.values(), limits)
+    figure = lay_out_figure(panels, first, limits, example_text(example), notes, colours)
+    if out is not None:
+        write_figure(figure, Path(out))
+    return figure
+
+
+def cut_example(example: Mapping[str, Any]) -> tuple[Any, Box | None, dict[Plane, Panel], Plane]:
+    """Return an example's volume, its box, its slices, and the plane that its question is read in."""
     try:
         volume = take_volume(example)
         box = Box.from_row(example["box"]) if example.get("box") is not None else None
@@ -84,13 +95,8 @@ def show(
         if isinstance(example, Mapping) and example.get("id"):
             add_note(error, f"while drawing {example['id']}")
         raise
-    limits = grey_window(panels.values()) if fixed is None else fixed
-    first = choose_plane(*(str(example.get(column) or "") for column in ("finding", "subregion", "question")))
-    notes = _notes(volume, box, panels.values(), limits)
-    figure = lay_out_figure(panels, first, limits, example_text(example), notes, colours)
-    if out is not None:
-        write_figure(figure, Path(out))
-    return figure
+    named = (str(example.get(column) or "") for column in ("finding", "subregion", "question"))
+    return volume, box, panels, choose_plane(*named)
 
 
 def _check_window(window: Any) -> tuple[float, float]:

@@ -8,13 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reasonknee_datasets.boxes import Box
-from reasonknee_datasets.errors import add_note, missing_extra
-from reasonknee_datasets.figures.example_figure import write_figure
-from reasonknee_datasets.figures.example_text import example_text, take_volume
+from reasonknee_datasets.errors import missing_extra
+from reasonknee_datasets.figures.example_figure import cut_example, write_figure
+from reasonknee_datasets.figures.example_text import example_text
 from reasonknee_datasets.figures.looks import FigureError, LookName, find_look
-from reasonknee_datasets.figures.plane_choice import choose_plane
-from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
+from reasonknee_datasets.figures.planes import Panel, grey_window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,12 +77,5 @@ def gallery(
 
 
 def _slice(row: Mapping[str, Any]) -> tuple[Panel, tuple[float, float]]:
-    try:
-        volume = take_volume(row)
-        panels = cut_planes(volume, Box.from_row(row["box"]) if row.get("box") is not None else None)
-    except Exception as error:
-        if isinstance(row, Mapping) and row.get("id"):
-            add_note(error, f"while drawing {row['id']}")
-        raise
-    plane = choose_plane(*(str(row.get(column) or "") for column in ("finding", "subregion", "question")))
+    _, _, panels, plane = cut_example(row)
     return panels[plane], grey_window(panels.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -71,19 +72,7 @@ def draw_column(figure: Figure, column: TextColumn, left: float, top: float) -> 
         if line.chip is not None:
             _draw_chip(figure, line, left, top)
             continue
-        figure.text(
-            x,
-            y,
-            line.text,
-            size=line.size,
-            color=line.colour,
-            weight=line.weight,
-            family=FONT,
-            ha="left",
-            va="top",
-            parse_math=False,
-            usetex=False,
-        )
+        _draw_text(figure, line, x, y, ha="left", va="top")
 
 
 def _draw_chip(figure: Figure, line: Line, left: float, top: float) -> None:
@@ -99,19 +88,13 @@ def _draw_chip(figure: Figure, line: Line, left: float, top: float) -> None:
         transform=figure.transFigure,
     )
     figure.add_artist(square)
-    figure.text(
-        (left + line.x + side / 2) / width,
-        1 - (top + line.y + side * 0.53) / height,
-        line.text,
-        size=line.size,
-        color=line.colour,
-        weight=line.weight,
-        family=FONT,
-        ha="center",
-        va="center",
-        parse_math=False,
-        usetex=False,
-    )
+    x, y = (left + line.x + side / 2) / width, 1 - (top + line.y + side * 0.53) / height
+    _draw_text(figure, line, x, y, ha="center", va="center")
+
+
+def _draw_text(figure: Figure, line: Line, x: float, y: float, **style: Any) -> None:
+    style |= {"size": line.size, "color": line.colour, "weight": line.weight, "family": FONT}
+    figure.text(x, y, line.text, parse_math=False, usetex=False, **style)
 
 
 class _Setter:

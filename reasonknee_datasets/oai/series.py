@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
@@ -50,15 +51,7 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
     if strangers:
         notes.append(f"left out {len(strangers)} files that are not DICOM images, such as {strangers[0]}")
     volume = stack_slices(chosen, str(place))
-    return Volume(
-        volume.voxels,
-        volume.affine,
-        volume.slope,
-        volume.intercept,
-        volume.header,
-        volume.instances,
-        (*notes, *volume.notes),
-    )
+    return replace(volume, notes=(*notes, *volume.notes))
 
 
 def peek_headers(place: SeriesPlace) -> Generator[Header, None, None]:

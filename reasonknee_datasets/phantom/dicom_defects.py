@@ -59,25 +59,29 @@ class Defect:
     place: str = ""
 
 
+def _each(change: Callable[[Dataset], object]) -> Change:
+    """Change every slice by itself."""
+
+    def change_all(slices: Slices, facts: SeriesFacts) -> Slices:
+        for each in slices:
+            change(each)
+        return slices
+
+    return change_all
+
+
 def _tags(**values: object) -> Change:
     """Set attributes in every slice."""
 
-    def change(slices: Slices, facts: SeriesFacts) -> Slices:
-        for each in slices:
-            for keyword, value in values.items():
-                setattr(each, keyword, value)
-        return slices
+    def change(each: Dataset) -> None:
+        for keyword, value in values.items():
+            setattr(each, keyword, value)
 
-    return change
+    return _each(change)
 
 
 def _syntax(uid: str) -> Change:
-    def change(slices: Slices, facts: SeriesFacts) -> Slices:
-        for each in slices:
-            set_syntax(each, uid)
-        return slices
-
-    return change
+    return _each(lambda each: set_syntax(each, uid))
 
 
 def _position(dataset: Dataset) -> NDArray[np.float64]:
@@ -114,10 +118,6 @@ def _another_plane(slices: Slices, name: str) -> list[Dataset]:
     return turned
 
 
-def _reference_image(slices: Slices, facts: SeriesFacts) -> Slices:
-    return [*_another_plane(slices[:1], "reference"), *slices]
-
-
 def _half_coronal(slices: Slices, facts: SeriesFacts) -> Slices:
     half = len(slices) // 2
     return [*slices[:half], *_another_plane(slices[half:], "coronal")]
@@ -128,10 +128,6 @@ def _only_localizers(slices: Slices, facts: SeriesFacts) -> Slices:
     row, column = np.array(three[2].ImageOrientationPatient, float).reshape(2, 3)
     three[2].ImageOrientationPatient = [f"{value:.9f}" for value in (*row, *np.cross(row, column))]
     return three
-
-
-def _copied_slice(slices: Slices, facts: SeriesFacts) -> Slices:
-    return [*slices, _copy(slices[2], "again")]
 
 
 def _changed_slice(slices: Slices, facts: SeriesFacts) -> Slices:
@@ -165,20 +161,8 @@ def _again(slices: Slices, shift: float) -> Slices:
     return slices + second
 
 
-def _two_acquisitions(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _again(slices, 0.0)
-
-
-def _interleaved(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _again(slices, 0.5)
-
-
 def _without_middle(slices: Slices, facts: SeriesFacts) -> Slices:
     return slices[: len(slices) // 2] + slices[len(slices) // 2 + 1 :]
-
-
-def _without_last(slices: Slices, facts: SeriesFacts) -> Slices:
-    return slices[:-1]
 
 
 def _with_one_more(slices: Slices, facts: SeriesFacts) -> Slices:
@@ -195,30 +179,16 @@ def _uneven(slices: Slices, facts: SeriesFacts) -> Slices:
     return slices
 
 
-def _moved(slices: Slices, facts: SeriesFacts) -> Slices:
-    for each in slices:
-        _move(each, np.array([0.0, 3.0, 0.0]))
-    return slices
-
-
 def _sheared(slices: Slices, facts: SeriesFacts) -> Slices:
     for number, each in enumerate(slices):
         _move(each, np.array([0.0, 0.1 * number, 0.0]))
     return slices
 
 
-def _rescaled(slices: Slices, facts: SeriesFacts) -> Slices:
+def _rescale(each: Dataset) -> None:
     """Store value + 1024, as CT does, with the rescaling that takes it back."""
-    for each in slices:
-        set_pixels(each, get_pixels(each).astype(np.int32) + 1024)
-        each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
-    return slices
-
-
-def _signed(slices: Slices, facts: SeriesFacts) -> Slices:
-    for each in slices:
-        each.PixelRepresentation = 1
-    return slices
+    set_pixels(each, get_pixels(each).astype(np.int32) + 1024)
+    each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
 
 
 def _colour(slices: Slices, facts: SeriesFacts) -> Slices:
@@ -281,13 +251,13 @@ def _wrong_visit(slices: Slices, facts: SeriesFacts) -> Slices:
 
 _GOOD = (
     Defect("numbered-backwards", "converted", change=_backwards),
-    Defect("reference-image", "converted", change=_reference_image),
-    Defect("copied-slice", "converted", change=_copied_slice),
+    Defect("reference-image", "converted", change=lambda each, _: [*_another_plane(each[:1], "reference"), *each]),
+    Defect("copied-slice", "converted", change=lambda slices, _: [*slices, _copy(slices[2], "again")]),
     Defect("localizer-among-slices", "converted", change=_other_localizer),
     Defect("big-endian", "converted", change=_syntax(EXPLICIT_BIG)),
     Defect("run-length-encoded", "converted", change=_syntax(RLE)),
-    Defect("rescaled", "converted", change=_rescaled),
-    Defect("signed-pixels", "converted", change=_signed),
+    Defect("rescaled", "converted", change=_each(_rescale)),
+    Defect("signed-pixels", "converted", change=_tags(PixelRepresentation=1)),
     Defect("multi-frame", "converted", change=_multi_frame),
     Defect("without-accession", "converted", change=_tags(AccessionNumber="")),
     Defect("dcm-suffix", "converted", files="suffix"),
@@ -298,12 +268,12 @@ _GOOD = (
 _BAD = (
     Defect("not-downloaded", "missing", place="absent"),
     Defect("slice-missing", "refused", "missing-slices", _without_middle),
-    Defect("last-slice-missing", "refused", "grid", _without_last),
+    Defect("last-slice-missing", "refused", "grid", lambda slices, _: slices[:-1]),
     Defect("one-slice-more", "refused", "grid", _with_one_more),
-    Defect("moved", "refused", "grid", _moved),
+    Defect("moved", "refused", "grid", _each(lambda each: _move(each, np.array([0.0, 3.0, 0.0])))),
     Defect("changed-copy", "refused", "duplicate-slices", _changed_slice),
-    Defect("two-acquisitions", "refused", "two-acquisitions", _two_acquisitions),
-    Defect("interleaved-acquisitions", "refused", "two-acquisitions", _interleaved),
+    Defect("two-acquisitions", "refused", "two-acquisitions", lambda slices, _: _again(slices, 0.0)),
+    Defect("interleaved-acquisitions", "refused", "two-acquisitions", lambda slices, _: _again(slices, 0.5)),
     Defect("uneven-spacing", "refused", "uneven-spacing", _uneven),
     Defect("sheared", "refused", "tilted-stack", _sheared),
     Defect("half-coronal", "refused", "mixed-planes", _half_coronal),

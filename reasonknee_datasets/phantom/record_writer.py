@@ -13,13 +13,13 @@ import numpy as np
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
 from reasonknee_datasets.orientation import Reorientation, to_canonical
-from reasonknee_datasets.phantom.grade_sampling import MISSING, RECORD_SLOTS
+from reasonknee_datasets.phantom.grade_sampling import MISSING, slot_column
 from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
 from reasonknee_datasets.phantom.reasoning_texts import answer_text
 from reasonknee_datasets.prompts import project_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -206,12 +206,4 @@ class RecordWriter:
         return times
 
 
-def _first_columns() -> Iterable[int]:
-    seen: set[int] = set()
-    for column, slot in enumerate(RECORD_SLOTS):
-        if slot.question_id not in seen:
-            seen.add(slot.question_id)
-            yield column
-
-
-_FIRST_COLUMNS = np.array(list(_first_columns()), np.intp)
+_FIRST_COLUMNS = np.array([slot_column(q, QUESTIONS[q].attributes[0]) for q in RECORD_QUESTIONS], np.intp)

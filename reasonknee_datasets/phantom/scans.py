@@ -15,7 +15,7 @@ from reasonknee_datasets.phantom.grade_sampling import as_mapping
 from reasonknee_datasets.phantom.knee import draw_knee
 from reasonknee_datasets.phantom.record_writer import RECORD_QUESTIONS
 from reasonknee_datasets.phantom.spec import KneeSpec
-from reasonknee_datasets.phantom.typical_boxes import effusion_column, usual_boxes
+from reasonknee_datasets.phantom.typical_boxes import EFFUSION, usual_boxes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,9 +60,8 @@ def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[
     (data / "masks").mkdir()
     for folder in {data / "images" / Path(volume.image_key).parent for volume in plan.volumes}:
         folder.mkdir(parents=True)
-    column = effusion_column()
     tasks = [
-        _Task(plan.seed, volume, row, int(row[column]), data)
+        _Task(plan.seed, volume, row, int(row[EFFUSION]), data)
         for volume, row in zip(plan.volumes, plan.true_grades, strict=True)
     ]
     boxes = np.zeros((len(tasks), len(RECORD_QUESTIONS), 6), np.int16)
@@ -76,9 +75,8 @@ def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[
 def predict_boxes(plan: StudyPlan, tick: Callable[[], object]) -> NDArray[np.int16]:
     """Place every volume's boxes without drawing it; as `draw_scans`, but for the files."""
     boxes = np.zeros((len(plan.volumes), len(RECORD_QUESTIONS), 6), np.int16)
-    column = effusion_column()
     for volume in plan.volumes:
-        boxes[volume.number] = usual_boxes(plan.seed, volume, int(plan.true_grades[volume.number, column]))
+        boxes[volume.number] = usual_boxes(plan.seed, volume, int(plan.true_grades[volume.number, EFFUSION]))
         tick()
     return boxes
 

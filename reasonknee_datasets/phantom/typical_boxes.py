@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.boxes import world_bounds
-from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom.grade_sampling import RECORD_SLOTS, as_mapping, slot_column
 from reasonknee_datasets.phantom.knee import draw_knee
 from reasonknee_datasets.phantom.planned_scan import PlannedVolume, Stream, stream
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 _BUILD = 0.05  # standard deviation of a patient's size
 _SHIFT_MM = 2.0  # of a knee's position in its scan
+EFFUSION = slot_column(43, "grade")
+"""Place, in a row of grades, of the one grade that a box depends on."""
 
 
 @cache
@@ -36,16 +37,10 @@ def _regions(effusion: int) -> NDArray[np.float64]:
     affine = np.diag([*grid.spacing, 1.0])
     affine[:3, 3] = -np.array(grid.spacing) * (np.array(grid.counts) - 1) / 2
     row = np.zeros(len(RECORD_SLOTS), np.int8)
-    row[effusion_column()] = effusion
+    row[EFFUSION] = effusion
     spec = KneeSpec(0, 0, 0, "right", as_mapping(row), Geometry(grid.counts, affine), noise=False)
     boxes = draw_knee(spec).boxes
     return np.stack([world_bounds(boxes[question], affine) for question in RECORD_QUESTIONS])
-
-
-@cache
-def effusion_column() -> int:
-    """Find the one grade that a box depends on, in a row of grades."""
-    return slot_column(next(q.id for q in QUESTIONS.values() if q.finding == "effusion_synovitis"), "grade")
 
 
 def usual_boxes(seed: int, volume: PlannedVolume, effusion: int) -> NDArray[np.int16]:

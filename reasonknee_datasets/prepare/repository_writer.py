@@ -26,6 +26,7 @@ from reasonknee_datasets.prepare.shard_writer import (
     cut,
     hash_order,
     shard_path,
+    stock_schema,
     volume_of,
     write_parquet,
     write_shard,
@@ -40,7 +41,7 @@ from reasonknee_datasets.prepare.volume_files import (
     remove_strangers,
 )
 from reasonknee_datasets.quality import DataChecker, QualityReport
-from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, mask_path, parse_id
+from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, mask_path, parse_id
 
 # Least work that is worth starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
 _HEAVY_BYTES = 200_000_000
@@ -256,7 +257,7 @@ class Writer:
     def _write_quintuples(
         self, shards: Mapping[str, list[list[str]]], spool: Spool
     ) -> dict[str, list[tuple[Shard, int]]]:
-        schema = _stock_schema("quintuples")
+        schema = stock_schema("quintuples")
         tasks = [
             ShardTask(
                 self.root,
@@ -285,7 +286,7 @@ class Writer:
         masks: Mapping[str, VolumeRecord],
     ) -> list[tuple[Shard, int]]:
         """Write one row a volume, in the same shards and order as the quintuples."""
-        schema, written = _stock_schema("volumes"), []
+        schema, written = stock_schema("volumes"), []
         for number, ids in enumerate(cuts):
             rows = [_index_row(by_id[each], records[by_id[each].path], masks, self.content.synthetic) for each in ids]
             path = shard_path("volumes", split, number, len(cuts))
@@ -299,7 +300,7 @@ class Writer:
             return []
         rank = {volume: place for place, volume in enumerate(volume for shard in cuts for volume in shard)}
         ids = sorted(counter, key=lambda each: (rank[volume_of(each)], parse_id(each).question_id))
-        table = pa.table({"id": ids, "multiplicity": [counter[each] for each in ids]}, schema=_stock_schema("balanced"))
+        table = pa.table({"id": ids, "multiplicity": [counter[each] for each in ids]}, schema=stock_schema("balanced"))
         volumes = [volume_of(each) for each in ids]
         return [write_parquet(self.root, shard_path("balanced", split, 0, 1), table, volumes)]
 
@@ -344,13 +345,6 @@ def _refuse_shared_patients(volumes: Iterable[SourceVolume]) -> None:
             f"{' and '.join(sorted(splits[shared[0]]))}. Correct the split files: scores on patients seen in training "
             "would mean nothing."
         )
-
-
-def _stock_schema(config: str) -> pa.Schema:
-    """Return a config's schema with the metadata by which stock ``datasets`` reads its features."""
-    from datasets import Features  # a second of imports, which worker processes are spared
-
-    return Features.from_arrow_schema(arrow_schema(config)).arrow_schema
 
 
 def _index_row(

@@ -225,6 +225,13 @@ def write_parquet(root: Path, path: str, table: pa.Table, volumes: Sequence[Any]
     return Shard(path, table.num_rows, target.stat().st_size, *hashes), table.nbytes
 
 
+def stock_schema(config: str, *, previews: bool = False) -> pa.Schema:
+    """Return a config's schema with the metadata by which stock ``datasets`` reads its features."""
+    from datasets import Features  # a second of imports, which worker processes are spared
+
+    return Features.from_arrow_schema(arrow_schema(config, previews=previews)).arrow_schema
+
+
 def hash_footer(path: Path) -> str:
     """Compute the SHA-256 of a Parquet file's footer: the metadata, their length and the closing magic."""
     with path.open("rb") as file:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,41 @@ from reasonknee_datasets.schema import SPLITS
 
 
 @dataclass(frozen=True, slots=True)
-class CheckSettings:
-    """Options of the check."""
+class ReleaseOptions:
+    """How to read a release.
 
-    convention: BoxConvention | None
-    allow: frozenset[str]
-    workers: int | None
-    require_images: bool
-    progress: bool
+    Parameters
+    ----------
+    images : Path, optional
+        Where the images are, ``<patient>/<visit>/...``; ``data/images`` of the release by default.
+    box_convention : BoxConvention or str, optional
+        The convention of the official boxes; established by comparing boxes with masks where it is not given, and
+        checked against them where it is.
+    allow : collection of str
+        Kinds of problems to accept: see `reasonknee_datasets.release.KINDS`.
+    workers : int, optional
+        Processes that read masks; one a core by default.
+    require_images : bool
+        Whether rows need their image. If not, a missing image is not a problem, and the volume has no geometry.
+    progress : bool
+        Whether to draw progress bars, where there is a terminal.
+    executor : concurrent.futures.Executor, optional
+        Where masks are read instead of in processes of this machine.
+    """
+
+    images: Path | None = None
+    box_convention: BoxConvention | str | None = None
+    allow: frozenset[str] = frozenset()
+    workers: int | None = None
+    require_images: bool = True
+    progress: bool = False
     executor: Executor | None = None
+
+    @property
+    def convention(self) -> BoxConvention | None:
+        """The convention that is given, parsed."""
+        given = self.box_convention
+        return BoxConvention.parse(given) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +99,7 @@ class Check:
         The records.
     labels : LabelMap
         As the release states it.
-    settings : CheckSettings
+    options : ReleaseOptions
         The caller's.
     problems, notes
         Problems found when the release was opened; more are added here.
@@ -81,7 +108,7 @@ class Check:
     studies: Sequence[Study]
     files: RecordFiles
     labels: LabelMap
-    settings: CheckSettings
+    options: ReleaseOptions
     problems: Problems
     notes: list[str]
 
@@ -91,7 +118,7 @@ class Check:
         self.notes += survey.check_complete(self.problems)
         masks = self._scan(survey)
         extents = Extents.collect([masks.get(volume) for volume in range(len(self.studies))])
-        given = self.settings.convention
+        given = self.options.convention
         labels = complete_labels(self.labels, survey.numbers, extents, given, self.notes)
         boxes = self._verify(survey, extents, labels)
         grids = self._join(masks, labels)
@@ -113,16 +140,14 @@ class Check:
         wanted = np.flatnonzero((survey.index >= 0).any(axis=1)).tolist()
         masked = [volume for volume in wanted if is_there(self.studies[volume].mask)]
         paths = {volume: self.studies[volume].mask for volume in masked}
-        settings = self.settings
-        scans = scan_masks(
-            list(paths.values()), settings.workers, progress=settings.progress, executor=settings.executor
-        )
+        options = self.options
+        scans = scan_masks(list(paths.values()), options.workers, progress=options.progress, executor=options.executor)
         found = {volume: scans[path] for volume, path in paths.items()}
         return place_masks(self.studies, wanted, found, self.problems)
 
     def _verify(self, survey: Survey, extents: Extents, labels: LabelMap) -> BoxCheck | None:
         """Choose the box convention and verify it, as a whole and for each question."""
-        given = self.settings.convention
+        given = self.options.convention
         evidence = gather(survey.numbers, extents, labels.questions)
         chosen, fault = judge(given, evidence)
         if fault is not None and (survey.index >= 0).any():  # without records, another problem is reported
@@ -150,11 +175,11 @@ class Check:
         sides = labels.sides()
         grids: dict[int, Grid] = {}
         for volume, scan in tqdm(
-            masks.items(), "images", disable=None if self.settings.progress else True, unit="image"
+            masks.items(), "images", disable=None if self.options.progress else True, unit="image"
         ):
             study = self.studies[volume]
             sound = scan is None or check_mask(study, scan, labels.names, sides, self.problems)
-            grid = read_grid(study, scan, self.settings.require_images, self.problems)
+            grid = read_grid(study, scan, self.options.require_images, self.problems)
             if sound and grid is not None:
                 grids[volume] = grid
         return grids
@@ -167,7 +192,7 @@ class Check:
             kept[volume.split] += 1
         answered = int((survey.index >= 0).any(axis=1).sum())
         return ReleaseReport(
-            groups=group_problems(self.problems, self.settings.allow),
+            groups=group_problems(self.problems, self.options.allow),
             notes=tuple(self.notes),
             rows={split: rows[split] for split in SPLITS},
             volumes={split: kept[split] for split in SPLITS},

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.transforms.base import Example, Transform, require
-from reasonknee_datasets.transforms.regrid import canonical_turn, current_grid, grid_features, regrid
+from reasonknee_datasets.transforms.base import Example, require
+from reasonknee_datasets.transforms.regrid import GridTransform, canonical_turn, current_grid, regrid
 from reasonknee_datasets.volumes.grid_view import View
 
 
 @dataclass(frozen=True, slots=True)
-class ToCanonical(Transform):
+class ToCanonical(GridTransform):
     """Permute and flip axes so that the array runs towards right, anterior and superior, box and affine with it.
 
     An oblique volume stays oblique: nothing is resampled, and nothing is read.
@@ -32,7 +31,3 @@ class ToCanonical(Transform):
         """Lay the turned grid over an example."""
         shape, affine = current_grid(require(example, "volume", "ToCanonical"))
         return regrid(example, View.whole(shape).turn(canonical_turn(affine)))
-
-    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
-        return grid_features(features)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError
-from reasonknee_datasets.transforms.base import Example, Transform, require
+from reasonknee_datasets.transforms.base import Example, require
 from reasonknee_datasets.transforms.regrid import (
+    GridTransform,
     current_grid,
     draw_moves,
-    grid_features,
     is_whole,
     one,
     random_stream,
@@ -29,7 +28,7 @@ Three = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class CropToBox(Transform):
+class CropToBox(GridTransform):
     """Narrow an example to its box, before anything is decoded.
 
     The volume becomes a lazy view of the crop and the box moves into its coordinates. Nothing is read. A box that is
@@ -111,10 +110,6 @@ class CropToBox(Transform):
         shape, _ = current_grid(require(example, "volume", "CropToBox"))
         region = self.make_params(example) if params is None else params
         return regrid(example, View.whole(shape).crop(region, self.pad_value))
-
-    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
-        return grid_features(features)
 
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
         # The box stays inside the crop where it fits; where it is longer, the crop stays inside the box.

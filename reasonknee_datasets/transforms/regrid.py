@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation, to_canonical
-from reasonknee_datasets.transforms.base import Example, TransformError, require
+from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.view_proxy import ViewProxy, read_view, view_image
@@ -166,12 +166,17 @@ def kept_box(example: Example, view: View) -> Box | None:
     return kept if view.box_from_source(kept) == Box.from_row(example["box"]) else None
 
 
-def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the types of the keys that `regrid` adds."""
-    from datasets import List, Value  # at use: importing datasets takes a second
+class GridTransform(Transform):
+    """Base of the transforms that lay a new grid over an example."""
 
-    six = List(Value("int32"), length=6)
-    return {"region": six} | ({"box_volume": six, "box": six} if "box" in features else {})
+    __slots__ = ()
+
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
+        from datasets import List, Value  # at use: importing datasets takes a second
+
+        six = List(Value("int32"), length=6)
+        return {"region": six} | ({"box_volume": six, "box": six} if "box" in features else {})
 
 
 def random_stream(name: str, seed: int, example: Example) -> np.random.Generator:

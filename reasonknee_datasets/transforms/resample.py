@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from reasonknee_datasets.transforms.base import Example, Transform, require
-from reasonknee_datasets.transforms.regrid import current_grid, grid_features, regrid, spread, three
+from reasonknee_datasets.transforms.base import Example, require
+from reasonknee_datasets.transforms.regrid import GridTransform, current_grid, regrid, spread, three
 from reasonknee_datasets.volumes.grid_view import View
 
 Three = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Resize(Transform):
+class Resize(GridTransform):
     """Resample to a grid of the given shape over the same extent in the world; the voxel size changes.
 
     Values are interpolated linearly where the grid gets finer, and averaged where it gets coarser, when they are read,
@@ -47,13 +46,9 @@ class Resize(Transform):
         shape, _ = current_grid(require(example, "volume", "Resize"))
         return regrid(example, View.whole(shape).rescale(spread(self.size)))
 
-    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
-        return grid_features(features)
-
 
 @dataclass(frozen=True, slots=True)
-class Resample(Transform):
+class Resample(GridTransform):
     """Lay a grid with this spacing over the same place.
 
     The new grid has exactly this spacing, the old one's centre, and as many voxels as come nearest to its extent; else
@@ -84,7 +79,3 @@ class Resample(Transform):
         step = np.array(spread(self.spacing)) / np.linalg.norm(affine[:3, :3], axis=0)
         counts = [max(1, round(length / one)) for length, one in zip(shape, step.tolist(), strict=True)]
         return regrid(example, View.whole(shape).rescale(counts, step.tolist()))
-
-    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
-        return grid_features(features)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, Literal
 
@@ -13,12 +11,11 @@ from numpy.typing import NDArray
 from reasonknee_datasets.transforms.base import TransformError
 from reasonknee_datasets.transforms.regrid import stored_volume
 from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.volumes.single_flight import Once
 
 Method = Literal["range", "percentiles", "zscore"]
 
-_KEPT = 4096  # volumes; two numbers each
-_lock = threading.Lock()
-_known: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+_known: Once[Hashable, tuple[float, float]] = Once(limit=4096)  # volumes; two numbers each
 
 
 def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float = 100.0) -> tuple[float, float]:
@@ -36,16 +33,7 @@ def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float
     if not isinstance(volume, LazyVolume) or volume.path is None:  # images in memory have no identity
         return statistics(np.asarray(stored_volume(volume)), method, low, high)
     key = (volume.identity, method, low, high)
-    with _lock:
-        if key in _known:
-            _known.move_to_end(key)
-            return _known[key]
-    found = statistics(np.asarray(stored_volume(volume)), method, low, high)
-    with _lock:
-        _known[key] = found
-        while len(_known) > _KEPT:
-            _known.popitem(last=False)
-    return found
+    return _known.get(key, lambda: statistics(np.asarray(stored_volume(volume)), method, low, high))
 
 
 def statistics(values: NDArray[Any], method: Method, low: float = 0.0, high: float = 100.0) -> tuple[float, float]:
