@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reasonknee_datasets.errors import MissingExtraError
-from reasonknee_datasets.figures.example_figure import show
-from reasonknee_datasets.figures.example_gallery import gallery
+from reasonknee_datasets.figures.example_figure import gallery, show
 
 if TYPE_CHECKING:
     from reasonknee_datasets.volumes import LazyVolume

@@ -1,24 +1,77 @@
-"""Slices of a volume in radiological display, for any order of the stored array.
+"""Slices of a volume in radiological display, for any order of the stored array, and the plane of a question.
 
 Superior is up; anterior is at the left of a sagittal slice and at the top of an axial one; the patient's right is at
 the viewer's left on coronal and axial slices. Nothing is resampled: axes are permuted and flipped, so an oblique scan
 is shown along its own axes, with its tilt in degrees.
+
+The plane in which a question is read is shown large. It comes from the question's own text where it names one (the
+official extrusion prompts do: "It is measured in the coronal view"), else from this table, which follows how the
+finding is read in the clinic, else it is sagittal, the plane that DESS is acquired in:
+
+==========================================  ========
+finding and subregion                       plane
+==========================================  ========
+anything of the medial or lateral patella   axial
+effusion-synovitis                          axial
+iliotibial band, pes anserine bursa         coronal
+meniscal body: extrusion or morphology      coronal
+meniscal root tear                          coronal
+osteophyte of the tibia, central femur      coronal
+everything else                             sagittal
+==========================================  ========
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError
-from reasonknee_datasets.figures.plane_choice import PLANES, Plane
 from reasonknee_datasets.orientation import axcodes, to_canonical
+
+Plane = Literal["sagittal", "coronal", "axial"]
+PLANES: tuple[Plane, ...] = get_args(Plane)
+
+_NAMED = re.compile(r"\b(?:mid)?(sagittal|coronal|axial)(?:ly)?\b", re.IGNORECASE)
+
+# The first pattern that matches "finding subregion" names the plane.
+_READ_IN: tuple[tuple[re.Pattern[str], Plane], ...] = (
+    (re.compile(r"\bpatella_(medial|lateral)"), "axial"),
+    (re.compile(r"^effusion"), "axial"),
+    (re.compile(r"^(iliotibial|pes_anserine)"), "coronal"),
+    (re.compile(r"^meniscal_extrusion .*_(medial|lateral|body)$"), "coronal"),
+    (re.compile(r"^meniscal_morphology .*_body$"), "coronal"),
+    (re.compile(r"^meniscal_root_tear"), "coronal"),
+    (re.compile(r"^osteophyte (tibia_|femur_(medial|lateral)_central)"), "coronal"),
+)
+
+
+def choose_plane(finding: str = "", subregion: str = "", question: str = "") -> Plane:
+    """Choose the plane that a question is read in: the first that its text names, else the table above.
+
+    Examples
+    --------
+    >>> choose_plane("meniscal_extrusion", "medial_meniscus_medial", "It is measured in the coronal view.")
+    'coronal'
+    >>> choose_plane("cartilage_lesion", "patella_lateral")
+    'axial'
+    >>> choose_plane()
+    'sagittal'
+    """
+    named = _NAMED.search(question)
+    if named:
+        word = named.group(1).lower()
+        return next(plane for plane in PLANES if plane == word)
+    subject = f"{finding} {subregion}"
+    return next((plane for pattern, plane in _READ_IN if pattern.search(subject)), "sagittal")
+
 
 # World axes (RAS+): the one that is cut, the one that runs down the screen, the one that runs across it. Both screen
 # axes run against RAS+: from superior or anterior down, from the patient's right or from anterior across.

@@ -13,7 +13,7 @@ from reasonknee_datasets.atomic_files import write_files
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.oai.moaks_comparison import Disagreement, Stratum, TableComparison
-from reasonknee_datasets.oai.moaks_readings import KneeGrades
+from reasonknee_datasets.oai.moaks_tables import KneeGrades
 from reasonknee_datasets.oai.moaks_variables import VARIABLES
 
 

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.errors import ConvertError, GeometryError, VolumeError, missing_extra
-from reasonknee_datasets.oai.content import CLEARLY, match_content
-from reasonknee_datasets.oai.image_files import ImageFile, load_image, read_labels
+from reasonknee_datasets.oai.image_files import CLEARLY, ImageFile, load_image, match_content, read_labels
 from reasonknee_datasets.oai.image_grids import TargetGrid
 from reasonknee_datasets.oai.proof import Claim, read_side
 from reasonknee_datasets.oai.refusals import Refusal

@@ -13,7 +13,7 @@ from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.oai.moaks_tables import Knee, MoaksTables
 from reasonknee_datasets.release.official_record import RecordReader, check_record, volume_key
 from reasonknee_datasets.release.paths import find_root
-from reasonknee_datasets.release.record_index import file_name
+from reasonknee_datasets.release.record_files import file_name
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, read_splits
 from reasonknee_datasets.release.stream import stream_records

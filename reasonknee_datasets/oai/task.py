@@ -11,7 +11,8 @@ import numpy as np
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.oai.archives import SeriesPlace
-from reasonknee_datasets.oai.finding import visit_of
+from reasonknee_datasets.oai.conversion_report import RowOutcome
+from reasonknee_datasets.oai.finding import IndexRow, visit_of
 from reasonknee_datasets.oai.image_files import ImageFile, read_image
 from reasonknee_datasets.oai.image_grids import (
     PROOF_MM,
@@ -21,10 +22,8 @@ from reasonknee_datasets.oai.image_grids import (
     read_mask_grid,
     write_volume,
 )
-from reasonknee_datasets.oai.nda import IndexRow
 from reasonknee_datasets.oai.proof import Claim, Proof, is_dess, prove, read_side
 from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.row_outcomes import RowOutcome
 from reasonknee_datasets.oai.series import peek_header, read_series
 from reasonknee_datasets.orientation import corner_distance
 from reasonknee_datasets.release.split_files import is_synthetic

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from reasonknee_datasets.moaks import QUESTIONS, Question
-from reasonknee_datasets.phantom.planned_scan import PlannedVolume, Stream, stream
+from reasonknee_datasets.phantom.study_plan import PlannedVolume, Stream, stream
 from reasonknee_datasets.schema import VISITS
 
 if TYPE_CHECKING:

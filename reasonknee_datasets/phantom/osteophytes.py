@@ -9,9 +9,8 @@ import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import bones
-from reasonknee_datasets.phantom.signs import SIGNS
+from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
 from reasonknee_datasets.phantom.solids import points_of
-from reasonknee_datasets.phantom.target_grades import Wanted, questions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,8 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
 from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.phantom.grade_sampling import MISSING, slot_column
-from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
 from reasonknee_datasets.phantom.reasoning_texts import answer_text
+from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
 from reasonknee_datasets.prompts import project_prompt
 
 if TYPE_CHECKING:

@@ -16,18 +16,17 @@ from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import nearest, os_remedy
-from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.moaks_table_files import write_tables
-from reasonknee_datasets.phantom.planned_scan import PhantomError
 from reasonknee_datasets.phantom.record_writer import RecordWriter
 from reasonknee_datasets.phantom.release_files import (
+    LABEL_MAP_VARIANTS,
     write_marker,
     write_other_folders,
     write_questions,
     write_splits,
 )
 from reasonknee_datasets.phantom.scans import draw_scans, predict_boxes
-from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
+from reasonknee_datasets.phantom.study_plan import PhantomError, StudyPlan, plan_study
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.parallel import cores, each_done
-from reasonknee_datasets.prepare.mask_files import MaskTask, write_masks
 from reasonknee_datasets.prepare.prior_counts import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shard_writer import (
     FAULT,
@@ -35,10 +34,12 @@ from reasonknee_datasets.prepare.side_files import write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file
 from reasonknee_datasets.prepare.volume_files import (
     CheckedImage,
+    MaskTask,
     VolumesMode,
     VolumeTask,
     place_volumes,
     remove_strangers,
+    write_masks,
 )
 from reasonknee_datasets.quality import DataChecker, QualityReport
 from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, mask_path, parse_id

@@ -26,9 +26,8 @@ from typing import Literal
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.moaks import QUESTIONS, Question
-from reasonknee_datasets.prompts.project_wording import Wording, project_prompt
-from reasonknee_datasets.prompts.subregion_text import describe_subregion
-from reasonknee_datasets.release.question_files import read_questions
+from reasonknee_datasets.prompts.project_wording import Wording, describe_subregion, project_prompt
+from reasonknee_datasets.release.region_labels import read_questions
 
 Damaged = Literal["repair", "leave_out", "keep"]
 

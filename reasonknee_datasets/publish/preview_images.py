@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import missing_extra
-from reasonknee_datasets.figures.plane_choice import Plane, choose_plane
-from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
+from reasonknee_datasets.figures.planes import Panel, Plane, choose_plane, cut_planes, grey_window
 
 try:
     from PIL import Image, ImageDraw, ImageFont, features

@@ -12,8 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.quality.image_checks import check_brightness, check_duplicates, check_image, check_spacing
-from reasonknee_datasets.quality.image_statistics import ImageStatistics
+from reasonknee_datasets.quality.image_checks import (
+    ImageStatistics,
+    check_brightness,
+    check_duplicates,
+    check_image,
+    check_spacing,
+)
 from reasonknee_datasets.quality.quality_report import Findings, QualityReport
 from reasonknee_datasets.quality.row_checks import RowChecks
 from reasonknee_datasets.release.release_volumes import describe_side

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import GradeError, ReleaseError
-from reasonknee_datasets.release.official_answer import AnswerText, read_answer
-from reasonknee_datasets.release.rebuild import describe_text, write_extras
+from reasonknee_datasets.release.rebuild import AnswerText, describe_text, read_answer, write_extras
 
 RECORD_KEYS = frozenset({"image", "prompt", "answer", "final_diagnosis"})
 DIAGNOSIS_KEYS = frozenset({"bounding_box", "final_diagnosis"})

@@ -12,17 +12,20 @@ import numpy as np
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import ReleaseError
-from reasonknee_datasets.release.box_table import BoxTable
-from reasonknee_datasets.release.checks import Check, Outcome, ReleaseOptions, track_with
+from reasonknee_datasets.release.checks import BoxTable, Check, Outcome, ReleaseOptions, track_with
 from reasonknee_datasets.release.convention import BoxCheck
-from reasonknee_datasets.release.marker import Marker, read_marker
 from reasonknee_datasets.release.official_record import RecordContent
-from reasonknee_datasets.release.paths import ReleaseRoot, find_revision, find_root
-from reasonknee_datasets.release.question_files import QUESTION_FILES, read_prompts
+from reasonknee_datasets.release.paths import Marker, ReleaseRoot, find_revision, find_root, read_marker
 from reasonknee_datasets.release.rebuild import describe_turn, write_extras
-from reasonknee_datasets.release.record_files import BALANCED, RecordFiles
-from reasonknee_datasets.release.record_index import file_name
-from reasonknee_datasets.release.region_labels import MAPPING_FILE, NAMES_FILE, LabelMap, read_label_map
+from reasonknee_datasets.release.record_files import BALANCED, RecordFiles, file_name
+from reasonknee_datasets.release.region_labels import (
+    MAPPING_FILE,
+    NAMES_FILE,
+    QUESTION_FILES,
+    LabelMap,
+    read_label_map,
+    read_prompts,
+)
 from reasonknee_datasets.release.release_volumes import ReleaseVolume
 from reasonknee_datasets.release.report import Problems, ReleaseReport, check_allowed
 from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, Study, is_synthetic, read_splits
