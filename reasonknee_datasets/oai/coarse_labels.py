@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from reasonknee_datasets.atomic_files import write_files
@@ -33,32 +32,28 @@ class LabelRule(NamedTuple):
     meaning: str
 
 
-LABEL_RULES: Mapping[str, LabelRule] = MappingProxyType(
-    {
-        "bone_marrow_lesion_any": LabelRule("bone_marrow_lesion", "size", (1, 2, 3), "a lesion in any subregion"),
-        "bone_marrow_lesion_severe": LabelRule("bone_marrow_lesion", "size", (3,), "over 66 % of a subregion"),
-        "cartilage_lesion_any": LabelRule("cartilage_lesion", "size", (1, 2, 3), "a lesion in any subregion"),
-        "cartilage_lesion_severe": LabelRule("cartilage_lesion", "size", (3,), "over 75 % of a subregion's surface"),
-        "cartilage_full_thickness_any": LabelRule("cartilage_lesion", "depth", (1, 2, 3), "any full-thickness loss"),
-        "osteophyte_any": LabelRule("osteophyte", "grade", (1, 2, 3), "an osteophyte at any place"),
-        "osteophyte_severe": LabelRule("osteophyte", "grade", (3,), "a large osteophyte"),
-        "hoffa_synovitis_any": LabelRule("hoffa_synovitis", "grade", (1, 2, 3), "mild or more"),
-        "hoffa_synovitis_severe": LabelRule("hoffa_synovitis", "grade", (3,), "severe"),
-        "effusion_synovitis_any": LabelRule("effusion_synovitis", "grade", (1, 2, 3), "small or more"),
-        "effusion_synovitis_severe": LabelRule("effusion_synovitis", "grade", (3,), "large"),
-        "meniscal_extrusion_any": LabelRule("meniscal_extrusion", "grade", (1, 2, 3), "2 mm or more"),
-        "meniscal_extrusion_severe": LabelRule("meniscal_extrusion", "grade", (3,), "5 mm or more"),
-        # Codes of morphology have no order: kinds are named, not compared.
-        "meniscal_morphology_any": LabelRule("meniscal_morphology", "morphology", tuple(range(1, 9)), "not normal"),
-        "meniscal_morphology_severe": LabelRule("meniscal_morphology", "morphology", (6, 7, 8), "maceration"),
-        "meniscal_tear_any": LabelRule("meniscal_morphology", "morphology", (2, 3, 4, 5), "a tear of any kind"),
-        "meniscal_root_tear_any": LabelRule("meniscal_root_tear", "presence", (1,), "a root tear"),
-        "anterior_cruciate_ligament_any": LabelRule(
-            "anterior_cruciate_ligament", "complete_tear", (1,), "complete tear"
-        ),
-        "popliteal_cyst_any": LabelRule("popliteal_cyst", "presence", (1,), "a popliteal cyst"),
-    }
-)
+LABEL_RULES: Mapping[str, LabelRule] = {
+    "bone_marrow_lesion_any": LabelRule("bone_marrow_lesion", "size", (1, 2, 3), "a lesion in any subregion"),
+    "bone_marrow_lesion_severe": LabelRule("bone_marrow_lesion", "size", (3,), "over 66 % of a subregion"),
+    "cartilage_lesion_any": LabelRule("cartilage_lesion", "size", (1, 2, 3), "a lesion in any subregion"),
+    "cartilage_lesion_severe": LabelRule("cartilage_lesion", "size", (3,), "over 75 % of a subregion's surface"),
+    "cartilage_full_thickness_any": LabelRule("cartilage_lesion", "depth", (1, 2, 3), "any full-thickness loss"),
+    "osteophyte_any": LabelRule("osteophyte", "grade", (1, 2, 3), "an osteophyte at any place"),
+    "osteophyte_severe": LabelRule("osteophyte", "grade", (3,), "a large osteophyte"),
+    "hoffa_synovitis_any": LabelRule("hoffa_synovitis", "grade", (1, 2, 3), "mild or more"),
+    "hoffa_synovitis_severe": LabelRule("hoffa_synovitis", "grade", (3,), "severe"),
+    "effusion_synovitis_any": LabelRule("effusion_synovitis", "grade", (1, 2, 3), "small or more"),
+    "effusion_synovitis_severe": LabelRule("effusion_synovitis", "grade", (3,), "large"),
+    "meniscal_extrusion_any": LabelRule("meniscal_extrusion", "grade", (1, 2, 3), "2 mm or more"),
+    "meniscal_extrusion_severe": LabelRule("meniscal_extrusion", "grade", (3,), "5 mm or more"),
+    # Codes of morphology have no order: kinds are named, not compared.
+    "meniscal_morphology_any": LabelRule("meniscal_morphology", "morphology", tuple(range(1, 9)), "not normal"),
+    "meniscal_morphology_severe": LabelRule("meniscal_morphology", "morphology", (6, 7, 8), "maceration"),
+    "meniscal_tear_any": LabelRule("meniscal_morphology", "morphology", (2, 3, 4, 5), "a tear of any kind"),
+    "meniscal_root_tear_any": LabelRule("meniscal_root_tear", "presence", (1,), "a root tear"),
+    "anterior_cruciate_ligament_any": LabelRule("anterior_cruciate_ligament", "complete_tear", (1,), "complete tear"),
+    "popliteal_cyst_any": LabelRule("popliteal_cyst", "presence", (1,), "a popliteal cyst"),
+}
 """Rules by the name of their label. Findings without a known variable have none."""
 
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.oai.refusals import Refusal
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
 

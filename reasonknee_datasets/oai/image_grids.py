@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.orientation import TOLERANCE_MM, between, corner_distance, describe_geometry, to_canonical
 from reasonknee_datasets.volumes import open_volume
 from reasonknee_datasets.volumes.packing import pack_bytes
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 PROOF_MM = 0.001
 """Greatest distance between the written grid and the intended one, in mm."""

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from reasonknee_datasets.errors import ConvertError, nearest
@@ -273,14 +272,12 @@ def _read_row(
 
 ReadingRule = Literal["first", "latest", "agree", "all"]
 
-READING_RULES: Mapping[ReadingRule, str] = MappingProxyType(
-    {
-        "first": "each question's grades from the first project that read it",
-        "latest": "each question's grades from the last project that read it",
-        "agree": "a grade that all projects agree on, null where two of them differ",
-        "all": "every reading by itself",
-    }
-)
+READING_RULES: Mapping[ReadingRule, str] = {
+    "first": "each question's grades from the first project that read it",
+    "latest": "each question's grades from the last project that read it",
+    "agree": "a grade that all projects agree on, null where two of them differ",
+    "all": "every reading by itself",
+}
 """Rules that resolve several readings of one knee and visit."""
 
 

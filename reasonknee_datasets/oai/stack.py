@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.oai.dicom_files import Header, Slice
 from reasonknee_datasets.oai.refusals import Refusal
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # DICOM writes positions with 6 digits or so. The real series in shared/real has steps that are off by 0.0009 mm; a
 # tenth of a millimetre would be a sixth of a DESS slice.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +25,11 @@ from reasonknee_datasets.oai.image_grids import (
 from reasonknee_datasets.oai.proof import Claim, Proof, is_dess, prove, read_side
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.series import peek_header, read_series
+from reasonknee_datasets.oai.stack import Volume
 from reasonknee_datasets.orientation import corner_distance
 from reasonknee_datasets.release.split_files import is_synthetic
 from reasonknee_datasets.schema import VISITS
 from reasonknee_datasets.volumes import open_volume
-
-if TYPE_CHECKING:
-    from reasonknee_datasets.oai.stack import Volume
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.phantom import bones, soft_tissue
 from reasonknee_datasets.phantom.bones import Bone
@@ -17,10 +17,6 @@ from reasonknee_datasets.phantom.mask_labels import LABELS
 from reasonknee_datasets.phantom.shape import FILM, Shape, region_labels
 from reasonknee_datasets.phantom.soft_tissue import Meniscus
 from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, points_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 CARTILAGES = {"femur": 47, "patella": 48, "tibia": 49}
 CAPSULE = 9.0

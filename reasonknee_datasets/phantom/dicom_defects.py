@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.phantom.dicom_series import (
     EXPLICIT_BIG,
@@ -20,7 +21,6 @@ from reasonknee_datasets.phantom.dicom_series import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
 Slices = list["Dataset"]

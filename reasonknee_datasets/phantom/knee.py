@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box, label_boxes
 from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES, region_of
 from reasonknee_datasets.phantom.render import Scene, paint, plan_scene
-from reasonknee_datasets.phantom.shape import draw_shape
+from reasonknee_datasets.phantom.shape import Shape, draw_shape
 from reasonknee_datasets.phantom.signs import Wanted
-from reasonknee_datasets.phantom.solids import Points
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.shape import Shape
-    from reasonknee_datasets.phantom.solids import Field
-    from reasonknee_datasets.schema import Side
-    from reasonknee_datasets.volumes.geometry import Geometry
+from reasonknee_datasets.phantom.solids import Field, Points
+from reasonknee_datasets.schema import Side
+from reasonknee_datasets.volumes.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reasonknee_datasets.phantom.anatomy import STEP, cartilage_points, share_level
+from reasonknee_datasets.phantom.anatomy import STEP, Sample, cartilage_points, share_level
 from reasonknee_datasets.phantom.mask_labels import REGION_NAMES
-from reasonknee_datasets.phantom.shape import regions_of
+from reasonknee_datasets.phantom.shape import Region, Shape, regions_of
 from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
-from reasonknee_datasets.phantom.solids import filled_share
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.anatomy import Sample
-    from reasonknee_datasets.phantom.shape import Region, Shape
-    from reasonknee_datasets.phantom.solids import Field, Points
-
+from reasonknee_datasets.phantom.solids import Field, Points, filled_share
 
 CORTEX = 0.7
 """Bone that stays between a lesion and the surface, mm."""

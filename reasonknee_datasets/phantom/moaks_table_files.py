@@ -9,20 +9,14 @@ posterior cruciate ligament, the patellar tendon, most of the anterior one) have
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS, Question
-from reasonknee_datasets.phantom.study_plan import PlannedVolume, Stream, stream
+from reasonknee_datasets.phantom.study_plan import PlannedVolume, Stream, StudyPlan, stream
 from reasonknee_datasets.schema import VISITS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    import numpy as np
-
-    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 # OAI numbers its visits; 18M was read by hand for some knees, and is none of the release's visits.
 _PREFIXES = {"00M": "V00", "12M": "V01", "24M": "V03", "48M": "V06"}

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import bones
+from reasonknee_datasets.phantom.shape import Shape
 from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
-from reasonknee_datasets.phantom.solids import points_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.shape import Shape
-    from reasonknee_datasets.phantom.solids import Field, Points
+from reasonknee_datasets.phantom.solids import Field, Points, points_of
 
 THICKNESS = 2.7
 """Half the thickness of a lip, mm."""

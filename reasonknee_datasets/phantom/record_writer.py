@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, TypedDict
+from typing import IO, Literal, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
 from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.phantom.grade_sampling import MISSING, slot_column
 from reasonknee_datasets.phantom.reasoning_texts import answer_text
-from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
+from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, Stream, StudyPlan, stream
 from reasonknee_datasets.prompts import project_prompt
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 Form = Literal["usual", "nested", "prompt_spelling"]
 

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reasonknee_datasets.moaks import QUESTIONS, meanings
 from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES
 from reasonknee_datasets.phantom.reasoning_texts import opening_steps
-from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume
+from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, StudyPlan
 from reasonknee_datasets.prompts import project_prompts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
@@ -25,14 +26,9 @@ from reasonknee_datasets.phantom.release_files import (
     write_questions,
     write_splits,
 )
+from reasonknee_datasets.phantom.scan_grids import Size
 from reasonknee_datasets.phantom.scans import draw_scans, predict_boxes
 from reasonknee_datasets.phantom.study_plan import PhantomError, StudyPlan, plan_study
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.scan_grids import Size
 
 DEFAULT_CONVENTION = BoxConvention(inclusive=True)
 """``slice0-x1-y2-pairs-inclusive-voxel``, the likeliest of the official ones."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.phantom import soft_tissue
 from reasonknee_datasets.phantom.anatomy import CAPSULE, NearbyAnatomy, is_near, label_map, look, take_sample
@@ -40,9 +40,6 @@ from reasonknee_datasets.phantom.solids import (
     smooth_max,
     smooth_step,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)

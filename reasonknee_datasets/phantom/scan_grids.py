@@ -7,20 +7,15 @@ Size ``tiny`` covers the same field of view with fewer, larger voxels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes.geometry import Geometry
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.schema import Side
 
 Size = Literal["tiny", "oai"]
 
@@ -43,13 +38,11 @@ class ScanGrid:
     spacing: tuple[float, float, float]
 
 
-SIZES: Mapping[Size, ScanGrid] = MappingProxyType(
-    {
-        # The smallest at which a measurer still gets 95 % of the ordinal grades right.
-        "tiny": ScanGrid((64, 128, 128), (_FIELD_MM[0] / 64, _FIELD_MM[1] / 128, _FIELD_MM[2] / 128)),
-        "oai": ScanGrid((160, 384, 384), (0.7, 0.36458, 0.36458)),
-    }
-)
+SIZES: Mapping[Size, ScanGrid] = {
+    # The smallest at which a measurer still gets 95 % of the ordinal grades right.
+    "tiny": ScanGrid((64, 128, 128), (_FIELD_MM[0] / 64, _FIELD_MM[1] / 128, _FIELD_MM[2] / 128)),
+    "oai": ScanGrid((160, 384, 384), (0.7, 0.36458, 0.36458)),
+}
 
 
 def odd_grids(size: Size) -> tuple[ScanGrid, ...]:

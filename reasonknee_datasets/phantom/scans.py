@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import world_bounds
 from reasonknee_datasets.parallel import cores, each_done
@@ -22,14 +22,8 @@ from reasonknee_datasets.phantom.grade_sampling import RECORD_SLOTS, as_mapping,
 from reasonknee_datasets.phantom.knee import KneeSpec, draw_knee
 from reasonknee_datasets.phantom.record_writer import RECORD_QUESTIONS
 from reasonknee_datasets.phantom.scan_grids import SIZES
-from reasonknee_datasets.phantom.study_plan import PlannedVolume, Stream, stream
+from reasonknee_datasets.phantom.study_plan import PlannedVolume, Stream, StudyPlan, stream
 from reasonknee_datasets.volumes.geometry import Geometry
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.study_plan import StudyPlan
-
 
 _BUILD = 0.05  # standard deviation of a patient's size
 _SHIFT_MM = 2.0  # of a knee's position in its scan

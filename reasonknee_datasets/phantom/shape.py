@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reasonknee_datasets.phantom.mask_labels import LABELS
-
-if TYPE_CHECKING:
-    from reasonknee_datasets.phantom.solids import Field, Points
-
+from reasonknee_datasets.phantom.solids import Field, Points
 
 JOINT_GAP = 1.0
 """Fluid between femoral and tibial cartilage where they meet, mm."""

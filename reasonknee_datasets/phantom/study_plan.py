@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import ReasonKneeError
 from reasonknee_datasets.phantom.grade_sampling import (
@@ -25,14 +25,8 @@ from reasonknee_datasets.phantom.grade_sampling import (
     sample_patient,
 )
 from reasonknee_datasets.phantom.scan_grids import SIZES, ScanGrid, Size, odd_grids, sample_geometry
-from reasonknee_datasets.schema import SIDES, VISITS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.schema import Side
-    from reasonknee_datasets.volumes.geometry import Geometry
-
+from reasonknee_datasets.schema import SIDES, VISITS, Side
+from reasonknee_datasets.volumes.geometry import Geometry
 
 OFFICIAL_SPLITS = ("train", "val", "test")
 

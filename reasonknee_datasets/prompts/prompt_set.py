@@ -31,9 +31,7 @@ from reasonknee_datasets.release.region_labels import read_questions
 
 Damaged = Literal["repair", "leave_out", "keep"]
 
-FILES: Mapping[str, str] = MappingProxyType(
-    {"zeroshot": "questions_nobbox_zeroshot.json", "guided": "questions_nobbox_guided.json"}
-)
+FILES: Mapping[str, str] = {"zeroshot": "questions_nobbox_zeroshot.json", "guided": "questions_nobbox_guided.json"}
 """The official question file of each wording."""
 
 FRAGMENT = "your reasoning and end_slice, x_min, x_max, y_min, y_max], "
