@@ -32,21 +32,11 @@ _SPLIT = "splits"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One kind of difference: how many there are, and examples.
+    """One kind of difference: how many there are, and examples."""
 
-    Attributes
-    ----------
-    what : str
-        For example ``rows only in A`` or ``boxes``.
-    count : int
-        How many rows or files differ.
-    examples : tuple of str
-        Ids or paths, at most ten.
-    """
-
-    what: str
-    count: int
-    examples: tuple[str, ...]
+    what: str  # for example ``rows only in A`` or ``boxes``
+    count: int  # how many rows or files differ
+    examples: tuple[str, ...]  # ids or paths, at most ten
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.examples) else ""
@@ -55,25 +45,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryDiff:
-    """Differences between two repositories; its string is what ``reasonknee diff`` prints.
+    """Differences between two repositories; its string is what ``reasonknee diff`` prints."""
 
-    Attributes
-    ----------
-    a, b : str
-        Their places.
-    rows : (int, int)
-        Quintuples of each.
-    made : tuple of (str, Any, Any)
-        Differences between the manifests' statements on how they were made: name and both values.
-    changes : tuple of Change
-        Differences of content.
-    """
-
+    # Their places.
     a: str
     b: str
-    rows: tuple[int, int]
+    rows: tuple[int, int]  # quintuples of each
+    # Differences between the manifests' statements on how they were made: name and both values.
     made: tuple[tuple[str, Any, Any], ...]
-    changes: tuple[Change, ...]
+    changes: tuple[Change, ...]  # differences of content
 
     @property
     def is_empty(self) -> bool:
@@ -107,23 +87,8 @@ def compare_repositories(
     Rows are compared by id and column, volumes and masks by the hashes in the manifests: no volume is opened. Of each
     row some 100 bytes are kept in memory.
 
-    Parameters
-    ----------
-    a, b : str or path
-        Folders or fsspec URLs.
-    storage_options : mapping, optional
-        Given to fsspec; never kept.
-
-    Returns
-    -------
-    RepositoryDiff
-
-    Raises
-    ------
-    RepositoryNotFoundError
-        If one of them does not exist.
-    RepositoryError
-        If one of them is not a sound repository.
+    `a`, `b`: folders or fsspec URLs. `storage_options`: given to fsspec; never kept. Raises RepositoryNotFoundError if
+    one of them does not exist. Raises RepositoryError if one of them is not a sound repository.
     """
     ours, theirs = _open(a, storage_options), _open(b, storage_options)
     changes: list[Change] = []

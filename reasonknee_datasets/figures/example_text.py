@@ -73,10 +73,7 @@ def example_text(example: Mapping[str, Any]) -> ExampleText:
 def take_volume(example: Mapping[str, Any]) -> Any:
     """Return an example's image.
 
-    Raises
-    ------
-    RepositoryError
-        If this is not a row, or a row without an image (rows loaded without this package have none).
+    Raises RepositoryError if this is not a row, or a row without an image (rows loaded without this package have none).
     """
     if not isinstance(example, Mapping):
         raise RepositoryError(

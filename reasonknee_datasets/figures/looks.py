@@ -60,10 +60,7 @@ LOOKS: dict[str, Look] = {
 def find_look(name: str) -> Look:
     """Return a look by its name.
 
-    Raises
-    ------
-    FigureError
-        If there is none.
+    Raises FigureError if there is none.
 
     Examples
     --------

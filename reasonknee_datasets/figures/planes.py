@@ -81,36 +81,18 @@ _OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Panel:
-    """One slice as it is drawn.
+    """One slice as it is drawn."""
 
-    Attributes
-    ----------
-    plane : str
-        "sagittal", "coronal" or "axial".
-    image : (rows, columns) array
-        Row 0 is drawn on top, column 0 at the left.
-    spacing : (float, float)
-        Millimetres per row and per column.
-    cut : (int, int, int)
-        Array axis that is cut, the index of the slice on it, and how many slices there are.
-    screen : ((int, bool), (int, bool))
-        Array axis that runs down the screen and whether it is flipped; the same for across.
-    edges : (str, str, str, str)
-        Letters of the left, right, top and bottom edge, read from the affine.
-    outline : (float, float, float, float) or None
-        Where the slice cuts the box: left, top, right, bottom in millimetres from the panel's upper left corner.
-    tilt : float
-        Degrees between the slice and the anatomical plane.
-    """
-
-    plane: Plane
-    image: NDArray[Any]
-    spacing: tuple[float, float]
-    cut: tuple[int, int, int]
+    plane: Plane  # "sagittal", "coronal" or "axial"
+    image: NDArray[Any]  # (rows, columns) array: row 0 is drawn on top, column 0 at the left
+    spacing: tuple[float, float]  # millimetres per row and per column
+    cut: tuple[int, int, int]  # array axis that is cut, the index of the slice on it, and how many slices there are
+    # Array axis that runs down the screen and whether it is flipped; the same for across.
     screen: tuple[tuple[int, bool], tuple[int, bool]]
-    edges: tuple[str, str, str, str]
+    edges: tuple[str, str, str, str]  # letters of the left, right, top and bottom edge, read from the affine
+    # Where the slice cuts the box: left, top, right, bottom in millimetres from the panel's upper left corner.
     outline: tuple[float, float, float, float] | None
-    tilt: float
+    tilt: float  # degrees between the slice and the anatomical plane
 
     @property
     def size(self) -> tuple[float, float]:
@@ -131,17 +113,8 @@ class Panel:
 def cut_planes(image: Any, box: Box | None = None) -> dict[Plane, Panel]:
     """Read the three slices through a box's centre.
 
-    Parameters
-    ----------
-    image : nibabel image
-        Only its three slices are read (``dataobj[...]``).
-    box : Box, optional
-        In the array order of `image`; without one the slices go through the middle of the volume.
-
-    Returns
-    -------
-    dict of str to Panel
-        Keyed "sagittal", "coronal" and "axial".
+    `image`: only its three slices are read (``dataobj[...]``). `box`: in the array order of `image`; without one the
+    slices go through the middle of the volume. Returns dict of str to Panel: keyed "sagittal", "coronal" and "axial".
 
     Examples
     --------

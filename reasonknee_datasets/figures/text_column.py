@@ -29,18 +29,8 @@ LONGEST = 4000
 def break_lines(text: str, width: float, measure: Measure) -> list[str]:
     """Break text into lines no wider than `width`, at spaces where there are any and inside a word where not.
 
-    Parameters
-    ----------
-    text : str
-        Line breaks in it are kept; other white space collapses. Past `LONGEST` characters it is cut, and says so.
-    width : float
-        In the unit of `measure`.
-    measure : callable
-        The width of a string on one line.
-
-    Returns
-    -------
-    list of str
+    `text`: line breaks in it are kept; other white space collapses. Past `LONGEST` characters it is cut, and says so.
+    `width`: in the unit of `measure`. `measure`: the width of a string on one line.
 
     Examples
     --------

@@ -34,17 +34,10 @@ EVERYWHERE = "**"
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlace:
-    """Where the files of one series are.
+    """Where the files of one series are."""
 
-    Parameters
-    ----------
-    path : str
-        A folder, or a ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip`` file.
-    inside : str
-        Folder or tar archive within the zip file, empty for its top, `EVERYWHERE` for all members; empty for others.
-    """
-
-    path: str
+    path: str  # a folder, or a ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip`` file
+    # Folder or tar archive within the zip file, empty for its top, `EVERYWHERE` for all members; empty for others.
     inside: str = ""
 
     def __str__(self) -> str:
@@ -53,15 +46,8 @@ class SeriesPlace:
     def files(self, head: int = MAX_FILE_BYTES) -> Generator[tuple[str, bytes], None, None]:
         """Read every file of the series as (name, bytes), in no particular order.
 
-        Parameters
-        ----------
-        head : int
-            Read no more than so many bytes of each; by default all.
-
-        Raises
-        ------
-        Refusal
-            If an archive is damaged, unsafe or larger than any series.
+        `head`: read no more than so many bytes of each; by default all. Raises Refusal if an archive is damaged, unsafe
+        or larger than any series.
         """
         total = 0
         for number, (name, data) in enumerate(self._raw_files(head)):

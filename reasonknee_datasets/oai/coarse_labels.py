@@ -17,14 +17,7 @@ from reasonknee_datasets.oai.moaks_variables import VARIABLES
 
 
 class LabelRule(NamedTuple):
-    """A label that is 1 if any of a finding's grades is among the given ones.
-
-    Parameters
-    ----------
-    finding, attribute : str
-    grades : tuple of int
-    meaning : str
-    """
+    """A label that is 1 if any of a finding's grades is among the given ones."""
 
     finding: str
     attribute: str
@@ -73,10 +66,7 @@ def coarse_labels(grades: Mapping[tuple[int, str], int | None]) -> dict[str, int
     A label is 1 if one grade is among those of its rule; 0 if every grade is present and none is; otherwise None,
     since a missing grade may be the one.
 
-    Parameters
-    ----------
-    grades : mapping of (int, str) to (int or None)
-        By question and attribute.
+    `grades`: by question and attribute.
 
     Examples
     --------
@@ -100,10 +90,7 @@ def write_labels(path: Path, knees: Iterable[KneeGrades]) -> int:
     Columns are ``patient``, ``visit``, ``side``, ``projects`` (joined by ``+``) and the names of `LABEL_RULES`. A
     missing label is an empty cell.
 
-    Raises
-    ------
-    ConvertError
-        If the file cannot be written.
+    Raises ConvertError if the file cannot be written.
     """
     rows = [[*each.knee, "+".join(each.projects), *coarse_labels(each.grades).values()] for each in knees]
     _write(path, ["patient", "visit", "side", "projects", *LABEL_RULES], rows)
@@ -113,10 +100,7 @@ def write_labels(path: Path, knees: Iterable[KneeGrades]) -> int:
 def write_table_comparison(folder: Path, comparison: TableComparison) -> tuple[Path, Path]:
     """Write ``agreement.csv`` and ``disagreements.csv``, and return their paths.
 
-    Raises
-    ------
-    ConvertError
-        If a file cannot be written.
+    Raises ConvertError if a file cannot be written.
     """
     agreement, disagreements = folder / "agreement.csv", folder / "disagreements.csv"
     header = [*Stratum._fields, "equal", "different", "only_released", "only_tables", "share_equal"]

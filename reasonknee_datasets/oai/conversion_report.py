@@ -165,10 +165,7 @@ def read_converter(images: Path) -> dict[str, str] | None:
 def make_report_folder(folder: Path) -> None:
     """Make the folder of the report, and check that files can be written in it.
 
-    Raises
-    ------
-    ConvertError
-        If they cannot.
+    Raises ConvertError if they cannot.
     """
     try:
         check_writable(folder)
@@ -179,10 +176,7 @@ def make_report_folder(folder: Path) -> None:
 def write_reports(report: ConversionReport) -> None:
     """Write ``report.csv``, ``report.json``, ``report.html``, ``to_order.csv`` and ``to_order.txt``.
 
-    Raises
-    ------
-    ConvertError
-        If the folder cannot be written.
+    Raises ConvertError if the folder cannot be written.
     """
     missing = [row for row in report.rows if row.status == "missing"]
     texts = {

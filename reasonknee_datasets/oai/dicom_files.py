@@ -70,63 +70,35 @@ _WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # group 2, group 8 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Identity of a series, as one file states it; an absent value is an empty string.
+    """Identity of a series, as one file states it; an absent value is an empty string."""
 
-    Attributes
-    ----------
-    patient, study_date, accession, description, study_description : str
-        PatientID, StudyDate, AccessionNumber, SeriesDescription, StudyDescription, without surrounding blanks.
-    series_uid : str
-        SeriesInstanceUID.
-    """
-
+    # PatientID, StudyDate, AccessionNumber, SeriesDescription, StudyDescription, without surrounding blanks.
     patient: str
     study_date: str
     accession: str
     description: str
     study_description: str
-    series_uid: str
+    series_uid: str  # SeriesInstanceUID
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """One image of a series.
+    """One image of a series."""
 
-    Attributes
-    ----------
-    name : str
-        File name, with the frame number where a file has several.
-    header : Header
-        Identity of its series.
-    uid : str
-        SOPInstanceUID, with the frame number where a file has several.
-    instance : int or None
-        InstanceNumber.
-    acquisition : tuple of str
-        AcquisitionNumber, EchoNumbers, EchoTime and TemporalPositionIdentifier.
-    orientation : (6,) float array or None
-        ImageOrientationPatient: directions of a row and of a column (LPS+).
-    position : (3,) float array or None
-        ImagePositionPatient: centre of the first voxel in mm (LPS+).
-    spacing : (2,) tuple of float or None
-        Distance between rows and between columns in mm.
-    slope, intercept : float
-        Rescaling of the stored voxels.
-    voxels : (rows, columns) array
-        As stored.
-    """
-
-    name: str
-    header: Header
-    uid: str
-    instance: int | None
-    acquisition: tuple[str, ...]
+    name: str  # file name, with the frame number where a file has several
+    header: Header  # identity of its series
+    uid: str  # SOPInstanceUID, with the frame number where a file has several
+    instance: int | None  # InstanceNumber
+    acquisition: tuple[str, ...]  # AcquisitionNumber, EchoNumbers, EchoTime and TemporalPositionIdentifier
+    # (6,) float array or None: ImageOrientationPatient: directions of a row and of a column (LPS+).
     orientation: NDArray[np.float64] | None
+    # (3,) float array or None: ImagePositionPatient: centre of the first voxel in mm (LPS+).
     position: NDArray[np.float64] | None
-    spacing: tuple[float, float] | None
+    spacing: tuple[float, float] | None  # distance between rows and between columns in mm
+    # Rescaling of the stored voxels.
     slope: float
     intercept: float
-    voxels: NDArray[Any]
+    voxels: NDArray[Any]  # (rows, columns) array: as stored
 
 
 def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None:
@@ -134,8 +106,6 @@ def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None
 
     Parameters
     ----------
-    name : str
-        For messages.
     data : bytes
         The whole file, or without ``pixels`` a beginning that includes the header.
     pixels : bool
@@ -198,17 +168,7 @@ def read_dicom_header(dataset: Dataset) -> Header:
 def read_slices(name: str, data: bytes) -> list[Slice]:
     """Read every image of one DICOM file; none where the bytes are not a DICOM image.
 
-    Parameters
-    ----------
-    name : str
-        For messages.
-    data : bytes
-        The whole file.
-
-    Raises
-    ------
-    Refusal
-        If the file is damaged, or its pixels are of a kind that is not converted.
+    `data`: the whole file. Raises Refusal if the file is damaged, or its pixels are of a kind that is not converted.
     """
     dataset = read_dicom(name, data)
     if dataset is None or "PixelData" not in dataset:

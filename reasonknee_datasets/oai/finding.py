@@ -31,30 +31,14 @@ _CONTENTS = re.compile(r"contents.*\.csv", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """One series as an index lists it.
+    """One series as an index lists it."""
 
-    Parameters
-    ----------
-    where : str
-        File and line, for messages.
-    address : str
-        NDA's ``s3://`` address; empty where the index has none.
-    description : str
-        Such as SAG_3D_DESS_RIGHT; empty where the index has none.
-    side : {"right", "left"} or None
-        From the descriptions.
-    visit : str or None
-        Such as 00M.
-    contradiction : str
-        Contradictions within the row; empty for most.
-    """
-
-    where: str
-    address: str
-    description: str
-    side: Side | None
-    visit: str | None
-    contradiction: str = ""
+    where: str  # file and line, for messages
+    address: str  # NDA's ``s3://`` address; empty where the index has none
+    description: str  # such as SAG_3D_DESS_RIGHT; empty where the index has none
+    side: Side | None  # from the descriptions
+    visit: str | None  # such as 00M
+    contradiction: str = ""  # contradictions within the row; empty for most
 
     @property
     def is_dess(self) -> bool:
@@ -139,23 +123,13 @@ Key = tuple[str, str, str]
 
 @dataclass(slots=True)
 class DownloadIndex:
-    """Series of a download.
+    """Series of a download."""
 
-    Attributes
-    ----------
-    root : Path
-        The folder that was searched.
-    places : dict of (patient, date, series) to list of SeriesPlace
-        Every place that claims to hold the series.
-    listed : dict of (patient, date, series) to IndexRow
-        Rows of NDA's and OAI's own index files, whether their series is on disk or not.
-    unknown : dict of SeriesPlace to str
-        Places with files of unknown series, with the reason.
-    """
-
-    root: Path
-    places: dict[Key, list[SeriesPlace]] = field(default_factory=dict)
+    root: Path  # the folder that was searched
+    places: dict[Key, list[SeriesPlace]] = field(default_factory=dict)  # every place that claims to hold the series
+    # Rows of NDA's and OAI's own index files, whether their series is on disk or not.
     listed: dict[Key, IndexRow] = field(default_factory=dict)
+    # Places with files of unknown series, with the reason.
     unknown: dict[SeriesPlace, str] = field(default_factory=dict)
 
     def add(self, key: Key, place: SeriesPlace) -> None:
@@ -168,15 +142,8 @@ class DownloadIndex:
 def index_download(root: str | os.PathLike[str]) -> DownloadIndex:
     """Search a folder for series.
 
-    Parameters
-    ----------
-    root : path
-        NDA packages, ``results`` trees, zip files of them, or any folder above.
-
-    Raises
-    ------
-    ConvertError
-        If the folder does not exist.
+    `root`: NDA packages, ``results`` trees, zip files of them, or any folder above. Raises ConvertError if the folder
+    does not exist.
     """
     folder = Path(root)
     if not folder.is_dir():

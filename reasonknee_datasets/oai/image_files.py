@@ -28,17 +28,10 @@ _VOXELS = 3_000_000  # compared at most; every second voxel along each axis of a
 
 @dataclass(frozen=True, slots=True)
 class ContentMatch:
-    """How well an image fits a mask.
+    """How well an image fits a mask."""
 
-    Attributes
-    ----------
-    turn : Reorientation
-        From the image's array to the mask's, the best of all that fit its shape.
-    score, next_score : float
-        Share of the intensity variance that labels explain, 0 to 1, for it and for the second best.
-    """
-
-    turn: Reorientation
+    turn: Reorientation  # from the image's array to the mask's, the best of all that fit its shape
+    # Share of the intensity variance that labels explain, 0 to 1, for it and for the second best.
     score: float
     next_score: float
 
@@ -51,11 +44,7 @@ class ContentMatch:
 def explained_variance(voxels: NDArray[Any], labels: NDArray[np.integer[Any]]) -> float:
     """Compute the share of the intensity variance that labels explain.
 
-    Parameters
-    ----------
-    voxels : (i, j, k) array
-    labels : (i, j, k) array of int
-        On the same grid; 0 is background and counts as a label.
+    `labels` (i, j, k) array: on the same grid; 0 is background and counts as a label.
 
     Examples
     --------
@@ -97,16 +86,10 @@ def match_content(voxels: NDArray[Any], labels: NDArray[np.integer[Any]]) -> Con
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A NIfTI volume and how it was matched.
-
-    Parameters
-    ----------
-    path : str
-    matched : {"names", "table", "grid", "content"}
-        By patient, date and series in names; by a table such as OAIZIB-CM's; by the grid of the mask; by its labels.
-    """
+    """A NIfTI volume and how it was matched."""
 
     path: str
+    # By patient, date and series in names; by a table such as OAIZIB-CM's; by the grid of the mask; by its labels.
     matched: str
 
     def __str__(self) -> str:
@@ -116,24 +99,8 @@ class ImageFile:
 def read_image(place: ImageFile, mask: Path | None, notes: list[str]) -> Volume:
     """Read a NIfTI volume, and find its orientation by header or, where that is none, by content.
 
-    Parameters
-    ----------
-    place : ImageFile
-        The volume.
-    mask : Path or None
-        The row's mask.
-    notes : list of str
-        Collects what was found out.
-
-    Returns
-    -------
-    Volume
-        With an affine that the mask's grid can be compared with.
-
-    Raises
-    ------
-    Refusal
-        If it cannot be read, or header and content contradict each other.
+    `mask`: the row's mask. `notes`: collects what was found out. Returns Volume: with an affine that the mask's grid
+    can be compared with. Raises Refusal if it cannot be read, or header and content contradict each other.
     """
     voxels, affine, oriented = load_image(place.path)
     if mask is None:

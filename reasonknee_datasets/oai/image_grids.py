@@ -31,10 +31,7 @@ class TargetGrid:
 def read_mask_grid(mask: Path) -> TargetGrid | None:
     """Read the grid of a mask; None without a mask.
 
-    Raises
-    ------
-    Refusal
-        If the file is not a readable volume of three axes.
+    Raises Refusal if the file is not a readable volume of three axes.
     """
     try:
         image = open_volume(mask, cache=None)
@@ -50,21 +47,11 @@ def read_mask_grid(mask: Path) -> TargetGrid | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
-    """Voxels on their final grid.
+    """Voxels on their final grid."""
 
-    Attributes
-    ----------
-    voxels : (i, j, k) array
-        A view.
-    affine : (4, 4) float array
-        The mask's own, where there is a mask.
-    distance : float or None
-        How far the corners of the source's grid lay from the mask's, in mm; None without a mask.
-    """
-
-    voxels: NDArray[Any]
-    affine: NDArray[np.float64]
-    distance: float | None
+    voxels: NDArray[Any]  # (i, j, k) array: a view
+    affine: NDArray[np.float64]  # (4, 4) float array: the mask's own, where there is a mask
+    distance: float | None  # how far the corners of the source's grid lay from the mask's, in mm; None without a mask
 
 
 def place_on_grid(voxels: NDArray[Any], affine: NDArray[np.float64], target: TargetGrid | None, place: str) -> Placed:
@@ -73,10 +60,7 @@ def place_on_grid(voxels: NDArray[Any], affine: NDArray[np.float64], target: Tar
     Nothing is resampled, cropped or padded. Grids match up to 0.05 mm at their corners, far less than a voxel and more
     than the digits that DICOM and NIfTI round away; the result then has the mask's own affine.
 
-    Raises
-    ------
-    Refusal
-        If the grids differ by more.
+    Raises Refusal if the grids differ by more.
     """
     shape = voxels.shape
     try:

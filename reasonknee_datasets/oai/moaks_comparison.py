@@ -38,18 +38,12 @@ class Stratum(NamedTuple):
 
 @dataclass(slots=True)
 class GradeAgreement:
-    """Numbers of grades in one stratum.
+    """Numbers of grades in one stratum."""
 
-    Attributes
-    ----------
-    equal, different : int
-        Both have a grade.
-    only_released, only_tables : int
-        The other has none. A released grade without one in the tables was not read: the release writes 0 there.
-    """
-
+    # Both have a grade.
     equal: int = 0
     different: int = 0
+    # The other has none. A released grade without one in the tables was not read: the release writes 0 there.
     only_released: int = 0
     only_tables: int = 0
 
@@ -79,24 +73,12 @@ class Disagreement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TableComparison:
-    """How well MOAKS tables agree with released grades.
+    """How well MOAKS tables agree with released grades."""
 
-    Attributes
-    ----------
-    agreement : mapping of Stratum to GradeAgreement
-        By finding, attribute, visit and reading project.
-    disagreements : tuple of Disagreement
-        Every grade that is not equal.
-    records : int
-        Released records that were read.
-    unmatched : int
-        Those of knees and visits that the tables do not hold.
-    """
-
-    agreement: Mapping[Stratum, GradeAgreement]
-    disagreements: tuple[Disagreement, ...]
-    records: int
-    unmatched: int
+    agreement: Mapping[Stratum, GradeAgreement]  # by finding, attribute, visit and reading project
+    disagreements: tuple[Disagreement, ...]  # every grade that is not equal
+    records: int  # released records that were read
+    unmatched: int  # those of knees and visits that the tables do not hold
 
     def total(self, **only: str) -> GradeAgreement:
         """Add up the strata of the given finding, attribute, visit and project.

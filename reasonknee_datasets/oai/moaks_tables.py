@@ -44,52 +44,27 @@ class Knee(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MoaksReading:
-    """All grades that one reading project gave a knee at a visit.
-
-    Parameters
-    ----------
-    knee : Knee
-    project : str
-        READPRJ of OAI's tables, VERSION of the release's.
-    grades : mapping of (int, str) to (int or None)
-        By question and attribute; None is missing.
-    codes : mapping of (int, str) to str
-        The cells' codes, by question and attribute.
-    where : str
-        File and line.
-    """
+    """All grades that one reading project gave a knee at a visit."""
 
     knee: Knee
-    project: str
-    grades: Mapping[tuple[int, str], int | None]
-    codes: Mapping[tuple[int, str], str]
-    where: str
+    project: str  # READPRJ of OAI's tables, VERSION of the release's
+    grades: Mapping[tuple[int, str], int | None]  # by question and attribute; None is missing
+    codes: Mapping[tuple[int, str], str]  # the cells' codes, by question and attribute
+    where: str  # file and line
 
 
 @dataclass(frozen=True, slots=True)
 class MoaksTables:
-    """The readings of one or more tables.
+    """The readings of one or more tables."""
 
-    Attributes
-    ----------
-    readings : tuple of MoaksReading
-        In the order of the tables; several of one knee and visit stay apart.
-    duplicates : int
-        Rows that were dropped since they repeat a reading exactly: the same knee, visit, project and grades.
-    unmapped : mapping of (str, str) to int
-        Numbers of cells by variable and code that no grade of the slot corresponds to: MACLTR 1 and 2, depth code 5
-        (``MCMFMC``, ``2.5``), and any other. Their grades are None.
-    labels : mapping of (str, str) to str
-        The tables' own labels by variable and code.
-    ignored : tuple of str
-        Columns that were not read.
-    """
-
-    readings: tuple[MoaksReading, ...]
+    readings: tuple[MoaksReading, ...]  # in the order of the tables; several of one knee and visit stay apart
+    # Rows that were dropped since they repeat a reading exactly: the same knee, visit, project and grades.
     duplicates: int
+    # Numbers of cells by variable and code that no grade of the slot corresponds to: MACLTR 1 and 2, depth code 5
+    # (``MCMFMC``, ``2.5``), and any other. Their grades are None.
     unmapped: Mapping[tuple[str, str], int]
-    labels: Mapping[tuple[str, str], str]
-    ignored: tuple[str, ...]
+    labels: Mapping[tuple[str, str], str]  # the tables' own labels by variable and code
+    ignored: tuple[str, ...]  # columns that were not read
 
     def by_knee(self) -> dict[Knee, list[MoaksReading]]:
         """Return the readings of every knee and visit, in the order of the tables."""
@@ -155,10 +130,7 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
 def find_tables(paths: Iterable[Path]) -> list[Path]:
     """List the tables among files and folders: every file given, and of a folder those with MOAKS in their name.
 
-    Raises
-    ------
-    ConvertError
-        If there are none.
+    Raises ConvertError if there are none.
     """
     files: list[Path] = []
     for path in paths:
@@ -283,20 +255,11 @@ READING_RULES: Mapping[ReadingRule, str] = {
 
 @dataclass(frozen=True, slots=True)
 class KneeGrades:
-    """The grades of a knee at a visit after a rule was applied.
-
-    Parameters
-    ----------
-    knee : Knee
-    projects : tuple of str
-        The reading projects of the knee, in order; one with the rule ``all``.
-    grades : mapping of (int, str) to (int or None)
-        By question and attribute.
-    """
+    """The grades of a knee at a visit after a rule was applied."""
 
     knee: Knee
-    projects: tuple[str, ...]
-    grades: Mapping[tuple[int, str], int | None]
+    projects: tuple[str, ...]  # the reading projects of the knee, in order; one with the rule ``all``
+    grades: Mapping[tuple[int, str], int | None]  # by question and attribute
 
 
 def resolve_readings(

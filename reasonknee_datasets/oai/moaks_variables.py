@@ -52,20 +52,11 @@ _WITHIN_GRADE = frozenset({Decimal("0.5"), Decimal("-0.5"), Decimal("-1")})
 
 
 class Variable(NamedTuple):
-    """A MOAKS variable without the prefix of its visit.
+    """A MOAKS variable without the prefix of its visit."""
 
-    Parameters
-    ----------
-    name : str
-        Such as ``MCMFMC``.
-    question_id : int
-    attributes : tuple of str
-        ``("size", "depth")`` for cartilage, whose codes hold both; one attribute otherwise.
-    """
-
-    name: str
+    name: str  # such as ``MCMFMC``
     question_id: int
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...]  # ``("size", "depth")`` for cartilage, whose codes hold both; one attribute otherwise
 
 
 def _region(question: Question) -> str:
@@ -125,10 +116,7 @@ def split_cell(cell: str) -> tuple[str, str]:
 def read_number(code: str) -> Decimal | None:
     """Return a code as a number; None if it is missing or marks a change within a grade.
 
-    Raises
-    ------
-    ValueError
-        If it is not a number.
+    Raises ValueError if it is not a number.
 
     Examples
     --------

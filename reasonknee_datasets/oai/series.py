@@ -57,10 +57,7 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
 def peek_headers(place: SeriesPlace) -> Generator[Header, None, None]:
     """Read the identity of every series of a place, each once; none where the first files are not DICOM images.
 
-    Raises
-    ------
-    Refusal
-        If an archive or a file is damaged, unsafe or too large.
+    Raises Refusal if an archive or a file is damaged, unsafe or too large.
     """
     found: set[Header] = set()
     with closing(place.files(_HEAD_BYTES)) as files:

@@ -34,37 +34,18 @@ from reasonknee_datasets.volumes import open_volume
 
 @dataclass(frozen=True, slots=True)
 class ConvertTask:
-    """One row to convert; all that a worker process needs.
+    """One row to convert; all that a worker process needs."""
 
-    Parameters
-    ----------
-    out : Path
-        The output folder.
-    claim : Claim
-        Identity that the series must have.
-    visit, split : str
-        Empty without a release.
-    mask : Path or None
-        The row's mask, which need not exist.
-    places : tuple of SeriesPlace or ImageFile
-        Where the series may be, the likeliest first.
-    listed : IndexRow or None
-        The download's own index about it.
-    address : str
-        Where the series can be ordered.
-    dry_run : bool
-        Only find and prove.
-    """
-
-    out: Path
-    claim: Claim
+    out: Path  # the output folder
+    claim: Claim  # identity that the series must have
+    # Empty without a release.
     visit: str
     split: str
-    mask: Path | None
-    places: tuple[SeriesPlace | ImageFile, ...]
-    listed: IndexRow | None
-    address: str
-    dry_run: bool = False
+    mask: Path | None  # the row's mask, which need not exist
+    places: tuple[SeriesPlace | ImageFile, ...]  # where the series may be, the likeliest first
+    listed: IndexRow | None  # the download's own index about it
+    address: str  # where the series can be ordered
+    dry_run: bool = False  # only find and prove
 
     @property
     def key(self) -> str:
@@ -84,10 +65,7 @@ class ConvertTask:
 def convert_row(task: ConvertTask) -> RowOutcome | None:
     """Convert one row; every refusal is an outcome, never an error.
 
-    Returns
-    -------
-    RowOutcome or None
-        None for a series of another sequence without a split row.
+    Returns RowOutcome or None: None for a series of another sequence without a split row.
     """
     begin = time.perf_counter()
     try:

@@ -45,24 +45,15 @@ def is_near(p: Points, reach: tuple[tuple[float, float], ...]) -> bool:
 class NearbyAnatomy:
     """The healthy anatomy at some points; None for what is too far away to matter.
 
-    Attributes
-    ----------
-    bones : dict of str to Bone
-        femur, tibia, patella: those that are near.
-    menisci : dict of str to Meniscus
-        medial, lateral: those that are near.
-    acl, pcl : tuple of two Field or None
-        Distance to a cruciate ligament and place along it, from the tibia (0) to the femur (1).
-    sites : dict of str to tuple of two Field
-        Distances to a cruciate ligament's tibial and femoral attachment.
+    `acl`, `pcl`: distance to a cruciate ligament and place along it, from the tibia (0) to the femur (1).
     """
 
     p: Points
-    bones: dict[str, Bone]
+    bones: dict[str, Bone]  # femur, tibia, patella: those that are near
     fibula: Field | None
-    menisci: dict[str, Meniscus]
+    menisci: dict[str, Meniscus]  # medial, lateral: those that are near
     cruciates: dict[str, tuple[Field, Field]]
-    sites: dict[str, tuple[Field, Field]]
+    sites: dict[str, tuple[Field, Field]]  # distances to a cruciate ligament's tibial and femoral attachment
     patellar_tendon: tuple[Field, Field] | None
     hoffa: Field | None
 
@@ -231,14 +222,7 @@ def cartilage_points(sample: Sample, shape: Shape, bone: str, label: int) -> Nea
 def share_level(values: Field, share: float, total: float | None = None, weights: Field | None = None) -> float:
     """Find the level below which are `share` of all points; infinite values are never below it.
 
-    Parameters
-    ----------
-    values : Field
-    share : float
-        Share of `total`.
-    total : float, optional
-        By default the sum of the weights.
-    weights : Field, optional
+    `share`: share of `total`. `total`: by default the sum of the weights.
 
     Examples
     --------

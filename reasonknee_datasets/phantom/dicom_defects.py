@@ -30,33 +30,17 @@ Archive = Literal["cut", "climbs", "links", "claims"]
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One planted defect.
-
-    Attributes
-    ----------
-    name : str
-        Of its own.
-    status : {"converted", "refused", "missing"}
-        Expected outcome of a conversion: right all the same, or refused, or missing.
-    kind : str
-        The refusal's name; empty for others.
-    change : callable or None
-        Changes the slices before they are written.
-    files : {"", "suffix", "shuffle", "strangers", "cut"}
-        Change of the written files: names in .dcm, names in another order, other files among them, one cut short.
-    archive : {"", "cut", "climbs", "links", "claims"}
-        Change of the archive, in the form that has archives; elsewhere the series is left as it is.
-    place : {"", "absent", "renamed", "index"}
-        Left out, under other names, or contradicted by the index.
-    """
+    """One planted defect."""
 
     name: str
+    # Expected outcome of a conversion: right all the same, or refused, or missing.
     status: Literal["converted", "refused", "missing"]
-    kind: str = ""
-    change: Change | None = None
+    kind: str = ""  # the refusal's name; empty for others
+    change: Change | None = None  # changes the slices before they are written
+    # Change of the written files: names in .dcm, names in another order, other files among them, one cut short.
     files: str = ""
-    archive: str = ""
-    place: str = ""
+    archive: str = ""  # change of the archive, in the form that has archives; elsewhere the series is left as it is
+    place: str = ""  # left out, under other names, or contradicted by the index
 
 
 def _each(change: Callable[[Dataset], object]) -> Change:

@@ -253,9 +253,7 @@ def sample_knee(patient: float, rng: np.random.Generator, *, first: int = 0) -> 
 def sample_missing(rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw which slots a visit's readers left ungraded: a category, a question or a single slot, about 2 % in all.
 
-    Returns
-    -------
-    (111,) bool array
+    Returns (111,) bool array.
     """
     categories: dict[str, bool] = {}
     questions: dict[int, bool] = {}

@@ -95,24 +95,12 @@ BLOCK = 28
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The map from voxel indices to knee coordinates.
+    """The map from voxel indices to knee coordinates."""
 
-    Attributes
-    ----------
-    matrix : (3, 3) float array
-        Voxel step to step in knee coordinates.
-    origin : (3,) float array
-        Knee coordinates of voxel (0, 0, 0).
-    scale : float
-        Millimetres of the world to one of the knee's.
-    width : float
-        Side of a cube as large as a voxel, in knee coordinates: edges are blurred over this much.
-    """
-
-    matrix: NDArray[np.float64]
-    origin: NDArray[np.float64]
-    scale: float
-    width: float
+    matrix: NDArray[np.float64]  # (3, 3) float array: voxel step to step in knee coordinates
+    origin: NDArray[np.float64]  # (3,) float array: knee coordinates of voxel (0, 0, 0)
+    scale: float  # millimetres of the world to one of the knee's
+    width: float  # side of a cube as large as a voxel, in knee coordinates: edges are blurred over this much
 
     def points(self, start: tuple[int, ...], stop: tuple[int, ...]) -> Points:
         """Knee coordinates of the voxel centres of a block, in C order."""
@@ -175,16 +163,8 @@ _GRAIN = 1.1  # of the texture, mm
 def simulate_scan(clean: Field, spec: KneeSpec) -> NDArray[np.int16]:
     """Turn noise-free signals into what is stored.
 
-    Parameters
-    ----------
-    clean : (I, J, K) float32 array
-        Noise-free signals.
-    spec : KneeSpec
-        Its seeds set texture, gain, bias field and noise; with ``noise=False`` the signals are only rounded.
-
-    Returns
-    -------
-    (I, J, K) int16 array
+    `clean` (I, J, K) float32 array: noise-free signals. `spec`: its seeds set texture, gain, bias field and noise; with
+    ``noise=False`` the signals are only rounded. Returns (I, J, K) int16 array.
     """
     if not spec.noise:
         return np.rint(clean).astype(np.int16)

@@ -60,11 +60,7 @@ class BoneLesion:
     def distances(self, p: Points, bone: Field) -> tuple[Field, Field]:
         """Distance to the lesion, cyst included, and to its cyst.
 
-        Parameters
-        ----------
-        p : Points
-        bone : Field
-            Distance to the bone's surface.
+        `bone`: distance to the bone's surface.
         """
         reach, fences, beside = self.reach(p)
         whole = np.maximum(reach - self.radius, np.maximum(fences, self.fence(p, bone)))
@@ -99,13 +95,7 @@ class BoneLesion:
 def plan_bone_lesions(wanted: Wanted, sample: Sample, shape: Shape, seed: list[int]) -> tuple[BoneLesion, ...]:
     """Compute the size of the lesions of the grades.
 
-    Parameters
-    ----------
-    wanted : Wanted
-    sample : Sample
-    shape : Shape
-    seed : list of int
-        Where bodies sit depends on it; how large they are does not.
+    `seed`: where bodies sit depends on it; how large they are does not.
     """
     regions = {region.name: region for region in regions_of(shape)}
     lesions = []

@@ -49,17 +49,8 @@ def layout(question_id: int) -> Layout:
 def reasoning_steps(question_id: int, grades: Grades) -> tuple[str, ...]:
     """Write the steps that lead to some grades.
 
-    Parameters
-    ----------
-    question_id : int
-        1 to 62.
-    grades : mapping of attribute to int or None
-        All attributes of the question; None is missing.
-
-    Returns
-    -------
-    tuple of str
-        Three to six steps.
+    `question_id`: 1 to 62. `grades`: all attributes of the question; None is missing. Returns tuple of str: three to
+    six steps.
 
     Examples
     --------

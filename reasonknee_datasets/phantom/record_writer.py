@@ -115,24 +115,13 @@ def make_record(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordWriter:
-    """Writes the files of ``generate_data`` from a plan and its boxes.
+    """Writes the files of ``generate_data`` from a plan and its boxes."""
 
-    Attributes
-    ----------
-    plan : StudyPlan
-        Volumes and grades.
-    boxes : (volumes, 62, 6) int array
-        i0 j0 k0 i1 j1 k1 of every volume and question, half-open.
-    convention : BoxConvention
-        How the six numbers are written.
-    anatomical : bool
-        Whether slice, x and y are the right-left, front-back and up-down direction whatever the array's layout, rather
-        than its axes.
-    """
-
-    plan: StudyPlan
-    boxes: NDArray[np.int16]
-    convention: BoxConvention
+    plan: StudyPlan  # volumes and grades
+    boxes: NDArray[np.int16]  # (volumes, 62, 6) int array: i0 j0 k0 i1 j1 k1 of every volume and question, half-open
+    convention: BoxConvention  # how the six numbers are written
+    # Whether slice, x and y are the right-left, front-back and up-down direction whatever the array's layout, rather
+    # than its axes.
     anatomical: bool = False
 
     def write_all(self, folder: Path, tick: Callable[[], object]) -> None:

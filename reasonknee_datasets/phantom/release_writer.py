@@ -127,20 +127,8 @@ def _check(workers: int | None, label_map_variant: str) -> None:
 def check_space(out: Path, patients: int, size: Size | None, *, extra: int = 0) -> None:
     """Refuse a release that is too large for the disk, by the usual number of volumes.
 
-    Parameters
-    ----------
-    out : Path
-        The folder to write.
-    patients : int
-    size : {"tiny", "oai"} or None
-        None for a release without voxels.
-    extra : int
-        Bytes that each volume needs besides.
-
-    Raises
-    ------
-    PhantomError
-        If there is too little space.
+    `out`: the folder to write. `size`: None for a release without voxels. `extra`: bytes that each volume needs
+    besides. Raises PhantomError if there is too little space.
     """
     needed = patients * _VOLUMES * ((_BYTES.get(size, 0) if size else 0) + _RECORDS_BYTES + extra)
     place = next(folder for folder in out.absolute().parents if folder.is_dir())

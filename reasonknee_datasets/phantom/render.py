@@ -90,12 +90,7 @@ def plan_scene(wanted: Wanted, shape: Shape, seed: list[int]) -> Scene:
 class Canvas:
     """Signals and labels of some points, painted tissue over tissue.
 
-    Parameters
-    ----------
-    scene : Scene
-    p : Points
-    width : float
-        Edges are blurred over this many mm, about a voxel.
+    `width`: edges are blurred over this many mm, about a voxel.
     """
 
     def __init__(self, scene: Scene, p: Points, width: float) -> None:

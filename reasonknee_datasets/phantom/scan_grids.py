@@ -83,14 +83,8 @@ def sample_geometry(rng: np.random.Generator, grid: ScanGrid, side: Side) -> Geo
 
     The affine is exact in 32 bits, as a NIfTI header keeps it, so that what is drawn and what is read back agree.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        The scan's own stream.
-    grid : ScanGrid
-        From `SIZES` or `odd_grids`.
-    side : {"left", "right"}
-        The patient's left is where world x is negative.
+    `rng`: the scan's own stream. `grid`: from `SIZES` or `odd_grids`. `side`: the patient's left is where world x is
+    negative.
 
     Examples
     --------

@@ -47,19 +47,8 @@ def _regions(effusion: int) -> NDArray[np.float64]:
 def usual_boxes(seed: int, volume: PlannedVolume, effusion: int) -> NDArray[np.int16]:
     """Place the usual regions on a scan's grid.
 
-    Parameters
-    ----------
-    seed : int
-        The plan's.
-    volume : PlannedVolume
-        The scan.
-    effusion : int
-        Its true grade of effusion-synovitis, 0 to 3.
-
-    Returns
-    -------
-    (62, 6) int16 array
-        i0 j0 k0 i1 j1 k1, half-open, inside the grid, none empty.
+    `seed`: the plan's. `effusion`: its true grade of effusion-synovitis, 0 to 3. Returns (62, 6) int16 array: i0 j0 k0
+    i1 j1 k1, half-open, inside the grid, none empty.
     """
     bounds = _regions(effusion).copy()
     patient, visit, side = volume.key
@@ -191,14 +180,8 @@ def _draw(task: _Task) -> NDArray[np.int16]:
 def write_nifti(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
     """Write a ``.nii.gz`` that depends only on voxels and affine: no time, no name.
 
-    Parameters
-    ----------
-    path : Path
-        In a folder that exists.
-    voxels : (I, J, K) array
-        Kept in their type.
-    affine : (4, 4) float array
-        Goes into sform and qform alike.
+    `path`: in a folder that exists. `voxels` (I, J, K) array: kept in their type. `affine` (4, 4) float array: goes
+    into sform and qform alike.
     """
     import deflate
     import nibabel

@@ -91,27 +91,15 @@ SIGNAL: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One kind of sign: the drawing of each grade, and the measurement that should result.
+    """One kind of sign: the drawing of each grade, and the measurement that should result."""
 
-    Attributes
-    ----------
-    quantity : str
-        Quantity that is measured, with its unit.
-    targets : tuple of float
-        The value that is drawn for grade 0, 1, 2, ...; empty where the sign is a pattern, not a quantity.
-    limits : tuple of float
-        The band edges: a measured value below ``limits[g]`` and not below ``limits[g - 1]`` is grade g.
-    drawn : str
-        Change in the drawing, and its place.
-    measure : str
-        How to recover the grade from clean voxels and mask.
-    """
-
-    quantity: str
+    quantity: str  # quantity that is measured, with its unit
+    # The value that is drawn for grade 0, 1, 2, ...; empty where the sign is a pattern, not a quantity.
     targets: tuple[float, ...]
+    # The band edges: a measured value below ``limits[g]`` and not below ``limits[g - 1]`` is grade g.
     limits: tuple[float, ...]
-    drawn: str
-    measure: str
+    drawn: str  # change in the drawing, and its place
+    measure: str  # how to recover the grade from clean voxels and mask
 
 
 _NONE = 1e-9  # any lesion at all is more than grade 0

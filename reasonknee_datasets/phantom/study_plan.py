@@ -64,44 +64,24 @@ def seed_of(seed: int, *which: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PlannedVolume:
-    """One scan of one knee: a row of the split files.
+    """One scan of one knee: a row of the split files."""
 
-    Attributes
-    ----------
-    number : int
-        Number of its mask file, and its row in the grades of `StudyPlan`.
-    patient : str
-        Seven digits, 0000001 and up.
-    visit, side, study, series : str
-        As in the split files, but for ``side``, which is ``right`` or ``left``.
-    split : {"train", "val", "test"}
-        In the official spelling.
-    geometry : Geometry
-        The grid.
-    patient_seed, knee_seed, scan_seed : int
-        For drawing: the patient's build, this knee's lesions, this scan's nuisances.
-    has_records : bool
-        False for the rows that no record belongs to.
-    empty_label : str or None
-        A label's name that the mask leaves out.
-    split_meniscus : bool
-        The mask shows the medial meniscus in two pieces.
-    """
-
-    number: int
-    patient: str
+    number: int  # number of its mask file, and its row in the grades of `StudyPlan`
+    patient: str  # seven digits, 0000001 and up
+    # As in the split files, but for ``side``, which is ``right`` or ``left``.
     visit: str
     side: Side
     study: str
     series: str
-    split: str
+    split: str  # in the official spelling
     geometry: Geometry
+    # For drawing: the patient's build, this knee's lesions, this scan's nuisances.
     patient_seed: int
     knee_seed: int
     scan_seed: int
-    has_records: bool = True
-    empty_label: str | None = None
-    split_meniscus: bool = False
+    has_records: bool = True  # False for the rows that no record belongs to
+    empty_label: str | None = None  # a label's name that the mask leaves out
+    split_meniscus: bool = False  # the mask shows the medial meniscus in two pieces
 
     @property
     def side_code(self) -> int:
@@ -192,26 +172,15 @@ _PATIENTS_FOR_ODDITIES = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyPlan:
-    """Everything about a synthetic release but its voxels and boxes.
+    """Everything about a synthetic release but its voxels and boxes."""
 
-    Attributes
-    ----------
-    seed, patients, size
-        Seed and sizes of the plan.
-    volumes : tuple of PlannedVolume
-        In the order of their mask numbers, which is that of ``all_studies.csv``.
-    true_grades : (volumes, 111) int8 array
-        Grades to draw; complete.
-    read_grades : (volumes, 111) int8 array
-        Grades of the records: the same, or `grades.MISSING`.
-    """
-
+    # Seed and sizes of the plan.
     seed: int
     patients: int
     size: Size
-    volumes: tuple[PlannedVolume, ...]
-    true_grades: NDArray[np.int8]
-    read_grades: NDArray[np.int8]
+    volumes: tuple[PlannedVolume, ...]  # in the order of their mask numbers, which is that of ``all_studies.csv``
+    true_grades: NDArray[np.int8]  # (volumes, 111) int8 array: grades to draw; complete
+    read_grades: NDArray[np.int8]  # (volumes, 111) int8 array: grades of the records: the same, or `grades.MISSING`
 
     def truth(self, volume: PlannedVolume) -> Mapping[int, Mapping[str, int | None]]:
         """Return the grades to draw, by question and attribute."""

@@ -69,29 +69,14 @@ class SourceVolume:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryContent:
-    """Source of a repository.
+    """Source of a repository."""
 
-    Attributes
-    ----------
-    volumes : sequence of SourceVolume
-        In any order; those without rows are left out.
-    rows : iterable of (split, row)
-        Read once, in any order.
-    expected_rows : int
-        For the progress bar.
-    balanced : mapping of split to Counter of row ids
-        The official balanced files.
-    synthetic : bool
-        Whether the phantom made it.
-    source, box_convention, report, labels : mapping
-        As in the manifest.
-    """
-
-    volumes: Sequence[SourceVolume]
-    rows: Iterable[tuple[str, Quintuple]]
-    expected_rows: int
-    balanced: Mapping[str, Counter[str]]
-    synthetic: bool
+    volumes: Sequence[SourceVolume]  # in any order; those without rows are left out
+    rows: Iterable[tuple[str, Quintuple]]  # read once, in any order
+    expected_rows: int  # for the progress bar
+    balanced: Mapping[str, Counter[str]]  # the official balanced files
+    synthetic: bool  # whether the phantom made it
+    # As in the manifest.
     source: Mapping[str, Any]
     box_convention: Mapping[str, Any]
     report: Mapping[str, Any]
@@ -100,37 +85,17 @@ class RepositoryContent:
 
 @dataclass(slots=True)
 class Writer:
-    """Writes one repository into a folder.
-
-    Parameters
-    ----------
-    content : RepositoryContent
-        Content of the repository.
-    root : Path
-        The folder; it exists, and ``root/.work`` too.
-    volumes : {"pack", "copy", "link", "none"}
-        Treatment of the images.
-    workers : int or None
-        Processes; None for one a core where the work is worth it.
-    progress : bool
-        Whether bars are shown.
-    executor : concurrent.futures.Executor, optional
-        Where volumes are read and written instead of in processes of this machine.
-    checker : DataChecker, optional
-        Checks rows and images before a volume is written.
-    allow : frozenset of str
-        Checks of which errors do not stop.
-    """
+    """Writes one repository into a folder."""
 
     content: RepositoryContent
-    root: Path
-    volumes: VolumesMode
+    root: Path  # the folder; it exists, and ``root/.work`` too
+    volumes: VolumesMode  # treatment of the images
     versions: Mapping[str, str]
-    workers: int | None = None
-    progress: bool = True
-    executor: Executor | None = None
-    checker: DataChecker | None = None
-    allow: frozenset[str] = frozenset()
+    workers: int | None = None  # processes; None for one a core where the work is worth it
+    progress: bool = True  # whether bars are shown
+    executor: Executor | None = None  # where volumes are read and written instead of in processes of this machine
+    checker: DataChecker | None = None  # checks rows and images before a volume is written
+    allow: frozenset[str] = frozenset()  # checks of which errors do not stop
     priors: Priors = field(default_factory=Priors)
     quality: QualityReport | None = None
 

@@ -88,12 +88,7 @@ def volume_of(row_id: str) -> str:
 class Spool:
     """Takes rows in any order and keeps them in one Arrow file a bucket.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the files are written.
-    buckets : mapping of str to str
-        Volume id to the name of its bucket.
+    `folder`: where the files are written. `buckets`: volume id to the name of its bucket.
     """
 
     def __init__(self, folder: Path, buckets: Mapping[str, str]) -> None:
@@ -202,16 +197,8 @@ def write_shard(task: ShardTask) -> tuple[Shard, int]:
 def write_parquet(root: Path, path: str, table: pa.Table, volumes: Sequence[Any]) -> tuple[Shard, int]:
     """Write one Parquet file, its row groups cut between volumes.
 
-    Parameters
-    ----------
-    root : Path
-        The repository.
-    path : str
-        The file, relative to it.
-    table : Table
-        Its rows, in order.
-    volumes : sequence
-        For every row, a value that is equal only for rows of one volume.
+    `path`: the file, relative to it. `table`: its rows, in order. `volumes`: for every row, a value that is equal only
+    for rows of one volume.
     """
     target = root / path
     target.parent.mkdir(parents=True, exist_ok=True)

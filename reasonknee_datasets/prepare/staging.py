@@ -53,10 +53,7 @@ def hash_file(path: Path) -> str:
 def check_target(out: Path) -> None:
     """Refuse to replace anything that is not a prepared repository: a user's files could be in it.
 
-    Raises
-    ------
-    PrepareError
-        If ``out`` is a file, a folder with files but no manifest, or a folder that may not be read.
+    Raises PrepareError if ``out`` is a file, a folder with files but no manifest, or a folder that may not be read.
     """
     try:
         if out.is_dir() and not (out / MANIFEST).exists() and any(out.iterdir()):

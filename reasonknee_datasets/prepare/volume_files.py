@@ -45,21 +45,14 @@ class CheckedImage:
 
 @dataclass(frozen=True, slots=True)
 class VolumeTask:
-    """One volume to place: from where, to where (relative to the repository), and what is known of it.
+    """One volume to place: from where, to where (relative to the repository), and what is known of it."""
 
-    Attributes
-    ----------
-    root, path, source, mode
-        The repository, the volume's place in it, the image, and what becomes of it.
-    found : VolumeRecord, optional
-        Record of the image.
-    """
-
+    # The repository, the volume's place in it, the image, and what becomes of it.
     root: Path
     path: str
     source: Path
     mode: VolumesMode
-    found: VolumeRecord | None = None
+    found: VolumeRecord | None = None  # record of the image
 
     @property
     def target(self) -> Path:
@@ -79,12 +72,8 @@ def place_volumes(
 
     Parameters
     ----------
-    tasks : sequence of VolumeTask
-        The volumes.
     workers : int
         Processes.
-    progress : bool
-        Whether progress bars are shown.
     executor : concurrent.futures.Executor, optional
         Executor that reads and writes volumes, instead of local processes.
     inspect : callable, optional
@@ -250,29 +239,19 @@ def remove_strangers(root: Path, wanted: set[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MaskTask:
-    """One mask to write: from where, to where (relative to the repository), and on which grid.
+    """One mask to write: from where, to where (relative to the repository), and on which grid."""
 
-    Attributes
-    ----------
-    root, path, source
-        The repository, the mask's place in it, and the official mask.
-    geometry : Geometry or None
-        Grid of the image; None without an image: the mask keeps its own.
-    """
-
+    # The repository, the mask's place in it, and the official mask.
     root: Path
     path: str
     source: Path
-    geometry: Geometry | None
+    geometry: Geometry | None  # grid of the image; None without an image: the mask keeps its own
 
 
 def write_masks(tasks: Sequence[MaskTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
     """Write all masks, in parallel, and return their records by path.
 
-    Raises
-    ------
-    PrepareError, VolumeError
-        If a mask cannot be read, or is not on the grid of its image.
+    Raises PrepareError, VolumeError if a mask cannot be read, or is not on the grid of its image.
     """
     done = each_done(write_mask, tasks, workers=workers, label="packing masks", progress=progress)
     return {task.path: record for task, record in done}

@@ -38,22 +38,13 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class Inspected:
-    """A repository under examination.
+    """A repository under examination."""
 
-    Attributes
-    ----------
-    root, volumes : str
-        Absolute folder or URL of the repository, and of the place that contains ``volumes/``.
-    manifest : Manifest
-        Its table of contents.
-    progress : bool
-        Whether checks show progress bars.
-    """
-
+    # Absolute folder or URL of the repository, and of the place that contains ``volumes/``.
     root: str
     volumes: str
-    manifest: Manifest
-    progress: bool = True
+    manifest: Manifest  # its table of contents
+    progress: bool = True  # whether checks show progress bars
 
     @property
     def is_local(self) -> bool:

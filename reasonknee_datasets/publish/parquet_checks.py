@@ -36,37 +36,19 @@ FOLDER_FILES, REPOSITORY_FILES = 10_000, 100_000
 
 @dataclass(frozen=True, slots=True)
 class FirstPage:
-    """The first page of a split in the viewer.
+    """The first page of a split in the viewer."""
 
-    Attributes
-    ----------
-    rows : int
-        Rows on the page.
-    bytes : int
-        Size of the response, before cells are cut.
-    cut : bool
-        Whether cells are cut to 100 bytes.
-    fails : bool
-        Whether the page shows an error.
-    """
-
-    rows: int
-    bytes: int
-    cut: bool
-    fails: bool
+    rows: int  # rows on the page
+    bytes: int  # size of the response, before cells are cut
+    cut: bool  # whether cells are cut to 100 bytes
+    fails: bool  # whether the page shows an error
 
 
 def first_page(features: Features, rows: Iterable[Mapping[str, Any]], config: str, split: str) -> FirstPage:
     """Compute the first page of a split by the viewer's rules.
 
-    Parameters
-    ----------
-    features : Features
-        Features of the split.
-    rows : iterable of mapping
-        At least its first 100 rows, images undecoded.
-    config, split : str
-        Their names, which are part of the response.
+    `features`: features of the split. `rows`: at least its first 100 rows, images undecoded. `config`, `split`: their
+    names, which are part of the response.
     """
     from datasets import Image
 

@@ -117,10 +117,7 @@ def perceptual_hash(canonical: NDArray[Any]) -> bytes:
 
     Scaling of intensities does not change it; noise, gamma, clipping and a shift by a voxel change few bits.
 
-    Parameters
-    ----------
-    canonical : (i, j, k) array
-        Values on axes closest to RAS+.
+    `canonical` (i, j, k) array: values on axes closest to RAS+.
 
     Examples
     --------
@@ -253,16 +250,8 @@ def check_duplicates(
 ) -> None:
     """Compare all images with each other.
 
-    Parameters
-    ----------
-    images : mapping of volume id to ImageStatistics
-        Images that are not constant.
-    voxels : mapping of volume id to str
-        SHA-256 of the voxels, where it is known.
-    splits : mapping of volume id to str
-        For the messages.
-    findings : Findings
-        Collects what is found.
+    `images`: images that are not constant. `voxels`: SHA-256 of the voxels, where it is known. `splits`: for the
+    messages. `findings`: collects what is found.
     """
     same: defaultdict[str, list[str]] = defaultdict(list)
     for volume in images:

@@ -42,20 +42,12 @@ _MOSTLY = 0.5  # share of a question's boxes that agree, below which its label i
 
 @dataclass(frozen=True, slots=True)
 class BoxTable:
-    """Every row's box, by volume (in the order of the split files) and question (1 first).
+    """Every row's box, by volume (in the order of the split files) and question (1 first)."""
 
-    Parameters
-    ----------
-    wanted : (volumes, 62) int array
-        Which record of its split's file becomes a row; -1 where none does.
-    rows : (volumes, 62, 6) int array
-        i0 j0 k0 i1 j1 k1 in the image's array.
-    verbatim : (volumes, 62) bool array
-        Where the six official numbers do not follow from the box and must be kept as written.
-    """
-
+    # (volumes, 62) int array: which record of its split's file becomes a row; -1 where none does.
     wanted: NDArray[np.int32]
-    rows: NDArray[np.int32]
+    rows: NDArray[np.int32]  # (volumes, 62, 6) int array: i0 j0 k0 i1 j1 k1 in the image's array
+    # (volumes, 62) bool array: where the six official numbers do not follow from the box and must be kept as written.
     verbatim: NDArray[np.bool_]
 
 
@@ -126,14 +118,8 @@ def check_regions(
 
     A wrong box of one row is found here; a question with many wrong boxes has a separate problem.
 
-    Parameters
-    ----------
-    survey, table, boxes, grids
-        As of `place_boxes`.
-    regions : Regions
-        Regions in the masks' arrays.
-    problems : Problems
-        Collects what is wrong.
+    `survey`, `table`, `boxes`, `grids`: as of `place_boxes`. `regions`: regions in the masks' arrays. `problems`:
+    collects what is wrong.
     """
     rows = regions.rows.copy()
     for volume, grid in grids.items():
@@ -263,26 +249,13 @@ class Outcome:
 
 @dataclass(slots=True)
 class Check:
-    """One check of one release; `run` does it all.
+    """One check of one release; `run` does it all."""
 
-    Parameters
-    ----------
-    studies : sequence of Study
-        The split files' rows.
-    files : RecordFiles
-        The records.
-    labels : LabelMap
-        As the release states it.
-    options : ReleaseOptions
-        The caller's.
-    problems, notes
-        Problems found when the release was opened; more are added here.
-    """
-
-    studies: Sequence[Study]
+    studies: Sequence[Study]  # the split files' rows
     files: RecordFiles
-    labels: LabelMap
+    labels: LabelMap  # as the release states it
     options: ReleaseOptions
+    # Problems found when the release was opened; more are added here.
     problems: Problems
     notes: list[str]
 

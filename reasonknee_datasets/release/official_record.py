@@ -26,40 +26,19 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordContent:
-    """Content of a record without its place; one value serves every record of the same text.
+    """Content of a record without its place; one value serves every record of the same text."""
 
-    Parameters
-    ----------
-    number : int
-        The question; 0 where a fault keeps the record from being a row.
-    grades : mapping of str to (int or None)
-        By attribute; illegal ones are None.
-    prompt, answer : str
-        The question and answer columns.
-    steps : tuple of str
-        The reasoning column.
-    extras : mapping
-        Value of the record column for the text.
-    written : str
-        The same as JSON.
-    faults : tuple of Fault
-        Problems of the text.
-    nulled : tuple of (str, object)
-        Attributes with illegal grades, and the values in the record.
-    told_box : object
-        The bounding box in the answer's text, where it repeats it.
-    """
-
-    number: int
-    grades: Mapping[str, int | None]
+    number: int  # the question; 0 where a fault keeps the record from being a row
+    grades: Mapping[str, int | None]  # by attribute; illegal ones are None
+    # The question and answer columns.
     prompt: str
     answer: str
-    steps: tuple[str, ...]
-    extras: Mapping[str, Any]
-    written: str
-    faults: tuple[Fault, ...]
-    nulled: tuple[tuple[str, Any], ...] = ()
-    told_box: Any = None
+    steps: tuple[str, ...]  # the reasoning column
+    extras: Mapping[str, Any]  # value of the record column for the text
+    written: str  # the same as JSON
+    faults: tuple[Fault, ...]  # problems of the text
+    nulled: tuple[tuple[str, Any], ...] = ()  # attributes with illegal grades, and the values in the record
+    told_box: Any = None  # the bounding box in the answer's text, where it repeats it
 
 
 def check_record(record: Any) -> Fault | None:
@@ -92,10 +71,7 @@ def volume_key(image: str) -> str:
 class RecordReader:
     """Reads the content of records, each distinct text once.
 
-    Parameters
-    ----------
-    prompts : mapping of str to set of int
-        Official prompts, as far as the release has them, with the questions of each.
+    `prompts`: official prompts, as far as the release has them, with the questions of each.
     """
 
     def __init__(self, prompts: Mapping[str, frozenset[int]]) -> None:
@@ -161,17 +137,8 @@ class RecordReader:
 def read_grades(question: moaks.Question, diagnosis: Any) -> tuple[dict[str, int | None], dict[str, Any]]:
     """Read grades, and set illegal values apart instead of failing at the first.
 
-    Returns
-    -------
-    grades : dict of str to (int or None)
-        By attribute; illegal ones are None.
-    bad : dict of str to object
-        The illegal ones, as written.
-
-    Raises
-    ------
-    GradeError
-        If the diagnosis is of another question, or its keys are not understood.
+    Returns `grades`: by attribute; illegal ones are None. Returns `bad`: the illegal ones, as written. Raises
+    GradeError if the diagnosis is of another question, or its keys are not understood.
 
     Examples
     --------

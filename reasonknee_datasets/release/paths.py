@@ -20,30 +20,18 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRoot:
-    """Where a release's files are.
+    """Where a release's files are."""
 
-    Parameters
-    ----------
-    data : Path
-        The folder that the official paths call ``../data``, resolved.
-    images : Path
-        The folder that contains ``<patient>/<visit>/...``.
-    own_images : bool
-        Whether the caller named that folder. The links in it are the caller's own then, and are followed; those that
-        come with a download never lead out of it.
-    """
-
-    data: Path
-    images: Path
+    data: Path  # the folder that the official paths call ``../data``, resolved
+    images: Path  # the folder that contains ``<patient>/<visit>/...``
+    # Whether the caller named that folder. The links in it are the caller's own then, and are followed; those that come
+    # with a download never lead out of it.
     own_images: bool = False
 
     def locate(self, official: str) -> Path:
         """Find the file that an official path such as ``../data/masks/knee_000.nii.gz`` means.
 
-        Raises
-        ------
-        ReleaseError
-            If the path leads out of the release: absolute, through ``..``, or over a symbolic link.
+        Raises ReleaseError if the path leads out of the release: absolute, through ``..``, or over a symbolic link.
         """
         inside = official.removeprefix(OFFICIAL_PREFIX)
         _check_relative(inside, official)
@@ -56,10 +44,7 @@ class ReleaseRoot:
 def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
     """Find ``data`` in or at a folder, and the images in it or at the caller's place.
 
-    Raises
-    ------
-    ReleaseError
-        If no release is there, or an annotation file is a link that leads out of it.
+    Raises ReleaseError if no release is there, or an annotation file is a link that leads out of it.
     """
     try:
         data = next((folder for folder in (root / "data", root) if (folder / "split_files").is_dir()), None)
@@ -160,27 +145,16 @@ _MOST_BYTES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A synthetic release's declaration.
+    """A synthetic release's declaration."""
 
-    Attributes
-    ----------
-    annotations_only : bool
-        Whether it has neither images nor masks, so that nothing can be compared with them.
-    convention : BoxConvention
-        How its boxes are written.
-    """
-
-    annotations_only: bool
-    convention: BoxConvention
+    annotations_only: bool  # whether it has neither images nor masks, so that nothing can be compared with them
+    convention: BoxConvention  # how its boxes are written
 
 
 def read_marker(data: Path) -> Marker | None:
     """Read the declaration of a synthetic release; None where there is none.
 
-    Raises
-    ------
-    ReleaseError
-        If there is one that cannot be read.
+    Raises ReleaseError if there is one that cannot be read.
     """
     path = data / MARKER
     remedy = "Remove the file to have the release checked like an official one, or write the phantom again"

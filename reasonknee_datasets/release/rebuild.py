@@ -50,28 +50,15 @@ _SENTENCE_END = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
-    """An answer's parts; ``"".join`` of gaps and steps, then ``tail``, is its text.
+    """An answer's parts; ``"".join`` of gaps and steps, then ``tail``, is its text."""
 
-    Parameters
-    ----------
-    steps : tuple of str
-        The reasoning, step by step.
-    gaps : tuple of str
-        The text before the first step, between steps and after the last: one more than there are steps. The last
-        contains the words ``Final diagnosis:``.
-    tail : str
-        The text of the diagnosis.
-    end : str
-        Text after the diagnosis.
-    diagnosis : object
-        The diagnosis, parsed.
-    """
-
-    steps: tuple[str, ...]
+    steps: tuple[str, ...]  # the reasoning, step by step
+    # The text before the first step, between steps and after the last: one more than there are steps. The last contains
+    # the words ``Final diagnosis:``.
     gaps: tuple[str, ...]
-    tail: str
-    end: str
-    diagnosis: Any
+    tail: str  # the text of the diagnosis
+    end: str  # text after the diagnosis
+    diagnosis: Any  # the diagnosis, parsed
 
     @property
     def text(self) -> str:
@@ -82,10 +69,7 @@ class AnswerText:
 def read_answer(text: str) -> AnswerText:
     r"""Take an official answer apart.
 
-    Raises
-    ------
-    ReleaseError
-        If it does not end in a readable ``Final diagnosis: <dict>``, or has no reasoning before it.
+    Raises ReleaseError if it does not end in a readable ``Final diagnosis: <dict>``, or has no reasoning before it.
 
     Examples
     --------
@@ -207,14 +191,8 @@ def describe_text(
 ) -> dict[str, Any]:
     """Find the parts of a record's text that do not follow from its row.
 
-    Parameters
-    ----------
-    answer : AnswerText
-        The record's answer, taken apart.
-    final_diagnosis : mapping
-        The record's.
-    question_id, grades
-        Content of the row.
+    `answer`: the record's answer, taken apart. `final_diagnosis`: the record's. `question_id`, `grades`: content of the
+    row.
     """
     extras: dict[str, Any] = {}
     if (gaps := _shorten(answer.gaps)) != _shorten(_spread(_USUAL_GAPS, len(answer.steps))):

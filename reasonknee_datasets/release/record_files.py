@@ -32,38 +32,21 @@ MIXED, WHOLE, REAL = 0, 1, 2
 
 @dataclass(slots=True)
 class Survey:
-    """Content of a release's records, as arrays by volume (in the order of the split files) and question (1 first).
-
-    Parameters
-    ----------
-    studies : sequence of Study
-        The volumes.
-    index : (volumes, 62) int array
-        Which record of its split's file answers the question; -1 where none does.
-    numbers : (volumes, 62, 6) float array
-        Official boxes; NaN where there is none that makes sense.
-    writing : (volumes, 62) uint8 array
-        `MIXED`, `WHOLE` or `REAL`.
-    hashes : (volumes, 62) int array
-        Hashes of the record's texts and diagnosis, to compare balanced records with.
-    repeats : mapping of str to (volumes, 62) int array
-        How often the balanced file of a split repeats a record.
-    seen : int
-        Records read, balanced and nameless ones apart.
-    nameless : int
-        Records of all files with an empty image; they are left out.
-    nulled, nulled_count, violations
-        As in `ReleaseReport`.
-    """
+    """Content of a release's records, as arrays by volume (in the order of the split files) and question (1 first)."""
 
     studies: Sequence[Study]
+    # (volumes, 62) int array: which record of its split's file answers the question; -1 where none does.
     index: NDArray[np.int32]
+    # (volumes, 62, 6) float array: official boxes; NaN where there is none that makes sense.
     numbers: NDArray[np.float64]
-    writing: NDArray[np.uint8]
+    writing: NDArray[np.uint8]  # (volumes, 62) uint8 array: `MIXED`, `WHOLE` or `REAL`
+    # (volumes, 62) int array: hashes of the record's texts and diagnosis, to compare balanced records with.
     hashes: NDArray[np.int64]
+    # How often the balanced file of a split repeats a record.
     repeats: dict[Split, NDArray[np.int32]] = field(default_factory=dict)
-    seen: int = 0
-    nameless: int = 0
+    seen: int = 0  # records read, balanced and nameless ones apart
+    nameless: int = 0  # records of all files with an empty image; they are left out
+    # As in `ReleaseReport`.
     nulled: list[NulledGrade] = field(default_factory=list)
     nulled_count: int = 0
     violations: Counter[str] = field(default_factory=Counter)
@@ -180,16 +163,7 @@ class LocatedRecord(NamedTuple):
 class RecordFiles:
     """The record files of a release.
 
-    Parameters
-    ----------
-    folder : Path
-        ``generate_data``.
-    studies : sequence of Study
-        The volumes.
-    prompts : mapping of str to set of int
-        Official prompts, with the questions of each.
-    track : Track
-        A progress bar.
+    `folder`: ``generate_data``. `prompts`: official prompts, with the questions of each. `track`: a progress bar.
     """
 
     def __init__(
@@ -238,10 +212,8 @@ class RecordFiles:
 
         Yields
         ------
-        split : str
         volume : int
             Place in the split files.
-        content : RecordContent
         box : list
             The six numbers as written.
 

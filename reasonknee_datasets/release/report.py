@@ -89,10 +89,7 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL_KINDS}
 def check_allowed(allow: Iterable[str]) -> frozenset[str]:
     """Check the kinds that a caller allows.
 
-    Raises
-    ------
-    ReleaseError
-        If a kind does not exist, or can never be allowed.
+    Raises ReleaseError if a kind does not exist, or can never be allowed.
 
     Examples
     --------

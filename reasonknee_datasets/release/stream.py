@@ -27,10 +27,7 @@ def stream_records(path: Path) -> Iterator[Any]:
 
     Numbers come as int and float, which both write back as `json.dumps` would have written them.
 
-    Raises
-    ------
-    InvalidJSONError
-        Where the file stops being a JSON list, with the byte and the last good record.
+    Raises InvalidJSONError where the file stops being a JSON list, with the byte and the last good record.
     """
     # The C parser pushes into this list; 64 KiB hold some thirty records.
     found = ijson.sendable_list()

@@ -22,14 +22,8 @@ _known: Once[Hashable, tuple[float, float]] = Once(limit=4096)  # volumes; two n
 def volume_statistics(volume: Any, method: Method, low: float = 0.0, high: float = 100.0) -> tuple[float, float]:
     """Return the two numbers of a whole stored volume, decoded for them once in a process.
 
-    Parameters
-    ----------
-    volume : nibabel image
-        Seen through a view or not.
-    method : {"range", "percentiles", "zscore"}
-        Lowest and highest value; two percentiles; mean and standard deviation.
-    low, high : float
-        The percentiles.
+    `volume`: seen through a view or not. `method`: lowest and highest value; two percentiles; mean and standard
+    deviation.
     """
     if not isinstance(volume, LazyVolume) or volume.path is None:  # images in memory have no identity
         return statistics(np.asarray(stored_volume(volume)), method, low, high)

@@ -90,17 +90,8 @@ def read_voxels(example: Example) -> NDArray[Any]:
 def regrid(example: Example, relative: View) -> dict[str, Any]:
     """Lay a view of the current grid over an example.
 
-    Parameters
-    ----------
-    example : mapping
-        With ``volume``, and ``mask``, ``box`` and ``voxels`` where it has them.
-    relative : View
-        View of the current grid.
-
-    Returns
-    -------
-    dict
-        The keys that change.
+    `example`: with ``volume``, and ``mask``, ``box`` and ``voxels`` where it has them. `relative`: view of the current
+    grid. Returns dict: the keys that change.
     """
     for key in _WRITTEN:
         if example.get(key) is not None:
@@ -131,10 +122,7 @@ def of_labels(view: View) -> View:
 def checked_mask(mask: Any, volume: Any) -> Any:
     """Return a mask that is on the grid of its volume.
 
-    Raises
-    ------
-    TransformError
-        If it has another shape.
+    Raises TransformError if it has another shape.
     """
     own, shape = current_grid(mask)[0], current_grid(volume)[0]
     if own != shape:
@@ -148,17 +136,8 @@ def checked_mask(mask: Any, volume: Any) -> Any:
 def kept_box(example: Example, view: View) -> Box | None:
     """Return the box as it was in the stored volume, from which rounding of an earlier resampling does not add up.
 
-    Parameters
-    ----------
-    example : mapping
-        With ``box``.
-    view : View
-        View of its volume.
-
-    Returns
-    -------
-    Box or None
-        None where no ``box_volume`` was kept, or ``box`` was changed since.
+    `example`: with ``box``. `view`: view of its volume. Returns Box or None: None where no ``box_volume`` was kept, or
+    ``box`` was changed since.
     """
     if example.get("box_volume") is None:
         return None
@@ -192,15 +171,8 @@ def draw_moves(
 ) -> NDArray[np.intp]:
     """Draw a move in whole voxels along each axis, evenly over what is allowed.
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-    millimetres : float or three floats
-        The most, either way.
-    affine : (4, 4) float array
-        For the spacing.
-    low, high : three ints
-        Other allowed range; an axis on which `low` is above `high` has no such bounds.
+    `millimetres`: the most, either way. `affine` (4, 4) float array: for the spacing. `low`, `high`: other allowed
+    range; an axis on which `low` is above `high` has no such bounds.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # A hair more than the quotient, so that 0.7 mm at 0.7 mm spacing is one voxel whatever the rounding.
