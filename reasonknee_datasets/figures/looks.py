@@ -61,11 +61,6 @@ def find_look(name: str) -> Look:
     """Return a look by its name.
 
     Raises FigureError if there is none.
-
-    Examples
-    --------
-    >>> find_look("light").paper
-    '#ffffff'
     """
     if name not in LOOKS:
         raise FigureError(f"Unknown look {name!r}. Available: {', '.join(LOOKS)}.")

@@ -115,16 +115,6 @@ def cut_planes(image: Any, box: Box | None = None) -> dict[Plane, Panel]:
 
     `image`: only its three slices are read (``dataobj[...]``). `box`: in the array order of `image`; without one the
     slices go through the middle of the volume. Returns dict of str to Panel: keyed "sagittal", "coronal" and "axial".
-
-    Examples
-    --------
-    A marker in the volume's upper, front, right corner is drawn at the upper left of the coronal slice:
-
-    >>> import nibabel as nib
-    >>> voxels = np.zeros((4, 4, 4), np.int16)
-    >>> voxels[3, 3, 3] = 9  # RAS+: the last voxel is the rightmost, foremost and uppermost
-    >>> cut_planes(nib.Nifti1Image(voxels, np.eye(4)), Box((3, 3, 3), (4, 4, 4)))["coronal"].image[0]
-    array([9, 0, 0, 0], dtype=int16)
     """
     shape = _check_grid(image)
     affine = np.asarray(image.affine, dtype=np.float64)
@@ -134,15 +124,7 @@ def cut_planes(image: Any, box: Box | None = None) -> dict[Plane, Panel]:
 
 
 def grey_window(panels: Iterable[Panel]) -> tuple[float, float]:
-    """Choose the values drawn black and white: 0 (or the lowest, where some are negative) to the 99th percentile.
-
-    Examples
-    --------
-    >>> import nibabel as nib
-    >>> voxels = np.full((2, 2, 2), 400, np.int16)
-    >>> grey_window(cut_planes(nib.Nifti1Image(voxels, np.eye(4))).values())
-    (0.0, 400.0)
-    """
+    """Choose the values drawn black and white: 0 (or the lowest, where some are negative) to the 99th percentile."""
     values = np.concatenate([panel.image.ravel() for panel in panels]).astype(np.float64)
     values = values[np.isfinite(values)]
     if not values.size:

@@ -221,10 +221,8 @@ def _page(report: ConversionReport) -> Iterator[str]:
     yield f"<h2>Every row</h2><table><tr>{''.join(f'<th>{column}' for column in _COLUMNS)}</tr>"
     order = list(STATUSES)[::-1]
     for row in sorted(report.rows, key=lambda row: order.index(row.status)):
-        cells = "".join(f"<td>{html.escape(_text(getattr(row, column)))}" for column in _COLUMNS)
+        cells = "".join(
+            f"<td>{html.escape('' if (value := getattr(row, column)) is None else str(value))}" for column in _COLUMNS
+        )
         yield f"<tr class={row.status}>{cells}</tr>"
     yield "</table></html>"
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)

@@ -65,6 +65,7 @@ _UNCOMPRESSED = {
     (False, True): "1.2.840.10008.1.2.1",
     (False, False): "1.2.840.10008.1.2.2",
 }
+_IDENTITY = ("PatientID", "StudyDate", "AccessionNumber", "SeriesDescription", "StudyDescription", "SeriesInstanceUID")
 _WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # group 2, group 8 little endian, group 8 big endian
 
 
@@ -151,18 +152,7 @@ def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None
 
 def read_dicom_header(dataset: Dataset) -> Header:
     """Read the identity of a file's series."""
-
-    def text(keyword: str) -> str:
-        return str(dataset.get(keyword) or "").strip()
-
-    return Header(
-        text("PatientID"),
-        text("StudyDate"),
-        text("AccessionNumber"),
-        text("SeriesDescription"),
-        text("StudyDescription"),
-        text("SeriesInstanceUID"),
-    )
+    return Header(*(str(dataset.get(keyword) or "").strip() for keyword in _IDENTITY))
 
 
 def read_slices(name: str, data: bytes) -> list[Slice]:

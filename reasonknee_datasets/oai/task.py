@@ -16,7 +16,6 @@ from reasonknee_datasets.oai.finding import IndexRow, visit_of
 from reasonknee_datasets.oai.image_files import ImageFile, read_image
 from reasonknee_datasets.oai.image_grids import (
     PROOF_MM,
-    Placed,
     TargetGrid,
     place_on_grid,
     read_mask_grid,
@@ -200,14 +199,10 @@ def _convert_place(task: ConvertTask, place: SeriesPlace | ImageFile, target: Ta
     placed = place_on_grid(volume.voxels, volume.affine, target, str(place))
     if target is None:
         notes.append("no mask: the grid is that of the source alone")
-    _write(task, placed, volume)
+    write_volume(task.out / task.key, placed, _description(task.claim), slope=volume.slope, intercept=volume.intercept)
     distance = None if placed.distance is None else round(placed.distance, 6)
     described = _describe(placed.voxels.shape, placed.affine)
     return task.outcome(status="converted", source=str(place), grid_mm=distance, notes="; ".join(notes), **described)
-
-
-def _write(task: ConvertTask, placed: Placed, volume: Volume) -> None:
-    write_volume(task.out / task.key, placed, _description(task.claim), slope=volume.slope, intercept=volume.intercept)
 
 
 def _check_numbering(volume: Volume, place: str) -> None:

@@ -102,11 +102,6 @@ def _another_plane(slices: Slices, name: str) -> list[Dataset]:
     return turned
 
 
-def _half_coronal(slices: Slices, facts: SeriesFacts) -> Slices:
-    half = len(slices) // 2
-    return [*slices[:half], *_another_plane(slices[half:], "coronal")]
-
-
 def _only_localizers(slices: Slices, facts: SeriesFacts) -> Slices:
     three = [slices[0], *_another_plane(slices[1:2], "coronal"), *slices[2:3]]
     row, column = np.array(three[2].ImageOrientationPatient, float).reshape(2, 3)
@@ -143,10 +138,6 @@ def _again(slices: Slices, shift: float) -> Slices:
         _move(each, shift * step)
         set_pixels(each, get_pixels(each) // 2)
     return slices + second
-
-
-def _without_middle(slices: Slices, facts: SeriesFacts) -> Slices:
-    return slices[: len(slices) // 2] + slices[len(slices) // 2 + 1 :]
 
 
 def _with_one_more(slices: Slices, facts: SeriesFacts) -> Slices:
@@ -220,17 +211,9 @@ def _multi_frame(slices: Slices, facts: SeriesFacts) -> Slices:
     return [whole]
 
 
-def _wrong_series(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _tags(AccessionNumber=f"0166{int(facts.series) + 1}")(slices, facts)
-
-
 def _wrong_side(slices: Slices, facts: SeriesFacts) -> Slices:
     other = "LEFT" if facts.side == "right" else "RIGHT"
     return _tags(SeriesDescription=f"SAG_3D_DESS_{other}")(slices, facts)
-
-
-def _wrong_visit(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _tags(StudyDescription=f"OAI^MR^96 MONTH^{facts.side.upper()} ")(slices, facts)
 
 
 _GOOD = (
@@ -251,7 +234,7 @@ _GOOD = (
 )
 _BAD = (
     Defect("not-downloaded", "missing", place="absent"),
-    Defect("slice-missing", "refused", "missing-slices", _without_middle),
+    Defect("slice-missing", "refused", "missing-slices", lambda s, _: s[: len(s) // 2] + s[len(s) // 2 + 1 :]),
     Defect("last-slice-missing", "refused", "grid", lambda slices, _: slices[:-1]),
     Defect("one-slice-more", "refused", "grid", _with_one_more),
     Defect("moved", "refused", "grid", _each(lambda each: _move(each, np.array([0.0, 3.0, 0.0])))),
@@ -260,16 +243,31 @@ _BAD = (
     Defect("interleaved-acquisitions", "refused", "two-acquisitions", lambda slices, _: _again(slices, 0.5)),
     Defect("uneven-spacing", "refused", "uneven-spacing", _uneven),
     Defect("sheared", "refused", "tilted-stack", _sheared),
-    Defect("half-coronal", "refused", "mixed-planes", _half_coronal),
+    Defect(
+        "half-coronal",
+        "refused",
+        "mixed-planes",
+        lambda s, _: [*s[: len(s) // 2], *_another_plane(s[len(s) // 2 :], "coronal")],
+    ),
     Defect("only-localizers", "refused", "localizer", _only_localizers),
     Defect("two-series", "refused", "mixed-series", _two_series),
     Defect("other-size", "refused", "mixed-sizes", _other_size),
     Defect("wrong-patient", "refused", "wrong-patient", _tags(PatientID="0999999")),
     Defect("wrong-date", "refused", "wrong-date", _tags(StudyDate="20010101")),
-    Defect("wrong-series", "refused", "wrong-series", _wrong_series),
+    Defect(
+        "wrong-series",
+        "refused",
+        "wrong-series",
+        lambda slices, facts: _tags(AccessionNumber=f"0166{int(facts.series) + 1}")(slices, facts),
+    ),
     Defect("wrong-sequence", "refused", "wrong-sequence", _tags(SeriesDescription="SAG_T2_MAP_RIGHT")),
     Defect("wrong-side", "refused", "wrong-side", _wrong_side),
-    Defect("wrong-visit", "refused", "wrong-visit", _wrong_visit),
+    Defect(
+        "wrong-visit",
+        "refused",
+        "wrong-visit",
+        lambda slices, facts: _tags(StudyDescription=f"OAI^MR^96 MONTH^{facts.side.upper()} ")(slices, facts),
+    ),
     Defect("side-in-index", "refused", "wrong-side", place="index"),
     Defect("colour", "refused", "unsupported-pixels", _colour),
     Defect("impossible-size", "refused", "too-large", _impossible_size),

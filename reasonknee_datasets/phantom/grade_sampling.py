@@ -84,13 +84,7 @@ _SIMPLE_TEARS = (2, 3, 4)
 
 @cache
 def slot_column(question_id: int, attribute: str) -> int:
-    """Find a slot's place in a row of grades.
-
-    Examples
-    --------
-    >>> slot_column(1, "size"), slot_column(62, "signal")
-    (0, 110)
-    """
+    """Find a slot's place in a row of grades."""
     return next(
         c for c, slot in enumerate(RECORD_SLOTS) if (slot.question_id, slot.attribute) == (question_id, attribute)
     )
@@ -229,12 +223,6 @@ def sample_knee(patient: float, rng: np.random.Generator, *, first: int = 0) -> 
     (4, 111) int8 array
         One row a visit, one column a slot of `RECORD_SLOTS`. No grade falls along the visits, in the order of
         `severity_rank`.
-
-    Examples
-    --------
-    >>> grades = sample_knee(0.0, np.random.default_rng(0))
-    >>> grades.shape, bool((grades >= 0).all())
-    ((4, 111), True)
     """
     severity = _severity(patient, rng)
     grades: NDArray[np.int8] = (severity[:, :, None] >= _thresholds()).sum(axis=2).astype(np.int8)
@@ -272,13 +260,6 @@ def severity_rank(slot: Slot, grade: int) -> int:
     """Order a slot's grades by severity, for slots with numbers without an order.
 
     The four simple and complex tears of a meniscus rank 2, 2, 2 and 3; a tear location ranks above none, and all alike.
-
-    Examples
-    --------
-    >>> from reasonknee_datasets.moaks import QUESTIONS
-    >>> morphology, = QUESTIONS[48].slots
-    >>> [severity_rank(morphology, grade) for grade in range(9)]
-    [0, 1, 2, 2, 2, 3, 4, 5, 6]
     """
     if slot.attribute == "morphology":
         return (0, 1, 2, 2, 2, 3, 4, 5, 6)[grade]

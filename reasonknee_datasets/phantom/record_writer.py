@@ -93,12 +93,6 @@ def make_record(
         The image's path with this file's prefix.
     form : {"usual", "nested", "prompt_spelling"}
         How the diagnosis is written: as officially, wrapped once more, or in the spelling that the prompt asks for.
-
-    Examples
-    --------
-    >>> record = make_record(19, {"size": 0, "depth": 0}, [1, 2, 3, 4, 5, 6], image="a.nii.gz", form="nested")
-    >>> record["final_diagnosis"]["final_diagnosis"]
-    {'final_diagnosis': {'femur_medial_central_cartilage_lesion': {'size': 0, 'depth': 0}}}
     """
     diagnosis: object = write_diagnosis(question_id, grades)
     if form == "nested":

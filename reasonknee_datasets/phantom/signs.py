@@ -295,14 +295,7 @@ OSTEOPHYTE_SITES: Mapping[str, str] = {
 
 
 def sign_of(slot: Slot) -> Sign:
-    """Look up the sign of a slot of questions 1 to 62.
-
-    Examples
-    --------
-    >>> from reasonknee_datasets.moaks import find_slot
-    >>> sign_of(find_slot(4, "size")).limits[1:]
-    (0.33, 0.66)
-    """
+    """Look up the sign of a slot of questions 1 to 62."""
     return SIGNS[QUESTIONS[slot.question_id].finding, slot.attribute]
 
 

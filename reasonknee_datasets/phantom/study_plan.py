@@ -211,12 +211,6 @@ def plan_study(patients: int, *, size: Size = "tiny", seed: int = 0) -> StudyPla
     ------
     PhantomError
         If one of these is out of range.
-
-    Examples
-    --------
-    >>> plan = plan_study(6)
-    >>> plan.volumes[0].patient[:6], plan.volumes[0].mask_name
-    ('000000', 'knee_000.nii.gz')
     """
     _check(patients, size, seed)
     splits = _assign_splits(patients, seed)

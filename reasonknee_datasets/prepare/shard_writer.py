@@ -37,26 +37,12 @@ FAULT = "This is a fault of the reader: please report it"
 
 
 def hash_order(volume_ids: Iterable[str]) -> list[str]:
-    """Sort volumes in the order of every repository.
-
-    Examples
-    --------
-    >>> hash_order(["0000001/00M/left", "0000001/00M/right", "0000002/00M/left"])
-    ['0000002/00M/left', '0000001/00M/left', '0000001/00M/right']
-    """
+    """Sort volumes in the order of every repository."""
     return sorted(volume_ids, key=lambda volume: hashlib.sha256(volume.encode()).digest())
 
 
 def cut(volume_ids: Sequence[str], split: str) -> list[list[str]]:
-    """Cut one split's ordered volumes into shards: as many as the split is to have, and never an empty one.
-
-    Examples
-    --------
-    >>> [len(shard) for shard in cut([f"{i}" for i in range(6000)], "train")][:3]
-    [94, 94, 94]
-    >>> len(cut(["a", "b", "c"], "test"))
-    3
-    """
+    """Cut one split's ordered volumes into shards: as many as the split is to have, and never an empty one."""
     least = TRAIN_SHARDS if split == "train" else OTHER_SHARDS
     count = min(len(volume_ids), max(least, -(-len(volume_ids) // GROUP_VOLUMES)))
     edges = [-(-len(volume_ids) * k // count) for k in range(count + 1)] if count else [0]
@@ -75,13 +61,7 @@ def shard_path(config: str, split: str, number: int, count: int) -> str:
 
 
 def volume_of(row_id: str) -> str:
-    """Return the volume's id, which a row's id begins with.
-
-    Examples
-    --------
-    >>> volume_of("0000001/00M/left/q07")
-    '0000001/00M/left'
-    """
+    """Return the volume's id, which a row's id begins with."""
     return row_id.rpartition("/")[0]
 
 

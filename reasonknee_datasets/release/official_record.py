@@ -128,7 +128,8 @@ class RecordReader:
             for name, raw in bad.items()
         )
         written = moaks.write_answer(question, grades)
-        steps, nulled, box = answer.steps, tuple(bad.items()), _told_box(answer.diagnosis)
+        steps, nulled = answer.steps, tuple(bad.items())
+        box = answer.diagnosis.get("bounding_box") if isinstance(answer.diagnosis, dict) else None
         record = write_extras(extras)
         content = RecordContent(question.id, grades, prompt, written, steps, extras, record, faults, nulled, box)
         return content, answer.tail
@@ -174,10 +175,6 @@ def _compare(
         got = f"{ {**grades, **bad} } and {answer.tail}"
         return Fault("truth-mismatch", f"final_diagnosis and the answer's final diagnosis differ: {got}")
     return None
-
-
-def _told_box(diagnosis: Any) -> Any:
-    return diagnosis.get("bounding_box") if isinstance(diagnosis, dict) else None
 
 
 def _disagree(box: Any, told: Any) -> RecordContent:
