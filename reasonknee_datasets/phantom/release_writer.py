@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import nearest, os_remedy
-from reasonknee_datasets.phantom.moaks_table_files import write_tables
 from reasonknee_datasets.phantom.record_writer import RecordWriter
 from reasonknee_datasets.phantom.release_files import (
     LABEL_MAP_VARIANTS,
@@ -25,6 +24,7 @@ from reasonknee_datasets.phantom.release_files import (
     write_other_folders,
     write_questions,
     write_splits,
+    write_tables,
 )
 from reasonknee_datasets.phantom.scan_grids import Size
 from reasonknee_datasets.phantom.scans import draw_scans, predict_boxes

@@ -25,7 +25,7 @@ from reasonknee_datasets.oai.moaks_tables import (
 )
 from reasonknee_datasets.oai.moaks_variables import ACL_RULES, VARIABLES, AclRule
 from reasonknee_datasets.oai.table_cells import read_cells
-from reasonknee_datasets.phantom.moaks_table_files import table_columns
+from reasonknee_datasets.phantom.release_files import table_columns
 from tests.helpers.paths import DATA
 
 KNEE = Knee("9000099", "00M", "right")
