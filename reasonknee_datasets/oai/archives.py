@@ -21,15 +21,10 @@ from typing import IO
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.private_files import open_regular
 
-MAX_FILES = 4_000
-"""Most files of one series; OAI's largest has some hundreds."""
-MAX_FILE_BYTES = 1 << 29
-"""Most bytes of one file; a whole DESS series as one multi-frame file has 52 MB."""
-MAX_SERIES_BYTES = 1 << 30
-"""Most bytes of all files of one series."""
-
-EVERYWHERE = "**"
-"""As `SeriesPlace.inside`: every member of a zip file, in whatever folder."""
+MAX_FILES = 4_000  # most files of one series; OAI's largest has some hundreds
+MAX_FILE_BYTES = 1 << 29  # most bytes of one file; a whole DESS series as one multi-frame file has 52 MB
+MAX_SERIES_BYTES = 1 << 30  # most bytes of all files of one series
+EVERYWHERE = "**"  # as `SeriesPlace.inside`: every member of a zip file, in whatever folder
 
 
 @dataclass(frozen=True, slots=True)

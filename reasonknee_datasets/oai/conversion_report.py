@@ -84,8 +84,7 @@ class RowOutcome:
 
 
 _PACKAGES = ("reasonknee_datasets", "pydicom", "nibabel", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
-FOLDER = "convert_report"
-"""Below the output folder."""
+FOLDER = "convert_report"  # below the output folder
 
 _COLUMNS = tuple(each.name for each in fields(RowOutcome))
 _STYLE = (

@@ -56,8 +56,7 @@ def read_coded_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-MAX_PIXEL_BYTES = 1 << 30
-"""Most bytes of pixels that one file may claim; an OAI series of 176 slices has 52 MB."""
+MAX_PIXEL_BYTES = 1 << 30  # most bytes of pixels that one file may claim; an OAI series of 176 slices has 52 MB
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UNCOMPRESSED = {

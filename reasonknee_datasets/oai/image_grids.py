@@ -15,8 +15,7 @@ from reasonknee_datasets.orientation import TOLERANCE_MM, between, corner_distan
 from reasonknee_datasets.volumes import open_volume
 from reasonknee_datasets.volumes.packing import pack_bytes
 
-PROOF_MM = 0.001
-"""Greatest distance between the written grid and the intended one, in mm."""
+PROOF_MM = 0.001  # greatest distance between the written grid and the intended one, in mm
 
 
 @dataclass(frozen=True, slots=True, eq=False)

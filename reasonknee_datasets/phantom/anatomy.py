@@ -19,8 +19,7 @@ from reasonknee_datasets.phantom.soft_tissue import Meniscus
 from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, points_of
 
 CARTILAGES = {"femur": 47, "patella": 48, "tibia": 49}
-CAPSULE = 9.0
-"""How far the capsule reaches from the ends of femur and tibia, mm."""
+CAPSULE = 9.0  # how far the capsule reaches from the ends of femur and tibia, mm
 
 # Lowest and highest u, v, w at which a solid, or the capsule around it, is still of interest.
 _REACH = {
@@ -161,11 +160,8 @@ def attached(view: NearbyAnatomy, ligament: str) -> Field:
     return np.asarray(in_tibia | in_femur)
 
 
-STEP = 2.4
-"""Of the lattice, mm: more than a thousand points in the smallest subregion's bone."""
-
-FINE = 3
-"""Cartilage is 2 to 4 mm thick, so its lattice is this much finer."""
+STEP = 2.4  # of the lattice, mm: more than a thousand points in the smallest subregion's bone
+FINE = 3  # cartilage is 2 to 4 mm thick, so its lattice is this much finer
 
 _LOW, _HIGH = (-42.0, -30.0, -28.0), (43.0, 66.0, 61.0)
 

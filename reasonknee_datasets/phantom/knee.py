@@ -86,11 +86,8 @@ class DrawnKnee:
     boxes: dict[int, Box]
 
 
-GRID_CENTRE = (0.0, 7.0, 15.0)
-"""Knee coordinates in the middle of a grid: about the centre of OAI's field of view."""
-
-BLOCK = 28
-"""Voxels along a block's side: its arrays stay in a core's cache, and few solids are near it."""
+GRID_CENTRE = (0.0, 7.0, 15.0)  # knee coordinates in the middle of a grid: about the centre of OAI's field of view
+BLOCK = 28  # voxels along a block's side: its arrays stay in a core's cache, and few solids are near it
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +148,8 @@ def blocks(shape: tuple[int, ...], side: int = BLOCK) -> Iterator[tuple[tuple[in
         yield start, tuple(min(a + side, size) for a, size in zip(start, shape, strict=True))
 
 
-NOISE = 4.5
-"""Standard deviation of the noise in each channel: with it, size oai compresses as real DESS does."""
-
-TEXTURE = 0.07
-"""Standard deviation of the tissues' own unevenness, as a share of their signal."""
-
+NOISE = 4.5  # standard deviation of the noise in each channel: with it, size oai compresses as real DESS does
+TEXTURE = 0.07  # standard deviation of the tissues' own unevenness, as a share of their signal
 _GRAIN = 1.1  # of the texture, mm
 
 

@@ -18,12 +18,8 @@ from reasonknee_datasets.phantom.shape import Region, Shape, regions_of
 from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
 from reasonknee_datasets.phantom.solids import Field, Points, filled_share
 
-CORTEX = 0.7
-"""Bone that stays between a lesion and the surface, mm."""
-
-SMALL_BODY = 600.0
-"""Volume of a body in a lesion of size 1, mm³: about 8 mm wide, 13 mm from front to rear, 10 mm high."""
-
+CORTEX = 0.7  # bone that stays between a lesion and the surface, mm
+SMALL_BODY = 600.0  # volume of a body in a lesion of size 1, mm³: about 8 mm wide, 13 mm from front to rear, 10 mm high
 _SHAPE = {"femur": (1.25, 0.8, 1.0), "tibia": (1.1, 0.9, 1.0), "patella": (1.0, 1.0, 1.0)}  # stretch along u, v, w
 
 # Between two bodies along u, v, w, mm of the world: more than one and a half voxels of a tiny grid, so that a dark
@@ -176,8 +172,7 @@ def _with_cyst(lesion: BoneLesion, radius: float, percent: int, reach: Field, p:
     return BoneLesion(lesion.region, lesion.axis, lesion.bodies, radius, lesion.tilt, cut, inner)
 
 
-THINNED = 0.5
-"""Share of the thickness that is gone wherever there is a defect."""
+THINNED = 0.5  # share of the thickness that is gone wherever there is a defect
 
 WORN = 0.5
 """Bone that is worn away where it is bare, mm: without it, bare bone and a rest of cartilage look alike at tiny."""

@@ -13,12 +13,8 @@ from reasonknee_datasets.phantom.shape import Shape
 from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
 from reasonknee_datasets.phantom.solids import Field, Points, points_of
 
-THICKNESS = 2.7
-"""Half the thickness of a lip, mm."""
-
-LENGTH = 4.0
-"""Half the length of a lip along the joint margin, mm."""
-
+THICKNESS = 2.7  # half the thickness of a lip, mm
+LENGTH = 4.0  # half the length of a lip along the joint margin, mm
 _EDGE = 1.5  # rounding, mm
 _ROOT = 2.5  # how far a lip reaches into the bone that it grows from, mm
 

@@ -27,8 +27,7 @@ from reasonknee_datasets.volumes.geometry import Geometry
 
 _BUILD = 0.05  # standard deviation of a patient's size
 _SHIFT_MM = 2.0  # of a knee's position in its scan
-EFFUSION = slot_column(43, "grade")
-"""Place, in a row of grades, of the one grade that a box depends on."""
+EFFUSION = slot_column(43, "grade")  # place, in a row of grades, of the one grade that a box depends on
 
 
 @cache

@@ -9,14 +9,9 @@ import numpy as np
 from reasonknee_datasets.phantom.mask_labels import LABELS
 from reasonknee_datasets.phantom.solids import Field, Points
 
-JOINT_GAP = 1.0
-"""Fluid between femoral and tibial cartilage where they meet, mm."""
-
-FILM = 0.8
-"""How far a subregion's label reaches beyond its cartilage, mm."""
-
-MARGIN = 4.0
-"""Distance of the tibia's articular margin inside the widest contour of the bone, mm."""
+JOINT_GAP = 1.0  # fluid between femoral and tibial cartilage where they meet, mm
+FILM = 0.8  # how far a subregion's label reaches beyond its cartilage, mm
+MARGIN = 4.0  # distance of the tibia's articular margin inside the widest contour of the bone, mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +82,12 @@ def draw_shape(patient_seed: int, knee_seed: int) -> Shape:
 
 _END = 300.0  # beyond any grid
 _FRONT, _REAR = 14.0, -9.5  # where trochlea and posterior condyle begin, mm
-TOP = 45.0
-"""Height at which the femur's subregions, and its cartilage, end, mm."""
+TOP = 45.0  # height at which the femur's subregions, and its cartilage, end, mm
 
 Range = tuple[float, float]
 
 
-FLOOR = -29.0
-"""Height at which the tibia's subregions end, mm."""
+FLOOR = -29.0  # height at which the tibia's subregions end, mm
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,8 @@ from reasonknee_datasets.phantom.solids import (
     smooth_step,
 )
 
-MENISCUS_WIDTH = 10.0
-"""From the outer wall to the free inner edge, mm."""
-
-MENISCUS_CENTRE = 18.6
-"""Distance of a meniscus' middle from the mid-line, mm."""
+MENISCUS_WIDTH = 10.0  # from the outer wall to the free inner edge, mm
+MENISCUS_CENTRE = 18.6  # distance of a meniscus' middle from the mid-line, mm
 
 Triple = tuple[float, float, float]
 

@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 
 FIRST_ROWS_BYTES, FIRST_ROWS, LEAST_ROWS, CELL_BYTES = 200_000, 100, 10, 100
 MOST_COLUMNS = 1_000
-SCAN_BYTES = 300_000_000
-"""Bytes of Parquet that the viewer reads for one page."""
-ROW_GROUP_BYTES = 100_000_000
-"""Recommended size of a row group."""
+SCAN_BYTES = 300_000_000  # bytes of Parquet that the viewer reads for one page
+ROW_GROUP_BYTES = 100_000_000  # recommended size of a row group
 CONVERSION_BYTES = 5_000_000_000
 """Bytes of a split that the viewer shows where it cannot use the Parquet files as they are."""
-FOLDER_FILES, REPOSITORY_FILES = 10_000, 100_000
-"""Files that the Hub accepts in one folder and in one repository."""
+FOLDER_FILES, REPOSITORY_FILES = 10_000, 100_000  # files that the Hub accepts in one folder and in one repository
 
 
 @dataclass(frozen=True, slots=True)

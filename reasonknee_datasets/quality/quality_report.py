@@ -170,8 +170,7 @@ def check_allowed_names(allow: Iterable[str]) -> frozenset[str]:
     return allowed
 
 
-EXAMPLES = 5
-"""Examples kept of each check; the count is exact."""
+EXAMPLES = 5  # examples kept of each check; the count is exact
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import BoxConvention, ConventionReport, agreement_scores, compare_conventions
 from reasonknee_datasets.boxes.inference import EXACT, NEAR
 
-ENOUGH = 0.95
-"""Share of the boxes that must agree with their mask within one voxel."""
+ENOUGH = 0.95  # share of the boxes that must agree with their mask within one voxel
 
 
 @dataclass(frozen=True, slots=True)

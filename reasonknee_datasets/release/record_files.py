@@ -126,8 +126,7 @@ def _message(path: Path, reason: str, offset: int, count: int) -> str:
 QUESTIONS = sum(question.in_records for question in moaks.QUESTIONS.values())
 """How many questions a volume answers: 1 to 62."""
 
-MIXED, WHOLE, REAL = 0, 1, 2
-"""How the six numbers of a box are written: as ints and floats, ints only, floats only."""
+MIXED, WHOLE, REAL = 0, 1, 2  # how the six numbers of a box are written: as ints and floats, ints only, floats only
 
 
 @dataclass(slots=True)
