@@ -42,16 +42,13 @@ def is_near(p: Points, reach: tuple[tuple[float, float], ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NearbyAnatomy:
-    """The healthy anatomy at some points; None for what is too far away to matter.
-
-    `acl`, `pcl`: distance to a cruciate ligament and place along it, from the tibia (0) to the femur (1).
-    """
+    """The healthy anatomy at some points; None for what is too far away to matter."""
 
     p: Points
     bones: dict[str, Bone]  # femur, tibia, patella: those that are near
     fibula: Field | None
     menisci: dict[str, Meniscus]  # medial, lateral: those that are near
-    cruciates: dict[str, tuple[Field, Field]]
+    cruciates: dict[str, tuple[Field, Field]]  # acl, pcl: distance, and place along from the tibia (0) to the femur (1)
     sites: dict[str, tuple[Field, Field]]  # distances to a cruciate ligament's tibial and femoral attachment
     patellar_tendon: tuple[Field, Field] | None
     hoffa: Field | None

@@ -141,7 +141,7 @@ class Survey:
     writing: NDArray[np.uint8]  # (volumes, 62) uint8 array: `MIXED`, `WHOLE` or `REAL`
     # (volumes, 62) int array: hashes of the record's texts and diagnosis, to compare balanced records with.
     hashes: NDArray[np.int64]
-    # How often the balanced file of a split repeats a record.
+    # (volumes, 62) int arrays: how often the balanced file of a split repeats a record.
     repeats: dict[Split, NDArray[np.int32]] = field(default_factory=dict)
     seen: int = 0  # records read, balanced and nameless ones apart
     nameless: int = 0  # records of all files with an empty image; they are left out
