@@ -1,4 +1,4 @@
-"""What became of each row, and the report of a conversion as CSV, JSON and HTML, with the list of series to order."""
+"""Outcome of each row, and the report of a conversion as CSV, JSON and HTML, with the list of series to order."""
 
 from __future__ import annotations
 

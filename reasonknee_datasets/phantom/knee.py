@@ -1,4 +1,4 @@
-"""One knee on any grid: what to draw, where it lies on the grid, its rendering and the simulated scanner."""
+"""One knee on any grid: its specification, its position on the grid, its rendering and the simulated scanner."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class RandomFlip(GridTransform):
         """Return the feature types of ``mirrored``, ``region``, ``box_volume`` and ``box``."""
         from datasets import Value  # at use: importing datasets takes a second
 
-        # A slotted dataclass is made anew: super() without arguments would name the class before.
+        # A slotted dataclass is a second class: super() without arguments would name the first one.
         return {**GridTransform.added_features(self, features), "mirrored": Value("bool")}
 
 
