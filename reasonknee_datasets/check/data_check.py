@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -97,14 +97,14 @@ def check_data(
     keep_credentials(volumes_root, storage_options, None)
     repository = open_repository(root)
     manifest = repository.manifest
-    volumes = {row["id"]: (split, row) for split, row in _rows(repository, "volumes")}
+    volumes = {row["id"]: (split, row) for split, row in config_rows(repository, "volumes")}
     records = {name: manifest.volumes.get(row["volume_path"], VolumeRecord()) for name, (_, row) in volumes.items()}
     checker = DataChecker(
         [_checked(split, row, records[name]) for name, (split, row) in volumes.items()],
         synthetic=manifest.synthetic,
     )
     total = sum(shard.rows for shards in manifest.configs["quintuples"].values() for shard in shards)
-    rows = _rows(repository, "quintuples")
+    rows = config_rows(repository, "quintuples")
     for split, row in tqdm(rows, "rows", total, disable=None if progress else True, leave=False):
         checker.add_row(cast("Quintuple", row), split)
     tasks = [
@@ -133,9 +133,12 @@ def measure_volume(task: ImageTask) -> ImageStatistics | str:
         return str(error)
 
 
-def _rows(repository: Repository, config: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read all rows of a config with their splits."""
-    selection = Selection(config, tuple(column.name for column in CONFIGS[config]))
+def config_rows(
+    repository: Repository, config: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read all rows of a config with their splits; by default all columns that a config has."""
+    names = [column.name for column in CONFIGS[config]] if columns is None else columns
+    selection = Selection(config, tuple(names))
     for split in repository.manifest.splits(config):
         for shard in repository.manifest.shards(config, split):
             for table in read_shard(repository.url(shard.path), shard, selection):

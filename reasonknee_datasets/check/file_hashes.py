@@ -143,7 +143,7 @@ def _list_files(manifest: Manifest, root: str, volumes: str) -> Iterator[_Listed
 def _compare(listed: _Listed, bar: Any) -> str:
     """Describe what is wrong with a file; an empty string where nothing is."""
     try:
-        with reading(listed.place, "file"), _open(listed.place) as file:
+        with reading(listed.place, "file"), open_place(listed.place, block_size=8 * _BLOCK) as file:
             digest, size = hashlib.sha256(), 0
             while size <= listed.bytes and (block := file.read(_BLOCK)):  # no endless body
                 digest.update(block)
@@ -161,8 +161,9 @@ def _compare(listed: _Listed, bar: Any) -> str:
     return ""
 
 
-def _open(place: str) -> BinaryIO:
+def open_place(place: str, **options: Any) -> BinaryIO:
+    """Open a file of a repository, local or remote, for reading in parts; options are of a remote file's cache."""
     if not is_url(place):
         return os.fdopen(open_regular(place), "rb")
     filesystem, path = open_filesystem(place, find_credentials(place))
-    return cast("BinaryIO", filesystem.open(path, "rb", cache_type="readahead", block_size=8 * _BLOCK))
+    return cast("BinaryIO", filesystem.open(path, "rb", cache_type="readahead", **options))

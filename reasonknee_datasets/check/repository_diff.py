@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reasonknee_datasets.check.data_check import config_rows
 from reasonknee_datasets.manifest import Manifest, VolumeRecord
 from reasonknee_datasets.printable import printable
 from reasonknee_datasets.sources import (
@@ -16,8 +17,6 @@ from reasonknee_datasets.sources import (
     find_place,
     keep_credentials,
     open_repository,
-    read_shard,
-    select,
 )
 
 _EXAMPLES = 10
@@ -33,21 +32,11 @@ _SPLIT = "splits"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One kind of difference: how many there are, and examples.
+    """One kind of difference: how many there are, and examples."""
 
-    Attributes
-    ----------
-    what : str
-        For example ``rows only in A`` or ``boxes``.
-    count : int
-        How many rows or files differ.
-    examples : tuple of str
-        Ids or paths, at most ten.
-    """
-
-    what: str
-    count: int
-    examples: tuple[str, ...]
+    what: str  # for example ``rows only in A`` or ``boxes``
+    count: int  # how many rows or files differ
+    examples: tuple[str, ...]  # ids or paths, at most ten
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.examples) else ""
@@ -56,25 +45,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryDiff:
-    """Differences between two repositories; its string is what ``reasonknee diff`` prints.
+    """Differences between two repositories; its string is what ``reasonknee diff`` prints."""
 
-    Attributes
-    ----------
-    a, b : str
-        Their places.
-    rows : (int, int)
-        Quintuples of each.
-    made : tuple of (str, Any, Any)
-        Differences between the manifests' statements on how they were made: name and both values.
-    changes : tuple of Change
-        Differences of content.
-    """
-
+    # Their places.
     a: str
     b: str
-    rows: tuple[int, int]
+    rows: tuple[int, int]  # quintuples of each
+    # Differences between the manifests' statements on how they were made: name and both values.
     made: tuple[tuple[str, Any, Any], ...]
-    changes: tuple[Change, ...]
+    changes: tuple[Change, ...]  # differences of content
 
     @property
     def is_empty(self) -> bool:
@@ -108,23 +87,8 @@ def compare_repositories(
     Rows are compared by id and column, volumes and masks by the hashes in the manifests: no volume is opened. Of each
     row some 100 bytes are kept in memory.
 
-    Parameters
-    ----------
-    a, b : str or path
-        Folders or fsspec URLs.
-    storage_options : mapping, optional
-        Given to fsspec; never kept.
-
-    Returns
-    -------
-    RepositoryDiff
-
-    Raises
-    ------
-    RepositoryNotFoundError
-        If one of them does not exist.
-    RepositoryError
-        If one of them is not a sound repository.
+    `a`, `b`: folders or fsspec URLs. `storage_options`: given to fsspec; never kept. Raises RepositoryNotFoundError if
+    one of them does not exist. Raises RepositoryError if one of them is not a sound repository.
     """
     ours, theirs = _open(a, storage_options), _open(b, storage_options)
     changes: list[Change] = []
@@ -152,17 +116,10 @@ def _count(manifest: Manifest) -> int:
 def _digest_rows(repository: Repository) -> dict[str, tuple[bytes, ...]]:
     """Read every row, and return for each id its split and a hash of each aspect."""
     columns = [name for names in _ASPECTS.values() for name in names]
-    selection = select("quintuples", ["id", *columns])
-    found = {}
-    for split in repository.manifest.splits("quintuples"):
-        for shard in repository.manifest.shards("quintuples", split):
-            for table in read_shard(repository.url(shard.path), shard, selection):
-                for row in table.to_pylist():
-                    found[row["id"]] = (
-                        split.encode(),
-                        *(_hash([row[name] for name in names]) for names in _ASPECTS.values()),
-                    )
-    return found
+    return {
+        row["id"]: (split.encode(), *(_hash([row[name] for name in names]) for names in _ASPECTS.values()))
+        for split, row in config_rows(repository, "quintuples", ["id", *columns])
+    }
 
 
 def _hash(values: object) -> bytes:
@@ -183,19 +140,11 @@ def _compare_rows(ours: Mapping[str, tuple[bytes, ...]], theirs: Mapping[str, tu
 
 
 def _compare_balanced(ours: Repository, theirs: Repository) -> list[Change]:
-    a, b = _multiplicities(ours), _multiplicities(theirs)
+    a, b = (
+        {f"{split}: {row['id']}": row["multiplicity"] for split, row in config_rows(each, "balanced")}
+        for each in (ours, theirs)
+    )
     return _changes("rows with another multiplicity in balanced", (key for key in a | b if a.get(key) != b.get(key)))
-
-
-def _multiplicities(repository: Repository) -> dict[str, int]:
-    selection = select("balanced")
-    return {
-        f"{split}: {row['id']}": row["multiplicity"]
-        for split in repository.manifest.splits("balanced")
-        for shard in repository.manifest.shards("balanced", split)
-        for table in read_shard(repository.url(shard.path), shard, selection)
-        for row in table.to_pylist()
-    }
 
 
 def _compare_files(what: str, ours: Mapping[str, VolumeRecord], theirs: Mapping[str, VolumeRecord]) -> list[Change]:

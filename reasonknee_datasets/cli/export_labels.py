@@ -48,10 +48,13 @@ def _add_export_labels(command: argparse.ArgumentParser) -> None:
 
 
 def _export_labels(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.oai.coarse_labels import write_labels, write_table_comparison
-    from reasonknee_datasets.oai.moaks_comparison import compare_grades, read_released_grades
-    from reasonknee_datasets.oai.moaks_readings import resolve_readings
-    from reasonknee_datasets.oai.moaks_tables import read_moaks_tables
+    from reasonknee_datasets.oai.moaks_comparison import (
+        compare_grades,
+        read_released_grades,
+        write_labels,
+        write_table_comparison,
+    )
+    from reasonknee_datasets.oai.moaks_tables import read_moaks_tables, resolve_readings
 
     tables = read_moaks_tables(arguments.tables, acl=arguments.acl)
     comparison = None

@@ -1,4 +1,4 @@
-"""Draw one example as a figure: three planes with the box, question, reasoning and grades."""
+"""Draw one example as a figure of three planes with its text, or many examples as a grid of slices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import add_note, missing_extra, os_remedy, shown
 from reasonknee_datasets.figures.example_text import example_text, take_volume
 from reasonknee_datasets.figures.looks import FigureError, LookName, find_look
-from reasonknee_datasets.figures.plane_choice import choose_plane
-from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
+from reasonknee_datasets.figures.planes import Panel, Plane, choose_plane, cut_planes, grey_window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def show(
 
     Slices are in radiological display whatever the array's order: superior up, anterior at the left of the sagittal
     slice, the patient's right at the viewer's left. The plane that the question is read in is the large one (see
-    `reasonknee_datasets.figures.plane_choice`). Only the three slices are read from the volume. A row that says
+    `reasonknee_datasets.figures.planes`). Only the three slices are read from the volume. A row that says
     ``synthetic`` makes a figure that says so, on every slice.
 
     Parameters
@@ -76,6 +76,17 @@ def show(
 
     colours = find_look(look)
     fixed = None if window is None else _check_window(window)
+    volume, box, panels, first = cut_example(example)
+    limits = grey_window(panels.values()) if fixed is None else fixed
+    notes = _notes(volume, box, panels.values(), limits)
+    figure = lay_out_figure(panels, first, limits, example_text(example), notes, colours)
+    if out is not None:
+        write_figure(figure, Path(out))
+    return figure
+
+
+def cut_example(example: Mapping[str, Any]) -> tuple[Any, Box | None, dict[Plane, Panel], Plane]:
+    """Return an example's volume, its box, its slices, and the plane that its question is read in."""
     try:
         volume = take_volume(example)
         box = Box.from_row(example["box"]) if example.get("box") is not None else None
@@ -84,13 +95,8 @@ def show(
         if isinstance(example, Mapping) and example.get("id"):
             add_note(error, f"while drawing {example['id']}")
         raise
-    limits = grey_window(panels.values()) if fixed is None else fixed
-    first = choose_plane(*(str(example.get(column) or "") for column in ("finding", "subregion", "question")))
-    notes = _notes(volume, box, panels.values(), limits)
-    figure = lay_out_figure(panels, first, limits, example_text(example), notes, colours)
-    if out is not None:
-        write_figure(figure, Path(out))
-    return figure
+    named = (str(example.get(column) or "") for column in ("finding", "subregion", "question"))
+    return volume, box, panels, choose_plane(*named)
 
 
 def _check_window(window: Any) -> tuple[float, float]:
@@ -148,3 +154,66 @@ def write_figure(figure: Figure, path: Path) -> None:
     except OSError as error:
         remedy = os_remedy(error, "Name a file in a folder that exists")
         raise FigureError(f"The figure {path} cannot be written: {error.strerror or error}. {remedy}.") from error
+
+
+def gallery(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    count: int = 12,
+    columns: int = 4,
+    out: str | os.PathLike[str] | None = None,
+    look: LookName = "dark",
+) -> Figure:
+    """Draw the first examples of a dataset as a grid: of each the slice in which its question is read, with the box.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        A dataset of `load_dataset`, or any rows with a ``volume``; no more than `count` are taken from it.
+    count, columns : int
+        How many examples, and how many in a line.
+    out : path, optional
+        Also write the figure there; the suffix chooses the format.
+    look : str
+        ``"dark"`` or ``"light"``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One axes an example, labelled with its id. In a notebook it shows itself.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    FigureError
+        If there are no rows, or `count` or `columns` is less than 1.
+
+    Examples
+    --------
+    >>> import nibabel as nib, numpy as np
+    >>> volume = nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4))
+    >>> figure = gallery([{"id": "a", "volume": volume}, {"id": "b", "volume": volume}], count=2)
+    >>> [axes.get_label() for axes in figure.axes]
+    ['a', 'b']
+    """
+    try:
+        from reasonknee_datasets.figures.figure_layout import lay_out_gallery
+    except ModuleNotFoundError as error:
+        raise missing_extra((error.name or "matplotlib").split(".")[0], "figures", "figures.gallery") from error
+
+    colours = find_look(look)
+    if count < 1 or columns < 1:
+        raise FigureError(f"A gallery needs count and columns of 1 or more, not {count} and {columns}.")
+    cells = [(example_text(row), *_slice(row)) for row in islice(rows, count)]
+    if not cells:
+        raise FigureError("The dataset has no rows to draw. Choose another split or filter.")
+    figure = lay_out_gallery(cells, columns, colours)
+    if out is not None:
+        write_figure(figure, Path(out))
+    return figure
+
+
+def _slice(row: Mapping[str, Any]) -> tuple[Panel, tuple[float, float]]:
+    _, _, panels, plane = cut_example(row)
+    return panels[plane], grey_window(panels.values())

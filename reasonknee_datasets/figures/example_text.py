@@ -40,18 +40,7 @@ class ExampleText:
 
 
 def example_text(example: Mapping[str, Any]) -> ExampleText:
-    """Collect an example's text; columns that it lacks are left out.
-
-    Examples
-    --------
-    >>> page = example_text({"patient": "0000001", "side": "left", "question_id": 40, "finding": "osteophyte",
-    ...                    "subregion": "tibia_medial",
-    ...                    "grades": [{"attribute": "grade", "grade": 2, "scale": "ordinal"}]})
-    >>> page.title, page.subtitle, page.identity
-    ('Osteophyte', 'tibia medial', 'patient 0000001 · left knee')
-    >>> page.grades
-    (GradeLine(attribute='grade', grade=2, highest=3, words='medium'),)
-    """
+    """Collect an example's text; columns that it lacks are left out."""
     finding, side = _text(example, "finding"), _text(example, "side")
     patient, visit = _text(example, "patient"), _text(example, "visit")
     known = QUESTIONS.get(example.get("question_id", 0))
@@ -73,10 +62,7 @@ def example_text(example: Mapping[str, Any]) -> ExampleText:
 def take_volume(example: Mapping[str, Any]) -> Any:
     """Return an example's image.
 
-    Raises
-    ------
-    RepositoryError
-        If this is not a row, or a row without an image (rows loaded without this package have none).
+    Raises RepositoryError if this is not a row, or a row without an image (rows loaded without this package have none).
     """
     if not isinstance(example, Mapping):
         raise RepositoryError(

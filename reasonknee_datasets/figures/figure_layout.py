@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from reasonknee_datasets.figures.example_text import ExampleText
 from reasonknee_datasets.figures.looks import Look
-from reasonknee_datasets.figures.plane_choice import PLANES, Plane
-from reasonknee_datasets.figures.planes import Panel
+from reasonknee_datasets.figures.planes import PLANES, Panel, Plane
 from reasonknee_datasets.figures.slice_drawing import draw_panel
 from reasonknee_datasets.figures.text_column import draw_column, layout_caption, set_column
 

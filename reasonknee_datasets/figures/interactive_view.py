@@ -69,14 +69,7 @@ def view(example: Mapping[str, Any], *, height: int = 420) -> Any:
 
 
 def box_outline_obj(box: Box, affine: NDArray[np.float64]) -> bytes:
-    """Write the twelve edges of a box in the world (RAS+, mm) as bars of a Wavefront OBJ mesh.
-
-    Examples
-    --------
-    >>> text = box_outline_obj(Box((0, 0, 0), (2, 2, 2)), np.eye(4)).decode()
-    >>> text.count("v "), text.count("f ")
-    (96, 144)
-    """
+    """Write the twelve edges of a box in the world (RAS+, mm) as bars of a Wavefront OBJ mesh."""
     low, high = np.array(box.start, dtype=np.float64) - 0.5, np.array(box.stop, dtype=np.float64) - 0.5
     margin = _LINE / np.linalg.norm(affine[:3, :3], axis=0)  # in voxels
     bar = np.array(list(product((0, 1), repeat=3)))

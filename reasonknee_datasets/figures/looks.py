@@ -60,15 +60,7 @@ LOOKS: dict[str, Look] = {
 def find_look(name: str) -> Look:
     """Return a look by its name.
 
-    Raises
-    ------
-    FigureError
-        If there is none.
-
-    Examples
-    --------
-    >>> find_look("light").paper
-    '#ffffff'
+    Raises FigureError if there is none.
     """
     if name not in LOOKS:
         raise FigureError(f"Unknown look {name!r}. Available: {', '.join(LOOKS)}.")

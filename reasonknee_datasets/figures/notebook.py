@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reasonknee_datasets.errors import MissingExtraError
-from reasonknee_datasets.figures.example_figure import show
-from reasonknee_datasets.figures.example_gallery import gallery
-
-if TYPE_CHECKING:
-    from reasonknee_datasets.volumes import LazyVolume
+from reasonknee_datasets.figures.example_figure import gallery, show
+from reasonknee_datasets.volumes import LazyVolume
 
 _GALLERY = 8
 

@@ -1,24 +1,77 @@
-"""Slices of a volume in radiological display, for any order of the stored array.
+"""Slices of a volume in radiological display, for any order of the stored array, and the plane of a question.
 
 Superior is up; anterior is at the left of a sagittal slice and at the top of an axial one; the patient's right is at
 the viewer's left on coronal and axial slices. Nothing is resampled: axes are permuted and flipped, so an oblique scan
 is shown along its own axes, with its tilt in degrees.
+
+The plane in which a question is read is shown large. It comes from the question's own text where it names one (the
+official extrusion prompts do: "It is measured in the coronal view"), else from this table, which follows how the
+finding is read in the clinic, else it is sagittal, the plane that DESS is acquired in:
+
+==========================================  ========
+finding and subregion                       plane
+==========================================  ========
+anything of the medial or lateral patella   axial
+effusion-synovitis                          axial
+iliotibial band, pes anserine bursa         coronal
+meniscal body: extrusion or morphology      coronal
+meniscal root tear                          coronal
+osteophyte of the tibia, central femur      coronal
+everything else                             sagittal
+==========================================  ========
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import GeometryError
-from reasonknee_datasets.figures.plane_choice import PLANES, Plane
 from reasonknee_datasets.orientation import axcodes, to_canonical
+
+Plane = Literal["sagittal", "coronal", "axial"]
+PLANES: tuple[Plane, ...] = get_args(Plane)
+
+_NAMED = re.compile(r"\b(?:mid)?(sagittal|coronal|axial)(?:ly)?\b", re.IGNORECASE)
+
+# The first pattern that matches "finding subregion" names the plane.
+_READ_IN: tuple[tuple[re.Pattern[str], Plane], ...] = (
+    (re.compile(r"\bpatella_(medial|lateral)"), "axial"),
+    (re.compile(r"^effusion"), "axial"),
+    (re.compile(r"^(iliotibial|pes_anserine)"), "coronal"),
+    (re.compile(r"^meniscal_extrusion .*_(medial|lateral|body)$"), "coronal"),
+    (re.compile(r"^meniscal_morphology .*_body$"), "coronal"),
+    (re.compile(r"^meniscal_root_tear"), "coronal"),
+    (re.compile(r"^osteophyte (tibia_|femur_(medial|lateral)_central)"), "coronal"),
+)
+
+
+def choose_plane(finding: str = "", subregion: str = "", question: str = "") -> Plane:
+    """Choose the plane that a question is read in: the first that its text names, else the table above.
+
+    Examples
+    --------
+    >>> choose_plane("meniscal_extrusion", "medial_meniscus_medial", "It is measured in the coronal view.")
+    'coronal'
+    >>> choose_plane("cartilage_lesion", "patella_lateral")
+    'axial'
+    >>> choose_plane()
+    'sagittal'
+    """
+    named = _NAMED.search(question)
+    if named:
+        word = named.group(1).lower()
+        return next(plane for plane in PLANES if plane == word)
+    subject = f"{finding} {subregion}"
+    return next((plane for pattern, plane in _READ_IN if pattern.search(subject)), "sagittal")
+
 
 # World axes (RAS+): the one that is cut, the one that runs down the screen, the one that runs across it. Both screen
 # axes run against RAS+: from superior or anterior down, from the patient's right or from anterior across.
@@ -28,36 +81,18 @@ _OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Panel:
-    """One slice as it is drawn.
+    """One slice as it is drawn."""
 
-    Attributes
-    ----------
-    plane : str
-        "sagittal", "coronal" or "axial".
-    image : (rows, columns) array
-        Row 0 is drawn on top, column 0 at the left.
-    spacing : (float, float)
-        Millimetres per row and per column.
-    cut : (int, int, int)
-        Array axis that is cut, the index of the slice on it, and how many slices there are.
-    screen : ((int, bool), (int, bool))
-        Array axis that runs down the screen and whether it is flipped; the same for across.
-    edges : (str, str, str, str)
-        Letters of the left, right, top and bottom edge, read from the affine.
-    outline : (float, float, float, float) or None
-        Where the slice cuts the box: left, top, right, bottom in millimetres from the panel's upper left corner.
-    tilt : float
-        Degrees between the slice and the anatomical plane.
-    """
-
-    plane: Plane
-    image: NDArray[Any]
-    spacing: tuple[float, float]
-    cut: tuple[int, int, int]
+    plane: Plane  # "sagittal", "coronal" or "axial"
+    image: NDArray[Any]  # (rows, columns) array: row 0 is drawn on top, column 0 at the left
+    spacing: tuple[float, float]  # millimetres per row and per column
+    cut: tuple[int, int, int]  # array axis that is cut, the index of the slice on it, and how many slices there are
+    # Array axis that runs down the screen and whether it is flipped; the same for across.
     screen: tuple[tuple[int, bool], tuple[int, bool]]
-    edges: tuple[str, str, str, str]
+    edges: tuple[str, str, str, str]  # letters of the left, right, top and bottom edge, read from the affine
+    # Where the slice cuts the box: left, top, right, bottom in millimetres from the panel's upper left corner.
     outline: tuple[float, float, float, float] | None
-    tilt: float
+    tilt: float  # degrees between the slice and the anatomical plane
 
     @property
     def size(self) -> tuple[float, float]:
@@ -78,27 +113,8 @@ class Panel:
 def cut_planes(image: Any, box: Box | None = None) -> dict[Plane, Panel]:
     """Read the three slices through a box's centre.
 
-    Parameters
-    ----------
-    image : nibabel image
-        Only its three slices are read (``dataobj[...]``).
-    box : Box, optional
-        In the array order of `image`; without one the slices go through the middle of the volume.
-
-    Returns
-    -------
-    dict of str to Panel
-        Keyed "sagittal", "coronal" and "axial".
-
-    Examples
-    --------
-    A marker in the volume's upper, front, right corner is drawn at the upper left of the coronal slice:
-
-    >>> import nibabel as nib
-    >>> voxels = np.zeros((4, 4, 4), np.int16)
-    >>> voxels[3, 3, 3] = 9  # RAS+: the last voxel is the rightmost, foremost and uppermost
-    >>> cut_planes(nib.Nifti1Image(voxels, np.eye(4)), Box((3, 3, 3), (4, 4, 4)))["coronal"].image[0]
-    array([9, 0, 0, 0], dtype=int16)
+    `image`: only its three slices are read (``dataobj[...]``). `box`: in the array order of `image`; without one the
+    slices go through the middle of the volume. Returns dict of str to Panel: keyed "sagittal", "coronal" and "axial".
     """
     shape = _check_grid(image)
     affine = np.asarray(image.affine, dtype=np.float64)
@@ -108,15 +124,7 @@ def cut_planes(image: Any, box: Box | None = None) -> dict[Plane, Panel]:
 
 
 def grey_window(panels: Iterable[Panel]) -> tuple[float, float]:
-    """Choose the values drawn black and white: 0 (or the lowest, where some are negative) to the 99th percentile.
-
-    Examples
-    --------
-    >>> import nibabel as nib
-    >>> voxels = np.full((2, 2, 2), 400, np.int16)
-    >>> grey_window(cut_planes(nib.Nifti1Image(voxels, np.eye(4))).values())
-    (0.0, 400.0)
-    """
+    """Choose the values drawn black and white: 0 (or the lowest, where some are negative) to the 99th percentile."""
     values = np.concatenate([panel.image.ravel() for panel in panels]).astype(np.float64)
     values = values[np.isfinite(values)]
     if not values.size:

@@ -1,10 +1,15 @@
-"""The column of text of a figure: lines are measured and broken first, then drawn from the top down."""
+"""The column of text of a figure: lines are measured and broken first, then drawn from the top down.
+
+Text is broken by measured width, so that no text of any length runs over another or out of the figure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -12,9 +17,67 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import text_to_path
 
 from reasonknee_datasets.figures.example_text import ExampleText, GradeLine
-from reasonknee_datasets.figures.line_breaking import Measure, break_lines
 from reasonknee_datasets.figures.looks import Look
 from reasonknee_datasets.figures.slice_drawing import FONT
+
+Measure = Callable[[str], float]
+
+# More text than this is not readable next to a picture; the official texts end at 1,078 characters.
+LONGEST = 4000
+
+
+def break_lines(text: str, width: float, measure: Measure) -> list[str]:
+    """Break text into lines no wider than `width`, at spaces where there are any and inside a word where not.
+
+    `text`: line breaks in it are kept; other white space collapses. Past `LONGEST` characters it is cut, and says so.
+    `width`: in the unit of `measure`. `measure`: the width of a string on one line.
+
+    Examples
+    --------
+    >>> break_lines("the medial meniscus", 11, len)
+    ['the medial', 'meniscus']
+    >>> break_lines("pneumonoultramicroscopic", 10, len)
+    ['pneumonoul', 'tramicrosc', 'opic']
+    """
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]} … ({len(text) - LONGEST:,} more characters)"
+    return [line for paragraph in text.splitlines() for line in _break_paragraph(paragraph, width, measure)]
+
+
+def _break_paragraph(paragraph: str, width: float, measure: Measure) -> Iterator[str]:
+    space, line, reached = measure(" "), "", 0.0
+    for word in _printable(paragraph).split():
+        # Word by word, so that a measure can remember them; kerning across a space is nil.
+        for piece, length in _break_word(word, width, measure):
+            if line and reached + space + length <= width:
+                line, reached = f"{line} {piece}", reached + space + length
+                continue
+            if line:
+                yield line
+            line, reached = piece, length
+    if line:
+        yield line
+
+
+def _break_word(word: str, width: float, measure: Measure) -> Iterator[tuple[str, float]]:
+    length = measure(word)
+    if length <= width:
+        yield word, length
+        return
+    start, length = 0, 0.0
+    for place, letter in enumerate(word):
+        step = measure(letter)
+        if length + step > width and place > start:
+            yield word[start:place], width  # as wide as the line, so that nothing is set after it
+            start, length = place, 0.0
+        length += step
+    yield word[start:], length
+
+
+def _printable(text: str) -> str:
+    # Control characters have no glyph: drawing them warns, and some would break the line unmeasured.
+    return re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", "�", text)
+
 
 _LEADING = 1.38  # line height over font size
 _CHIP = 0.235  # inches across one grade's square
@@ -71,19 +134,7 @@ def draw_column(figure: Figure, column: TextColumn, left: float, top: float) -> 
         if line.chip is not None:
             _draw_chip(figure, line, left, top)
             continue
-        figure.text(
-            x,
-            y,
-            line.text,
-            size=line.size,
-            color=line.colour,
-            weight=line.weight,
-            family=FONT,
-            ha="left",
-            va="top",
-            parse_math=False,
-            usetex=False,
-        )
+        _draw_text(figure, line, x, y, ha="left", va="top")
 
 
 def _draw_chip(figure: Figure, line: Line, left: float, top: float) -> None:
@@ -99,19 +150,13 @@ def _draw_chip(figure: Figure, line: Line, left: float, top: float) -> None:
         transform=figure.transFigure,
     )
     figure.add_artist(square)
-    figure.text(
-        (left + line.x + side / 2) / width,
-        1 - (top + line.y + side * 0.53) / height,
-        line.text,
-        size=line.size,
-        color=line.colour,
-        weight=line.weight,
-        family=FONT,
-        ha="center",
-        va="center",
-        parse_math=False,
-        usetex=False,
-    )
+    x, y = (left + line.x + side / 2) / width, 1 - (top + line.y + side * 0.53) / height
+    _draw_text(figure, line, x, y, ha="center", va="center")
+
+
+def _draw_text(figure: Figure, line: Line, x: float, y: float, **style: Any) -> None:
+    style |= {"size": line.size, "color": line.colour, "weight": line.weight, "family": FONT}
+    figure.text(x, y, line.text, parse_math=False, usetex=False, **style)
 
 
 class _Setter:

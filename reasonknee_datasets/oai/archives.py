@@ -21,30 +21,18 @@ from typing import IO
 from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.private_files import open_regular
 
-MAX_FILES = 4_000
-"""Most files of one series; OAI's largest has some hundreds."""
-MAX_FILE_BYTES = 1 << 29
-"""Most bytes of one file; a whole DESS series as one multi-frame file has 52 MB."""
-MAX_SERIES_BYTES = 1 << 30
-"""Most bytes of all files of one series."""
-
-EVERYWHERE = "**"
-"""As `SeriesPlace.inside`: every member of a zip file, in whatever folder."""
+MAX_FILES = 4_000  # most files of one series; OAI's largest has some hundreds
+MAX_FILE_BYTES = 1 << 29  # most bytes of one file; a whole DESS series as one multi-frame file has 52 MB
+MAX_SERIES_BYTES = 1 << 30  # most bytes of all files of one series
+EVERYWHERE = "**"  # as `SeriesPlace.inside`: every member of a zip file, in whatever folder
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlace:
-    """Where the files of one series are.
+    """Where the files of one series are."""
 
-    Parameters
-    ----------
-    path : str
-        A folder, or a ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip`` file.
-    inside : str
-        Folder or tar archive within the zip file, empty for its top, `EVERYWHERE` for all members; empty for others.
-    """
-
-    path: str
+    path: str  # a folder, or a ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip`` file
+    # Folder or tar archive within the zip file, empty for its top, `EVERYWHERE` for all members; empty for others.
     inside: str = ""
 
     def __str__(self) -> str:
@@ -53,15 +41,8 @@ class SeriesPlace:
     def files(self, head: int = MAX_FILE_BYTES) -> Generator[tuple[str, bytes], None, None]:
         """Read every file of the series as (name, bytes), in no particular order.
 
-        Parameters
-        ----------
-        head : int
-            Read no more than so many bytes of each; by default all.
-
-        Raises
-        ------
-        Refusal
-            If an archive is damaged, unsafe or larger than any series.
+        `head`: read no more than so many bytes of each; by default all. Raises Refusal if an archive is damaged, unsafe
+        or larger than any series.
         """
         total = 0
         for number, (name, data) in enumerate(self._raw_files(head)):

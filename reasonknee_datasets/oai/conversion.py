@@ -11,14 +11,19 @@ from pathlib import Path
 from reasonknee_datasets.atomic_files import remove_stale_parts
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace
-from reasonknee_datasets.oai.conversion_report import FOLDER, ConversionReport, make_report_folder, write_reports
+from reasonknee_datasets.oai.conversion_report import (
+    FOLDER,
+    ConversionReport,
+    RowOutcome,
+    make_report_folder,
+    write_reports,
+)
 from reasonknee_datasets.oai.finding import DownloadIndex, index_download
 from reasonknee_datasets.oai.image_files import ImageFile
 from reasonknee_datasets.oai.image_grids import TargetGrid, read_mask_grid
 from reasonknee_datasets.oai.image_index import ImageIndex, index_images
 from reasonknee_datasets.oai.proof import Claim
 from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.row_outcomes import RowOutcome
 from reasonknee_datasets.oai.task import ConvertTask, convert_row
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.release.paths import find_root

@@ -1,4 +1,4 @@
-"""The report of a conversion, as CSV, JSON and HTML, and the list of series to order."""
+"""Outcome of each row, and the report of a conversion as CSV, JSON and HTML, with the list of series to order."""
 
 from __future__ import annotations
 
@@ -9,19 +9,82 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reasonknee_datasets.atomic_files import check_writable, write_files
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.refusals import REFUSALS
-from reasonknee_datasets.oai.row_outcomes import STATUSES, RowOutcome
+
+Status = Literal["converted", "present", "found", "missing", "refused", "pending"]
+
+STATUSES: dict[Status, str] = {
+    "converted": "written in this run",
+    "present": "already there, written by an earlier run, and on its mask's grid",
+    "found": "in the download, and its header agrees (dry run)",
+    "missing": "not in the download",
+    "refused": "in the download, but not converted: see kind and message",
+    "pending": "not reached before the run ended",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """One row of the report.
+
+    Attributes
+    ----------
+    patient, visit, date, series, side, split : str
+        The row; empty where it is not known.
+    status : str
+        One of `STATUSES`.
+    kind : str
+        One of `REFUSALS` where the row is refused.
+    message : str
+        Why it is refused or missing.
+    output : str
+        The image, relative to the output folder.
+    source : str
+        Where the series was read.
+    shape, spacing : str
+        Of the written array, such as 160x384x384 and 0.7x0.3646x0.3646 (mm).
+    grid_mm : float or None
+        How far the corners of the source's grid lay from the mask's; None without a mask.
+    notes : str
+        Images that were left out, and identity that could not be proven.
+    address : str
+        Where the series can be ordered.
+    seconds : float
+        Time that it took.
+    """
+
+    patient: str
+    visit: str
+    date: str
+    series: str
+    side: str
+    split: str
+    status: Status
+    kind: str = ""
+    message: str = ""
+    output: str = ""
+    source: str = ""
+    shape: str = ""
+    spacing: str = ""
+    grid_mm: float | None = None
+    notes: str = ""
+    address: str = ""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a mapping of its columns."""
+        return asdict(self)
+
 
 _PACKAGES = ("reasonknee_datasets", "pydicom", "nibabel", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
-FOLDER = "convert_report"
-"""Below the output folder."""
+FOLDER = "convert_report"  # below the output folder
 
 _COLUMNS = tuple(each.name for each in fields(RowOutcome))
 _STYLE = (
@@ -101,10 +164,7 @@ def read_converter(images: Path) -> dict[str, str] | None:
 def make_report_folder(folder: Path) -> None:
     """Make the folder of the report, and check that files can be written in it.
 
-    Raises
-    ------
-    ConvertError
-        If they cannot.
+    Raises ConvertError if they cannot.
     """
     try:
         check_writable(folder)
@@ -115,10 +175,7 @@ def make_report_folder(folder: Path) -> None:
 def write_reports(report: ConversionReport) -> None:
     """Write ``report.csv``, ``report.json``, ``report.html``, ``to_order.csv`` and ``to_order.txt``.
 
-    Raises
-    ------
-    ConvertError
-        If the folder cannot be written.
+    Raises ConvertError if the folder cannot be written.
     """
     missing = [row for row in report.rows if row.status == "missing"]
     texts = {
@@ -163,10 +220,8 @@ def _page(report: ConversionReport) -> Iterator[str]:
     yield f"<h2>Every row</h2><table><tr>{''.join(f'<th>{column}' for column in _COLUMNS)}</tr>"
     order = list(STATUSES)[::-1]
     for row in sorted(report.rows, key=lambda row: order.index(row.status)):
-        cells = "".join(f"<td>{html.escape(_text(getattr(row, column)))}" for column in _COLUMNS)
+        cells = "".join(
+            f"<td>{html.escape('' if (value := getattr(row, column)) is None else str(value))}" for column in _COLUMNS
+        )
         yield f"<tr class={row.status}>{cells}</tr>"
     yield "</table></html>"
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)

@@ -1,26 +1,62 @@
-"""DICOM files read from memory as slices: header facts and voxels."""
+"""DICOM files read from memory as slices: header facts and voxels.
+
+A decoder allocates what the compressed data claims, whatever Rows and Columns say: some bytes of JPEG 2000 can claim
+60,000 x 60,000 pixels. The two are compared before anything is decoded.
+"""
 
 from __future__ import annotations
 
 import io
 import math
+import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import missing_extra
-from reasonknee_datasets.oai.coded_size import read_coded_size
 from reasonknee_datasets.oai.refusals import Refusal
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-MAX_PIXEL_BYTES = 1 << 30
-"""Most bytes of pixels that one file may claim; an OAI series of 176 slices has 52 MB."""
+
+_J2K_START = b"\xff\x4f\xff\x51"
+_JPEG_START = b"\xff\xd8"
+# Start of frame of every JPEG process, that of JPEG-LS (F7) included; C4, C8 and CC are other markers.
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+
+
+def read_coded_size(frame: bytes) -> tuple[int, int] | None:
+    """Read (rows, columns) of one compressed frame; None where it is neither JPEG, JPEG-LS nor JPEG 2000.
+
+    Examples
+    --------
+    >>> read_coded_size(bytes.fromhex("ff4fff51002f0000 00000180 00000160"))
+    (352, 384)
+    >>> read_coded_size(bytes.fromhex("ffd8 ffe00003aa ffc0000b08 0160 0180 01"))
+    (352, 384)
+    """
+    start = frame.find(_J2K_START, 0, 4096)  # behind the boxes of a JP2 file, where there are some
+    if start >= 0 and len(frame) >= start + 16:
+        columns, rows = struct.unpack_from(">II", frame, start + 8)
+        return rows, columns
+    if not frame.startswith(_JPEG_START):
+        return None
+    place = 2
+    while place + 9 <= len(frame) and frame[place] == 0xFF:
+        marker, length = frame[place + 1], int.from_bytes(frame[place + 2 : place + 4], "big")
+        if marker in _FRAME_MARKERS:
+            rows, columns = struct.unpack_from(">HH", frame, place + 5)
+            return rows, columns
+        place += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+MAX_PIXEL_BYTES = 1 << 30  # most bytes of pixels that one file may claim; an OAI series of 176 slices has 52 MB
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UNCOMPRESSED = {
@@ -28,68 +64,41 @@ _UNCOMPRESSED = {
     (False, True): "1.2.840.10008.1.2.1",
     (False, False): "1.2.840.10008.1.2.2",
 }
+_IDENTITY = ("PatientID", "StudyDate", "AccessionNumber", "SeriesDescription", "StudyDescription", "SeriesInstanceUID")
 _WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # group 2, group 8 little endian, group 8 big endian
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Identity of a series, as one file states it; an absent value is an empty string.
+    """Identity of a series, as one file states it; an absent value is an empty string."""
 
-    Attributes
-    ----------
-    patient, study_date, accession, description, study_description : str
-        PatientID, StudyDate, AccessionNumber, SeriesDescription, StudyDescription, without surrounding blanks.
-    series_uid : str
-        SeriesInstanceUID.
-    """
-
+    # PatientID, StudyDate, AccessionNumber, SeriesDescription, StudyDescription, without surrounding blanks.
     patient: str
     study_date: str
     accession: str
     description: str
     study_description: str
-    series_uid: str
+    series_uid: str  # SeriesInstanceUID
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """One image of a series.
+    """One image of a series."""
 
-    Attributes
-    ----------
-    name : str
-        File name, with the frame number where a file has several.
-    header : Header
-        Identity of its series.
-    uid : str
-        SOPInstanceUID, with the frame number where a file has several.
-    instance : int or None
-        InstanceNumber.
-    acquisition : tuple of str
-        AcquisitionNumber, EchoNumbers, EchoTime and TemporalPositionIdentifier.
-    orientation : (6,) float array or None
-        ImageOrientationPatient: directions of a row and of a column (LPS+).
-    position : (3,) float array or None
-        ImagePositionPatient: centre of the first voxel in mm (LPS+).
-    spacing : (2,) tuple of float or None
-        Distance between rows and between columns in mm.
-    slope, intercept : float
-        Rescaling of the stored voxels.
-    voxels : (rows, columns) array
-        As stored.
-    """
-
-    name: str
-    header: Header
-    uid: str
-    instance: int | None
-    acquisition: tuple[str, ...]
+    name: str  # file name, with the frame number where a file has several
+    header: Header  # identity of its series
+    uid: str  # SOPInstanceUID, with the frame number where a file has several
+    instance: int | None  # InstanceNumber
+    acquisition: tuple[str, ...]  # AcquisitionNumber, EchoNumbers, EchoTime and TemporalPositionIdentifier
+    # (6,) float array or None: ImageOrientationPatient: directions of a row and of a column (LPS+).
     orientation: NDArray[np.float64] | None
+    # (3,) float array or None: ImagePositionPatient: centre of the first voxel in mm (LPS+).
     position: NDArray[np.float64] | None
-    spacing: tuple[float, float] | None
+    spacing: tuple[float, float] | None  # distance between rows and between columns in mm
+    # Rescaling of the stored voxels.
     slope: float
     intercept: float
-    voxels: NDArray[Any]
+    voxels: NDArray[Any]  # (rows, columns) array: as stored
 
 
 def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None:
@@ -97,8 +106,6 @@ def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None
 
     Parameters
     ----------
-    name : str
-        For messages.
     data : bytes
         The whole file, or without ``pixels`` a beginning that includes the header.
     pixels : bool
@@ -144,34 +151,13 @@ def read_dicom(name: str, data: bytes, *, pixels: bool = True) -> Dataset | None
 
 def read_dicom_header(dataset: Dataset) -> Header:
     """Read the identity of a file's series."""
-
-    def text(keyword: str) -> str:
-        return str(dataset.get(keyword) or "").strip()
-
-    return Header(
-        text("PatientID"),
-        text("StudyDate"),
-        text("AccessionNumber"),
-        text("SeriesDescription"),
-        text("StudyDescription"),
-        text("SeriesInstanceUID"),
-    )
+    return Header(*(str(dataset.get(keyword) or "").strip() for keyword in _IDENTITY))
 
 
 def read_slices(name: str, data: bytes) -> list[Slice]:
     """Read every image of one DICOM file; none where the bytes are not a DICOM image.
 
-    Parameters
-    ----------
-    name : str
-        For messages.
-    data : bytes
-        The whole file.
-
-    Raises
-    ------
-    Refusal
-        If the file is damaged, or its pixels are of a kind that is not converted.
+    `data`: the whole file. Raises Refusal if the file is damaged, or its pixels are of a kind that is not converted.
     """
     dataset = read_dicom(name, data)
     if dataset is None or "PixelData" not in dataset:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
 from reasonknee_datasets.oai.refusals import Refusal
@@ -14,11 +15,7 @@ from reasonknee_datasets.orientation import TOLERANCE_MM, between, corner_distan
 from reasonknee_datasets.volumes import open_volume
 from reasonknee_datasets.volumes.packing import pack_bytes
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-PROOF_MM = 0.001
-"""Greatest distance between the written grid and the intended one, in mm."""
+PROOF_MM = 0.001  # greatest distance between the written grid and the intended one, in mm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,10 +30,7 @@ class TargetGrid:
 def read_mask_grid(mask: Path) -> TargetGrid | None:
     """Read the grid of a mask; None without a mask.
 
-    Raises
-    ------
-    Refusal
-        If the file is not a readable volume of three axes.
+    Raises Refusal if the file is not a readable volume of three axes.
     """
     try:
         image = open_volume(mask, cache=None)
@@ -52,21 +46,11 @@ def read_mask_grid(mask: Path) -> TargetGrid | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
-    """Voxels on their final grid.
+    """Voxels on their final grid."""
 
-    Attributes
-    ----------
-    voxels : (i, j, k) array
-        A view.
-    affine : (4, 4) float array
-        The mask's own, where there is a mask.
-    distance : float or None
-        How far the corners of the source's grid lay from the mask's, in mm; None without a mask.
-    """
-
-    voxels: NDArray[Any]
-    affine: NDArray[np.float64]
-    distance: float | None
+    voxels: NDArray[Any]  # (i, j, k) array: a view
+    affine: NDArray[np.float64]  # (4, 4) float array: the mask's own, where there is a mask
+    distance: float | None  # how far the corners of the source's grid lay from the mask's, in mm; None without a mask
 
 
 def place_on_grid(voxels: NDArray[Any], affine: NDArray[np.float64], target: TargetGrid | None, place: str) -> Placed:
@@ -75,10 +59,7 @@ def place_on_grid(voxels: NDArray[Any], affine: NDArray[np.float64], target: Tar
     Nothing is resampled, cropped or padded. Grids match up to 0.05 mm at their corners, far less than a voxel and more
     than the digits that DICOM and NIfTI round away; the result then has the mask's own affine.
 
-    Raises
-    ------
-    Refusal
-        If the grids differ by more.
+    Raises Refusal if the grids differ by more.
     """
     shape = voxels.shape
     try:

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.errors import ConvertError, GeometryError, VolumeError, missing_extra
-from reasonknee_datasets.oai.content import CLEARLY, match_content
-from reasonknee_datasets.oai.image_files import ImageFile, load_image, read_labels
+from reasonknee_datasets.oai.image_files import CLEARLY, ImageFile, load_image, match_content, read_labels
 from reasonknee_datasets.oai.image_grids import TargetGrid
 from reasonknee_datasets.oai.proof import Claim, read_side
 from reasonknee_datasets.oai.refusals import Refusal
@@ -44,18 +43,10 @@ _LABELS = re.compile(r"(^|[/_.-])(labels?|labelstr|labelsts|masks?|segs?|segment
 
 @dataclass(slots=True)
 class ImageIndex:
-    """NIfTI volumes by the row that they belong to.
+    """NIfTI volumes by the row that they belong to."""
 
-    Attributes
-    ----------
-    places : dict of Claim to list of ImageFile
-        Candidates of each row.
-    unknown : dict of str to str
-        Volumes that fit no row or several, with the reason.
-    """
-
-    places: dict[Claim, list[ImageFile]] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)
+    places: dict[Claim, list[ImageFile]] = field(default_factory=dict)  # candidates of each row
+    unknown: dict[str, str] = field(default_factory=dict)  # volumes that fit no row or several, with the reason
 
 
 def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid | None]) -> ImageIndex:
@@ -65,17 +56,8 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
     ``.json`` next to the volume. Then tables (``subInfo_*.xlsx`` of OAIZIB-CM), then the grids of masks; and where few
     masks are left, their labels: the tissues of the right knee fit them clearly better than those of any other.
 
-    Parameters
-    ----------
-    root : path
-        The folder to search.
-    grids : mapping of Claim to (TargetGrid or None)
-        The rows, each with the grid of its mask.
-
-    Raises
-    ------
-    ConvertError
-        If there is no such folder, or a table cannot be read.
+    `root`: the folder to search. `grids`: the rows, each with the grid of its mask. Raises ConvertError if there is no
+    such folder, or a table cannot be read.
     """
     folder = Path(root)
     if not folder.is_dir():

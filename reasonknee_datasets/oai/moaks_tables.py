@@ -1,14 +1,17 @@
-"""Reader of MOAKS tables: OAI's own ``kMRI_SQ_MOAKS`` files and the label tables of the official release."""
+"""Reader of MOAKS tables: OAI's own ``kMRI_SQ_MOAKS`` files and the label tables of the official release.
+
+Several readings of one knee and visit are resolved to one by a named rule.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from reasonknee_datasets.errors import ConvertError, nearest
 from reasonknee_datasets.oai.moaks_variables import (
@@ -41,52 +44,27 @@ class Knee(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MoaksReading:
-    """All grades that one reading project gave a knee at a visit.
-
-    Parameters
-    ----------
-    knee : Knee
-    project : str
-        READPRJ of OAI's tables, VERSION of the release's.
-    grades : mapping of (int, str) to (int or None)
-        By question and attribute; None is missing.
-    codes : mapping of (int, str) to str
-        The cells' codes, by question and attribute.
-    where : str
-        File and line.
-    """
+    """All grades that one reading project gave a knee at a visit."""
 
     knee: Knee
-    project: str
-    grades: Mapping[tuple[int, str], int | None]
-    codes: Mapping[tuple[int, str], str]
-    where: str
+    project: str  # READPRJ of OAI's tables, VERSION of the release's
+    grades: Mapping[tuple[int, str], int | None]  # by question and attribute; None is missing
+    codes: Mapping[tuple[int, str], str]  # the cells' codes, by question and attribute
+    where: str  # file and line
 
 
 @dataclass(frozen=True, slots=True)
 class MoaksTables:
-    """The readings of one or more tables.
+    """The readings of one or more tables."""
 
-    Attributes
-    ----------
-    readings : tuple of MoaksReading
-        In the order of the tables; several of one knee and visit stay apart.
-    duplicates : int
-        Rows that were dropped since they repeat a reading exactly: the same knee, visit, project and grades.
-    unmapped : mapping of (str, str) to int
-        Numbers of cells by variable and code that no grade of the slot corresponds to: MACLTR 1 and 2, depth code 5
-        (``MCMFMC``, ``2.5``), and any other. Their grades are None.
-    labels : mapping of (str, str) to str
-        The tables' own labels by variable and code.
-    ignored : tuple of str
-        Columns that were not read.
-    """
-
-    readings: tuple[MoaksReading, ...]
+    readings: tuple[MoaksReading, ...]  # in the order of the tables; several of one knee and visit stay apart
+    # Rows that were dropped since they repeat a reading exactly: the same knee, visit, project and grades.
     duplicates: int
+    # Numbers of cells by variable and code that no grade of the slot corresponds to: MACLTR 1 and 2, depth code 5
+    # (``MCMFMC``, ``2.5``), and any other. Their grades are None.
     unmapped: Mapping[tuple[str, str], int]
-    labels: Mapping[tuple[str, str], str]
-    ignored: tuple[str, ...]
+    labels: Mapping[tuple[str, str], str]  # the tables' own labels by variable and code
+    ignored: tuple[str, ...]  # columns that were not read
 
     def by_knee(self) -> dict[Knee, list[MoaksReading]]:
         """Return the readings of every knee and visit, in the order of the tables."""
@@ -152,10 +130,7 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
 def find_tables(paths: Iterable[Path]) -> list[Path]:
     """List the tables among files and folders: every file given, and of a folder those with MOAKS in their name.
 
-    Raises
-    ------
-    ConvertError
-        If there are none.
+    Raises ConvertError if there are none.
     """
     files: list[Path] = []
     for path in paths:
@@ -265,3 +240,109 @@ def _read_row(
             if number is not None and grades[slot] is None:
                 notes.unmapped[variable.name, code] += 1
     return MoaksReading(knee, project, grades, codes, where)
+
+
+ReadingRule = Literal["first", "latest", "agree", "all"]
+
+READING_RULES: Mapping[ReadingRule, str] = {
+    "first": "each question's grades from the first project that read it",
+    "latest": "each question's grades from the last project that read it",
+    "agree": "a grade that all projects agree on, null where two of them differ",
+    "all": "every reading by itself",
+}
+"""Rules that resolve several readings of one knee and visit."""
+
+
+@dataclass(frozen=True, slots=True)
+class KneeGrades:
+    """The grades of a knee at a visit after a rule was applied."""
+
+    knee: Knee
+    projects: tuple[str, ...]  # the reading projects of the knee, in order; one with the rule ``all``
+    grades: Mapping[tuple[int, str], int | None]  # by question and attribute
+
+
+def resolve_readings(
+    tables: MoaksTables, rule: ReadingRule = "agree", *, projects: Sequence[str] | None = None
+) -> list[KneeGrades]:
+    """Resolve the readings of every knee and visit.
+
+    ``first`` and ``latest`` choose by question, so that size and depth of one lesion come from one reading; a reading
+    in which all grades of the question are missing is passed over.
+
+    Parameters
+    ----------
+    tables : MoaksTables
+    rule : {"first", "latest", "agree", "all"}
+        See `READING_RULES`.
+    projects : sequence of str, optional
+        Names of the reading projects (``"22"``, ``"63A"``), first to last. By default in the order of their number
+        and letter, which need not be the order in time. Readings of one project keep the order of the tables.
+
+    Returns
+    -------
+    list of KneeGrades
+        In the order of patient, visit and side.
+
+    Raises
+    ------
+    ConvertError
+        If the rule is unknown, or a table has a project that `projects` does not name.
+    """
+    if rule not in READING_RULES:
+        raise ConvertError(f"Unknown rule {rule!r} for several readings. {nearest(rule, READING_RULES)}.")
+    order = _project_order(tables, projects)
+    resolved: list[KneeGrades] = []
+    for knee, readings in sorted(tables.by_knee().items()):
+        ordered = sorted(readings, key=lambda reading: order[reading.project])
+        resolved += _resolve(knee, ordered, rule)
+    return resolved
+
+
+def _project_order(tables: MoaksTables, projects: Sequence[str] | None) -> dict[str, int]:
+    found = {reading.project for reading in tables.readings}
+    if projects is None:
+        return {name: place for place, name in enumerate(sorted(found, key=_natural))}
+    order = {name: place for place, name in enumerate(projects)}
+    unnamed = sorted(found - order.keys(), key=_natural)
+    if unnamed:
+        message = f"The tables have readings of project {', '.join(unnamed)}, and the order names {', '.join(projects)}"
+        raise ConvertError(f"{message}. Name every project of the tables, first to last.")
+    return order
+
+
+def _natural(name: str) -> tuple[int, str]:
+    digits = re.match(r"[0-9]*", name)
+    return int(digits[0]) if digits and digits[0] else -1, name
+
+
+def _resolve(knee: Knee, readings: Sequence[MoaksReading], rule: ReadingRule) -> Iterator[KneeGrades]:
+    if rule == "all":
+        for reading in readings:
+            yield KneeGrades(knee, (reading.project,), reading.grades)
+        return
+    projects = tuple(dict.fromkeys(reading.project for reading in readings))
+    slots = dict.fromkeys(slot for reading in readings for slot in reading.grades)
+    if rule == "agree":
+        grades = {slot: _agreed(reading.grades.get(slot) for reading in readings) for slot in slots}
+    else:
+        ordered = list(readings if rule == "first" else readings[::-1])
+        grades = {}
+        for question in dict.fromkeys(question for question, _ in slots):
+            grades |= _chosen([slot for slot in slots if slot[0] == question], ordered)
+    yield KneeGrades(knee, projects, grades)
+
+
+def _agreed(grades: Iterable[int | None]) -> int | None:
+    """Return the one grade of all readings that have one."""
+    found = {grade for grade in grades if grade is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _chosen(slots: Sequence[tuple[int, str]], readings: Sequence[MoaksReading]) -> dict[tuple[int, str], int | None]:
+    """Take one question's grades from the first of the readings that has any."""
+    for reading in readings:
+        grades = {slot: reading.grades.get(slot) for slot in slots}
+        if any(grade is not None for grade in grades.values()):
+            return grades
+    return dict.fromkeys(slots)

@@ -5,35 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from reasonknee_datasets.moaks import QUESTIONS, Question
 
 AclRule = Literal["label", "any", "highest"]
 
-ACL_RULES: Mapping[AclRule, str] = MappingProxyType(
-    {
-        "label": "by the cell's label; without a label only code 0 has a grade",
-        "any": "codes 1 and 2 are a complete tear",
-        "highest": "only code 2 is a complete tear; for tables with codes 0, 1 and 2",
-    }
-)
+ACL_RULES: Mapping[AclRule, str] = {
+    "label": "by the cell's label; without a label only code 0 has a grade",
+    "any": "codes 1 and 2 are a complete tear",
+    "highest": "only code 2 is a complete tear; for tables with codes 0, 1 and 2",
+}
 """Rules for MACLTR, whose codes are 0, 1 and 2 where the released slot (complete tear) has 0 and 1."""
 
-MONTHS: Mapping[str, str] = MappingProxyType(
-    {
-        "V00": "00M",
-        "V01": "12M",
-        "V02": "18M",
-        "V03": "24M",
-        "V04": "30M",
-        "V05": "36M",
-        "V06": "48M",
-        "V08": "72M",
-        "V10": "96M",
-    }
-)
+MONTHS: Mapping[str, str] = {
+    "V00": "00M",
+    "V01": "12M",
+    "V02": "18M",
+    "V03": "24M",
+    "V04": "30M",
+    "V05": "36M",
+    "V06": "48M",
+    "V08": "72M",
+    "V10": "96M",
+}
 """Visits by the prefix of OAI's column names."""
 
 _PARTS = {"anterior": "A", "central": "C", "posterior": "P", "body": "B", "superior": "S", "inferior": "I"}
@@ -57,20 +52,11 @@ _WITHIN_GRADE = frozenset({Decimal("0.5"), Decimal("-0.5"), Decimal("-1")})
 
 
 class Variable(NamedTuple):
-    """A MOAKS variable without the prefix of its visit.
+    """A MOAKS variable without the prefix of its visit."""
 
-    Parameters
-    ----------
-    name : str
-        Such as ``MCMFMC``.
-    question_id : int
-    attributes : tuple of str
-        ``("size", "depth")`` for cartilage, whose codes hold both; one attribute otherwise.
-    """
-
-    name: str
+    name: str  # such as ``MCMFMC``
     question_id: int
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...]  # ``("size", "depth")`` for cartilage, whose codes hold both; one attribute otherwise
 
 
 def _region(question: Question) -> str:
@@ -89,9 +75,9 @@ def _variables(question: Question) -> Iterator[Variable]:
         yield Variable(_STEMS[question.finding] + _region(question), question.id, question.attributes)
 
 
-VARIABLES: Mapping[str, Variable] = MappingProxyType(
-    {variable.name: variable for question in QUESTIONS.values() for variable in _variables(question)}
-)
+VARIABLES: Mapping[str, Variable] = {
+    variable.name: variable for question in QUESTIONS.values() for variable in _variables(question)
+}
 """Variables by name. Cysts of the menisci, hypertrophy, the posterior cruciate ligament, the patellar tendon and
 most of the anterior cruciate ligament have none whose name is known."""
 
@@ -130,10 +116,7 @@ def split_cell(cell: str) -> tuple[str, str]:
 def read_number(code: str) -> Decimal | None:
     """Return a code as a number; None if it is missing or marks a change within a grade.
 
-    Raises
-    ------
-    ValueError
-        If it is not a number.
+    Raises ValueError if it is not a number.
 
     Examples
     --------

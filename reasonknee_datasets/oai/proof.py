@@ -85,25 +85,8 @@ Proof = Literal["series", "patient", "nothing"]
 def prove(header: Header, claim: Claim, place: str, visit: str = "") -> Proof:
     """Compare a header with the identity that the series should have.
 
-    Parameters
-    ----------
-    header : Header
-        Header of the series.
-    claim : Claim
-        From a split row, or from a path.
-    place : str
-        For messages.
-    visit : str
-        Visit of the row, such as 00M; empty where it is not known.
-
-    Returns
-    -------
-    Proof
-
-    Raises
-    ------
-    Refusal
-        If anything in the header contradicts the claim.
+    `header`: header of the series. `claim`: from a split row, or from a path. `visit`: visit of the row, such as 00M;
+    empty where it is not known. Raises Refusal if anything in the header contradicts the claim.
     """
 
     def refuse(kind: str, tag: str, got: str, expected: str) -> Refusal:

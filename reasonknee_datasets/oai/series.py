@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
@@ -50,24 +51,13 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
     if strangers:
         notes.append(f"left out {len(strangers)} files that are not DICOM images, such as {strangers[0]}")
     volume = stack_slices(chosen, str(place))
-    return Volume(
-        volume.voxels,
-        volume.affine,
-        volume.slope,
-        volume.intercept,
-        volume.header,
-        volume.instances,
-        (*notes, *volume.notes),
-    )
+    return replace(volume, notes=(*notes, *volume.notes))
 
 
 def peek_headers(place: SeriesPlace) -> Generator[Header, None, None]:
     """Read the identity of every series of a place, each once; none where the first files are not DICOM images.
 
-    Raises
-    ------
-    Refusal
-        If an archive or a file is damaged, unsafe or too large.
+    Raises Refusal if an archive or a file is damaged, unsafe or too large.
     """
     found: set[Header] = set()
     with closing(place.files(_HEAD_BYTES)) as files:
@@ -108,7 +98,9 @@ def _choose_series(slices: list[Slice], claim: Claim | None, place: str) -> tupl
         named = sorted({group[0].header.description or "no description" for group in groups.values()})
         message = f"{place} has images of {len(groups)} series ({', '.join(named[:5])})"
         raise Refusal("mixed-series", f"{message}, and their headers do not show which one is wanted. Separate them.")
-    _same_patient(slices, place)
+    patients = {each.header.patient for each in slices}
+    if len(patients) > 1:
+        raise Refusal("mixed-series", f"{place} has images of {len(patients)} patients. Separate them.")
     others = len(slices) - len(wanted[0])
     return wanted[0], [f"left out {others} image{'s' if others > 1 else ''} of {len(groups) - 1} other series"]
 
@@ -118,12 +110,6 @@ def _is_wanted(header: Header, claim: Claim | None) -> bool:
         return is_dess(header.description)
     number = read_series_number(header)
     return number == claim.series if number is not None else False
-
-
-def _same_patient(slices: Sequence[Slice], place: str) -> None:
-    patients = sorted({each.header.patient for each in slices})
-    if len(patients) > 1:
-        raise Refusal("mixed-series", f"{place} has images of {len(patients)} patients. Separate them.")
 
 
 def convert_series(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[Volume, Placed]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.oai.dicom_files import Header, Slice
 from reasonknee_datasets.oai.refusals import Refusal
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # DICOM writes positions with 6 digits or so. The real series in shared/real has steps that are off by 0.0009 mm; a
 # tenth of a millimetre would be a sixth of a DESS slice.
@@ -25,31 +23,16 @@ _MOST_OTHERS = 3  # reference images in another plane: COR_MPR and AX_MPR series
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """One series as an array.
+    """One series as an array."""
 
-    Attributes
-    ----------
-    voxels : (columns, rows, slices) array
-        In Fortran order; int16 where the values fit.
-    affine : (4, 4) float array
-        Voxel centre to world (RAS+, mm).
-    slope, intercept : float
-        Rescaling that the voxels still need; 1 and 0 for most.
-    header : Header
-        Identity of the series.
-    instances : tuple of int or None
-        InstanceNumbers, in the order of the slices.
-    notes : tuple of str
-        Images that were left out.
-    """
-
-    voxels: NDArray[Any]
-    affine: NDArray[np.float64]
+    voxels: NDArray[Any]  # (columns, rows, slices) array: in Fortran order; int16 where the values fit
+    affine: NDArray[np.float64]  # (4, 4) float array: voxel centre to world (RAS+, mm)
+    # Rescaling that the voxels still need; 1 and 0 for most.
     slope: float
     intercept: float
-    header: Header
-    instances: tuple[int | None, ...]
-    notes: tuple[str, ...]
+    header: Header  # identity of the series
+    instances: tuple[int | None, ...]  # InstanceNumbers, in the order of the slices
+    notes: tuple[str, ...]  # images that were left out
 
 
 def stack_slices(slices: Sequence[Slice], place: str) -> Volume:
@@ -58,17 +41,8 @@ def stack_slices(slices: Sequence[Slice], place: str) -> Volume:
     Neither file names nor InstanceNumbers count. Up to three images in another plane and exact copies of a slice are
     left out and noted.
 
-    Parameters
-    ----------
-    slices : sequence of Slice
-        All images of one series.
-    place : str
-        For messages.
-
-    Raises
-    ------
-    Refusal
-        If they do not make exactly one complete and evenly spaced volume.
+    `slices`: all images of one series. Raises Refusal if they do not make exactly one complete and evenly spaced
+    volume.
     """
     notes: list[str] = []
     placed = [each for each in slices if each.orientation is not None and each.position is not None and each.spacing]

@@ -5,69 +5,46 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.oai.archives import SeriesPlace
-from reasonknee_datasets.oai.finding import visit_of
+from reasonknee_datasets.oai.conversion_report import RowOutcome
+from reasonknee_datasets.oai.finding import IndexRow, visit_of
 from reasonknee_datasets.oai.image_files import ImageFile, read_image
 from reasonknee_datasets.oai.image_grids import (
     PROOF_MM,
-    Placed,
     TargetGrid,
     place_on_grid,
     read_mask_grid,
     write_volume,
 )
-from reasonknee_datasets.oai.nda import IndexRow
 from reasonknee_datasets.oai.proof import Claim, Proof, is_dess, prove, read_side
 from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.row_outcomes import RowOutcome
 from reasonknee_datasets.oai.series import peek_header, read_series
+from reasonknee_datasets.oai.stack import Volume
 from reasonknee_datasets.orientation import corner_distance
 from reasonknee_datasets.release.split_files import is_synthetic
 from reasonknee_datasets.schema import VISITS
 from reasonknee_datasets.volumes import open_volume
 
-if TYPE_CHECKING:
-    from reasonknee_datasets.oai.stack import Volume
-
 
 @dataclass(frozen=True, slots=True)
 class ConvertTask:
-    """One row to convert; all that a worker process needs.
+    """One row to convert; all that a worker process needs."""
 
-    Parameters
-    ----------
-    out : Path
-        The output folder.
-    claim : Claim
-        Identity that the series must have.
-    visit, split : str
-        Empty without a release.
-    mask : Path or None
-        The row's mask, which need not exist.
-    places : tuple of SeriesPlace or ImageFile
-        Where the series may be, the likeliest first.
-    listed : IndexRow or None
-        The download's own index about it.
-    address : str
-        Where the series can be ordered.
-    dry_run : bool
-        Only find and prove.
-    """
-
-    out: Path
-    claim: Claim
+    out: Path  # the output folder
+    claim: Claim  # identity that the series must have
+    # Empty without a release.
     visit: str
     split: str
-    mask: Path | None
-    places: tuple[SeriesPlace | ImageFile, ...]
-    listed: IndexRow | None
-    address: str
-    dry_run: bool = False
+    mask: Path | None  # the row's mask, which need not exist
+    places: tuple[SeriesPlace | ImageFile, ...]  # where the series may be, the likeliest first
+    listed: IndexRow | None  # the download's own index about it
+    address: str  # where the series can be ordered
+    dry_run: bool = False  # only find and prove
 
     @property
     def key(self) -> str:
@@ -87,10 +64,7 @@ class ConvertTask:
 def convert_row(task: ConvertTask) -> RowOutcome | None:
     """Convert one row; every refusal is an outcome, never an error.
 
-    Returns
-    -------
-    RowOutcome or None
-        None for a series of another sequence without a split row.
+    Returns RowOutcome or None: None for a series of another sequence without a split row.
     """
     begin = time.perf_counter()
     try:
@@ -225,14 +199,10 @@ def _convert_place(task: ConvertTask, place: SeriesPlace | ImageFile, target: Ta
     placed = place_on_grid(volume.voxels, volume.affine, target, str(place))
     if target is None:
         notes.append("no mask: the grid is that of the source alone")
-    _write(task, placed, volume)
+    write_volume(task.out / task.key, placed, _description(task.claim), slope=volume.slope, intercept=volume.intercept)
     distance = None if placed.distance is None else round(placed.distance, 6)
     described = _describe(placed.voxels.shape, placed.affine)
     return task.outcome(status="converted", source=str(place), grid_mm=distance, notes="; ".join(notes), **described)
-
-
-def _write(task: ConvertTask, placed: Placed, volume: Volume) -> None:
-    write_volume(task.out / task.key, placed, _description(task.claim), slope=volume.slope, intercept=volume.intercept)
 
 
 def _check_numbering(volume: Volume, place: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reasonknee_datasets.phantom.shape import MARGIN, Shape
+from reasonknee_datasets.phantom.shape import MARGIN, TOP, Shape
 from reasonknee_datasets.phantom.solids import (
     Field,
     Points,
@@ -18,7 +18,6 @@ from reasonknee_datasets.phantom.solids import (
     smooth_min,
     smooth_step,
 )
-from reasonknee_datasets.phantom.subregion_boxes import TOP
 
 
 @dataclass(frozen=True, slots=True)

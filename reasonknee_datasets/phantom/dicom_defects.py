@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.phantom.dicom_series import (
     EXPLICIT_BIG,
@@ -20,7 +21,6 @@ from reasonknee_datasets.phantom.dicom_series import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
 Slices = list["Dataset"]
@@ -30,54 +30,42 @@ Archive = Literal["cut", "climbs", "links", "claims"]
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One planted defect.
-
-    Attributes
-    ----------
-    name : str
-        Of its own.
-    status : {"converted", "refused", "missing"}
-        Expected outcome of a conversion: right all the same, or refused, or missing.
-    kind : str
-        The refusal's name; empty for others.
-    change : callable or None
-        Changes the slices before they are written.
-    files : {"", "suffix", "shuffle", "strangers", "cut"}
-        Change of the written files: names in .dcm, names in another order, other files among them, one cut short.
-    archive : {"", "cut", "climbs", "links", "claims"}
-        Change of the archive, in the form that has archives; elsewhere the series is left as it is.
-    place : {"", "absent", "renamed", "index"}
-        Left out, under other names, or contradicted by the index.
-    """
+    """One planted defect."""
 
     name: str
+    # Expected outcome of a conversion: right all the same, or refused, or missing.
     status: Literal["converted", "refused", "missing"]
-    kind: str = ""
-    change: Change | None = None
+    kind: str = ""  # the refusal's name; empty for others
+    change: Change | None = None  # changes the slices before they are written
+    # Change of the written files: names in .dcm, names in another order, other files among them, one cut short.
     files: str = ""
-    archive: str = ""
-    place: str = ""
+    archive: str = ""  # change of the archive, in the form that has archives; elsewhere the series is left as it is
+    place: str = ""  # left out, under other names, or contradicted by the index
+
+
+def _each(change: Callable[[Dataset], object]) -> Change:
+    """Change every slice by itself."""
+
+    def change_all(slices: Slices, facts: SeriesFacts) -> Slices:
+        for each in slices:
+            change(each)
+        return slices
+
+    return change_all
 
 
 def _tags(**values: object) -> Change:
     """Set attributes in every slice."""
 
-    def change(slices: Slices, facts: SeriesFacts) -> Slices:
-        for each in slices:
-            for keyword, value in values.items():
-                setattr(each, keyword, value)
-        return slices
+    def change(each: Dataset) -> None:
+        for keyword, value in values.items():
+            setattr(each, keyword, value)
 
-    return change
+    return _each(change)
 
 
 def _syntax(uid: str) -> Change:
-    def change(slices: Slices, facts: SeriesFacts) -> Slices:
-        for each in slices:
-            set_syntax(each, uid)
-        return slices
-
-    return change
+    return _each(lambda each: set_syntax(each, uid))
 
 
 def _position(dataset: Dataset) -> NDArray[np.float64]:
@@ -114,24 +102,11 @@ def _another_plane(slices: Slices, name: str) -> list[Dataset]:
     return turned
 
 
-def _reference_image(slices: Slices, facts: SeriesFacts) -> Slices:
-    return [*_another_plane(slices[:1], "reference"), *slices]
-
-
-def _half_coronal(slices: Slices, facts: SeriesFacts) -> Slices:
-    half = len(slices) // 2
-    return [*slices[:half], *_another_plane(slices[half:], "coronal")]
-
-
 def _only_localizers(slices: Slices, facts: SeriesFacts) -> Slices:
     three = [slices[0], *_another_plane(slices[1:2], "coronal"), *slices[2:3]]
     row, column = np.array(three[2].ImageOrientationPatient, float).reshape(2, 3)
     three[2].ImageOrientationPatient = [f"{value:.9f}" for value in (*row, *np.cross(row, column))]
     return three
-
-
-def _copied_slice(slices: Slices, facts: SeriesFacts) -> Slices:
-    return [*slices, _copy(slices[2], "again")]
 
 
 def _changed_slice(slices: Slices, facts: SeriesFacts) -> Slices:
@@ -165,22 +140,6 @@ def _again(slices: Slices, shift: float) -> Slices:
     return slices + second
 
 
-def _two_acquisitions(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _again(slices, 0.0)
-
-
-def _interleaved(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _again(slices, 0.5)
-
-
-def _without_middle(slices: Slices, facts: SeriesFacts) -> Slices:
-    return slices[: len(slices) // 2] + slices[len(slices) // 2 + 1 :]
-
-
-def _without_last(slices: Slices, facts: SeriesFacts) -> Slices:
-    return slices[:-1]
-
-
 def _with_one_more(slices: Slices, facts: SeriesFacts) -> Slices:
     more = _copy(slices[-1], "more")
     _move(more, _step(slices))
@@ -195,30 +154,16 @@ def _uneven(slices: Slices, facts: SeriesFacts) -> Slices:
     return slices
 
 
-def _moved(slices: Slices, facts: SeriesFacts) -> Slices:
-    for each in slices:
-        _move(each, np.array([0.0, 3.0, 0.0]))
-    return slices
-
-
 def _sheared(slices: Slices, facts: SeriesFacts) -> Slices:
     for number, each in enumerate(slices):
         _move(each, np.array([0.0, 0.1 * number, 0.0]))
     return slices
 
 
-def _rescaled(slices: Slices, facts: SeriesFacts) -> Slices:
+def _rescale(each: Dataset) -> None:
     """Store value + 1024, as CT does, with the rescaling that takes it back."""
-    for each in slices:
-        set_pixels(each, get_pixels(each).astype(np.int32) + 1024)
-        each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
-    return slices
-
-
-def _signed(slices: Slices, facts: SeriesFacts) -> Slices:
-    for each in slices:
-        each.PixelRepresentation = 1
-    return slices
+    set_pixels(each, get_pixels(each).astype(np.int32) + 1024)
+    each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
 
 
 def _colour(slices: Slices, facts: SeriesFacts) -> Slices:
@@ -266,28 +211,20 @@ def _multi_frame(slices: Slices, facts: SeriesFacts) -> Slices:
     return [whole]
 
 
-def _wrong_series(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _tags(AccessionNumber=f"0166{int(facts.series) + 1}")(slices, facts)
-
-
 def _wrong_side(slices: Slices, facts: SeriesFacts) -> Slices:
     other = "LEFT" if facts.side == "right" else "RIGHT"
     return _tags(SeriesDescription=f"SAG_3D_DESS_{other}")(slices, facts)
 
 
-def _wrong_visit(slices: Slices, facts: SeriesFacts) -> Slices:
-    return _tags(StudyDescription=f"OAI^MR^96 MONTH^{facts.side.upper()} ")(slices, facts)
-
-
 _GOOD = (
     Defect("numbered-backwards", "converted", change=_backwards),
-    Defect("reference-image", "converted", change=_reference_image),
-    Defect("copied-slice", "converted", change=_copied_slice),
+    Defect("reference-image", "converted", change=lambda each, _: [*_another_plane(each[:1], "reference"), *each]),
+    Defect("copied-slice", "converted", change=lambda slices, _: [*slices, _copy(slices[2], "again")]),
     Defect("localizer-among-slices", "converted", change=_other_localizer),
     Defect("big-endian", "converted", change=_syntax(EXPLICIT_BIG)),
     Defect("run-length-encoded", "converted", change=_syntax(RLE)),
-    Defect("rescaled", "converted", change=_rescaled),
-    Defect("signed-pixels", "converted", change=_signed),
+    Defect("rescaled", "converted", change=_each(_rescale)),
+    Defect("signed-pixels", "converted", change=_tags(PixelRepresentation=1)),
     Defect("multi-frame", "converted", change=_multi_frame),
     Defect("without-accession", "converted", change=_tags(AccessionNumber="")),
     Defect("dcm-suffix", "converted", files="suffix"),
@@ -297,25 +234,40 @@ _GOOD = (
 )
 _BAD = (
     Defect("not-downloaded", "missing", place="absent"),
-    Defect("slice-missing", "refused", "missing-slices", _without_middle),
-    Defect("last-slice-missing", "refused", "grid", _without_last),
+    Defect("slice-missing", "refused", "missing-slices", lambda s, _: s[: len(s) // 2] + s[len(s) // 2 + 1 :]),
+    Defect("last-slice-missing", "refused", "grid", lambda slices, _: slices[:-1]),
     Defect("one-slice-more", "refused", "grid", _with_one_more),
-    Defect("moved", "refused", "grid", _moved),
+    Defect("moved", "refused", "grid", _each(lambda each: _move(each, np.array([0.0, 3.0, 0.0])))),
     Defect("changed-copy", "refused", "duplicate-slices", _changed_slice),
-    Defect("two-acquisitions", "refused", "two-acquisitions", _two_acquisitions),
-    Defect("interleaved-acquisitions", "refused", "two-acquisitions", _interleaved),
+    Defect("two-acquisitions", "refused", "two-acquisitions", lambda slices, _: _again(slices, 0.0)),
+    Defect("interleaved-acquisitions", "refused", "two-acquisitions", lambda slices, _: _again(slices, 0.5)),
     Defect("uneven-spacing", "refused", "uneven-spacing", _uneven),
     Defect("sheared", "refused", "tilted-stack", _sheared),
-    Defect("half-coronal", "refused", "mixed-planes", _half_coronal),
+    Defect(
+        "half-coronal",
+        "refused",
+        "mixed-planes",
+        lambda s, _: [*s[: len(s) // 2], *_another_plane(s[len(s) // 2 :], "coronal")],
+    ),
     Defect("only-localizers", "refused", "localizer", _only_localizers),
     Defect("two-series", "refused", "mixed-series", _two_series),
     Defect("other-size", "refused", "mixed-sizes", _other_size),
     Defect("wrong-patient", "refused", "wrong-patient", _tags(PatientID="0999999")),
     Defect("wrong-date", "refused", "wrong-date", _tags(StudyDate="20010101")),
-    Defect("wrong-series", "refused", "wrong-series", _wrong_series),
+    Defect(
+        "wrong-series",
+        "refused",
+        "wrong-series",
+        lambda slices, facts: _tags(AccessionNumber=f"0166{int(facts.series) + 1}")(slices, facts),
+    ),
     Defect("wrong-sequence", "refused", "wrong-sequence", _tags(SeriesDescription="SAG_T2_MAP_RIGHT")),
     Defect("wrong-side", "refused", "wrong-side", _wrong_side),
-    Defect("wrong-visit", "refused", "wrong-visit", _wrong_visit),
+    Defect(
+        "wrong-visit",
+        "refused",
+        "wrong-visit",
+        lambda slices, facts: _tags(StudyDescription=f"OAI^MR^96 MONTH^{facts.side.upper()} ")(slices, facts),
+    ),
     Defect("side-in-index", "refused", "wrong-side", place="index"),
     Defect("colour", "refused", "unsupported-pixels", _colour),
     Defect("impossible-size", "refused", "too-large", _impossible_size),

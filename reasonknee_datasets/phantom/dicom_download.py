@@ -18,16 +18,14 @@ from tqdm import tqdm
 
 from reasonknee_datasets.phantom.dicom_defects import DEFECTS, Defect
 from reasonknee_datasets.phantom.dicom_series import SeriesFacts, check_pydicom, make_slices, write_bytes
-from reasonknee_datasets.phantom.planned_scan import PhantomError
 from reasonknee_datasets.phantom.release_writer import check_space
-from reasonknee_datasets.phantom.study_plan import plan_study
+from reasonknee_datasets.phantom.scan_grids import Size
+from reasonknee_datasets.phantom.study_plan import PhantomError, plan_study
 from reasonknee_datasets.schema import SIDES
 from reasonknee_datasets.volumes import open_volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-    from reasonknee_datasets.phantom.scan_grids import Size
 
 Form = Literal["nda", "results", "folders"]
 FORMS: tuple[Form, ...] = ("nda", "results", "folders")

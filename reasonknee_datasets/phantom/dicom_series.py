@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.orientation import Reorientation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
 EXPLICIT_LITTLE, EXPLICIT_BIG, RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
@@ -53,19 +53,8 @@ def make_uid(*parts: object) -> str:
 def make_slices(voxels: NDArray[Any], affine: NDArray[np.float64], facts: SeriesFacts) -> list[Dataset]:
     """Write a volume as one data set a slice, in the order of their positions.
 
-    Parameters
-    ----------
-    voxels : (i, j, k) int16 array
-        Not negative.
-    affine : (4, 4) float array
-        Voxel centre to world (RAS+, mm).
-    facts : SeriesFacts
-        The identity.
-
-    Raises
-    ------
-    MissingExtraError
-        If pydicom is not installed.
+    `voxels` (i, j, k) int16 array: not negative. `affine` (4, 4) float array: voxel centre to world (RAS+, mm). Raises
+    MissingExtraError if pydicom is not installed.
     """
     turn = _sagittal(affine, voxels.shape)
     turned, placed = turn.apply_array(voxels), turn.apply_affine(affine, voxels.shape)
@@ -99,10 +88,7 @@ def _sagittal(affine: NDArray[np.float64], shape: tuple[int, ...]) -> Reorientat
 def check_pydicom() -> None:
     """Check that pydicom is installed.
 
-    Raises
-    ------
-    MissingExtraError
-        If it is not.
+    Raises MissingExtraError if it is not.
     """
     try:
         import pydicom  # noqa: F401

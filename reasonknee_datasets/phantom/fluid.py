@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reasonknee_datasets.phantom.anatomy import look
+from reasonknee_datasets.phantom.anatomy import NearbyAnatomy, Sample, lattice, look, share_level
 from reasonknee_datasets.phantom.mask_labels import LABELS
-from reasonknee_datasets.phantom.sample import lattice, share_level
-from reasonknee_datasets.phantom.signs import SIGNS
+from reasonknee_datasets.phantom.shape import Shape
+from reasonknee_datasets.phantom.signs import SIGNS, Wanted
 from reasonknee_datasets.phantom.soft_tissue import quadriceps_tendon
-from reasonknee_datasets.phantom.solids import Points, points_of
-
-if TYPE_CHECKING:
-    from reasonknee_datasets.phantom.anatomy import NearbyAnatomy
-    from reasonknee_datasets.phantom.sample import Sample
-    from reasonknee_datasets.phantom.shape import Shape
-    from reasonknee_datasets.phantom.solids import Field
-    from reasonknee_datasets.phantom.target_grades import Wanted
+from reasonknee_datasets.phantom.solids import Field, Points, points_of
 
 _HALF = (21.0, 7.5, 17.0)  # half axes of the suprapatellar recess at level 1, mm
 _STEP = 2.0

@@ -15,52 +15,45 @@ in-plane at 0.36 mm) and keep the largest piece.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from reasonknee_datasets.moaks import QUESTIONS, Question
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-FINDINGS: Mapping[str, int] = MappingProxyType(
-    {
-        "marginal_osteophyte": 42,
-        "meniscal_cyst": 43,
-        "meniscal_extrusion": 45,  # tissue beyond the healthy meniscus, a hypertrophic one's too
-        "joint_effusion": 46,
-    }
-)
+FINDINGS: Mapping[str, int] = {
+    "marginal_osteophyte": 42,
+    "meniscal_cyst": 43,
+    "meniscal_extrusion": 45,  # tissue beyond the healthy meniscus, a hypertrophic one's too
+    "joint_effusion": 46,
+}
 """Labels of findings by name."""
 
-STRUCTURES: Mapping[str, int] = MappingProxyType(
-    {
-        "lateral_meniscus": 37,
-        "hoffa_fat_pad": 38,
-        "patellar_tendon": 39,
-        "anterior_cruciate_ligament": 40,  # with its two attachments, 4.5 mm deep into the bone
-        "posterior_cruciate_ligament": 41,  # likewise
-        "medial_meniscus": 44,
-        "femoral_cartilage": 47,
-        "patellar_cartilage": 48,
-        "tibial_cartilage": 49,
-        "femur_medial_anterior": 50,
-        "femur_medial_central": 51,
-        "femur_medial_posterior": 52,
-        "femur_lateral_anterior": 53,
-        "femur_lateral_central": 54,
-        "femur_lateral_posterior": 55,
-        "patella_medial": 56,
-        "patella_lateral": 57,
-        "tibia_medial_anterior": 58,
-        "tibia_medial_central": 59,
-        "tibia_medial_posterior": 60,
-        "tibia_lateral_anterior": 61,
-        "tibia_lateral_central": 62,
-        "tibia_lateral_posterior": 63,
-        "tibia_subspinous": 64,
-    }
-)
+STRUCTURES: Mapping[str, int] = {
+    "lateral_meniscus": 37,
+    "hoffa_fat_pad": 38,
+    "patellar_tendon": 39,
+    "anterior_cruciate_ligament": 40,  # with its two attachments, 4.5 mm deep into the bone
+    "posterior_cruciate_ligament": 41,  # likewise
+    "medial_meniscus": 44,
+    "femoral_cartilage": 47,
+    "patellar_cartilage": 48,
+    "tibial_cartilage": 49,
+    "femur_medial_anterior": 50,
+    "femur_medial_central": 51,
+    "femur_medial_posterior": 52,
+    "femur_lateral_anterior": 53,
+    "femur_lateral_central": 54,
+    "femur_lateral_posterior": 55,
+    "patella_medial": 56,
+    "patella_lateral": 57,
+    "tibia_medial_anterior": 58,
+    "tibia_medial_central": 59,
+    "tibia_medial_posterior": 60,
+    "tibia_lateral_anterior": 61,
+    "tibia_lateral_central": 62,
+    "tibia_lateral_posterior": 63,
+    "tibia_subspinous": 64,
+}
 """Labels of structures by name."""
 
 LABELS: Mapping[str, int] = MappingProxyType({**STRUCTURES, **FINDINGS})
@@ -71,29 +64,25 @@ _MEDIAL_PLATEAU = ("tibia_medial_anterior", "tibia_medial_central", "tibia_media
 _LATERAL_PLATEAU = ("tibia_lateral_anterior", "tibia_lateral_central", "tibia_lateral_posterior")
 
 # Regions of questions where they are not simply the label of the question's own name.
-_REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "patella_superior": _PATELLA,
-        "patella_inferior": _PATELLA,
-        "tibia_medial": _MEDIAL_PLATEAU,
-        "tibia_lateral": _LATERAL_PLATEAU,
-        "joint_cavity": ("joint_effusion",),
-        "medial_meniscus_root": ("medial_meniscus",),
-        "lateral_meniscus_root": ("lateral_meniscus",),
-    }
-)
+_REGIONS: Mapping[str, tuple[str, ...]] = {
+    "patella_superior": _PATELLA,
+    "patella_inferior": _PATELLA,
+    "tibia_medial": _MEDIAL_PLATEAU,
+    "tibia_lateral": _LATERAL_PLATEAU,
+    "joint_cavity": ("joint_effusion",),
+    "medial_meniscus_root": ("medial_meniscus",),
+    "lateral_meniscus_root": ("lateral_meniscus",),
+}
 # A meniscus that is extruded or too large leaves its healthy outline: the bones around it are wider and hold the
 # overhang.
-_BEYOND: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "medial_meniscus_anterior": ("medial_meniscus", "tibia_medial_anterior", "femur_medial_anterior"),
-        "medial_meniscus_medial": ("medial_meniscus", "femur_medial_central", "tibia_medial_central"),
-        "medial_meniscus": ("medial_meniscus", "femur_medial_central", "tibia_medial_central"),
-        "lateral_meniscus_anterior": ("lateral_meniscus", "tibia_lateral_anterior", "femur_lateral_anterior"),
-        "lateral_meniscus_lateral": ("lateral_meniscus", "femur_lateral_central", "tibia_lateral_central"),
-        "lateral_meniscus": ("lateral_meniscus", "femur_lateral_central", "tibia_lateral_central"),
-    }
-)
+_BEYOND: Mapping[str, tuple[str, ...]] = {
+    "medial_meniscus_anterior": ("medial_meniscus", "tibia_medial_anterior", "femur_medial_anterior"),
+    "medial_meniscus_medial": ("medial_meniscus", "femur_medial_central", "tibia_medial_central"),
+    "medial_meniscus": ("medial_meniscus", "femur_medial_central", "tibia_medial_central"),
+    "lateral_meniscus_anterior": ("lateral_meniscus", "tibia_lateral_anterior", "femur_lateral_anterior"),
+    "lateral_meniscus_lateral": ("lateral_meniscus", "femur_lateral_central", "tibia_lateral_central"),
+    "lateral_meniscus": ("lateral_meniscus", "femur_lateral_central", "tibia_lateral_central"),
+}
 
 
 def _region(question: Question) -> tuple[str, ...]:

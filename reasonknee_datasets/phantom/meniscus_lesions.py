@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS
-from reasonknee_datasets.phantom.signs import SIGNS
+from reasonknee_datasets.phantom.shape import Shape
+from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
 from reasonknee_datasets.phantom.soft_tissue import MENISCUS_CENTRE, Meniscus, ring_axes, root_angle
 from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, ellipsoid, smooth_max
-from reasonknee_datasets.phantom.target_grades import Wanted, questions_of
-
-if TYPE_CHECKING:
-    from reasonknee_datasets.phantom.shape import Shape
 
 PARTS = ("anterior", "body", "posterior")
 _ANGLES = (1.05, 0.0, -1.05)  # middle of each part around the ring

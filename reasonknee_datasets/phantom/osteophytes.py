@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import bones
-from reasonknee_datasets.phantom.signs import SIGNS
-from reasonknee_datasets.phantom.solids import points_of
-from reasonknee_datasets.phantom.target_grades import Wanted, questions_of
+from reasonknee_datasets.phantom.shape import Shape
+from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
+from reasonknee_datasets.phantom.solids import Field, Points, points_of
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.shape import Shape
-    from reasonknee_datasets.phantom.solids import Field, Points
-
-THICKNESS = 2.7
-"""Half the thickness of a lip, mm."""
-
-LENGTH = 4.0
-"""Half the length of a lip along the joint margin, mm."""
-
+THICKNESS = 2.7  # half the thickness of a lip, mm
+LENGTH = 4.0  # half the length of a lip along the joint margin, mm
 _EDGE = 1.5  # rounding, mm
 _ROOT = 2.5  # how far a lip reaches into the bone that it grows from, mm
 

@@ -36,35 +36,15 @@ Grades = Mapping[str, "int | None"]
 
 
 def layout(question_id: int) -> Layout:
-    """Choose the layout of a question's steps: a line each, numbered lines, or one paragraph with a sentence each.
-
-    Examples
-    --------
-    >>> layout(1), layout(30), layout(60)
-    ('lines', 'numbered', 'paragraph')
-    """
+    """Choose the layout of a question's steps: a line each, numbered lines, or one paragraph with a sentence each."""
     return _LAYOUTS[QUESTIONS[question_id].category]
 
 
 def reasoning_steps(question_id: int, grades: Grades) -> tuple[str, ...]:
     """Write the steps that lead to some grades.
 
-    Parameters
-    ----------
-    question_id : int
-        1 to 62.
-    grades : mapping of attribute to int or None
-        All attributes of the question; None is missing.
-
-    Returns
-    -------
-    tuple of str
-        Three to six steps.
-
-    Examples
-    --------
-    >>> len(reasoning_steps(19, {"size": 2, "depth": 0}))
-    5
+    `question_id`: 1 to 62. `grades`: all attributes of the question; None is missing. Returns tuple of str: three to
+    six steps.
     """
     question = QUESTIONS[question_id]
     findings = (
@@ -74,13 +54,7 @@ def reasoning_steps(question_id: int, grades: Grades) -> tuple[str, ...]:
 
 
 def opening_steps(question_id: int) -> tuple[str, ...]:
-    """Write the steps that a question's reasoning begins with, whatever the grades.
-
-    Examples
-    --------
-    >>> opening_steps(45)[0][:67]
-    'I look up the body of the medial meniscus on the coronal images and'
-    """
+    """Write the steps that a question's reasoning begins with, whatever the grades."""
     question = QUESTIONS[question_id]
     plane = phrases.PLANES.get(question.subregion.rsplit("_", 1)[-1], "sagittal")
     return tuple(
@@ -108,13 +82,7 @@ def _conclusion(question_id: int, grades: Grades) -> str:
 
 
 def diagnosis_text(question_id: int, grades: Grades) -> str:
-    """Write the diagnosis that ends the answer's text: JSON for half of the questions, a Python dict for the others.
-
-    Examples
-    --------
-    >>> diagnosis_text(57, {"presence": None}), diagnosis_text(56, {"presence": 1})
-    ("{'lateral_meniscal_hypertrophy': {'presence': None}}", '{"medial_meniscal_hypertrophy": {"presence": 1}}')
-    """
+    """Write the diagnosis that ends the answer's text: JSON for half of the questions, a Python dict for the others."""
     diagnosis = write_diagnosis(question_id, grades)
     return json.dumps(diagnosis) if question_id % 2 == 0 else repr(diagnosis)
 
@@ -130,11 +98,5 @@ def _answer(question_id: int, grades: tuple[tuple[str, int | None], ...]) -> str
 
 
 def answer_text(question_id: int, grades: Grades) -> str:
-    """Write a record's ``answer``: the steps, then the diagnosis.
-
-    Examples
-    --------
-    >>> answer_text(56, {"presence": 0}).rpartition(" Final diagnosis: ")[2]
-    '{"medial_meniscal_hypertrophy": {"presence": 0}}'
-    """
+    """Write a record's ``answer``: the steps, then the diagnosis."""
     return _answer(question_id, tuple(grades.items()))

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, TypedDict
+from typing import IO, Literal, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
 from reasonknee_datasets.orientation import Reorientation, to_canonical
-from reasonknee_datasets.phantom.grade_sampling import MISSING, RECORD_SLOTS
-from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PlannedVolume, Stream, stream
+from reasonknee_datasets.phantom.grade_sampling import MISSING, slot_column
 from reasonknee_datasets.phantom.reasoning_texts import answer_text
+from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, Stream, StudyPlan, stream
 from reasonknee_datasets.prompts import project_prompt
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.study_plan import StudyPlan
 
 Form = Literal["usual", "nested", "prompt_spelling"]
 
@@ -98,12 +93,6 @@ def make_record(
         The image's path with this file's prefix.
     form : {"usual", "nested", "prompt_spelling"}
         How the diagnosis is written: as officially, wrapped once more, or in the spelling that the prompt asks for.
-
-    Examples
-    --------
-    >>> record = make_record(19, {"size": 0, "depth": 0}, [1, 2, 3, 4, 5, 6], image="a.nii.gz", form="nested")
-    >>> record["final_diagnosis"]["final_diagnosis"]
-    {'final_diagnosis': {'femur_medial_central_cartilage_lesion': {'size': 0, 'depth': 0}}}
     """
     diagnosis: object = write_diagnosis(question_id, grades)
     if form == "nested":
@@ -120,24 +109,13 @@ def make_record(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordWriter:
-    """Writes the files of ``generate_data`` from a plan and its boxes.
+    """Writes the files of ``generate_data`` from a plan and its boxes."""
 
-    Attributes
-    ----------
-    plan : StudyPlan
-        Volumes and grades.
-    boxes : (volumes, 62, 6) int array
-        i0 j0 k0 i1 j1 k1 of every volume and question, half-open.
-    convention : BoxConvention
-        How the six numbers are written.
-    anatomical : bool
-        Whether slice, x and y are the right-left, front-back and up-down direction whatever the array's layout, rather
-        than its axes.
-    """
-
-    plan: StudyPlan
-    boxes: NDArray[np.int16]
-    convention: BoxConvention
+    plan: StudyPlan  # volumes and grades
+    boxes: NDArray[np.int16]  # (volumes, 62, 6) int array: i0 j0 k0 i1 j1 k1 of every volume and question, half-open
+    convention: BoxConvention  # how the six numbers are written
+    # Whether slice, x and y are the right-left, front-back and up-down direction whatever the array's layout, rather
+    # than its axes.
     anatomical: bool = False
 
     def write_all(self, folder: Path, tick: Callable[[], object]) -> None:
@@ -206,12 +184,4 @@ class RecordWriter:
         return times
 
 
-def _first_columns() -> Iterable[int]:
-    seen: set[int] = set()
-    for column, slot in enumerate(RECORD_SLOTS):
-        if slot.question_id not in seen:
-            seen.add(slot.question_id)
-            yield column
-
-
-_FIRST_COLUMNS = np.array(list(_first_columns()), np.intp)
+_FIRST_COLUMNS = np.array([slot_column(q, QUESTIONS[q].attributes[0]) for q in RECORD_QUESTIONS], np.intp)

@@ -8,32 +8,27 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import nearest, os_remedy
-from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
-from reasonknee_datasets.phantom.moaks_table_files import write_tables
-from reasonknee_datasets.phantom.planned_scan import PhantomError
 from reasonknee_datasets.phantom.record_writer import RecordWriter
 from reasonknee_datasets.phantom.release_files import (
+    LABEL_MAP_VARIANTS,
     write_marker,
     write_other_folders,
     write_questions,
     write_splits,
+    write_tables,
 )
+from reasonknee_datasets.phantom.scan_grids import Size
 from reasonknee_datasets.phantom.scans import draw_scans, predict_boxes
-from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.phantom.scan_grids import Size
+from reasonknee_datasets.phantom.study_plan import PhantomError, StudyPlan, plan_study
 
 DEFAULT_CONVENTION = BoxConvention(inclusive=True)
 """``slice0-x1-y2-pairs-inclusive-voxel``, the likeliest of the official ones."""
@@ -132,20 +127,8 @@ def _check(workers: int | None, label_map_variant: str) -> None:
 def check_space(out: Path, patients: int, size: Size | None, *, extra: int = 0) -> None:
     """Refuse a release that is too large for the disk, by the usual number of volumes.
 
-    Parameters
-    ----------
-    out : Path
-        The folder to write.
-    patients : int
-    size : {"tiny", "oai"} or None
-        None for a release without voxels.
-    extra : int
-        Bytes that each volume needs besides.
-
-    Raises
-    ------
-    PhantomError
-        If there is too little space.
+    `out`: the folder to write. `size`: None for a release without voxels. `extra`: bytes that each volume needs
+    besides. Raises PhantomError if there is too little space.
     """
     needed = patients * _VOLUMES * ((_BYTES.get(size, 0) if size else 0) + _RECORDS_BYTES + extra)
     place = next(folder for folder in out.absolute().parents if folder.is_dir())

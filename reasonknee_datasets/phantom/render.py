@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonknee_datasets.phantom import soft_tissue
-from reasonknee_datasets.phantom.anatomy import CAPSULE, NearbyAnatomy, is_near, label_map, look
-from reasonknee_datasets.phantom.bone_lesions import CORTEX, BoneLesion, plan_bone_lesions
-from reasonknee_datasets.phantom.cartilage_lesions import WORN, CartilageLesion, plan_cartilage_lesions
+from reasonknee_datasets.phantom.anatomy import CAPSULE, NearbyAnatomy, is_near, label_map, look, take_sample
 from reasonknee_datasets.phantom.fluid import (
     EFFUSION_REACH,
     Effusion,
@@ -19,12 +17,19 @@ from reasonknee_datasets.phantom.fluid import (
     plan_synovitis,
     streaks,
 )
+from reasonknee_datasets.phantom.lesions import (
+    CORTEX,
+    WORN,
+    BoneLesion,
+    CartilageLesion,
+    plan_bone_lesions,
+    plan_cartilage_lesions,
+)
 from reasonknee_datasets.phantom.mask_labels import FINDINGS
 from reasonknee_datasets.phantom.meniscus_lesions import MeniscusPlan, plan_menisci
 from reasonknee_datasets.phantom.osteophytes import Lip, plan_osteophytes
-from reasonknee_datasets.phantom.sample import take_sample
-from reasonknee_datasets.phantom.shape import FILM, Shape
-from reasonknee_datasets.phantom.signs import SIGNAL
+from reasonknee_datasets.phantom.shape import FILM, Shape, region_labels
+from reasonknee_datasets.phantom.signs import SIGNAL, Wanted
 from reasonknee_datasets.phantom.solids import (
     FAR,
     Field,
@@ -35,11 +40,6 @@ from reasonknee_datasets.phantom.solids import (
     smooth_max,
     smooth_step,
 )
-from reasonknee_datasets.phantom.subregion_boxes import region_labels
-from reasonknee_datasets.phantom.target_grades import Wanted
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,7 @@ def plan_scene(wanted: Wanted, shape: Shape, seed: list[int]) -> Scene:
 class Canvas:
     """Signals and labels of some points, painted tissue over tissue.
 
-    Parameters
-    ----------
-    scene : Scene
-    p : Points
-    width : float
-        Edges are blurred over this many mm, about a voxel.
+    `width`: edges are blurred over this many mm, about a voxel.
     """
 
     def __init__(self, scene: Scene, p: Points, width: float) -> None:

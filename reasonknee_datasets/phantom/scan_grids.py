@@ -7,20 +7,15 @@ Size ``tiny`` covers the same field of view with fewer, larger voxels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes.reference import Geometry
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from reasonknee_datasets.schema import Side
 
 Size = Literal["tiny", "oai"]
 
@@ -43,13 +38,11 @@ class ScanGrid:
     spacing: tuple[float, float, float]
 
 
-SIZES: Mapping[Size, ScanGrid] = MappingProxyType(
-    {
-        # The smallest at which a measurer still gets 95 % of the ordinal grades right.
-        "tiny": ScanGrid((64, 128, 128), (_FIELD_MM[0] / 64, _FIELD_MM[1] / 128, _FIELD_MM[2] / 128)),
-        "oai": ScanGrid((160, 384, 384), (0.7, 0.36458, 0.36458)),
-    }
-)
+SIZES: Mapping[Size, ScanGrid] = {
+    # The smallest at which a measurer still gets 95 % of the ordinal grades right.
+    "tiny": ScanGrid((64, 128, 128), (_FIELD_MM[0] / 64, _FIELD_MM[1] / 128, _FIELD_MM[2] / 128)),
+    "oai": ScanGrid((160, 384, 384), (0.7, 0.36458, 0.36458)),
+}
 
 
 def odd_grids(size: Size) -> tuple[ScanGrid, ...]:
@@ -90,14 +83,8 @@ def sample_geometry(rng: np.random.Generator, grid: ScanGrid, side: Side) -> Geo
 
     The affine is exact in 32 bits, as a NIfTI header keeps it, so that what is drawn and what is read back agree.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        The scan's own stream.
-    grid : ScanGrid
-        From `SIZES` or `odd_grids`.
-    side : {"left", "right"}
-        The patient's left is where world x is negative.
+    `rng`: the scan's own stream. `grid`: from `SIZES` or `odd_grids`. `side`: the patient's left is where world x is
+    negative.
 
     Examples
     --------

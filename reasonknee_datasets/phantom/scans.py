@@ -1,27 +1,74 @@
-"""Draw all planned scans, over several processes, and write each with its mask."""
+"""Draw all planned scans, over several processes, and write each with its mask; or only predict their boxes.
+
+To predict boxes, one knee is drawn, at size tiny and square to its grid, for each grade of effusion; its boxes, as
+lengths around the knee's middle, are scaled to a patient and placed on a scan's grid. Nothing but the effusion's own
+box depends on a grade.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reasonknee_datasets.boxes import world_bounds
 from reasonknee_datasets.parallel import cores, each_done
-from reasonknee_datasets.phantom.grade_sampling import as_mapping
-from reasonknee_datasets.phantom.knee import draw_knee
+from reasonknee_datasets.phantom.grade_sampling import RECORD_SLOTS, as_mapping, slot_column
+from reasonknee_datasets.phantom.knee import KneeSpec, draw_knee
 from reasonknee_datasets.phantom.record_writer import RECORD_QUESTIONS
-from reasonknee_datasets.phantom.spec import KneeSpec
-from reasonknee_datasets.phantom.typical_boxes import effusion_column, usual_boxes
+from reasonknee_datasets.phantom.scan_grids import SIZES
+from reasonknee_datasets.phantom.study_plan import PlannedVolume, Stream, StudyPlan, stream
+from reasonknee_datasets.volumes.reference import Geometry
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+_BUILD = 0.05  # standard deviation of a patient's size
+_SHIFT_MM = 2.0  # of a knee's position in its scan
+EFFUSION = slot_column(43, "grade")  # place, in a row of grades, of the one grade that a box depends on
 
-    from reasonknee_datasets.phantom.planned_scan import PlannedVolume
-    from reasonknee_datasets.phantom.study_plan import StudyPlan
+
+@cache
+def _regions(effusion: int) -> NDArray[np.float64]:
+    """Bounds of all regions of a right knee in mm around the grid's middle, (62, 2, 3)."""
+    grid = SIZES["tiny"]
+    affine = np.diag([*grid.spacing, 1.0])
+    affine[:3, 3] = -np.array(grid.spacing) * (np.array(grid.counts) - 1) / 2
+    row = np.zeros(len(RECORD_SLOTS), np.int8)
+    row[EFFUSION] = effusion
+    spec = KneeSpec(0, 0, 0, "right", as_mapping(row), Geometry(grid.counts, affine), noise=False)
+    boxes = draw_knee(spec).boxes
+    return np.stack([world_bounds(boxes[question], affine) for question in RECORD_QUESTIONS])
+
+
+def usual_boxes(seed: int, volume: PlannedVolume, effusion: int) -> NDArray[np.int16]:
+    """Place the usual regions on a scan's grid.
+
+    `seed`: the plan's. `effusion`: its true grade of effusion-synovitis, 0 to 3. Returns (62, 6) int16 array: i0 j0 k0
+    i1 j1 k1, half-open, inside the grid, none empty.
+    """
+    bounds = _regions(effusion).copy()
+    patient, visit, side = volume.key
+    bounds *= 1 + _BUILD * stream(seed, Stream.BUILD, patient).standard_normal(3)
+    bounds += _SHIFT_MM * stream(seed, Stream.BUILD, patient, 1 + side, 1 + visit).standard_normal(3)
+    if volume.side == "left":
+        bounds[..., 0] *= -1
+        bounds[..., 0].sort(axis=1)
+    return _to_grid(bounds, volume.geometry)
+
+
+def _to_grid(bounds: NDArray[np.float64], geometry: Geometry) -> NDArray[np.int16]:
+    """Find the voxel boxes that contain the eight corners of bounds around the grid's middle."""
+    choice = np.indices((2, 2, 2)).reshape(3, 8)
+    corners = bounds[:, choice.T, np.arange(3)]  # (62, 8, 3)
+    shape = np.array(geometry.shape)
+    voxels = corners @ np.linalg.inv(geometry.matrix[:3, :3]).T + shape / 2  # edges count from the first voxel's face
+    start = np.clip(np.floor(voxels.min(axis=1)), 0, shape - 1)
+    stop = np.clip(np.ceil(voxels.max(axis=1)), start + 1, shape)
+    return np.concatenate([start, stop], axis=1).astype(np.int16)
+
 
 _DESCRIPTION = b"SYNTHETIC: reasonknee phantom"
 _LEVEL = 6  # of zlib's scale, what nibabel and most converters of OAI images use
@@ -60,9 +107,8 @@ def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[
     (data / "masks").mkdir()
     for folder in {data / "images" / Path(volume.image_key).parent for volume in plan.volumes}:
         folder.mkdir(parents=True)
-    column = effusion_column()
     tasks = [
-        _Task(plan.seed, volume, row, int(row[column]), data)
+        _Task(plan.seed, volume, row, int(row[EFFUSION]), data)
         for volume, row in zip(plan.volumes, plan.true_grades, strict=True)
     ]
     boxes = np.zeros((len(tasks), len(RECORD_QUESTIONS), 6), np.int16)
@@ -76,9 +122,8 @@ def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[
 def predict_boxes(plan: StudyPlan, tick: Callable[[], object]) -> NDArray[np.int16]:
     """Place every volume's boxes without drawing it; as `draw_scans`, but for the files."""
     boxes = np.zeros((len(plan.volumes), len(RECORD_QUESTIONS), 6), np.int16)
-    column = effusion_column()
     for volume in plan.volumes:
-        boxes[volume.number] = usual_boxes(plan.seed, volume, int(plan.true_grades[volume.number, column]))
+        boxes[volume.number] = usual_boxes(plan.seed, volume, int(plan.true_grades[volume.number, EFFUSION]))
         tick()
     return boxes
 
@@ -134,14 +179,8 @@ def _draw(task: _Task) -> NDArray[np.int16]:
 def write_nifti(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
     """Write a ``.nii.gz`` that depends only on voxels and affine: no time, no name.
 
-    Parameters
-    ----------
-    path : Path
-        In a folder that exists.
-    voxels : (I, J, K) array
-        Kept in their type.
-    affine : (4, 4) float array
-        Goes into sform and qform alike.
+    `path`: in a folder that exists. `voxels` (I, J, K) array: kept in their type. `affine` (4, 4) float array: goes
+    into sform and qform alike.
     """
     import deflate
     import nibabel

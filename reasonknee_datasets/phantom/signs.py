@@ -14,61 +14,92 @@ Lesions of different slots never touch: each has its own tissue, or its own plac
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Slot
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+# A lesion that some slot of its question vouches for, but whose own slot is missing or 0, is drawn at its least.
+_LEAST = {"size": 1, "number": 1, "percent": 3, "depth": 0}
 
-SIGNAL: Mapping[str, float] = MappingProxyType(
-    {
-        "air": 0.0,
-        "screw": 0.0,  # the metal void of a repaired ligament
-        "cortex": 45.0,
-        "meniscus": 30.0,
-        "ligament": 40.0,
-        "marrow": 70.0,  # osteophytes too
-        "fat": 140.0,  # under the skin, and Hoffa's fat pad
-        "muscle": 175.0,
-        "capsule": 185.0,  # the soft tissue next to bone, where osteophytes and extruded menisci show
-        "meniscal_signal": 180.0,  # within a meniscus: abnormal, but no tear
-        "skin": 205.0,
-        "cartilage": 250.0,
-        "tendon_signal": 300.0,
-        "synovitis": 340.0,
-        "bone_marrow_lesion": 360.0,
-        "fluid": 620.0,  # joint fluid, tears, cysts of bone and meniscus
-        "vessel": 700.0,
-    }
-)
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Grades to draw.
+
+    Examples
+    --------
+    >>> Wanted({1: {"size": None, "number": 2, "percent": None}}).lesion(1)
+    {'size': 1, 'number': 2, 'percent': 3}
+    >>> Wanted({}).grade(42, "grade")
+    0
+    """
+
+    grades: Mapping[int, Mapping[str, int | None]]
+
+    def grade(self, question_id: int, attribute: str) -> int:
+        """Return one grade; what was not requested is 0, or "no tear" for a tear's location."""
+        grade = self.grades.get(question_id, {}).get(attribute)
+        if grade is None:
+            return 3 if attribute == "tear_location" else 0
+        return grade
+
+    def lesion(self, question_id: int) -> dict[str, int]:
+        """Return the grades of a bone-marrow or cartilage lesion, empty where there is none.
+
+        An explicit size of 0 means none, whatever the other slots say.
+        """
+        asked = self.grades.get(question_id, {})
+        size = asked.get("size")
+        if size == 0 or not any(asked.values()):
+            return {}
+        attributes = [slot.attribute for slot in QUESTIONS[question_id].slots]
+        return {name: asked.get(name) or _LEAST[name] for name in attributes}
+
+
+def questions_of(finding: str) -> tuple[int, ...]:
+    """Return the ids of a finding's questions.
+
+    Examples
+    --------
+    >>> questions_of("meniscal_cyst")
+    (54, 55)
+    """
+    return tuple(question.id for question in QUESTIONS.values() if question.finding == finding)
+
+
+SIGNAL: Mapping[str, float] = {
+    "air": 0.0,
+    "screw": 0.0,  # the metal void of a repaired ligament
+    "cortex": 45.0,
+    "meniscus": 30.0,
+    "ligament": 40.0,
+    "marrow": 70.0,  # osteophytes too
+    "fat": 140.0,  # under the skin, and Hoffa's fat pad
+    "muscle": 175.0,
+    "capsule": 185.0,  # the soft tissue next to bone, where osteophytes and extruded menisci show
+    "meniscal_signal": 180.0,  # within a meniscus: abnormal, but no tear
+    "skin": 205.0,
+    "cartilage": 250.0,
+    "tendon_signal": 300.0,
+    "synovitis": 340.0,
+    "bone_marrow_lesion": 360.0,
+    "fluid": 620.0,  # joint fluid, tears, cysts of bone and meniscus
+    "vessel": 700.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One kind of sign: the drawing of each grade, and the measurement that should result.
+    """One kind of sign: the drawing of each grade, and the measurement that should result."""
 
-    Attributes
-    ----------
-    quantity : str
-        Quantity that is measured, with its unit.
-    targets : tuple of float
-        The value that is drawn for grade 0, 1, 2, ...; empty where the sign is a pattern, not a quantity.
-    limits : tuple of float
-        The band edges: a measured value below ``limits[g]`` and not below ``limits[g - 1]`` is grade g.
-    drawn : str
-        Change in the drawing, and its place.
-    measure : str
-        How to recover the grade from clean voxels and mask.
-    """
-
-    quantity: str
+    quantity: str  # quantity that is measured, with its unit
+    # The value that is drawn for grade 0, 1, 2, ...; empty where the sign is a pattern, not a quantity.
     targets: tuple[float, ...]
+    # The band edges: a measured value below ``limits[g]`` and not below ``limits[g - 1]`` is grade g.
     limits: tuple[float, ...]
-    drawn: str
-    measure: str
+    drawn: str  # change in the drawing, and its place
+    measure: str  # how to recover the grade from clean voxels and mask
 
 
 _NONE = 1e-9  # any lesion at all is more than grade 0
@@ -203,79 +234,68 @@ _CRUCIATE = {
     )
 }
 
-SIGNS: Mapping[tuple[str, str], Sign] = MappingProxyType(
-    {
-        **_BONE_LESION,
-        **_CARTILAGE,
-        ("osteophyte", "grade"): Sign(
-            "mm that marrow reaches beyond the healthy bone",
-            (0.0, 2.2, 4.4, 6.8),
-            (1.1, 3.3, 5.5),
-            "A lip of marrow, 8 mm along the joint margin and 5 mm thick, into the capsule (above the patella into "
-            "the fluid). `OSTEOPHYTE_SITES` tells where. Its healthy surroundings hold nothing below 110 but what is "
-            "labelled, the shafts (above the femoral labels, below the tibial ones), the fibula, and extruded or "
-            "hypertrophic menisci, which never touch bone.",
-            "Voxels below 110 outside every label, but not below 50 nor next to such (they are meniscus), in pieces "
-            "that touch the subregion's bone: largest distance from the bone.",
-        ),
-        ("hoffa_synovitis", "grade"): Sign(
-            "share of the fat pad with raised signal",
-            (0.0, 0.12, 0.32, 0.62),
-            (0.05, 0.21, 0.46),
-            "Patches of synovitis signal in the fat pad, beside thin streaks of capsule signal that are normal.",
-            "Share of the label above 240, half-way from fat.",
-        ),
-        ("effusion_synovitis", "grade"): Sign(
-            "volume of fluid in ml",
-            (2.0, 7.0, 17.0, 38.0),
-            (4.0, 11.0, 26.0),
-            "Fluid in the suprapatellar recess; the label grows with it, hence the box too.",
-            "Volume of the label: all of it is fluid.",
-        ),
-        **_MENISCUS,
-        **_CRUCIATE,
-        ("anterior_cruciate_ligament", "repair"): Sign(
-            "a metal screw at the femoral attachment",
-            *_ABSENT_OR_PRESENT,
-            "A plug of screw signal, 6 mm across, in a bright ring, in the label's highest part, inside the femur.",
-            "Voxels above 215 in the highest 8 mm of the label, and voxels below 25 among them.",
-        ),
-        ("patellar_tendon", "signal"): Sign(
-            "bright signal within the tendon",
-            *_ABSENT_OR_PRESENT,
-            "A spindle of tendon_signal inside the upper third of the tendon.",
-            "Voxels above 170 in the upper half of the label, off its surface.",
-        ),
-    }
-)
+SIGNS: Mapping[tuple[str, str], Sign] = {
+    **_BONE_LESION,
+    **_CARTILAGE,
+    ("osteophyte", "grade"): Sign(
+        "mm that marrow reaches beyond the healthy bone",
+        (0.0, 2.2, 4.4, 6.8),
+        (1.1, 3.3, 5.5),
+        "A lip of marrow, 8 mm along the joint margin and 5 mm thick, into the capsule (above the patella into "
+        "the fluid). `OSTEOPHYTE_SITES` tells where. Its healthy surroundings hold nothing below 110 but what is "
+        "labelled, the shafts (above the femoral labels, below the tibial ones), the fibula, and extruded or "
+        "hypertrophic menisci, which never touch bone.",
+        "Voxels below 110 outside every label, but not below 50 nor next to such (they are meniscus), in pieces "
+        "that touch the subregion's bone: largest distance from the bone.",
+    ),
+    ("hoffa_synovitis", "grade"): Sign(
+        "share of the fat pad with raised signal",
+        (0.0, 0.12, 0.32, 0.62),
+        (0.05, 0.21, 0.46),
+        "Patches of synovitis signal in the fat pad, beside thin streaks of capsule signal that are normal.",
+        "Share of the label above 240, half-way from fat.",
+    ),
+    ("effusion_synovitis", "grade"): Sign(
+        "volume of fluid in ml",
+        (2.0, 7.0, 17.0, 38.0),
+        (4.0, 11.0, 26.0),
+        "Fluid in the suprapatellar recess; the label grows with it, hence the box too.",
+        "Volume of the label: all of it is fluid.",
+    ),
+    **_MENISCUS,
+    **_CRUCIATE,
+    ("anterior_cruciate_ligament", "repair"): Sign(
+        "a metal screw at the femoral attachment",
+        *_ABSENT_OR_PRESENT,
+        "A plug of screw signal, 6 mm across, in a bright ring, in the label's highest part, inside the femur.",
+        "Voxels above 215 in the highest 8 mm of the label, and voxels below 25 among them.",
+    ),
+    ("patellar_tendon", "signal"): Sign(
+        "bright signal within the tendon",
+        *_ABSENT_OR_PRESENT,
+        "A spindle of tendon_signal inside the upper third of the tendon.",
+        "Voxels above 170 in the upper half of the label, off its surface.",
+    ),
+}
 
-OSTEOPHYTE_SITES: Mapping[str, str] = MappingProxyType(
-    {
-        "patella_superior": "above the upper end of the articular surface, pointing back",
-        "patella_inferior": "lower end of the articular surface, pointing down and back",
-        "patella_medial": "medial edge, pointing back",
-        "patella_lateral": "lateral edge, pointing back",
-        "femur_medial_anterior": "medial margin of the trochlea, pointing medial and forward",
-        "femur_medial_central": "flank of the condyle above its cartilage, pointing medial",
-        "femur_medial_posterior": "upper end of the posterior condyle's cartilage, pointing back and up",
-        "femur_lateral_anterior": "lateral margin of the trochlea, pointing lateral and forward",
-        "femur_lateral_central": "flank of the condyle above its cartilage, pointing lateral",
-        "femur_lateral_posterior": "upper end of the posterior condyle's cartilage, pointing back and up",
-        "tibia_medial": "front medial corner of the plateau's margin, pointing medial and forward",
-        "tibia_lateral": "front lateral corner of the plateau's margin, pointing lateral and forward",
-    }
-)
+OSTEOPHYTE_SITES: Mapping[str, str] = {
+    "patella_superior": "above the upper end of the articular surface, pointing back",
+    "patella_inferior": "lower end of the articular surface, pointing down and back",
+    "patella_medial": "medial edge, pointing back",
+    "patella_lateral": "lateral edge, pointing back",
+    "femur_medial_anterior": "medial margin of the trochlea, pointing medial and forward",
+    "femur_medial_central": "flank of the condyle above its cartilage, pointing medial",
+    "femur_medial_posterior": "upper end of the posterior condyle's cartilage, pointing back and up",
+    "femur_lateral_anterior": "lateral margin of the trochlea, pointing lateral and forward",
+    "femur_lateral_central": "flank of the condyle above its cartilage, pointing lateral",
+    "femur_lateral_posterior": "upper end of the posterior condyle's cartilage, pointing back and up",
+    "tibia_medial": "front medial corner of the plateau's margin, pointing medial and forward",
+    "tibia_lateral": "front lateral corner of the plateau's margin, pointing lateral and forward",
+}
 
 
 def sign_of(slot: Slot) -> Sign:
-    """Look up the sign of a slot of questions 1 to 62.
-
-    Examples
-    --------
-    >>> from reasonknee_datasets.moaks import find_slot
-    >>> sign_of(find_slot(4, "size")).limits[1:]
-    (0.33, 0.66)
-    """
+    """Look up the sign of a slot of questions 1 to 62."""
     return SIGNS[QUESTIONS[slot.question_id].finding, slot.attribute]
 
 

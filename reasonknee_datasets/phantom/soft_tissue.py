@@ -21,11 +21,8 @@ from reasonknee_datasets.phantom.solids import (
     smooth_step,
 )
 
-MENISCUS_WIDTH = 10.0
-"""From the outer wall to the free inner edge, mm."""
-
-MENISCUS_CENTRE = 18.6
-"""Distance of a meniscus' middle from the mid-line, mm."""
+MENISCUS_WIDTH = 10.0  # from the outer wall to the free inner edge, mm
+MENISCUS_CENTRE = 18.6  # distance of a meniscus' middle from the mid-line, mm
 
 Triple = tuple[float, float, float]
 
@@ -40,41 +37,20 @@ LIGAMENT_RADIUS = 3.9
 
 @dataclass(frozen=True, slots=True)
 class Meniscus:
-    """A meniscus at some points.
+    """A meniscus at some points."""
 
-    Attributes
-    ----------
-    distance : Field
-        To the healthy meniscus' surface.
-    depth : Field
-        From the outer wall inward, mm; negative outside.
-    angle : Field
-        Around the ring, radians: 0 outward, positive to the front; the roots are near ±2.
-    top : Field
-        Height of the healthy upper surface above the plateau, mm.
-    free : Field
-        Distance to the cartilages' surfaces: negative where a meniscus could be without touching them.
-    """
-
-    distance: Field
-    depth: Field
-    angle: Field
-    top: Field
-    free: Field
+    distance: Field  # to the healthy meniscus' surface
+    depth: Field  # from the outer wall inward, mm; negative outside
+    angle: Field  # around the ring, radians: 0 outward, positive to the front; the roots are near ±2
+    top: Field  # height of the healthy upper surface above the plateau, mm
+    free: Field  # distance to the cartilages' surfaces: negative where a meniscus could be without touching them
 
 
 def meniscus(p: Points, shape: Shape, contour: Field, free: Field, *, medial: bool) -> Meniscus:
     """Wedge-shaped ring on the margin of one half of the plateau, open toward the notch.
 
-    Parameters
-    ----------
-    p : Points
-    shape : Shape
-    contour : Field
-        `reasonknee_datasets.phantom.bones.plateau` of this half.
-    free : Field
-        Distance to the nearer of the two cartilages, negative between them.
-    medial : bool
+    `contour`: `reasonknee_datasets.phantom.bones.plateau` of this half. `free`: distance to the nearer of the two
+    cartilages, negative between them.
     """
     half_u, half_v = ring_axes(shape, medial=medial)
     u = p.u - MENISCUS_CENTRE if medial else -MENISCUS_CENTRE - p.u

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Field: TypeAlias = "NDArray[np.floating[Any]]"
-"""One number a point, float32 wherever it comes from float32 points."""
-
-FAR = np.float32(1e3)
-"""Distance of a solid that was not evaluated, because it is far away."""
+Field: TypeAlias = "NDArray[np.floating[Any]]"  # one number a point, float32 wherever it comes from float32 points
+FAR = np.float32(1e3)  # distance of a solid that was not evaluated, because it is far away
 
 
 @dataclass(frozen=True, slots=True)

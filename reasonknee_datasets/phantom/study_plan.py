@@ -6,14 +6,16 @@ shared out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reasonknee_datasets.phantom.anomalies import add_oddities
+from reasonknee_datasets.errors import ReasonKneeError
 from reasonknee_datasets.phantom.grade_sampling import (
     MISSING,
     RECORD_SLOTS,
@@ -22,19 +24,141 @@ from reasonknee_datasets.phantom.grade_sampling import (
     sample_missing,
     sample_patient,
 )
-from reasonknee_datasets.phantom.planned_scan import (
-    OFFICIAL_SPLITS,
-    PhantomError,
-    PlannedVolume,
-    Stream,
-    seed_of,
-    stream,
-)
-from reasonknee_datasets.phantom.scan_grids import SIZES, Size, sample_geometry
-from reasonknee_datasets.schema import SIDES, VISITS
+from reasonknee_datasets.phantom.scan_grids import SIZES, ScanGrid, Size, odd_grids, sample_geometry
+from reasonknee_datasets.schema import SIDES, VISITS, Side
+from reasonknee_datasets.volumes.reference import Geometry
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+OFFICIAL_SPLITS = ("train", "val", "test")
+
+
+class PhantomError(ReasonKneeError, ValueError):
+    """A synthetic release that cannot be planned or written."""
+
+
+class Stream(IntEnum):
+    """Purpose of a random stream; a stream is never used for two purposes."""
+
+    SPLIT = 0
+    PATIENT = 1
+    KNEE = 2
+    SCAN = 3
+    ODDITY = 4
+    ORDER = 5
+    UNREAD = 6
+    SEED = 7
+    RECORD = 8
+    BALANCE = 9
+    BUILD = 10
+    READER = 11
+
+
+def stream(seed: int, purpose: Stream, *which: int) -> np.random.Generator:
+    """Open a random stream that is independent of all other draws."""
+    return np.random.default_rng((seed, int(purpose), *which))
+
+
+def seed_of(seed: int, *which: int) -> int:
+    """Derive a seed to hand on."""
+    return int(np.random.SeedSequence((seed, int(Stream.SEED), *which)).generate_state(1)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedVolume:
+    """One scan of one knee: a row of the split files."""
+
+    number: int  # number of its mask file, and its row in the grades of `StudyPlan`
+    patient: str  # seven digits, 0000001 and up
+    # As in the split files, but for ``side``, which is ``right`` or ``left``.
+    visit: str
+    side: Side
+    study: str
+    series: str
+    split: str  # in the official spelling
+    geometry: Geometry
+    # For drawing: the patient's build, this knee's lesions, this scan's nuisances.
+    patient_seed: int
+    knee_seed: int
+    scan_seed: int
+    has_records: bool = True  # False for the rows that no record belongs to
+    empty_label: str | None = None  # a label's name that the mask leaves out
+    split_meniscus: bool = False  # the mask shows the medial meniscus in two pieces
+
+    @property
+    def side_code(self) -> int:
+        """The split files' ``knee_side``: 1 right, 2 left."""
+        return 1 if self.side == "right" else 2
+
+    @property
+    def image_key(self) -> str:
+        """The image's path below ``data/images/``."""
+        return f"{self.patient}/{self.visit}/{self.study}_{self.series}_{self.side_code}.nii.gz"
+
+    @property
+    def mask_name(self) -> str:
+        """The mask's file name: three digits, growing to four."""
+        return f"knee_{self.number:03d}.nii.gz"
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Patient, visit and side as numbers, for `stream`."""
+        return int(self.patient), VISITS.index(self.visit), SIDES.index(self.side)
+
+
+_NO_RECORDS = 50 / 8020  # official rows without records
+_ODD = 0.006  # share of scans off the protocol, besides those that are always there
+_ALWAYS_ODD = (0, 1, 2)  # of `odd_grids`: 8 slices, a tenth more slices, a shorter field
+# Labels that a failed segmentation leaves out: none of them tells medial from lateral, so sides can still be checked.
+_EMPTY_LABELS = ("patellar_tendon", "posterior_cruciate_ligament", "anterior_cruciate_ligament")
+
+
+def add_oddities(volumes: list[PlannedVolume], size: Size, seed: int) -> list[PlannedVolume]:
+    """Inject the irregularities of the real release, mostly into volumes of train, each into a separate volume."""
+    rng = stream(seed, Stream.ODDITY)
+    order = sorted(rng.permutation(len(volumes)).tolist(), key=lambda place: volumes[place].split != "train")
+    empty, split, twice, *odd = order[: 3 + len(_ALWAYS_ODD)]
+    grids = odd_grids(size)
+    for place in np.flatnonzero(rng.random(len(volumes)) < _ODD).tolist():
+        volumes[place] = _regrid(volumes[place], grids[int(rng.integers(len(grids)))], seed)
+    for place, grid in zip(odd, _ALWAYS_ODD, strict=True):
+        volumes[place] = _regrid(volumes[place], grids[grid], seed)
+    label = _EMPTY_LABELS[int(rng.integers(len(_EMPTY_LABELS)))]
+    volumes[empty] = replace(volumes[empty], empty_label=label)
+    volumes[split] = replace(volumes[split], split_meniscus=True)
+    _drop_records(volumes, {empty, split, twice, *odd}, rng)
+    return [*volumes, _scan_again(volumes[twice], size, seed)]
+
+
+def _scan_again(volume: PlannedVolume, size: Size, seed: int) -> PlannedVolume:
+    """Plan a second series of one knee at one visit."""
+    number, visit, side = volume.key
+    return replace(
+        volume,
+        series=str(int(volume.series) + 3),
+        geometry=sample_geometry(stream(seed, Stream.SCAN, number, visit, side, 1), SIZES[size], volume.side),
+        scan_seed=seed_of(seed, number, 1 + side, 1 + visit, 2),
+    )
+
+
+def _regrid(volume: PlannedVolume, grid: ScanGrid, seed: int) -> PlannedVolume:
+    return replace(volume, geometry=sample_geometry(stream(seed, Stream.SCAN, *volume.key, 2), grid, volume.side))
+
+
+def _drop_records(volumes: list[PlannedVolume], needed: set[int], rng: np.random.Generator) -> None:
+    """Leave some rows of train and test without records, where the split keeps both sides and several visits."""
+    order = [place for place in rng.permutation(len(volumes)).tolist() if place not in needed]
+    for split in ("train", "test"):
+        places = [place for place in order if volumes[place].split == split]
+        wanted = max(1, round(_NO_RECORDS * len(places)))
+        kept = Counter(key for volume in volumes if volume.split == split for key in _spread(volume))
+        for place in places:
+            if wanted and all(kept[key] > 1 for key in _spread(volumes[place])):
+                kept.subtract(_spread(volumes[place]))
+                volumes[place] = replace(volumes[place], has_records=False)
+                wanted -= 1
+
+
+def _spread(volume: PlannedVolume) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("side", volume.side), ("visit", volume.visit)
 
 
 MAX_PATIENTS = 8_999_999  # OAI's patient numbers begin at 9,000,000: the phantom's must never reach them
@@ -48,26 +172,15 @@ _PATIENTS_FOR_ODDITIES = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyPlan:
-    """Everything about a synthetic release but its voxels and boxes.
+    """Everything about a synthetic release but its voxels and boxes."""
 
-    Attributes
-    ----------
-    seed, patients, size
-        Seed and sizes of the plan.
-    volumes : tuple of PlannedVolume
-        In the order of their mask numbers, which is that of ``all_studies.csv``.
-    true_grades : (volumes, 111) int8 array
-        Grades to draw; complete.
-    read_grades : (volumes, 111) int8 array
-        Grades of the records: the same, or `grades.MISSING`.
-    """
-
+    # Seed and sizes of the plan.
     seed: int
     patients: int
     size: Size
-    volumes: tuple[PlannedVolume, ...]
-    true_grades: NDArray[np.int8]
-    read_grades: NDArray[np.int8]
+    volumes: tuple[PlannedVolume, ...]  # in the order of their mask numbers, which is that of ``all_studies.csv``
+    true_grades: NDArray[np.int8]  # (volumes, 111) int8 array: grades to draw; complete
+    read_grades: NDArray[np.int8]  # (volumes, 111) int8 array: grades of the records: the same, or `grades.MISSING`
 
     def truth(self, volume: PlannedVolume) -> Mapping[int, Mapping[str, int | None]]:
         """Return the grades to draw, by question and attribute."""
@@ -98,12 +211,6 @@ def plan_study(patients: int, *, size: Size = "tiny", seed: int = 0) -> StudyPla
     ------
     PhantomError
         If one of these is out of range.
-
-    Examples
-    --------
-    >>> plan = plan_study(6)
-    >>> plan.volumes[0].patient[:6], plan.volumes[0].mask_name
-    ('000000', 'knee_000.nii.gz')
     """
     _check(patients, size, seed)
     splits = _assign_splits(patients, seed)

@@ -1,24 +1,25 @@
-"""Preparation of a repository from an official release."""
+"""Preparation of a repository from an official release, with its grades or with those of MOAKS tables."""
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import PrepareError, ReleaseError, RepositoryError, nearest
 from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest
+from reasonknee_datasets.moaks import QUESTIONS, write_answer
 from reasonknee_datasets.oai.conversion_report import read_converter
-from reasonknee_datasets.oai.moaks_readings import ReadingRule
-from reasonknee_datasets.oai.moaks_tables import find_tables
+from reasonknee_datasets.oai.moaks_tables import Knee, ReadingRule, find_tables, read_moaks_tables, resolve_readings
 from reasonknee_datasets.oai.moaks_variables import AclRule
 from reasonknee_datasets.prepare.prior_counts import CanonicalGrid
 from reasonknee_datasets.prepare.provenance import (
@@ -30,13 +31,70 @@ from reasonknee_datasets.prepare.provenance import (
 )
 from reasonknee_datasets.prepare.repository_writer import RepositoryContent, SourceVolume, Writer
 from reasonknee_datasets.prepare.staging import check_target, staged
-from reasonknee_datasets.prepare.table_grades import GradesSource, TableGrades
 from reasonknee_datasets.prepare.volume_files import VolumesMode
 from reasonknee_datasets.quality import CHECKS, CheckedVolume, DataChecker
 from reasonknee_datasets.release import KINDS, Release, ReleaseOptions, ReleaseVolume, open_release
 from reasonknee_datasets.release.paths import is_there
 from reasonknee_datasets.release.release_volumes import other_names
-from reasonknee_datasets.schema import volume_path
+from reasonknee_datasets.schema import Grade, Quintuple, flat_grades, volume_path
+
+GradesSource = Literal["released", "moaks"]
+
+
+class TableGrades:
+    """The grades of MOAKS tables, by knee, question and attribute.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Tables, or folders of them, see `read_moaks_tables`.
+    readings : {"agree", "first", "latest"}
+        Rule for several readings of one knee and visit.
+    acl : {"label", "any", "highest"}
+        Rule for MACLTR, whose three codes are not the two grades of the slot.
+
+    Attributes
+    ----------
+    counts : Counter of str
+        How many grades of the rows so far are ``equal`` in both, ``changed`` (both have one), ``added`` (only the
+        tables) and ``nulled`` (only the release).
+    """
+
+    def __init__(self, paths: Iterable[Path], readings: ReadingRule, acl: AclRule) -> None:
+        if readings == "all":
+            raise PrepareError(
+                'readings="all" keeps several grades for one row. Choose "agree", "first" or "latest" to take grades '
+                "from MOAKS tables."
+            )
+        tables = read_moaks_tables(paths, acl=acl)
+        self._grades: Mapping[Knee, Mapping[tuple[int, str], int | None]] = {
+            each.knee: each.grades for each in resolve_readings(tables, readings)
+        }
+        self.counts: Counter[str] = Counter(equal=0, changed=0, added=0, nulled=0)
+
+    def replace(self, rows: Iterable[tuple[str, Quintuple]]) -> Iterator[tuple[str, Quintuple]]:
+        """Replace grades, flat grades and answers of rows; a grade that the tables do not have is null."""
+        for split, row in rows:
+            yield split, self._replaced(row)
+
+    def _replaced(self, row: Quintuple) -> Quintuple:
+        known = self._grades.get(Knee(row["patient"], row["visit"], row["side"]), {})
+        grades: list[Grade] = [
+            {**each, "grade": known.get((row["question_id"], each["attribute"]))} for each in row["grades"]
+        ]
+        for released, own in zip(row["grades"], grades, strict=True):
+            self.counts[_outcome(released["grade"], own["grade"])] += 1
+        answer = write_answer(QUESTIONS[row["question_id"]], {each["attribute"]: each["grade"] for each in grades})
+        return {**row, "grades": grades, **flat_grades(grades), "answer": answer}
+
+
+def _outcome(released: int | None, own: int | None) -> str:
+    if own is None:
+        return "equal" if released is None else "nulled"
+    if released is None:
+        return "added"
+    return "equal" if own == released else "changed"
+
 
 _WRITERS = ("reasonknee_datasets", "datasets", "pyarrow", "nibabel")
 
@@ -106,7 +164,7 @@ def prepare(
     moaks_tables : iterable of path
         OAI's ``kMRI_SQ_MOAKS`` tables, or folders of them; by default the release's own (``data/labels``).
     readings : {"agree", "first", "latest"}
-        Rule for several readings of one knee and visit, see `reasonknee_datasets.oai.moaks_readings.READING_RULES`.
+        Rule for several readings of one knee and visit, see `reasonknee_datasets.oai.moaks_tables.READING_RULES`.
     acl : {"label", "any", "highest"}
         Which codes of MACLTR (0, 1, 2) are a complete tear. Depth code 5 has no grade in any case, and becomes null.
     box_convention : BoxConvention or str, optional

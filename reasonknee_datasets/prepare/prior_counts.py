@@ -112,10 +112,7 @@ class CanonicalGrid:
 
     Both array layouts and both flips of the release thereby give comparable boxes.
 
-    Attributes
-    ----------
-    shape, spacing : (3,) float array
-        Voxels and mm along the canonical axes.
+    `shape`, `spacing` (3,) float array: voxels and mm along the canonical axes.
     """
 
     __slots__ = ("_old_shape", "_turn", "shape", "spacing")

@@ -30,10 +30,7 @@ def count_images(images: Iterable[Path]) -> dict[str, int]:
 def refuse_other_input(previous: Manifest, source: Mapping[str, Any], versions: Mapping[str, str], out: Path) -> None:
     """Refuse a folder that was made from something else.
 
-    Raises
-    ------
-    PrepareError
-        Naming what differs.
+    Raises PrepareError: naming what differs.
     """
     old_files, new_files = previous.source.get("files", {}), source["files"]
     names = old_files.keys() | new_files.keys()
@@ -64,14 +61,8 @@ def is_current(previous: Manifest, out: Path, inputs: Iterable[tuple[str, Path, 
     and times of change with its own time. The hour that a
     full comparison would take is spent only where one of these differs.
 
-    Parameters
-    ----------
-    previous : Manifest
-        The repository's.
-    out : Path
-        Its folder.
-    inputs : iterable of (str, Path, Path or None)
-        For each volume of the release: its path in a repository, its image and its mask.
+    `previous`: the repository's. `out`: its folder. `inputs`: for each volume of the release: its path in a repository,
+    its image and its mask.
     """
     written = (out / MANIFEST).stat().st_mtime_ns
     for shard in previous.all_shards():

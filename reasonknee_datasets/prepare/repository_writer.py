@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, VolumeRecord
 from reasonknee_datasets.parallel import cores, each_done
-from reasonknee_datasets.prepare.mask_files import MaskTask, write_masks
 from reasonknee_datasets.prepare.prior_counts import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shard_writer import (
     FAULT,
@@ -26,6 +25,7 @@ from reasonknee_datasets.prepare.shard_writer import (
     cut,
     hash_order,
     shard_path,
+    stock_schema,
     volume_of,
     write_parquet,
     write_shard,
@@ -34,13 +34,15 @@ from reasonknee_datasets.prepare.side_files import write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file
 from reasonknee_datasets.prepare.volume_files import (
     CheckedImage,
+    MaskTask,
     VolumesMode,
     VolumeTask,
     place_volumes,
     remove_strangers,
+    write_masks,
 )
 from reasonknee_datasets.quality import DataChecker, QualityReport
-from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, arrow_schema, mask_path, parse_id
+from reasonknee_datasets.schema import CONFIGS, SPLITS, Quintuple, mask_path, parse_id
 
 # Least work that is worth starting processes (about 2 s): reading 200 MB of volumes, sorting 50,000 rows.
 _HEAVY_BYTES = 200_000_000
@@ -67,29 +69,14 @@ class SourceVolume:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryContent:
-    """Source of a repository.
+    """Source of a repository."""
 
-    Attributes
-    ----------
-    volumes : sequence of SourceVolume
-        In any order; those without rows are left out.
-    rows : iterable of (split, row)
-        Read once, in any order.
-    expected_rows : int
-        For the progress bar.
-    balanced : mapping of split to Counter of row ids
-        The official balanced files.
-    synthetic : bool
-        Whether the phantom made it.
-    source, box_convention, report, labels : mapping
-        As in the manifest.
-    """
-
-    volumes: Sequence[SourceVolume]
-    rows: Iterable[tuple[str, Quintuple]]
-    expected_rows: int
-    balanced: Mapping[str, Counter[str]]
-    synthetic: bool
+    volumes: Sequence[SourceVolume]  # in any order; those without rows are left out
+    rows: Iterable[tuple[str, Quintuple]]  # read once, in any order
+    expected_rows: int  # for the progress bar
+    balanced: Mapping[str, Counter[str]]  # the official balanced files
+    synthetic: bool  # whether the phantom made it
+    # As in the manifest.
     source: Mapping[str, Any]
     box_convention: Mapping[str, Any]
     report: Mapping[str, Any]
@@ -98,37 +85,17 @@ class RepositoryContent:
 
 @dataclass(slots=True)
 class Writer:
-    """Writes one repository into a folder.
-
-    Parameters
-    ----------
-    content : RepositoryContent
-        Content of the repository.
-    root : Path
-        The folder; it exists, and ``root/.work`` too.
-    volumes : {"pack", "copy", "link", "none"}
-        Treatment of the images.
-    workers : int or None
-        Processes; None for one a core where the work is worth it.
-    progress : bool
-        Whether bars are shown.
-    executor : concurrent.futures.Executor, optional
-        Where volumes are read and written instead of in processes of this machine.
-    checker : DataChecker, optional
-        Checks rows and images before a volume is written.
-    allow : frozenset of str
-        Checks of which errors do not stop.
-    """
+    """Writes one repository into a folder."""
 
     content: RepositoryContent
-    root: Path
-    volumes: VolumesMode
+    root: Path  # the folder; it exists, and ``root/.work`` too
+    volumes: VolumesMode  # treatment of the images
     versions: Mapping[str, str]
-    workers: int | None = None
-    progress: bool = True
-    executor: Executor | None = None
-    checker: DataChecker | None = None
-    allow: frozenset[str] = frozenset()
+    workers: int | None = None  # processes; None for one a core where the work is worth it
+    progress: bool = True  # whether bars are shown
+    executor: Executor | None = None  # where volumes are read and written instead of in processes of this machine
+    checker: DataChecker | None = None  # checks rows and images before a volume is written
+    allow: frozenset[str] = frozenset()  # checks of which errors do not stop
     priors: Priors = field(default_factory=Priors)
     quality: QualityReport | None = None
 
@@ -256,7 +223,7 @@ class Writer:
     def _write_quintuples(
         self, shards: Mapping[str, list[list[str]]], spool: Spool
     ) -> dict[str, list[tuple[Shard, int]]]:
-        schema = _stock_schema("quintuples")
+        schema = stock_schema("quintuples")
         tasks = [
             ShardTask(
                 self.root,
@@ -285,7 +252,7 @@ class Writer:
         masks: Mapping[str, VolumeRecord],
     ) -> list[tuple[Shard, int]]:
         """Write one row a volume, in the same shards and order as the quintuples."""
-        schema, written = _stock_schema("volumes"), []
+        schema, written = stock_schema("volumes"), []
         for number, ids in enumerate(cuts):
             rows = [_index_row(by_id[each], records[by_id[each].path], masks, self.content.synthetic) for each in ids]
             path = shard_path("volumes", split, number, len(cuts))
@@ -299,7 +266,7 @@ class Writer:
             return []
         rank = {volume: place for place, volume in enumerate(volume for shard in cuts for volume in shard)}
         ids = sorted(counter, key=lambda each: (rank[volume_of(each)], parse_id(each).question_id))
-        table = pa.table({"id": ids, "multiplicity": [counter[each] for each in ids]}, schema=_stock_schema("balanced"))
+        table = pa.table({"id": ids, "multiplicity": [counter[each] for each in ids]}, schema=stock_schema("balanced"))
         volumes = [volume_of(each) for each in ids]
         return [write_parquet(self.root, shard_path("balanced", split, 0, 1), table, volumes)]
 
@@ -344,13 +311,6 @@ def _refuse_shared_patients(volumes: Iterable[SourceVolume]) -> None:
             f"{' and '.join(sorted(splits[shared[0]]))}. Correct the split files: scores on patients seen in training "
             "would mean nothing."
         )
-
-
-def _stock_schema(config: str) -> pa.Schema:
-    """Return a config's schema with the metadata by which stock ``datasets`` reads its features."""
-    from datasets import Features  # a second of imports, which worker processes are spared
-
-    return Features.from_arrow_schema(arrow_schema(config)).arrow_schema
 
 
 def _index_row(

@@ -37,26 +37,12 @@ FAULT = "This is a fault of the reader: please report it"
 
 
 def hash_order(volume_ids: Iterable[str]) -> list[str]:
-    """Sort volumes in the order of every repository.
-
-    Examples
-    --------
-    >>> hash_order(["0000001/00M/left", "0000001/00M/right", "0000002/00M/left"])
-    ['0000002/00M/left', '0000001/00M/left', '0000001/00M/right']
-    """
+    """Sort volumes in the order of every repository."""
     return sorted(volume_ids, key=lambda volume: hashlib.sha256(volume.encode()).digest())
 
 
 def cut(volume_ids: Sequence[str], split: str) -> list[list[str]]:
-    """Cut one split's ordered volumes into shards: as many as the split is to have, and never an empty one.
-
-    Examples
-    --------
-    >>> [len(shard) for shard in cut([f"{i}" for i in range(6000)], "train")][:3]
-    [94, 94, 94]
-    >>> len(cut(["a", "b", "c"], "test"))
-    3
-    """
+    """Cut one split's ordered volumes into shards: as many as the split is to have, and never an empty one."""
     least = TRAIN_SHARDS if split == "train" else OTHER_SHARDS
     count = min(len(volume_ids), max(least, -(-len(volume_ids) // GROUP_VOLUMES)))
     edges = [-(-len(volume_ids) * k // count) for k in range(count + 1)] if count else [0]
@@ -75,25 +61,14 @@ def shard_path(config: str, split: str, number: int, count: int) -> str:
 
 
 def volume_of(row_id: str) -> str:
-    """Return the volume's id, which a row's id begins with.
-
-    Examples
-    --------
-    >>> volume_of("0000001/00M/left/q07")
-    '0000001/00M/left'
-    """
+    """Return the volume's id, which a row's id begins with."""
     return row_id.rpartition("/")[0]
 
 
 class Spool:
     """Takes rows in any order and keeps them in one Arrow file a bucket.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the files are written.
-    buckets : mapping of str to str
-        Volume id to the name of its bucket.
+    `folder`: where the files are written. `buckets`: volume id to the name of its bucket.
     """
 
     def __init__(self, folder: Path, buckets: Mapping[str, str]) -> None:
@@ -202,16 +177,8 @@ def write_shard(task: ShardTask) -> tuple[Shard, int]:
 def write_parquet(root: Path, path: str, table: pa.Table, volumes: Sequence[Any]) -> tuple[Shard, int]:
     """Write one Parquet file, its row groups cut between volumes.
 
-    Parameters
-    ----------
-    root : Path
-        The repository.
-    path : str
-        The file, relative to it.
-    table : Table
-        Its rows, in order.
-    volumes : sequence
-        For every row, a value that is equal only for rows of one volume.
+    `path`: the file, relative to it. `table`: its rows, in order. `volumes`: for every row, a value that is equal only
+    for rows of one volume.
     """
     target = root / path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -223,6 +190,13 @@ def write_parquet(root: Path, path: str, table: pa.Table, volumes: Sequence[Any]
             writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
     hashes = hash_file(target), hash_footer(target), hash_chunks(target)
     return Shard(path, table.num_rows, target.stat().st_size, *hashes), table.nbytes
+
+
+def stock_schema(config: str, *, previews: bool = False) -> pa.Schema:
+    """Return a config's schema with the metadata by which stock ``datasets`` reads its features."""
+    from datasets import Features  # a second of imports, which worker processes are spared
+
+    return Features.from_arrow_schema(arrow_schema(config, previews=previews)).arrow_schema
 
 
 def hash_footer(path: Path) -> str:

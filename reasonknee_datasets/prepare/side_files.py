@@ -17,14 +17,7 @@ SIDE_FILES = (card.CARD, CROISSANT)
 def write_side_files(root: Path, manifest: Manifest, arrow_bytes: Mapping[str, Mapping[str, int]]) -> Manifest:
     """Write card and Croissant metadata of a repository, and return its manifest with their sizes and hashes.
 
-    Parameters
-    ----------
-    root : Path
-        The repository.
-    manifest : Manifest
-        Its contents.
-    arrow_bytes : mapping of config to split to int
-        Size of the rows in memory.
+    `manifest`: its contents. `arrow_bytes`: size of the rows in memory.
     """
     (root / card.CARD).write_text(card.render(manifest, arrow_bytes), encoding="utf-8", newline="\n")
     (root / CROISSANT).write_text(write_metadata(manifest), encoding="utf-8", newline="\n")

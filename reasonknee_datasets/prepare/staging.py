@@ -21,8 +21,7 @@ from reasonknee_datasets.errors import PrepareError, ReasonKneeError, os_remedy
 from reasonknee_datasets.manifest import MANIFEST
 from reasonknee_datasets.private_files import make_private_folder, open_regular
 
-WORK = ".work"
-"""Folder inside the sibling for files that help to write the repository and are not part of it."""
+WORK = ".work"  # folder inside the sibling for files that help to write the repository and are not part of it
 
 _OLD = "old"
 
@@ -53,10 +52,7 @@ def hash_file(path: Path) -> str:
 def check_target(out: Path) -> None:
     """Refuse to replace anything that is not a prepared repository: a user's files could be in it.
 
-    Raises
-    ------
-    PrepareError
-        If ``out`` is a file, a folder with files but no manifest, or a folder that may not be read.
+    Raises PrepareError if ``out`` is a file, a folder with files but no manifest, or a folder that may not be read.
     """
     try:
         if out.is_dir() and not (out / MANIFEST).exists() and any(out.iterdir()):

@@ -1,30 +1,33 @@
-"""Volumes of a prepared repository: packed, copied, linked or left, after all of them have been decoded.
+"""Volumes and masks of a prepared repository.
 
-All images are decoded and hashed, which takes a tenth of the time of packing, before the first one is written: one
-damaged image must not cost hours. A volume that an interrupted run has written is used again after it has been decoded
-too and has the voxels of its source; no record of that run is believed.
+Volumes are packed, copied, linked or left, after all of them have been decoded. All images are decoded and hashed,
+which takes a tenth of the time of packing, before the first one is written: one damaged image must not cost hours. A
+volume that an interrupted run has written is used again after it has been decoded too and has the voxels of its source;
+no record of that run is believed. Masks are label maps on the grids of their images.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import nibabel as nib
 import numpy as np
 
 from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
 from reasonknee_datasets.parallel import each_done, remove_part_files
-from reasonknee_datasets.prepare.staging import DISK_ERRORS, hash_file
+from reasonknee_datasets.prepare.staging import DISK_ERRORS, WORK, hash_file
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.quality import ImageStatistics, measure_image
-from reasonknee_datasets.volumes import pack
+from reasonknee_datasets.volumes import Geometry, open_volume, pack
 from reasonknee_datasets.volumes.fingerprint import VolumeFingerprint, fingerprint, read_with_fingerprint
 
 VolumesMode = Literal["pack", "copy", "link", "none"]
@@ -42,21 +45,14 @@ class CheckedImage:
 
 @dataclass(frozen=True, slots=True)
 class VolumeTask:
-    """One volume to place: from where, to where (relative to the repository), and what is known of it.
+    """One volume to place: from where, to where (relative to the repository), and what is known of it."""
 
-    Attributes
-    ----------
-    root, path, source, mode
-        The repository, the volume's place in it, the image, and what becomes of it.
-    found : VolumeRecord, optional
-        Record of the image.
-    """
-
+    # The repository, the volume's place in it, the image, and what becomes of it.
     root: Path
     path: str
     source: Path
     mode: VolumesMode
-    found: VolumeRecord | None = None
+    found: VolumeRecord | None = None  # record of the image
 
     @property
     def target(self) -> Path:
@@ -76,12 +72,8 @@ def place_volumes(
 
     Parameters
     ----------
-    tasks : sequence of VolumeTask
-        The volumes.
     workers : int
         Processes.
-    progress : bool
-        Whether progress bars are shown.
     executor : concurrent.futures.Executor, optional
         Executor that reads and writes volumes, instead of local processes.
     inspect : callable, optional
@@ -243,3 +235,48 @@ def remove_strangers(root: Path, wanted: set[str]) -> None:
             path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTask:
+    """One mask to write: from where, to where (relative to the repository), and on which grid."""
+
+    # The repository, the mask's place in it, and the official mask.
+    root: Path
+    path: str
+    source: Path
+    geometry: Geometry | None  # grid of the image; None without an image: the mask keeps its own
+
+
+def write_masks(tasks: Sequence[MaskTask], *, workers: int, progress: bool) -> dict[str, VolumeRecord]:
+    """Write all masks, in parallel, and return their records by path.
+
+    Raises PrepareError, VolumeError if a mask cannot be read, or is not on the grid of its image.
+    """
+    done = each_done(write_mask, tasks, workers=workers, label="packing masks", progress=progress)
+    return {task.path: record for task, record in done}
+
+
+def write_mask(task: MaskTask) -> VolumeRecord:
+    """Write one mask on the grid of its image, compare its voxels with the official ones, and return its record."""
+    mask = open_volume(task.source, cache=None, geometry=task.geometry)
+    labels = np.asarray(mask.dataobj)
+    labels = labels.reshape(labels.shape[:3])
+    if labels.min() < 0 or (labels.dtype.kind == "f" and not np.array_equal(labels, np.rint(labels))):
+        raise PrepareError(f"The mask {task.source} is not a label map: labels are whole numbers from 0.")
+    small = labels.astype(np.min_scalar_type(int(labels.max())))
+    target = task.root / task.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=task.root / WORK, prefix="mask-") as folder:
+        plain = Path(folder) / target.name.removesuffix(".gz")
+        matrix = mask.affine if task.geometry is None else task.geometry.matrix
+        image: Any = nib.Nifti1Image  # nibabel's constructors are untyped
+        nib.save(image(small, matrix), plain)
+        pack(plain, target)
+    try:
+        written = np.asarray(open_volume(target, cache=None, geometry=task.geometry).dataobj)
+    except ReasonKneeError as error:
+        raise PrepareError(f"The mask {task.path} cannot be read again after it was written: {error}") from error
+    if not np.array_equal(written, labels):
+        raise PrepareError(f"The mask {task.path} differs from {task.source} after it was written. Check the disk.")
+    return record_of(fingerprint(target))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from reasonknee_datasets.prompts.project_wording import Wording, answer_schema, project_prompt, project_prompts
+from reasonknee_datasets.prompts.project_wording import (
+    Wording,
+    answer_schema,
+    describe_subregion,
+    project_prompt,
+    project_prompts,
+)
 from reasonknee_datasets.prompts.prompt_set import (
     FRAME_CONVENTION,
     Damaged,
@@ -12,7 +18,6 @@ from reasonknee_datasets.prompts.prompt_set import (
     prompt_hash,
     repair,
 )
-from reasonknee_datasets.prompts.subregion_text import describe_subregion
 
 __all__ = [
     "FRAME_CONVENTION",

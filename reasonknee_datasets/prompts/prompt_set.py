@@ -26,15 +26,12 @@ from typing import Literal
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.moaks import QUESTIONS, Question
-from reasonknee_datasets.prompts.project_wording import Wording, project_prompt
-from reasonknee_datasets.prompts.subregion_text import describe_subregion
-from reasonknee_datasets.release.question_files import read_questions
+from reasonknee_datasets.prompts.project_wording import Wording, describe_subregion, project_prompt
+from reasonknee_datasets.release.region_labels import read_questions
 
 Damaged = Literal["repair", "leave_out", "keep"]
 
-FILES: Mapping[str, str] = MappingProxyType(
-    {"zeroshot": "questions_nobbox_zeroshot.json", "guided": "questions_nobbox_guided.json"}
-)
+FILES: Mapping[str, str] = {"zeroshot": "questions_nobbox_zeroshot.json", "guided": "questions_nobbox_guided.json"}
 """The official question file of each wording."""
 
 FRAGMENT = "your reasoning and end_slice, x_min, x_max, y_min, y_max], "

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from reasonknee_datasets.check import check_files
 from reasonknee_datasets.publish.inspected import Diagnostic, Inspected
-from reasonknee_datasets.publish.viewer_rules import FOLDER_FILES, REPOSITORY_FILES
+from reasonknee_datasets.publish.parquet_checks import FOLDER_FILES, REPOSITORY_FILES
 
 _SHOWN = 5
 _COPY = "Copy the repository again, or prepare it again: reasonknee prepare."

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAITS: Sequence[float] = (1, 4, 15, 60)
-"""Seconds before a call is repeated."""
+WAITS: Sequence[float] = (1, 4, 15, 60)  # seconds before a call is repeated
 
 
 def open_hub(token: bool | str | None) -> HfApi:

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonknee_datasets import card
+from reasonknee_datasets.check.file_hashes import open_place
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest, Shard
 from reasonknee_datasets.plain_paths import is_url, join
-from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.sources import find_place, find_volumes, keep_credentials, open_repository
 from reasonknee_datasets.sources.repository import read_bytes, reading
 from reasonknee_datasets.volumes import find_credentials
@@ -37,22 +37,13 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class Inspected:
-    """A repository under examination.
+    """A repository under examination."""
 
-    Attributes
-    ----------
-    root, volumes : str
-        Absolute folder or URL of the repository, and of the place that contains ``volumes/``.
-    manifest : Manifest
-        Its table of contents.
-    progress : bool
-        Whether checks show progress bars.
-    """
-
+    # Absolute folder or URL of the repository, and of the place that contains ``volumes/``.
     root: str
     volumes: str
-    manifest: Manifest
-    progress: bool = True
+    manifest: Manifest  # its table of contents
+    progress: bool = True  # whether checks show progress bars
 
     @property
     def is_local(self) -> bool:
@@ -162,14 +153,6 @@ class Inspected:
             return "does not exist"
         except (pa.ArrowException, RepositoryError, OSError) as error:
             return f"cannot be read as Parquet ({' '.join(str(error).split()).rstrip('.')})"
-
-
-def open_place(place: str) -> BinaryIO:
-    """Open a file of a repository, local or remote, for reading in parts."""
-    if not is_url(place):
-        return os.fdopen(open_regular(place), "rb")
-    filesystem, path = open_filesystem(place, find_credentials(place))
-    return cast("BinaryIO", filesystem.open(path, "rb", cache_type="readahead"))
 
 
 def inspect_repository(

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import missing_extra
-from reasonknee_datasets.figures.plane_choice import Plane, choose_plane
-from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
+from reasonknee_datasets.figures.planes import Panel, Plane, choose_plane, cut_planes, grey_window
 
 try:
     from PIL import Image, ImageDraw, ImageFont, features
@@ -33,14 +32,8 @@ _COLUMNS, _ROWS, _TILE = 4, 3, 160  # of a montage: slices across and down, pixe
 class PreviewArtist:
     """Draws the previews of one volume, which it decodes once.
 
-    Parameters
-    ----------
-    voxels : (i, j, k) array
-        All voxels of the volume.
-    affine : (4, 4) float array
-        Voxel centre to world (RAS+, mm).
-    synthetic : bool
-        Whether every picture is labelled SYNTHETIC.
+    `voxels` (i, j, k) array: all voxels of the volume. `affine` (4, 4) float array: voxel centre to world (RAS+, mm).
+    `synthetic`: whether every picture is labelled SYNTHETIC.
     """
 
     def __init__(self, voxels: NDArray[Any], affine: NDArray[np.float64], *, synthetic: bool) -> None:
@@ -53,10 +46,7 @@ class PreviewArtist:
     def draw_row(self, row: Mapping[str, Any]) -> bytes:
         """Draw the slice through the centre of a row's box, in the plane that its question is read in, with the box.
 
-        Raises
-        ------
-        BoxError
-            If the box reaches out of the volume.
+        Raises BoxError if the box reaches out of the volume.
         """
         box = Box.from_row(row["box"])
         key = choose_plane(row["finding"], row["subregion"], row["question"]), box

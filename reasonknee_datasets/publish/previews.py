@@ -25,10 +25,10 @@ from reasonknee_datasets.errors import PublishError, ReasonKneeError, add_note
 from reasonknee_datasets.manifest import MANIFEST, WITHOUT_PREVIEWS, Manifest, Shard
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.plain_paths import is_url, join
-from reasonknee_datasets.prepare.shard_writer import write_parquet
+from reasonknee_datasets.prepare.shard_writer import stock_schema, write_parquet
 from reasonknee_datasets.prepare.side_files import SIDE_FILES, write_side_files
 from reasonknee_datasets.prepare.staging import WORK, hash_file, restore_interrupted, staged
-from reasonknee_datasets.schema import PREVIEW, arrow_schema
+from reasonknee_datasets.schema import PREVIEW
 from reasonknee_datasets.sources import find_place, find_volumes
 from reasonknee_datasets.sources.repository import open_repository
 from reasonknee_datasets.volumes import open_volume
@@ -151,9 +151,8 @@ def _rewrite(
     executor: Executor | None = None,
 ) -> Manifest:
     """Write the quintuples of `root` to `folder`, with previews where there are volumes to draw them from."""
-    schema, montages = _stock_schema("quintuples", volumes is not None), None
-    if volumes is not None:
-        montages = _stock_schema("preview", True)
+    schema = stock_schema("quintuples", previews=volumes is not None)
+    montages = None if volumes is None else stock_schema("preview", previews=True)
     jobs = {
         shard.path: _ShardJob(root, folder, shard, volumes or "", manifest.volumes, schema, montages)
         for shards in manifest.configs["quintuples"].values()
@@ -180,13 +179,6 @@ def _rewrite(
     manifest = write_side_files(folder, replace(manifest, configs=configs), sizes)
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     return Manifest.load(folder)
-
-
-def _stock_schema(config: str, previews: bool) -> pa.Schema:
-    """Return a config's schema with the metadata by which stock ``datasets`` reads its features."""
-    from datasets import Features  # a second of imports, which worker processes are spared
-
-    return Features.from_arrow_schema(arrow_schema(config, previews=previews)).arrow_schema
 
 
 def _write_shard(job: _ShardJob) -> tuple[Written, Written | None]:

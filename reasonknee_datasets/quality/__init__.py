@@ -1,9 +1,15 @@
 """Checks of data: rows and images that cannot be right, by name, with examples and remedies."""
 
 from reasonknee_datasets.quality.data_checker import CheckedVolume, DataChecker
-from reasonknee_datasets.quality.data_checks import CHECKS, DataCheck, check_allowed_names
-from reasonknee_datasets.quality.image_statistics import ImageStatistics, measure_image
-from reasonknee_datasets.quality.quality_report import Example, FindingGroup, QualityReport
+from reasonknee_datasets.quality.image_checks import ImageStatistics, measure_image
+from reasonknee_datasets.quality.quality_report import (
+    CHECKS,
+    DataCheck,
+    Example,
+    FindingGroup,
+    QualityReport,
+    check_allowed_names,
+)
 
 __all__ = [
     "CHECKS",

@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.quality.image_checks import check_brightness, check_duplicates, check_image, check_spacing
-from reasonknee_datasets.quality.image_statistics import ImageStatistics
+from reasonknee_datasets.quality.image_checks import (
+    ImageStatistics,
+    check_brightness,
+    check_duplicates,
+    check_image,
+    check_spacing,
+)
 from reasonknee_datasets.quality.quality_report import Findings, QualityReport
 from reasonknee_datasets.quality.row_checks import RowChecks
 from reasonknee_datasets.release.release_volumes import describe_side
@@ -41,14 +46,6 @@ class CheckedVolume:
     description: str = ""
 
 
-@dataclass(slots=True)
-class _Middles:
-    """Sum and count of the world x of boxes on the medial and the lateral side."""
-
-    medial: list[float] = field(default_factory=list)
-    lateral: list[float] = field(default_factory=list)
-
-
 class DataChecker:
     """Runs all data checks.
 
@@ -70,7 +67,8 @@ class DataChecker:
         }
         self._findings = Findings()
         self._rows = RowChecks(self._findings)
-        self._middles: defaultdict[str, _Middles] = defaultdict(_Middles)
+        # World x of the boxes on the medial and on the lateral side, by volume.
+        self._middles: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
         self._images: dict[str, ImageStatistics] = {}
         self._voxels: dict[str, str] = {}
         self._patients: defaultdict[str, dict[str, str]] = defaultdict(dict)  # an id of each split, by patient
@@ -139,15 +137,14 @@ class DataChecker:
         box, affine = row["box"], volume.affine
         assert affine is not None
         middle = float(sum(affine[0, axis] * (box[axis] + box[axis + 3] - 1) / 2 for axis in range(3)))
-        held = self._middles[volume.id]
-        (held.medial if medial else held.lateral).append(middle)
+        self._middles[volume.id][0 if medial else 1].append(middle)
 
     def _check_side(self, volume: CheckedVolume) -> None:
         """Infer the side from the boxes: lateral ones are on the side away from the other leg."""
-        held = self._middles.get(volume.id)
-        if held is None or not held.medial or not held.lateral:
+        medial, lateral = self._middles[volume.id]
+        if not medial or not lateral:
             return
-        apart = float(np.median(held.lateral) - np.median(held.medial))
+        apart = float(np.median(lateral) - np.median(medial))
         side = "right" if apart > 0 else "left"
         if abs(apart) >= _APART_MM and side != volume.side:
             message = describe_side(volume.side, side, "boxes", volume.description, volume.shape, volume.affine)

@@ -1,17 +1,108 @@
-"""Checks of single rows: question, grades, texts and box."""
+"""Checks of single rows: question, grades, texts and box.
+
+Bounds of a box's size hold for its longest edge along the volume's own axes. Official boxes come from masks that models
+predicted, mostly of regions; the labels of some findings are far smaller than their regions. So a box outside the usual
+sizes is a warning, and an error only where no knee has such a structure.
+
+Grades that a reasoning text states outright are read, such as "the size is grade 2" or "size 2 and depth 1". The texts
+of the release are templates of one author, so that a few patterns suffice. Free text of models is read by
+`reasonknee_datasets.bench`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, write_answer
-from reasonknee_datasets.quality.box_sizes import OVERSIZE, SMALLEST_MM, THINNEST_MM, size_bounds
 from reasonknee_datasets.quality.quality_report import Findings
-from reasonknee_datasets.quality.stated_grades import read_stated_grades
 from reasonknee_datasets.schema import Quintuple
+
+# A label may be of a finding: then a box contains only a lesion. The smallest that readers grade are some mm wide.
+_LESION_MM = 3.0
+_LESIONS = frozenset({"bone_marrow_lesion", "cartilage_lesion", "osteophyte", "meniscal_cyst", "effusion_synovitis"})
+# Edges of usual boxes are longer: a slice is 0.7 mm, a pixel 0.36 mm. A lesion may be in one slice.
+THINNEST_MM = 1.0
+# Impossible: a longest edge below this is a single slice or two pixels, a sign of normalised coordinates.
+SMALLEST_MM = 1.0
+# Impossible: this many times the largest usual size, which is at least 1.3 times the median over 68 OAI masks already.
+OVERSIZE = 1.5
+
+# By the first word of the subregion.
+_BY_STRUCTURE: Mapping[str, tuple[float, float]] = {
+    # Adult patellae are 35 to 55 mm high and wide (median over 68 OAI masks: 44 x 23 x 42).
+    "patella": (10.0, 75.0),
+    # The distal femur within the field is 80 x 66 x 84 mm (the same median), of which a subregion is a part.
+    "femur": (10.0, 115.0),
+    # The proximal tibia within the field is 76 x 57 x 65 mm.
+    "tibia": (10.0, 110.0),
+    # A meniscus is 30 to 50 mm long; for extrusion, boxes include the compartment below it (80 mm).
+    "medial": (8.0, 110.0),
+    "lateral": (8.0, 110.0),
+    # Cruciate ligaments are 25 to 45 mm long.
+    "anterior": (8.0, 80.0),
+    "posterior": (8.0, 80.0),
+    # The patellar tendon is 35 to 65 mm long.
+    "patellar": (12.0, 110.0),
+    # The fat pad is 20 to 50 mm high.
+    "hoffa": (10.0, 90.0),
+    # Fluid may be a small pocket, or reach into the suprapatellar bursa, beyond the field's upper edge.
+    "joint": (3.0, 160.0),
+}
+
+
+def size_bounds(question: Question) -> tuple[float, float]:
+    """Return the lowest and highest usual longest edge of a question's box in mm.
+
+    Examples
+    --------
+    >>> from reasonknee_datasets.moaks import QUESTIONS
+    >>> size_bounds(QUESTIONS[61])
+    (8.0, 80.0)
+    """
+    low, high = _BY_STRUCTURE.get(question.subregion.partition("_")[0], (_LESION_MM, 160.0))
+    return (min(low, _LESION_MM) if question.finding in _LESIONS else low), high
+
+
+_WORDS = {
+    "percent": "percent(?:age)?",
+    "presence": "presence",
+    "tear_location": "tear[ _]location",
+    "complete_tear": "complete[ _]tear",
+    "insertion_lesion": "(?:insertion[ _]lesion|lesion at the insertion)",
+    "signal": "signal(?: abnormality)?",
+}
+# A number behind the attribute's name; no measurement, range or choice, and no entry of the scale.
+_NUMBER = (
+    r"['\"]?\s*(?:[:=]|is|was|of|has)?\s*(?:(?:a|the)\s+)?(?:grade[d]?|code|score)?\s*(?:as\s+|of\s+)?([0-9])"
+    r"(?![0-9%]|\.[0-9]|\s*(?:%|mm|percent|to\s|or\s|-|–|=|/))"
+)
+_CONDITION = re.compile(r"\b(?:if|when|whether|would|could|might|not|unless|grade [0-9] (?:is|means))\b[^.;:]*$", re.I)
+
+
+@lru_cache(maxsize=100_000)
+def read_stated_grades(question_id: int, text: str) -> tuple[int | None, ...]:
+    """Read the grade of each slot that a text states last; None where it states none.
+
+    Examples
+    --------
+    >>> read_stated_grades(19, "It is wide, so the size is grade 2. So I grade: size 2 and depth not graded.")
+    (2, None)
+    """
+    found: list[int | None] = []
+    for slot in QUESTIONS[question_id].slots:
+        word = _WORDS.get(slot.attribute, slot.attribute)
+        stated = [
+            int(match[1])
+            for match in re.finditer(rf"\b{word}{_NUMBER}", text, re.IGNORECASE)
+            if not _CONDITION.search(text, max(0, match.start() - 80), match.start())
+        ]
+        found.append(stated[-1] if stated else None)
+    return tuple(found)
+
 
 _Grades: TypeAlias = "tuple[int | None, ...]"
 _OUTSIDE = "axis {axis}: {start} to {stop} of {size} voxels"

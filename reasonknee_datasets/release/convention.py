@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import BoxConvention, ConventionReport, agreement_scores, compare_conventions
 from reasonknee_datasets.boxes.inference import EXACT, NEAR
 
-ENOUGH = 0.95
-"""Share of the boxes that must agree with their mask within one voxel."""
+ENOUGH = 0.95  # share of the boxes that must agree with their mask within one voxel
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +80,13 @@ class BoxCheck:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Official boxes and the regions that they should enclose, one row each.
-
-    Parameters
-    ----------
-    questions : (n,) array of int
-    numbers : (n, 6) array of float
-        As in the records.
-    regions : (n, 6) array of int
-        i0 j0 k0 i1 j1 k1 in the mask's array.
-    shapes : (n, 3) array of int
-        Shapes of the mask's array.
-    layouts : (n,) array of str
-        Order of the axes of the mask's array.
-    """
+    """Official boxes and the regions that they should enclose, one row each."""
 
     questions: NDArray[np.int64]
-    numbers: NDArray[np.float64]
-    regions: NDArray[np.int64]
-    shapes: NDArray[np.int64]
-    layouts: NDArray[np.str_]
+    numbers: NDArray[np.float64]  # (n, 6) array: as in the records
+    regions: NDArray[np.int64]  # (n, 6) array: i0 j0 k0 i1 j1 k1 in the mask's array
+    shapes: NDArray[np.int64]  # (n, 3) array: shapes of the mask's array
+    layouts: NDArray[np.str_]  # (n,) array: order of the axes of the mask's array
 
     def by_layout(self) -> dict[str, Evidence]:
         """Separate the boxes by the layout of their array, the commonest first."""
@@ -153,12 +139,8 @@ class Chosen:
 def judge(given: BoxConvention | None, evidence: Evidence) -> tuple[Chosen | None, str | None]:
     """Choose the convention; one for each array layout where no single one explains the boxes of every layout.
 
-    Returns
-    -------
-    chosen : Chosen or None
-        The given one, or the one that explains the boxes best.
-    fault : str or None
-        Why it must not be used: too few boxes agree, another explains them better, or several explain them alike.
+    Returns `chosen`: the given one, or the one that explains the boxes best. Returns `fault`: why it must not be used:
+    too few boxes agree, another explains them better, or several explain them alike.
     """
     convention, fault = _judge_all(given, evidence)
     layouts = evidence.by_layout() if given is None else {}
@@ -199,12 +181,8 @@ def _family(convention: BoxConvention) -> tuple[str, bool, bool]:
 def _judge_all(given: BoxConvention | None, evidence: Evidence) -> tuple[BoxConvention | None, str | None]:
     """Choose one convention for all boxes, or return the problem.
 
-    Returns
-    -------
-    convention : BoxConvention or None
-        The given one, or the one that explains the boxes best.
-    fault : str or None
-        Why it must not be used: too few boxes agree, another explains them better, or several explain them alike.
+    Returns `convention`: the given one, or the one that explains the boxes best. Returns `fault`: why it must not be
+    used: too few boxes agree, another explains them better, or several explain them alike.
     """
     report = evidence.compare()
     if report is None:

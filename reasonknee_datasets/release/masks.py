@@ -41,24 +41,12 @@ class LabelExtent:
 
 @dataclass(frozen=True, slots=True)
 class MaskScan:
-    """Facts of a mask for the reader.
+    """Facts of a mask for the reader."""
 
-    Parameters
-    ----------
-    shape : three ints
-        Voxels along each axis of the mask's array.
-    affine : (4, 4) tuple of tuples of float
-        Voxel centre to world.
-    oriented : bool
-        Whether the header gives an orientation at all (a qform or sform code above 0).
-    extents : mapping of int to LabelExtent
-        By label id, without the background.
-    """
-
-    shape: tuple[int, int, int]
-    affine: tuple[tuple[float, ...], ...]
-    oriented: bool
-    extents: Mapping[int, LabelExtent]
+    shape: tuple[int, int, int]  # voxels along each axis of the mask's array
+    affine: tuple[tuple[float, ...], ...]  # voxel centre to world
+    oriented: bool  # whether the header gives an orientation at all (a qform or sform code above 0)
+    extents: Mapping[int, LabelExtent]  # by label id, without the background
 
     @property
     def layout(self) -> str:
@@ -69,10 +57,7 @@ class MaskScan:
 def scan_mask(path: Path) -> MaskScan:
     """Read one mask.
 
-    Raises
-    ------
-    VolumeError
-        If it cannot be read, is damaged, or is not a three-dimensional map of whole numbers.
+    Raises VolumeError if it cannot be read, is damaged, or is not a three-dimensional map of whole numbers.
     """
     image = open_volume(path, cache=None)
     shape = spatial_shape(image.shape)
@@ -219,13 +204,9 @@ def scan_masks(
 
     Parameters
     ----------
-    paths : sequence of Path
-        The masks.
     workers : int, optional
         Processes; by default one a core, and only this one below some hundred masks. A script that may start
         processes must do so under ``if __name__ == "__main__":``.
-    progress : bool
-        Whether there is a progress bar.
     executor : concurrent.futures.Executor, optional
         Where masks are read instead.
 
@@ -253,18 +234,8 @@ def find_side(scan: MaskScan, sides: Mapping[int, str]) -> Side | None:
     Medial is towards the other leg. World x grows to the patient's right, so in a right knee the lateral labels have
     the higher x.
 
-    Parameters
-    ----------
-    scan : MaskScan
-        The mask.
-    sides : mapping of int to str
-        Which labels are ``medial`` and which ``lateral``.
-
-    Returns
-    -------
-    {"right", "left"} or None
-        None where the mask does not tell: no labels of one end, no orientation in the header, or both ends within
-        5 mm of each other.
+    `sides`: which labels are ``medial`` and which ``lateral``. Returns {"right", "left"} or None: None where the mask
+    does not tell: no labels of one end, no orientation in the header, or both ends within 5 mm of each other.
     """
     centers = {}
     for end in ("medial", "lateral"):

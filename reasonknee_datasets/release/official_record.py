@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import GradeError, ReleaseError
-from reasonknee_datasets.release.official_answer import AnswerText, read_answer
-from reasonknee_datasets.release.rebuild import describe_text, write_extras
+from reasonknee_datasets.release.rebuild import AnswerText, describe_text, read_answer, write_extras
 
 RECORD_KEYS = frozenset({"image", "prompt", "answer", "final_diagnosis"})
 DIAGNOSIS_KEYS = frozenset({"bounding_box", "final_diagnosis"})
@@ -27,40 +26,19 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordContent:
-    """Content of a record without its place; one value serves every record of the same text.
+    """Content of a record without its place; one value serves every record of the same text."""
 
-    Parameters
-    ----------
-    number : int
-        The question; 0 where a fault keeps the record from being a row.
-    grades : mapping of str to (int or None)
-        By attribute; illegal ones are None.
-    prompt, answer : str
-        The question and answer columns.
-    steps : tuple of str
-        The reasoning column.
-    extras : mapping
-        Value of the record column for the text.
-    written : str
-        The same as JSON.
-    faults : tuple of Fault
-        Problems of the text.
-    nulled : tuple of (str, object)
-        Attributes with illegal grades, and the values in the record.
-    told_box : object
-        The bounding box in the answer's text, where it repeats it.
-    """
-
-    number: int
-    grades: Mapping[str, int | None]
+    number: int  # the question; 0 where a fault keeps the record from being a row
+    grades: Mapping[str, int | None]  # by attribute; illegal ones are None
+    # The question and answer columns.
     prompt: str
     answer: str
-    steps: tuple[str, ...]
-    extras: Mapping[str, Any]
-    written: str
-    faults: tuple[Fault, ...]
-    nulled: tuple[tuple[str, Any], ...] = ()
-    told_box: Any = None
+    steps: tuple[str, ...]  # the reasoning column
+    extras: Mapping[str, Any]  # value of the record column for the text
+    written: str  # the same as JSON
+    faults: tuple[Fault, ...]  # problems of the text
+    nulled: tuple[tuple[str, Any], ...] = ()  # attributes with illegal grades, and the values in the record
+    told_box: Any = None  # the bounding box in the answer's text, where it repeats it
 
 
 def check_record(record: Any) -> Fault | None:
@@ -93,10 +71,7 @@ def volume_key(image: str) -> str:
 class RecordReader:
     """Reads the content of records, each distinct text once.
 
-    Parameters
-    ----------
-    prompts : mapping of str to set of int
-        Official prompts, as far as the release has them, with the questions of each.
+    `prompts`: official prompts, as far as the release has them, with the questions of each.
     """
 
     def __init__(self, prompts: Mapping[str, frozenset[int]]) -> None:
@@ -153,7 +128,8 @@ class RecordReader:
             for name, raw in bad.items()
         )
         written = moaks.write_answer(question, grades)
-        steps, nulled, box = answer.steps, tuple(bad.items()), _told_box(answer.diagnosis)
+        steps, nulled = answer.steps, tuple(bad.items())
+        box = answer.diagnosis.get("bounding_box") if isinstance(answer.diagnosis, dict) else None
         record = write_extras(extras)
         content = RecordContent(question.id, grades, prompt, written, steps, extras, record, faults, nulled, box)
         return content, answer.tail
@@ -162,17 +138,8 @@ class RecordReader:
 def read_grades(question: moaks.Question, diagnosis: Any) -> tuple[dict[str, int | None], dict[str, Any]]:
     """Read grades, and set illegal values apart instead of failing at the first.
 
-    Returns
-    -------
-    grades : dict of str to (int or None)
-        By attribute; illegal ones are None.
-    bad : dict of str to object
-        The illegal ones, as written.
-
-    Raises
-    ------
-    GradeError
-        If the diagnosis is of another question, or its keys are not understood.
+    Returns `grades`: by attribute; illegal ones are None. Returns `bad`: the illegal ones, as written. Raises
+    GradeError if the diagnosis is of another question, or its keys are not understood.
 
     Examples
     --------
@@ -208,10 +175,6 @@ def _compare(
         got = f"{ {**grades, **bad} } and {answer.tail}"
         return Fault("truth-mismatch", f"final_diagnosis and the answer's final diagnosis differ: {got}")
     return None
-
-
-def _told_box(diagnosis: Any) -> Any:
-    return diagnosis.get("bounding_box") if isinstance(diagnosis, dict) else None
 
 
 def _disagree(box: Any, told: Any) -> RecordContent:

@@ -1,4 +1,4 @@
-"""Paths of a release: found from official spellings, and never outside the release."""
+"""Paths of a release, found from official spellings and never outside it, and the declaration of a synthetic one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reasonknee_datasets.errors import ReleaseError
+from reasonknee_datasets.boxes import BoxConvention
+from reasonknee_datasets.errors import BoxError, ReleaseError
+from reasonknee_datasets.json_fields import Fields, parse_json
 from reasonknee_datasets.plain_paths import stays_inside
 from reasonknee_datasets.private_files import open_regular
 
@@ -18,30 +20,18 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRoot:
-    """Where a release's files are.
+    """Where a release's files are."""
 
-    Parameters
-    ----------
-    data : Path
-        The folder that the official paths call ``../data``, resolved.
-    images : Path
-        The folder that contains ``<patient>/<visit>/...``.
-    own_images : bool
-        Whether the caller named that folder. The links in it are the caller's own then, and are followed; those that
-        come with a download never lead out of it.
-    """
-
-    data: Path
-    images: Path
+    data: Path  # the folder that the official paths call ``../data``, resolved
+    images: Path  # the folder that contains ``<patient>/<visit>/...``
+    # Whether the caller named that folder. The links in it are the caller's own then, and are followed; those that come
+    # with a download never lead out of it.
     own_images: bool = False
 
     def locate(self, official: str) -> Path:
         """Find the file that an official path such as ``../data/masks/knee_000.nii.gz`` means.
 
-        Raises
-        ------
-        ReleaseError
-            If the path leads out of the release: absolute, through ``..``, or over a symbolic link.
+        Raises ReleaseError if the path leads out of the release: absolute, through ``..``, or over a symbolic link.
         """
         inside = official.removeprefix(OFFICIAL_PREFIX)
         _check_relative(inside, official)
@@ -54,10 +44,7 @@ class ReleaseRoot:
 def find_root(root: Path, images: Path | None = None) -> ReleaseRoot:
     """Find ``data`` in or at a folder, and the images in it or at the caller's place.
 
-    Raises
-    ------
-    ReleaseError
-        If no release is there, or an annotation file is a link that leads out of it.
+    Raises ReleaseError if no release is there, or an annotation file is a link that leads out of it.
     """
     try:
         data = next((folder for folder in (root / "data", root) if (folder / "split_files").is_dir()), None)
@@ -150,3 +137,37 @@ def _is_hub_blob(target: Path, root: Path) -> bool:
     """Check whether a link is the Hub cache's own: snapshots/<revision>/... -> blobs/<hash>."""
     snapshot = next((folder for folder in (root, *root.parents) if folder.parent.name == "snapshots"), None)
     return snapshot is not None and target.parent == snapshot.parent.parent / "blobs"
+
+
+MARKER = "phantom.json"
+_MOST_BYTES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A synthetic release's declaration."""
+
+    annotations_only: bool  # whether it has neither images nor masks, so that nothing can be compared with them
+    convention: BoxConvention  # how its boxes are written
+
+
+def read_marker(data: Path) -> Marker | None:
+    """Read the declaration of a synthetic release; None where there is none.
+
+    Raises ReleaseError if there is one that cannot be read.
+    """
+    path = data / MARKER
+    remedy = "Remove the file to have the release checked like an official one, or write the phantom again"
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            tree = parse_json(file.read(_MOST_BYTES))
+        fields = Fields(tree, MARKER, lambda problem: ReleaseError(f"{problem}, in {path}. {remedy}."))
+        if not fields.flag("synthetic"):
+            return None
+        return Marker(fields.flag("annotations_only"), BoxConvention.parse(fields.text("box_convention")))
+    except FileNotFoundError:
+        return None
+    except ReleaseError:
+        raise
+    except (OSError, ValueError, BoxError) as error:
+        raise ReleaseError(f"{path} cannot be read: {str(error)[:200]}. {remedy}.") from error

@@ -22,24 +22,13 @@ _FAR = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """The extents of all labels in all masks.
+    """The extents of all labels in all masks."""
 
-    Parameters
-    ----------
-    labels : tuple of int
-        Every label that occurs in a mask, rising.
-    rows : (volumes, labels, 6) int array
-        i0 j0 k0 i1 j1 k1; where a mask lacks a label, a start beyond its stop.
-    shapes : (volumes, 3) int array
-        Shapes of the masks' arrays; 0 without a mask.
-    layouts : (volumes,) array of str
-        Order of their axes, such as RAS; empty without a mask.
-    """
-
-    labels: tuple[int, ...]
+    labels: tuple[int, ...]  # every label that occurs in a mask, rising
+    # (volumes, labels, 6) int array: i0 j0 k0 i1 j1 k1; where a mask lacks a label, a start beyond its stop.
     rows: NDArray[np.int64]
-    shapes: NDArray[np.int64]
-    layouts: NDArray[np.str_]
+    shapes: NDArray[np.int64]  # (volumes, 3) int array: shapes of the masks' arrays; 0 without a mask
+    layouts: NDArray[np.str_]  # (volumes,) array: order of their axes, such as RAS; empty without a mask
 
     @classmethod
     def collect(cls, scans: Sequence[MaskScan | None]) -> Extents:
@@ -79,21 +68,12 @@ class Extents:
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The region of every question in every mask.
+    """The region of every question in every mask."""
 
-    Parameters
-    ----------
-    rows : (volumes, questions, 6) int array
-        i0 j0 k0 i1 j1 k1 in the mask's array, question 1 first.
-    there : (volumes, questions) bool array
-        Where there is one.
-    shapes : (volumes, 3) int array
-        Shapes of the masks' arrays.
-    """
-
+    # (volumes, questions, 6) int array: i0 j0 k0 i1 j1 k1 in the mask's array, question 1 first.
     rows: NDArray[np.int64]
-    there: NDArray[np.bool_]
-    shapes: NDArray[np.int64]
+    there: NDArray[np.bool_]  # (volumes, questions) bool array: where there is one
+    shapes: NDArray[np.int64]  # (volumes, 3) int array: shapes of the masks' arrays
 
     @classmethod
     def of_questions(cls, extents: Extents, questions: Mapping[int, Sequence[int]], count: int) -> Regions:
@@ -106,14 +86,8 @@ class Regions:
 def gather(numbers: NDArray[np.float64], extents: Extents, questions: Mapping[int, Sequence[int]]) -> Evidence:
     """Pair every official box with its region, wherever both exist.
 
-    Parameters
-    ----------
-    numbers : (volumes, 62, 6) float array
-        Official boxes by volume and question (question 1 first); NaN where there is none.
-    extents : Extents
-        Extents of the same volumes.
-    questions : mapping of int to sequence of int
-        Labels by question.
+    `numbers` (volumes, 62, 6) float array: official boxes by volume and question (question 1 first); NaN where there is
+    none. `extents`: extents of the same volumes. `questions`: labels by question.
     """
     parts: list[tuple[NDArray[Any], ...]] = []
     boxes: list[NDArray[np.float64]] = []

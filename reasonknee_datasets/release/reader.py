@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,66 +12,24 @@ import numpy as np
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import ReleaseError
-from reasonknee_datasets.release.box_table import BoxTable
-from reasonknee_datasets.release.checks import Check, CheckSettings, Outcome, track_with
+from reasonknee_datasets.release.checks import BoxTable, Check, Outcome, ReleaseOptions, track_with
 from reasonknee_datasets.release.convention import BoxCheck
-from reasonknee_datasets.release.marker import Marker, read_marker
 from reasonknee_datasets.release.official_record import RecordContent
-from reasonknee_datasets.release.paths import ReleaseRoot, find_revision, find_root
-from reasonknee_datasets.release.question_files import QUESTION_FILES, read_prompts
+from reasonknee_datasets.release.paths import Marker, ReleaseRoot, find_revision, find_root, read_marker
 from reasonknee_datasets.release.rebuild import describe_turn, write_extras
-from reasonknee_datasets.release.record_files import BALANCED, RecordFiles
-from reasonknee_datasets.release.record_index import file_name
-from reasonknee_datasets.release.region_labels import MAPPING_FILE, NAMES_FILE, LabelMap, read_label_map
+from reasonknee_datasets.release.record_files import BALANCED, RecordFiles, file_name
+from reasonknee_datasets.release.region_labels import (
+    MAPPING_FILE,
+    NAMES_FILE,
+    QUESTION_FILES,
+    LabelMap,
+    read_label_map,
+    read_prompts,
+)
 from reasonknee_datasets.release.release_volumes import ReleaseVolume
 from reasonknee_datasets.release.report import Problems, ReleaseReport, check_allowed
 from reasonknee_datasets.release.split_files import OFFICIAL_SPLITS, Study, is_synthetic, read_splits
 from reasonknee_datasets.schema import Grade, Quintuple, Split, flat_grades, quintuple_id
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseOptions:
-    """How to read a release.
-
-    Parameters
-    ----------
-    images : Path, optional
-        Where the images are, ``<patient>/<visit>/...``; ``data/images`` of the release by default.
-    box_convention : BoxConvention or str, optional
-        The convention of the official boxes; established by comparing boxes with masks where it is not given, and
-        checked against them where it is.
-    allow : collection of str
-        Kinds of problems to accept: see `reasonknee_datasets.release.KINDS`.
-    workers : int, optional
-        Processes that read masks; one a core by default.
-    require_images : bool
-        Whether rows need their image. If not, a missing image is not a problem, and the volume has no geometry.
-    progress : bool
-        Whether to draw progress bars, where there is a terminal.
-    executor : concurrent.futures.Executor, optional
-        Where masks are read instead of in processes of this machine.
-    """
-
-    images: Path | None = None
-    box_convention: BoxConvention | str | None = None
-    allow: frozenset[str] = frozenset()
-    workers: int | None = None
-    require_images: bool = True
-    progress: bool = False
-    executor: Executor | None = None
-
-    def settle(self) -> CheckSettings:
-        """Check the options, and return those of the check."""
-        given = self.box_convention
-        convention = BoxConvention.parse(given) if isinstance(given, str) else given
-        return CheckSettings(
-            convention,
-            check_allowed(self.allow),
-            self.workers,
-            self.require_images,
-            self.progress,
-            self.executor,
-        )
 
 
 class Release:
@@ -85,22 +42,21 @@ class Release:
     ----------
     root : ReleaseRoot
         Where the files are.
-    settings : CheckSettings
-        The caller's.
+    options : ReleaseOptions
+        The caller's, checked.
     """
 
-    def __init__(self, root: ReleaseRoot, settings: CheckSettings) -> None:
+    def __init__(self, root: ReleaseRoot, options: ReleaseOptions) -> None:
         self.root = root
-        self._settings = settings
         problems, notes = Problems(), list[str]()
         self.studies: tuple[Study, ...] = tuple(read_splits(root, problems).values())
         questions = root.data / "question_files"
         if self.synthetic:
-            settings = _as_declared(settings, read_marker(root.data))
+            options = _as_declared(options, read_marker(root.data))
         prompts = read_prompts(questions, problems, notes)
         labels = read_label_map(questions, notes)
-        self._files = RecordFiles(root.data / "generate_data", self.studies, prompts, track_with(settings.progress))
-        self._check = Check(self.studies, self._files, labels, settings, problems, notes)
+        self._files = RecordFiles(root.data / "generate_data", self.studies, prompts, track_with(options.progress))
+        self._check = Check(self.studies, self._files, labels, options, problems, notes)
         self._outcome: Outcome | None = None
 
     def __repr__(self) -> str:
@@ -198,12 +154,12 @@ class Release:
         return self._outcome
 
 
-def _as_declared(settings: CheckSettings, marker: Marker | None) -> CheckSettings:
+def _as_declared(options: ReleaseOptions, marker: Marker | None) -> ReleaseOptions:
     """Take the box convention and the lack of masks from a synthetic release that declares to have no voxels."""
     if marker is None or not marker.annotations_only:
-        return settings
-    convention = settings.convention or marker.convention
-    return replace(settings, convention=convention, allow=settings.allow | {"missing-mask"})
+        return options
+    convention = options.convention or marker.convention
+    return replace(options, box_convention=convention, allow=options.allow | {"missing-mask"})
 
 
 def open_release(root: str | Path, options: ReleaseOptions | None = None) -> Release:
@@ -227,7 +183,8 @@ def open_release(root: str | Path, options: ReleaseOptions | None = None) -> Rel
         If no release is there, or an option makes no sense.
     """
     options = options or ReleaseOptions()
-    return Release(find_root(Path(root), options.images), options.settle())
+    place = find_root(Path(root), options.images)
+    return Release(place, replace(options, box_convention=options.convention, allow=check_allowed(options.allow)))
 
 
 def _make_row(

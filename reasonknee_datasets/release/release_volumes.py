@@ -79,10 +79,7 @@ class Grid:
 def read_grid(study: Study, scan: MaskScan | None, require_image: bool, problems: Problems) -> Grid | None:
     """Compare a volume's image with its mask, by their headers alone.
 
-    Returns
-    -------
-    Grid or None
-        None where a problem costs the volume.
+    Returns Grid or None: None where a problem costs the volume.
     """
     try:
         image = open_volume(study.image, cache=None)
@@ -145,16 +142,8 @@ def check_mask(
 ) -> bool:
     """Check a mask's labels and its side against the split row, and return whether the volume is kept.
 
-    Parameters
-    ----------
-    study, scan
-        The volume and its mask.
-    names : mapping of int to str
-        Names of the labels; empty where they are not known.
-    sides : mapping of int to str
-        Which labels are medial and which lateral, see `LabelMap.sides`.
-    problems : Problems
-        Collects what is wrong.
+    `study`, `scan`: the volume and its mask. `names`: names of the labels; empty where they are not known. `sides`:
+    which labels are medial and which lateral, see `LabelMap.sides`. `problems`: collects what is wrong.
     """
     unknown = sorted(label for label in scan.extents if label not in names) if names else []
     if unknown:

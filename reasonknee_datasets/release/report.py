@@ -14,11 +14,8 @@ from typing import Any
 from reasonknee_datasets.errors import ReleaseError, nearest
 from reasonknee_datasets.release.convention import BoxCheck
 
-EXAMPLES = 5
-"""How many examples of a kind are kept; the count is always exact."""
-
-NULLED = 10_000
-"""How many nulled grades are kept with their raw values; the count is always exact."""
+EXAMPLES = 5  # how many examples of a kind are kept; the count is always exact
+NULLED = 10_000  # how many nulled grades are kept with their raw values; the count is always exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +86,7 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL_KINDS}
 def check_allowed(allow: Iterable[str]) -> frozenset[str]:
     """Check the kinds that a caller allows.
 
-    Raises
-    ------
-    ReleaseError
-        If a kind does not exist, or can never be allowed.
+    Raises ReleaseError if a kind does not exist, or can never be allowed.
 
     Examples
     --------

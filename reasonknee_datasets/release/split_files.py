@@ -36,38 +36,22 @@ _MASK = re.compile(r"\.\./data/masks/knee_[0-9]{3,}\.nii\.gz")
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One row of a split file: one series of one knee.
+    """One row of a split file: one series of one knee."""
 
-    Parameters
-    ----------
-    split : str
-        ``train``, ``validation`` or ``test``.
-    patient, visit, side, study, series : str
-        Provenance; ``side`` is ``right`` or ``left``.
-    key : str
-        The image's path after ``data/images/``, by which records are joined.
-    image, mask : Path
-        Where both should be; neither need exist.
-    volume_id : str
-        With the series only where the release has two of this knee and visit.
-    where : str
-        File and line, for messages.
-    folder : str
-        Folder of the series in an OAI download, such as ``00mDESS/0.C.2/9016403/20050104/10097704``.
-    """
-
-    split: Split
+    split: Split  # ``train``, ``validation`` or ``test``
+    # Provenance; ``side`` is ``right`` or ``left``.
     patient: str
     visit: str
     side: Side
     study: str
     series: str
-    key: str
+    key: str  # the image's path after ``data/images/``, by which records are joined
+    # Where both should be; neither need exist.
     image: Path
     mask: Path
-    volume_id: str
-    where: str
-    folder: str = ""
+    volume_id: str  # with the series only where the release has two of this knee and visit
+    where: str  # file and line, for messages
+    folder: str = ""  # folder of the series in an OAI download, such as ``00mDESS/0.C.2/9016403/20050104/10097704``
 
     @property
     def volume_path(self) -> str:
@@ -78,10 +62,7 @@ class Study:
 def read_splits(root: ReleaseRoot, problems: Problems) -> dict[str, Study]:
     """Read all split files.
 
-    Returns
-    -------
-    dict of str to Study
-        By `Study.key`, in file order.
+    Returns dict of str to Study: by `Study.key`, in file order.
     """
     rows: list[tuple[Split, str, dict[str, str]]] = []
     for split, official in OFFICIAL_SPLITS.items():

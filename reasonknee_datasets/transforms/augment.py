@@ -10,12 +10,12 @@ from typing import Any
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import shown
-from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
+from reasonknee_datasets.transforms.base import Example, TransformError, require
 from reasonknee_datasets.transforms.regrid import (
+    GridTransform,
     canonical_turn,
     current_grid,
     draw_moves,
-    grid_features,
     one,
     random_stream,
     regrid,
@@ -32,7 +32,7 @@ _SIDED = re.compile(r"(?<![a-z])(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?
 
 
 @dataclass(frozen=True, slots=True)
-class RandomFlip(Transform):
+class RandomFlip(GridTransform):
     """Mirror the anatomy across the sagittal plane, at random: a right knee becomes a left knee.
 
     Voxels and box move, ``side`` swaps and ``mirrored`` is true. Everything else stays: medial is still medial. The
@@ -100,11 +100,12 @@ class RandomFlip(Transform):
         """Return the feature types of ``mirrored``, ``region``, ``box_volume`` and ``box``."""
         from datasets import Value  # at use: importing datasets takes a second
 
-        return {**grid_features(features), "mirrored": Value("bool")}
+        # A slotted dataclass is a second class: super() without arguments would name the first one.
+        return {**GridTransform.added_features(self, features), "mirrored": Value("bool")}
 
 
 @dataclass(frozen=True, slots=True)
-class RandomShift(Transform):
+class RandomShift(GridTransform):
     """Move the anatomy by whole voxels, at random, as if the patient had another position in the scanner.
 
     Voxels that move into a crop are read from the volume; only beyond the volume is padding. A box that is inside the
@@ -158,10 +159,6 @@ class RandomShift(Transform):
         """Move an example's anatomy by a number of voxels along each array axis."""
         shape, _ = current_grid(require(example, "volume", "RandomShift"))
         return regrid(example, View.whole(shape).shift(params, self.pad_value))
-
-    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
-        return grid_features(features)
 
 
 def _swap(side: Any) -> str:

@@ -32,8 +32,7 @@ from reasonknee_datasets.transforms.fields import (
     write_field,
 )
 from reasonknee_datasets.transforms.frames import ToFrames, as_frames
-from reasonknee_datasets.transforms.framework_settings import settings
-from reasonknee_datasets.transforms.pictures import describe_video, read_frames, save_images, to_images
+from reasonknee_datasets.transforms.pictures import describe_video, read_frames, save_images, settings, to_images
 from reasonknee_datasets.transforms.regrid import one
 from reasonknee_datasets.transforms.templates import Template, get_template
 

@@ -1,8 +1,7 @@
-"""`CropToBox`: crop an example to its box and a margin."""
+"""`CropToBox`, `ToCanonical`, `Resize` and `Resample`: another grid over the same anatomy, of which nothing is read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError
-from reasonknee_datasets.transforms.base import Example, Transform, require
+from reasonknee_datasets.transforms.base import Example, require
 from reasonknee_datasets.transforms.regrid import (
+    GridTransform,
+    canonical_turn,
     current_grid,
     draw_moves,
-    grid_features,
     is_whole,
     one,
     random_stream,
@@ -29,7 +29,7 @@ Three = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class CropToBox(Transform):
+class CropToBox(GridTransform):
     """Narrow an example to its box, before anything is decoded.
 
     The volume becomes a lazy view of the crop and the box moves into its coordinates. Nothing is read. A box that is
@@ -112,10 +112,6 @@ class CropToBox(Transform):
         region = self.make_params(example) if params is None else params
         return regrid(example, View.whole(shape).crop(region, self.pad_value))
 
-    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
-        return grid_features(features)
-
     def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
         # The box stays inside the crop where it fits; where it is longer, the crop stays inside the box.
         stops = np.subtract(keep.stop, region.stop)
@@ -143,3 +139,93 @@ def _slid_inside(region: Box, shape: tuple[int, int, int]) -> Box:
         min(max(low, 0), full - length) for low, length, full in zip(region.start, region.shape, shape, strict=True)
     ]
     return Box.from_row([*start, *(low + length for low, length in zip(start, region.shape, strict=True))])
+
+
+@dataclass(frozen=True, slots=True)
+class ToCanonical(GridTransform):
+    """Permute and flip axes so that the array runs towards right, anterior and superior, box and affine with it.
+
+    An oblique volume stays oblique: nothing is resampled, and nothing is read.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> layout = np.array([[0, 0, 0.7, 0], [-0.4, 0, 0, 0], [0, -0.4, 0, 0], [0, 0, 0, 1]])
+    >>> volume = nib.Nifti1Image(np.zeros((384, 352, 160), np.int16), layout)
+    >>> example = ToCanonical()({"volume": volume, "box": [0, 10, 20, 5, 30, 50]})
+    >>> example["volume"].shape, nib.aff2axcodes(example["volume"].affine), example["box"]
+    ((160, 384, 352), ('R', 'A', 'S'), [20, 379, 322, 50, 384, 342])
+    """
+
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
+        """Lay the turned grid over an example."""
+        shape, affine = current_grid(require(example, "volume", "ToCanonical"))
+        return regrid(example, View.whole(shape).turn(canonical_turn(affine)))
+
+
+@dataclass(frozen=True, slots=True)
+class Resize(GridTransform):
+    """Resample to a grid of the given shape over the same extent in the world; the voxel size changes.
+
+    Values are interpolated linearly where the grid gets finer, and averaged where it gets coarser, when they are read,
+    in float32. Box faces move by at most half an output voxel (see `nearest_box` for boxes thinner than a voxel);
+    ``box_volume`` keeps them exactly.
+
+    Parameters
+    ----------
+    size : int or three ints
+        Voxels along each array axis.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+    >>> example = Resize((80, 96, 96))({"volume": volume, "box": [40, 100, 60, 50, 200, 80]})
+    >>> example["volume"].shape, example["box"]
+    ((80, 96, 96), [20, 25, 15, 25, 50, 20])
+    """
+
+    size: int | Three
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", three("size", self.size, int, 1))
+
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
+        """Lay the new grid over an example."""
+        shape, _ = current_grid(require(example, "volume", "Resize"))
+        return regrid(example, View.whole(shape).rescale(spread(self.size)))
+
+
+@dataclass(frozen=True, slots=True)
+class Resample(GridTransform):
+    """Lay a grid with this spacing over the same place.
+
+    The new grid has exactly this spacing, the old one's centre, and as many voxels as come nearest to its extent; else
+    as `Resize`.
+
+    Parameters
+    ----------
+    spacing : float or three floats
+        Millimetres between voxels along each array axis.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> volume = nib.Nifti1Image(np.zeros((160, 384, 384), np.int16), np.diag([0.7, 0.4, 0.4, 1.0]))
+    >>> example = Resample(1.0)({"volume": volume, "box": [40, 100, 60, 50, 200, 80]})
+    >>> example["volume"].shape, nib.affines.voxel_sizes(example["volume"].affine), example["box"]
+    ((112, 154, 154), array([1., 1., 1.]), [28, 40, 24, 35, 80, 32])
+    """
+
+    spacing: float | Three
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spacing", three("spacing", self.spacing, float, 1e-3))
+
+    def apply(self, example: Example, params: None = None) -> dict[str, Any]:
+        """Lay the new grid over an example."""
+        shape, affine = current_grid(require(example, "volume", "Resample"))
+        step = np.array(spread(self.spacing)) / np.linalg.norm(affine[:3, :3], axis=0)
+        counts = [max(1, round(length / one)) for length, one in zip(shape, step.tolist(), strict=True)]
+        return regrid(example, View.whole(shape).rescale(counts, step.tolist()))

@@ -76,10 +76,7 @@ def _step_marks(steps: Sequence[str], gap: int) -> list[TextSpan]:
 def grade_marks(question_id: int, text: str, start: int = 0) -> list[TextSpan]:
     """Find the characters of each grade in an answer, in the order of the question's slots.
 
-    Raises
-    ------
-    TransformError
-        If a grade is not there.
+    Raises TransformError if a grade is not there.
 
     Examples
     --------
@@ -182,10 +179,7 @@ def find_box_key(key: str | None, example: Example) -> str:
 
     That is ``frame_box`` where the example has frames, and ``box`` where it has none.
 
-    Raises
-    ------
-    TransformError
-        If there are frames, but no box in them.
+    Raises TransformError if there are frames, but no box in them.
     """
     if key is not None or "frame_box" in example:
         return key or "frame_box"

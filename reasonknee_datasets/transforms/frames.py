@@ -13,7 +13,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.intensity import Window
+from reasonknee_datasets.transforms.intensity import Window, volume_statistics
 from reasonknee_datasets.transforms.regrid import (
     canonical_turn,
     checked_mask,
@@ -23,7 +23,6 @@ from reasonknee_datasets.transforms.regrid import (
     of_labels,
     one,
 )
-from reasonknee_datasets.transforms.statistics import volume_statistics
 from reasonknee_datasets.volumes.grid_view import View, read_view
 
 # World axes (RAS+) that the frames, the rows and the columns run along. Frames run with RAS+; rows and columns against

@@ -59,10 +59,7 @@ class TokenCacheInfo(NamedTuple):
 class TextEncoder:
     """A tokenizer that reads control tokens in text as text, with a bounded memory of pieces.
 
-    Parameters
-    ----------
-    content : TokenizerContent
-        Content of the tokenizer.
+    `content`: content of the tokenizer.
     """
 
     def __init__(self, content: TokenizerContent) -> None:
@@ -94,10 +91,7 @@ class TextEncoder:
     def control_id(self, token: str) -> int:
         """Return the number of a control token.
 
-        Raises
-        ------
-        TransformError
-            If the tokenizer has no such token, or has it as an ordinary word.
+        Raises TransformError if the tokenizer has no such token, or has it as an ordinary word.
         """
         number = self.control.get(token, -1)
         if number < 0:
@@ -147,8 +141,6 @@ class TextEncoder:
 
         Parameters
         ----------
-        text : str
-            The piece.
         marks : sequence of TextSpan
             Stretches of its characters.
         left, right : str

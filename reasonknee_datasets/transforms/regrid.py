@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import shown
 from reasonknee_datasets.orientation import Reorientation, to_canonical
-from reasonknee_datasets.transforms.base import Example, TransformError, require
+from reasonknee_datasets.transforms.base import Example, Transform, TransformError, require
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.grid_view import View, ViewProxy, read_view, view_image
 
@@ -89,17 +89,8 @@ def read_voxels(example: Example) -> NDArray[Any]:
 def regrid(example: Example, relative: View) -> dict[str, Any]:
     """Lay a view of the current grid over an example.
 
-    Parameters
-    ----------
-    example : mapping
-        With ``volume``, and ``mask``, ``box`` and ``voxels`` where it has them.
-    relative : View
-        View of the current grid.
-
-    Returns
-    -------
-    dict
-        The keys that change.
+    `example`: with ``volume``, and ``mask``, ``box`` and ``voxels`` where it has them. `relative`: view of the current
+    grid. Returns dict: the keys that change.
     """
     for key in _WRITTEN:
         if example.get(key) is not None:
@@ -130,10 +121,7 @@ def of_labels(view: View) -> View:
 def checked_mask(mask: Any, volume: Any) -> Any:
     """Return a mask that is on the grid of its volume.
 
-    Raises
-    ------
-    TransformError
-        If it has another shape.
+    Raises TransformError if it has another shape.
     """
     own, shape = current_grid(mask)[0], current_grid(volume)[0]
     if own != shape:
@@ -147,17 +135,8 @@ def checked_mask(mask: Any, volume: Any) -> Any:
 def kept_box(example: Example, view: View) -> Box | None:
     """Return the box as it was in the stored volume, from which rounding of an earlier resampling does not add up.
 
-    Parameters
-    ----------
-    example : mapping
-        With ``box``.
-    view : View
-        View of its volume.
-
-    Returns
-    -------
-    Box or None
-        None where no ``box_volume`` was kept, or ``box`` was changed since.
+    `example`: with ``box``. `view`: view of its volume. Returns Box or None: None where no ``box_volume`` was kept, or
+    ``box`` was changed since.
     """
     if example.get("box_volume") is None:
         return None
@@ -165,12 +144,17 @@ def kept_box(example: Example, view: View) -> Box | None:
     return kept if view.box_from_source(kept) == Box.from_row(example["box"]) else None
 
 
-def grid_features(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the types of the keys that `regrid` adds."""
-    from datasets import List, Value  # at use: importing datasets takes a second
+class GridTransform(Transform):
+    """Base of the transforms that lay a new grid over an example."""
 
-    six = List(Value("int32"), length=6)
-    return {"region": six} | ({"box_volume": six, "box": six} if "box" in features else {})
+    __slots__ = ()
+
+    def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the feature types of ``region``, ``box_volume`` and ``box``."""
+        from datasets import List, Value  # at use: importing datasets takes a second
+
+        six = List(Value("int32"), length=6)
+        return {"region": six} | ({"box_volume": six, "box": six} if "box" in features else {})
 
 
 def random_stream(name: str, seed: int, example: Example) -> np.random.Generator:
@@ -186,15 +170,8 @@ def draw_moves(
 ) -> NDArray[np.intp]:
     """Draw a move in whole voxels along each axis, evenly over what is allowed.
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-    millimetres : float or three floats
-        The most, either way.
-    affine : (4, 4) float array
-        For the spacing.
-    low, high : three ints
-        Other allowed range; an axis on which `low` is above `high` has no such bounds.
+    `millimetres`: the most, either way. `affine` (4, 4) float array: for the spacing. `low`, `high`: other allowed
+    range; an axis on which `low` is above `high` has no such bounds.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # A hair more than the quotient, so that 0.7 mm at 0.7 mm spacing is one voxel whatever the rounding.

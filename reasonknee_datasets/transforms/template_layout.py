@@ -79,10 +79,7 @@ class Layout:
 def lay_out_template(template: Template, content: TokenizerContent, encoder: TextEncoder, *, pictures: bool) -> Layout:
     """Lay a template out for a tokenizer, with or without a place for pictures.
 
-    Raises
-    ------
-    TransformError
-        If the tokenizer has no chat template where one is needed, or no ``eos`` where one is named.
+    Raises TransformError if the tokenizer has no chat template where one is needed, or no ``eos`` where one is named.
     """
     specials = {name: content.special(f"{name}_token") or "" for name in ("bos", "eos")}
     if "eos" in template.fields and not specials["eos"]:

@@ -17,8 +17,7 @@ from reasonknee_datasets.transforms.template_layout import Layout, lay_out_templ
 from reasonknee_datasets.transforms.templates import Template, Vision, get_template
 from reasonknee_datasets.transforms.tokenizer import get_tokenizer
 
-IGNORED = -100
-"""The label of a token that the loss leaves out."""
+IGNORED = -100  # the label of a token that the loss leaves out
 
 
 @dataclass(frozen=True, slots=True)

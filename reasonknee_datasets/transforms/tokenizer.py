@@ -29,30 +29,16 @@ Specials = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class TokenizerContent:
-    """Everything that a tokenizer does: its JSON (added tokens included), special tokens, chat template and settings.
+    """Everything that a tokenizer does: its JSON (with added tokens), special tokens, chat template, settings."""
 
-    Attributes
-    ----------
-    json : str
-        The tokenizer of the library ``tokenizers``, without the padding and truncation of its last call.
-    specials : tuple of (str, str)
-        Special tokens by name: ``pad_token``, ``eos_token``, ...
-    chat_template : str or None
-    padding_side, truncation_side : {"right", "left"}
-        Padding is done by the collator. Nothing in this package truncates.
-    pad_to_multiple_of : int or None
-        Batches are padded to a multiple of this length.
-    model_max_length : int or None
-        Longest input of the model, in tokens; None where the tokenizer states none.
-    """
-
-    json: str
-    specials: Specials
+    json: str  # the tokenizer of the library ``tokenizers``, without the padding and truncation of its last call
+    specials: Specials  # special tokens by name: ``pad_token``, ``eos_token``,
     chat_template: str | None
+    # Padding is done by the collator. Nothing in this package truncates.
     padding_side: str = "right"
     truncation_side: str = "right"
-    pad_to_multiple_of: int | None = None
-    model_max_length: int | None = None
+    pad_to_multiple_of: int | None = None  # batches are padded to a multiple of this length
+    model_max_length: int | None = None  # longest input of the model, in tokens; None where the tokenizer states none
 
     def special(self, name: str) -> str | None:
         """Return ``pad_token``, ``eos_token`` or ``bos_token``, or None."""
@@ -74,13 +60,6 @@ _UNBOUNDED = 10**9
 class NamedTokenizer:
     """A tokenizer by name and digest; its content is kept by the process and travels with a pickle.
 
-    Parameters
-    ----------
-    name : str
-        For people: the name that it was loaded by.
-    digest : str
-        Digest of its content.
-
     Examples
     --------
     >>> from tokenizers import Tokenizer, models
@@ -92,8 +71,8 @@ class NamedTokenizer:
     '<pad>'
     """
 
-    name: str
-    digest: str
+    name: str  # for people: the name that it was loaded by
+    digest: str  # digest of its content
 
     @classmethod
     def of(
@@ -147,10 +126,7 @@ class NamedTokenizer:
     def content(self) -> TokenizerContent:
         """Content of the tokenizer.
 
-        Raises
-        ------
-        TransformError
-            If this process has never met it.
+        Raises TransformError if this process has never met it.
         """
         content = _KNOWN.get(self.digest)
         if content is None:

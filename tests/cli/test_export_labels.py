@@ -10,7 +10,7 @@ import pytest
 
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.moaks import QUESTIONS
-from reasonknee_datasets.oai.coarse_labels import LABEL_RULES, coarse_labels
+from reasonknee_datasets.oai.moaks_comparison import LABEL_RULES, coarse_labels
 from reasonknee_datasets.oai.moaks_variables import VARIABLES
 from tests.helpers.paths import ROOT
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from reasonknee_datasets.errors import BoxError, RepositoryError, VolumeNotFoundError  # noqa: E402
 from reasonknee_datasets.figures import FigureError, register_notebook_display, show  # noqa: E402
-from reasonknee_datasets.figures.plane_choice import PLANES  # noqa: E402
+from reasonknee_datasets.figures.planes import PLANES  # noqa: E402
 from reasonknee_datasets.phantom import LABELS, KneeSpec  # noqa: E402
 from reasonknee_datasets.phantom.knee import draw_knee  # noqa: E402
 from reasonknee_datasets.phantom.signs import SIGNAL  # noqa: E402

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, GeometryError, RepositoryError
 from reasonknee_datasets.figures.example_text import GradeLine, example_text, take_volume
-from reasonknee_datasets.figures.line_breaking import LONGEST, break_lines
-from reasonknee_datasets.figures.plane_choice import PLANES, choose_plane
-from reasonknee_datasets.figures.planes import cut_planes, grey_window
+from reasonknee_datasets.figures.planes import PLANES, choose_plane, cut_planes, grey_window
+from reasonknee_datasets.figures.text_column import LONGEST, break_lines
 from reasonknee_datasets.moaks import QUESTIONS
 from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.phantom.knee import KneeSpec
 from reasonknee_datasets.phantom.scan_grids import SIZES
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS
-from reasonknee_datasets.phantom.spec import KneeSpec
 from reasonknee_datasets.volumes.reference import Geometry
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import numpy as np
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer
 from reasonknee_datasets.phantom.record_writer import OfficialRecord, make_record
-from reasonknee_datasets.release.official_answer import read_answer
-from reasonknee_datasets.release.rebuild import describe_text, write_extras
+from reasonknee_datasets.release.rebuild import describe_text, read_answer, write_extras
 from reasonknee_datasets.schema import quintuple_id, volume_id, volume_path
 
 SHAPE = (160, 384, 384)

@@ -15,11 +15,17 @@ import pytest
 from reasonknee_datasets.errors import ConvertError, MissingExtraError, ReleaseError
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.oai.moaks_comparison import ReleasedGrades, compare_grades, read_released_grades
-from reasonknee_datasets.oai.moaks_readings import READING_RULES, ReadingRule, resolve_readings
-from reasonknee_datasets.oai.moaks_tables import Knee, MoaksTables, read_moaks_tables
+from reasonknee_datasets.oai.moaks_tables import (
+    READING_RULES,
+    Knee,
+    MoaksTables,
+    ReadingRule,
+    read_moaks_tables,
+    resolve_readings,
+)
 from reasonknee_datasets.oai.moaks_variables import ACL_RULES, VARIABLES, AclRule
 from reasonknee_datasets.oai.table_cells import read_cells
-from reasonknee_datasets.phantom.moaks_table_files import table_columns
+from reasonknee_datasets.phantom.release_files import table_columns
 from tests.helpers.paths import DATA
 
 KNEE = Knee("9000099", "00M", "right")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, convert
-from reasonknee_datasets.oai.content import explained_variance, match_content
+from reasonknee_datasets.oai.image_files import explained_variance, match_content
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.release import open_release
 from reasonknee_datasets.release.split_files import Study

@@ -12,7 +12,7 @@ from reasonknee_datasets.boxes import label_boxes
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import LABELS, REGION_NAMES, DrawnKnee, KneeSpec, draw_knee, region_of
 from reasonknee_datasets.phantom.anatomy import look
-from reasonknee_datasets.phantom.frame import knee_frame
+from reasonknee_datasets.phantom.knee import knee_frame
 from reasonknee_datasets.phantom.mask_labels import FINDINGS, STRUCTURES
 from reasonknee_datasets.phantom.shape import draw_shape
 from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNAL, sign_of

@@ -20,16 +20,13 @@ import pytest
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BoxError
 from reasonknee_datasets.moaks import QUESTIONS, read_diagnosis
-from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
 from reasonknee_datasets.phantom.mask_labels import LABELS, STRUCTURES, region_of
-from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PhantomError, PlannedVolume
 from reasonknee_datasets.phantom.record_writer import PREFIXES, RECORD_QUESTIONS, RecordWriter
-from reasonknee_datasets.phantom.release_files import write_questions
+from reasonknee_datasets.phantom.release_files import LABEL_MAP_VARIANTS, write_questions
 from reasonknee_datasets.phantom.release_writer import DEFAULT_CONVENTION, _whole_or_nothing, write_release
 from reasonknee_datasets.phantom.scan_grids import SIZES
-from reasonknee_datasets.phantom.scans import predict_boxes
-from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
-from reasonknee_datasets.phantom.typical_boxes import usual_boxes
+from reasonknee_datasets.phantom.scans import predict_boxes, usual_boxes
+from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PhantomError, PlannedVolume, StudyPlan, plan_study
 from reasonknee_datasets.prompts import project_prompt
 from reasonknee_datasets.release.region_labels import read_mapping, read_names
 from reasonknee_datasets.release.split_files import COLUMNS

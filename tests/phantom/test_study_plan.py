@@ -20,10 +20,9 @@ from reasonknee_datasets.phantom.grade_sampling import (
     severity_rank,
     slot_column,
 )
-from reasonknee_datasets.phantom.moaks_table_files import table_columns, write_tables
-from reasonknee_datasets.phantom.planned_scan import OFFICIAL_SPLITS, PhantomError
+from reasonknee_datasets.phantom.release_files import table_columns, write_tables
 from reasonknee_datasets.phantom.scan_grids import SIZES
-from reasonknee_datasets.phantom.study_plan import StudyPlan, plan_study
+from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PhantomError, StudyPlan, plan_study
 
 COHORT = 500
 

@@ -14,8 +14,7 @@ import pytest
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.moaks import read_diagnosis
-from reasonknee_datasets.oai.moaks_readings import resolve_readings
-from reasonknee_datasets.oai.moaks_tables import Knee, read_moaks_tables
+from reasonknee_datasets.oai.moaks_tables import Knee, read_moaks_tables, resolve_readings
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.schema import GRADE_COLUMNS
 

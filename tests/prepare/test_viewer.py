@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from reasonknee_datasets.manifest import Manifest
-from reasonknee_datasets.publish.viewer_rules import FIRST_ROWS, first_page
+from reasonknee_datasets.publish.parquet_checks import FIRST_ROWS, first_page
 from reasonknee_datasets.schema import CONFIGS
 
 PREPARED = [config for config in CONFIGS if config != "preview"]

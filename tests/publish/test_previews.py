@@ -26,9 +26,9 @@ from reasonknee_datasets.errors import BoxError, PublishError, RepositoryError, 
 from reasonknee_datasets.manifest import WITHOUT_PREVIEWS, Manifest
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.publish import add_previews
+from reasonknee_datasets.publish.parquet_checks import first_page
 from reasonknee_datasets.publish.preview_images import PreviewArtist
 from reasonknee_datasets.publish.previews import write_without_previews
-from reasonknee_datasets.publish.viewer_rules import first_page
 from tests.helpers import prepare_content as given
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pytest
 
-from reasonknee_datasets.publish.viewer_rules import FIRST_ROWS_BYTES, FirstPage, first_page
+from reasonknee_datasets.publish.parquet_checks import FIRST_ROWS_BYTES, FirstPage, first_page
 
 TEXT = datasets.Features({"text": datasets.Value("string")})
 

@@ -12,7 +12,7 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.orientation import Reorientation
 from reasonknee_datasets.release import ReleaseOptions, open_release
-from reasonknee_datasets.release.box_table import turn_rows
+from reasonknee_datasets.release.checks import turn_rows
 from tests.helpers.release_builder import CONVENTION, KNEES, Knee, build_release
 
 

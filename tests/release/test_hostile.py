@@ -20,7 +20,7 @@ from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, ReleaseError, VolumeError
 from reasonknee_datasets.release import masks, open_release, read_mapping, read_names
 from reasonknee_datasets.release.masks import find_extents, scan_mask
-from reasonknee_datasets.release.question_files import read_questions
+from reasonknee_datasets.release.region_labels import read_questions
 from reasonknee_datasets.volumes import open_volume
 from tests.helpers.release_builder import Built, build_release
 from tests.helpers.volumes_files import save

@@ -14,8 +14,7 @@ from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.release import ReleaseOptions, open_release
-from reasonknee_datasets.release.marker import Marker, read_marker
-from reasonknee_datasets.release.paths import find_revision
+from reasonknee_datasets.release.paths import Marker, find_revision, read_marker
 
 OTHER = "slice2-x0-y1-corners-exclusive-voxel"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonknee_datasets.errors import ReleaseError
-from reasonknee_datasets.release.official_answer import join_steps, read_answer, split_steps
+from reasonknee_datasets.release.rebuild import join_steps, read_answer, split_steps
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from reasonknee_datasets.phantom import REGION_NAMES, region_of, write_release
-from reasonknee_datasets.phantom.label_maps import LABEL_MAP_VARIANTS
-from reasonknee_datasets.phantom.release_files import write_questions
+from reasonknee_datasets.phantom.release_files import LABEL_MAP_VARIANTS, write_questions
 from reasonknee_datasets.release import Release, ReleaseOptions, open_release, rebuild_record
 from tests.helpers.paths import ROOT
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonknee_datasets.release.stream import CHUNK, InvalidJSONError, stream_records
+from reasonknee_datasets.release.record_files import CHUNK, InvalidJSONError, stream_records
 from tests.helpers.paths import ROOT
 
 JSON = st.recursive(
@@ -107,7 +107,7 @@ MEASURE = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from reasonknee_datasets.release.stream import stream_records
+    from reasonknee_datasets.release.record_files import stream_records
     from tests.helpers.peak import peak_bytes
     before = peak_bytes()
     count = sum(1 for _ in stream_records(Path(sys.argv[1])))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.transforms import CropToBox, RandomIntensity, RandomShift, Resize, TransformError, Window
-from reasonknee_datasets.transforms.statistics import statistics
+from reasonknee_datasets.transforms.intensity import statistics
 from reasonknee_datasets.volumes import cache_info, open_volume
 from reasonknee_datasets.volumes.grid_view import View
 

@@ -28,8 +28,7 @@ from reasonknee_datasets.bench.results import (
 )
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, missing_extra
-from reasonknee_datasets.figures.plane_choice import choose_plane
-from reasonknee_datasets.figures.planes import Panel, cut_planes, grey_window
+from reasonknee_datasets.figures.planes import Panel, choose_plane, cut_planes, grey_window
 from reasonknee_datasets.moaks import QUESTIONS, Question
 from reasonknee_datasets.sources import find_volumes, join
 from reasonknee_datasets.volumes import open_volume
