@@ -21,7 +21,7 @@ from reasonknee_datasets.bench.model_requests import (
     render_frames,
     system_prompt,
 )
-from reasonknee_datasets.bench.question_records import Record
+from reasonknee_datasets.bench.model_requests import Record
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.prompts import Prompts
 from reasonknee_datasets.transforms import ToFrames

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
+from reasonknee_datasets.bench.comparison import compare
+from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
 from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import (
@@ -22,7 +23,8 @@ from reasonknee_datasets.bench.report.group_tables import (
     missing_intervals,
     signed,
 )
-from reasonknee_datasets.bench.results import ErrorDecomposition, Estimate, LostShares, Sampling
+from reasonknee_datasets.bench.group_results import Estimate
+from reasonknee_datasets.bench.results import ErrorDecomposition, LostShares, Sampling
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.errors import BenchError

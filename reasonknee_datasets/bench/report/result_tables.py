@@ -7,7 +7,6 @@ from dataclasses import fields
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.report.group_tables import (
-    LEGEND,
     RESTS_ON,
     RULE_NAMES,
     Table,
@@ -18,21 +17,21 @@ from reasonknee_datasets.bench.report.group_tables import (
     group_name,
     group_table,
     metric_tables,
+    plural,
     signed,
 )
-from reasonknee_datasets.bench.results import (
+from reasonknee_datasets.bench.group_results import (
     BOX_METRICS,
     CONDITIONS,
     HEADLINE,
     REASONING_METRICS,
     RULES,
     TOTALS,
-    Baseline,
     By,
     Estimate,
-    Results,
     Unit,
 )
+from reasonknee_datasets.bench.results import Baseline, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 
 
@@ -136,7 +135,6 @@ def _baselines(results: Results) -> tuple[Table, ...]:
             row = (base.name, name, format_estimate(score), signed(found.difference, name) if found else "")
             (rest if name in TOTALS and name != HEADLINE else first).append(row)
     caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
-    caption += f". {LEGEND}"
     columns = ("baseline", "metric", "score", "model less baseline")
     return (
         Table("Baselines", columns, tuple(first), caption),
@@ -194,7 +192,7 @@ def _box_alternatives(results: Results) -> Table | None:
     read = (
         f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {format_count(check.records)} boxes"
     )
-    caption = f"{read}; {verdict}. {LEGEND}"
+    caption = f"{read}; {verdict}"
     return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
 
@@ -203,14 +201,14 @@ def _worst(results: Results) -> Table | None:
     for case in results.worst:
         answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
         asked = group_name("question", case.id.rsplit("/", 1)[-1])
-        rows.append(
-            (case.id, asked, pairs(case.truth), pairs(answer), format_number(case.loss), format_number(case.iou))
+        overlap = "" if case.iou is None else format_number(case.iou)
+        rows.append((case.id, asked, pairs(case.truth), pairs(answer), format_number(case.loss), overlap))
+    caption, lacking = "Wrong answers", results.group().coverage.records - results.group().coverage.complete
+    if lacking:
+        caption += (
+            f"; {plural(lacking, 'record')} without a grade in every slot are counted under Coverage, and listed only if "
+            "a grade that they do have is wrong"
         )
-    covered = results.group().coverage
-    caption = (
-        f"Wrong answers; {format_count(covered.records - covered.complete)} records without a grade in every slot are "
-    )
-    caption += "counted under Coverage, and listed only if a grade that they do have is wrong"
     columns = ("record", "question", "truth", "answer", "loss", "IoU")
     return Table("Worst cases", columns, tuple(rows), caption, folded=True, detail=True) if rows else None
 
