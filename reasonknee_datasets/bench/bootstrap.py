@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import Floats, Ints
-from reasonknee_datasets.bench.metrics import ratio
 from reasonknee_datasets.bench.group_results import (
     BoxCounts,
     By,
@@ -24,6 +23,7 @@ from reasonknee_datasets.bench.group_results import (
     StatisticKind,
     Unit,
 )
+from reasonknee_datasets.bench.metrics import ratio
 from reasonknee_datasets.errors import BenchError
 
 LEVEL = 0.95

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -161,7 +161,7 @@ def compare(
             f"The two results are of {len(first.truth)} and {len(second.truth)} records, and they are not the same. "
             "Evaluate both with the same questions and patients."
         )
-    priors: TrainPriors = read_priors(first.repository)
+    priors = read_priors(first.repository)
     return paired_difference(
         first.truth,
         first.predictions.answers,

@@ -17,8 +17,8 @@ from reasonknee_datasets.bench.bootstrap import (
     estimates,
     resample,
 )
-from reasonknee_datasets.bench.metrics import THRESHOLDS, BoxScores, iou, ratio
 from reasonknee_datasets.bench.group_results import BOX_METRICS, BoxAlternative, BoxCounts, ConventionCheck, Unit
+from reasonknee_datasets.bench.metrics import THRESHOLDS, BoxScores, iou, ratio
 from reasonknee_datasets.bench.slot_table import Grouping, SlotTable, count_by_reason, count_distinct
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BenchError

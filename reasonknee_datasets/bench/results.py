@@ -34,6 +34,7 @@ from reasonknee_datasets.bench.group_results import (
     GROUP_COLUMNS,
     HEADLINE,
     By,
+    ConventionCheck,
     Estimate,
     Group,
     Rule,

@@ -124,7 +124,6 @@ class Records:
 
 @dataclass(frozen=True)
 class RunSpec:
-
     """Condition, prompts and records of a run.
 
     Attributes

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.arrays import NONE, Answers, Floats, Ints, Mask, Truth
-from reasonknee_datasets.bench.metrics import BoxScores, record_exact, score_boxes
 from reasonknee_datasets.bench.group_results import By, Rule
+from reasonknee_datasets.bench.metrics import BoxScores, record_exact, score_boxes
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import ATTRIBUTES, CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.schema import SIDES, VISITS

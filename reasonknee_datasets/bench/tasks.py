@@ -34,6 +34,7 @@ from inspect_ai.scorer import (
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import registry_info
 
+from reasonknee_datasets.bench.collect import read_answer_text
 from reasonknee_datasets.bench.conditions import SCRIPTS
 from reasonknee_datasets.bench.model_requests import (
     Frames,
@@ -47,7 +48,6 @@ from reasonknee_datasets.bench.model_requests import (
     to_chat,
     without_images,
 )
-from reasonknee_datasets.bench.collect import read_answer_text
 from reasonknee_datasets.bench.prediction_files import METADATA, read_output
 from reasonknee_datasets.bench.run_spec import LOG_CONVENTION, RunSpec, make_study, max_tokens
 from reasonknee_datasets.bench.truth import parse_questions

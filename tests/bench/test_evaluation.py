@@ -22,10 +22,10 @@ from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.baselines import question_majority
 from reasonknee_datasets.bench.comparison import compare
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
+from reasonknee_datasets.bench.group_results import TOTALS
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.report import read_report, to_eval_results, to_markdown, write_comparison, write_report
 from reasonknee_datasets.bench.report.group_tables import Table
-from reasonknee_datasets.bench.group_results import TOTALS
 from reasonknee_datasets.bench.results import Results, schema
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.errors import BenchError

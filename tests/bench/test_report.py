@@ -12,6 +12,7 @@ import pytest
 
 from reasonknee_datasets.bench.comparison import compare
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
+from reasonknee_datasets.bench.group_results import Estimate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
 from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import (
@@ -23,7 +24,6 @@ from reasonknee_datasets.bench.report.group_tables import (
     missing_intervals,
     signed,
 )
-from reasonknee_datasets.bench.group_results import Estimate
 from reasonknee_datasets.bench.results import ErrorDecomposition, LostShares, Sampling
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import read_truth

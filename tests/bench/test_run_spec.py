@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from reasonknee_datasets.bench.conditions import CONDITIONS
-from reasonknee_datasets.bench.truth import parse_questions
 from reasonknee_datasets.bench.run_spec import make_study
+from reasonknee_datasets.bench.truth import parse_questions
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.prompts import Prompts
 from tests.helpers.paths import NO_OFFICIAL, OFFICIAL

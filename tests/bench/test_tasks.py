@@ -18,11 +18,11 @@ import pytest
 
 from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, SCRIPTS, Condition, get_condition
 from reasonknee_datasets.bench.comparison import compare
+from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, SCRIPTS, Condition, get_condition
 from reasonknee_datasets.bench.evaluation import evaluate
-from reasonknee_datasets.bench.predictions import read_predictions
 from reasonknee_datasets.bench.model_requests import Record
+from reasonknee_datasets.bench.predictions import read_predictions
 from reasonknee_datasets.bench.run_spec import RunSpec, make_plan, make_study
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.boxes import Box

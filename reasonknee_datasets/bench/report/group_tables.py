@@ -44,7 +44,7 @@ class Table:
     rows : tuple of tuple of str
         As they are printed. A column that is empty in every row is left out.
     caption : str
-        Explains the columns where their names do not. The legend of the marks in the cells follows, where there are any.
+        Explains the columns where their names do not. Where cells are marked, a legend follows it.
     folded : bool
         The HTML page and Markdown show it on demand.
     detail : bool
@@ -73,8 +73,8 @@ class Table:
         if self.rows and len(used) < len(self.columns):
             object.__setattr__(self, "columns", tuple(self.columns[n] for n in used))
             object.__setattr__(self, "rows", tuple(tuple(row[n] for n in used) for row in self.rows))
-        if marked and "**bold**" not in self.caption:
-            object.__setattr__(self, "caption", f"{self.caption}. {LEGEND}" if self.caption else LEGEND)
+        if marked and self.caption and "**bold**" not in self.caption:
+            object.__setattr__(self, "caption", f"{self.caption}. {LEGEND}")
         columns = ([row[place] for row in self.rows] for place in range(1, len(self.columns)))
         numeric = (False, *(all(_NUMBER.match(cell) for cell in column) for column in columns))
         object.__setattr__(self, "numeric", numeric)
@@ -214,7 +214,9 @@ def group_table(results: Results, by: By) -> Table:
     rows = tuple(_group(group, majority) for group in results.groups if group.by == by)
     columns = (by, HEADLINE, "slot_micro", "majority", "model less majority", "IoU", *RESTS_ON)
     caption = _MISSING + (f"; majority: {HEADLINE} of question_majority" if any(row[3] for row in rows) else "")
-    return Table(f"By {by}", columns, rows, caption, folded=by != "category", detail=by not in ("category", "attribute"))
+    return Table(
+        f"By {by}", columns, rows, caption, folded=by != "category", detail=by not in ("category", "attribute")
+    )
 
 
 def find_majority(results: Results) -> Baseline | None:

@@ -13,9 +13,9 @@ import numpy as np
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.evaluation import Evaluation
+from reasonknee_datasets.bench.group_results import HEADLINE, TOTALS, Estimate, Group, Pool
 from reasonknee_datasets.bench.report.group_tables import format_count, format_number, name_subject
 from reasonknee_datasets.bench.report.result_tables import pairs
-from reasonknee_datasets.bench.group_results import HEADLINE, TOTALS, Estimate, Group, Pool
 from reasonknee_datasets.bench.results import Case, Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, missing_extra

@@ -6,6 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from reasonknee_datasets.bench.answers import REASONS
+from reasonknee_datasets.bench.group_results import (
+    BOX_METRICS,
+    CONDITIONS,
+    HEADLINE,
+    REASONING_METRICS,
+    RULES,
+    TOTALS,
+    By,
+    Estimate,
+    Unit,
+)
 from reasonknee_datasets.bench.report.group_tables import (
     RESTS_ON,
     RULE_NAMES,
@@ -19,17 +30,6 @@ from reasonknee_datasets.bench.report.group_tables import (
     metric_tables,
     plural,
     signed,
-)
-from reasonknee_datasets.bench.group_results import (
-    BOX_METRICS,
-    CONDITIONS,
-    HEADLINE,
-    REASONING_METRICS,
-    RULES,
-    TOTALS,
-    By,
-    Estimate,
-    Unit,
 )
 from reasonknee_datasets.bench.results import Baseline, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
@@ -46,7 +46,8 @@ def result_tables(results: Results) -> tuple[Table, ...]:
     tables += [identity_table(results.identity)]
     tables += [table for table in (_worst(results),) if table]
     tables += metric_tables(results)
-    tables += [*baselines[1:], _rules(results), _pools(results)]
+    missing = results.group().coverage.parsed < results.group().coverage.slots  # else all rules give the same numbers
+    tables += [*baselines[1:], *([_rules(results)] if missing else []), _pools(results)]
     kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
     tables += [group_table(results, by) for by in kinds]
     return tuple(table for table in tables if table.rows)
@@ -134,11 +135,14 @@ def _baselines(results: Results) -> tuple[Table, ...]:
             found = find_total(base.differences, "all", "all", name)
             row = (base.name, name, format_estimate(score), signed(found.difference, name) if found else "")
             (rest if name in TOTALS and name != HEADLINE else first).append(row)
-    caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
     columns = ("baseline", "metric", "score", "model less baseline")
+    captions = [
+        "; ".join(f"{base.name}: {base.about}" for base in results.baselines if base.name in {row[0] for row in rows})
+        for rows in (first, rest)
+    ]
     return (
-        Table("Baselines", columns, tuple(first), caption),
-        Table("Baselines by the other totals", columns, tuple(rest), caption, folded=True),
+        Table("Baselines", columns, tuple(first), captions[0]),
+        Table("Baselines by the other totals", columns, tuple(rest), captions[1], folded=True),
     )
 
 
@@ -206,8 +210,8 @@ def _worst(results: Results) -> Table | None:
     caption, lacking = "Wrong answers", results.group().coverage.records - results.group().coverage.complete
     if lacking:
         caption += (
-            f"; {plural(lacking, 'record')} without a grade in every slot are counted under Coverage, and listed only if "
-            "a grade that they do have is wrong"
+            f"; {plural(lacking, 'record')} without a grade in every slot are counted under Coverage, and listed only "
+            "if a grade that they do have is wrong"
         )
     columns = ("record", "question", "truth", "answer", "loss", "IoU")
     return Table("Worst cases", columns, tuple(rows), caption, folded=True, detail=True) if rows else None

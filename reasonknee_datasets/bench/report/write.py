@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from reasonknee_datasets.atomic_files import write_files
 from reasonknee_datasets.bench.answers import RULES
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
-from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.collect import PROBLEMS, Problem
+from reasonknee_datasets.bench.evaluation import Evaluation
+from reasonknee_datasets.bench.group_results import HEADLINE
 from reasonknee_datasets.bench.predictions import Predictions
 from reasonknee_datasets.bench.report.export import to_csv, to_eval_results, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import (
@@ -40,7 +41,6 @@ from reasonknee_datasets.bench.report.plots import (
     draw_worst,
 )
 from reasonknee_datasets.bench.report.result_tables import first_estimates, identity_table, result_tables
-from reasonknee_datasets.bench.group_results import HEADLINE
 from reasonknee_datasets.bench.results import Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth, take
