@@ -478,6 +478,18 @@ class TestCompare:
             compare(half, other, resamples=0)
         assert compare(half, other, allow=("condition",), resamples=0).tolerated == ("condition",)
 
+    def test_compare_with_a_run_without_boxes(self, half: Evaluation, data: Path, truth: Truth, tmp_path: Path) -> None:
+        lines = [{name: line[name] for name in ("id", "text")} for line in careless(truth, 0.5, 1)]
+        blind = evaluate(lines, data, model="no boxes", condition="zero_shot", resamples=0)
+        assert blind.predictions.identity.box_convention is None
+        compared = compare(half, blind, resamples=0)
+        assert compared.total().difference.value == 0
+        assert "localisation" not in {row.kind for row in compared.differences}
+        write_comparison(compared, tmp_path)
+        assert "Boxes are not compared: the second run has none." in (tmp_path / "comparison.md").read_text("utf-8")
+        write_comparison(compare(half, half, resamples=0), tmp_path, overwrite=True)
+        assert "Boxes are not compared" not in (tmp_path / "comparison.md").read_text("utf-8")
+
     def test_other_records_are_never_compared(self, half: Evaluation, data: Path, truth: Truth) -> None:
         some = [line for line in oracle(truth) if line["id"].endswith("/q19")]
         reading = ReadOptions(questions=(19,))
