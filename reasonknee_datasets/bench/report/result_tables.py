@@ -66,7 +66,7 @@ def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = ("s
 
 def _stated(name: str, value: object) -> str:
     if value is None or value == {}:
-        return "not stated"
+        return "no boxes" if name == "box_convention" else "not stated"
     if name == "prompts" and isinstance(value, dict):
         return f"{len(value)} prompts, hashes in results.json"
     if isinstance(value, dict):
