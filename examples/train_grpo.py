@@ -228,7 +228,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--crop", action=argparse.BooleanOptionalAction, help="show the true box alone (default: to the tiny model)"
     )
-    parser.add_argument("--sft-steps", type=int, default=70, help="supervised steps of the tiny model")
+    parser.add_argument("--sft-steps", type=int, default=150, help="supervised steps of the tiny model")
     parser.add_argument("--sft-learning-rate", type=float, default=3e-3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=10, help="steps between two evaluations, and two checkpoints")
