@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ import train_vlm  # the example in this folder: model, processor and supervised 
 # torch, transformers and TRL are imported in the functions that need them: help and mistaken arguments need none.
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.bench.reward import Weights, make_reward
-from reasonknee_datasets.transforms import Template, ToConversation, ToFrames
+from reasonknee_datasets.transforms import CropToBox, Template, ToConversation, ToFrames
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,13 +63,18 @@ def conversation(arguments: argparse.Namespace, style: str, *, for_generation: b
     return ToConversation(style, media="images", template=template, frames=frames, for_generation=for_generation)
 
 
-def ask(data: Any, to: ToConversation) -> Dataset:
+def cropping(arguments: argparse.Namespace) -> Callable[[Any], Any]:
+    """Return what is done to a row before it is shown: a crop to the true box, or nothing."""
+    return CropToBox() if arguments.crop else dict
+
+
+def ask(data: Any, to: ToConversation, crop: Callable[[Any], Any]) -> Dataset:
     """Return a dataset of prompts with images, and of the columns that the reward reads."""
     from datasets import Dataset
 
     def make(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         rows = [data[place] for place in batch["row"]]
-        made = [to(row) for row in rows]
+        made = [to(crop(row)) for row in rows]
         return {
             "prompt": [row["prompt"] for row in made],
             "images": [row["images"] for row in made],
@@ -83,8 +88,8 @@ def ask(data: Any, to: ToConversation) -> Dataset:
 def supervise(model: Any, processor: Any, data: Any, arguments: argparse.Namespace) -> None:
     """Train on answers for a few steps and save the model, so that some completions earn a reward."""
     to = conversation(arguments, "trl_messages")
-    rows = train_vlm.converse(data, to)
-    chosen = {"steps": arguments.sft_steps, "batch_size": 8, "learning_rate": arguments.sft_learning_rate}
+    rows = train_vlm.converse(data, to, cropping(arguments))
+    chosen = {"steps": arguments.sft_steps, "batch_size": 16, "learning_rate": arguments.sft_learning_rate}
     settings = argparse.Namespace(out=arguments.out / "sft", model=arguments.model, **chosen)
     trainer = train_vlm.make_trainer(model, processor, rows, to.settings(rows[0]), settings)
     trainer.train()
@@ -105,7 +110,7 @@ def make_trainer(model: Any, processor: Any, data: tuple[Any, Any], arguments: a
         function.__name__ = name  # TRL logs it
     gpu = torch.cuda.is_available()
     to = conversation(arguments, "trl", for_generation=True)
-    train, held = (ask(part, to) for part in data)
+    train, held = (ask(part, to, cropping(arguments)) for part in data)
     config = GRPOConfig(
         output_dir=str(arguments.out),
         max_steps=arguments.steps,
@@ -140,10 +145,10 @@ def complete(trainer: GRPOTrainer, processor: Any, held: Any, arguments: argpars
     """Return what the model writes for a few held-out questions: read it before you believe a curve."""
     import torch
 
-    to = conversation(arguments, "trl", for_generation=True)
+    to, crop = conversation(arguments, "trl", for_generation=True), cropping(arguments)
     model, texts = trainer.model.eval(), []
     torch.manual_seed(arguments.seed)
-    for row in (to(held[place]) for place in range(min(6, len(held)))):
+    for row in (to(crop(held[place])) for place in range(min(6, len(held)))):
         asked = processor.apply_chat_template(row["prompt"], add_generation_prompt=True)
         inputs = processor(text=[asked], images=row["images"], return_tensors="pt").to(model.device)
         written = model.generate(**inputs, max_new_tokens=arguments.tokens, do_sample=True)
@@ -220,7 +225,10 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, nargs="+", default=[43], help="numbers of the questions to train on")
     parser.add_argument("--frames", type=int, default=4, help="sagittal slices of a volume, each an image")
     parser.add_argument("--size", type=int, default=56, help="pixels along an image's side, a multiple of 28")
-    parser.add_argument("--sft-steps", type=int, default=70, help="supervised steps of the tiny model")
+    parser.add_argument(
+        "--crop", action=argparse.BooleanOptionalAction, help="show the true box alone (default: to the tiny model)"
+    )
+    parser.add_argument("--sft-steps", type=int, default=150, help="supervised steps of the tiny model")
     parser.add_argument("--sft-learning-rate", type=float, default=3e-3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=10, help="steps between two evaluations, and two checkpoints")
@@ -232,6 +240,8 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("train_grpo"), help="model, processor, checkpoints and curve")
     arguments = parser.parse_args(argv)
+    if arguments.crop is None:
+        arguments.crop = arguments.model is None
     if arguments.size % 28:
         parser.error("argument --size: must be a multiple of 28, or the processor would resize the images")
     return arguments

@@ -13,7 +13,7 @@ It needs torchvision, as Qwen2.5-VL's processor does: pip install "reasonknee_da
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -103,7 +103,7 @@ def open_data(folder: Path | None, out: Path) -> Any:
     return load_dataset(split="train", data_dir=folder)
 
 
-def converse(data: Any, to: ToConversation) -> Dataset:
+def converse(data: Any, to: ToConversation, crop: Callable[[Any], Any] = dict) -> Dataset:
     """Return a dataset of conversations, each made when the trainer asks for it: nothing is decoded before."""
     from datasets import Dataset
 
@@ -112,7 +112,7 @@ def converse(data: Any, to: ToConversation) -> Dataset:
     groups = [run[first : first + to.turns] for run in runs for first in range(0, len(run), to.turns)]
 
     def make(batch: dict[str, list[list[int]]]) -> dict[str, list[Any]]:
-        rows = [to(data[places]) for places in batch["questions"]]
+        rows = [to(crop(data[places])) for places in batch["questions"]]
         return {name: [value for row in rows for value in row[name]] for name in rows[0]}
 
     return Dataset.from_dict({"questions": groups}).with_transform(make)

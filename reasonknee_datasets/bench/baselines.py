@@ -1,9 +1,11 @@
-"""Baselines: answers that do not depend on the image, among them the grades of the nearest train boxes."""
+"""Baselines: answers that do not depend on the image, their scores, and the model's paired difference from each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,7 +13,10 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
+from reasonknee_datasets.bench.comparison import paired_difference
+from reasonknee_datasets.bench.group_results import HEADLINE, WHY_NO_INTERVAL, By, Estimate, Rule, StatisticKind, Unit
 from reasonknee_datasets.bench.priors import TrainPriors
+from reasonknee_datasets.bench.results import Baseline, Difference
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.orientation import to_canonical
@@ -20,12 +25,10 @@ from reasonknee_datasets.schema import SIDES
 _MISSING = REASONS.index("missing")
 _WITH_IMAGES = "Score against a repository that was prepared with images; grades need none"
 
-Unit = Literal["mm", "fraction"]
-
 
 def question_majority(truth: Truth, priors: TrainPriors) -> Answers:
     """Answer every question with the whole answer that is most frequent in train."""
-    return only_grades(truth, priors.majority[truth.question])
+    return _answer(truth, grades=priors.majority[truth.question])
 
 
 def overall_majority(truth: Truth, priors: TrainPriors) -> Answers:
@@ -35,10 +38,10 @@ def overall_majority(truth: Truth, priors: TrainPriors) -> Answers:
     """
     total = priors.counts.sum(axis=0)
     best = np.array([int(np.argmax(total[: slot.high + 1])) for slot in SLOTS], dtype=np.int8)
-    return only_grades(truth, best[truth.slots])
+    return _answer(truth, grades=best[truth.slots])
 
 
-def median_boxes(truth: Truth, priors: TrainPriors, unit: Unit = "mm") -> Answers:
+def median_boxes(truth: Truth, priors: TrainPriors, unit: Literal["mm", "fraction"] = "mm") -> Answers:
     """Answer with the median box of train, by question and side.
 
     Parameters
@@ -60,7 +63,7 @@ def median_boxes(truth: Truth, priors: TrainPriors, unit: Unit = "mm") -> Answer
     table = priors.boxes_mm if unit == "mm" else priors.boxes_fraction
     wanted = table[truth.question, truth.side]
     boxes = np.zeros((len(truth), 6), dtype=np.int32)
-    for code, rows in by_volume(truth):
+    for code, rows in _by_volume(truth):
         turn = to_canonical(truth.affines[code])
         axes, shape = list(turn.axes), truth.shapes[code][list(turn.axes)]
         edges = wanted[rows] * shape
@@ -70,7 +73,7 @@ def median_boxes(truth: Truth, priors: TrainPriors, unit: Unit = "mm") -> Answer
         stored = np.empty_like(edges)
         stored[:, :, axes] = edges
         boxes[rows] = _whole_voxels(stored, truth.shapes[code])
-    return _only_boxes(truth, boxes, np.asarray(np.isfinite(wanted).all(axis=(1, 2))))
+    return _answer(truth, boxes=boxes, has_box=np.asarray(np.isfinite(wanted).all(axis=(1, 2))))
 
 
 def whole_volume(truth: Truth) -> Answers:
@@ -83,7 +86,8 @@ def whole_volume(truth: Truth) -> Answers:
     """
     _check_grids(truth)
     shapes = truth.shapes[truth.volume]
-    return _only_boxes(truth, np.hstack([np.zeros_like(shapes), shapes]), np.ones(len(truth), dtype=np.bool_))
+    boxes = np.hstack([np.zeros_like(shapes), shapes])
+    return _answer(truth, boxes=boxes, has_box=np.ones(len(truth), dtype=np.bool_))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,17 +102,11 @@ class Chance:
         The probability that all of a record's grades are right; NaN where one of the true ones is missing.
     totals : mapping of str to float
         Expected ``slot_micro``, ``record_exact``, ``question_macro`` and ``category_macro``; NaN where undefined.
-    accuracy, balanced_accuracy, mean_absolute_error : (118,) float array
-        Expected, by slot id; NaN where there is no truth, and for the error where the slot is not ordinal. Kappas and
-        Matthews' coefficient of random grades are 0 on average, whatever the truth.
     """
 
     right: NDArray[np.float64]
     records: NDArray[np.float64]
     totals: Mapping[str, float]
-    accuracy: NDArray[np.float64]
-    balanced_accuracy: NDArray[np.float64]
-    mean_absolute_error: NDArray[np.float64]
 
 
 def chance(truth: Truth, priors: TrainPriors | None = None) -> Chance:
@@ -140,17 +138,7 @@ def chance(truth: Truth, priors: TrainPriors | None = None) -> Chance:
         "question_macro": _mean(questions),
         "category_macro": _mean(categories),
     }
-    counts = np.zeros((len(SLOTS), draws.shape[1]))
-    np.add.at(counts, (truth.slots[there], truth.grades[there]), 1)
-    present = np.where(counts > 0, draws, np.nan)
-    known = counts.any(axis=1)
-    accuracy, balanced, error = (np.full(len(SLOTS), np.nan) for _ in range(3))
-    accuracy[known] = (counts * draws).sum(axis=1)[known] / counts.sum(axis=1)[known]
-    balanced[known] = np.nanmean(present[known], axis=1)
-    distance = np.abs(np.subtract.outer(np.arange(draws.shape[1]), np.arange(draws.shape[1])))
-    error[known] = ((counts @ distance) * draws).sum(axis=1)[known] / counts.sum(axis=1)[known]
-    error[[slot.id for slot in SLOTS if slot.scale != "ordinal"]] = np.nan
-    return Chance(right, records, totals, accuracy, balanced, error)
+    return Chance(right, records, totals)
 
 
 def _draws(priors: TrainPriors | None) -> NDArray[np.float64]:
@@ -176,38 +164,25 @@ def _means(values: NDArray[np.float64], groups: NDArray[np.int64], size: int) ->
     return means
 
 
-def only_grades(truth: Truth, grades: NDArray[np.int8]) -> Answers:
-    """Return answers that hold grades and no boxes.
-
-    Parameters
-    ----------
-    truth : Truth
-    grades : (N, 3) int8 array
-        Legal ones; -1 where there is none, and anything in padding.
-    """
+def _answer(
+    truth: Truth,
+    *,
+    grades: NDArray[np.int8] | None = None,
+    boxes: NDArray[np.int32] | None = None,
+    has_box: NDArray[np.bool_] | None = None,
+) -> Answers:
+    """Return answers that hold grades (legal, -1 for none, anything in padding), or boxes, or neither."""
     rows, padding = len(truth), truth.slots == NONE
-    kept = np.where(padding, NONE, grades).astype(np.int8)
+    kept = np.where(padding | (grades is None), NONE, 0 if grades is None else grades).astype(np.int8)
+    there = np.zeros(rows, dtype=np.bool_) if has_box is None else has_box
     return Answers(
         given=np.ones(rows, dtype=np.bool_),
         grades=kept,
         reasons=np.where((kept == NONE) & ~padding, _MISSING, NONE).astype(np.int8),
         strict=np.ones(rows, dtype=np.bool_),
-        boxes=np.zeros((rows, 6), dtype=np.int32),
-        has_box=np.zeros(rows, dtype=np.bool_),
-        box_reasons=np.full(rows, NONE, dtype=np.int8),
-    )
-
-
-def _only_boxes(truth: Truth, boxes: NDArray[np.int32], there: NDArray[np.bool_]) -> Answers:
-    rows = len(truth)
-    return Answers(
-        given=np.ones(rows, dtype=np.bool_),
-        grades=np.full(truth.grades.shape, NONE, dtype=np.int8),
-        reasons=np.where(truth.slots == NONE, NONE, _MISSING).astype(np.int8),
-        strict=np.ones(rows, dtype=np.bool_),
-        boxes=np.where(there[:, None], boxes, 0).astype(np.int32),
+        boxes=np.where(there[:, None], np.zeros((rows, 6)) if boxes is None else boxes, 0).astype(np.int32),
         has_box=there,
-        box_reasons=np.where(there, NONE, _MISSING).astype(np.int8),
+        box_reasons=np.where(there | (boxes is None), NONE, _MISSING).astype(np.int8),
     )
 
 
@@ -220,7 +195,7 @@ def _check_grids(truth: Truth) -> None:
         )
 
 
-def by_volume(truth: Truth) -> list[tuple[int, NDArray[np.int64]]]:
+def _by_volume(truth: Truth) -> list[tuple[int, NDArray[np.int64]]]:
     """Return the rows of each volume, by its code."""
     order = np.argsort(truth.volume, kind="stable")
     codes, starts = np.unique(truth.volume[order], return_index=True)
@@ -284,7 +259,7 @@ class BoxGrader:
             pool = np.flatnonzero((self.train.question == question) & complete)
             if len(pool):
                 grades[rows] = self._vote(own[pool], self.train.grades[pool], theirs[rows])
-        return only_grades(truth, grades)
+        return _answer(truth, grades=grades)
 
     def _vote(
         self, pool: NDArray[np.float64], grades: NDArray[np.int8], asked: NDArray[np.float64]
@@ -317,7 +292,7 @@ def _describe(truth: Truth, known: bool) -> NDArray[np.float64]:
     """Return each box's centre and lengths; shape (N, 6)."""
     edges = truth.boxes.reshape(-1, 2, 3).astype(np.float64)
     if known:
-        for code, rows in by_volume(truth):
+        for code, rows in _by_volume(truth):
             edges[rows] = _to_mm(edges[rows], truth.shapes[code], truth.affines[code])
         left = truth.side == SIDES.index("left")
         edges[left, :, 0] = -edges[left, ::-1, 0]
@@ -332,3 +307,155 @@ def _to_mm(edges: NDArray[np.float64], shape: NDArray[np.int32], affine: NDArray
     turned = np.where(np.array(turn.flips), length - turned[:, ::-1], turned)
     centred: NDArray[np.float64] = (turned - length / 2) * spacing
     return centred
+
+
+# Headline metrics: a paired interval that includes 0 gives a warning.
+_WATCHED = (HEADLINE, "iou")
+
+ABOUT: Mapping[str, str] = {
+    "question_majority": "each question's most frequent whole answer in train",
+    "overall_majority": "the one grade that is most frequent in train, over all slots",
+    "chance": "expected score of legal grades drawn evenly",
+    "chance_by_frequency": "expected score of grades drawn as often as they occur in train",
+    "median_box_mm": "the median box of train by question and side, in mm from the volume's centre",
+    "median_box_fraction": "the same in shares of the volume's extent",
+    "whole_volume": "the whole volume",
+    "text_only": "the same model, shown no image",
+    "shuffled_image": "the same model, shown another patient's image",
+    "box_only": "the nearest train boxes' most frequent answer: six numbers, no voxel",
+}
+"""What each baseline answers."""
+
+
+def score_baselines(
+    truth: Truth,
+    answers: Answers,
+    priors: TrainPriors,
+    *,
+    resamples: int,
+    seed: int,
+    train: Truth | None = None,
+    boxes_asked: bool,
+) -> tuple[Baseline, ...]:
+    """Score every baseline on the same records, and subtract it from the model.
+
+    Parameters
+    ----------
+    truth : Truth
+    answers : Answers
+        The model's.
+    priors : TrainPriors
+        Of the same repository.
+    resamples, seed : int
+        Of patients: the same as for the model's score.
+    train : Truth, optional
+        The train split, where the region was given: adds the grader that sees the box alone.
+    boxes_asked : bool
+        Whether the model was asked for boxes.
+
+    Returns
+    -------
+    tuple of Baseline
+    """
+    graders = {
+        "question_majority": question_majority(truth, priors),
+        "overall_majority": overall_majority(truth, priors),
+    }
+    if train is not None:
+        graders["box_only"] = BoxGrader(train).answer(truth)
+    score = partial(score_baseline, truth, answers, priors=priors, resamples=resamples, seed=seed)
+    found = [score(name, base) for name, base in graders.items()]
+    for name, expected in (("chance", chance(truth)), ("chance_by_frequency", chance(truth, priors))):
+        totals = {total: _expected(value) for total, value in expected.totals.items()}
+        found.append(Baseline(name, ABOUT[name], {"missing_as_wrong": totals}, None, (), ()))
+    if boxes_asked and (truth.shapes > 0).all():
+        boxes = {"whole_volume": whole_volume(truth)}
+        if priors.has_boxes:
+            boxes |= {
+                "median_box_mm": median_boxes(truth, priors, "mm"),
+                "median_box_fraction": median_boxes(truth, priors, "fraction"),
+            }
+        found += [score(name, base, boxes=True) for name, base in boxes.items()]
+    return tuple(found)
+
+
+def score_baseline(
+    truth: Truth,
+    answers: Answers,
+    name: str,
+    base: Answers,
+    priors: TrainPriors,
+    *,
+    resamples: int,
+    seed: int,
+    boxes: bool = False,
+) -> Baseline:
+    """Score a baseline, or a control run of the same model, and subtract it from the model.
+
+    Parameters
+    ----------
+    truth : Truth
+    answers, base : Answers
+        The model's, and the baseline's.
+    name : str
+        A key of `ABOUT`.
+    priors : TrainPriors
+    resamples, seed : int
+        Of patients: the same as for the model's score.
+    boxes : bool
+        Score the boxes instead of the grades.
+    """
+    by: tuple[By, ...] = ("all", "category")
+    kinds: tuple[StatisticKind, ...] = ("localisation",) if boxes else ("total",)
+    if name == "question_majority":  # the baseline of the report's tables by category and attribute
+        by, kinds = (*by, "attribute"), (*kinds, "pool")
+    compared = paired_difference(
+        truth,
+        answers,
+        base,
+        priors=priors.most_frequent,
+        resamples=resamples,
+        seed=seed,
+        by=by,
+        statistics=kinds,
+        boxes_asked=boxes,
+    )
+    totals: dict[Rule, dict[str, Estimate]] = {} if boxes else {rule: {} for rule in compared.rules}
+    units: dict[Unit, dict[str, Estimate]] = {}
+    for row in compared.differences:
+        if row.by == "all" and row.kind == "total" and row.rule is not None:
+            totals[row.rule][row.metric] = _unsampled(row.second)
+        elif row.by == "all" and row.unit is not None:
+            units.setdefault(row.unit, {})[row.metric] = _unsampled(row.second)
+    rows = compared.differences
+    return Baseline(name, ABOUT[name], totals, units if boxes else None, rows, tuple(warn(name, rows)))
+
+
+def warn(name: str, rows: Iterable[Difference]) -> Iterator[str]:
+    """Write a warning for each headline metric that is not shown to be better than a baseline."""
+    for row in rows:
+        value, low, high = row.difference.value, row.difference.low, row.difference.high
+        headline = row.by == "all" and row.metric in _WATCHED and row.rule in {"missing_as_wrong", None}
+        if not headline or row.unit not in {"record", None} or value is None:
+            continue
+        if low is None or high is None:
+            if value < 0:
+                yield (
+                    f"{row.metric} is below {name}, which does not see this patient's image: "
+                    f"{row.first:.3f} against {row.second:.3f}, "
+                    f"without an interval ({WHY_NO_INTERVAL[row.difference.no_interval or 'no_resamples']})"
+                )
+        elif low <= 0:
+            verdict = "worse than" if high < 0 else "not shown to be better than"
+            yield (
+                f"{row.metric} is {verdict} {name}, which does not see this patient's image: difference {value:+.3f}, "
+                f"interval {low:+.3f} to {high:+.3f}"
+            )
+
+
+def _unsampled(value: float | None) -> Estimate:
+    return Estimate(value, no_interval="undefined" if value is None else "no_resamples")
+
+
+def _expected(value: float) -> Estimate:
+    return _unsampled(None if math.isnan(value) else value)

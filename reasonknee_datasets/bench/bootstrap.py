@@ -13,8 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.arrays import Floats, Ints
+from reasonknee_datasets.bench.group_results import (
+    BoxCounts,
+    By,
+    Counts,
+    Estimate,
+    NoInterval,
+    Rule,
+    StatisticKind,
+    Unit,
+)
 from reasonknee_datasets.bench.metrics import ratio
-from reasonknee_datasets.bench.results import BoxCounts, By, Counts, Estimate, NoInterval, Rule, StatisticKind, Unit
 from reasonknee_datasets.errors import BenchError
 
 LEVEL = 0.95

@@ -9,17 +9,19 @@ from itertools import chain, islice
 from typing import Any
 
 from reasonknee_datasets.bench.arrays import Truth, keep_answers, keep_attributes
-from reasonknee_datasets.bench.baseline_comparison import Resampling, score_baselines, score_control
+from reasonknee_datasets.bench.baselines import score_baseline, score_baselines
+from reasonknee_datasets.bench.collect import Problem
 from reasonknee_datasets.bench.conditions import get_condition
-from reasonknee_datasets.bench.predictions import Predictions, Problem, read_predictions
-from reasonknee_datasets.bench.predictions.prediction_files import Source, is_inspect_log, read_identity, split_source
+from reasonknee_datasets.bench.group_results import HEADLINE, Estimate
+from reasonknee_datasets.bench.metrics.reasoning import ReasoningScorer
+from reasonknee_datasets.bench.prediction_files import Source, is_inspect_log, read_identity, split_source
+from reasonknee_datasets.bench.predictions import Predictions, read_predictions
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.reference_results import is_official_file, read_official_results
-from reasonknee_datasets.bench.results import HEADLINE, Baseline, Comparison, Estimate, Results
-from reasonknee_datasets.bench.run_metadata import MODEL, RunMetadata, check_comparable
-from reasonknee_datasets.bench.scoring import paired_difference, score
-from reasonknee_datasets.bench.scoring.reasoning_scores import ReasoningScorer
-from reasonknee_datasets.bench.truth import Data, open_data, read_references, read_truth
+from reasonknee_datasets.bench.results import Baseline, Results
+from reasonknee_datasets.bench.run_metadata import RunMetadata
+from reasonknee_datasets.bench.scoring import score
+from reasonknee_datasets.bench.truth import Data, filter_questions, open_data, read_references, read_truth
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS
@@ -192,7 +194,8 @@ def evaluate(
         truth,
         read.answers,
         priors,
-        Resampling(resamples, seed),
+        resamples=resamples,
+        seed=seed,
         train=train,
         boxes_asked=results.group().localisation is not None,
     )
@@ -208,44 +211,6 @@ def evaluate(
         scores = reasoning.finish(truth, read.answers, resamples=resamples, seed=seed, slices=slices)
         results = replace(results, reasoning=scores)
     return Evaluation(results, replace(read, identity=identity), truth, repository)
-
-
-def compare(
-    first: Evaluation, second: Evaluation, *, allow: Sequence[str] = (), resamples: int = 2000, seed: int = 0
-) -> Comparison:
-    """Subtract two models' results over the same records, with the same resamples of patients.
-
-    Parameters
-    ----------
-    first, second : Evaluation
-    allow : sequence of str
-        Fields of `RunMetadata` that may differ besides the model.
-    resamples, seed : int
-
-    Raises
-    ------
-    BenchError
-        If the two differ in anything but the model that is not allowed to differ; each field is named with both
-        values. Other records are never allowed: nothing would be paired.
-    """
-    one, other = first.predictions.identity, second.predictions.identity
-    tolerated = check_comparable(one, other, allow)
-    if first.truth.ids != second.truth.ids:
-        raise BenchError(
-            f"The two results are of {len(first.truth)} and {len(second.truth)} records, and they are not the same. "
-            "Evaluate both with the same questions and patients."
-        )
-    priors: TrainPriors = read_priors(first.repository)
-    return paired_difference(
-        first.truth,
-        first.predictions.answers,
-        second.predictions.answers,
-        priors=priors.most_frequent,
-        resamples=resamples,
-        seed=seed,
-        identities=(one, other),
-        tolerated=tuple(each.field for each in tolerated if each.field not in MODEL),
-    )
 
 
 def _control(own: Evaluation, source: Source, how: ReadOptions, priors: TrainPriors) -> Baseline:
@@ -266,10 +231,15 @@ def _control(own: Evaluation, source: Source, how: ReadOptions, priors: TrainPri
             f"The control run {other.condition} asked {len(control.truth)} records, the predictions "
             f"{len(own.truth)}, and they are not the same. Run both on the same questions and patients."
         )
-    sampling = own.results.sampling
-    resampling = Resampling(sampling.resamples, sampling.seed)
-    return score_control(
-        own.truth, own.predictions.answers, other.condition, control.predictions.answers, priors, resampling
+    answers, other_answers, sampling = own.predictions.answers, control.predictions.answers, own.results.sampling
+    return score_baseline(
+        own.truth,
+        answers,
+        other.condition,
+        other_answers,
+        priors,
+        resamples=sampling.resamples,
+        seed=sampling.seed,
     )
 
 
@@ -306,8 +276,9 @@ def _peek(source: Source) -> tuple[Source, RunMetadata]:
 
 def _read_asked(repository: Repository, split: str, how: ReadOptions, stated: RunMetadata) -> Truth:
     """Read the records that were asked: a run of some patients or questions is scored on those."""
-    asked = how.questions or tuple(int(name) for name in stated.prompts if name.isdecimal()) or None
-    filters = None if asked is None else [("question_id", "in", sorted(asked))]
+    prompted = [int(name) for name in stated.prompts if name.isdecimal()]
+    known = [number for number in prompted if number in QUESTIONS and QUESTIONS[number].in_records]
+    filters = filter_questions(how.questions or known)
     truth = read_truth(repository, split, filters=filters)
     if stated.patients is None or stated.patients >= len(truth.patients):
         return truth
@@ -351,5 +322,4 @@ def _train(repository: Repository, identity: RunMetadata, how: ReadOptions) -> T
         return None
     if identity.split == "train" or not repository.manifest.shards("quintuples", "train"):
         return None
-    filters = None if how.questions is None else [("question_id", "in", sorted(how.questions))]
-    return read_truth(repository, "train", filters=filters)
+    return read_truth(repository, "train", filters=filter_questions(how.questions))

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.answers import parse_box
 from reasonknee_datasets.bench.conditions import SCRIPTS, Condition, jitter
-from reasonknee_datasets.bench.question_records import Record
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, missing_extra
 from reasonknee_datasets.moaks import QUESTIONS
@@ -35,6 +34,40 @@ if TYPE_CHECKING:
 
 _Message = TypeVar("_Message", bound="ChatMessageBase")
 Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a request about one record may depend on.
+
+    Attributes
+    ----------
+    id : str
+        ``patient/visit/side/qNN``.
+    volume_path : str
+    side : str
+        ``right`` or ``left``.
+    question : int
+        1 to 62.
+    box : tuple of six ints
+        The true box in the stored volume; only the conditions that show the true region read it.
+    """
+
+    id: str
+    volume_path: str
+    side: str
+    question: int
+    box: tuple[int, int, int, int, int, int]
+
+    @property
+    def patient(self) -> str:
+        """The patient, the first part of the id."""
+        return self.id.partition("/")[0]
+
+    @property
+    def region(self) -> str:
+        """A name for this box of this volume, which several questions share."""
+        return f"{self.volume_path} {' '.join(map(str, self.box))}"
 
 
 class Frames:

@@ -50,7 +50,8 @@ class RunMetadata:
     codec_version : int or None
         `reasonknee_datasets.bench.answers.CODEC_VERSION`.
     box_convention : str or None
-        In which the model was asked to write boxes.
+        In which the model was asked to write boxes; None where there are no boxes. A run without boxes can be
+        compared with one that has some, on everything but boxes.
     package_version : str or None
         Of reasonknee_datasets.
     seed : int or None
@@ -232,6 +233,14 @@ def _equal(first: object, second: object) -> bool:
     return first == second and isinstance(first, bool) == isinstance(second, bool)  # True == 1 in Python only
 
 
+# Fields about boxes. A run without boxes has none of them, and then nothing of the other run differs from it.
+_OF_BOXES = frozenset({"box_convention"})
+
+
+def _is_of_one_only(difference: FieldDifference) -> bool:
+    return difference.field in _OF_BOXES and None in (difference.first, difference.second)
+
+
 def check_comparable(a: RunMetadata, b: RunMetadata, allow: Collection[str] = ()) -> tuple[FieldDifference, ...]:
     """Refuse two results that differ in anything but the model.
 
@@ -265,7 +274,7 @@ Score both in the same way, or name what may differ: allow=('split',) (--allow s
             raise BenchError(
                 f"Results have no field {name!r} that could be allowed to differ. {nearest(name, FIELDS)}."
             )
-    found = differences(a, b)
+    found = tuple(each for each in differences(a, b) if not _is_of_one_only(each))
     may = {*MODEL, *allow}
     other = [each for each in found if each.field not in may and each.field.partition(".")[0] not in may]
     if other:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION
+from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.conditions import SCRIPTS, Condition, get_condition
 from reasonknee_datasets.bench.model_requests import (
     Frames,
+    Record,
     Request,
     ask,
     ask_after_box,
@@ -25,13 +28,15 @@ from reasonknee_datasets.bench.model_requests import (
     system_prompt,
     true_region,
 )
-from reasonknee_datasets.bench.question_records import Record, Records, read_records
 from reasonknee_datasets.bench.run_metadata import RunMetadata, identity_digest
-from reasonknee_datasets.bench.truth import Data
+from reasonknee_datasets.bench.truth import Data, filter_questions, identify, open_data, read_truth, take
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.prompts import Damaged, Prompts, box_prompt_hash
-from reasonknee_datasets.transforms import ToFrames
+from reasonknee_datasets.schema import SIDES
+from reasonknee_datasets.sources import Repository, find_volumes, join, keep_credentials, read_shard, select
+from reasonknee_datasets.transforms import ToFrames, TransformError
+from reasonknee_datasets.volumes import open_volume
 from reasonknee_datasets.volumes.cache import Once
 
 LOG_CONVENTION = BoxConvention(layout="corners")
@@ -39,6 +44,82 @@ LOG_CONVENTION = BoxConvention(layout="corners")
 
 # Questions about a knee follow each other, so a few renderings serve nearly all samples in flight; each is some 3 MB.
 _RENDERINGS = 4
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a run.
+
+    Attributes
+    ----------
+    repository : Repository
+    volumes : str
+        The folder or URL that holds ``volumes/``.
+    truth : Truth
+        The records, with the true grades for the scorer alone.
+    identity : RunMetadata
+        As far as it follows from the records.
+    """
+
+    repository: Repository
+    volumes: str
+    truth: Truth
+    identity: RunMetadata
+
+    @cached_property
+    def items(self) -> tuple[Record, ...]:
+        """What requests are made from, in the repository's order: the questions about a volume follow each other."""
+        truth = self.truth
+        volumes, sides = truth.volume.tolist(), truth.side.tolist()
+        rows = zip(truth.ids, volumes, sides, truth.question.tolist(), truth.boxes.tolist(), strict=True)
+        return tuple(
+            Record(name, truth.volumes[volume], SIDES[side], question, tuple(box))
+            for name, volume, side, question, box in rows
+        )
+
+    def volume(self, path: str) -> Any:
+        """Return a volume as a lazy image; nothing is opened."""
+        return open_volume(join(self.volumes, path), geometry=self.repository.manifest.volume(path).geometry)
+
+    def other_volume(self, record: Record, seed: int) -> str:
+        """Draw the path of a volume of another patient, the same for all questions about one knee.
+
+        The pool is every knee of the same side in the whole split, so that the draw for a record does not depend on
+        which sample of patients is asked about.
+
+        Raises
+        ------
+        BenchError
+            If the split has no other patient's knee of that side.
+        """
+        pool = [path for path, patient in self._knees.get(record.side, ()) if patient != record.patient]
+        if not pool:
+            raise BenchError(
+                f"The condition shuffled_image shows another patient's knee, but split {self.identity.split!r} has no "
+                f"{record.side} knee of a patient other than {record.patient}. Use a split with more patients."
+            )
+        digest = hashlib.blake2b(f"{seed}|{record.volume_path}".encode(), digest_size=8).digest()
+        return pool[int.from_bytes(digest, "big") % len(pool)]
+
+    @cached_property
+    def _knees(self) -> dict[str, list[tuple[str, str]]]:
+        """Volume paths and patients of the split, by side."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row in self._read("volumes", ("volume_path", "patient", "side")):
+            found.setdefault(row["side"], []).append((row["volume_path"], row["patient"]))
+        return found
+
+    def questions(self) -> list[tuple[int, str]]:
+        """Return ``question_id`` and ``question`` of each record as the repository holds them."""
+        wanted = set(self.truth.ids)
+        rows = self._read("quintuples", ("id", "question_id", "question"))
+        return [(row["question_id"], row["question"]) for row in rows if row["id"] in wanted]
+
+    def _read(self, config: str, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        selection = select(config, columns)
+        for shard in self.repository.manifest.shards(config, self.identity.split or "test"):
+            for table in read_shard(self.repository.url(shard.path), shard, selection):
+                yield from table.to_pylist()
 
 
 @dataclass(frozen=True)
@@ -160,32 +241,49 @@ def make_study(
     Raises
     ------
     BenchError
-        If real data come without prompts, a prompt has a control token, nothing is left to ask, or the split has no
-        other patient whose image could be shown.
+        If real data come without prompts, a prompt has a control token, nothing is left to ask, the split has no other
+        patient whose image could be shown, or a volume has too few slices for the frames of ``official_o1``.
     """
     chosen = _resize(get_condition(condition), frames, size)
-    read = partial(
-        read_records,
-        data,
-        split,
-        patients=patients,
-        questions=questions,
-        seed=seed,
-        volumes_dir=None if volumes_dir is None else os.fspath(volumes_dir),
-        storage_options=storage_options,
-        token=token,
-    )
-    records = read()
+    repository = open_data(data, storage_options=storage_options, token=token)
+    volumes = find_volumes(None if volumes_dir is None else os.fspath(volumes_dir), repository.root)
+    keep_credentials(volumes, storage_options, token)
+    truth = read_truth(repository, split, patients=patients, seed=seed, filters=filter_questions(questions))
+    records = Records(repository, volumes, truth, identify(repository, split, truth, seed=seed))
     treatment: Damaged = damaged or ("keep" if chosen.script is not None else "repair")
     texts = _choose_prompts(prompts, chosen, records, treatment)
     if texts.left_out:
-        records = read(without=texts.left_out)
+        left = ~np.isin(truth.question, texts.left_out)
+        if not left.any():
+            raise BenchError(
+                "No question is left to ask. Name other questions, or repair the damaged prompts 58 and 59."
+            )
+        truth = take(truth, left)
+        records = replace(records, truth=truth, identity=identify(repository, split, truth, seed=seed))
     for number in sorted({record.question for record in records.items}):
         texts.text(number)
     study = RunSpec(chosen, texts, records, seed)
-    for record in records.items if chosen.image == "other" else ():
-        study.volume_path(record)  # raises here, not in the middle of a run
+    _check_volumes(study)
     return study
+
+
+def _check_volumes(study: RunSpec) -> None:
+    """Check, before anything is asked, that every record has the volume and the slices that the condition shows."""
+    condition = study.condition
+    if condition.image == "other":
+        for record in study.records.items:
+            study.volume_path(record)
+    if condition.frames.ends is None:
+        return  # any number of slices will do
+    for path in dict.fromkeys(record.volume_path for record in study.records.items):
+        try:
+            condition.frames.slices(study.records.volume(path))
+        except TransformError as error:
+            raise BenchError(
+                f"The condition {condition} cannot show {path}: it takes slices {condition.frames.ends[0]} to "
+                f"{condition.frames.ends[1]} along the first array axis, and the volume has fewer. Use the condition "
+                "official or guided, which take any number of slices, or volumes of full size."
+            ) from error
 
 
 def _resize(condition: Condition, count: int | None, size: int | None) -> Condition:
@@ -225,7 +323,7 @@ def _choose_prompts(
                 f"The condition {condition} needs the short wording, and the repository's rows have the guided one "
                 "only. Name the official question files, or use the condition guided."
             )
-        return Prompts.from_rows(records.rows, damaged)
+        return Prompts.from_rows(records.questions(), damaged)
     return Prompts.from_files(Path(prompts), condition.wording, damaged)
 
 
@@ -248,8 +346,6 @@ class RunPlan:
         Estimates: four characters a token; see `make_plan` for images.
     answer_tokens : int or None
         At most; None where the model sets the limit.
-    text : str
-        All text of the first request.
     """
 
     records: int
@@ -260,7 +356,6 @@ class RunPlan:
     text_tokens: int
     image_tokens: int
     answer_tokens: int | None
-    text: str
 
     def __str__(self) -> str:
         limit = "up to the model's own limit" if self.answer_tokens is None else f"{self.answer_tokens:,} at most"
@@ -300,7 +395,6 @@ def make_plan(study: RunSpec, *, image_tokens: ImageTokens = patch_tokens) -> Ru
     image_tokens : callable
         Rows and columns of an image to its tokens; by default one token for each 28x28 pixels.
     """
-    text = ""
     requests = images = characters = pixels = 0
     for record in study.records.items:
         for request in _requests(study, record):
@@ -308,7 +402,6 @@ def make_plan(study: RunSpec, *, image_tokens: ImageTokens = patch_tokens) -> Ru
             images += request.images
             characters += len(request.text)
             pixels += sum(len(each) * image_tokens(*each.pixels.shape[1:]) for each in request.frames)
-            text = text or request.text
     limit = max_tokens(study)
     return RunPlan(
         records=len(study.records.items),
@@ -319,7 +412,6 @@ def make_plan(study: RunSpec, *, image_tokens: ImageTokens = patch_tokens) -> Ru
         text_tokens=math.ceil(characters / 4),
         image_tokens=pixels,
         answer_tokens=None if limit is None else limit * requests,
-        text=text,
     )
 
 

@@ -34,9 +34,11 @@ from inspect_ai.scorer import (
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import registry_info
 
+from reasonknee_datasets.bench.collect import read_answer_text
 from reasonknee_datasets.bench.conditions import SCRIPTS
 from reasonknee_datasets.bench.model_requests import (
     Frames,
+    Record,
     Request,
     ask,
     ask_after_box,
@@ -46,10 +48,9 @@ from reasonknee_datasets.bench.model_requests import (
     to_chat,
     without_images,
 )
-from reasonknee_datasets.bench.predictions.collect import read_answer_text
-from reasonknee_datasets.bench.predictions.prediction_files import METADATA, read_output
-from reasonknee_datasets.bench.question_records import Record, parse_questions
+from reasonknee_datasets.bench.prediction_files import METADATA, read_output
 from reasonknee_datasets.bench.run_spec import LOG_CONVENTION, RunSpec, make_study, max_tokens
+from reasonknee_datasets.bench.truth import parse_questions
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -200,6 +201,43 @@ def open_data(
         )
     keep_credentials(root, storage_options, token)
     return find_repository(root, setting=name_setting(data))
+
+
+def filter_questions(questions: Collection[int] | None) -> Any:
+    """Return the filter of the records that ask some questions; None for all.
+
+    Raises
+    ------
+    BenchError
+        If no record asks one of them.
+    """
+    scored = _scored().tolist()
+    for number in questions or ():
+        if number not in scored:
+            raise BenchError(
+                f"No record asks question {number!r}. Records ask questions 1 to 62; leave the others out."
+            )
+    asked = sorted(set(questions or scored))
+    return None if len(asked) == len(scored) else [("question_id", "in", asked)]
+
+
+def parse_questions(value: int | str | Sequence[int | str]) -> tuple[int, ...]:
+    """Read question numbers and ranges of them.
+
+    Examples
+    --------
+    >>> parse_questions("1-3,34"), parse_questions(45), parse_questions(["1-2", 5])
+    ((1, 2, 3, 34), (45,), (1, 2, 5))
+    """
+    parts = [part for each in ([value] if isinstance(value, int | str) else value) for part in str(each).split(",")]
+    found: list[int] = []
+    for part in parts:
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise BenchError(f"Questions are numbers and ranges such as 1-15,34, got {part!r}.")
+        found += range(first, last + 1)
+    return tuple(found)
 
 
 def read_truth(

@@ -13,8 +13,8 @@ from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positi
 from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
 
 if TYPE_CHECKING:
+    from reasonknee_datasets.bench.collect import Problem
     from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions
-    from reasonknee_datasets.bench.predictions import Problem
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -162,7 +162,7 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.bench.evaluation import compare
+    from reasonknee_datasets.bench.comparison import compare
     from reasonknee_datasets.bench.report import check_report, write_comparison
 
     check_report(arguments.out, "comparison.json", overwrite=arguments.overwrite)
@@ -180,7 +180,7 @@ def _add_errors(command: argparse.ArgumentParser) -> None:
 
 
 def _errors(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.bench.error_decomposition import decompose_errors
+    from reasonknee_datasets.bench.comparison import decompose_errors
     from reasonknee_datasets.bench.report import check_report, write_error_decomposition
 
     check_report(arguments.out, "error_decomposition.json", overwrite=arguments.overwrite)

@@ -18,8 +18,6 @@ from reasonknee_datasets.bench.conditions import (
     OWN_REGION,
     REGION_GIVEN,
     SCRIPTS,
-    SOURCE,
-    UNKNOWN,
     ZERO_SHOT,
     Condition,
     get_condition,
@@ -74,11 +72,9 @@ def test_the_official_conditions_are_the_scripts() -> None:
     assert OFFICIAL.frames == FRAME_RECIPES["official_qwen"]
     assert get_condition("official_o1").frames == FRAME_RECIPES["official_o1"]
     qwen, o1 = SCRIPTS["qwen"], SCRIPTS["o1"]
-    assert (qwen.media, qwen.text_first, qwen.max_tokens, qwen.fences) == ("video", False, 1024, True)
-    assert (o1.media, o1.text_first, o1.max_tokens, o1.response_format) == ("images", True, None, "json_object")
+    assert (qwen.text_first, qwen.max_tokens, qwen.response_format) == (False, 1024, None)
+    assert (o1.text_first, o1.max_tokens, o1.response_format) == (True, None, "json_object")
     assert qwen.system.endswith("presented as a video. Please provide your answer in JSON format.")
-    assert "bcc32ba9a6ddfc580a3dd008a33409e2dc6df592" in SOURCE
-    assert any("qwen_vl_utils" in each for each in UNKNOWN)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.error_decomposition import decompose_errors
+from reasonknee_datasets.bench.comparison import decompose_errors
 from reasonknee_datasets.bench.evaluation import Evaluation, evaluate
 from reasonknee_datasets.bench.report import write_error_decomposition
 from reasonknee_datasets.bench.results import ErrorDecomposition, schema

@@ -22,11 +22,13 @@ from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.bench.answers import write
 from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.baselines import question_majority
-from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
+from reasonknee_datasets.bench.comparison import compare
+from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
+from reasonknee_datasets.bench.group_results import TOTALS
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.report import read_report, to_eval_results, to_markdown, write_comparison, write_report
 from reasonknee_datasets.bench.report.group_tables import Table
-from reasonknee_datasets.bench.results import TOTALS, Results, schema
+from reasonknee_datasets.bench.results import Results, schema
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS
@@ -485,6 +487,18 @@ class TestCompare:
         with pytest.raises(BenchError, match="condition"):
             compare(half, other, resamples=0)
         assert compare(half, other, allow=("condition",), resamples=0).tolerated == ("condition",)
+
+    def test_compare_with_a_run_without_boxes(self, half: Evaluation, data: Path, truth: Truth, tmp_path: Path) -> None:
+        lines = [{name: line[name] for name in ("id", "text")} for line in careless(truth, 0.5, 1)]
+        blind = evaluate(lines, data, model="no boxes", condition="zero_shot", resamples=0)
+        assert blind.predictions.identity.box_convention is None
+        compared = compare(half, blind, resamples=0)
+        assert compared.total().difference.value == 0
+        assert "localisation" not in {row.kind for row in compared.differences}
+        write_comparison(compared, tmp_path)
+        assert "Boxes are not compared: the second run has none." in (tmp_path / "comparison.md").read_text("utf-8")
+        write_comparison(compare(half, half, resamples=0), tmp_path, overwrite=True)
+        assert "Boxes are not compared" not in (tmp_path / "comparison.md").read_text("utf-8")
 
     def test_other_records_are_never_compared(self, half: Evaluation, data: Path, truth: Truth) -> None:
         some = [line for line in oracle(truth) if line["id"].endswith("/q19")]

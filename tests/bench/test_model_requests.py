@@ -13,6 +13,7 @@ import pytest
 from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, REGION_GIVEN
 from reasonknee_datasets.bench.model_requests import (
     Frames,
+    Record,
     ask,
     ask_after_box,
     ask_for_box,
@@ -21,7 +22,6 @@ from reasonknee_datasets.bench.model_requests import (
     render_frames,
     system_prompt,
 )
-from reasonknee_datasets.bench.question_records import Record
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.prompts import Prompts
 from reasonknee_datasets.transforms import ToFrames

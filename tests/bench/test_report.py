@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, compare, evaluate
+from reasonknee_datasets.bench.baselines import ABOUT
+from reasonknee_datasets.bench.comparison import compare
+from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
+from reasonknee_datasets.bench.group_results import Estimate
 from reasonknee_datasets.bench.report import comparison_tables, result_tables, write_comparison, write_report
 from reasonknee_datasets.bench.report.export import to_csv, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import (
+    LEGEND,
     Table,
     about_intervals,
     decomposition_tables,
@@ -22,7 +26,8 @@ from reasonknee_datasets.bench.report.group_tables import (
     missing_intervals,
     signed,
 )
-from reasonknee_datasets.bench.results import ErrorDecomposition, Estimate, LostShares, Sampling
+from reasonknee_datasets.bench.report.plots import _MARKERS
+from reasonknee_datasets.bench.results import ErrorDecomposition, LostShares, Sampling
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.errors import BenchError
@@ -116,6 +121,24 @@ class TestResultTables:
             assert any(grade is not None and grade != case.truth[name] for name, grade in case.answer.items())
         assert "2 records without a grade in every slot" in table(wrong, "Worst cases").caption
 
+    def test_no_column_is_empty(self, wrong: Evaluation) -> None:
+        assert wrong.results.group().localisation is None
+        for found in result_tables(wrong.results):
+            for place, name in enumerate(found.columns):
+                assert any(row[place] for row in found.rows), (found.title, name)
+        assert "IoU" not in table(wrong, "Worst cases").columns
+
+    def test_captions_explain_marks_that_are_there(self, wrong: Evaluation, train: Evaluation) -> None:
+        for found in (*result_tables(wrong.results), *result_tables(train.results)):
+            marks = [cell for row in found.rows for cell in row if cell.startswith("**") or cell.endswith(" worse")]
+            assert (LEGEND in found.caption) == bool(marks), found.title
+
+    def test_baselines_of_a_caption_are_in_its_table(self, wrong: Evaluation) -> None:
+        for title in ("Baselines", "Baselines by the other totals"):
+            found = table(wrong, title)
+            named = {base.name for base in wrong.results.baselines if f"{base.name}: " in found.caption}
+            assert named == {row[0] for row in found.rows}
+
 
 class TestControls:
     def lines(self, data: Path, condition: str, model: str = "m", *, wrong: bool = False) -> list[Line]:
@@ -207,6 +230,17 @@ def test_write_report_says_once_why_no_number_has_an_interval(wrong: Evaluation,
 )
 def test_group_name_does_not_repeat_the_subregion(question: str, name: str) -> None:
     assert group_name("question", question) == name
+
+
+def test_table_leaves_out_empty_columns() -> None:
+    found = Table("T", ("", "empty", "n"), (("", "", "1"), ("b", "", "")), "c")
+    assert (found.columns, found.rows) == (("", "n"), (("", "1"), ("b", "")))
+    assert Table("T", ("a", "b"), ()).columns == ("a", "b")
+
+
+def test_every_baseline_has_its_own_marker() -> None:
+    graders = [name for name in ABOUT if "box" not in name or name == "box_only"]
+    assert len(graders) <= len(set(_MARKERS)) == len(_MARKERS)
 
 
 def test_signed_draws_a_loss_unlike_a_gain() -> None:

@@ -124,6 +124,14 @@ def test_not_stated_is_no_wildcard() -> None:
         check_comparable(FULL, replace(FULL, seed=None))
 
 
+def test_check_comparable_without_boxes() -> None:
+    """A run without boxes has no convention that could differ; two conventions do differ."""
+    none = replace(FULL, box_convention=None)
+    assert check_comparable(FULL, none) == check_comparable(none, FULL) == ()
+    with pytest.raises(BenchError, match="box_convention"):
+        check_comparable(FULL, replace(FULL, box_convention=OTHER["box_convention"]))
+
+
 def test_true_is_not_one() -> None:
     first, second = RunMetadata(generation={"sample": True}), RunMetadata(generation={"sample": 1})
     assert [each.field for each in differences(first, second)] == ["generation.sample"]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from reasonknee_datasets.bench.conditions import CONDITIONS
-from reasonknee_datasets.bench.question_records import parse_questions
 from reasonknee_datasets.bench.run_spec import make_study
+from reasonknee_datasets.bench.truth import parse_questions
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.prompts import Prompts
 from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
@@ -123,3 +123,10 @@ def test_the_digest_of_a_run_holds_all_that_it_depends_on(prepared: Path) -> Non
     # The phantom's rows hold the project's own guided words: that is the one pair of equal runs here.
     assert digests[-1] == digests[0]
     assert len(set(digests)) == len(digests) - 1
+
+
+def test_make_study_checks_the_slices_of_official_o1(prepared: Path) -> None:
+    message = r"official_o1 cannot show volumes/.*: it takes slices 32 to 128 .*, and the volume has fewer"
+    with pytest.raises(BenchError, match=message):
+        make_study(prepared, "official_o1", patients=1)
+    assert len(make_study(prepared, "official", patients=1).records.items)

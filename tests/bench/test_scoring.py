@@ -18,7 +18,7 @@ from reasonknee_datasets.bench.baselines import question_majority
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.results import Results
 from reasonknee_datasets.bench.scoring import score
-from reasonknee_datasets.bench.scoring.slot_table import SCORED_CATEGORIES
+from reasonknee_datasets.bench.slot_table import SCORED_CATEGORIES
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
+from reasonknee_datasets.bench.group_results import BOX_METRICS
+from reasonknee_datasets.bench.localisation import write_numbers
 from reasonknee_datasets.bench.metrics import score_boxes
-from reasonknee_datasets.bench.results import BOX_METRICS, Results
+from reasonknee_datasets.bench.results import Results
 from reasonknee_datasets.bench.scoring import score
-from reasonknee_datasets.bench.scoring.localisation import write_numbers
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS

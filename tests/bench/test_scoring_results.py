@@ -14,13 +14,13 @@ import pytest
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.bootstrap import Key, draw_patients, percentile_interval
-from reasonknee_datasets.bench.error_decomposition import compute_lost_shares
-from reasonknee_datasets.bench.results import Comparison, Estimate, Results, schema
+from reasonknee_datasets.bench.comparison import compute_lost_shares, paired_difference
+from reasonknee_datasets.bench.group_results import Estimate
+from reasonknee_datasets.bench.pools import count_confusions
+from reasonknee_datasets.bench.results import Comparison, Results, schema
 from reasonknee_datasets.bench.run_metadata import RunMetadata
-from reasonknee_datasets.bench.scoring import paired_difference, score
-from reasonknee_datasets.bench.scoring.pools import count_confusions
-from reasonknee_datasets.bench.scoring.score import compute_statistics, slot_statistics
-from reasonknee_datasets.bench.scoring.slot_table import BYS, group_by, make_slot_table
+from reasonknee_datasets.bench.scoring import compute_statistics, score, slot_statistics
+from reasonknee_datasets.bench.slot_table import BYS, group_by, make_slot_table
 from reasonknee_datasets.errors import BenchError
 from tests.benchmarks import scoring as benchmark
 from tests.benchmarks.scoring import make_priors, simulate_answers, simulate_truth

@@ -18,10 +18,11 @@ import pytest
 
 from reasonknee_datasets.bench.answers import REASONS, write
 from reasonknee_datasets.bench.arrays import Truth
+from reasonknee_datasets.bench.comparison import compare
 from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, SCRIPTS, Condition, get_condition
-from reasonknee_datasets.bench.evaluation import compare, evaluate
+from reasonknee_datasets.bench.evaluation import evaluate
+from reasonknee_datasets.bench.model_requests import Record
 from reasonknee_datasets.bench.predictions import read_predictions
-from reasonknee_datasets.bench.question_records import COLUMNS, Record
 from reasonknee_datasets.bench.run_spec import RunSpec, make_plan, make_study
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.boxes import Box
@@ -264,8 +265,7 @@ def test_requests_hold_no_answer_and_no_box_that_is_not_given(
     assert (_wire(one) == _wire(three)) == (name not in ("region_given", "jittered_region"))
 
 
-def test_columns_of_answers_are_never_read_for_a_request() -> None:
-    assert set(COLUMNS) == {"id", "volume_path", "side", "question_id", "question", "box"}
+def test_a_request_is_made_without_grades_and_reasoning() -> None:
     assert set(Record.__dataclass_fields__) == {"id", "volume_path", "side", "question", "box"}
 
 

@@ -91,8 +91,7 @@ def _repeat(study: RunSpec, size: int) -> RunSpec:
     rows = np.arange(size) % there
     names = tuple(f"{study.records.items[row].id}~{turn}" for turn, row in enumerate(rows.tolist()))
     truth = replace(take(study.records.truth, rows), ids=names)
-    items = tuple(replace(study.records.items[row], id=name) for row, name in zip(rows.tolist(), names, strict=True))
-    return replace(study, records=replace(study.records, items=items, truth=truth))
+    return replace(study, records=replace(study.records, truth=truth))
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, Truth
-from reasonknee_datasets.bench.scoring import paired_difference, score
+from reasonknee_datasets.bench.comparison import paired_difference
+from reasonknee_datasets.bench.scoring import score
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 from tests.benchmarks.tables import Table
 from tests.helpers.paths import ROOT

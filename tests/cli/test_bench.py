@@ -107,6 +107,11 @@ def test_plan_prints_what_a_run_asks(condition: str, prepared: Path, capsys: pyt
     assert told["images"] == str(0 if condition == "text_only" else 3 * records * turns)
 
 
+def test_plan_stops_where_a_run_would(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bench", "plan", "--data", prepared, "--condition", "official_o1") == 1
+    assert "cannot show volumes/" in capsys.readouterr().err
+
+
 def test_an_earlier_report_is_overwritten_only_on_request(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

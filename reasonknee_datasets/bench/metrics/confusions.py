@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reasonknee_datasets.bench.group_results import Rule, Scale
 from reasonknee_datasets.bench.metrics import grades as grade_metrics
-from reasonknee_datasets.bench.results import Rule, Scale
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import Slot
 

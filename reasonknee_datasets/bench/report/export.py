@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 
+from reasonknee_datasets.bench.group_results import TOTALS
 from reasonknee_datasets.bench.report.group_tables import LEGEND, Table, format_number
 from reasonknee_datasets.bench.report.plots import CasePicture, Plot
-from reasonknee_datasets.bench.results import TOTALS, Results
+from reasonknee_datasets.bench.results import Results
 from reasonknee_datasets.errors import BenchError, missing_extra
 from reasonknee_datasets.printable import printable
 from reasonknee_datasets.schema import OFFICIAL

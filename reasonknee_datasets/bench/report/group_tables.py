@@ -7,21 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.bootstrap import MIN_PATIENTS
-from reasonknee_datasets.bench.results import (
+from reasonknee_datasets.bench.group_results import (
     CONDITIONS,
     HEADLINE,
     WHY_NO_INTERVAL,
-    Baseline,
     By,
+    Estimate,
+    Group,
+    NoInterval,
+    Rule,
+)
+from reasonknee_datasets.bench.results import (
+    Baseline,
     Comparison,
     Difference,
     ErrorDecomposition,
-    Estimate,
-    Group,
     LostShares,
-    NoInterval,
     Results,
-    Rule,
     Sampling,
 )
 from reasonknee_datasets.moaks import QUESTIONS, Question
@@ -40,9 +42,9 @@ class Table:
     columns : tuple of str
         The first names the row.
     rows : tuple of tuple of str
-        As they are printed.
+        As they are printed. A column that is empty in every row is left out.
     caption : str
-        Explains the columns where their names do not.
+        Explains the columns where their names do not. Where cells are marked, a legend follows it.
     folded : bool
         The HTML page and Markdown show it on demand.
     detail : bool
@@ -66,6 +68,13 @@ class Table:
     numeric: tuple[bool, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        used = [n for n in range(len(self.columns)) if n == 0 or any(row[n] for row in self.rows)]
+        marked = any(cell.startswith("**") or cell.endswith(" worse") for row in self.rows for cell in row)
+        if self.rows and len(used) < len(self.columns):
+            object.__setattr__(self, "columns", tuple(self.columns[n] for n in used))
+            object.__setattr__(self, "rows", tuple(tuple(row[n] for n in used) for row in self.rows))
+        if marked and self.caption and "**bold**" not in self.caption:
+            object.__setattr__(self, "caption", f"{self.caption}. {LEGEND}")
         columns = ([row[place] for row in self.rows] for place in range(1, len(self.columns)))
         numeric = (False, *(all(_NUMBER.match(cell) for cell in column) for column in columns))
         object.__setattr__(self, "numeric", numeric)
@@ -76,7 +85,7 @@ SHORT_REASONS: Mapping[NoInterval, str] = {
     "few_patients": "too few patients",
     "undefined_resamples": "undefined in resamples",
 }
-LEGEND = "**bold**: better, and the interval excludes 0; worse: worse, and the interval excludes 0"
+LEGEND = '**bold** marks a gain and "worse" a loss, where the interval excludes 0'
 # Metrics of which less is better.
 _ERRORS = frozenset({"mae", "centre_mm"})
 
@@ -202,16 +211,12 @@ def metric_tables(results: Results) -> tuple[Table, ...]:
 def group_table(results: Results, by: By) -> Table:
     """Make one table of all groups of a kind, with totals alone."""
     majority = find_majority(results)
-    rows = [_group(group, majority) for group in results.groups if group.by == by]
-    extra = ("majority", "model less majority") if majority else ()
-    columns = (by, HEADLINE, "slot_micro", *extra, "IoU", *RESTS_ON)
-    used = [place for place in range(len(columns)) if place == 0 or any(row[place] for row in rows)]
-    named = tuple(columns[place] for place in used)
-    caption = _MISSING
-    if "majority" in named:
-        caption += f"; majority: {HEADLINE} of question_majority; {LEGEND}"
-    cells = tuple(tuple(row[place] for place in used) for row in rows)
-    return Table(f"By {by}", named, cells, caption, folded=by != "category", detail=by not in ("category", "attribute"))
+    rows = tuple(_group(group, majority) for group in results.groups if group.by == by)
+    columns = (by, HEADLINE, "slot_micro", "majority", "model less majority", "IoU", *RESTS_ON)
+    caption = _MISSING + (f"; majority: {HEADLINE} of question_majority" if any(row[3] for row in rows) else "")
+    return Table(
+        f"By {by}", columns, rows, caption, folded=by != "category", detail=by not in ("category", "attribute")
+    )
 
 
 def find_majority(results: Results) -> Baseline | None:
@@ -274,20 +279,8 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
         for name, value in scores.metrics.items():
             base = majority.get((group.by, group.value, "pool", key, name))
             rows.append((slots, name, *_beside(value, base), *counts))
-    columns: tuple[str, ...] = (
-        "scale",
-        "metric",
-        "value",
-        "majority",
-        "model less majority",
-        "patients",
-        "slots",
-        "positives",
-    )
-    caption = f"{_MISSING}. Majority: question_majority; {LEGEND}"
-    if not majority:
-        rows = [(*row[:3], *row[5:]) for row in rows]
-        columns, caption = (*columns[:3], *columns[5:]), _MISSING
+    columns = ("scale", "metric", "value", "majority", "model less majority", "patients", "slots", "positives")
+    caption = f"{_MISSING}. Majority: question_majority" if majority else _MISSING
     title = f"Metrics of {group.by} {group_name(group.by, group.value)}".replace("_", " ")
     return Table(title, columns, tuple(rows), caption, folded=True)
 
@@ -306,9 +299,8 @@ def _group(group: Group, majority: Baseline | None) -> tuple[str, ...]:
         format_estimate(exact) if exact else "",
         format_estimate(micro) if micro else "",
     ]
-    if majority:
-        row = find_total(majority.differences, group.by, group.value, HEADLINE)
-        cells += [format_number(row.second), signed(row.difference)] if row else ["", ""]
+    row = find_total(majority.differences, group.by, group.value, HEADLINE) if majority else None
+    cells += [format_number(row.second), signed(row.difference)] if row else ["", ""]
     boxes = group.localisation
     cells.append(format_estimate(boxes.units["record"]["iou"]) if boxes else "")
     return (*cells, *(format_count(getattr(scores.counts, each)) for each in RESTS_ON))
@@ -320,7 +312,7 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
     everything = [row for row in rows if row.by == "all" and row.kind in ("total", "localisation")]
     categories = [row for row in rows if row.by == "category" and row.metric == HEADLINE]
     rest = [row for row in comparison.differences if row not in everything and row not in categories]
-    caption = f"First less second, with the same resamples of patients. {LEGEND}"
+    caption = "First less second, with the same resamples of patients"
     return (
         Table("Difference", _DIFFERENCE, tuple(map(_difference, everything)), caption),
         Table("Difference by category", _DIFFERENCE, tuple(map(_difference, categories)), caption),

@@ -13,19 +13,10 @@ import numpy as np
 
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.evaluation import Evaluation
-from reasonknee_datasets.bench.report.group_tables import format_count, format_number, name_subject
+from reasonknee_datasets.bench.group_results import HEADLINE, TOTALS, Estimate, Group, Pool
+from reasonknee_datasets.bench.report.group_tables import format_count, format_number, name_subject, plural
 from reasonknee_datasets.bench.report.result_tables import pairs
-from reasonknee_datasets.bench.results import (
-    HEADLINE,
-    TOTALS,
-    Case,
-    Comparison,
-    ErrorDecomposition,
-    Estimate,
-    Group,
-    Pool,
-    Results,
-)
+from reasonknee_datasets.bench.results import Case, Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import ReasonKneeError, missing_extra
 from reasonknee_datasets.figures.planes import Panel, choose_plane, cut_planes, grey_window
@@ -155,7 +146,8 @@ def _span(start: int, stop: int, count: int, flipped: bool) -> tuple[int, int]:
 
 
 _INK, _MODEL, _BASE, _LOST = "#1c2733", "#1f6f8b", "#b0b8c0", "#c2562d"
-_MARKERS = ("s", "D", "^", "v", "P")
+# One for each baseline that grades, the two controls among them: none is drawn twice.
+_MARKERS = ("s", "D", "^", "v", "P", "X", "*", "h")
 # So that one result is one page, byte for byte: matplotlib draws the ids inside an SVG at random otherwise.
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "reasonknee",
@@ -283,7 +275,8 @@ def _histogram(counts: Sequence[int], missing: int) -> Plot:
     edges = np.arange(len(counts)) / len(counts)
     axes.bar(edges, counts, width=0.9 / len(counts), align="edge", color=_MODEL)
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"IoU of box and true box; {format_count(missing)} records without a box are not in it")
+    rest = f"; {plural(missing, 'record')} without a box not drawn" if missing else ""
+    axes.set_xlabel(f"IoU of box and true box{rest}")
     axes.set_ylabel("records")
     return _plot(figure, "Boxes", f"Records by IoU in steps of {1 / len(counts):g}: {', '.join(map(str, counts))}.")
 

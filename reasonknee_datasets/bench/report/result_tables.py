@@ -6,8 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from reasonknee_datasets.bench.answers import REASONS
+from reasonknee_datasets.bench.group_results import (
+    BOX_METRICS,
+    CONDITIONS,
+    HEADLINE,
+    REASONING_METRICS,
+    RULES,
+    TOTALS,
+    By,
+    Estimate,
+    Unit,
+)
 from reasonknee_datasets.bench.report.group_tables import (
-    LEGEND,
     RESTS_ON,
     RULE_NAMES,
     Table,
@@ -18,21 +28,10 @@ from reasonknee_datasets.bench.report.group_tables import (
     group_name,
     group_table,
     metric_tables,
+    plural,
     signed,
 )
-from reasonknee_datasets.bench.results import (
-    BOX_METRICS,
-    CONDITIONS,
-    HEADLINE,
-    REASONING_METRICS,
-    RULES,
-    TOTALS,
-    Baseline,
-    By,
-    Estimate,
-    Results,
-    Unit,
-)
+from reasonknee_datasets.bench.results import Baseline, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 
 
@@ -47,7 +46,8 @@ def result_tables(results: Results) -> tuple[Table, ...]:
     tables += [identity_table(results.identity)]
     tables += [table for table in (_worst(results),) if table]
     tables += metric_tables(results)
-    tables += [*baselines[1:], _rules(results), _pools(results)]
+    missing = results.group().coverage.parsed < results.group().coverage.slots  # else all rules give the same numbers
+    tables += [*baselines[1:], *([_rules(results)] if missing else []), _pools(results)]
     kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
     tables += [group_table(results, by) for by in kinds]
     return tuple(table for table in tables if table.rows)
@@ -66,7 +66,7 @@ def identity_table(*identities: RunMetadata | None, names: tuple[str, ...] = ("s
 
 def _stated(name: str, value: object) -> str:
     if value is None or value == {}:
-        return "not stated"
+        return "no boxes" if name == "box_convention" else "not stated"
     if name == "prompts" and isinstance(value, dict):
         return f"{len(value)} prompts, hashes in results.json"
     if isinstance(value, dict):
@@ -135,12 +135,14 @@ def _baselines(results: Results) -> tuple[Table, ...]:
             found = find_total(base.differences, "all", "all", name)
             row = (base.name, name, format_estimate(score), signed(found.difference, name) if found else "")
             (rest if name in TOTALS and name != HEADLINE else first).append(row)
-    caption = "; ".join(f"{base.name}: {base.about}" for base in results.baselines)
-    caption += f". {LEGEND}"
     columns = ("baseline", "metric", "score", "model less baseline")
+    captions = [
+        "; ".join(f"{base.name}: {base.about}" for base in results.baselines if base.name in {row[0] for row in rows})
+        for rows in (first, rest)
+    ]
     return (
-        Table("Baselines", columns, tuple(first), caption),
-        Table("Baselines by the other totals", columns, tuple(rest), caption, folded=True),
+        Table("Baselines", columns, tuple(first), captions[0]),
+        Table("Baselines by the other totals", columns, tuple(rest), captions[1], folded=True),
     )
 
 
@@ -194,7 +196,7 @@ def _box_alternatives(results: Results) -> Table | None:
     read = (
         f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {format_count(check.records)} boxes"
     )
-    caption = f"{read}; {verdict}. {LEGEND}"
+    caption = f"{read}; {verdict}"
     return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
 
@@ -203,14 +205,14 @@ def _worst(results: Results) -> Table | None:
     for case in results.worst:
         answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
         asked = group_name("question", case.id.rsplit("/", 1)[-1])
-        rows.append(
-            (case.id, asked, pairs(case.truth), pairs(answer), format_number(case.loss), format_number(case.iou))
+        overlap = "" if case.iou is None else format_number(case.iou)
+        rows.append((case.id, asked, pairs(case.truth), pairs(answer), format_number(case.loss), overlap))
+    caption, lacking = "Wrong answers", results.group().coverage.records - results.group().coverage.complete
+    if lacking:
+        caption += (
+            f"; {plural(lacking, 'record')} without a grade in every slot are counted under Coverage, and listed only "
+            "if a grade that they do have is wrong"
         )
-    covered = results.group().coverage
-    caption = (
-        f"Wrong answers; {format_count(covered.records - covered.complete)} records without a grade in every slot are "
-    )
-    caption += "counted under Coverage, and listed only if a grade that they do have is wrong"
     columns = ("record", "question", "truth", "answer", "loss", "IoU")
     return Table("Worst cases", columns, tuple(rows), caption, folded=True, detail=True) if rows else None
 

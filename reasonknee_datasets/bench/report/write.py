@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 from reasonknee_datasets.atomic_files import is_part, write_files
 from reasonknee_datasets.bench.answers import RULES
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
+from reasonknee_datasets.bench.collect import PROBLEMS, Problem
 from reasonknee_datasets.bench.evaluation import Evaluation
-from reasonknee_datasets.bench.predictions import PROBLEMS, Predictions, Problem
+from reasonknee_datasets.bench.group_results import HEADLINE
+from reasonknee_datasets.bench.predictions import Predictions
 from reasonknee_datasets.bench.report.export import to_csv, to_eval_results, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import (
     Table,
@@ -39,7 +41,7 @@ from reasonknee_datasets.bench.report.plots import (
     draw_worst,
 )
 from reasonknee_datasets.bench.report.result_tables import first_estimates, identity_table, result_tables
-from reasonknee_datasets.bench.results import HEADLINE, Comparison, ErrorDecomposition, Results
+from reasonknee_datasets.bench.results import Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth, take
 from reasonknee_datasets.errors import BenchError
@@ -272,6 +274,9 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     ]
     if comparison.tolerated:
         lead.append(f"Besides the model they differ in {', '.join(comparison.tolerated)}, which was allowed.")
+    lacking = [name for name, run in (("first", one), ("second", other)) if run.box_convention is None]
+    if len(lacking) == 1:
+        lead.append(f"Boxes are not compared: the {lacking[0]} run has none.")
     banners = [SYNTHETIC] if one.synthetic or other.synthetic else []
     contents = {
         COMPARISON: (json.dumps(comparison.to_json(), allow_nan=False) + "\n").encode(),

@@ -17,10 +17,9 @@ from reasonknee_datasets.bench.bootstrap import (
     estimates,
     resample,
 )
+from reasonknee_datasets.bench.group_results import BOX_METRICS, BoxAlternative, BoxCounts, ConventionCheck, Unit
 from reasonknee_datasets.bench.metrics import THRESHOLDS, BoxScores, iou, ratio
-from reasonknee_datasets.bench.results import BOX_METRICS, BoxAlternative, BoxCounts, ConventionCheck, Unit
-from reasonknee_datasets.bench.scoring.record_outcomes import NAMES, NO_PREDICTION, tally
-from reasonknee_datasets.bench.scoring.slot_table import Grouping, SlotTable, count_distinct
+from reasonknee_datasets.bench.slot_table import Grouping, SlotTable, count_by_reason, count_distinct
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 
@@ -74,11 +73,8 @@ def count_reasons(table: SlotTable, grouping: Grouping) -> list[dict[str, int]]:
     assert grouping.of_record is not None
     answers = table.answers
     lacking = np.flatnonzero(~answers.has_box)
-    codes = answers.box_reasons[lacking].astype(np.int64)
-    # Without a box and without a reason, it was left out of the answer.
-    codes = np.where(codes < 0, NAMES.index("missing"), codes)
-    codes = np.where(answers.given[lacking], codes, NAMES.index(NO_PREDICTION))
-    return tally(grouping.of_record[lacking], codes, len(grouping.values), NAMES)
+    codes, given = answers.box_reasons[lacking].astype(np.int64), answers.given[lacking]
+    return count_by_reason(grouping.of_record[lacking], codes, given, len(grouping.values))
 
 
 def box_statistics(

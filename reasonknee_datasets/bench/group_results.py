@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Rule = Literal["missing_as_wrong", "answered_only", "missing_as_prior"]
 Unit = Literal["record", "region"]
@@ -105,6 +105,10 @@ class Estimate:
     no_interval: NoInterval | None = None
     undefined_resamples: int = 0
     left_out: int = 0
+
+    def to_columns(self, name: str) -> dict[str, Any]:
+        """Return value, interval and why there is none, as columns of a data frame."""
+        return {name: self.value, "low": self.low, "high": self.high, "no_interval": self.no_interval}
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +263,50 @@ class Localisation:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxAlternative:
+    """Another way to read the answered boxes.
+
+    Attributes
+    ----------
+    change : str
+        In words: ``x and y swapped``.
+    mean_iou : float
+        What the mean IoU over records would be.
+    gain : Estimate
+        By how much that is more, with its interval over resamples of patients.
+    """
+
+    change: str
+    mean_iou: float
+    gain: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class ConventionCheck:
+    """Whether another convention explains the boxes better.
+
+    Attributes
+    ----------
+    convention : str
+        The name of the ``BoxConvention`` that the numbers are taken to be written in.
+    records : int
+        Records with a box.
+    mean_iou : float
+        As read.
+    alternatives : tuple of BoxAlternative
+        The best five of those tried, best first.
+    verdict : str or None
+        ``x and y swapped would raise the mean IoU from 0.08 to 0.61``; None where none is clearly better.
+    """
+
+    convention: str
+    records: int
+    mean_iou: float
+    alternatives: tuple[BoxAlternative, ...]
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """One group of records: everything, a category, a question ...
 
@@ -284,3 +332,31 @@ class Group:
     totals: Mapping[Rule, Scores]
     pools: tuple[Pool, ...]
     localisation: Localisation | None
+
+    def to_rows(self) -> Iterator[dict[str, Any]]:
+        """Return every total, metric of a scale and metric of boxes as `GROUP_COLUMNS`, one a row."""
+        for rule, scores in self.totals.items():
+            yield from self._to_rows(scores.metrics, scores.counts, kind="total", rule=rule)
+        for pool in self.pools:
+            scale = {"scale": f"{pool.scale} {pool.low}-{pool.high}", "condition": pool.condition}
+            for rule, scores in pool.rules.items():
+                yield from self._to_rows(scores.metrics, scores.counts, kind="pool", rule=rule, **scale)
+                means = pool.slot_means.get(rule, {})
+                yield from self._to_rows(means, scores.counts, kind="slot_mean", rule=rule, **scale)
+        if self.localisation is not None:
+            for unit, metrics in self.localisation.units.items():
+                yield from self._to_rows(metrics, self.localisation.counts, kind="localisation", unit=unit)
+
+    def _to_rows(
+        self, metrics: Mapping[str, Estimate], counts: Counts | BoxCounts, **where: str
+    ) -> Iterator[dict[str, Any]]:
+        names = ("patients", "records", "slots", "positives")
+        held = {name: getattr(counts, name) for name in names if hasattr(counts, name)}
+        for name, value in metrics.items():
+            yield {"by": self.by, "group": self.value, **where, "metric": name, **value.to_columns("value"), **held}
+
+
+GROUP_COLUMNS = (
+    *("by", "group", "kind", "scale", "condition", "rule", "unit", "metric"),
+    *("value", "low", "high", "no_interval", "patients", "records", "slots", "positives"),
+)

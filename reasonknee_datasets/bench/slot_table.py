@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.arrays import NONE, Answers, Floats, Ints, Mask, Truth
+from reasonknee_datasets.bench.group_results import By, Rule
 from reasonknee_datasets.bench.metrics import BoxScores, record_exact, score_boxes
-from reasonknee_datasets.bench.results import By, Rule
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import ATTRIBUTES, CATEGORIES, QUESTIONS, SLOTS
 from reasonknee_datasets.schema import SIDES, VISITS
@@ -264,6 +265,31 @@ def count_distinct(group: Ints, code: Ints | NDArray[np.int32], groups: int) -> 
     seen = np.zeros((groups, int(code.max()) + 1), dtype=np.bool_)
     seen[group, code] = True
     return np.asarray(seen.sum(axis=1), dtype=np.int64)
+
+
+NO_PREDICTION = "no_prediction"
+"""Reason where the record has no prediction; the parser's reasons are about answers."""
+
+REASON_NAMES = (*REASONS, NO_PREDICTION)
+
+
+def count_by_reason(group: Ints, codes: Ints, given: Mask, groups: int) -> list[dict[str, int]]:
+    """Count what is missing in each group by its reason, those that occur.
+
+    Parameters
+    ----------
+    group, codes : (m,) int array
+        Group and reason (an id into ``answers.REASONS``, or -1) of each missing grade or box.
+    given : (m,) bool array
+        Whether its record has a prediction.
+    groups : int
+    """
+    names = REASON_NAMES
+    # Without an answer and without a reason, it was left out of the answer.
+    found = np.where(codes < 0, names.index("missing"), codes)
+    found = np.where(given, found, names.index(NO_PREDICTION))
+    counts = np.bincount(group * len(names) + found, minlength=groups * len(names)).reshape(groups, len(names))
+    return [{name: count for name, count in zip(names, row, strict=True) if count} for row in counts.tolist()]
 
 
 def group_by(table: SlotTable, by: By) -> Grouping:

@@ -19,10 +19,10 @@ from reasonknee_datasets.bench.bootstrap import (
     resample,
     sum_by_patient,
 )
+from reasonknee_datasets.bench.group_results import By, Condition, Counts, Rule, Scale
 from reasonknee_datasets.bench.metrics import METRICS, WEIGH_GRADES_ALIKE, apply_rule, common_scale, compute, ratio
 from reasonknee_datasets.bench.metrics import merge_macerations as merged
-from reasonknee_datasets.bench.results import By, Condition, Counts, Rule, Scale
-from reasonknee_datasets.bench.scoring.slot_table import (
+from reasonknee_datasets.bench.slot_table import (
     CATEGORY_OF,
     NORMAL,
     OF_KNEES,
