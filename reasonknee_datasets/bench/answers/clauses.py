@@ -53,7 +53,7 @@ def is_stated(
         or _is_denied(before, said[label.start : value.start + 1], zero=zero)
         or _is_supposed(said, label.start, last)
         or _is_denied_after(said, last)
-        or (not named and not choice and _is_uncommitted(before, said, label, value))
+        or (not named and not choice and _is_uncommitted(before, said, label, value, zero=zero))
         or _is_denied_between(said[label.stop : value.start], choice=choice, zero=zero)
     )
 
@@ -151,7 +151,7 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if any(pair in _SUPPOSING_PAIRS for pair in itertools.pairwise(words)):
         return True
-    if _opens_condition(words) or _is_general(words) or pattern("attributed").search(" ".join(words)):
+    if _compares(words) or _opens_condition(words) or _is_general(words) or pattern("attributed").search(" ".join(words)):
         return True
     if (
         words[:1]
@@ -181,6 +181,14 @@ def _opens_condition(words: list[str]) -> bool:
     if words[:1] not in (["when"], ["where"], ["once"]) or len(words) < 2:
         return False
     return not words[1].endswith(("ing", "ed")) and words[1] not in ("seen", "read")
+
+
+def _compares(words: list[str]) -> bool:
+    """Check for what is said of another place: "compared with the body, where the extrusion is ..."."""
+    if words[:1] not in (["compared"], ["unlike"], ["relative"]) and words[:2] not in (["in", "contrast"], ["as", "opposed"]):
+        return False
+    related = [at for at, word in enumerate(words) if word in word_list("relatives")]
+    return bool(related) and "," not in words[related[-1] :]
 
 
 def _is_general(words: list[str]) -> bool:
@@ -243,8 +251,10 @@ def _is_denied_between(between: Sequence[Token], *, choice: bool, zero: bool) ->
     return any(token.text in denials or token.text in word_list("doubts") or token.text in bounds for token in between)
 
 
-def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
+def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice, *, zero: bool) -> bool:
     """Check whether what governs a label commits the writer to it."""
+    if pattern("partial").search(" ".join(before)):
+        return True
     at = len(before) - 1
     while at >= 0 and before[at] in word_list("articles") and before[at] not in word_list("evidence"):
         at -= 1
@@ -263,7 +273,8 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
             return True  # "most readers would give it grade 2"
     leads = _without_articles(before)
     opens = not leads or leads[-1] in (",", "and", "while", "or")
-    if leads and leads[-1].isalpha() and not _may_govern(leads):
+    denied = zero and leads and leads[-1] in word_list("none")  # "without a complete tear (0)"
+    if leads and leads[-1].isalpha() and not denied and not _may_govern(leads):
         return True
     return _has_reluctant_verb(before) or (opens and _is_disowned(said, label, value))
 

@@ -367,8 +367,8 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
         rules += ("labelled",) if lead["label"] else () if rules else ("digits_in_string",)
         return Reading(grade, rules=rules) if grade in slot.legal else OUT_OF_RANGE
     another = _ANOTHER.match(rest)
-    if another:
-        return CONFLICTING
+    if another and not (another["n"] in NUMBER_WORDS and re.match(r" [a-z]", rest[another.end() :])):
+        return CONFLICTING  # but "grade 2 – two separate lesions" describes
     if _SECOND.match(rest) or _OUT_OF.match(rest) or not _DESCRIPTION.match(rest):
         return OUT_OF_RANGE
     if any(_number(found["n"]) != grade for found in _MENTION.finditer(rest)):

@@ -130,10 +130,23 @@ _LEADS = re.compile(
 _ALL_ALIKE = re.compile(
     r"(?:^|[.;\n]\s{0,4}|\b(?:hence|therefore|thus|so),? )(?:all|both|each) (?:of )?"
     r"(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*(?:grades|scores|values|attributes"
-    r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)"
+    r"|components|slots|answers|items|of them|three) (?:are|is|=|:|equal|get|receive|have|score)"
     r"(?: scored| graded| rated)?(?: an?| the)? (?:grade )?"
-    r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)[.\s]*$"
+    r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)(?P<because>[.\s]*$|\s?[:;,(–—-][^0-9]*$)"
 )
+# "I score all three items 0."
+_SCORES_ALL = re.compile(
+    r"\bi (?:(?:would|will|therefore|thus|hence|also|now) )?(?:score|grade|rate|put|set|mark) (?:all|both) (?:of )?"
+    r"(?:the |these |two |three |them )*(?:grades |scores |values |attributes |components |slots |answers |items )?"
+    r"(?:as |at |to |with )?(?:an? |grade )*(?P<n>[0-8]|zero|one|two|three)(?P<because>[.\s]*$|\s?[:;,(–—-][^0-9]*$)"
+)
+# "one lesion (grade 1)", "no cyst (3)": what is counted and what is left out tell the attributes of a marrow lesion.
+_COUNTED = re.compile(
+    r"\b(?P<count>one|an?|two|three|four|several|multiple)(?P<single> single| solitary)?(?: [a-z-]+){0,2}?"
+    r" (?:lesions?|bml|foci|focus)(?: [a-z]+){0,3} \((?:grade )?(?P<n>[0-3])\)|(?P<alone>single|solitary) \((?:grade )?1\)"
+)
+_UNCYSTIC = re.compile(r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:grade )?3\)")
+_COUNTS = {"one": 1, "a": 1, "an": 1, "two": 2, "three": 3, "four": 3, "several": 3, "multiple": 3}
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
 )
@@ -199,14 +212,20 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     question = claims.question
     text, rules = _without_scales(_MARKER.sub(r"\1", normalise(without_fragments(text))))
     text = _ASCRIBED.sub("", text)
+    if not re.search(r"(?m)^\W*b\s?[:.)=]", text):
+        text = re.sub(r"(?m)^a\s?:(?=\s)", "answer:", text)
     text = _SELF_CORRECTED.sub(lambda found: _corrected(question, found), text)
     text = re.sub(rf"\b(?:question|q)\.? ?{question.id}\s?[:=\-]", "grade:", text)
+    if question.category == "bone_marrow_lesion":
+        text = _UNCYSTIC.sub("percent: 3", _COUNTED.sub(_counted, text))
     context = _context_after(question, before)
     if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):
         return rules
     text = read_tables(claims, text, context)
-    shared = _ALL_ALIKE.search(text) if len(question.slots) > 1 else None
-    if shared and not context.contradicts(question):
+    if _read_opening(claims, text, context):
+        return rules
+    shared = (_ALL_ALIKE.search(text) or _SCORES_ALL.search(text)) if len(question.slots) > 1 else None
+    if shared and _is_about_asked(question, f"{text[: shared.start()]} {shared['because']}", context):
         for slot in question.slots:
             claims.add(slot, read_text(slot, shared["n"]), ("stated",))
         return rules
@@ -216,6 +235,73 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     if not (claims.readings or reader.retracted):
         _read_last_line(claims, text, context, reader.context)
     return rules
+
+
+_YES_NO = re.compile(r"\W{0,8}(?P<said>yes|no)(?=[ \t]*(?:[,.;:!(–—\n]|-\s|$))")
+_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
+# What a "no" is explained by: a denial, or a word for what is healthy, but not both ("it is not normal").
+_HEALTHY = re.compile(r"\b(?:normal\w*|unremarkable|intact|healthy|clear|empty|continuous|thin)\b")
+_MEASURES = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:\s?(?:x|×|mm|cm|ml|%|percent|to|-|by)\b|%)|\bslices? [0-9]+")
+_DENIED = re.compile(r"\b(?:no|not|without|never|neither|none|nothing|absent|absence|lacks?)\b")
+
+
+def _read_opening(claims: Claims, text: str, context: Context) -> bool:
+    """Read a yes or a no that opens the answer to a single question, and which the sentence that it opens is about.
+
+    What the sentences behind it name does not matter ("There is a lobulated lesion behind the posterior cruciate
+    ligament."), unless they doubt, suppose, take back or deny, or state a grade.
+    """
+    question, opening = claims.question, _YES_NO.match(text)
+    slot = question.slots[0]
+    if opening is None or len(question.slots) > 1 or slot.scale != "binary" or context.contradicts(question):
+        return False
+    first, *others = [part for part in _SENTENCE_END.split(text[opening.end() :].lstrip(" ,.:;!–—-\n")) if part.strip()] or [""]
+    words = {token.text for token in tokens(text)}
+    if "?" in words or words & word_list("doubts", "supposes") or re.search(r"\b[0-8]\b", _MEASURES.sub("", text)):
+        return False
+    if not _opens_with_asked(question, first) or any(map(takes_back, sentences(text))):
+        return False
+    if any(speaks_against(each, errors_only=True) for each in sentences(text)[1:]) or refuses(text):
+        return False
+    denied, healthy = _DENIED.search(first) is not None, _HEALTHY.search(first) is not None
+    if opening["said"] == "yes":
+        later = [each for each in others if names_whole_subject(Context({}).joined(list(mentions(question, each))), question)]
+        if denied or healthy or any(_DENIED.search(each) for each in later):
+            return False
+    elif first and denied == healthy:
+        return False
+    claims.add(slot, read_text(slot, opening["said"]), ("stated",))
+    return True
+
+
+def _is_about_asked(question: Question, text: str, context: Context) -> bool:
+    """Check whether a text names no other subject, or the whole asked one among others."""
+    about = context.joined([])
+    for mention in mentions(question, text):
+        about.name(mention)
+        if names_whole_subject(about, question):
+            return True
+    return not about.contradicts(question)
+
+
+def _counted(found: re.Match[str]) -> str:
+    """Write a count of lesions with a grade that fits it as a labelled one."""
+    if found["alone"]:
+        return "number: 1"
+    fits = _COUNTS[found["count"]] == int(found["n"]) and (found["count"] not in ("a", "an") or found["single"])
+    return f"number: {found['n']}" if fits else found[0]
+
+
+def _opens_with_asked(question: Question, sentence: str) -> bool:
+    """Check whether a sentence names the whole asked subject before any other one, or none at all."""
+    named = Context({})
+    for mention in mentions(question, sentence):
+        named.name(mention)
+        if names_whole_subject(named, question):
+            return True
+        if named.contradicts(question):
+            return False
+    return not named.facets and not sentence.strip()
 
 
 def _read_last_line(claims: Claims, text: str, context: Context, after: Context) -> None:

@@ -65,6 +65,10 @@ class NumberReader:
     def _leads_to_roman(self, at: int) -> bool:
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
         before = self.said[at - 1].text
+        if before in word_list("joiners") | {"is", "are"} and self._ends_clause(at):
+            said = range(max(self.sentence, at - 16), at - 1)
+            if any(self.said[place].text in ("grade", "score") or (place in self.marks and self.marks[place].slot) for place in said):
+                return self.said[at].text != "i" or following in word_list("sentence_ends") | {"", "(", ","}
         if before in word_list("joiners") and at > 1:
             before = self.said[at - 2].text
         leads = before in ("grade", "score", "graded", "scored") or any(

@@ -19,12 +19,13 @@ from reasonknee_datasets.bench.answers.number_labels import Label, LabelReader
 from reasonknee_datasets.bench.answers.retractions import speaks_against, takes_back
 from reasonknee_datasets.bench.answers.subject_names import (
     ANOTHER,
+    OTHER,
     Facets,
     grades_unknown,
     opens_with_aside,
     opens_with_unknown,
 )
-from reasonknee_datasets.bench.answers.subjects import PhraseMatch, closing_line, find_phrases, names_whole_subject
+from reasonknee_datasets.bench.answers.subjects import Context, PhraseMatch, closing_place, find_phrases, names_whole_subject
 from reasonknee_datasets.bench.answers.words import EXTREMES, tokens, word_list
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 
@@ -38,8 +39,9 @@ _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0
 _MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
 # A sentence with a number of its own states a grade: its clauses say whether it stands.
 _UNNUMBERED = re.compile(r"[^0-9]*")
+_NONE_SEEN = re.compile(r"none(?: (?:is |are )?(?:seen|present|detected|identified|visible|found|noted))?[.!]?")
 _CUT = re.compile(
-    r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
+    r",\s*(?=[\"']?[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
     r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
 )
 
@@ -68,14 +70,18 @@ class StatementReader(LabelReader):
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
     seen: bool = False
+    named: bool = False
+    aside: list[Context] = field(default_factory=list)
     closing: int = -1
 
     def run(self) -> None:
         """Read the whole text and add what it states to the claims."""
-        closing = closing_line(self.claims.question, self.text)
+        closing = closing_place(self.claims.question, self.text)
+        start = 0
         for stretch in _stretches(self.text):
             self.text, self.said = stretch, tokens(stretch)
-            self.closing = stretch.rfind(closing) if closing else -1
+            self.closing = -1 if closing is None else closing - start
+            start += len(stretch)
             self.marks = find_phrases(self.claims.question, self.said)
             self.group, self.group_end, self.last, self.sentence = [], -1, -1, 0
             at = 0
@@ -94,9 +100,10 @@ class StatementReader(LabelReader):
         ordered = self._in_order(at + 1 if word in word_list("joiners") else at)
         if ordered is not None:
             return ordered
+        self._aside(word)
         if word in word_list("sentence_ends"):
             self._end_sentence(at)
-        elif word in word_list("adjunct_ends"):
+        elif word in word_list("adjunct_ends") and not (self.adjunct_foreign and self._relates(at)):
             self.adjunct = self.adjunct_foreign = False
         elif word in word_list("adjuncts") and not (
             word == "from" and (at == 0 or self.said[at - 1].text not in word_list("away"))
@@ -110,6 +117,20 @@ class StatementReader(LabelReader):
             return self._numbered(at)
         return at + 1
 
+    def _aside(self, word: str) -> None:
+        """Return behind a parenthesis to the subject that was asked, where the parenthesis names another one."""
+        if word == "(":
+            self.aside.append(self.context.joined([]))
+        elif word == ")" and self.aside:
+            before = self.aside.pop()
+            if before.is_asked(self.claims.question) and self.context.contradicts(self.claims.question):
+                self.context = before
+
+    def _relates(self, at: int) -> bool:
+        """Check for a clause that goes on about what was named last: "than the lateral one, which is grade 1"."""
+        following = self.said[at + 1].text if self.said[at].text == "," and at + 1 < len(self.said) else ""
+        return not word_list("relatives").isdisjoint((self.said[at].text, following))
+
     def _name(self, mark: PhraseMatch, at: int) -> None:
         if mark.facets is not None:
             own = bool(self.context.facets) and not self.context.contradicts(self.claims.question)
@@ -117,8 +138,10 @@ class StatementReader(LabelReader):
                 self.adjunct_foreign = True
             else:
                 self.context.name(mark.facets)
-        if mark.slot is not None and self.seen and mark.slot.attribute in _DISTINCT and self._opens_line(at):
-            self._return_to_asked(mark.slot)
+                self.named = self.named or names_whole_subject(self.context, self.claims.question)
+        if mark.slot is not None and mark.slot.attribute in _DISTINCT and self._opens_line(at):
+            if self.seen or (OTHER not in self.context.facets.get("finding", ()) and self._heads_block(at)):
+                self._return_to_asked(mark.slot)
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
         if mark.slot is not None:
@@ -134,8 +157,15 @@ class StatementReader(LabelReader):
     def _opens_line(self, at: int) -> bool:
         """Check whether a mark is a line's own label: "ACL Repair = 0"."""
         end = self.marks[at].end
+        while at > 0 and self.said[at - 1].text in ("-", "–", "•", "+", "#", ">", '"'):
+            at -= 1
         joined = end < len(self.said) and self.said[end].text in word_list("joiners")
         return joined and (at == 0 or self.said[at - 1].text in word_list("sentence_ends"))
+
+    def _heads_block(self, at: int) -> bool:
+        """Check whether a mark begins lines that are labelled with every attribute that was asked."""
+        led = {mark.slot.id for place, mark in self.marks.items() if place >= at and mark.slot and self._opens_line(place)}
+        return len(led) > 1 and led == {slot.id for slot in self.claims.question.slots}
 
     def _return_to_asked(self, slot: Slot) -> None:
         """Leave a subject that has no such attribute: a tear location below the tibia is the cyst's again."""
@@ -149,7 +179,8 @@ class StatementReader(LabelReader):
 
     def _end_sentence(self, at: int) -> None:
         start, end = self.sentence, at
-        self.seen = self.seen or names_whole_subject(self.context, self.claims.question)
+        self.seen = self.seen or self.named or names_whole_subject(self.context, self.claims.question)
+        self.named, self.aside = False, []
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
             if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, errors_only=True)):
@@ -202,6 +233,8 @@ class StatementReader(LabelReader):
         if not said:
             return None
         reading = read_text(slot, said)
+        if label.subject and _NONE_SEEN.fullmatch(said) and slot.scale != "nominal":
+            reading = Reading(slot.low, rules=("meaning",))
         if reading.grade is None and _MEASURED.match(value.strip()):
             return None  # "3.8 mm -> grade 2": what follows is read on its own
         if reading.grade is None and not reading.echo and reading.reason != "conflicting" and not _PURE.fullmatch(said):
@@ -216,7 +249,8 @@ class StatementReader(LabelReader):
         """Find the slot of presence where a subject's own value is a word: "medial meniscal cyst: absent"."""
         first = self.claims.question.slots[0]
         word = re.match(r"\s*([a-z]+)", value)
-        return first if first.attribute == "presence" and word and word[1] in scale_of(first.id) else None
+        said = first.attribute == "presence" and word and (word[1] == "none" or word[1] in scale_of(first.id))
+        return first if said else None
 
     @staticmethod
     def _is_followed(value: str, cut: re.Match[str] | None) -> bool:

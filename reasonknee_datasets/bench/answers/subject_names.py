@@ -46,6 +46,8 @@ def subject_phrases(category: str) -> Mapping[tuple[str, ...], Facets]:
 
 def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     for findings, listed in names_of("finding"):
+        if category == "ligament" and "bone_marrow_lesion" in findings and "anterior_cruciate_ligament" not in findings:
+            continue  # a part of the question: "marrow edema at its attachments"
         for phrase in listed:
             yield phrase, _some(finding=findings)
     for kind in ("site", "side"):
@@ -94,8 +96,14 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     if category not in ("ligament", "tendon"):
         for phrase in ("ligament", "ligaments", "tendon", "tendons"):
             yield phrase, ANOTHER
+    if category == "bone_marrow_lesion":  # where a marrow lesion lies
+        for place in ("under", "below", "beneath", "underneath", "next to", "deep to"):
+            for cover in ("cartilage", "articular cartilage", "a cartilage", "overlying cartilage"):
+                yield f"{place} {cover}", _some()
     for structure, listed in names_of("structure"):
         for phrase in listed:
+            if category == "ligament" and phrase in ("tunnel", "tunnel widening", "hardware"):
+                continue  # of a reconstruction
             yield phrase, _some(finding=structure, site=structure)
 
 
@@ -144,7 +152,9 @@ def every_word() -> frozenset[str]:
     >>> "meniscus" in every_word(), "deserves" in every_word()
     (True, False)
     """
-    return frozenset(word for category in CATEGORIES for phrase in subject_phrases(category) for word in phrase)
+    return frozenset(
+        word for category in CATEGORIES for phrase, facets in subject_phrases(category).items() if facets for word in phrase
+    )
 
 
 _ADJECTIVES = ("al", "ic", "ous", "ive", "ed", "ense", "ent", "ant", "ary", "ar", "able", "ible", "ate", "ing", "oid")

@@ -187,7 +187,9 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?:^|(?<=[.\n] ))without (?!(?:\w+ )?(?:having|seeing|looking|opening|viewing|access))[^,.;:\n]{1,40},"
          r"|\bwithout (?:it|this|that|them|these)\b", ""),
         (r"\b(final(?:ly)?)\s*:(?=\s*[0-9])", r"\1 grade:"),
-        (r"\s?(?<!\.)\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
+        (r"\s?(?<!\.)\.{3,}\s?:?\s?(?=[0-8]\b)|\s\u2026+\s?:?\s?(?=[0-8]\b)", ": "),
+        # "2 out of 3" is a grade of a scale that ends in 3, but "in 2 out of 3 slices" is not.
+        (r"(?<!in )\b([0-3])(?: points?)? out of (?:a (?:possible|maximum) )?3\b(?=\s*(?:$|[.,;:)\n(]|[-\u2013\u2014] ))", r"\1"),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
         (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
         # Set phrases in which a word of denial denies nothing.
