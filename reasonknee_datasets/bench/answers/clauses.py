@@ -285,6 +285,9 @@ def _without_articles(words: list[str]) -> list[str]:
 
 def _may_govern(leads: list[str]) -> bool:
     """Check whether a word before a label is one that states a grade; adverbs are skipped."""
+    if leads[-1] == "like":
+        leads = [word for word in leads[:-1] if not word.endswith("ly")]
+        return leads[-1:] in (["looks"], ["look"], ["looked"])
     for word in reversed(leads):
         if not (word.endswith("ly") or word in word_list("adverbs")):
             return word in word_list("governors") or not word.isalpha() or word in every_word()

@@ -190,6 +190,7 @@ class LabelReader(NumberReader):
             single
             and pronoun
             and not {"is", "be"}.isdisjoint(first)
+            and self.said[at].text != "one"  # "It is one."
             and opens
             and (unnamed or self.context.is_asked(self.claims.question))
         )
@@ -228,6 +229,8 @@ class LabelReader(NumberReader):
         for at in range(place, max(self.sentence, place - 24) - 1, -1):
             word = self.said[at].text
             measured = at + 1 < len(self.said) and self.said[at + 1].text in word_list("units")
+            if word == ":" and self.last >= 0 and self.marks[self.last].end == at and self.marks[self.last].slot:
+                return Label(place, place + 1, slot=self.marks[self.last].slot)  # "the size: a third, which is a 2"
             if (
                 word in word_list("quantities")
                 or word in (":", ";", "but", "so", "while")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, Reading, read_text, refuses, scale_of
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
-from reasonknee_datasets.bench.answers.retractions import sentences, takes_back
+from reasonknee_datasets.bench.answers.retractions import sentences, speaks_against, takes_back
 from reasonknee_datasets.bench.answers.statements import StatementReader
 from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets, opens_with_unknown
 from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another, names_whole_subject
@@ -146,6 +146,12 @@ _COUNTED = re.compile(
     r" (?:lesions?|bml|foci|focus)(?: [a-z]+){0,3} \((?:grade )?(?P<n>[0-3])\)|(?P<alone>single|solitary) \((?:grade )?1\)"
 )
 _UNCYSTIC = re.compile(r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:grade )?3\)")
+# "A cyst is present at its tibial insertion (1)."
+_INSERTION = re.compile(
+    r"(?:associated with )?\b(?:bml|cysts?|marrow (?:edema|oedema|signal)|bone (?:marrow )?(?:edema|oedema|bruise))\b"
+    r"[^.;:()=,0-9]{0,50}"
+    r"\b(?:insertions?|origins?|attachments?|footprints?|enthes[ie]s)\b[^.;:()=,0-9]{0,20}(?=(?:\(|[:=])\s*(?:grade )?[01]\b)"
+)
 _COUNTS = {"one": 1, "a": 1, "an": 1, "two": 2, "three": 3, "four": 3, "several": 3, "multiple": 3}
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
@@ -216,6 +222,8 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
         text = re.sub(r"(?m)^a\s?:(?=\s)", "answer:", text)
     text = _SELF_CORRECTED.sub(lambda found: _corrected(question, found), text)
     text = re.sub(rf"\b(?:question|q)\.? ?{question.id}\s?[:=\-]", "grade:", text)
+    if question.category == "ligament":
+        text = _INSERTION.sub(lambda found: found[0] if "associated" in found[0] else "insertion lesion ", text)
     if question.category == "bone_marrow_lesion":
         text = _UNCYSTIC.sub("percent: 3", _COUNTED.sub(_counted, text))
     context = _context_after(question, before)
@@ -259,11 +267,13 @@ def _read_opening(claims: Claims, text: str, context: Context) -> bool:
     words = {token.text for token in tokens(text)}
     if "?" in words or words & word_list("doubts", "supposes") or re.search(r"\b[0-8]\b", _MEASURES.sub("", text)):
         return False
-    if not _opens_with_asked(question, first) or any(map(takes_back, sentences(text))):
+    if not _opens_with_asked(question, first) or refuses(text):
         return False
-    if any(speaks_against(each, errors_only=True) for each in sentences(text)[1:]) or refuses(text):
+    said = sentences(text[opening.end() :])
+    if any(takes_back(each) or speaks_against(each, errors_only=True) for each in said):
         return False
-    denied, healthy = _DENIED.search(first) is not None, _HEALTHY.search(first) is not None
+    clause = re.split(r",\s(?:and|but|while|whereas)\s", first)[0]
+    denied, healthy = _DENIED.search(clause) is not None, _HEALTHY.search(clause) is not None
     if opening["said"] == "yes":
         later = [each for each in others if names_whole_subject(Context({}).joined(list(mentions(question, each))), question)]
         if denied or healthy or any(_DENIED.search(each) for each in later):
@@ -374,7 +384,10 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     if context.contradicts(claims.question):
         return False
     for boxed in _BOXED.finditer(text):
-        if word_list("refers").isdisjoint(
+        above = text[: boxed.start()]
+        if not _is_about_asked(claims.question, re.split(r"[.;!?]\s|\n", above)[-1], Context({})) or not _is_about_asked(claims.question, above, context):
+            claims.foreign = True
+        elif word_list("refers").isdisjoint(
             token.text for token in tokens(text[max(0, boxed.start() - 30) : boxed.start()])
         ):
             claims.add(slot, read_text(slot, boxed[1]), ("boxed",))
@@ -396,7 +409,9 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         return False
     if any(map(takes_back, sentences(text)[1:])):
         return False
-    if names_another(claims.question, text):
+    if names_another(claims.question, text) or (
+        _YES_NO.match(text) and names_another(claims.question, _SENTENCE_END.split(text)[0])
+    ):
         claims.foreign = True
         return False
     claims.add(slot, reading, ("bare",))

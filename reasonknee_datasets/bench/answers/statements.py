@@ -18,8 +18,8 @@ from reasonknee_datasets.bench.answers.grade_values import (
 from reasonknee_datasets.bench.answers.number_labels import Label, LabelReader
 from reasonknee_datasets.bench.answers.retractions import speaks_against, takes_back
 from reasonknee_datasets.bench.answers.subject_names import (
-    ANOTHER,
     OTHER,
+    UNNAMED,
     Facets,
     grades_unknown,
     opens_with_aside,
@@ -66,6 +66,8 @@ class StatementReader(LabelReader):
     used: bool = False
     adjunct: bool = False
     adjunct_foreign: bool = False
+    locating: bool = False
+    related: bool = False
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
@@ -103,12 +105,12 @@ class StatementReader(LabelReader):
         self._aside(word)
         if word in word_list("sentence_ends"):
             self._end_sentence(at)
-        elif word in word_list("adjunct_ends") and not (self.adjunct_foreign and self._relates(at)):
-            self.adjunct = self.adjunct_foreign = False
+        elif word in word_list("adjunct_ends") and not self._relates(at):
+            self.adjunct = self.adjunct_foreign = self.related = False
         elif word in word_list("adjuncts") and not (
             word == "from" and (at == 0 or self.said[at - 1].text not in word_list("away"))
         ):
-            self.adjunct = True  # an osteophyte that "arises from the tibia" is at the tibia
+            self.adjunct, self.locating = True, word in word_list("locating")  # an osteophyte that "arises from the tibia" is at the tibia
         if word in word_list("joiners") or (word in ("–", "—", "-") and self._is_spaced(at)):
             return self._labelled(at) or at + 1
         if word == "\n":
@@ -128,8 +130,14 @@ class StatementReader(LabelReader):
 
     def _relates(self, at: int) -> bool:
         """Check for a clause that goes on about what was named last: "than the lateral one, which is grade 1"."""
-        following = self.said[at + 1].text if self.said[at].text == "," and at + 1 < len(self.said) else ""
-        return not word_list("relatives").isdisjoint((self.said[at].text, following))
+        if not self.adjunct_foreign or self.locating:
+            return False
+        word = self.said[at].text
+        first = at + 1 if word == "," else at
+        if first + 1 < len(self.said) and self.said[first].text in word_list("relatives"):
+            self.related = self.said[first].text != "which" or self.said[first + 1].text in word_list("of_relatives")
+            return self.related
+        return self.related and word in word_list("of_relatives")
 
     def _name(self, mark: PhraseMatch, at: int) -> None:
         if mark.facets is not None:
@@ -187,7 +195,8 @@ class StatementReader(LabelReader):
                 self.retracted = True
                 keeps = 2 if _OF_EARLIER.search(sentence) else 3  # a correction stays where what it corrects is meant
                 self.found = [claim for claim in self.found if claim.weight >= keeps]
-        self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
+        self.sentence, self.chained = at + 1, None
+        self.adjunct = self.adjunct_foreign = self.related = False
         self.context.waiting.clear()
         self._open_sentence(at + 1)
         if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
@@ -214,7 +223,7 @@ class StatementReader(LabelReader):
             return
         refers_back = start < end and self.said[start].text in word_list("refers_back")
         if self.unknown and not refers_back and not self.context.is_asked(self.claims.question):
-            self.context.name(ANOTHER)
+            self.context.name(UNNAMED)
 
     def _labelled(self, at: int) -> int | None:
         """Read the value behind a label and its joiner, where it is one as a whole."""

@@ -30,6 +30,8 @@ def _some(**facets: str | tuple[str, ...]) -> Facets:
 
 ANOTHER = _some(finding=OTHER, site=OTHER)
 """Facets of a subject that no question asks about."""
+UNNAMED = _some(finding="unnamed", site="unnamed")
+"""Facets of a subject that is in no list of names."""
 
 
 @cache
@@ -96,6 +98,15 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     if category not in ("ligament", "tendon"):
         for phrase in ("ligament", "ligaments", "tendon", "tendons"):
             yield phrase, ANOTHER
+    if category == "ligament":
+        for bone in ("femoral", "tibial", "femoral and tibial"):
+            for part in ("tunnel", "insertion", "origin", "attachment", "footprint", "stump"):
+                yield f"{bone} {part}", _some()
+                yield f"{bone} {part}s", _some()
+    if category == "meniscal_extrusion":  # from where it is measured
+        for edge in ("margin", "edge", "rim", "border", "cortex"):
+            for phrase in (f"tibial {edge}", f"tibial plateau {edge}", f"plateau {edge}", f"{edge} of tibia", f"{edge} of tibial plateau"):
+                yield phrase, _some()
     if category == "bone_marrow_lesion":  # where a marrow lesion lies
         for place in ("under", "below", "beneath", "underneath", "next to", "deep to"):
             for cover in ("cartilage", "articular cartilage", "a cartilage", "overlying cartilage"):

@@ -255,7 +255,8 @@ _CONCLUDES = re.compile(
 _THEREFORE = re.compile(r"\b(?:hence|therefore|thus|ergo|so)[ ,:]+(?:it is |a |grade |i say )*[0-8]\b[^0-9]{0,20}$")
 _HEADING = re.compile(r"[^.!?;|]{1,60}")
 _BACK = re.compile(r"\b(?:its?|this|that|these|those|their|there)\b")
-_REMARK = re.compile(r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*")
+_REMARK = re.compile(r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*"
+    r"|(?:confidence|certainty)\b.*|(?:(?:brief )?(?:explanation|reason(?:ing)?|rationale|justification|notes?|comments?|remarks?))\s?:[^0-9]*")
 
 
 def closing_place(question: Question, text: str) -> int | None:
@@ -280,10 +281,10 @@ def closing_place(question: Question, text: str) -> int | None:
     before = [each for each in lines[:first] if each]
     if before[-1:] and before[-1].endswith(":") and names_another(question, re.split(r"[.;!?]\s", before[-1])[-1]):
         return None
-    back = _BACK.search(line) is not None
+    back = _BACK.search(line.replace("that is bml", "")) is not None
     if _CONCLUDES.match(line) or _THEREFORE.search(line):
         return place if alone or not back else None
-    return place if alone and not back and re.search(r"[0-8]", line) else None
+    return place if alone and not back and re.search(r"[0-8]|[:=-] ?(?:yes|no|present|absent)\b", line) else None
 
 
 def names_whole_subject(context: Context, question: Question) -> bool:
