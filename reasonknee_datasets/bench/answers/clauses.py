@@ -83,6 +83,9 @@ def _before(said: Sequence[Token], label: int) -> list[str]:
         if word in word_list("turns") or (word == "rather" and follows != "than"):
             first = at + 1
             break
+        if word == "," and at and said[at - 1].text in ("yes", "no"):
+            first = at + 1  # "tear no, repair yes"
+            break
         if (
             word in (",", "—", "–", "and", ":")
             and at + 1 < label
@@ -325,6 +328,9 @@ def _has_reluctant_verb(before: list[str]) -> bool:
 def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
     """Check what a clause that begins with its grade goes on to say of it."""
     at, highest = value.stop, min(len(said), value.stop + 8)
+    opened = any(token.text == "(" for token in said[max(0, label.start - 1) : value.start])
+    if opened and at < highest and said[at].text == ")":
+        return False  # "a cyst (presence 1) is attached to the horn"
     for place in range(at, highest):
         word = said[place].text
         if (

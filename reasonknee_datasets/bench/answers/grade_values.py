@@ -387,6 +387,8 @@ def _of_words(slot: Slot, text: str, said: str) -> Reading:
         grade, described = _number(tail["n"] or tail["m"]), scale.get(plain(tail["said"]))
         if described not in (None, grade):
             return CONFLICTING
+        if tail["m"] and plain(tail["said"]) == "none" and is_zero(slot, grade):
+            described = grade
         if described is not None or tail["n"]:
             return Reading(grade, rules=("labelled",)) if grade in slot.legal else OUT_OF_RANGE
     parts = [scale.get(part.strip()) for part in re.split(r"\bto\b|\bor\b|/|-|\band\b", said)]

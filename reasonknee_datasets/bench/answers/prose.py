@@ -121,7 +121,7 @@ def _add(claims: Claims, slot: Slot, row: list[str], place: int) -> None:
 _LONGEST = 200
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
-_LAST = re.compile(r"(?:\n|[.!][ \t]+)[ \t]{0,8}(?P<n>[0-9](?:\.0)?)[ \t]?[.!]?$")
+_LAST = re.compile(r"(?:\n|[.!][ \t]+)[ \t]{0,8}(?P<n>[0-9](?:\.0)?|\(0\))[ \t]?[.!]?$")
 _LEADS = re.compile(
     rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]"
     rf"|{'|'.join(NUMBER_WORDS)})"
@@ -145,7 +145,23 @@ _COUNTED = re.compile(
     r"\b(?P<count>one|an?|two|three|four|several|multiple)(?P<single> single| solitary)?(?: [a-z-]+){0,2}?"
     r" (?:lesions?|bml|foci|focus)(?: [a-z]+){0,3} \((?:grade )?(?P<n>[0-3])\)|(?P<alone>single|solitary) \((?:grade )?1\)"
 )
-_UNCYSTIC = re.compile(r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:grade )?3\)")
+_UNCYSTIC = re.compile(r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:(?:percent\w*|%) ?[:=]? ?)?(?:grade )?3\)")
+# "1/1/3 (size/number/percent)", "1, 1 and 3 for size, number and percentage".
+_AND = r"(?:\s?[,/]\s?(?:and )?|\sand\s)"
+_VALUES_FIRST = re.compile(
+    rf"(?<![0-9.])(?P<values>[0-3](?:{_AND}[0-3]){{1,2}})(?:\s(?:for|as)\s(?:the )?|\s?\()"
+    rf"(?P<labels>(?:[a-z]+ )?[a-z]{{4,}}(?:{_AND}(?:the )?(?:[a-z]+ )?[a-z]{{4,}}){{1,2}})(?:\)|, respectively)?(?=\s?(?:[.,;:)\n]|$))"
+)
+
+
+def _labels_first(found: re.Match[str]) -> str:
+    """Write values that stand before their labels behind them."""
+    values, labels = re.findall(r"[0-3]", found["values"]), re.split(_AND, found["labels"])
+    if len(values) != len(labels):
+        return found[0]
+    return ", ".join(f"{label}: {value}" for label, value in zip(labels, values, strict=True))
+
+
 # "A cyst is present at its tibial insertion (1)."
 _INSERTION = re.compile(
     r"(?:associated with )?\b(?:bml|cysts?|marrow (?:edema|oedema|signal)|bone (?:marrow )?(?:edema|oedema|bruise))\b"
@@ -222,6 +238,8 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
         text = re.sub(r"(?m)^a\s?:(?=\s)", "answer:", text)
     text = _SELF_CORRECTED.sub(lambda found: _corrected(question, found), text)
     text = re.sub(rf"\b(?:question|q)\.? ?{question.id}\s?[:=\-]", "grade:", text)
+    if len(question.slots) > 1:
+        text = _VALUES_FIRST.sub(_labels_first, text)
     if question.category == "ligament":
         text = _INSERTION.sub(lambda found: found[0] if "associated" in found[0] else "insertion lesion ", text)
     if question.category == "bone_marrow_lesion":
@@ -323,7 +341,8 @@ def _read_last_line(claims: Claims, text: str, context: Context, after: Context)
     if claims.foreign or after.contradicts(question) or names_another(question, rest, context) or refuses(rest):
         return
     words_before = tokens(rest[-40:])
-    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in word_list("refers"):
+    denied = last["n"] != "(0)" or _DENIED.search(rest)
+    if denied and not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in word_list("refers"):
         claims.add(question.slots[0], read_text(question.slots[0], last["n"]), ("stated",))
 
 

@@ -52,6 +52,8 @@ class NumberReader:
         word = self.said[at].text
         if word.isdigit() and word.isascii():
             return int(word) if len(word) < 7 else 1_000_000
+        if word == "one" and at and self.said[at - 1].text in word_list("pronoun_ones"):
+            return None  # "this one"
         if word in NUMBER_WORDS:
             return NUMBER_WORDS[word]
         if word in EXTREMES:
@@ -120,6 +122,9 @@ class NumberReader:
 
     def _is_measure(self, at: int) -> bool:
         """Check whether what follows a number makes it a measurement, a count or an entry of a scale."""
+        next_label = self.marks.get(at + 1)
+        if next_label is not None and next_label.slot is not None and self._is_digit(next_label.end):
+            return False  # "number 0 percent 0"
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
         if following in ("/", "of", "out") or following in word_list("units"):
             return not (following == "/" and not self._is_digit(at + 2))

@@ -39,6 +39,8 @@ _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0
 _MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
 # A sentence with a number of its own states a grade: its clauses say whether it stands.
 _UNNUMBERED = re.compile(r"[^0-9]*")
+# "size: between 10 and 75 %: 2"
+_BANDED = re.compile(r"(?P<band>[^:=\n]{0,60}[0-9] ?(?:mm|cm|%|percent)[^0-9:=\n]{0,40}?)[ \t]?[:=][ \t]?(?P<n>[0-8])")
 _NONE_SEEN = re.compile(r"none(?: (?:is |are )?(?:seen|present|detected|identified|visible|found|noted))?[.!]?")
 _CUT = re.compile(
     r",\s*(?=[\"']?[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
@@ -117,6 +119,8 @@ class StatementReader(LabelReader):
             return self._next_line(at) or at + 1
         if self._number(at) is not None:
             return self._numbered(at)
+        if word in ("yes", "no"):
+            return self._answered(at)
         return at + 1
 
     def _aside(self, word: str) -> None:
@@ -244,6 +248,9 @@ class StatementReader(LabelReader):
         reading = read_text(slot, said)
         if label.subject and _NONE_SEEN.fullmatch(said) and slot.scale != "nominal":
             reading = Reading(slot.low, rules=("meaning",))
+        banded = _BANDED.fullmatch(value.rstrip(" ."))
+        if reading.grade is None and banded and word_list("denials", "doubts").isdisjoint(banded["band"].split()):
+            reading, cut = read_text(slot, banded["n"]), None
         if reading.grade is None and _MEASURED.match(value.strip()):
             return None  # "3.8 mm -> grade 2": what follows is read on its own
         if reading.grade is None and not reading.echo and reading.reason != "conflicting" and not _PURE.fullmatch(said):
@@ -326,6 +333,15 @@ class StatementReader(LabelReader):
             reading = CONFLICTING if choice else _grade_of(each, number, self.said[at].text)
             self._state(each, reading, label, slice(at, end + 1), ahead, "stated")
         return end + 1
+
+    def _answered(self, at: int) -> int:
+        """Read a yes or a no right behind an attribute: "complete tear no, repair yes"."""
+        mark = self.marks.get(self.last)
+        if mark is not None and mark.end == at and mark.slot is not None and mark.slot.scale == "binary":
+            label = Label(self.last, at, slot=mark.slot, described=True)
+            if self._ends_clause(at):
+                self._state(mark.slot, read_text(mark.slot, self.said[at].text), label, slice(at, at + 1), (), "stated")
+        return at + 1
 
     def _listed_label(self, at: int) -> Label | None:
         """Find the label of a further number of a list: "graded 2 for size, 1 for number"."""

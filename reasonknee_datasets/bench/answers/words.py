@@ -181,7 +181,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:replace|change|amend|set|correct|lower|raise|revise|update|adjust) (?:the |its )?(\w+(?: \w+){0,3}?)"
          r"(?: (?:value|grade|score|entry|field))? (?:from [0-8] )?(?:to|by|with) (?=(?:grade )?[0-8]\b)",
          r"correction: \1 is "),
-        (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
+        (r"\b([0-8]) is (?:therefore |thus |hence |then )?(?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
         (r"(?m)^(\w+_\w+),\s?(?=[0-8]\s*$)", r"\1: "),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
@@ -210,12 +210,24 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # A ticked box among empty ones; a question with its answer.
         (r"(?:\u2610|\[ \])\s{0,3}[^\u2610\u2611\u2612\[\n]{1,40}", " "),
         (r"(?:\u2611|\u2612|\u2713|\u2714|\u2705|\[x\])\s{0,3}(?=[0-8]\b)", "grade: "),
-        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b|[0-8]\.?(?:\n|$))", ": "),
+        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b|[0-8]\.?(?:\n|$)"
+         r"|[a-z ]{1,30}\([0-8]\))", ": "),
+        (r"\bgrade [0-8]\b[^\n\u2713\u2714\u2705]{0,60}[\u2717\u2718\u274c]|(?<=[0-8]) ?[\u2713\u2714\u2705]", " "),
+        # "I considered 0, so 1 it is"; "medium, or 2 on the MOAKS scale"; "size = depth = 0".
+        (r"\b(?:a |grade )?([0-8]) it is\b", r"it is grade \1"),
+        (r", or (?:grade )?([0-8]) (?=(?:on|in) (?:the )?moaks)", r", grade \1 "),
+        (r"\b([a-z]{3,}) = ([a-z]{3,}) = ([0-8])\b", r"\1 = \3, \2 = \3"),
+        (r"\bin (?:the )?moaks (?:terms|notation|language|nomenclature)\s?[:,]\s?(?=[0-8]\b(?!\.[0-9]))", "grade: "),
+        (r"\bi would (?:now |then )?rather (?:say|go (?:for|with)|call it|give(?: it)?|put) (?=(?:an? |grade )*[0-8]\b)",
+         "correction: i say "),
+        (r"\bi (?:\w+ )?(?:hesitated|wavered|was undecided|was torn|oscillated|went back and forth) between (?:grades? |an? )?[0-8]"
+         r" and (?:grade |an? )?[0-8],? (?:and|but|then) (?:(?:finally|then|i|now) )*(?:take|took|choose|chose|go|went|settled?"
+         r"|decided?|opt|opted|pick|picked|land|landed|say|said)(?: for| on| with)? (?=(?:grade |an? )?[0-8]\b)", "i say "),
         # The range that the prompt states, repeated behind a name.
         (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
          r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),
         # An interjection between commas does not end a clause.
-        (r",\s(?:however|therefore|though|in (?:my|our) (?:opinion|view)|in this case|in fact|indeed|for now"
+        (r",\s(?:however|therefore|though|in (?:my|our) (?:opinion|view|judge?ment|assessment|reading|eyes)|in this case|in fact|indeed|for now"
          r"|on (?:these|this|the) (?:images?|scans?|slices?|views?|sequences?)|with (?:any )?confidence|at present"
          r"|at this time|from (?:these|this|the) (?:images?|scans?))\s?,", ""),
     )
