@@ -159,15 +159,21 @@ def _labels_first(found: re.Match[str]) -> str:
     values, labels = re.findall(r"[0-3]", found["values"]), re.split(_AND, found["labels"])
     if len(values) != len(labels):
         return found[0]
-    return ", ".join(f"{label}: {value}" for label, value in zip(labels, values, strict=True))
+    return " and ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
 
 
 # "A cyst is present at its tibial insertion (1)."
 _INSERTION = re.compile(
     r"(?:associated with )?\b(?:bml|cysts?|marrow (?:edema|oedema|signal)|bone (?:marrow )?(?:edema|oedema|bruise))\b"
     r"[^.;:()=,0-9]{0,50}"
-    r"\b(?:insertions?|origins?|attachments?|footprints?|enthes[ie]s)\b[^.;:()=,0-9]{0,20}(?=(?:\(|[:=])\s*(?:grade )?[01]\b)"
+    r"\b(?:insertions?|origins?|attachments?|footprints?|enthes[ie]s)\b(?=[^.;:()=,0-9]{0,20}(?:\(|[:=])\s*(?:grade )?[01]\b)"
 )
+
+
+def _insertion(question: Question, said: str) -> str:
+    return said if "associated" in said or names_another(question, said) else "insertion lesion"
+
+
 _COUNTS = {"one": 1, "a": 1, "an": 1, "two": 2, "three": 3, "four": 3, "several": 3, "multiple": 3}
 _MARKER = re.compile(
     r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
@@ -241,7 +247,7 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     if len(question.slots) > 1:
         text = _VALUES_FIRST.sub(_labels_first, text)
     if question.category == "ligament":
-        text = _INSERTION.sub(lambda found: found[0] if "associated" in found[0] else "insertion lesion ", text)
+        text = _INSERTION.sub(lambda found: _insertion(question, found[0]), text)
     if question.category == "bone_marrow_lesion":
         text = _UNCYSTIC.sub("percent: 3", _COUNTED.sub(_counted, text))
     context = _context_after(question, before)
@@ -268,6 +274,10 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
 # What a "no" is explained by: a denial, or a word for what is healthy, but not both ("it is not normal").
 _HEALTHY = re.compile(r"\b(?:normal\w*|unremarkable|intact|healthy|clear|empty|continuous|thin)\b")
 _MEASURES = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:\s?(?:x|×|mm|cm|ml|%|percent|to|-|by)\b|%)|\bslices? [0-9]+")
+_PLAIN_ANSWER = re.compile(
+    r"(?:(?:it|this|that|they|there|is|are|was|not|none|present|absent|seen|visible|detected|identified|definitely|clearly"
+    r"|certainly|evident|found|any|indeed|i|see|do|does|one|grade|presence)\s?)*"
+)
 _DENIED = re.compile(r"\b(?:no|not|without|never|neither|none|nothing|absent|absence|lacks?)\b")
 
 
@@ -296,9 +306,11 @@ def _read_opening(claims: Claims, text: str, context: Context) -> bool:
         later = [each for each in others if names_whole_subject(Context({}).joined(list(mentions(question, each))), question)]
         if denied or healthy or any(_DENIED.search(each) for each in later):
             return False
-    elif first and denied == healthy:
+    elif first and not _PLAIN_ANSWER.fullmatch(first.strip(" .,!")) and denied == healthy:
         return False
-    claims.add(slot, read_text(slot, opening["said"]), ("stated",))
+    grade = read_text(slot, opening["said"]).grade
+    rule = "stated" if "\n" in text or len(text) > _LONGEST else "bare"
+    claims.add(slot, Reading(grade, rules=("meaning", "labelled")), (rule,))
     return True
 
 
@@ -322,14 +334,21 @@ def _counted(found: re.Match[str]) -> str:
 
 def _opens_with_asked(question: Question, sentence: str) -> bool:
     """Check whether a sentence names the whole asked subject before any other one, or none at all."""
-    named = Context({})
+    named, contradicted = Context({}), False
     for mention in mentions(question, sentence):
         named.name(mention)
-        if names_whole_subject(named, question):
+        if _names_finding(named, question) and not contradicted:
             return True
-        if named.contradicts(question):
-            return False
-    return not named.facets and not sentence.strip()
+        contradicted = contradicted or named.contradicts(question)
+    if not named.facets:
+        return _PLAIN_ANSWER.fullmatch(sentence.strip(" .,!")) is not None
+    return _names_finding(named, question)
+
+
+def _names_finding(named: Context, question: Question) -> bool:
+    """Check for the whole subject; a tear of a meniscus is one of its root only where that is said."""
+    root = question.category != "meniscal_root_tear" or named.facets.get("finding") == asked_facets(question.id)["finding"]
+    return root and names_whole_subject(named, question)
 
 
 def _read_last_line(claims: Claims, text: str, context: Context, after: Context) -> None:
@@ -414,6 +433,9 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         return True
     if len(text) > _LONGEST or "\n" in text or not re.search(r"\w", text):
         return False
+    opening = _YES_NO.match(text)
+    if opening and re.search("[a-z]{2}", text[opening.end() :]):
+        return _read_opening(claims, text, context)
     reading = read_text(slot, text.rstrip())
     told = reading.grade is not None or reading.reason in ("conflicting", "missing")
     if (not told and not _PURE.fullmatch(text)) or (reading.reason == "conflicting" and len(text) > 40):
@@ -428,9 +450,7 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         return False
     if any(map(takes_back, sentences(text)[1:])):
         return False
-    if names_another(claims.question, text) or (
-        _YES_NO.match(text) and names_another(claims.question, _SENTENCE_END.split(text)[0])
-    ):
+    if names_another(claims.question, text):
         claims.foreign = True
         return False
     claims.add(slot, reading, ("bare",))

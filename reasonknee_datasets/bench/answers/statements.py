@@ -54,6 +54,7 @@ class _Claim:
     reading: Reading
     rule: str
     weight: int
+    sentence: int = -1
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class StatementReader(LabelReader):
     adjunct_foreign: bool = False
     locating: bool = False
     related: bool = False
+    placed: bool = False
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
@@ -150,6 +152,7 @@ class StatementReader(LabelReader):
                 self.adjunct_foreign = True
             else:
                 self.context.name(mark.facets)
+                self.placed = self.placed or bool(mark.facets)
                 self.named = self.named or names_whole_subject(self.context, self.claims.question)
         if mark.slot is not None and mark.slot.attribute in _DISTINCT and self._opens_line(at):
             if self.seen or (OTHER not in self.context.facets.get("finding", ()) and self._heads_block(at)):
@@ -199,7 +202,7 @@ class StatementReader(LabelReader):
                 self.retracted = True
                 keeps = 2 if _OF_EARLIER.search(sentence) else 3  # a correction stays where what it corrects is meant
                 self.found = [claim for claim in self.found if claim.weight >= keeps]
-        self.sentence, self.chained = at + 1, None
+        self.sentence, self.chained, self.placed = at + 1, None, False
         self.adjunct = self.adjunct_foreign = self.related = False
         self.context.waiting.clear()
         self._open_sentence(at + 1)
@@ -339,7 +342,7 @@ class StatementReader(LabelReader):
         mark = self.marks.get(self.last)
         if mark is not None and mark.end == at and mark.slot is not None and mark.slot.scale == "binary":
             label = Label(self.last, at, slot=mark.slot, described=True)
-            if self._ends_clause(at):
+            if self._ends_clause(at) and not (at + 1 < len(self.said) and self.said[at + 1].text in ("or", "/")):
                 self._state(mark.slot, read_text(mark.slot, self.said[at].text), label, slice(at, at + 1), (), "stated")
         return at + 1
 
@@ -398,6 +401,9 @@ class StatementReader(LabelReader):
     ) -> None:
         """Add a grade if its subject is the asked one and its clause states it."""
         context = self.context.joined(list(ahead)) if ahead else self.context
+        if ahead and context.contradicts(self.claims.question) and not self.placed:
+            # "size 2, number 1 and percent 3 at the lateral patella"
+            self.found = [claim for claim in self.found if claim.sentence != self.sentence]
         if self.adjunct_foreign or self.unknown or context.contradicts(self.claims.question):
             self.claims.foreign = True
             return
@@ -418,7 +424,7 @@ class StatementReader(LabelReader):
         weight = weight_of(self.said, label.start)
         self.used = True
         if weight >= self.lowest:
-            self.found.append(_Claim(slot, reading, rule, weight))
+            self.found.append(_Claim(slot, reading, rule, weight, self.sentence))
 
     def _join(self) -> None:
         """Add the statements of each slot: where some correct or conclude, the last of these alone."""
