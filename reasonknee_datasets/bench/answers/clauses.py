@@ -154,7 +154,12 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if any(pair in _SUPPOSING_PAIRS for pair in itertools.pairwise(words)):
         return True
-    if _compares(words) or _opens_condition(words) or _is_general(words) or pattern("attributed").search(" ".join(words)):
+    if (
+        _compares(words)
+        or _opens_condition(words)
+        or _is_general(words)
+        or pattern("attributed").search(" ".join(words))
+    ):
         return True
     if (
         words[:1]
@@ -188,7 +193,10 @@ def _opens_condition(words: list[str]) -> bool:
 
 def _compares(words: list[str]) -> bool:
     """Check for what is said of another place: "compared with the body, where the extrusion is ..."."""
-    if words[:1] not in (["compared"], ["unlike"], ["relative"]) and words[:2] not in (["in", "contrast"], ["as", "opposed"]):
+    if words[:1] not in (["compared"], ["unlike"], ["relative"]) and words[:2] not in (
+        ["in", "contrast"],
+        ["as", "opposed"],
+    ):
         return False
     related = [at for at, word in enumerate(words) if word in word_list("relatives")]
     return bool(related) and "," not in words[related[-1] :]
@@ -279,7 +287,7 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
     denied = zero and leads and leads[-1] in word_list("none")  # "without a complete tear (0)"
     if leads and leads[-1].isalpha() and not denied and not _may_govern(leads):
         return True
-    return _has_reluctant_verb(before) or (opens and _is_disowned(said, label, value))
+    return _has_reluctant_verb(before, zero=zero) or (opens and _is_disowned(said, label, value))
 
 
 def _without_articles(words: list[str]) -> list[str]:
@@ -297,13 +305,14 @@ def _may_govern(leads: list[str]) -> bool:
     return True
 
 
-def _has_reluctant_verb(before: list[str]) -> bool:
+def _has_reluctant_verb(before: list[str], *, zero: bool) -> bool:
+    """Check for a writer who does something else than to grade: "I hesitate to call it"."""
     for at, word in enumerate(before):
         following = before[at + 1 :]
         if word in word_list("writers"):
-            verb = next(
-                (each for each in following if each not in word_list("auxiliaries") and not each.endswith("ly")), None
-            )
+            plain = [each for each in following if each not in word_list("auxiliaries") and not each.endswith("ly")]
+            unseen = zero and plain[:1] == ["not"] and plain[1:2] and plain[1] in word_list("sees")
+            verb = plain[1] if unseen else next(iter(plain), None)  # "I do not see a cyst (presence 0)"
             if (
                 verb is not None
                 and verb.isalpha()

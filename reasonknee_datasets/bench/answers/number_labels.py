@@ -238,7 +238,10 @@ class LabelReader(NumberReader):
                 or (self._number(at) is not None and not measured)
             ):
                 return None
-            of_writer = word in ("call", "choice", "pick", "verdict", "reading") and self.said[at - 1].text in ("my", "our")
+            of_writer = word in ("call", "choice", "pick", "verdict", "reading") and self.said[at - 1].text in (
+                "my",
+                "our",
+            )
             if word in ("grade", "score", "answer", "rating", "grading") or of_writer:
                 mark = self.marks.get(self.last) if self.last >= 0 else None
                 slot = mark.slot if mark is not None and self.last < at and mark.end == at else None

@@ -130,8 +130,8 @@ _LEADS = re.compile(
 _ALL_ALIKE = re.compile(
     r"(?:^|[.;\n]\s{0,4}|\b(?:hence|therefore|thus|so),? )(?:all|both|each) (?:of )?"
     r"(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*(?:grades|scores|values|attributes"
-    r"|components|slots|answers|items|of them|three) (?:are|is|=|:|equal|get|receive|have|score)"
-    r"(?: scored| graded| rated)?(?: an?| the)? (?:grade )?"
+    r"|components|slots|answers|items|of them|three)(?: (?:are|is|=|equal|get|receive|have|score)|:)?"
+    r"(?: scored| graded| rated)?(?: an?| the| as| at)? (?:grade )?"
     r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)(?P<because>[.\s]*$|\s?[:;,(–—-][^0-9]*$)"
 )
 # "I score all three items 0."
@@ -145,7 +145,9 @@ _COUNTED = re.compile(
     r"\b(?P<count>one|an?|two|three|four|several|multiple)(?P<single> single| solitary)?(?: [a-z-]+){0,2}?"
     r" (?:lesions?|bml|foci|focus)(?: [a-z]+){0,3} \((?:grade )?(?P<n>[0-3])\)|(?P<alone>single|solitary) \((?:grade )?1\)"
 )
-_UNCYSTIC = re.compile(r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:(?:percent\w*|%) ?[:=]? ?)?(?:grade )?3\)")
+_UNCYSTIC = re.compile(
+    r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:(?:percent\w*|%) ?[:=]? ?)?(?:grade )?3\)"
+)
 # "1/1/3 (size/number/percent)", "1, 1 and 3 for size, number and percentage".
 _AND = r"(?:\s?[,/]\s?(?:and )?|\sand\s)"
 _VALUES_FIRST = re.compile(
@@ -291,7 +293,9 @@ def _read_opening(claims: Claims, text: str, context: Context) -> bool:
     slot = question.slots[0]
     if opening is None or len(question.slots) > 1 or slot.scale != "binary" or context.contradicts(question):
         return False
-    first, *others = [part for part in _SENTENCE_END.split(text[opening.end() :].lstrip(" ,.:;!–—-\n")) if part.strip()] or [""]
+    first, *others = [
+        part for part in _SENTENCE_END.split(text[opening.end() :].lstrip(" ,.:;!–—-\n")) if part.strip()
+    ] or [""]
     words = {token.text for token in tokens(text)}
     if "?" in words or words & word_list("doubts", "supposes") or re.search(r"\b[0-8]\b", _MEASURES.sub("", text)):
         return False
@@ -303,7 +307,9 @@ def _read_opening(claims: Claims, text: str, context: Context) -> bool:
     clause = re.split(r",\s(?:and|but|while|whereas)\s", first)[0]
     denied, healthy = _DENIED.search(clause) is not None, _HEALTHY.search(clause) is not None
     if opening["said"] == "yes":
-        later = [each for each in others if names_whole_subject(Context({}).joined(list(mentions(question, each))), question)]
+        later = [
+            each for each in others if names_whole_subject(Context({}).joined(list(mentions(question, each))), question)
+        ]
         if denied or healthy or any(_DENIED.search(each) for each in later):
             return False
     elif first and not _PLAIN_ANSWER.fullmatch(first.strip(" .,!")) and denied == healthy:
@@ -347,7 +353,9 @@ def _opens_with_asked(question: Question, sentence: str) -> bool:
 
 def _names_finding(named: Context, question: Question) -> bool:
     """Check for the whole subject; a tear of a meniscus is one of its root only where that is said."""
-    root = question.category != "meniscal_root_tear" or named.facets.get("finding") == asked_facets(question.id)["finding"]
+    root = (
+        question.category != "meniscal_root_tear" or named.facets.get("finding") == asked_facets(question.id)["finding"]
+    )
     return root and names_whole_subject(named, question)
 
 
@@ -423,7 +431,9 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         return False
     for boxed in _BOXED.finditer(text):
         above = text[: boxed.start()]
-        if not _is_about_asked(claims.question, re.split(r"[.;!?]\s|\n", above)[-1], Context({})) or not _is_about_asked(claims.question, above, context):
+        if not _is_about_asked(
+            claims.question, re.split(r"[.;!?]\s|\n", above)[-1], Context({})
+        ) or not _is_about_asked(claims.question, above, context):
             claims.foreign = True
         elif word_list("refers").isdisjoint(
             token.text for token in tokens(text[max(0, boxed.start() - 30) : boxed.start()])

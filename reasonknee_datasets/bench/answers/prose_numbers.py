@@ -69,7 +69,10 @@ class NumberReader:
         before = self.said[at - 1].text
         if before in word_list("joiners") | {"is", "are"} and self._ends_clause(at):
             said = range(max(self.sentence, at - 16), at - 1)
-            if any(self.said[place].text in ("grade", "score") or (place in self.marks and self.marks[place].slot) for place in said):
+            if any(
+                self.said[place].text in ("grade", "score") or (place in self.marks and self.marks[place].slot)
+                for place in said
+            ):
                 if self.said[at].text == "i" and following == "\n":
                     following = self.said[at + 2].text if at + 2 < len(self.said) else ""
                 return self.said[at].text != "i" or following in word_list("sentence_ends") | {"", "(", ","}

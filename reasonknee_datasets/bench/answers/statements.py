@@ -25,7 +25,13 @@ from reasonknee_datasets.bench.answers.subject_names import (
     opens_with_aside,
     opens_with_unknown,
 )
-from reasonknee_datasets.bench.answers.subjects import Context, PhraseMatch, closing_place, find_phrases, names_whole_subject
+from reasonknee_datasets.bench.answers.subjects import (
+    Context,
+    PhraseMatch,
+    closing_place,
+    find_phrases,
+    names_whole_subject,
+)
 from reasonknee_datasets.bench.answers.words import EXTREMES, tokens, word_list
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 
@@ -114,7 +120,10 @@ class StatementReader(LabelReader):
         elif word in word_list("adjuncts") and not (
             word == "from" and (at == 0 or self.said[at - 1].text not in word_list("away"))
         ):
-            self.adjunct, self.locating = True, word in word_list("locating")  # an osteophyte that "arises from the tibia" is at the tibia
+            self.adjunct, self.locating = (
+                True,
+                word in word_list("locating"),
+            )  # an osteophyte that "arises from the tibia" is at the tibia
         if word in word_list("joiners") or (word in ("–", "—", "-") and self._is_spaced(at)):
             return self._labelled(at) or at + 1
         if word == "\n":
@@ -179,7 +188,9 @@ class StatementReader(LabelReader):
 
     def _heads_block(self, at: int) -> bool:
         """Check whether a mark begins lines that are labelled with every attribute that was asked."""
-        led = {mark.slot.id for place, mark in self.marks.items() if place >= at and mark.slot and self._opens_line(place)}
+        led = {
+            mark.slot.id for place, mark in self.marks.items() if place >= at and mark.slot and self._opens_line(place)
+        }
         return len(led) > 1 and led == {slot.id for slot in self.claims.question.slots}
 
     def _return_to_asked(self, slot: Slot) -> None:
@@ -320,7 +331,10 @@ class StatementReader(LabelReader):
             code = None  # "depth 2.1"
         if label is None or number is None or (self._is_measure(at) and code is None):
             return at + 1
-        if code is not None and (label.graded or label.slot is not None):
+        named = label.subject and any(
+            token.text in word_list("grade_words") for token in self.said[self.sentence : label.start]
+        )
+        if code is not None and (label.graded or label.slot is not None or named):
             for each, grade in zip(self.claims.question.slots, code[1], strict=True):
                 self._state(each, Reading(grade), label, slice(at, code[0]), (), "stated")
             return code[0]

@@ -105,7 +105,13 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
                 yield f"{bone} {part}s", _some()
     if category == "meniscal_extrusion":  # from where it is measured
         for edge in ("margin", "edge", "rim", "border", "cortex"):
-            for phrase in (f"tibial {edge}", f"tibial plateau {edge}", f"plateau {edge}", f"{edge} of tibia", f"{edge} of tibial plateau"):
+            for phrase in (
+                f"tibial {edge}",
+                f"tibial plateau {edge}",
+                f"plateau {edge}",
+                f"{edge} of tibia",
+                f"{edge} of tibial plateau",
+            ):
                 yield phrase, _some()
     if category == "bone_marrow_lesion":  # where a marrow lesion lies
         for place in ("under", "below", "beneath", "underneath", "next to", "deep to"):
@@ -164,7 +170,11 @@ def every_word() -> frozenset[str]:
     (True, False)
     """
     return frozenset(
-        word for category in CATEGORIES for phrase, facets in subject_phrases(category).items() if facets for word in phrase
+        word
+        for category in CATEGORIES
+        for phrase, facets in subject_phrases(category).items()
+        if facets
+        for word in phrase
     )
 
 

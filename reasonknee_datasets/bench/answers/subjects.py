@@ -255,8 +255,10 @@ _CONCLUDES = re.compile(
 _THEREFORE = re.compile(r"\b(?:hence|therefore|thus|ergo|so)[ ,:]+(?:it is |a |grade |i say )*[0-8]\b[^0-9]{0,20}$")
 _HEADING = re.compile(r"[^.!?;|]{1,60}")
 _BACK = re.compile(r"\b(?:its?|this|that|these|those|their|there)\b")
-_REMARK = re.compile(r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*"
-    r"|(?:confidence|certainty)\b.*|(?:(?:brief )?(?:explanation|reason(?:ing)?|rationale|justification|notes?|comments?|remarks?))\s?:[^0-9]*")
+_REMARK = re.compile(
+    r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*"
+    r"|(?:confidence|certainty)\b.*|(?:(?:brief )?(?:explanation|reason(?:ing)?|rationale|justification|notes?|comments?|remarks?))\s?:[^0-9]*"
+)
 
 
 def closing_place(question: Question, text: str) -> int | None:

@@ -125,7 +125,7 @@ _END_OF_SCALE = re.compile(
     r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
     r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?:grade|score|category|value|rating|level)\b"
     rf"(?: (?:that )?there is| possible)?(?: (?:on|of|in) {_OF_SCALE})?"
-    rf"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){{0,2}} {_IN_GENERAL})"
+    rf"(?:(?:,| \(|:| -| =| of) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){{0,2}} {_IN_GENERAL})"
     r"|\b(?:(?:the )?(?P<top2>top|upper end|highest (?:point|step|level)|maximum|ceiling)|(?:the )?(?:bottom|lower end"
     rf"|lowest (?:point|step|level)|minimum|floor)) of {_OF_SCALE}\b"
     r"(?! (?:is|was|would|could|means|needs|requires)\b)(?!.{0,12}\bnot\b)"
@@ -173,6 +173,8 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
          r"(?:report|give|assign|choose|enter|arrive at|settle on|record|propose) (?=is\b)", r"the \1 "),
         (r"\bis not (?:a |an )?(?:moaks )?(?:grade |score )?[0-8],? but (?:rather |instead )?"
          r"(?=(?:a )?(?:grade )?[0-8]\b)", "is "),
+        (r"\b(?:i|we) (?:would )?consider (?=(?:it |this |that )?(?:to be )?(?:an? )?(?:small|medium|large|mild|moderate|severe"
+         r"|normal|physiologic)\b|(?:it|this|that) (?:an? )?(?:moaks )?grade [0-8])", "i call "),
         (r"\boption (?=[0-8] (?:fits|applies|is|matches|describes|holds))", "grade "),
         # "I'd go for a 1", "I insist on 3": what the writer says.
         (r"\bi ((?:would |will |am |do |still |only |just |therefore |thus )*)(?:go(?:ing)? (?:for|with)|opt for"
