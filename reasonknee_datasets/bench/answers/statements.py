@@ -78,6 +78,8 @@ class StatementReader(LabelReader):
     locating: bool = False
     related: bool = False
     placed: bool = False
+    denied_other: Context | None = None
+    before: Context | None = None
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
@@ -117,9 +119,7 @@ class StatementReader(LabelReader):
             self._end_sentence(at)
         elif word in word_list("adjunct_ends") and not self._relates(at):
             self.adjunct = self.adjunct_foreign = self.related = False
-        elif word in word_list("adjuncts") and not (
-            word == "from" and (at == 0 or self.said[at - 1].text not in word_list("away"))
-        ):
+        elif self._opens_adjunct(at):
             self.adjunct, self.locating = (
                 True,
                 word in word_list("locating"),
@@ -133,6 +133,13 @@ class StatementReader(LabelReader):
         if word in ("yes", "no"):
             return self._answered(at)
         return at + 1
+
+    def _opens_adjunct(self, at: int) -> bool:
+        """Check for a preposition that tells where the subject lies: what it governs is another one."""
+        word, before = self.said[at].text, self.said[at - 1].text if at else ""
+        if word == "from":
+            return before in word_list("away")
+        return word in word_list("adjuncts") or (word == "to" and before in word_list("before_to"))
 
     def _aside(self, word: str) -> None:
         """Return behind a parenthesis to the subject that was asked, where the parenthesis names another one."""
@@ -213,12 +220,24 @@ class StatementReader(LabelReader):
                 self.retracted = True
                 keeps = 2 if _OF_EARLIER.search(sentence) else 3  # a correction stays where what it corrects is meant
                 self.found = [claim for claim in self.found if claim.weight >= keeps]
+        self._note_denied(start, end)
         self.sentence, self.chained, self.placed = at + 1, None, False
         self.adjunct = self.adjunct_foreign = self.related = False
         self.context.waiting.clear()
         self._open_sentence(at + 1)
         if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
             self.slot, self.foreign_slot, self.used = None, False, False
+
+    def _note_denied(self, start: int, end: int) -> None:
+        """Keep the subject from before a sentence that only says of another one that it is not there."""
+        opening = " ".join(token.text for token in self.said[start : start + 3])
+        blank = start >= end
+        only = re.match(r"(?:there (?:is|are) no|i see no|no|neither)\b", opening) is not None and not any(
+            token.text.isdigit() for token in self.said[start:end]
+        )
+        if not blank:
+            self.denied_other = (self.denied_other or self.before or Context({})) if only else None
+            self.before = self.context.joined([])
 
     def _open_sentence(self, start: int) -> None:
         """Take a subject that is not known for another one, unless the asked one has been named."""
@@ -414,7 +433,10 @@ class StatementReader(LabelReader):
         self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str
     ) -> None:
         """Add a grade if its subject is the asked one and its clause states it."""
-        context = self.context.joined(list(ahead)) if ahead else self.context
+        about = self.context
+        if self.denied_other is not None and not self.placed and reading.grade and not is_zero(slot, reading.grade):
+            about = self.denied_other  # "No fracture is seen. The score is 2."
+        context = about.joined(list(ahead)) if ahead else about
         if ahead and context.contradicts(self.claims.question) and not self.placed:
             # "size 2, number 1 and percent 3 at the lateral patella"
             self.found = [claim for claim in self.found if claim.sentence != self.sentence]

@@ -195,6 +195,20 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<!in )\b([0-3])(?: points?)? out of (?:a (?:possible|maximum) )?3\b(?=\s*(?:$|[.,;:)\n(]|[-\u2013\u2014] ))", r"\1"),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
         (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
+        (r"\bprovided (?=(?:\w+ )?(?:images?|scans?|mri|slices?|views?|volumes?|data|sequences?|information|criteria|scale)\b)",
+         "given "),
+        (r"\b(images?|scans?|mri|slices?|views?|volumes?|data|sequences?|information|criteria|scale) (?:(?:that )?(?:is|are|was"
+         r"|were|you) )?provided\b(?! that)", r"\1"),
+        # What a writer says of the images or of itself before the grade.
+        (r"(?:^|(?<=[.\n] ))(?:although|though|while|even though|despite|since|because|as|given)\b"
+         r"(?![^.,;:\n]*\b(?:see|seen|view|viewed|open|access|receive|received|grade|graded|assess\w*|determin\w*)\b)"
+         r"[^.,;:\n0-9]{1,60}\b(?:quality|resolution|arti?efacts?|artifacts?|noise|sequence|contrast|motion|diagnos[ei]s?|diagnose"
+         r"|medical advice)\b[^.,;:\n0-9]{0,60}, ", ""),
+        (r"\bto the best of my (?:ability|knowledge|judge?ment),?|\b(?:all things|everything) considered,"
+         r"|\bwith (?:reasonable|good|high|moderate|fair|some) (?:confidence|certainty),", ""),
+        (r"\bmoaks (?:guidelines?|atlas|publication|paper|literature|manual)\b", "moaks"),
+        (r"\bi would (?:lean|tend|incline) (?:more |rather )?towards? "
+         r"(?=(?:an? |moaks )*(?:grade |score )?(?:of )?[0-8]\b)", "i say "),
         # Set phrases in which a word of denial denies nothing.
         (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a "
          r"|any )?(?:reasonable )?doubt)\b",
