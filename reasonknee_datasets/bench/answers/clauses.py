@@ -158,7 +158,7 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         _compares(words)
         or _opens_condition(words)
         or _is_general(words)
-        or pattern("attributed").search(" ".join(words))
+        or pattern("attributed").search(" ".join([*words, *(token.text for token in said[label:number])]))
     ):
         return True
     if (

@@ -156,6 +156,14 @@ _VALUES_FIRST = re.compile(
 )
 
 
+# "has 1 for size and 0 for depth"
+_VALUE_FOR = re.compile(
+    r"(?:^|(?<=[,;:/\n] )|(?<=\n)|(?<=and )|(?<=has )|(?<=with )|(?<=assign )|(?<=give ))(?P<value>[0-8]) for (?:the )?"
+    r"(?P<label>size|depth|number|percent(?:age)?|presence|(?:tear )?location|complete tear|repair"
+    r"|bml ?(?:/|or) ?cyst at (?:the )?insertion)(?=\s*(?:[,;.\n/)]|and (?=[0-8])|$))"
+)
+
+
 def _labels_first(found: re.Match[str]) -> str:
     """Write values that stand before their labels behind them."""
     values, labels = re.findall(r"[0-3]", found["values"]), re.split(_AND, found["labels"])
@@ -248,6 +256,8 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     text = re.sub(rf"\b(?:question|q)\.? ?{question.id}\s?[:=\-]", "grade:", text)
     if len(question.slots) > 1:
         text = _VALUES_FIRST.sub(_labels_first, text)
+        whole = len(re.findall(r"\b[0-8] for ", text)) == len(_VALUE_FOR.findall(text))
+        text = _VALUE_FOR.sub(r"\g<label> \g<value>", text) if whole else text
     if question.category == "ligament":
         text = _INSERTION.sub(lambda found: _insertion(question, found[0]), text)
     if question.category == "bone_marrow_lesion":
