@@ -184,7 +184,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
          r"(?: (?:value|grade|score|entry|field))? (?:from [0-8] )?(?:to|by|with) (?=(?:grade )?[0-8]\b)",
          r"correction: \1 is "),
         (r"\b([0-8]) is (?:therefore |thus |hence |then )?(?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
-        (r"(?m)^(\w+_\w+),\s?(?=[0-8]\s*$)", r"\1: "),
+        (r"(?m)^(\w{1,60}_\w{1,60}),\s?(?=[0-8]\s*$)", r"\1: "),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
         (r"(?:^|(?<=[.\n] ))without (?!(?:\w+ )?(?:having|seeing|looking|opening|viewing|access))[^,.;:\n]{1,40},"
