@@ -1,4 +1,4 @@
-"""Prose in the plain words that its readers understand: list markers, scales, corrections and reversed orders go."""
+"""Rewrite prose before it is read: remove list markers and scales, write corrections and reversed orders plainly."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from reasonknee_datasets.moaks import Question
 # "one lesion (grade 1)", "no cyst (3)": what is counted and what is left out tell the attributes of a marrow lesion.
 _COUNTED = re.compile(
     r"\b(?P<count>one|an?|two|three|four|several|multiple)(?P<single> single| solitary)?(?: [a-z-]+){0,2}?"
-    r" (?:lesions?|bml|foci|focus)(?: [a-z]+){0,3} \((?:grade )?(?P<n>[0-3])\)|(?P<alone>single|solitary) \((?:grade )?1\)"
+    r" (?:lesions?|bml|foci|focus)(?: [a-z]+){0,3} \((?:grade )?(?P<n>[0-3])\)|(?P<alone>single"
+    r"|solitary) \((?:grade )?1\)"
 )
 _UNCYSTIC = re.compile(
-    r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:(?:percent\w*|%) ?[:=]? ?)?(?:grade )?3\)"
+    r"\b(?:no|without(?: an?| any)?) (?:cyst(?:s|ic)?)\b[^.;()0-9]{0,30}(?:>66%)? ?\((?:(?:percent\w*"
+    r"|%) ?[:=]? ?)?(?:grade )?3\)"
 )
 # "1/1/3 (size/number/percent)", "1, 1 and 3 for size, number and percentage".
 _AND = r"(?:\s?[,/]\s?(?:and )?|\sand\s)"
 _VALUES_FIRST = re.compile(
     rf"(?<![0-9.])(?P<values>[0-3](?:{_AND}[0-3]){{1,2}})(?:\s(?:for|as)\s(?:the )?|\s?\()"
-    rf"(?P<labels>(?:[a-z]+ )?[a-z]{{4,}}(?:{_AND}(?:the )?(?:[a-z]+ )?[a-z]{{4,}}){{1,2}})(?:\)|, respectively)?(?=\s?(?:[.,;:)\n]|$))"
+    rf"(?P<labels>(?:[a-z]+ )?[a-z]{{4,}}(?:{_AND}(?:the )?(?:[a-z]+ )?[a-z]{{4,}}){{1,2}})(?:\)"
+    rf"|, respectively)?(?=\s?(?:[.,;:)\n]|$))"
 )
 
 
@@ -44,7 +47,8 @@ def _labels_first(found: re.Match[str]) -> str:
 _INSERTION = re.compile(
     r"(?:associated with )?\b(?:bml|cysts?|marrow (?:edema|oedema|signal)|bone (?:marrow )?(?:edema|oedema|bruise))\b"
     r"[^.;:()=,0-9]{0,50}"
-    r"\b(?:insertions?|origins?|attachments?|footprints?|enthes[ie]s)\b(?=[^.;:()=,0-9]{0,20}(?:\(|[:=])\s*(?:grade )?[01]\b)"
+    r"\b(?:insertions?|origins?|attachments?|footprints?|enthes[ie]s)\b(?=[^.;:()=,0-9]{0,20}(?:\("
+    r"|[:=])\s*(?:grade )?[01]\b)"
 )
 
 

@@ -170,9 +170,8 @@ class StatementReader(LabelReader):
                 self.context.name(mark.facets)
                 self.placed = self.placed or bool(mark.facets)
                 self.named = self.named or names_whole_subject(self.context, self.claims.question)
-        if mark.slot is not None and mark.slot.attribute in _DISTINCT and self._opens_line(at):
-            if self.seen or (OTHER not in self.context.facets.get("finding", ()) and self._heads_block(at)):
-                self._return_to_asked(mark.slot)
+        if mark.slot is not None and self._may_return(mark.slot, at):
+            self._return_to_asked(mark.slot)
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
         if mark.slot is not None:
@@ -184,6 +183,12 @@ class StatementReader(LabelReader):
             )
             self.group_end = mark.end
         self.last = at
+
+    def _may_return(self, slot: Slot, at: int) -> bool:
+        """Check whether a line's label is an attribute that tells the asked subject apart from the one named last."""
+        if slot.attribute not in _DISTINCT or not self._opens_line(at):
+            return False
+        return self.seen or (OTHER not in self.context.facets.get("finding", ()) and self._heads_block(at))
 
     def _opens_line(self, at: int) -> bool:
         """Check whether a mark is a line's own label: "ACL Repair = 0"."""

@@ -257,7 +257,8 @@ _HEADING = re.compile(r"[^.!?;|]{1,60}")
 _BACK = re.compile(r"\b(?:its?|this|that|these|those|their|there)\b")
 _REMARK = re.compile(
     r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*"
-    r"|(?:confidence|certainty)\b.*|(?:(?:brief )?(?:explanation|reason(?:ing)?|rationale|justification|notes?|comments?|remarks?))\s?:[^0-9]*"
+    r"|(?:confidence|certainty)\b.*|(?:(?:brief )?(?:explanation|reason(?:ing)?|rationale|justification|notes?"
+    r"|comments?|remarks?))\s?:[^0-9]*"
 )
 
 
