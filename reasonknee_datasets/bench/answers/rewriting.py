@@ -131,7 +131,7 @@ def rewrite(question: Question, text: str) -> tuple[str, set[str]]:
     --------
     >>> from reasonknee_datasets.moaks import get_question
     >>> rewrite(get_question(19), "1. I give **2** for size and 1 for depth.")[0]
-    'i give size 2 and depth 1.'
+    ' i give size 2 and depth 1.'
     """
     text, rules = without_scales(without_markers(normalise(text)))
     text = _ASCRIBED.sub("", text)
