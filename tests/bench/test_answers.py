@@ -198,7 +198,7 @@ def test_rules_are_sentences_in_order_of_gravity() -> None:
     assert all(sentence.endswith(".") and sentence.count(". ") == 0 for sentence in RULES.values())
     assert by_gravity(reversed(RULES)) == tuple(RULES)
     assert not set(RULES) & set(REASONS)
-    assert CODEC_VERSION == 5
+    assert CODEC_VERSION == 6
     with pytest.raises(KeyError, match="made_up"):
         by_gravity(["made_up"])
 

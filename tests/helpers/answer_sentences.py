@@ -449,6 +449,42 @@ OWNED_LEADS = (
     "To satisfy the requested format, my grade in JSON:",
 )
 
+# What writers say of the images, of themselves or of another place before they grade.
+LEADS = (
+    "Based on the provided image, ",
+    "From the MRI that you provided, ",
+    "According to the MOAKS criteria, ",
+    "Following the MOAKS guidelines, ",
+    "To the best of my ability, ",
+    "All things considered, ",
+    "With reasonable confidence, ",
+    "Although image quality is limited, ",
+    "While the resolution isn't perfect, ",
+    "Despite some motion artifact, ",
+    "While I can't provide a diagnosis, ",
+    "I'm not a doctor, but ",
+    "Comparing with the atlas, ",
+)
+LED = (
+    "the {s} is grade {n}.",
+    "I'd give it a grade of {n}.",
+    "the {s} should be graded {n}.",
+    "the findings correspond to MOAKS grade {n}.",
+    "grade {n} is the best fit.",
+    "a score of {n} was chosen.",
+    "I would say that the {s} is grade {n}.",
+)
+NOT_LEADS = (
+    "In another patient, ",
+    "In the prior exam, ",
+    "The report says that ",
+    "The template says that ",
+    "Although the image isn't visible to me, ",
+    "Since I can't see the image, ",
+    "I can't tell whether ",
+    "Some readers would say that ",
+)
+
 NO_GRADE = (
     "{n} slices were unreadable.",
     "I reviewed {n} slices.",
@@ -572,6 +608,10 @@ def cases(seed: int = 0, each: int = 2) -> Iterator[Case]:
     for form in THOUGHT_OF:
         for question in draw.sample(graded, 5 * each):
             yield _single(draw, question, "thought_of", form, given=True)
+    for leads, forms, given in ((LEADS, LED, True), (NOT_LEADS, LED[:1], False)):
+        for lead in leads:
+            for question in draw.sample(graded, 3 * each):
+                yield _single(draw, question, "led" if given else "not_led", lead + draw.choice(forms), given=given)
     for name in UNASKED_NAMES.split(", "):
         for form in UNASKED_GRADED:
             question = draw.choice([each for each in single if each.category not in ("ligament", "tendon")])

@@ -53,7 +53,7 @@ def is_stated(
         or _is_denied(before, said[label.start : value.start + 1], zero=zero)
         or _is_supposed(said, label.start, last)
         or _is_denied_after(said, last)
-        or (not named and not choice and _is_uncommitted(before, said, label, value))
+        or (not named and not choice and _is_uncommitted(before, said, label, value, zero=zero))
         or _is_denied_between(said[label.stop : value.start], choice=choice, zero=zero)
     )
 
@@ -82,6 +82,9 @@ def _before(said: Sequence[Token], label: int) -> list[str]:
         follows = said[at + 1].text if at + 1 < len(said) else ""
         if word in word_list("turns") or (word == "rather" and follows != "than"):
             first = at + 1
+            break
+        if word == "," and at and said[at - 1].text in ("yes", "no"):
+            first = at + 1  # "tear no, repair yes"
             break
         if (
             word in (",", "—", "–", "and", ":")
@@ -151,7 +154,12 @@ def _is_supposed(said: Sequence[Token], label: int, number: int) -> bool:
         return True
     if any(pair in _SUPPOSING_PAIRS for pair in itertools.pairwise(words)):
         return True
-    if _opens_condition(words) or _is_general(words) or pattern("attributed").search(" ".join(words)):
+    if (
+        _compares(words)
+        or _opens_condition(words)
+        or _is_general(words)
+        or pattern("attributed").search(" ".join([*words, *(token.text for token in said[label:number])]))
+    ):
         return True
     if (
         words[:1]
@@ -181,6 +189,17 @@ def _opens_condition(words: list[str]) -> bool:
     if words[:1] not in (["when"], ["where"], ["once"]) or len(words) < 2:
         return False
     return not words[1].endswith(("ing", "ed")) and words[1] not in ("seen", "read")
+
+
+def _compares(words: list[str]) -> bool:
+    """Check for what is said of another place: "compared with the body, where the extrusion is ..."."""
+    if words[:1] not in (["compared"], ["unlike"], ["relative"]) and words[:2] not in (
+        ["in", "contrast"],
+        ["as", "opposed"],
+    ):
+        return False
+    related = [at for at, word in enumerate(words) if word in word_list("relatives")]
+    return bool(related) and "," not in words[related[-1] :]
 
 
 def _is_general(words: list[str]) -> bool:
@@ -243,8 +262,10 @@ def _is_denied_between(between: Sequence[Token], *, choice: bool, zero: bool) ->
     return any(token.text in denials or token.text in word_list("doubts") or token.text in bounds for token in between)
 
 
-def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice) -> bool:
+def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, value: slice, *, zero: bool) -> bool:
     """Check whether what governs a label commits the writer to it."""
+    if pattern("partial").search(" ".join(before)):
+        return True
     at = len(before) - 1
     while at >= 0 and before[at] in word_list("articles") and before[at] not in word_list("evidence"):
         at -= 1
@@ -263,9 +284,10 @@ def _is_uncommitted(before: list[str], said: Sequence[Token], label: slice, valu
             return True  # "most readers would give it grade 2"
     leads = _without_articles(before)
     opens = not leads or leads[-1] in (",", "and", "while", "or")
-    if leads and leads[-1].isalpha() and not _may_govern(leads):
+    denied = zero and leads and leads[-1] in word_list("none")  # "without a complete tear (0)"
+    if leads and leads[-1].isalpha() and not denied and not _may_govern(leads):
         return True
-    return _has_reluctant_verb(before) or (opens and _is_disowned(said, label, value))
+    return _has_reluctant_verb(before, zero=zero) or (opens and _is_disowned(said, label, value))
 
 
 def _without_articles(words: list[str]) -> list[str]:
@@ -274,19 +296,23 @@ def _without_articles(words: list[str]) -> list[str]:
 
 def _may_govern(leads: list[str]) -> bool:
     """Check whether a word before a label is one that states a grade; adverbs are skipped."""
+    if leads[-1] == "like":
+        leads = [word for word in leads[:-1] if not word.endswith("ly")]
+        return leads[-1:] in (["looks"], ["look"], ["looked"])
     for word in reversed(leads):
         if not (word.endswith("ly") or word in word_list("adverbs")):
             return word in word_list("governors") or not word.isalpha() or word in every_word()
     return True
 
 
-def _has_reluctant_verb(before: list[str]) -> bool:
+def _has_reluctant_verb(before: list[str], *, zero: bool) -> bool:
+    """Check for a writer who does something else than to grade: "I hesitate to call it"."""
     for at, word in enumerate(before):
         following = before[at + 1 :]
         if word in word_list("writers"):
-            verb = next(
-                (each for each in following if each not in word_list("auxiliaries") and not each.endswith("ly")), None
-            )
+            plain = [each for each in following if each not in word_list("auxiliaries") and not each.endswith("ly")]
+            unseen = zero and plain[:1] == ["not"] and plain[1:2] and plain[1] in word_list("sees")
+            verb = plain[1] if unseen else next(iter(plain), None)  # "I do not see a cyst (presence 0)"
             if (
                 verb is not None
                 and verb.isalpha()
@@ -311,6 +337,9 @@ def _has_reluctant_verb(before: list[str]) -> bool:
 def _is_disowned(said: Sequence[Token], label: slice, value: slice) -> bool:
     """Check what a clause that begins with its grade goes on to say of it."""
     at, highest = value.stop, min(len(said), value.stop + 8)
+    opened = any(token.text == "(" for token in said[max(0, label.start - 1) : value.start])
+    if opened and at < highest and said[at].text == ")":
+        return False  # "a cyst (presence 1) is attached to the horn"
     for place in range(at, highest):
         word = said[place].text
         if (

@@ -180,13 +180,15 @@ LONGEST_VALUE = 400
 
 NUM = rf"(?:[0-9]{{1,2}}|(?:{'|'.join(NUMBER_WORDS)})(?![a-z]))"
 _LEAD = re.compile(
-    rf"(?:(?:moaks|final|overall|assigned)\s+)*(?P<label>(?:grade|score|level)\s*(?:of\b|is\b|[:=#])?\s*)?(?P<n>{NUM})"
+    rf"(?:(?:moaks|final|overall|assigned)\s+)*(?P<label>(?:grade|score|level|type|category|code)\s*(?:of\b|is\b|[:=#])?\s*)?(?P<n>{NUM})"
     r"(?:\.0(?![.0-9]))?"
 )
 _TAIL = re.compile(
     r"(?P<said>[^0-9]{1,80}?)[(\[,:;–—\-=→]+\s*"
     rf"(?:(?:moaks\s+)?(?:grade|score)\s*[:=]?\s*(?P<n>{NUM})|\(?(?P<m>[0-8]))[)\]. ]*"
 )
+# "<33% (1)", "between 3 and 4.9 mm = 2"
+_AGREEING = re.compile(r"(?P<band>.{2,40}?) ?(?:[(\[:=→]|->|=>) ?(?:moaks )?(?:grade |score )?(?P<n>[0-8])[)\]]?")
 _MEASURE = r"(?!\s*(?:%|percent|mm|cm|lesions?|bmls?|foci|focus|[-–]\s*[0-9]|\.[0-9]|[0-9]))"
 _ANOTHER = re.compile(
     rf"\s*(?:-|–|—|\bto\b|\bor\b|\band\b|\bvs\b\.?|\bversus\b|,|&|±|\+/-)\s*(?:(?:grade|score)\s*)?(?P<n>{NUM}){_MEASURE}"
@@ -344,6 +346,9 @@ def read_text(slot: Slot, value: str) -> Reading:
         return ECHO
     if refuses(value):
         return Reading(reason="refusal")
+    agreeing = _AGREEING.fullmatch(said)
+    if agreeing and scale_of(slot.id).get(plain(agreeing["band"])) == int(agreeing["n"]):
+        return Reading(int(agreeing["n"]), rules=("labelled",))
     text = re.sub(r"[*_`\"]+", "", narrow(value).casefold())
     if _SIGNED.match(text.lstrip(" (['")) or _BOUND.match(text):
         return OUT_OF_RANGE
@@ -367,8 +372,8 @@ def _of_lead(slot: Slot, text: str, lead: re.Match[str]) -> Reading:
         rules += ("labelled",) if lead["label"] else () if rules else ("digits_in_string",)
         return Reading(grade, rules=rules) if grade in slot.legal else OUT_OF_RANGE
     another = _ANOTHER.match(rest)
-    if another:
-        return CONFLICTING
+    if another and not (another["n"] in NUMBER_WORDS and re.match(r" [a-z]", rest[another.end() :])):
+        return CONFLICTING  # but "grade 2 – two separate lesions" describes
     if _SECOND.match(rest) or _OUT_OF.match(rest) or not _DESCRIPTION.match(rest):
         return OUT_OF_RANGE
     if any(_number(found["n"]) != grade for found in _MENTION.finditer(rest)):
@@ -387,6 +392,8 @@ def _of_words(slot: Slot, text: str, said: str) -> Reading:
         grade, described = _number(tail["n"] or tail["m"]), scale.get(plain(tail["said"]))
         if described not in (None, grade):
             return CONFLICTING
+        if tail["m"] and plain(tail["said"]) == "none" and is_zero(slot, grade):
+            described = grade
         if described is not None or tail["n"]:
             return Reading(grade, rules=("labelled",)) if grade in slot.legal else OUT_OF_RANGE
     parts = [scale.get(part.strip()) for part in re.split(r"\bto\b|\bor\b|/|-|\band\b", said)]

@@ -190,6 +190,7 @@ class LabelReader(NumberReader):
             single
             and pronoun
             and not {"is", "be"}.isdisjoint(first)
+            and self.said[at].text != "one"  # "It is one."
             and opens
             and (unnamed or self.context.is_asked(self.claims.question))
         )
@@ -228,13 +229,20 @@ class LabelReader(NumberReader):
         for at in range(place, max(self.sentence, place - 24) - 1, -1):
             word = self.said[at].text
             measured = at + 1 < len(self.said) and self.said[at + 1].text in word_list("units")
+            led = self.said[place].text in word_list("relatives") and self.last >= 0 and self.marks[self.last].end == at
+            if word == ":" and led and self.marks[self.last].slot:
+                return Label(place, place + 1, slot=self.marks[self.last].slot)  # "the size: a third, which is a 2"
             if (
                 word in word_list("quantities")
                 or word in (":", ";", "but", "so", "while")
                 or (self._number(at) is not None and not measured)
             ):
                 return None
-            if word in ("grade", "score", "answer", "rating", "grading"):
+            of_writer = word in ("call", "choice", "pick", "verdict", "reading") and self.said[at - 1].text in (
+                "my",
+                "our",
+            )
+            if word in ("grade", "score", "answer", "rating", "grading") or of_writer:
                 mark = self.marks.get(self.last) if self.last >= 0 else None
                 slot = mark.slot if mark is not None and self.last < at and mark.end == at else None
                 return Label(at, at + 1, graded=True, slot=slot)

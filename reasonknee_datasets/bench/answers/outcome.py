@@ -11,7 +11,7 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import Question, Slot, write_answer
 
-CODEC_VERSION = 5
+CODEC_VERSION = 6
 """Raised whenever any text could be read differently than before: results of two versions do not compare."""
 
 RULES: Mapping[str, str] = MappingProxyType(

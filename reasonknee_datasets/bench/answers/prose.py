@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from reasonknee_datasets.bench.answers.candidates import Claims
 from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, Reading, read_text, refuses, scale_of
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
-from reasonknee_datasets.bench.answers.retractions import sentences, takes_back
+from reasonknee_datasets.bench.answers.retractions import sentences, speaks_against, takes_back
+from reasonknee_datasets.bench.answers.rewriting import rewrite, without_markers, without_scales
 from reasonknee_datasets.bench.answers.statements import StatementReader
 from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets, opens_with_unknown
 from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another, names_whole_subject
@@ -121,7 +122,7 @@ def _add(claims: Claims, slot: Slot, row: list[str], place: int) -> None:
 _LONGEST = 200
 _BOXED = re.compile(r"\\boxed\s{0,4}\{\s{0,4}(?:\\text\s{0,4}\{)?([^{}]{0,80})\}")
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
-_LAST = re.compile(r"(?:\n|[.!][ \t]+)[ \t]{0,8}(?P<n>[0-9](?:\.0)?)[ \t]?[.!]?$")
+_LAST = re.compile(r"(?:\n|[.!][ \t]+)[ \t]{0,8}(?P<n>[0-9](?:\.0)?|\(0\))[ \t]?[.!]?$")
 _LEADS = re.compile(
     rf"[\s#(\"']*(?:(?:moaks|final|overall|assigned|the|grade|score|is|answer)\s*[:=]?\s*)*(?:[0-9]"
     rf"|{'|'.join(NUMBER_WORDS)})"
@@ -130,53 +131,16 @@ _LEADS = re.compile(
 _ALL_ALIKE = re.compile(
     r"(?:^|[.;\n]\s{0,4}|\b(?:hence|therefore|thus|so),? )(?:all|both|each) (?:of )?"
     r"(?:the |these |two |three(?= \w+ (?:are|is|get|have|=|:)) |its |my )*(?:grades|scores|values|attributes"
-    r"|components|slots|answers|of them|three) (?:are|is|=|:|equal|get|receive|have|score)"
-    r"(?: scored| graded| rated)?(?: an?| the)? (?:grade )?"
-    r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)[.\s]*$"
+    r"|components|slots|answers|items|of them|three)(?: (?:are|is|=|equal|get|receive|have|score)|:)?"
+    r"(?: scored| graded| rated)?(?: an?| the| as| at)? (?:grade )?"
+    r"(?P<n>[0-8]|scalehigh|scalelow|zero|one|two|three)(?P<because>[.\s]*$|\s?[:;,(–—-][^0-9]*$)"
 )
-_MARKER = re.compile(
-    r"(?m)^([ \t>#]*(?:[-•+–][ \t]+)?)(?:\(?[0-9]{1,2}[.)]|step [0-9]{1,2}[:.)]?|[a-h][.)])(?=[ \t]+\S)"
+# "I score all three items 0."
+_SCORES_ALL = re.compile(
+    r"\bi (?:(?:would|will|therefore|thus|hence|also|now) )?(?:score|grade|rate|put|set|mark) (?:all|both) (?:of )?"
+    r"(?:the |these |two |three |them )*(?:grades |scores |values |attributes |components |slots |answers |items )?"
+    r"(?:as |at |to |with )?(?:an? |grade )*(?P<n>[0-8]|zero|one|two|three)(?P<because>[.\s]*$|\s?[:;,(–—-][^0-9]*$)"
 )
-_SCALE_ENTRY = re.compile(
-    r"(?<![\w.])(?:grade\s+(?P<g>[0-8])\s*(?:[:=–—]|-\s|\()|(?P<v>[0-8])\s*[:=])\s*(?=[a-z<>≥0-9\"'])"
-)
-_ENTRY_END = re.compile(r"[,;\n]|\)(?=[\s.,;]|$)|\.(?=\s|$)|$")
-
-
-# "Some would say 2 here, but": a grade that others give.
-_ASCRIBED = re.compile(
-    r"(?m)(?:^[ \t]*|(?<=[.;,\n] ))(?:while |although |though |surely )?"
-    r"(?:(?:some(?:one|body)?|many|most|others|a few|few|several"
-    r"|people|a (?:colleague|strict|lenient|careful|cautious|purist)|another)\b(?: \w+){0,3}?"
-    r"|(?:one|you)(?=[^.;\n]{1,80}(?:[;,]|\.) ?(?:but|yet|however|i)\b)) (?:would|could|might|may|will|can)"
-    r"(?: \w+){0,3}? (?:say|call|give|label|read|grade|score|rate|argue|go|stop|write|expect|pick|choose|assign"
-    r"|put|settle|favou?r|opt)\b[^.;,\n]{0,60}?[0-8]\b"
-    r"[^.;,\n0-9]{0,30}(?:[.;\n]|,(?: a \w+ one [0-8];)?(?: but| yet)?|$)"
-)
-# "Size 1 -> sorry, I misread: size 2".
-_SELF_CORRECTED = re.compile(
-    r"(?P<before>[a-z%/ :=]{0,40})(?<![0-9.])(?P<n>[0-8])(?P<gap>[ \t.,;:()\-–—]{1,6})(?:(?:but|and|oh) )?"
-    r"(?:sorry|oops|pardon|apologies|my (?:mistake|bad)|(?:scratch|strike) that|correction|wait|i mean|i meant"
-    r"|make that|typo|(?:hmm,? )?no(?=[,:.] )"
-    r"|no,? (?=wait|i |make|that|sorry|it |rather|actually)|i mis\w+|actually|or rather|rather(?! than)"
-    r"|on (?:a )?(?:second|closer) (?:look|thoughts?|inspection))\b"
-    r"(?P<rest>[^0-9\n]{0,60}(?:[0-9.]{1,5} ?(?:mm|cm|%)[^0-9\n]{0,40})?)(?P<m>[0-8])"
-    r"(?P<end>\)?)(?=[ \t]*(?:[.,;)\n]|$))"
-)
-_ATTRIBUTE = re.compile(r"size|number|percent|%|depth|presence|location|complete tear|bml|repair|morphology")
-
-
-def _corrected(question: Question, found: re.Match[str]) -> str:
-    """Put the value that a writer corrects a value to in the place of the first."""
-    own, later = (_ATTRIBUTE.findall(found[name]) for name in ("before", "rest"))
-    if re.search(r"\b(?:not|never|than|instead of|between|or)\b", found["rest"]) or names_another(
-        question, found["rest"]
-    ):
-        return found[0]
-    if later and (not own or own[-1] != later[-1]):
-        return found[0]
-    end = found["end"] if "(" not in found["gap"] else ""
-    return f"{found['before']}{found['m']}{end}"
 
 
 def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
@@ -197,16 +161,15 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
         Rules about the text as a whole.
     """
     question = claims.question
-    text, rules = _without_scales(_MARKER.sub(r"\1", normalise(without_fragments(text))))
-    text = _ASCRIBED.sub("", text)
-    text = _SELF_CORRECTED.sub(lambda found: _corrected(question, found), text)
-    text = re.sub(rf"\b(?:question|q)\.? ?{question.id}\s?[:=\-]", "grade:", text)
+    text, rules = rewrite(question, without_fragments(text))
     context = _context_after(question, before)
     if len(question.slots) == 1 and _read_whole(claims, text.strip(), context):
         return rules
     text = read_tables(claims, text, context)
-    shared = _ALL_ALIKE.search(text) if len(question.slots) > 1 else None
-    if shared and not context.contradicts(question):
+    if _read_opening(claims, text, context):
+        return rules
+    shared = (_ALL_ALIKE.search(text) or _SCORES_ALL.search(text)) if len(question.slots) > 1 else None
+    if shared and _is_about_asked(question, f"{text[: shared.start()]} {shared['because']}", context):
         for slot in question.slots:
             claims.add(slot, read_text(slot, shared["n"]), ("stated",))
         return rules
@@ -218,6 +181,86 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
     return rules
 
 
+_YES_NO = re.compile(r"\W{0,8}(?P<said>yes|no)(?=[ \t]*(?:[,.;:!(–—\n]|-\s|$))")
+_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
+# What a "no" is explained by: a denial, or a word for what is healthy, but not both ("it is not normal").
+_HEALTHY = re.compile(r"\b(?:normal\w*|unremarkable|intact|healthy|clear|empty|continuous|thin)\b")
+_MEASURES = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:\s?(?:x|×|mm|cm|ml|%|percent|to|-|by)\b|%)|\bslices? [0-9]+")
+_PLAIN_ANSWER = re.compile(
+    r"(?:(?:it|this|that|they|there|is|are|was|not|none|present|absent|seen|visible|detected|identified|definitely|clearly"
+    r"|certainly|evident|found|any|indeed|i|see|do|does|one|grade|presence)\s?)*"
+)
+_DENIED = re.compile(r"\b(?:no|not|without|never|neither|none|nothing|absent|absence|lacks?)\b")
+
+
+def _read_opening(claims: Claims, text: str, context: Context) -> bool:
+    """Read a yes or a no that opens the answer to a single question, and which the sentence that it opens is about.
+
+    What the sentences behind it name does not matter ("There is a lobulated lesion behind the posterior cruciate
+    ligament."), unless they doubt, suppose, take back or deny, or state a grade.
+    """
+    question, opening = claims.question, _YES_NO.match(text)
+    slot = question.slots[0]
+    if opening is None or len(question.slots) > 1 or slot.scale != "binary" or context.contradicts(question):
+        return False
+    first, *others = [
+        part for part in _SENTENCE_END.split(text[opening.end() :].lstrip(" ,.:;!–—-\n")) if part.strip()
+    ] or [""]
+    words = {token.text for token in tokens(text)}
+    if "?" in words or words & word_list("doubts", "supposes") or re.search(r"\b[0-8]\b", _MEASURES.sub("", text)):
+        return False
+    if not _opens_with_asked(question, first) or refuses(text):
+        return False
+    said = sentences(text[opening.end() :])
+    if any(takes_back(each) or speaks_against(each, errors_only=True) for each in said):
+        return False
+    clause = re.split(r",\s(?:and|but|while|whereas)\s", first)[0]
+    denied, healthy = _DENIED.search(clause) is not None, _HEALTHY.search(clause) is not None
+    if opening["said"] == "yes":
+        later = [
+            each for each in others if names_whole_subject(Context({}).joined(list(mentions(question, each))), question)
+        ]
+        if denied or healthy or any(_DENIED.search(each) for each in later):
+            return False
+    elif first and not _PLAIN_ANSWER.fullmatch(first.strip(" .,!")) and denied == healthy:
+        return False
+    grade = read_text(slot, opening["said"]).grade
+    rule = "stated" if "\n" in text or len(text) > _LONGEST else "bare"
+    claims.add(slot, Reading(grade, rules=("meaning", "labelled")), (rule,))
+    return True
+
+
+def _is_about_asked(question: Question, text: str, context: Context) -> bool:
+    """Check whether a text names no other subject, or the whole asked one among others."""
+    about = context.joined([])
+    for mention in mentions(question, text):
+        about.name(mention)
+        if names_whole_subject(about, question):
+            return True
+    return not about.contradicts(question)
+
+
+def _opens_with_asked(question: Question, sentence: str) -> bool:
+    """Check whether a sentence names the whole asked subject before any other one, or none at all."""
+    named, contradicted = Context({}), False
+    for mention in mentions(question, sentence):
+        named.name(mention)
+        if _names_finding(named, question) and not contradicted:
+            return True
+        contradicted = contradicted or named.contradicts(question)
+    if not named.facets:
+        return _PLAIN_ANSWER.fullmatch(sentence.strip(" .,!")) is not None
+    return _names_finding(named, question)
+
+
+def _names_finding(named: Context, question: Question) -> bool:
+    """Check for the whole subject; a tear of a meniscus is one of its root only where that is said."""
+    root = (
+        question.category != "meniscal_root_tear" or named.facets.get("finding") == asked_facets(question.id)["finding"]
+    )
+    return root and names_whole_subject(named, question)
+
+
 def _read_last_line(claims: Claims, text: str, context: Context, after: Context) -> None:
     """Read a number that is the last line or sentence of a text in which no other subject was named."""
     question, last = claims.question, _LAST.search(text.strip())
@@ -227,7 +270,8 @@ def _read_last_line(claims: Claims, text: str, context: Context, after: Context)
     if claims.foreign or after.contradicts(question) or names_another(question, rest, context) or refuses(rest):
         return
     words_before = tokens(rest[-40:])
-    if not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in word_list("refers"):
+    denied = last["n"] != "(0)" or _DENIED.search(rest)
+    if denied and not rest.endswith(("?", ",")) and words_before and words_before[-1].text not in word_list("refers"):
         claims.add(question.slots[0], read_text(question.slots[0], last["n"]), ("stated",))
 
 
@@ -242,12 +286,12 @@ def corrections(question: Question, text: str) -> tuple[Claims, bool]:
     ([1], False)
     """
     claims = Claims(question)
-    text = _MARKER.sub(r"\1", normalise(text))
+    text = without_markers(normalise(text))
     about = Context(dict(asked_facets(question.id)))
-    reader = StatementReader(claims, _without_scales(text)[0], about, lowest=2)
+    reader = StatementReader(claims, without_scales(text)[0], about, lowest=2)
     reader.run()
     if reader.retracted and not claims.readings:
-        StatementReader(claims, _without_scales(text)[0], Context({})).run()
+        StatementReader(claims, without_scales(text)[0], Context({})).run()
     return claims, reader.retracted
 
 
@@ -288,7 +332,12 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     if context.contradicts(claims.question):
         return False
     for boxed in _BOXED.finditer(text):
-        if word_list("refers").isdisjoint(
+        above = text[: boxed.start()]
+        if not _is_about_asked(
+            claims.question, re.split(r"[.;!?]\s|\n", above)[-1], Context({})
+        ) or not _is_about_asked(claims.question, above, context):
+            claims.foreign = True
+        elif word_list("refers").isdisjoint(
             token.text for token in tokens(text[max(0, boxed.start() - 30) : boxed.start()])
         ):
             claims.add(slot, read_text(slot, boxed[1]), ("boxed",))
@@ -296,6 +345,9 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
         return True
     if len(text) > _LONGEST or "\n" in text or not re.search(r"\w", text):
         return False
+    opening = _YES_NO.match(text)
+    if opening and re.search("[a-z]{2}", text[opening.end() :]):
+        return _read_opening(claims, text, context)
     reading = read_text(slot, text.rstrip())
     told = reading.grade is not None or reading.reason in ("conflicting", "missing")
     if (not told and not _PURE.fullmatch(text)) or (reading.reason == "conflicting" and len(text) > 40):
@@ -342,26 +394,3 @@ def _is_damaged(line: str) -> bool:
     if line.count("}") > line.count("{") and _PAIR.search(line) is None:
         return True
     return _KEY_END.search(line) is not None and _KEY_END.search(_PAIR.sub(" ", line)) is not None
-
-
-def _without_scales(text: str) -> tuple[str, set[str]]:
-    """Remove runs of grades that say what each stands for: that is the scale."""
-    entries = [(int(found["g"] or found["v"]), found.start(), found.end()) for found in _SCALE_ENTRY.finditer(text)]
-    kept: list[str] = []
-    at = place = 0
-    while place < len(entries):
-        last = place
-        while last + 1 < len(entries) and _follows(text, entries[last], entries[last + 1]):
-            last += 1
-        if last > place:
-            kept.append(text[at : entries[place][1]])
-            end = _ENTRY_END.search(text, entries[last][2], entries[last][2] + 120)
-            at = end.start() if end else entries[last][2]
-        place = last + 1
-    kept.append(text[at:])
-    return "".join(kept), {"scale_left_out"} if at else set()
-
-
-def _follows(text: str, one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
-    between = text[one[2] : other[1]] if other[1] - one[2] <= 150 else ""
-    return other[0] == one[0] + 1 and bool(re.search(r"(?:[,;.|]\s*(?:and\s+|or\s+)?|\n[\s\-•>|]*)$", between))

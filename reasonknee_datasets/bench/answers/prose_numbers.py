@@ -52,6 +52,8 @@ class NumberReader:
         word = self.said[at].text
         if word.isdigit() and word.isascii():
             return int(word) if len(word) < 7 else 1_000_000
+        if word == "one" and at and self.said[at - 1].text in word_list("pronoun_ones"):
+            return None  # "this one"
         if word in NUMBER_WORDS:
             return NUMBER_WORDS[word]
         if word in EXTREMES:
@@ -65,6 +67,15 @@ class NumberReader:
     def _leads_to_roman(self, at: int) -> bool:
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
         before = self.said[at - 1].text
+        if before in word_list("joiners") | {"is", "are"} and self._ends_clause(at):
+            said = range(max(self.sentence, at - 16), at - 1)
+            if any(
+                self.said[place].text in ("grade", "score") or (place in self.marks and self.marks[place].slot)
+                for place in said
+            ):
+                if self.said[at].text == "i" and following == "\n":
+                    following = self.said[at + 2].text if at + 2 < len(self.said) else ""
+                return self.said[at].text != "i" or following in word_list("sentence_ends") | {"", "(", ","}
         if before in word_list("joiners") and at > 1:
             before = self.said[at - 2].text
         leads = before in ("grade", "score", "graded", "scored") or any(
@@ -116,6 +127,9 @@ class NumberReader:
 
     def _is_measure(self, at: int) -> bool:
         """Check whether what follows a number makes it a measurement, a count or an entry of a scale."""
+        next_label = self.marks.get(at + 1)
+        if next_label is not None and next_label.slot is not None and self._is_digit(next_label.end):
+            return False  # "number 0 percent 0"
         following = self.said[at + 1].text if at + 1 < len(self.said) else ""
         if following in ("/", "of", "out") or following in word_list("units"):
             return not (following == "/" and not self._is_digit(at + 2))

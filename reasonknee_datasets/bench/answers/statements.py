@@ -18,13 +18,20 @@ from reasonknee_datasets.bench.answers.grade_values import (
 from reasonknee_datasets.bench.answers.number_labels import Label, LabelReader
 from reasonknee_datasets.bench.answers.retractions import speaks_against, takes_back
 from reasonknee_datasets.bench.answers.subject_names import (
-    ANOTHER,
+    OTHER,
+    UNNAMED,
     Facets,
     grades_unknown,
     opens_with_aside,
     opens_with_unknown,
 )
-from reasonknee_datasets.bench.answers.subjects import PhraseMatch, closing_line, find_phrases, names_whole_subject
+from reasonknee_datasets.bench.answers.subjects import (
+    Context,
+    PhraseMatch,
+    closing_place,
+    find_phrases,
+    names_whole_subject,
+)
 from reasonknee_datasets.bench.answers.words import EXTREMES, tokens, word_list
 from reasonknee_datasets.moaks import QUESTIONS, Slot
 
@@ -38,8 +45,11 @@ _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0
 _MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
 # A sentence with a number of its own states a grade: its clauses say whether it stands.
 _UNNUMBERED = re.compile(r"[^0-9]*")
+# "size: between 10 and 75 %: 2"
+_BANDED = re.compile(r"(?P<band>[^:=\n]{0,60}[0-9] ?(?:mm|cm|%|percent)[^0-9:=\n]{0,40}?)[ \t]?[:=][ \t]?(?P<n>[0-8])")
+_NONE_SEEN = re.compile(r"none(?: (?:is |are )?(?:seen|present|detected|identified|visible|found|noted))?[.!]?")
 _CUT = re.compile(
-    r",\s*(?=[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
+    r",\s*(?=[\"']?[a-z%])|\s(?=[a-z][a-z /\-]{1,40}[:=])|\.\s|;|\s/\s"
     r"|\s(?:and|with|because|since|as|for|based|given|which|but|while)\s(?=[a-z])"
 )
 
@@ -50,6 +60,7 @@ class _Claim:
     reading: Reading
     rule: str
     weight: int
+    sentence: int = -1
 
 
 @dataclass(slots=True)
@@ -64,18 +75,27 @@ class StatementReader(LabelReader):
     used: bool = False
     adjunct: bool = False
     adjunct_foreign: bool = False
+    locating: bool = False
+    related: bool = False
+    placed: bool = False
+    denied_other: Context | None = None
+    before: Context | None = None
     chained: Label | None = None
     group: list[Slot] = field(default_factory=list)
     group_end: int = -1
     seen: bool = False
+    named: bool = False
+    aside: list[Context] = field(default_factory=list)
     closing: int = -1
 
     def run(self) -> None:
         """Read the whole text and add what it states to the claims."""
-        closing = closing_line(self.claims.question, self.text)
+        closing = closing_place(self.claims.question, self.text)
+        start = 0
         for stretch in _stretches(self.text):
             self.text, self.said = stretch, tokens(stretch)
-            self.closing = stretch.rfind(closing) if closing else -1
+            self.closing = -1 if closing is None else closing - start
+            start += len(stretch)
             self.marks = find_phrases(self.claims.question, self.said)
             self.group, self.group_end, self.last, self.sentence = [], -1, -1, 0
             at = 0
@@ -94,21 +114,52 @@ class StatementReader(LabelReader):
         ordered = self._in_order(at + 1 if word in word_list("joiners") else at)
         if ordered is not None:
             return ordered
+        self._aside(word)
         if word in word_list("sentence_ends"):
             self._end_sentence(at)
-        elif word in word_list("adjunct_ends"):
-            self.adjunct = self.adjunct_foreign = False
-        elif word in word_list("adjuncts") and not (
-            word == "from" and (at == 0 or self.said[at - 1].text not in word_list("away"))
-        ):
-            self.adjunct = True  # an osteophyte that "arises from the tibia" is at the tibia
+        elif word in word_list("adjunct_ends") and not self._relates(at):
+            self.adjunct = self.adjunct_foreign = self.related = False
+        elif self._opens_adjunct(at):
+            self.adjunct, self.locating = (
+                True,
+                word in word_list("locating"),
+            )  # an osteophyte that "arises from the tibia" is at the tibia
         if word in word_list("joiners") or (word in ("–", "—", "-") and self._is_spaced(at)):
             return self._labelled(at) or at + 1
         if word == "\n":
             return self._next_line(at) or at + 1
         if self._number(at) is not None:
             return self._numbered(at)
+        if word in ("yes", "no"):
+            return self._answered(at)
         return at + 1
+
+    def _opens_adjunct(self, at: int) -> bool:
+        """Check for a preposition that tells where the subject lies: what it governs is another one."""
+        word, before = self.said[at].text, self.said[at - 1].text if at else ""
+        if word == "from":
+            return before in word_list("away")
+        return word in word_list("adjuncts") or (word == "to" and before in word_list("before_to"))
+
+    def _aside(self, word: str) -> None:
+        """Return behind a parenthesis to the subject that was asked, where the parenthesis names another one."""
+        if word == "(":
+            self.aside.append(self.context.joined([]))
+        elif word == ")" and self.aside:
+            before = self.aside.pop()
+            if before.is_asked(self.claims.question) and self.context.contradicts(self.claims.question):
+                self.context = before
+
+    def _relates(self, at: int) -> bool:
+        """Check for a clause that goes on about what was named last: "than the lateral one, which is grade 1"."""
+        if not self.adjunct_foreign or self.locating:
+            return False
+        word = self.said[at].text
+        first = at + 1 if word == "," else at
+        if first + 1 < len(self.said) and self.said[first].text in word_list("relatives"):
+            self.related = self.said[first].text != "which" or self.said[first + 1].text in word_list("of_relatives")
+            return self.related
+        return self.related and word in word_list("of_relatives")
 
     def _name(self, mark: PhraseMatch, at: int) -> None:
         if mark.facets is not None:
@@ -117,7 +168,9 @@ class StatementReader(LabelReader):
                 self.adjunct_foreign = True
             else:
                 self.context.name(mark.facets)
-        if mark.slot is not None and self.seen and mark.slot.attribute in _DISTINCT and self._opens_line(at):
+                self.placed = self.placed or bool(mark.facets)
+                self.named = self.named or names_whole_subject(self.context, self.claims.question)
+        if mark.slot is not None and self._may_return(mark.slot, at):
             self._return_to_asked(mark.slot)
         if mark.slot is not None or mark.foreign_slot:
             self.slot, self.foreign_slot, self.used = mark.slot, mark.foreign_slot, False
@@ -131,11 +184,26 @@ class StatementReader(LabelReader):
             self.group_end = mark.end
         self.last = at
 
+    def _may_return(self, slot: Slot, at: int) -> bool:
+        """Check whether a line's label is an attribute that tells the asked subject apart from the one named last."""
+        if slot.attribute not in _DISTINCT or not self._opens_line(at):
+            return False
+        return self.seen or (OTHER not in self.context.facets.get("finding", ()) and self._heads_block(at))
+
     def _opens_line(self, at: int) -> bool:
         """Check whether a mark is a line's own label: "ACL Repair = 0"."""
         end = self.marks[at].end
+        while at > 0 and self.said[at - 1].text in ("-", "–", "•", "+", "#", ">", '"'):
+            at -= 1
         joined = end < len(self.said) and self.said[end].text in word_list("joiners")
         return joined and (at == 0 or self.said[at - 1].text in word_list("sentence_ends"))
+
+    def _heads_block(self, at: int) -> bool:
+        """Check whether a mark begins lines that are labelled with every attribute that was asked."""
+        led = {
+            mark.slot.id for place, mark in self.marks.items() if place >= at and mark.slot and self._opens_line(place)
+        }
+        return len(led) > 1 and led == {slot.id for slot in self.claims.question.slots}
 
     def _return_to_asked(self, slot: Slot) -> None:
         """Leave a subject that has no such attribute: a tear location below the tibia is the cyst's again."""
@@ -149,18 +217,32 @@ class StatementReader(LabelReader):
 
     def _end_sentence(self, at: int) -> None:
         start, end = self.sentence, at
-        self.seen = self.seen or names_whole_subject(self.context, self.claims.question)
+        self.seen = self.seen or self.named or names_whole_subject(self.context, self.claims.question)
+        self.named, self.aside = False, []
         if start < end:
             sentence = self.text[self.said[start].start : self.said[end - 1].end][:400]
             if takes_back(sentence) or (_UNNUMBERED.fullmatch(sentence) and speaks_against(sentence, errors_only=True)):
                 self.retracted = True
                 keeps = 2 if _OF_EARLIER.search(sentence) else 3  # a correction stays where what it corrects is meant
                 self.found = [claim for claim in self.found if claim.weight >= keeps]
-        self.sentence, self.adjunct, self.adjunct_foreign, self.chained = at + 1, False, False, None
+        self._note_denied(start, end)
+        self.sentence, self.chained, self.placed = at + 1, None, False
+        self.adjunct = self.adjunct_foreign = self.related = False
         self.context.waiting.clear()
         self._open_sentence(at + 1)
         if (self.used or (at < len(self.said) and self.said[at].text != "\n")) and self.used:
             self.slot, self.foreign_slot, self.used = None, False, False
+
+    def _note_denied(self, start: int, end: int) -> None:
+        """Keep the subject from before a sentence that only says of another one that it is not there."""
+        opening = " ".join(token.text for token in self.said[start : start + 3])
+        blank = start >= end
+        only = re.match(r"(?:there (?:is|are) no|i see no|no|neither)\b", opening) is not None and not any(
+            token.text.isdigit() for token in self.said[start:end]
+        )
+        if not blank:
+            self.denied_other = (self.denied_other or self.before or Context({})) if only else None
+            self.before = self.context.joined([])
 
     def _open_sentence(self, start: int) -> None:
         """Take a subject that is not known for another one, unless the asked one has been named."""
@@ -183,7 +265,7 @@ class StatementReader(LabelReader):
             return
         refers_back = start < end and self.said[start].text in word_list("refers_back")
         if self.unknown and not refers_back and not self.context.is_asked(self.claims.question):
-            self.context.name(ANOTHER)
+            self.context.name(UNNAMED)
 
     def _labelled(self, at: int) -> int | None:
         """Read the value behind a label and its joiner, where it is one as a whole."""
@@ -202,6 +284,11 @@ class StatementReader(LabelReader):
         if not said:
             return None
         reading = read_text(slot, said)
+        if label.subject and _NONE_SEEN.fullmatch(said) and slot.scale != "nominal":
+            reading = Reading(slot.low, rules=("meaning",))
+        banded = _BANDED.fullmatch(value.rstrip(" ."))
+        if reading.grade is None and banded and word_list("denials", "doubts").isdisjoint(banded["band"].split()):
+            reading, cut = read_text(slot, banded["n"]), None
         if reading.grade is None and _MEASURED.match(value.strip()):
             return None  # "3.8 mm -> grade 2": what follows is read on its own
         if reading.grade is None and not reading.echo and reading.reason != "conflicting" and not _PURE.fullmatch(said):
@@ -216,7 +303,8 @@ class StatementReader(LabelReader):
         """Find the slot of presence where a subject's own value is a word: "medial meniscal cyst: absent"."""
         first = self.claims.question.slots[0]
         word = re.match(r"\s*([a-z]+)", value)
-        return first if first.attribute == "presence" and word and word[1] in scale_of(first.id) else None
+        said = first.attribute == "presence" and word and (word[1] == "none" or word[1] in scale_of(first.id))
+        return first if said else None
 
     @staticmethod
     def _is_followed(value: str, cut: re.Match[str] | None) -> bool:
@@ -267,7 +355,10 @@ class StatementReader(LabelReader):
             code = None  # "depth 2.1"
         if label is None or number is None or (self._is_measure(at) and code is None):
             return at + 1
-        if code is not None and (label.graded or label.slot is not None):
+        named = label.subject and any(
+            token.text in word_list("grade_words") for token in self.said[self.sentence : label.start]
+        )
+        if code is not None and (label.graded or label.slot is not None or named):
             for each, grade in zip(self.claims.question.slots, code[1], strict=True):
                 self._state(each, Reading(grade), label, slice(at, code[0]), (), "stated")
             return code[0]
@@ -283,6 +374,15 @@ class StatementReader(LabelReader):
             reading = CONFLICTING if choice else _grade_of(each, number, self.said[at].text)
             self._state(each, reading, label, slice(at, end + 1), ahead, "stated")
         return end + 1
+
+    def _answered(self, at: int) -> int:
+        """Read a yes or a no right behind an attribute: "complete tear no, repair yes"."""
+        mark = self.marks.get(self.last)
+        if mark is not None and mark.end == at and mark.slot is not None and mark.slot.scale == "binary":
+            label = Label(self.last, at, slot=mark.slot, described=True)
+            if self._ends_clause(at) and not (at + 1 < len(self.said) and self.said[at + 1].text in ("or", "/")):
+                self._state(mark.slot, read_text(mark.slot, self.said[at].text), label, slice(at, at + 1), (), "stated")
+        return at + 1
 
     def _listed_label(self, at: int) -> Label | None:
         """Find the label of a further number of a list: "graded 2 for size, 1 for number"."""
@@ -338,7 +438,13 @@ class StatementReader(LabelReader):
         self, slot: Slot, reading: Reading, label: Label, value: slice, ahead: Sequence[Facets], rule: str
     ) -> None:
         """Add a grade if its subject is the asked one and its clause states it."""
-        context = self.context.joined(list(ahead)) if ahead else self.context
+        about = self.context
+        if self.denied_other is not None and not self.placed and reading.grade and not is_zero(slot, reading.grade):
+            about = self.denied_other  # "No fracture is seen. The score is 2."
+        context = about.joined(list(ahead)) if ahead else about
+        if ahead and context.contradicts(self.claims.question) and not self.placed:
+            # "size 2, number 1 and percent 3 at the lateral patella"
+            self.found = [claim for claim in self.found if claim.sentence != self.sentence]
         if self.adjunct_foreign or self.unknown or context.contradicts(self.claims.question):
             self.claims.foreign = True
             return
@@ -359,7 +465,7 @@ class StatementReader(LabelReader):
         weight = weight_of(self.said, label.start)
         self.used = True
         if weight >= self.lowest:
-            self.found.append(_Claim(slot, reading, rule, weight))
+            self.found.append(_Claim(slot, reading, rule, weight, self.sentence))
 
     def _join(self) -> None:
         """Add the statements of each slot: where some correct or conclude, the last of these alone."""

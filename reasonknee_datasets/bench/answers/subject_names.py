@@ -30,6 +30,8 @@ def _some(**facets: str | tuple[str, ...]) -> Facets:
 
 ANOTHER = _some(finding=OTHER, site=OTHER)
 """Facets of a subject that no question asks about."""
+UNNAMED = _some(finding="unnamed", site="unnamed")
+"""Facets of a subject that is in no list of names."""
 
 
 @cache
@@ -46,6 +48,8 @@ def subject_phrases(category: str) -> Mapping[tuple[str, ...], Facets]:
 
 def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     for findings, listed in names_of("finding"):
+        if category == "ligament" and "bone_marrow_lesion" in findings and "anterior_cruciate_ligament" not in findings:
+            continue  # a part of the question: "marrow edema at its attachments"
         for phrase in listed:
             yield phrase, _some(finding=findings)
     for kind in ("site", "side"):
@@ -94,8 +98,29 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
     if category not in ("ligament", "tendon"):
         for phrase in ("ligament", "ligaments", "tendon", "tendons"):
             yield phrase, ANOTHER
+    if category == "ligament":
+        for bone in ("femoral", "tibial", "femoral and tibial"):
+            for part in ("tunnel", "insertion", "origin", "attachment", "footprint", "stump"):
+                yield f"{bone} {part}", _some()
+                yield f"{bone} {part}s", _some()
+    if category == "meniscal_extrusion":  # from where it is measured
+        for edge in ("margin", "edge", "rim", "border", "cortex"):
+            for phrase in (
+                f"tibial {edge}",
+                f"tibial plateau {edge}",
+                f"plateau {edge}",
+                f"{edge} of tibia",
+                f"{edge} of tibial plateau",
+            ):
+                yield phrase, _some()
+    if category == "bone_marrow_lesion":  # where a marrow lesion lies
+        for place in ("under", "below", "beneath", "underneath", "next to", "deep to"):
+            for cover in ("cartilage", "articular cartilage", "a cartilage", "overlying cartilage"):
+                yield f"{place} {cover}", _some()
     for structure, listed in names_of("structure"):
         for phrase in listed:
+            if category == "ligament" and phrase in ("tunnel", "tunnel widening", "hardware"):
+                continue  # of a reconstruction
             yield phrase, _some(finding=structure, site=structure)
 
 
@@ -144,7 +169,13 @@ def every_word() -> frozenset[str]:
     >>> "meniscus" in every_word(), "deserves" in every_word()
     (True, False)
     """
-    return frozenset(word for category in CATEGORIES for phrase in subject_phrases(category) for word in phrase)
+    return frozenset(
+        word
+        for category in CATEGORIES
+        for phrase, facets in subject_phrases(category).items()
+        if facets
+        for word in phrase
+    )
 
 
 _ADJECTIVES = ("al", "ic", "ous", "ive", "ed", "ense", "ent", "ant", "ary", "ar", "able", "ible", "ate", "ing", "oid")

@@ -255,15 +255,20 @@ _CONCLUDES = re.compile(
 _THEREFORE = re.compile(r"\b(?:hence|therefore|thus|ergo|so)[ ,:]+(?:it is |a |grade |i say )*[0-8]\b[^0-9]{0,20}$")
 _HEADING = re.compile(r"[^.!?;|]{1,60}")
 _BACK = re.compile(r"\b(?:its?|this|that|these|those|their|there)\b")
-_REMARK = re.compile(r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*")
+_REMARK = re.compile(
+    r"\(.*\)|(?:i|we) (?:would|will|am|are|can) .*\b(?:happy|glad|pleased|delighted|also)\b.*"
+    r"|(?:confidence|certainty)\b.*|(?:(?:brief )?(?:explanation|reason(?:ing)?|rationale|justification|notes?"
+    r"|comments?|remarks?))\s?:[^0-9]*"
+)
 
 
-def closing_line(question: Question, text: str) -> str | None:
-    """Find the last line or paragraph of a text, where it is a conclusion that names no other subject.
+def closing_place(question: Question, text: str) -> int | None:
+    """Find where the last line or paragraph of a text begins, where it is a conclusion that names no other subject.
 
     What has a word that may point back ("it") has to conclude, and to be a paragraph of its own.
     """
-    lines = [line.strip() for line in text[-1200:].rstrip().split("\n")]
+    tail = text[-1200:].rstrip()
+    lines = [line.strip() for line in tail.split("\n")]
     while len(lines) > 1 and (not lines[-1] or _REMARK.fullmatch(lines[-1])):
         lines.pop()
     first = len(lines) - 1
@@ -271,14 +276,18 @@ def closing_line(question: Question, text: str) -> str | None:
         first -= 1
     alone = first > 0 and len(lines) - first <= 4
     first = first if alone else len(lines) - 1
+    place = len(text) - len(text[-1200:]) + sum(len(line) + 1 for line in tail.split("\n")[:first])
     line, headings = "\n".join(lines[first:]), [each for each in lines[:first] if _HEADING.fullmatch(each)]
     named = [each for each in headings if any(mentions(question, each))]
     if first == 0 or len(line) > 200 or names_another(question, line) or names_another(question, "".join(named[-1:])):
         return None
-    back = _BACK.search(line) is not None
+    before = [each for each in lines[:first] if each]
+    if before[-1:] and before[-1].endswith(":") and names_another(question, re.split(r"[.;!?]\s", before[-1])[-1]):
+        return None
+    back = _BACK.search(line.replace("that is bml", "")) is not None
     if _CONCLUDES.match(line) or _THEREFORE.search(line):
-        return line if alone or not back else None
-    return line if alone and not back and re.search(r"[0-8]", line) else None
+        return place if alone or not back else None
+    return place if alone and not back and re.search(r"[0-8]|[:=-] ?(?:yes|no|present|absent)\b", line) else None
 
 
 def names_whole_subject(context: Context, question: Question) -> bool:

@@ -125,7 +125,7 @@ _END_OF_SCALE = re.compile(
     r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
     r"|lowest|minimum|minimal|bottom|mildest)(?: possible)?(?: moaks)? (?:grade|score|category|value|rating|level)\b"
     rf"(?: (?:that )?there is| possible)?(?: (?:on|of|in) {_OF_SCALE})?"
-    rf"(?:(?:,| \(|:| -| =) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){{0,2}} {_IN_GENERAL})"
+    rf"(?:(?:,| \(|:| -| =| of) ?(?:grade )?(?P<n>[0-8])\b\)?)?(?!(?: (?!and|but|so)\w+){{0,2}} {_IN_GENERAL})"
     r"|\b(?:(?:the )?(?P<top2>top|upper end|highest (?:point|step|level)|maximum|ceiling)|(?:the )?(?:bottom|lower end"
     rf"|lowest (?:point|step|level)|minimum|floor)) of {_OF_SCALE}\b"
     r"(?! (?:is|was|would|could|means|needs|requires)\b)(?!.{0,12}\bnot\b)"
@@ -173,6 +173,9 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
          r"(?:report|give|assign|choose|enter|arrive at|settle on|record|propose) (?=is\b)", r"the \1 "),
         (r"\bis not (?:a |an )?(?:moaks )?(?:grade |score )?[0-8],? but (?:rather |instead )?"
          r"(?=(?:a )?(?:grade )?[0-8]\b)", "is "),
+        (r"\b(?:i|we) (?:would )?consider (?=(?:it |this |that )?(?:to be )?(?:an? )?(?:small|medium|large|mild"
+         r"|moderate|severe"
+         r"|normal|physiologic)\b|(?:it|this|that) (?:an? )?(?:moaks )?grade [0-8])", "i call "),
         (r"\boption (?=[0-8] (?:fits|applies|is|matches|describes|holds))", "grade "),
         # "I'd go for a 1", "I insist on 3": what the writer says.
         (r"\bi ((?:would |will |am |do |still |only |just |therefore |thus )*)(?:go(?:ing)? (?:for|with)|opt for"
@@ -181,15 +184,37 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:replace|change|amend|set|correct|lower|raise|revise|update|adjust) (?:the |its )?(\w+(?: \w+){0,3}?)"
          r"(?: (?:value|grade|score|entry|field))? (?:from [0-8] )?(?:to|by|with) (?=(?:grade )?[0-8]\b)",
          r"correction: \1 is "),
-        (r"\b([0-8]) is (?:my|the|our) (?:final |overall |moaks )?(?:grade|score|answer|rating)\b", r"the grade is \1"),
+        (r"\b([0-8]) is (?:therefore |thus |hence |then )?(?:my|the|our) (?:final |overall |moaks )?(?:grade"
+         r"|score|answer|rating)\b", r"the grade is \1"),
+        (r"(?m)^(\w{1,60}_\w{1,60}),\s?(?=[0-8]\s*$)", r"\1: "),
         (r"(?<=[a-z])[_\-\u2010-\u2014](?=[a-z])|_", " "),
         (r"\b(grade|graded|score|scored)(?=[0-9])", r"\1 "),
         (r"(?:^|(?<=[.\n] ))without (?!(?:\w+ )?(?:having|seeing|looking|opening|viewing|access))[^,.;:\n]{1,40},"
          r"|\bwithout (?:it|this|that|them|these)\b", ""),
         (r"\b(final(?:ly)?)\s*:(?=\s*[0-9])", r"\1 grade:"),
-        (r"\s?(?<!\.)\.{3,}\s?(?=[0-8]\b)|\s\u2026+\s?(?=[0-8]\b)", ": "),
+        (r"\s?(?<!\.)\.{3,}\s?:?\s?(?=[0-8]\b)|\s\u2026+\s?:?\s?(?=[0-8]\b)", ": "),
+        # "2 out of 3" is a grade of a scale that ends in 3, but "in 2 out of 3 slices" is not.
+        (r"(?<!in )\b([0-3])(?: points?)? out of (?:a (?:possible|maximum) )?3\b(?=\s*(?:$|[.,;:)\n(]"
+         r"|[-\u2013\u2014] ))", r"\1"),
         (r"[-=]>|\u2192|\u21d2|\u27f9|\u2794", ":"),
         (r"\bbone marrow (?:lesion|o?edema)(?: (?:like )?(?:lesion|signal))?s?\b|\bbmls\b", "bml"),
+        (r"\bprovided (?=(?:\w+ )?(?:images?|scans?|mri|slices?|views?|volumes?|data|sequences?|information"
+         r"|criteria|scale)\b)",
+         "given "),
+        (r"\b(images?|scans?|mri|slices?|views?|volumes?|data|sequences?|information|criteria"
+         r"|scale) (?:(?:that )?(?:is|are|was"
+         r"|were|you) )?provided\b(?! that)", r"\1"),
+        # What a writer says of the images or of itself before the grade.
+        (r"(?:^|(?<=[.\n] ))(?:although|though|while|even though|despite|since|because|as|given)\b"
+         r"(?![^.,;:\n]*\b(?:see|seen|view|viewed|open|access|receive|received|grade|graded|assess\w*|determin\w*)\b)"
+         r"[^.,;:\n0-9]{1,60}\b(?:quality|resolution|arti?efacts?|artifacts?|noise|sequence|contrast|motion"
+         r"|diagnos[ei]s?|diagnose"
+         r"|medical advice)\b[^.,;:\n0-9]{0,60}, ", ""),
+        (r"\bto the best of my (?:ability|knowledge|judge?ment),?|\b(?:all things|everything) considered,"
+         r"|\bwith (?:reasonable|good|high|moderate|fair|some) (?:confidence|certainty),", ""),
+        (r"\bmoaks (?:guidelines?|atlas|publication|paper|literature|manual)\b", "moaks"),
+        (r"\bi would (?:lean|tend|incline) (?:more |rather )?towards? "
+         r"(?=(?:an? |moaks )*(?:grade |score )?(?:of )?[0-8]\b)", "i say "),
         # Set phrases in which a word of denial denies nothing.
         (r"\b(?:without (?:a |any )?doubt|no doubt|without question|no question|beyond (?:a "
          r"|any )?(?:reasonable )?doubt)\b",
@@ -207,12 +232,29 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # A ticked box among empty ones; a question with its answer.
         (r"(?:\u2610|\[ \])\s{0,3}[^\u2610\u2611\u2612\[\n]{1,40}", " "),
         (r"(?:\u2611|\u2612|\u2713|\u2714|\u2705|\[x\])\s{0,3}(?=[0-8]\b)", "grade: "),
-        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b|[0-8]\.?(?:\n|$))", ": "),
+        (r"(?<![0-9])\?\s{1,3}(?=(?:yes|no|present|absent|true|false|intact|torn)\b|[0-8]\.?(?:\n|$)"
+         r"|[a-z ]{1,30}\([0-8]\))", ": "),
+        (r"\bgrade [0-8]\b[^\n\u2713\u2714\u2705]{0,60}[\u2717\u2718\u274c]|(?<=[0-8]) ?[\u2713\u2714\u2705]", " "),
+        # "I considered 0, so 1 it is"; "medium, or 2 on the MOAKS scale"; "size = depth = 0".
+        (r"\b(?:a |grade )?([0-8]) it is\b", r"it is grade \1"),
+        (r", or (?:grade )?([0-8]) (?=(?:on|in) (?:the )?moaks)", r", grade \1 "),
+        (r"\b([a-z]{3,}) = ([a-z]{3,}) = ([0-8])\b", r"\1 = \3, \2 = \3"),
+        (r"\bin (?:the )?moaks (?:terms|notation|language|nomenclature)\s?[:,]\s?(?=[0-8]\b(?!\.[0-9]))", "grade: "),
+        (r"\bi would (?:now |then )?rather (?:say|go (?:for|with)|call it|give(?: it)?|put) (?=(?:an? "
+         r"|grade )*[0-8]\b)",
+         "correction: i say "),
+        (r"\bi (?:\w+ )?(?:hesitated|wavered|was undecided|was torn|oscillated"
+         r"|went back and forth) between (?:grades? |an? )?[0-8]"
+         r" and (?:grade |an? )?[0-8],? (?:and|but|then) (?:(?:finally|then|i|now) )*(?:take|took|choose|chose"
+         r"|go|went|settled?"
+         r"|decided?|opt|opted|pick|picked|land|landed|say|said)(?: for| on| with)? (?=(?:grade "
+         r"|an? )?[0-8]\b)", "i say "),
         # The range that the prompt states, repeated behind a name.
         (r"[(\[]\s*(?:(?:grades?|scores?|scale|range|moaks|from|of|:)\s*){0,4}0\s*(?:-|\u2013|\u2014|to|or|/|,)\s*[1-8]"
          r"(?:\s*,\s*[0-8]){0,8}\s*[)\]]", ""),
         # An interjection between commas does not end a clause.
-        (r",\s(?:however|therefore|though|in (?:my|our) (?:opinion|view)|in this case|in fact|indeed|for now"
+        (r",\s(?:however|therefore|though|in (?:my|our) (?:opinion|view|judge?ment|assessment|reading|eyes)"
+         r"|in this case|in fact|indeed|for now"
          r"|on (?:these|this|the) (?:images?|scans?|slices?|views?|sequences?)|with (?:any )?confidence|at present"
          r"|at this time|from (?:these|this|the) (?:images?|scans?))\s?,", ""),
     )
