@@ -24,7 +24,7 @@ from tests.helpers.dicom_files import facts_of, save, slices, write_release
 from tests.test_parallel import fail, square
 
 distributed = pytest.importorskip("distributed", reason="a cluster needs the cluster extra")
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 
 @pytest.fixture

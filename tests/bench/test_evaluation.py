@@ -233,6 +233,7 @@ def blocks(text: str) -> list[str]:
     return [token.type for token in tokens] + [kind for kind in spans if kind not in ("text", "text_special")]
 
 
+@pytest.mark.slow
 class TestReport:
     def test_every_file_is_written_and_reads_back(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
         jsonschema = pytest.importorskip("jsonschema")

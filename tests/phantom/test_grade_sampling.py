@@ -22,7 +22,7 @@ from tests.helpers.measure_phantom import PRESENT, Measured, measure_knee
 from tests.helpers.measure_view import View
 
 # The drawn and measured knees are kept for the whole file: with pytest-xdist, one worker takes all of it.
-pytestmark = pytest.mark.xdist_group("phantom_grades")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("phantom_grades")]
 
 TINY_KNEES, TINY_SEED = 16, 301
 OAI_KNEES, OAI_SEED = 4, 302
@@ -130,14 +130,12 @@ def test_91_slots_are_ordinal_and_20_are_not():
 # Tiny
 
 
-@pytest.mark.slow
 def test_a_tiny_knee_shows_95_percent_of_its_ordinal_grades():
     pairs = [pair for case in tiny() for kind in ORDINAL for pair in case.pairs(*kind)]
     assert len(pairs) == 91 * TINY_KNEES
     assert agreement(pairs) >= 0.95, wrong(tiny(), ORDINAL)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in SCALE if kind not in NOT_IN_TINY], ids="-".join)
 def test_a_tiny_knee_shows_every_kind_of_sign_that_is_not_listed(kind):
     pairs = [pair for case in tiny() for pair in case.pairs(*kind)]
@@ -173,14 +171,12 @@ def test_a_tiny_knee_shows_whether_fluid_is_in_a_meniscus():
 # OAI size
 
 
-@pytest.mark.slow
 def test_an_oai_knee_shows_every_ordinal_grade():
     pairs = [pair for case in oai() for kind in ORDINAL for pair in case.pairs(*kind)]
     assert len(pairs) == 91 * OAI_KNEES
     assert wrong(oai(), ORDINAL) == []
 
 
-@pytest.mark.slow
 def test_an_oai_knee_shows_every_other_sign():
     patterns = ("meniscal_morphology", "morphology")
     assert wrong(oai(), [kind for kind in OTHER if kind != patterns]) == []
@@ -189,7 +185,6 @@ def test_an_oai_knee_shows_every_other_sign():
     assert agreement(pairs) >= 0.9, "which of the eight patterns it is"
 
 
-@pytest.mark.slow
 def test_an_oai_volume_compresses_like_a_real_one(tmp_path):
     voxels, affine = oai()[0].voxels, np.array(oai()[0].spec.geometry.affine)
     nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "knee.nii.gz")
@@ -218,7 +213,6 @@ def test_a_tiny_knee_shows_which_meniscus_is_hypertrophic():
         assert enlargement(enlarged(spec, "lateral")) == {"medial": False, "lateral": True}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "side"), [(0, "medial"), (1, "lateral"), (2, "lateral"), (3, "medial")])
 def test_an_oai_knee_shows_which_meniscus_is_hypertrophic(number, side):
     found = enlargement(enlarged(deal_knees("oai", 4, 304)[number], side))
