@@ -14,8 +14,10 @@ from tests.helpers.paths import ROOT
 PACKAGE = ROOT / "reasonknee_datasets"
 # Modules whose tests are all slow, because the library that they are written for takes seconds to import.
 NEED_A_HEAVY_LIBRARY = {"bench/tasks"}
-# A test with one of these marks starts a browser, several processes, or one costly run that a group of tests reads.
-COSTLY = ("browser", "cluster", "xdist_group")
+# Subpackages whose tests are in the folder of the one that uses them.
+TESTED_IN = {"quality": "check"}
+# A test with one of these marks starts a browser or several processes.
+COSTLY = ("browser", "cluster")
 
 
 def marked(node: ast.FunctionDef | ast.ClassDef, name: str) -> bool:
@@ -24,7 +26,7 @@ def marked(node: ast.FunctionDef | ast.ClassDef, name: str) -> bool:
     return any(isinstance(mark, ast.Attribute) and mark.attr == name for mark in marks)
 
 
-def tests_of(source: str) -> Iterator[tuple[str, list[ast.FunctionDef | ast.ClassDef]]]:
+def find_tests(source: str) -> Iterator[tuple[str, list[ast.FunctionDef | ast.ClassDef]]]:
     """Iterate over the tests of a file by name, each with the definitions whose marks it carries."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
@@ -38,7 +40,7 @@ def tests_of(source: str) -> Iterator[tuple[str, list[ast.FunctionDef | ast.Clas
 def quick_tests(path: Path) -> list[str]:
     if is_slow_file(path):
         return []
-    found = tests_of(path.read_text(encoding="utf-8"))
+    found = find_tests(path.read_text(encoding="utf-8"))
     return [name for name, nodes in found if not any(marked(node, "slow") for node in nodes)]
 
 
@@ -53,10 +55,9 @@ def test_module_has_a_quick_test(path: Path) -> None:
     assert bool(found) != (path.with_suffix("").as_posix() in NEED_A_HEAVY_LIBRARY)
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent.as_posix() for path in MODULES} - {"."}))
+@pytest.mark.parametrize("folder", sorted({path.parts[0] for path in MODULES if len(path.parts) > 1}))
 def test_subpackage_has_quick_tests(folder: str) -> None:
-    # A subpackage of a subpackage is tested in the folder of its parent.
-    assert any(map(quick_tests, (TESTS / folder.partition("/")[0]).glob("test_*.py")))
+    assert any(map(quick_tests, (TESTS / TESTED_IN.get(folder, folder)).glob("test_*.py")))
 
 
 def test_costly_kinds_of_test_are_slow() -> None:
@@ -64,7 +65,7 @@ def test_costly_kinds_of_test_are_slow() -> None:
         f"{path.relative_to(TESTS)}::{name}"
         for path in FILES
         if not is_slow_file(path)
-        for name, nodes in tests_of(path.read_text(encoding="utf-8"))
+        for name, nodes in find_tests(path.read_text(encoding="utf-8"))
         if any(marked(node, mark) for node in nodes for mark in COSTLY)
         and not any(marked(node, "slow") for node in nodes)
     ]
@@ -87,7 +88,10 @@ def test_files_of_costly_tests_are_slow(mark: str) -> None:
         ("pytestmark = [\n    pytest.mark.slow,\n    pytest.mark.browser,\n]\ndef test_a(): ...\n", []),
         ("pytestmark = pytest.mark.timeout(5)\n@pytest.mark.slow\ndef test_a(): ...\ndef test_b(): ...\n", ["test_b"]),
         ("@pytest.mark.slow\nclass TestA:\n    def test_a(self): ...\n", []),
-        ("class TestA:\n    @pytest.mark.slow\n    def test_a(self): ...\n    def test_b(self): ...\n", ["TestA::test_b"]),
+        (
+            "class TestA:\n    @pytest.mark.slow\n    def test_a(self): ...\n    def test_b(self): ...",
+            ["TestA::test_b"],
+        ),
     ],
 )
 def test_quick_tests(source: str, quick: list[str], tmp_path: Path) -> None:

@@ -105,7 +105,6 @@ STYLES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("style", STYLES)
-@settings(max_examples=60)
 @given(graded())
 def test_every_style_of_every_question_gives_the_same_grades(
     style: str, given_: tuple[Question, dict[str, int | None]]
@@ -287,7 +286,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(st.dictionaries(st.text(max_size=8), JSON, min_size=1, max_size=4), st.booleans(), st.sampled_from([None, 1]))
 def test_what_is_json_is_scanned_as_json_reads_it(value: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
@@ -378,7 +377,7 @@ def test_megabytes_of_anything_end(pattern: str) -> None:
     assert parse_box(text, convention=CONVENTIONS[0], shape=SHAPE).box is None
 
 
-@settings(max_examples=300)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(
     st.text() | st.text(alphabet="{}[]()\"':,.=/*#\\ \n0123grade`|<>", max_size=200), st.sampled_from(sorted(QUESTIONS))
 )

@@ -130,6 +130,7 @@ def test_traceback_on_request(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_demo_does_the_main_job(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the figures extra is not installed")
     done = reasonknee("demo", "--out", tmp_path / "demo", "--patients", "3")
@@ -161,6 +162,7 @@ def test_demo_without_matplotlib_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.slow
 def test_demo_open_ends_in_the_browser(tmp_path: Path) -> None:
     for module in ("matplotlib", "starlette", "uvicorn", "ipyniivue"):
         pytest.importorskip(module, reason="needs the extras figures and app")

@@ -69,8 +69,9 @@ class CpuTimes:
         for (name, _), seconds in self._phases.items():
             files[name.partition("::")[0]] += seconds
         phases = {f"{name} {phase}": seconds for (name, phase), seconds in self._phases.items()}
-        terminalreporter.section(f"CPU seconds: {cpu_seconds():.1f} in all, {sum(self._imports.values()):.1f} of imports")
-        for table in (files, {f"{name} {_IMPORT}": seconds for name, seconds in self._imports.items()}, phases):
+        imports = {f"{name} {_IMPORT}": seconds for name, seconds in self._imports.items()}
+        terminalreporter.section(f"CPU seconds: {cpu_seconds():.1f} in all, {sum(imports.values()):.1f} of imports")
+        for table in (files, imports, phases):
             for name, seconds in sorted(table.items(), key=lambda pair: -pair[1])[:_SHOWN]:
                 terminalreporter.write_line(f"{seconds:8.2f} {name}")
             terminalreporter.write_line("")

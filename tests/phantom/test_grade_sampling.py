@@ -22,7 +22,7 @@ from tests.helpers.measure_phantom import PRESENT, Measured, measure_knee
 from tests.helpers.measure_view import View
 
 # The drawn and measured knees are kept for the whole file: with pytest-xdist, one worker takes all of it.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("phantom_grades")]
+pytestmark = pytest.mark.xdist_group("phantom_grades")
 
 TINY_KNEES, TINY_SEED = 16, 301
 OAI_KNEES, OAI_SEED = 4, 302
@@ -130,24 +130,28 @@ def test_91_slots_are_ordinal_and_20_are_not():
 # Tiny
 
 
+@pytest.mark.slow
 def test_a_tiny_knee_shows_95_percent_of_its_ordinal_grades():
     pairs = [pair for case in tiny() for kind in ORDINAL for pair in case.pairs(*kind)]
     assert len(pairs) == 91 * TINY_KNEES
     assert agreement(pairs) >= 0.95, wrong(tiny(), ORDINAL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in SCALE if kind not in NOT_IN_TINY], ids="-".join)
 def test_a_tiny_knee_shows_every_kind_of_sign_that_is_not_listed(kind):
     pairs = [pair for case in tiny() for pair in case.pairs(*kind)]
     assert agreement(pairs) >= 0.95, wrong(tiny(), [kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("finding", "attribute", "reason"), TINY_CANNOT_SHOW)
 def test_the_list_names_nothing_that_tiny_knees_show(finding, attribute, reason):
     pairs = [pair for case in tiny() for pair in case.pairs(finding, attribute)]
     assert agreement(pairs) < 0.95, f"{finding} {attribute} shows well enough: {reason}"
 
 
+@pytest.mark.slow
 def test_a_tiny_knee_shows_depth_in_all_but_the_smallest_defects():
     pairs = [
         (grades["depth"], case.measured[question, "depth"].grade)
@@ -158,6 +162,7 @@ def test_a_tiny_knee_shows_depth_in_all_but_the_smallest_defects():
     assert agreement(pairs) >= 0.95, wrong(tiny(), [("cartilage_lesion", "depth")])
 
 
+@pytest.mark.slow
 def test_a_tiny_knee_shows_whether_fluid_is_in_a_meniscus():
     pairs = [
         (graded >= 2, measured >= 2)
@@ -171,12 +176,14 @@ def test_a_tiny_knee_shows_whether_fluid_is_in_a_meniscus():
 # OAI size
 
 
+@pytest.mark.slow
 def test_an_oai_knee_shows_every_ordinal_grade():
     pairs = [pair for case in oai() for kind in ORDINAL for pair in case.pairs(*kind)]
     assert len(pairs) == 91 * OAI_KNEES
     assert wrong(oai(), ORDINAL) == []
 
 
+@pytest.mark.slow
 def test_an_oai_knee_shows_every_other_sign():
     patterns = ("meniscal_morphology", "morphology")
     assert wrong(oai(), [kind for kind in OTHER if kind != patterns]) == []
@@ -185,6 +192,7 @@ def test_an_oai_knee_shows_every_other_sign():
     assert agreement(pairs) >= 0.9, "which of the eight patterns it is"
 
 
+@pytest.mark.slow
 def test_an_oai_volume_compresses_like_a_real_one(tmp_path):
     voxels, affine = oai()[0].voxels, np.array(oai()[0].spec.geometry.affine)
     nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "knee.nii.gz")
@@ -207,12 +215,14 @@ def enlargement(spec: KneeSpec) -> dict[str, bool]:
     return {side: hypertrophy_mm3(seen, f"{side}_meniscus") > PRESENT["hypertrophy"] for side in ("medial", "lateral")}
 
 
+@pytest.mark.slow
 def test_a_tiny_knee_shows_which_meniscus_is_hypertrophic():
     for spec in deal_knees("tiny", 8, 303):
         assert enlargement(enlarged(spec, "medial")) == {"medial": True, "lateral": False}
         assert enlargement(enlarged(spec, "lateral")) == {"medial": False, "lateral": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "side"), [(0, "medial"), (1, "lateral"), (2, "lateral"), (3, "medial")])
 def test_an_oai_knee_shows_which_meniscus_is_hypertrophic(number, side):
     found = enlargement(enlarged(deal_knees("oai", 4, 304)[number], side))
@@ -224,6 +234,7 @@ def structures(mask):
     return np.where(np.isin(mask, list(FINDINGS.values())), 0, mask)
 
 
+@pytest.mark.slow
 def test_a_hypertrophic_meniscus_changes_no_structure_no_box_and_no_other_grade():
     for spec in deal_knees("tiny", 4, 305):
         usual, large = draw_knee(enlarged(spec)), draw_knee(enlarged(spec, "medial", "lateral"))
@@ -245,6 +256,7 @@ def test_a_hypertrophic_meniscus_changes_no_structure_no_box_and_no_other_grade(
 # The measurer can fail
 
 
+@pytest.mark.slow
 def test_another_knees_grades_agree_far_less():
     """Chance alone gives about a third: the grades are dealt evenly, and most slots without a lesion are 0."""
     cases = tiny()
@@ -257,12 +269,14 @@ def test_another_knees_grades_agree_far_less():
     assert np.mean(other) < 0.45
 
 
+@pytest.mark.slow
 def test_a_healthy_knee_measures_as_healthy():
     spec = KneeSpec(11, 12, 13, "left", {}, grid("tiny", "left", layout=1, tilt=9.0), noise=False)
     found = {place: measured.grade for place, measured in measure(spec).measured.items() if measured.grade}
     assert found == {(54, "tear_location"): 3, (55, "tear_location"): 3}
 
 
+@pytest.mark.slow
 def test_a_healthy_knee_in_the_place_of_a_sick_one_is_found_out():
     """The measurer reads voxels, not labels: with a sick knee's mask over healthy voxels, no lesion is left."""
     spec = replace(deal_knees("tiny", TINY_KNEES, TINY_SEED)[3], noise=False)
@@ -283,12 +297,14 @@ def missing(grades) -> dict[tuple[int, str], Measured]:
     ).measured
 
 
+@pytest.mark.slow
 def test_missing_grades_are_drawn_as_none():
     everything = {q.id: {slot.attribute: None for slot in q.slots} for q in QUESTIONS.values() if q.in_records}
     measured = missing(everything)
     assert {place for place, found in measured.items() if found.grade} == {(54, "tear_location"), (55, "tear_location")}
 
 
+@pytest.mark.slow
 def test_a_lesion_that_another_slot_vouches_for_is_drawn_at_its_least():
     measured = missing(
         {
@@ -311,6 +327,7 @@ def test_a_lesion_that_another_slot_vouches_for_is_drawn_at_its_least():
 # Boxes
 
 
+@pytest.mark.slow
 def test_boxes_carry_no_information_about_grades_except_the_effusions():
     first, *rest = (replace(spec, noise=False) for spec in deal_knees("tiny", 4, 7))
     usual = draw_knee(replace(first, grades={}))
@@ -326,6 +343,7 @@ def test_boxes_carry_no_information_about_grades_except_the_effusions():
     assert sizes[3] > 2 * sizes[0], "the one box that leaks, so that a leak can be detected"
 
 
+@pytest.mark.slow
 def test_boxes_hold_their_region_whatever_the_grades():
     knee = draw_knee(deal_knees("tiny", 4, 7)[1])
     for question, box in knee.boxes.items():
@@ -336,6 +354,7 @@ def test_boxes_hold_their_region_whatever_the_grades():
 # World
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [0, 1])
 def test_a_left_knee_is_the_mirror_of_a_right_one_in_the_world(layout):
     """Seen from medial, both look the same: every label at the same place to a fraction of a voxel."""
@@ -350,6 +369,7 @@ def test_a_left_knee_is_the_mirror_of_a_right_one_in_the_world(layout):
     np.testing.assert_allclose(np.median(np.abs(left.at(everywhere) - right.at(everywhere))), 0.0, atol=20.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "lateral"), [("right", 1.0), ("left", -1.0)])
 def test_the_fibula_is_lateral_and_posterior(side, lateral):
     """It has no label: it is the marrow beside the tibia, some way below the joint."""
@@ -374,6 +394,7 @@ def test_the_fibula_is_lateral_and_posterior(side, lateral):
 # Nuisances
 
 
+@pytest.mark.slow
 def test_noise_is_rician_and_the_bias_field_is_smooth():
     specs = [replace(spec, noise=True) for spec in deal_knees("tiny", 4, 9)[:2]]
     gains = []

@@ -38,7 +38,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(stored_volumes(), st.booleans(), st.sampled_from(["lz4", "zstd"]), st.data())
 def test_every_answer_is_nibabels(tmp_path: Path, layout: Any, packed: bool, codec: Any, data: st.DataObject) -> None:
     fields, shape, dtype, seed = layout
