@@ -144,7 +144,7 @@ def _read(path: Path, folder: Path, queue: Any) -> None:
     queue.put([int(open_volume(path, cache=None, cache_dir=folder).dataobj[start, 2, 3]) for start in range(20)])
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "fork"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_processes_share_it(tmp_path: Path, method: str) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee((20, 20, 20)))
