@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,21 +26,24 @@ def marked(node: ast.FunctionDef | ast.ClassDef, name: str) -> bool:
     return any(isinstance(mark, ast.Attribute) and mark.attr == name for mark in marks)
 
 
-def find_tests(source: str) -> Iterator[tuple[str, list[ast.FunctionDef | ast.ClassDef]]]:
-    """Iterate over the tests of a file by name, each with the definitions whose marks it carries."""
-    for node in ast.parse(source).body:
+@cache
+def find_tests(path: Path) -> dict[str, list[ast.FunctionDef | ast.ClassDef]]:
+    """Find the tests of a file by name, each with the definitions whose marks it carries."""
+    found: dict[str, list[ast.FunctionDef | ast.ClassDef]] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            yield node.name, [node]
+            found[node.name] = [node]
         elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
             for method in node.body:
                 if isinstance(method, ast.FunctionDef) and method.name.startswith("test_"):
-                    yield f"{node.name}::{method.name}", [node, method]
+                    found[f"{node.name}::{method.name}"] = [node, method]
+    return found
 
 
 def quick_tests(path: Path) -> list[str]:
     if is_slow_file(path):
         return []
-    found = find_tests(path.read_text(encoding="utf-8"))
+    found = find_tests(path).items()
     return [name for name, nodes in found if not any(marked(node, "slow") for node in nodes)]
 
 
@@ -65,7 +68,7 @@ def test_costly_kinds_of_test_are_slow() -> None:
         f"{path.relative_to(TESTS)}::{name}"
         for path in FILES
         if not is_slow_file(path)
-        for name, nodes in find_tests(path.read_text(encoding="utf-8"))
+        for name, nodes in find_tests(path).items()
         if any(marked(node, mark) for node in nodes for mark in COSTLY)
         and not any(marked(node, "slow") for node in nodes)
     ]
