@@ -386,6 +386,7 @@ def test_no_text_makes_it_raise(text: str, question: int) -> None:
     parse_box(text, convention=CONVENTIONS[0], shape=SHAPE)
 
 
+@pytest.mark.slow
 def test_mutated_answers_hold_what_must_be_true_of_any() -> None:
     tally = fuzz_answers.run(2000, seed=20)
     assert tally.cases == 2000

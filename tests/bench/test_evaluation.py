@@ -456,6 +456,7 @@ class TestCompare:
         assert difference.difference.low is not None
         assert difference.difference.low > 0
 
+    @pytest.mark.slow
     def test_it_is_written_in_both_forms(self, half: Evaluation, tmp_path: Path) -> None:
         jsonschema = pytest.importorskip("jsonschema")
         from reasonknee_datasets.bench.results import Comparison

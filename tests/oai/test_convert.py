@@ -176,6 +176,7 @@ def test_convert_goes_on_where_an_earlier_run_stopped(tmp_path: Path) -> None:
     assert run(tmp_path, release).counts == {"converted": 2, "present": 2}
 
 
+@pytest.mark.slow
 def test_convert_in_parallel_writes_the_same_bytes(tmp_path: Path) -> None:
     rows = [facts_of(number) for number in range(5)]
     release = write_release(tmp_path / "release", rows)
@@ -635,6 +636,7 @@ def test_two_series_of_one_knee_and_visit_are_kept_apart(tmp_path: Path) -> None
     assert report.counts == {"converted": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_is_finished_by_the_next(signal_number: signal.Signals, tmp_path: Path) -> None:
     rows = [facts_of(number) for number in range(9)]

@@ -92,6 +92,7 @@ def test_volumes_are_matched_by_the_grid_of_their_mask(study: Study, phantom_rel
     assert "matched by grid" in row.notes
 
 
+@pytest.mark.slow
 def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
     """Neither a name nor an affine says which knees these are, nor how they lie."""
     chosen = [study for study in truth.values() if sorted(nib.load(study.image).shape) == [64, 128, 128]][:2]
@@ -196,6 +197,7 @@ def test_volumes_that_dcm2niix_made(study: Study, phantom_release: Path, tmp_pat
     check(study, row_of(run(tmp_path / "nifti", phantom_release, tmp_path / "out"), study), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_match_content_finds_every_orientation(study: Study) -> None:
     voxels, labels = np.asarray(nib.load(study.image).dataobj), np.asarray(nib.load(study.mask).dataobj)
     for turn in Reorientation.all():
