@@ -354,7 +354,9 @@ def steps(text: str) -> int:
     return count
 
 
-@pytest.mark.parametrize("opening", ["", '{"grade": "', "<answer>"])
+@pytest.mark.parametrize(
+    "opening", ["", *(pytest.param(text, marks=pytest.mark.slow) for text in ('{"grade": "', "<answer>"))]
+)
 @pytest.mark.parametrize("pattern", HOSTILE)
 def test_twice_the_text_takes_at_most_twice_the_steps(pattern: str, opening: str) -> None:
     piece = HOSTILE[pattern]
