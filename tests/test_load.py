@@ -293,6 +293,7 @@ class TestPhantom:
         assert (start < stop).all()
         assert (stop <= row["volume"].shape).all()
 
+    @pytest.mark.slow
     def test_it_is_made_once_and_whole(self, load: Load, kept: Path) -> None:
         def state() -> dict[Path, int]:
             return {path: path.stat().st_mtime_ns for path in kept.rglob("3dreasonknee-phantom/*/*.json")}
@@ -304,6 +305,7 @@ class TestPhantom:
         assert state() == before
         assert not list(kept.rglob("making-*"))
 
+    @pytest.mark.slow
     def test_stock_datasets_reads_it_without_this_package(self, kept: Path, tmp_path: Path) -> None:
         (manifest,) = kept.glob("3dreasonknee-phantom/*/manifest.json")
         repository = manifest.parent

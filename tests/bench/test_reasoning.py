@@ -227,6 +227,7 @@ def test_agreement_is_rouge_l_of_the_steps() -> None:
     assert agreement("Step 1: The pad is dark.\nStep 2: It is flat.", ("The pad is dark.", "It is flat.")) == 1.0
 
 
+@pytest.mark.slow
 def test_evaluate_true_reasoning(rows: list[Row], annotated: Path) -> None:
     texts = [write_text("\n".join(row["reasoning"]), row) for row in rows]
     done = evaluated(rows, texts, annotated, agreement=True)

@@ -105,6 +105,7 @@ def test_a_signal_leaves_no_folder_and_no_worker(
     wait_until(lambda: not list(tmp_path.iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_folder_that_another_process_uses_is_left(tmp_path: Path) -> None:
     code = (

@@ -463,6 +463,7 @@ def test_jobs_are_told_by_their_address_and_port(tmp_path: Path, monkeypatch: py
     other.leave()
 
 
+@pytest.mark.slow
 def test_after_a_crash_the_next_loader_removes_the_folder(tmp_path: Path) -> None:
     """Where its janitor was killed too, as when a whole container is."""
     code = (
