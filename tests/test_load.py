@@ -400,6 +400,7 @@ class TestRegistration:
         assert run.returncode == 0, run.stderr
         return run.stdout
 
+    @pytest.mark.slow
     def test_datasets_finds_the_builder(self, repository: Path, tmp_path: Path) -> None:
         out = self.run(
             repository,

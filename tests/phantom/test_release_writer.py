@@ -251,6 +251,7 @@ def test_gzip_headers_hold_neither_time_nor_name(drawn: Path) -> None:
         assert (magic, flags, time) == (0x8B1F, 0, 0)
 
 
+@pytest.mark.slow
 def test_boxes_are_the_extents_of_their_regions_in_the_mask(drawn: Path, plan: StudyPlan) -> None:
     volumes = {volume.image_key: volume for volume in plan.volumes}
     masks: dict[str, np.ndarray] = {}
@@ -285,6 +286,7 @@ def test_the_empty_label_and_the_meniscus_in_two_pieces_are_there(drawn: Path, p
             assert {*STRUCTURES.values(), LABELS["joint_effusion"]} <= set(np.unique(mask).tolist())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         write_release(tmp_path / name, patients=1, seed=9, workers=workers)
