@@ -470,6 +470,7 @@ class TestCompare:
         assert "half &lt;b&gt;blind" in page
         assert "record_exact, first less second: all +0.000" in page
 
+    @pytest.mark.slow
     def test_results_of_two_conditions_are_refused_unless_told(
         self, half: Evaluation, data: Path, truth: Truth
     ) -> None:

@@ -243,6 +243,7 @@ def test_evaluate_true_reasoning(rows: list[Row], annotated: Path) -> None:
     assert done.results.total().value == 1.0
 
 
+@pytest.mark.slow
 def test_evaluate_reasoning_swapped_between_records(rows: list[Row], annotated: Path) -> None:
     """Within a question only the grades can be wrong: exactly where the other record's differ."""
     whole = [row for row in rows if None not in grades_of(row).values()]
@@ -280,6 +281,7 @@ def test_reasoning_about_another_finding_loses_everything(other: int) -> None:
     assert not grounding(question, text, side="left").grounded
 
 
+@pytest.mark.slow
 def test_evaluate_counts_missing_reasoning_as_empty(rows: list[Row], annotated: Path) -> None:
     texts = [
         write_text(" ".join(row["reasoning"]) if place % 2 else "", row)
@@ -300,6 +302,7 @@ def test_evaluate_counts_missing_reasoning_as_empty(rows: list[Row], annotated: 
     )
 
 
+@pytest.mark.slow
 def test_evaluate_intervals_are_percentiles_over_patients(annotated: Path) -> None:
     """Against resampling by hand: the reasoning is there where a fixed die says so."""
     train = load_dataset(str(annotated), split="train", filters=[("question_id", "==", 42)])
