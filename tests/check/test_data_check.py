@@ -35,6 +35,7 @@ def copy(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+@pytest.mark.slow
 def test_check_data_finds_nothing_in_clean_data(tmp_path: Path) -> None:
     write_release(tmp_path / "release", patients=2, seed=1, workers=1)  # too few for the irregularities of the release
     prepare(tmp_path / "release", tmp_path / "ready", workers=1, progress=False)
