@@ -46,6 +46,7 @@ def test_evaluate_writes_a_report_and_says_the_headline(
     assert json.loads((out / "results.json").read_text(encoding="utf-8"))["identity"]["model"] == "m"
 
 
+@pytest.mark.slow
 def test_two_reports_are_compared(annotated: Path, predictions: Path, tmp_path: Path) -> None:
     common = ("--data", annotated, "--resamples", "20")
     for name in ("a", "b"):
