@@ -709,6 +709,7 @@ class TestBadRepositories:
         with pytest.raises(RepositoryError, match=r"train-00000.*: it holds 10 rows, not 8"):
             list(load(data_dir=root, split="train", streaming=True))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("streaming", [False, True])
     def test_a_shard_of_the_same_size(self, tmp_path: Path, load: Load, streaming: bool) -> None:
         root = write_repository(tmp_path / "3dreasonknee", images=False)

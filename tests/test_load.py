@@ -420,6 +420,7 @@ class TestRegistration:
             "ReasonKnee",
         ]
 
+    @pytest.mark.slow
     def test_settings_count_there_too(self, repository: Path, tmp_path: Path) -> None:
         code = "print(datasets.load_dataset('3dreasonknee', cache_dir=cache, split='train')[0]['id'])"
         assert self.run(repository, tmp_path, code, REASONKNEE_DATA=str(repository)) == "0000001/00M/left/q01\n"

@@ -57,6 +57,7 @@ def test_two_reports_are_compared(annotated: Path, predictions: Path, tmp_path: 
     assert {row["difference"]["value"] for row in item["differences"]} <= {0, None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
