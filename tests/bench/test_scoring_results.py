@@ -82,6 +82,7 @@ def statistics(truth: Truth, answers: Answers, weights: np.ndarray) -> dict[tupl
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_row_of_the_product_is_the_resample_written_out(
     truth: Truth, pair: tuple[Answers, Answers], number: int

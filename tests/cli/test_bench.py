@@ -109,6 +109,7 @@ def test_plan_prints_what_a_run_asks(condition: str, prepared: Path, capsys: pyt
     assert told["images"] == str(0 if condition == "text_only" else 3 * records * turns)
 
 
+@pytest.mark.slow
 def test_an_earlier_report_is_overwritten_only_on_request(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +124,7 @@ def test_an_earlier_report_is_overwritten_only_on_request(
     assert (tmp_path / "out" / "results.json").read_bytes() != first
 
 
+@pytest.mark.slow
 def test_control_characters_of_predictions_do_not_reach_the_terminal(
     annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +143,7 @@ def test_control_characters_of_predictions_do_not_reach_the_terminal(
     assert not set(said.out + said.err) & set(hostile[:1] + "\x07\x9b\u202e")
 
 
+@pytest.mark.slow
 def test_several_files_are_scored_as_one(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,6 +108,7 @@ def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_r
     assert report.unknown == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["oaizib_{n:03d}", "{n}"])
 def test_volumes_are_matched_by_the_tables_of_oaizib_cm(
     case: str, truth: dict[str, Study], phantom_release: Path, tmp_path: Path
@@ -157,6 +158,7 @@ def test_a_resampled_volume_is_refused(study: Study, phantom_release: Path, tmp_
     assert (row.status, row.kind) == ("refused", "grid")
 
 
+@pytest.mark.slow
 def test_a_volume_that_fits_no_row_is_reported(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     image = nib.load(study.image)
     (tmp_path / "nifti").mkdir()
