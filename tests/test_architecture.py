@@ -161,6 +161,7 @@ def test_listing_names_without_torch(shown: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absent", ["blocked", "not found"])
 def test_star_import_without_torch(absent: str) -> None:
     code = (

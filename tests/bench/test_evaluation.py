@@ -443,6 +443,7 @@ class TestReport:
 
 
 class TestCompare:
+    @pytest.mark.slow
     def test_the_better_model_is_seen_to_be_better(self, data: Path) -> None:
         few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
         reading = ReadOptions(split="train", questions=_FEW)

@@ -133,6 +133,7 @@ def exchange_sides(text: str) -> str:
     return re.sub("medial|lateral", lambda word: "lateral" if word[0] == "medial" else "medial", text)
 
 
+@pytest.mark.slow
 def test_grounding_of_exchanged_compartments(rows: list[Row]) -> None:
     tried = 0
     for (number, grades), text in true_texts(rows).items():
@@ -147,6 +148,7 @@ def test_grounding_of_exchanged_compartments(rows: list[Row]) -> None:
     assert tried > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["This is the {} knee. ", "Knee: {}. ", "**Side:** {}\n", "In the {}-sided knee, "])
 def test_grounding_of_the_side_of_the_body(rows: list[Row], form: str) -> None:
     for (number, grades), text in random.Random(0).sample(sorted(true_texts(rows).items()), 40):

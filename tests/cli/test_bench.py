@@ -160,6 +160,7 @@ def test_several_files_are_scored_as_one(
     assert "two.jsonl, line 1" in told
 
 
+@pytest.mark.slow
 def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Path) -> None:
     (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
     code = "import sys; sys.modules['inspect_ai'] = None; from reasonknee_datasets.cli import main; sys.exit(main())"

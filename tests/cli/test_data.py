@@ -68,6 +68,7 @@ def test_info_says_what_is_there(prepared: Path) -> None:
     assert f"{rows:,}" in done.stdout
 
 
+@pytest.mark.slow
 def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
     command = f"{sys.executable} -m reasonknee_datasets info {prepared} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, encoding="utf-8", check=False)
@@ -145,6 +146,7 @@ def test_demo_does_the_main_job(tmp_path: Path) -> None:
     assert 0 < read < size
 
 
+@pytest.mark.slow
 def test_demo_without_matplotlib_writes_nothing(tmp_path: Path) -> None:
     program = (
         "import sys; from importlib.machinery import PathFinder\n"
@@ -187,6 +189,7 @@ def test_demo_open_ends_in_the_browser(tmp_path: Path) -> None:
     assert opened.read_text(encoding="utf-8").strip() == address
 
 
+@pytest.mark.slow
 def test_browse_names_what_is_wrong(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("starlette", reason="needs the extra app")
     assert run("browse", tmp_path) == 1
@@ -280,6 +283,7 @@ def test_prepare_help_lists_what_may_be_allowed(capsys: pytest.CaptureFixture[st
     assert ", ".join(allowed) in re.sub(r"(?<=[a-z]-) ", "", " ".join(capsys.readouterr().out.split()))
 
 
+@pytest.mark.slow
 def test_prepare_previews_without_pillow_is_refused_first(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['PIL'] = None\n"

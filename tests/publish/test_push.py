@@ -92,6 +92,7 @@ class TestPush:
         listed = {MANIFEST, *manifest.files, *(shard.path for shard in manifest.all_shards())}
         assert set(sent) == listed
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [{"include_volumes": True}, {"include_volumes": True, "dry_run": True}])
     def test_real_volumes_need_a_statement(self, server: HubServer, real: Path, options: dict[str, Any]) -> None:
         with pytest.raises(PublishError, match=r"forbid passing them on.*--i-may-redistribute"):
@@ -211,6 +212,7 @@ class TestPush:
             send(root, include_volumes=include)
         assert not server.requests
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["knees", "datasets/me/knees", "me/knees..x"])
     def test_name_without_owner_is_refused(self, server: HubServer, clean: Path, name: str) -> None:
         with pytest.raises(PublishError, match=rf"{name}"):
