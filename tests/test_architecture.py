@@ -148,6 +148,7 @@ def test_a_name_that_needs_torch_names_the_extra() -> None:
     assert 'pip install "reasonknee_datasets[torch]"' in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", ["help", "inspect.getmembers", "dir"])
 def test_listing_names_without_torch(shown: str) -> None:
     code = (
@@ -162,6 +163,7 @@ def test_listing_names_without_torch(shown: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absent", ["blocked", "not found"])
 def test_star_import_without_torch(absent: str) -> None:
     code = (

@@ -618,7 +618,8 @@ class TestUses:
 
     # A spawned worker imports torch and datasets afresh, which takes it seconds: one is enough.
     @pytest.mark.parametrize(
-        ("start", "workers", "streaming"), [("fork", 2, False), ("fork", 2, True), ("spawn", 1, True)]
+        ("start", "workers", "streaming"),
+        [("fork", 2, False), ("fork", 2, True), pytest.param("spawn", 1, True, marks=pytest.mark.slow)],
     )
     def test_dataloader_workers(self, load: Load, start: str, workers: int, streaming: bool) -> None:
         data = pytest.importorskip("torch.utils.data")
@@ -645,6 +646,7 @@ class TestUses:
         mapped = load(split="train", streaming=True).map(lambda example: {**example, "n": 1})
         assert isinstance(next(iter(mapped))["volume"], LazyVolume)
 
+    @pytest.mark.slow
     def test_breaking_off_does_not_hang_at_exit(self, repository: Path, cache: Path) -> None:
         # Parquet readers of Arrow up to 24.0 did (apache/arrow#45214); against that `datasets` sleeps five seconds at
         # the end of each shuffled stream of its own Parquet builder, and not of this one.
@@ -707,6 +709,7 @@ class TestBadRepositories:
         with pytest.raises(RepositoryError, match=r"train-00000.*: it has 10 rows, not 8"):
             list(load(data_dir=root, split="train", streaming=True))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("streaming", [False, True])
     def test_a_shard_of_the_same_size(self, tmp_path: Path, load: Load, streaming: bool) -> None:
         root = write_repository(tmp_path / "3dreasonknee", images=False)

@@ -24,7 +24,7 @@ from tests.helpers.dicom_files import facts_of, save, slices, write_release
 from tests.test_parallel import fail, square
 
 distributed = pytest.importorskip("distributed", reason="a cluster needs the cluster extra")
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.xdist_group("cluster")
 
 
 @pytest.fixture
@@ -71,6 +71,8 @@ def test_each_done_on_threads() -> None:
         assert executor.submit(square, 4).result() == 16, "the caller's executor stays open"
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_each_done_on_cluster_passes_errors_on(cluster: Any, tmp_path: Path) -> None:
     with cluster_executor(cluster.scheduler_address, tmp_path) as executor:
         assert list(each_done(square, [5, 5], workers=1, label="", progress=False, executor=executor)) == [(5, 25)] * 2
@@ -79,6 +81,8 @@ def test_each_done_on_cluster_passes_errors_on(cluster: Any, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_each_done_repeats_the_task_of_a_killed_worker(cluster: Any, tmp_path: Path) -> None:
     tasks = [(str(tmp_path), number) for number in range(6)]
     with cluster_executor(cluster.scheduler_address, tmp_path) as executor:
@@ -90,6 +94,8 @@ def test_each_done_repeats_the_task_of_a_killed_worker(cluster: Any, tmp_path: P
     assert not list(tmp_path.glob(".*.part"))
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_each_done_names_a_task_that_kills_every_worker(cluster: Any, tmp_path: Path) -> None:
     with (
         cluster_executor(cluster.scheduler_address, tmp_path) as executor,
@@ -98,6 +104,8 @@ def test_each_done_names_a_task_that_kills_every_worker(cluster: Any, tmp_path: 
         list(each_done(die, [("", 1)], workers=1, label="jobs", progress=False, executor=executor))
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_convert_on_cluster_writes_the_bytes_of_one_process(cluster: Any, tmp_path: Path) -> None:
     facts = [facts_of(number) for number in range(8)]
     release = write_release(tmp_path / "release", facts)
@@ -124,6 +132,8 @@ def kill_a_worker(cluster: Any, images: Path) -> None:
             return
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_prepare_on_cluster_writes_the_bytes_of_one_process(
     cluster: Any, phantom_release: Path, prepared: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +142,8 @@ def test_prepare_on_cluster_writes_the_bytes_of_one_process(
     assert files(tmp_path / "many") == files(prepared)
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_cluster_executor_refuses_workers_without_the_files(cluster: Any, tmp_path: Path) -> None:
     link = Path("/proc/self/environ")  # a file that every process sees with other contents
     with (
@@ -141,6 +153,8 @@ def test_cluster_executor_refuses_workers_without_the_files(cluster: Any, tmp_pa
         pass
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_check_on_cluster_reports_what_one_process_does(
     cluster: Any, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,6 +164,8 @@ def test_check_on_cluster_reports_what_one_process_does(
     assert capsys.readouterr().out == alone
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_previews_on_cluster_writes_the_bytes_of_one_process(cluster: Any, prepared: Path, tmp_path: Path) -> None:
     for name in ("one", "many"):
         shutil.copytree(prepared, tmp_path / name)
@@ -167,6 +183,8 @@ def test_cluster_executor_refuses_a_wrong_address(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_cluster_executor_refuses_no_workers(tmp_path: Path) -> None:
     with (
         distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0") as empty,

@@ -58,6 +58,7 @@ def test_metadata_are_valid(root: Path, tmp_path: Path, synthetic: bool) -> None
     assert all("datePublished" in warning for warning in issues.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", list(CONFIGS))
 def test_mlcroissant_reads_the_rows(root: Path, config: str) -> None:
     read = list(islice(mlcroissant.Dataset(jsonld=root / CROISSANT).records(config), 5))

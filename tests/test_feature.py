@@ -150,6 +150,7 @@ def test_importing_it_warns_of_nothing() -> None:
     assert run.returncode == 0, run.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [

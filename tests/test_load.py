@@ -314,6 +314,7 @@ class TestPhantom:
         with pytest.warns(SyntheticDataWarning, match=rf"Did you mean data_dir='{root}', which is above this folder\?"):
             load_dataset("3dreasonknee", split="train", streaming=True, cache_dir=str(kept))
 
+    @pytest.mark.slow
     def test_it_is_made_once_and_whole(self, load: Load, kept: Path) -> None:
         def state() -> dict[Path, int]:
             return {path: path.stat().st_mtime_ns for path in kept.rglob("3dreasonknee-phantom/*/*.json")}
@@ -325,6 +326,7 @@ class TestPhantom:
         assert state() == before
         assert not list(kept.rglob("making-*"))
 
+    @pytest.mark.slow
     def test_stock_datasets_reads_it_without_this_package(self, kept: Path, tmp_path: Path) -> None:
         (manifest,) = kept.glob("3dreasonknee-phantom/*/manifest.json")
         repository = manifest.parent
@@ -419,6 +421,7 @@ class TestRegistration:
         assert run.returncode == 0, run.stderr
         return run.stdout
 
+    @pytest.mark.slow
     def test_datasets_finds_the_builder(self, repository: Path, tmp_path: Path) -> None:
         out = self.run(
             repository,
@@ -438,6 +441,7 @@ class TestRegistration:
             "ReasonKnee",
         ]
 
+    @pytest.mark.slow
     def test_settings_count_there_too(self, repository: Path, tmp_path: Path) -> None:
         code = "print(datasets.load_dataset('3dreasonknee', cache_dir=cache, split='train')[0]['id'])"
         assert self.run(repository, tmp_path, code, REASONKNEE_DATA=str(repository)) == "0000001/00M/left/q01\n"

@@ -331,6 +331,7 @@ class TestS3:
         set_credentials("s3://knees/3dreasonkne", None)
 
 
+@pytest.mark.slow
 class TestHub:
     """`datasets` reads HF_ENDPOINT at import, so each of these is a process of its own."""
 

@@ -83,6 +83,7 @@ def test_progress_bars_still_move(tmp_path: Path) -> None:
     assert rb"\x1b[A" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_commands_print_in_any_encoding(encoding: str, prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "膝"

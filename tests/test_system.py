@@ -55,6 +55,7 @@ print("read")
     assert run(code, str(tmp_path)) == "read\n"
 
 
+@pytest.mark.slow
 def test_load_transform_and_train(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     root = write_repository(tmp_path / "3dreasonknee")

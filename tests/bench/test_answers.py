@@ -105,7 +105,6 @@ STYLES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("style", STYLES)
-@settings(max_examples=60)
 @given(graded())
 def test_every_style_of_every_question_gives_the_same_grades(
     style: str, given_: tuple[Question, dict[str, int | None]]
@@ -287,7 +286,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(st.dictionaries(st.text(max_size=8), JSON, min_size=1, max_size=4), st.booleans(), st.sampled_from([None, 1]))
 def test_what_is_json_is_scanned_as_json_reads_it(value: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
@@ -355,7 +354,9 @@ def steps(text: str) -> int:
     return count
 
 
-@pytest.mark.parametrize("opening", ["", '{"grade": "', "<answer>"])
+@pytest.mark.parametrize(
+    "opening", ["", *(pytest.param(text, marks=pytest.mark.slow) for text in ('{"grade": "', "<answer>"))]
+)
 @pytest.mark.parametrize("pattern", HOSTILE)
 def test_twice_the_text_takes_at_most_twice_the_steps(pattern: str, opening: str) -> None:
     piece = HOSTILE[pattern]
@@ -378,7 +379,7 @@ def test_megabytes_of_anything_end(pattern: str) -> None:
     assert parse_box(text, convention=CONVENTIONS[0], shape=SHAPE).box is None
 
 
-@settings(max_examples=300)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(
     st.text() | st.text(alphabet="{}[]()\"':,.=/*#\\ \n0123grade`|<>", max_size=200), st.sampled_from(sorted(QUESTIONS))
 )
@@ -387,6 +388,7 @@ def test_no_text_makes_it_raise(text: str, question: int) -> None:
     parse_box(text, convention=CONVENTIONS[0], shape=SHAPE)
 
 
+@pytest.mark.slow
 def test_mutated_answers_hold_what_must_be_true_of_any() -> None:
     tally = fuzz_answers.run(2000, seed=20)
     assert tally.cases == 2000

@@ -90,6 +90,7 @@ def in_parts(metric: str, confusions: NDArray[np.float32], truth: float, names: 
     return float(np.mean(shares))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "quadratic_kappa", "balanced_accuracy"])
 def test_intervals_over_patients_cover_the_truth_and_over_records_do_not(metric: str) -> None:
     everybody = clustered_sets(1, 200_000, 1).sum(axis=0)[0]

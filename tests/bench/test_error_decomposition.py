@@ -74,6 +74,7 @@ def test_every_lost_point_is_lost_to_one_of_the_two(evaluated: list[Evaluation])
     assert ErrorDecomposition.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
+@pytest.mark.slow
 def test_from_the_command_line(annotated: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     words = ["bench", "errors", *runs.values(), "--data", annotated, "--out", tmp_path / "out", "--resamples", "20"]

@@ -237,6 +237,7 @@ def blocks(text: str) -> list[str]:
     return [token.type for token in tokens] + [kind for kind in spans if kind not in ("text", "text_special")]
 
 
+@pytest.mark.slow
 class TestReport:
     def test_every_file_is_written_and_reads_back(self, half: Evaluation, data: Path, tmp_path: Path) -> None:
         jsonschema = pytest.importorskip("jsonschema")
@@ -454,6 +455,7 @@ class TestReport:
 
 
 class TestCompare:
+    @pytest.mark.slow
     def test_the_better_model_is_seen_to_be_better(self, data: Path) -> None:
         few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
         reading = ReadOptions(split="train", questions=_FEW)
@@ -467,6 +469,7 @@ class TestCompare:
         assert difference.difference.low is not None
         assert difference.difference.low > 0
 
+    @pytest.mark.slow
     def test_it_is_written_in_both_forms(self, half: Evaluation, tmp_path: Path) -> None:
         jsonschema = pytest.importorskip("jsonschema")
         from reasonknee_datasets.bench.results import Comparison
@@ -480,6 +483,7 @@ class TestCompare:
         assert "half &lt;b&gt;blind" in page
         assert "record_exact, first less second: all +0.000" in page
 
+    @pytest.mark.slow
     def test_results_of_two_conditions_are_refused_unless_told(
         self, half: Evaluation, data: Path, truth: Truth
     ) -> None:

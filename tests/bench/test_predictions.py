@@ -451,7 +451,7 @@ class TestBadInput:
             read_predictions(lines, truth)
         assert len(str(caught.value)) < 2000
 
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(cut=st.integers(0, 10_000))
     def test_a_file_that_is_cut_anywhere_gives_its_whole_lines(self, truth: Truth, tmp_path: Path, cut: int) -> None:
         some = take(truth, np.arange(12))
@@ -470,7 +470,11 @@ class TestBadInput:
         np.testing.assert_array_equal(predictions.answers.grades[:lines], some.grades[:lines])
         assert predictions.identity.model == "m"
 
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(
+        max_examples=3 * settings.default.max_examples,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        deadline=None,
+    )
     @given(item=st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=7) | st.dictionaries(_KEYS, inner)))
     def test_whatever_stands_there_no_line_raises(self, truth: Truth, item: Any) -> None:
         some = take(truth, np.arange(3))

@@ -133,6 +133,7 @@ def exchange_sides(text: str) -> str:
     return re.sub("medial|lateral", lambda word: "lateral" if word[0] == "medial" else "medial", text)
 
 
+@pytest.mark.slow
 def test_grounding_of_exchanged_compartments(rows: list[Row]) -> None:
     tried = 0
     for (number, grades), text in true_texts(rows).items():
@@ -147,6 +148,7 @@ def test_grounding_of_exchanged_compartments(rows: list[Row]) -> None:
     assert tried > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["This is the {} knee. ", "Knee: {}. ", "**Side:** {}\n", "In the {}-sided knee, "])
 def test_grounding_of_the_side_of_the_body(rows: list[Row], form: str) -> None:
     for (number, grades), text in random.Random(0).sample(sorted(true_texts(rows).items()), 40):
@@ -227,6 +229,7 @@ def test_agreement_is_rouge_l_of_the_steps() -> None:
     assert agreement("Step 1: The pad is dark.\nStep 2: It is flat.", ("The pad is dark.", "It is flat.")) == 1.0
 
 
+@pytest.mark.slow
 def test_evaluate_true_reasoning(rows: list[Row], annotated: Path) -> None:
     texts = [write_text("\n".join(row["reasoning"]), row) for row in rows]
     done = evaluated(rows, texts, annotated, agreement=True)
@@ -242,6 +245,7 @@ def test_evaluate_true_reasoning(rows: list[Row], annotated: Path) -> None:
     assert done.results.total().value == 1.0
 
 
+@pytest.mark.slow
 def test_evaluate_reasoning_swapped_between_records(rows: list[Row], annotated: Path) -> None:
     """Within a question only the grades can be wrong: exactly where the other record's differ."""
     whole = [row for row in rows if None not in grades_of(row).values()]
@@ -279,6 +283,7 @@ def test_reasoning_about_another_finding_loses_everything(other: int) -> None:
     assert not grounding(question, text, side="left").grounded
 
 
+@pytest.mark.slow
 def test_evaluate_counts_missing_reasoning_as_empty(rows: list[Row], annotated: Path) -> None:
     texts = [
         write_text(" ".join(row["reasoning"]) if place % 2 else "", row)
@@ -299,6 +304,7 @@ def test_evaluate_counts_missing_reasoning_as_empty(rows: list[Row], annotated: 
     )
 
 
+@pytest.mark.slow
 def test_evaluate_intervals_are_percentiles_over_patients(annotated: Path) -> None:
     """Against resampling by hand: the reasoning is there where a fixed die says so."""
     train = load_dataset(str(annotated), split="train", filters=[("question_id", "==", 42)])

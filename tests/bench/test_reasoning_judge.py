@@ -26,6 +26,8 @@ from inspect_ai.model import (  # isort: skip
 from reasonknee_datasets.bench.tasks import JUDGE_PROMPT  # isort: skip
 from reasonknee_datasets.bench.tasks import make_task  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 _THOUGHTS = "The Hoffa fat pad is dark. The Hoffa-synovitis is grade 0."
 _ANSWER = '{"MOAKS_scores": {"Hoffa-Synovitis": {"grade": 0}}}'
 

@@ -82,6 +82,7 @@ def statistics(truth: Truth, answers: Answers, weights: np.ndarray) -> dict[tupl
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_row_of_the_product_is_the_resample_written_out(
     truth: Truth, pair: tuple[Answers, Answers], number: int
@@ -163,6 +164,7 @@ def test_the_same_answers_do_not_differ(truth: Truth, pair: tuple[Answers, Answe
         assert row.difference.no_interval or row.difference.low == row.difference.high == 0
 
 
+@pytest.mark.slow
 def test_shared_draws_make_the_interval_narrower() -> None:
     """What makes a patient hard for both models cancels; two separate intervals would hide the difference."""
     truth = simulate_truth(60, 120, missing=0)

@@ -38,6 +38,8 @@ from inspect_ai.log import read_eval_log  # isort: skip
 from inspect_ai.model import ModelOutput  # isort: skip
 from tests.helpers.paths import OFFICIAL
 
+pytestmark = pytest.mark.slow
+
 _BOX = '{"bounding_box": [0, 1, 4, 20, 4, 20]}'
 _TINY = ToFrames("sagittal", count=2, size=32)
 _EVERY_SLICE = ToFrames("sagittal")

@@ -32,6 +32,8 @@ from tests.benchmarks.tables import Table
 from tests.benchmarks.timing import Contender, Times, race
 from tests.benchmarks.works import Goal, Work, summarise
 
+pytestmark = pytest.mark.slow
+
 BOX = (18, 20, 19)
 SHAPE = SIZES["tiny"].counts
 PLAN = voxels.Plan(
@@ -231,7 +233,6 @@ def test_goals_are_held_to_the_fastest_rival() -> None:
     assert work.table().rows[1] == ("slow", "300", "150", "30.00 (CPU 15.00)")
 
 
-@pytest.mark.slow
 def test_the_tables_of_voxels_come_out(tmp_path: Path) -> None:
     report = voxels.measure(tmp_path, plan=PLAN, missing_ok=True)
     titles = [table.title for table in report.tables]
@@ -254,7 +255,6 @@ def test_the_tables_of_voxels_come_out(tmp_path: Path) -> None:
     assert "| deflate alone |" in str(report)
 
 
-@pytest.mark.slow
 def test_the_table_of_the_streaming_start_comes_out(tmp_path: Path) -> None:
     table = streaming_start.measure(tmp_path, rounds=1, size="tiny")
     assert [row[2] for row in table.rows][1] == "1.00"

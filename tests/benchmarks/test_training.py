@@ -28,6 +28,8 @@ from tests.benchmarks.resuming import FirstBatch
 from tests.benchmarks.throughput import NIFTI, Rates
 from tests.benchmarks.timing import Times
 
+pytestmark = pytest.mark.slow
+
 CROP = (18, 20, 19)
 ROWS = range(3, 40, 3)
 
@@ -193,7 +195,6 @@ def test_promises_are_held_to_what_was_measured() -> None:
     ]
 
 
-@pytest.mark.slow
 def test_the_tables_of_training_come_out(tmp_path: Path) -> None:
     plan = training.Plan(
         size="tiny", patients=3, crop=CROP, decoding=(0,), rounds=1, cold_rows=4, cached_volumes=1, resumes=1

@@ -173,6 +173,7 @@ def test_names_of_the_loopback_are_admitted(address: str, host: str) -> None:
     assert ask(address, "/", Host=host, Origin=f"http://{host}")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_named_host_and_frame_are_admitted(marked: Path) -> None:
     options = ("--allow-host", "knee.hf.space", "--embed-in", "https://huggingface.co")
     with browsing(marked, *options) as address:
@@ -218,6 +219,7 @@ def test_row_without_volume_has_no_viewer(address: str) -> None:
     assert "The volume of this row is not in the folder" in shown
 
 
+@pytest.mark.slow
 def test_predictions_come_worst_first_with_both_boxes(marked: Path, answered: Path) -> None:
     with browsing(marked, "--predictions", str(answered)) as address:
         listed = page(address, "/")

@@ -19,6 +19,7 @@ def test_niivue_module_exports_the_class() -> None:
     assert len(module) > 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bundle", "said"),
     [

@@ -35,6 +35,7 @@ def copy(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+@pytest.mark.slow
 def test_check_data_finds_nothing_in_clean_data(tmp_path: Path) -> None:
     write_release(tmp_path / "release", patients=2, seed=1, workers=1)  # too few for the irregularities of the release
     prepare(tmp_path / "release", tmp_path / "ready", workers=1, progress=False)
@@ -51,6 +52,7 @@ def test_check_data_warns_of_thick_slices_alone(prepared: Path) -> None:
     assert report.refused == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS, ids=[f"{each.check}-{place}" for place, each in enumerate(DEFECTS)])
 def test_check_data_finds_planted_defects(defect: Defect, copy: Path) -> None:
     defect.plant(copy)
@@ -93,6 +95,7 @@ def test_check_box_at_the_spacing_of_oai(prepared: Path, box: list[int], found: 
     assert list(findings.counts) == ([] if found is None else [found])
 
 
+@pytest.mark.slow
 def test_check_command_writes_reports_and_exits_with_1(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +140,7 @@ def test_check_command_checks_the_report_folder_first(
     assert "--report is of the rows and images, which --files does not check" in printed.err
 
 
+@pytest.mark.slow
 def test_prepare_stops_at_errors_and_records_what_is_allowed(phantom_release: Path, tmp_path: Path) -> None:
     shutil.copytree(phantom_release, tmp_path / "release")
     first = sorted((tmp_path / "release/data/images").rglob("*.nii.gz"))[0]
@@ -155,6 +159,7 @@ def test_prepare_stops_at_errors_and_records_what_is_allowed(phantom_release: Pa
         prepare(*arguments, workers=1, progress=False, allow=["rescaled"])
 
 
+@pytest.mark.slow
 def test_check_data_reports_alike_in_processes(copy: Path) -> None:
     image(np.zeros_like)(copy)
     assert check_data(copy, workers=2, progress=False) == check(copy)

@@ -46,6 +46,7 @@ def test_evaluate_writes_a_report_and_says_the_headline(
     assert json.loads((out / "results.json").read_text(encoding="utf-8"))["identity"]["model"] == "m"
 
 
+@pytest.mark.slow
 def test_two_reports_are_compared(annotated: Path, predictions: Path, tmp_path: Path) -> None:
     common = ("--data", annotated, "--resamples", "20")
     for name in ("a", "b"):
@@ -56,6 +57,7 @@ def test_two_reports_are_compared(annotated: Path, predictions: Path, tmp_path: 
     assert {row["difference"]["value"] for row in item["differences"]} <= {0, None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -112,6 +114,7 @@ def test_plan_stops_where_a_run_would(prepared: Path, capsys: pytest.CaptureFixt
     assert "cannot show volumes/" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_earlier_report_is_overwritten_only_on_request(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +129,7 @@ def test_an_earlier_report_is_overwritten_only_on_request(
     assert (tmp_path / "out" / "results.json").read_bytes() != first
 
 
+@pytest.mark.slow
 def test_control_characters_of_predictions_do_not_reach_the_terminal(
     annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +148,7 @@ def test_control_characters_of_predictions_do_not_reach_the_terminal(
     assert not set(said.out + said.err) & set(hostile[:1] + "\x07\x9b\u202e")
 
 
+@pytest.mark.slow
 def test_several_files_are_scored_as_one(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +165,7 @@ def test_several_files_are_scored_as_one(
     assert "two.jsonl, line 1" in told
 
 
+@pytest.mark.slow
 def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Path) -> None:
     (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
     code = "import sys; sys.modules['inspect_ai'] = None; from reasonknee_datasets.cli import main; sys.exit(main())"

@@ -24,9 +24,14 @@ from reasonknee_datasets.volumes.packing import LEVEL
 from tests.helpers.prepared_repository import write_official
 
 
-def reasonknee(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def reasonknee(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, which takes a second to start; most tests call `run`."""
     command = [sys.executable, "-m", "reasonknee_datasets", *map(str, words)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=cwd)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+
+
+def run(*words: str | Path) -> int:
+    return main([str(word) for word in words])
 
 
 def first_id(prepared: Path) -> str:
@@ -63,6 +68,7 @@ def test_info_says_what_is_there(prepared: Path) -> None:
     assert f"{rows:,}" in done.stdout
 
 
+@pytest.mark.slow
 def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
     command = f"{sys.executable} -m reasonknee_datasets info {prepared} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, encoding="utf-8", check=False)
@@ -80,8 +86,7 @@ def test_info_onto_a_full_disk_is_one_line(prepared: Path) -> None:
 
 def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the figures extra is not installed")
-    done = reasonknee("show", prepared, first_id(prepared), "--out", tmp_path / "row.png")
-    assert done.returncode == 0, done.stderr
+    assert run("show", prepared, first_id(prepared), "--out", tmp_path / "row.png") == 0
     assert (tmp_path / "row.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -100,15 +105,22 @@ def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_named_problem_is_one_sentence_and_no_traceback(
-    words: tuple[str, ...], message: str, prepared: Path, phantom_release: Path, tmp_path: Path
+    words: tuple[str, ...],
+    message: str,
+    prepared: Path,
+    phantom_release: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     places = {"tmp": tmp_path, "prepared": prepared, "release": phantom_release}
-    done = reasonknee(*(word.format(**places) for word in words), cwd=tmp_path)
-    assert done.returncode == 1, done.stdout + done.stderr
-    error = done.stderr.strip().rsplit("error: ", 1)
-    assert len(error) == 2, done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert run(*(word.format(**places) for word in words)) == 1
+    said = capsys.readouterr().err
+    error = said.strip().rsplit("error: ", 1)
+    assert len(error) == 2, said
     assert message in error[1]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
 
 
@@ -119,6 +131,7 @@ def test_traceback_on_request(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_demo_does_the_main_job(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the figures extra is not installed")
     done = reasonknee("demo", "--out", tmp_path / "demo", "--patients", "3")
@@ -133,6 +146,7 @@ def test_demo_does_the_main_job(tmp_path: Path) -> None:
     assert 0 < read < size
 
 
+@pytest.mark.slow
 def test_demo_without_matplotlib_writes_nothing(tmp_path: Path) -> None:
     program = (
         "import sys; from importlib.machinery import PathFinder\n"
@@ -150,6 +164,7 @@ def test_demo_without_matplotlib_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.slow
 def test_demo_open_ends_in_the_browser(tmp_path: Path) -> None:
     for module in ("matplotlib", "starlette", "uvicorn", "ipyniivue"):
         pytest.importorskip(module, reason="needs the extras figures and app")
@@ -174,11 +189,11 @@ def test_demo_open_ends_in_the_browser(tmp_path: Path) -> None:
     assert opened.read_text(encoding="utf-8").strip() == address
 
 
-def test_browse_names_what_is_wrong(prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_browse_names_what_is_wrong(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("starlette", reason="needs the extra app")
-    done = reasonknee("browse", tmp_path)
-    assert done.returncode == 1
-    assert "manifest.json" in done.stderr
+    assert run("browse", tmp_path) == 1
+    assert "manifest.json" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = reasonknee("browse", prepared, "--port", port)
@@ -186,9 +201,8 @@ def test_browse_names_what_is_wrong(prepared: Path, tmp_path: Path) -> None:
         f"The browser cannot listen on 127.0.0.1:{port}: Address already in use. Choose another --port." in done.stderr
     )
     (tmp_path / "answers.jsonl").write_text('{"id": "9999999/00M/left/q01", "text": "0"}\n', encoding="utf-8")
-    done = reasonknee("browse", prepared, "--predictions", tmp_path / "answers.jsonl")
-    assert "No prediction in" in done.stderr
-    assert "Name the repository of that run" in done.stderr
+    assert run("browse", prepared, "--predictions", tmp_path / "answers.jsonl") == 1
+    assert re.search("No prediction in .* Name the repository of that run", capsys.readouterr().err, re.DOTALL)
 
 
 def images(folder: Path) -> tuple[Path, Path]:
@@ -199,17 +213,18 @@ def images(folder: Path) -> tuple[Path, Path]:
     return made
 
 
-def test_pack_into_a_folder(tmp_path: Path) -> None:
+def test_pack_into_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = images(tmp_path)
-    done = reasonknee("pack", one, two, "--out", "packed/deep", "--level", "1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+    monkeypatch.chdir(tmp_path)
+    assert run("pack", one, two, "--out", "packed/deep", "--level", "1") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == [
         "packed/deep/one.nii.gz",
         "packed/deep/two.nii.gz",
     ]
-    assert all(
-        re.search(r"[0-9,]+ bytes to [0-9,]+; 5 slabs of [0-9,]+ bytes", line) for line in done.stdout.splitlines()
-    )
+    assert all(re.search(r"[0-9,]+ bytes to [0-9,]+; 5 slabs of [0-9,]+ bytes", line) for line in said)
     for path in (one, two):
         target = tmp_path / "packed" / "deep" / path.with_suffix("").with_suffix(".nii.gz").name
         assert parse_index(target.read_bytes(), target.stat().st_size) is not None
@@ -268,16 +283,17 @@ def test_prepare_help_lists_what_may_be_allowed(capsys: pytest.CaptureFixture[st
     assert ", ".join(allowed) in re.sub(r"(?<=[a-z]-) ", "", " ".join(capsys.readouterr().out.split()))
 
 
+@pytest.mark.slow
 def test_prepare_previews_without_pillow_is_refused_first(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['PIL'] = None\n"
         "from reasonknee_datasets.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["prepare", "--release", str(tmp_path / "absent"), "--out", str(tmp_path / "out"), "--previews"]
-    run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", check=False)
-    assert run.returncode == 1
-    assert "PIL" in run.stderr
-    assert "absent" not in run.stderr
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 1
+    assert "PIL" in done.stderr
+    assert "absent" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

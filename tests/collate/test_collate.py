@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
@@ -64,7 +64,6 @@ def test_crops_of_one_shape() -> None:
     assert batch["voxel_mask"].all()
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     shapes=st.lists(st.tuples(*[st.integers(1, 7)] * 3), min_size=1, max_size=4),
     fortran=st.booleans(),

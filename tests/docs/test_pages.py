@@ -50,6 +50,7 @@ def test_blocks_are_of_known_kinds(page: Path) -> None:
     assert kinds <= _LANGUAGES, kinds - _LANGUAGES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in ALL if blocks(page, "python") or blocks(page, "console")], ids=named)
 def test_code_runs(page: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("release", "3dreasonknee"):

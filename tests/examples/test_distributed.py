@@ -16,6 +16,8 @@ pytest.importorskip("torch")
 from reasonknee_datasets import load_dataset
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "examples" / "distributed.py"
 
 
@@ -35,7 +37,6 @@ def launch(*arguments: str, ranks: int = 1) -> str:
 
 
 @pytest.mark.cluster
-@pytest.mark.slow
 def test_two_ranks_then_one_make_an_epoch(prepared: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ("--data", str(prepared), "--out", str(out))

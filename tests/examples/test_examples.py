@@ -11,6 +11,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # What a base installation lacks, or what a torchvision for another torch breaks.
 HEAVY = ("torch", "torchvision", "transformers", "trl", "accelerate", "matplotlib", "PIL")

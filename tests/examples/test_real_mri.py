@@ -21,6 +21,8 @@ from tests.helpers.paths import NO_OFFICIAL, OFFICIAL, ROOT
 
 pytest.importorskip("matplotlib", reason="figures need the figures extra")
 
+pytestmark = pytest.mark.slow
+
 REAL = OFFICIAL / "knee_mri/MESE_TE006.3.nii.gz"
 LABELS = OFFICIAL / "knee_mri/dess_right_labels.nrrd"
 PATELLA, FIBULA = 7, 8

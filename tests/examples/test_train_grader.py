@@ -29,7 +29,7 @@ NOTHING = 0.1
 """Most that balanced accuracy may gain by chance: half of the gain that the network needs."""
 
 # Its knees are drawn once, by the worker that runs them all, which takes two minutes of a core.
-pytestmark = [pytest.mark.xdist_group("train_grader"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train_grader"), pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,6 @@ def knees(train_grader: ModuleType, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-@pytest.mark.slow
 def test_train_grader_generalises_to_new_patients(
     train_grader: ModuleType, knees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +84,6 @@ class Rows(list[dict[str, Any]]):
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
 
-@pytest.mark.slow
 def test_from_shuffled_grades_it_learns_nothing(
     train_grader: ModuleType, knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +132,6 @@ class BoxesAlone(torch.nn.Module):  # type: ignore[misc]
         return self.layers(batch["boxes"].float())
 
 
-@pytest.mark.slow
 def test_from_the_box_numbers_alone_it_learns_nothing(
     train_grader: ModuleType, knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +185,6 @@ def arguments_of(train_grader: ModuleType, out: Path, *more: str) -> argparse.Na
     return found
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(
     train_grader: ModuleType, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,7 +219,6 @@ def load(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 def test_checkpoint_of_last_step_is_scored_on_resume(
     train_grader: ModuleType, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def bones(array: np.ndarray) -> list[np.ndarray]:
     return [np.argwhere(pieces == number + 1) for number in np.argsort(-sizes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tilt", [0.0, 12.0])
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -208,6 +209,7 @@ SENTENCE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

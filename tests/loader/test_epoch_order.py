@@ -64,6 +64,7 @@ def test_draws_are_splitmix64() -> None:
     assert _mix(np.array(states, np.uint64)).tolist() == published
 
 
+@pytest.mark.slow
 def test_another_process_agrees() -> None:
     code = (
         "import numpy as np; from reasonknee_datasets.loader.epoch_order import EpochPlan;"

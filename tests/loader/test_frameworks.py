@@ -17,6 +17,8 @@ from torch import nn
 from reasonknee_datasets.errors import LoaderError
 from reasonknee_datasets.loader import ResumableLoader, make_dataloader
 
+pytestmark = pytest.mark.slow
+
 SIZES = [4] * 9 + [2]  # 38 rows: with four to a batch, nine whole batches and one of two
 BATCHES = 10
 
@@ -153,7 +155,6 @@ def train(folder: Path, loader: ResumableLoader, *, resume: Any = None, **option
     return model.seen
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "stream"), [(0, False), (2, False), (2, True)])
 def test_trainer_resumes_in_the_middle_of_an_epoch(tmp_path: Path, workers: int, stream: bool) -> None:
     expected = epochs(stream=stream)

@@ -79,6 +79,7 @@ def wait_until(condition: Any) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("number", "workers", "method"),
@@ -88,8 +89,8 @@ def wait_until(condition: Any) -> None:
         (signal.SIGKILL, 0, "fork"),
         (signal.SIGKILL, 2, "fork"),
         (signal.SIGHUP, 0, "fork"),
-        pytest.param(signal.SIGKILL, 1, "spawn", marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, 1, "forkserver", marks=pytest.mark.slow),
+        (signal.SIGKILL, 1, "spawn"),
+        (signal.SIGKILL, 1, "forkserver"),
     ],
 )
 def test_a_signal_leaves_no_folder_and_no_worker(
@@ -104,6 +105,7 @@ def test_a_signal_leaves_no_folder_and_no_worker(
     wait_until(lambda: not list(tmp_path.iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_folder_that_another_process_uses_is_left(tmp_path: Path) -> None:
     code = (

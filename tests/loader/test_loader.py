@@ -19,7 +19,7 @@ import datasets
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
@@ -37,8 +37,6 @@ from reasonknee_datasets.transforms.tokenize_reasoning import TokenizeReasoning
 from reasonknee_datasets.transforms.tokenizer import NamedTokenizer
 from reasonknee_datasets.volumes import pack
 from tests.helpers.prepared_repository import list_volumes_again, voxels_of, write_repository
-
-pytestmark = pytest.mark.slow
 
 VOLUMES, QUESTIONS = 24, 4
 
@@ -117,7 +115,6 @@ def journeys(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int, int, int]
     return sizes, draw(st.lists(segment, min_size=1, max_size=6))
 
 
-@settings(max_examples=60, deadline=None)
 @given(journey=journeys(), seed=st.integers(0, 3))
 def test_any_interruptions_and_topologies_make_up_whole_epochs(
     journey: tuple[list[int], list[tuple[int, int, int, int]]], seed: int
@@ -160,6 +157,7 @@ def endless(loader: ResumableLoader) -> Iterator[Any]:
         yield from loader
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_prefetched_batch_is_not_yet_seen(workers: int) -> None:
     rows = examples([6] * 6)
@@ -290,6 +288,7 @@ def load(train: Any, room: Path, **changes: Any) -> ResumableLoader:
     return make_dataloader(train, **(options | changes))
 
 
+@pytest.mark.slow
 def test_voxels_are_those_of_the_files(train: Any, room: Path) -> None:
     crop = CropToBox()
     with load(train, room, transform=crop, batch_size=3) as loader:
@@ -299,6 +298,7 @@ def test_voxels_are_those_of_the_files(train: Any, room: Path) -> None:
                 assert (batch["volume"][at, 0].numpy() == expected).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"num_workers": 2}, {"share_volumes": False}, {"batch_size": 3, "num_workers": 1}])
 def test_no_topology_changes_a_pixel(train: Any, room: Path, changes: dict[str, Any]) -> None:
     with load(train, room) as plain:
@@ -307,6 +307,7 @@ def test_no_topology_changes_a_pixel(train: Any, room: Path, changes: dict[str, 
         assert crops(other) | crops(other) == expected
 
 
+@pytest.mark.slow
 def test_another_epoch_is_cropped_elsewhere(train: Any, room: Path) -> None:
     with load(train, room) as loader:
         first, second = crops(loader), crops(loader)
@@ -314,6 +315,7 @@ def test_another_epoch_is_cropped_elsewhere(train: Any, room: Path) -> None:
     assert len(moved) > len(first) / 2
 
 
+@pytest.mark.slow
 def test_after_an_interruption_come_the_same_pixels(train: Any, room: Path) -> None:
     with load(train, room) as plain:
         expected = crops(plain) | crops(plain)
@@ -331,12 +333,14 @@ def test_after_an_interruption_come_the_same_pixels(train: Any, room: Path) -> N
         assert seen | rest | crops(resumed) == expected
 
 
+@pytest.mark.slow
 def test_workers_that_outlive_an_epoch_are_told_the_next(train: Any, room: Path) -> None:
     with load(train, room, num_workers=2) as loader:
         for expected in range(3):
             assert {epoch for batch in loader for epoch in batch["epoch"]} == {expected}
 
 
+@pytest.mark.slow
 def test_a_function_of_the_dataset_is_told_the_epoch(train: Any, room: Path) -> None:
     with load(train, room) as plain:
         expected = crops(plain) | crops(plain)
@@ -344,6 +348,7 @@ def test_a_function_of_the_dataset_is_told_the_epoch(train: Any, room: Path) -> 
         assert crops(loader) | crops(loader) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [False, True])
 def test_a_function_of_some_columns_is_told_the_epoch(train: Any, room: Path, others: bool) -> None:
     with load(train, room) as plain:
@@ -354,6 +359,7 @@ def test_a_function_of_some_columns_is_told_the_epoch(train: Any, room: Path, ot
         assert ("answer" in next(iter(loader))) == others
 
 
+@pytest.mark.slow
 def test_the_random_numbers_of_the_model_are_left_alone(train: Any, room: Path) -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -371,6 +377,7 @@ def test_spawned_workers_do_the_same(train: Any, room: Path) -> None:
         assert crops(loader) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["transform", "deep in it", "dataset"])
 def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path, where: str) -> None:
     tokenizers = pytest.importorskip("tokenizers")
@@ -395,6 +402,7 @@ def test_tokens_are_padded_as_their_tokenizer_pads(train: Any, room: Path, where
             assert lengths.tolist() == [number + 4 for number in batch["question_id"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [None, QuintupleCollator(keep=("question_id",))])
 @pytest.mark.parametrize(
     ("side", "for_generation", "expected"),
@@ -427,6 +435,7 @@ def test_tokens_are_padded_on_the_tokenizers_side(
 # Decoding.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2, 4])
 def test_each_volume_is_decoded_once_an_epoch(train: Any, room: Path, workers: int) -> None:
     with load(train, room, num_workers=workers, transform=CropToBox(margin_voxels=20)) as loader:
@@ -448,6 +457,7 @@ def lag(example: dict[str, Any]) -> dict[str, Any]:
     return CropToBox(margin_voxels=20)(example)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 4])
 def test_slow_worker_finds_volumes_of_others(train: Any, room: Path, workers: int) -> None:
     with load(train, room, num_workers=workers, transform=lag) as loader:
@@ -457,6 +467,7 @@ def test_slow_worker_finds_volumes_of_others(train: Any, room: Path, workers: in
     assert info.decodes == VOLUMES
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_too_small_is_said_once(train: Any, room: Path, caplog: pytest.LogCaptureFixture) -> None:
     options: dict[str, Any] = {"volumes_in_flight": 6, "transform": CropToBox(margin_voxels=20)}
     with load(train, room, **options) as loader:
@@ -472,6 +483,7 @@ def test_a_folder_that_is_too_small_is_said_once(train: Any, room: Path, caplog:
     assert "The shared folder fits 3 volumes (2.88e-06 GB), but more are in use at a time" in caplog.text
 
 
+@pytest.mark.slow
 def test_ranks_of_machine_decode_each_volume_once(train: Any, room: Path) -> None:
     loaders = [load(train, room, rank=rank, world_size=2, transform=CropToBox(margin_voxels=20)) for rank in range(2)]
     for _ in zip(*loaders, strict=True):
@@ -485,12 +497,14 @@ def test_ranks_of_machine_decode_each_volume_once(train: Any, room: Path) -> Non
     loaders[1].close()
 
 
+@pytest.mark.slow
 def test_without_sharing_nothing_is_shared(train: Any, room: Path) -> None:
     with load(train, room, share_volumes=False, num_workers=2) as loader:
         list(loader)
         assert loader.shared_info() is None
 
 
+@pytest.mark.slow
 def test_a_loader_that_is_forgotten_leaves_nothing(train: Any, room: Path) -> None:
     loader = load(train, room, num_workers=1)
     next(iter(loader))
@@ -501,6 +515,7 @@ def test_a_loader_that_is_forgotten_leaves_nothing(train: Any, room: Path) -> No
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_batch_memory_is_reused(tmp_path: Path) -> None:
     volume = nib.Nifti1Image(np.zeros((96, 96, 96), np.int16), np.eye(4))
     rows = [{"id": str(n), "volume": volume, "box": [0, 0, 0, 1, 1, 1], "number": n} for n in range(12)]
@@ -523,6 +538,7 @@ def test_batch_memory_is_reused(tmp_path: Path) -> None:
     assert (part == 5).all()
 
 
+@pytest.mark.slow
 def test_a_closed_loader_says_so(train: Any, room: Path) -> None:
     loader = load(train, room)
     loader.close()
@@ -532,6 +548,7 @@ def test_a_closed_loader_says_so(train: Any, room: Path) -> None:
         iter(loader)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_iteration_of_closed_loader_is_an_error(train: Any, room: Path, workers: int) -> None:
     loader = load(train, room, num_workers=workers)
@@ -542,6 +559,7 @@ def test_iteration_of_closed_loader_is_an_error(train: Any, room: Path, workers:
         next(batches)
 
 
+@pytest.mark.slow
 def test_a_loader_may_be_closed_with_its_last_batch(train: Any, room: Path) -> None:
     loader = load(train, room)
     handed = 0
@@ -726,6 +744,7 @@ def test_a_transform_that_gives_no_mapping_cannot_be_padded() -> None:
     assert list(kept) == [[row["id"] for row in rows[:2]], [rows[2]["id"]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_worker_error_keeps_type_and_example(train: Any, room: Path, workers: int) -> None:
     crop = CropToBox(size=(400, 5, 5), pad_value=None)
@@ -744,6 +763,7 @@ def look_up(row: dict[str, Any]) -> dict[str, Any]:
     raise KeyError("no such thing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "workers",
     [0, pytest.param(1, marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="torch passes no notes on"))],
@@ -758,6 +778,7 @@ def test_an_error_of_a_users_function_names_the_example(train: Any, room: Path, 
     assert "while making 000000" in text
 
 
+@pytest.mark.slow
 def test_stop_iteration_in_transform_is_an_error(train: Any, room: Path) -> None:
     def run_out(row: dict[str, Any]) -> Any:
         return next(iter(()))
@@ -767,6 +788,7 @@ def test_stop_iteration_in_transform_is_an_error(train: Any, room: Path) -> None
         list(loader)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_missing(train: Any, repository: Path, room: Path) -> None:
     path = repository / train[0]["volume_path"]
     hidden = path.with_suffix(".hidden")
@@ -778,6 +800,7 @@ def test_a_file_that_is_missing(train: Any, repository: Path, room: Path) -> Non
         hidden.rename(path)
 
 
+@pytest.mark.slow
 def test_a_state_is_the_same_on_every_machine(train: Any, repository: Path, tmp_path: Path, room: Path) -> None:
     """The rows of a repository are identified by their content, not by their place."""
     moved = tmp_path / "elsewhere"
@@ -787,6 +810,7 @@ def test_a_state_is_the_same_on_every_machine(train: Any, repository: Path, tmp_
         assert here.state_dict() == other.state_dict()
 
 
+@pytest.mark.slow
 def test_a_dataset_that_was_mapped_and_shuffled(train: Any, room: Path) -> None:
     mapped = train.shuffle(seed=1).select(range(20)).map(CropToBox(size=(4, 4, 4)))
     with load(mapped, room, transform=None, collate_fn=QuintupleCollator(keep=())) as loader:
@@ -796,6 +820,7 @@ def test_a_dataset_that_was_mapped_and_shuffled(train: Any, room: Path) -> None:
     assert pickle.loads(pickle.dumps(batch))["id"] == batch["id"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "name"), [("loader", "make_dataloader"), ("collate", "QuintupleCollator")])
 def test_without_torch_the_extra_is_named(module: str, name: str) -> None:
     code = f"import sys; sys.modules['torch'] = None; import reasonknee_datasets.{module}"

@@ -224,7 +224,7 @@ class Model:
             view.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     moves=st.lists(
         st.one_of(
@@ -463,6 +463,7 @@ def test_jobs_are_told_by_their_address_and_port(tmp_path: Path, monkeypatch: py
     other.leave()
 
 
+@pytest.mark.slow
 def test_after_a_crash_the_next_loader_removes_the_folder(tmp_path: Path) -> None:
     """Where its janitor was killed too, as when a whole container is."""
     code = (

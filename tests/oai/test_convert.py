@@ -190,6 +190,7 @@ def test_convert_goes_on_where_an_earlier_run_stopped(tmp_path: Path) -> None:
     assert run(tmp_path, release).counts == {"converted": 2, "present": 2}
 
 
+@pytest.mark.slow
 def test_convert_in_parallel_writes_the_same_bytes(tmp_path: Path) -> None:
     rows = [facts_of(number) for number in range(5)]
     release = write_release(tmp_path / "release", rows)
@@ -649,6 +650,7 @@ def test_convert_two_series_of_one_visit(tmp_path: Path) -> None:
     assert report.counts == {"converted": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
 def test_convert_resumes_stopped_run(signal_number: signal.Signals, tmp_path: Path) -> None:
     rows = [facts_of(number) for number in range(9)]

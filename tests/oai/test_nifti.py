@@ -92,6 +92,7 @@ def test_volumes_are_matched_by_the_grid_of_their_mask(study: Study, phantom_rel
     assert "matched by grid" in row.notes
 
 
+@pytest.mark.slow
 def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
     """Volumes without a name or an affine that identifies knee or orientation."""
     chosen = [study for study in truth.values() if sorted(nib.load(study.image).shape) == [64, 128, 128]][:2]
@@ -107,6 +108,7 @@ def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_r
     assert report.unknown == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["oaizib_{n:03d}", "{n}"])
 def test_volumes_are_matched_by_the_tables_of_oaizib_cm(
     case: str, truth: dict[str, Study], phantom_release: Path, tmp_path: Path
@@ -156,6 +158,7 @@ def test_a_resampled_volume_is_refused(study: Study, phantom_release: Path, tmp_
     assert (row.status, row.kind) == ("refused", "grid")
 
 
+@pytest.mark.slow
 def test_a_volume_that_fits_no_row_is_reported(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     image = nib.load(study.image)
     (tmp_path / "nifti").mkdir()
@@ -196,6 +199,7 @@ def test_volumes_that_dcm2niix_made(study: Study, phantom_release: Path, tmp_pat
     check(study, row_of(run(tmp_path / "nifti", phantom_release, tmp_path / "out"), study), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_match_content_finds_every_orientation(study: Study) -> None:
     voxels, labels = np.asarray(nib.load(study.image).dataobj), np.asarray(nib.load(study.mask).dataobj)
     for turn in Reorientation.all():

@@ -120,6 +120,7 @@ def test_command_refuses_too_few_patients_before_it_writes(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_check_downloads_counts_as_write_download_does(release: Path) -> None:
     check_downloads(release, 15)
     rows = _plan(release, "nda", True)

@@ -144,12 +144,14 @@ def test_tiny_knee_shows_unlisted_signs(kind):
     assert agreement(pairs) >= 0.95, wrong(tiny(), [kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("finding", "attribute", "reason"), TINY_CANNOT_SHOW)
 def test_the_list_names_nothing_that_tiny_knees_show(finding, attribute, reason):
     pairs = [pair for case in tiny() for pair in case.pairs(finding, attribute)]
     assert agreement(pairs) < 0.95, f"{finding} {attribute} shows well enough: {reason}"
 
 
+@pytest.mark.slow
 def test_tiny_knee_shows_cartilage_depth():
     pairs = [
         (grades["depth"], case.measured[question, "depth"].grade)
@@ -160,6 +162,7 @@ def test_tiny_knee_shows_cartilage_depth():
     assert agreement(pairs) >= 0.95, wrong(tiny(), [("cartilage_lesion", "depth")])
 
 
+@pytest.mark.slow
 def test_tiny_knee_shows_meniscal_fluid():
     pairs = [
         (graded >= 2, measured >= 2)
@@ -212,6 +215,7 @@ def enlargement(spec: KneeSpec) -> dict[str, bool]:
     return {side: hypertrophy_mm3(seen, f"{side}_meniscus") > PRESENT["hypertrophy"] for side in ("medial", "lateral")}
 
 
+@pytest.mark.slow
 def test_a_tiny_knee_shows_which_meniscus_is_hypertrophic():
     for spec in deal_knees("tiny", 8, 303):
         assert enlargement(enlarged(spec, "medial")) == {"medial": True, "lateral": False}
@@ -230,6 +234,7 @@ def structures(mask):
     return np.where(np.isin(mask, list(FINDINGS.values())), 0, mask)
 
 
+@pytest.mark.slow
 def test_hypertrophy_changes_no_other_grade_or_box():
     for spec in deal_knees("tiny", 4, 305):
         usual, large = draw_knee(enlarged(spec)), draw_knee(enlarged(spec, "medial", "lateral"))
@@ -251,6 +256,7 @@ def test_hypertrophy_changes_no_other_grade_or_box():
 # The measurer can fail
 
 
+@pytest.mark.slow
 def test_another_knees_grades_agree_far_less():
     """Chance alone gives about a third: the grades are dealt evenly, and most slots without a lesion are 0."""
     cases = tiny()
@@ -263,12 +269,14 @@ def test_another_knees_grades_agree_far_less():
     assert np.mean(other) < 0.45
 
 
+@pytest.mark.slow
 def test_a_healthy_knee_measures_as_healthy():
     spec = KneeSpec(11, 12, 13, "left", {}, grid("tiny", "left", layout=1, tilt=9.0), noise=False)
     found = {place: measured.grade for place, measured in measure(spec).measured.items() if measured.grade}
     assert found == {(54, "tear_location"): 3, (55, "tear_location"): 3}
 
 
+@pytest.mark.slow
 def test_measured_grades_reveal_swapped_healthy_knee():
     """The measurer reads voxels, not labels: with a sick knee's mask over healthy voxels, no lesion is left."""
     spec = replace(deal_knees("tiny", TINY_KNEES, TINY_SEED)[3], noise=False)
@@ -289,12 +297,14 @@ def missing(grades) -> dict[tuple[int, str], Measured]:
     ).measured
 
 
+@pytest.mark.slow
 def test_missing_grades_are_drawn_as_none():
     everything = {q.id: {slot.attribute: None for slot in q.slots} for q in QUESTIONS.values() if q.in_records}
     measured = missing(everything)
     assert {place for place, found in measured.items() if found.grade} == {(54, "tear_location"), (55, "tear_location")}
 
 
+@pytest.mark.slow
 def test_lesion_implied_by_other_slot_is_drawn_smallest():
     measured = missing(
         {
@@ -317,6 +327,7 @@ def test_lesion_implied_by_other_slot_is_drawn_smallest():
 # Boxes
 
 
+@pytest.mark.slow
 def test_boxes_carry_no_information_about_grades_except_the_effusions():
     first, *rest = (replace(spec, noise=False) for spec in deal_knees("tiny", 4, 7))
     usual = draw_knee(replace(first, grades={}))
@@ -332,6 +343,7 @@ def test_boxes_carry_no_information_about_grades_except_the_effusions():
     assert sizes[3] > 2 * sizes[0], "the one box that leaks, so that a leak can be detected"
 
 
+@pytest.mark.slow
 def test_boxes_hold_their_region_whatever_the_grades():
     knee = draw_knee(deal_knees("tiny", 4, 7)[1])
     for question, box in knee.boxes.items():
@@ -342,6 +354,7 @@ def test_boxes_hold_their_region_whatever_the_grades():
 # World
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [0, 1])
 def test_left_knee_mirrors_right_in_world(layout):
     """Seen from medial, both look the same: every label at the same place to a fraction of a voxel."""
@@ -356,6 +369,7 @@ def test_left_knee_mirrors_right_in_world(layout):
     np.testing.assert_allclose(np.median(np.abs(left.at(everywhere) - right.at(everywhere))), 0.0, atol=20.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "lateral"), [("right", 1.0), ("left", -1.0)])
 def test_the_fibula_is_lateral_and_posterior(side, lateral):
     """It has no label: it is the marrow beside the tibia, some way below the joint."""
@@ -380,6 +394,7 @@ def test_the_fibula_is_lateral_and_posterior(side, lateral):
 # Nuisances
 
 
+@pytest.mark.slow
 def test_noise_is_rician_and_the_bias_field_is_smooth():
     specs = [replace(spec, noise=True) for spec in deal_knees("tiny", 4, 9)[:2]]
     gains = []

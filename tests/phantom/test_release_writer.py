@@ -83,6 +83,7 @@ def usual(volume: PlannedVolume) -> bool:
     return volume.empty_label is None and not volume.split_meniscus and min(volume.geometry.shape) >= 48
 
 
+@pytest.mark.slow
 def test_the_layout_is_the_official_one(drawn: Path, plan: StudyPlan) -> None:
     names = {str(path.relative_to(drawn)) for path in drawn.rglob("*") if path.is_file()}
     expected = {"README.md", "data/phantom.json"}
@@ -100,11 +101,13 @@ def test_the_layout_is_the_official_one(drawn: Path, plan: StudyPlan) -> None:
     assert names == expected
 
 
+@pytest.mark.slow
 def test_all_json_is_valid_and_all_text_utf8(drawn: Path) -> None:
     for path in drawn.rglob("*.json"):
         assert json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_it_says_that_it_is_synthetic(drawn: Path, written: Path) -> None:
     for root, only in ((drawn, False), (written, True)):
         marker = json.loads((root / "data" / "phantom.json").read_text(encoding="utf-8"))
@@ -225,6 +228,7 @@ def test_balanced_files_repeat_rare_grades_and_drop_common_ones(written: Path) -
     assert share_of_zero("train_balanced") < 0.45
 
 
+@pytest.mark.slow
 def test_images_and_masks_are_nifti_on_one_grid(drawn: Path, plan: StudyPlan) -> None:
     for volume in plan.volumes:
         image = nibabel.load(drawn / "data" / "images" / volume.image_key)
@@ -241,6 +245,7 @@ def test_images_and_masks_are_nifti_on_one_grid(drawn: Path, plan: StudyPlan) ->
         assert np.asanyarray(image.dataobj).max() > 100
 
 
+@pytest.mark.slow
 def test_gzip_headers_hold_neither_time_nor_name(drawn: Path) -> None:
     for path in drawn.rglob("*.nii.gz"):
         with path.open("rb") as file:
@@ -248,6 +253,7 @@ def test_gzip_headers_hold_neither_time_nor_name(drawn: Path) -> None:
         assert (magic, flags, time) == (0x8B1F, 0, 0)
 
 
+@pytest.mark.slow
 def test_boxes_are_extents_of_mask_regions(drawn: Path, plan: StudyPlan) -> None:
     volumes = {volume.image_key: volume for volume in plan.volumes}
     masks: dict[str, np.ndarray] = {}
@@ -268,6 +274,7 @@ def test_boxes_are_extents_of_mask_regions(drawn: Path, plan: StudyPlan) -> None
     assert agreed[True] > 0.95 * agreed.total()
 
 
+@pytest.mark.slow
 def test_masks_have_empty_label_and_split_meniscus(drawn: Path, plan: StudyPlan) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     for volume in plan.volumes:
@@ -282,6 +289,7 @@ def test_masks_have_empty_label_and_split_meniscus(drawn: Path, plan: StudyPlan)
             assert {*STRUCTURES.values(), LABELS["joint_effusion"]} <= set(np.unique(mask).tolist())
 
 
+@pytest.mark.slow
 def test_write_release_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         write_release(tmp_path / name, patients=1, seed=9, workers=workers)
@@ -428,6 +436,7 @@ def test_arguments_that_cannot_be_met_are_refused(arguments: dict[str, Any], mes
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_not_started_again(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -161,6 +161,7 @@ def _table(made: list[given.SourceVolume]) -> tuple[shard_writer.pa.Table, list[
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", sorted(CONFIGS.keys() - {"preview"}))
 def test_stock_datasets_reads_the_folder(root: Path, manifest: Manifest, config: str, tmp_path: Path) -> None:
     loaded = datasets.load_dataset(str(root), config, cache_dir=str(tmp_path))

@@ -122,6 +122,7 @@ def test_copy_does_not_write_through_a_planted_temporary_file(tasks: list[Volume
     assert all(task.target.read_bytes() == task.source.read_bytes() for task in tasks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_packed_volumes_are_the_same_to_every_reader(tasks: list[VolumeTask], workers: int) -> None:
     checked = place([replace(task, mode="none") for task in tasks])

@@ -28,8 +28,6 @@ from tests.helpers.file_servers import serve
 from tests.helpers.planted_defects import DEFECTS as DATA_DEFECTS
 from tests.helpers.prepared_repository import list_again
 
-pytestmark = pytest.mark.slow
-
 FIRST = "data/train-00000-of-00012.parquet"
 
 
@@ -86,17 +84,20 @@ class TestExamine:
         assert not report.findings
         assert report.checks == tuple(CHECKS)
 
+    @pytest.mark.slow
     def test_prepared_phantom_with_previews_passes(self, prepared: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(prepared, tmp_path / "3dreasonknee"))
         assert not look(root).findings
         add_previews(root, workers=1, progress=False)
         assert not look(root).findings
 
+    @pytest.mark.slow
     def test_without_images(self, tmp_path: Path) -> None:
         given.write(tmp_path, given.content(given.volumes(None)), volumes="none")
         shutil.rmtree(tmp_path / ".work")
         assert not look(tmp_path).findings
 
+    @pytest.mark.slow
     def test_over_http(self, clean: Path) -> None:
         with serve(clean.parent) as served:
             assert not look(f"{served.url}/3dreasonknee").findings
@@ -235,6 +236,7 @@ DEFECTS: list[tuple[Callable[[Path], None], set[str], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plant", "checks", "words"), DEFECTS, ids=lambda value: getattr(value, "__name__", ""))
 def test_planted_defect_fails_its_check(
     root: Path, plant: Callable[[Path], None], checks: set[str], words: str
@@ -246,17 +248,20 @@ def test_planted_defect_fails_its_check(
     assert re.search(words, text), text
 
 
+@pytest.mark.slow
 def test_row_groups_without_page_index_are_a_warning(root: Path) -> None:
     row_groups(root)
     assert failed(root, "warning") == {"row-groups"}
     assert not failed(root)
 
 
+@pytest.mark.slow
 def test_large_row_groups_are_a_warning(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet_checks, "ROW_GROUP_BYTES", 1000)
     assert failed(root, "warning") == {"row-groups"}
 
 
+@pytest.mark.slow
 def test_conversion_stops_after_5_gb(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet_checks, "CONVERSION_BYTES", 20_000)
     assert not failed(root)  # the files are used as they are
@@ -264,11 +269,13 @@ def test_conversion_stops_after_5_gb(root: Path, monkeypatch: pytest.MonkeyPatch
     assert "conversion" in failed(root)
 
 
+@pytest.mark.slow
 def test_files_per_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content_checks, "REPOSITORY_FILES", 50)
     assert failed(root) == {"files-per-repository"}
 
 
+@pytest.mark.slow
 def test_volumes_elsewhere_are_read_there(root: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (root / "volumes").rename(tmp_path / "elsewhere/volumes")
@@ -279,6 +286,7 @@ def test_volumes_elsewhere_are_read_there(root: Path, tmp_path: Path) -> None:
     assert failed(root, volumes_dir=tmp_path / "elsewhere") == {"checksums"}
 
 
+@pytest.mark.slow
 def test_examine_real_voxels_local_warning_remote_error(root: Path) -> None:
     make_real(root)
     assert failed(root, "warning") == {"redistribution"}
@@ -287,6 +295,7 @@ def test_examine_real_voxels_local_warning_remote_error(root: Path) -> None:
         assert failed(f"{served.url}/3dreasonknee") == {"redistribution"}
 
 
+@pytest.mark.slow
 def test_real_previews_are_not_published(root: Path) -> None:
     add_previews(root, workers=1, progress=False)
     make_real(root)
@@ -297,6 +306,7 @@ def test_real_previews_are_not_published(root: Path) -> None:
     assert "contains previews of OAI participants" in error.found
 
 
+@pytest.mark.slow
 def test_real_annotations_alone_may_be_published(root: Path) -> None:
     make_real(root)
     shutil.rmtree(root / "volumes")
@@ -305,6 +315,7 @@ def test_real_annotations_alone_may_be_published(root: Path) -> None:
         assert not failed(f"{served.url}/3dreasonknee")
 
 
+@pytest.mark.slow
 def test_skipping_hashes_reads_no_volume(root: Path) -> None:
     checksums(root)
     report = look(root, hashes=False)
@@ -313,6 +324,7 @@ def test_skipping_hashes_reads_no_volume(root: Path) -> None:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_exit_code_and_report(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["doctor", os.fspath(root)]) == 0
         assert "0 errors, 0 warnings" in capsys.readouterr().out
@@ -322,6 +334,7 @@ class TestCommand:
         assert "error    missing-volumes" in shown
         assert "Copy the repository again" in shown
 
+    @pytest.mark.slow
     def test_json(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         patients(root)
         assert main(["doctor", os.fspath(root), "--json"]) == 1
@@ -343,6 +356,7 @@ def test_every_check_fails_in_a_test() -> None:
     assert planted | others == set(CHECKS) - {"croissant"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "check"),
     [("patient-in-two-splits", "patients"), ("box-empty", "boxes"), ("box-outside", "boxes")],

@@ -31,8 +31,6 @@ from reasonknee_datasets.publish.preview_images import PreviewArtist
 from reasonknee_datasets.publish.previews import write_without_previews
 from tests.helpers import prepare_content as given
 
-pytestmark = pytest.mark.slow
-
 ROW = {"finding": "", "subregion": "", "question": "in the coronal view"}
 
 
@@ -132,6 +130,7 @@ class TestPreviewArtist:
         assert picture(PreviewArtist(voxels, np.eye(4), synthetic=False).draw_montage()).shape == (480, 640, 3)
 
 
+@pytest.mark.slow
 class TestAddPreviews:
     def test_stock_datasets_shows_images(self, with_previews: Path) -> None:
         rows = datasets.load_dataset(str(with_previews), split="train", streaming=True)
@@ -277,6 +276,7 @@ class TestAddPreviews:
             add_previews("hf://datasets/a/b")
 
 
+@pytest.mark.slow
 def test_write_without_previews_restores_the_rows(prepared: Path, with_previews: Path, tmp_path: Path) -> None:
     manifest = write_without_previews(with_previews, tmp_path, progress=False)
     assert not manifest.has_previews

@@ -24,8 +24,6 @@ from reasonknee_datasets.publish.push import PushPlan
 from tests.helpers import prepare_content as given
 from tests.helpers.hub_server import TOKEN, HubServer, serve_hub
 
-pytestmark = pytest.mark.slow
-
 NAME = "me/3dreasonknee"
 VOLUME_UPLOAD = "PUT /storage/"
 
@@ -71,6 +69,7 @@ def held(server: HubServer) -> dict[str, bytes]:
 
 
 class TestPush:
+    @pytest.mark.slow
     def test_push_gates_new_repository_before_upload(self, server: HubServer, real: Path) -> None:
         send(real)
         repository = server.repositories[NAME]
@@ -79,6 +78,7 @@ class TestPush:
         first = next(i for i, request in enumerate(server.requests) if "/preupload/" in request)
         assert gated < first
 
+    @pytest.mark.slow
     def test_real_voxels_stay_here(self, server: HubServer, real: Path) -> None:
         plan = send(real)
         sent = held(server)
@@ -92,16 +92,19 @@ class TestPush:
         listed = {MANIFEST, *manifest.files, *(shard.path for shard in manifest.all_shards())}
         assert set(sent) == listed
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [{"include_volumes": True}, {"include_volumes": True, "dry_run": True}])
     def test_real_volumes_need_a_statement(self, server: HubServer, real: Path, options: dict[str, Any]) -> None:
         with pytest.raises(PublishError, match=r"forbid passing them on.*--i-may-redistribute"):
             send(real, **options)
         assert not server.requests
 
+    @pytest.mark.slow
     def test_real_volumes_with_the_statement(self, server: HubServer, real: Path) -> None:
         send(real, include_volumes=True, i_may_redistribute=True)
         assert held(server) == local(real)
 
+    @pytest.mark.slow
     def test_real_volumes_never_go_to_an_open_repository(
         self, server: HubServer, real: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -112,12 +115,14 @@ class TestPush:
             send(real, include_volumes=True, i_may_redistribute=True)
         assert not held(server)
 
+    @pytest.mark.slow
     def test_synthetic_volumes_need_no_statement_and_say_so(self, server: HubServer, clean: Path) -> None:
         plan = send(clean, include_volumes=True)
         assert held(server) == local(clean)
         assert str(plan).startswith("SYNTHETIC data to")
         assert "SYNTHETIC" in held(server)[card.CARD].decode()
 
+    @pytest.mark.slow
     def test_visibility_of_an_existing_repository_stays(self, server: HubServer, real: Path) -> None:
         server.add(NAME, {"notes.md": b"mine"})
         send(real)
@@ -125,10 +130,12 @@ class TestPush:
         assert server.repositories[NAME].gated == "manual"
         assert held(server)["notes.md"] == b"mine"
 
+    @pytest.mark.slow
     def test_public_and_automatic_gate_on_request(self, server: HubServer, real: Path) -> None:
         send(real, private=False, gate="auto")
         assert (server.repositories[NAME].private, server.repositories[NAME].gated) == (False, "auto")
 
+    @pytest.mark.slow
     def test_dry_run_sends_nothing(self, server: HubServer, real: Path) -> None:
         plan = send(real, dry_run=True)
         assert not server.requests
@@ -137,6 +144,7 @@ class TestPush:
         assert {name for name, _ in plan.annotations} == expected
         assert not plan.volumes
 
+    @pytest.mark.slow
     def test_tag_names_the_last_commit(self, server: HubServer, clean: Path) -> None:
         send(clean, include_volumes=True, tag="v7")
         repository = server.repositories[NAME]
@@ -146,6 +154,7 @@ class TestPush:
             "Upload the annotations (v7)",
         ]
 
+    @pytest.mark.slow
     def test_tag_of_another_upload_is_not_moved(self, server: HubServer, clean: Path) -> None:
         send(clean, tag="v7")
         with pytest.raises(PublishError, match=r"has the tag v7 already.*another --tag"):
@@ -153,6 +162,7 @@ class TestPush:
         send(clean, include_volumes=True, tag="v8")
         assert set(server.repositories[NAME].tags) == {"v7", "v8"}
 
+    @pytest.mark.slow
     def test_masks_go_with_the_annotations(self, server: HubServer, phantom_release: Path, tmp_path: Path) -> None:
         root = tmp_path / "masked"
         manifest = prepare(phantom_release, root, masks=True, workers=1, progress=False).manifest
@@ -165,18 +175,21 @@ class TestPush:
         }
         assert not [path for path in sent if path.startswith("volumes/")]
 
+    @pytest.mark.slow
     def test_second_run_sends_nothing_again(self, server: HubServer, clean: Path) -> None:
         send(clean, include_volumes=True)
         before, commits = server.uploaded, len(server.repositories[NAME].commits)
         send(clean, include_volumes=True)
         assert (server.uploaded, len(server.repositories[NAME].commits)) == (before, commits)
 
+    @pytest.mark.slow
     def test_files_of_another_version_are_deleted(self, server: HubServer, clean: Path) -> None:
         stale = {"data/train-00000-of-00001.parquet": b"x", "volumes/9/00M_left.nii.gz": b"x", "LICENSE": b"x"}
         server.add(NAME, stale)
         send(clean)
         assert set(stale) & set(held(server)) == {"LICENSE"}
 
+    @pytest.mark.slow
     def test_doctor_stops_the_upload(self, server: HubServer, clean: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(clean, tmp_path / "3dreasonknee"))
         next(iter(root.glob("volumes/*/*.nii.gz"))).unlink()
@@ -186,6 +199,7 @@ class TestPush:
             send(root)
         assert not server.requests
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("include", [True, False])
     def test_damaged_shard_stops_the_upload(
         self, server: HubServer, clean: Path, tmp_path: Path, include: bool
@@ -198,6 +212,7 @@ class TestPush:
             send(root, include_volumes=include)
         assert not server.requests
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["knees", "datasets/me/knees", "me/knees..x"])
     def test_name_without_owner_is_refused(self, server: HubServer, clean: Path, name: str) -> None:
         with pytest.raises(PublishError, match=rf"{name}"):
@@ -209,6 +224,7 @@ class TestPush:
             push("hf://datasets/a/b", NAME)
 
 
+@pytest.mark.slow
 class TestFaults:
     @pytest.mark.parametrize(
         ("pattern", "how"),

@@ -152,6 +152,7 @@ def test_extents_do_not_depend_on_the_blocks(mask: Any, order: list[int], flips:
         assert extent.center == pytest.approx(voxels.mean(axis=0))
 
 
+@pytest.mark.slow
 def test_memory_of_a_mask_whose_voxels_are_all_runs() -> None:
     mask = np.empty((256, 256, 256), np.uint8)
     mask[...] = np.arange(256, dtype=np.uint8) % 2 + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from reasonknee_datasets.errors import ReleaseError
 from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.orientation import axis_order
 from reasonknee_datasets.phantom import write_release
+from reasonknee_datasets.phantom.release_files import write_questions
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.release import ReleaseOptions, open_release, rebuild_record
 from reasonknee_datasets.release.convention import Chosen, Evidence, judge
@@ -83,9 +85,11 @@ def test_manifest_and_card_name_the_convention_of_each_layout(anatomical: Path, 
     assert f"`{ASR}` in ASR arrays; `{RAS}` in RAS arrays" in (tmp_path / "3dreasonknee/README.md").read_text()
 
 
-def test_layouts_are_told_apart_without_a_label_map(tmp_path: Path) -> None:
-    folder = tmp_path / "release"
-    write_release(folder, patients=6, seed=0, workers=1, anatomical_boxes=True, label_map_variant="opaque")
+def test_layouts_are_told_apart_without_a_label_map(anatomical: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(anatomical, tmp_path / "release"))
+    shutil.rmtree(folder / "data/question_files")
+    (folder / "data/question_files").mkdir()
+    write_questions(folder / "data/question_files", "opaque")
     boxes = open_release(folder).check().boxes
     assert boxes is not None
     assert {layout: str(each) for layout, each in boxes.by_layout.items()} == {"RAS": RAS, "ASR": ASR}

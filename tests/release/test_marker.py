@@ -53,6 +53,7 @@ def test_a_convention_that_is_given_is_used_instead(tmp_path: Path) -> None:
         release.check()
 
 
+@pytest.mark.slow
 def test_masks_are_still_required_of_a_release_with_voxels(tmp_path: Path) -> None:
     write_release(tmp_path / "release", patients=1, workers=1)
     next((tmp_path / "release/data/masks").iterdir()).unlink()

@@ -74,6 +74,7 @@ def test_whole_numbers_stored_as_floats_are_labels_too(tmp_path: Path) -> None:
     assert scan_mask(tmp_path / "m.nii.gz").extents == find_extents(mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_damaged_mask_gives_its_error_instead(tmp_path: Path, workers: int) -> None:
     paths = [tmp_path / f"{n}.nii.gz" for n in range(3)]
@@ -96,6 +97,7 @@ def _die(path: Path) -> None:
     os._exit(1)
 
 
+@pytest.mark.slow
 def test_scan_masks_worker_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masks, "_scan_or_error", _die)
     with pytest.raises(WorkerError, match=r"A worker process died unexpectedly, .* Use fewer workers"):

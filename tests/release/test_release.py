@@ -236,6 +236,7 @@ def save_turned(path: Path, turn: Reorientation) -> None:
     nib.save(nib.Nifti1Image(voxels, turn.apply_affine(image.affine, image.shape)), path)
 
 
+@pytest.mark.slow
 def test_boxes_agree_for_48_image_orientations(tmp_path: Path) -> None:
     # Four knees with images in twelve orientations each.
     turns = list(Reorientation.all())
@@ -440,6 +441,7 @@ def test_progress_bars_change_nothing_and_stay_on_terminals(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_workers_find_the_same(sound: Built, release: Release) -> None:
     many = open_release(sound.root, ReleaseOptions(workers=2))
     assert many.check() == release.check()

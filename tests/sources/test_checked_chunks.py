@@ -67,6 +67,7 @@ def flip(served: Any, path: Path, shard: Shard, config: str, bits: list[tuple[in
     return outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["quintuples", "volumes", "balanced"])
 def test_flips_in_page_headers_over_http(config: str, shards: Any) -> None:
     served, root, manifest = shards
@@ -77,6 +78,7 @@ def test_flips_in_page_headers_over_http(config: str, shards: Any) -> None:
     assert outcomes == {"error": 100}
 
 
+@pytest.mark.slow
 def test_the_flips_change_values_where_only_pages_have_checksums(shards: Any) -> None:
     served, root, manifest = shards
     shard = manifest.shards("balanced", "train")[0]

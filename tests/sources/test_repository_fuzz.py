@@ -16,6 +16,7 @@ from tests.helpers.fuzz_repository import fuzz
 from tests.helpers.paths import ROOT
 
 
+@pytest.mark.slow
 def test_2500_damaged_repositories() -> None:
     command = [
         sys.executable,

@@ -49,6 +49,7 @@ def read(cache: Path) -> list[Any]:
     return [np.asarray(row["volume"]).sum() for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["manifest", "small shard", "large shard", "volume"])
 def test_a_longer_object_is_not_read_whole(
     kind: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

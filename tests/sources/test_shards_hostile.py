@@ -58,6 +58,7 @@ def repeated(text: str, times: int, kind: Any = np.int32) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(times, kind)), pa.array([text]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["one text in every row", "one text in every list", "empty texts in one list"])
 def test_a_small_shard_that_stands_for_gigabytes(tmp_path: Path, kind: str) -> None:

@@ -38,6 +38,7 @@ def expected(rows: list[dict[str, Any]], visits: tuple[str, str]) -> set[tuple[s
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("visits", [("00M", "12M"), ("00M", "24M"), ("24M", "48M")])
 def test_pairs_are_those_of_brute_force(

@@ -24,6 +24,7 @@ from tests.helpers.transform_examples import knee, plain_case
 
 
 class TestFlip:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", [0, 1, 5, 7])
     @pytest.mark.parametrize("side", ["left", "right"])
     def test_medial_changes_its_side_of_the_world(self, seed: int, side: str) -> None:

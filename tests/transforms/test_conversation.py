@@ -288,6 +288,7 @@ class TestProcessors:
             ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
             assert ids == replace(tokenize, for_generation=True)(row)["input_ids"]
 
+    @pytest.mark.slow
     def test_pictures_pass_an_image_processor(self) -> None:
         pytest.importorskip("torch", reason="needs the extra `torch`")
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil

@@ -27,6 +27,7 @@ def test_the_rows_have_different_array_orders() -> None:
     assert len({nib.aff2axcodes(row["volume"].affine) for row in rows()}) == 2
 
 
+@pytest.mark.slow
 def test_monai_dict_transforms_are_steps_of_compose() -> None:
     monai = pytest.importorskip("monai.transforms")
     steps = [

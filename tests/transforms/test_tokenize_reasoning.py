@@ -456,6 +456,7 @@ class TestValue:
         get_encoder.cache_clear()
         assert pickle.loads(pickle.dumps(tokenize))(ROWS[0])["input_ids"] == expected
 
+    @pytest.mark.slow
     def test_pickle_in_other_process_without_transformers(self, tmp_path: Path) -> None:
         tokenize = TokenizeReasoning(wrapped(), box_convention=CONVENTION)
         (tmp_path / "t.pkl").write_bytes(pickle.dumps((tokenize, ROWS[9])))

@@ -108,6 +108,7 @@ class TestValues:
         hashes = {Hasher.hash(t) for t in (transform, pickle.loads(pickle.dumps(transform)), eval(repr(transform)))}
         assert len(hashes) == 1
 
+    @pytest.mark.slow
     def test_fingerprints_and_draws_are_the_same_in_another_process(self) -> None:
         code = "\n".join(
             [

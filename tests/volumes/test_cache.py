@@ -146,6 +146,7 @@ def test_it_pickles_as_its_bound() -> None:
     assert first.info() == DecodeCache(1000).info()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "found"), [("1000", "1000"), ("", "512000000"), ("0", "0")])
 def test_the_environment_sets_the_bound(text: str, found: str) -> None:
     code = "from reasonknee_datasets.volumes import cache_info; print(cache_info().max_bytes)"

@@ -38,7 +38,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(stored_volumes(), st.booleans(), st.sampled_from(["lz4", "zstd"]), st.data())
 def test_every_answer_is_nibabels(tmp_path: Path, layout: Any, packed: bool, codec: Any, data: st.DataObject) -> None:
     fields, shape, dtype, seed = layout
@@ -144,7 +144,7 @@ def _read(path: Path, folder: Path, queue: Any) -> None:
     queue.put([int(open_volume(path, cache=None, cache_dir=folder).dataobj[start, 2, 3]) for start in range(20)])
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "fork"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_processes_share_it(tmp_path: Path, method: str) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee((20, 20, 20)))

@@ -15,6 +15,7 @@ from tests.helpers.fuzz_volumes import fuzz
 from tests.helpers.paths import ROOT
 
 
+@pytest.mark.slow
 def test_500_mutated_files() -> None:
     command = [
         sys.executable,

@@ -27,7 +27,7 @@ BASIC = base64.b64encode(f"me:{SECRET}".encode()).decode()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp 4 will not have it
     AUTH = aiohttp.BasicAuth("me", SECRET)
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning")
 WAYS: dict[str, dict[str, Any]] = {
     "bearer": {"headers": {"Authorization": f"Bearer {SECRET}"}},
     "custom header": {"headers": {"X-Api-Key": SECRET, "Range-Key": SECRET}},
@@ -69,6 +69,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestOrigins:
+    @pytest.mark.slow
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     @pytest.mark.parametrize("way", WAYS)
     def test_credentials_do_not_follow_a_redirect(self, folder: Path, way: str, status: int) -> None:
@@ -79,6 +80,7 @@ class TestOrigins:
             assert len(there.headers) == len(here.headers)
             assert told(there.headers) == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("way", WAYS)
     def test_credentials_stay_within_the_origin(self, folder: Path, way: str) -> None:
         """The control: a redirect to another path of the same server is followed with them."""
@@ -118,6 +120,7 @@ class TestOrigins:
                 same(np.asarray(open_volume(f"{here.url}/knee.nii.gz", cache=None, storage_options=options)), knee())
                 assert [SECRET in text for text in here.headers if "/again" in text] == [False] * len(there.headers)
 
+    @pytest.mark.slow
     def test_manifest_shards_and_priors(self, tmp_path: Path) -> None:
         repository = write_repository(tmp_path / "3dreasonknee")
         options = WAYS["custom header"]
@@ -135,6 +138,7 @@ class TestOrigins:
             assert len(here.headers) > 3
             assert told(here.headers) == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("target", ["file:///etc/hostname?x=", "ftp://127.0.0.1/", "data:,x"])
     def test_a_redirect_to_no_http_address(self, target: str) -> None:
         with (
@@ -143,6 +147,7 @@ class TestOrigins:
         ):
             _ = open_volume(f"{here.url}/knee.nii.gz", cache=None).shape
 
+    @pytest.mark.slow
     def test_a_redirect_without_end(self) -> None:
         with (
             serve(lambda handler: redirect(here.url)(handler)) as here,
@@ -150,6 +155,7 @@ class TestOrigins:
         ):
             _ = open_volume(f"{here.url}/knee.nii.gz", cache=None).shape
 
+    @pytest.mark.slow
     def test_a_signed_address_is_not_shown(self) -> None:
         """Stores redirect to presigned URLs; an error there must not show the signature, nor its traceback."""
         with serve(lambda handler: handler.start(403, Content_Length="0"), "127.0.0.2") as there:
@@ -180,6 +186,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
 BUFFERS = 30_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limits")
 class TestLimits:
     @pytest.mark.parametrize("status", [200, 206, 404, 500])

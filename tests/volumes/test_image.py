@@ -36,7 +36,10 @@ KINDS = [nib.Nifti1Image, nib.Nifti2Image]
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # 1e30 in float32, nibabel's too
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=3 * settings.default.max_examples,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(stored_volumes(), st.sampled_from([".nii", ".nii.gz"]), st.booleans(), st.data())
 def test_every_answer_is_nibabels(tmp_path: Path, layout: Any, suffix: str, cached: bool, data: st.DataObject) -> None:
     fields, shape, dtype, seed = layout

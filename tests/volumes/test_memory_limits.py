@@ -174,6 +174,7 @@ def group() -> Iterator[Path]:
     folder.rmdir()
 
 
+@pytest.mark.slow
 def test_check_memory_in_a_real_control_group(group: Path) -> None:
     code = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n{BATCH}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -185,6 +186,7 @@ def test_check_memory_in_a_real_control_group(group: Path) -> None:
     assert "left of the control group's 1.5 GB" in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "flag"), [("RLIMIT_AS", "-v"), ("RLIMIT_DATA", "-d")])
 def test_check_memory_under_a_real_process_limit(kind: str, flag: str) -> None:
     code = f"import resource; resource.setrlimit(resource.{kind}, (4 * 10**9,) * 2)\n{BATCH}"

@@ -20,8 +20,6 @@ from reasonknee_datasets.volumes.remote_source import RemoteSource, coalesce, is
 from tests.helpers.volumes_files import knee, same, save
 from tests.helpers.volumes_server import Server, serve
 
-pytestmark = pytest.mark.slow
-
 CENTRAL = Box((50, 152, 154), (110, 232, 229))  # 60 x 80 x 75 voxels
 
 
@@ -49,6 +47,7 @@ def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_central_box_fetches_a_part_of_the_file(folder: Path, server: Server) -> None:
     size = (folder / "knee.nii.gz").stat().st_size
     volume = open_volume(f"{server.url}/knee.nii.gz", cache=DecodeCache())
@@ -64,6 +63,7 @@ def test_a_central_box_fetches_a_part_of_the_file(folder: Path, server: Server) 
     assert server.sent == sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "identity"])
 @pytest.mark.parametrize("name", ["small", "ordinary"])
 @pytest.mark.parametrize("ranges", [True, False])
@@ -77,6 +77,7 @@ def test_a_content_encoding_for_what_is_stored_compressed(
     same(np.asarray(volume), knee((40, 40, 40)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the server of:RuntimeWarning")
 def test_a_server_that_encodes_whatever_is_asked(server: Server) -> None:
     server.encodes = True
@@ -125,11 +126,13 @@ def test_a_file_of_unstated_size_that_changes_is_refused(folder: Path, server: S
         np.asarray(volume)
 
 
+@pytest.mark.slow
 def test_whole_volumes(server: Server) -> None:
     for name in ("small", "ordinary"):
         same(np.asarray(open_volume(f"{server.url}/{name}.nii.gz", cache=None)), knee((40, 40, 40)))
 
 
+@pytest.mark.slow
 def test_server_without_ranges_is_read_once_with_warning(folder: Path, server: Server) -> None:
     server.ranges = False
     size = (folder / "knee.nii.gz").stat().st_size
@@ -143,6 +146,7 @@ def test_server_without_ranges_is_read_once_with_warning(folder: Path, server: S
     assert server.sent == size
 
 
+@pytest.mark.slow
 def test_passing_failures_are_tried_again(server: Server) -> None:
     server.failures = 2
     volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
@@ -151,6 +155,7 @@ def test_passing_failures_are_tried_again(server: Server) -> None:
     same(volume.dataobj[:, 3, 5:30], knee((40, 40, 40))[:, 3, 5:30])
 
 
+@pytest.mark.slow
 def test_lasting_failures_are_one_clear_error(server: Server) -> None:
     volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
     assert volume.shape
@@ -160,6 +165,7 @@ def test_lasting_failures_are_one_clear_error(server: Server) -> None:
     assert server.failures == 100 - 4
 
 
+@pytest.mark.slow
 def test_refusals_are_not_tried_again(server: Server) -> None:
     volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
     assert volume.shape
@@ -170,6 +176,7 @@ def test_refusals_are_not_tried_again(server: Server) -> None:
     assert server.count("GET") == before + 1
 
 
+@pytest.mark.slow
 def test_spoilt_bytes_are_an_error(server: Server) -> None:
     volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
     assert volume.shape
@@ -178,6 +185,7 @@ def test_spoilt_bytes_are_an_error(server: Server) -> None:
         volume.dataobj[:, 3, 5:30]
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_is_tried_again(folder: Path, server: Server) -> None:
     volume = open_volume(f"{server.url}/small.nii.gz", cache=None)
     assert volume.shape
@@ -186,6 +194,7 @@ def test_a_connection_that_breaks_is_tried_again(folder: Path, server: Server) -
     assert server.breaks == 0
 
 
+@pytest.mark.slow
 def test_requests_are_on_the_way_together(server: Server) -> None:
     volume = open_volume(f"{server.url}/knee.nii.gz", cache=None)
     assert volume.shape
@@ -195,6 +204,7 @@ def test_requests_are_on_the_way_together(server: Server) -> None:
     assert server.most_busy > 1
 
 
+@pytest.mark.slow
 def test_a_distant_server_is_asked_for_whole_planes(folder: Path, server: Server) -> None:
     volume = open_volume(f"{server.url}/knee.nii.gz", cache=None)
     assert volume.shape
@@ -204,6 +214,7 @@ def test_a_distant_server_is_asked_for_whole_planes(folder: Path, server: Server
     assert server.sent < 0.3 * (folder / "knee.nii.gz").stat().st_size
 
 
+@pytest.mark.slow
 def test_no_more_than_sixteen_requests_are_on_the_way(folder: Path, server: Server) -> None:
     voxels = np.random.default_rng(0).integers(0, 30_000, (160, 200, 40), np.int16)
     save(folder / "noise.nii", voxels)
@@ -217,6 +228,7 @@ def test_no_more_than_sixteen_requests_are_on_the_way(folder: Path, server: Serv
     assert 1 < server.most_busy <= 16
 
 
+@pytest.mark.slow
 def test_the_gap_between_requests_follows_the_latency(folder: Path, server: Server) -> None:
     source = RemoteSource(f"{server.url}/knee.nii.gz")
     assert source._gap() == 0.03 * 12_500_000 // 16  # before the first answer
@@ -282,6 +294,7 @@ def bucket(folder: Path) -> Iterator[dict[str, Any]]:
         server.stop()
 
 
+@pytest.mark.slow
 def test_s3(folder: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[int] = []
     ask = RemoteSource._ask
@@ -306,6 +319,7 @@ def test_s3(folder: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatc
         set_credentials("s3://knees", None)
 
 
+@pytest.mark.slow
 def test_bytes_read_are_those_that_the_server_sent(server: Server) -> None:
     before = bytes_read()
     volume = open_volume(f"{server.url}/knee.nii.gz", cache=DecodeCache())

@@ -59,7 +59,10 @@ def packed(path: Path, array: np.ndarray, planes: float = 2, **fields: Any) -> P
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=3 * settings.default.max_examples,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(stored_volumes(), st.sampled_from([0.15, 0.25, 0.4, 0.5, 1, 2, 4]), st.integers(1, 2), st.booleans(), st.data())
 def test_every_answer_is_nibabels(
     tmp_path: Path, layout: Any, planes: float, threads: int, cached: bool, data: st.DataObject
