@@ -205,7 +205,7 @@ class TestNotFinding:
 
     @pytest.mark.parametrize("inside", ["data", "volumes", "volumes/0000001", "index"])
     def test_a_folder_inside_a_repository(self, load: Load, repository: Path, inside: str) -> None:
-        with pytest.raises(RepositoryNotFoundError, match=rf"holds no manifest\.json\. Did you mean '{repository}'\?"):
+        with pytest.raises(RepositoryNotFoundError, match=rf"has no manifest\.json\. Did you mean '{repository}'\?"):
             load(data_dir=repository / inside)
 
     @pytest.mark.parametrize("name", ["knees.zip", "knees.tar.gz", "Knees.TGZ"])

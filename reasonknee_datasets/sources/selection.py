@@ -182,7 +182,7 @@ def _nearest_column(name: object, known: Sequence[str]) -> str:
     """Suggest a column: of an attribute its grades, otherwise the one with the nearest name."""
     column = GRADE_COLUMNS.get(str(name))
     if column in known:
-        return f"Did you mean {column!r}, the grades of this attribute, or 'grades', which has all of them?"
+        return f"Did you mean {column!r}? The grades of all attributes are in 'grades'"
     return nearest(str(name), known)
 
 

@@ -286,12 +286,24 @@ def copy_with_priors(prepared: Path, tmp_path: Path, change: Any) -> Path:
         ),
         (lambda tree: tree["questions"]["q19"].update(counts={"0": 1}), r"whole answers of question 19, got '0'"),
         (lambda tree: tree.pop("boxes"), r"The file of priors has no field 'boxes'"),
-        (lambda tree: tree.update(rows="many"), r"field 'rows' as a whole number .*, got 'many'"),
-        (lambda tree: tree.update(rows=10**400), r"field 'rows' as a whole number .*, got a number of 1329 bits"),
+        (
+            lambda tree: tree.update(rows="many"),
+            r"field 'rows' of the file of priors must be a whole number .*, not 'many'",
+        ),
+        (
+            lambda tree: tree.update(rows=10**400),
+            r"field 'rows' of the file of priors must be a whole number .*, not a number of 1329 bits",
+        ),
         (lambda tree: tree.update(slots=[]), r"'slots' of the file of priors must be an object, not a list"),
-        (lambda tree: tree["boxes"]["q01.left"].update(mm=[1e308] * 5), r"field 'mm' as a list of 6, got a list of 5"),
+        (
+            lambda tree: tree["boxes"]["q01.left"].update(mm=[1e308] * 5),
+            r"field 'mm' of .* must be a list of 6, not a list of 5",
+        ),
         (lambda tree: tree["boxes"]["q01.left"].update(side="up"), r"must be of a left or right knee, got 'up'"),
-        (lambda tree: tree["boxes"]["q01.left"].update(question_id=10**6), r"field 'question_id' as a whole number"),
+        (
+            lambda tree: tree["boxes"]["q01.left"].update(question_id=10**6),
+            r"field 'question_id' of .* must be a whole number",
+        ),
     ],
 )
 def test_other_priors_are_refused(prepared: Path, tmp_path: Path, change: Any, message: str) -> None:

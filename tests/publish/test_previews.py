@@ -112,7 +112,7 @@ class TestPreviewArtist:
         assert len(data) < 60_000
 
     def test_box_outside_the_volume_is_an_error(self) -> None:
-        with pytest.raises(BoxError, match="lie"):
+        with pytest.raises(BoxError, match="is outside"):
             self.draw([10, 10, 10, 20, 20, 200])
 
     @pytest.mark.parametrize("flip", [1, -1])
