@@ -137,6 +137,12 @@ UNREAD = (
     (6, "Trochlea, lateral: BML involving about 50% (2). Single (1). No cyst (3)."),
     (25, "(size) 1, (depth) 1"),
     (45, "The extrusion score for the medial meniscus is 1 medially and 0 anteri"),
+    (50, "At first glance this looks like a complex tear, grade 5. Looking again"),
+    (7, "I would assign a size of grade 1, a number of grade 2, and a BML perce"),
+    (43, "Previous examination: effusion-synovitis grade 1. On the current exami"),
+    (33, "Das MRT zeigt einen kleinen knöchernen Anbau am lateralen Patellarand."),
+    (29, "Size of lesion,Depth of lesion\n1,0"),
+    (26, "The surface area involved is hard to estimate: it may be grade 1, it m"),
 )
 
 

@@ -25,7 +25,7 @@ from reasonknee_datasets.bench.answers.json_nodes import Members
 from reasonknee_datasets.bench.answers.key_matching import name_of
 from reasonknee_datasets.bench.answers.outcome import ParsedAnswer, SlotAnswer, by_gravity
 from reasonknee_datasets.bench.answers.prose import corrections, corrects, read_prose, without_fragments
-from reasonknee_datasets.bench.answers.retractions import sentences, takes_back_any
+from reasonknee_datasets.bench.answers.retractions import sentences, takes_back_any, without_offers
 from reasonknee_datasets.bench.answers.subjects import names_another
 from reasonknee_datasets.bench.answers.text_parts import (
     FILTERED,
@@ -192,6 +192,7 @@ def _is_of_another(asked: Question, after: str) -> bool:
 
 def _correct(claims: Claims, after: str) -> None:
     """Replace what the text behind the objects corrects, and drop what it takes back."""
+    after = without_offers(after)
     later, retracted = corrections(claims.question, after)
     retracted = retracted or takes_back_any(after) or _denies(claims, after) or _is_of_another(claims.question, after)
     if retracted and not (later.readings and _KEEPS_THE_REST.search(normalise(after))):

@@ -24,6 +24,10 @@ _REVERSAL = re.compile(r"\b(?:but|however|yet|nevertheless|nonetheless)\b")
 _CONSEQUENCE = re.compile(r"\b(?:then|in (?:that|this|such a) case)\b")
 _WORD = re.compile(r"[a-z]{2,}")
 _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
+# A question to the reader, which takes nothing back: "Would you like me to look at the menisci, for example?"
+_OFFER = re.compile(
+    r"(?:^|(?<=[.!?\n] )|(?<=\n))(?:would|do|shall|should|can|may|could) (?:you|i|we)\b[^.!?\n]*\?", re.IGNORECASE
+)
 # What `normalise` makes of "replace the size by 2": it edits one attribute and takes nothing back.
 _EDIT = re.compile(r"correction: [a-z ]{2,60} is (?:grade )?[0-8]\b")
 _CLAUSE = re.compile(
@@ -69,6 +73,17 @@ def _is_against(clause: str, *, errors_only: bool) -> bool:
     return not errors_only and clause.count(" ") > 1 and pattern("stands").search(clause) is None
 
 
+def without_offers(text: str) -> str:
+    """Remove questions to the reader about what to do next.
+
+    Examples
+    --------
+    >>> without_offers("Grade 2. Would you like me to grade the menisci, for example?")
+    'Grade 2. '
+    """
+    return _OFFER.sub("", text)
+
+
 def takes_back_any(text: str) -> bool:
     """Check whether any sentence of a text takes back the answer before it, or goes on to say so: "... is wrong"."""
     text = normalise(text).lstrip()
@@ -91,6 +106,9 @@ def _announces(last: str) -> bool:
     """
     if '"' in last or "{" in last or any(pattern(name).search(last) for name in ("announces", "stands", "harmless")):
         return True
+    letters = [each for each in last if each.isalpha()]
+    if 2 * sum(not each.isascii() for each in letters) > len(letters):
+        return True  # in a script that is not read: most likely a description
     return all(word in word_list("links") or word in every_word() for word in _WORD.findall(last))
 
 

@@ -302,7 +302,7 @@ class StatementReader(LabelReader):
     def _present(self, value: str) -> Slot | None:
         """Find the slot of presence where a subject's own value is a word: "medial meniscal cyst: absent"."""
         first = self.claims.question.slots[0]
-        word = re.match(r"\s*([a-z]+)", value)
+        word = re.match(r"\s*((?:not )?[a-z]+)", value)
         said = first.attribute == "presence" and word and (word[1] == "none" or word[1] in scale_of(first.id))
         return first if said else None
 
