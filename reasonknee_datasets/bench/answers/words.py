@@ -181,7 +181,8 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bi ((?:would |will |am |do |still |only |just |therefore |thus )*)(?:go(?:ing)? (?:for|with)|opt for"
          r"|settle on|insist on|stay (?:with|at)|stick (?:with|to)|hold (?:on )?to|keep(?:ing)?(?: it at| to)?)"
          r" (?=(?:an? |grade )*[0-8]\b)", r"i \1say "),
-        (r"\b(?:replace|change|amend|set|correct|lower|raise|revise|update|adjust) (?:the |its |my |our )?(\w+(?: \w+){0,3}?)"
+        (r"\b(?:replace|change|amend|set|correct|lower|raise|revise|update|adjust) (?:the |its |my |our )?"
+         r"(\w+(?: \w+){0,3}?)"
          r"(?: (?:value|grade|score|entry|field))? (?:from [0-8] )?(?:to|by|with) (?=(?:grade )?[0-8]\b)",
          r"correction: \1 is "),
         (r"\b([0-8]) is (?:therefore |thus |hence |then )?(?:my|the|our) (?:final |overall |moaks )?(?:grade"
