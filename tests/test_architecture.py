@@ -94,6 +94,7 @@ def test_importing_the_package_stays_light(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_only_the_command_line_prints() -> None:
     for path in MODULES:
         if path.relative_to(ROOT).parts[0] == "cli":
@@ -111,6 +112,7 @@ def test_no_private_collection_of_helpers() -> None:
     assert not [path for path in MODULES if path.stem in {"utils", "util", "helpers", "misc", "common"}]
 
 
+@pytest.mark.slow
 def test_core_code_never_imports_torch_at_module_level() -> None:
     for path in MODULES:
         if floor_of(path) >= FLOOR["transforms"]:
@@ -197,6 +199,7 @@ def test_a_broken_import_shows_its_cause() -> None:
     assert "has no attribute 'Box'" in done.stderr
 
 
+@pytest.mark.slow
 def test_bench_exports_without_torch() -> None:
     code = (
         "import sys; from reasonknee_datasets import bench\n"
@@ -283,6 +286,7 @@ def public_names(source: str) -> set[str]:
     return {name for name in found if not name.startswith("_")}
 
 
+@pytest.mark.slow
 def test_no_public_name_occurs_twice() -> None:
     names = Counter(name for path in ROOT.rglob("*.py") for name in public_names(path.read_text(encoding="utf-8")))
     assert not [name for name, count in names.items() if count > 1]

@@ -560,6 +560,7 @@ class TestUses:
         assert sorted(row_id for part in parts for row_id in part) == [row["id"] for row in expected_rows()]
         assert all(len(part) == 24 // world for part in parts)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("filters", [None, [("question_id", ">", 1)]], ids=["all", "filtered"])
     def test_resuming_after_every_row(self, load: Load, filters: Any) -> None:
         whole = [plain(row) for row in load(split="train", streaming=True, filters=filters)]
@@ -671,6 +672,7 @@ class TestUses:
         assert "volume" not in next(iter(streamed.remove_columns("volume")))
         assert "volume" not in next(iter(streamed.select_columns(["id"])))
 
+    @pytest.mark.slow
     def test_several_processes_prepare(self, repository: Path, tmp_path: Path) -> None:
         loaded = load_dataset(data_dir=repository, cache_dir=str(tmp_path), split="train", num_proc=2)
         assert loaded["id"] == [row["id"] for row in expected_rows()]

@@ -144,6 +144,7 @@ def test_undecoded_gives_the_reference() -> None:
     assert VolumeFeature().flatten() == VolumeFeature()
 
 
+@pytest.mark.slow
 def test_importing_it_warns_of_nothing() -> None:
     code = "import reasonknee_datasets.feature"
     run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, check=False)

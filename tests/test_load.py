@@ -289,6 +289,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
+@pytest.mark.slow
 class TestPhantom:
     @pytest.mark.slow
     def test_it_stands_in_with_a_warning(self, kept: Path) -> None:
@@ -446,6 +447,7 @@ class TestRegistration:
         code = "print(datasets.load_dataset('3dreasonknee', cache_dir=cache, split='train')[0]['id'])"
         assert self.run(repository, tmp_path, code, REASONKNEE_DATA=str(repository)) == "0000001/00M/left/q01\n"
 
+    @pytest.mark.slow
     def test_the_rest_is_as_it_was(self, repository: Path, tmp_path: Path) -> None:
         pq.write_table(pa.table({"x": [1]}), tmp_path / "work" / "train.parquet")
         out = self.run(

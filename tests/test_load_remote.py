@@ -98,6 +98,7 @@ class TestHttp:
             rows = list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True, columns=["id"]))
         assert len(rows) == 24
 
+    @pytest.mark.slow
     def test_a_big_shard_with_a_flipped_bit(self, load: Load, tmp_path: Path) -> None:
         root = write_repository(tmp_path / "served" / "3dreasonknee", images=False, shards=1, text=300_000, noise=True)
         path = root / "data/train-00000-of-00001.parquet"
@@ -114,6 +115,7 @@ class TestHttp:
                     with pytest.raises(RepositoryError, match=r"train-00000-of-00001.* is not readable Parquet"):
                         list(load(data_dir=f"{served.url}/3dreasonknee", streaming=True))
 
+    @pytest.mark.slow
     def test_a_store_whose_file_system_is_not_installed(self) -> None:
         code = (
             "import sys; sys.modules['s3fs'] = None\n"

@@ -53,6 +53,7 @@ def rows(masked: Path, cache: str) -> datasets.Dataset:
     return load_dataset(data_dir=masked, cache_dir=cache, split="train", masks=True)
 
 
+@pytest.mark.slow
 def test_prepare_writes_masks_on_the_grids_of_their_images(masked: Path, phantom_release: Path) -> None:
     manifest = Manifest.load(masked)
     layouts = set()
@@ -71,6 +72,7 @@ def test_prepare_writes_masks_on_the_grids_of_their_images(masked: Path, phantom
     assert check_files(masked, progress=False).problems == ()
 
 
+@pytest.mark.slow
 def test_prepare_again_with_masks_is_current(masked: Path, phantom_release: Path) -> None:
     assert not prepare(phantom_release, masked, volumes="link", masks=True, workers=1, progress=False).written
     with pytest.raises(PrepareError, match=r"options .*'masks': True.*'masks': False"):

@@ -239,6 +239,7 @@ def test_two_axes_that_follow_one_are_no_permutation() -> None:
         between(np.eye(4), SHAPE, skewed, SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason=NO_OFFICIAL)
 def test_a_real_oblique_knee_is_found_in_every_orientation() -> None:
     image = nib.load(REAL)

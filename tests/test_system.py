@@ -88,6 +88,7 @@ if __name__ == "__main__":
     assert done.stdout == "True {(2, 2, 2)}\n" * 2
 
 
+@pytest.mark.slow
 def test_scoring() -> None:
     code = """
 from reasonknee_datasets.bench import parse_answer

@@ -237,6 +237,7 @@ def test_two_answers_that_differ_are_conflicting_where_they_do(
             assert slot.grade == first[slot.slot.attribute]
 
 
+@pytest.mark.slow
 def test_a_cut_answer_gives_a_part_of_the_whole_and_never_another_grade() -> None:
     for question in QUESTIONS.values():
         grades = {slot.attribute: slot.high for slot in question.slots}

@@ -17,6 +17,7 @@ CASES = list(answer_sentences.cases(seed=0))
 KINDS = sorted({case.kind for case in CASES})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sentences_are_read_as_a_person_reads_them(kind: str) -> None:
     wrong = [

@@ -80,6 +80,7 @@ def half(data: Path, truth: Truth) -> Evaluation:
 
 
 class TestEvaluate:
+    @pytest.mark.slow
     def test_an_oracle_scores_one_everywhere(self, data: Path, truth: Truth) -> None:
         results = evaluate(oracle(truth), data, resamples=50).results
         for group in results.groups:
@@ -130,6 +131,7 @@ class TestEvaluate:
         assert set(TOTALS) == set(chance)
         assert 0 < chance["record_exact"].value < half.results.total().value  # type: ignore[operator]
 
+    @pytest.mark.slow
     def test_what_is_not_better_than_a_baseline_is_said(self, data: Path) -> None:
         # Of train there are enough patients for intervals.
         few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
@@ -166,6 +168,7 @@ class TestEvaluate:
         with pytest.raises(BenchError, match=told):
             evaluate(oracle(truth), data, **options)
 
+    @pytest.mark.slow
     def test_a_grader_of_one_attribute_is_scored_on_that(self, data: Path, truth: Truth, tmp_path: Path) -> None:
         lines = []
         for row, name in enumerate(truth.ids):
@@ -492,6 +495,7 @@ class TestCompare:
             compare(half, other, resamples=0)
         assert compare(half, other, allow=("condition",), resamples=0).tolerated == ("condition",)
 
+    @pytest.mark.slow
     def test_compare_with_a_run_without_boxes(self, half: Evaluation, data: Path, truth: Truth, tmp_path: Path) -> None:
         lines = [{name: line[name] for name in ("id", "text")} for line in careless(truth, 0.5, 1)]
         blind = evaluate(lines, data, model="no boxes", condition="zero_shot", resamples=0)

@@ -91,6 +91,7 @@ def test_there_are_sixty_hand_written_reasonings_of_every_kind() -> None:
     }
 
 
+@pytest.mark.slow
 def test_consistency_coverage_grounding_of_true_reasoning(rows: list[Row]) -> None:
     for (number, grades), text in true_texts(rows).items():
         question = get_question(number)
@@ -111,6 +112,7 @@ def test_consistency_of_a_changed_final_grade(rows: list[Row]) -> None:
             assert [each for at, each in enumerate(found) if at != place] == ["supported"] * (len(grades) - 1)
 
 
+@pytest.mark.slow
 def test_consistency_of_a_grade_changed_in_one_step(rows: list[Row]) -> None:
     """The conclusion alone says another size: the reasoning states two, and only this attribute loses."""
     tried = 0
@@ -396,6 +398,7 @@ def test_evaluate_checks_stated_slices_against_the_box(prepared: Path) -> None:
     assert (shown["outside_box"], shown["grounding"]) == (None, 1)
 
 
+@pytest.mark.slow
 def test_reasoning_in_results_and_report(rows: list[Row], annotated: Path, tmp_path: Path) -> None:
     import jsonschema
 

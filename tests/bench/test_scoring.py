@@ -139,6 +139,7 @@ def condition_holds(truth: Truth, n: int, slot: Any, true: int, condition: str) 
     return condition == "all" or slot.attribute == "morphology"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("by", ["all", "category", "question", "attribute", "visit"])
 def test_pools_are_what_scikit_learn_gives(
@@ -330,6 +331,7 @@ def test_the_order_of_records_makes_no_difference(truth: Truth, answers: Answers
     assert again.worst == results.worst
 
 
+@pytest.mark.slow
 def test_few_patients_give_no_interval() -> None:
     truth = simulate_truth(40, 60, missing=0)
     column = SLOTS[105].question_id
@@ -347,6 +349,7 @@ def test_few_patients_give_no_interval() -> None:
         assert (found.metrics["accuracy"].low is None) == (expected is not None)
 
 
+@pytest.mark.slow
 def test_a_statistic_that_resamples_leave_undefined_has_no_interval() -> None:
     """A PPV needs positive answers: with those in two patients only, one resample in seven has none."""
     truth = simulate_truth(40, 60, missing=0)

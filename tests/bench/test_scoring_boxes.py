@@ -141,6 +141,7 @@ def with_boxes(answers: Answers, boxes: Any) -> Answers:
     )
 
 
+@pytest.mark.slow
 def test_swapped_axes_are_named_with_what_they_cost(truth: Truth, answers: Answers) -> None:
     swapped = shifted(truth.boxes, 2)[:, [0, 2, 1, 3, 5, 4]]
     results = score(truth, with_boxes(answers, swapped), resamples=100)
@@ -231,6 +232,7 @@ def test_numbers_that_are_no_box_as_read_are_diagnosed(
     assert check.alternatives[0].mean_iou > 0.9
 
 
+@pytest.mark.slow
 def test_without_images_only_what_needs_no_shape_is_tried(truth: Truth, answers: Answers) -> None:
     bare = replace(truth, shapes=np.zeros_like(truth.shapes), affines=np.full_like(truth.affines, np.nan))
     swapped = with_boxes(answers, truth.boxes[:, [0, 2, 1, 3, 5, 4]])

@@ -236,6 +236,7 @@ def test_an_unknown_grouping_is_refused(truth: Truth, pair: tuple[Answers, Answe
         paired_difference(truth, *pair, by=("vist",))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_and_another_another(truth: Truth, pair: tuple[Answers, Answers]) -> None:
     one, same, other = (score(truth, pair[0], resamples=20, seed=seed).total() for seed in (4, 4, 5))
     assert one == same
@@ -243,6 +244,7 @@ def test_the_same_seed_gives_the_same_and_another_another(truth: Truth, pair: tu
     assert (one.low, one.high) != (other.low, other.high)
 
 
+@pytest.mark.slow
 def test_results_follow_their_schema_and_come_back(results: Results) -> None:
     validator = pytest.importorskip("jsonschema").Draft202012Validator
     validator.check_schema(schema())
@@ -336,6 +338,7 @@ def test_the_whole_test_split_takes_less_than_a_gigabyte() -> None:
     assert int(said.split()[2]) < 1_000_000_000
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_resamples() -> None:
     """Resamples are taken in parts of pools: 20 times as many do not take 20 times the memory."""
     peaks = []

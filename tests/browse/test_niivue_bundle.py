@@ -38,6 +38,7 @@ def test_another_layout_is_named(tmp_path: Path, bundle: str | None, said: str) 
     assert said in done.stderr
 
 
+@pytest.mark.slow
 def test_without_ipyniivue_the_extra_is_named() -> None:
     absent = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n: None if n == 'ipyniivue' else f(n)"
     code = f"{absent}; {_FIND}"

@@ -114,6 +114,7 @@ def test_check_command_writes_reports_and_exits_with_1(
     assert "Unknown check 'box-sizes' to allow. Did you mean 'box-size'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_write_check_report_escapes_what_came_from_rows(copy: Path, tmp_path: Path) -> None:
     row(30, lambda each: each.update(finding="<script>alert(1)</script>"))(copy)
     write_check_report(check(copy), tmp_path / "report", copy, pictures=False)

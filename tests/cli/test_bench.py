@@ -33,6 +33,7 @@ def run(*words: str | Path) -> int:
     return main([str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_report_and_says_the_headline(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

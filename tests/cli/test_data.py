@@ -59,6 +59,7 @@ def test_a_typo_gets_the_nearest_command(capsys: pytest.CaptureFixture[str]) -> 
     assert "Did you mean 'prepare'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_info_says_what_is_there(prepared: Path) -> None:
     done = reasonknee("info", prepared)
     assert done.returncode == 0, done.stderr
@@ -76,6 +77,7 @@ def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_info_onto_a_full_disk_is_one_line(prepared: Path) -> None:
     command = f"{sys.executable} -u -m reasonknee_datasets info {prepared} > /dev/full"
@@ -124,6 +126,7 @@ def test_a_named_problem_is_one_sentence_and_no_traceback(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_traceback_on_request(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "reasonknee_datasets", "info", str(tmp_path / "nowhere")]
     environment = {**os.environ, "REASONKNEE_TRACEBACK": "1"}
@@ -297,6 +300,7 @@ def test_prepare_previews_without_pillow_is_refused_first(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -> None:
     # The command is ended where its temporary folder exists for certain: at the first table written in it.

@@ -37,6 +37,8 @@ def test_readme_has_commands_and_python() -> None:
     assert ">>> " in README, "README.md must show Python with its output"
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_python_prints_what_the_readme_says(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     text = re.sub(r"^```.*$", "", README, flags=re.MULTILINE)  # doctest takes a fence for output

@@ -384,6 +384,7 @@ def test_show_lazy_volume_equals_image_in_memory(tmp_path: Path) -> None:
         np.testing.assert_array_equal(lazy[plane], array)
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_lazy_volume_and_a_figure(tmp_path: Path) -> None:
     shells = pytest.importorskip("IPython.core.interactiveshell", reason="IPython is not installed")
     nib.save(knee("left", "PIR", 5.0)[0], tmp_path / "knee.nii.gz")

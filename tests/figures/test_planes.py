@@ -51,6 +51,7 @@ def marked_volume(axes: tuple[int, ...], signs: tuple[int, ...], tilt: float) ->
     return nib.Nifti1Image(voxels, affine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tilt", [0.0, 16.0])
 @pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
 @pytest.mark.parametrize("axes", list(permutations(range(3))))

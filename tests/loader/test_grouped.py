@@ -83,6 +83,7 @@ def test_state_dict_counts_the_rows_drawn() -> None:
     assert resumed.state_dict()["position"] == 21
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stateful_dataloader_resumes_the_sampler(workers: int) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader

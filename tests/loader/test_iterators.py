@@ -89,6 +89,7 @@ def test_persistent_workers_are_reused_after_break() -> None:
         assert {worker.pid for worker in workers} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "persistent"), WORKERS)
 def test_iter_in_two_threads_gives_each_a_whole_epoch(workers: int, persistent: bool) -> None:
     both = threading.Barrier(2)

@@ -40,6 +40,7 @@ def live(repository: Path, folder: Path, batch_size: int, workers: int, steps: i
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_the_same_epoch(repository: Path, tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     straight.mkdir()

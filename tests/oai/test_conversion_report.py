@@ -28,6 +28,7 @@ def test_read_converter_without_a_sound_report(tmp_path: Path, content: str | No
     assert read_converter(tmp_path / "images") is None
 
 
+@pytest.mark.slow
 def test_manifest_states_the_converter(phantom_release: Path, tmp_path: Path) -> None:
     (tmp_path / "images").symlink_to(phantom_release / "data" / "images")
     write_reports(ConversionReport((), {}, tmp_path / FOLDER))

@@ -74,6 +74,7 @@ def with_highdicom(folder: Path, out: Path) -> tuple[np.ndarray, np.ndarray]:
     return volume.array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("series", ["real", "phantom"])
 @pytest.mark.parametrize("library", [with_dcm2niix, with_simpleitk, with_highdicom])
 def test_read_series_agrees_with_other_libraries(

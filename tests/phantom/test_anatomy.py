@@ -55,6 +55,7 @@ def middle(knee, *names):
 # Anatomy
 
 
+@pytest.mark.slow
 def test_extents_are_the_medians_of_real_knees():
     wanted = {"femur": (80, 66, 84), "tibia": (76, 57, 65), "patella": (44, 23, 42), "cartilage": (73, 69, 44)}
     found = {name: [] for name in wanted}
@@ -188,6 +189,7 @@ def test_the_same_seeds_give_the_same_voxels():
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
+@pytest.mark.slow
 def test_visits_share_bones_and_patients_do_not():
     def extent(patient, visit):
         knee = draw_knee(KneeSpec(patient, 1, visit, "right", {}, grid(), noise=False))

@@ -162,6 +162,7 @@ def test_every_volume_has_62_records_or_none(written: Path) -> None:
     assert any(not volume.has_records for volume in plan.volumes)
 
 
+@pytest.mark.slow
 def test_records_hold_what_was_read(written: Path) -> None:
     plan = plan_study(40, size="oai", seed=SEED)
     readings = {volume.image_key: plan.reading(volume) for volume in plan.volumes}
@@ -205,6 +206,7 @@ def test_damaged_prompts_reach_the_records(written: Path) -> None:
     assert all("your reasoning and end_slice" in record["prompt"] for record in damaged)
 
 
+@pytest.mark.slow
 def test_balanced_files_repeat_rare_grades_and_drop_common_ones(written: Path) -> None:
     for split in ("train", "test"):
         full, balanced = load_records(written, split), load_records(written, f"{split}_balanced")

@@ -200,6 +200,7 @@ def test_missing_grades_are_only_in_records(cohort: StudyPlan) -> None:
     np.testing.assert_array_equal(cohort.read_grades[~missing], cohort.true_grades[~missing])
 
 
+@pytest.mark.slow
 def test_knees_of_a_patient_resemble_each_other() -> None:
     rng = np.random.default_rng(11)
     column = slot_column(19, "size")

@@ -168,6 +168,7 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == {"out"}
 
 
+@pytest.mark.slow
 def test_a_lock_of_a_killed_run_holds_nobody(tmp_path: Path) -> None:
     code = (
         "import os, sys, pathlib\n"
@@ -184,6 +185,7 @@ def test_a_lock_of_a_killed_run_holds_nobody(tmp_path: Path) -> None:
     assert names(tmp_path) == {"out"}
 
 
+@pytest.mark.slow
 def test_staged_restores_old_repository_after_kill(tmp_path: Path) -> None:
     stage(tmp_path / "out", MANIFEST)
     code = (

@@ -56,6 +56,7 @@ def held(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_every_file_is_verified_and_prepare_takes_the_folder(
     server: HubServer, official: dict[str, bytes], phantom_release: Path, tmp_path: Path
 ) -> None:

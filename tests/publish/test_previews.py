@@ -103,6 +103,7 @@ class TestPreviewArtist:
         assert first.draw_row(row) == second.draw_row(row)
         assert first.draw_montage() == second.draw_montage()
 
+    @pytest.mark.slow
     def test_noise_of_an_oai_slice_takes_kilobytes(self) -> None:
         rng = np.random.default_rng(0)
         voxels = rng.normal(200, 40, (160, 384, 384)).astype(np.int16)  # worse to compress than a knee

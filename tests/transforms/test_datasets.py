@@ -155,6 +155,7 @@ class TestLaziness:
         rows.select(range(3)).map(watch, batched=True)
         assert seen == [{"volume", "box", "region", "box_volume"}]
 
+    @pytest.mark.slow
     def test_a_thousand_rows_write_numbers_and_read_no_voxel(self, repository: Path, tmp_path: Path) -> None:
         chain = CHAINS["crop"]
         elsewhere = tmp_path / "3dreasonknee"

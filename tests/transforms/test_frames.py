@@ -80,6 +80,7 @@ class TestOfficial:
         np.testing.assert_array_equal(shown["frames"], as_pngs(slices, tmp_path))
         assert FRAME_RECIPES["official_o1"].slices(open_volume(path)) == chosen.tolist()
 
+    @pytest.mark.slow
     def test_whatever_axis_comes_first(self) -> None:
         # 384 slices of 384 x 160 where the array is stored so: the authors ask for shape[0] alone.
         volume = nib.Nifti1Image(np.zeros((384, 384, 160), np.int16), AFFINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.affines import voxel_sizes
@@ -74,6 +75,7 @@ def faces_in_volume(box: Box, affine: NDArray[Any], case: Case) -> NDArray[np.fl
     return np.sort(found, axis=0)
 
 
+@pytest.mark.slow
 @given(cases(), reindexing)
 def test_reindexing_keeps_box_in_world(case: Case, steps: list[Transform]) -> None:
     example = apply(steps, case)
@@ -83,6 +85,7 @@ def test_reindexing_keeps_box_in_world(case: Case, steps: list[Transform]) -> No
     assert example["box_volume"] == case.box.to_row()
 
 
+@pytest.mark.slow
 @given(cases(), reindexing)
 def test_reindexing_keeps_voxels_in_world(case: Case, steps: list[Transform]) -> None:
     volume = apply(steps, case)["volume"]

@@ -48,6 +48,7 @@ def test_monai_dict_transforms_are_steps_of_compose() -> None:
     assert batch["volume"].shape == (2, 1, 12, 16, 20)
 
 
+@pytest.mark.slow
 def test_monai_transforms_run_in_the_loader() -> None:
     monai = pytest.importorskip("monai.transforms")
     steps = Compose([*CROP, monai.ScaleIntensityRanged("voxels", 0, 1, 10, 20)])

@@ -63,6 +63,7 @@ def of(template: Template | str = "plain", kind: str = "qwen", **changes: Any) -
 
 
 class TestTokens:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     def test_are_those_of_the_whole_text(self, kind: str) -> None:
         tokenizer, tokenize = make(kind), of("plain", kind)
@@ -257,6 +258,7 @@ class TestControlTokens:
 
 
 class TestGeneration:
+    @pytest.mark.slow
     @pytest.mark.parametrize("template", [*TEMPLATES, "system"])
     def test_prompt_does_not_depend_on_the_answer(self, template: str) -> None:
         tokenizer = wrapped()
@@ -625,6 +627,7 @@ class TestBox:
         numbers = json.loads(text_of(tokens["input_ids"][slice(*tokens["box_span"])]))
         assert BoxConvention.parse(name).decode(numbers, (32, 200, 100)).to_row() == row["frame_box"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     def test_may_reach_out_of_a_crop(self, kind: str) -> None:
         row = ROWS[0] | {"box": [-3, 0, -12, 5, 140, 60]}
@@ -748,6 +751,7 @@ class TestBadInput:
         with pytest.raises(TransformError, match="The answer of question 19 lacks "):
             of()(next(row for row in ROWS if row["question_id"] == 19) | {"answer": '{"size": 1}'})
 
+    @pytest.mark.slow
     def test_transformers_that_is_missing(self) -> None:
         code = (
             "import sys; sys.modules['transformers'] = None\n"
@@ -763,6 +767,7 @@ class TestBadInput:
         assert done.stdout.startswith("transformers is needed for chat templates")
         assert issubclass(MissingExtraError, ImportError)
 
+    @pytest.mark.slow
     def test_importing_the_module_imports_neither(self) -> None:
         code = (
             "import sys, reasonknee_datasets.transforms.tokenize_reasoning\n"

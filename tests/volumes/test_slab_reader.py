@@ -481,6 +481,7 @@ def test_index_hash_covers_header_and_voxels(tmp_path: Path) -> None:
     assert index_hash(save(tmp_path / "plain.nii", array)) is None
 
 
+@pytest.mark.slow
 def test_peak_memory_is_the_region_and_two_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     array = np.zeros((160, 384, 200), "<i2")

@@ -70,7 +70,8 @@ class NumberReader:
         if before in word_list("joiners") | {"is", "are"} and self._ends_clause(at):
             said = range(max(self.sentence, at - 16), at - 1)
             if any(
-                self.said[place].text in ("grade", "score") or (place in self.marks and self.marks[place].slot)
+                self.said[place].text in ("grade", "score")
+                or (place in self.marks and self.marks[place].slot)
                 or (place == at - 2 and self.last >= 0 and self.marks[self.last].end == at - 1)
                 for place in said
             ):
