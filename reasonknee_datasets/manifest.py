@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -323,9 +324,11 @@ def refuse_official(root: str, options: Mapping[str, Any]) -> None:
         With the command that prepares it.
     """
     if is_url(root):  # nothing can be listed: one file is asked for
-        filesystem, path = open_filesystem(join(root, _OFFICIAL[0]), options)
         remedy = "Download it to DIR, then run: reasonknee prepare --release DIR --out 3dreasonknee"
-        is_official = filesystem.exists(path)
+        is_official = False
+        with suppress(*store_errors()):  # the caller has an error of its own, which shows no secret of the URL
+            filesystem, path = open_filesystem(join(root, _OFFICIAL[0]), options)
+            is_official = filesystem.exists(path)
     else:
         remedy = f"Run: reasonknee prepare --release {shlex.quote(root)} --out 3dreasonknee"
         is_official = any(Path(root, name).exists() for name in _OFFICIAL)

@@ -133,7 +133,8 @@ def _run(
                 done[numbered[id(task)]] = outcome
     finally:
         for visit in (folder.parent / "images").glob("*/*"):
-            remove_stale_parts(visit, 60)  # another run into this folder may be writing, 3 s a file
+            # Another run into this folder may be writing, 3 s a file; an executor may have lost workers of this one.
+            remove_stale_parts(visit, 60 if executor is None else 0)
         found = [done.get(number, task.outcome()) for number, task in enumerate(tasks)]
         report = ConversionReport(tuple(row for row in found if row is not None), unknown, folder)
         write_reports(report)

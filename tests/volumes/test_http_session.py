@@ -222,7 +222,7 @@ class TestLimits:
     def test_a_claimed_length(self, size: int) -> None:
         with serve(endless(206, size=size)) as here:
             with pytest.raises(
-                VolumeError, match=rf"server of {here.url}/knee.* has {size} bytes, more than the 20000000"
+                VolumeError, match=rf"server of {here.url}/knee.* states a file of {size} bytes, more than the 20000000"
             ):
                 _ = open_volume(f"{here.url}/knee.nii.gz", cache=None).shape
             assert len(here.headers) <= 2
