@@ -26,12 +26,13 @@ def is_part(path: Path) -> bool:
 def remove_stale_parts(folder: Path, seconds: float = 3600) -> None:
     """Remove the temporary files of `part_path` that killed processes left: none has written to them for some time.
 
-    A younger one may belong to a process that is writing now.
+    A younger one may belong to a process that is writing now. With 0, all are removed.
     """
     with suppress(OSError):
-        for path in folder.iterdir():
-            if is_part(path) and time.time() - path.lstat().st_mtime > seconds:
-                path.unlink()
+        for path in filter(is_part, folder.iterdir()):
+            with suppress(OSError):  # another run removed it
+                if not seconds or time.time() - path.lstat().st_mtime > seconds:
+                    path.unlink()
 
 
 def check_writable(folder: Path) -> None:

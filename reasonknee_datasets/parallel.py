@@ -8,9 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
-from pathlib import Path
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -112,13 +111,6 @@ def _lost() -> tuple[type[BaseException], ...]:
     """List the errors by which an executor reports a lost task; those of dask only where it has been imported."""
     distributed = sys.modules.get("distributed")
     return (CancelledError,) if distributed is None else (CancelledError, distributed.KilledWorker)
-
-
-def remove_part_files(folders: Iterable[Path]) -> None:
-    """Remove the temporary files (``.*.part``) that killed workers left in folders."""
-    for folder in set(folders):
-        for left in folder.glob(".*.part"):
-            left.unlink(missing_ok=True)
 
 
 def _begin() -> None:

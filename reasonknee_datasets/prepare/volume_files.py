@@ -20,10 +20,10 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 
-from reasonknee_datasets.atomic_files import part_path
+from reasonknee_datasets.atomic_files import part_path, remove_stale_parts
 from reasonknee_datasets.errors import PrepareError, ReasonKneeError, VolumeError
 from reasonknee_datasets.manifest import VolumeRecord
-from reasonknee_datasets.parallel import each_done, remove_part_files
+from reasonknee_datasets.parallel import each_done
 from reasonknee_datasets.prepare.staging import DISK_ERRORS, WORK, hash_file
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.quality import ImageStatistics, measure_image
@@ -99,7 +99,8 @@ def place_volumes(
     label = _LABELS[tasks[0].mode]
     placed = each_done(place_volume, tasks, workers=workers, label=label, progress=progress, executor=executor)
     records = {task.path: record for task, record in placed}
-    remove_part_files(task.target.parent for task in tasks)
+    for folder in {task.target.parent for task in tasks}:
+        remove_stale_parts(folder, 0)  # the staging folder is this run's alone
     return records
 
 
