@@ -1,8 +1,7 @@
 """Checks of data: rows and images that cannot be right, by name, with examples and remedies."""
 
 from reasonknee_datasets.quality.data_checker import CheckedVolume, DataChecker
-from reasonknee_datasets.quality.image_checks import ImageStatistics, measure_image
-from reasonknee_datasets.quality.quality_report import (
+from reasonknee_datasets.quality.data_checks import (
     CHECKS,
     DataCheck,
     Example,
@@ -10,6 +9,7 @@ from reasonknee_datasets.quality.quality_report import (
     QualityReport,
     check_allowed_names,
 )
+from reasonknee_datasets.quality.image_checks import ImageStatistics, measure_image
 
 __all__ = [
     "CHECKS",

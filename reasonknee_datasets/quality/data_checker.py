@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.quality.data_checks import Findings, QualityReport
 from reasonknee_datasets.quality.image_checks import (
     ImageStatistics,
     check_brightness,
@@ -19,7 +20,6 @@ from reasonknee_datasets.quality.image_checks import (
     check_image,
     check_spacing,
 )
-from reasonknee_datasets.quality.quality_report import Findings, QualityReport
 from reasonknee_datasets.quality.row_checks import RowChecks
 from reasonknee_datasets.release.release_volumes import describe_side
 from reasonknee_datasets.schema import VISITS, Quintuple, parse_id, quintuple_id

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.orientation import to_canonical
-from reasonknee_datasets.quality.quality_report import Findings
+from reasonknee_datasets.quality.data_checks import Findings
 
 _CELLS, _WAVES = 32, 12
 HASH_BITS = _WAVES**3 - 1

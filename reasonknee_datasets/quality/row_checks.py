@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, write_answer
-from reasonknee_datasets.quality.quality_report import Findings
+from reasonknee_datasets.quality.data_checks import Findings
 from reasonknee_datasets.schema import Quintuple
 
 # A label may be of a finding: then a box contains only a lesion. The smallest that readers grade are some mm wide.

@@ -17,7 +17,7 @@ from reasonknee_datasets.manifest import Manifest
 from reasonknee_datasets.phantom import write_release
 from reasonknee_datasets.prepare import prepare
 from reasonknee_datasets.quality import CHECKS, QualityReport
-from reasonknee_datasets.quality.quality_report import Findings
+from reasonknee_datasets.quality.data_checks import Findings
 from reasonknee_datasets.quality.row_checks import RowChecks
 from tests.helpers.paths import ROOT
 from tests.helpers.planted_defects import DEFECTS, Defect, image, row, rows_of, scaled
