@@ -10,13 +10,13 @@ from typing import Any
 
 from reasonknee_datasets.bench.arrays import Truth, keep_answers, keep_attributes
 from reasonknee_datasets.bench.baselines import score_baseline, score_baselines
-from reasonknee_datasets.bench.collect import Problem
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.group_results import HEADLINE, Estimate
 from reasonknee_datasets.bench.metrics.reasoning import ReasoningScorer
 from reasonknee_datasets.bench.prediction_files import Source, is_inspect_log, read_identity, split_source
 from reasonknee_datasets.bench.predictions import Predictions, read_predictions
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
+from reasonknee_datasets.bench.problem_log import Problem
 from reasonknee_datasets.bench.reference_results import is_official_file, read_official_results
 from reasonknee_datasets.bench.results import Baseline, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 from zipfile import BadZipFile, ZipFile
 
-from reasonknee_datasets.bench.collect import ProblemLog
+from reasonknee_datasets.bench.problem_log import ProblemLog
 from reasonknee_datasets.bench.run_metadata import RunMetadata, identity_digest
 from reasonknee_datasets.errors import BenchError, MissingExtraError
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from reasonknee_datasets import __version__
 from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.arrays import Answers, Truth
-from reasonknee_datasets.bench.collect import Collector, Problem, ProblemLog, UnscoredIds
+from reasonknee_datasets.bench.collect import Collector
 from reasonknee_datasets.bench.prediction_files import Line, Source, iterate_predictions, name_source
+from reasonknee_datasets.bench.problem_log import Problem, ProblemLog, UnscoredIds
 from reasonknee_datasets.bench.run_metadata import RunMetadata, differences
 from reasonknee_datasets.bench.truth import identify
 from reasonknee_datasets.boxes import BoxConvention

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets.bench.arrays import Truth
-from reasonknee_datasets.bench.collect import Collector, ProblemLog, UnscoredIds
+from reasonknee_datasets.bench.collect import Collector
 from reasonknee_datasets.bench.predictions import ARRAY_ORDER, Predictions, check_records
+from reasonknee_datasets.bench.problem_log import ProblemLog, UnscoredIds
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.schema import quintuple_id, volume_id

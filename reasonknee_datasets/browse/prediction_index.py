@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.collect import ProblemLog
 from reasonknee_datasets.bench.prediction_files import iterate_predictions
 from reasonknee_datasets.bench.predictions import read_predictions
+from reasonknee_datasets.bench.problem_log import ProblemLog
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.boxes import Box

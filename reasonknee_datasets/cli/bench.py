@@ -13,8 +13,8 @@ from reasonknee_datasets.cli.arguments import Command, add_data, numbers, positi
 from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
 
 if TYPE_CHECKING:
-    from reasonknee_datasets.bench.collect import Problem
     from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions
+    from reasonknee_datasets.bench.problem_log import Problem
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from reasonknee_datasets.atomic_files import is_part, write_files
 from reasonknee_datasets.bench.answers import RULES
 from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
-from reasonknee_datasets.bench.collect import PROBLEMS, Problem
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.group_results import HEADLINE
 from reasonknee_datasets.bench.predictions import Predictions
+from reasonknee_datasets.bench.problem_log import PROBLEMS, Problem
 from reasonknee_datasets.bench.report.export import to_csv, to_eval_results, to_html, to_latex, to_markdown
 from reasonknee_datasets.bench.report.group_tables import (
     Table,
