@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import add_note, missing_extra, os_remedy, shown
 from reasonknee_datasets.figures.example_text import example_text, take_volume
@@ -144,7 +145,7 @@ def write_figure(figure: Figure, path: Path) -> None:
     # Drawn in memory first, then moved into place: a full disk leaves no half a picture.
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind)
-    part = path.with_name(f"{path.name}.part")
+    part = part_path(path)
     try:
         try:
             part.write_bytes(buffer.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.atomic_files import write_files
 from reasonknee_datasets.errors import missing_extra
 from reasonknee_datasets.transforms.base import TransformError
 
@@ -54,12 +55,15 @@ def save_images(frames: NDArray[np.uint8], folder: Path) -> list[str]:
     folder = folder.absolute()
     paths = [folder / f"{digest}_{place:04d}.png" for place in range(len(frames))]
     if not all(path.exists() for path in paths):
-        folder.mkdir(parents=True, exist_ok=True)
-        for image, path in zip(to_images(frames), paths, strict=True):
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            image.save(partial, format="PNG")
-            partial.replace(path)
+        write_files(folder, {path.name: _to_png(image) for path, image in zip(paths, to_images(frames), strict=True)})
     return [str(path) for path in paths]
+
+
+def _to_png(image: Any) -> bytes:
+    """Encode a picture as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def describe_video(frames: NDArray[np.uint8], fps: float) -> dict[str, Any]:
