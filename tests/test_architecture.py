@@ -239,10 +239,20 @@ _IDIOMS = re.compile(
     r"|\b(?:nobody|somebody|whoever|everybody)\b|^\W*(?-i:What)\b",
     re.IGNORECASE,
 )
-# Official and generated texts with hashes, and the bench, which has some left.
-_TEXTS = {"phantom/phrases.py", "phantom/signs.py", "prompts/category_texts.py"}
+# Official and generated texts with hashes, and patterns of words that models write.
+_TEXTS = {"phantom/phrases.py", "phantom/signs.py", "prompts/category_texts.py"} | {
+    f"bench/answers/{name}.py" for name in ("parse", "retractions", "words")
+}
+# Modules of the bench whose texts have idioms left.
+_LEFT = {"collect", "conditions", "model_requests", "prediction_files", "predictions", "problem_log", "reward"} | {
+    "run_metadata",
+    "run_spec",
+    "tasks",
+}
 _PLAIN = [
-    path for path in MODULES if (name := path.relative_to(ROOT).as_posix()) not in _TEXTS and name[:6] != "bench/"
+    path
+    for path in MODULES
+    if (name := path.relative_to(ROOT).as_posix()) not in _TEXTS and name not in {f"bench/{stem}.py" for stem in _LEFT}
 ]
 
 

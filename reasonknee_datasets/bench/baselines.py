@@ -92,7 +92,7 @@ def whole_volume(truth: Truth) -> Answers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chance:
-    """What grades drawn at random are expected to score; computed, not drawn.
+    """Expected scores of grades drawn at random; computed, not drawn.
 
     Attributes
     ----------
@@ -324,7 +324,7 @@ ABOUT: Mapping[str, str] = {
     "shuffled_image": "the same model, shown another patient's image",
     "box_only": "the nearest train boxes' most frequent answer: six numbers, no voxel",
 }
-"""What each baseline answers."""
+"""Answers of each baseline."""
 
 
 def score_baselines(

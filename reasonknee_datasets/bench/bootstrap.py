@@ -156,7 +156,7 @@ def estimate(
     return found
 
 
-# What float32 counts exactly; weights of quadratic kappa are at most 9.
+# Largest count that float32 holds exactly; weights of quadratic kappa are at most 9.
 _EXACT = 2**24 // 9
 # Statistics whose resamples are copied and sorted at a time: 2,000 resamples of 500 are 8 MB.
 _AT_ONCE = 500

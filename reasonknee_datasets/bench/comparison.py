@@ -174,7 +174,7 @@ def compare(
     )
 
 
-# What another region changes; nothing else may differ.
+# Fields that differ between runs with different regions; all others must match.
 _REGION = frozenset({"condition", "frames", "box_convention", "generation.box_prompts"})
 
 

@@ -105,9 +105,9 @@ class Evaluation:
             f"record_exact   {_shown(total)}, slots without a grade counted as wrong",
         ]
         for base in self.results.baselines:
-            beside = base.totals.get("missing_as_wrong", {}).get(HEADLINE)
-            if beside is not None:
-                lines.append(f"  {base.name:<20} {_shown(beside)}")
+            headline = base.totals.get("missing_as_wrong", {}).get(HEADLINE)
+            if headline is not None:
+                lines.append(f"  {base.name:<20} {_shown(headline)}")
         if everything.localisation is not None:
             lines.append(f"mean IoU       {_shown(everything.localisation.units['record']['iou'])}")
         return "\n".join(lines)

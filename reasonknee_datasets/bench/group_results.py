@@ -78,7 +78,7 @@ REASONING_METRICS: Mapping[str, str] = {
     "outside_box": "share of records stating slice numbers that state one outside the true box",
     "agreement": "mean ROUGE-L (summary level, F) with the steps of the reference: the wording of a fixed template",
 }
-"""What is measured of reasoning, in the order of the report."""
+"""Metrics of the reasoning, in the order of the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a number rests on.
+    """The data behind a number.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class BoxCounts:
-    """What a number of localisation rests on.
+    """The data behind a number of localisation.
 
     Attributes
     ----------

@@ -145,8 +145,8 @@ def check_convention(
     convention : BoxConvention, optional
         In which the numbers were read.
     numbers : (N, 6) array, optional
-        The numbers as answered, NaN where there are none: then those that are no box as read count too. By default they
-        are computed back from the boxes.
+        The numbers as answered, NaN where there are none: then those that are not a box as read count too. By default
+        they are computed back from the boxes.
 
     Returns
     -------
@@ -256,7 +256,7 @@ def _alternatives(
     changes : int
         Number of differences from the convention in which they were read.
     rows : (n, 6) float array
-        Half-open voxels; zeros where the numbers are no box in this reading.
+        Half-open voxels; zeros where the numbers are not a box in this reading.
     """
     sized = bool((shapes > 0).all())
     for other in CONVENTIONS:

@@ -97,7 +97,7 @@ def read_priors(data: Repository) -> TrainPriors:
             text = read_bytes(url)
     except RepositoryNotFoundError as error:
         raise BenchError(
-            f"{data.root} has no {PRIORS} beside its manifest, and scores need it for the baselines. {_AGAIN}."
+            f"{data.root} has no {PRIORS} next to its manifest. Scores need it for the baselines. {_AGAIN}."
         ) from error
     record = data.manifest.files.get(PRIORS)
     if record is None or record.sha256 != hashlib.sha256(text).hexdigest():
@@ -112,7 +112,7 @@ def _read(text: bytes, revision: str, url: str) -> TrainPriors:
     except ValueError as error:
         if isinstance(error, BenchError):
             raise
-        raise BenchError(f"The priors in {url} are no readable JSON: {str(error)[:200]}. {_AGAIN}.") from error
+        raise BenchError(f"The priors in {url} cannot be read as JSON: {str(error)[:200]}. {_AGAIN}.") from error
     if tree.whole("format") != FORMAT:
         raise BenchError(
             f"The priors in {url} have format {tree.tree['format']}, and this version of the package reads format "
@@ -167,7 +167,7 @@ class EquitableScores:
     costs the same wherever it occurs; a right one earns more, the rarer it is.
 
     Ordinal grades are compared threshold by threshold (grade above 0? above 1? ...), as in the score of Gerrity (1992):
-    a threshold on whose right side the answer lies counts 1 / share - 1, where share is how much of train lies on that
+    a threshold on whose right side the answer falls counts 1 / share - 1, where share is the part of train on that
     side, and -1 on the wrong side. The mean over the thresholds is the score. Nominal grades count (1 / share - 1) /
     (K - 1) where they are right and -1 / (K - 1) where not, for K grades that occur in train (Gandin and Murphy, 1992).
 

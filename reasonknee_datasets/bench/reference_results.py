@@ -92,7 +92,7 @@ def read_official_results(
     Raises
     ------
     BenchError
-        If the file is no such file, or, where ``strict``, anything is wrong with it.
+        If the file is not such a file, or, where ``strict``, anything is wrong with it.
     """
     log, usage = ProblemLog(), Counter[str]()
     entries = _load(Path(path), log)
@@ -223,7 +223,7 @@ def _line(result: Any, *, stale: bool) -> dict[str, Any]:
 
 
 def _find(key: str, collector: Collector, unscored: UnscoredIds) -> str | None:
-    """Return the id that a key means; None where it is no key.
+    """Return the id that a key means; None where it is not a key.
 
     A volume's id holds its series only where one visit has two of one knee, and a key may have lost leading zeros.
     """

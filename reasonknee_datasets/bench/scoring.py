@@ -92,7 +92,8 @@ def score(
     convention : BoxConvention, optional
         In which the answered numbers were read, for the check of the convention.
     numbers : (N, 6) array, optional
-        The numbers as answered, NaN where there are none: with them the check includes numbers that are no box as read.
+        The numbers as answered, NaN where there are none: with them the check includes numbers that are not a box as
+        read.
     identity : RunMetadata, optional
         Metadata of the run.
     worst : int

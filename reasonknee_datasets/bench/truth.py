@@ -34,7 +34,7 @@ from reasonknee_datasets.sources import (
 )
 
 COLUMNS = ("id", "volume_path", "patient", "visit", "side", "question_id", "box", "grades")
-"""What scoring reads of a row."""
+"""The columns of a row that scoring reads."""
 
 _PREPARE_AGAIN = "Prepare the release again: reasonknee prepare --release RELEASE --out FOLDER"
 

@@ -208,7 +208,7 @@ class TestEvaluate:
     def test_priors_of_another_revision_are_refused(self, data: Path, truth: Truth, tmp_path: Path) -> None:
         copy = shutil.copytree(data, tmp_path / "copy")
         (copy / "priors.json").unlink()
-        with pytest.raises(BenchError, match=r"has no priors\.json beside its manifest.* Prepare the release again"):
+        with pytest.raises(BenchError, match=r"has no priors\.json next to its manifest.* Prepare the release again"):
             evaluate(oracle(truth), copy)
 
 
@@ -311,7 +311,7 @@ class TestReport:
             out.mkdir()
             (out / "precious.txt").write_text("precious", encoding="utf-8")
         for overwrite in (False, True):
-            with pytest.raises(BenchError, match=r"is a file, not a folder for a report|so it is no report"):
+            with pytest.raises(BenchError, match=r"is a file, not a folder for a report|so it is not a report"):
                 write_report(half, out, overwrite=overwrite)
         assert not list(tmp_path.rglob("*.part"))
 

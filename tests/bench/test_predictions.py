@@ -287,7 +287,7 @@ class TestBoxes:
         np.testing.assert_array_equal(answers.grades[:9], truth.grades[:9])
 
     def test_numbers_are_kept_as_they_were_answered(self, truth: Truth) -> None:
-        """Six numbers that are no box as read are still there for whoever looks for another reading."""
+        """Six numbers that are not a box as read are kept, for other readings."""
         lines = oracle(truth)
         lines[0]["box"] = [30, 4, 5, 20, 40, 50]
         lines[1]["box"] = "no box here"

@@ -321,8 +321,8 @@ def test_absent_or_damaged_priors_are_refused(prepared: Path, tmp_path: Path) ->
     for text, told in (('{"format": 3,', "Expecting"), ("[" * 100_000, "nested too deeply"), ('{"a": NaN}', "NaN")):
         (root / "priors.json").write_text(text)
         list_again(root)
-        with pytest.raises(BenchError, match=rf"The priors in .*priors\.json are no readable JSON: .*{told}"):
+        with pytest.raises(BenchError, match=rf"The priors in .*priors\.json cannot be read as JSON: .*{told}"):
             read_priors(open_data(root))
     (root / "priors.json").unlink()
-    with pytest.raises(BenchError, match=r"has no priors\.json beside its manifest"):
+    with pytest.raises(BenchError, match=r"has no priors\.json next to its manifest"):
         read_priors(open_data(root))

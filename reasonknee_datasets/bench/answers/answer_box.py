@@ -60,7 +60,7 @@ def parse_box(
     finish_reason: str | None = None,
     error: str | None = None,
 ) -> ParsedBox:
-    """Read the box from a model's text, beside grades or alone.
+    """Read the box from a model's text, with grades or alone.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def _in_tree(node: Node, rules: frozenset[str], convention: BoxConvention, depth
 
 
 def _claim(value: Node, rules: frozenset[str], convention: BoxConvention) -> _Claim:
-    """Take six numbers from what stands under the box's key."""
+    """Take six numbers from the value of the box's key."""
     if value is None or (isinstance(value, str) and says_nothing(value)):
         return _Claim(reason="missing")
     if isinstance(value, Members):

@@ -1,4 +1,4 @@
-"""What a tree of keys and values claims about the slots of one question."""
+"""Candidate grades of a question's slots, from a tree of keys and values."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class _Walk:
             self.claims.stray = True
 
     def subject(self, node: Node, rules: Rules, depth: int) -> None:
-        """Read what stands under the subject that was asked for."""
+        """Read the value of the key that names the subject of the question."""
         self.claims.inside = True
         if depth > DEEPEST:
             return
@@ -213,7 +213,7 @@ class _Walk:
                 self.claims.stray = True
 
     def unkeyed(self, node: Node, rules: Rules) -> None:
-        """Read a value that no attribute's key stands before."""
+        """Read a value that has no attribute's key."""
         if len(self.question.slots) > 1:
             self.claims.stray = self.claims.stray or node is not None
             return
@@ -226,7 +226,7 @@ class _Walk:
 
 
 def _slot_of(name: Name, value: Node) -> Slot | None:
-    """Return the slot whose value stands under a name; a general word over an object only wraps it."""
+    """Return the slot that a key with a value names; a general word before an object only wraps it."""
     return None if name.role == "generic" and isinstance(value, (Members, list)) else name.slot
 
 

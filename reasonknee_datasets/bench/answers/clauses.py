@@ -26,13 +26,13 @@ def is_stated(
     said : sequence of Token
         The whole prose.
     label, value : slice
-        Places of the label (as ``grade``) and of what stands for its value, with a joiner.
+        Places of the label (as ``grade``) and of its value, with a joiner.
     zero : bool
         The grade says that nothing is there, as "no tear (0)" does: a denied finding supports it.
     choice : bool, optional
-        Several grades are named: that they are bounds of a range is no matter.
+        Several grades are named: bounds of a range or not.
     named : bool, optional
-        The value stands behind its name and a colon, which needs no verb.
+        The value follows its name and a colon, which needs no verb.
     described : bool, optional
         The value names itself a grade behind a description: "1 mm beyond the plateau: grade 0" has no bound.
 

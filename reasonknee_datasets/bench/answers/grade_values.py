@@ -90,7 +90,7 @@ def _tear_locations(slot: Slot) -> tuple[tuple[str, ...], ...]:
 
 @cache
 def scale_of(slot_id: int) -> dict[str, int]:
-    """Return the grade that each word of a slot's scale stands for, by its `plain` form.
+    """Return the grade that each word of a slot's scale means, by its `plain` form.
 
     Examples
     --------
@@ -217,7 +217,7 @@ _YES_NO_LEAD = re.compile(r"(yes|no|present|absent|true|false)\s*(?:[,.;:(–—
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a value gives: a grade with the rules that read it, or a reason, or an echo of the prompt's schema."""
+    """Reading of a value: a grade with the rules that read it, or a reason, or an echo of the prompt's schema."""
 
     grade: int | None = None
     reason: str | None = None
@@ -303,7 +303,7 @@ def _of_object(slot: Slot, node: Members) -> Reading:
 
 
 def is_measurement(node: Members) -> bool:
-    """Check whether an object states a unit: its value is no grade."""
+    """Check whether an object states a unit: its value is not a grade."""
     return any(
         normal_form(key[:8]) in ("unit", "units") and value not in ("", None, "grade", "score")
         for key, value in node.pairs

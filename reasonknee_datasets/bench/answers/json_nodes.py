@@ -15,7 +15,7 @@ DEEPEST = 48
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """An object's pairs in order: a key that stands twice is kept twice."""
+    """An object's pairs in order: a repeated key is kept twice."""
 
     pairs: tuple[tuple[str, Node], ...]
 
@@ -138,7 +138,7 @@ def read_string(text: str, at: int, *, key: bool) -> tuple[str, int, bool, set[s
     Parameters
     ----------
     text : str
-        Where it stands.
+        Its place in the text.
     at : int
         Place of the opening quote.
     key : bool

@@ -1,4 +1,4 @@
-"""What a key says: a wrapper, the subject that was asked for or another one, a slot, or something beside the answer."""
+"""Match keys: a wrapper, the subject of the question or another one, a slot, or something outside the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reasonknee_datasets.bench.answers.words import heading_names, names_of
 from reasonknee_datasets.moaks import QUESTIONS, Question, Slot, get_question
 from reasonknee_datasets.moaks.spellings import normal_form
 
-Role = Literal["wrapper", "subject", "foreign", "slot", "generic", "beside", "unknown"]
+Role = Literal["wrapper", "subject", "foreign", "slot", "generic", "outside", "unknown"]
 
 # Longer than any key that says something; what is longer is not even looked at.
 LONGEST_KEY = 120
@@ -55,7 +55,7 @@ _FILL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a key says, and the rule that it takes to say so."""
+    """Meaning of a key, and the rule that gives it."""
 
     role: Role
     slot: Slot | None = None
@@ -122,7 +122,7 @@ def _own_slots(question: Question) -> Iterator[tuple[str, Name]]:
 def _lexicon(question_id: int) -> tuple[dict[str, Name], dict[str, Name]]:
     """Return what each key says to one question: by normal form, and by loose form."""
     question = get_question(question_id)
-    exact: dict[str, Name] = dict.fromkeys(heading_names("key", "beside"), Name("beside"))
+    exact: dict[str, Name] = dict.fromkeys(heading_names("key", "outside"), Name("outside"))
     exact.update(dict.fromkeys(("", *heading_names("key", "wrapper")), Name("wrapper")))
     exact.update({form: Name("foreign") for form in _every_subject()[0]})
     exact.setdefault(normal_form(question.subregion), Name("subject", rule="subregion_only"))

@@ -1,4 +1,4 @@
-"""A reader of JSON as models write it: one pass over the text, never back, whatever stands there.
+"""A reader of JSON as models write it: one pass over any text, never back.
 
 Each object that begins outside another one is a `Document`. What breaks an object closes it behind its last complete
 value, and reading goes on at the break, not before it: so the work grows with the length of the text and no faster.
@@ -48,7 +48,7 @@ class Document:
     open : bool
         The text ended before the object did.
     broken : bool
-        Something that is no JSON ended it.
+        Something that is not JSON ended it.
     remnant : bool
         It is what followed after such a break: whose part it was is no longer known.
     """
@@ -230,7 +230,7 @@ class _Scanner:
         frame.put(None)
 
     def _bare(self, frame: _Frame) -> None:
-        """Read a value without quotes: a number, a literal, or whatever stands before the next comma or bracket."""
+        """Read a value without quotes: a number, a literal, or the text before the next comma or bracket."""
         found = _PARENTHESES.match(self.text, self.at) or _RUN.match(self.text, self.at)
         if found is None:
             self._give_up()

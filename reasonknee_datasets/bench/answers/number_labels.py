@@ -14,7 +14,7 @@ from reasonknee_datasets.moaks import Slot
 
 @dataclass(slots=True)
 class Label:
-    """What leads to a number: its place, whether a word for grades is in it, and the attribute that it names."""
+    """Words that lead to a number: their place, whether one is a word for grades, and the attribute that they name."""
 
     start: int
     end: int
@@ -29,7 +29,7 @@ class LabelReader(NumberReader):
     """Find the labels that lead to the numbers of prose."""
 
     def _label_before(self, at: int) -> Label | None:
-        """Find the label whose last word stands before a place; parentheses and quotes may stand between."""
+        """Find the label whose last word precedes a place; parentheses and quotes may come between."""
         place = at - 1
         while place >= 0 and self.said[place].text in ('"', "'", "]", "}"):
             place -= 1

@@ -17,18 +17,18 @@ CODEC_VERSION = 6
 RULES: Mapping[str, str] = MappingProxyType(
     {
         "strict": "json.loads of the whole text gives the value under exactly the keys that the prompt asks for.",
-        # Where in the text the answer stands.
-        "fenced": "The answer stands between code fences, which are removed.",
-        "in_text": "The answer stands in other text or beside other objects; JSON outranks the prose around it.",
+        # Place of the answer in the text.
+        "fenced": "The answer is between code fences, which are removed.",
+        "in_text": "The answer is within other text or among other objects; JSON outranks the prose around it.",
         "invisible": "Byte-order marks, characters without width, and blanks that JSON does not know are skipped.",
         "special_tokens": "Tokens of a chat template, such as <|im_end|>, are removed.",
         "final_channel": "Where the text has a channel named final, only that channel is read.",
         "thought_removed": "Text in think tags, or before a closing think tag, is a draft and is not read.",
-        "answer_tag": "Where the text has answer tags, only what stands in them is read.",
+        "answer_tag": "Where the text has answer tags, only their content is read.",
         "final_part": "After a heading such as 'Final answer:' only what follows is read, if it holds an answer.",
         "example_left_out": "A JSON object introduced as an example, as wrong or as another's is not an answer.",
         "echo_left_out": "A placeholder of the prompt's schema, such as (grade from 0-3), is not an answer.",
-        "scale_left_out": "Two or more grades in a row, each with what it stands for, are the scale and not an answer.",
+        "scale_left_out": "Two or more grades in a row, each with its meaning, are the scale and not an answer.",
         # How the JSON is written.
         "comments": "Comments after // or #, between /* and */, or in parentheses after a value are skipped.",
         "extra_comma": "Commas before a closing bracket, doubled or leading ones, and an ellipsis are skipped.",
@@ -54,14 +54,14 @@ RULES: Mapping[str, str] = MappingProxyType(
         "finding_only": "The subject is named by its finding alone; the question says which place was asked for.",
         "question_number": "The subject is named by the question's number.",
         "no_subject": "The subject key is left out.",
-        "bare_value": "The value stands without its attribute's key, where the question has one slot.",
-        "keyed_value": "The value stands under a key where the prompt asks for it bare.",
-        "generic_key": "The value stands under a general word such as score, where the question has one slot.",
+        "bare_value": "The value has no attribute's key, where the question has one slot.",
+        "keyed_value": "The value has a key where the prompt asks for it without one.",
+        "generic_key": "The value's key is a general word such as score, where the question has one slot.",
         "value_object": "The value is an object in which one key such as grade or value holds the grade.",
-        "list": "The answer stands in a list.",
-        "among_others": "Answers to other questions stand beside this one, and are passed over.",
+        "list": "The answer is in a list.",
+        "among_others": "Answers to other questions are in the same text, and are skipped.",
         "repeated": "The same value is given more than once.",
-        # What the value is.
+        # Form of the value.
         "digits_in_string": "A whole number in quotes is that number.",
         "whole_float": "A number such as 2.0, not in quotes, is the whole number.",
         "boolean": "In a yes-or-no slot true is 1 and false is 0.",
@@ -70,8 +70,8 @@ RULES: Mapping[str, str] = MappingProxyType(
         "meaning": "A word that the slot's scale, or a yes-or-no slot, uses for exactly one grade is that grade.",
         # Where there is no JSON that answers.
         "bare": "The whole answer is one value, where the question has one slot.",
-        "boxed": "The value stands in \\boxed{}, where the question has one slot.",
-        "table": "The value stands in a table, in the row or column with the slot's name.",
+        "boxed": "The value is in \\boxed{}, where the question has one slot.",
+        "table": "The value is in a table, in the row or column with the slot's name.",
         "key_value": "The value follows the slot's name and a colon, an equals sign, a dash, 'is', or 'grade'.",
         "stated": "A clause of the prose states the grade of the asked subject, as 'grade 2' or 'the size is 2'.",
         "corrected": "The text corrects an earlier grade, as in 'on reflection this should be grade 1'.",
@@ -119,7 +119,7 @@ that its answer is none.
 
 @dataclass(frozen=True, slots=True)
 class SlotAnswer:
-    """What one slot becomes: a grade, or a reason.
+    """Outcome of one slot: a grade, or the reason why it has none.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class SlotAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What one answer becomes.
+    """Outcome of one answer.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ class ParsedAnswer:
     slots : tuple of SlotAnswer
         In the question's order.
     strict : bool
-        ``json.loads`` of the text as it stands was enough, whatever it held: a strict answer can name a wrong key.
+        ``json.loads`` of the unchanged text was enough, whatever it held: a strict answer can name a wrong key.
     """
 
     question_id: int
@@ -171,7 +171,7 @@ class ParsedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ParsedBox:
-    """What the box of one answer becomes: a box inside the volume, or a reason.
+    """Outcome of the box of one answer: a box inside the volume, or the reason why there is none.
 
     Attributes
     ----------

@@ -1,9 +1,9 @@
 """Text in, typed slots out: `parse_answer`.
 
-1. `text_parts` removes drafts, tags and tokens, and finds the JSON objects that the text stands by. An object counts
-   only if the sentences before and behind it do not deny, retract, exemplify or doubt it (`retractions`): a
-   sentence behind it that speaks of the answer, its writer or its reader has to speak of the knee, give a reason or be
-   a usual remark.
+1. `text_parts` removes drafts, tags and tokens, and finds the JSON objects that the text does not retract. An object
+   counts only if the sentences before and after it do not deny, retract, exemplify or doubt it (`retractions`). A
+   sentence after it about the answer, its writer or its reader must mention the knee, give a reason or be a usual
+   remark.
 2. `candidates` collects what the objects claim: `key_matching` reads keys, `grade_values` reads a value.
 3. Where no object answers, `prose` reads tables and statements. A number is a grade only where a label leads to it
    (`number_labels`), its subject is the asked one (`subjects`), and its clause states it (`clauses`).
@@ -39,14 +39,14 @@ from reasonknee_datasets.bench.answers.text_parts import (
 from reasonknee_datasets.bench.answers.words import normalise, pattern
 from reasonknee_datasets.moaks import Question, get_question
 
-# A subject that stands as a heading, or as a key without its bracket, right before an object.
+# A subject as a heading, or as a key without its bracket, right before an object.
 _HEADING = re.compile(
     r"(?:^|[\n{,\"'*#.:-])[ \t]{0,4}([A-Za-z][\w %()/\-]{2,118})[\"'*`]{0,3}\s{0,4}[:=\n][\s*`]{0,6}$"
 )
 # A key right before an object, and what is left of one whose start is not there.
 _KEY = re.compile(r"[\"'“][^\"'“”:{}\n]{1,120}[\"'”]\s{0,4}[:=]\s{0,4}$")
 _KEY_END = re.compile(r"(?:[\"'“”]|^\s*|[}\]]\s*)[:=]\s{0,4}$")
-# What a correction of one attribute says of the others.
+# Words of a correction of one attribute about the others.
 _KEEPS_THE_REST = re.compile(
     r"\b(?:rest|others?|size|number|percent\w*|depth|presence|location|tear|repair|everything else)\b[^.;\n]{0,40}"
     r"\b(?:stays?|remains?|stands?|unchanged|unaffected|is (?:right|correct|fine)|are (?:right|correct|fine)|hold)\b"
@@ -105,7 +105,7 @@ def parse_answer(
 
 @dataclass(slots=True)
 class _Context:
-    """What is known of a text beside its claims, to tell why a slot has none."""
+    """Facts about a text other than its claims, for the reason why a slot has none."""
 
     text: str
     ended: str

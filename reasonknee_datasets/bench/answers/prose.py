@@ -56,7 +56,7 @@ def read_tables(claims: Claims, text: str, context: Context) -> str:
             above = above.joined(list(mentions(claims.question, _headings(kept[read:]))))
             said = [line for line in kept[read:] if line.strip()]
             read = len(kept)
-            # What the sentences of another section name is no subject of a table with a heading of its own.
+            # A name in the sentences of another section is not the subject of a table with a heading of its own.
             headed = bool(said and _headings(said[-1:])) and names_whole_subject(above, claims.question)
             _read_table(claims, rows, above if headed and context.contradicts(claims.question) else context)
             rows = []
@@ -68,7 +68,7 @@ _HEADING_LINE = re.compile(r"[^.!?:;|]{1,70}:?")
 
 
 def _headings(lines: list[str]) -> str:
-    """Join the short lines that are no sentences."""
+    """Join the short lines that are not sentences."""
     return "\n".join(line for line in lines if line.strip() and _HEADING_LINE.fullmatch(line.strip()))
 
 
@@ -183,7 +183,7 @@ def read_prose(claims: Claims, text: str, before: str = "") -> set[str]:
 
 _YES_NO = re.compile(r"\W{0,8}(?P<said>yes|no)(?=[ \t]*(?:[,.;:!(–—\n]|-\s|$))")
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
-# What a "no" is explained by: a denial, or a word for what is healthy, but not both ("it is not normal").
+# Words that explain a "no": a denial, or a word for what is healthy, but not both ("it is not normal").
 _HEALTHY = re.compile(r"\b(?:normal\w*|unremarkable|intact|healthy|clear|empty|continuous|thin)\b")
 _MEASURES = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:\s?(?:x|×|mm|cm|ml|%|percent|to|-|by)\b|%)|\bslices? [0-9]+")
 _PLAIN_ANSWER = re.compile(
@@ -369,7 +369,7 @@ def _read_whole(claims: Claims, text: str, context: Context) -> bool:
     return not reading.echo
 
 
-# One pair of a JSON object that stands in prose: a whole key, and one value.
+# One pair of a JSON object within prose: a whole key, and one value.
 _PAIR = re.compile(
     r"[\"“”][^\"“”:{}\n]{1,120}[\"“”]\s{0,4}[:=]\s{0,4}(?:[\"“”][^\"“”\n]{0,200}[\"“”]|[^\"“”:=,{}\[\]\n]{0,200})"
     r"(?=\s{0,4}(?:[,;}\])(]|$))"

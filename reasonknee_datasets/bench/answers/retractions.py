@@ -1,4 +1,4 @@
-"""Sentences around an object or a statement that take it back: whether a text stands by the answer that it holds."""
+"""Sentences around an object or a statement that retract it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GOES_ON = re.compile(r"(?:is|was|would|does|should|must|can|has|looks|seems) ")
 _OFFER = re.compile(
     r"(?:^|(?<=[.!?\n] )|(?<=\n))(?:would|do|shall|should|can|may|could) (?:you|i|we)\b[^.!?\n]*\?", re.IGNORECASE
 )
-# What `normalise` makes of "replace the size by 2": it edits one attribute and takes nothing back.
+# The form that `normalise` gives to "replace the size by 2": it edits one attribute and takes nothing back.
 _EDIT = re.compile(r"correction: [a-z ]{2,60} is (?:grade )?[0-8]\b")
 _CLAUSE = re.compile(
     r"\b(?:because|since|as there|although|whereas|while|despite|given (?=the|that|how))\b|, (?=but|so|and|as|which)"
@@ -97,7 +97,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _announces(last: str) -> bool:
-    """Check whether what stands right before an object can introduce an answer: it speaks of one, or of the knee.
+    """Check whether the words right before an object can introduce an answer: they mention one, or the knee.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def _announces(last: str) -> bool:
 
 
 def _is_groundless(said: list[str]) -> bool:
-    """Check whether sentences say that nothing stands behind the object that follows, or only suppose it."""
+    """Check whether sentences deny or only suppose the object that follows."""
     if any(pattern("baseless").search(_REVERSAL.split(sentence)[-1]) for sentence in said):
         return True
     ruling = ", ".join(said[-2:]) if _CONSEQUENCE.search(said[-1]) else said[-1]

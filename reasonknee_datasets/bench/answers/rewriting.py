@@ -162,7 +162,7 @@ def without_markers(text: str) -> str:
 
 
 def without_scales(text: str) -> tuple[str, set[str]]:
-    """Remove runs of grades that say what each stands for: that is the scale."""
+    """Remove runs of grades that each have their meaning: they are the scale."""
     entries = [(int(found["g"] or found["v"]), found.start(), found.end()) for found in _SCALE_ENTRY.finditer(text)]
     kept: list[str] = []
     at = place = 0

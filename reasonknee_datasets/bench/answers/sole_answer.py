@@ -26,11 +26,11 @@ _NO_WHOLE_OBJECT = frozenset(
         *("json_in_string", "inner_quotes", "missing_comma", "empty_value", "equals", "doubled_braces", "among_others"),
     )
 )
-# What may stand behind an object: the end of a fence, of bold type, of a sentence. "~~" and "-->" withdraw it.
+# Characters allowed after an object: the end of a fence, of bold type, of a sentence. "~~" and "-->" withdraw it.
 _END = re.compile(r"[\s`*.]*")
-# A value in quotes that is one grade and not a list, a bound or a number with others beside it.
+# A value in quotes that is one grade and not a list, a bound or a number with others next to it.
 _ONE_VALUE = re.compile(r"\s*\w+(?:[ -][^\W\d]+)*(?: \d+)?\s*")
-# What is left of JSON in the prose before an object.
+# A rest of JSON in the prose before an object.
 _FRAGMENT = re.compile(r"[\"'”]\s*:|[{}]")
 
 

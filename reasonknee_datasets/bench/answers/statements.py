@@ -43,7 +43,7 @@ _OF_EARLIER = re.compile(r"\b(?:first|earlier|initial|previous|original|old|prel
 _STRETCH = 20_000
 _PURE = re.compile(r"(?:(?:moaks )?(?:grade|score)\s*[:=]?\s*)?[0-9]{1,6}(?:\.[0-9]{1,6})?[.!]?")
 _MEASURED = re.compile(r"(?:about |approximately |ca |~ ?)?[0-9]+(?:\.[0-9]+)? ?(?:mm|cm|%|percent)")
-# A sentence with a number of its own states a grade: its clauses say whether it stands.
+# A sentence with a number of its own states a grade: its clauses decide whether it holds.
 _UNNUMBERED = re.compile(r"[^0-9]*")
 # "size: between 10 and 75 %: 2"
 _BANDED = re.compile(r"(?P<band>[^:=\n]{0,60}[0-9] ?(?:mm|cm|%|percent)[^0-9:=\n]{0,40}?)[ \t]?[:=][ \t]?(?P<n>[0-8])")
@@ -135,7 +135,7 @@ class StatementReader(LabelReader):
         return at + 1
 
     def _opens_adjunct(self, at: int) -> bool:
-        """Check for a preposition that tells where the subject lies: what it governs is another one."""
+        """Check for a preposition of place after the subject: the noun that it governs is another subject."""
         word, before = self.said[at].text, self.said[at - 1].text if at else ""
         if word == "from":
             return before in word_list("away")
@@ -308,7 +308,7 @@ class StatementReader(LabelReader):
 
     @staticmethod
     def _is_followed(value: str, cut: re.Match[str] | None) -> bool:
-        """Check whether what stands behind a value makes it another: "2 for a whole root", "1, 2 or 3"."""
+        """Check whether the words after a value change it: "2 for a whole root", "1, 2 or 3"."""
         return bool(re.match(r"\s*\"?[0-9]+\"?\s+(?:for|when|if|where|unless)\b", value)) or bool(
             re.match(r"\s*[0-9]+\s*,\s*[0-9]+\b", value)
         )

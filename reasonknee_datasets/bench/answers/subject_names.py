@@ -113,7 +113,7 @@ def _phrases(category: str) -> Iterator[tuple[str, Facets]]:
                 f"{edge} of tibial plateau",
             ):
                 yield phrase, _some()
-    if category == "bone_marrow_lesion":  # where a marrow lesion lies
+    if category == "bone_marrow_lesion":  # places of a marrow lesion
         for place in ("under", "below", "beneath", "underneath", "next to", "deep to"):
             for cover in ("cartilage", "articular cartilage", "a cartilage", "overlying cartilage"):
                 yield f"{place} {cover}", _some()

@@ -1,6 +1,6 @@
 """Parts of a text that could hold an answer: its objects and its prose, without drafts, tags and what is taken back.
 
-`spoken` removes drafts and tags, `find` returns the objects that the text stands by, and the prose around them.
+`spoken` removes drafts and tags, `find` returns the objects that the text does not retract, and the prose around them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reasonknee_datasets.bench.answers.lenient_json import Document, scan
 from reasonknee_datasets.bench.answers.retractions import disowns
 
 BLANKS = " \t\r\n"
-"""What JSON knows as white space."""
+"""White space of JSON."""
 _INVISIBLE = re.compile(r"[\u200b\u200c\u200d\u2060\ufeff]")
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s{0,4}\{([^{}\n]{0,80})\}")
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,8}final\s{0,8}(?:<\|constrain\|>\s{0,8}\w{0,20}\s{0,8})?<\|message\|>")
@@ -42,7 +42,7 @@ _FINAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of text: prose, or what stands between two fences."""
+    """A stretch of text: prose, or the text between two fences."""
 
     text: str
     fenced: bool
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What of a text is meant as its answer.
+    """The part of a text that is meant as its answer.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def _without_thoughts(text: str) -> tuple[str, bool]:
 
 
 def _answers(text: str) -> str:
-    """Keep what stands in answer tags, if there are any."""
+    """Keep the content of answer tags, if there are any."""
     kept: list[str] = []
     at: int | None = None
     for found in _ANSWER.finditer(text):
@@ -178,11 +178,11 @@ def parts(text: str) -> list[Part]:
 
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "incomplete"))
-"""What providers call the end of a text that ran out of tokens."""
+"""Finish reasons of a text that ran out of tokens."""
 STOPPED = frozenset(("stop", "end_turn", "eos", "eos_token", "stop_sequence", "completed", "finished", "complete"))
-"""What providers call the end of a text that its model ended."""
+"""Finish reasons of a text that its model ended."""
 FILTERED = frozenset(("content_filter", "safety", "refusal", "blocklist", "prohibited_content", "recitation"))
-"""What providers call a text that was withheld."""
+"""Finish reasons of a text that the provider withheld."""
 
 # How far back a heading can stand before its object.
 _LEAD = 160
@@ -202,7 +202,7 @@ class ParsedObject:
     lead : str
         What leads to it.
     between : str
-        The prose between the object before it and itself, without what introduces objects that are no answers.
+        The prose between the object before it and itself, without introductions of objects that are not answers.
     """
 
     root: Node
@@ -214,7 +214,7 @@ class ParsedObject:
 
 @dataclass(slots=True)
 class ParsedText:
-    """What stands in a text.
+    """Objects and prose of a text.
 
     Attributes
     ----------
@@ -292,12 +292,12 @@ def find(text: str, said: Spoken, ended: str) -> ParsedText:
                 kept.append((document, part.fenced, lead, "\n".join(prose[last:])))
                 last = len(prose)
         prose.append(part.text[at:])
-    beside = {"in_text"} if len(kept) > 1 or any(piece.strip() for piece in prose) else set()
+    wider = {"in_text"} if len(kept) > 1 or any(piece.strip() for piece in prose) else set()
     place = {True: {"fenced"}, False: {"in_text"} if has_fence(text) else set()}
     for document, fenced, lead, between in kept:
         found.cut = found.cut or document.open
         found.broken = found.broken or document.broken
-        rules = document.rules.union(beside, place[fenced])
+        rules = document.rules.union(wider, place[fenced])
         found.documents.append(ParsedObject(document.root, rules, document.remnant, lead, between))
     found.prose = "\n".join(prose)
     found.after = "\n".join(prose[last:])

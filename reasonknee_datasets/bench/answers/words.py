@@ -90,7 +90,7 @@ def _bounded(text: str) -> str:
 ROMAN: dict[str, int] = {
     word: number for number, word in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii"), start=1)
 }
-# Full-width forms of ASCII and single characters of Roman numerals: not superscripts or fractions, which are no grades.
+# Full-width forms of ASCII and single characters of Roman numerals. Superscripts and fractions are not grades.
 _NARROW = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _NARROW |= {
     first + place: word
@@ -114,9 +114,9 @@ _WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9]*[^\W\d_])|[^\W_]+|\n|[^\s\w]")
 _MARKUP = re.compile(r"[*`]+|~~+")
 _TAG = re.compile(r"<(?P<name>[a-z][a-z _\-]{0,60})>(?P<value>[^<>\n]{0,80})</[a-z][a-z _\-]{0,60}>")
 EXTREMES = {"scalehigh": math.inf, "scalelow": -math.inf}
-"""What `normalise` makes of "the highest grade" and "the lowest grade"; the slot says which grade that is."""
+"""The forms that `normalise` gives to "the highest grade" and "the lowest grade"; the slot says which grade that is."""
 _OF_SCALE = r"(?:the|this|its|that) (?:moaks |grading )?(?:scale|range)"
-# What is said of the end of a scale in general: "the highest grade is 3", but not "the highest grade is right".
+# Words about the end of a scale in general: "the highest grade is 3", but not "the highest grade is right".
 _IN_GENERAL = (
     r"(?:is(?! (?:right|appropriate|correct|justified|warranted|given|assigned|best)\b)|was|are|were|would|could|can"
     r"|may|might|needs?|requires?|means|stands|being|of|among|in|on)\b"
@@ -205,7 +205,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(images?|scans?|mri|slices?|views?|volumes?|data|sequences?|information|criteria"
          r"|scale) (?:(?:that )?(?:is|are|was"
          r"|were|you) )?provided\b(?! that)", r"\1"),
-        # What a writer says of the images or of itself before the grade.
+        # Words of a writer about the images or itself before the grade.
         (r"(?:^|(?<=[.\n] ))(?:although|though|while|even though|despite|since|because|as|given)\b"
          r"(?![^.,;:\n]*\b(?:see|seen|view|viewed|open|access|receive|received|grade|graded|assess\w*|determin\w*)\b)"
          r"[^.,;:\n0-9]{1,60}\b(?:quality|resolution|arti?efacts?|artifacts?|noise|sequence|contrast|motion"

@@ -46,7 +46,7 @@ from reasonknee_datasets.moaks import QUESTIONS, Question
 from reasonknee_datasets.schema import SIDES
 
 Stated = Literal["supported", "contradicted", "not_stated"]
-"""What the reasoning says of a grade in the final answer."""
+"""Agreement of the reasoning with a grade of the final answer."""
 
 Position = Literal["inside", "outside", "not_stated"]
 """Where stated slices lie, compared with the true box."""
@@ -245,7 +245,7 @@ def grounding(
         The true box, in voxels of the stored volume.
     slice_axis : int, optional
         The array axis that the slice numbers of the text count. Without it they are not checked. They may count from 0
-        or from 1, so that one slice beyond the box is no error.
+        or from 1, so that one slice beyond the box is not an error.
 
     Examples
     --------

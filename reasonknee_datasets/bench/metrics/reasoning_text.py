@@ -218,7 +218,7 @@ def split_answer(text: str) -> tuple[str, str]:
     r"""Cut a model's text into its reasoning and the final answer.
 
     The final answer begins at an answer tag, else at the last heading such as ``Final diagnosis:``, else at the last
-    JSON object. What follows it is no reasoning: it explains an answer that is already given. A text with none of the
+    JSON object. Text after it is not reasoning: it explains an answer that is already given. A text with none of the
     three is all reasoning, unless it is a single sentence, or one behind a closing think tag.
 
     Parameters
@@ -310,7 +310,7 @@ def steps(reasoning: str) -> tuple[str, ...]:
     return tuple(sentence for sentence in sentences if WORD.search(sentence))
 
 
-# What leads to a number in a statement that the parser of answers leaves out since it has no verb.
+# Words before a number in a statement that the parser of answers leaves out since it has no verb.
 LABELS = {
     "size": "size",
     "number": "number",
@@ -330,7 +330,7 @@ GRADE = (
     r"(?:\s*[:=]\s*|\s+(?:(?:is|was|as|of|a|grade|graded|code|coded|score)\s+){0,4})(?P<grade>[0-9])"
     r"(?![0-9%]|\.[0-9]|\s*(?:mm|to|or|if|when|means|-|–|=|/|,\s*[0-9])(?!\w))"
 )
-# What a yes-or-no attribute asks for, by the attribute or, where that is presence, by the finding.
+# Subject of a yes-or-no attribute, by the attribute or, where that is presence, by the finding.
 PRESENT = {
     "meniscal_cyst": "(?:(?:para)?meniscal )?cyst",
     "meniscal_hypertrophy": "hypertrophy",

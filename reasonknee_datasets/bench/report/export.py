@@ -82,7 +82,7 @@ def _bold(text: str) -> Any:
 
 
 def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str:
-    """Write a report: folded tables open on demand, and a caption that tables in a row share stands once.
+    """Write a report: folded tables open on demand, and consecutive tables share one caption.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def to_markdown(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str
     return "\n\n".join(parts) + "\n"
 
 
-# What could begin a tag, an entity, a link, an image, a link's definition or an address that is linked by itself.
+# Characters that could begin a tag, an entity, a link, an image, a link's definition or an automatic link.
 _ACTIVE = re.compile(r"[\\`*~]|(?<=\])[(\[:]|(?<=:)(?=//)|&(?=#?\w+;)")
 
 

@@ -361,6 +361,6 @@ def decomposition_tables(decomposition: ErrorDecomposition) -> tuple[Table, ...]
 def _lost_row(row: LostShares) -> tuple[str, ...]:
     group = "everything" if row.by == "all" else f"{row.by} {row.value}"
     counts = (format_count(getattr(row, each)) for each in RESTS_ON)
-    # Less lost than with the true region is no loss.
+    # Less lost than with the true region is not a loss.
     region = signed(row.region).removesuffix(" worse")
     return (row.condition, group, format_estimate(row.grading), region, *counts)

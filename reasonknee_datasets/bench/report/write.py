@@ -77,7 +77,7 @@ def check_report(out: str | Path, marker: str = RESULTS, *, overwrite: bool = Fa
         return
     if not (out / marker).is_file():
         raise BenchError(
-            f"{out} holds files, and {marker} is not among them, so it is no report. Choose another folder."
+            f"{out} holds files, and {marker} is not among them, so it is not a report. Choose another folder."
         )
     if not overwrite:
         raise BenchError(
@@ -123,7 +123,7 @@ def read_report(
     Raises
     ------
     BenchError
-        If it is no report, a damaged one, or of another revision of the data.
+        If it is not a report, is damaged, or of another revision of the data.
     """
     place = Path(folder)
     try:
@@ -206,7 +206,7 @@ def write_report(
     pictures : int
         How many of the worst cases to draw, where volumes are at hand; 0 reads no image.
     volumes_dir : str, optional
-        Where the voxels are, if not beside the annotations; as for `reasonknee_datasets.load_dataset`.
+        Where the voxels are, if not next to the annotations; as for `reasonknee_datasets.load_dataset`.
     overwrite : bool
         Replace an earlier report in the folder.
 
