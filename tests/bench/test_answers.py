@@ -71,9 +71,7 @@ def test_what_is_written_is_read_again(
 
 
 @given(graded(), boxes())
-def test_every_name_of_a_convention_gives_its_box_again(
-    given_: tuple[Question, dict[str, int | None]], box: Box
-) -> None:
+def test_convention_names_round_trip(given_: tuple[Question, dict[str, int | None]], box: Box) -> None:
     question, grades = given_
     for order in (("x", "slice", "y"), ("y", "x", "slice")):
         for axes in ((0, 1, 2), (2, 0, 1)):
@@ -106,9 +104,7 @@ STYLES: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("style", STYLES)
 @given(graded())
-def test_every_style_of_every_question_gives_the_same_grades(
-    style: str, given_: tuple[Question, dict[str, int | None]]
-) -> None:
+def test_answer_styles_give_equal_grades(style: str, given_: tuple[Question, dict[str, int | None]]) -> None:
     question, grades = given_
     text = STYLES[style](write(question, grades))
     if style == "unquoted" and any("(" in (slot.prompt_key or "") or "%" in (slot.prompt_key or "")
@@ -118,7 +114,7 @@ def test_every_style_of_every_question_gives_the_same_grades(
 
 
 @given(graded())
-def test_the_records_spelling_is_understood_bare_wrapped_and_twice_wrapped(
+def test_parse_answer_of_record_spelling_in_wrappers(
     given_: tuple[Question, dict[str, int | None]],
 ) -> None:
     question, grades = given_
@@ -142,7 +138,7 @@ def test_rows_of_names_and_values_are_understood(given_: tuple[Question, dict[st
         assert parse_answer(question, table).grades == grades
 
 
-def test_a_box_needs_a_convention_and_shares_need_a_shape() -> None:
+def test_parse_box_needs_convention_and_shape() -> None:
     box = Box((0, 0, 0), (1, 1, 1))
     with pytest.raises(BenchError, match="box cannot be written without its convention"):
         write(62, {"signal": 1}, box)
@@ -168,7 +164,7 @@ def test_only_legal_grades_are_written() -> None:
 
 
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=lambda question: f"q{question.id:02d}")
-def test_every_official_key_names_its_own_and_no_other(question: Question) -> None:
+def test_official_keys_name_one_slot_each(question: Question) -> None:
     for form in (question.subject_key, question.record_key, *subject_forms(question)):
         assert name_of(question, form).role in ("subject", "slot"), form
     for slot in question.slots:
@@ -181,7 +177,7 @@ def test_every_official_key_names_its_own_and_no_other(question: Question) -> No
 
 
 @given(graded(), graded())
-def test_an_answer_to_another_question_is_a_wrong_key(
+def test_parse_answer_of_another_question(
     asked: tuple[Question, dict[str, int | None]], other: tuple[Question, dict[str, int | None]]
 ) -> None:
     if asked[0].id != other[0].id:
@@ -219,7 +215,7 @@ def test_the_prompts_schema_is_no_answer(question: Question) -> None:
 
 
 @given(graded(), st.data())
-def test_two_answers_that_differ_are_conflicting_where_they_do(
+def test_parse_answer_of_different_answers_is_conflicting(
     given_: tuple[Question, dict[str, int | None]], data: st.DataObject
 ) -> None:
     question, grades = given_
@@ -238,7 +234,7 @@ def test_two_answers_that_differ_are_conflicting_where_they_do(
 
 
 @pytest.mark.slow
-def test_a_cut_answer_gives_a_part_of_the_whole_and_never_another_grade() -> None:
+def test_parse_answer_of_cut_text() -> None:
     for question in QUESTIONS.values():
         grades = {slot.attribute: slot.high for slot in question.slots}
         text = write(question, grades)
@@ -289,7 +285,7 @@ JSON = st.recursive(
 
 @settings(max_examples=6 * settings.default.max_examples)
 @given(st.dictionaries(st.text(max_size=8), JSON, min_size=1, max_size=4), st.booleans(), st.sampled_from([None, 1]))
-def test_what_is_json_is_scanned_as_json_reads_it(value: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
+def test_lenient_json_equals_json_for_valid_text(value: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     fine, node = loads(text)
     assert fine
@@ -359,7 +355,7 @@ def steps(text: str) -> int:
     "opening", ["", *(pytest.param(text, marks=pytest.mark.slow) for text in ('{"grade": "', "<answer>"))]
 )
 @pytest.mark.parametrize("pattern", HOSTILE)
-def test_twice_the_text_takes_at_most_twice_the_steps(pattern: str, opening: str) -> None:
+def test_parse_answer_steps_grow_linearly(pattern: str, opening: str) -> None:
     piece = HOSTILE[pattern]
     length = 1500
     once, twice = (steps(opening + (piece * size)[:size]) for size in (length, 2 * length))
@@ -390,7 +386,7 @@ def test_no_text_makes_it_raise(text: str, question: int) -> None:
 
 
 @pytest.mark.slow
-def test_mutated_answers_hold_what_must_be_true_of_any() -> None:
+def test_parse_answer_invariants_under_mutation() -> None:
     tally = fuzz_answers.run(2000, seed=20)
     assert tally.cases == 2000
     assert len(tally.rules) > 30

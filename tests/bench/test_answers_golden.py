@@ -46,7 +46,7 @@ def test_every_box_becomes_what_the_file_says(golden: reading.Golden) -> None:
     assert (parsed.box, parsed.reason, parsed.rules) == (box, reason, rules), golden.title
 
 
-def test_the_files_name_the_question_as_moaks_does() -> None:
+def test_golden_files_name_questions_as_moaks() -> None:
     for golden in ANSWERS:
         number = question_of(golden)
         assert golden.fields["question"] == f"{number} ({QUESTIONS[number].subject_key})"
@@ -75,7 +75,7 @@ def test_there_are_enough_and_they_reach_everything() -> None:
     assert graded == {(slot.question_id, slot.attribute) for slot in SLOTS}
 
 
-def test_every_rule_and_every_reason_is_shown_and_no_other() -> None:
+def test_golden_files_show_all_rules_and_reasons() -> None:
     outcomes = [outcome for golden in [*ANSWERS, *BOXES] for outcome in golden.outcomes.values()]
     assert {rule for _, _, rules in outcomes for rule in rules} == set(RULES)
     assert {reason for _, reason, _ in outcomes if reason is not None} == set(REASONS)
@@ -88,7 +88,7 @@ def test_another_text_becomes_something_else() -> None:
     assert parse_answer(question_of(golden), golden.said.replace("2", "1")).slots[0].grade == 1
 
 
-def test_a_line_that_is_no_golden_line_is_refused(tmp_path: Path) -> None:
+def test_golden_file_refuses_other_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("=== 1. Why.\nquestion: 1 (x)\nnonsense\n", encoding="utf-8")
     with pytest.raises(ValueError, match="'nonsense' is no line of a golden file"):

@@ -132,7 +132,7 @@ def answer_of(number: int) -> tuple[str, dict[str, int | None]]:
 
 
 @pytest.mark.parametrize("number", [42, 54, 19])
-def test_parse_answer_of_objects_taken_back_by_the_next_sentence(number: int) -> None:
+def test_parse_answer_of_objects_retracted_afterwards(number: int) -> None:
     given, grades = answer_of(number)
     nothing = dict.fromkeys(grades)
     fenced = f"```json\n{given}\n```"
@@ -151,7 +151,7 @@ def test_parse_answer_of_objects_with_remarks(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [42, 54, 19])
-def test_parse_answer_of_objects_disowned_by_their_lead(number: int) -> None:
+def test_parse_answer_of_objects_disowned_before(number: int) -> None:
     given, grades = answer_of(number)
     for lead in split(DISOWNED):
         for text in (f"{lead} {given}", f"The signal is bright.\n{lead}\n```json\n{given}\n```"):
@@ -161,7 +161,7 @@ def test_parse_answer_of_objects_disowned_by_their_lead(number: int) -> None:
             assert parse_answer(number, text).grades == grades, text
 
 
-def test_parse_answer_of_a_new_object_after_one_taken_back() -> None:
+def test_parse_answer_of_object_after_a_retraction() -> None:
     first, second = write(42, {"grade": 3}), write(42, {"grade": 1})
     for said in split(TAKEN_BACK):
         text = f"{first}\n{said}\nMy answer:\n{second}"
@@ -169,12 +169,12 @@ def test_parse_answer_of_a_new_object_after_one_taken_back() -> None:
 
 
 @pytest.mark.parametrize("reason", ["retracted", "placeholder"])
-def test_parse_answer_names_why_an_object_is_no_answer(reason: str) -> None:
+def test_parse_answer_reasons_of_rejected_objects(reason: str) -> None:
     lead = {"retracted": "This is not my answer:", "placeholder": "An example of the format:"}[reason]
     assert parse_answer(42, f"{lead} {write(42, {'grade': 2})}").slots[0].reason == reason
 
 
-def test_parse_answer_of_fragments_has_no_grade_without_a_whole_key() -> None:
+def test_parse_answer_of_fragments_needs_whole_key() -> None:
     for text in (
         '-synovitis": 0": 0": 1',
         'synovitis": 1',
@@ -191,7 +191,7 @@ def test_parse_answer_of_fragments_has_no_grade_without_a_whole_key() -> None:
         assert parse_answer(43, text).grades == {"grade": None}, text
 
 
-def test_parse_answer_of_shuffled_fragments_repeats_a_grade_that_stands_behind_a_whole_key() -> None:
+def test_parse_answer_of_shuffled_fragments() -> None:
     draw = random.Random(7)
     for _ in range(1500):
         asked = get_question(draw.choice([42, 43, 44, 62, 30]))
@@ -213,7 +213,7 @@ def test_parse_answer_of_prose_taken_back() -> None:
         assert parse_answer(42, f"Hoffa-synovitis: grade 2. {said}").grades == {"grade": None}, said
 
 
-def test_the_lists_are_long_and_hold_no_text_twice() -> None:
+def test_retraction_lists_are_long_and_unique() -> None:
     lists = [split(listed) for listed in (TAKEN_BACK, KEPT, DISOWNED, OWNED)]
     assert [len(each) > 35 for each in lists] == [True] * 4
     assert all(len(set(each)) == len(each) for each in lists)

@@ -19,7 +19,7 @@ KINDS = sorted({case.kind for case in CASES})
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_sentences_are_read_as_a_person_reads_them(kind: str) -> None:
+def test_parse_answer_of_hand_read_sentences(kind: str) -> None:
     wrong = [
         (case.question, case.text, case.grades, found)
         for case in CASES
@@ -35,7 +35,7 @@ def test_sentences_are_many_and_of_every_kind() -> None:
     assert {case.question for case in CASES} == set(range(1, 70))
 
 
-def test_a_sentence_with_its_denial_taken_out_is_read() -> None:
+def test_parse_answer_of_sentences_without_their_denial() -> None:
     denied = next(case for case in CASES if case.kind == "denied" and " is not grade " in case.text)
     read = parse_answer(denied.question, denied.text.replace(" is not grade ", " is grade "))
     assert [answer.grade for answer in read.slots] != [None]
@@ -159,7 +159,7 @@ def hand_written() -> list[tuple[int, dict[str, str], str]]:
     return found
 
 
-def test_hand_written_answers_are_read_as_a_person_reads_them() -> None:
+def test_parse_answer_of_hand_written_answers() -> None:
     answers = hand_written()
     assert len(answers) > 2400
     wrong, unread = [], set()

@@ -100,7 +100,7 @@ def test_the_overall_majority_is_one_grade(train: Truth, test: Truth, priors: Tr
     assert set(answers.grades[test.slots != NONE].tolist()) == {best} == {0}
 
 
-def test_an_overall_majority_that_a_slot_does_not_have(test: Truth, priors: TrainPriors) -> None:
+def test_overall_majority_within_each_slot(test: Truth, priors: TrainPriors) -> None:
     counts = np.zeros_like(priors.counts)
     counts[0, :4] = (1, 2, 0, 5)
     answers = overall_majority(test, replace(priors, counts=counts))
@@ -211,7 +211,7 @@ class TestBoxes:
         for row in (0, len(drawn) - 1):
             assert answers.boxes[row].tolist() == [0, 0, 0, *drawn.shapes[drawn.volume[row]].tolist()]
 
-    def test_a_box_that_leaves_the_volume_is_cut_to_it(self, drawn: Truth, own: TrainPriors) -> None:
+    def test_baseline_box_is_clipped_to_the_volume(self, drawn: Truth, own: TrainPriors) -> None:
         far = np.full_like(own.boxes_mm, 500.0)
         answers = median_boxes(drawn, replace(own, boxes_mm=far))
         for row in range(0, len(drawn), 11):
@@ -265,7 +265,7 @@ class TestBoxGrader:
             top = [answer for answer in votes if counts[answer] == max(counts.values())]
             assert tuple(answers.grades[row].tolist()) in set(top)
 
-    def test_a_knee_is_mirrored_where_grids_are_known(self, prepared: Path) -> None:
+    def test_nearest_neighbour_mirrors_left_knees(self, prepared: Path) -> None:
         """A left knee whose box mirrors a right one's is its nearest neighbour."""
         base = take(read_truth(prepared, "train"), [0, 0, 0])
         shape = np.array([[40, 50, 60]], dtype=np.int32)

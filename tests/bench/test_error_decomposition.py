@@ -60,7 +60,7 @@ def evaluated(annotated: Path, runs: dict[str, Path]) -> list[Evaluation]:
     return [evaluate(path, annotated, resamples=0) for path in runs.values()]
 
 
-def test_every_lost_point_is_lost_to_one_of_the_two(evaluated: list[Evaluation]) -> None:
+def test_lost_points_are_grading_plus_localisation(evaluated: list[Evaluation]) -> None:
     given, *others = evaluated
     found = decompose_errors(given, others, resamples=50)
     whole = {row.condition: row for row in found.rows if row.by == "all"}

@@ -132,14 +132,14 @@ class TestEvaluate:
         assert 0 < chance["record_exact"].value < half.results.total().value  # type: ignore[operator]
 
     @pytest.mark.slow
-    def test_what_is_not_better_than_a_baseline_is_said(self, data: Path) -> None:
+    def test_warnings_name_baselines_not_beaten(self, data: Path) -> None:
         # Of train there are enough patients for intervals.
         few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
         reading = ReadOptions(split="train", questions=_FEW)
         results = evaluate(careless(few, 0.6, 3), data, options=reading, resamples=200).results
         assert any("record_exact is worse than question_majority" in one for one in results.warnings)
 
-    def test_a_given_region_brings_the_grader_that_sees_the_box_alone(self, data: Path, truth: Truth) -> None:
+    def test_given_region_adds_box_grader_baseline(self, data: Path, truth: Truth) -> None:
         some = [line for line in oracle(truth) if line["id"].endswith(("q43", "q44"))]
         reading = ReadOptions(questions=(43, 44))
         results = evaluate(some, data, options=reading, condition="region_given", resamples=20).results
@@ -150,7 +150,7 @@ class TestEvaluate:
         results = evaluate(some, data, options=ReadOptions(questions=(19,)), resamples=0).results
         assert results.group().coverage.records == len(some)
 
-    def test_a_run_of_some_patients_is_scored_on_these_from_python_too(self, data: Path) -> None:
+    def test_evaluate_scores_patients_of_the_run(self, data: Path) -> None:
         some = read_truth(data, "test", patients=1, seed=3, filters=[("question_id", "in", [19])])
         stated = {"run": {"patients": 1, "seed": 3, "prompts": {"19": "hash"}, "records": len(some)}}
         results = evaluate(iter([stated, *oracle(some)]), data, resamples=0).results
@@ -169,7 +169,7 @@ class TestEvaluate:
             evaluate(oracle(truth), data, **options)
 
     @pytest.mark.slow
-    def test_a_grader_of_one_attribute_is_scored_on_that(self, data: Path, truth: Truth, tmp_path: Path) -> None:
+    def test_evaluate_scores_one_attribute(self, data: Path, truth: Truth, tmp_path: Path) -> None:
         lines = []
         for row, name in enumerate(truth.ids):
             if int(truth.question[row]) <= 15 and true_grades(truth, row)["size"] is not None:
@@ -201,7 +201,7 @@ class TestEvaluate:
             evaluate(oracle(truth), data, options=ReadOptions(attributes=attributes), resamples=0)
 
     @pytest.mark.parametrize("number", [0, 63, 70])
-    def test_a_question_that_no_record_asks_is_refused(self, number: int) -> None:
+    def test_evaluate_refuses_question_without_records(self, number: int) -> None:
         with pytest.raises(BenchError, match=rf"Records ask questions 1 to 62, and {number} is none of them"):
             ReadOptions(questions=(number,))
 
@@ -280,7 +280,7 @@ class TestReport:
         with pytest.raises(BenchError, match="must be of real data, and these are of synthetic data"):
             to_eval_results(half.results)
 
-    def test_results_of_real_data_go_to_the_hub(self, half: Evaluation) -> None:
+    def test_hub_results_of_real_data(self, half: Evaluation) -> None:
         yaml = pytest.importorskip("yaml")
         from huggingface_hub._eval_results import parse_eval_result_entries
 
@@ -292,7 +292,7 @@ class TestReport:
         assert read[0].dataset_id == "rajpurkarlab/3DReasonKnee"
         assert read[0].value == pytest.approx(half.results.total().value)
 
-    def test_numbers_stand_with_intervals_and_what_they_rest_on(self, half: Evaluation, tmp_path: Path) -> None:
+    def test_report_numbers_have_intervals_and_counts(self, half: Evaluation, tmp_path: Path) -> None:
         write_report(half, tmp_path)
         text = (tmp_path / "report.md").read_text(encoding="utf-8")
         counts = half.results.group().totals["missing_as_wrong"].counts
@@ -315,7 +315,7 @@ class TestReport:
                 write_report(half, out, overwrite=overwrite)
         assert not list(tmp_path.rglob("*.part"))
 
-    def test_what_a_killed_run_left_does_not_make_a_folder_foreign(self, half: Evaluation, tmp_path: Path) -> None:
+    def test_write_report_accepts_leftovers_of_killed_run(self, half: Evaluation, tmp_path: Path) -> None:
         left = part_path(tmp_path / "report.md")
         left.write_bytes(b"half")
         os.utime(left, (0, 0))
@@ -323,7 +323,7 @@ class TestReport:
         assert (tmp_path / "results.json").is_file()
         assert not left.exists()
 
-    def test_an_earlier_report_is_replaced_only_on_request(self, half: Evaluation, tmp_path: Path) -> None:
+    def test_write_report_replaces_only_on_request(self, half: Evaluation, tmp_path: Path) -> None:
         write_report(half, tmp_path)
         (tmp_path / "report.md").write_text("with notes", encoding="utf-8")
         with pytest.raises(BenchError, match=r"already holds a report \(results\.json\)\. Choose another folder, or"):
@@ -459,7 +459,7 @@ class TestReport:
 
 class TestCompare:
     @pytest.mark.slow
-    def test_the_better_model_is_seen_to_be_better(self, data: Path) -> None:
+    def test_compare_finds_the_better_model(self, data: Path) -> None:
         few = read_truth(data, "train", filters=[("question_id", "in", [*_FEW])])
         reading = ReadOptions(split="train", questions=_FEW)
         better, worse = (
@@ -487,9 +487,7 @@ class TestCompare:
         assert "record_exact, first less second: all +0.000" in page
 
     @pytest.mark.slow
-    def test_results_of_two_conditions_are_refused_unless_told(
-        self, half: Evaluation, data: Path, truth: Truth
-    ) -> None:
+    def test_compare_refuses_different_conditions(self, half: Evaluation, data: Path, truth: Truth) -> None:
         other = evaluate(careless(truth, 0.5, 1), data, model="other", condition="guided", resamples=0)
         with pytest.raises(BenchError, match="condition"):
             compare(half, other, resamples=0)

@@ -82,7 +82,7 @@ def test_binary_metrics_are_scikit_learns(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_grade_of_a_nominal_slot_is_a_column_of_its_own(seed: int) -> None:
+def test_nominal_confusions_have_a_missing_column(seed: int) -> None:
     true, answered = labels(seed, 9, failed=0.2)
     confusion = apply_rule(count_confusion(true, answered, 9), "nominal", "missing_as_wrong")
     assert confusion.shape == (9, 10)
@@ -127,7 +127,7 @@ def test_prior_has_to_be_filled_in_first() -> None:
 
 
 @pytest.mark.parametrize("grades", range(2, 10))
-def test_farthest_is_never_the_truth_and_nothing_is_farther(grades: int) -> None:
+def test_farthest_grade_is_farthest_from_truth(grades: int) -> None:
     for own, far in enumerate(farthest(grades)):
         assert far != own
         assert abs(far - own) == max(abs(other - own) for other in range(grades))
@@ -160,7 +160,7 @@ def test_what_is_undefined_is_nan() -> None:
         assert np.isnan(metric(np.zeros((4, 4)))), metric.__name__
 
 
-def test_a_resample_that_has_lost_a_grade_is_undefined() -> None:
+def test_metrics_undefined_without_a_grade() -> None:
     confusion = np.array([[5, 0, 0], [1, 4, 0], [0, 0, 0]])
     occurring = np.array([True, True, True])
     assert metrics.balanced_accuracy(confusion) == pytest.approx(0.9)
@@ -168,7 +168,7 @@ def test_a_resample_that_has_lost_a_grade_is_undefined() -> None:
     assert np.isnan(metrics.macro_f1(confusion, occurring))
 
 
-def test_a_quadratic_kappa_of_a_nominal_slot_is_refused_by_name() -> None:
+def test_quadratic_kappa_refuses_nominal_slots() -> None:
     with pytest.raises(BenchError, match=r"quadratic_kappa cannot be computed of q48\.morphology, which is nominal"):
         compute("quadratic_kappa", np.eye(9), "nominal", subject="q48.morphology")
     for scale in ("nominal", "binary"):
@@ -181,14 +181,14 @@ def test_a_quadratic_kappa_of_a_nominal_slot_is_refused_by_name() -> None:
         compute("ppv", np.eye(4), "ordinal")
 
 
-def test_what_is_not_square_or_binary_is_refused() -> None:
+def test_metrics_refuse_tables_of_wrong_shape() -> None:
     with pytest.raises(BenchError, match="confusion of mae has 4 rows and 5 columns, and must be square"):
         metrics.mae(np.ones((4, 5)))
     with pytest.raises(BenchError, match=r"confusion of f1 has shape .*, and must be 2 by 2"):
         metrics.f1(np.ones((4, 4)))
 
 
-def test_only_slots_of_one_scale_and_range_are_pooled() -> None:
+def test_pooling_needs_one_scale_and_range() -> None:
     assert common_scale(QUESTIONS[1].slots) == ("ordinal", 0, 3)
     with pytest.raises(BenchError, match="different scales or ranges cannot be pooled: binary 0-1 as in q54"):
         common_scale(QUESTIONS[54].slots)

@@ -36,7 +36,7 @@ def test_boxes_are_scored_as_counted_voxels(answered: list[int], true: list[int]
 
 
 @given(boxes, boxes)
-def test_centres_are_as_far_apart_as_their_voxels(answered: list[int], true: list[int]) -> None:
+def test_centre_distance_in_voxels(answered: list[int], true: list[int]) -> None:
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     affine = np.eye(4)
     affine[:3, :3] = turn * (0.7, 0.36, 0.36)
@@ -46,7 +46,7 @@ def test_centres_are_as_far_apart_as_their_voxels(answered: list[int], true: lis
     assert found.centre_mm[0] == pytest.approx(np.linalg.norm(centres[0] - centres[1]), abs=1e-9)
 
 
-def test_a_missing_box_scores_nothing_and_one_far_away_hardly_more() -> None:
+def test_localisation_of_missing_and_distant_boxes() -> None:
     true = np.tile([10, 10, 10, 20, 20, 20], (3, 1))
     answered = np.array([[0] * 6, [10, 10, 10, 20, 20, 20], [1000, 1000, 1000, 1001, 1001, 1001]])
     found = score_boxes(answered, true, np.array([False, True, True]), np.eye(4))

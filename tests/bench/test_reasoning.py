@@ -68,7 +68,7 @@ def values(done: Evaluation) -> dict[str, float | None]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_hand_written_reasoning_is_read_as_a_person_reads_it(case: reasoning_texts.Case) -> None:
+def test_read_reasoning_of_hand_written_texts(case: reasoning_texts.Case) -> None:
     question = get_question(case.question)
     reasoning, answer = split_answer(case.text)
     final = [slot.grade if answer else None for slot in parse_answer(question, case.text).slots]
@@ -80,7 +80,7 @@ def test_hand_written_reasoning_is_read_as_a_person_reads_it(case: reasoning_tex
     assert (found.subregion, found.side, found.position) == case.grounding
 
 
-def test_there_are_sixty_hand_written_reasonings_of_every_kind() -> None:
+def test_sixty_hand_written_reasonings_cover_kinds() -> None:
     assert len(CASES) == 60
     assert len({case.text for case in CASES}) == 60 - 1  # one text with two knees
     assert {QUESTIONS[case.question].category for case in CASES} == {
@@ -113,7 +113,7 @@ def test_consistency_of_a_changed_final_grade(rows: list[Row]) -> None:
 
 
 @pytest.mark.slow
-def test_consistency_of_a_grade_changed_in_one_step(rows: list[Row]) -> None:
+def test_consistency_of_grade_changed_once(rows: list[Row]) -> None:
     """The conclusion alone says another size: the reasoning states two, and only this attribute loses."""
     tried = 0
     for (number, grades), text in true_texts(rows).items():

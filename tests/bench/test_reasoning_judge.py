@@ -73,7 +73,7 @@ def test_evaluate_log_with_reasoning(answer: object, grounding: float | None, st
     assert scores.unseparated == 0
 
 
-def test_judge_sees_the_reasoning_and_is_in_the_metadata(study: RunSpec, tmp_path: Path) -> None:
+def test_judge_reads_reasoning_and_is_recorded(study: RunSpec, tmp_path: Path) -> None:
     asked: list[str] = []
 
     def judge(request: Asked) -> str:

@@ -133,7 +133,7 @@ class TestResultTables:
             marks = [cell for row in found.rows for cell in row if cell.startswith("**") or cell.endswith(" worse")]
             assert (LEGEND in found.caption) == bool(marks), found.title
 
-    def test_baselines_of_a_caption_are_in_its_table(self, wrong: Evaluation) -> None:
+    def test_caption_baselines_are_in_the_table(self, wrong: Evaluation) -> None:
         for title in ("Baselines", "Baselines by the other totals"):
             found = table(wrong, title)
             named = {base.name for base in wrong.results.baselines if f"{base.name}: " in found.caption}
@@ -213,7 +213,7 @@ def test_about_intervals_says_why_there_are_none() -> None:
     assert "percentiles of 2,000 resamples of 50 patients" in about_intervals(Sampling(2000, 0, 0.95, 50))
 
 
-def test_write_report_says_once_why_no_number_has_an_interval(wrong: Evaluation, tmp_path: Path) -> None:
+def test_write_report_explains_missing_intervals_once(wrong: Evaluation, tmp_path: Path) -> None:
     assert 0 < wrong.results.sampling.patients < 10
     write_report(wrong, tmp_path, pictures=0)
     told = [line for line in (tmp_path / "report.md").read_text(encoding="utf-8").splitlines() if "No interval" in line]
@@ -261,7 +261,7 @@ def test_to_csv_splits_intervals() -> None:
     assert found[1]["name"] == "'=b"
 
 
-def test_to_csv_writes_numbers_that_other_programs_read() -> None:
+def test_to_csv_writes_plain_numbers() -> None:
     rows = (("a", "76,384", "88.9%"), ("b", "–", ""))
     found = list(csv.DictReader(io.StringIO(to_csv([Table("T", ("name", "x", "share"), rows)]))))
     assert [(row["x"], row["share"]) for row in found] == [("76384", "0.889"), ("", "")]
@@ -299,7 +299,7 @@ def test_to_latex_escapes() -> None:
     assert r"\textbackslash{}input\{\#1\} & \textbf{1.0} \\" in text
 
 
-def test_to_html_draws_a_loss_and_scrolls_nothing() -> None:
+def test_to_html_draws_losses_without_scrolling() -> None:
     page = to_html("T", tables=[Table("x", ("a", "d"), (("one", "-0.1 [-0.2, -0.0] worse"),))])
     assert '<td class="number worse">' in page
     assert "overflow-x" not in page
@@ -354,7 +354,7 @@ def test_results_to_pandas(wrong: Evaluation) -> None:
 
 
 class TestToMarkdown:
-    def test_leads_with_the_headline_and_folds_the_rest(self, wrong: Evaluation) -> None:
+    def test_report_begins_with_the_headline(self, wrong: Evaluation) -> None:
         tables = result_tables(wrong.results)
         text = to_markdown("Report", [], tables)
         opened = text.split("<details>")[0]

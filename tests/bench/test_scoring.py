@@ -84,7 +84,7 @@ def exact_by_record(truth: Truth, answers: Answers, rule: str) -> dict[int, bool
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_totals_are_what_a_loop_over_records_gives(truth: Truth, answers: Answers, results: Results, rule: Any) -> None:
+def test_totals_equal_a_loop_over_records(truth: Truth, answers: Answers, results: Results, rule: Any) -> None:
     exact = exact_by_record(truth, answers, rule)
     groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
     questions: dict[tuple[str, str], dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
@@ -121,7 +121,7 @@ def test_totals_are_what_a_loop_over_records_gives(truth: Truth, answers: Answer
             assert found.metrics.keys() <= {"record_exact", "slot_micro"}
 
 
-def test_the_four_totals_differ_and_the_headline_is_record_exact(results: Results) -> None:
+def test_four_totals_with_record_exact_first(results: Results) -> None:
     totals = results.group().totals["missing_as_wrong"].metrics
     assert list(totals) == ["record_exact", "slot_micro", "question_macro", "category_macro"]
     assert len({round(each.value or 0, 6) for each in totals.values()}) == 4
@@ -216,7 +216,7 @@ def check_pool(truth: Truth, pool: Any, chosen: list[tuple[int, int, int | None]
     assert "quadratic_kappa" not in found.metrics or pool.scale == "ordinal"
 
 
-def test_the_mean_over_slots_leaves_out_what_is_undefined(results: Results) -> None:
+def test_slot_means_skip_undefined_slots(results: Results) -> None:
     by_slot = {
         (group.value, pool.condition): pool for group in results.groups if group.by == "slot" for pool in group.pools
     }
@@ -350,7 +350,7 @@ def test_few_patients_give_no_interval() -> None:
 
 
 @pytest.mark.slow
-def test_a_statistic_that_resamples_leave_undefined_has_no_interval() -> None:
+def test_undefined_resamples_have_no_interval() -> None:
     """A PPV needs positive answers: with those in two patients only, one resample in seven has none."""
     truth = simulate_truth(40, 60, missing=0)
     rows = np.flatnonzero(truth.question == 60)
@@ -370,7 +370,7 @@ def test_a_statistic_that_resamples_leave_undefined_has_no_interval() -> None:
     assert metrics["sensitivity"].no_interval is None
 
 
-def test_worst_cases_are_the_worst_of_each_category(truth: Truth, results: Results) -> None:
+def test_worst_cases_by_category(truth: Truth, results: Results) -> None:
     outcomes = results.outcomes
     assert outcomes is not None
     by_category: dict[str, list[float]] = defaultdict(list)
@@ -438,7 +438,7 @@ def test_nothing_to_score_is_refused() -> None:
         score(empty, answers)
 
 
-def test_on_the_phantom_an_oracle_is_perfect_and_the_majority_as_good_as_it_is_frequent(prepared: Path) -> None:
+def test_phantom_scores_of_oracle_and_majority(prepared: Path) -> None:
     truth = read_truth(prepared, "train")
     perfect = score(truth, oracle_answers(truth), resamples=0)
     for group in perfect.groups:

@@ -113,7 +113,7 @@ def no_boxes(answers: Answers) -> Answers:
     )
 
 
-def test_where_no_boxes_were_asked_for_there_is_no_localisation(truth: Truth, answers: Answers) -> None:
+def test_localisation_absent_without_boxes(truth: Truth, answers: Answers) -> None:
     results = score(truth, no_boxes(answers), resamples=0)
     assert results.group().localisation is results.conventions is None
     asked = score(truth, no_boxes(answers), resamples=0, boxes_asked=True)
@@ -142,7 +142,7 @@ def with_boxes(answers: Answers, boxes: Any) -> Answers:
 
 
 @pytest.mark.slow
-def test_swapped_axes_are_named_with_what_they_cost(truth: Truth, answers: Answers) -> None:
+def test_swapped_axes_are_named_with_loss(truth: Truth, answers: Answers) -> None:
     swapped = shifted(truth.boxes, 2)[:, [0, 2, 1, 3, 5, 4]]
     results = score(truth, with_boxes(answers, swapped), resamples=100)
     check = results.conventions
@@ -184,7 +184,7 @@ def test_what_is_wrong_with_boxes_is_named(truth: Truth, answers: Answers, wrong
     assert check.alternatives[0].mean_iou == pytest.approx(1.0)
 
 
-def test_one_voxel_too_many_is_an_end_past_the_last(truth: Truth, answers: Answers) -> None:
+def test_one_voxel_more_names_exclusive_ends(truth: Truth, answers: Answers) -> None:
     inclusive = BoxConvention(inclusive=True)
     boxes = truth.boxes + np.array([0, 0, 0, 1, 1, 1])
     check = score(truth, with_boxes(answers, boxes), resamples=50, convention=inclusive).conventions
@@ -213,9 +213,7 @@ def test_one_voxel_too_many_is_an_end_past_the_last(truth: Truth, answers: Answe
         ),
     ],
 )  # fmt: skip
-def test_numbers_that_are_no_box_as_read_are_diagnosed(
-    truth: Truth, answers: Answers, numbers: Any, verdict: str
-) -> None:
+def test_numbers_without_a_box_are_diagnosed(truth: Truth, answers: Answers, numbers: Any, verdict: str) -> None:
     written = np.asarray(numbers(truth.boxes), float)
     rows, valid = BoxConvention().decode_rows(written, truth.shapes[truth.volume])
     read = replace(
@@ -233,7 +231,7 @@ def test_numbers_that_are_no_box_as_read_are_diagnosed(
 
 
 @pytest.mark.slow
-def test_without_images_only_what_needs_no_shape_is_tried(truth: Truth, answers: Answers) -> None:
+def test_conventions_tried_without_images(truth: Truth, answers: Answers) -> None:
     bare = replace(truth, shapes=np.zeros_like(truth.shapes), affines=np.full_like(truth.affines, np.nan))
     swapped = with_boxes(answers, truth.boxes[:, [0, 2, 1, 3, 5, 4]])
     results = score(bare, swapped, resamples=0)
@@ -249,7 +247,7 @@ def test_without_images_only_what_needs_no_shape_is_tried(truth: Truth, answers:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
-def test_numbers_are_written_as_the_convention_writes_them(convention: BoxConvention) -> None:
+def test_box_numbers_follow_the_convention(convention: BoxConvention) -> None:
     shape = (160, 384, 352)
     box = Box((40, 100, 60), (50, 200, 80))
     found = write_numbers([box.to_row()], convention, np.array([shape], np.int32))

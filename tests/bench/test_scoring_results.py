@@ -84,9 +84,7 @@ def statistics(truth: Truth, answers: Answers, weights: np.ndarray) -> dict[tupl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_row_of_the_product_is_the_resample_written_out(
-    truth: Truth, pair: tuple[Answers, Answers], number: int
-) -> None:
+def test_matrix_product_equals_explicit_resample(truth: Truth, pair: tuple[Answers, Answers], number: int) -> None:
     """Every statistic of a resample equals the same statistic of its patients' records, repeated one by one."""
     weights = draw_patients(truth.patients, 3, 5)
     drawn = statistics(truth, pair[0], weights)
@@ -185,7 +183,7 @@ def test_shared_draws_make_the_interval_narrower() -> None:
     assert paired.high - paired.low < (single.high - single.low) / 5
 
 
-def test_points_are_lost_by_grading_and_by_the_region() -> None:
+def test_points_lost_by_grading_and_region() -> None:
     """With the true region a quarter is wrong; with another one, a third of the rest is wrong as well."""
     truth = simulate_truth(30, 60, missing=0)
     random = np.random.default_rng(0)
@@ -209,9 +207,7 @@ def test_points_are_lost_by_grading_and_by_the_region() -> None:
     assert own.patients == 30
 
 
-def test_a_part_of_the_comparison_is_that_part(
-    truth: Truth, pair: tuple[Answers, Answers], comparison: Comparison
-) -> None:
+def test_comparison_of_a_part(truth: Truth, pair: tuple[Answers, Answers], comparison: Comparison) -> None:
     for kind in ("total", "slot_mean", "localisation"):
         part = paired_difference(
             truth, *pair, priors=make_priors(), resamples=60, by=("all", "category"), statistics=(kind,)
@@ -220,7 +216,7 @@ def test_a_part_of_the_comparison_is_that_part(
         assert list(part.differences) == whole
 
 
-def test_boxes_of_one_model_only_are_not_compared(truth: Truth, pair: tuple[Answers, Answers]) -> None:
+def test_compare_needs_boxes_of_both_models(truth: Truth, pair: tuple[Answers, Answers]) -> None:
     without = replace(pair[1], has_box=np.zeros(len(truth), bool), box_reasons=np.full(len(truth), -1, np.int8))
     found = paired_difference(truth, pair[0], without, resamples=5, by=("all",))
     assert {row.kind for row in found.differences} == {"total", "pool", "slot_mean"}
@@ -237,7 +233,7 @@ def test_an_unknown_grouping_is_refused(truth: Truth, pair: tuple[Answers, Answe
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_and_another_another(truth: Truth, pair: tuple[Answers, Answers]) -> None:
+def test_results_depend_on_the_seed(truth: Truth, pair: tuple[Answers, Answers]) -> None:
     one, same, other = (score(truth, pair[0], resamples=20, seed=seed).total() for seed in (4, 4, 5))
     assert one == same
     assert one.value == other.value
@@ -293,7 +289,7 @@ def test_the_schema_refuses_what_reading_refuses(results: Results) -> None:
         assert not validator.is_valid(item), message
 
 
-def test_groups_and_differences_that_are_not_there_are_named(results: Results, comparison: Comparison) -> None:
+def test_results_name_absent_groups(results: Results, comparison: Comparison) -> None:
     assert results.group("side", "left").value == "left"
     with pytest.raises(BenchError, match=r"There is no group 'middle' by side\. Groups by side: right, left"):
         results.group("side", "middle")
@@ -307,7 +303,7 @@ def test_groups_and_differences_that_are_not_there_are_named(results: Results, c
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_is_left_of_a_truth_is_scored(seed: int) -> None:
+def test_score_of_any_part_of_the_truth(seed: int) -> None:
     """One record, no true grade at all, nothing answered, no images: results all the same, and no warning."""
     random = np.random.default_rng(seed)
     patients = int(random.integers(1, 5))
@@ -331,7 +327,7 @@ def test_whatever_is_left_of_a_truth_is_scored(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_test_split_takes_less_than_a_gigabyte() -> None:
+def test_score_memory_of_the_test_split() -> None:
     """76,384 records, 2,000 resamples, results.json written: in a process of its own, imports and all."""
     command = [sys.executable, "-m", "tests.benchmarks.scoring", "dumps", "399", "1232", "2000"]
     said = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=ROOT).stdout

@@ -218,7 +218,7 @@ def test_rows_that_break_the_rules_are_refused(prepared: Path, tmp_path: Path, c
         read_truth(root, "test")
 
 
-def test_the_order_of_grades_in_a_row_does_not_matter(prepared: Path, tmp_path: Path) -> None:
+def test_truth_ignores_the_order_of_grades(prepared: Path, tmp_path: Path) -> None:
     def turn(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             row["grades"].reverse()
@@ -249,7 +249,7 @@ def test_priors_are_counted_from_train(priors: TrainPriors, truth: Truth) -> Non
     assert priors.has_boxes
 
 
-def test_the_likeliest_answer_need_not_be_of_the_likeliest_grades(priors: TrainPriors) -> None:
+def test_likeliest_answer_versus_likeliest_grades(priors: TrainPriors) -> None:
     size, depth = (slot.id for slot in QUESTIONS[19].slots)
     counts = np.zeros_like(priors.counts)
     counts[size, :3], counts[depth, :3] = (4, 3, 3), (2, 3, 5)
