@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reasonknee_datasets.bench.answers import REASONS, RULES, ParsedAnswer, parse_answer, parse_box, write
-from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS
+from reasonknee_datasets.bench.answers.scale_words import scale_of
 from reasonknee_datasets.bench.answers.words import ROMAN
 from reasonknee_datasets.boxes import CONVENTIONS, Box
 from reasonknee_datasets.moaks import QUESTIONS, Slot

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reasonknee_datasets.bench.answers.grade_values import scale_of
 from reasonknee_datasets.bench.answers.prose_numbers import NumberReader
+from reasonknee_datasets.bench.answers.scale_words import scale_of
 from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets
 from reasonknee_datasets.bench.answers.subjects import PhraseMatch
 from reasonknee_datasets.bench.answers.words import word_list

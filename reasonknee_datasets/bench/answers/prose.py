@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 
 from reasonknee_datasets.bench.answers.candidates import Claims
-from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, Reading, read_text, refuses, scale_of
+from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, Reading, read_text, refuses
 from reasonknee_datasets.bench.answers.key_matching import Name, name_of
 from reasonknee_datasets.bench.answers.retractions import sentences, speaks_against, takes_back
 from reasonknee_datasets.bench.answers.rewriting import rewrite, without_markers, without_scales
+from reasonknee_datasets.bench.answers.scale_words import scale_of
 from reasonknee_datasets.bench.answers.statements import StatementReader
 from reasonknee_datasets.bench.answers.subject_names import Facets, asked_facets, opens_with_unknown
 from reasonknee_datasets.bench.answers.subjects import Context, mentions, names_another, names_whole_subject

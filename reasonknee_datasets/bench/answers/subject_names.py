@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
-from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS, scale_of
+from reasonknee_datasets.bench.answers.grade_values import NUMBER_WORDS
+from reasonknee_datasets.bench.answers.scale_words import scale_of
 from reasonknee_datasets.bench.answers.words import Token, names_of, word_list
 from reasonknee_datasets.moaks import CATEGORIES, SLOTS, get_question
 
