@@ -200,22 +200,15 @@ Statistics = dict[Key, dict[str, Statistic]]
 
 def estimate_all(statistics: Statistics) -> dict[Key, dict[str, Estimate]]:
     """Turn statistics into estimates with intervals."""
-    places = [(key, metric) for key, metrics in statistics.items() for metric in metrics]
     found: dict[Key, dict[str, Estimate]] = {key: {} for key in statistics}
-    every = [statistics[key][metric] for key, metric in places]
-    for (key, metric), value in zip(places, estimates(every), strict=True):
-        found[key][metric] = value
-    return found
-
-
-def estimates(statistics: Sequence[Statistic]) -> list[Estimate]:
-    """Turn a list of statistics into estimates with intervals."""
-    found: list[Estimate] = []
-    for start in range(0, len(statistics), _AT_ONCE):
-        some = statistics[start : start + _AT_ONCE]
+    every = [(key, metric, value) for key, metrics in statistics.items() for metric, value in metrics.items()]
+    for start in range(0, len(every), _AT_ONCE):
+        keys, names, some = zip(*every[start : start + _AT_ONCE], strict=True)
         draws = np.stack([each.draws for each in some], axis=1)
         enough = np.array([each.enough for each in some])
-        found += estimate(draws, enough, np.array([each.left_out for each in some]))
+        estimates = estimate(draws, enough, np.array([each.left_out for each in some]))
+        for key, name, value in zip(keys, names, estimates, strict=True):
+            found[key][name] = value
     return found
 
 

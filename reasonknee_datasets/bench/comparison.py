@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
-from reasonknee_datasets.bench.bootstrap import LEVEL, Key, Statistic, Statistics, draw_patients, estimates
+from reasonknee_datasets.bench.bootstrap import LEVEL, Statistic, Statistics, draw_patients, estimate_all
 from reasonknee_datasets.bench.conditions import get_condition
-from reasonknee_datasets.bench.group_results import HEADLINE, STATISTIC_KINDS, BoxCounts, By, Estimate, StatisticKind
+from reasonknee_datasets.bench.group_results import HEADLINE, STATISTIC_KINDS, BoxCounts, By, StatisticKind
 from reasonknee_datasets.bench.pools import count_confusions
 from reasonknee_datasets.bench.priors import read_priors
 from reasonknee_datasets.bench.results import Comparison, Difference, ErrorDecomposition, LostShares, Sampling
@@ -82,16 +82,15 @@ def paired_difference(
     pooled = bool({"pool", "slot_mean"} & set(statistics))
     slots: list[Statistics] = [slot_statistics(table, weights) if pooled else {} for table in tables]
     differences: list[Difference] = []
-    for name in BYS:
-        if name in by:
-            grouping = group_by(tables[0], name)
-            one, other = (
-                compute_statistics(
-                    table, grouping, count_confusions(table, grouping) if pooled else [], weights, own, statistics
-                )
-                for table, own in zip(tables, slots, strict=True)
+    for name in (each for each in BYS if each in by):
+        grouping = group_by(tables[0], name)
+        one, other = (
+            compute_statistics(
+                table, grouping, count_confusions(table, grouping) if pooled else [], weights, own, statistics
             )
-            differences += _subtract(one, other)
+            for table, own in zip(tables, slots, strict=True)
+        )
+        differences += _subtract(one, other)
     return Comparison(
         sampling=Sampling(resamples, seed, LEVEL, len(tables[0].patients)),
         rules=tables[0].rules,
@@ -103,32 +102,30 @@ def paired_difference(
 
 
 def _subtract(first: Statistics, second: Statistics) -> list[Difference]:
-    pairs = [
-        (key, metric, mine, second[key][metric]) for key, metrics in first.items() for metric, mine in metrics.items()
-    ]
-    less = [
-        Statistic(mine.draws - theirs.draws, mine.counts, mine.enough and theirs.enough) for _, _, mine, theirs in pairs
-    ]
-    return [_difference(*pair, part) for pair, part in zip(pairs, estimates(less), strict=True)]
-
-
-def _difference(key: Key, metric: str, first: Statistic, second: Statistic, difference: Estimate) -> Difference:
-    counts = first.counts
-    return Difference(
-        by=key.by,
-        value=key.value,
-        kind=key.kind,
-        rule=key.rule,
-        pool=key.pool,
-        unit=key.unit,
-        metric=metric,
-        first=_known(first),
-        second=_known(second),
-        difference=difference,
-        patients=counts.patients,
-        records=counts.records,
-        positives=0 if isinstance(counts, BoxCounts) else counts.positives,
+    pairs = {
+        key: {metric: (mine, second[key][metric]) for metric, mine in metrics.items()} for key, metrics in first.items()
+    }
+    estimates = estimate_all(
+        {key: {metric: _less(*pair) for metric, pair in metrics.items()} for key, metrics in pairs.items()}
     )
+    return [
+        Difference(
+            **key._asdict(),
+            metric=metric,
+            first=_known(one),
+            second=_known(other),
+            difference=estimates[key][metric],
+            patients=one.counts.patients,
+            records=one.counts.records,
+            positives=0 if isinstance(one.counts, BoxCounts) else one.counts.positives,
+        )
+        for key, metrics in pairs.items()
+        for metric, (one, other) in metrics.items()
+    ]
+
+
+def _less(first: Statistic, second: Statistic) -> Statistic:
+    return Statistic(first.draws - second.draws, first.counts, first.enough and second.enough)
 
 
 def _known(statistic: Statistic) -> float | None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reasonknee_datasets.bench.arrays import Floats
-from reasonknee_datasets.bench.bootstrap import (
-    Statistic,
-    Statistics,
-    by_group,
-    enough_patients,
-    estimates,
-    resample,
+from reasonknee_datasets.bench.arrays import Floats, Ints
+from reasonknee_datasets.bench.bootstrap import Key, Statistics, by_group, enough_patients, estimate, resample
+from reasonknee_datasets.bench.group_results import (
+    BOX_METRICS,
+    BoxAlternative,
+    BoxCounts,
+    ConventionCheck,
+    Estimate,
+    Localisation,
+    Unit,
 )
-from reasonknee_datasets.bench.group_results import BOX_METRICS, BoxAlternative, BoxCounts, ConventionCheck, Unit
 from reasonknee_datasets.bench.metrics import THRESHOLDS, BoxScores, iou, ratio
 from reasonknee_datasets.bench.slot_table import Grouping, SlotTable, count_by_reason, count_distinct
 from reasonknee_datasets.boxes import CONVENTIONS, Box, BoxConvention
@@ -40,10 +41,8 @@ def _columns(found: BoxScores) -> dict[str, Floats]:
     return {name: columns[name] for name in BOX_METRICS}
 
 
-def count_boxes(table: SlotTable, grouping: Grouping) -> list[BoxCounts]:
-    """Count what the localisation of each group rests on."""
-    assert grouping.of_record is not None  # slots have no boxes of their own
-    group, many = grouping.of_record, len(grouping.values)
+def _count_boxes(table: SlotTable, group: Ints) -> list[BoxCounts]:
+    many = int(group.max()) + 1  # every group has records
     has = table.answers.has_box
     unplaced = has & ~np.isfinite(table.truth.affines[table.truth.volume]).all(axis=(1, 2))
     columns = (
@@ -56,45 +55,11 @@ def count_boxes(table: SlotTable, grouping: Grouping) -> list[BoxCounts]:
     return [BoxCounts(*each) for each in np.stack(columns, axis=1).tolist()]
 
 
-def histograms(table: SlotTable, grouping: Grouping) -> list[tuple[int, ...]]:
-    """Count each group's records by IoU in steps of 0.05, those without a box left out."""
+def box_statistics(table: SlotTable, grouping: Grouping, weights: NDArray[np.float32]) -> Statistics:
+    """Compute every metric of the boxes of each group of records, over records and over regions."""
     assert grouping.of_record is not None
     assert table.boxes is not None
-    has = table.answers.has_box
-    # A hair more, so that 0.15 is in the bin that begins with it, whatever 0.15 * 20 comes to.
-    places = np.minimum((table.boxes.iou[has] * _BINS + 1e-9).astype(np.int64), _BINS - 1)
-    cells = grouping.of_record[has] * _BINS + places
-    counts = np.bincount(cells, minlength=len(grouping.values) * _BINS).reshape(-1, _BINS)
-    return [tuple(each) for each in counts.tolist()]
-
-
-def count_reasons(table: SlotTable, grouping: Grouping) -> list[dict[str, int]]:
-    """Count why records of each group have no box."""
-    assert grouping.of_record is not None
-    answers = table.answers
-    lacking = np.flatnonzero(~answers.has_box)
-    codes, given = answers.box_reasons[lacking].astype(np.int64), answers.given[lacking]
-    return count_by_reason(grouping.of_record[lacking], codes, given, len(grouping.values))
-
-
-def box_statistics(
-    table: SlotTable, grouping: Grouping, counts: Sequence[BoxCounts], weights: NDArray[np.float32]
-) -> Statistics:
-    """Compute every metric of every group's boxes, over records and over regions.
-
-    Parameters
-    ----------
-    table : SlotTable
-        With boxes.
-    grouping : Grouping
-        Of records.
-    counts : sequence of BoxCounts
-        From `count_boxes`.
-    weights : (1 + R, P) float32 array
-    """
-    assert grouping.of_record is not None
-    assert table.boxes is not None
-    many, patients = len(grouping.values), len(table.patients)
+    many, patients, counts = len(grouping.values), len(table.patients), _count_boxes(table, grouping.of_record)
     span = int(table.truth.region.max()) + 1
     region = grouping.of_record * span + table.truth.region
     found: Statistics = {}
@@ -116,6 +81,30 @@ def box_statistics(
             drawn[metric] = np.exp(means) if metric == "volume_ratio" else means
         enough = [enough_patients(rest.patients) for rest in counts]
         found |= by_group(grouping.by, grouping.values, drawn, counts, enough=enough, kind="localisation", unit=unit)
+    return found
+
+
+def make_localisation(
+    table: SlotTable, grouping: Grouping, statistics: Statistics, estimates: Mapping[Key, Mapping[str, Estimate]]
+) -> list[Localisation | None]:
+    """Arrange the statistics of boxes as results, one a group; None where no boxes were asked for, and for slots."""
+    group, by = grouping.of_record, grouping.by
+    if table.boxes is None or group is None:
+        return [None] * len(grouping.values)
+    answers, many = table.answers, len(grouping.values)
+    lacking, has = np.flatnonzero(~answers.has_box), answers.has_box
+    codes, given = answers.box_reasons[lacking].astype(np.int64), answers.given[lacking]
+    reasons = count_by_reason(group[lacking], codes, given, many)
+    # A hair more, so that 0.15 is in the bin that begins with it, whatever 0.15 * 20 comes to.
+    bins = np.minimum((table.boxes.iou[has] * _BINS + 1e-9).astype(np.int64), _BINS - 1)
+    histograms = np.bincount(group[has] * _BINS + bins, minlength=many * _BINS).reshape(many, _BINS).tolist()
+    found: list[Localisation | None] = []
+    for value, why, histogram in zip(grouping.values, reasons, histograms, strict=True):
+        keys = {unit: Key(by, value, "localisation", unit=unit) for unit in UNITS}
+        counts = statistics[keys["record"]]["iou"].counts
+        assert isinstance(counts, BoxCounts)
+        units = {unit: estimates[key] for unit, key in keys.items()}
+        found.append(Localisation(counts, why, tuple(histogram), units))
     return found
 
 
@@ -190,9 +179,7 @@ def _report(
 ) -> ConventionCheck:
     """Order the alternatives, the best first; the last column of the means is the boxes as read."""
     gains = means[:, :-1] - means[:, -1:]
-    box_counts = BoxCounts(records, 0, len(table.patients), 0, 0)
-    enough = enough_patients(len(table.patients))
-    gained = estimates([Statistic(gains[:, n], box_counts, enough) for n in range(len(tried))])
+    gained = estimate(gains, np.full(len(tried), enough_patients(len(table.patients))))
     near_best = gains[0] >= gains[0].max() - _EQUAL
     order = sorted(
         range(len(tried)), key=lambda n: (not near_best[n], tried[n][1] if near_best[n] else 0, -gains[0, n])

@@ -38,8 +38,8 @@ from reasonknee_datasets.moaks import CATEGORIES, SLOTS
 _SCORED_CATEGORY = np.array([SCORED_CATEGORIES.index(name) if name in SCORED_CATEGORIES else -1 for name in CATEGORIES])
 
 
-def count_totals(table: SlotTable, grouping: Grouping, rule: Rule) -> list[Counts]:
-    """Count what the totals of each group rest on."""
+def _count_totals(table: SlotTable, grouping: Grouping, rule: Rule) -> list[Counts]:
+    """Count the slots, records and patients that the totals of each group are computed from."""
     many, patients = len(grouping.values), len(table.patients)
     rows = np.flatnonzero(~np.isnan(table.right(rule)))
     slots = np.bincount(grouping.of_row[rows], minlength=many)
@@ -66,21 +66,9 @@ def count_totals(table: SlotTable, grouping: Grouping, rule: Rule) -> list[Count
     return [Counts(*each) for each in np.stack(columns, axis=1).astype(np.int64).tolist()]
 
 
-def total_statistics(
-    table: SlotTable, grouping: Grouping, counts: Sequence[Counts], weights: NDArray[np.float32], rule: Rule
-) -> Statistics:
-    """Compute the totals of each group under a rule, the headline first.
-
-    Parameters
-    ----------
-    table : SlotTable
-    grouping : Grouping
-    counts : sequence of Counts
-        From `count_totals`.
-    weights : (1 + R, P) float32 array
-    rule : str
-    """
-    many, group = len(grouping.values), grouping.of_record
+def total_statistics(table: SlotTable, grouping: Grouping, weights: NDArray[np.float32], rule: Rule) -> Statistics:
+    """Compute the totals of each group under a rule, the headline first: means of `record_exact` and right slots."""
+    many, group, counts = len(grouping.values), grouping.of_record, _count_totals(table, grouping, rule)
     columns = {}
     if group is not None:
         columns["record_exact"] = _mean(weights, table.patient, group, table.exact[rule], many)

@@ -17,27 +17,19 @@ from reasonknee_datasets.bench.arrays import Answers, Ints, Mask, Outcomes, Trut
 from reasonknee_datasets.bench.bootstrap import LEVEL, Key, Statistics, draw_patients, estimate_all
 from reasonknee_datasets.bench.group_results import (
     STATISTIC_KINDS,
+    Counts,
     Coverage,
     Estimate,
     Group,
-    Localisation,
     Pool,
     Scores,
     StatisticKind,
 )
-from reasonknee_datasets.bench.localisation import (
-    UNITS,
-    box_statistics,
-    check_convention,
-    count_boxes,
-    count_reasons,
-    histograms,
-)
+from reasonknee_datasets.bench.localisation import box_statistics, check_convention, make_localisation
 from reasonknee_datasets.bench.metrics import farthest, ratio
 from reasonknee_datasets.bench.pools import (
     Confusions,
     count_confusions,
-    count_totals,
     pool_statistics,
     slot_mean_statistics,
     total_statistics,
@@ -161,9 +153,9 @@ def compute_statistics(
     found: Statistics = {}
     if "total" in kinds:
         for rule in table.rules:
-            found |= total_statistics(table, grouping, count_totals(table, grouping, rule), weights, rule)
+            found |= total_statistics(table, grouping, weights, rule)
     if "localisation" in kinds and table.boxes is not None and grouping.of_record is not None:
-        found |= box_statistics(table, grouping, count_boxes(table, grouping), weights)
+        found |= box_statistics(table, grouping, weights)
     if "pool" in kinds:
         found |= slots if grouping.by == "slot" else pool_statistics(confusions, weights)
     if "slot_mean" in kinds:
@@ -173,70 +165,43 @@ def compute_statistics(
 
 def _score_groups(table: SlotTable, grouping: Grouping, weights: _Weights, slots: Statistics) -> list[Group]:
     """Return the groups of one grouping with everything that was counted and estimated."""
-    by = grouping.by
     confusions = count_confusions(table, grouping)
-    found = estimate_all(compute_statistics(table, grouping, confusions, weights, slots))
+    statistics = compute_statistics(table, grouping, confusions, weights, slots)
+    estimates = estimate_all(statistics)
     coverage = count_coverage(table, grouping)
-    counts = {rule: count_totals(table, grouping, rule) for rule in table.rules}
-    localisation = _localisation(table, grouping, found)
-    pools = _pools(confusions, found)
+    localisation = make_localisation(table, grouping, statistics, estimates)
     groups = []
     for place, value in enumerate(grouping.values):
-        totals = {
-            rule: Scores(counts[rule][place], found[Key(by, value, "total", rule)]) for rule in table.rules
-        }  # fmt: skip
-        groups.append(Group(by, value, coverage[place], totals, tuple(pools.get(value, ())), localisation[place]))
+        totals = {}
+        for rule in table.rules:
+            key = Key(grouping.by, value, "total", rule)
+            counts = statistics[key]["slot_micro"].counts
+            assert isinstance(counts, Counts)
+            totals[rule] = Scores(counts, estimates[key])
+        pools = tuple(_pool(each, value, estimates) for each in confusions if value in each.values)
+        groups.append(Group(grouping.by, value, coverage[place], totals, pools, localisation[place]))
     return groups
 
 
-_Estimates = Mapping[Key, Mapping[str, Estimate]]
-
-
-def _pools(confusions: Sequence[Confusions], found: _Estimates) -> dict[str, list[Pool]]:
-    """Return the pools of each group by its name."""
-    pools: dict[str, list[Pool]] = {}
-    for each in confusions:
-        kind = each.kind
-        for place, value in enumerate(each.values):
-            means = {rule: found.get(Key(each.by, value, "slot_mean", rule, kind.label)) for rule in each.counts}
-            counted = each.by_patient[:, place].sum(axis=0).astype(np.int64).tolist()
-            pool = Pool(
-                scale=kind.scale,
-                low=kind.low,
-                high=kind.high,
-                condition=kind.condition,
-                slots=tuple(SLOTS[slot].name for slot in each.slots[place]),
-                confusion=tuple(tuple(row) for row in counted),
-                unknown=int(each.unknown[place]),
-                rules={
-                    rule: Scores(counts[place], found[Key(each.by, value, "pool", rule, kind.label)])
-                    for rule, counts in each.counts.items()
-                },
-                slot_means={rule: metrics for rule, metrics in means.items() if metrics is not None},
-            )
-            pools.setdefault(value, []).append(pool)
-    return pools
-
-
-def _localisation(table: SlotTable, grouping: Grouping, found: _Estimates) -> list[Localisation | None]:
-    if table.boxes is None or grouping.of_record is None:
-        return [None] * len(grouping.values)
-    parts = zip(
-        grouping.values,
-        count_boxes(table, grouping),
-        count_reasons(table, grouping),
-        histograms(table, grouping),
-        strict=True,
+def _pool(confusions: Confusions, value: str, estimates: Mapping[Key, Mapping[str, Estimate]]) -> Pool:
+    """Return one group's slots of one kind, with their confusion and metrics."""
+    by, kind, place = confusions.by, confusions.kind, confusions.values.index(value)
+    means = {rule: estimates.get(Key(by, value, "slot_mean", rule, kind.label)) for rule in confusions.counts}
+    counted = confusions.by_patient[:, place].sum(axis=0).astype(np.int64).tolist()
+    return Pool(
+        scale=kind.scale,
+        low=kind.low,
+        high=kind.high,
+        condition=kind.condition,
+        slots=tuple(SLOTS[slot].name for slot in confusions.slots[place]),
+        confusion=tuple(tuple(row) for row in counted),
+        unknown=int(confusions.unknown[place]),
+        rules={
+            rule: Scores(counts[place], estimates[Key(by, value, "pool", rule, kind.label)])
+            for rule, counts in confusions.counts.items()
+        },
+        slot_means={rule: metrics for rule, metrics in means.items() if metrics is not None},
     )
-    return [
-        Localisation(
-            counts,
-            reasons,
-            histogram,
-            {unit: found[Key(grouping.by, value, "localisation", unit=unit)] for unit in UNITS},
-        )
-        for value, counts, reasons, histogram in parts
-    ]
 
 
 def count_coverage(table: SlotTable, grouping: Grouping) -> list[Coverage]:

@@ -278,14 +278,14 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
         counts = tuple(format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
         for name, value in scores.metrics.items():
             base = majority.get((group.by, group.value, "pool", key, name))
-            rows.append((slots, name, *_beside(value, base), *counts))
+            rows.append((slots, name, *_with_majority(value, base), *counts))
     columns = ("scale", "metric", "value", "majority", "model less majority", "patients", "slots", "positives")
     caption = f"{_MISSING}. Majority: question_majority" if majority else _MISSING
     title = f"Metrics of {group.by} {group_name(group.by, group.value)}".replace("_", " ")
     return Table(title, columns, tuple(rows), caption, folded=True)
 
 
-def _beside(value: Estimate, base: Difference | None) -> tuple[str, str, str]:
+def _with_majority(value: Estimate, base: Difference | None) -> tuple[str, str, str]:
     if base is None:
         return (format_estimate(value), "", "")
     return (format_estimate(value), format_number(base.second), signed(base.difference, base.metric))
