@@ -5,12 +5,13 @@ All are columns of numpy arrays, so that 76,384 records take a few megabytes and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.moaks import ATTRIBUTES, SLOTS
@@ -192,6 +193,53 @@ def _check_lengths(table: Truth | Answers, rows: int, names: tuple[str, ...], re
             raise BenchError(
                 f"Column {name!r} has shape {shape}, and must have {(rows, *rest)}: one row a record (or a volume)."
             )
+
+
+def take(truth: Truth, rows: ArrayLike) -> Truth:
+    """Return some rows of a truth, in the order named; patients and volumes without rows go.
+
+    Parameters
+    ----------
+    truth : Truth
+    rows : (M,) int array, or (N,) bool array
+    """
+    places = np.asarray(rows)
+    places = np.flatnonzero(places) if places.dtype == np.bool_ else places.astype(np.int64)
+    patients, patient = np.unique(truth.patient[places], return_inverse=True)
+    volumes, volume = np.unique(truth.volume[places], return_inverse=True)
+    _, region = np.unique(truth.region[places], return_inverse=True)
+    columns = ("question", "side", "visit", "slots", "grades", "boxes")
+    return replace(
+        truth,
+        ids=tuple(truth.ids[place] for place in places.tolist()),
+        patient=patient.astype(np.int32),
+        volume=volume.astype(np.int32),
+        region=region.astype(np.int32),
+        patients=tuple(truth.patients[code] for code in patients.tolist()),
+        volumes=tuple(truth.volumes[code] for code in volumes.tolist()),
+        shapes=truth.shapes[volumes],
+        affines=truth.affines[volumes],
+        **{name: getattr(truth, name)[places] for name in columns},
+    )
+
+
+def sample_patients(truth: Truth, patients: int, seed: int = 0) -> Truth:
+    """Draw whole patients, with all their records.
+
+    Each patient's place in the draw depends on the seed and the patient alone: a larger sample holds the smaller ones,
+    and the order of the rows does not matter.
+
+    Raises
+    ------
+    BenchError
+        If there are fewer.
+    """
+    there = len(truth.patients)
+    if not 1 <= patients <= there:
+        raise BenchError(f"Split has {there} patients, and {patients} were asked for. Ask for 1 to {there}.")
+    ranks = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in truth.patients]
+    drawn = sorted(range(there), key=ranks.__getitem__)[:patients]
+    return take(truth, np.isin(truth.patient, drawn))
 
 
 def keep_attributes(truth: Truth, attributes: Collection[str]) -> Truth:

@@ -9,10 +9,10 @@ from itertools import chain, islice
 from typing import Any
 
 from reasonknee_datasets.bench.arrays import Truth, keep_answers, keep_attributes
-from reasonknee_datasets.bench.baselines import score_baseline, score_baselines
+from reasonknee_datasets.bench.baseline_comparison import score_baseline, score_baselines
 from reasonknee_datasets.bench.conditions import get_condition
 from reasonknee_datasets.bench.group_results import HEADLINE, Estimate
-from reasonknee_datasets.bench.metrics.reasoning import ReasoningScorer
+from reasonknee_datasets.bench.metrics.reasoning_scores import ReasoningScorer
 from reasonknee_datasets.bench.prediction_files import Source, is_inspect_log, read_identity, split_source
 from reasonknee_datasets.bench.predictions import Predictions, read_predictions
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors

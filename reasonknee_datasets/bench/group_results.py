@@ -67,19 +67,6 @@ BOX_METRICS: Mapping[str, str] = {
 }
 """Metrics of localisation."""
 
-REASONING_METRICS: Mapping[str, str] = {
-    "consistency": "share of answered grades that the reasoning states too",
-    "contradicted": "share of answered grades of which the reasoning states another, or several",
-    "not_stated": "share of answered grades of which the reasoning states none",
-    "coverage": "share of the asked attributes that the reasoning assesses",
-    "grounding": "share of records that name the asked subregion, and no wrong side or slice",
-    "wrong_subregion": "share of records that name another subregion instead of the asked one",
-    "wrong_side": "share of records naming a side of the body that name the other one",
-    "outside_box": "share of records stating slice numbers that state one outside the true box",
-    "agreement": "mean ROUGE-L (summary level, F) with the steps of the reference: the wording of a fixed template",
-}
-"""Metrics of the reasoning, in the order of the report."""
-
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

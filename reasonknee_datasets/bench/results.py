@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from reasonknee_datasets.bench.arrays import Outcomes
 from reasonknee_datasets.bench.group_results import (
@@ -41,6 +41,7 @@ from reasonknee_datasets.bench.group_results import (
     StatisticKind,
     Unit,
 )
+from reasonknee_datasets.bench.metrics.reasoning_scores import ReasoningScores
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.serial import from_plain, make_schema, to_plain
 from reasonknee_datasets.errors import BenchError
@@ -143,48 +144,6 @@ class LostShares:
     records: int
     patients: int
     positives: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningMetric:
-    """One metric of the reasoning, with what it rests on.
-
-    Attributes
-    ----------
-    value : Estimate
-    count : int
-        How many slots or records it is a share of.
-    unit : {"slots", "records"}
-    patients : int
-        How many patients these are of.
-    """
-
-    value: Estimate
-    count: int
-    unit: Literal["slots", "records"]
-    patients: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningScores:
-    """Metrics of the reasoning of one set of answers; none of them is a part of the headline.
-
-    Attributes
-    ----------
-    records : int
-        Scored records. One without a prediction or without reasoning counts as one whose reasoning is empty.
-    with_reasoning : int
-        Records with a reasoning before the final answer.
-    unseparated : int
-        Records of which the final answer cannot be told from the reasoning; they have no consistency.
-    metrics : mapping of str to ReasoningMetric
-        Of `REASONING_METRICS`, those that were asked for.
-    """
-
-    records: int
-    with_reasoning: int
-    unseparated: int
-    metrics: Mapping[str, ReasoningMetric]
 
 
 FORMAT = 2

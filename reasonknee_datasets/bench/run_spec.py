@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION
-from reasonknee_datasets.bench.arrays import Truth
+from reasonknee_datasets.bench.arrays import Truth, take
 from reasonknee_datasets.bench.conditions import SCRIPTS, Condition, get_condition
 from reasonknee_datasets.bench.model_requests import (
     Frames,
@@ -29,7 +29,7 @@ from reasonknee_datasets.bench.model_requests import (
     true_region,
 )
 from reasonknee_datasets.bench.run_metadata import RunMetadata, identity_digest
-from reasonknee_datasets.bench.truth import Data, filter_questions, identify, open_data, read_truth, take
+from reasonknee_datasets.bench.truth import Data, filter_questions, identify, open_data, read_truth
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.prompts import Damaged, Prompts, box_prompt_hash

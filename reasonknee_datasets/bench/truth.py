@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from reasonknee_datasets import __version__
-from reasonknee_datasets.bench.arrays import NONE, WIDTH, Truth
+from reasonknee_datasets.bench.arrays import NONE, WIDTH, Truth, sample_patients
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError, RepositoryError, RepositoryNotFoundError, nearest
 from reasonknee_datasets.manifest import Manifest
@@ -321,56 +321,6 @@ def read_references(data: Repository, split: str, truth: Truth) -> dict[str, tup
                     kept = tuple(steps or ())
                     found[name] = known.setdefault(kept, kept)
     return found
-
-
-def take(truth: Truth, rows: ArrayLike) -> Truth:
-    """Return some rows of a truth, in the order named; patients and volumes without rows go.
-
-    Parameters
-    ----------
-    truth : Truth
-    rows : (M,) int array, or (N,) bool array
-    """
-    places = np.asarray(rows)
-    places = np.flatnonzero(places) if places.dtype == np.bool_ else places.astype(np.int64)
-    patients, patient = np.unique(truth.patient[places], return_inverse=True)
-    volumes, volume = np.unique(truth.volume[places], return_inverse=True)
-    _, region = np.unique(truth.region[places], return_inverse=True)
-    return Truth(
-        ids=tuple(truth.ids[place] for place in places.tolist()),
-        question=truth.question[places],
-        patient=patient.astype(np.int32),
-        volume=volume.astype(np.int32),
-        region=region.astype(np.int32),
-        side=truth.side[places],
-        visit=truth.visit[places],
-        slots=truth.slots[places],
-        grades=truth.grades[places],
-        boxes=truth.boxes[places],
-        patients=tuple(truth.patients[code] for code in patients.tolist()),
-        volumes=tuple(truth.volumes[code] for code in volumes.tolist()),
-        shapes=truth.shapes[volumes],
-        affines=truth.affines[volumes],
-    )
-
-
-def sample_patients(truth: Truth, patients: int, seed: int = 0) -> Truth:
-    """Draw whole patients, with all their records.
-
-    Each patient's place in the draw depends on the seed and the patient alone: a larger sample holds the smaller ones,
-    and the order of the rows does not matter.
-
-    Raises
-    ------
-    BenchError
-        If there are fewer.
-    """
-    there = len(truth.patients)
-    if not 1 <= patients <= there:
-        raise BenchError(f"Split has {there} patients, and {patients} were asked for. Ask for 1 to {there}.")
-    ranks = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in truth.patients]
-    drawn = sorted(range(there), key=ranks.__getitem__)[:patients]
-    return take(truth, np.isin(truth.patient, drawn))
 
 
 def identify(data: Repository, split: str, truth: Truth, **known: Any) -> RunMetadata:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reasonknee_datasets.bench.baselines import warn
+from reasonknee_datasets.bench.baseline_comparison import warn
 from reasonknee_datasets.bench.comparison import paired_difference
 from reasonknee_datasets.bench.group_results import Estimate
 from reasonknee_datasets.bench.results import Difference

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reasonknee_datasets.bench.answers import REASONS
-from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
+from reasonknee_datasets.bench.arrays import NONE, Answers, Truth, take
 from reasonknee_datasets.bench.baselines import (
     BoxGrader,
     chance,
@@ -22,7 +22,7 @@ from reasonknee_datasets.bench.baselines import (
 )
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
 from reasonknee_datasets.bench.scoring import score
-from reasonknee_datasets.bench.truth import open_data, read_truth, take
+from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION, REASONS, write
-from reasonknee_datasets.bench.arrays import NONE, Truth
+from reasonknee_datasets.bench.arrays import NONE, Truth, sample_patients, take
 from reasonknee_datasets.bench.predictions import Predictions, read_predictions
 from reasonknee_datasets.bench.problem_log import NOTES, PROBLEMS
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.scoring import score
-from reasonknee_datasets.bench.truth import identify, open_data, read_truth, sample_patients, take
+from reasonknee_datasets.bench.truth import identify, open_data, read_truth
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS

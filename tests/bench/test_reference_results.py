@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasonknee_datasets.bench.answers import REASONS, write
-from reasonknee_datasets.bench.arrays import NONE, Truth
+from reasonknee_datasets.bench.arrays import NONE, Truth, take
 from reasonknee_datasets.bench.predictions import Predictions
 from reasonknee_datasets.bench.reference_results import is_official_file, read_official_results
-from reasonknee_datasets.bench.truth import open_data, read_truth, take
+from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 from reasonknee_datasets.sources import Repository

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reasonknee_datasets.bench.baselines import ABOUT
+from reasonknee_datasets.bench.baseline_comparison import ABOUT
 from reasonknee_datasets.bench.comparison import compare
 from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions, evaluate
 from reasonknee_datasets.bench.group_results import Estimate

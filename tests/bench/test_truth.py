@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasonknee_datasets.bench import truth as module
-from reasonknee_datasets.bench.arrays import NONE, Truth
+from reasonknee_datasets.bench.arrays import NONE, Truth, sample_patients, take
 from reasonknee_datasets.bench.priors import TrainPriors, read_priors
-from reasonknee_datasets.bench.truth import COLUMNS, identify, open_data, read_truth, sample_patients, take
+from reasonknee_datasets.bench.truth import COLUMNS, identify, open_data, read_truth
 from reasonknee_datasets.errors import BenchError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS

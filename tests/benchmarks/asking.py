@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from reasonknee_datasets.bench.arrays import take
 from reasonknee_datasets.bench.run_spec import RunSpec, make_study
-from reasonknee_datasets.bench.truth import take
 from tests.benchmarks.tables import Table
 from tests.helpers.paths import ROOT
 from tests.helpers.peak import peak_bytes

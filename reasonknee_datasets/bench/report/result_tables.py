@@ -10,13 +10,13 @@ from reasonknee_datasets.bench.group_results import (
     BOX_METRICS,
     CONDITIONS,
     HEADLINE,
-    REASONING_METRICS,
     RULES,
     TOTALS,
     By,
     Estimate,
     Unit,
 )
+from reasonknee_datasets.bench.metrics.reasoning_scores import REASONING_METRICS
 from reasonknee_datasets.bench.report.group_tables import (
     RESTS_ON,
     RULE_NAMES,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from reasonknee_datasets.atomic_files import is_part, write_files
 from reasonknee_datasets.bench.answers import RULES
-from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes
+from reasonknee_datasets.bench.arrays import NONE, WIDTH, Answers, keep_attributes, take
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.group_results import HEADLINE
 from reasonknee_datasets.bench.predictions import Predictions
@@ -43,7 +43,7 @@ from reasonknee_datasets.bench.report.plots import (
 from reasonknee_datasets.bench.report.result_tables import first_estimates, identity_table, result_tables
 from reasonknee_datasets.bench.results import Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
-from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth, take
+from reasonknee_datasets.bench.truth import Data, identify, open_data, read_truth
 from reasonknee_datasets.errors import BenchError
 
 RESULTS = "results.json"
