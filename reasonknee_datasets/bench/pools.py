@@ -1,4 +1,4 @@
-"""Totals of each group, and confusions of slots of one scale and range with their metrics, counted by patient."""
+"""Pools: confusions of the slots of one scale and range, counted by patient, with their metrics."""
 
 from __future__ import annotations
 
@@ -8,97 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.arrays import Floats, Ints, Mask
+from reasonknee_datasets.bench.arrays import Ints, Mask
 from reasonknee_datasets.bench.bootstrap import (
     Key,
     Statistic,
     Statistics,
-    by_group,
     enough_patients,
     mean_of_defined,
     resample,
-    sum_by_patient,
 )
-from reasonknee_datasets.bench.group_results import By, Condition, Counts, Rule, Scale
-from reasonknee_datasets.bench.metrics import METRICS, WEIGH_GRADES_ALIKE, apply_rule, common_scale, compute, ratio
+from reasonknee_datasets.bench.group_results import By, Condition, Counts, Estimate, Pool, Rule, Scale, Scores
+from reasonknee_datasets.bench.metrics import METRICS, WEIGH_GRADES_ALIKE, apply_rule, common_scale, compute
 from reasonknee_datasets.bench.metrics import merge_macerations as merged
 from reasonknee_datasets.bench.slot_table import (
-    CATEGORY_OF,
     NORMAL,
-    OF_KNEES,
-    SCORED,
-    SCORED_CATEGORIES,
     Grouping,
     SlotTable,
     compact,
     count_distinct,
 )
-from reasonknee_datasets.moaks import CATEGORIES, SLOTS
-
-_SCORED_CATEGORY = np.array([SCORED_CATEGORIES.index(name) if name in SCORED_CATEGORIES else -1 for name in CATEGORIES])
-
-
-def _count_totals(table: SlotTable, grouping: Grouping, rule: Rule) -> list[Counts]:
-    """Count the slots, records and patients that the totals of each group are computed from."""
-    many, patients = len(grouping.values), len(table.patients)
-    rows = np.flatnonzero(~np.isnan(table.right(rule)))
-    slots = np.bincount(grouping.of_row[rows], minlength=many)
-    if grouping.of_record is None:
-        group, who, positive = grouping.of_row[rows], table.patient[table.record[rows]], table.positive[rows]
-        records = count_distinct(group, table.record[rows], many)
-    else:
-        chosen = np.flatnonzero(~np.isnan(table.exact[rule]))
-        group, who = grouping.of_record[chosen], table.patient[chosen]
-        positive = table.positive_record[chosen]
-        records = np.bincount(group, minlength=many)
-    shape = (patients, many)
-    with_positive = sum_by_patient(who[positive], group[positive], shape) > 0
-    with_normal = sum_by_patient(who[~positive], group[~positive], shape) > 0
-    rarer = np.minimum(with_positive.sum(axis=0), with_normal.sum(axis=0))
-    columns = (
-        slots,
-        records,
-        (with_positive | with_normal).sum(axis=0),
-        np.bincount(group[positive], minlength=many),
-        rarer,
-        rarer,
-    )
-    return [Counts(*each) for each in np.stack(columns, axis=1).astype(np.int64).tolist()]
-
-
-def total_statistics(table: SlotTable, grouping: Grouping, weights: NDArray[np.float32], rule: Rule) -> Statistics:
-    """Compute the totals of each group under a rule, the headline first: means of `record_exact` and right slots."""
-    many, group, counts = len(grouping.values), grouping.of_record, _count_totals(table, grouping, rule)
-    columns = {}
-    if group is not None:
-        columns["record_exact"] = _mean(weights, table.patient, group, table.exact[rule], many)
-    columns["slot_micro"] = _mean(weights, table.patient[table.record], grouping.of_row, table.right(rule), many)
-    enough = [enough_patients(rest.rarer_patients) for rest in counts]
-    found = by_group(grouping.by, grouping.values, columns, counts, enough=enough, kind="total", rule=rule)
-    if group is None or grouping.by not in OF_KNEES:
-        return found
-    question = table.truth.question.astype(np.int64)
-    for metric, part, parts in (
-        ("question_macro", question - 1, len(SCORED)),
-        ("category_macro", _SCORED_CATEGORY[CATEGORY_OF[question]], len(SCORED_CATEGORIES)),
-    ):
-        shares = _mean(weights, table.patient, part * many + group, table.exact[rule], parts * many)
-        means, undefined = mean_of_defined(shares.reshape(-1, parts, many), axis=1)
-        for place, value in enumerate(grouping.values):
-            statistic = Statistic(means[:, place], counts[place], enough[place], int(undefined[place]))
-            found[Key(grouping.by, value, "total", rule)][metric] = statistic
-    return found
-
-
-def _mean(weights: NDArray[np.float32], patient: Ints, group: Ints, values: Floats, groups: int) -> Floats:
-    """Average values that are not NaN over each group of the sample and of each resample: shape (1 + R, G)."""
-    rows = np.flatnonzero(~np.isnan(values))
-    shape = (weights.shape[1], groups)
-    whole = sum_by_patient(patient[rows], group[rows], shape)
-    part = sum_by_patient(patient[rows], group[rows], shape, values[rows])
-    both = resample(weights, np.stack([part, whole], axis=1).astype(np.float32))
-    return ratio(both[:, 0], both[:, 1])
-
+from reasonknee_datasets.moaks import SLOTS
 
 # Pools whose resampled confusions are held at a time: 2,000 resamples of 48 times 4 by 5 grades are 8 MB.
 _AT_ONCE = 48
@@ -323,3 +252,24 @@ def slot_mean_statistics(confusions: Sequence[Confusions], slots: Statistics) ->
                     means, undefined = mean_of_defined(draws, axis=1)
                     metrics[metric] = Statistic(means, rest, enough, int(undefined))
     return found
+
+
+def make_pool(confusions: Confusions, value: str, estimates: Mapping[Key, Mapping[str, Estimate]]) -> Pool:
+    """Return one group's slots of one kind, with their confusion and metrics."""
+    by, kind, place = confusions.by, confusions.kind, confusions.values.index(value)
+    means = {rule: estimates.get(Key(by, value, "slot_mean", rule, kind.label)) for rule in confusions.counts}
+    counted = confusions.by_patient[:, place].sum(axis=0).astype(np.int64).tolist()
+    return Pool(
+        scale=kind.scale,
+        low=kind.low,
+        high=kind.high,
+        condition=kind.condition,
+        slots=tuple(SLOTS[slot].name for slot in confusions.slots[place]),
+        confusion=tuple(tuple(row) for row in counted),
+        unknown=int(confusions.unknown[place]),
+        rules={
+            rule: Scores(counts[place], estimates[Key(by, value, "pool", rule, kind.label)])
+            for rule, counts in confusions.counts.items()
+        },
+        slot_means={rule: metrics for rule, metrics in means.items() if metrics is not None},
+    )

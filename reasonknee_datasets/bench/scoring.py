@@ -1,56 +1,62 @@
 """Scoring: from a `Truth` and `Answers` to `Results`.
 
-Everything is counted once by patient (confusions, right records, sums over boxes); a resample of patients is then a row
-of a matrix product, whatever the number of records. `score` reads in this order: a `SlotTable`, the statistics of each
-grouping by `Key`, and from these the groups of the results; then coverage, the outcome of every record, and the worst.
-``record_exact`` itself is in `reasonknee_datasets.bench.metrics.grades`.
+The way of the headline: `bench.metrics.record_exact` marks each record (in `make_slot_table`), `total_statistics` sums
+the marks by patient and averages them in each resample of patients, `estimate_all` turns the averages into a value with
+an interval, and `score` arranges the values of each group as `Results`. Metrics of confusions (`pools`) and of boxes
+(`localisation`) go the same way: counted once by patient, then resampled by one matrix product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reasonknee_datasets.bench.arrays import Answers, Ints, Mask, Outcomes, Truth
-from reasonknee_datasets.bench.bootstrap import LEVEL, Key, Statistics, draw_patients, estimate_all
-from reasonknee_datasets.bench.group_results import (
-    STATISTIC_KINDS,
-    Counts,
-    Coverage,
-    Estimate,
-    Group,
-    Pool,
-    Scores,
-    StatisticKind,
+from reasonknee_datasets.bench.arrays import Answers, Floats, Ints, Truth
+from reasonknee_datasets.bench.bootstrap import (
+    LEVEL,
+    Key,
+    Statistic,
+    Statistics,
+    by_group,
+    draw_patients,
+    enough_patients,
+    estimate_all,
+    mean_of_defined,
+    resample,
+    sum_by_patient,
 )
+from reasonknee_datasets.bench.group_results import STATISTIC_KINDS, Counts, Group, Rule, Scores, StatisticKind
 from reasonknee_datasets.bench.localisation import box_statistics, check_convention, make_localisation
-from reasonknee_datasets.bench.metrics import farthest, ratio
+from reasonknee_datasets.bench.metrics import ratio
 from reasonknee_datasets.bench.pools import (
     Confusions,
     count_confusions,
+    make_pool,
     pool_statistics,
     slot_mean_statistics,
-    total_statistics,
 )
-from reasonknee_datasets.bench.results import Case, Results, Sampling
+from reasonknee_datasets.bench.record_outcomes import count_coverage, find_worst, make_outcomes
+from reasonknee_datasets.bench.results import Results, Sampling
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.slot_table import (
     BYS,
     CATEGORY_OF,
-    NO_PREDICTION,
-    REASON_NAMES,
+    OF_KNEES,
+    SCORED,
+    SCORED_CATEGORIES,
     Grouping,
     SlotTable,
-    count_by_reason,
+    count_distinct,
     group_by,
     make_slot_table,
 )
 from reasonknee_datasets.boxes import BoxConvention
-from reasonknee_datasets.moaks import SLOTS
+from reasonknee_datasets.moaks import CATEGORIES
 
 _Weights = NDArray[np.float32]
+_SCORED_CATEGORY = np.array([SCORED_CATEGORIES.index(name) if name in SCORED_CATEGORIES else -1 for name in CATEGORIES])
 
 
 def score(
@@ -178,170 +184,68 @@ def _score_groups(table: SlotTable, grouping: Grouping, weights: _Weights, slots
             counts = statistics[key]["slot_micro"].counts
             assert isinstance(counts, Counts)
             totals[rule] = Scores(counts, estimates[key])
-        pools = tuple(_pool(each, value, estimates) for each in confusions if value in each.values)
+        pools = tuple(make_pool(each, value, estimates) for each in confusions if value in each.values)
         groups.append(Group(grouping.by, value, coverage[place], totals, pools, localisation[place]))
     return groups
 
 
-def _pool(confusions: Confusions, value: str, estimates: Mapping[Key, Mapping[str, Estimate]]) -> Pool:
-    """Return one group's slots of one kind, with their confusion and metrics."""
-    by, kind, place = confusions.by, confusions.kind, confusions.values.index(value)
-    means = {rule: estimates.get(Key(by, value, "slot_mean", rule, kind.label)) for rule in confusions.counts}
-    counted = confusions.by_patient[:, place].sum(axis=0).astype(np.int64).tolist()
-    return Pool(
-        scale=kind.scale,
-        low=kind.low,
-        high=kind.high,
-        condition=kind.condition,
-        slots=tuple(SLOTS[slot].name for slot in confusions.slots[place]),
-        confusion=tuple(tuple(row) for row in counted),
-        unknown=int(confusions.unknown[place]),
-        rules={
-            rule: Scores(counts[place], estimates[Key(by, value, "pool", rule, kind.label)])
-            for rule, counts in confusions.counts.items()
-        },
-        slot_means={rule: metrics for rule, metrics in means.items() if metrics is not None},
-    )
-
-
-def count_coverage(table: SlotTable, grouping: Grouping) -> list[Coverage]:
-    """Count each group's coverage.
-
-    In groups of slots, the records are those that have a true grade in such a slot, and complete those of them that
-    have an answer in it.
-    """
-    answers, many = table.answers, len(grouping.values)
-    parsed = table.answered >= 0
-    missing = _missing_truth(table, grouping)
+def _count_totals(table: SlotTable, grouping: Grouping, rule: Rule) -> list[Counts]:
+    """Count the slots, records and patients that the totals of each group are computed from."""
+    many, patients = len(grouping.values), len(table.patients)
+    rows = np.flatnonzero(~np.isnan(table.right(rule)))
+    slots = np.bincount(grouping.of_row[rows], minlength=many)
     if grouping.of_record is None:
-        # A slot occurs once in a record, and so does an attribute: rows are records.
-        group, record = grouping.of_row, table.record
-        complete = np.bincount(group[parsed], minlength=many)
-        missing_records = missing
+        group, who, positive = grouping.of_row[rows], table.patient[table.record[rows]], table.positive[rows]
+        records = count_distinct(group, table.record[rows], many)
     else:
-        group, record = grouping.of_record, np.arange(len(table.truth))
-        complete = np.bincount(group[table.complete], minlength=many)
-        missing_records = np.bincount(group[np.isnan(table.exact["missing_as_wrong"])], minlength=many)
-    columns = {
-        "records": np.bincount(group, minlength=many),
-        "given": np.bincount(group[answers.given[record]], minlength=many),
-        "texts": np.bincount(group[answers.text[record]], minlength=many),
-        "strict": np.bincount(group[answers.strict[record]], minlength=many),
-        "complete": complete,
-        "slots": np.bincount(grouping.of_row, minlength=many),
-        "parsed": np.bincount(grouping.of_row[parsed], minlength=many),
-        "missing_truth_slots": missing,
-        "missing_truth_records": missing_records,
-    }
-    reasons = _count_reasons(table, grouping, ~parsed)
-    rows = np.stack(list(columns.values()), axis=1).tolist()
-    return [
-        Coverage(**dict(zip(columns, row, strict=True)), reasons=why) for row, why in zip(rows, reasons, strict=True)
-    ]
-
-
-def _missing_truth(table: SlotTable, grouping: Grouping) -> Ints:
-    """Count each group's slots without a true grade."""
-    truth = table.truth
-    record, place = np.nonzero((truth.slots >= 0) & (truth.grades < 0))
-    if grouping.of_record is not None:
-        return np.bincount(grouping.of_record[record], minlength=len(grouping.values))
-    slot = [SLOTS[number] for number in truth.slots[record, place].tolist()]
-    names = [each.name if grouping.by == "slot" else each.attribute for each in slot]
-    return np.array([names.count(value) for value in grouping.values], dtype=np.int64)
-
-
-def _count_reasons(table: SlotTable, grouping: Grouping, lacking: Mask) -> list[dict[str, int]]:
-    rows = np.flatnonzero(lacking)
-    record = table.record[rows]
-    codes = table.answers.reasons[record, table.place[rows]].astype(np.int64)
-    given = table.answers.given[record]
-    return count_by_reason(grouping.of_row[rows], codes, given, len(grouping.values))
-
-
-_HIGHEST = max(slot.high for slot in SLOTS) + 1
-
-
-def _greatest_distances() -> NDArray[np.float64]:
-    """Return for each slot and true grade the distance to the farthest legal grade."""
-    table = np.ones((len(SLOTS), _HIGHEST))
-    for slot in SLOTS:
-        own = np.arange(slot.high + 1)
-        table[slot.id, : slot.high + 1] = np.abs(farthest(slot.high + 1) - own)
-    return table
-
-
-_FARTHEST = _greatest_distances()
-_ORDINAL = np.array([slot.scale == "ordinal" for slot in SLOTS])
-
-
-def make_outcomes(table: SlotTable) -> Outcomes:
-    """Compute the outcome of every record; missing answers count as wrong."""
-    truth, answers, exact = table.truth, table.answers, table.exact["missing_as_wrong"]
-    apart = np.abs(table.answered - table.true) / _FARTHEST[table.slot, table.true]
-    wrong = (table.answered != table.true).astype(np.float64)
-    losses = np.where((table.answered >= 0) & _ORDINAL[table.slot], apart, wrong)
-    rows = len(truth)
-    sums = np.bincount(table.record, weights=losses, minlength=rows)
-    return Outcomes(
-        ids=truth.ids,
-        question=truth.question,
-        patient=truth.patient,
-        grades=truth.grades,
-        answers=answers.grades,
-        reasons=answers.reasons,
-        right=np.where(np.isnan(exact), -1, exact).astype(np.int8),
-        parsed=table.complete,
-        loss=ratio(sums, np.bincount(table.record, minlength=rows)),
-        iou=np.full(rows, np.nan) if table.boxes is None else table.boxes.iou,
-        boxes=answers.boxes,
-        true_boxes=truth.boxes,
-        has_box=answers.has_box,
+        chosen = np.flatnonzero(~np.isnan(table.exact[rule]))
+        group, who = grouping.of_record[chosen], table.patient[chosen]
+        positive = table.positive_record[chosen]
+        records = np.bincount(group, minlength=many)
+    shape = (patients, many)
+    with_positive = sum_by_patient(who[positive], group[positive], shape) > 0
+    with_normal = sum_by_patient(who[~positive], group[~positive], shape) > 0
+    rarer = np.minimum(with_positive.sum(axis=0), with_normal.sum(axis=0))
+    columns = (
+        slots,
+        records,
+        (with_positive | with_normal).sum(axis=0),
+        np.bincount(group[positive], minlength=many),
+        rarer,
+        rarer,
     )
+    return [Counts(*each) for each in np.stack(columns, axis=1).astype(np.int64).tolist()]
 
 
-def find_worst(table: SlotTable, outcomes: Outcomes, each: int) -> tuple[Case, ...]:
-    """Return the records of each category that lost most by wrong grades, worst first, at most ``each``.
-
-    Records that lost points only because a grade is missing are counted in the coverage instead.
-    """
-    wrong = (table.answered >= 0) & (table.answered != table.true)
-    answered_wrong = np.bincount(table.record, weights=wrong, minlength=len(table.truth)) > 0
-    loss = np.where(answered_wrong, np.nan_to_num(outcomes.loss, nan=0.0), 0.0)
-    iou = np.nan_to_num(outcomes.iou, nan=1.0)
-    names = np.array(outcomes.ids)
-    order = np.lexsort((names, iou, -loss))
-    category = CATEGORY_OF[table.truth.question]
-    chosen: list[int] = []
-    for code in np.unique(category):
-        chosen += [int(n) for n in order[category[order] == code][:each] if loss[n] > 0]
-    chosen.sort(key=lambda n: (-loss[n], iou[n], outcomes.ids[n]))
-    return tuple(_case(table, outcomes, n) for n in chosen)
-
-
-def _case(table: SlotTable, outcomes: Outcomes, n: int) -> Case:
-    truth, answers = table.truth, table.answers
-    slots = [SLOTS[number] for number in truth.slots[n].tolist() if number >= 0]
-    true = {slot.attribute: _known(truth.grades[n, place]) for place, slot in enumerate(slots)}
-    answer = {slot.attribute: _known(answers.grades[n, place]) for place, slot in enumerate(slots)}
-    reasons = {}
-    for place, slot in enumerate(slots):
-        if answer[slot.attribute] is None:
-            code = int(answers.reasons[n, place])
-            reasons[slot.attribute] = REASON_NAMES[code] if answers.given[n] and code >= 0 else "missing"
-            if not answers.given[n]:
-                reasons[slot.attribute] = NO_PREDICTION
-    return Case(
-        id=truth.ids[n],
-        truth=true,
-        answer=answer,
-        reasons=reasons,
-        loss=float(outcomes.loss[n]),
-        iou=float(outcomes.iou[n]) if table.boxes is not None else None,
-        box=tuple(answers.boxes[n].tolist()) if answers.has_box[n] else None,
-        true_box=tuple(truth.boxes[n].tolist()),
-    )
+def total_statistics(table: SlotTable, grouping: Grouping, weights: _Weights, rule: Rule) -> Statistics:
+    """Compute the totals of each group under a rule, the headline first: means of `record_exact` and right slots."""
+    many, group, counts = len(grouping.values), grouping.of_record, _count_totals(table, grouping, rule)
+    columns = {}
+    if group is not None:
+        columns["record_exact"] = _mean(weights, table.patient, group, table.exact[rule], many)
+    columns["slot_micro"] = _mean(weights, table.patient[table.record], grouping.of_row, table.right(rule), many)
+    enough = [enough_patients(rest.rarer_patients) for rest in counts]
+    found = by_group(grouping.by, grouping.values, columns, counts, enough=enough, kind="total", rule=rule)
+    if group is None or grouping.by not in OF_KNEES:
+        return found
+    question = table.truth.question.astype(np.int64)
+    for metric, part, parts in (
+        ("question_macro", question - 1, len(SCORED)),
+        ("category_macro", _SCORED_CATEGORY[CATEGORY_OF[question]], len(SCORED_CATEGORIES)),
+    ):
+        shares = _mean(weights, table.patient, part * many + group, table.exact[rule], parts * many)
+        means, undefined = mean_of_defined(shares.reshape(-1, parts, many), axis=1)
+        for place, value in enumerate(grouping.values):
+            statistic = Statistic(means[:, place], counts[place], enough[place], int(undefined[place]))
+            found[Key(grouping.by, value, "total", rule)][metric] = statistic
+    return found
 
 
-def _known(grade: np.int8) -> int | None:
-    return int(grade) if grade >= 0 else None
+def _mean(weights: _Weights, patient: Ints, group: Ints, values: Floats, groups: int) -> Floats:
+    """Average values that are not NaN over each group of the sample and of each resample: shape (1 + R, G)."""
+    rows = np.flatnonzero(~np.isnan(values))
+    shape = (weights.shape[1], groups)
+    whole = sum_by_patient(patient[rows], group[rows], shape)
+    part = sum_by_patient(patient[rows], group[rows], shape, values[rows])
+    both = resample(weights, np.stack([part, whole], axis=1).astype(np.float32))
+    return ratio(both[:, 0], both[:, 1])
