@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -166,8 +167,9 @@ def evaluate(
     priors = read_priors(repository)
     split = how.split or stated.split or "test"
     truth = _read_asked(repository, split, how, stated)
-    references = read_references(repository, split, truth) if how.agreement else None
-    reasoning = ReasoningScorer(truth, references) if how.reasoning else None
+    reasoning = None
+    if how.reasoning:
+        reasoning = ReasoningScorer(truth, read_references(repository, split, truth) if how.agreement else None)
     read = _read(predictions, truth, repository, split, how, reasoning.add if reasoning else None)
     identity = replace(
         read.identity,
@@ -201,16 +203,15 @@ def evaluate(
     )
     own = Evaluation(results, replace(read, identity=identity), truth, repository)
     baselines += tuple(_control(own, each, how, priors) for each in controls)
-    told = tuple(warning for base in baselines for warning in base.warnings)
-    if identity.split == "train":
-        told = (IN_SAMPLE, *told)
-    results = replace(results, baselines=baselines, warnings=results.warnings + told)
+    warnings = [IN_SAMPLE] if identity.split == "train" else []
+    warnings += [warning for base in baselines for warning in base.warnings]
+    scores = None
     if reasoning is not None:
         # In every condition slice numbers count the frames that were shown.
         slices = identity.condition is None
         scores = reasoning.finish(truth, read.answers, resamples=resamples, seed=seed, slices=slices)
-        results = replace(results, reasoning=scores)
-    return Evaluation(results, replace(read, identity=identity), truth, repository)
+    results = replace(results, baselines=baselines, warnings=(*results.warnings, *warnings), reasoning=scores)
+    return replace(own, results=results)
 
 
 def _control(own: Evaluation, source: Source, how: ReadOptions, priors: TrainPriors) -> Baseline:
@@ -231,15 +232,14 @@ def _control(own: Evaluation, source: Source, how: ReadOptions, priors: TrainPri
             f"The control run {other.condition} asked {len(control.truth)} records, the predictions "
             f"{len(own.truth)}, and they are not the same. Run both on the same questions and patients."
         )
-    answers, other_answers, sampling = own.predictions.answers, control.predictions.answers, own.results.sampling
     return score_baseline(
         own.truth,
-        answers,
+        own.predictions.answers,
         other.condition,
-        other_answers,
+        control.predictions.answers,
         priors,
-        resamples=sampling.resamples,
-        seed=sampling.seed,
+        resamples=own.results.sampling.resamples,
+        seed=own.results.sampling.seed,
     )
 
 
@@ -295,25 +295,10 @@ def _read(
 ) -> Predictions:
     files, _ = split_source(source)
     if len(files) == 1 and files[0].is_file() and not is_inspect_log(files[0]) and is_official_file(files[0]):
-        return read_official_results(
-            files[0],
-            truth,
-            data=data,
-            split=split,
-            official=bool(how.official),
-            strict=how.strict,
-            each_text=each_text,
-        )
-    return read_predictions(
-        source,
-        truth,
-        data=data,
-        split=split,
-        convention=how.convention,
-        official=how.official,
-        strict=how.strict,
-        each_text=each_text,
-    )
+        read = partial(read_official_results, files[0], truth, official=bool(how.official))
+    else:
+        read = partial(read_predictions, source, truth, convention=how.convention, official=how.official)
+    return read(data=data, split=split, strict=how.strict, each_text=each_text)
 
 
 def _train(repository: Repository, identity: RunMetadata, how: ReadOptions) -> Truth | None:

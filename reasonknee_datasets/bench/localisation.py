@@ -225,25 +225,9 @@ def write_numbers(rows: ArrayLike, convention: BoxConvention, shapes: NDArray[np
 def _alternatives(
     numbers: Floats, convention: BoxConvention, shapes: NDArray[np.int32]
 ) -> Iterator[tuple[str, int, Floats]]:
-    """Read numbers in every other way that is tried.
+    """Yield the description (``x and y swapped``), number of changes and boxes of every other way to read the numbers.
 
-    Parameters
-    ----------
-    numbers : (n, 6) float array
-        As answered; NaN where there are none.
-    convention : BoxConvention
-        In which they have been read.
-    shapes : (n, 3) int array
-        Voxels of each volume; zeros where unknown, and then nothing that depends on them is tried.
-
-    Yields
-    ------
-    change : str
-        In words, for a sentence: ``x and y swapped``.
-    changes : int
-        Number of differences from the convention in which they were read.
-    rows : (n, 6) float array
-        Half-open voxels; zeros where the numbers are not a box in this reading.
+    Boxes are half-open voxels, zeros where the numbers form no box. Without known shapes fewer ways are tried.
     """
     sized = bool((shapes > 0).all())
     for other in CONVENTIONS:

@@ -90,17 +90,6 @@ LEGEND = '**bold** marks a gain and "worse" a loss, where the interval excludes 
 _ERRORS = frozenset({"mae", "centre_mm"})
 
 
-def format_count(value: int) -> str:
-    """Print a count.
-
-    Examples
-    --------
-    >>> format_count(76384)
-    '76,384'
-    """
-    return f"{value:,}"
-
-
 def format_number(value: float | None) -> str:
     """Print a statistic to three decimals; an undefined one as a dash, never as 0.
 
@@ -160,7 +149,7 @@ def plural(value: int, noun: str) -> str:
     >>> plural(1, "patient"), plural(2000, "resample")
     ('1 patient', '2,000 resamples')
     """
-    return f"{format_count(value)} {noun}{'s' * (value != 1)}"
+    return f"{value:,} {noun}{'s' * (value != 1)}"
 
 
 def _why(value: Estimate) -> str:
@@ -275,7 +264,7 @@ def _metrics(group: Group, majority: Mapping[_Key | None, Difference]) -> Table:
         if pool.condition != "all":
             slots += f", {CONDITIONS[pool.condition]}"
         key = f"{pool.scale} {pool.low}-{pool.high} ({pool.condition})"
-        counts = tuple(format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+        counts = tuple(f"{getattr(scores.counts, each):,}" for each in ("patients", "slots", "positives"))
         for name, value in scores.metrics.items():
             base = majority.get((group.by, group.value, "pool", key, name))
             rows.append((slots, name, *_with_majority(value, base), *counts))
@@ -303,7 +292,7 @@ def _group(group: Group, majority: Baseline | None) -> tuple[str, ...]:
     cells += [format_number(row.second), signed(row.difference)] if row else ["", ""]
     boxes = group.localisation
     cells.append(format_estimate(boxes.units["record"]["iou"]) if boxes else "")
-    return (*cells, *(format_count(getattr(scores.counts, each)) for each in RESTS_ON))
+    return (*cells, *(f"{getattr(scores.counts, each):,}" for each in RESTS_ON))
 
 
 def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
@@ -335,7 +324,7 @@ def _difference(row: Difference) -> tuple[str, ...]:
         )
         if part
     )
-    counts = (format_count(getattr(row, each)) for each in RESTS_ON)
+    counts = (f"{getattr(row, each):,}" for each in RESTS_ON)
     return (
         where,
         what,
@@ -360,7 +349,7 @@ def decomposition_tables(decomposition: ErrorDecomposition) -> tuple[Table, ...]
 
 def _lost_row(row: LostShares) -> tuple[str, ...]:
     group = "everything" if row.by == "all" else f"{row.by} {row.value}"
-    counts = (format_count(getattr(row, each)) for each in RESTS_ON)
+    counts = (f"{getattr(row, each):,}" for each in RESTS_ON)
     # Less lost than with the true region is not a loss.
     region = signed(row.region).removesuffix(" worse")
     return (row.condition, group, format_estimate(row.grading), region, *counts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.evaluation import Evaluation
 from reasonknee_datasets.bench.group_results import HEADLINE, TOTALS, Estimate, Group, Pool
-from reasonknee_datasets.bench.report.group_tables import format_count, format_number, name_subject, plural
+from reasonknee_datasets.bench.report.group_tables import format_number, name_subject, plural
 from reasonknee_datasets.bench.report.result_tables import pairs
 from reasonknee_datasets.bench.results import Case, Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.boxes import Box
@@ -95,18 +94,7 @@ def _draw(case: Case, question: Question, url: str, *, synthetic: bool) -> CaseP
 
 
 def _draw_case(volume: Any, question: Question, true_box: Box, answered: Box | None, *, synthetic: bool) -> bytes:
-    """Draw the slice through the true box's middle in the plane that the question is read in.
-
-    Parameters
-    ----------
-    volume : nibabel image
-        Only three slices are read.
-    question : Question
-    true_box, answered : Box
-        Half-open voxels in the array order of `volume`; the answered one is dashed where it misses the slice.
-    synthetic : bool
-        The picture then says so.
-    """
+    """Draw the slice through the middle of the true box; the answered box is dashed where it misses the slice."""
     from matplotlib.figure import Figure
 
     panels = cut_planes(volume, true_box.clip(volume.shape))
@@ -161,55 +149,29 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """One picture: what it is of, in words for those who cannot see it, and the SVG."""
+    """One plot as SVG, with its title and its text alternative."""
 
     title: str
     alt: str
     svg: bytes
 
 
-def draw_plots(results: Results) -> tuple[Plot, ...]:
-    """Draw every picture that these results have something for.
+def draw_plots(subject: Results | Comparison | ErrorDecomposition) -> tuple[Plot, ...]:
+    """Draw every plot of results, the differences of a comparison, or the lost shares of an error decomposition.
 
     Raises
     ------
     MissingExtraError
         If matplotlib is not installed.
     """
-    with _style():
-        return tuple(_plots(results))
-
-
-def draw_decomposition(decomposition: ErrorDecomposition) -> tuple[Plot, ...]:
-    """Draw what each run lost, and to what.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    """
-    with _style():
-        return (_lost_shares(decomposition),)
-
-
-def draw_comparison(comparison: Comparison) -> tuple[Plot, ...]:
-    """Draw by how much the first is better than the second: altogether and by category.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    """
-    with _style():
-        return (_differences(comparison),)
-
-
-def _style() -> AbstractContextManager[None]:
     try:
         import matplotlib
     except ModuleNotFoundError as error:
         raise missing_extra("matplotlib", "bench", "the plots of a report") from error
-    return matplotlib.rc_context(_STYLE)
+    with matplotlib.rc_context(_STYLE):
+        if isinstance(subject, Results):
+            return tuple(_plots(subject))
+        return (_differences(subject) if isinstance(subject, Comparison) else _lost_shares(subject),)
 
 
 def _plots(results: Results) -> Iterator[Plot]:
@@ -289,7 +251,7 @@ def _failures(results: Results) -> Plot:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("slots without an answered grade")
-    return _plot(figure, "Failures", ", ".join(f"{name} {format_count(reasons[name])}" for name in names) + ".")
+    return _plot(figure, "Failures", ", ".join(f"{name} {reasons[name]:,}" for name in names) + ".")
 
 
 def _differences(comparison: Comparison) -> Plot:

@@ -22,7 +22,6 @@ from reasonknee_datasets.bench.report.group_tables import (
     RULE_NAMES,
     Table,
     find_total,
-    format_count,
     format_estimate,
     format_number,
     group_name,
@@ -80,14 +79,14 @@ _EMPTY = Table("", (), ())
 def _coverage(results: Results) -> Table:
     counts = results.group().coverage
     rows: tuple[tuple[str, ...], ...] = (
-        ("records", format_count(counts.records), ""),
-        ("with a prediction", format_count(counts.given), _share(counts.given, counts.records)),
-        ("texts among them", format_count(counts.texts), _share(counts.texts, counts.given)),
-        ("texts that a strict json.loads reads", format_count(counts.strict), _share(counts.strict, counts.texts)),
-        ("with a grade in every slot", format_count(counts.complete), _share(counts.complete, counts.records)),
-        ("slots with a true grade", format_count(counts.slots), ""),
-        ("answered with a grade", format_count(counts.parsed), _share(counts.parsed, counts.slots)),
-        ("slots without a true grade, left out", format_count(counts.missing_truth_slots), ""),
+        ("records", f"{counts.records:,}", ""),
+        ("with a prediction", f"{counts.given:,}", _share(counts.given, counts.records)),
+        ("texts among them", f"{counts.texts:,}", _share(counts.texts, counts.given)),
+        ("texts that a strict json.loads reads", f"{counts.strict:,}", _share(counts.strict, counts.texts)),
+        ("with a grade in every slot", f"{counts.complete:,}", _share(counts.complete, counts.records)),
+        ("slots with a true grade", f"{counts.slots:,}", ""),
+        ("answered with a grade", f"{counts.parsed:,}", _share(counts.parsed, counts.slots)),
+        ("slots without a true grade, left out", f"{counts.missing_truth_slots:,}", ""),
     )
     if not counts.texts:
         rows = (*rows[:2], *rows[4:])
@@ -106,13 +105,13 @@ def _box_reasons(results: Results) -> Table:
 
 def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
     order = [name for name in ("no_prediction", *REASONS) if reasons.get(name)]
-    rows = tuple((name, format_count(reasons[name]), _share(reasons[name], of)) for name in order)
+    rows = tuple((name, f"{reasons[name]:,}", _share(reasons[name], of)) for name in order)
     return Table(title, ("reason", "number", "share"), rows)
 
 
 def _totals(results: Results) -> Table:
     scores = results.group().totals["missing_as_wrong"]
-    counts = tuple(format_count(getattr(scores.counts, each)) for each in (*RESTS_ON, "slots"))
+    counts = tuple(f"{getattr(scores.counts, each):,}" for each in (*RESTS_ON, "slots"))
     rows = tuple((name, format_estimate(scores.metrics[name]), *counts) for name in TOTALS)
     caption = "Missing answers count as wrong. " + "; ".join(f"{name}: {about}" for name, about in TOTALS.items())
     return Table("Totals", ("total", "value", *RESTS_ON, "slots"), rows, f"{caption}. {results.about_totals}")
@@ -163,7 +162,7 @@ def _pools(results: Results) -> Table:
         scores = pool.rules["missing_as_wrong"]
         named = f"{pool.scale} {pool.low}-{pool.high}, {len(pool.slots)} slot{'s' * (len(pool.slots) > 1)}"
         for name, value in scores.metrics.items():
-            counts = (format_count(getattr(scores.counts, each)) for each in ("patients", "slots", "positives"))
+            counts = (f"{getattr(scores.counts, each):,}" for each in ("patients", "slots", "positives"))
             rows.append((named, CONDITIONS[pool.condition], name, format_estimate(value), *counts))
     caption = "Pooled only over slots of one scale and range; missing answers count as wrong"
     columns = ("scale", "which of them", "metric", "value", "patients", "slots", "positives")
@@ -181,8 +180,8 @@ def _boxes(results: Results) -> Table:
     )
     told = found.counts
     caption = (
-        f"{format_count(told.records)} records about {format_count(told.regions)} regions of "
-        f"{format_count(told.patients)} patients; {format_count(told.missing)} without a box"
+        f"{told.records:,} records about {told.regions:,} regions of "
+        f"{told.patients:,} patients; {told.missing:,} without a box"
     )
     return Table("Localisation", ("metric", "by record", "by region", "meaning"), rows, caption)
 
@@ -193,9 +192,7 @@ def _box_alternatives(results: Results) -> Table | None:
         return None
     rows = tuple((one.change, format_number(one.mean_iou), signed(one.gain)) for one in check.alternatives)
     verdict = check.verdict or "no other convention is clearly better"
-    read = (
-        f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {format_count(check.records)} boxes"
-    )
+    read = f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {check.records:,} boxes"
     caption = f"{read}; {verdict}"
     return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
@@ -242,19 +239,17 @@ def _reasoning(results: Results) -> list[Table]:
         (
             name,
             format_estimate(metric.value),
-            f"{format_count(metric.count)} {metric.unit}",
-            format_count(metric.patients),
+            f"{metric.count:,} {metric.unit}",
+            f"{metric.patients:,}",
             about,
         )
         for name, about in REASONING_METRICS.items()
         if (metric := found.metrics.get(name)) is not None
     )
     caption = (
-        f"{format_count(found.with_reasoning)} of {format_count(found.records)} records have reasoning before the "
+        f"{found.with_reasoning:,} of {found.records:,} records have reasoning before the "
         "final answer; the others count as empty. These metrics are not a part of any total"
     )
     if found.unseparated:
-        caption += (
-            f". In {format_count(found.unseparated)} the final answer cannot be told from it: no consistency there"
-        )
+        caption += f". In {found.unseparated:,} the final answer cannot be told from it: no consistency there"
     return [Table("Reasoning", ("metric", "value", "share of", "patients", "meaning"), rows, caption)]

@@ -25,21 +25,13 @@ from reasonknee_datasets.bench.report.group_tables import (
     about_intervals,
     comparison_tables,
     decomposition_tables,
-    format_count,
     format_estimate,
     format_number,
     missing_intervals,
     plural,
     signed,
 )
-from reasonknee_datasets.bench.report.plots import (
-    CasePicture,
-    Plot,
-    draw_comparison,
-    draw_decomposition,
-    draw_plots,
-    draw_worst,
-)
+from reasonknee_datasets.bench.report.plots import CasePicture, Plot, draw_plots, draw_worst
 from reasonknee_datasets.bench.report.result_tables import first_estimates, identity_table, result_tables
 from reasonknee_datasets.bench.results import Comparison, ErrorDecomposition, Results
 from reasonknee_datasets.bench.run_metadata import RunMetadata
@@ -86,20 +78,15 @@ def check_report(out: str | Path, marker: str = RESULTS, *, overwrite: bool = Fa
         )
 
 
-def _write_folder(out: Path, marker: str, contents: Mapping[str, bytes]) -> None:
-    """Write files into a folder: all of them or none, the marker last.
-
-    Raises
-    ------
-    BenchError
-        If a file cannot be written; what this call wrote is removed.
-    """
+def _write_folder(out: Path, marker: str, contents: Mapping[str, bytes]) -> tuple[Path, ...]:
+    """Write files into a folder: all of them or none, the marker last."""
     try:
         write_files(out, {name: contents[name] for name in sorted(contents, key=lambda name: name == marker)})
     except OSError as error:
         raise BenchError(
             f"The report cannot be written to {out}: {error}. Choose another folder, or free space there."
         ) from error
+    return tuple(out / name for name in contents)
 
 
 def read_report(
@@ -237,8 +224,7 @@ def write_report(
         contents[OUTCOMES] = buffer.getvalue()
     if results.identity is not None and results.identity.synthetic is False:
         contents["eval_results.yaml"] = to_eval_results(results).encode()
-    _write_folder(folder, RESULTS, contents)
-    return tuple(folder / name for name in contents)
+    return _write_folder(folder, RESULTS, contents)
 
 
 def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
@@ -280,10 +266,9 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     banners = [SYNTHETIC] if one.synthetic or other.synthetic else []
     contents = {
         COMPARISON: (json.dumps(comparison.to_json(), allow_nan=False) + "\n").encode(),
-        **_render("comparison", title, banners, lead, tables, draw_comparison(comparison)),
+        **_render("comparison", title, banners, lead, tables, draw_plots(comparison)),
     }
-    _write_folder(folder, COMPARISON, contents)
-    return tuple(folder / name for name in contents)
+    return _write_folder(folder, COMPARISON, contents)
 
 
 def write_error_decomposition(
@@ -322,10 +307,9 @@ def write_error_decomposition(
     banners = [SYNTHETIC] if given.synthetic else []
     contents = {
         DECOMPOSITION: (json.dumps(decomposition.to_json(), allow_nan=False) + "\n").encode(),
-        **_render("error_decomposition", title, banners, lead, tables, draw_decomposition(decomposition)),
+        **_render("error_decomposition", title, banners, lead, tables, draw_plots(decomposition)),
     }
-    _write_folder(folder, DECOMPOSITION, contents)
-    return tuple(folder / name for name in contents)
+    return _write_folder(folder, DECOMPOSITION, contents)
 
 
 def _render(
@@ -355,7 +339,7 @@ def _lead(results: Results) -> Iterator[str]:
     yield (
         f"{HEADLINE} {format_estimate(results.total())} on split {split or '(not stated)'}: "
         f"{plural(counts.records, 'record')} of {plural(counts.patients, 'patient')}, "
-        f"{format_count(counts.positives)} of them with a finding. {format_count(covered.parsed)} of "
+        f"{counts.positives:,} of them with a finding. {covered.parsed:,} of "
         f"{plural(covered.slots, 'slot')} were answered with a grade; missing answers count as wrong here."
     )
     yield (
@@ -374,14 +358,12 @@ def _banners(results: Results) -> Iterator[str]:
 
 def _problem_table(problems: Sequence[Problem]) -> Iterator[Table]:
     if problems:
-        rows = tuple(
-            (each.kind, format_count(each.count), PROBLEMS[each.kind], "; ".join(each.examples)) for each in problems
-        )
+        rows = tuple((each.kind, f"{each.count:,}", PROBLEMS[each.kind], "; ".join(each.examples)) for each in problems)
         yield Table("Problems with the predictions", ("problem", "number", "treatment", "first of them"), rows)
 
 
 def _rule_table(evaluation: Evaluation) -> Iterator[Table]:
     if evaluation.predictions.rules:
         found = sorted(evaluation.predictions.rules.items(), key=lambda item: -item[1])
-        rows = tuple((name, format_count(times), RULES[name]) for name, times in found)
+        rows = tuple((name, f"{times:,}", RULES[name]) for name, times in found)
         yield Table("How answers were read", ("rule", "slots", "what it does"), rows, folded=True, detail=True)
