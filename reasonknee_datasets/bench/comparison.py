@@ -39,9 +39,9 @@ def paired_difference(
     identities: tuple[RunMetadata | None, RunMetadata | None] = (None, None),
     tolerated: tuple[str, ...] = (),
 ) -> Comparison:
-    """Compare two sets of answers: every statistic of the first less that of the second.
+    """Compute the paired difference of every statistic of two sets of answers: first less second.
 
-    Each resample draws the same patients for both, so that what makes a patient hard for both cancels.
+    Each resample draws the same patients for both, so that the difficulty of a patient cancels.
 
     Parameters
     ----------
@@ -136,20 +136,31 @@ def _known(statistic: Statistic) -> float | None:
 def compare(
     first: Evaluation, second: Evaluation, *, allow: Sequence[str] = (), resamples: int = 2000, seed: int = 0
 ) -> Comparison:
-    """Subtract two models' results over the same records, with the same resamples of patients.
+    """Compute the paired differences of two evaluations of the same records: first less second.
+
+    Each bootstrap resample draws the same patients for both.
 
     Parameters
     ----------
     first, second : Evaluation
+        Evaluations of the same records.
     allow : sequence of str
-        Fields of `RunMetadata` that may differ besides the model.
-    resamples, seed : int
+        Fields of `RunMetadata` that may differ, apart from the model.
+    resamples : int
+        Number of bootstrap resamples of patients for the intervals; 0 for none.
+    seed : int
+        Seed of the resamples.
+
+    Returns
+    -------
+    Comparison
+        ``comparison.total()`` is the difference of the headline.
 
     Raises
     ------
     BenchError
-        If the two differ in anything but the model that is not allowed to differ; each field is named with both
-        values. Other records are never allowed: nothing would be paired.
+        If another field than the model differs and is not in ``allow``, or if the records differ. The message names
+        each field with both values.
     """
     one, other = first.predictions.identity, second.predictions.identity
     tolerated = check_comparable(one, other, allow)
@@ -178,19 +189,21 @@ _REGION = frozenset({"condition", "frames", "box_convention", "generation.box_pr
 def decompose_errors(
     region_given: Evaluation, others: Sequence[Evaluation], *, resamples: int = 2000, seed: int = 0
 ) -> ErrorDecomposition:
-    """Split what a model lost into what grading lost and what the region lost.
+    """Split the errors of a model into errors of grading and errors caused by a wrong region.
 
-    What is lost with the true region given is lost by grading. What another run of the same model loses beyond that
-    (on its own region, or on the true one moved and scaled by known amounts), it loses because of the region.
+    Records that are wrong with the true region given are lost by grading. Records that another run of the same model
+    loses beyond that are lost because of its region: its own one, or the true one moved and scaled.
 
     Parameters
     ----------
     region_given : Evaluation
-        Of the run that was given the true region.
+        Evaluation of the run with the true region.
     others : sequence of Evaluation
-        Of the same model on the same records: ``own_region``, ``jittered_region(shift=0.5)``, ``guided``.
-    resamples, seed : int
-        Of patients; all runs share the draws.
+        Evaluations of the same model and records in ``own_region``, ``jittered_region(shift=0.5)`` or ``guided``.
+    resamples : int
+        Number of bootstrap resamples of patients for the intervals; all runs share them.
+    seed : int
+        Seed of the resamples.
 
     Returns
     -------
@@ -199,7 +212,7 @@ def decompose_errors(
     Raises
     ------
     BenchError
-        If the first was not given the true region, or another run differs from it in more than the region.
+        If the first run did not show the true region, or another run differs from it in more than the region.
     """
     given = region_given.predictions.identity
     if given.condition is None or get_condition(given.condition).region != "true":

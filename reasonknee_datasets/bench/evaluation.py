@@ -36,26 +36,27 @@ IN_SAMPLE = (
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How predictions are read.
+    """Options for reading predictions.
 
     Attributes
     ----------
     split : str, optional
-        By default what the file states, else ``test``.
+        Split to score. Default: the split that the file states, else ``test``.
     questions : tuple of int, optional
-        Score these alone; by default those that the file states prompts of, else all.
+        Questions to score. Default: the questions whose prompts the file states, else all.
     attributes : tuple of str, optional
-        Score these slots of each question alone, such as ``("size",)``; the others are left out, true or answered.
+        Attributes to score, such as ``("size",)``; other slots are ignored in truth and answers. Default: all.
     convention : BoxConvention or str, optional
-        Of the boxes; by default what the file states, else the array order of the ``box`` column.
+        Convention of the boxes. Default: the one that the file states, else the array order of the ``box`` column.
     official : bool, optional
-        Read texts by the authors' ``json.loads`` alone; by default where the file states an official condition.
+        Read texts by ``json.loads`` alone, as the authors' scripts do. Default: True where the file states an official
+        condition.
     strict : bool
-        Stop at any problem with the predictions; else go on, and count it.
+        Raise an error for any problem with the predictions. If False, problems are counted and reported.
     reasoning : bool
-        Score the reasoning that precedes the answers too; it takes 4 ms a text, or 15 ms on busy cores.
+        Score the reasoning before the answers too. It takes 4 ms a text, or 15 ms on busy cores.
     agreement : bool
-        Compare the reasoning with the reference too, by rouge-score; it takes 13 to 20 ms a text.
+        Compare the reasoning with the reference by ROUGE-L too. It takes 13 to 20 ms a text.
     """
 
     split: str | None = None
@@ -75,15 +76,17 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Results, and what they were made from.
+    """Results of `evaluate`, with the predictions and the truth that they were computed from.
 
     Attributes
     ----------
     results : Results
     predictions : Predictions
-        With their problems, the parser's rules that read them, and their tokens.
+        Answers and their problems, parser rules used, and token usage.
     truth : Truth
+        Scored records.
     repository : Repository
+        Repository of the truth.
     """
 
     results: Results
@@ -93,7 +96,7 @@ class Evaluation:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Problems with the predictions; with strict options, notes only."""
+        """Problems with the predictions; only notes if the options were strict."""
         return self.predictions.problems
 
     def summary(self) -> str:
@@ -127,37 +130,48 @@ def evaluate(
     storage_options: Mapping[str, Any] | None = None,
     token: bool | str | None = None,
 ) -> Evaluation:
-    """Score predictions against a prepared repository. Only annotations are read, never an image.
+    """Score predictions against a prepared repository.
+
+    Only annotations are read; no image is opened.
 
     Parameters
     ----------
     predictions : path, sequence of paths, or iterable of mappings
-        Logs of `reasonknee_bench` (``LOG.eval``), JSON lines (``id``, and ``text`` or ``slots``, and perhaps ``box``),
-        a result file of the authors' scripts, or the same lines from Python.
+        Logs of `reasonknee_bench` (``LOG.eval``), JSON lines, or a result file of the authors' scripts. A line holds
+        ``id``, ``text`` or ``slots``, and optionally ``box``. An iterable yields such lines as mappings.
     data : str, path or Repository, optional
-        The prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
+        Prepared repository. Default: the variable REASONKNEE_DATA, then ``./3dreasonknee``.
     options : ReadOptions, optional
+        Split, questions and strictness of reading. Default: ``ReadOptions()``.
     model, condition : str, optional
-        Stated of predictions that do not say it themselves.
+        Name of the model and of the condition. They override the names that the predictions state.
     controls : sequence of predictions
-        Of the same model and records in the conditions ``text_only`` and ``shuffled_image``; reported among the
-        baselines.
-    resamples, seed : int
-        Of patients, for the intervals.
+        Predictions of the same model and records in the conditions ``text_only`` and ``shuffled_image``. They are
+        reported among the baselines.
+    resamples : int
+        Number of bootstrap resamples of patients for the intervals; 0 for none.
+    seed : int
+        Seed of the resamples.
     storage_options, token
         As for `reasonknee_datasets.load_dataset`.
 
     Returns
     -------
     Evaluation
+        ``results.total()`` is the headline with its interval; ``summary()`` returns the main numbers as text.
 
     Raises
     ------
     BenchError
-        If the predictions are not of these data, or anything is wrong with them and the options are strict; if the
-        repository has no priors; or if a condition is unknown.
+        If the predictions belong to other data, or have a problem and the options are strict; if the repository has no
+        priors; or if a condition is unknown.
     RepositoryError
         If the repository cannot be read.
+
+    See Also
+    --------
+    reasonknee_datasets.bench.compare : Paired differences of two evaluations.
+    reasonknee_datasets.bench.write_report : Report of an evaluation as Markdown, HTML, CSV and LaTeX.
     """
     how = options or ReadOptions()
     if condition is not None:
@@ -215,7 +229,7 @@ def evaluate(
 
 
 def _control(own: Evaluation, source: Source, how: ReadOptions, priors: TrainPriors) -> Baseline:
-    """Read a control run of the same model, and make it a baseline."""
+    """Score a control run of the same model as a baseline."""
     control = evaluate(source, own.repository, options=replace(how, split=own.predictions.identity.split), resamples=0)
     one, other = own.predictions.identity, control.predictions.identity
     if other.condition not in CONTROLS:
@@ -251,7 +265,7 @@ def _shown(value: Estimate) -> str:
 
 
 def _peek(source: Source) -> tuple[Source, RunMetadata]:
-    """Read what a source states of its run, before anything else is known; return the whole source as well."""
+    """Read the metadata that a source states first; return the whole source as well."""
     item: object
     files, items = split_source(source)
     if not files:
@@ -275,7 +289,7 @@ def _peek(source: Source) -> tuple[Source, RunMetadata]:
 
 
 def _read_asked(repository: Repository, split: str, how: ReadOptions, stated: RunMetadata) -> Truth:
-    """Read the records that were asked: a run of some patients or questions is scored on those."""
+    """Read the truth of the questions and patients that the run asked."""
     prompted = [int(name) for name in stated.prompts if name.isdecimal()]
     known = [number for number in prompted if number in QUESTIONS and QUESTIONS[number].in_records]
     filters = filter_questions(how.questions or known)

@@ -127,7 +127,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Metrics by name under one failure rule, and what they rest on."""
+    """Metrics by name under one rule for missing answers, with the counts that they are computed from."""
 
     counts: Counts
     metrics: Mapping[str, Estimate]
@@ -135,12 +135,12 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much was answered at all; read this first.
+    """Numbers of records and slots with and without an answer.
 
     Attributes
     ----------
     records, given : int
-        Records, and those with a prediction.
+        Number of records, and of records with a prediction.
     texts, strict : int
         Records that were answered by a text, and those of them that a strict ``json.loads`` reads.
     complete : int
@@ -251,16 +251,16 @@ class Localisation:
 
 @dataclass(frozen=True, slots=True)
 class BoxAlternative:
-    """Another way to read the answered boxes.
+    """Mean IoU of the answered boxes under another convention.
 
     Attributes
     ----------
     change : str
         In words: ``x and y swapped``.
     mean_iou : float
-        What the mean IoU over records would be.
+        Mean IoU over records.
     gain : Estimate
-        By how much that is more, with its interval over resamples of patients.
+        Gain over the mean IoU as read, with its interval over resamples of patients.
     """
 
     change: str
@@ -270,7 +270,7 @@ class BoxAlternative:
 
 @dataclass(frozen=True, slots=True)
 class ConventionCheck:
-    """Whether another convention explains the boxes better.
+    """Comparison of the mean IoU under other box conventions.
 
     Attributes
     ----------
@@ -295,12 +295,12 @@ class ConventionCheck:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One group of records: everything, a category, a question ...
+    """Results of one group of records, such as all records, a category or a question.
 
     Attributes
     ----------
     by, value : str
-        What they have in common: ``("all", "all")``, ``("category", "ligament")``, ``("question", "q19")``,
+        Grouping and name of the group: ``("all", "all")``, ``("category", "ligament")``, ``("question", "q19")``,
         ``("slot", "q19.size")``, ``("attribute", "size")``, ``("subregion", "femur_medial_central")``,
         ``("side", "right")``, ``("visit", "00M")``.
     coverage : Coverage
@@ -310,7 +310,7 @@ class Group:
     pools : tuple of Pool
         One for each scale, range and condition that occurs.
     localisation : Localisation or None
-        None where no boxes were asked for, and for slots and attributes, which have none of their own.
+        None if no boxes were asked for, and for slots and attributes.
     """
 
     by: By

@@ -1,24 +1,15 @@
-"""The structure of results: the contents of ``results.json``, as values and as a JSON Schema.
+"""Classes of results: the contents of ``results.json``, ``comparison.json`` and ``error_decomposition.json``.
 
-- `Results.groups` holds everything that was counted: one `Group` for ``("all", "all")``, and one for each category,
-  question, slot, attribute, subregion, side and visit. A group holds, in reading order,
-
-  - ``coverage``: how much was answered, with the reason for each slot that was not;
-  - ``totals``: by the rule for missing answers (`RULES`), the named totals (`TOTALS`) with what they rest on;
-  - ``pools``: by scale, range and condition (`CONDITIONS`), the confusion and the metrics of that scale, pooled and as
-    means over slots, again by rule;
-  - ``localisation``: the metrics of boxes (`BOX_METRICS`) over records and over distinct regions.
-
-- Every number is an `Estimate`: value (null where undefined), interval, why there is no interval, undefined resamples,
-  parts left out. `Counts` or `BoxCounts` hold what it rests on (patients, records, positives).
-- ``Results.total()`` is the headline: ``record_exact`` of everything; missing answers count as wrong.
-- ``conventions`` and ``worst`` show where points were lost; ``baselines`` the scores of answers that do not depend on
-  the image, and the paired differences from them.
-- ``outcomes`` holds every record's outcome as numpy columns. It stays in memory (`Outcomes.to_table` for a file).
-- `Comparison.differences` is a flat list: one `Difference` a statistic; `ErrorDecomposition.rows` one `LostShares` a
+- `Results.groups` has one `Group` for ``("all", "all")`` and one for each category, question, slot, attribute,
+  subregion, side and visit. A group has ``coverage``, ``totals`` (`TOTALS` by the rule for missing answers, `RULES`),
+  ``pools`` (confusion and metrics by scale, range and condition) and ``localisation`` (`BOX_METRICS`).
+- Every number is an `Estimate`: value (null where undefined) and confidence interval, or the reason for having none.
+  `Counts` or `BoxCounts` give the patients, records and positives that it is computed from.
+- ``Results.total()`` is the headline: ``record_exact`` of all records; missing answers count as wrong.
+- `Comparison.differences` has one `Difference` for each statistic; `ErrorDecomposition.rows` one `LostShares` for each
   run and group.
 
-``Results.from_json(results.to_json()) == results``, outcomes apart.
+``Results.from_json(results.to_json()) == results``, except for ``outcomes``, which are kept in memory only.
 """
 
 from __future__ import annotations
@@ -53,22 +44,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One record with its truth, answer and loss.
+    """Truth, answer and loss of one record.
 
     Attributes
     ----------
     id : str
     truth, answer : mapping of attribute to (int or None)
-        None where missing.
+        Grades; None where missing.
     reasons : mapping of attribute to str
-        Why an attribute has no answer.
+        Reason for each missing answer.
     loss : float
-        0 to 1: the mean over its slots of the distance to the truth over the greatest possible one (ordinal), or of
-        right and wrong; no grade counts 1.
+        From 0 to 1, the mean over slots. An ordinal slot counts its distance to the truth over the greatest possible
+        distance; other slots count 0 if right and 1 if wrong. A missing grade counts 1.
     iou : float or None
-        None where no box was asked for; 0 where none was given.
+        None if no box was asked for; 0 if none was given.
     box, true_box : tuple of 6 ints or None
-        Half-open voxels; ``box`` is None where none was given.
+        Half-open voxels; ``box`` is None if none was given.
     """
 
     id: str
@@ -83,12 +74,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One statistic of two answer sets over the same records, first less second, with the same draws.
+    """Paired difference of one statistic: first less second, with the same resamples.
 
     Attributes
     ----------
     by, value : str
-        The group, as in `Group`.
+        Group, as in `Group`.
     kind : {"total", "pool", "slot_mean", "localisation"}
     rule : str or None
         None for localisation.
@@ -101,7 +92,7 @@ class Difference:
         The statistic of each.
     difference : Estimate
     patients, records, positives : int
-        What it rests on; under the rule ``answered_only`` the first's, since the two may have answered different slots.
+        Numbers that the first statistic is computed from; under ``answered_only`` those of the second can differ.
         For localisation ``positives`` is 0.
     """
 
@@ -122,18 +113,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class LostShares:
-    """Shares of records that one run lost by grading, and because of the region.
+    """Shares of records that one run lost by grading and because of the region, in one group.
 
     Attributes
     ----------
     condition : str
-        The run's: ``own_region``, say.
+        Condition of the run, such as ``own_region``.
     by, value : str
-        The group, as in `Group`.
+        Group, as in `Group`.
     grading, region : Estimate
-        Shares of records: lost even with the true region, and lost beyond that in this run.
+        Share of records lost with the true region given, and share lost beyond that in this run.
     records, patients, positives : int
-        What they rest on.
+        Numbers that the shares are computed from.
     """
 
     condition: str
@@ -152,16 +143,16 @@ FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the intervals were made.
+    """Parameters of the bootstrap.
 
     Attributes
     ----------
     resamples, seed : int
-        Resamples of patients with all their records, and the seed of their draws.
+        Number of resamples of patients, each with all records, and their seed.
     level : float
-        Of the intervals: 0.95.
+        Confidence level of the intervals: 0.95.
     patients : int
-        How many there are to draw from.
+        Number of patients in the sample.
     """
 
     resamples: int
@@ -177,14 +168,14 @@ class Baseline:
     Attributes
     ----------
     name, about : str
-        For example ``question_majority``, and in a sentence what it answers.
+        Name such as ``question_majority``, and a description.
     totals : mapping of rule to (mapping of str to Estimate)
-        Of everything.
+        Totals of all records.
     localisation : mapping of unit to (mapping of str to Estimate), or None
     differences : tuple of Difference
-        The model less the baseline, with the same draws; empty for an expected score, which has no answers.
+        Model less baseline, with the same resamples; empty for an expected score, which has no answers.
     warnings : tuple of str
-        One for each paired interval of a headline number that reaches 0.
+        One for each paired interval of a headline metric that includes 0 or less.
     """
 
     name: str
@@ -202,48 +193,47 @@ class _Document:
     name: ClassVar[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``json.dumps`` writes; it follows `schema`."""
+        """Return a dict for ``json.dumps``, described by `schema`."""
         return cast("dict[str, Any]", to_plain(self))
 
     @classmethod
     def from_json(cls, item: object) -> Self:
-        """Read what `to_json` returned.
+        """Build from a dict that `to_json` returned.
 
         Raises
         ------
         BenchError
-            If it is of another format, or something in it is of the wrong type, missing or unknown; the message names
-            the place.
+            If the format is another one, or a field is missing, unknown or of the wrong type; the message names it.
         """
         return cast("Self", from_plain(cls, item, cls.name))
 
 
 @dataclass(frozen=True, slots=True)
 class Results(_Document):
-    """Everything about one set of answers.
+    """Results of one set of answers.
 
     Attributes
     ----------
     identity : RunMetadata or None
-        Metadata of the run; the caller of ``score`` states it.
+        Metadata of the run.
     sampling : Sampling
     rules : tuple of rule
-        Which rules for missing answers were applied; ``missing_as_prior`` is absent where no priors were given.
+        Rules for missing answers that were applied; ``missing_as_prior`` needs priors.
     about_totals : str
-        States that it is unknown which total the paper used.
+        Note that it is unknown which total the paper used.
     groups : tuple of Group
         ``("all", "all")`` first, then by category, question, slot, attribute, subregion, side and visit.
     conventions : ConventionCheck or None
-        None where there are no boxes.
+        None without boxes.
     worst : tuple of Case
-        The records that lost most, worst first, equally many of each category; the IoU breaks ties.
+        Records with the highest loss, worst first, equally many of each category; ties are ordered by IoU.
     baselines : tuple of Baseline
-        Empty until a report adds them.
+        Scores of answers that do not depend on the image; `evaluate` adds them.
     warnings : tuple of str
     reasoning : ReasoningScores or None
-        Metrics of the reasoning, apart from every total; None where no text has any, or it was not asked for.
+        Metrics of the reasoning, not part of any total; None if no text has reasoning or it was not scored.
     outcomes : Outcomes or None
-        Every record's outcome as columns, in memory only: not in the JSON, and None when read from one.
+        Outcome of every record as columns; not written to JSON, and None when read from it.
     """
 
     name: ClassVar[str] = "results"
@@ -267,7 +257,7 @@ class Results(_Document):
         Raises
         ------
         BenchError
-            If there is none of that name.
+            If the group does not exist.
         """
         for group in self.groups:
             if (group.by, group.value) == (by, value):
@@ -289,7 +279,7 @@ class Results(_Document):
         return pd.DataFrame(rows, columns=list(GROUP_COLUMNS))
 
     def dumps(self) -> str:
-        """Write it as JSON text, one group a line."""
+        """Return the results as JSON text, one group a line."""
         item = self.to_json()
         groups = ",\n".join(json.dumps(group, allow_nan=False) for group in item.pop("groups"))
         rest = ",\n".join(f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in item.items())
@@ -298,7 +288,7 @@ class Results(_Document):
 
 @dataclass(frozen=True, slots=True)
 class Comparison(_Document):
-    """Paired differences of two answer sets over the same records: first less second, with the same draws.
+    """Paired differences of two sets of answers to the same records: first less second, with the same resamples.
 
     Attributes
     ----------
@@ -308,7 +298,7 @@ class Comparison(_Document):
     differences : tuple of Difference
         In the order of `Results.groups`.
     tolerated : tuple of str
-        Fields of the identities that differ besides the model, and were allowed to.
+        Fields of the metadata that differ and were allowed to, apart from the model.
     """
 
     name: ClassVar[str] = "comparison"
@@ -330,7 +320,7 @@ class Comparison(_Document):
         Raises
         ------
         BenchError
-            If there is none of that name.
+            If the difference does not exist.
         """
         for row in self.differences:
             if (row.kind, row.metric, row.rule, row.by, row.value) == ("total", name, rule, by, value):
@@ -356,16 +346,17 @@ class Comparison(_Document):
 
 @dataclass(frozen=True, slots=True)
 class ErrorDecomposition(_Document):
-    """One model's lost points, by grading and because of the region: its runs against the run with the true region.
+    """Shares of records that a model lost by grading and because of the region.
 
     Attributes
     ----------
     given : RunMetadata
-        Of the run with the true region.
+        Metadata of the run with the true region.
     others : tuple of RunMetadata
+        Metadata of the other runs.
     sampling : Sampling
     rows : tuple of LostShares
-        Run by run; for everything, then for each category.
+        For each run: all records, then each category.
     """
 
     name: ClassVar[str] = "error decomposition"

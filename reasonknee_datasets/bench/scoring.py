@@ -72,30 +72,32 @@ def score(
     identity: RunMetadata | None = None,
     worst: int = 5,
 ) -> Results:
-    """Score answers.
+    """Compute every metric of answers against the truth, with bootstrap confidence intervals.
 
     Parameters
     ----------
     truth : Truth
+        True grades and boxes of N records.
     answers : Answers
-        One row a record, as in the truth.
+        Answers to the same records, in the same order.
     priors : (118,) int array, optional
-        Each slot's most frequent grade in train (``TrainPriors.most_frequent``). Without it the rule
-        ``missing_as_prior`` is not applied.
-    resamples, seed : int
-        Of patients with all their records, for the intervals; 0 for none.
+        Most frequent grade of each slot in train (``TrainPriors.most_frequent``), for the rule ``missing_as_prior``.
+        Without it that rule is left out.
+    resamples : int
+        Number of bootstrap resamples of patients for the intervals; 0 for none.
+    seed : int
+        Seed of the resamples.
     boxes_asked : bool, optional
-        Whether the run asked for boxes; by default it did if any record has a box or a reason for having none. Then
-        every record without one is missing it.
+        Whether the run asked for boxes; records without a box then count as missing. Default: True if any record has a
+        box or a reason for having none.
     convention : BoxConvention, optional
-        In which the answered numbers were read, for the check of the convention.
+        Convention in which the answered numbers were read, for the check of the convention.
     numbers : (N, 6) array, optional
-        The numbers as answered, NaN where there are none: with them the check includes numbers that are not a box as
-        read.
+        Numbers as answered, NaN where there are none. The check then includes numbers that do not form a box.
     identity : RunMetadata, optional
         Metadata of the run.
     worst : int
-        How many of the worst records of each category to return.
+        Number of worst records to return for each category.
 
     Returns
     -------

@@ -96,21 +96,25 @@ def read_report(
     storage_options: Mapping[str, Any] | None = None,
     token: bool | str | None = None,
 ) -> Evaluation:
-    """Read a report back, so that it can be compared with another.
+    """Read a report back, to compare it with another.
 
     Parameters
     ----------
     folder : path
-        What `write_report` wrote.
+        Folder that `write_report` wrote.
     data : str, path or Repository, optional
-        The repository that it was scored against.
+        Repository that the predictions were scored against.
     storage_options, token
         As for `reasonknee_datasets.load_dataset`.
+
+    Returns
+    -------
+    Evaluation
 
     Raises
     ------
     BenchError
-        If it is not a report, is damaged, or of another revision of the data.
+        If the folder holds no report, a damaged one, or one of another revision of the data.
     """
     place = Path(folder)
     try:
@@ -179,19 +183,20 @@ def write_report(
     volumes_dir: str | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
-    """Write the report of one set of answers.
+    """Write the report of an evaluation into a folder.
 
-    ``results.json`` (see `reasonknee_datasets.bench.results`), ``report.md``, ``report.html``, ``report.csv``,
-    ``report.tex``, ``outcomes.parquet`` (every record) and, of real data only, ``eval_results.yaml`` for a model's
-    repository on the Hub.
+    The files are ``results.json`` (see `reasonknee_datasets.bench.results`), ``report.md``, ``report.html``,
+    ``report.csv``, ``report.tex`` and ``outcomes.parquet`` (every record). For real data ``eval_results.yaml`` is
+    added, for the repository of a model on the Hub.
 
     Parameters
     ----------
     evaluation : Evaluation
+        Evaluation to report.
     out : path
-        A new or empty folder.
+        New or empty folder.
     pictures : int
-        How many of the worst cases to draw, where volumes are at hand; 0 reads no image.
+        Number of worst cases to draw if their volumes are available; 0 reads no image.
     volumes_dir : str, optional
         Where the voxels are, if not next to the annotations; as for `reasonknee_datasets.load_dataset`.
     overwrite : bool
@@ -200,12 +205,12 @@ def write_report(
     Returns
     -------
     tuple of Path
-        What was written.
+        Paths of the files that were written.
 
     Raises
     ------
     BenchError
-        If the folder holds something else, or cannot be written; nothing is then left half-written.
+        If the folder holds other files, or cannot be written. No partial report is left.
     MissingExtraError
         If jinja2 or matplotlib is not installed.
     """
@@ -233,8 +238,9 @@ def write_comparison(comparison: Comparison, out: str | Path, *, overwrite: bool
     Parameters
     ----------
     comparison : Comparison
+        Comparison to report.
     out : path
-        A new or empty folder.
+        New or empty folder.
     overwrite : bool
         Replace an earlier comparison in the folder.
 
@@ -279,8 +285,9 @@ def write_error_decomposition(
     Parameters
     ----------
     decomposition : ErrorDecomposition
+        Error decomposition to report.
     out : path
-        A new or empty folder.
+        New or empty folder.
     overwrite : bool
         Replace an earlier error decomposition in the folder.
 
