@@ -8,9 +8,9 @@ from functools import partial
 
 from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.baselines import (
-    BoxGrader,
     chance,
     median_boxes,
+    nearest_boxes,
     overall_majority,
     question_majority,
     whole_volume,
@@ -73,7 +73,7 @@ def score_baselines(
         "overall_majority": overall_majority(truth, priors),
     }
     if train is not None:
-        graders["box_only"] = BoxGrader(train).answer(truth)
+        graders["box_only"] = nearest_boxes(truth, train)
     score = partial(score_baseline, truth, answers, priors=priors, resamples=resamples, seed=seed)
     found = [score(name, base) for name, base in graders.items()]
     for name, expected in (("chance", chance(truth)), ("chance_by_frequency", chance(truth, priors))):

@@ -91,15 +91,12 @@ class Chance:
 
     Attributes
     ----------
-    right : (N, 3) float array
-        The probability that a slot's grade is right; NaN where the truth is missing, and in padding.
     records : (N,) float array
         The probability that all of a record's grades are right; NaN where one of the true ones is missing.
     totals : mapping of str to float
         Expected ``slot_micro``, ``record_exact``, ``question_macro`` and ``category_macro``; NaN where undefined.
     """
 
-    right: NDArray[np.float64]
     records: NDArray[np.float64]
     totals: Mapping[str, float]
 
@@ -133,7 +130,7 @@ def chance(truth: Truth, priors: TrainPriors | None = None) -> Chance:
         "question_macro": _mean(questions),
         "category_macro": _mean(categories),
     }
-    return Chance(right, records, totals)
+    return Chance(records, totals)
 
 
 def _draws(priors: TrainPriors | None) -> NDArray[np.float64]:
@@ -211,76 +208,75 @@ _PAIRS = 4_000_000
 _BASE = 9  # no grade is higher than 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BoxGrader:
-    """Grades by the nearest train boxes of the same question.
+def nearest_boxes(truth: Truth, train: Truth, neighbours: int = NEIGHBOURS) -> Answers:
+    """Answer with the most frequent whole answer among the nearest train boxes of the same question.
 
-    A box is six numbers: its centre and its lengths. Where the grids of all volumes are known they are in mm, from the
-    volume's centre, along the axes that run closest to right, anterior and superior, with left knees mirrored, so that
-    medial is on one side. Else they are voxels as stored. Each is measured in its standard deviations in train.
+    A box is six numbers, its centre and its lengths, each in units of its standard deviation in train. If the grids of
+    all volumes are known they are in mm from the volume's centre, along the axes that run closest to right, anterior
+    and superior, with left knees mirrored so that medial is on one side. Otherwise they are voxels as stored.
 
-    Attributes
+    Parameters
     ----------
+    truth : Truth
+        Records to answer.
     train : Truth
-        The boxes and grades that vote.
+        Boxes and grades that vote; records that lack a grade have no vote.
     neighbours : int
-        How many boxes vote.
+        Number of boxes that vote. Of equally frequent answers, that of the nearest box wins.
+
+    Returns
+    -------
+    Answers
+        A question without any train record stays unanswered.
+
+    Raises
+    ------
+    BenchError
+        If a patient of these records is also in train.
     """
+    shared = set(train.patients) & set(truth.patients)
+    if shared:
+        raise BenchError(
+            f"{len(shared)} scored patients are in train as well, such as {min(shared)}. Score another split."
+        )
+    known = all((each.shapes > 0).all() for each in (train, truth))
+    own, theirs = _describe(train, known), _describe(truth, known)
+    grades = np.full(truth.grades.shape, NONE, dtype=np.int8)
+    complete = ((train.grades != NONE) | (train.slots == NONE)).all(axis=1)
+    for question in np.unique(truth.question).tolist():
+        rows = np.flatnonzero(truth.question == question)
+        pool = np.flatnonzero((train.question == question) & complete)
+        if len(pool):
+            grades[rows] = _vote(own[pool], train.grades[pool], theirs[rows], neighbours)
+    return _answer(truth, grades=grades)
 
-    train: Truth
-    neighbours: int = NEIGHBOURS
 
-    def answer(self, truth: Truth) -> Answers:
-        """Grade records by the most frequent whole answer among their neighbours; of equals, that of the nearest.
-
-        Train records that lack a grade have no vote. A question without any train record stays unanswered.
-
-        Raises
-        ------
-        BenchError
-            If a patient of these records is one of train.
-        """
-        shared = set(self.train.patients) & set(truth.patients)
-        if shared:
-            raise BenchError(
-                f"{len(shared)} scored patients are in train as well, such as {min(shared)}. Score another split."
-            )
-        known = all((each.shapes > 0).all() for each in (self.train, truth))
-        own, theirs = _describe(self.train, known), _describe(truth, known)
-        grades = np.full(truth.grades.shape, NONE, dtype=np.int8)
-        complete = ((self.train.grades != NONE) | (self.train.slots == NONE)).all(axis=1)
-        for question in np.unique(truth.question).tolist():
-            rows = np.flatnonzero(truth.question == question)
-            pool = np.flatnonzero((self.train.question == question) & complete)
-            if len(pool):
-                grades[rows] = self._vote(own[pool], self.train.grades[pool], theirs[rows])
-        return _answer(truth, grades=grades)
-
-    def _vote(
-        self, pool: NDArray[np.float64], grades: NDArray[np.int8], asked: NDArray[np.float64]
-    ) -> NDArray[np.int8]:
-        answers, codes = np.unique(grades, axis=0, return_inverse=True)
-        codes = codes.reshape(-1)
-        spread = pool.std(axis=0)
-        scale = np.where(spread > 0, spread, 1.0)
-        pool, asked = (pool - pool.mean(axis=0)) / scale, (asked - pool.mean(axis=0)) / scale
-        count = min(self.neighbours, len(pool))
-        found = np.empty(len(asked), dtype=np.int64)
-        step = max(1, _PAIRS // len(pool))
-        for first in range(0, len(asked), step):
-            some = asked[first : first + step]
-            # |a - b|² without |a|², which is the same for all of one row.
-            distances = (-2 * some) @ pool.T
-            distances += (pool**2).sum(axis=1)
-            near = np.argpartition(distances, count - 1, axis=1)[:, :count]
-            near = np.take_along_axis(near, np.argsort(np.take_along_axis(distances, near, axis=1), axis=1), axis=1)
-            votes = codes[near]
-            tally = np.zeros((len(some), len(answers)))
-            # The nearer neighbour decides between equals: all their shares together are less than one vote.
-            weights = 1 + (count - np.arange(count)) / (count + 1) ** 2
-            np.add.at(tally, (np.arange(len(some))[:, None], votes), weights)
-            found[first : first + step] = tally.argmax(axis=1)
-        return np.asarray(answers[found], dtype=np.int8)
+def _vote(
+    pool: NDArray[np.float64], grades: NDArray[np.int8], asked: NDArray[np.float64], neighbours: int
+) -> NDArray[np.int8]:
+    """Return for each asked box the most frequent answer among its neighbours in the pool."""
+    answers, codes = np.unique(grades, axis=0, return_inverse=True)
+    codes = codes.reshape(-1)
+    spread = pool.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    pool, asked = (pool - pool.mean(axis=0)) / scale, (asked - pool.mean(axis=0)) / scale
+    count = min(neighbours, len(pool))
+    found = np.empty(len(asked), dtype=np.int64)
+    step = max(1, _PAIRS // len(pool))
+    for first in range(0, len(asked), step):
+        some = asked[first : first + step]
+        # |a - b|² without |a|², which is the same for all of one row.
+        distances = (-2 * some) @ pool.T
+        distances += (pool**2).sum(axis=1)
+        near = np.argpartition(distances, count - 1, axis=1)[:, :count]
+        near = np.take_along_axis(near, np.argsort(np.take_along_axis(distances, near, axis=1), axis=1), axis=1)
+        votes = codes[near]
+        tally = np.zeros((len(some), len(answers)))
+        # The nearer neighbour decides between equals: all their shares together are less than one vote.
+        weights = 1 + (count - np.arange(count)) / (count + 1) ** 2
+        np.add.at(tally, (np.arange(len(some))[:, None], votes), weights)
+        found[first : first + step] = tally.argmax(axis=1)
+    return np.asarray(answers[found], dtype=np.int8)
 
 
 def _describe(truth: Truth, known: bool) -> NDArray[np.float64]:

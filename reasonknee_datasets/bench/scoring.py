@@ -139,24 +139,10 @@ def compute_statistics(
     slots: Statistics,
     kinds: Collection[StatisticKind] = STATISTIC_KINDS,
 ) -> Statistics:
-    """Compute the statistics of the groups of one grouping.
+    """Compute the statistics of the groups of one grouping; two sets of answers to one truth have the same keys.
 
-    Parameters
-    ----------
-    table : SlotTable
-    grouping : Grouping
-    confusions : sequence of Confusions
-        From `count_confusions`; empty where ``kinds`` has neither pool nor slot_mean.
-    weights : (1 + R, P) float32 array
-        From `draw_patients`.
-    slots : dict
-        From `slot_statistics`; empty where confusions are.
-    kinds : collection of {"total", "pool", "slot_mean", "localisation"}
-
-    Returns
-    -------
-    dict of Key to (dict of str to Statistic)
-        Two sets of answers to one truth have the same keys.
+    ``confusions`` (of `count_confusions`) and ``slots`` (of `slot_statistics`) are empty if ``kinds`` has neither pool
+    nor slot_mean.
     """
     found: Statistics = {}
     if "total" in kinds:

@@ -39,21 +39,8 @@ COLUMNS = ("id", "volume_path", "patient", "visit", "side", "question_id", "box"
 _PREPARE_AGAIN = "Prepare the release again: reasonknee prepare --release RELEASE --out FOLDER"
 
 
-def to_truth(table: pa.Table, manifest: Manifest) -> Truth:
-    """Turn rows into a `Truth`, in their order.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        `COLUMNS` of the ``quintuples`` config; at least one row.
-    manifest : Manifest
-        For the volumes' geometry.
-
-    Raises
-    ------
-    RepositoryError
-        If an id occurs twice, a question or attribute is unknown, or a grade or box is not legal.
-    """
+def _to_truth(table: pa.Table, manifest: Manifest) -> Truth:
+    """Turn `COLUMNS` of the ``quintuples`` config into a `Truth`, in their order, after checking every value."""
     ids = tuple(table["id"].to_pylist())
     if len(set(ids)) != len(ids):
         ((name, count),) = Counter(ids).most_common(1)
@@ -290,7 +277,7 @@ def read_truth(
         raise BenchError(
             f"Split {name!r} of {repository.root} holds no records to score. Choose another split, or other filters."
         )
-    truth = to_truth(table, repository.manifest)
+    truth = _to_truth(table, repository.manifest)
     return truth if patients is None else sample_patients(truth, patients, seed)
 
 

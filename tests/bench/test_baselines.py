@@ -13,9 +13,9 @@ import pytest
 from reasonknee_datasets.bench.answers import REASONS
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth, take
 from reasonknee_datasets.bench.baselines import (
-    BoxGrader,
     chance,
     median_boxes,
+    nearest_boxes,
     overall_majority,
     question_majority,
     whole_volume,
@@ -229,9 +229,9 @@ class TestBoxes:
             median_boxes(drawn, priors)
 
 
-class TestBoxGrader:
+class TestNearestBoxes:
     def test_it_finds_the_effusion_and_nothing_else(self, train: Truth, test: Truth, priors: TrainPriors) -> None:
-        grader, majority = BoxGrader(train).answer(test), question_majority(test, priors)
+        grader, majority = nearest_boxes(test, train), question_majority(test, priors)
         gained = {number: right(test, grader, number) - right(test, majority, number) for number in range(1, 63)}
         assert gained.pop(EFFUSION) > 0.15
         # A twentieth of some 33 records is two of them.
@@ -243,13 +243,13 @@ class TestBoxGrader:
         boxes = train.boxes.copy()
         at = np.flatnonzero(train.question == EFFUSION)
         boxes[at] = boxes[np.random.default_rng(0).permutation(at)]
-        grader = BoxGrader(replace(train, boxes=boxes)).answer(test)
+        grader = nearest_boxes(test, replace(train, boxes=boxes))
         majority = question_majority(test, priors)
         assert right(test, grader, EFFUSION) - right(test, majority, EFFUSION) < 0.1
 
     def test_votes_are_those_of_the_nearest(self, train: Truth, test: Truth) -> None:
         """Against distances taken pair by pair."""
-        answers = BoxGrader(train, neighbours=7).answer(test)
+        answers = nearest_boxes(test, train, neighbours=7)
         rows = np.flatnonzero((train.question == 19) & (train.grades[:, :2] != NONE).all(axis=1))
         boxes = [Box.from_row(row) for row in train.boxes[rows].tolist()]
         known = np.array([[*box.center, *box.shape] for box in boxes])
@@ -284,16 +284,16 @@ class TestBoxGrader:
         )
         one = take(pool, [0])
         asked = replace(one, patients=("other",), side=np.array([left_knee], np.int8), boxes=fields["boxes"][1:2])
-        assert BoxGrader(pool, neighbours=1).answer(asked).grades.tolist() == [[0, 0, 0]]
+        assert nearest_boxes(asked, pool, neighbours=1).grades.tolist() == [[0, 0, 0]]
         same = replace(asked, side=np.array([right_knee], np.int8))
-        assert BoxGrader(pool, neighbours=1).answer(same).grades.tolist() == [[1, 1, 1]]
+        assert nearest_boxes(same, pool, neighbours=1).grades.tolist() == [[1, 1, 1]]
 
     def test_it_refuses_patients_that_it_knows(self, train: Truth) -> None:
         with pytest.raises(BenchError, match=r"\d+ scored patients are in train as well"):
-            BoxGrader(train).answer(train)
+            nearest_boxes(train, train)
 
     def test_a_question_that_train_lacks_stays_unanswered(self, train: Truth, test: Truth) -> None:
-        answers = BoxGrader(take(train, train.question != 19)).answer(test)
+        answers = nearest_boxes(test, take(train, train.question != 19))
         rows = test.question == 19
         assert (answers.grades[rows] == NONE).all()
         assert (answers.reasons[rows][:, :2] == REASONS.index("missing")).all()

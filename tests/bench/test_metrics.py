@@ -10,7 +10,7 @@ import sklearn.metrics as oracle
 from numpy.typing import NDArray
 
 from reasonknee_datasets.bench import metrics
-from reasonknee_datasets.bench.metrics import METRICS, apply_rule, common_scale, compute, count_confusion, farthest
+from reasonknee_datasets.bench.metrics import METRICS, apply_rule, common_scale, compute, farthest
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import QUESTIONS, SLOTS
 
@@ -23,6 +23,12 @@ def labels(seed: int, grades: int, *, rows: int = 200, failed: float = 0.0) -> t
     true = draw.choice(grades, rows, p=draw.dirichlet(np.ones(grades) * 2))
     answered = np.where(draw.random(rows) < 0.6, true, draw.integers(0, grades, rows))
     return true, np.where(draw.random(rows) < failed, -1, answered)
+
+
+def count_confusion(true: Any, answered: Any, grades: int) -> NDArray[np.int64]:
+    """Count true by answered grades, and grades that are missing (-1) in the last column."""
+    columns = np.where(answered < 0, grades, answered)
+    return np.asarray(oracle.confusion_matrix(true, columns, labels=range(grades + 1))[:-1])
 
 
 def square(true: Any, answered: Any, grades: int) -> NDArray[np.int64]:

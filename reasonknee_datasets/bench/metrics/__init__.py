@@ -9,7 +9,6 @@ from reasonknee_datasets.bench.metrics.confusions import (
     apply_rule,
     common_scale,
     compute,
-    count_confusion,
     farthest,
     merge_macerations,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "balanced_accuracy",
     "common_scale",
     "compute",
-    "count_confusion",
     "f1",
     "farthest",
     "iou",

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from reasonknee_datasets.bench.group_results import Rule, Scale
 from reasonknee_datasets.bench.metrics import grades as grade_metrics
@@ -21,32 +21,6 @@ from reasonknee_datasets.moaks import Slot
 
 # Partial maceration is 6, and 7 where it is progressive: a follow-up reading, which one volume cannot show.
 MERGED = (6, 7)
-
-
-def count_confusion(truth: ArrayLike, answers: ArrayLike, grades: int) -> NDArray[np.int64]:
-    """Count one confusion.
-
-    Parameters
-    ----------
-    truth, answers : (n,) int array
-        Grades from 0; an answer of -1 is none.
-    grades : int
-        How many grades there are, K.
-
-    Returns
-    -------
-    (K, K + 1) int array
-
-    Examples
-    --------
-    >>> count_confusion([0, 0, 1], [0, -1, 0], 2)
-    array([[1, 0, 1],
-           [1, 0, 0]])
-    """
-    true, answered = np.asarray(truth, dtype=np.int64), np.asarray(answers, dtype=np.int64)
-    columns = np.where(answered < 0, grades, answered)
-    cells = np.bincount(true * (grades + 1) + columns, minlength=grades * (grades + 1))
-    return cells.reshape(grades, grades + 1).astype(np.int64)
 
 
 def farthest(grades: int) -> NDArray[np.int64]:
