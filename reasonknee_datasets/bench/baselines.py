@@ -212,8 +212,8 @@ def nearest_boxes(truth: Truth, train: Truth, neighbours: int = NEIGHBOURS) -> A
     """Answer with the most frequent whole answer among the nearest train boxes of the same question.
 
     A box is six numbers, its centre and its lengths, each in units of its standard deviation in train. If the grids of
-    all volumes are known they are in mm from the volume's centre, along the axes that run closest to right, anterior
-    and superior, with left knees mirrored so that medial is on one side. Otherwise they are voxels as stored.
+    all volumes are known, they are in mm from the volume's centre, along the axes closest to right, anterior and
+    superior. Left knees are mirrored, so that medial is on one side. Otherwise they are voxels as stored.
 
     Parameters
     ----------

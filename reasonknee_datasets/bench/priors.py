@@ -167,9 +167,9 @@ class EquitableScores:
     costs the same wherever it occurs; a right one earns more, the rarer it is.
 
     Ordinal grades are compared threshold by threshold (grade above 0? above 1? ...), as in the score of Gerrity (1992):
-    a threshold on whose right side the answer falls counts 1 / share - 1, where share is the part of train on that
-    side, and -1 on the wrong side. The mean over the thresholds is the score. Nominal grades count (1 / share - 1) /
-    (K - 1) where they are right and -1 / (K - 1) where not, for K grades that occur in train (Gandin and Murphy, 1992).
+    an answer on the right side of a threshold counts 1 / share - 1, where share is the part of train on that side.
+    On the wrong side it counts -1. The mean over the thresholds is the score. For K nominal
+    grades in train, a right one counts (1 / share - 1) / (K - 1), a wrong one -1 / (K - 1) (Gandin and Murphy, 1992).
 
     Parameters
     ----------

@@ -1,9 +1,14 @@
 """Scoring: from a `Truth` and `Answers` to `Results`.
 
-The way of the headline: `bench.metrics.record_exact` marks each record (in `make_slot_table`), `total_statistics` sums
-the marks by patient and averages them in each resample of patients, `estimate_all` turns the averages into a value with
-an interval, and `score` arranges the values of each group as `Results`. Metrics of confusions (`pools`) and of boxes
-(`localisation`) go the same way: counted once by patient, then resampled by one matrix product.
+The way of the headline:
+
+1. `make_slot_table` marks each record by `reasonknee_datasets.bench.metrics.record_exact`.
+2. `total_statistics` sums the marks by patient, and averages them in each resample of patients.
+3. `estimate_all` turns the averages into a value with an interval.
+4. `score` arranges the values of each group as `Results`.
+
+Metrics of confusions (`pools`) and of boxes (`localisation`) go the same way: counted once by patient, then resampled
+by one matrix product.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ def make_slot_table(truth: Truth, answers: Answers, priors: ArrayLike | None, bo
     Raises
     ------
     BenchError
-        If the truth holds no records or a question without a truth, answers are not as many, a grade is illegal, a box
-        is empty, or a prior is lacking.
+        If the truth is empty or holds a question that no record asks, or if the number of answers differs. Also if a
+        grade is illegal, a box is empty, or a prior is missing.
     """
     _check(truth, answers)
     asked = truth.slots >= 0

@@ -13,10 +13,13 @@ from reasonknee_datasets.bench.group_results import (
     RULES,
     TOTALS,
     By,
+    ConventionCheck,
+    Coverage,
     Estimate,
+    Localisation,
     Unit,
 )
-from reasonknee_datasets.bench.metrics.reasoning_scores import REASONING_METRICS
+from reasonknee_datasets.bench.metrics.reasoning_scores import REASONING_METRICS, ReasoningScores
 from reasonknee_datasets.bench.report.group_tables import (
     RESTS_ON,
     RULE_NAMES,
@@ -36,17 +39,19 @@ from reasonknee_datasets.bench.run_metadata import RunMetadata
 
 def result_tables(results: Results) -> tuple[Table, ...]:
     """Make every table of one result, in reading order: the headline first."""
-    baselines = _baselines(results)
-    tables = [_totals(results), *baselines[:1], group_table(results, "category")]
-    tables += [_coverage(results), _reasons(results)]
-    if results.group().localisation is not None:
-        tables += [_boxes(results), _box_reasons(results)]
-    tables += [table for table in (_box_alternatives(results), *_reasoning(results)) if table]
-    tables += [identity_table(results.identity)]
-    tables += [table for table in (_worst(results),) if table]
-    tables += metric_tables(results)
-    missing = results.group().coverage.parsed < results.group().coverage.slots  # else all rules give the same numbers
-    tables += [*baselines[1:], *([_rules(results)] if missing else []), _pools(results)]
+    baselines, coverage, boxes = _baselines(results), results.group().coverage, results.group().localisation
+    tables = [_totals(results), *baselines[:1], group_table(results, "category"), _coverage(coverage)]
+    tables += [_reasons("Slots without an answered grade", coverage.reasons, coverage.slots)]
+    if boxes is not None:
+        tables += [_boxes(boxes), _reasons("Records without a box", boxes.reasons, boxes.counts.records)]
+    if results.conventions is not None:
+        tables += [_box_alternatives(results.conventions)]
+    if results.reasoning is not None:
+        tables += [_reasoning(results.reasoning)]
+    tables += [identity_table(results.identity), _worst(results), *metric_tables(results), *baselines[1:]]
+    if coverage.parsed < coverage.slots:  # else all rules give the same numbers
+        tables += [_rules(results)]
+    tables += [_pools(results)]
     kinds: tuple[By, ...] = ("attribute", "subregion", "side", "visit", "question", "slot")
     tables += [group_table(results, by) for by in kinds]
     return tuple(table for table in tables if table.rows)
@@ -73,11 +78,7 @@ def _stated(name: str, value: object) -> str:
     return str(value)
 
 
-_EMPTY = Table("", (), ())
-
-
-def _coverage(results: Results) -> Table:
-    counts = results.group().coverage
+def _coverage(counts: Coverage) -> Table:
     rows: tuple[tuple[str, ...], ...] = (
         ("records", f"{counts.records:,}", ""),
         ("with a prediction", f"{counts.given:,}", _share(counts.given, counts.records)),
@@ -93,17 +94,7 @@ def _coverage(results: Results) -> Table:
     return Table("Coverage", ("counted", "number", "share"), rows)
 
 
-def _reasons(results: Results) -> Table:
-    counts = results.group().coverage
-    return _reason_table("Slots without an answered grade", counts.reasons, counts.slots)
-
-
-def _box_reasons(results: Results) -> Table:
-    found = results.group().localisation
-    return _reason_table("Records without a box", found.reasons, found.counts.records) if found else _EMPTY
-
-
-def _reason_table(title: str, reasons: Mapping[str, int], of: int) -> Table:
+def _reasons(title: str, reasons: Mapping[str, int], of: int) -> Table:
     order = [name for name in ("no_prediction", *REASONS) if reasons.get(name)]
     rows = tuple((name, f"{reasons[name]:,}", _share(reasons[name], of)) for name in order)
     return Table(title, ("reason", "number", "share"), rows)
@@ -169,10 +160,7 @@ def _pools(results: Results) -> Table:
     return Table("By scale", columns, tuple(rows), caption, folded=True, detail=True)
 
 
-def _boxes(results: Results) -> Table:
-    found = results.group().localisation
-    if found is None:
-        return _EMPTY
+def _boxes(found: Localisation) -> Table:
     units: tuple[Unit, ...] = ("record", "region")
     rows = tuple(
         (name, *[format_estimate(found.units[unit][name]) for unit in units], about)
@@ -186,10 +174,7 @@ def _boxes(results: Results) -> Table:
     return Table("Localisation", ("metric", "by record", "by region", "meaning"), rows, caption)
 
 
-def _box_alternatives(results: Results) -> Table | None:
-    check = results.conventions
-    if check is None or not check.alternatives:
-        return None
+def _box_alternatives(check: ConventionCheck) -> Table:
     rows = tuple((one.change, format_number(one.mean_iou), signed(one.gain)) for one in check.alternatives)
     verdict = check.verdict or "no other convention is clearly better"
     read = f"Read as {check.convention}: mean IoU {format_number(check.mean_iou)} over {check.records:,} boxes"
@@ -197,7 +182,7 @@ def _box_alternatives(results: Results) -> Table | None:
     return Table("Other box conventions", ("boxes read with", "mean IoU", "gain"), rows, caption)
 
 
-def _worst(results: Results) -> Table | None:
+def _worst(results: Results) -> Table:
     rows = []
     for case in results.worst:
         answer = {name: case.reasons.get(name) if grade is None else grade for name, grade in case.answer.items()}
@@ -211,7 +196,7 @@ def _worst(results: Results) -> Table | None:
             "if a grade that they do have is wrong"
         )
     columns = ("record", "question", "truth", "answer", "loss", "IoU")
-    return Table("Worst cases", columns, tuple(rows), caption, folded=True, detail=True) if rows else None
+    return Table("Worst cases", columns, tuple(rows), caption, folded=True, detail=True)
 
 
 def pairs(grades: Mapping[str, object]) -> str:
@@ -230,11 +215,7 @@ def first_estimates(results: Results) -> Iterator[Estimate]:
             yield from group.totals["missing_as_wrong"].metrics.values()
 
 
-def _reasoning(results: Results) -> list[Table]:
-    """Return the table about the reasoning; none where no text had any."""
-    found = results.reasoning
-    if found is None:
-        return []
+def _reasoning(found: ReasoningScores) -> Table:
     rows = tuple(
         (
             name,
@@ -252,4 +233,4 @@ def _reasoning(results: Results) -> list[Table]:
     )
     if found.unseparated:
         caption += f". In {found.unseparated:,} the final answer cannot be told from it: no consistency there"
-    return [Table("Reasoning", ("metric", "value", "share of", "patients", "meaning"), rows, caption)]
+    return Table("Reasoning", ("metric", "value", "share of", "patients", "meaning"), rows, caption)
