@@ -58,7 +58,7 @@ def score_baselines(
     priors : TrainPriors
         Of the same repository.
     resamples, seed : int
-        Of patients: the same as for the model's score.
+        Bootstrap of patients, as for the score of the model.
     train : Truth, optional
         The train split, where the region was given: adds the grader that sees the box alone.
     boxes_asked : bool
@@ -112,7 +112,7 @@ def score_baseline(
         A key of `ABOUT`.
     priors : TrainPriors
     resamples, seed : int
-        Of patients: the same as for the model's score.
+        Bootstrap of patients, as for the score of the model.
     boxes : bool
         Score the boxes instead of the grades.
     """

@@ -39,9 +39,10 @@ def draw_patients(patients: Sequence[str], resamples: int, seed: int) -> NDArray
     Parameters
     ----------
     patients : sequence of str
-        Their names: draws go by rising name, so that neither the order of records nor that of codes matters, and two
-        models scored on the same patients share them.
+        Names of the patients. Draws are assigned by ascending name, so that two models scored on the same patients
+        share them whatever the order of records.
     resamples, seed : int
+        Number of resamples, and seed of the generator.
 
     Returns
     -------
@@ -181,7 +182,7 @@ class Statistic(NamedTuple):
     draws : (1 + R,) float array
         Of the sample itself, then of each resample; NaN where undefined.
     counts : Counts or BoxCounts
-        What it rests on.
+        Numbers that it is computed from.
     enough : bool
         Enough patients have the rarer grade for an interval.
     left_out : int
@@ -242,7 +243,7 @@ def resample(weights: NDArray[np.float32], sums: NDArray[Any]) -> NDArray[Any]:
     Parameters
     ----------
     weights : (1 + R, P) float32 array
-        From `reasonknee_datasets.bench.bootstrap.draw`.
+        From `draw_patients`.
     sums : (P, ...) array
         Of each patient. Counts in float32 stay so, twice as fast, as long as they stay exact.
 

@@ -75,15 +75,15 @@ class Estimate:
     Attributes
     ----------
     value : float or None
-        None where it is undefined (no positives for a sensitivity, say): never 0, and left out of averages.
+        None where it is undefined, such as a sensitivity without positives. Never 0, and left out of averages.
     low, high : float or None
-        95 % percentile interval over resamples of patients; None where there is none.
+        Ends of the 95 % percentile interval over bootstrap resamples of patients; None without an interval.
     no_interval : str or None
-        Why there is none, a key of `WHY_NO_INTERVAL`; None where there is one.
+        Reason for a missing interval, a key of `WHY_NO_INTERVAL`.
     undefined_resamples : int
-        Resamples that left it undefined.
+        Number of resamples in which the statistic is undefined.
     left_out : int
-        If it is an average (a ``*_macro`` total, a mean over slots): the parts left out because they are undefined.
+        For averages (``*_macro`` totals and means over slots): number of undefined parts, which are left out.
     """
 
     value: float | None
@@ -100,20 +100,20 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The data behind a number.
+    """Numbers of slots, records and patients that a value is computed from.
 
     Attributes
     ----------
     slots, records, patients : int
         Graded slots, the records that they belong to, and their patients.
     positives : int
-        Slots whose true grade is not the normal one (0, and 3 for tear location); for totals by record, records that
-        have such a slot.
+        Slots whose true grade is abnormal (not 0, and not 3 for tear location). For totals by record, records with
+        such a slot.
     rarer_patients : int
-        In pools, patients who have the commonest grade, or patients who have another: the fewer. In totals, patients
-        who have a positive, or patients who have a normal one. Below 10 there is no interval.
+        In pools, the smaller of two numbers: patients with the commonest grade, and patients with another one. In
+        totals, the same of patients with a positive and with a normal one. Below 10 there is no interval.
     rarest_patients : int
-        Patients who have the rarest grade that occurs. Below 10, metrics that weigh every grade alike (balanced
+        Patients with the rarest grade that occurs. Below 10, metrics that weigh every grade alike (balanced
         accuracy, macro-F1) get no interval. In totals the same as `rarer_patients`.
     """
 
@@ -179,7 +179,7 @@ class Pool:
     Attributes
     ----------
     scale, low, high
-        What they have in common; ``grades_6_7_merged`` ends at 7 and calls 8 so.
+        Scale and range of the slots; ``grades_6_7_merged`` ends at 7, which is the former 8.
     condition : str
         A key of `CONDITIONS`.
     slots : tuple of str

@@ -130,7 +130,7 @@ def check_convention(
     table : SlotTable
         With boxes.
     weights : (1 + R, P) float32 array
-        From `draw`.
+        From `draw_patients`.
     convention : BoxConvention, optional
         In which the numbers were read.
     numbers : (N, 6) array, optional

@@ -167,7 +167,7 @@ def _confusions(pool: Ints, true: Ints, answer: Ints, shape: tuple[int, int, int
 
 
 def _counts(table: SlotTable, rows: Ints, group: Ints, confusions: NDArray[np.float32]) -> list[Counts]:
-    """Count what each pool rests on; ``confusions`` holds the same rows, by patient."""
+    """Count the data of each pool; ``confusions`` holds the same rows, by patient."""
     many = confusions.shape[1]
     columns = {
         "slots": np.bincount(group, minlength=many),

@@ -35,7 +35,7 @@ REASONING_METRICS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ReasoningMetric:
-    """One metric of the reasoning, with what it rests on.
+    """One metric of the reasoning, with the numbers that it is computed from.
 
     Attributes
     ----------
