@@ -182,7 +182,8 @@ def _nearest_column(name: object, known: Sequence[str]) -> str:
     """Suggest a column: of an attribute its grades, otherwise the one with the nearest name."""
     column = GRADE_COLUMNS.get(str(name))
     if column in known:
-        return f"Did you mean {column!r}? The grades of all attributes are in 'grades'"
+        others = ", ".join(other for other in known if other in GRADE_COLUMNS.values() and other != column)
+        return f"Did you mean {column!r}? Every attribute has a column of its own; the others are {others}"
     return nearest(str(name), known)
 
 

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,12 +128,11 @@ class Transform(metaclass=_TransformType):
     def __call__(self, example: Any) -> Any:
         """Transform an example, a lazy row or a batch, and leave it as it is."""
         scratch = example if isinstance(example, dict) else example.copy()
-        key = next((name for name in _SCALARS if name in scratch), None)
-        if key is None or not is_column(scratch[key]):
+        count = _batch_length(scratch)
+        if count is None:
             return _updated(example, self._noted(scratch))
-        rows = [self._noted(BatchRow(scratch, index)) for index in range(len(scratch[key]))]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return _updated(example, {name: [row[name] for row in rows] for name in names})
+        rows = [self._noted(BatchRow(scratch, index)) for index in range(count)]
+        return _updated(example, _columns(rows))
 
     def output_features(self, features: Any) -> Any:
         """Return the features of transformed examples, for ``map(..., features=...)`` of a streaming dataset.
@@ -228,6 +227,16 @@ def is_column(value: Any) -> bool:
     return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
 
 
+def _batch_length(example: Any) -> int | None:
+    """Count the examples of a batch; None for one example."""
+    key = next((name for name in _SCALARS if name in example), None)
+    return len(example[key]) if key is not None and is_column(example[key]) else None
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+
+
 def _updated(example: Any, changes: Mapping[str, Any]) -> Any:
     if isinstance(example, dict):
         return {**example, **changes}
@@ -251,7 +260,8 @@ class Compose(Transform):
     Parameters
     ----------
     transforms : sequence of callables
-        Transforms, or your own functions from an example to a new one.
+        Transforms, or your own functions from an example to a new one. A function is called with one example at a
+        time, also where `datasets` hands over a batch (``with_transform``, ``map(batched=True)``).
 
     Examples
     --------
@@ -281,12 +291,21 @@ class Compose(Transform):
 
     def __call__(self, example: Any) -> Any:
         """Transform an example, a lazy row or a batch, and leave it as it is."""
+        count = _batch_length(example)
         for place, step in enumerate(self.transforms):
-            example = step(example)
-            if example is None:
-                name = getattr(step, "__name__", type(step).__name__)
-                raise TransformError(f"Step {place} of Compose ({name}) returned None. Return the example at its end.")
+            if count is None or isinstance(step, Transform):
+                example = self._step(place, example)
+            else:
+                example = _columns([self._step(place, {**BatchRow(example, index)}) for index in range(count)])
         return example
+
+    def _step(self, place: int, example: Any) -> Any:
+        step = self.transforms[place]
+        changed = step(example)
+        if changed is None:
+            name = getattr(step, "__name__", type(step).__name__)
+            raise TransformError(f"Step {place} of Compose ({name}) returned None. Return the example at its end.")
+        return changed
 
     def output_features(self, features: Any) -> Any:
         """Return the features of transformed examples, step by step."""

@@ -242,6 +242,27 @@ class TestCompose:
         with pytest.raises(TransformError, match=r"A step of Compose \(<lambda>\) has no output_features"):
             composed.output_features(Features({}))
 
+    @pytest.mark.parametrize("own_step", [0, 1, 2])
+    def test_a_function_of_your_own_is_called_with_one_example_of_a_batch(self, own_step: int) -> None:
+        def add_tall(example: dict[str, Any]) -> dict[str, Any]:
+            assert isinstance(example["id"], str)
+            return {**example, "tall": example["volume"].shape[2]}
+
+        steps: list[Any] = [CropToBox(margin_voxels=1), Window()]
+        steps.insert(own_step, add_tall)
+        rows = examples()[:3]
+        batch = {name: [row[name] for row in rows] for name in rows[0]}
+        made = Compose(steps)(batch)
+        for index, row in enumerate(rows):
+            alone = Compose(steps)(row)
+            assert compared({name: column[index] for name, column in made.items()}) == compared(alone)
+
+    def test_a_function_that_returns_none_for_an_example_of_a_batch_is_refused(self) -> None:
+        rows = examples()[:2]
+        batch = {name: [row[name] for row in rows] for name in rows[0]}
+        with pytest.raises(TransformError, match=r"Step 1 of Compose \(<lambda>\) returned None"):
+            Compose([ToCanonical(), lambda example: None])(batch)
+
     def test_a_step_that_is_none_is_refused(self) -> None:
         with pytest.raises(
             TransformError, match=r"Step 0 of Compose must be a transform or a function, not 'CropToBox'"
