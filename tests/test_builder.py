@@ -244,8 +244,14 @@ class TestSelection:
             ({"filters": [("questionid", "==", 1)]}, r"does not have: questionid\. Did you mean 'question_id'\?"),
             ({"filters": [[("sied", "==", "left")]]}, r"does not have: sied\. Did you mean 'side'\?"),
             ({"filters": [("side", "~", "left")]}, r"The filters .* \"(~|side)\" is not a valid operator"),
-            ({"filters": [("size", ">=", 2)]}, r"does not have: size\. Did you mean 'grade_size'\? Every attribute has"),
-            ({"filters": [("grade", ">=", 2)]}, r"Did you mean 'grade_grade'\?.* the others are grade_size, grade_number"),
+            (
+                {"filters": [("size", ">=", 2)]},
+                r"does not have: size\. Did you mean 'grade_size'\? Every attribute has",
+            ),
+            (
+                {"filters": [("grade", ">=", 2)]},
+                r"Did you mean 'grade_grade'\?.* the others are grade_size, grade_number",
+            ),
             ({"columns": ["grade_sise"]}, r"Unknown column 'grade_sise'.* Did you mean 'grade_size'\?"),
             ({"filters": [("grade_size", "==", 4)]}, r"ask for grade_size '4', .* Available: 0, 1, 2, 3\."),
             ({"filters": pc.field("questionid") == 1}, r"does not have: questionid\. Did you mean 'question_id'\?"),
