@@ -80,6 +80,7 @@ def run_demo(out: Path, *, patients: int, size: Size, seed: int, say: Callable[[
     step(f"cropped {crop.shape} of {shape} voxels: read {read:,} of the file's {held:,} bytes, {read / held:.0%}")
     show(example, out=figure)
     step(f"drew it: {figure}")
+    say(f"To load it: load_dataset('3dreasonknee', data_dir={str(repository)!r}, split='train')")
     return Demo(release, repository, figure, example["id"])
 
 

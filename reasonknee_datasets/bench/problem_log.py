@@ -19,7 +19,7 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "half_line": "the last line is half-written; it is left out",
         "not_json": "a line is no JSON object; it is left out",
         "malformed": "a prediction lacks its id, or has not one of text and slots; it is left out",
-        "unknown_id": "an id is of no record of these data; it is left out",
+        "unknown_id": "no record of these data has this id; it is left out",
         "other_split": "an id is of another split; it is left out",
         "not_asked": "an id is of this split, but not of the records that are scored; it is left out",
         "duplicate": "an id occurs again; the first one counts",

@@ -139,7 +139,7 @@ def test_demo_does_the_main_job(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the figures extra is not installed")
     done = reasonknee("demo", "--out", tmp_path / "demo", "--patients", "3")
     assert done.returncode == 0, done.stderr
-    for word in ("SYNTHETIC", "question", "reasoning", "answer", "cropped", "drew it"):
+    for word in ("SYNTHETIC", "question", "reasoning", "answer", "cropped", "drew it", "To load it: load_dataset("):
         assert word in done.stdout
     assert (tmp_path / "demo" / "example.png").stat().st_size > 10_000
     assert (tmp_path / "demo" / "3dreasonknee" / "manifest.json").is_file()
