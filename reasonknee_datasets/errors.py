@@ -120,13 +120,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
     Examples
     --------
     >>> nearest("quintuple", ["quintuples", "volumes"])
-    "Did you mean 'quintuples'? There are: quintuples, volumes"
+    "Did you mean 'quintuples'? Available: quintuples, volumes"
     >>> nearest("x", ["quintuples", "volumes"])
-    'There are: quintuples, volumes'
+    'Available: quintuples, volumes'
     """
     known = list(names)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(known)}"
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"Available: {', '.join(known)}"
 
 
 def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:

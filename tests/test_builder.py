@@ -257,7 +257,7 @@ class TestSelection:
             ({"filters": pc.field("questionid") == 1}, r"does not have: questionid\. Did you mean 'question_id'\?"),
             ({"filters": [("volume", "==", "x")]}, r"a column that 'quintuples' does not have: volume\. Did"),
             ({"name": "quintuple"}, r"Unknown config 'quintuple' in name=\. Did you mean 'quintuples'\?"),
-            ({"name": 3}, r"Unknown config 3 in name=\. There are: quintuples"),
+            ({"name": 3}, r"Unknown config 3 in name=\. Available: quintuples"),
             ({"name": "val"}, r"Unknown config 'val' in name=\. Did you mean split='val'\?"),
         ],
         ids=lambda value: str(value)[:40],

@@ -1,4 +1,4 @@
-"""Blocks of docs/howto/libraries.md that need Lightning, the Trainer, MONAI and TorchIO, run as they are on the page."""
+"""Blocks of docs/howto/libraries.md for Lightning, the Trainer, MONAI and TorchIO, run as they are on the page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import pytest
 
 for needed in ("torch", "lightning", "transformers", "accelerate", "monai", "torchio"):
     pytest.importorskip(needed)
-
-from reasonknee_datasets import QuintupleCollator
 
 PAGE = Path(__file__).parents[1] / "docs" / "howto" / "libraries.md"
 pytestmark = pytest.mark.slow
@@ -48,6 +46,8 @@ def test_trainer_saves_what_the_page_resumes(names: dict[str, Any]) -> None:
 
 
 def test_functions_are_called_row_by_row_in_a_stock_loader(names: dict[str, Any]) -> None:
+    from reasonknee_datasets import QuintupleCollator
+
     rows = names["rows"].with_transform(names["augment"])
     loader = names["torch"].utils.data.DataLoader(rows, batch_size=3, collate_fn=QuintupleCollator())
     batch = next(iter(loader))

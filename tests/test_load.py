@@ -264,7 +264,7 @@ class TestNotFinding:
             load_dataset(**{option: True})
 
     def test_an_argument_that_means_nothing_here(self) -> None:
-        with pytest.raises(TypeError, match=r"has no argument 'trust_remote_code'\. There are: path, name, split"):
+        with pytest.raises(TypeError, match=r"has no argument 'trust_remote_code'\. Available: path, name, split"):
             load_dataset("3dreasonknee", trust_remote_code=True)
 
 

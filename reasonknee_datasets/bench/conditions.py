@@ -271,7 +271,7 @@ def get_condition(condition: Condition | str) -> Condition:
     1.25
     >>> get_condition("zeroshot")
     Traceback (most recent call last):
-    reasonknee_datasets.errors.BenchError: Unknown condition 'zeroshot'. Did you mean 'zero_shot'? There are: \
+    reasonknee_datasets.errors.BenchError: Unknown condition 'zeroshot'. Did you mean 'zero_shot'? Available: \
 zero_shot, guided, region_given, box_first, own_region, jittered_region, text_only, \
 shuffled_image, official, official_o1.
     """

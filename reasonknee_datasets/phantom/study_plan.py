@@ -235,7 +235,7 @@ def _check(patients: int, size: str, seed: int) -> None:
         )
     if size not in SIZES:
         raise PhantomError(
-            f"Unknown size {size!r}. There are: {', '.join(SIZES)}. 'tiny' is quick, 'oai' has the voxels of real DESS."
+            f"Unknown size {size!r}. Available: {', '.join(SIZES)}. 'tiny' is quick, 'oai' has the voxels of real DESS."
         )
     if seed < 0:
         raise PhantomError(f"seed is {seed!r}, but must be 0 or more.")

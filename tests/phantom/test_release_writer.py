@@ -426,10 +426,10 @@ def test_write_release_removes_folders_of_killed_runs_only(tmp_path: Path) -> No
     ("arguments", "message"),
     [
         ({"workers": 0}, "workers is 0, but must be at least 1"),
-        ({"label_map_variant": "maybe"}, "Unknown label_map_variant 'maybe'. There are: name_to_id, "),
+        ({"label_map_variant": "maybe"}, "Unknown label_map_variant 'maybe'. Available: name_to_id, "),
         ({"patients": 8_000_000, "size": "oai"}, r"8,000,000 patients need about [0-9,]+\.0 GB of disk space"),
         ({"patients": 0}, "patients is 0, but must be from 1"),
-        ({"size": "huge"}, "Unknown size 'huge'. There are: tiny, oai"),
+        ({"size": "huge"}, "Unknown size 'huge'. Available: tiny, oai"),
     ],
 )
 def test_arguments_that_cannot_be_met_are_refused(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_torn_meniscus_is_torn_where_its_location_says(cohort: StudyPlan) -> N
     [
         ({"patients": 0}, "patients is 0, but must be from 1 to 8,999,999"),
         ({"patients": 9_000_000}, "patients is 9000000, but must be from 1 to 8,999,999"),
-        ({"patients": 1, "size": "huge"}, "Unknown size 'huge'. There are: tiny, oai"),
+        ({"patients": 1, "size": "huge"}, "Unknown size 'huge'. Available: tiny, oai"),
         ({"patients": 1, "seed": -1}, "seed is -1, but must be 0 or more"),
     ],
 )
