@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.phantom import bones, soft_tissue
-from reasonknee_datasets.phantom.bones import Bone
+from reasonknee_datasets.phantom import tissues
 from reasonknee_datasets.phantom.mask_labels import LABELS
-from reasonknee_datasets.phantom.shape import FILM, Shape, region_labels
-from reasonknee_datasets.phantom.soft_tissue import Meniscus
-from reasonknee_datasets.phantom.solids import FAR, Field, Points, ball, points_of
+from reasonknee_datasets.phantom.shape import FAR, FILM, Field, Points, Shape, ball, points_of, region_labels
+from reasonknee_datasets.phantom.tissues import Bone, Meniscus
 
 CARTILAGES = {"femur": 47, "patella": 48, "tibia": 49}
 CAPSULE = 9.0  # how far the capsule reaches from the ends of femur and tibia, mm
@@ -68,30 +66,30 @@ def look(p: Points, shape: Shape) -> NearbyAnatomy:
     found: dict[str, Bone] = {}
     contours: dict[str, Field] = {}
     if "femur" in near:
-        found["femur"] = bones.femur(p, shape)
+        found["femur"] = tissues.femur(p, shape)
     if "tibia" in near:
-        contours = {half: bones.plateau(p, shape, medial=half == "medial") for half in ("medial", "lateral")}
-        found["tibia"] = bones.tibia(p, shape, contours["medial"], contours["lateral"])
+        contours = {half: tissues.plateau(p, shape, medial=half == "medial") for half in ("medial", "lateral")}
+        found["tibia"] = tissues.tibia(p, shape, contours["medial"], contours["lateral"])
     if "patella" in near:
-        found["patella"] = bones.patella(p, shape)
+        found["patella"] = tissues.patella(p, shape)
     menisci: dict[str, Meniscus] = {}
     if contours:
         for half in ("medial", "lateral"):
             if half in near:
                 free = _joint_space(found)
-                menisci[half] = soft_tissue.meniscus(p, shape, contours[half], free, medial=half == "medial")
+                menisci[half] = tissues.meniscus(p, shape, contours[half], free, medial=half == "medial")
     cruciates: dict[str, tuple[Field, Field]] = {}
     sites: dict[str, tuple[Field, Field]] = {}
     if "cruciate" in near:
         for name, path, ends in (
-            ("acl", soft_tissue.ACL_PATH, soft_tissue.ACL_SITES),
-            ("pcl", soft_tissue.PCL_PATH, soft_tissue.PCL_SITES),
+            ("acl", tissues.ACL_PATH, tissues.ACL_SITES),
+            ("pcl", tissues.PCL_PATH, tissues.PCL_SITES),
         ):
-            cruciates[name] = soft_tissue.cruciate(p, path)
-            sites[name] = soft_tissue.attachments(p, ends)
-    tendon = soft_tissue.patellar_tendon(p, shape) if "patellar_tendon" in near else None
+            cruciates[name] = tissues.cruciate(p, path)
+            sites[name] = tissues.attachments(p, ends)
+    tendon = tissues.patellar_tendon(p, shape) if "patellar_tendon" in near else None
     hoffa = _fat_pad(p, shape, found, tendon) if "hoffa" in near else None
-    fibula = bones.fibula(p) if "fibula" in near else None
+    fibula = tissues.fibula(p) if "fibula" in near else None
     return NearbyAnatomy(p, found, fibula, menisci, cruciates, sites, tendon, hoffa)
 
 
@@ -107,12 +105,12 @@ def _joint_space(found: dict[str, Bone]) -> Field:
 
 def _fat_pad(p: Points, shape: Shape, found: dict[str, Bone], tendon: tuple[Field, Field] | None) -> Field:
     """Hoffa's fat pad without its neighbours, and clear of where the patella's lower osteophyte grows."""
-    solid = soft_tissue.fat_pad(p, shape)
+    solid = tissues.fat_pad(p, shape)
     for name, clear in (("femur", 2.2), ("tibia", 2.0), ("patella", 1.5)):
         if name in found:
             solid = np.maximum(solid, found[name].cartilage + clear - found[name].distance)
     if tendon is not None:
-        (v, w), (end_v, end_w), _ = soft_tissue.patellar_tendon_path(shape)
+        (v, w), (end_v, end_w), _ = tissues.patellar_tendon_path(shape)
         behind = (p.v - v - (p.w - w) * ((end_v - v) / (end_w - w))) * 0.95
         solid = np.maximum(solid, np.maximum(0.6 - tendon[0], behind))
     site = (shape.patella_centre[0], shape.ridge + 3.0, shape.patella_centre[1] - 19.0)

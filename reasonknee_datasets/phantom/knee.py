@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from reasonknee_datasets.boxes import Box, label_boxes
 from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES, region_of
 from reasonknee_datasets.phantom.render import Scene, paint, plan_scene
-from reasonknee_datasets.phantom.shape import Shape, draw_shape
+from reasonknee_datasets.phantom.shape import Field, Points, Shape, draw_shape
 from reasonknee_datasets.phantom.signs import Wanted
-from reasonknee_datasets.phantom.solids import Field, Points
 from reasonknee_datasets.schema import Side
 from reasonknee_datasets.volumes.reference import Geometry
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from reasonknee_datasets.phantom.anatomy import STEP, Sample, cartilage_points, share_level
 from reasonknee_datasets.phantom.mask_labels import REGION_NAMES
-from reasonknee_datasets.phantom.shape import Region, Shape, regions_of
+from reasonknee_datasets.phantom.shape import Field, Points, Region, Shape, filled_share, regions_of
 from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
-from reasonknee_datasets.phantom.solids import Field, Points, filled_share
 
 CORTEX = 0.7  # bone that stays between a lesion and the surface, mm
 SMALL_BODY = 600.0  # volume of a body in a lesion of size 1, mm³: about 8 mm wide, 13 mm from front to rear, 10 mm high

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.moaks import QUESTIONS
-from reasonknee_datasets.phantom import bones
-from reasonknee_datasets.phantom.shape import Shape
+from reasonknee_datasets.phantom import tissues
+from reasonknee_datasets.phantom.shape import Field, Points, Shape, points_of
 from reasonknee_datasets.phantom.signs import SIGNS, Wanted, questions_of
-from reasonknee_datasets.phantom.solids import Field, Points, points_of
 
 THICKNESS = 2.7  # half the thickness of a lip, mm
 LENGTH = 4.0  # half the length of a lip along the joint margin, mm
@@ -125,11 +124,11 @@ def _distance(bone: str, points: NDArray[np.float64], shape: Shape) -> Field:
     """Distance to one bone's surface."""
     p = points_of(points)
     if bone == "femur":
-        return bones.femur(p, shape).distance
+        return tissues.femur(p, shape).distance
     if bone == "patella":
-        return bones.patella(p, shape).distance
-    medial, lateral = (bones.plateau(p, shape, medial=half) for half in (True, False))
-    return bones.tibia(p, shape, medial, lateral).distance
+        return tissues.patella(p, shape).distance
+    medial, lateral = (tissues.plateau(p, shape, medial=half) for half in (True, False))
+    return tissues.tibia(p, shape, medial, lateral).distance
 
 
 def _vector(values: NDArray[np.float64]) -> Vector:

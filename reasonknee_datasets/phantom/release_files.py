@@ -23,7 +23,7 @@ import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, meanings
 from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES
-from reasonknee_datasets.phantom.reasoning_texts import opening_steps
+from reasonknee_datasets.phantom.record_writer import opening_steps
 from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, Stream, StudyPlan, stream
 from reasonknee_datasets.prompts import project_prompts
 from reasonknee_datasets.schema import VISITS

@@ -7,16 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.phantom import soft_tissue
+from reasonknee_datasets.phantom import tissues
 from reasonknee_datasets.phantom.anatomy import CAPSULE, NearbyAnatomy, is_near, label_map, look, take_sample
-from reasonknee_datasets.phantom.fluid import (
-    EFFUSION_REACH,
-    Effusion,
-    Synovitis,
-    plan_effusion,
-    plan_synovitis,
-    streaks,
-)
 from reasonknee_datasets.phantom.lesions import (
     CORTEX,
     WORN,
@@ -26,19 +18,30 @@ from reasonknee_datasets.phantom.lesions import (
     plan_cartilage_lesions,
 )
 from reasonknee_datasets.phantom.mask_labels import FINDINGS
-from reasonknee_datasets.phantom.meniscus_lesions import MeniscusPlan, plan_menisci
 from reasonknee_datasets.phantom.osteophytes import Lip, plan_osteophytes
-from reasonknee_datasets.phantom.shape import FILM, Shape, region_labels
-from reasonknee_datasets.phantom.signs import SIGNAL, Wanted
-from reasonknee_datasets.phantom.solids import (
+from reasonknee_datasets.phantom.shape import (
     FAR,
+    FILM,
     Field,
     Points,
+    Shape,
     ball,
     ellipsoid,
     filled_share,
+    region_labels,
     smooth_max,
     smooth_step,
+)
+from reasonknee_datasets.phantom.signs import SIGNAL, Wanted
+from reasonknee_datasets.phantom.soft_tissue_findings import (
+    EFFUSION_REACH,
+    Effusion,
+    MeniscusPlan,
+    Synovitis,
+    plan_effusion,
+    plan_menisci,
+    plan_synovitis,
+    streaks,
 )
 
 
@@ -115,13 +118,13 @@ class Canvas:
 def paint(scene: Scene, p: Points, width: float) -> Canvas:
     """Paint all tissues at some points, from the skin inward."""
     canvas = Canvas(scene, p, width)
-    skin = soft_tissue.leg(p)
+    skin = tissues.leg(p)
     if float(skin.min()) > width:
         return canvas  # air
     canvas.over(skin, "skin")
     canvas.over(skin + 2.0, "fat")
-    canvas.over(soft_tissue.muscles(p), "muscle")
-    canvas.over(soft_tissue.vessels(p), "vessel")
+    canvas.over(tissues.muscles(p), "muscle")
+    canvas.over(tissues.vessels(p), "vessel")
     view = look(p, scene.shape)
     canvas.label = label_map(view, scene.shape)
     _around_joint(canvas, view)
@@ -158,7 +161,7 @@ def _around_joint(canvas: Canvas, view: NearbyAnatomy) -> None:
         if canvas.scene.synovitis is not None:
             canvas.over(canvas.scene.synovitis.distance(q, pad), "synovitis", index)
     if is_near(p, ((-20.0, 18.0), (34.0, 66.0), (44.0, 120.0))):
-        canvas.over(soft_tissue.quadriceps_tendon(p, canvas.scene.shape), "muscle")
+        canvas.over(tissues.quadriceps_tendon(p, canvas.scene.shape), "muscle")
 
 
 def _fluid(canvas: Canvas, view: NearbyAnatomy) -> None:
@@ -237,7 +240,7 @@ def _attachments(canvas: Canvas, view: NearbyAnatomy) -> None:
     """Lesion at a ligament's tibial attachment, screw at its femoral one."""
     found = canvas.scene.ligaments
     for name in view.sites:
-        sites = soft_tissue.ACL_SITES if name == "acl" else soft_tissue.PCL_SITES
+        sites = tissues.ACL_SITES if name == "acl" else tissues.PCL_SITES
         if name in found.lesion:
             inside = view.distance("tibia") + CORTEX
             canvas.over(np.maximum(ball(canvas.p, sites[0], 4.0), inside), "bone_marrow_lesion")
@@ -248,16 +251,14 @@ def _attachments(canvas: Canvas, view: NearbyAnatomy) -> None:
             canvas.over(np.maximum(ball(canvas.p, sites[1], 2.9), inside), "screw")
 
 
-def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: soft_tissue.Meniscus, femur: Field | np.float32) -> Field:
+def _meniscus(canvas: Canvas, plan: MeniscusPlan, ring: tissues.Meniscus, femur: Field | np.float32) -> Field:
     """Paint the wedge with added and missing tissue; return the distance to the added tissue."""
     added = plan.added(canvas.p, ring, femur)
     index = canvas.near(np.minimum(added, ring.distance))
     if not index.size:
         return added
     p = canvas.p.take(index)
-    part = soft_tissue.Meniscus(
-        *(field[index] for field in (ring.distance, ring.depth, ring.angle, ring.top, ring.free))
-    )
+    part = tissues.Meniscus(*(field[index] for field in (ring.distance, ring.depth, ring.angle, ring.top, ring.free)))
     canvas.over(part.distance, "meniscus", index)
     canvas.over(added[index], "meniscus", index)
     canvas.over(plan.signal(p, part), "meniscal_signal", index)
@@ -277,7 +278,7 @@ def _ligaments(canvas: Canvas, view: NearbyAnatomy) -> None:
         distance, _ = view.patellar_tendon
         canvas.over(distance, "ligament")
         if found.tendon_signal:
-            (v, w), (end_v, end_w), u = soft_tissue.patellar_tendon_path(canvas.scene.shape)
+            (v, w), (end_v, end_w), u = tissues.patellar_tendon_path(canvas.scene.shape)
             centre = (u, v + 0.28 * (end_v - v), w + 0.28 * (end_w - w))
             spindle = ellipsoid(canvas.p, centre, (7.0, 5.0, 9.0))
             canvas.over(np.maximum(spindle, distance + 0.8), "tendon_signal")

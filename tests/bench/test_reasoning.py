@@ -23,7 +23,7 @@ from reasonknee_datasets.bench.report import write_report
 from reasonknee_datasets.bench.results import Results, schema
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.moaks import QUESTIONS, get_question
-from reasonknee_datasets.phantom.reasoning_texts import reasoning_steps
+from reasonknee_datasets.phantom.record_writer import reasoning_steps
 from tests.helpers import reasoning_texts
 
 Row = dict[str, Any]

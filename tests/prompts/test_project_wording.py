@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from reasonknee_datasets.moaks import QUESTIONS, Question, find_question, find_slot, read_diagnosis
-from reasonknee_datasets.phantom.reasoning_texts import (
+from reasonknee_datasets.phantom.record_writer import (
     answer_text,
     diagnosis_text,
     layout,
