@@ -23,19 +23,13 @@ from reasonknee_datasets.prompts import describe_subregion, project_prompt
 
 Layout = Literal["lines", "numbered", "paragraph"]
 
+# By category; all others are paragraphs.
 _LAYOUTS: dict[str, Layout] = {
     "bone_marrow_lesion": "lines",
     "cartilage_lesion": "lines",
     "osteophyte": "numbered",
-    "hoffa_synovitis": "paragraph",
-    "effusion_synovitis": "paragraph",
     "meniscal_extrusion": "numbered",
     "meniscal_morphology": "lines",
-    "meniscal_cyst": "paragraph",
-    "meniscal_hypertrophy": "paragraph",
-    "meniscal_root_tear": "paragraph",
-    "ligament": "paragraph",
-    "tendon": "paragraph",
 }
 
 Grades = Mapping[str, "int | None"]
@@ -43,7 +37,7 @@ Grades = Mapping[str, "int | None"]
 
 def layout(question_id: int) -> Layout:
     """Choose the layout of a question's steps: a line each, numbered lines, or one paragraph with a sentence each."""
-    return _LAYOUTS[QUESTIONS[question_id].category]
+    return _LAYOUTS.get(QUESTIONS[question_id].category, "paragraph")
 
 
 def reasoning_steps(question_id: int, grades: Grades) -> tuple[str, ...]:
@@ -53,10 +47,14 @@ def reasoning_steps(question_id: int, grades: Grades) -> tuple[str, ...]:
     six steps.
     """
     question = QUESTIONS[question_id]
-    findings = (
-        _finding(phrases.FINDING[question.finding, slot.attribute], slot.attribute, grades) for slot in question.slots
-    )
-    return (*opening_steps(question_id), *findings, _conclusion(question_id, grades))
+    findings = (_finding(phrases.FINDING[question.finding, name], name, grades) for name in question.attributes)
+    graded = [
+        f"{phrases.ATTRIBUTE_WORDS.get(name, name)} {'not graded' if grades[name] is None else grades[name]}"
+        for name in question.attributes
+    ]
+    listed = " and ".join(filter(None, (", ".join(graded[:-1]), graded[-1])))
+    closing = phrases.CLOSING[question.category].format(place=describe_subregion(question))
+    return (*opening_steps(question_id), *findings, f"{closing}: {listed}.")
 
 
 def opening_steps(question_id: int) -> tuple[str, ...]:
@@ -74,17 +72,6 @@ def _finding(texts: tuple[str, ...], attribute: str, grades: Grades) -> str:
         return phrases.UNREAD[attribute]
     # Without a lesion, its number, percent and depth follow; with one, 0 needs a separate word.
     return texts[-1] if grade == 0 and len(texts) == phrases.WITH_LESION and grades["size"] != 0 else texts[grade]
-
-
-def _conclusion(question_id: int, grades: Grades) -> str:
-    question = QUESTIONS[question_id]
-    said = [
-        f"{phrases.ATTRIBUTE_WORDS.get(slot.attribute, slot.attribute)} "
-        f"{'not graded' if grades[slot.attribute] is None else grades[slot.attribute]}"
-        for slot in question.slots
-    ]
-    listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
-    return f"{phrases.CLOSING[question.category].format(place=describe_subregion(question))}: {listed}."
 
 
 def diagnosis_text(question_id: int, grades: Grades) -> str:

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from reasonknee_datasets.moaks import QUESTIONS, Question, meanings
+from reasonknee_datasets.moaks import QUESTIONS, Question, Slot, meanings
 from reasonknee_datasets.phantom.mask_labels import LABELS, REGION_NAMES
 from reasonknee_datasets.phantom.record_writer import opening_steps
 from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, Stream, StudyPlan, stream
@@ -105,6 +104,7 @@ def write_tables(folder: Path, plan: StudyPlan) -> None:
 
 def _write_table(path: Path, plan: StudyPlan, volumes: list[PlannedVolume], prefix: str, *, again: bool) -> None:
     columns = table_columns()
+    slots = [(q, [slot for slot in QUESTIONS[q].slots if slot.attribute in held]) for q, held in columns.values()]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         names = [prefix + name for name, (_, held) in columns.items() for _ in held]
@@ -114,129 +114,95 @@ def _write_table(path: Path, plan: StudyPlan, volumes: list[PlannedVolume], pref
             if again and rng.random() >= _SECOND_READING:
                 continue
             reading = plan.reading(volume)
-            codes = [code for q, held in columns.values() for code in _codes(reading[q], q, held, volume, rng, again)]
+            codes = [code for q, held in slots for code in _codes(reading[q], held, volume, rng, again)]
             writer.writerow([volume.patient, volume.side_code, "65" if again else "22", *codes])
 
 
 def _codes(
     grades: Mapping[str, int | None],
-    question_id: int,
-    held: tuple[str, ...],
+    slots: Sequence[Slot],
     volume: PlannedVolume,
     rng: np.random.Generator,
     again: bool,
 ) -> list[str]:
     """Write the cells of one column's name: the grades, or one of the many codes for missing."""
-    values = [grades[attribute] for attribute in held]
+    values = [grades[slot.attribute] for slot in slots]
     if any(value is None for value in values):
-        codes = _UNREAD if volume.visit == VISITS[0] or len(held) > 1 else _UNREAD + _WITHIN_GRADE
-        return [codes[int(rng.integers(len(codes)))]] * len(held)
-    if again and rng.random() < _DISAGREES and len(held) == 1:
-        legal = next(slot.legal for slot in QUESTIONS[question_id].slots if slot.attribute == held[0])
-        return [str(legal[int(rng.integers(len(legal)))])]
+        codes = _UNREAD if volume.visit == VISITS[0] or len(values) > 1 else _UNREAD + _WITHIN_GRADE
+        return [codes[int(rng.integers(len(codes)))]] * len(values)
+    if again and rng.random() < _DISAGREES and len(values) == 1:
+        return [str(slots[0].legal[int(rng.integers(len(slots[0].legal)))])]
     return [str(value) for value in values]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelMapFiles:
-    """The content of the two files."""
-
-    labels: object
-    questions: object
 
 
 def _one_or_list(names: tuple[str, ...]) -> str | list[str]:
     return names[0] if len(names) == 1 else list(names)
 
 
-def _name_to_id() -> LabelMapFiles:
-    """Name the background too, as the official file does."""
-    labels = {"background": 0, **LABELS}
-    return LabelMapFiles(labels, {str(q): _one_or_list(names) for q, names in REGION_NAMES.items()})
+def _by_question(write: Callable[[tuple[str, ...]], object]) -> dict[str, object]:
+    return {str(question): write(names) for question, names in REGION_NAMES.items()}
 
 
-def _id_to_name() -> LabelMapFiles:
-    ids = {str(q): [LABELS[name] for name in names] for q, names in REGION_NAMES.items()}
-    return LabelMapFiles({str(number): name for name, number in LABELS.items()}, ids)
-
-
-def _name_list() -> LabelMapFiles:
-    """Write labels as a list in which a label's place is its id; ids without a label are filled."""
-    names = {number: name for name, number in LABELS.items()} | {0: "background"}
-    listed = [names.get(number, f"unused_{number}") for number in range(max(names) + 1)]
-    return LabelMapFiles(listed, {str(q): list(region) for q, region in REGION_NAMES.items()})
-
-
-def _pairs() -> LabelMapFiles:
-    return LabelMapFiles(
-        [[name, number] for name, number in LABELS.items()], [[q, list(names)] for q, names in REGION_NAMES.items()]
-    )
-
-
-def _small_objects() -> LabelMapFiles:
-    return LabelMapFiles(
-        [{name: number} for name, number in LABELS.items()],
-        [{str(q): _one_or_list(names)} for q, names in REGION_NAMES.items()],
-    )
-
-
-def _objects() -> LabelMapFiles:
-    return LabelMapFiles(
-        [{"id": number, "name": name} for name, number in LABELS.items()],
-        [{"question": q, "labels": list(names)} for q, names in REGION_NAMES.items()],
-    )
-
-
-def _keyed_objects() -> LabelMapFiles:
-    colours = {str(number): {"name": name, "color": [number * 3 % 256, 80, 160]} for name, number in LABELS.items()}
-    return LabelMapFiles(colours, {str(q): {"labels": list(names)} for q, names in REGION_NAMES.items()})
-
-
-def _nested() -> LabelMapFiles:
-    inner = _name_to_id()
-    return LabelMapFiles({"labels": inner.labels}, {"mapping": inner.questions})
-
-
-def _grouped() -> LabelMapFiles:
-    """Nest names by bone and questions by category."""
-    bones: dict[str, dict[str, int]] = {}
+def _by_first_word() -> dict[str, dict[str, int]]:
+    """Nest label names by their first word, mostly a bone."""
+    words: dict[str, dict[str, int]] = {}
     for name, number in LABELS.items():
-        bone, part = name.split("_", 1)
-        bones.setdefault(bone, {})[part] = number
+        word, rest = name.split("_", 1)
+        words.setdefault(word, {})[rest] = number
+    return words
+
+
+def _by_category() -> dict[str, dict[str, list[str]]]:
     categories: dict[str, dict[str, list[str]]] = {}
     for question, names in REGION_NAMES.items():
         categories.setdefault(QUESTIONS[question].category, {})[str(question)] = list(names)
-    return LabelMapFiles(bones, categories)
+    return categories
 
 
-def _label_to_questions() -> LabelMapFiles:
-    asked: dict[str, list[int]] = {}
-    for question, names in REGION_NAMES.items():
-        for name in names:
-            asked.setdefault(name, []).append(question)
-    return LabelMapFiles(dict(LABELS), asked)
+_NUMBERED = {number: name for name, number in LABELS.items()}
+_WITH_BACKGROUND = {"background": 0, **LABELS}  # as in the official file
 
-
-def _opaque() -> LabelMapFiles:
-    """Write label names that carry no meaning."""
-    words = "see the annotation protocol"
-    return LabelMapFiles({"legend": words}, {"regions": words})
-
-
-LABEL_MAP_VARIANTS: Mapping[str, Callable[[], LabelMapFiles]] = {
-    "name_to_id": _name_to_id,
-    "id_to_name": _id_to_name,
-    "name_list": _name_list,
-    "pairs": _pairs,
-    "small_objects": _small_objects,
-    "objects": _objects,
-    "keyed_objects": _keyed_objects,
-    "nested": _nested,
-    "grouped": _grouped,
-    "label_to_questions": _label_to_questions,
-    "opaque": _opaque,
+LABEL_MAP_VARIANTS: Mapping[str, tuple[object, object]] = {
+    "name_to_id": (_WITH_BACKGROUND, _by_question(_one_or_list)),
+    "id_to_name": (
+        {str(number): name for number, name in _NUMBERED.items()},
+        _by_question(lambda names: [LABELS[name] for name in names]),
+    ),
+    # A label's place in the list is its id; ids without a label are filled.
+    "name_list": (
+        [(_NUMBERED | {0: "background"}).get(number, f"unused_{number}") for number in range(max(_NUMBERED) + 1)],
+        _by_question(list),
+    ),
+    "pairs": (
+        [[name, number] for name, number in LABELS.items()],
+        [[question, list(names)] for question, names in REGION_NAMES.items()],
+    ),
+    "small_objects": (
+        [{name: number} for name, number in LABELS.items()],
+        [{question: names} for question, names in _by_question(_one_or_list).items()],
+    ),
+    "objects": (
+        [{"id": number, "name": name} for number, name in _NUMBERED.items()],
+        [{"question": question, "labels": list(names)} for question, names in REGION_NAMES.items()],
+    ),
+    "keyed_objects": (
+        {str(number): {"name": name, "color": [number * 3 % 256, 80, 160]} for number, name in _NUMBERED.items()},
+        _by_question(lambda names: {"labels": list(names)}),
+    ),
+    "nested": ({"labels": _WITH_BACKGROUND}, {"mapping": _by_question(_one_or_list)}),
+    "grouped": (_by_first_word(), _by_category()),
+    "label_to_questions": (
+        dict(LABELS),
+        {
+            name: [question for question, others in REGION_NAMES.items() if name in others]
+            for names in REGION_NAMES.values()
+            for name in names
+        },
+    ),
+    # Names that carry no meaning.
+    "opaque": ({"legend": "see the annotation protocol"}, {"regions": "see the annotation protocol"}),
 }
-"""Values of ``write_release(label_map_variant=...)``; the first is the default."""
+"""Content of ``labels.json`` and ``question_subregion_mapping.json`` by ``write_release(label_map_variant=...)``."""
 
 
 SPLIT_COLUMNS = (
@@ -313,18 +279,12 @@ def write_questions(folder: Path, label_map_variant: str) -> None:
     write_json(folder / "questions.json", project_prompts("full"))
     write_json(folder / "questions_nobbox_guided.json", project_prompts("guided"))
     write_json(folder / "questions_nobbox_zeroshot.json", project_prompts("zeroshot"))
-    write_json(folder / "cot_question_mapping.json", _reasoning_map())
+    openings = {str(q.id): list(opening_steps(q.id)) for q in QUESTIONS.values() if q.in_records}
+    write_json(folder / "cot_question_mapping.json", openings)
     write_json(folder / "grade_dict.json", _grade_words())
-    label_map = LABEL_MAP_VARIANTS[label_map_variant]()
-    write_json(folder / "labels.json", label_map.labels)
-    write_json(folder / "question_subregion_mapping.json", label_map.questions)
-
-
-def _reasoning_map() -> dict[str, list[str]]:
-    """Return the steps that each question's reasoning begins with, whatever the grades."""
-    return {
-        str(question.id): list(opening_steps(question.id)) for question in QUESTIONS.values() if question.in_records
-    }
+    labels, regions = LABEL_MAP_VARIANTS[label_map_variant]
+    write_json(folder / "labels.json", labels)
+    write_json(folder / "question_subregion_mapping.json", regions)
 
 
 def _grade_words() -> dict[str, dict[str, dict[str, str]]]:

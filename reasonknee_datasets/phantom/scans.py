@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -74,17 +73,6 @@ _DESCRIPTION = b"SYNTHETIC: reasonknee phantom"
 _LEVEL = 6  # of zlib's scale, what nibabel and most converters of OAI images use
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """One scan to draw; all that a worker needs."""
-
-    seed: int
-    volume: PlannedVolume
-    truth: NDArray[np.int8]
-    effusion: int
-    data: Path
-
-
 def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[[], object]) -> NDArray[np.int16]:
     """Draw every volume into ``data/images`` and ``data/masks``.
 
@@ -107,14 +95,12 @@ def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[
     (data / "masks").mkdir()
     for folder in {data / "images" / Path(volume.image_key).parent for volume in plan.volumes}:
         folder.mkdir(parents=True)
-    tasks = [
-        _Task(plan.seed, volume, row, int(row[EFFUSION]), data)
-        for volume, row in zip(plan.volumes, plan.true_grades, strict=True)
-    ]
+    tasks = list(zip(plan.volumes, plan.true_grades, strict=True))
     boxes = np.zeros((len(tasks), len(RECORD_QUESTIONS), 6), np.int16)
     processes = count_workers(workers, len(tasks))
-    for task, drawn in each_done(_draw, tasks, workers=processes, label="scans", progress=False):
-        boxes[task.volume.number] = drawn
+    draw = partial(_draw, plan.seed, data)
+    for (volume, _), drawn in each_done(draw, tasks, workers=processes, label="scans", progress=False):
+        boxes[volume.number] = drawn
         tick()
     return boxes
 
@@ -150,26 +136,28 @@ def _can_spawn() -> bool:
         return False
 
 
-def _draw(task: _Task) -> NDArray[np.int16]:
-    volume = task.volume
+def _draw(seed: int, data: Path, task: tuple[PlannedVolume, NDArray[np.int8]]) -> NDArray[np.int16]:
+    """Write one volume with its mask and return its boxes."""
+    volume, truth = task
     knee = draw_knee(
         KneeSpec(
             patient_seed=volume.patient_seed,
             knee_seed=volume.knee_seed,
             visit_seed=volume.scan_seed,
             side=volume.side,
-            grades=as_mapping(task.truth),
+            grades=as_mapping(truth),
             geometry=volume.geometry,
             empty_label=volume.empty_label,
             split_meniscus=volume.split_meniscus,
         )
     )
-    write_nifti(task.data / "images" / volume.image_key, knee.voxels, knee.affine)
-    write_nifti(task.data / "masks" / volume.mask_name, knee.mask, knee.affine)
-    if len(knee.boxes) == len(RECORD_QUESTIONS):
-        return np.array([knee.boxes[question].to_row() for question in RECORD_QUESTIONS], np.int16)
-    # A grid of few slices can miss a small region altogether; its record then tells where the region would be.
-    boxes = usual_boxes(task.seed, volume, task.effusion)
+    write_nifti(data / "images" / volume.image_key, knee.voxels, knee.affine)
+    write_nifti(data / "masks" / volume.mask_name, knee.mask, knee.affine)
+    # A grid of few slices can miss a small region altogether; its record then has the region's usual box.
+    missed = len(knee.boxes) < len(RECORD_QUESTIONS)
+    boxes = (
+        usual_boxes(seed, volume, int(truth[EFFUSION])) if missed else np.zeros((len(RECORD_QUESTIONS), 6), np.int16)
+    )
     for place, question in enumerate(RECORD_QUESTIONS):
         if question in knee.boxes:
             boxes[place] = knee.boxes[question].to_row()

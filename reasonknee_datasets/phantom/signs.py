@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Slot
+from reasonknee_datasets.moaks import QUESTIONS
 
 # A lesion that some slot of its question vouches for, but whose own slot is missing or 0, is drawn at its least.
 _LEAST = {"size": 1, "number": 1, "percent": 3, "depth": 0}
@@ -292,12 +292,3 @@ OSTEOPHYTE_SITES: Mapping[str, str] = {
     "tibia_medial": "front medial corner of the plateau's margin, pointing medial and forward",
     "tibia_lateral": "front lateral corner of the plateau's margin, pointing lateral and forward",
 }
-
-
-def sign_of(slot: Slot) -> Sign:
-    """Look up the sign of a slot of questions 1 to 62."""
-    return SIGNS[QUESTIONS[slot.question_id].finding, slot.attribute]
-
-
-SIGN_SLOTS: tuple[Slot, ...] = tuple(slot for slot in SLOTS if QUESTIONS[slot.question_id].in_records)
-"""The 111 slots that have a sign, in order."""

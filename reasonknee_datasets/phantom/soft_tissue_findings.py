@@ -192,20 +192,17 @@ class Effusion:
 
     def fill(self, p: Points) -> Field:
         """Level at which the fluid reaches a point."""
+        return np.asarray(np.sqrt(sum((c * (1.0 / half)) ** 2 for c, half in zip(self._axes(p), _HALF, strict=True))))
+
+    def _axes(self, p: Points) -> tuple[Field, Field, Field]:
         u, v, w = (c - m for c, m in zip((p.u, p.v, p.w), self.middle, strict=True))
-        # The recess leans back upward, along the quadriceps tendon.
-        v = v + 0.2 * w
-        return np.asarray(
-            np.sqrt((u * (1.0 / _HALF[0])) ** 2 + (v * (1.0 / _HALF[1])) ** 2 + (w * (1.0 / _HALF[2])) ** 2)
-        )
+        return u, v + 0.2 * w, w  # the recess leans back upward, along the quadriceps tendon
 
     def distance(self, view: NearbyAnatomy, shape: Shape) -> Field:
         """Distance to the fluid."""
-        p = view.p
-        level = self.fill(p) + np.float32(1e-6)
-        u, v, w = (c - m for c, m in zip((p.u, p.v, p.w), self.middle, strict=True))
-        v = v + 0.2 * w
-        slope = np.sqrt((u / _HALF[0] ** 2) ** 2 + (v / _HALF[1] ** 2) ** 2 + (w / _HALF[2] ** 2) ** 2) + 1e-6
+        level = self.fill(view.p) + np.float32(1e-6)
+        slopes = ((c / half**2) ** 2 for c, half in zip(self._axes(view.p), _HALF, strict=True))
+        slope = np.sqrt(sum(slopes)) + 1e-6
         return np.asarray(np.maximum((level - self.level) * level / slope, walls(view, shape)))
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS
+from reasonknee_datasets.phantom.grade_sampling import RECORD_SLOTS
 from reasonknee_datasets.phantom.knee import KneeSpec
 from reasonknee_datasets.phantom.scan_grids import SIZES
-from reasonknee_datasets.phantom.signs import SIGN_SLOTS
 from reasonknee_datasets.volumes.reference import Geometry
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def deal_grades(knees: int, seed: int) -> list[Grades]:
     """
     rng = np.random.default_rng(seed)
     out: list[Grades] = [{} for _ in range(knees)]
-    for slot in SIGN_SLOTS:
+    for slot in RECORD_SLOTS:
         needed = NEEDS_A_LESION.get(slot.attribute)
         here = [grades.setdefault(slot.question_id, {}) for grades in out]
         able = [grades for grades in here if needed is None or grades[needed]]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reasonknee_datasets.moaks import QUESTIONS
-from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNS
+from reasonknee_datasets.phantom.grade_sampling import RECORD_SLOTS
+from reasonknee_datasets.phantom.signs import SIGNS
 from tests.helpers.measure_cartilage import PARTS, measure_cartilage
 from tests.helpers.measure_extrusion import OUTWARD, measure_extrusion
 from tests.helpers.measure_marrow import measure_marrow
@@ -67,7 +68,7 @@ def measure_knee(clean: NDArray[Any], mask: NDArray[Any], affine: NDArray[Any], 
     """Measure all 111 slots, by question id and attribute."""
     view = View.of(clean, mask, affine, side)
     found = {(number, name): Measured(grade, value) for number, name, grade, value in measure_view(view)}
-    return {(slot.question_id, slot.attribute): found[slot.question_id, slot.attribute] for slot in SIGN_SLOTS}
+    return {(slot.question_id, slot.attribute): found[slot.question_id, slot.attribute] for slot in RECORD_SLOTS}
 
 
 def measure_view(view: View) -> Iterator[tuple[int, str, int, float]]:

@@ -12,10 +12,11 @@ from reasonknee_datasets.boxes import label_boxes
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import LABELS, REGION_NAMES, DrawnKnee, KneeSpec, draw_knee, region_of
 from reasonknee_datasets.phantom.anatomy import look
+from reasonknee_datasets.phantom.grade_sampling import RECORD_SLOTS
 from reasonknee_datasets.phantom.knee import knee_frame
 from reasonknee_datasets.phantom.mask_labels import FINDINGS, STRUCTURES
 from reasonknee_datasets.phantom.shape import draw_shape
-from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNAL, sign_of
+from reasonknee_datasets.phantom.signs import SIGNAL, SIGNS
 from reasonknee_datasets.volumes.reference import Geometry
 
 COARSE, TINY, OAI = (40, 70, 70), (64, 128, 128), (160, 384, 384)
@@ -221,7 +222,7 @@ def test_boxes_tell_nothing_about_grades_but_the_effusions():
 
 
 def _settings():
-    for slot in SIGN_SLOTS:
+    for slot in RECORD_SLOTS:
         if slot.attribute in ("number", "percent", "depth"):
             continue  # these say how a lesion looks, not that it is there
         grades = [slot.high if slot.scale == "ordinal" else 1]
@@ -252,7 +253,9 @@ def test_marrow_lesions_take_their_share_of_the_subregion(size):
     for question in range(1, 16):
         bone = (knee.mask == region_of(question)[0]) & (usual.clean < 130)
         share = (knee.clean[bone] > 215).mean()
-        assert share == pytest.approx(sign_of(SIGN_SLOTS[0]).targets[size], abs=0.06), REGION_NAMES[question]
+        assert share == pytest.approx(SIGNS["bone_marrow_lesion", "size"].targets[size], abs=0.06), REGION_NAMES[
+            question
+        ]
 
 
 def test_small_marrow_lesions_are_as_large_as_real_ones():

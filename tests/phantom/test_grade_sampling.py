@@ -14,8 +14,9 @@ from scipy import ndimage
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.moaks import QUESTIONS, violations
 from reasonknee_datasets.phantom import LABELS, REGION_NAMES, KneeSpec, draw_knee
+from reasonknee_datasets.phantom.grade_sampling import RECORD_SLOTS
 from reasonknee_datasets.phantom.mask_labels import FINDINGS
-from reasonknee_datasets.phantom.signs import SIGN_SLOTS, SIGNAL
+from reasonknee_datasets.phantom.signs import SIGNAL
 from tests.helpers.measure_cases import LAYOUTS, TILTS, deal_knees, grid
 from tests.helpers.measure_menisci import hypertrophy_mm3
 from tests.helpers.measure_phantom import PRESENT, Measured, measure_knee
@@ -80,7 +81,7 @@ def oai() -> tuple[Case, ...]:
     return tuple(measure(spec, keep=number == 0) for number, spec in enumerate(specs))
 
 
-SCALE = {(QUESTIONS[slot.question_id].finding, slot.attribute): slot.scale for slot in SIGN_SLOTS}
+SCALE = {(QUESTIONS[slot.question_id].finding, slot.attribute): slot.scale for slot in RECORD_SLOTS}
 ORDINAL = [kind for kind, scale in SCALE.items() if scale == "ordinal"]
 OTHER = [kind for kind, scale in SCALE.items() if scale != "ordinal"]
 NOT_IN_TINY = {(finding, attribute) for finding, attribute, _ in TINY_CANNOT_SHOW}
@@ -105,14 +106,14 @@ def wrong(cases, kinds) -> list[str]:
 
 def test_the_knees_run_every_slot_through_its_grades():
     specs = deal_knees("tiny", TINY_KNEES, TINY_SEED)
-    seen = {(slot.question_id, slot.attribute): set() for slot in SIGN_SLOTS}
+    seen = {(slot.question_id, slot.attribute): set() for slot in RECORD_SLOTS}
     for spec in specs:
         for question, grades in spec.grades.items():
             assert not violations(question, grades, "48M")
             for attribute, grade in grades.items():
                 seen[question, attribute].add(grade)
     assert len(seen) == 111
-    for slot in SIGN_SLOTS:
+    for slot in RECORD_SLOTS:
         assert seen[slot.question_id, slot.attribute] == set(slot.legal), slot
     assert {spec.side for spec in specs} == {"left", "right"}
     assert len({spec.geometry.shape for spec in specs}) == 3
@@ -122,7 +123,7 @@ def test_the_knees_run_every_slot_through_its_grades():
 
 
 def test_91_slots_are_ordinal_and_20_are_not():
-    counts = Counter(slot.scale for slot in SIGN_SLOTS)
+    counts = Counter(slot.scale for slot in RECORD_SLOTS)
     assert counts["ordinal"] == 91
     assert counts["binary"] + counts["nominal"] == 20
 
