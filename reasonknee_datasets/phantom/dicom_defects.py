@@ -64,10 +64,6 @@ def _tags(**values: object) -> Change:
     return _each(change)
 
 
-def _syntax(uid: str) -> Change:
-    return _each(lambda each: set_syntax(each, uid))
-
-
 def _position(dataset: Dataset) -> NDArray[np.float64]:
     return np.array(dataset.ImagePositionPatient, float)
 
@@ -221,8 +217,8 @@ _GOOD = (
     Defect("reference-image", "converted", change=lambda each, _: [*_another_plane(each[:1], "reference"), *each]),
     Defect("copied-slice", "converted", change=lambda slices, _: [*slices, _copy(slices[2], "again")]),
     Defect("localizer-among-slices", "converted", change=_other_localizer),
-    Defect("big-endian", "converted", change=_syntax(EXPLICIT_BIG)),
-    Defect("run-length-encoded", "converted", change=_syntax(RLE)),
+    Defect("big-endian", "converted", change=_each(lambda each: set_syntax(each, EXPLICIT_BIG))),
+    Defect("run-length-encoded", "converted", change=_each(lambda each: set_syntax(each, RLE))),
     Defect("rescaled", "converted", change=_each(_rescale)),
     Defect("signed-pixels", "converted", change=_tags(PixelRepresentation=1)),
     Defect("multi-frame", "converted", change=_multi_frame),

@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -55,9 +55,25 @@ class _Row:
     """One row of ``all_studies.csv`` with the defect that is planted in it."""
 
     facts: SeriesFacts
-    folder: str
+    release_folder: str  # of OAI, such as 0.C.2
     image: Path
     defect: Defect | None
+
+    @property
+    def key(self) -> str:
+        """Path of the series below its OAI release folder."""
+        return "/".join(self.facts.identity)
+
+    def has(self, **planted: str) -> bool:
+        """Check whether the defect has these attributes."""
+        return self.defect is not None and all(getattr(self.defect, name) == value for name, value in planted.items())
+
+    def described(self) -> dict[str, str]:
+        """Return the entry of the list of defects."""
+        planted = {"defect": "", "status": "converted", "kind": ""}
+        if self.defect is not None:
+            planted = {"defect": self.defect.name, "status": self.defect.status, "kind": self.defect.kind}
+        return {"patient": self.facts.patient, "date": self.facts.date, "series": self.facts.series, **planted}
 
 
 def check_downloads(out: Path, patients: int, *, size: Size = "tiny", seed: int = 0) -> None:
@@ -128,16 +144,13 @@ def write_download(release: Path, out: Path, *, form: Form, defects: bool = True
     if out.exists():
         raise PhantomError(f"{out} exists already. Remove it or name another folder.")
     rows = _plan(release, form, defects)
-    listed = []
     for row in tqdm(rows, f"phantom: writing DICOM ({form})", unit="series", disable=None):
-        listed.append(_listed(row))
-        if row.defect is None or row.defect.place != "absent":
-            files = dict(_name_files(_encode(row), row.defect))
-            _write_series(out, form, row, files)
+        if not row.has(place="absent"):
+            _write_series(out, form, row)
     if form == "nda":
         _write_image03(out / "Package_0000001" / "image03.txt", rows)
     notes = out.with_name(f"{out.name}_{DEFECTS_FILE}")
-    notes.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8", newline="\n")
+    notes.write_text(json.dumps([row.described() for row in rows], indent=1) + "\n", encoding="utf-8", newline="\n")
     return notes
 
 
@@ -153,12 +166,26 @@ def _plan(release: Path, form: Form, defects: bool) -> list[_Row]:
         # Shallow stacks cannot hold every defect; they stay as they are.
         deep = [place for place, row in enumerate(rows) if _is_deep(open_volume(_image(data, row), cache=None).shape)]
         planted = dict(zip(deep, _check_counts(form, len(rows), len(deep)), strict=False))
-    return [_Row(_facts(row), row["path"], _image(data, row), planted.get(place)) for place, row in enumerate(rows)]
+    return [
+        _Row(
+            SeriesFacts(
+                row["patient_id"],
+                row["time"],
+                row["study_folder"],
+                row["series_folder"],
+                SIDES[int(row["knee_side"]) - 1],
+            ),
+            row["path"].removeprefix("../data/OAI/").split("/")[1],
+            _image(data, row),
+            planted.get(place),
+        )
+        for place, row in enumerate(rows)
+    ]
 
 
 def _check_counts(form: Form, volumes: int, deep: int) -> list[Defect]:
     """Return the defects of a form, each of which needs a separate deep volume; refuse too few volumes."""
-    wanted = [each for each in DEFECTS if _possible(each, form)]
+    wanted = [each for each in DEFECTS if form == "nda" or not (each.archive or each.place == "index")]
     if volumes < len(wanted) + _WHOLE or deep < len(wanted):
         raise PhantomError(
             f"{len(wanted)} defects need {len(wanted) + _WHOLE} volumes, {len(wanted)} of them with more than {_DEEP} "
@@ -171,65 +198,38 @@ def _is_deep(shape: Sequence[int]) -> bool:
     return min(shape) > _DEEP
 
 
-def _possible(defect: Defect, form: Form) -> bool:
-    return not (defect.archive or defect.place == "index") or form == "nda"
-
-
 def _image(data: Path, row: dict[str, str]) -> Path:
     return data / row["image_filepath"].removeprefix("../data/")
 
 
-def _facts(row: dict[str, str]) -> SeriesFacts:
-    side = SIDES[int(row["knee_side"]) - 1]
-    return SeriesFacts(row["patient_id"], row["time"], row["study_folder"], row["series_folder"], side)
-
-
-def _listed(row: _Row) -> dict[str, str]:
-    facts, defect = row.facts, row.defect
-    named = {"patient": facts.patient, "date": facts.date, "series": facts.series}
-    if defect is None:
-        return named | {"defect": "", "status": "converted", "kind": ""}
-    return named | {"defect": defect.name, "status": defect.status, "kind": defect.kind}
-
-
-def _encode(row: _Row) -> list[bytes]:
-    """Write the slices of one series, with the defects that are in the slices themselves."""
+def _make_files(row: _Row) -> dict[str, bytes]:
+    """Encode the slices of one series, named 001, 002 ... as OAI does, and plant the defects of slices and files."""
     image = open_volume(row.image, cache=None)
     slices: list[Dataset] = make_slices(np.asarray(image.dataobj), np.asarray(image.affine, float), row.facts)
     if row.defect is not None and row.defect.change is not None:
         slices = row.defect.change(slices, row.facts)
-    return [write_bytes(each) for each in slices]
+    if row.has(files="shuffle"):
+        slices = [slices[place] for place in np.random.default_rng(5).permutation(len(slices)).tolist()]
+    suffix = ".dcm" if row.has(files="suffix") else ""
+    files = {f"{number:03d}{suffix}": write_bytes(each) for number, each in enumerate(slices, start=1)}
+    if row.has(files="cut"):
+        files["003"] = files["003"][: len(files["003"]) // 2]
+    if row.has(files="strangers"):
+        files |= {".DS_Store": b"\0\0\0\x01Bud1", "Thumbs.db": b"\xd0\xcf\x11\xe0", "notes.txt": b"SYNTHETIC\n"}
+    return files
 
 
-def _name_files(contents: Sequence[bytes], defect: Defect | None) -> Iterator[tuple[str, bytes]]:
-    """Name the files 001, 002 ... as OAI does, and plant the defects of files."""
-    what = defect.files if defect else ""
-    order = np.random.default_rng(5).permutation(len(contents)).tolist() if what == "shuffle" else range(len(contents))
-    for number, place in enumerate(order, start=1):
-        content = contents[place]
-        if what == "cut" and number == 3:
-            content = content[: len(content) // 2]
-        yield f"{number:03d}{'.dcm' if what == 'suffix' else ''}", content
-    if what == "strangers":
-        yield ".DS_Store", b"\0\0\0\x01Bud1"
-        yield "Thumbs.db", b"\xd0\xcf\x11\xe0"
-        yield "notes.txt", b"SYNTHETIC\n"
-
-
-def _write_series(out: Path, form: Form, row: _Row, files: dict[str, bytes]) -> None:
-    facts, defect = row.facts, row.defect
-    release_folder = row.folder.removeprefix("../data/OAI/").split("/")[1]
-    key = f"{facts.patient}/{facts.date}/{facts.series}"
-    renamed = defect is not None and defect.place == "renamed"
+def _write_series(out: Path, form: Form, row: _Row) -> None:
+    facts, renamed, files = row.facts, row.has(place="renamed"), _make_files(row)
     if form == "nda":
+        name = f"scan_{facts.series[-4:]}" if renamed else row.key
         month = f"{facts.visit[:2]}m"
-        name = f"scan_{facts.series[-4:]}" if renamed else key
-        path = out / "Package_0000001" / "image03" / month / release_folder / f"{name}.tar.gz"
+        path = out / "Package_0000001" / "image03" / month / row.release_folder / f"{name}.tar.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_archive(files, defect.archive if defect else ""))
+        path.write_bytes(_archive(files, row.defect.archive if row.defect else ""))
         return
     if form == "results":
-        folder = out / "OAIBaselineImages" / "results" / release_folder / ("renamed/A" if renamed else key)
+        folder = out / "OAIBaselineImages" / "results" / row.release_folder / ("renamed/A" if renamed else row.key)
     else:
         folder = out / "my%20knees" / facts.patient / "data" / facts.date / ("series A" if renamed else facts.series)
     folder.mkdir(parents=True, exist_ok=True)
@@ -254,10 +254,10 @@ def _archive(files: dict[str, bytes], what: str) -> bytes:
             huge = tarfile.TarInfo("./200")
             huge.size = 4 << 30
             plain.write(huge.tobuf())
-    data = plain.getvalue()
     zipped = io.BytesIO()
+    # gzip.compress writes another header in newer versions of Python.
     with gzip.GzipFile(fileobj=zipped, mode="wb", mtime=0, filename="", compresslevel=1) as stream:
-        stream.write(data)
+        stream.write(plain.getvalue())
     whole = zipped.getvalue()
     return whole[: len(whole) * 2 // 3] if what == "cut" else whole
 
@@ -276,13 +276,11 @@ def _write_image03(path: Path, rows: Sequence[_Row]) -> None:
         writer.writerow(_NDA_COLUMNS.values())
         for number, row in enumerate(rows):
             facts = row.facts
-            side = facts.side.upper()
-            if row.defect is not None and row.defect.place == "index":
-                side = "LEFT" if side == "RIGHT" else "RIGHT"
+            contradicted = row.has(place="index")
+            side = "LEFT" if (facts.side == "right") == contradicted else "RIGHT"
             month = int(facts.visit[:2])
             study = "ENROLLMENT" if month == 0 else f"{month} MONTH"
-            folder = row.folder.removeprefix("../data/OAI/").split("/")[1]
-            address = f"{month:02d}m/{folder}/{facts.patient}/{facts.date}/{facts.series}.tar.gz"
+            address = f"{month:02d}m/{row.release_folder}/{row.key}.tar.gz"
             writer.writerow(
                 [
                     str(number + 1),

@@ -38,6 +38,11 @@ class SeriesFacts:
         return f"SAG_3D_DESS_{self.side.upper()}"
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """Patient, date and series."""
+        return self.patient, self.date, self.series
+
+    @property
     def study_description(self) -> str:
         """StudyDescription, with OAI's trailing space."""
         name = "ENROLLMENT" if self.visit == "00M" else f"{int(self.visit[:-1])} MONTH"
@@ -103,22 +108,18 @@ def _new_dataset(facts: SeriesFacts, number: int) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     set_syntax(dataset, EXPLICIT_LITTLE)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = _MR_STORAGE, make_uid(*_identity(facts), number)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = _MR_STORAGE, make_uid(*facts.identity, number)
     dataset.ImageType, dataset.Modality = ["ORIGINAL", "PRIMARY", "M", "NORM"], "MR"
     dataset.StudyDate, dataset.AccessionNumber = facts.date, f"0166{facts.series}"
     dataset.Manufacturer, dataset.ImageComments = "reasonknee phantom", "SYNTHETIC"
     dataset.StudyDescription, dataset.SeriesDescription = facts.study_description, facts.description
     dataset.PatientName, dataset.PatientID = "SYNTHETIC", facts.patient
     dataset.StudyInstanceUID = make_uid(facts.patient, facts.date)
-    dataset.SeriesInstanceUID = make_uid(*_identity(facts))
-    dataset.FrameOfReferenceUID = make_uid(*_identity(facts), "frame")
+    dataset.SeriesInstanceUID = make_uid(*facts.identity)
+    dataset.FrameOfReferenceUID = make_uid(*facts.identity, "frame")
     dataset.RepetitionTime, dataset.EchoTime, dataset.FlipAngle = "16.32", "4.71", "25"
     dataset.AcquisitionNumber, dataset.InstanceNumber = "1", str(number + 1)
     return dataset
-
-
-def _identity(facts: SeriesFacts) -> tuple[str, str, str]:
-    return facts.patient, facts.date, facts.series
 
 
 def set_syntax(dataset: Dataset, syntax: str) -> None:
@@ -154,12 +155,7 @@ def write_bytes(dataset: Dataset) -> bytes:
         copy.PixelData = np.frombuffer(copy.PixelData, "<u2").astype(">u2").tobytes()
     elif wanted != EXPLICIT_LITTLE:
         copy.compress(wanted, generate_instance_uid=False)
-    return _save(copy, wanted)
-
-
-def _save(dataset: Dataset, syntax: str) -> bytes:
+    set_syntax(copy, wanted)
     buffer = io.BytesIO()
-    set_syntax(dataset, syntax)
-    big = syntax == EXPLICIT_BIG
-    dataset.save_as(buffer, implicit_vr=False, little_endian=not big, enforce_file_format=True)
+    copy.save_as(buffer, implicit_vr=False, little_endian=wanted != EXPLICIT_BIG, enforce_file_format=True)
     return buffer.getvalue()

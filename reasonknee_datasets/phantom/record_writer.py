@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
-from typing import IO, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.moaks import QUESTIONS, write_answer, write_diagnosis
 from reasonknee_datasets.orientation import Reorientation, to_canonical
 from reasonknee_datasets.phantom import phrases
 from reasonknee_datasets.phantom.grade_sampling import MISSING, slot_column
-from reasonknee_datasets.phantom.study_plan import OFFICIAL_SPLITS, PlannedVolume, Stream, StudyPlan, stream
+from reasonknee_datasets.phantom.study_plan import PlannedVolume, Stream, StudyPlan, stream
 from reasonknee_datasets.prompts import describe_subregion, project_prompt
 
 Layout = Literal["lines", "numbered", "paragraph"]
@@ -193,39 +194,27 @@ class RecordWriter:
     # than its axes.
     anatomical: bool = False
 
-    def write_all(self, folder: Path, tick: Callable[[], object]) -> None:
-        """Write train, val and test, and the balanced train and test; ``tick`` is called once a volume and file."""
-        for split in OFFICIAL_SPLITS:
-            self._write(folder / f"{split}.json", PREFIXES[split], split, None, tick)
-        for split in ("train", "test"):
-            name = f"{split}_balanced"
-            self._write(folder / f"{name}.json", PREFIXES[name], split, self._repeats(split), tick)
+    def write_all(self, folder: Path) -> None:
+        """Write train, val and test, and the balanced train and test."""
+        for name, prefix in tqdm(PREFIXES.items(), "phantom: writing records", unit="file", disable=None):
+            split, _, balanced = name.partition("_")
+            texts = self._texts(split, prefix, self._repeats(split) if balanced else None)
+            with (folder / f"{name}.json").open("w", encoding="utf-8", newline="\n") as file:
+                first = next(texts, None)
+                file.write("[]\n" if first is None else f"[\n{first}")
+                file.writelines(f",\n{text}" for text in texts)
+                file.write("" if first is None else "\n]\n")
 
-    def _write(
-        self, path: Path, prefix: str, split: str, repeats: NDArray[np.float64] | None, tick: Callable[[], object]
-    ) -> None:
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            mark = "[\n"
-            for volume in self.plan.of_split(split):
-                times = None if repeats is None else self._times(volume, repeats)
-                for place, record in enumerate(self._records(volume, prefix)):
-                    text = json.dumps(record)
-                    for _ in range(1 if times is None else times[place]):
-                        file.write(mark + text)
-                        mark = ",\n"
-                tick()
-            if split == "train":
-                mark = self._write_nameless(file, mark)
-            file.write("\n]\n" if mark == ",\n" else "[]\n")
-
-    def _write_nameless(self, file: IO[str], mark: str) -> str:
-        """Write records with an empty image, which the official files have and the authors' scripts drop."""
-        volume = next((volume for volume in self.plan.of_split("train") if volume.has_records), None)
-        for record in islice(() if volume is None else self._records(volume, ""), _NAMELESS):
-            record["image"] = ""
-            file.write(mark + json.dumps(record))
-            mark = ",\n"
-        return mark
+    def _texts(self, split: str, prefix: str, repeats: NDArray[np.float64] | None) -> Iterator[str]:
+        """Write a file's records as JSON, each as often as a balanced file repeats it."""
+        for volume in self.plan.of_split(split):
+            times = repeat(1) if repeats is None else self._times(volume, repeats)
+            for record, number in zip(self._records(volume, prefix), times, strict=False):
+                yield from repeat(json.dumps(record), number)
+        if split == "train":  # records with an empty image, which the official files have and the authors' scripts drop
+            volumes = (volume for volume in self.plan.of_split(split) if volume.has_records)
+            for record in islice((record for volume in volumes for record in self._records(volume, "")), _NAMELESS):
+                yield json.dumps(record | {"image": ""})
 
     def _records(self, volume: PlannedVolume, prefix: str) -> Iterator[OfficialRecord]:
         if not volume.has_records:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -234,44 +234,39 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
-def write_marker(root: Path, facts: dict[str, object]) -> None:
-    """Mark the release as synthetic: write a README and ``data/phantom.json``."""
-    (root / "README.md").write_text(f"# {_README}", encoding="utf-8", newline="\n")
-    write_json(root / "data" / "phantom.json", {"synthetic": True, **facts})
+def write_notices(root: Path, facts: dict[str, object]) -> None:
+    """Mark the release as synthetic: write ``data/phantom.json`` and a README.
 
-
-def write_other_folders(root: Path) -> None:
-    """Write the folders of the Hub that a reader must pass over: the authors' code, and the place of OAI downloads."""
-    for folder in (root / "code", root / "data" / "OAI"):
-        folder.mkdir(parents=True)
+    The README is also in two folders of the Hub that readers skip: the authors' code and the place of OAI downloads.
+    """
+    for folder in (root, root / "code", root / "data" / "OAI"):
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "README.md").write_text(f"# {_README}", encoding="utf-8", newline="\n")
+    write_json(root / "data" / "phantom.json", {"synthetic": True, **facts})
 
 
 def write_splits(folder: Path, plan: StudyPlan) -> None:
     """Write ``all_studies.csv`` and the three split files."""
-    _write_split(folder / "all_studies.csv", plan.volumes)
-    for split in OFFICIAL_SPLITS:
-        _write_split(folder / f"{split}_split.csv", plan.of_split(split))
+    splits = {"all_studies": plan.volumes} | {f"{split}_split": plan.of_split(split) for split in OFFICIAL_SPLITS}
+    for name, volumes in splits.items():
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, SPLIT_COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(map(_split_row, volumes))
 
 
-def _write_split(path: Path, volumes: Iterable[PlannedVolume]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(SPLIT_COLUMNS)
-        for volume in volumes:
-            folder = f"../data/OAI/{volume.visit.lower()}DESS/{_DICOM_FOLDERS[volume.visit]}"
-            writer.writerow(
-                [
-                    volume.patient,
-                    volume.visit,
-                    volume.study,
-                    volume.series,
-                    volume.side_code,
-                    f"{folder}/{volume.patient}/{volume.study}/{volume.series}",
-                    f"../data/images/{volume.image_key}",
-                    f"../data/masks/{volume.mask_name}",
-                ]
-            )
+def _split_row(volume: PlannedVolume) -> dict[str, object]:
+    ids = (volume.patient, volume.study, volume.series)
+    return {
+        "patient_id": volume.patient,
+        "time": volume.visit,
+        "study_folder": volume.study,
+        "series_folder": volume.series,
+        "knee_side": volume.side_code,
+        "path": "/".join((f"../data/OAI/{volume.visit.lower()}DESS", _DICOM_FOLDERS[volume.visit], *ids)),
+        "image_filepath": f"../data/images/{volume.image_key}",
+        "label_filepath": f"../data/masks/{volume.mask_name}",
+    }
 
 
 def write_questions(folder: Path, label_map_variant: str) -> None:

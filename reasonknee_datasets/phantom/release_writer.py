@@ -10,25 +10,21 @@ from os import PathLike
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import nearest, os_remedy
 from reasonknee_datasets.phantom.record_writer import RecordWriter
 from reasonknee_datasets.phantom.release_files import (
     LABEL_MAP_VARIANTS,
-    write_marker,
-    write_other_folders,
+    write_notices,
     write_questions,
     write_splits,
     write_tables,
 )
 from reasonknee_datasets.phantom.scan_grids import Size
 from reasonknee_datasets.phantom.scans import draw_scans, predict_boxes
-from reasonknee_datasets.phantom.study_plan import PhantomError, StudyPlan, plan_study
+from reasonknee_datasets.phantom.study_plan import PhantomError, plan_study
 
 DEFAULT_CONVENTION = BoxConvention(inclusive=True)
 """``slice0-x1-y2-pairs-inclusive-voxel``, the likeliest of the official ones."""
@@ -87,8 +83,14 @@ def write_release(
     BoxError
         If the convention's name is none.
     """
-    _check(workers, label_map_variant)
+    if workers is not None and workers < 1:
+        raise PhantomError(f"workers is {workers!r}, but must be at least 1. Omit it for one process per core.")
+    if label_map_variant not in LABEL_MAP_VARIANTS:
+        raise PhantomError(
+            f"Unknown label_map_variant {label_map_variant!r}. {nearest(label_map_variant, LABEL_MAP_VARIANTS)}."
+        )
     convention = BoxConvention.parse(box_convention) if isinstance(box_convention, str) else box_convention
+    convention = convention or DEFAULT_CONVENTION
     check_space(Path(out), patients, None if annotations_only else size)
     plan = plan_study(patients, size=size, seed=seed)
     facts: dict[str, object] = {
@@ -97,7 +99,7 @@ def write_release(
         "volumes": len(plan.volumes),
         "size": size,
         "annotations_only": annotations_only,
-        "box_convention": str(convention or DEFAULT_CONVENTION),
+        "box_convention": str(convention),
         **({"anatomical_boxes": True} if anatomical_boxes else {}),
         "label_map_variant": label_map_variant,
     }
@@ -105,23 +107,13 @@ def write_release(
         data = root / "data"
         for name in ("split_files", "question_files", "generate_data", "labels"):
             (data / name).mkdir(parents=True)
-        write_marker(root, facts)  # first, so that not even a part of it can be mistaken
-        write_other_folders(root)
+        write_notices(root, facts)  # first, so that not even a part of it can be mistaken
         write_splits(data / "split_files", plan)
         write_questions(data / "question_files", label_map_variant)
         write_tables(data / "labels", plan)
-        boxes = _make_boxes(plan, data, annotations_only, workers)
-        writer = RecordWriter(plan, boxes, convention or DEFAULT_CONVENTION, anatomical_boxes)
-        _write_records(data / "generate_data", writer)
-
-
-def _check(workers: int | None, label_map_variant: str) -> None:
-    if workers is not None and workers < 1:
-        raise PhantomError(f"workers is {workers!r}, but must be at least 1. Omit it for one process per core.")
-    if label_map_variant not in LABEL_MAP_VARIANTS:
-        raise PhantomError(
-            f"Unknown label_map_variant {label_map_variant!r}. {nearest(label_map_variant, LABEL_MAP_VARIANTS)}."
-        )
+        boxes = predict_boxes(plan) if annotations_only else draw_scans(plan, data, workers)
+        writer = RecordWriter(plan, boxes, convention, anatomical_boxes)
+        writer.write_all(data / "generate_data")
 
 
 def check_space(out: Path, patients: int, size: Size | None, *, extra: int = 0) -> None:
@@ -138,21 +130,6 @@ def check_space(out: Path, patients: int, size: Size | None, *, extra: int = 0) 
             f"{patients:,} patients need about {needed / 1e9:,.1f} GB of disk space, and {place} has "
             f"{free / 1e9:,.1f} GB free. Draw fewer patients, use size='tiny', or write to another disk."
         )
-
-
-def _make_boxes(plan: StudyPlan, data: Path, annotations_only: bool, workers: int | None) -> NDArray[np.int16]:
-    verb = "placing boxes" if annotations_only else "drawing knees"
-    with tqdm(total=len(plan.volumes), desc=f"phantom: {verb}", unit="volume", disable=None) as bar:
-        if annotations_only:
-            return predict_boxes(plan, bar.update)
-        return draw_scans(plan, data, workers, bar.update)
-
-
-def _write_records(folder: Path, writer: RecordWriter) -> None:
-    again = sum(volume.split in ("train", "test") for volume in writer.plan.volumes)  # for the balanced files
-    total = len(writer.plan.volumes) + again
-    with tqdm(total=total, desc="phantom: writing records", unit="volume", disable=None) as bar:
-        writer.write_all(folder, bar.update)
 
 
 @contextmanager

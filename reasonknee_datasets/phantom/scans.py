@@ -8,12 +8,12 @@ box depends on a grade.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from reasonknee_datasets.boxes import world_bounds
 from reasonknee_datasets.parallel import cores, each_done
@@ -73,24 +73,11 @@ _DESCRIPTION = b"SYNTHETIC: reasonknee phantom"
 _LEVEL = 6  # of zlib's scale, what nibabel and most converters of OAI images use
 
 
-def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[[], object]) -> NDArray[np.int16]:
-    """Draw every volume into ``data/images`` and ``data/masks``.
+def draw_scans(plan: StudyPlan, data: Path, workers: int | None) -> NDArray[np.int16]:
+    """Draw every volume into ``images`` and ``masks`` of the release's ``data`` folder.
 
-    Parameters
-    ----------
-    plan : StudyPlan
-        Knee to draw.
-    data : Path
-        The release's ``data`` folder.
-    workers : int or None
-        Processes; see `count_workers`. The files are the same for any number.
-    tick : callable
-        Called once a volume.
-
-    Returns
-    -------
-    (volumes, 62, 6) int16 array
-        The boxes, half-open.
+    `workers`: processes (see `count_workers`); the files are the same for any number. Returns (volumes, 62, 6) int16
+    array: the boxes, half-open.
     """
     (data / "masks").mkdir()
     for folder in {data / "images" / Path(volume.image_key).parent for volume in plan.volumes}:
@@ -99,19 +86,16 @@ def draw_scans(plan: StudyPlan, data: Path, workers: int | None, tick: Callable[
     boxes = np.zeros((len(tasks), len(RECORD_QUESTIONS), 6), np.int16)
     processes = count_workers(workers, len(tasks))
     draw = partial(_draw, plan.seed, data)
-    for (volume, _), drawn in each_done(draw, tasks, workers=processes, label="scans", progress=False):
+    for (volume, _), drawn in each_done(draw, tasks, workers=processes, label="phantom: drawing knees", progress=True):
         boxes[volume.number] = drawn
-        tick()
     return boxes
 
 
-def predict_boxes(plan: StudyPlan, tick: Callable[[], object]) -> NDArray[np.int16]:
-    """Place every volume's boxes without drawing it; as `draw_scans`, but for the files."""
-    boxes = np.zeros((len(plan.volumes), len(RECORD_QUESTIONS), 6), np.int16)
-    for volume in plan.volumes:
-        boxes[volume.number] = usual_boxes(plan.seed, volume, int(plan.true_grades[volume.number, EFFUSION]))
-        tick()
-    return boxes
+def predict_boxes(plan: StudyPlan) -> NDArray[np.int16]:
+    """Place every volume's boxes without drawing it; returns what `draw_scans` returns."""
+    effusions = plan.true_grades[:, EFFUSION].tolist()
+    pairs = tqdm(list(zip(plan.volumes, effusions, strict=True)), "phantom: placing boxes", unit="volume", disable=None)
+    return np.stack([usual_boxes(plan.seed, volume, effusion) for volume, effusion in pairs])
 
 
 def count_workers(asked: int | None, tasks: int) -> int:
@@ -154,10 +138,9 @@ def _draw(seed: int, data: Path, task: tuple[PlannedVolume, NDArray[np.int8]]) -
     write_nifti(data / "images" / volume.image_key, knee.voxels, knee.affine)
     write_nifti(data / "masks" / volume.mask_name, knee.mask, knee.affine)
     # A grid of few slices can miss a small region altogether; its record then has the region's usual box.
-    missed = len(knee.boxes) < len(RECORD_QUESTIONS)
-    boxes = (
-        usual_boxes(seed, volume, int(truth[EFFUSION])) if missed else np.zeros((len(RECORD_QUESTIONS), 6), np.int16)
-    )
+    if len(knee.boxes) == len(RECORD_QUESTIONS):
+        return np.array([knee.boxes[question].to_row() for question in RECORD_QUESTIONS], np.int16)
+    boxes = usual_boxes(seed, volume, int(truth[EFFUSION]))
     for place, question in enumerate(RECORD_QUESTIONS):
         if question in knee.boxes:
             boxes[place] = knee.boxes[question].to_row()

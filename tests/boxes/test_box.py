@@ -36,7 +36,7 @@ def voxels(box: Box, shape: tuple[int, ...] = SHAPE) -> np.ndarray[Any, np.dtype
 
 
 @given(boxes(), boxes())
-def test_iou_and_intersection_are_those_of_counted_voxels(one: Box, other: Box) -> None:
+def test_iou_equals_counted_voxels(one: Box, other: Box) -> None:
     a, b = voxels(one), voxels(other)
     assert one.size == a.sum()
     assert one.iou(other) == pytest.approx((a & b).sum() / (a | b).sum())
@@ -49,7 +49,7 @@ def test_iou_and_intersection_are_those_of_counted_voxels(one: Box, other: Box) 
 
 
 @given(boxes())
-def test_a_box_is_found_again_in_its_mask(box: Box) -> None:
+def test_from_mask_finds_the_box(box: Box) -> None:
     mask = voxels(box)
     assert Box.from_mask(mask) == box
     assert Box.from_mask(np.asfortranarray(mask.astype(np.uint8) * 7)) == box
@@ -134,12 +134,12 @@ def test_from_mask_refuses_empty_mask() -> None:
         (np.full(SHAPE, 2**30), "this one has 1073741824 to 1073741824"),
     ],
 )
-def test_a_label_map_that_is_none_is_refused(labels: Any, message: str) -> None:
+def test_label_boxes_refuses_other_arrays(labels: Any, message: str) -> None:
     with pytest.raises(BoxError, match=message):
         label_boxes(labels)
 
 
-def test_a_bool_mask_is_a_label_map_of_one() -> None:
+def test_label_boxes_accepts_bool_mask() -> None:
     assert label_boxes(voxels(Box((1, 2, 3), (4, 5, 6)))) == {1: Box((1, 2, 3), (4, 5, 6))}
 
 
@@ -168,7 +168,7 @@ def test_check_inside_message() -> None:
 
 
 @given(boxes(), st.integers(0, 5))
-def test_padding_by_voxels_is_undone_by_the_opposite(box: Box, margin: int) -> None:
+def test_pad_voxels_is_invertible(box: Box, margin: int) -> None:
     padded = box.pad(voxels=margin)
     assert padded.shape == tuple(n + 2 * margin for n in box.shape)
     assert padded.center == box.center
@@ -176,7 +176,7 @@ def test_padding_by_voxels_is_undone_by_the_opposite(box: Box, margin: int) -> N
 
 
 @given(boxes(), st.floats(0.01, 20), st.lists(st.floats(0.2, 4), min_size=3, max_size=3), st.floats(-40, 40))
-def test_pad_mm_rounds_up_by_less_than_a_voxel(box: Box, mm: float, spacing: list[float], angle: float) -> None:
+def test_pad_mm_rounds_up(box: Box, mm: float, spacing: list[float], angle: float) -> None:
     affine = from_matvec(euler2mat(np.deg2rad(angle), 0.3, 0) @ np.diag(spacing), [5, 6, 7])
     padded = box.pad(mm=mm, affine=affine)
     for axis in range(3):
@@ -185,7 +185,7 @@ def test_pad_mm_rounds_up_by_less_than_a_voxel(box: Box, mm: float, spacing: lis
         assert padded.stop[axis] - box.stop[axis] == box.start[axis] - padded.start[axis]
 
 
-def test_padding_by_whole_spacings_is_not_rounded_up() -> None:
+def test_pad_mm_keeps_whole_spacings() -> None:
     # 2.1 / 0.7 is 3.0000000000000004 in floats.
     assert Box((9, 9, 9), (10, 10, 10)).pad(mm=2.1, affine=np.diag([0.7, 0.7, 0.7, 1])).start == (6, 6, 6)
     assert Box((9, 9, 9), (10, 10, 10)).pad(voxels=(0, 1, 2)).to_row() == [9, 8, 7, 10, 11, 12]
@@ -196,14 +196,14 @@ def test_padding_by_whole_spacings_is_not_rounded_up() -> None:
 
 
 @given(boxes(), st.tuples(*[st.floats(-3, 3)] * 3), st.lists(st.floats(0.2, 4), min_size=3, max_size=3))
-def test_world_bounds_hold_every_corner_of_every_voxel(box: Box, angles: Any, spacing: list[float]) -> None:
+def test_world_bounds_contain_voxel_corners(box: Box, angles: Any, spacing: list[float]) -> None:
     affine = from_matvec(euler2mat(*angles) @ np.diag(spacing), [-30, 12, 50])
     offsets = np.array(list(product((-0.5, 0.5), repeat=3)))
     corners = apply_affine(affine, (np.argwhere(voxels(box))[:, None] + offsets).reshape(-1, 3))
     assert np.allclose(world_bounds(box, affine), [corners.min(axis=0), corners.max(axis=0)])
 
 
-def test_two_corners_would_lose_part_of_an_oblique_box() -> None:
+def test_world_bounds_of_oblique_box() -> None:
     box = Box((0, 0, 0), (40, 40, 40))
     affine = from_matvec(euler2mat(np.deg2rad(10), np.deg2rad(10), 0))
     two = apply_affine(affine, np.array([[-0.5] * 3, [39.5] * 3]))
@@ -227,7 +227,7 @@ def test_a_box_contains_its_voxels_only(box: Box) -> None:
     assert all(box.contains(voxel) == mask[voxel] for voxel in product(*(range(n) for n in SHAPE)))
 
 
-def test_a_box_cannot_be_changed_empty_or_fractional() -> None:
+def test_box_refuses_change_emptiness_and_fractions() -> None:
     box = Box((0, 0, 0), (1, 1, 1))
     with pytest.raises(AttributeError, match="cannot assign"):
         box.start = (1, 1, 1)  # type: ignore[misc]

@@ -57,7 +57,7 @@ def written(convention: BoxConvention, boxes: list[Box], shape: tuple[int, int, 
         ("slice0-x1-y2-corners-inclusive-normalised", [40 / 384, 100 / 352, 60 / 160, 49 / 384, 199 / 352, 79 / 160]),
     ],
 )
-def test_the_six_numbers_are_those_written_by_hand(name: str, numbers: list[float]) -> None:
+def test_encode_equals_numbers_by_hand(name: str, numbers: list[float]) -> None:
     convention = BoxConvention.parse(name)
     assert str(convention) == name
     assert convention.encode(BOX, SHAPE) == pytest.approx(numbers)
@@ -65,7 +65,7 @@ def test_the_six_numbers_are_those_written_by_hand(name: str, numbers: list[floa
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)
-def test_every_name_is_a_convention_that_gives_boxes_back(name: str) -> None:
+def test_every_convention_name_round_trips(name: str) -> None:
     convention = BoxConvention.parse(name)
     assert str(convention) == name
     assert eval(repr(convention)) == convention
@@ -76,7 +76,7 @@ def test_every_name_is_a_convention_that_gives_boxes_back(name: str) -> None:
         assert convention.canonical().encode(box, SHAPE) == numbers
 
 
-def test_names_fall_into_the_48_conventions_that_differ() -> None:
+def test_canonical_names_form_48_conventions() -> None:
     assert len(set(ALL_NAMES)) == 288
     assert {BoxConvention.parse(name).canonical() for name in ALL_NAMES} == set(CONVENTIONS)
     assert len({tuple(convention.encode(BOX, SHAPE)) for convention in CONVENTIONS}) == len(CONVENTIONS) == 48
@@ -135,7 +135,7 @@ def test_parse_forgives_case_and_blanks_only() -> None:
         ("slice0-x1-y2-pairs-exclusive-normalised", [0, 1.5, 0, 1, 0, 1], "it needs shares from 0 to 1"),
     ],
 )
-def test_numbers_that_cannot_be_a_box_are_refused(name: str, numbers: Any, message: str) -> None:
+def test_decode_refuses_impossible_numbers(name: str, numbers: Any, message: str) -> None:
     with pytest.raises(BoxError, match=message):
         BoxConvention.parse(name).decode(numbers, SHAPE)
 
@@ -145,7 +145,7 @@ def test_numbers_that_cannot_be_a_box_are_refused(name: str, numbers: Any, messa
         st.lists(st.integers(-3, 400) | st.floats(-1, 2) | st.just(float("inf")), min_size=6, max_size=6), min_size=1
     )
 )
-def test_many_at_once_are_as_one_by_one(numbers: list[list[float]]) -> None:
+def test_decode_rows_equals_decode(numbers: list[list[float]]) -> None:
     for convention in CONVENTIONS[::5]:
         rows, valid = convention.decode_rows(numbers, SHAPE)
         for six, row, good in zip(numbers, rows.tolist(), valid.tolist(), strict=True):
@@ -156,7 +156,7 @@ def test_many_at_once_are_as_one_by_one(numbers: list[list[float]]) -> None:
                     convention.decode(six, SHAPE)
 
 
-def test_an_inclusive_box_of_one_voxel_has_equal_ends() -> None:
+def test_inclusive_one_voxel_has_equal_ends() -> None:
     one = Box((5, 6, 7), (6, 7, 8))
     assert BoxConvention(inclusive=True).encode(one, SHAPE) == [5, 5, 6, 6, 7, 7]
     assert BoxConvention(inclusive=True).decode([5, 5, 6, 6, 7, 7], SHAPE) == one
@@ -231,7 +231,7 @@ def test_boxes_that_cannot_tell_leave_it_undetermined() -> None:
     assert infer_convention(written(BoxConvention(), told), [(box, SHAPE) for box in told]).best == BoxConvention()
 
 
-def test_x_and_y_alike_leave_only_these_two_undetermined() -> None:
+def test_infer_convention_with_equal_x_y() -> None:
     square = [Box((n, 2 * n, 2 * n), (n + 9, 3 * n + 9, 3 * n + 9)) for n in range(1, 40, 3)]
     report = infer_convention(written(BoxConvention(), square), [(box, SHAPE) for box in square])
     assert {convention.axes for convention in report.leaders} == {(0, 1, 2), (0, 2, 1)}
@@ -247,7 +247,7 @@ def test_a_mixture_of_two_conventions_is_undetermined() -> None:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS[::7], ids=str)
-def test_regions_drawn_anew_after_the_boxes_still_tell(convention: BoxConvention) -> None:
+def test_infer_convention_with_redrawn_regions(convention: BoxConvention) -> None:
     true = random_boxes(400)
     random = np.random.default_rng(3)
     moved = np.array([box.to_row() for box in true])
@@ -260,7 +260,7 @@ def test_regions_drawn_anew_after_the_boxes_still_tell(convention: BoxConvention
     assert report.of(convention).exact < 0.7 * report.checked
 
 
-def test_a_lead_that_chance_may_give_decides_nothing() -> None:
+def test_infer_convention_ignores_leads_by_chance() -> None:
     true = random_boxes(40)
     one, other = BoxConvention(inclusive=False), BoxConvention(inclusive=True)
     for lead, determined in ((21, False), (23, False), (31, True), (40, True)):
@@ -279,7 +279,7 @@ def test_what_nothing_explains_has_no_best() -> None:
     assert str(report) == "no convention explains any of 30 boxes"
 
 
-def test_the_tolerance_is_in_voxels_and_for_each_number() -> None:
+def test_tolerance_is_voxels_per_number() -> None:
     numbers = np.array([[40, 50, 100, 200, 60, 80]] * 4) + np.array([0, 1, 2, -1])[:, None]
     scores = {
         tolerance: agreement_scores(BoxConvention(), numbers, [BOX.to_row()] * 4, SHAPE, tolerance=tolerance)

@@ -70,7 +70,7 @@ def test_counts() -> None:
     assert [question.id for question in QUESTIONS.values() if question.bare] == [44, 45]
 
 
-def test_slots_stand_in_order_and_belong_to_their_question() -> None:
+def test_slots_are_ordered_by_question() -> None:
     assert [slot.id for slot in SLOTS] == list(range(118))
     assert tuple(slot for question in QUESTIONS.values() for slot in question.slots) == SLOTS
     for slot in SLOTS:
@@ -100,7 +100,7 @@ def test_finding_and_subregion_name_one_question() -> None:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", question.subregion)
 
 
-def test_every_slot_is_as_in_the_official_table() -> None:
+def test_slots_equal_the_official_table() -> None:
     with SLOT_TABLE.open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     ours = [
@@ -131,7 +131,7 @@ def schema_in(prompt: str) -> Any:
 
 @needs_prompts
 @pytest.mark.parametrize("wording", ["guided", "zeroshot"])
-def test_every_question_asks_for_what_its_prompt_asks_for(wording: str) -> None:
+def test_questions_match_their_prompts(wording: str) -> None:
     prompts = json.loads((PROMPTS / f"questions_nobbox_{wording}.json").read_text(encoding="utf-8"))
     assert list(prompts) == [str(number) for number in QUESTIONS]
     for question in QUESTIONS.values():
@@ -147,7 +147,7 @@ def test_every_question_asks_for_what_its_prompt_asks_for(wording: str) -> None:
 
 
 @needs_prompts
-def test_the_prompts_words_for_an_attribute_are_understood() -> None:
+def test_find_slot_accepts_prompt_words() -> None:
     prompts = json.loads((PROMPTS / "questions_nobbox_guided.json").read_text(encoding="utf-8"))
     assert "Percent of full-thickness loss" in prompts["19"]
     assert find_slot(19, "Percent of full-thickness loss").attribute == "depth"
@@ -175,7 +175,7 @@ def test_every_legal_grade_has_a_meaning() -> None:
         meaning(SLOTS[0], 4)
 
 
-def test_values_pickle_hash_and_stay_as_they_are() -> None:
+def test_values_pickle_hash_and_are_frozen() -> None:
     question = QUESTIONS[60]
     assert pickle.loads(pickle.dumps(question)) == question
     assert len({*SLOTS, *SLOTS}) == 118
@@ -223,7 +223,7 @@ def test_records_join_words_with_underscores() -> None:
     ]
 
 
-def test_an_unknown_subject_is_answered_with_the_closest() -> None:
+def test_find_question_suggests_closest_subject() -> None:
     with pytest.raises(GradeError, match=r"'femur medial centre BML'\. Did you mean 'femur medial central BML'\?"):
         find_question("femur medial centre BML")
     with pytest.raises(GradeError, match=r"has the subject ''\. moaks\.QUESTIONS"):
@@ -258,7 +258,7 @@ def test_only_legal_grades_pass(slot: Any) -> None:
             slot.check(wrong, "in train.json")
 
 
-def test_a_bool_is_a_grade_in_binary_slots_only() -> None:
+def test_check_accepts_bool_in_binary_slots() -> None:
     assert QUESTIONS[56].slots[0].check(True) == 1
     assert QUESTIONS[56].slots[0].check(False) == 0
     with pytest.raises(GradeError, match="not True"):
@@ -378,7 +378,7 @@ def test_writers_take_attribute_names_only() -> None:
         max_leaves=6,
     )
 )
-def test_reading_anything_gives_legal_grades_or_a_grade_error(node: object) -> None:
+def test_read_diagnosis_returns_legal_grades_or_raises(node: object) -> None:
     for question in (None, 16, 44, 60):
         try:
             grades = read_diagnosis(question, node)
@@ -408,7 +408,7 @@ def test_contradictions_are_reported() -> None:
     assert str(violations(48, {"morphology": 7}, "00M")[0]).startswith("question 48: morphology is 7")
 
 
-def test_what_is_legal_or_missing_is_not_reported() -> None:
+def test_violations_ignore_legal_and_missing() -> None:
     assert not rules(1, {"size": 1, "number": 1, "percent": 0})  # all of it may be cyst
     assert not rules(1, {"size": None, "number": 1, "percent": 1})
     assert not rules(1, {"size": 0, "number": None, "percent": None})

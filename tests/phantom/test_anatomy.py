@@ -77,7 +77,7 @@ def test_extents_are_the_medians_of_real_knees():
 
 
 @pytest.mark.parametrize(("side", "lateral"), [("right", 1.0), ("left", -1.0)])
-def test_parts_stand_where_they_do_in_a_knee(side, lateral):
+def test_anatomy_parts_are_in_place(side, lateral):
     knee = healthy(side)
     femur, tibia = middle(knee, "femur_medial_central", "femur_lateral_central"), middle(knee, "tibia_subspinous")
     assert femur[2] > tibia[2]
@@ -171,7 +171,7 @@ def test_odd_grids_work(counts):
     assert set(knee.boxes) <= set(REGION_NAMES)
 
 
-def test_a_question_off_the_grid_has_no_box():
+def test_draw_knee_omits_boxes_off_grid():
     geometry = grid((10, 30, 30))
     affine = geometry.matrix
     affine[:3, :3] *= 0.25
@@ -201,7 +201,7 @@ def test_visits_share_bones_and_patients_do_not():
     assert same < other
 
 
-def test_noise_bias_and_gain_stay_out_of_clean():
+def test_draw_knee_clean_has_no_noise():
     spec = KneeSpec(3, 1, 1, "right", {}, grid())
     noisy = draw_knee(spec)
     np.testing.assert_array_equal(noisy.clean, healthy().clean)
@@ -213,7 +213,7 @@ def test_noise_bias_and_gain_stay_out_of_clean():
 # Grades
 
 
-def test_boxes_tell_nothing_about_grades_but_the_effusions():
+def test_boxes_depend_on_effusion_grade_only():
     worst = {q.id: {slot.attribute: slot.high for slot in q.slots} for q in QUESTIONS.values() if q.in_records}
     boxes = graded(worst).boxes
     usual = healthy().boxes
@@ -247,7 +247,7 @@ def test_a_grade_changes_voxels_inside_its_box(slot, grade):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_marrow_lesions_take_their_share_of_the_subregion(size):
+def test_marrow_lesions_fill_share_of_subregion(size):
     knee = graded({q: {"size": size, "number": 1, "percent": 3} for q in range(1, 16)}, TINY)
     usual = healthy(counts=TINY)
     for question in range(1, 16):
@@ -258,7 +258,7 @@ def test_marrow_lesions_take_their_share_of_the_subregion(size):
         ]
 
 
-def test_small_marrow_lesions_are_as_large_as_real_ones():
+def test_small_marrow_lesions_have_real_volumes():
     femur = [q.id for q in QUESTIONS.values() if q.finding == "bone_marrow_lesion" and "femur" in q.subregion]
     knee = graded({q: {"size": 1, "number": 1, "percent": 3} for q in femur}, TINY)
     extents = []
@@ -286,7 +286,7 @@ def test_effusion_grows_with_its_grade():
     assert volumes == pytest.approx((2.0, 7.0, 17.0, 38.0), rel=0.12)
 
 
-def test_labels_of_findings_are_the_official_ids_beside_structures():
+def test_findings_have_official_label_ids():
     assert sorted(FINDINGS.values()) == [42, 43, 45, 46]
     assert not set(FINDINGS.values()) & set(STRUCTURES.values())
     assert LABELS == STRUCTURES | FINDINGS
@@ -317,7 +317,7 @@ def test_findings_are_labelled_where_no_structure_is(name, grades):
 # Flaws of segmentations
 
 
-def test_a_label_can_be_missing_from_the_mask():
+def test_mask_can_omit_a_label():
     knee = graded({}, empty_label="posterior_cruciate_ligament")
     assert not (knee.mask == LABELS["posterior_cruciate_ligament"]).any()
     np.testing.assert_array_equal(knee.clean, healthy().clean)

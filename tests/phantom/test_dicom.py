@@ -84,7 +84,7 @@ def test_convert_reports_every_planted_defect(form: Form, release: Path, without
     assert len(streamed) > len(good) / 2
 
 
-def test_every_defect_has_a_name_and_a_known_outcome() -> None:
+def test_defects_have_unique_names_and_outcomes() -> None:
     assert len({defect.name for defect in DEFECTS}) == len(DEFECTS) > 40
     for defect in DEFECTS:
         assert (defect.status == "refused") == (defect.kind in REFUSALS), defect.name
@@ -102,7 +102,7 @@ def test_write_download_is_reproducible_and_converts_whole(phantom_release: Path
     assert report.counts == {"converted": len(report.rows)}
 
 
-def test_write_download_says_how_many_volumes_it_needs(phantom_release: Path, tmp_path: Path) -> None:
+def test_write_download_refuses_too_few_volumes(phantom_release: Path, tmp_path: Path) -> None:
     with pytest.raises(PhantomError, match=r"42 defects need 45 volumes, .* and the release has .* such as 18"):
         write_download(phantom_release, tmp_path / "nda", form="nda")
     assert not (tmp_path / "nda").exists()
@@ -110,7 +110,7 @@ def test_write_download_says_how_many_volumes_it_needs(phantom_release: Path, tm
 
 @pytest.mark.parametrize("size", ["tiny", "oai"])
 @pytest.mark.parametrize("patients", [1, 2, 12])
-def test_command_refuses_too_few_patients_before_it_writes(
+def test_command_refuses_too_few_patients_first(
     patients: int, size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "release"
@@ -135,7 +135,7 @@ def test_check_downloads_asks_for_disk_space(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_writes_three_downloads_in_place_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_replaces_images_by_three_downloads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["phantom", "--dicom", "--out", str(tmp_path / "release"), "--workers", "2", "--patients", "15"]
     assert main(command) == 0
     assert not (tmp_path / "release/data/images").exists()

@@ -104,7 +104,7 @@ def wrong(cases, kinds) -> list[str]:
 # What is measured
 
 
-def test_the_knees_run_every_slot_through_its_grades():
+def test_cases_cover_every_grade():
     specs = deal_knees("tiny", TINY_KNEES, TINY_SEED)
     seen = {(slot.question_id, slot.attribute): set() for slot in RECORD_SLOTS}
     for spec in specs:
@@ -122,7 +122,7 @@ def test_the_knees_run_every_slot_through_its_grades():
     assert max(TILTS) == 16.0
 
 
-def test_91_slots_are_ordinal_and_20_are_not():
+def test_record_slots_have_91_ordinal():
     counts = Counter(slot.scale for slot in RECORD_SLOTS)
     assert counts["ordinal"] == 91
     assert counts["binary"] + counts["nominal"] == 20
@@ -147,7 +147,7 @@ def test_tiny_knee_shows_unlisted_signs(kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("finding", "attribute", "reason"), TINY_CANNOT_SHOW)
-def test_the_list_names_nothing_that_tiny_knees_show(finding, attribute, reason):
+def test_unmeasurable_list_is_minimal(finding, attribute, reason):
     pairs = [pair for case in tiny() for pair in case.pairs(finding, attribute)]
     assert agreement(pairs) < 0.95, f"{finding} {attribute} shows well enough: {reason}"
 
@@ -194,7 +194,7 @@ def test_an_oai_knee_shows_every_other_sign():
 
 
 @pytest.mark.slow
-def test_an_oai_volume_compresses_like_a_real_one(tmp_path):
+def test_oai_volume_compresses_like_real_dess(tmp_path):
     voxels, affine = oai()[0].voxels, np.array(oai()[0].spec.geometry.affine)
     nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "knee.nii.gz")
     assert 22 <= (tmp_path / "knee.nii.gz").stat().st_size / 1e6 <= 25
@@ -217,7 +217,7 @@ def enlargement(spec: KneeSpec) -> dict[str, bool]:
 
 
 @pytest.mark.slow
-def test_a_tiny_knee_shows_which_meniscus_is_hypertrophic():
+def test_hypertrophic_meniscus_is_measurable_at_tiny():
     for spec in deal_knees("tiny", 8, 303):
         assert enlargement(enlarged(spec, "medial")) == {"medial": True, "lateral": False}
         assert enlargement(enlarged(spec, "lateral")) == {"medial": False, "lateral": True}
@@ -225,7 +225,7 @@ def test_a_tiny_knee_shows_which_meniscus_is_hypertrophic():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "side"), [(0, "medial"), (1, "lateral"), (2, "lateral"), (3, "medial")])
-def test_an_oai_knee_shows_which_meniscus_is_hypertrophic(number, side):
+def test_hypertrophic_meniscus_is_measurable_at_oai(number, side):
     found = enlargement(enlarged(deal_knees("oai", 4, 304)[number], side))
     assert found == {name: name == side for name in HYPERTROPHY}
 
@@ -306,7 +306,7 @@ def test_missing_grades_are_drawn_as_none():
 
 
 @pytest.mark.slow
-def test_lesion_implied_by_other_slot_is_drawn_smallest():
+def test_implied_lesion_is_drawn_smallest():
     measured = missing(
         {
             4: {"size": None, "number": 2, "percent": None},
@@ -329,7 +329,7 @@ def test_lesion_implied_by_other_slot_is_drawn_smallest():
 
 
 @pytest.mark.slow
-def test_boxes_carry_no_information_about_grades_except_the_effusions():
+def test_boxes_predict_effusion_grades_only():
     first, *rest = (replace(spec, noise=False) for spec in deal_knees("tiny", 4, 7))
     usual = draw_knee(replace(first, grades={}))
     effusion = {0: usual.boxes[43]}
@@ -396,7 +396,7 @@ def test_the_fibula_is_lateral_and_posterior(side, lateral):
 
 
 @pytest.mark.slow
-def test_noise_is_rician_and_the_bias_field_is_smooth():
+def test_simulate_scan_noise_is_rician():
     specs = [replace(spec, noise=True) for spec in deal_knees("tiny", 4, 9)[:2]]
     gains = []
     for spec in specs:

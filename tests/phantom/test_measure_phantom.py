@@ -45,7 +45,7 @@ class Scene:
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("layout", range(4))
 @pytest.mark.parametrize("tilt", [0.0, 16.0])
-def test_a_view_shows_every_voxel_where_it_is(side, layout, tilt):
+def test_view_keeps_voxel_positions(side, layout, tilt):
     affine = np.array(grid("tiny", side, layout=layout, tilt=tilt).affine)
     index = np.indices((6, 7, 8)).reshape(3, -1).T
     world = index @ affine[:3, :3].T + affine[:3, 3]
@@ -58,7 +58,7 @@ def test_a_view_shows_every_voxel_where_it_is(side, layout, tilt):
         assert seen.to_mm[axis, axis] > 0, "indices grow to medial, anterior and superior"
 
 
-def test_a_view_is_cut_and_coarsened_in_place():
+def test_view_crop_and_coarsen_keep_positions():
     scene = Scene()
     scene.paint((10, 12, 8), (20, 22, 18), label="hoffa_fat_pad")
     whole = scene.view()
@@ -75,7 +75,7 @@ def test_an_absent_label_is_named():
 # Lesions of known size
 
 
-def test_marrow_of_two_bodies_half_of_them_cyst():
+def test_marrow_with_half_cyst_bodies():
     scene = Scene()
     scene.paint((5, 5, 5), (35, 35, 25), "marrow", "femur_medial_central")
     for low in (8, 22):

@@ -102,7 +102,7 @@ def test_the_layout_is_the_official_one(drawn: Path, plan: StudyPlan) -> None:
 
 
 @pytest.mark.slow
-def test_all_json_is_valid_and_all_text_utf8(drawn: Path) -> None:
+def test_write_release_writes_valid_json_and_utf8(drawn: Path) -> None:
     for path in drawn.rglob("*.json"):
         assert json.loads(path.read_text(encoding="utf-8"))
 
@@ -207,7 +207,7 @@ def test_damaged_prompts_reach_the_records(written: Path) -> None:
 
 
 @pytest.mark.slow
-def test_balanced_files_repeat_rare_grades_and_drop_common_ones(written: Path) -> None:
+def test_balanced_files_repeat_rare_grades(written: Path) -> None:
     for split in ("train", "test"):
         full, balanced = load_records(written, split), load_records(written, f"{split}_balanced")
         times = Counter((key_of(record), record["prompt"]) for record in balanced)
@@ -231,7 +231,7 @@ def test_balanced_files_repeat_rare_grades_and_drop_common_ones(written: Path) -
 
 
 @pytest.mark.slow
-def test_images_and_masks_are_nifti_on_one_grid(drawn: Path, plan: StudyPlan) -> None:
+def test_images_and_masks_share_one_grid(drawn: Path, plan: StudyPlan) -> None:
     for volume in plan.volumes:
         image = nibabel.load(drawn / "data" / "images" / volume.image_key)
         mask = nibabel.load(drawn / "data" / "masks" / volume.mask_name)
@@ -292,7 +292,7 @@ def test_masks_have_empty_label_and_split_meniscus(drawn: Path, plan: StudyPlan)
 
 
 @pytest.mark.slow
-def test_write_release_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
+def test_write_release_bytes_ignore_workers(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         write_release(tmp_path / name, patients=1, seed=9, workers=workers)
     write_release(tmp_path / "other", patients=1, seed=8, annotations_only=True)
@@ -301,7 +301,7 @@ def test_write_release_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     assert digest(tmp_path / "one")[records] != digest(tmp_path / "other")[records]
 
 
-def test_the_same_seed_gives_the_same_bytes_without_voxels(written: Path, tmp_path: Path) -> None:
+def test_annotations_only_bytes_follow_from_seed(written: Path, tmp_path: Path) -> None:
     write_release(tmp_path / "again", patients=40, size="oai", seed=SEED, annotations_only=True)
     assert digest(tmp_path / "again") == digest(written)
 
@@ -309,7 +309,7 @@ def test_the_same_seed_gives_the_same_bytes_without_voxels(written: Path, tmp_pa
 @pytest.fixture(scope="module")
 def placed() -> tuple[StudyPlan, np.ndarray]:
     plan = plan_study(1)
-    return plan, predict_boxes(plan, lambda: None)
+    return plan, predict_boxes(plan)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
@@ -318,7 +318,7 @@ def test_every_convention_can_be_written(
 ) -> None:
     plan, boxes = placed
     (tmp_path / "data" / "generate_data").mkdir(parents=True)
-    RecordWriter(plan, boxes, convention).write_all(tmp_path / "data" / "generate_data", lambda: None)
+    RecordWriter(plan, boxes, convention).write_all(tmp_path / "data" / "generate_data")
     volumes = {volume.image_key: volume for volume in plan.volumes}
     for record in load_records(tmp_path, "train")[::5]:
         volume, numbers = volumes[key_of(record)], record["final_diagnosis"]["bounding_box"]
@@ -327,7 +327,7 @@ def test_every_convention_can_be_written(
         assert all(isinstance(number, float if convention.normalised else int) for number in numbers)
 
 
-def test_a_convention_may_be_named_and_must_be_known(tmp_path: Path) -> None:
+def test_box_convention_is_a_known_name(tmp_path: Path) -> None:
     name = "y2-x1-slice0-corners-exclusive-voxel"
     write_release(tmp_path / "a", patients=1, annotations_only=True, box_convention=name, label_map_variant="pairs")
     marker = json.loads((tmp_path / "a" / "data" / "phantom.json").read_text(encoding="utf-8"))
@@ -390,7 +390,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     assert (tmp_path / "here" / "data" / "phantom.json").is_file()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_write_release_names_an_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PhantomError, match=r"Cannot write the synthetic release to .*: .*\. Choose another folder"):
         write_release(tmp_path / "file" / "release", patients=1, annotations_only=True)
@@ -403,13 +403,13 @@ def write_half(out: Path) -> None:
         raise RuntimeError("half-way")
 
 
-def test_nothing_is_left_of_a_release_that_failed(tmp_path: Path) -> None:
+def test_write_release_removes_a_failed_release(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="half-way"):
         write_half(tmp_path / "release")
     assert not list(tmp_path.iterdir())
 
 
-def test_write_release_removes_folders_of_killed_runs_only(tmp_path: Path) -> None:
+def test_write_release_removes_killed_runs_folders(tmp_path: Path) -> None:
     killed = tmp_path / ".release.unfinished-0123abcd"
     other = tmp_path / ".release2.unfinished-0123abcd"
     for folder in (killed, other):
@@ -439,7 +439,7 @@ def test_arguments_that_cannot_be_met_are_refused(arguments: dict[str, Any], mes
 
 
 @pytest.mark.slow
-def test_a_script_without_a_guard_is_not_started_again(tmp_path: Path) -> None:
+def test_write_release_runs_in_unguarded_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from reasonknee_datasets.phantom.release_writer import write_release\n"
@@ -451,7 +451,7 @@ def test_a_script_without_a_guard_is_not_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None:
+def test_write_release_memory_is_bounded(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from tests.helpers.peak import peak_bytes\n"

@@ -44,7 +44,7 @@ def same_plan(one: StudyPlan, other: StudyPlan) -> bool:
     )
 
 
-def test_a_seed_gives_one_plan_and_another_seed_another() -> None:
+def test_plan_study_follows_from_its_seed() -> None:
     assert same_plan(plan_study(8, seed=5), plan_study(8, seed=5))
     assert not same_plan(plan_study(8, seed=5), plan_study(8, seed=6))
 
@@ -55,7 +55,7 @@ def test_patients_are_none_of_oai(cohort: StudyPlan) -> None:
     assert max(patients) < "9000000"
 
 
-def test_volumes_are_named_once_and_masks_numbered_over_all(cohort: StudyPlan) -> None:
+def test_plan_study_names_volumes_once(cohort: StudyPlan) -> None:
     volumes = cohort.volumes
     assert [volume.number for volume in volumes] == list(range(len(volumes)))
     assert volumes[7].mask_name == "knee_007.nii.gz"
@@ -65,7 +65,7 @@ def test_volumes_are_named_once_and_masks_numbered_over_all(cohort: StudyPlan) -
     assert 2.7 < len(volumes) / COHORT < 3.3
 
 
-def test_splits_share_no_patient_and_have_the_official_shares(cohort: StudyPlan) -> None:
+def test_splits_are_disjoint_with_official_shares(cohort: StudyPlan) -> None:
     patients = {split: {volume.patient for volume in cohort.of_split(split)} for split in OFFICIAL_SPLITS}
     for one, other in combinations(OFFICIAL_SPLITS, 2):
         assert not patients[one] & patients[other]
@@ -98,7 +98,7 @@ def test_everything_irregular_happens(patients: int) -> None:
         assert shapes >= {(64, 128, 128), (8, 128, 128), (70, 128, 128), (64, 117, 128)}
 
 
-def test_two_series_of_one_knee_show_the_same_grades(cohort: StudyPlan) -> None:
+def test_two_series_of_knee_share_grades(cohort: StudyPlan) -> None:
     knees = defaultdict(list)
     for volume in cohort.volumes:
         knees[volume.key].append(volume)
@@ -130,7 +130,7 @@ def test_grids_are_oblique_and_exact_in_float32(cohort: StudyPlan) -> None:
         np.testing.assert_array_equal(matrix, matrix.astype(np.float32))
 
 
-def test_knees_lie_on_their_side_of_the_world(cohort: StudyPlan) -> None:
+def test_knees_lie_on_their_world_side(cohort: StudyPlan) -> None:
     for volume in cohort.volumes:
         middle = volume.geometry.matrix @ [*(np.array(volume.geometry.shape) - 1) / 2, 1]
         assert (middle[0] > 0) == (volume.side == "right")
@@ -218,7 +218,7 @@ def test_knees_of_a_patient_resemble_each_other() -> None:
     assert abs(strangers) < 0.1
 
 
-def test_a_torn_meniscus_is_torn_where_its_location_says(cohort: StudyPlan) -> None:
+def test_tear_location_matches_torn_meniscus(cohort: StudyPlan) -> None:
     for side, cyst, first in (("medial", 54, 48), ("lateral", 55, 51)):
         assert QUESTIONS[first].subregion == f"{side}_meniscus_anterior"
         horns = cohort.true_grades[:, [slot_column(first + part, "morphology") for part in range(3)]]

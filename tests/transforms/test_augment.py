@@ -66,7 +66,7 @@ class TestFlip:
         assert (example["mirrored"], example["side"]) == (False, "right")
         assert example["box"] == plain_case().box.to_row()
 
-    def test_values_that_were_windowed_before_are_flipped_too(self) -> None:
+    def test_flip_moves_windowed_voxels_too(self) -> None:
         example = Window(0, 500_000)(plain_case().example())
         axis = to_canonical(example["volume"].affine).axes[0]
         np.testing.assert_array_equal(RandomFlip(p=1.0)(example)["voxels"], np.flip(example["voxels"], axis))
@@ -94,13 +94,13 @@ class TestFlip:
         ],
     )
     @pytest.mark.parametrize("p", [0.0, 1.0])
-    def test_text_that_names_a_side_makes_it_refuse(self, key: str, text: Any, p: float) -> None:
+    def test_flip_refuses_text_naming_a_side(self, key: str, text: Any, p: float) -> None:
         with pytest.raises(
             TransformError, match=rf"The text in {key} names a side \(.*would be wrong in a mirrored knee"
         ):
             RandomFlip(p=p)({**plain_case().example(), key: text})
 
-    def test_words_that_only_look_like_a_side_do_not(self) -> None:
+    def test_flip_accepts_words_resembling_sides(self) -> None:
         text = "A bright, upright, cleft-like signal that has leftover noise; copyright."
         assert RandomFlip(p=1.0)({**plain_case().example(), "question": text})["mirrored"]
 
@@ -119,7 +119,7 @@ class TestShift:
         volume = nib.Nifti1Image(numbers, np.diag([2.0, 1.0, 0.5, 1.0]), dtype=np.int32)
         return {"id": f"{number:07d}/00M/left/q01", "volume": volume, "box": box}
 
-    def test_it_moves_by_up_to_so_many_millimetres(self) -> None:
+    def test_shift_moves_by_at_most_max_mm(self) -> None:
         boxes = np.array([RandomShift(max_mm=4.0)(self.example(n, [8, 12, 16, 11, 16, 22]))["box"] for n in range(300)])
         moves = boxes - [8, 12, 16, 11, 16, 22]
         np.testing.assert_array_equal(moves[:, :3], moves[:, 3:])
@@ -135,7 +135,7 @@ class TestShift:
         cropped = CropToBox(size=4)(self.example(1, [2, 2, 2, 12, 12, 12]))
         assert RandomShift(max_mm=9.0)(cropped)["box"] == cropped["box"]
 
-    def test_neighbours_come_into_a_crop_and_padding_from_beyond(self) -> None:
+    def test_shift_reads_neighbours_before_padding(self) -> None:
         cropped = CropToBox(margin_voxels=3)(self.example(3, [1, 12, 16, 4, 16, 22]))
         shifted = RandomShift(max_mm=(8.0, 0.0, 0.0), pad_value=-9)(cropped)
         start = shifted["region"][0]

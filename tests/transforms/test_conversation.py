@@ -163,7 +163,7 @@ class TestBox:
         chosen = to(style, media=media, template=template, box="box_volume")(shown)
         assert said(messages_of(chosen)[1]) == str(CONVENTION.encode(Box.from_row(rows(1)[0]["box"]), SHAPE))
 
-    def test_of_frames_that_are_not_known_is_refused(self) -> None:
+    def test_of_unknown_frames_is_refused(self) -> None:
         unknown = {key: value for key, value in ROWS[0].items() if key != "frame_box"}
         with pytest.raises(TransformError, match=r"has frames but no frame_box"):
             to()(unknown)
@@ -271,7 +271,7 @@ class TestTurns:
         assert len(to(media="none")(batch_of(cropped))["ids"]) == 2
 
     @pytest.mark.parametrize("changes", [{"style": "trl"}, {"for_generation": True}])
-    def test_do_not_go_where_earlier_answers_would_be_prompt(self, changes: dict[str, Any]) -> None:
+    def test_turns_refuse_answers_in_the_prompt(self, changes: dict[str, Any]) -> None:
         with pytest.raises(TransformError, match="takes one question a row, not turns=2"):
             to(**{"style": "trl_messages", "turns": 2, **changes})
 

@@ -38,13 +38,13 @@ class TestRegions:
         assert cropped["box"] == [0, 0, 0, 3, 4, 5]
         assert cropped["region"] == cropped["box_volume"] == [3, 4, 5, 6, 8, 10]
 
-    def test_margins_add_up_and_are_cut_at_the_faces(self) -> None:
+    def test_margins_add_up_and_are_clipped(self) -> None:
         # 3 mm are 2, 3 and 6 voxels of 2, 1 and 0.5 mm.
         assert crop([3, 4, 5, 6, 8, 10], margin_mm=3)["region"] == [1, 1, 0, 8, 11, 16]
         assert crop([3, 4, 5, 6, 8, 10], margin_mm=3, margin_voxels=(1, 0, 1))["region"] == [0, 1, 0, 9, 11, 17]
         assert crop([3, 4, 5, 6, 8, 10], margin_mm=(0, 100, 0))["region"] == [3, 0, 5, 6, 30, 10]
 
-    def test_a_fixed_size_has_the_box_in_its_middle(self) -> None:
+    def test_fixed_size_centres_the_box(self) -> None:
         cropped = crop([3, 4, 5, 6, 8, 10], size=(5, 8, 9))
         assert cropped["region"] == [2, 2, 3, 7, 10, 12]
         np.testing.assert_array_equal(read(cropped), NUMBERS[2:7, 2:10, 3:12])
@@ -62,11 +62,11 @@ class TestRegions:
         assert cropped["region"] == [0, 0, 24, 16, 16, 40]
         np.testing.assert_array_equal(read(cropped), NUMBERS[:16, :16, 24:])
 
-    def test_a_volume_smaller_than_the_crop_needs_padding(self) -> None:
+    def test_crop_larger_than_volume_needs_padding(self) -> None:
         with pytest.raises(BoxError, match=r"does not fit into the volume of \(20, 30, 40\) without padding"):
             crop([0, 0, 30, 2, 4, 40], size=24, pad_value=None)
 
-    def test_a_box_larger_than_the_crop_is_not_cut(self) -> None:
+    def test_box_larger_than_crop_is_kept(self) -> None:
         cropped = crop([2, 2, 2, 18, 28, 38], size=8)
         assert cropped["box"] == [-4, -9, -14, 12, 17, 22]
         assert cropped["volume"].shape == (8, 8, 8)
@@ -80,12 +80,12 @@ class TestRegions:
         # What was narrowed away is still there for a wider grid.
         assert CropToBox(size=(3, 9, 9))(inner)["region"] == [5, 3, 4, 8, 12, 13]
 
-    def test_another_box_put_in_by_hand_is_followed(self) -> None:
+    def test_crop_follows_a_replaced_box(self) -> None:
         outer = CropToBox(margin_voxels=4)(example([5, 6, 7, 8, 9, 10]))
         inner = CropToBox()({**outer, "box": [0, 0, 0, 2, 2, 2]})
         assert inner["box_volume"] == inner["region"] == [1, 2, 3, 3, 4, 5]
 
-    def test_values_that_were_windowed_before_are_cropped_too(self) -> None:
+    def test_crop_moves_windowed_voxels_too(self) -> None:
         windowed = Window(0, 24_000)(example([3, 4, 5, 6, 8, 10]))
         cropped = CropToBox(size=(5, 8, 9))(windowed)
         np.testing.assert_array_equal(cropped["voxels"], windowed["voxels"][2:7, 2:10, 3:12])
@@ -100,7 +100,7 @@ class TestJitter:
             ]
         )
 
-    def test_it_moves_by_up_to_so_many_millimetres(self) -> None:
+    def test_jitter_moves_by_at_most_max_mm(self) -> None:
         moves = (
             self.regions(size=(9, 14, 26), jitter_mm=4.0)[:, :3]
             - crop([8, 12, 16, 11, 16, 22], size=(9, 14, 26))["region"][:3]
@@ -160,7 +160,7 @@ def test_canonical_is_nibabels(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("length", [4, 7, 8, 9, 20])
-def test_jitter_never_moves_a_crop_off_its_box(seed: int, length: int) -> None:
+def test_jitter_keeps_crop_on_its_box(seed: int, length: int) -> None:
     volume = nib.Nifti1Image(np.zeros((60, 60, 60), np.int16), np.eye(4))
     example = {"id": "a", "volume": volume, "box": [20, 20, 20, 20 + length, 20 + length, 20 + length]}
     box = CropToBox(size=8, jitter_mm=30.0, seed=seed)(example)["box"]

@@ -156,7 +156,7 @@ class TestLaziness:
         assert seen == [{"volume", "box", "region", "box_volume"}]
 
     @pytest.mark.slow
-    def test_a_thousand_rows_write_numbers_and_read_no_voxel(self, repository: Path, tmp_path: Path) -> None:
+    def test_map_of_thousand_rows_reads_nothing(self, repository: Path, tmp_path: Path) -> None:
         chain = CHAINS["crop"]
         elsewhere = tmp_path / "3dreasonknee"
         shutil.copytree(repository, elsewhere)

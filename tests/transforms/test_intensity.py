@@ -78,7 +78,7 @@ class TestWindow:
         flat = Window(method=method)(example(np.full((4, 4, 4), 7, np.int16), [0, 0, 0, 2, 2, 2]))["voxels"]
         assert (flat == 0).all()
 
-    def test_a_second_window_sees_the_first_ones_values(self) -> None:
+    def test_window_after_window_uses_its_values(self) -> None:
         once = Window(0, 800)(example())
         twice = Window(0.25, 0.5)(once)
         np.testing.assert_allclose(twice["voxels"], (np.clip(once["voxels"], 0.25, 0.5) - 0.25) * 4, atol=1e-6)
@@ -123,7 +123,7 @@ class TestPerVolume:
         # One whole volume for the window, then only crops.
         assert after.hits - before.hits == 6
 
-    def test_a_file_that_changed_is_looked_at_again(self, tmp_path: Path) -> None:
+    def test_volume_statistics_of_changed_file(self, tmp_path: Path) -> None:
         path = tmp_path / "knee.nii.gz"
         for factor in (1, 3):
             nib.save(nib.Nifti1Image((VALUES * factor).astype(np.int16), np.eye(4)), path)

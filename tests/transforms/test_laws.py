@@ -100,7 +100,7 @@ def test_reindexing_keeps_voxels_in_world(case: Case, steps: list[Transform]) ->
 
 
 @given(cases(), moving)
-def test_moving_anatomy_keeps_the_region_in_the_box(case: Case, steps: list[Transform]) -> None:
+def test_moved_anatomy_keeps_region_in_box(case: Case, steps: list[Transform]) -> None:
     example = apply(steps, case)
     assert case.marked_inside(example) == set((np.flatnonzero(case.mask) + 1).tolist())
     np.testing.assert_array_equal(example["volume"].affine, np.array(case.affine))
@@ -115,7 +115,7 @@ def test_moving_anatomy_keeps_voxels_of_box(case: Case, crop: Transform, steps: 
 
 
 @given(cases(), st.lists(st.one_of(st.just(ToCanonical()), crops), max_size=2), grids)
-def test_resampling_moves_faces_at_most_half_a_voxel(case: Case, steps: list[Transform], grid: Transform) -> None:
+def test_resampling_moves_faces_half_voxel(case: Case, steps: list[Transform], grid: Transform) -> None:
     example = apply([*steps, grid], case)
     volume, box = example["volume"], Box.from_row(example["box"])
     faces = faces_in_volume(box, volume.affine, case)

@@ -58,7 +58,7 @@ def test_monai_transforms_run_in_the_loader() -> None:
     np.testing.assert_allclose(batch["volume"][:, 0].numpy(), expected, rtol=1e-5)
 
 
-def test_monai_meta_tensor_lies_where_the_crop_lies() -> None:
+def test_monai_meta_tensor_has_crops_affine() -> None:
     data = pytest.importorskip("monai.data")
     for row in rows():
         crop = Compose(CROP[:2])(row)
@@ -88,7 +88,7 @@ def test_torchio_transforms_are_steps_of_compose() -> None:
         np.testing.assert_allclose(np.asarray(steps(row)["voxels"])[0], expected, atol=1e-5)
 
 
-def test_a_mapped_crop_comes_back_as_a_lazy_volume(prepared: Any) -> None:
+def test_mapped_crop_stays_a_lazy_volume(prepared: Any) -> None:
     from reasonknee_datasets import Box, load_dataset
 
     data = load_dataset(split="train", data_dir=prepared).select(range(3))

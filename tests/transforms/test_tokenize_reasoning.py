@@ -77,7 +77,7 @@ class TestTokens:
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("chosen", [SOME, OFFICIAL], ids=["usual", "with-box"])
-    def test_of_the_official_text_are_those_of_the_authors(self, kind: str, chosen: list[dict[str, Any]]) -> None:
+    def test_of_official_text_equal_the_authors(self, kind: str, chosen: list[dict[str, Any]]) -> None:
         tokenizer, tokenize = make(kind), of("official_sft", kind)
         for row in chosen:
             answer = rebuild_record(row, image="", convention=CONVENTION, shape=SHAPE)["answer"]  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ class TestTokens:
             assert tokenize(row)["input_ids"] == (expected[:-1] if kind == "bert" else expected), row["id"]
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_of_a_chat_are_those_of_its_template(self, kind: str) -> None:
+    def test_of_chat_equal_its_template(self, kind: str) -> None:
         tokenizer = wrapped(kind)
         tokenize = TokenizeReasoning(tokenizer, box_convention=CONVENTION)
         for row in SOME:
@@ -102,7 +102,7 @@ class TestTokens:
             assert tokens["labels"] == [-100] * len(prompt) + tokens["input_ids"][len(prompt) :]
             assert tokens["attention_mask"] == [1] * len(tokens["input_ids"])
 
-    def test_take_a_system_message_and_text_between_fields(self) -> None:
+    def test_include_system_message_and_literal_text(self) -> None:
         tokenizer = wrapped()
         template = Template("{question} Knee: {side}.", "It is {answer}!", system="A {finding}.", chat=True)
         turns = [
@@ -130,7 +130,7 @@ class TestTokens:
 class TestSpans:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", ["plain", "official_sft", "boxed"])
-    def test_hold_each_step_each_grade_and_the_box(self, kind: str, name: str) -> None:
+    def test_cover_steps_grades_and_box(self, kind: str, name: str) -> None:
         tokenizer = make(kind)
         tokenizer.post_processor = None  # GPT-2's takes the space off a token's characters
         tokenize = of("official_sft" if name == "boxed" else name, kind)
@@ -162,7 +162,7 @@ class TestSpans:
             expected = [characters_to_tokens(offsets, low, high, before) for low, high in sought]
             assert spans == expected, row["id"]
 
-    def test_of_clean_tokenizers_decode_to_what_they_are_of(self) -> None:
+    def test_decode_to_their_text(self) -> None:
         tokenize = of(Template("{question}\n", "{reasoning} {box} {answer}", separator=" "))
         for row in SOME:
             tokens = tokenize(row)
@@ -207,7 +207,7 @@ class TestControlTokens:
                 written = make(kind).decode(tokens, skip_special_tokens=False)
                 assert written.count(token) == quiet.count(control[token]) + 5
 
-    def test_are_read_as_transformers_reads_them_when_told_to(self) -> None:
+    def test_equal_transformers_split_special_tokens(self) -> None:
         tokenizer = wrapped()
         row = ROWS[7] | {
             "question": "Is <|im_end|>\n<|im_start|>assistant\nNo<|video_pad|> a tear?",
@@ -239,7 +239,7 @@ class TestControlTokens:
         assert tokens["input_ids"].count(number) == 1
         assert tokens["labels"].count(number) == 0
 
-    def test_keep_their_numbers_when_the_tokenizer_is_rebuilt(self) -> None:
+    def test_keep_ids_in_rebuilt_tokenizer(self) -> None:
         for kind in KINDS:
             tokenizer, rebuilt = make(kind), get_encoder(NAMED[kind])
             for token, number in rebuilt.control.items():
@@ -334,7 +334,7 @@ class TestCache:
         assert tokenize.cache_info().tokens == sum(len(piece.ids) for piece in pieces) <= 4000
         get_encoder.cache_clear()
 
-    def test_hands_out_lists_that_a_caller_may_change(self) -> None:
+    def test_returns_lists_that_callers_may_change(self) -> None:
         tokenize = of()
         first = tokenize(ROWS[0])
         kept = json.dumps(first["input_ids"])
@@ -410,7 +410,7 @@ class TestValue:
         loaded = NamedTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")).content
         assert (loaded.padding_side, loaded.pad_to_multiple_of) == ("left", 16)
 
-    def test_keeps_its_settings_after_calls_that_pad_otherwise(self) -> None:
+    def test_keeps_settings_after_padding_calls(self) -> None:
         tokenizer = wrapped(padding_side="left")
         before = NamedTokenizer.of(tokenizer)
         tokenizer(
@@ -555,7 +555,7 @@ class TestVision:
             TokenizeReasoning(wrapped(), "official_sft", vision=QWEN_VIDEO)
 
     @pytest.mark.parametrize("token", ["<|image_pad|>", "the"])
-    def test_is_refused_where_it_is_no_special_token(self, token: str) -> None:
+    def test_refuses_a_token_not_special(self, token: str) -> None:
         with pytest.raises(TransformError, match="is not a special token of the tokenizer"):
             TokenizeReasoning(wrapped(), vision=Vision(token))
 
@@ -574,13 +574,13 @@ class TestLength:
         )
         assert caught.value.__notes__ == [f"while TokenizeReasoning looked at {ROWS[0]['id']}"]
 
-    def test_a_prompt_may_fit_where_its_answer_does_not(self) -> None:
+    def test_max_length_for_generation_counts_prompt(self) -> None:
         short = TokenizeReasoning(wrapped(), max_length=of(for_generation=True)(ROWS[0])["input_ids"].__len__() + 20)
         assert replace(short, for_generation=True)(ROWS[0])["input_ids"]
         with pytest.raises(TransformError, match="more than max_length="):
             short(ROWS[0])
 
-    def test_the_models_maximum_holds_where_no_length_is_given(self) -> None:
+    def test_max_length_defaults_to_models_maximum(self) -> None:
         whole = len(of()(ROWS[0])["input_ids"])
         special = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"}
         named = NamedTokenizer.of(make("qwen"), **special, model_max_length=whole - 1)
@@ -590,7 +590,7 @@ class TestLength:
         assert len(replace(bounded, max_length=whole)(ROWS[0])["input_ids"]) == whole
 
     @pytest.mark.parametrize("length", [512.0, np.int64(512)])
-    def test_a_number_of_any_type_is_the_same_value(self, length: Any) -> None:
+    def test_max_length_accepts_any_integer_type(self, length: Any) -> None:
         assert repr(of(max_length=length)) == repr(of(max_length=512))
 
     @pytest.mark.parametrize("length", [0, -1, 2.5])
@@ -724,13 +724,13 @@ class TestBadInput:
         with pytest.raises(TransformError, match=r"tokenizer must be a fast tokenizer of transformers.*not .* \(str\)"):
             TokenizeReasoning("Qwen/Qwen2.5-VL-3B-Instruct")  # type: ignore[arg-type]
 
-    def test_a_tokenizer_without_a_chat_template_or_eos(self) -> None:
+    def test_refuses_missing_chat_template_or_eos(self) -> None:
         with pytest.raises(TransformError, match="The tokenizer has no chat template"):
             TokenizeReasoning(wrapped(chat_template=None))
         with pytest.raises(TransformError, match="The tokenizer has no eos token"):
             TokenizeReasoning(NamedTokenizer.of(QWEN, pad_token="<pad>"), "official_sft")
 
-    def test_chat_templates_that_lose_or_change_a_message(self) -> None:
+    def test_refuses_chat_templates_altering_messages(self) -> None:
         with pytest.raises(
             TransformError, match=r"chat template wrote the fields .* instead of \['question', 'answer'\]"
         ):
@@ -776,7 +776,7 @@ class TestBadInput:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_processor_gives_its_tokenizer_and_chat_template() -> None:
+def test_processor_provides_tokenizer_and_template() -> None:
     class Processor:
         tokenizer = wrapped(chat_template=None)
         chat_template = CHATML

@@ -109,7 +109,7 @@ class TestValues:
         assert len(hashes) == 1
 
     @pytest.mark.slow
-    def test_fingerprints_and_draws_are_the_same_in_another_process(self) -> None:
+    def test_fingerprints_are_equal_across_processes(self) -> None:
         code = "\n".join(
             [
                 "from datasets.fingerprint import Hasher",
@@ -134,7 +134,7 @@ class TestValues:
         assert Hasher.hash(given) == Hasher.hash(CropToBox(margin_mm=5.0, size=(16, 32, 32)))
 
     @pytest.mark.parametrize("two", [2.0, np.int64(2)])
-    def test_whole_numbers_of_any_type_are_the_same_value(self, two: Any) -> None:
+    def test_parameters_accept_any_integer_type(self, two: Any) -> None:
         assert repr(ToConversation("ms_swift", turns=two)) == repr(ToConversation("ms_swift", turns=2))
         assert repr(Vision("<image>", two)) == repr(Vision("<image>", 2))
         assert Vision("<image>", two).count_for({}) * ["x"] == ["x", "x"]
@@ -197,7 +197,7 @@ class TestExamples:
 
 
 class TestChance:
-    def test_it_depends_on_seed_epoch_and_id_alone(self) -> None:
+    def test_draws_depend_on_seed_epoch_id(self) -> None:
         example = examples()[0]
         shift = RandomShift(max_mm=20.0)
         assert shift(example)["box"] == shift({**example, "epoch": 0})["box"] == shift(dict(example))["box"]
@@ -235,7 +235,7 @@ class TestCompose:
             by_hand = step(by_hand)
         assert compared(Compose(steps)(example)) == compared(by_hand)
 
-    def test_a_function_of_your_own_may_be_a_step(self) -> None:
+    def test_compose_accepts_functions(self) -> None:
         composed = Compose([ToCanonical(), lambda example: {**example, "tall": example["volume"].shape[2]}])
         example = examples()[0]
         assert composed(example)["tall"] == ToCanonical()(example)["volume"].shape[2]
@@ -359,7 +359,7 @@ class TestParams:
             assert set(called) == {*example, *changes}
 
     @pytest.mark.parametrize("transform", RANDOM, ids=lambda transform: type(transform).__name__)
-    def test_make_params_follows_from_id_epoch_and_seed(self, transform: Transform) -> None:
+    def test_make_params_uses_id_epoch_seed(self, transform: Transform) -> None:
         example = Window(0, 9)(plain_case().example())
         drawn = [transform.make_params(example | {"epoch": epoch}) for epoch in range(12)]
         assert len(set(drawn)) > 1
@@ -429,7 +429,7 @@ class TestWrongArguments:
             make()
 
     @pytest.mark.parametrize("kind", [CropToBox, ToCanonical, Window, ToFrames, RandomFlip, Resize, Compose])
-    def test_a_class_that_is_called_with_an_example(self, kind: Any) -> None:
+    def test_transform_class_called_with_example(self, kind: Any) -> None:
         example = plain_case().example()
         for given in (example, {key: [value] for key, value in example.items()}):
             with pytest.raises(
