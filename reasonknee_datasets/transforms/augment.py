@@ -33,25 +33,26 @@ _SIDED = re.compile(r"(?<![a-z])(left|right)(?:[- ]?(?:sided?|hand(?:ed)?|wards?
 
 @dataclass(frozen=True, slots=True)
 class RandomFlip(GridTransform):
-    """Mirror the anatomy across the sagittal plane, at random: a right knee becomes a left knee.
+    """Mirror the anatomy across the sagittal plane at random: a right knee becomes a left knee.
 
-    Voxels and box move, ``side`` swaps and ``mirrored`` is true. Everything else stays: medial is still medial. The
-    plane is the grid's own sagittal one through its middle, so that no voxel is interpolated; ``volume.view`` still
-    leads to the stored voxels.
+    ``volume``, ``mask`` and ``box`` are mirrored, ``side`` is swapped and ``mirrored`` is true. Everything else stays:
+    medial is still medial. The plane is the grid's own sagittal one through its middle, so that no voxel is
+    interpolated; ``volume.view`` still leads to the stored voxels.
 
     Parameters
     ----------
     p : float
-        How often, 0 to 1.
+        Probability of mirroring, 0 to 1.
     plane : {"sagittal"}
         A knee mirrored across any other plane is not a possible knee.
     seed : int
-        Seed of the draw.
+        Seed of the draw, which also depends on the example's ``id`` and ``epoch``.
 
     Raises
     ------
     TransformError
-        If another plane is named, or a text of the example names left or right, which would be wrong afterwards.
+        If another plane is named, ``p`` is no probability, or a text of the example names left or right, which would be
+        wrong afterwards.
 
     Examples
     --------
@@ -106,20 +107,25 @@ class RandomFlip(GridTransform):
 
 @dataclass(frozen=True, slots=True)
 class RandomShift(GridTransform):
-    """Move the anatomy by whole voxels, at random, as if the patient had another position in the scanner.
+    """Translate the anatomy by a random whole number of voxels along each array axis.
 
-    Voxels that move into a crop are read from the volume; only beyond the volume is padding. A box that is inside the
-    grid stays inside.
+    The grid stays, as if the patient had another position in the scanner. Voxels that move into a crop are read from
+    the volume; only what is beyond the volume is padding. A box that is inside the grid stays inside.
 
     Parameters
     ----------
     max_mm : float or three floats
-        The most along each array axis, either way.
+        Largest translation along each array axis (i, j, k), in millimetres either way.
     pad_value : float, optional
         Fill value beyond the volume (and, after `Window`, beyond the crop); by default that of
         `CropToBox`, else 0.
     seed : int
-        Seed of the draw.
+        Seed of the draw, which also depends on the example's ``id`` and ``epoch``.
+
+    Raises
+    ------
+    TransformError
+        If a parameter is out of range, or the example has no ``volume`` or ``id``.
 
     Examples
     --------

@@ -117,16 +117,43 @@ class Transform(metaclass=_TransformType):
             One example. Reading a key may decode it, so read only what is needed.
         params : object
             From `make_params`.
+
+        Returns
+        -------
+        dict
+            New values by key.
         """
         raise NotImplementedError(f"{type(self).__name__} has no apply method")
 
     def added_features(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feature type of every key that `apply` adds or retypes, for examples with these features."""
+        """Return the feature type of every key that `apply` adds or retypes.
+
+        Parameters
+        ----------
+        features : mapping of str to feature type
+            Features of the examples before.
+        """
         del features
         return {}
 
     def __call__(self, example: Any) -> Any:
-        """Transform an example, a lazy row or a batch, and leave it as it is."""
+        """Return a transformed copy of an example, a lazy row or a batch.
+
+        Parameters
+        ----------
+        example : dict, lazy row of ``Dataset.map``, or batch (a dict of lists)
+            It is left as it is.
+
+        Returns
+        -------
+        dict, lazy row or batch
+            Of the same kind, with the keys that change.
+
+        Raises
+        ------
+        TransformError
+            If an example lacks a key that the transform needs. A note names the transform and the example's id.
+        """
         scratch = example if isinstance(example, dict) else example.copy()
         count = _batch_length(scratch)
         if count is None:
@@ -141,6 +168,11 @@ class Transform(metaclass=_TransformType):
         ----------
         features : datasets.Features
             Features of the examples before.
+
+        Returns
+        -------
+        datasets.Features
+            Features of the examples after.
         """
         return type(features)({**features, **self.added_features(features)})
 
@@ -173,7 +205,7 @@ class Transform(metaclass=_TransformType):
         try:
             return self.apply(example, self.make_params(example))
         except ReasonKneeError as error:
-            add_note(error, f"while {type(self).__name__} looked at {example.get('id', 'an example without an id')}")
+            add_note(error, f"while {type(self).__name__} transformed {example.get('id', 'an example without an id')}")
             raise
 
 
@@ -262,6 +294,11 @@ class Compose(Transform):
     transforms : sequence of callables
         Transforms, or your own functions from an example to a new one. A function is called with one example at a
         time, also where `datasets` hands over a batch (``with_transform``, ``map(batched=True)``).
+
+    Raises
+    ------
+    TransformError
+        If a step is a class or cannot be called, or, for an example, if a step returns None.
 
     Examples
     --------

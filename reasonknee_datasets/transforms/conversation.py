@@ -48,10 +48,10 @@ Turns = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class ToConversation(Transform):
-    """Write an example as a row of messages, pictures and processor settings.
+    """Convert an example to a row of chat messages and pictures for a training framework.
 
-    The row is new and has nothing else: ``ids`` (of the questions), the messages, ``images`` or ``videos``, and
-    ``video_metadata``. Under ``Dataset.map`` give ``remove_columns=data.column_names`` with it.
+    The row has only these columns: ``ids`` (of the questions), the messages, ``images`` or ``videos``, and
+    ``video_metadata``. Under ``Dataset.map`` pass ``remove_columns=data.column_names`` with it.
 
     ``trl``
         ``prompt`` and ``completion``: messages whose contents are lists of blocks, with a block for every picture
@@ -72,11 +72,11 @@ class ToConversation(Transform):
     Parameters
     ----------
     style : {"trl", "trl_messages", "llama_factory", "ms_swift"}
-        Whose row.
+        Framework whose format the row has.
     turns : int
-        Questions in one conversation, at most.
+        Largest number of questions in one conversation.
     media : {"video", "images", "none"}
-        How the frames are given.
+        Whether the frames are one video, separate images, or left out.
     template : Template or str
         The text of each question and answer; ``"chat_without_box"`` for answers without a box. What its ``{vision}``,
         ``{bos}`` and ``{eos}`` are replaced with is written by the framework's own chat template.
@@ -86,13 +86,20 @@ class ToConversation(Transform):
     box : {"box", "box_volume", "frame_box"}, optional
         Which box the answer writes. By default the one in the model's input: in the frames (frame, row, column), or
         in the current grid with ``media="none"``.
-    box_convention
+    box_convention : BoxConvention or str
         As in `TokenizeReasoning`.
     for_generation : bool
         Whether to leave the answer out.
     folder : str, optional
-        Where frames are written as PNG files, each once; the row then has their absolute paths. LLaMA-Factory takes
-        videos in data files in no other way, and a JSON file can contain nothing else.
+        Folder in which frames are written as PNG files, each once; the row then has their absolute paths.
+        LLaMA-Factory reads videos of data files in no other way, and a JSON file can contain nothing else.
+
+    Raises
+    ------
+    TransformError
+        If a parameter is unknown, if ``turns`` is above 1 where only one question fits, or, for an example, if it has
+        no frames where ``media`` needs them, if questions of one conversation have different crops, or if a text
+        contains a tag that the framework would replace.
 
     Examples
     --------
@@ -177,8 +184,18 @@ class ToConversation(Transform):
     def processor_kwargs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the arguments of a processor of transformers, besides the text, for a batch of rows.
 
-        ``do_sample_frames=False`` keeps it from sampling; the metadata tells it when each frame was, which Qwen2.5-VL's
-        positions depend on: without it the processor assumes 24 frames a second.
+        ``do_sample_frames=False`` turns its sampling off; the metadata has the time of each frame, which Qwen2.5-VL's
+        positions depend on: without it the processor assumes 24 frames per second.
+
+        Parameters
+        ----------
+        rows : sequence of mappings
+            Rows of this transform.
+
+        Returns
+        -------
+        dict
+            ``images``, or ``videos`` with ``video_metadata`` and ``do_sample_frames``; empty without pictures.
         """
         images = [row["images"] for row in rows if row.get("images")]
         videos = [video for row in rows for video in row.get("videos") or ()]
@@ -200,6 +217,11 @@ class ToConversation(Transform):
         ----------
         row : mapping
             Any row; its frames are as many and as large as those of the others.
+
+        Returns
+        -------
+        dict
+            Settings by name.
         """
         return settings(self.style, row)
 
@@ -212,7 +234,7 @@ class ToConversation(Transform):
         try:
             return self._converse(examples)
         except ReasonKneeError as error:
-            add_note(error, f"while ToConversation looked at {examples[0].get('id', 'an example without an id')}")
+            add_note(error, f"while ToConversation transformed {examples[0].get('id', 'an example without an id')}")
             raise
 
     def _converse(self, examples: Sequence[Example]) -> dict[str, Any]:

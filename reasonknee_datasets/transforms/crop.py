@@ -30,31 +30,38 @@ Three = tuple[Any, Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class CropToBox(GridTransform):
-    """Narrow an example to its box, before anything is decoded.
+    """Crop volume and mask to the example's box, before anything is decoded.
 
-    The volume becomes a lazy view of the crop and the box moves into its coordinates. Nothing is read. A box that is
-    larger than ``size`` reaches beyond the crop: it is never cut. ``volume.view`` maps a box that was predicted in the
-    crop back to the stored volume exactly (`View.box_to_source`).
+    ``volume`` becomes a lazy view of the crop and ``box`` moves into its coordinates; ``region`` is the crop in voxels
+    of the stored volume. Nothing is read. A box that is larger than ``size`` reaches beyond the crop: it is never cut.
+    ``volume.view`` maps a box that was predicted in the crop back to the stored volume exactly (`View.box_to_source`).
 
     Parameters
     ----------
     margin_mm : float or three floats
-        Millimetres to keep around the box at each end of each array axis, rounded up to whole voxels.
+        Millimetres to keep around the box at each end of each array axis (i, j, k), rounded up to whole voxels.
     margin_voxels : int or three ints
-        Voxels to keep in addition.
+        Voxels to keep in addition at each end of each array axis.
     size : int or three ints, optional
         Voxels of the crop along each array axis, the same for every example; the box is in its middle. Without it the
         crop is the box with its margins, cut at the volume's faces. Where both are given, ``size`` decides, and the
         margins are what ``jitter_mm`` leaves around the box.
     pad_value : float or None
-        The value where a crop of fixed size reaches beyond the volume. None: it is moved inside instead, and a volume
-        smaller than ``size`` is an error.
+        Fill value where a crop of fixed size reaches beyond the volume (default 0, in the volume's own units). None:
+        the crop is moved inside instead, and a volume smaller than ``size`` is an error.
     jitter_mm : float or three floats
-        Move the crop by up to this much along each axis, at random, so that the box is not always in its middle. A box
-        (with its margins, where there is a ``size``) that fits stays inside the crop, and a crop that is smaller than
-        the box stays inside the box.
+        Largest random move of the crop along each array axis, in millimetres either way. A box (with its margins, where
+        there is a ``size``) that fits stays inside the crop, and a crop that is smaller than the box stays inside the
+        box.
     seed : int
-        Seed of the jitter.
+        Seed of the jitter, which also depends on the example's ``id`` and ``epoch``.
+
+    Raises
+    ------
+    TransformError
+        If a parameter is out of range, or the example has no ``volume`` or ``box``.
+    BoxError
+        If the box reaches outside the whole volume, or with ``pad_value=None`` the crop does not fit into it.
 
     Examples
     --------
@@ -143,9 +150,15 @@ def _slid_inside(region: Box, shape: tuple[int, int, int]) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class ToCanonical(GridTransform):
-    """Permute and flip axes so that the array runs towards right, anterior and superior, box and affine with it.
+    """Permute and flip the array axes to RAS+ order: towards right, anterior and superior.
 
-    An oblique volume stays oblique: nothing is resampled, and nothing is read.
+    ``volume``, ``mask``, ``box`` and the affine change together. An oblique volume stays oblique: nothing is resampled,
+    and nothing is read.
+
+    Raises
+    ------
+    TransformError
+        If the example has no ``volume``.
 
     Examples
     --------
@@ -175,7 +188,12 @@ class Resize(GridTransform):
     Parameters
     ----------
     size : int or three ints
-        Voxels along each array axis.
+        Voxels along each array axis (i, j, k).
+
+    Raises
+    ------
+    TransformError
+        If a size is below 1, or the example has no ``volume``.
 
     Examples
     --------
@@ -199,15 +217,20 @@ class Resize(GridTransform):
 
 @dataclass(frozen=True, slots=True)
 class Resample(GridTransform):
-    """Lay a grid with this spacing over the same place.
+    """Resample to the given voxel spacing.
 
-    The new grid has exactly this spacing, the old one's centre, and as many voxels as come nearest to its extent; else
-    as `Resize`.
+    The new grid has exactly this spacing and the old one's centre, and its shape is the nearest to the old extent.
+    Interpolation, box faces and ``box_volume`` are those of `Resize`.
 
     Parameters
     ----------
     spacing : float or three floats
-        Millimetres between voxels along each array axis.
+        Millimetres between voxel centres along each array axis (i, j, k).
+
+    Raises
+    ------
+    TransformError
+        If a spacing is below 0.001 mm, or the example has no ``volume``.
 
     Examples
     --------

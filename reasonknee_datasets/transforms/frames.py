@@ -34,7 +34,7 @@ _SCALINGS = ("window", "slice", "volume")
 
 @dataclass(frozen=True, slots=True)
 class ToFrames(Transform):
-    """Convert slices to 8-bit frames, and find the box in them.
+    """Convert slices to 8-bit frames and compute the box in them.
 
     Adds ``frames`` ((frames, rows, columns) array of uint8), ``frame_box`` (first frame, row and column, and one past
     the last, where the example has a box) and ``frame_fps``; where the example has a ``mask``, also ``frame_mask``: its
@@ -49,21 +49,27 @@ class ToFrames(Transform):
     plane : {"sagittal", "coronal", "axial", "axis0"}
         The slices, shown as radiologists look at them, whatever the array's order; ``axis0`` takes the array as it is.
     count : int, optional
-        How many frames; one a slice by default. More frames than slices show slices twice.
+        Number of frames; by default one per slice. More frames than slices show slices twice.
     window : Window or (low, high)
-        Values that become black and white.
+        Intensities that become black (0) and white (255), in the volume's own units.
     size : int or (rows, columns), optional
-        Pixels. One number is the longer side, with square pixels of the patient (slices are often anisotropic); two are
-        taken unchanged. By default one pixel a voxel.
+        Pixels of a frame. One number is the longer side, and pixels are then square in millimetres (slices are often
+        anisotropic); two are taken unchanged. By default one pixel per voxel.
     span : (float, float)
-        The share of the slices that the frames cover.
+        First and last share of the slices that the frames cover, 0 to 1.
     ends : (int, int), optional
         Instead: the first and the last slice, and ``count`` between them as ``np.linspace(..., dtype=int)`` gives them.
     scaling : {"window", "slice", "volume"}
         ``window`` brings all frames to one range. The other two are the authors': clip, then scale each slice by its
         own lowest and highest value, or by those of the whole volume before clipping.
     fps : float
-        Frames a second, for models that use it.
+        Frames per second, for models that use it.
+
+    Raises
+    ------
+    TransformError
+        If a parameter is out of range, the example has no ``volume`` or already has ``voxels``, or the volume has fewer
+        slices than ``ends`` needs.
 
     Notes
     -----

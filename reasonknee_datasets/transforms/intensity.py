@@ -80,20 +80,29 @@ _DEFAULTS = {"clip": (0.0, 400.0), "percentiles": (0.5, 99.5)}
 
 @dataclass(frozen=True, slots=True)
 class Window(Transform):
-    """Read the crop and bring its values into one range: the key ``voxels``.
+    """Read the voxels of the current grid and scale their intensities: adds the key ``voxels``.
+
+    ``voxels`` is an (I, J, K) array on the grid of ``volume``, in its array order.
 
     Parameters
     ----------
     low, high : float, optional
-        The values that become 0 and 1 (0 and 255 in uint8), what is beyond is cut: numbers of the volume for
-        ``clip``, by default 0 and 400 as the authors have it; percentiles for ``percentiles``, by default 0.5 and 99.5.
+        Intensities that become 0 and 1 (0 and 255 in uint8); values beyond are clipped. For ``clip`` in the volume's
+        own units, by default 0 and 400 as in the authors' scripts; for ``percentiles`` percentiles from 0 to 100, by
+        default 0.5 and 99.5.
     method : {"clip", "percentiles", "zscore"}
-        ``zscore`` takes away the mean and divides by the standard deviation, and cuts nothing.
+        ``zscore`` subtracts the mean, divides by the standard deviation, and clips nothing.
     per : {"volume", "crop"}
         Voxels from which percentiles, mean and deviation are computed: the whole stored volume, decoded once in a
-        process, or the voxels of the crop (padding left out). Of no account to ``clip``.
+        process, or the voxels of the crop without padding. Unused by ``clip``.
     dtype : {"float32", "float16", "uint8"}
         Type of ``voxels``.
+
+    Raises
+    ------
+    TransformError
+        If a parameter is out of range, the example has no ``volume``, or ``per="volume"`` follows a step that changed
+        the values.
 
     Examples
     --------
@@ -187,17 +196,22 @@ class Window(Transform):
 
 @dataclass(frozen=True, slots=True)
 class RandomIntensity(Transform):
-    """Change brightness and contrast at random, after `Window`.
+    """Change contrast and brightness of ``voxels`` at random, after `Window`.
 
     Parameters
     ----------
     gain : float
-        Values are multiplied by 1 plus or minus up to this.
+        Largest relative change of contrast: values are multiplied by a factor from 1 - gain to 1 + gain.
     offset : float
-        Then up to this share of the window's range (1, or 255 in uint8) is added or taken away; for z-scores, of one
-        standard deviation.
+        Largest change of brightness, added afterwards, as a share of the window's range (1, or 255 in uint8); for
+        z-scores, of one standard deviation.
     seed : int
-        Seed of the draw.
+        Seed of the draw, which also depends on the example's ``id`` and ``epoch``.
+
+    Raises
+    ------
+    TransformError
+        If ``gain`` is not from 0 to below 1, ``offset`` is negative, or the example has no ``voxels``.
 
     Examples
     --------

@@ -22,7 +22,7 @@ IGNORED = -100  # the label of a token that the loss leaves out
 
 @dataclass(frozen=True, slots=True)
 class TokenizeReasoning(Transform):
-    """Write an example as tokens: the prompt, which the loss leaves out, and what the model should answer.
+    """Tokenize an example: the prompt, which the loss ignores, and the answer that the model should write.
 
     Adds ``input_ids``, ``attention_mask`` and ``labels`` (-100 over the prompt), and spans of tokens, each a first
     token and one past the last: ``reasoning_spans`` (one a step), ``box_span`` and ``grade_spans`` (one a slot of the

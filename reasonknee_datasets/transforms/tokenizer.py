@@ -83,11 +83,8 @@ class NamedTokenizer:
         eos_token: str | None = None,
         bos_token: str | None = None,
         chat_template: str | None = None,
-        padding_side: str | None = None,
-        pad_to_multiple_of: int | None = None,
-        model_max_length: int | None = None,
     ) -> NamedTokenizer:
-        """Take a tokenizer as it is now; what is done to it later does not reach the value.
+        """Copy a tokenizer's present content; later changes of the tokenizer do not reach the value.
 
         Parameters
         ----------
@@ -95,27 +92,14 @@ class NamedTokenizer:
             Tokenizer to name.
         pad_token, eos_token, bos_token, chat_template : str, optional
             Replaces the tokenizer's. A ``tokenizers.Tokenizer`` has only a pad token, if padding is enabled.
-        padding_side : {"right", "left"}, optional
-            Replaces the tokenizer's: the attribute of a transformers tokenizer, or the direction
-            passed to ``enable_padding`` of a ``tokenizers.Tokenizer``.
-        pad_to_multiple_of : int, optional
-            Replaces the tokenizer's, as passed to ``enable_padding``.
-        model_max_length : int, optional
-            Replaces the tokenizer's, in tokens; of a ``tokenizers.Tokenizer`` the length of ``enable_truncation``.
 
         Raises
         ------
         TransformError
-            If it is not a fast tokenizer, or a setting has no such value.
+            If it is not a fast tokenizer, or pads every text to one fixed length.
         """
         given = {"pad_token": pad_token, "eos_token": eos_token, "bos_token": bos_token}
         content = _read(tokenizer, {name: token for name, token in given.items() if token}, chat_template)
-        settings: dict[str, Any] = {
-            "padding_side": padding_side,
-            "pad_to_multiple_of": pad_to_multiple_of,
-            "model_max_length": model_max_length,
-        }
-        content = _checked(replace(content, **{name: value for name, value in settings.items() if value is not None}))
         digest = content.digest
         _KNOWN[digest] = content
         # A folder's place differs between machines; its last part is the name.
@@ -217,13 +201,3 @@ def _settings_of_last_call(padding: Mapping[str, Any], truncation: Mapping[str, 
         "pad_to_multiple_of": padding.get("pad_to_multiple_of"),
         "model_max_length": truncation.get("max_length"),
     }
-
-
-def _checked(content: TokenizerContent) -> TokenizerContent:
-    if content.padding_side not in ("right", "left"):
-        raise TransformError(f"padding_side must be 'right' or 'left', not {content.padding_side!r}.")
-    for name in ("pad_to_multiple_of", "model_max_length"):
-        value = getattr(content, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise TransformError(f"{name} must be a positive int or None, not {value!r} ({type(value).__name__}).")
-    return content

@@ -414,8 +414,8 @@ def test_tokens_are_padded_on_the_tokenizers_side(
     tokenizers = pytest.importorskip("tokenizers")
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "step": 1, "<pad>": 5}, unk_token="[UNK]"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    named = NamedTokenizer.of(words, pad_token="<pad>", padding_side=side, pad_to_multiple_of=4)
-    tokenize = TokenizeReasoning(named, Template("{question} ", "{reasoning}"), for_generation=for_generation)
+    words.enable_padding(direction=side, pad_id=5, pad_token="<pad>", pad_to_multiple_of=4)
+    tokenize = TokenizeReasoning(words, Template("{question} ", "{reasoning}"), for_generation=for_generation)
 
     def longer(row: dict[str, Any]) -> dict[str, Any]:
         return {"question": "q " * row["question_id"]}

@@ -267,7 +267,7 @@ class TestTurns:
         cropped = [CropToBox()(row | {"volume": volume, "box": box}) for row, box in zip(rows(1), boxes, strict=False)]
         with pytest.raises(TransformError, match=r"are about different regions.*Leave CropToBox out") as caught:
             to("trl_messages", turns=2, media="none")(batch_of(cropped))
-        assert caught.value.__notes__ == [f"while ToConversation looked at {ROWS[0]['id']}"]
+        assert caught.value.__notes__ == [f"while ToConversation transformed {ROWS[0]['id']}"]
         assert len(to(media="none")(batch_of(cropped))["ids"]) == 2
 
     @pytest.mark.parametrize("changes", [{"style": "trl"}, {"for_generation": True}])

@@ -402,6 +402,8 @@ class TestValue:
         tokenizer.enable_padding(direction="left", pad_id=0, pad_token="<pad>", pad_to_multiple_of=16)
         tokenizer.enable_truncation(300, direction="left")
         content = NamedTokenizer.of(tokenizer).content
+        tokenize = TokenizeReasoning(tokenizer, "plain_without_box")
+        assert (tokenize.padding_side, tokenize.pad_to_multiple_of) == ("left", 16)
         assert (content.padding_side, content.pad_to_multiple_of) == ("left", 16)
         assert (content.truncation_side, content.model_max_length) == ("left", 300)
         assert content.json == NamedTokenizer.of(make("qwen"), pad_token="<pad>").content.json
@@ -417,24 +419,6 @@ class TestValue:
             ["a", "b c d"], padding=True, padding_side="right", pad_to_multiple_of=32, truncation=True, max_length=32
         )
         assert NamedTokenizer.of(tokenizer) == before
-
-    def test_settings_may_be_given(self) -> None:
-        named = NamedTokenizer.of(wrapped(), padding_side="left", pad_to_multiple_of=8, model_max_length=4096)
-        tokenize = TokenizeReasoning(named)
-        assert (tokenize.padding_side, tokenize.pad_to_multiple_of) == ("left", 8)
-        assert named.content.model_max_length == 4096
-
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
-            ({"padding_side": "both"}, "padding_side must be 'right' or 'left', not 'both'"),
-            ({"pad_to_multiple_of": "8"}, r"pad_to_multiple_of must be a positive int or None, not '8' \(str\)"),
-            ({"model_max_length": 0}, r"model_max_length must be a positive int or None, not 0 \(int\)"),
-        ],
-    )
-    def test_settings_are_checked(self, settings: dict[str, Any], message: str) -> None:
-        with pytest.raises(TransformError, match=message):
-            NamedTokenizer.of(wrapped(), **settings)
 
     def test_a_fixed_length_of_padding_is_refused(self) -> None:
         tokenizer = make("qwen")
@@ -572,7 +556,7 @@ class TestLength:
             f"The example has {whole} tokens ({prompt} of the prompt (100 of them placeholders), {whole - prompt} of "
             f"the answer), more than max_length={whole - 1}. Nothing is ever cut: set max_length={whole}"
         )
-        assert caught.value.__notes__ == [f"while TokenizeReasoning looked at {ROWS[0]['id']}"]
+        assert caught.value.__notes__ == [f"while TokenizeReasoning transformed {ROWS[0]['id']}"]
 
     def test_max_length_for_generation_counts_prompt(self) -> None:
         short = TokenizeReasoning(wrapped(), max_length=of(for_generation=True)(ROWS[0])["input_ids"].__len__() + 20)
@@ -583,8 +567,9 @@ class TestLength:
     def test_max_length_defaults_to_models_maximum(self) -> None:
         whole = len(of()(ROWS[0])["input_ids"])
         special = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"}
-        named = NamedTokenizer.of(make("qwen"), **special, model_max_length=whole - 1)
-        bounded = TokenizeReasoning(named, "plain", box_convention=CONVENTION)
+        tokenizer = make("qwen")
+        tokenizer.enable_truncation(whole - 1)
+        bounded = TokenizeReasoning(NamedTokenizer.of(tokenizer, **special), "plain", box_convention=CONVENTION)
         with pytest.raises(TransformError, match=f"more than the tokenizer's model_max_length={whole - 1}"):
             bounded(ROWS[0])
         assert len(replace(bounded, max_length=whole)(ROWS[0])["input_ids"]) == whole

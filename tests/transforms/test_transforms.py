@@ -318,7 +318,7 @@ class TestBadInput:
         example = {**examples()[0], "box": [0, 0, 0, 400, 10, 10]}
         with pytest.raises(ReasonKneeError, match=r"is outside the volume") as caught:
             CropToBox()(example)
-        assert caught.value.__notes__ == [f"while CropToBox looked at {example['id']}"]
+        assert caught.value.__notes__ == [f"while CropToBox transformed {example['id']}"]
 
     def test_a_transform_that_says_nothing(self) -> None:
         @dataclass(frozen=True)
