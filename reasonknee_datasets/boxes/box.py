@@ -124,9 +124,9 @@ class Box:
         """
         row = marked_extent(np.asarray(mask), label)
         if row is None:
-            what = "the mask" if label is None else f"the mask for label {label}"
+            what = "The mask" if label is None else f"The mask for label {label}"
             raise BoxError(
-                f"{what[0].upper()}{what[1:]} marks no voxel, and an empty region has no box. Leave the row out, or "
+                f"{what} marks no voxel, and an empty region has no box. Leave the row out, or "
                 "check the label against labels.json."
             )
         return cls.from_row(row)

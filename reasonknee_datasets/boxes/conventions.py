@@ -107,11 +107,10 @@ class BoxConvention:
                 "slice0-x1-y2): each direction with its array axis in the order of the numbers, then pairs or corners, "
                 "inclusive or exclusive, voxel or normalised."
             )
-        order = (match["d0"], match["d1"], match["d2"])
-        axis_of = dict(zip(order, (int(match["a0"]), int(match["a1"]), int(match["a2"])), strict=True))
+        axis_of = {match[f"d{place}"]: int(match[f"a{place}"]) for place in range(3)}
         axes = tuple(axis_of.get(direction, -1) for direction in DIRECTIONS)
         return cls(
-            order,  # type: ignore[arg-type]  # __post_init__ checks that each occurs once
+            tuple(axis_of),  # type: ignore[arg-type]  # __post_init__ checks that each occurs once
             "corners" if match["layout"] == "corners" else "pairs",
             match["end"] != "exclusive",
             match["unit"] == "normalised",

@@ -15,10 +15,17 @@ HIGHEST_LABEL = 65_535
 
 def marked_extent(mask: NDArray[Any], label: int | Collection[int] | None) -> list[int] | None:
     """Find the extent of a mask's non-zero voxels, or of those with a label; None where there are none."""
-    marked = _marked(mask, label)
+    if mask.ndim != 3:
+        raise BoxError(
+            f"The mask has shape {mask.shape}, but must have three axes. Drop axes of length 1: mask[..., 0]."
+        )
+    if label is None:
+        marked = mask.astype(bool, copy=False)
+    else:
+        marked = np.isin(mask, list(label)) if isinstance(label, Collection) else mask == label
     # Not argwhere, which would make 24 bytes for every marked voxel.
-    plane = _project(marked, 0)
-    profiles = (_project(marked, (1, 2)), _project(plane, 1), _project(plane, 0))
+    plane = np.any(marked, axis=0)
+    profiles = [np.asarray(np.any(*reduced)) for reduced in ((marked, (1, 2)), (plane, 1), (plane, 0))]
     return _row(profiles) if profiles[0].any() else None
 
 
@@ -43,20 +50,6 @@ def label_extents(labels: NDArray[Any]) -> dict[int, list[int]]:
     seen.insert(slow, seen.pop(0))
     present = np.flatnonzero(seen[0].any(axis=1)).tolist()
     return {label: _row([profiles[label] for profiles in seen]) for label in present}
-
-
-def _marked(mask: NDArray[Any], label: int | Collection[int] | None) -> NDArray[np.bool_]:
-    if mask.ndim != 3:
-        raise BoxError(
-            f"The mask has shape {mask.shape}, but must have three axes. Drop axes of length 1: mask[..., 0]."
-        )
-    if label is None:
-        return mask.astype(bool, copy=False)
-    return np.isin(mask, list(label)) if isinstance(label, Collection) else np.asarray(mask == label)
-
-
-def _project(marked: NDArray[np.bool_], axes: int | tuple[int, ...]) -> NDArray[np.bool_]:
-    return np.asarray(np.any(marked, axis=axes))
 
 
 def _row(profiles: Collection[NDArray[np.bool_]]) -> list[int]:

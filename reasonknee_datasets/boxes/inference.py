@@ -57,9 +57,8 @@ class ConventionReport:
 
     def of(self, convention: BoxConvention) -> Agreement:
         """Return the agreement of one candidate, in any equivalent form."""
-        same = convention.canonical()
         for agreement in self.agreements:
-            if agreement.convention.canonical() == same:
+            if agreement.convention == convention.canonical():
                 return agreement
         raise BoxError(f"Convention {convention} was not compared. Pass it among the candidates.")
 
@@ -70,12 +69,11 @@ class ConventionReport:
     def __str__(self) -> str:
         if not self.leaders:
             return f"no convention explains any of {self.checked} boxes"
-        head = "undetermined between " if self.undetermined else ""
-        told = "; ".join(
-            f"{convention} ({self.of(convention).near} of {self.checked} boxes, {self.of(convention).exact} exactly)"
-            for convention in self.leaders
+        leading = "; ".join(
+            f"{found.convention} ({found.near} of {self.checked} boxes, {found.exact} exactly)"
+            for found in map(self.of, self.leaders)
         )
-        return head + told
+        return f"undetermined between {leading}" if self.undetermined else leading
 
 
 def agreement_scores(
@@ -104,8 +102,7 @@ def agreement_scores(
     """
     decoded, valid = convention.decode_rows(numbers, shapes)
     off = np.abs(decoded - np.asarray(rows)).max(axis=1)
-    scores = (off <= tolerance).astype(np.int8) * NEAR + (off == 0).astype(np.int8) * (EXACT - NEAR)
-    return np.where(valid, scores, np.int8(APART))
+    return np.select([~valid, off == 0, off <= tolerance], [APART, EXACT, NEAR], APART).astype(np.int8)
 
 
 def compare_conventions(

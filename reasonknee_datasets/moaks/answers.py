@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from reasonknee_datasets.errors import GradeError
-from reasonknee_datasets.moaks.spellings import find_question, find_slot, normal_form
+from reasonknee_datasets.moaks.spellings import find_question, find_slot, normal_form, slot_of_key
 from reasonknee_datasets.moaks.values import Question
 from reasonknee_datasets.moaks.vocabulary import get_question
 
@@ -124,7 +124,7 @@ def _parts(asked: Question | None, node: object) -> Iterator[tuple[Question, obj
         return
     keys = {key: normal_form(str(key)) for key in node}
     inner = [key for key, form in keys.items() if form not in _BESIDE]
-    if asked is not None and inner and all(_is_attribute(asked, str(key)) for key in inner):
+    if asked is not None and inner and all(slot_of_key(asked, str(key)) for key in inner):
         yield asked, {key: node[key] for key in inner}
         return
     for key in inner:
@@ -132,14 +132,6 @@ def _parts(asked: Question | None, node: object) -> Iterator[tuple[Question, obj
             yield from _parts(asked, node[key])
         else:
             yield find_question(str(key)), node[key]
-
-
-def _is_attribute(question: Question, key: str) -> bool:
-    try:
-        find_slot(question, key)
-    except GradeError:
-        return False
-    return True
 
 
 def _grades(question: Question, value: object) -> dict[str, int | None]:
@@ -156,12 +148,9 @@ def _grades(question: Question, value: object) -> dict[str, int | None]:
         if slot.attribute in seen:
             raise _malformed(question, f"give {slot.attribute} once", f"a second one under {key!r}")
         seen.add(slot.attribute)
-        grades[slot.attribute] = None if _is_missing(grade) else slot.check(grade)
+        missing = grade is None or (isinstance(grade, float) and grade != grade)  # a bare NaN, as pandas writes it
+        grades[slot.attribute] = None if missing else slot.check(grade)
     return grades
-
-
-def _is_missing(grade: object) -> bool:
-    return grade is None or (isinstance(grade, float) and grade != grade)  # json reads a bare NaN, as pandas writes it
 
 
 def _malformed(question: Question | None, rule: str, got: str) -> GradeError:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reasonknee_datasets.moaks.values import Question
 from reasonknee_datasets.moaks.vocabulary import get_question
 
 FIRST_VISIT = "00M"
+# Where the first grade is 0, the second must not be above it.
+_ZERO_TOGETHER = {
+    "bone_marrow_lesion": (("size", "number"), ("size", "percent"), ("number", "size")),
+    "cartilage_lesion": (("size", "depth"),),
+}
 PROGRESSIVE_MACERATION = 7  # "only for follow-up": there is nothing to progress from at the first visit
 
 
@@ -48,21 +53,11 @@ def violations(
     question 19: size is 0 but depth is 2
     """
     asked = get_question(question)
-    return tuple(Violation(asked.id, rule, message) for rule, message in _broken(asked.category, grades, visit))
-
-
-def _broken(category: str, grades: Mapping[str, int | None], visit: str | None) -> Iterator[tuple[str, str]]:
-    if category == "bone_marrow_lesion":
-        yield from _zero_but_above(grades, "size", "number")
-        yield from _zero_but_above(grades, "size", "percent")
-        yield from _zero_but_above(grades, "number", "size")
-    elif category == "cartilage_lesion":
-        yield from _zero_but_above(grades, "size", "depth")
-    elif visit == FIRST_VISIT and grades.get("morphology") == PROGRESSIVE_MACERATION:
-        yield "progressive_at_first_visit", f"morphology is 7 (progressive) at the first visit, {visit}"
-
-
-def _zero_but_above(grades: Mapping[str, int | None], zero: str, above: str) -> Iterator[tuple[str, str]]:
-    value = grades.get(above)
-    if grades.get(zero) == 0 and value is not None and value > 0:
-        yield f"{zero}_zero_{above}_above", f"{zero} is 0 but {above} is {value}"
+    broken = [
+        (f"{zero}_zero_{above}_above", f"{zero} is 0 but {above} is {grades[above]}")
+        for zero, above in _ZERO_TOGETHER.get(asked.category, ())
+        if grades.get(zero) == 0 and (grades.get(above) or 0) > 0
+    ]
+    if visit == FIRST_VISIT and grades.get("morphology") == PROGRESSIVE_MACERATION:
+        broken.append(("progressive_at_first_visit", f"morphology is 7 (progressive) at the first visit, {visit}"))
+    return tuple(Violation(asked.id, rule, message) for rule, message in broken)

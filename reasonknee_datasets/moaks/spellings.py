@@ -111,6 +111,11 @@ def _slots_by_attribute(question_id: int) -> dict[str, Slot]:
     return known
 
 
+def slot_of_key(question: Question, key: str) -> Slot | None:
+    """Return the slot that a key names, or None."""
+    return _slots_by_attribute(question.id).get(normal_form(key))
+
+
 def find_slot(question: int | Question, attribute: str) -> Slot:
     """Find the slot of a question that an attribute's key names.
 
@@ -132,7 +137,7 @@ def find_slot(question: int | Question, attribute: str) -> Slot:
     'depth'
     """
     asked = get_question(question)
-    found = _slots_by_attribute(asked.id).get(normal_form(attribute))
+    found = slot_of_key(asked, attribute)
     if found is None:
         spelled = " or ".join(
             repr(slot.attribute)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 from types import MappingProxyType
 
 from reasonknee_datasets.errors import GradeError
@@ -128,39 +129,35 @@ def _subjects() -> Iterator[tuple[str, str, str, str, tuple[_Field, ...]]]:
         yield "periarticular", finding, place, f"{finding}_presence", _PRESENCE
 
 
-def _build() -> tuple[dict[int, Question], tuple[Slot, ...]]:
+def _build() -> dict[int, Question]:
     questions: dict[int, Question] = {}
-    slots: list[Slot] = []
+    slot_ids = count()
     for number, (category, finding, words, subject, fields) in enumerate(_subjects(), start=1):
         # Femoral trochlea and anterior are one subregion with two spellings; the name is always the second.
         subregion = words.replace("trochlea", "anterior").replace(" ", "_")
         own = tuple(
             # Generated records use the short attribute names (seen for size and depth, inferred for the others).
-            Slot(place, number, category, finding, subregion, name, scale, 0, high, prompt_key, name)
-            for place, (name, prompt_key, high, scale) in enumerate(fields, start=len(slots))
+            Slot(next(slot_ids), number, category, finding, subregion, name, scale, 0, high, prompt_key, name)
+            for name, prompt_key, high, scale in fields
         )
-        slots.extend(own)
         wrapper = None if number in _UNWRAPPED else "MOAKS_grade" if number in _WRAPPED_AS_GRADE else "MOAKS_scores"
         # Records join the prompt's words with underscores (seen for cartilage, inferred for the others).
         record_key = re.sub(r"[^A-Za-z0-9]+", "_", subject)
-        in_records = number <= LAST_IN_RECORDS
         questions[number] = Question(
-            number, category, finding, subregion, own, wrapper, subject, record_key, in_records
+            number, category, finding, subregion, own, wrapper, subject, record_key, number <= LAST_IN_RECORDS
         )
-    return questions, tuple(slots)
+    return questions
 
 
-_QUESTIONS, _SLOTS = _build()
-
-QUESTIONS: Mapping[int, Question] = MappingProxyType(_QUESTIONS)
+QUESTIONS: Mapping[int, Question] = MappingProxyType(_build())
 """All 69 questions by number."""
 
-SLOTS: tuple[Slot, ...] = _SLOTS
+SLOTS: tuple[Slot, ...] = tuple(slot for question in QUESTIONS.values() for slot in question.slots)
 """All 118 slots in order; a slot's ``id`` is its place here."""
 
 
 def get_question(question: int | Question) -> Question:
-    """Take a question by its number, or as it is.
+    """Return a question by its number; a `Question` is returned as it is.
 
     Raises
     ------
