@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question, Slot
+from reasonknee_datasets.moaks import QUESTIONS, SLOTS, Question, Slot, find_question
 from reasonknee_datasets.schema import VISITS
 
 GRADE_PREVALENCE: Mapping[tuple[str, str], tuple[float, ...]] = {
@@ -90,9 +90,8 @@ def slot_column(question_id: int, attribute: str) -> int:
     )
 
 
-@cache
-def _question(finding: str, subregion: str) -> int:
-    return next(q.id for q in QUESTIONS.values() if (q.finding, q.subregion) == (finding, subregion))
+def _column_of(finding: str, subregion: str, attribute: str) -> int:
+    return slot_column(find_question(f"{subregion}_{finding}").id, attribute)
 
 
 def _cuts(shares: tuple[float, ...]) -> NDArray[np.float64]:
@@ -121,18 +120,10 @@ def _thresholds() -> NDArray[np.float64]:
     return table
 
 
-def _compartment(question: Question) -> int:
-    bone, _, place = question.subregion.partition("_")
-    if bone == "patella" or (bone == "femur" and place.endswith("anterior")):
+def _compartment(subregion: str) -> int:
+    if subregion.startswith("patella_") or (subregion.startswith("femur") and subregion.endswith("anterior")):
         return 0
-    if "medial" in question.subregion:
-        return 1
-    return 2 if "lateral" in question.subregion else 3
-
-
-@cache
-def _compartments() -> NDArray[np.intp]:
-    return np.array([_compartment(QUESTIONS[slot.question_id]) for slot in RECORD_SLOTS], np.intp)
+    return next((number for number, side in ((1, "medial"), (2, "lateral")) if side in subregion), 3)
 
 
 @cache
@@ -148,7 +139,12 @@ def _severity(patient: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Latent severity of every slot at every visit, (4, 111), never falling along the visits."""
     count = len(RECORD_SLOTS)
     knee, compartments, own = rng.standard_normal(), rng.standard_normal(4), rng.standard_normal(count)
-    start = _PATIENT * patient + _KNEE * knee + _COMPARTMENT * compartments[_compartments()] + _SLOT * own
+    start = (
+        _PATIENT * patient
+        + _KNEE * knee
+        + _COMPARTMENT * compartments[[_compartment(slot.subregion) for slot in RECORD_SLOTS]]
+        + _SLOT * own
+    )
     gated = [column for column, _ in _gate_columns()]
     start[gated] = own[gated]  # the lesion they need already carries what is shared: sharing it twice would skew them
     gaps = np.diff(_YEARS, prepend=0.0)[:, None]
@@ -185,20 +181,18 @@ def _add_meniscus(
     """Fill in the slots of one meniscus that depend on each other, so that its tissue can be drawn accordingly."""
     horns = []
     for horn in _HORNS:
-        column = slot_column(_question("meniscal_morphology", f"{side}_meniscus_{horn}"), "morphology")
+        column = _column_of("meniscal_morphology", f"{side}_meniscus_{horn}", "morphology")
         grades[:, column] = _horn(severity[:, column], first, bool(rng.random() < 0.5), int(rng.choice(_SIMPLE_TEARS)))
         horns.append(grades[:, column])
     state = np.stack(horns, axis=1)
-    worn = bool((state >= 6).any())
-    cyst = _question("meniscal_cyst", f"{side}_meniscus")
-    presence, location = slot_column(cyst, "presence"), slot_column(cyst, "tear_location")
+    presence, location = (_column_of("meniscal_cyst", f"{side}_meniscus", a) for a in ("presence", "tear_location"))
     grades[:, location] = _tear_location(state)
     eased = severity[:, presence] + _CYST_AFTER_TEAR * (grades[:, location] != 3)
     grades[:, presence] = eased > _thresholds()[presence, 0]
-    if worn:  # neither an enlarged meniscus nor a torn root can be seen where the tissue is gone
-        grades[:, slot_column(_question("meniscal_hypertrophy", f"{side}_meniscus"), "presence")] = 0
+    if (state >= 6).any():  # neither an enlarged meniscus nor a torn root can be seen where the tissue is gone
+        grades[:, _column_of("meniscal_hypertrophy", f"{side}_meniscus", "presence")] = 0
     if (state[:, 2] >= 6).any():
-        grades[:, slot_column(_question("meniscal_root_tear", f"{side}_meniscus_root"), "presence")] = 0
+        grades[:, _column_of("meniscal_root_tear", f"{side}_meniscus_root", "presence")] = 0
 
 
 def sample_patient(rng: np.random.Generator) -> float:
@@ -230,7 +224,7 @@ def sample_knee(patient: float, rng: np.random.Generator, *, first: int = 0) -> 
         grades[:, column] *= grades[:, gate] > 0
     for side in ("medial", "lateral"):
         _add_meniscus(grades, severity, side, first, rng)
-    ligament = next(q.id for q in QUESTIONS.values() if q.finding == "anterior_cruciate_ligament")
+    ligament = find_question("anterior_cruciate_ligament").id
     repaired = bool(rng.random() < _REPAIRED)
     grades[:, slot_column(ligament, "repair")] = repaired
     if repaired:

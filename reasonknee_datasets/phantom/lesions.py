@@ -7,6 +7,7 @@ subregion's surface, bare to the bone in its middle.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,17 +93,23 @@ def plan_bone_lesions(wanted: Wanted, sample: Sample, shape: Shape, seed: list[i
 
     `seed`: where bodies sit depends on it; how large they are does not.
     """
+    asked = _asked("bone_marrow_lesion", wanted, shape, seed)
+    return tuple(_plan_bodies(region, grades, sample, shape.scale, random) for region, grades, random in asked)
+
+
+def _asked(
+    finding: str, wanted: Wanted, shape: Shape, seed: list[int]
+) -> Iterator[tuple[Region, dict[str, int], np.random.Generator]]:
+    """Return the subregion, the grades and the random stream of each lesion that is there."""
     regions = {region.name: region for region in regions_of(shape)}
-    lesions = []
-    for question_id in questions_of("bone_marrow_lesion"):
+    for question_id in questions_of(finding):
         grades = wanted.lesion(question_id)
         if grades:
             random = np.random.Generator(np.random.PCG64([*seed, question_id]))
-            lesions.append(_plan(regions[REGION_NAMES[question_id][0]], grades, sample, shape.scale, random))
-    return tuple(lesions)
+            yield regions[REGION_NAMES[question_id][0]], grades, random
 
 
-def _plan(
+def _plan_bodies(
     region: Region, grades: dict[str, int], sample: Sample, scale: float, random: np.random.Generator
 ) -> BoneLesion:
     """Lay out the bodies, then blow them up until they fill their share of the subregion's bone."""
@@ -219,14 +226,8 @@ def plan_cartilage_lesions(
     wanted: Wanted, sample: Sample, shape: Shape, seed: list[int]
 ) -> tuple[CartilageLesion, ...]:
     """Compute the size of the defects of the grades."""
-    regions = {region.name: region for region in regions_of(shape)}
-    lesions = []
-    for question_id in questions_of("cartilage_lesion"):
-        grades = wanted.lesion(question_id)
-        if grades:
-            random = np.random.Generator(np.random.PCG64([*seed, question_id]))
-            lesions.append(_plan_defect(regions[REGION_NAMES[question_id][0]], grades, sample, shape, random))
-    return tuple(lesions)
+    asked = _asked("cartilage_lesion", wanted, shape, seed)
+    return tuple(_plan_defect(region, grades, sample, shape, random) for region, grades, random in asked)
 
 
 def _plan_defect(

@@ -1,9 +1,9 @@
-"""Signs that each of the 111 slots leaves in the voxels, and how a measurer finds them again.
+"""Signs that each of the 111 slots leaves in the voxels: the quantity, its value at each grade, and its drawing.
 
-Drawing and re-measuring share only this table. `SIGNAL` has the noise-free signals; a voxel on a border has
-the mixture of its tissues, so a threshold half-way between two signals counts volumes without bias. World directions
-below are the knee's own: medial is -x in a right knee and +x in a left one, anterior +y, superior +z, up to a
-positioning error of 3 degrees about each axis.
+Drawing and re-measuring (tests/helpers/measure_phantom.py) share only this table. `SIGNAL` has the noise-free signals;
+a voxel on a border has the mixture of its tissues, so a threshold half-way between two signals counts volumes without
+bias. World directions below are the knee's own: medial is -x in a right knee and +x in a left one, anterior +y,
+superior +z, up to a positioning error of 3 degrees about each axis.
 
 A subregion's label contains its bone and, beyond the cartilage, a film of joint fluid less than 1 mm thick. "Its bone"
 below means: the label without what an opening by one voxel (about 1 mm at 0.36 mm) takes away, largest piece.
@@ -99,7 +99,6 @@ class Sign:
     # The band edges: a measured value below ``limits[g]`` and not below ``limits[g - 1]`` is grade g.
     limits: tuple[float, ...]
     drawn: str  # change in the drawing, and its place
-    measure: str  # how to recover the grade from clean voxels and mask
 
 
 _NONE = 1e-9  # any lesion at all is more than grade 0
@@ -113,7 +112,6 @@ _BONE_LESION = {
         "Rounded bodies of bone_marrow_lesion signal inside the bone, under a cortex of 0.7 mm. At size 1 a body "
         "holds 0.6 ml (2 % of the largest subregions), or less where that is more than 0.17 of the bone. Three "
         "bodies at size 3 fill what the gaps between them leave: about 0.70.",
-        "Voxels above 215 (half-way from marrow) over all voxels of the bone; specks at its surface are none.",
     ),
     ("bone_marrow_lesion", "number"): Sign(
         "separate bodies",
@@ -121,7 +119,6 @@ _BONE_LESION = {
         (1.0, 2.0, 3.0),
         "Bodies stand in a row, parted by at least 2.6 mm of marrow (3.8 mm from medial to lateral); at size 3 by "
         "1.9 mm (2.9 mm).",
-        "Pieces (6 neighbours) of voxels above 215 within the bone, without specks of a few cubic mm.",
     ),
     ("bone_marrow_lesion", "percent"): Sign(
         "share of the lesion that is bone-marrow lesion, not cyst",
@@ -129,9 +126,6 @@ _BONE_LESION = {
         (_NONE, 0.33, 0.66),
         "Cyst is fluid. At grades 1 and 2 it is all that lies on one side of a plane through each body (above in the "
         "femur, below elsewhere, tilted); at grade 3 a ball in the middle of one body.",
-        "Voxels above 490 are cyst. Where cyst meets marrow the mixture looks like lesion for half a voxel: open "
-        "what lies between 215 and 490 by a voxel, and give what falls out, where it touches cyst, to the cyst. 0 "
-        "only without lesion.",
     ),
 }
 _CARTILAGE = {
@@ -141,8 +135,6 @@ _CARTILAGE = {
         (_NONE, 0.10, 0.75),
         "A defect filled with joint fluid, in which the outer half of the thickness is gone. The patch of a "
         "subregion is the cartilage nearest to its bone (the planes between subregions go on through the cartilage).",
-        "Of the patch's voxels in the outer half of the thickness (by distance from bone and from the surface) the "
-        "share above 435, half-way to fluid; below 3 % at tiny, 1 % at oai, there is none.",
     ),
     ("cartilage_lesion", "depth"): Sign(
         "share of the defect that is bare to the bone",
@@ -150,8 +142,6 @@ _CARTILAGE = {
         (_NONE, 0.10, 0.75),
         "In the middle of the defect all is fluid, 0.5 mm of the bone too; elsewhere the deep half of the cartilage "
         "stands.",
-        "Share above 450 of the patch's inner half, over the defect's share of the outer half. Grade 1 in a defect "
-        "of size 1 is 1 to 3 square mm of bare bone: more than tiny shows.",
     ),
 }
 _MENISCUS = {
@@ -162,9 +152,6 @@ _MENISCUS = {
         "A tongue of meniscus signal, 8 mm wide and 4 mm high on the plateau, outward from the healthy outer wall, "
         "which stands on the cartilage's margin: 'medial' and 'lateral' at the middle of the body (2 mm in front of "
         "it), 'anterior' at the foremost point of the ring. It lies in capsule, outside every label.",
-        "Along outward rays (x, or y for anterior) through the tongue, from the last voxel of the meniscus' label: "
-        "summed darkness (185 - signal) / 155, times the step. Stay less than 4 mm above the plateau: hypertrophy is "
-        "higher.",
     ),
     ("meniscal_morphology", "morphology"): Sign(
         "pattern within a third (front, middle, rear) of the meniscus",
@@ -175,14 +162,11 @@ _MENISCUS = {
         "ring, 3.4 mm from the outer wall, full height), 5 both 2 and 4. Maceration is fluid in place of the "
         "meniscus from the inner edge to 4.6 mm (6), 3.3 mm (7) or 2.2 mm (8) from the outer wall. All lie in the "
         "middle of their third, more than 2.2 mm from the outer wall, and off the root.",
-        "In the label's third along the front-rear axis, deeper than 2.2 mm: fluid (above 325), or signal of 105 to "
-        "325.",
     ),
     ("meniscal_cyst", "presence"): Sign(
         "a cyst beside the meniscus",
         *_ABSENT_OR_PRESENT,
         "A ball of fluid, 6 mm across, against the rear outer wall, in the corner of the meniscus' box.",
-        "Fluid outside every label in the rear outer corner of the label's box.",
     ),
     ("meniscal_cyst", "tear_location"): Sign(
         "third (0 front, 1 middle, 2 rear) with a cleft in the outer rim; 3 none",
@@ -190,7 +174,6 @@ _MENISCUS = {
         (),
         "A cleft of fluid in the outermost 1.9 mm of the meniscus, full height, 6 mm along the ring, in the named "
         "third.",
-        "Fluid in the label's outermost 1.9 mm (morphology signs keep further in).",
     ),
     ("meniscal_hypertrophy", "presence"): Sign(
         "the meniscus stands higher than it should",
@@ -198,14 +181,11 @@ _MENISCUS = {
         "A lip of meniscus signal, 28 mm along the body, rises from the label's upper outer edge into the capsule "
         "beside the condyle: up to 5 mm above the label and 5 mm beyond the outer wall, 2.5 mm off the bone. Under "
         "the condyle the meniscus fills what room the femoral cartilage leaves on the label's outer 6 mm.",
-        "Voxels below 50 outside every label, within 4 mm beside it, its front and rear sixth left out, and 0.7 to 4 "
-        "mm above the label's top within 6 mm: more than 60 cubic mm.",
     ),
     ("meniscal_root_tear", "presence"): Sign(
         "a gap in the posterior root",
         *_ABSENT_OR_PRESENT,
         "The last 5.5 mm of the label's rear end, next to the notch, hold fluid instead of meniscus.",
-        "Fluid in the label's voxels of the rear third that lie nearest to the mid-line.",
     ),
 }
 _CRUCIATE = {
@@ -218,7 +198,6 @@ _CRUCIATE = {
                 "a gap in the ligament",
                 *_ABSENT_OR_PRESENT,
                 "The middle third of the ligament is fluid.",
-                "Fluid in the label, half-way between its two ends.",
             ),
         ),
         (
@@ -228,7 +207,6 @@ _CRUCIATE = {
                 *_ABSENT_OR_PRESENT,
                 "A bone_marrow_lesion ball, 8 mm across, with a cyst in it, in the label's lowest part, inside the "
                 "tibia.",
-                "Voxels above 215 in the lowest 8 mm of the label.",
             ),
         ),
     )
@@ -242,25 +220,21 @@ SIGNS: Mapping[tuple[str, str], Sign] = {
         (0.0, 2.2, 4.4, 6.8),
         (1.1, 3.3, 5.5),
         "A lip of marrow, 8 mm along the joint margin and 5 mm thick, into the capsule (above the patella into "
-        "the fluid). `OSTEOPHYTE_SITES` tells where. Its healthy surroundings hold nothing below 110 but what is "
+        "the fluid) at one of `osteophytes.sites_of`. Its healthy surroundings hold nothing below 110 but what is "
         "labelled, the shafts (above the femoral labels, below the tibial ones), the fibula, and extruded or "
         "hypertrophic menisci, which never touch bone.",
-        "Voxels below 110 outside every label, but not below 50 nor next to such (they are meniscus), in pieces "
-        "that touch the subregion's bone: largest distance from the bone.",
     ),
     ("hoffa_synovitis", "grade"): Sign(
         "share of the fat pad with raised signal",
         (0.0, 0.12, 0.32, 0.62),
         (0.05, 0.21, 0.46),
         "Patches of synovitis signal in the fat pad, beside thin streaks of capsule signal that are normal.",
-        "Share of the label above 240, half-way from fat.",
     ),
     ("effusion_synovitis", "grade"): Sign(
         "volume of fluid in ml",
         (2.0, 7.0, 17.0, 38.0),
         (4.0, 11.0, 26.0),
         "Fluid in the suprapatellar recess; the label grows with it, hence the box too.",
-        "Volume of the label: all of it is fluid.",
     ),
     **_MENISCUS,
     **_CRUCIATE,
@@ -268,27 +242,10 @@ SIGNS: Mapping[tuple[str, str], Sign] = {
         "a metal screw at the femoral attachment",
         *_ABSENT_OR_PRESENT,
         "A plug of screw signal, 6 mm across, in a bright ring, in the label's highest part, inside the femur.",
-        "Voxels above 215 in the highest 8 mm of the label, and voxels below 25 among them.",
     ),
     ("patellar_tendon", "signal"): Sign(
         "bright signal within the tendon",
         *_ABSENT_OR_PRESENT,
         "A spindle of tendon_signal inside the upper third of the tendon.",
-        "Voxels above 170 in the upper half of the label, off its surface.",
     ),
-}
-
-OSTEOPHYTE_SITES: Mapping[str, str] = {
-    "patella_superior": "above the upper end of the articular surface, pointing back",
-    "patella_inferior": "lower end of the articular surface, pointing down and back",
-    "patella_medial": "medial edge, pointing back",
-    "patella_lateral": "lateral edge, pointing back",
-    "femur_medial_anterior": "medial margin of the trochlea, pointing medial and forward",
-    "femur_medial_central": "flank of the condyle above its cartilage, pointing medial",
-    "femur_medial_posterior": "upper end of the posterior condyle's cartilage, pointing back and up",
-    "femur_lateral_anterior": "lateral margin of the trochlea, pointing lateral and forward",
-    "femur_lateral_central": "flank of the condyle above its cartilage, pointing lateral",
-    "femur_lateral_posterior": "upper end of the posterior condyle's cartilage, pointing back and up",
-    "tibia_medial": "front medial corner of the plateau's margin, pointing medial and forward",
-    "tibia_lateral": "front lateral corner of the plateau's margin, pointing lateral and forward",
 }

@@ -402,7 +402,7 @@ class TestValue:
         tokenizer.enable_padding(direction="left", pad_id=0, pad_token="<pad>", pad_to_multiple_of=16)
         tokenizer.enable_truncation(300, direction="left")
         content = NamedTokenizer.of(tokenizer).content
-        tokenize = TokenizeReasoning(tokenizer, "plain_without_box")
+        tokenize = TokenizeReasoning(tokenizer, Template("{question}", "{reasoning}"))
         assert (tokenize.padding_side, tokenize.pad_to_multiple_of) == ("left", 16)
         assert (content.padding_side, content.pad_to_multiple_of) == ("left", 16)
         assert (content.truncation_side, content.model_max_length) == ("left", 300)
