@@ -139,12 +139,8 @@ def _severity(patient: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Latent severity of every slot at every visit, (4, 111), never falling along the visits."""
     count = len(RECORD_SLOTS)
     knee, compartments, own = rng.standard_normal(), rng.standard_normal(4), rng.standard_normal(count)
-    start = (
-        _PATIENT * patient
-        + _KNEE * knee
-        + _COMPARTMENT * compartments[[_compartment(slot.subregion) for slot in RECORD_SLOTS]]
-        + _SLOT * own
-    )
+    shared = compartments[[_compartment(slot.subregion) for slot in RECORD_SLOTS]]
+    start = _PATIENT * patient + _KNEE * knee + _COMPARTMENT * shared + _SLOT * own
     gated = [column for column, _ in _gate_columns()]
     start[gated] = own[gated]  # the lesion they need already carries what is shared: sharing it twice would skew them
     gaps = np.diff(_YEARS, prepend=0.0)[:, None]

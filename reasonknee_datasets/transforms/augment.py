@@ -16,10 +16,9 @@ from reasonknee_datasets.transforms.regrid import (
     canonical_turn,
     current_grid,
     draw_moves,
-    one,
     random_stream,
     regrid,
-    three,
+    set_numbers,
 )
 from reasonknee_datasets.volumes.grid_view import View
 
@@ -75,8 +74,8 @@ class RandomFlip(GridTransform):
             raise TransformError(
                 f"plane must be 'sagittal', not {shown(self.plane)}: only that mirror makes a left knee of a right one."
             )
-        object.__setattr__(self, "p", one("p", self.p, float, 0.0))
-        object.__setattr__(self, "seed", one("seed", self.seed, int))
+        set_numbers(self, "p", kind=float, least=0.0)
+        set_numbers(self, "seed", kind=int)
         if self.p > 1:
             raise TransformError(f"p must be a probability from 0 to 1, not {shown(self.p)}.")
 
@@ -143,10 +142,9 @@ class RandomShift(GridTransform):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "max_mm", three("max_mm", self.max_mm, float, 0.0))
-        if self.pad_value is not None:
-            object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
-        object.__setattr__(self, "seed", one("seed", self.seed, int))
+        set_numbers(self, "max_mm", kind=float, least=0.0, axes=True)
+        set_numbers(self, "pad_value", kind=float)
+        set_numbers(self, "seed", kind=int)
 
     def make_params(self, example: Example) -> tuple[int, int, int]:
         """Draw how many voxels to move an example along each array axis."""

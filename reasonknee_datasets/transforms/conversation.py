@@ -33,7 +33,7 @@ from reasonknee_datasets.transforms.fields import (
 )
 from reasonknee_datasets.transforms.frames import ToFrames, as_frames
 from reasonknee_datasets.transforms.pictures import describe_video, read_frames, save_images, settings, to_images
-from reasonknee_datasets.transforms.regrid import one
+from reasonknee_datasets.transforms.regrid import set_numbers
 from reasonknee_datasets.transforms.templates import Template, get_template
 
 STYLES = ("trl", "trl_messages", "llama_factory", "ms_swift")
@@ -134,7 +134,7 @@ class ToConversation(Transform):
         object.__setattr__(self, "box_convention", str(as_convention(self.box_convention)))
         get_template(self.template)
         object.__setattr__(self, "frames", as_frames(self.frames))
-        object.__setattr__(self, "turns", one("turns", self.turns, int, 1))
+        set_numbers(self, "turns", kind=int, least=1)
         if self.folder is not None:
             check_type("folder", self.folder, str | os.PathLike, "the path of a folder for the pictures, or None")
             object.__setattr__(self, "folder", str(self.folder))

@@ -17,11 +17,10 @@ from reasonknee_datasets.transforms.regrid import (
     current_grid,
     draw_moves,
     is_whole,
-    one,
     random_stream,
     regrid,
+    set_numbers,
     spread,
-    three,
 )
 from reasonknee_datasets.volumes.grid_view import View
 
@@ -85,14 +84,11 @@ class CropToBox(GridTransform):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "margin_mm", three("margin_mm", self.margin_mm, float, 0.0))
-        object.__setattr__(self, "margin_voxels", three("margin_voxels", self.margin_voxels, int, 0))
-        object.__setattr__(self, "jitter_mm", three("jitter_mm", self.jitter_mm, float, 0.0))
-        if self.size is not None:
-            object.__setattr__(self, "size", three("size", self.size, int, 1))
-        if self.pad_value is not None:
-            object.__setattr__(self, "pad_value", one("pad_value", self.pad_value, float))
-        object.__setattr__(self, "seed", one("seed", self.seed, int))
+        set_numbers(self, "margin_mm", "jitter_mm", kind=float, least=0.0, axes=True)
+        set_numbers(self, "margin_voxels", kind=int, least=0, axes=True)
+        set_numbers(self, "size", kind=int, least=1, axes=True)
+        set_numbers(self, "pad_value", kind=float)
+        set_numbers(self, "seed", kind=int)
 
     def make_params(self, example: Example) -> Box:
         """Find the crop of an example, in voxels of its current grid, with its jitter drawn."""
@@ -207,7 +203,7 @@ class Resize(GridTransform):
     size: int | Three
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", three("size", self.size, int, 1))
+        set_numbers(self, "size", kind=int, least=1, axes=True)
 
     def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Lay the new grid over an example."""
@@ -244,7 +240,7 @@ class Resample(GridTransform):
     spacing: float | Three
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spacing", three("spacing", self.spacing, float, 1e-3))
+        set_numbers(self, "spacing", kind=float, least=1e-3, axes=True)
 
     def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Lay the new grid over an example."""

@@ -21,7 +21,7 @@ from reasonknee_datasets.transforms.regrid import (
     current_view,
     kept_box,
     of_labels,
-    one,
+    set_numbers,
 )
 from reasonknee_datasets.volumes.grid_view import View, read_view
 
@@ -121,7 +121,7 @@ class ToFrames(Transform):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _checked(name, value, least))
-        object.__setattr__(self, "fps", one("fps", self.fps, float, 0.0))
+        set_numbers(self, "fps", kind=float, least=0.0)
         if self.ends is not None and (self.count is None or self.count < 2):
             raise TransformError(f"ends needs a count of at least 2, for example count=32, not count={self.count}.")
 

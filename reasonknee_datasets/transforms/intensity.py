@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError, check_choice, require
-from reasonknee_datasets.transforms.regrid import current_view, one, random_stream, read_voxels, stored_volume
+from reasonknee_datasets.transforms.regrid import current_view, random_stream, read_voxels, set_numbers, stored_volume
 from reasonknee_datasets.volumes import LazyVolume
 from reasonknee_datasets.volumes.cache import Once
 
@@ -134,9 +134,13 @@ class Window(Transform):
             if self.dtype == "uint8":
                 raise TransformError("A z-score may be negative, so dtype must be 'float32' or 'float16', not 'uint8'.")
             return
-        low, high = _DEFAULTS[self.method]
-        low = low if self.low is None else one("low", self.low, float)
-        high = high if self.high is None else one("high", self.high, float)
+        for name, default in zip(("low", "high"), _DEFAULTS[self.method], strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        set_numbers(self, "low", "high", kind=float)
+        assert self.low is not None
+        assert self.high is not None
+        low, high = self.low, self.high
         if not low < high:
             raise TransformError(f"low must be below high, not low={low:g} and high={high:g}.")
         if self.method == "percentiles" and not 0 <= low < high <= 100:
@@ -144,8 +148,6 @@ class Window(Transform):
                 f"With method='percentiles', low and high are percentiles from 0 to 100, not low={low:g} and "
                 f"high={high:g}. Voxel values go with method='clip'."
             )
-        object.__setattr__(self, "low", low)
-        object.__setattr__(self, "high", high)
 
     def apply(self, example: Example, params: None = None) -> dict[str, Any]:
         """Read an example's voxels and window them."""
@@ -226,9 +228,8 @@ class RandomIntensity(Transform):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("gain", "offset"):
-            object.__setattr__(self, name, one(name, getattr(self, name), float, 0.0))
-        object.__setattr__(self, "seed", one("seed", self.seed, int))
+        set_numbers(self, "gain", "offset", kind=float, least=0.0)
+        set_numbers(self, "seed", kind=int)
         if self.gain >= 1:
             raise TransformError(f"gain must be below 1, or values change their sign, not {self.gain:g}. Try gain=0.1.")
 

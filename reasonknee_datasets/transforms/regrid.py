@@ -182,25 +182,23 @@ def draw_moves(
     return np.asarray(random.integers(least, greatest, endpoint=True), dtype=np.intp)
 
 
-def three(name: str, value: Any, kind: type, least: float | None = None) -> Any:
-    """Check one number or three, and return plain numbers of Python, which print and hash the same everywhere."""
-    given = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) else [value]
-    numbers = _plain(given, kind, least)
-    if len(numbers) not in (1, 3):
-        what = "a whole number, or three" if kind is int else "a number, or three"
-        bound = "" if least is None else f", at least {least:g}"
-        raise TransformError(f"{name} must be {what} (one for each array axis){bound}, not {shown(value)}.")
-    return tuple(numbers) if len(numbers) == 3 else numbers[0]
+def set_numbers(owner: Any, *names: str, kind: type, least: float | None = None, axes: bool = False) -> None:
+    """Replace fields of a frozen dataclass by plain numbers of Python, which print and hash the same everywhere.
 
-
-def one(name: str, value: Any, kind: type, least: float | None = None) -> Any:
-    """Check a number, and return it as a plain number of Python."""
-    numbers = _plain([value], kind, least)
-    if not numbers:
-        what = "a whole number" if kind is int else "a number"
-        bound = "" if least is None else f", at least {least:g}"
-        raise TransformError(f"{name} must be {what}{bound}, not {shown(value)}.")
-    return numbers[0]
+    `axes`: whether a field may have three numbers, one for each array axis. None is kept where the field's type has it.
+    """
+    for name in names:
+        value = getattr(owner, name)
+        if value is None and "None" in owner.__dataclass_fields__[name].type:
+            continue
+        several = axes and isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+        numbers = _plain(list(value) if several else [value], kind, least)
+        if len(numbers) not in ((1, 3) if axes else (1,)):
+            what = "a whole number" if kind is int else "a number"
+            what += ", or three (one for each array axis)" if axes else ""
+            bound = "" if least is None else f", at least {least:g}"
+            raise TransformError(f"{name} must be {what}{bound}, not {shown(value)}.")
+        object.__setattr__(owner, name, tuple(numbers) if len(numbers) == 3 else numbers[0])
 
 
 def _plain(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:

@@ -28,7 +28,7 @@ from types import MappingProxyType
 
 from reasonknee_datasets.errors import shown
 from reasonknee_datasets.transforms.base import TransformError
-from reasonknee_datasets.transforms.regrid import one
+from reasonknee_datasets.transforms.regrid import set_numbers
 
 TEXT_FIELDS = ("question", "finding", "subregion", "category", "side", "visit")
 PROMPT_FIELDS = (*TEXT_FIELDS, "box", "vision", "bos")
@@ -205,7 +205,7 @@ class Vision:
 
     def __post_init__(self) -> None:
         if not isinstance(self.count, str):
-            object.__setattr__(self, "count", one("count", self.count, int, 1))
+            set_numbers(self, "count", kind=int, least=1)
         if self.cell is not None:
             object.__setattr__(self, "cell", tuple(map(int, self.cell)))
 

@@ -11,7 +11,7 @@ from reasonknee_datasets.errors import check_type
 from reasonknee_datasets.transforms.base import Example, Transform, TransformError
 from reasonknee_datasets.transforms.fields import as_convention, box_numbers, check_box_key, official_numbers
 from reasonknee_datasets.transforms.piece_cache import TextEncoder, TokenCacheInfo, get_encoder
-from reasonknee_datasets.transforms.regrid import one
+from reasonknee_datasets.transforms.regrid import set_numbers
 from reasonknee_datasets.transforms.template_encoder import Filled, Step, Writers, compile_items, control_ids
 from reasonknee_datasets.transforms.template_layout import Layout, lay_out_template
 from reasonknee_datasets.transforms.templates import Template, Vision, get_template
@@ -109,8 +109,7 @@ class TokenizeReasoning(Transform):
         check_type("for_generation", self.for_generation, bool, "True or False")
         check_type("vision", self.vision, Vision | None, 'a Vision, such as Vision("<|video_pad|>", 64), or None')
         template = get_template(self.template)
-        if self.max_length is not None:
-            object.__setattr__(self, "max_length", one("max_length", self.max_length, int, 1))
+        set_numbers(self, "max_length", kind=int, least=1)
         if self.vision is not None and "vision" not in template.fields:
             raise TransformError(
                 "vision= needs a template with {vision}, and this one has none. Write {vision} where the pictures "
