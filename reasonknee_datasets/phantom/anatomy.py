@@ -46,7 +46,7 @@ class NearbyAnatomy:
     bones: dict[str, Bone]  # femur, tibia, patella: those that are near
     fibula: Field | None
     menisci: dict[str, Meniscus]  # medial, lateral: those that are near
-    cruciates: dict[str, tuple[Field, Field]]  # acl, pcl: distance, and place along from the tibia (0) to the femur (1)
+    cruciates: dict[str, tuple[Field, Field]]  # distance, and place along from the tibia (0) to the femur (1)
     sites: dict[str, tuple[Field, Field]]  # distances to a cruciate ligament's tibial and femoral attachment
     patellar_tendon: tuple[Field, Field] | None
     hoffa: Field | None
@@ -81,12 +81,9 @@ def look(p: Points, shape: Shape) -> NearbyAnatomy:
     cruciates: dict[str, tuple[Field, Field]] = {}
     sites: dict[str, tuple[Field, Field]] = {}
     if "cruciate" in near:
-        for name, path, ends in (
-            ("acl", tissues.ACL_PATH, tissues.ACL_SITES),
-            ("pcl", tissues.PCL_PATH, tissues.PCL_SITES),
-        ):
+        for name, (path, (tibial, femoral)) in tissues.CRUCIATES.items():
             cruciates[name] = tissues.cruciate(p, path)
-            sites[name] = tissues.attachments(p, ends)
+            sites[name] = ball(p, tibial, tissues.SITE_RADIUS), ball(p, femoral, tissues.SITE_RADIUS)
     tendon = tissues.patellar_tendon(p, shape) if "patellar_tendon" in near else None
     hoffa = _fat_pad(p, shape, found, tendon) if "hoffa" in near else None
     fibula = tissues.fibula(p) if "fibula" in near else None
@@ -135,24 +132,16 @@ def label_map(view: NearbyAnatomy, shape: Shape) -> Field:
         label[ring.distance < 0.0] = LABELS[f"{half}_meniscus"]
     if view.patellar_tendon is not None:
         label[view.patellar_tendon[0] < 0.0] = LABELS["patellar_tendon"]
-    for name, full in (("acl", "anterior"), ("pcl", "posterior")):
-        if name in view.cruciates:
-            label[view.cruciates[name][0] < 0.0] = LABELS[f"{full}_cruciate_ligament"]
+    for name, (distance, _) in view.cruciates.items():
+        label[distance < 0.0] = LABELS[name]
     for name, bone in view.bones.items():
         inside = bone.distance < 0.0
         label[inside] = own[name][inside]
-    for name, full in (("acl", "anterior"), ("pcl", "posterior")):
-        if name in view.sites:
-            label[attached(view, name)] = LABELS[f"{full}_cruciate_ligament"]
+    for name, (tibial, femoral) in view.sites.items():
+        in_tibia = (tibial < 0.0) & (view.distance("tibia") < 0.0)
+        in_femur = (femoral < 0.0) & (view.distance("femur") < 0.0)
+        label[in_tibia | in_femur] = LABELS[name]
     return label
-
-
-def attached(view: NearbyAnatomy, ligament: str) -> Field:
-    """Places of a cruciate ligament's attachments in bone."""
-    tibial, femoral = view.sites[ligament]
-    in_tibia = (tibial < 0.0) & (view.distance("tibia") < 0.0)
-    in_femur = (femoral < 0.0) & (view.distance("femur") < 0.0)
-    return np.asarray(in_tibia | in_femur)
 
 
 STEP = 2.4  # of the lattice, mm: more than a thousand points in the smallest subregion's bone

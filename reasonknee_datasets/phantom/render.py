@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.phantom import tissues
 from reasonknee_datasets.phantom.anatomy import CAPSULE, NearbyAnatomy, is_near, label_map, look, take_sample
 from reasonknee_datasets.phantom.lesions import (
@@ -32,7 +33,7 @@ from reasonknee_datasets.phantom.shape import (
     smooth_max,
     smooth_step,
 )
-from reasonknee_datasets.phantom.signs import SIGNAL, Wanted
+from reasonknee_datasets.phantom.signs import SIGNAL, Wanted, questions_of
 from reasonknee_datasets.phantom.soft_tissue_findings import (
     EFFUSION_REACH,
     Effusion,
@@ -46,16 +47,6 @@ from reasonknee_datasets.phantom.soft_tissue_findings import (
 
 
 @dataclass(frozen=True, slots=True)
-class Ligaments:
-    """Findings of the ligaments and of the patellar tendon."""
-
-    torn: frozenset[str]
-    lesion: frozenset[str]
-    repaired: bool
-    tendon_signal: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
     """One knee with all its lesions, ready to be painted at any points."""
 
@@ -66,13 +57,12 @@ class Scene:
     menisci: dict[str, MeniscusPlan]
     effusion: Effusion
     synovitis: Synovitis | None
-    ligaments: Ligaments
+    ligaments: frozenset[tuple[str, str]]  # findings of ligaments and tendon that are there, by name and attribute
 
 
 def plan_scene(wanted: Wanted, shape: Shape, seed: list[int]) -> Scene:
     """Turn grades into lesions of known place and size."""
     sample = take_sample(shape)
-    cruciates = {"acl": 60, "pcl": 61}
     return Scene(
         shape=shape,
         bone_lesions=plan_bone_lesions(wanted, sample, shape, seed),
@@ -81,11 +71,12 @@ def plan_scene(wanted: Wanted, shape: Shape, seed: list[int]) -> Scene:
         menisci=plan_menisci(wanted, shape),
         effusion=plan_effusion(wanted, shape),
         synovitis=plan_synovitis(wanted, sample, seed),
-        ligaments=Ligaments(
-            torn=frozenset(name for name, q in cruciates.items() if wanted.grade(q, "complete_tear")),
-            lesion=frozenset(name for name, q in cruciates.items() if wanted.grade(q, "insertion_lesion")),
-            repaired=wanted.grade(60, "repair") == 1,
-            tendon_signal=wanted.grade(62, "signal") == 1,
+        ligaments=frozenset(
+            (slot.finding, slot.attribute)
+            for finding in (*tissues.CRUCIATES, "patellar_tendon")
+            for question in questions_of(finding)
+            for slot in QUESTIONS[question].slots
+            if wanted.grade(question, slot.attribute)
         ),
     )
 
@@ -240,12 +231,12 @@ def _attachments(canvas: Canvas, view: NearbyAnatomy) -> None:
     """Lesion at a ligament's tibial attachment, screw at its femoral one."""
     found = canvas.scene.ligaments
     for name in view.sites:
-        sites = tissues.ACL_SITES if name == "acl" else tissues.PCL_SITES
-        if name in found.lesion:
+        _, sites = tissues.CRUCIATES[name]
+        if (name, "insertion_lesion") in found:
             inside = view.distance("tibia") + CORTEX
             canvas.over(np.maximum(ball(canvas.p, sites[0], 4.0), inside), "bone_marrow_lesion")
             canvas.over(np.maximum(ball(canvas.p, sites[0], 2.0), inside), "fluid")
-        if name == "acl" and found.repaired:
+        if (name, "repair") in found:
             inside = view.distance("femur") + CORTEX
             canvas.over(np.maximum(ball(canvas.p, sites[1], 4.4), inside), "bone_marrow_lesion")
             canvas.over(np.maximum(ball(canvas.p, sites[1], 2.9), inside), "screw")
@@ -272,12 +263,12 @@ def _ligaments(canvas: Canvas, view: NearbyAnatomy) -> None:
     for name, (distance, along) in view.cruciates.items():
         outside = np.maximum(distance, -np.minimum(view.distance("femur"), view.distance("tibia")))
         canvas.over(outside, "ligament")
-        if name in found.torn:
+        if (name, "complete_tear") in found:
             canvas.over(np.maximum(outside - 0.3, (np.abs(along - 0.5) - 0.16) * 28.0), "fluid")
     if view.patellar_tendon is not None:
         distance, _ = view.patellar_tendon
         canvas.over(distance, "ligament")
-        if found.tendon_signal:
+        if ("patellar_tendon", "signal") in found:
             (v, w), (end_v, end_w), u = tissues.patellar_tendon_path(canvas.scene.shape)
             centre = (u, v + 0.28 * (end_v - v), w + 0.28 * (end_w - w))
             spindle = ellipsoid(canvas.p, centre, (7.0, 5.0, 9.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,11 +144,18 @@ MENISCUS_CENTRE = 18.6  # distance of a meniscus' middle from the mid-line, mm
 
 Triple = tuple[float, float, float]
 
-# Attachments of the cruciate ligaments in bone: at the tibia, at the femur. The balls are part of the ligament's label.
-ACL_PATH: tuple[Triple, ...] = ((2.0, 10.0, -2.0), (-9.0, -3.0, 25.0))
-PCL_PATH: tuple[Triple, ...] = ((-0.5, -18.0, -8.0), (2.5, -13.5, 8.0), (9.0, 3.0, 17.5))
-ACL_SITES: tuple[Triple, ...] = ((2.2, 10.8, -6.5), (-12.6, -3.6, 26.0))
-PCL_SITES: tuple[Triple, ...] = ((-0.5, -15.5, -11.5), (12.0, 4.2, 18.4))
+# Path of each cruciate ligament, and its attachments in bone, both from tibia to femur. The attachments are balls that
+# are part of the ligament's label.
+CRUCIATES: Mapping[str, tuple[tuple[Triple, ...], tuple[Triple, Triple]]] = {
+    "anterior_cruciate_ligament": (
+        ((2.0, 10.0, -2.0), (-9.0, -3.0, 25.0)),
+        ((2.2, 10.8, -6.5), (-12.6, -3.6, 26.0)),
+    ),
+    "posterior_cruciate_ligament": (
+        ((-0.5, -18.0, -8.0), (2.5, -13.5, 8.0), (9.0, 3.0, 17.5)),
+        ((-0.5, -15.5, -11.5), (12.0, 4.2, 18.4)),
+    ),
+}
 SITE_RADIUS = 4.8
 LIGAMENT_RADIUS = 3.9
 
@@ -202,11 +210,6 @@ def cruciate(p: Points, path: tuple[Triple, ...]) -> tuple[Field, Field]:
         distance = np.minimum(distance, piece)
         done += length
     return distance, along
-
-
-def attachments(p: Points, sites: tuple[Triple, ...]) -> tuple[Field, Field]:
-    """Distance to a ligament's two attachments in bone: tibial, femoral."""
-    return ball(p, sites[0], SITE_RADIUS), ball(p, sites[1], SITE_RADIUS)
 
 
 def _strap(
