@@ -191,18 +191,13 @@ def _add_meniscus(
         grades[:, _column_of("meniscal_root_tear", f"{side}_meniscus_root", "presence")] = 0
 
 
-def sample_patient(rng: np.random.Generator) -> float:
-    """Draw the severity that both knees of a patient share, in standard deviations."""
-    return float(rng.standard_normal())
-
-
 def sample_knee(patient: float, rng: np.random.Generator, *, first: int = 0) -> NDArray[np.int8]:
     """Draw one knee's true grades at all four visits.
 
     Parameters
     ----------
     patient : float
-        The patient's severity, from `sample_patient`.
+        The severity that both knees of a patient share, in standard deviations.
     rng : numpy.random.Generator
         The knee's own stream.
     first : int
@@ -211,8 +206,7 @@ def sample_knee(patient: float, rng: np.random.Generator, *, first: int = 0) -> 
     Returns
     -------
     (4, 111) int8 array
-        One row a visit, one column a slot of `RECORD_SLOTS`. No grade falls along the visits, in the order of
-        `severity_rank`.
+        One row a visit, one column a slot of `RECORD_SLOTS`. No grade improves along the visits.
     """
     severity = _severity(patient, rng)
     grades: NDArray[np.int8] = (severity[:, :, None] >= _thresholds()).sum(axis=2).astype(np.int8)
@@ -244,18 +238,6 @@ def sample_missing(rng: np.random.Generator) -> NDArray[np.bool_]:
             questions[slot.question_id] = bool(rng.random() < 0.008)
         missing[column] = categories[category] or questions[slot.question_id] or rng.random() < 0.004
     return missing
-
-
-def severity_rank(slot: Slot, grade: int) -> int:
-    """Order a slot's grades by severity, for slots with numbers without an order.
-
-    The four simple and complex tears of a meniscus rank 2, 2, 2 and 3; a tear location ranks above none, and all alike.
-    """
-    if slot.attribute == "morphology":
-        return (0, 1, 2, 2, 2, 3, 4, 5, 6)[grade]
-    if slot.attribute == "tear_location":
-        return int(grade != 3)
-    return grade
 
 
 def as_mapping(row: NDArray[np.int8]) -> dict[int, dict[str, int | None]]:

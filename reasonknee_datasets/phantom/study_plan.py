@@ -22,7 +22,6 @@ from reasonknee_datasets.phantom.grade_sampling import (
     as_mapping,
     sample_knee,
     sample_missing,
-    sample_patient,
 )
 from reasonknee_datasets.phantom.scan_grids import SIZES, ScanGrid, Size, odd_grids, sample_geometry
 from reasonknee_datasets.schema import SIDES, VISITS, Side
@@ -182,10 +181,6 @@ class StudyPlan:
     true_grades: NDArray[np.int8]  # (volumes, 111) int8 array: grades to draw; complete
     read_grades: NDArray[np.int8]  # (volumes, 111) int8 array: grades of the records: the same, or `grades.MISSING`
 
-    def truth(self, volume: PlannedVolume) -> Mapping[int, Mapping[str, int | None]]:
-        """Return the grades to draw, by question and attribute."""
-        return as_mapping(self.true_grades[volume.number])
-
     def reading(self, volume: PlannedVolume) -> Mapping[int, Mapping[str, int | None]]:
         """Return the grades to record, by question and attribute; None is missing."""
         return as_mapping(self.read_grades[volume.number])
@@ -301,7 +296,7 @@ def _sample_grades(volumes: Sequence[PlannedVolume], seed: int) -> tuple[NDArray
         patient, visit, side = volume.key
         knees.setdefault((patient, side), []).append((visit, volume.number))
     for (patient, side), scans in knees.items():
-        severity = sample_patient(stream(seed, Stream.KNEE, patient))
+        severity = float(stream(seed, Stream.KNEE, patient).standard_normal())
         grades = sample_knee(severity, stream(seed, Stream.KNEE, patient, 1 + side), first=min(scans)[0])
         for visit, number in scans:
             missing = sample_missing(stream(seed, Stream.UNREAD, patient, side, visit))
