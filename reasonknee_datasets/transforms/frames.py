@@ -21,6 +21,7 @@ from reasonknee_datasets.transforms.regrid import (
     current_view,
     kept_box,
     of_labels,
+    plain_numbers,
     set_numbers,
 )
 from reasonknee_datasets.volumes.grid_view import View, read_view
@@ -30,6 +31,14 @@ from reasonknee_datasets.volumes.grid_view import View, read_view
 # one, the patient's right at the viewer's left.
 _PLANES = {"sagittal": (0, 2, 1), "coronal": (1, 2, 0), "axial": (2, 1, 0)}
 _SCALINGS = ("window", "slice", "volume")
+
+# How many numbers a field has, of which type, their lowest value, and the rule for the message.
+_RULES: dict[str, tuple[tuple[int, ...], type, int, str]] = {
+    "count": ((1,), int, 1, "be a whole number, at least 1"),
+    "size": ((1, 2), int, 1, "be a whole number of pixels, or two"),
+    "span": ((2,), float, 0, "be two shares, rising from 0 to 1"),
+    "ends": ((2,), int, 0, "be two rising slice numbers"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +126,10 @@ class ToFrames(Transform):
                 f"With scaling={self.scaling!r} the window of frames must have method {known}, "
                 f"which state black and white, not {self.window.method!r}. For example window=(0, 400)."
             )
-        for name, least in (("count", 1), ("size", 1), ("span", 0), ("ends", 0)):
+        for name in _RULES:
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _checked(name, value, least))
+                object.__setattr__(self, name, _checked(name, value))
         set_numbers(self, "fps", kind=float, least=0.0)
         if self.ends is not None and (self.count is None or self.count < 2):
             raise TransformError(f"ends needs a count of at least 2, for example count=32, not count={self.count}.")
@@ -280,28 +289,16 @@ def as_frames(frames: Any) -> ToFrames | None:
     )
 
 
-def _checked(name: str, value: Any, least: int) -> Any:
-    numbers = list(value) if isinstance(value, tuple | list) else [value]
-    many = {"count": (1,), "size": (1, 2), "span": (2,), "ends": (2,)}[name]
-    whole = name != "span"
-    kinds = (int, float, np.number)
-    good = len(numbers) in many and all(isinstance(n, kinds) and least <= n < 2**31 for n in numbers)
-    good = good and not any(isinstance(n, bool) for n in numbers)
-    good = (
-        good
-        and (not whole or all(int(n) == n for n in numbers))
-        and (name not in ("span", "ends") or numbers[0] < numbers[1])
-    )
-    if not good or (name == "span" and numbers[1] > 1):
-        rule = {
-            "count": "be a whole number, at least 1",
-            "size": "be a whole number of pixels, or two",
-            "span": "be two shares, rising from 0 to 1",
-            "ends": "be two rising slice numbers",
-        }[name]
+def _checked(name: str, value: Any) -> Any:
+    """Return the plain number or numbers of a field of `ToFrames`."""
+    lengths, kind, least, rule = _RULES[name]
+    numbers = plain_numbers(list(value) if isinstance(value, tuple | list) else [value], kind, least)
+    good = len(numbers) in lengths and max(numbers) < 2**31
+    if good and name in ("span", "ends"):
+        good = numbers[0] < numbers[1] <= (1 if name == "span" else 2**31)
+    if not good:
         raise TransformError(f"{name} must {rule}, not {shown(value)}.")
-    plain = tuple(int(n) if whole else float(n) for n in numbers)
-    return plain if isinstance(value, tuple | list) else plain[0]
+    return tuple(numbers) if isinstance(value, tuple | list) else numbers[0]
 
 
 FRAME_RECIPES: dict[str, ToFrames] = {

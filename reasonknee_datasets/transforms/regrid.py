@@ -192,7 +192,7 @@ def set_numbers(owner: Any, *names: str, kind: type, least: float | None = None,
         if value is None and "None" in owner.__dataclass_fields__[name].type:
             continue
         several = axes and isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
-        numbers = _plain(list(value) if several else [value], kind, least)
+        numbers = plain_numbers(list(value) if several else [value], kind, least)
         if len(numbers) not in ((1, 3) if axes else (1,)):
             what = "a whole number" if kind is int else "a number"
             what += ", or three (one for each array axis)" if axes else ""
@@ -201,7 +201,7 @@ def set_numbers(owner: Any, *names: str, kind: type, least: float | None = None,
         object.__setattr__(owner, name, tuple(numbers) if len(numbers) == 3 else numbers[0])
 
 
-def _plain(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:
+def plain_numbers(given: Sequence[Any], kind: type, least: float | None) -> list[Any]:
     """Return plain numbers, or none if one of them has another type."""
     try:
         numbers = [kind(number) for number in given]

@@ -56,33 +56,21 @@ def compile_items(
     for item in items:
         if isinstance(item, Control):
             alike.append(encoder.control_id(item.token))
-        elif isinstance(item, Run) and not _varies(item):
-            alike += _encode_literal(item, encoder)
-        elif isinstance(item, Run) or vision is not None:
-            if alike:
-                steps.append(_constant(alike))
-            if isinstance(item, Run):
-                steps.append(_run(item, encoder, writers))
-            elif vision is not None:
-                steps.append(_pictures(vision, encoder))
-            alike = []
+            continue
+        if isinstance(item, Run):
+            filler = _RunFiller(item, encoder, writers)
+            if not filler.varies:
+                filled = Filled()
+                filler.fill(filled, {})
+                alike += filled.ids
+                continue
+            step: Step = filler.fill_one if len(item.items) == 1 else filler.fill
+        else:
+            assert vision is not None  # without it the layout has no place for pictures
+            step = _pictures(vision, encoder)
+        steps += [_constant(alike), step] if alike else [step]
+        alike = []
     return [*steps, _constant(alike)] if alike else steps
-
-
-def _varies(run: Run) -> bool:
-    return any(isinstance(item, Numbers) or any(kind == "field" for kind, _ in item.parts) for item in run.items)
-
-
-def _encode_literal(run: Run, encoder: TextEncoder) -> list[int]:
-    values = _RunFiller(run, encoder, {})
-    filled = Filled()
-    values.fill(filled, {})
-    return filled.ids
-
-
-def _run(run: Run, encoder: TextEncoder, writers: Writers) -> Step:
-    filler = _RunFiller(run, encoder, writers)
-    return filler.fill_one if len(run.items) == 1 else filler.fill
 
 
 def control_ids(text: str, encoder: TextEncoder) -> list[int]:
@@ -140,6 +128,7 @@ class _RunFiller:
             after = seen if place + 1 < len(run.items) else None
             self._items.append(_Place(encoder.number(item), item, values, seen - 1 if place else None, after))
         self._fields = tuple(fields)
+        self.varies = bool(self._fields or self._writers)
 
     def fill(self, filled: Filled, example: Example) -> None:
         """Put the run's tokens at the end."""
