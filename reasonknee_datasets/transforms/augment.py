@@ -50,8 +50,8 @@ class RandomFlip(GridTransform):
     Raises
     ------
     TransformError
-        If another plane is named, ``p`` is not from 0 to 1, or a text of the example names left or right, which would be
-        wrong afterwards.
+        If another plane is named, ``p`` is not from 0 to 1, or a text of the example names left or right, which would
+        be wrong afterwards.
 
     Examples
     --------
