@@ -49,9 +49,9 @@ class CropToBox(GridTransform):
         Fill value where a crop of fixed size reaches beyond the volume (default 0, in the volume's own units). None:
         the crop is moved inside instead, and a volume smaller than ``size`` is an error.
     jitter_mm : float or three floats
-        Largest random move of the crop along each array axis, in millimetres either way. A box (with its margins, where
-        there is a ``size``) that fits stays inside the crop, and a crop that is smaller than the box stays inside the
-        box.
+        Largest random move of the crop along each array axis, in millimetres either way. Where there is a ``size``, a
+        box that fits with its margins stays inside the crop with them. A box that fits alone stays inside the crop, and
+        a crop that is smaller than the box stays inside the box.
     seed : int
         Seed of the jitter, which also depends on the example's ``id`` and ``epoch``.
 
@@ -102,7 +102,7 @@ class CropToBox(GridTransform):
             wanted = box.pad(voxels=spread(self.margin_voxels), mm=spread(self.margin_mm), affine=affine)
         region = wanted if self.size is None else _around(wanted, spread(self.size))
         if self.jitter_mm != 0 and any(spread(self.jitter_mm)):
-            region = self._jittered(example, region, box if self.size is None else wanted, affine)
+            region = self._jittered(example, region, box, wanted, affine)
         if self.size is None:
             region = region.clip(shape)
         elif self.pad_value is None:
@@ -115,10 +115,12 @@ class CropToBox(GridTransform):
         region = self.make_params(example) if params is None else params
         return regrid(example, View.whole(shape).crop(region, self.pad_value))
 
-    def _jittered(self, example: Example, region: Box, keep: Box, affine: NDArray[np.float64]) -> Box:
-        # The box stays inside the crop where it fits; where it is longer, the crop stays inside the box.
-        stops = np.subtract(keep.stop, region.stop)
-        starts = np.subtract(keep.start, region.start)
+    def _jittered(self, example: Example, region: Box, box: Box, wanted: Box, affine: NDArray[np.float64]) -> Box:
+        # Along each axis the box with its margins stays inside the crop, or the box alone where only that fits; along
+        # an axis where the box is longer than the crop, the crop stays inside the box.
+        with_margins = np.less_equal(wanted.shape, region.shape) & (self.size is not None)
+        stops = np.where(with_margins, wanted.stop, box.stop) - region.stop
+        starts = np.where(with_margins, wanted.start, box.start) - region.start
         low, high = np.minimum(stops, starts).tolist(), np.maximum(stops, starts).tolist()
         moves = draw_moves(random_stream("CropToBox", self.seed, example), self.jitter_mm, affine, low, high)
         return Box.from_row(np.add(region.to_row(), [*moves, *moves]).tolist())

@@ -159,10 +159,11 @@ def test_canonical_is_nibabels(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("margin", [0, 1, 12])  # the last does not fit the crop
 @pytest.mark.parametrize("length", [4, 7, 8, 9, 20])
-def test_jitter_keeps_crop_on_its_box(seed: int, length: int) -> None:
+def test_jitter_keeps_crop_on_its_box(seed: int, length: int, margin: int) -> None:
     volume = nib.Nifti1Image(np.zeros((60, 60, 60), np.int16), np.eye(4))
     example = {"id": "a", "volume": volume, "box": [20, 20, 20, 20 + length, 20 + length, 20 + length]}
-    box = CropToBox(size=8, jitter_mm=30.0, seed=seed)(example)["box"]
+    box = CropToBox(size=8, margin_voxels=margin, jitter_mm=30.0, seed=seed)(example)["box"]
     for low, high in zip(box[:3], box[3:], strict=True):
         assert (low >= 0 and high <= 8) if length <= 8 else (low <= 0 and high >= 8)
