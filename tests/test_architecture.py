@@ -239,10 +239,8 @@ _IDIOMS = re.compile(
     r"|\b(?:nobody|somebody|whoever|everybody)\b|^\W*(?-i:What)\b",
     re.IGNORECASE,
 )
-# Official and generated texts with hashes, and patterns of words that models write.
-_TEXTS = {"phantom/phrases.py", "phantom/signs.py", "prompts/category_texts.py"} | {
-    f"bench/answers/{name}.py" for name in ("parse", "retractions", "words")
-}
+# Official and generated texts with hashes.
+_TEXTS = {"phantom/phrases.py", "phantom/signs.py", "prompts/category_texts.py"}
 # Modules of the bench whose texts have idioms left.
 _LEFT = {"collect", "conditions", "model_requests", "prediction_files", "predictions", "problem_log", "reward"} | {
     "run_metadata",

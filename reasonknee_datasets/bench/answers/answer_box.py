@@ -16,7 +16,7 @@ from reasonknee_datasets.bench.answers.text_parts import (
     ParsedText,
     final_part,
     find,
-    hear,
+    load_or_clean,
     why_nothing,
 )
 from reasonknee_datasets.boxes import Box, BoxConvention
@@ -101,7 +101,7 @@ def parse_box(
     nothing = why_nothing(text, ended, error)
     if nothing is not None or text is None:
         return ParsedBox(None, nothing)
-    node, said = hear(text)
+    node, said = load_or_clean(text)
     if said is None:
         claims = list(_in_tree(node, frozenset(), convention, 0))
         return _join(claims, convention, known) or ParsedBox(None, "missing")

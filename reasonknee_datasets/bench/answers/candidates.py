@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from reasonknee_datasets.bench.answers.grade_values import Reading, is_disclaimed, is_measurement, read_slot_value
+from reasonknee_datasets.bench.answers.grade_values import Reading, is_measurement, read_slot_value, says_nothing
 from reasonknee_datasets.bench.answers.json_nodes import DEEPEST, Cut, Huge, Members, Node, Raw, loads
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, Name, is_path_of, name_of
 from reasonknee_datasets.bench.answers.lenient_json import scan
 from reasonknee_datasets.bench.answers.subjects import names_another
-from reasonknee_datasets.bench.answers.words import heading_names
+from reasonknee_datasets.bench.answers.words import heading_names, pattern
 from reasonknee_datasets.moaks import Question, Slot
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -123,7 +124,7 @@ class _Walk:
         self.strings -= 1
 
     def members(self, node: Members, rules: Rules, *, wrappers: tuple[str, ...], depth: int, trusted: bool) -> None:
-        if is_measurement(node) or is_disclaimed(node):
+        if is_measurement(node) or _is_disclaimed(node):
             self.claims.stray = True
             return
         if self.is_about_another(node):
@@ -197,7 +198,7 @@ class _Walk:
             self.unkeyed(node, rules)
 
     def attributes(self, node: Members, rules: Rules, depth: int) -> None:
-        if is_measurement(node) or is_disclaimed(node):
+        if is_measurement(node) or _is_disclaimed(node):
             self.claims.stray = True
             return
         for key, value in node.pairs:
@@ -223,6 +224,22 @@ class _Walk:
             read_slot_value(slot, node),
             rules if self.question.bare or "bare" in rules else rules | {"bare_value"},
         )
+
+
+def _is_disclaimed(node: Members) -> bool:
+    """Check whether an object takes its own value back: {"grade": 2, "status": "not assessable"}."""
+    for key, value in node.pairs:
+        form = normal_form(key[:20])
+        if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
+            return True
+        if form not in heading_names("key", "status"):
+            continue
+        if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
+            return True
+        doubted = isinstance(value, str) and len(value) < 80 and bool(pattern("doubted_value").search(value.casefold()))
+        if doubted and (form == "status" or str(value).casefold() not in ("n/a", "unknown", "not applicable")):
+            return True
+    return False
 
 
 def _slot_of(name: Name, value: Node) -> Slot | None:

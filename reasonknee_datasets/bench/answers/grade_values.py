@@ -209,22 +209,6 @@ def is_measurement(node: Members) -> bool:
     )
 
 
-def is_disclaimed(node: Members) -> bool:
-    """Check whether an object takes its own value back: {"grade": 2, "status": "not assessable"}."""
-    for key, value in node.pairs:
-        form = normal_form(key[:20])
-        if form in ("error", "errors", "error message") and isinstance(value, str) and not says_nothing(value):
-            return True
-        if form not in heading_names("key", "status"):
-            continue
-        if isinstance(value, bool) and value == bool(re.search("placeholder|example|dummy|hypothetical", form)):
-            return True
-        doubted = isinstance(value, str) and len(value) < 80 and bool(pattern("doubted_value").search(value.casefold()))
-        if doubted and (form == "status" or str(value).casefold() not in ("n/a", "unknown", "not applicable")):
-            return True
-    return False
-
-
 def _number(text: str) -> int:
     return NUMBER_WORDS[text] if text in NUMBER_WORDS else ROMAN[text] if text in ROMAN else int(text)
 

@@ -49,13 +49,9 @@ def parse_number(digits: str) -> int | float | Huge:
     (2, 2.5, Huge())
     """
     if len(digits) > _LONGEST_NUMBER:
-        return _long(digits)
+        # A share of a volume has up to 17 digits behind its point, and an exponent.
+        return float(digits) if len(digits) <= 2 * _LONGEST_NUMBER and "." in digits else Huge()
     return float(digits) if any(mark in digits for mark in ".eE") else int(digits)
-
-
-def _long(digits: str) -> float | Huge:
-    # A share of a volume has up to 17 digits behind its point, and an exponent.
-    return float(digits) if len(digits) <= 2 * _LONGEST_NUMBER and "." in digits else Huge()
 
 
 def _constant(name: str) -> Node:

@@ -1,18 +1,4 @@
-"""Text in, typed slots out: `parse_answer`.
-
-1. `text_parts` removes drafts, tags and tokens, and finds the JSON objects that the text does not retract. An object
-   counts only if the sentences before and after it do not deny, retract, exemplify or doubt it (`retractions`). A
-   sentence after it about the answer, its writer or its reader must mention the knee, give a reason or be a usual
-   remark.
-2. `candidates` collects what the objects claim: `key_matching` reads keys, `grade_values` reads a value.
-3. Where no object answers, `prose` reads tables and statements. A number is a grade only where a label leads to it
-   (`number_labels`), its subject is the asked one (`subjects`), and its clause states it (`clauses`).
-4. Claims of a slot that agree become its grade, with the names of the rules that read it (`outcome.RULES`). Anything
-   else becomes a reason (`outcome.REASONS`).
-
-The words and phrases are data: ``vocabulary.txt``, read by `words`. The work grows with the length of the text and no
-faster.
-"""
+"""Read the grades from a text: `parse_answer`. The package's docstring lists the stages."""
 
 from __future__ import annotations
 
@@ -33,7 +19,7 @@ from reasonknee_datasets.bench.answers.text_parts import (
     Spoken,
     final_part,
     find,
-    hear,
+    load_or_clean,
     why_nothing,
 )
 from reasonknee_datasets.bench.answers.words import normalise, pattern
@@ -49,7 +35,7 @@ _KEY_END = re.compile(r"(?:[\"'“”]|^\s*|[}\]]\s*)[:=]\s{0,4}$")
 # Words of a correction of one attribute about the others.
 _KEEPS_THE_REST = re.compile(
     r"\b(?:rest|others?|size|number|percent\w*|depth|presence|location|tear|repair|everything else)\b[^.;\n]{0,40}"
-    r"\b(?:stays?|remains?|stands?|unchanged|unaffected|is (?:right|correct|fine)|are (?:right|correct|fine)|hold)\b"
+    r"\b(?:(?:stay|remain|stand)s?|unchanged|unaffected|is (?:right|correct|fine)|are (?:right|correct|fine)|hold)\b"
 )
 
 
@@ -93,7 +79,7 @@ def parse_answer(
     nothing = why_nothing(text, ended, error)
     if nothing is not None or text is None:
         return _all(asked, nothing or "empty")
-    node, said = hear(text)
+    node, said = load_or_clean(text)
     if said is None:
         claims = Claims(asked)
         collect(claims, node, frozenset())

@@ -70,7 +70,7 @@ def _is_against(clause: str, *, errors_only: bool) -> bool:
         return False
     if pattern("against").search(clause):
         return True
-    return not errors_only and clause.count(" ") > 1 and pattern("stands").search(clause) is None
+    return not errors_only and clause.count(" ") > 1 and pattern("keeps").search(clause) is None
 
 
 def without_offers(text: str) -> str:
@@ -104,7 +104,7 @@ def _announces(last: str) -> bool:
     >>> [_announces(text) for text in ("putting it all together", "the grade is", "my crystal ball says", "filler")]
     [True, True, False, False]
     """
-    if '"' in last or "{" in last or any(pattern(name).search(last) for name in ("announces", "stands", "harmless")):
+    if '"' in last or "{" in last or any(pattern(name).search(last) for name in ("announces", "keeps", "harmless")):
         return True
     letters = [each for each in last if each.isalpha()]
     if 2 * sum(not each.isascii() for each in letters) > len(letters):

@@ -12,7 +12,7 @@ from reasonknee_datasets.bench.answers.answer_box import BOX_KEYS
 from reasonknee_datasets.bench.answers.json_nodes import Members, Node
 from reasonknee_datasets.bench.answers.key_matching import LONGEST_KEY, name_of
 from reasonknee_datasets.bench.answers.outcome import SlotAnswer
-from reasonknee_datasets.bench.answers.text_parts import find, hear
+from reasonknee_datasets.bench.answers.text_parts import find, load_or_clean
 from reasonknee_datasets.moaks import Question
 from reasonknee_datasets.moaks.spellings import normal_form
 
@@ -48,7 +48,7 @@ def commits(question: Question, text: str | None, *, whole: bool) -> bool:
     """Check whether a text holds at most one object and ends with it; if `whole`, that it holds only the answer."""
     if text is None or len(text) > LONGEST:
         return False
-    node, said = hear(text)
+    node, said = load_or_clean(text)
     if said is None:  # JSON as a whole
         return not whole or _holds_only_answers(question, node)
     found = find(said.text, said, "")

@@ -155,11 +155,6 @@ def final_part(text: str) -> str | None:
     return text[found.end() :] if found else None
 
 
-def has_fence(text: str) -> bool:
-    """Check whether there is a code fence in a text."""
-    return _FENCE.search(text) is not None
-
-
 def parts(text: str) -> list[Part]:
     r"""Cut a text at its code fences.
 
@@ -250,14 +245,14 @@ def why_nothing(text: str | None, ended: str, error: str | None) -> str | None:
     return None
 
 
-def hear(text: str) -> tuple[Node, Spoken | None]:
-    """Read a whole text by ``json.loads`` alone; where that fails, give what of it is meant as its answer.
+def load_or_clean(text: str) -> tuple[Node, Spoken | None]:
+    """Read a whole text by ``json.loads`` alone; if that fails, return its cleaned text.
 
     Examples
     --------
-    >>> hear('{"grade": 2}')
+    >>> load_or_clean('{"grade": 2}')
     (Members(pairs=(('grade', 2),)), None)
-    >>> hear('Grade 2.')[1].text
+    >>> load_or_clean('Grade 2.')[1].text
     'Grade 2.'
     """
     fine, node = loads(text)
@@ -293,7 +288,7 @@ def find(text: str, said: Spoken, ended: str) -> ParsedText:
                 last = len(prose)
         prose.append(part.text[at:])
     wider = {"in_text"} if len(kept) > 1 or any(piece.strip() for piece in prose) else set()
-    place = {True: {"fenced"}, False: {"in_text"} if has_fence(text) else set()}
+    place = {True: {"fenced"}, False: {"in_text"} if _FENCE.search(text) else set()}
     for document, fenced, lead, between in kept:
         found.cut = found.cut or document.open
         found.broken = found.broken or document.broken

@@ -119,7 +119,7 @@ _OF_SCALE = r"(?:the|this|its|that) (?:moaks |grading )?(?:scale|range)"
 # Words about the end of a scale in general: "the highest grade is 3", but not "the highest grade is right".
 _IN_GENERAL = (
     r"(?:is(?! (?:right|appropriate|correct|justified|warranted|given|assigned|best)\b)|was|are|were|would|could|can"
-    r"|may|might|needs?|requires?|means|stands|being|of|among|in|on)\b"
+    r"|may|might|needs?|requires?|(?:mean|stand)s|being|of|among|in|on)\b"
 )
 _END_OF_SCALE = re.compile(
     r"(?<!second )(?<!next )(?<!third )\b(?:(?P<top>highest|maximum|maximal|top|most severe|worst|uppermost)"
