@@ -102,6 +102,9 @@ SCRIPTS: Mapping[str, OfficialScript] = MappingProxyType(
 )
 """The scripts by the name that `Condition.script` gives them."""
 
+MAX_TOKENS = 1024
+"""Limit of an answer's tokens in the conditions that are not the authors'."""
+
 Region = Literal["whole", "true", "jittered", "own"]
 Image = Literal["own", "none", "other"]
 Script = Literal["qwen", "o1"]
@@ -208,6 +211,11 @@ class Condition:
         if self.region == "whole":
             return whole
         return f"whole: {whole}; region: {close}" if self.asks_box else close
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Limit of an answer's tokens; None where the authors' script sets none."""
+        return MAX_TOKENS if self.script is None else SCRIPTS[self.script].max_tokens
 
     @property
     def sees_true_box(self) -> bool:

@@ -216,7 +216,8 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.bench.run_spec import make_plan, make_study
+    from reasonknee_datasets.bench.run_plan import make_plan
+    from reasonknee_datasets.bench.run_spec import make_study
 
     names = ("condition", "split", "patients", "questions", "prompts", "damaged", "seed", "frames", "size")
     print(make_plan(make_study(arguments.data, **{name: getattr(arguments, name) for name in names})))

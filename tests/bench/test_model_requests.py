@@ -70,7 +70,6 @@ def test_a_box_is_asked_for_first_and_then_the_question() -> None:
     frames = Frames(np.zeros((3, 4, 5), np.uint8))
     condition, prompts = CONDITIONS["box_first"], Prompts.own("guided")
     first = ask_for_box(_RECORD, condition, frames)
-    assert first.step == "box"
     assert "from 0 to 2 in the order given" in first.text
     assert prompts.text(19) not in first.text
     second = ask_after_box(first, _BOX, _RECORD, prompts)

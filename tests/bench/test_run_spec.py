@@ -19,7 +19,7 @@ from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
 def test_a_sample_is_of_whole_patients_and_seeded(prepared: Path) -> None:
     def names(**options: Any) -> list[str]:
-        return [record.id for record in make_study(prepared, "guided", split="train", **options).records.items]
+        return [record.id for record in make_study(prepared, "guided", split="train", **options).records]
 
     two = names(patients=2, seed=3)
     patients = {name.split("/")[0] for name in two}
@@ -34,8 +34,8 @@ def test_a_sample_is_of_whole_patients_and_seeded(prepared: Path) -> None:
 
 def test_damaged_prompts_may_be_left_out(prepared: Path) -> None:
     study = make_study(prepared, "guided", patients=1, damaged="leave_out")
-    assert {record.question for record in study.records.items} == set(range(1, 63)) - {58, 59}
-    assert study.identity.records == len(study.records.items)
+    assert {record.question for record in study.records} == set(range(1, 63)) - {58, 59}
+    assert study.identity.records == len(study.records)
     assert make_study(prepared, "guided", patients=1).prompts.repaired == (58, 59)
     assert make_study(prepared, "official", patients=1).prompts.repaired == ()
     with pytest.raises(BenchError, match="No question is left to ask"):
@@ -51,7 +51,7 @@ def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
     manifest = json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))
     del manifest["checksum"]
     (folder / "manifest.json").write_text(json.dumps(manifest | {"synthetic": False}), encoding="utf-8")
-    with pytest.raises(BenchError, match="No prompts are named, and real data need them"):
+    with pytest.raises(BenchError, match="Real data need prompts, and none is named"):
         make_study(folder, "guided")
     assert make_study(folder, "guided", prompts="project").prompts.source == "project"
     files = tmp_path / "questions_nobbox_guided.json"
@@ -97,7 +97,7 @@ def test_parse_questions_refuses_what_is_no_range(value: Any) -> None:
 @pytest.mark.parametrize("name", ["guided", "region_given"])
 def test_frames_are_as_many_and_as_large_as_asked(name: str, prepared: Path) -> None:
     study = make_study(prepared, name, patients=1, questions=[60], frames=3, size=24)
-    record = study.records.items[0]
+    record = study.records[0]
     shape = study.render(record, study.region(record)).pixels.shape
     assert (shape[0], max(shape[1:])) == (3, 24)
     assert "count=3" in (study.identity.frames or "")
@@ -129,4 +129,4 @@ def test_make_study_checks_the_slices_of_official_o1(prepared: Path) -> None:
     message = r"official_o1 cannot show volumes/.*: it takes slices 32 to 128 .*, and the volume has fewer"
     with pytest.raises(BenchError, match=message):
         make_study(prepared, "official_o1", patients=1)
-    assert len(make_study(prepared, "official", patients=1).records.items)
+    assert len(make_study(prepared, "official", patients=1).records)

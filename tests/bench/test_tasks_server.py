@@ -73,7 +73,7 @@ def _run(server: ModelServer, data: Path, folder: Path, questions: str = "19,60"
 
 
 def _records(data: Path, questions: list[int]) -> int:
-    return len(make_study(data, "guided", patients=1, questions=questions).records.items)
+    return len(make_study(data, "guided", patients=1, questions=questions).records)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_model_on_transformers_serve(condition: str, url: str, folder: Path, p
     assert log.status == "success", log.error
     assert log.samples is not None
     study = make_study(prepared, condition, patients=1, questions=[60], frames=2, size=32)
-    records = {record.id: record for record in study.records.items}
+    records = {record.id: record for record in study.records}
     assert {sample.id for sample in log.samples} == records.keys()
     done = evaluate(Path(log.location), prepared, resamples=0)
     assert done.predictions.usage["completion_tokens"] <= 6 * len(records) * (2 if condition == "box_first" else 1)
