@@ -196,7 +196,7 @@ class TestIdentity:
         lines = [line | {"condition": "guided"} for line in oracle(truth)]
         assert read_predictions(lines, truth).identity.condition == "guided"
         lines[3]["condition"] = lines[5]["condition"] = "zero_shot"
-        with pytest.raises(BenchError, match=r"mixed_conditions \(2, .*condition 'zero_shot' beside 'guided'"):
+        with pytest.raises(BenchError, match=r"mixed_conditions \(2, .*condition 'zero_shot' and 'guided'"):
             read_predictions(lines, truth)
         run = {"run": {"condition": "box_first"}}
         assert named(read_predictions([run, *lines], truth, strict=False))["mixed_conditions"] == len(lines)
@@ -330,7 +330,7 @@ class TestBadInput:
         for lines in ([], [{"run": {"model": "m"}}]):
             path = save(tmp_path / "p.jsonl", lines)
             for strict in (True, False):
-                with pytest.raises(BenchError, match=r"empty \(1, there is no prediction at all\): in .*p\.jsonl"):
+                with pytest.raises(BenchError, match=r"empty \(1, there are no predictions\): in .*p\.jsonl"):
                     read_predictions(path, truth, strict=strict)
         with pytest.raises(BenchError, match=r"empty .*: from Python"):
             read_predictions([], truth)
@@ -364,7 +364,7 @@ class TestBadInput:
         ("line", "why"),
         [
             ({"text": "x"}, "no id"),
-            ({"id": 19, "text": "x"}, "id '19' is no text"),
+            ({"id": 19, "text": "x"}, "id '19' is not a text"),
             ({"id": "a"}, "neither text nor slots"),
             ({"id": "a", "text": "x", "slots": {}}, "both text and slots"),
             ({"id": "a", "text": {"size": 1}}, "text is dict"),
