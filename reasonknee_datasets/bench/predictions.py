@@ -34,7 +34,7 @@ class Predictions:
     answers : Answers
         One row a record, as in the truth.
     problems : tuple of Problem
-        What was wrong with them, and notes.
+        Problems with them, and notes.
     identity : RunMetadata
         As the file states it, with these records, and the versions of parser and package.
     rules : mapping of str to int
@@ -42,7 +42,7 @@ class Predictions:
     usage : mapping of str to int
         Tokens and the like, summed over the lines that state them.
     convention : BoxConvention or None
-        In which boxes were read; None where there are none.
+        Convention of the boxes; None where there are none.
     numbers : (N, 6) float array or None
         The six numbers as answered, NaN where there are none: ``score`` looks for a convention that fits them better.
     """
@@ -73,25 +73,25 @@ def read_predictions(
     Parameters
     ----------
     source : path, sequence of paths, or iterable of mappings
-        JSON objects, one a line: ``id``, and ``text`` (what the model said) or ``slots`` (attribute to grade); perhaps
+        JSON objects, one a line: ``id``, and ``text`` (of the model) or ``slots`` (attribute to grade); perhaps
         ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``,
-        and ``reasoning`` (what the provider returned apart from the text, as reasoning models do).
+        and ``reasoning`` (of a reasoning model, where the provider returns it apart from the text).
         A line ``{"run": {...}}`` states the `RunMetadata`. Logs of inspect_ai (``.eval``) state it in their metadata.
         From Python, the same objects.
     truth : Truth
         The records that are scored.
     data : Repository, optional
-        Where the truth is from; with it, predictions for another split or revision are told from unknown ids.
+        Repository of the truth; with it, ids of another split or revision are distinguished from unknown ids.
     split : str
-        Of the truth.
+        Split of the truth.
     convention : BoxConvention or str, optional
-        Of the boxes; by default what the file states, else i0 j0 k0 i1 j1 k1, half-open.
+        Convention of the boxes; by default as the file states, else i0 j0 k0 i1 j1 k1, half-open.
     boxes : bool, optional
         Whether the text of a line without a ``box`` is searched for one; by default where a convention is stated.
     official : bool, optional
         Read texts as the authors' scripts do; by default where the file states an official condition.
     strict : bool
-        Stop at any problem that is more than a note; else go on as `PROBLEMS` says of each.
+        Stop at any problem that is more than a note; otherwise continue as described in `PROBLEMS`.
     each_text : callable, optional
         Called with the row in the truth and the text of each prediction that has one, its ``reasoning``
         before it in think tags.

@@ -65,7 +65,7 @@ def grades(study: RunSpec) -> Scorer:
             for answer in parsed.slots
         }
         right = float("nan") if None in true.values() else float(parsed.grades == true)
-        return Score(  # NaN is inspect_ai's value of what is not scored
+        return Score(  # inspect_ai leaves a value of NaN out of the metrics
             value=right,
             answer=json.dumps(parsed.grades),
             explanation="; ".join(f"{name}: {_shown(slot)}" for name, slot in slots.items()),
@@ -101,11 +101,11 @@ Whether the grades equal the reference grades does not matter.
 
 {instructions}
 """
-"""What the judge is sent; inspect_ai's own instructions ask it for a letter at the end."""
+"""Prompt of the judge; inspect_ai's own instructions ask it for a letter at the end."""
 
 
 def judge_metadata(model: str) -> dict[str, str]:
-    """Return what identifies a judge: its model, its prompt and the prompt's SHA-256."""
+    """Return the metadata of a judge: its model, its prompt and the prompt's SHA-256."""
     return {"model": model, "prompt": JUDGE_PROMPT, "prompt_sha256": hashlib.sha256(JUDGE_PROMPT.encode()).hexdigest()}
 
 

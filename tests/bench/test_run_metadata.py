@@ -90,10 +90,10 @@ def test_mappings_are_those_that_json_gives_back() -> None:
         ({"generation": "greedy"}, r"generation in a run's metadata must be a mapping"),
         (
             {"generation": {"temperature": float("nan")}},
-            r"generation in a run's metadata must be a mapping of what JSON",
+            r"generation in a run's metadata must be a mapping of values that JSON can hold",
         ),
-        ({"prompts": {"1": 5}}, r"prompts in a run's metadata must be a mapping of what JSON can hold, got \{'1': 5\}"),
-        ({"prompts": {"1": object()}}, r"prompts in a run's metadata must be a mapping of what JSON"),
+        ({"prompts": {"1": 5}}, r"prompts in a run's metadata must be a mapping of texts, got \{'1': 5\}"),
+        ({"prompts": {"1": object()}}, r"prompts in a run's metadata must be a mapping of values that JSON can hold"),
     ],
 )
 def test_what_is_refused(item: Any, message: str) -> None:
