@@ -32,7 +32,7 @@ class Collector:
     truth : Truth
         The records that are scored.
     problems : ProblemLog
-        Gets every problem with a prediction.
+        Receives every problem with a prediction.
     data : Repository or None
         Repository of the scored records. It identifies ids of other splits and of records that were not asked; without
         it they are unknown.

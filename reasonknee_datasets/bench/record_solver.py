@@ -119,7 +119,7 @@ class _Sender:
         self._failures = 0
 
     async def send(self, chat: list[ChatMessage]) -> ModelOutput:
-        """Send messages to the evaluated model; the log gets everything but the images."""
+        """Send messages to the evaluated model; the images are not logged."""
         if self._failures >= _GIVE_UP_AFTER:
             raise BenchError(
                 f"Not asked: the last {self._failures} requests failed, and no answer came between them. Repair the "

@@ -65,7 +65,7 @@ class Reward:
         ordinal slots, 1 for the same grade in others, 0 where there is no grade. With scores: see `EquitableScores`;
         1 on average for the truth, 0 on average for a constant answer, at least -1. None where no truth is known.
     localisation : float or None
-        Intersection over union with the true box, rescaled so that the whole volume gets 0 and the true box 1; 0 where
+        Intersection over union with the true box, rescaled so that the whole volume earns 0 and the true box 1; 0 where
         that is negative or there is no box. None where none is asked for.
     """
 
@@ -242,7 +242,7 @@ def make_reward(
     Returns
     -------
     callable
-        ``(prompts, completions, **columns) -> list of float``. Of the columns it reads ``question_id``, ``grades`` (as
+        ``(prompts, completions, **columns) -> list of float``. It reads the columns ``question_id``, ``grades`` (as
         in a quintuple's row, or a mapping of attribute to grade) and, with a convention, ``box`` (i0 j0 k0 i1 j1 k1)
         and ``shape`` (three ints). It has a ``__name__``, which TRL logs.
 

@@ -267,7 +267,7 @@ def check_comparable(a: RunMetadata, b: RunMetadata, allow: Collection[str] = ()
     >>> check_comparable(RunMetadata(split="test", model="a"), RunMetadata(split="train", model="b"))
     Traceback (most recent call last):
     reasonknee_datasets.errors.BenchError: The two results differ in more than the model: split: 'test' and 'train'. \
-Score both in the same way, or name what may differ: allow=('split',) (--allow split).
+Score both in the same way, or name the fields that may differ: allow=('split',) (--allow split).
     """
     if isinstance(allow, str):
         raise BenchError(f"allow must be a list of fields, got {allow!r}. Write allow=({allow!r},).")
@@ -284,7 +284,7 @@ Score both in the same way, or name what may differ: allow=('split',) (--allow s
         shown = "; ".join(map(str, other[:10])) + (f"; and {len(other) - 10} more" if len(other) > 10 else "")
         option = " ".join(f"--allow {name}" for name in names)
         raise BenchError(
-            f"The two results differ in more than the model: {shown}. Score both in the same way, or name what may "
-            f"differ: allow={names!r} ({option})."
+            f"The two results differ in more than the model: {shown}. Score both in the same way, or name the "
+            f"fields that may differ: allow={names!r} ({option})."
         )
     return found

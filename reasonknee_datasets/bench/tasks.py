@@ -32,7 +32,7 @@ def _full_name(name: str) -> str:
     """Return the name under which inspect_ai has to register a task of this package.
 
     It adds the package itself where it finds it installed. It does not in a checkout that Python imports from the
-    current folder, since the egg-info folder there says nothing about an editable install.
+    current folder, since the egg-info folder there does not mention an editable install.
     """
     return name if "/" in registry_info(mean_record_exact).name else f"reasonknee_datasets/{name}"
 
@@ -70,7 +70,7 @@ def reasonknee_bench(
     prompts, damaged, seed, frames, size, volumes_dir
         As for `reasonknee_datasets.bench.run_spec.make_study`.
     revision : str, optional
-        The model's revision, where its name does not say it. It is recorded with the results.
+        The model's revision, where its name does not state it. It is recorded with the results.
     judge : str, optional
         A model that judges the reasoning of every answer, such as ``openai/gpt-4.1``; by default none does.
 
