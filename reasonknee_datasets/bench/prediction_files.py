@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -77,14 +78,23 @@ def iterate_predictions(source: Source, problems: ProblemLog) -> Iterator[tuple[
     logs = [file for file in files if is_inspect_log(file)]
     for file in files:
         if not file.is_file():
-            raise BenchError(
-                f"{file} is not a readable file. Predictions are an .eval log of reasonknee_bench, or JSON lines with "
-                "an id and a text (or slots) each."
-            )
+            raise _missing_file(file)
         if file not in logs:
             yield from _lines_of(file, problems, named=len(files) > 1)
     if logs:
         yield from _iterate_logs(logs, problems)
+
+
+def _missing_file(file: Path) -> BenchError:
+    if file.is_dir():
+        return BenchError(f"{file} is a folder. Name the files in it: predictions are .eval logs, or JSON lines.")
+    known = [each.name for each in file.parent.glob("*") if each.is_file()]
+    near = get_close_matches(file.name, known, n=1)
+    remedy = f"Did you mean {str(file.with_name(near[0]))!r}? " if near else ""
+    return BenchError(
+        f"There is no file {file}. {remedy}Predictions are an .eval log of reasonknee_bench, or JSON lines with an id "
+        "and a text (or slots) each."
+    )
 
 
 def name_source(source: Source) -> str:

@@ -212,8 +212,8 @@ def make_study(
     Raises
     ------
     BenchError
-        If real data come without prompts, a prompt has a control token, or nothing is left to ask. Also if the split has
-        no other patient's image to show, or a volume has too few slices for the frames of ``official_o1``.
+        If real data come without prompts, a prompt has a control token, or nothing is left to ask. Also if the split
+        has no other patient's image to show, or a volume has too few slices for the frames of ``official_o1``.
     """
     chosen = _resize(get_condition(condition), frames, size)
     repository = open_data(data, storage_options=storage_options, token=token)

@@ -7,6 +7,7 @@ setuptools' entry point ``inspect_ai`` names this module, so that inspect_ai fin
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from reasonknee_datasets.bench.record_solver import ask_records
 from reasonknee_datasets.bench.run_spec import RunSpec, make_study
 from reasonknee_datasets.bench.task_scorers import grades, judge_metadata, mean_record_exact, reasoning_judge
 from reasonknee_datasets.bench.truth import parse_questions
+from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.moaks import QUESTIONS
 
 # Seconds for one attempt, and attempts after the first. inspect_ai's own defaults wait and retry without end.
@@ -52,6 +54,7 @@ def reasonknee_bench(
     volumes_dir: str | None = None,
     revision: str | None = None,
     judge: str | None = None,
+    **unknown: object,
 ) -> Task:
     """Ask a model about the records of a split under one condition.
 
@@ -81,8 +84,11 @@ def reasonknee_bench(
     Raises
     ------
     BenchError
-        If the condition is unknown, real data come without prompts, or nothing is left to ask.
+        If an argument or the condition is unknown, real data come without prompts, or nothing is left to ask.
     """
+    for name in unknown:  # inspect_ai would leave it out with a warning, and ask the default condition instead
+        known = [each for each in inspect.signature(reasonknee_bench).parameters if each != "unknown"]
+        raise BenchError(f"Unknown task argument {name!r}. {nearest(name, known)}.")
     study = make_study(
         data,
         condition if isinstance(condition, str) else ",".join(condition),

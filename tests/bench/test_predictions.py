@@ -336,8 +336,13 @@ class TestBadInput:
             read_predictions([], truth)
 
     def test_no_file(self, truth: Truth, tmp_path: Path) -> None:
-        with pytest.raises(BenchError, match=r"p\.jsonl is not a readable file\. Predictions are an \.eval log"):
+        with pytest.raises(BenchError, match=r"There is no file .*p\.jsonl\. Predictions are an \.eval log"):
             read_predictions(tmp_path / "p.jsonl", truth)
+        save(tmp_path / "pred.jsonl", oracle(truth))
+        with pytest.raises(BenchError, match=r"There is no file .*prde\.jsonl\. Did you mean '.*pred\.jsonl'\?"):
+            read_predictions(tmp_path / "prde.jsonl", truth)
+        with pytest.raises(BenchError, match="is a folder"):
+            read_predictions(tmp_path, truth)
 
     def test_a_half_written_last_line(self, truth: Truth, tmp_path: Path) -> None:
         whole = save(tmp_path / "p.jsonl", oracle(truth)).read_bytes()

@@ -525,5 +525,18 @@ def test_a_log_that_is_none_of_ours_is_named(prepared: Path, tmp_path: Path) -> 
     (tmp_path / "torn.eval").write_bytes(_log(tmp_path).read_bytes()[:500])
     with pytest.raises(BenchError, match=r"torn\.eval cannot be read as a log of inspect_ai"):
         evaluate(tmp_path / "torn.eval", prepared, resamples=0)
-    with pytest.raises(BenchError, match=r"gone\.eval is not a readable file"):
+    with pytest.raises(BenchError, match=r"There is no file .*gone\.eval"):
         evaluate(tmp_path / "gone.eval", prepared, resamples=0)
+
+
+def test_reasonknee_bench_rejects_an_unknown_argument(prepared: Path, tmp_path: Path) -> None:
+    wrong = {"data": str(prepared), "conditon": "guided"}
+    with pytest.raises(BenchError, match=r"Unknown task argument 'conditon'\. Did you mean 'condition'\?"):
+        inspect_eval(
+            "reasonknee_datasets/reasonknee_bench",
+            model="mockllm/model",
+            task_args=wrong,
+            log_dir=str(tmp_path),
+            display="none",
+        )
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reasonknee_datasets.bench.answers import write
+from reasonknee_datasets.bench.conditions import CONDITIONS
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
@@ -187,3 +188,11 @@ def test_help_lists_the_questions_of_every_category(command: str, capsys: pytest
     if command != "bench plan":
         assert f"attributes alone: {', '.join(ATTRIBUTES)}" in text
         assert "such as slice0-x1-y2" in text
+
+
+def test_bench_plan_help_lists_every_condition(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("bench", "plan", "--help")
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"\b{name}\b", shown) for name in CONDITIONS)
+    assert "  inspect eval reasonknee_datasets/reasonknee_bench --model PROVIDER/MODEL" in shown
