@@ -128,7 +128,7 @@ class TestWhatIsRead:
         lines = [line | {"usage": {"prompt_tokens": 10, "cached": True}} for line in oracle(truth)]
         assert read_predictions(lines, truth).usage == {"prompt_tokens": 10 * len(truth)}
 
-    def test_official_texts_are_read_as_the_scripts_do(self, truth: Truth) -> None:
+    def test_official_texts_are_read_by_json(self, truth: Truth) -> None:
         lines = oracle(truth)
         lines[0]["text"] = f"```json\n{lines[0]['text']}\n```"
         lines[1]["text"] = f"The answer is {lines[1]['text']}"
@@ -157,7 +157,7 @@ class TestIdentity:
         assert found.records_sha256 == run.records_sha256
         assert found.codec_version == CODEC_VERSION != 99  # the one that read them, not the run's
 
-    def test_records_are_named_where_the_file_does_not(self, truth: Truth, data: Repository) -> None:
+    def test_identity_names_the_scored_records(self, truth: Truth, data: Repository) -> None:
         found = read_predictions(oracle(truth), truth, data=data).identity
         assert (found.split, found.records, found.model) == ("test", len(truth), None)
         assert found.dataset_revision == data.manifest.digest
@@ -224,7 +224,7 @@ class TestBoxes:
             assert (predictions.answers.box_reasons == NONE).all()
             assert predictions.identity.box_convention == str(self.CONVENTION)
 
-    def test_rows_of_the_box_column_need_no_convention(self, truth: Truth) -> None:
+    def test_box_rows_need_no_convention(self, truth: Truth) -> None:
         lines = [line | {"box": truth.boxes[row].tolist()} for row, line in enumerate(oracle(truth))]
         predictions = read_predictions(lines, truth)
         np.testing.assert_array_equal(predictions.answers.boxes, truth.boxes)
@@ -250,7 +250,7 @@ class TestBoxes:
         assert not predictions.answers.has_box[1]
         assert predictions.problems == ()
 
-    def test_a_line_says_why_there_is_no_box(self, truth: Truth) -> None:
+    def test_box_reason_of_a_line(self, truth: Truth) -> None:
         lines = [line | {"box": None, "box_reason": "refusal"} for line in oracle(truth)]
         lines[1]["box_reason"] = "whatever"
         lines[2] = {"id": truth.ids[2], "text": None, "error": "timeout"}
@@ -315,7 +315,7 @@ class TestBoxes:
         assert results.conventions is not None
         assert "1.00" in str(results.conventions.verdict)
 
-    def test_shares_of_a_volume_whose_shape_is_unknown(self, truth: Truth) -> None:
+    def test_normalised_boxes_need_a_shape(self, truth: Truth) -> None:
         flat = take(truth, np.arange(len(truth)))
         flat.shapes[:] = 0
         lines = [line | {"box": [0, 0.5, 0, 0.5, 0, 0.5]} for line in oracle(truth)]
@@ -450,7 +450,7 @@ class TestBadInput:
         assert predictions.problems == ()
         assert (predictions.answers.grades == NONE).all()
 
-    def test_long_examples_and_many_of_them_are_cut(self, truth: Truth) -> None:
+    def test_examples_of_problems_are_cut(self, truth: Truth) -> None:
         lines = [{"id": "x" * 10_000, "text": ""} for _ in range(1000)]
         with pytest.raises(BenchError, match=r"unknown_id \(1000, .* and 995 more") as caught:
             read_predictions(lines, truth)
@@ -458,7 +458,7 @@ class TestBadInput:
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(cut=st.integers(0, 10_000))
-    def test_a_file_that_is_cut_anywhere_gives_its_whole_lines(self, truth: Truth, tmp_path: Path, cut: int) -> None:
+    def test_a_cut_file_keeps_whole_lines(self, truth: Truth, tmp_path: Path, cut: int) -> None:
         some = take(truth, np.arange(12))
         whole = save(tmp_path / "p.jsonl", [{"run": {"model": "m"}}, *oracle(some)]).read_bytes()
         part = whole[: cut % (len(whole) + 1)]

@@ -129,7 +129,7 @@ def test_oracle_is_right_in_every_condition(name: str, prepared: Path, tmp_path:
     assert found.usage == {"prompt_tokens": 10 * turns * len(truth), "completion_tokens": 2 * turns * len(truth)}
 
 
-def test_score_shows_grade_rule_or_reason_of_each_slot(prepared: Path, tmp_path: Path) -> None:
+def test_grades_shows_rule_or_reason(prepared: Path, tmp_path: Path) -> None:
     answers = {
         1: '```json\n{"MOAKS_scores": {"patella medial": {"size": 0, "number": 9, "percent": "grade 1"}}}\n```',
         45: "I am sorry, I cannot help with medical images.",
@@ -156,7 +156,7 @@ def test_score_shows_grade_rule_or_reason_of_each_slot(prepared: Path, tmp_path:
         assert score.as_float() == 0.0 or None in true.values()
 
 
-def test_record_exact_has_an_error_clustered_by_patient(prepared: Path, tmp_path: Path) -> None:
+def test_record_exact_stderr_is_by_patient(prepared: Path, tmp_path: Path) -> None:
     """Against the formula written out, on a split of several patients; records without all true grades are left out."""
     study = _study(prepared, GUIDED, split="train", patients=None, questions=[1, 19, 45])
     truth = study.truth
@@ -190,7 +190,7 @@ def test_record_exact_has_an_error_clustered_by_patient(prepared: Path, tmp_path
     assert done.results.total().value == pytest.approx(mean)
 
 
-def test_without_a_box_no_other_region_is_shown(prepared: Path, tmp_path: Path) -> None:
+def test_own_region_stops_without_a_box(prepared: Path, tmp_path: Path) -> None:
     study = _study(prepared, "own_region")
     asked = _asked(study, tmp_path / "own", lambda request: "I cannot see it.")
     assert [request.step for request in asked] == ["box"] * len(study.records)
@@ -254,7 +254,7 @@ def _wire(requests: list[Asked]) -> list[tuple[str, str, list[str]]]:
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_requests_hold_no_answer_and_no_box_that_is_not_given(
+def test_requests_do_not_depend_on_truth(
     name: str, prepared: Path, perturbed: Path, moved: Path, tmp_path: Path
 ) -> None:
     """To the byte, on repositories that differ in every answer, and in every box."""
@@ -268,7 +268,7 @@ def test_requests_hold_no_answer_and_no_box_that_is_not_given(
     assert (_wire(one) == _wire(three)) == (name not in ("region_given", "jittered_region"))
 
 
-def test_a_request_is_made_without_grades_and_reasoning() -> None:
+def test_record_has_no_grades_or_reasoning() -> None:
     assert set(Record.__dataclass_fields__) == {"id", "volume_path", "side", "question", "box"}
 
 
@@ -311,7 +311,7 @@ def test_shuffled_image_is_of_another_patient(prepared: Path, tmp_path: Path) ->
     assert all(one.urls != two.urls for one, two in zip(guided, shuffled, strict=True))
 
 
-def test_a_split_of_one_patient_has_no_image_to_shuffle(prepared: Path) -> None:
+def test_make_study_needs_images_to_shuffle(prepared: Path) -> None:
     with pytest.raises(BenchError, match=r"split 'test' has no (left|right) knee of a patient other than"):
         make_study(prepared, "shuffled_image")
 
@@ -374,7 +374,7 @@ def test_control_tokens_in_a_question_are_refused(token: str, prepared: Path, tm
         _study(prepared, "guided", prompts=files, questions=[60])
 
 
-def test_no_question_of_ours_or_the_authors_has_a_control_token() -> None:
+def test_prompts_have_no_control_token() -> None:
     for wording in ("zeroshot", "guided"):
         Prompts.own(wording)
         folder = OFFICIAL
@@ -386,7 +386,7 @@ def test_no_question_of_ours_or_the_authors_has_a_control_token() -> None:
 
 
 @pytest.mark.parametrize("name", ["guided", "own_region"])
-def test_frames_are_not_logged_but_can_be_rendered_again(name: str, prepared: Path, tmp_path: Path) -> None:
+def test_logged_frames_can_be_rendered_again(name: str, prepared: Path, tmp_path: Path) -> None:
     study = _study(prepared, name)
     asked = _asked(study, tmp_path)
     text = _text(_log(tmp_path))
@@ -416,7 +416,7 @@ def test_few_renderings_are_kept(prepared: Path, tmp_path: Path) -> None:
     assert 1 <= len(kept) <= 4 < len({record.box for record in study.records})
 
 
-def test_renderings_of_two_regions_or_volumes_are_never_mixed(prepared: Path) -> None:
+def test_render_keeps_regions_and_volumes_apart(prepared: Path) -> None:
     study = _study(prepared, "region_given", split="train", patients=None)
     first = study.records[0]
     second = next(record for record in study.records if record.volume_path != first.volume_path)
@@ -514,7 +514,7 @@ def test_several_models_behind_one_name_are_noted(prepared: Path, tmp_path: Path
     assert [(each.kind, each.count) for each in problems] == [("several_models", 2)]
 
 
-def test_a_log_that_is_none_of_ours_is_named(prepared: Path, tmp_path: Path) -> None:
+def test_evaluate_rejects_logs_of_other_tasks(prepared: Path, tmp_path: Path) -> None:
     from inspect_ai import Task
     from inspect_ai.dataset import Sample
 

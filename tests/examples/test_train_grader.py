@@ -84,7 +84,7 @@ class Rows(list[dict[str, Any]]):
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
 
-def test_from_shuffled_grades_it_learns_nothing(
+def test_train_on_shuffled_grades_learns_nothing(
     train_grader: ModuleType, knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, held_out = (cropped(train_grader, knees, split) for split in ("train", "validation+test"))
@@ -132,7 +132,7 @@ class BoxesAlone(torch.nn.Module):  # type: ignore[misc]
         return self.layers(batch["boxes"].float())
 
 
-def test_from_the_box_numbers_alone_it_learns_nothing(
+def test_train_on_box_numbers_learns_nothing(
     train_grader: ModuleType, knees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, held_out = (without_voxels(train_grader, knees, split) for split in ("train", "validation+test"))
@@ -185,7 +185,7 @@ def arguments_of(train_grader: ModuleType, out: Path, *more: str) -> argparse.Na
     return found
 
 
-def test_a_killed_run_resumes_to_the_same_bits(
+def test_main_resumes_to_the_same_bits(
     train_grader: ModuleType, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def command(name: str, *more: str) -> list[str]:
@@ -219,7 +219,7 @@ def load(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-def test_checkpoint_of_last_step_is_scored_on_resume(
+def test_train_scores_last_checkpoint_on_resume(
     train_grader: ModuleType, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, held_out = (train_grader.graded(train_grader.load(prepared, split)) for split in ("train", "validation"))
