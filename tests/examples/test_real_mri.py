@@ -149,7 +149,7 @@ def test_look_names_the_nearest_file(real_mri: ModuleType, knee: Path, capsys: p
     assert real_mri.main([str(knee.with_name("kne.nii.gz"))]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: There is no file ")
-    assert f"The nearest name is {knee}" in said
+    assert f"Did you mean {knee}?" in said
     with pytest.raises(VolumeNotFoundError, match=r"nowhere holds no \.nii file"):
         real_mri.look(knee.parent / "nowhere" / "knee.nii.gz")
 
@@ -162,7 +162,7 @@ def errors_of(real_mri: ModuleType, knee: Path) -> list[tuple[dict[str, Any], ty
         ({"box": [5, 0, 0, 5, 20, 24]}, BoxError, "is not below its stop"),
         ({"mask": save_mask(knee, Reorientation()), "label": 45}, BoxError, "mask for label 45 marks no voxel"),
         ({"mask": other}, GeometryError, r"The two grids .*other.nii.gz.* differ by more than"),
-        ({"mask": knee.with_name("label.nii.gz")}, VolumeNotFoundError, "nearest name is .*labels.nii.gz"),
+        ({"mask": knee.with_name("label.nii.gz")}, VolumeNotFoundError, r"Did you mean .*labels\.nii\.gz\?"),
     ]
 
 

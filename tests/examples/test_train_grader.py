@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("matplotlib", reason="figures need the figures extra")
 
 from reasonknee_datasets import Compose, ToCanonical, load_dataset  # noqa: E402
 from tests.helpers.paths import ROOT  # noqa: E402
@@ -69,7 +68,6 @@ def test_train_grader_generalises_to_new_patients(
     assert found.accuracy >= found.majority + 0.2
     assert found.low > 0
     assert f"balanced accuracy {found}" in capsys.readouterr().out
-    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
     rows = load_dataset(split="test", data_dir=knees, filters=[("finding", "==", "bone_marrow_lesion")])
     lines = {line["id"]: line["slots"] for line in map(json.loads, predictions.read_text().splitlines())}
     assert sorted(lines) == sorted(rows["id"])
@@ -210,8 +208,7 @@ def test_main_resumes_to_the_same_bits(
     resumed = load(checkpoint)
     assert (resumed.pop("loader"), resumed.pop("history")) == (end.pop("loader"), end.pop("history"))
     torch.testing.assert_close(resumed, end, rtol=0, atol=0)
-    for name in ("grades", "curve.png"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (tmp_path / "killed" / "grades").read_bytes() == (tmp_path / "whole" / "grades").read_bytes()
 
 
 def load(checkpoint: Path) -> dict[str, Any]:
