@@ -235,14 +235,6 @@ def _equal(first: object, second: object) -> bool:
     return first == second and isinstance(first, bool) == isinstance(second, bool)  # True == 1 in Python only
 
 
-# Fields about boxes. A run without boxes has none of them, and then nothing of the other run differs from it.
-_OF_BOXES = frozenset({"box_convention"})
-
-
-def _is_of_one_only(difference: FieldDifference) -> bool:
-    return difference.field in _OF_BOXES and None in (difference.first, difference.second)
-
-
 def check_comparable(a: RunMetadata, b: RunMetadata, allow: Collection[str] = ()) -> tuple[FieldDifference, ...]:
     """Refuse two results that differ in anything but the model.
 
@@ -276,7 +268,9 @@ Score both in the same way, or name the fields that may differ: allow=('split',)
             raise BenchError(
                 f"Results have no field {name!r} that could be allowed to differ. {nearest(name, FIELDS)}."
             )
-    found = tuple(each for each in differences(a, b) if not _is_of_one_only(each))
+    found = differences(a, b)
+    if None in (a.box_convention, b.box_convention):  # a run without boxes: everything else is compared
+        found = tuple(each for each in found if each.field != "box_convention")
     may = {*MODEL, *allow}
     other = [each for each in found if each.field not in may and each.field.partition(".")[0] not in may]
     if other:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
 
 if TYPE_CHECKING:
     from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions
-    from reasonknee_datasets.bench.problem_log import Problem
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -33,29 +33,18 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-strict", action="store_true", help="continue in spite of problems with the predictions, and count them"
     )
-    command.add_argument(
-        "--resamples",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="bootstrap resamples of patients (default: %(default)s)",
-    )
-    command.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the resamples (default: %(default)s)"
-    )
+    command.add_argument("--resamples", type=int, default=2000, metavar="N", help="patient resamples (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="resampling seed (default: %(default)s)")
 
 
 def _add_questions(command: argparse.ArgumentParser, purpose: str) -> None:
-    numbered: dict[str, list[int]] = {}
-    for number, question in QUESTIONS.items():
-        if question.in_records:
-            numbered.setdefault(question.category, []).append(number)
-    ranges = "; ".join(
-        f"{name} {found[0]}" + (f"-{found[-1]}" if len(found) > 1 else "") for name, found in numbered.items()
-    )
-    command.add_argument(
-        "--questions", type=numbers, metavar="N,N-N", help=f"{purpose}, such as 1-15,34. Categories: {ranges}"
-    )
+    asked = [question for question in QUESTIONS.values() if question.in_records]
+    ranges = []
+    for category, found in groupby(asked, lambda question: question.category):
+        first, *more = (question.id for question in found)
+        ranges.append(f"{category} {first}-{more[-1]}" if more else f"{category} {first}")
+    told = f"{purpose}, such as 1-15,34. Categories: {'; '.join(ranges)}"
+    command.add_argument("--questions", type=numbers, metavar="N,N-N", help=told)
 
 
 def _add_out(command: argparse.ArgumentParser, content: str) -> None:
@@ -95,15 +84,9 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         metavar="LOG",
         help="runs of the same model in text_only or shuffled_image, reported among the baselines",
     )
-    command.add_argument(
-        "--pictures", type=int, default=6, metavar="N", help="pictures of the worst cases (default: %(default)s)"
-    )
+    command.add_argument("--pictures", type=int, default=6, metavar="N", help="worst cases to draw (default: %(default)s)")
     command.add_argument("--volumes", metavar="DIR", help="folder with volumes/ for the pictures (default: --data)")
-    command.add_argument(
-        "--agreement",
-        action="store_true",
-        help="compare the reasoning with the reference by ROUGE-L (13 to 20 ms a text)",
-    )
+    command.add_argument("--agreement", action="store_true", help="compare the reasoning with the reference by ROUGE-L")
     _add_reading(command)
 
 
@@ -122,24 +105,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         resamples=arguments.resamples,
         seed=arguments.seed,
     )
-    written = write_report(
-        done,
-        arguments.out,
-        pictures=arguments.pictures,
-        volumes_dir=arguments.volumes,
-        overwrite=arguments.overwrite,
-    )
-    _tell(done.problems)
+    chosen = {"pictures": arguments.pictures, "volumes_dir": arguments.volumes, "overwrite": arguments.overwrite}
+    written = write_report(done, arguments.out, **chosen)
+    for problem in done.problems:
+        print(f"note: {problem}", file=sys.stderr)
     for line in done.results.warnings:
         print(f"warning: {line}", file=sys.stderr)
     print(done.summary())
     for path in written:
         print(path)
-
-
-def _tell(problems: tuple[Problem, ...]) -> None:
-    for problem in problems:
-        print(f"note: {problem}", file=sys.stderr)
 
 
 def _add_bench(command: argparse.ArgumentParser) -> None:
@@ -187,13 +161,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _add_errors(command: argparse.ArgumentParser) -> None:
     command.add_argument("given", metavar="GIVEN", type=Path, help="the run in region_given: a report, or predictions")
-    command.add_argument(
-        "others",
-        metavar="OTHER",
-        type=Path,
-        nargs="+",
-        help="runs of the same model in own_region, jittered_region, ...",
-    )
+    told = "runs of the same model in own_region, jittered_region, ..."
+    command.add_argument("others", metavar="OTHER", type=Path, nargs="+", help=told)
     _add_out(command, "the error decomposition")
     _add_reading(command)
 
@@ -239,12 +208,8 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
         "own texts (default for synthetic data: project)",
     )
     command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
-    command.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the sample and of other draws (default: %(default)s)"
-    )
-    command.add_argument(
-        "--frames", type=positive, metavar="N", help="frames of a knee and of a crop (default: 32, 16)"
-    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
+    command.add_argument("--frames", type=positive, metavar="N", help="frames of a knee, a crop (default: 32, 16)")
     command.add_argument("--size", type=positive, metavar="PX", help="a frame's longer side in pixels")
 
 
@@ -265,18 +230,10 @@ inspect_ai asks the model, with the same names as task arguments; then score its
 _JOBS: dict[str, Command] = {
     "plan": (_add_plan, _plan, "count the requests, images and tokens of a run, without a request"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
-    "errors": (
-        _add_errors,
-        _errors,
-        "split the errors of a model: lost by grading, or lost because of the region",
-    ),
+    "errors": (_add_errors, _errors, "split the errors of a model: lost by grading, or because of the region"),
 }
 
 COMMANDS: dict[str, Command] = {
     "evaluate": (_add_evaluate, _evaluate, "score predictions, with intervals and baselines"),
-    "bench": (
-        _add_bench,
-        _bench,
-        "plan a run, compare two runs, or split the errors of a model",
-    ),
+    "bench": (_add_bench, _bench, "plan a run, compare two runs, or split the errors of a model"),
 }
