@@ -33,7 +33,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-strict", action="store_true", help="continue in spite of problems with the predictions, and count them"
     )
-    command.add_argument("--resamples", type=int, default=2000, metavar="N", help="patient resamples (default: %(default)s)")
+    command.add_argument("--resamples", type=int, default=2000, metavar="N", help="bootstrap size (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="resampling seed (default: %(default)s)")
 
 
@@ -84,7 +84,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         metavar="LOG",
         help="runs of the same model in text_only or shuffled_image, reported among the baselines",
     )
-    command.add_argument("--pictures", type=int, default=6, metavar="N", help="worst cases to draw (default: %(default)s)")
+    command.add_argument("--pictures", type=int, default=6, metavar="N", help="worst cases (default: %(default)s)")
     command.add_argument("--volumes", metavar="DIR", help="folder with volumes/ for the pictures (default: --data)")
     command.add_argument("--agreement", action="store_true", help="compare the reasoning with the reference by ROUGE-L")
     _add_reading(command)
