@@ -134,9 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     names = ("i0", "j0", "k0", "i1", "j1", "k1")
     where.add_argument("--box", type=int, nargs=6, metavar=names, help="half-open voxels in array order")
     parser.add_argument("--label", type=int, help="label of the mask (default: every non-zero voxel)")
-    parser.add_argument(
-        "--side", choices=("left", "right"), help="side of the knee, to mark medial and lateral"
-    )
+    parser.add_argument("--side", choices=("left", "right"), help="side of the knee, to mark medial and lateral")
     parser.add_argument("--out", type=Path, default=Path("real_mri.png"), help="figure to write (default: %(default)s)")
     return parser
 

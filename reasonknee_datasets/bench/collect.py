@@ -162,13 +162,8 @@ class Collector:
 
     def _take_text(self, row: int, question: Question, line: Mapping[str, Any]) -> None:
         text, thoughts = line.get("text"), line.get("reasoning")
-        parsed = read_answer_text(
-            question,
-            text,
-            finish_reason=line.get("finish_reason"),
-            error=line.get("error"),
-            official=self.official,
-        )
+        why = {key: line.get(key) for key in ("finish_reason", "error")}
+        parsed = read_answer_text(question, text, **why, official=self.official)
         answers = self._answers
         answers.text[row], answers.strict[row] = isinstance(text, str), parsed.strict
         for place, answer in enumerate(parsed.slots):
@@ -201,14 +196,17 @@ class Collector:
                 self._answers.reasons[row, place] = _REASON["out_of_range"]
 
     def _take_box(self, row: int, line: Mapping[str, Any], name: str) -> None:
-        numbers, shape = line["box"], self._shape(row)
+        numbers, stated = line["box"], line.get("box_reason")
         if isinstance(numbers, str):  # the model's own words: their faults are not faults of the file
             self._read_box(row, numbers, line)
-            return
-        if numbers is None:
-            stated = line.get("box_reason")
+        elif numbers is None:
             self._set_box(row, None, stated if isinstance(stated, str) and stated in _REASON else "missing")
-            return
+        else:
+            self._set_box(row, self._decode_box(row, numbers, name), "out_of_range")
+
+    def _decode_box(self, row: int, numbers: Any, name: str) -> Box | None:
+        """Return the part of a box that is in its volume; None, with a problem, where there is none."""
+        shape = self._shape(row)
         if self.convention.normalised and not all(shape):
             raise BenchError(
                 "Boxes in shares of a volume need the shape of the volume, and the repository has none. Score against "
@@ -216,32 +214,24 @@ class Collector:
             )
         if isinstance(numbers, (Sequence, np.ndarray)) and any(map(_is_nan, numbers)):
             self.problems.note("nan", f"{name} box {list(numbers)}")
-            self._set_box(row, None, "out_of_range")
-            return
+            return None
         try:
             given = np.asarray(numbers, dtype=np.float64)
             self.numbers[row] = given if given.shape == (6,) else np.nan
             box = self.convention.decode(numbers, shape)
         except (BoxError, OverflowError, TypeError, ValueError):
             self.problems.note("illegal_box", f"{name} {str(numbers)[:80]}")
-            self._set_box(row, None, "out_of_range")
-            return
-        whole = Box((0, 0, 0), shape) if all(shape) else box
-        inside = box.intersect(whole)
+            return None
+        inside = box.intersect(Box((0, 0, 0), shape)) if all(shape) else box
         if inside != box:
             self.problems.note("box_outside", f"{name} {str(numbers)[:80]} in {shape}")
-        self._set_box(row, inside, None if inside is not None else "out_of_range")
+        return inside
 
     def _read_box(self, row: int, text: str | None, line: Mapping[str, Any]) -> None:
-        found = parse_box(
-            text,
-            convention=self.convention,
-            shape=self._shape(row),
-            finish_reason=line.get("finish_reason"),
-            error=line.get("error"),
-        )
+        shape, why = self._shape(row), {key: line.get(key) for key in ("finish_reason", "error")}
+        found = parse_box(text, convention=self.convention, shape=shape, **why)
         if found.box is not None:
-            self.numbers[row] = self.convention.encode(found.box, self._shape(row))
+            self.numbers[row] = self.convention.encode(found.box, shape)
         self._set_box(row, found.box, found.reason)
 
     def _set_box(self, row: int, box: Box | None, reason: str | None) -> None:

@@ -33,7 +33,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-strict", action="store_true", help="continue in spite of problems with the predictions, and count them"
     )
-    command.add_argument("--resamples", type=int, default=2000, metavar="N", help="bootstrap size (default: %(default)s)")
+    command.add_argument("--resamples", type=int, default=2000, metavar="N", help="resamples (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="resampling seed (default: %(default)s)")
 
 
