@@ -191,10 +191,10 @@ def make_study(
         A prepared repository; by default REASONKNEE_DATA, then ``./3dreasonknee``.
     condition : Condition or str
     split : str
-        A whole one.
+        A whole split.
     prompts : Prompts, str or path, optional
         The folder of the official question files (or one file); ``"rows"`` for the texts in the repository's rows;
-        ``"project"`` for the project's own words, the default for synthetic data and for no other.
+        ``"project"`` for the project's own words, the default for synthetic data alone.
     damaged : {"repair", "leave_out", "keep"}, optional
         Treatment of prompts 58 and 59; by default repaired, and kept by the official conditions.
     patients : int, optional
