@@ -63,7 +63,6 @@ def read_predictions(
     data: Repository | None = None,
     split: str = "test",
     convention: BoxConvention | str | None = None,
-    boxes: bool | None = None,
     official: bool | None = None,
     strict: bool = True,
     each_text: Callable[[int, str], None] | None = None,
@@ -85,9 +84,8 @@ def read_predictions(
     split : str
         Split of the truth.
     convention : BoxConvention or str, optional
-        Convention of the boxes; by default as the file states, else i0 j0 k0 i1 j1 k1, half-open.
-    boxes : bool, optional
-        Whether the text of a line without a ``box`` is searched for one; by default where a convention is stated.
+        Convention of the boxes; by default as the file states, else i0 j0 k0 i1 j1 k1, half-open. Where one is stated,
+        the text of a line without a ``box`` is searched for one.
     official : bool, optional
         Read texts as the authors' scripts do; by default where the file states an official condition.
     strict : bool
@@ -120,7 +118,7 @@ def read_predictions(
             data=data,
             split=split,
             convention=BoxConvention.parse(stated) if isinstance(stated, str) else stated or ARRAY_ORDER,
-            boxes=stated is not None if boxes is None else boxes,
+            boxes=stated is not None,
             official=(run.metadata.condition or "").startswith("official") if official is None else official,
             each_text=each_text,
         )

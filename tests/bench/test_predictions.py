@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION, REASONS, write
-from reasonknee_datasets.bench.arrays import NONE, Truth, sample_patients, take
-from reasonknee_datasets.bench.predictions import Predictions, read_predictions
+from reasonknee_datasets.bench.arrays import NONE, Truth
+from reasonknee_datasets.bench.predictions import ARRAY_ORDER, Predictions, read_predictions
 from reasonknee_datasets.bench.problem_log import NOTES, PROBLEMS
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.scoring import score
@@ -234,7 +234,7 @@ class TestBoxes:
         lines = oracle(truth)
         numbers = truth.boxes[0].tolist()
         lines[0]["text"] = json.dumps({"bounding_box": numbers, **json.loads(lines[0]["text"])})
-        answers = read_predictions(lines, truth, boxes=True).answers
+        answers = read_predictions(lines, truth, convention=ARRAY_ORDER).answers
         assert answers.boxes[0].tolist() == numbers
         np.testing.assert_array_equal(answers.grades, truth.grades)
         assert answers.has_box.tolist() == [True] + [False] * (len(truth) - 1)
