@@ -520,7 +520,7 @@ def test_evaluate_rejects_logs_of_other_tasks(prepared: Path, tmp_path: Path) ->
 
     sums = Task([Sample("2+2?")], name="sums")
     inspect_eval(sums, model=scripted(lambda request: "4"), log_dir=str(tmp_path), display="none")
-    with pytest.raises(BenchError, match="is a log of the task 'sums', which is not reasonknee_bench"):
+    with pytest.raises(BenchError, match="is a log of the task 'sums', not of reasonknee_bench"):
         evaluate(_log(tmp_path), prepared, resamples=0)
     (tmp_path / "torn.eval").write_bytes(_log(tmp_path).read_bytes()[:500])
     with pytest.raises(BenchError, match=r"torn\.eval cannot be read as a log of inspect_ai"):
