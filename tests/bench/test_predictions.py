@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION, REASONS, write
-from reasonknee_datasets.bench.arrays import NONE, Truth
+from reasonknee_datasets.bench.arrays import NONE, Truth, sample_patients, take
 from reasonknee_datasets.bench.predictions import ARRAY_ORDER, Predictions, read_predictions
 from reasonknee_datasets.bench.problem_log import NOTES, PROBLEMS
 from reasonknee_datasets.bench.run_metadata import RunMetadata
