@@ -112,8 +112,8 @@ class RunMetadata:
         --------
         >>> RunMetadata.from_json({"modell": "x"})
         Traceback (most recent call last):
-        reasonknee_datasets.errors.BenchError: A run's metadata has no field 'modell'. Did you mean 'model'? There \
-are: dataset_revision, split, records, ...
+        reasonknee_datasets.errors.BenchError: A run's metadata has no field 'modell'. Did you mean 'model'? \
+Available: dataset_revision, split, records, ...
         """
         if not isinstance(item, Mapping):
             raise BenchError(
