@@ -3,9 +3,9 @@
     torchrun --nproc-per-node 2 examples/distributed.py --data 3dreasonknee --out run --stop-after 20
     python examples/distributed.py --data 3dreasonknee --out run
 
-The model is too small to learn much. What there is to see is the loader: both ranks take their part of one global
-order, decode each volume once between them, and save one small state with the weights; a run that resumes from it, on
-any number of ranks and with any batch size, gets what is left of the epoch, each example once.
+The example shows the loader; its model is too small to learn much. Both ranks take their part of one global order,
+decode each volume once between them, and save one small state with the weights. A run that resumes from this state, on
+any number of ranks and with any batch size, trains on the rest of the epoch, each example once.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from typing import Any
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description="Train on several ranks, be interrupted, and go on with any number.")
-    found.add_argument("--data", type=Path, help="a prepared repository (default: a small phantom)")
+    found = argparse.ArgumentParser(description="Train on several ranks, and resume on any number.")
+    found.add_argument(
+        "--data", type=Path, help="a prepared repository (default: REASONKNEE_DATA, ./3dreasonknee, or else a phantom)"
+    )
     found.add_argument(
         "--out", type=Path, default=Path("distributed"), help="checkpoint and log (default: %(default)s)"
     )
-    found.add_argument("--batch-size", type=int, default=4, help="examples in a batch of one rank")
-    found.add_argument("--workers", type=int, default=0, help="worker processes of each rank")
-    found.add_argument("--volumes-in-flight", type=int, default=4, help="volumes that are open at a time")
+    found.add_argument("--batch-size", type=int, default=4, help="examples of a rank in a step (default: 4)")
+    found.add_argument("--workers", type=int, default=0, help="worker processes of each rank (default: 0)")
     found.add_argument("--seed", type=int, default=0)
-    found.add_argument("--stop-after", type=int, help="steps after which to stop, as if interrupted")
+    found.add_argument("--stop-after", type=int, help="stop after N steps, as if interrupted", metavar="N")
     return found
 
 
-if __name__ == "__main__":  # before torch is imported, so that --help needs none of it
+if __name__ == "__main__":  # before torch is imported, so that --help works without it
     parser().parse_args()
 
 import torch
@@ -47,7 +48,7 @@ SIZE = (16, 32, 32)
 
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train for what is left of one epoch, or until told to stop; give what this rank can say of it."""
+    """Train for the rest of the epoch or ``--stop-after`` steps; return this rank's ids, loader state and decodes."""
     device = torch.device("cuda", dist.get_rank() % torch.cuda.device_count()) if torch.cuda.is_available() else "cpu"
     loader = make_dataloader(
         load_dataset(split="train", data_dir=arguments.data),
@@ -57,7 +58,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
         num_workers=arguments.workers,
         transform=Compose([ToCanonical(), CropToBox(size=SIZE, jitter_mm=2.0)]),
         collate_fn=QuintupleCollator(keep=()),
-        volumes_in_flight=arguments.volumes_in_flight,
+        volumes_in_flight=4,  # few, since the phantom has few
         pin_memory=torch.cuda.is_available(),
     )
     torch.manual_seed(arguments.seed)
@@ -87,19 +88,19 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def to_unit_range(batch: Any) -> Any:
-    """Window on the device, so that 16-bit integers are what crosses to it."""
+    """Window on the device, so that 16-bit integers are copied to it and not floats."""
     return batch.cast(torch.float32, window=(0, 400))
 
 
 def masked_loss(scores: torch.Tensor, grades: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Learn the first grade of each question, where there is one and where the example is not a repeat."""
+    """Compute the loss of the first grade of each question; missing grades and repeated examples have none."""
     counts = (valid & (grades >= 0) & (grades < scores.shape[1])).float()
     losses = nn.functional.cross_entropy(scores, grades.clamp(0, scores.shape[1] - 1), reduction="none")
     return (losses * counts).sum() / counts.sum().clamp(min=1)
 
 
 def in_global_order(ranks: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """Return the ids as the global order has them: step by step, rank by rank."""
+    """Return the ids in the global order: step by step, rank by rank."""
     return [name for step in zip(*(rank["seen"] for rank in ranks), strict=True) for batch in step for name in batch]
 
 

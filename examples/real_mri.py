@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Look(NamedTuple):
-    """What `look` gives: the lazy volume, the crop as a nibabel image in its true place, and the figure."""
+    """The lazy volume, the crop as a nibabel image with its own affine, and the figure."""
 
     volume: Any
     box: Box | None
@@ -57,22 +56,20 @@ def look(
 
 
 def existing(path: str | Path) -> Path:
-    """Return the path if there is a file, else an error that names the file with the nearest name in its folder."""
+    """Return the path of a file; raise an error with the nearest name in its folder if there is none."""
     path = Path(path)
     if not path.is_file():
-        beside = [file.name for file in path.parent.glob("*.nii*")]
-        near = get_close_matches(path.name, beside, n=1)
+        names = [file.name for file in path.parent.glob("*.nii*")]
+        near = get_close_matches(path.name, names, n=1)
         remedy = (
-            f"The nearest name is {path.parent / near[0]}"
-            if near
-            else f"{path.parent} holds {beside[:5] or 'no .nii file'}"
+            f"Did you mean {path.parent / near[0]}?" if near else f"{path.parent} holds {names[:5] or 'no .nii file'}."
         )
-        raise VolumeNotFoundError(f"There is no file {path}. {remedy}.")
+        raise VolumeNotFoundError(f"There is no file {path}. {remedy}")
     return path
 
 
 def box_from_mask(volume: Any, mask: str | Path, label: int | None) -> Box:
-    """Find a label's extent in the array order of the volume, whatever the mask's own."""
+    """Find a label's extent in the array order of the volume; the mask may be stored in another."""
     labels = open_volume(existing(mask), cache=None)
     turn = between(labels.affine, labels.shape, volume.affine, volume.shape, where=f"for {mask} and its image")
     return turn.apply_box(Box.from_mask(np.asarray(labels.dataobj), label), labels.shape)
@@ -83,7 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.label is not None and arguments.mask is None:
         parser.error("argument --label: needs --mask, the label map that holds it")
-    started = time.perf_counter()
     try:
         result = look(
             arguments.path,
@@ -98,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     for line in describe(result, arguments.path):
         print(line)
-    print(f"figure   {arguments.out}, {time.perf_counter() - started:.1f} s in all")
+    print(f"figure   {arguments.out}")
     return 0
 
 
@@ -137,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--mask", help="a label map on the image's grid: .nii or .nii.gz")
     names = ("i0", "j0", "k0", "i1", "j1", "k1")
     where.add_argument("--box", type=int, nargs=6, metavar=names, help="half-open voxels in array order")
-    parser.add_argument("--label", type=int, help="which label of the mask; any non-zero voxel where left out")
-    parser.add_argument("--side", choices=("left", "right"), help="the knee, so that medial and lateral are written")
+    parser.add_argument("--label", type=int, help="label of the mask (default: every non-zero voxel)")
+    parser.add_argument("--side", choices=("left", "right"), help="side of the knee, to mark medial and lateral")
     parser.add_argument("--out", type=Path, default=Path("real_mri.png"), help="figure to write (default: %(default)s)")
     return parser
 

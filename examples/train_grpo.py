@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import train_vlm  # the example in this folder: model, processor and supervised training
 
-# torch, transformers and TRL are imported in the functions that need them: help and mistaken arguments need none.
+# torch, transformers and TRL are imported in the functions that need them, so that --help works without them.
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.bench.reward import Weights, make_reward
 from reasonknee_datasets.transforms import CropToBox, Template, ToConversation, ToFrames
@@ -30,31 +30,21 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from trl import GRPOTrainer
 
-# One line of JSON and no reasoning: a tiny model writes it in a dozen tokens. "chat" asks for the reasoning too.
+# The answer alone, one line of JSON: the tiny model writes it in a dozen tokens. "chat" asks for reasoning too.
 SHORT = Template("{question}", "{answer}", chat=True)
 ASKED = ["id", "question_id", "question", "reasoning", "answer", "grades", "box", "volume_path", "volume"]
 
 
-def open_rows(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """Return the questions of the train patients and of the held-out ones."""
-    folder = arguments.data
-    if folder is None:
-        folder = arguments.out / "phantom" / "3dreasonknee"
-        if not folder.exists():
-            from reasonknee_datasets.phantom import write_release
-            from reasonknee_datasets.prepare import prepare
+def make_phantom(folder: Path, patients: int) -> Path:
+    """Make a phantom, or find the one of an earlier run."""
+    from reasonknee_datasets.phantom import write_release
+    from reasonknee_datasets.prepare import prepare
 
-            print(
-                f"data     a phantom of {arguments.patients} patients in {folder} (--data names a prepared repository)"
-            )
-            write_release(folder.parent / "release", patients=arguments.patients, size="tiny", seed=0)
-            prepare(folder.parent / "release", folder, progress=False)
-    wanted = [("question_id", "in", arguments.questions)]
-    train, held = (
-        load_dataset(split=split, data_dir=folder, columns=ASKED, filters=wanted) for split in ("train", "val+test")
-    )
-    arguments.data = folder
-    return train, held
+    if not (folder / "3dreasonknee").exists():
+        print(f"data     a phantom of {patients} patients in {folder} (--data names a prepared repository)")
+        write_release(folder / "release", patients=patients, size="tiny", seed=0)
+        prepare(folder / "release", folder / "3dreasonknee", progress=False)
+    return folder / "3dreasonknee"
 
 
 def conversation(arguments: argparse.Namespace, style: str, *, for_generation: bool = False) -> ToConversation:
@@ -64,7 +54,7 @@ def conversation(arguments: argparse.Namespace, style: str, *, for_generation: b
 
 
 def cropping(arguments: argparse.Namespace) -> Callable[[Any], Any]:
-    """Return what is done to a row before it is shown: a crop to the true box, or nothing."""
+    """Return the transform before the frames: a crop to the true box, or none."""
     return CropToBox() if arguments.crop else dict
 
 
@@ -89,7 +79,7 @@ def supervise(model: Any, processor: Any, data: Any, arguments: argparse.Namespa
     """Train on answers for a few steps and save the model, so that some completions earn a reward."""
     to = conversation(arguments, "trl_messages")
     rows = train_vlm.converse(data, to, cropping(arguments))
-    chosen = {"steps": arguments.sft_steps, "batch_size": 16, "learning_rate": arguments.sft_learning_rate}
+    chosen = {"steps": arguments.sft_steps, "batch_size": 16, "learning_rate": 3e-3}
     settings = argparse.Namespace(out=arguments.out / "sft", model=arguments.model, **chosen)
     trainer = train_vlm.make_trainer(model, processor, rows, to.settings(rows[0]), settings)
     trainer.train()
@@ -142,7 +132,7 @@ def make_trainer(model: Any, processor: Any, data: tuple[Any, Any], arguments: a
 
 
 def complete(trainer: GRPOTrainer, processor: Any, held: Any, arguments: argparse.Namespace) -> list[str]:
-    """Return what the model writes for a few held-out questions: read it before you believe a curve."""
+    """Return the model's completions of a few held-out questions; read them before you trust a curve."""
     import torch
 
     to, crop = conversation(arguments, "trl", for_generation=True), cropping(arguments)
@@ -157,12 +147,12 @@ def complete(trainer: GRPOTrainer, processor: Any, held: Any, arguments: argpars
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Return the checkpoints that are whole: the trainer's state is written last."""
+    """Return the whole checkpoints: those with the trainer's state, which is written last."""
     return [path.parent for path in out.glob("checkpoint-*/trainer_state.json")]
 
 
 def curve(history: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Return step, reward and its parts on held-out patients, from what the trainer logged."""
+    """Return step, reward and its parts on held-out patients, from the trainer's log."""
     found = {int(entry["step"]): entry for entry in history if "eval_reward" in entry}
     points = [found[step] for step in sorted(found)]
     names = {"reward": "eval_reward", "format": "eval_rewards/format/mean", "skill": "eval_rewards/skill/mean"}
@@ -191,7 +181,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
     train_vlm.check_torchvision()
     from transformers import set_seed
 
-    train, held = open_rows(arguments)
+    arguments.data = arguments.data or make_phantom(arguments.out / "phantom", arguments.patients)
+    chosen = {"columns": ASKED, "filters": [("question_id", "in", arguments.questions)]}
+    train, held = (load_dataset(split=split, data_dir=arguments.data, **chosen) for split in ("train", "val+test"))
     model, processor = train_vlm.load(arguments.model, train, arguments.size**2)
     resume = bool(checkpoints(arguments.out))
     if arguments.model is None:
@@ -220,22 +212,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train Qwen2.5-VL with GRPO and the reward of ReasonKnee-Bench.")
     parser.add_argument("--model", help="hub id or folder of a model that writes answers (default: a tiny random one)")
-    parser.add_argument("--data", type=Path, help="a prepared repository (default: a phantom)")
-    parser.add_argument("--patients", type=int, default=40, help="patients of the phantom")
+    parser.add_argument("--data", type=Path, help="a prepared repository (default: a phantom, made in --out)")
+    parser.add_argument("--patients", type=int, default=40, help="patients of the phantom (default: %(default)s)")
     parser.add_argument("--questions", type=int, nargs="+", default=[43], help="numbers of the questions to train on")
     parser.add_argument("--frames", type=int, default=4, help="sagittal slices of a volume, each an image")
     parser.add_argument("--size", type=int, default=56, help="pixels along an image's side, a multiple of 28")
     parser.add_argument(
         "--crop", action=argparse.BooleanOptionalAction, help="show the true box alone (default: to the tiny model)"
     )
-    parser.add_argument("--sft-steps", type=int, default=150, help="supervised steps of the tiny model")
-    parser.add_argument("--sft-learning-rate", type=float, default=3e-3)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--sft-steps", type=int, default=150, help="supervised steps of the tiny model (default: 150)")
+    parser.add_argument("--steps", type=int, default=40, help="steps of GRPO (default: 40)")
     parser.add_argument("--every", type=int, default=10, help="steps between two evaluations, and two checkpoints")
     parser.add_argument("--prompts", type=int, default=4, help="prompts in a batch")
     parser.add_argument("--generations", type=int, default=8, help="completions of a prompt")
-    parser.add_argument("--tokens", type=int, default=24, help="of a completion, at most")
-    parser.add_argument("--learning-rate", type=float, default=3e-4, help="about 1e-6 for a real model")
+    parser.add_argument("--tokens", type=int, default=24, help="most tokens of a completion (default: 24)")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="for a real model 1e-6 (default: 3e-4)")
     parser.add_argument("--kl", type=float, default=0.02, help="weight of the divergence from the supervised model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("train_grpo"), help="model, processor, checkpoints and curve")

@@ -1,11 +1,11 @@
 """Fine-tune Qwen2.5-VL on questions about knees, with TRL.
 
-    python examples/train_vlm.py  # a tiny random model and a tiny phantom, in a minute
+    python examples/train_vlm.py  # a tiny random model; without data a tiny phantom
     python examples/train_vlm.py --model Qwen/Qwen2.5-VL-3B-Instruct --data 3dreasonknee --frames 32 --size 392
 
 Slices become the frames of a video, or as many images. The model sees every frame once, in order and at its size.
-Several questions of one volume may share a conversation; the loss runs over the answers alone. All weights are trained:
-where memory is short, give `SFTTrainer` a `peft_config`.
+Several questions of one volume may share a conversation; the loss runs over the answers alone. All weights are trained;
+to save memory, pass a `peft_config` to `SFTTrainer`.
 
 It needs torchvision, as Qwen2.5-VL's processor does: pip install "reasonknee_datasets[train]" torchvision
 """
@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# torch, transformers and TRL are imported in the functions that need them: help and mistaken arguments need none.
+# torch, transformers and TRL are imported in the functions that need them, so that --help works without them.
 from reasonknee_datasets import load_dataset
 from reasonknee_datasets.transforms import ToConversation, ToFrames
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import Qwen2_5_VLConfig
     from trl import SFTTrainer
 
-# The form of Qwen2.5-VL's own, for the tiny model.
+# Chat template of the tiny model, in the form of Qwen2.5-VL's own.
 CHAT = """{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system
 You are a helpful assistant.<|im_end|>
 {% endif %}<|im_start|>{{ message.role }}
@@ -42,7 +42,7 @@ SPECIAL = ["endoftext", "im_start", "im_end", "vision_start", "vision_end", "ima
 
 
 def load(name: str | None, data: Any, pixels: int) -> tuple[Any, Any]:
-    """Load model and processor, or make tiny ones; the processor leaves frames of so many pixels as they are."""
+    """Load model and processor, or make tiny ones; the processor does not resize frames of so many pixels."""
     import torch
     from transformers import (
         AutoProcessor,
@@ -57,7 +57,7 @@ def load(name: str | None, data: Any, pixels: int) -> tuple[Any, Any]:
     if name is not None:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(name, dtype="auto")
         return model, AutoProcessor.from_pretrained(name, **size)
-    print("model    a tiny one with random weights: it learns by heart and knows nothing (--model names a real one)")
+    print("model    a tiny one with random weights, which can only memorise (--model names a real one)")
     known, special = data.select_columns(["question", "reasoning", "answer"])[:200], [f"<|{name}|>" for name in SPECIAL]
     texts = [*known["question"], *("\n".join(steps) for steps in known["reasoning"]), *known["answer"]]
     tokenizer = Qwen2Tokenizer(eos_token="<|im_end|>").train_new_from_iterator(
@@ -70,7 +70,7 @@ def load(name: str | None, data: Any, pixels: int) -> tuple[Any, Any]:
 
 
 def tiny(tokenizer: Any) -> Qwen2_5_VLConfig:
-    """Lay out a model of 0.2 million weights that speaks the words of a tokenizer."""
+    """Configure a model of 0.2 million weights for the words of a tokenizer."""
     from transformers import Qwen2_5_VLConfig
 
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in SPECIAL}
@@ -89,22 +89,8 @@ def tiny(tokenizer: Any) -> Qwen2_5_VLConfig:
     )
 
 
-def open_data(folder: Path | None, out: Path) -> Any:
-    """Open the questions of a prepared repository, or of a tiny phantom."""
-    if folder is None:
-        from reasonknee_datasets.phantom import write_release
-        from reasonknee_datasets.prepare import prepare
-
-        release, folder = out / "phantom" / "release", out / "phantom" / "3dreasonknee"
-        print(f"data     a tiny phantom in {folder} (--data names a prepared repository)")
-        if not folder.exists():
-            write_release(release, patients=2, size="tiny", seed=0)
-            prepare(release, folder, progress=False)
-    return load_dataset(split="train", data_dir=folder)
-
-
 def converse(data: Any, to: ToConversation, crop: Callable[[Any], Any] = dict) -> Dataset:
-    """Return a dataset of conversations, each made when the trainer asks for it: nothing is decoded before."""
+    """Return a dataset of conversations; each is made, and its volume decoded, when the trainer asks for it."""
     from datasets import Dataset
 
     volumes = list(data["volume_path"])
@@ -119,13 +105,13 @@ def converse(data: Any, to: ToConversation, crop: Callable[[Any], Any] = dict) -
 
 
 def encode(processor: Any, rows: Sequence[dict[str, Any]], *, ask: bool = False) -> Any:
-    """Return what the model takes for a batch of conversations, pictures included."""
+    """Return the model's inputs for a batch of conversations, pictures included."""
     texts = processor.apply_chat_template([row["messages"] for row in rows], add_generation_prompt=ask)
     return processor(text=texts, padding=True, return_tensors="pt", **ToConversation.processor_kwargs(rows))
 
 
 def label(ids: torch.Tensor, processor: Any) -> torch.Tensor:
-    """Return labels that leave out all but the answers, each with the token that ends it."""
+    """Return labels of the answers alone, each with the token that ends it."""
     import torch
 
     start = processor.tokenizer("<|im_start|>assistant\n")["input_ids"]
@@ -139,7 +125,7 @@ def label(ids: torch.Tensor, processor: Any) -> torch.Tensor:
 
 
 def make_trainer(model: Any, processor: Any, rows: Dataset, settings: dict[str, Any], arguments: Any) -> SFTTrainer:
-    """Set TRL up; its own collator knows images only, so ours comes with it."""
+    """Set TRL up, with a collator of our own, since TRL's supports images only."""
     import torch
     from trl import SFTConfig, SFTTrainer
 
@@ -157,7 +143,7 @@ def make_trainer(model: Any, processor: Any, rows: Dataset, settings: dict[str, 
         use_cpu=not gpu,
         logging_steps=1,
         save_strategy="no",
-        # Nothing is ever cut, neither an answer nor a placeholder of a picture; the collator above masks the questions.
+        # No answer and no placeholder of a picture is cut; the collator above masks the questions.
         **{**settings, "assistant_only_loss": False},
     )
     return SFTTrainer(model, config, collate, train_dataset=rows, processing_class=processor)
@@ -167,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> list[float]:
     """Fine-tune, save and answer a question; return the loss of every step."""
     arguments = read_arguments(argv)
     check_torchvision()
-    data = open_data(arguments.data, arguments.out)
+    data = load_dataset(split="train", data_dir=arguments.data)
     data = data if arguments.rows is None else data.select(range(min(arguments.rows, len(data))))
     frames = ToFrames(count=arguments.frames, size=(arguments.size, arguments.size))
     to = ToConversation("trl_messages", turns=arguments.turns, media=arguments.media, frames=frames)
@@ -186,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> list[float]:
 
 
 def check_torchvision() -> None:
-    """Stop where torchvision is missing or was built for another torch, which transformers says of its own classes."""
+    """Stop if torchvision is missing or was built for another torch; transformers' own error does not name it."""
     import torch
 
     try:
@@ -202,16 +188,24 @@ def check_torchvision() -> None:
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fine-tune Qwen2.5-VL on questions about knees, with TRL.")
     parser.add_argument("--model", help="hub id or folder (default: a tiny random one)")
-    parser.add_argument("--data", type=Path, help="a prepared repository (default: a tiny phantom)")
-    parser.add_argument("--as", dest="media", choices=("video", "images"), default="video", help="how slices are given")
-    parser.add_argument("--frames", type=int, default=16, help="sagittal slices of a volume")
+    parser.add_argument(
+        "--data", type=Path, help="a prepared repository (default: REASONKNEE_DATA, ./3dreasonknee, or else a phantom)"
+    )
+    parser.add_argument(
+        "--as",
+        dest="media",
+        choices=("video", "images"),
+        default="video",
+        help="form of the slices (default: %(default)s)",
+    )
+    parser.add_argument("--frames", type=int, default=16, help="sagittal slices of a volume (default: %(default)s)")
     parser.add_argument("--size", type=int, default=112, help="pixels along a frame's side, a multiple of 28")
-    parser.add_argument("--rows", type=int, help="questions to learn (default: all)")
-    parser.add_argument("--turns", type=int, default=1, help="questions of one volume in a conversation, at most")
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rows", type=int, help="train on the first N questions (default: all)")
+    parser.add_argument("--turns", type=int, default=1, help="most questions of one volume in a conversation")
+    parser.add_argument("--steps", type=int, default=30, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=2, help="conversations in a batch")
     parser.add_argument("--learning-rate", type=float, help="default: 1e-5, and 5e-3 for the tiny model")
-    parser.add_argument("--tokens", type=int, default=256, help="of the answer to a question at the end, at most")
+    parser.add_argument("--tokens", type=int, default=256, help="most tokens of the answer that is written at the end")
     parser.add_argument("--out", type=Path, default=Path("train_vlm"), help="model and processor")
     arguments = parser.parse_args(argv)
     if arguments.size % 28:

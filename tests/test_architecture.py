@@ -241,17 +241,7 @@ _IDIOMS = re.compile(
 )
 # Official and generated texts with hashes.
 _TEXTS = {"phantom/phrases.py", "phantom/signs.py", "prompts/category_texts.py"}
-# Modules of the bench whose texts have idioms left.
-_LEFT = {"collect", "conditions", "model_requests", "prediction_files", "predictions", "problem_log", "reward"} | {
-    "run_metadata",
-    "run_spec",
-    "tasks",
-}
-_PLAIN = [
-    path
-    for path in MODULES
-    if (name := path.relative_to(ROOT).as_posix()) not in _TEXTS and name not in {f"bench/{stem}.py" for stem in _LEFT}
-]
+_PLAIN = [path for path in MODULES if path.relative_to(ROOT).as_posix() not in _TEXTS]
 
 
 def texts(source: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ _HOMES = {
     "decompose_errors": "comparison",
     "evaluate": "evaluation",
     "get_condition": "conditions",
-    "make_plan": "run_spec",
+    "make_plan": "run_plan",
     "make_study": "run_spec",
     "parse_answer": "answers",
     "parse_box": "answers",

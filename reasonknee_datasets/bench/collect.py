@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,8 +16,10 @@ from reasonknee_datasets.bench.answers import REASONS, ParsedAnswer, SlotAnswer,
 from reasonknee_datasets.bench.arrays import NONE, Answers, Truth
 from reasonknee_datasets.bench.problem_log import ProblemLog
 from reasonknee_datasets.boxes import Box, BoxConvention
-from reasonknee_datasets.errors import BenchError, BoxError, GradeError
+from reasonknee_datasets.errors import BenchError, BoxError, GradeError, RepositoryError
 from reasonknee_datasets.moaks import QUESTIONS, Question, find_slot
+from reasonknee_datasets.schema import parse_id
+from reasonknee_datasets.sources import Repository, parse_split, read_shard, select
 
 _REASON = {name: place for place, name in enumerate(REASONS)}
 
@@ -29,11 +32,16 @@ class Collector:
     truth : Truth
         The records that are scored.
     problems : ProblemLog
-        Gets what is wrong with a prediction.
+        Receives every problem with a prediction.
+    data : Repository or None
+        Repository of the scored records. It identifies ids of other splits and of records that were not asked; without
+        it they are unknown.
+    split : str
+        Split of the scored records.
     convention : BoxConvention
-        In which boxes are written.
+        Convention of the boxes.
     boxes : bool
-        Whether texts are searched for boxes; a ``box`` beside a text is read anyway.
+        Whether texts are searched for boxes; a ``box`` next to a text is read anyway.
     official : bool
         Read texts as the authors' scripts do, by ``json.loads`` after the code fences are taken out, or not at all.
     each_text : callable, optional
@@ -54,6 +62,8 @@ class Collector:
         truth: Truth,
         problems: ProblemLog,
         *,
+        data: Repository | None,
+        split: str,
         convention: BoxConvention,
         boxes: bool = False,
         official: bool = False,
@@ -61,46 +71,50 @@ class Collector:
     ) -> None:
         self.truth, self.problems, self.convention = truth, problems, convention
         self.boxes, self.official, self.each_text = boxes, official, each_text
+        self.asked_boxes = boxes
         self.rules: Counter[str] = Counter()
         self.row = {name: place for place, name in enumerate(truth.ids)}
+        self._data = data
+        self._split = split if data is None else parse_split(split, data.manifest.splits())[0].name
         rows = len(truth)
-        self._given = np.zeros(rows, dtype=np.bool_)
-        self._grades = np.full(truth.grades.shape, NONE, dtype=np.int8)
-        self._reasons = np.where(truth.slots == NONE, NONE, _REASON["missing"]).astype(np.int8)
-        self._strict = np.zeros(rows, dtype=np.bool_)
-        self._text = np.zeros(rows, dtype=np.bool_)
-        self._box_rows = np.zeros((rows, 6), dtype=np.int32)
-        self._has_box = np.zeros(rows, dtype=np.bool_)
-        self._box_reasons = np.full(rows, _REASON["missing"], dtype=np.int8)
-        self.asked_boxes = boxes
         self.numbers = np.full((rows, 6), np.nan)
+        self._answers = Answers(
+            given=np.zeros(rows, dtype=np.bool_),
+            grades=np.full(truth.grades.shape, NONE, dtype=np.int8),
+            reasons=np.where(truth.slots == NONE, NONE, _REASON["missing"]).astype(np.int8),
+            strict=np.zeros(rows, dtype=np.bool_),
+            boxes=np.zeros((rows, 6), dtype=np.int32),
+            has_box=np.zeros(rows, dtype=np.bool_),
+            box_reasons=np.full(rows, _REASON["missing"], dtype=np.int8),
+            text=np.zeros(rows, dtype=np.bool_),
+        )
 
     def add(self, name: str, line: Mapping[str, Any], place: str) -> None:
-        """Take one prediction.
+        """Read one prediction into its row; one of a record that is not scored is a problem.
 
         Parameters
         ----------
         name : str
-            An id of the truth.
+            The id.
         line : mapping
             With ``text`` or ``slots``, and perhaps ``reasoning``, ``box``, ``box_reason``, ``finish_reason`` and
             ``error``.
         place : str
             Its place in the predictions.
         """
-        row = self.row[name]
-        if self._given[row]:
+        row = self.row.get(name)
+        if row is None:
+            self._note_unscored(name, place)
+            return
+        if self._answers.given[row]:
             self.problems.note("duplicate", f"{name} ({place})")
             return
-        self._given[row] = True
+        self._answers.given[row] = True
         question = QUESTIONS[int(self.truth.question[row])]
         if "slots" in line:
             self._take_slots(row, question, line["slots"], name)
         else:
             self._take_text(row, question, line)
-            text, thoughts = line.get("text"), line.get("reasoning")
-            if self.each_text is not None and isinstance(text, str):
-                self.each_text(row, f"<think>{thoughts}</think>\n{text}" if isinstance(thoughts, str) else text)
         if "box" in line:
             self.asked_boxes = True
             self._take_box(row, line, name)
@@ -109,36 +123,56 @@ class Collector:
 
     def finish(self) -> Answers:
         """Return the table; records without a prediction are noted."""
-        for row in np.flatnonzero(~self._given).tolist():
+        for row in np.flatnonzero(~self._answers.given).tolist():
             self.problems.note("unanswered", self.truth.ids[row])
         if not self.asked_boxes:
-            self._box_reasons[:] = NONE
-        return Answers(
-            given=self._given,
-            grades=self._grades,
-            reasons=self._reasons,
-            strict=self._strict,
-            boxes=self._box_rows,
-            has_box=self._has_box,
-            box_reasons=self._box_reasons,
-            text=self._text,
-        )
+            self._answers.box_reasons[:] = NONE
+        return self._answers
+
+    @cached_property
+    def scans(self) -> dict[str, tuple[str, str]]:
+        """Split and series of every volume of the repository by its id; read when it is first needed."""
+        if self._data is None:
+            return {}
+        manifest, selection = self._data.manifest, select("volumes", ["id", "series"])
+        return {
+            row["id"]: (split, row["series"])
+            for split in manifest.splits("volumes")
+            for shard in manifest.shards("volumes", split)
+            for table in read_shard(self._data.url(shard.path), shard, selection)
+            for row in table.to_pylist()
+        }
+
+    def _note_unscored(self, name: str, place: str) -> None:
+        """Note an id that is not scored: of another split, of a record that was not asked, or unknown."""
+        try:
+            question = QUESTIONS.get(parse_id(name).question_id or 0)
+        except RepositoryError:
+            question = None
+        if question is not None and not question.in_records:
+            self.problems.note("unscored", name)
+            return
+        scan = None if question is None else self.scans.get(name.rpartition("/q")[0])
+        if scan is None:
+            self.problems.note("unknown_id", f"{name[:80]} ({place})")
+        elif scan[0] == self._split:
+            self.problems.note("not_asked", f"{name} ({place})")
+        else:
+            self.problems.note("other_split", f"{name} is of {scan[0]} ({place})")
 
     def _take_text(self, row: int, question: Question, line: Mapping[str, Any]) -> None:
-        parsed = read_answer_text(
-            question,
-            line.get("text"),
-            finish_reason=line.get("finish_reason"),
-            error=line.get("error"),
-            official=self.official,
-        )
-        self._text[row] = isinstance(line.get("text"), str)
-        self._strict[row] = parsed.strict
+        text, thoughts = line.get("text"), line.get("reasoning")
+        why = {key: line.get(key) for key in ("finish_reason", "error")}
+        parsed = read_answer_text(question, text, **why, official=self.official)
+        answers = self._answers
+        answers.text[row], answers.strict[row] = isinstance(text, str), parsed.strict
         for place, answer in enumerate(parsed.slots):
-            self._grades[row, place] = NONE if answer.grade is None else answer.grade
-            self._reasons[row, place] = NONE if answer.reason is None else _REASON[answer.reason]
+            answers.grades[row, place] = NONE if answer.grade is None else answer.grade
+            answers.reasons[row, place] = NONE if answer.reason is None else _REASON[answer.reason]
             if answer.rule is not None:
                 self.rules[answer.rule] += 1
+        if self.each_text is not None and isinstance(text, str):
+            self.each_text(row, f"<think>{thoughts}</think>\n{text}" if isinstance(thoughts, str) else text)
 
     def _take_slots(self, row: int, question: Question, slots: Mapping[str, Any], name: str) -> None:
         """Read grades by slot; no text is parsed."""
@@ -155,63 +189,55 @@ class Collector:
                 self.problems.note("nan", f"{name} {key}")
                 continue
             try:
-                self._grades[row, place] = slot.check(value)
-                self._reasons[row, place] = NONE
+                self._answers.grades[row, place] = slot.check(value)
+                self._answers.reasons[row, place] = NONE
             except GradeError:
                 self.problems.note("illegal_grade", f"{name} {key}={str(value)[:40]}")
-                self._reasons[row, place] = _REASON["out_of_range"]
+                self._answers.reasons[row, place] = _REASON["out_of_range"]
 
     def _take_box(self, row: int, line: Mapping[str, Any], name: str) -> None:
-        numbers, shape = line["box"], self._shape(row)
-        if isinstance(numbers, str):  # the model's own words: what is wrong with them is no fault of the file
+        numbers, stated = line["box"], line.get("box_reason")
+        if isinstance(numbers, str):  # the model's own words: their faults are not faults of the file
             self._read_box(row, numbers, line)
-            return
-        if numbers is None:
-            stated = line.get("box_reason")
+        elif numbers is None:
             self._set_box(row, None, stated if isinstance(stated, str) and stated in _REASON else "missing")
-            return
-        self._check_convention(shape)
+        else:
+            self._set_box(row, self._decode_box(row, numbers, name), "out_of_range")
+
+    def _decode_box(self, row: int, numbers: Any, name: str) -> Box | None:
+        """Return the part of a box that is in its volume; None, with a problem, where there is none."""
+        shape = self._shape(row)
+        if self.convention.normalised and not all(shape):
+            raise BenchError(
+                "Boxes in shares of a volume need the shape of the volume, and the repository has none. Score against "
+                "a repository that was prepared with images, or write boxes in voxels."
+            )
         if isinstance(numbers, (Sequence, np.ndarray)) and any(map(_is_nan, numbers)):
             self.problems.note("nan", f"{name} box {list(numbers)}")
-            self._set_box(row, None, "out_of_range")
-            return
+            return None
         try:
             given = np.asarray(numbers, dtype=np.float64)
             self.numbers[row] = given if given.shape == (6,) else np.nan
             box = self.convention.decode(numbers, shape)
         except (BoxError, OverflowError, TypeError, ValueError):
             self.problems.note("illegal_box", f"{name} {str(numbers)[:80]}")
-            self._set_box(row, None, "out_of_range")
-            return
-        whole = Box((0, 0, 0), shape) if all(shape) else box
-        inside = box.intersect(whole)
+            return None
+        inside = box.intersect(Box((0, 0, 0), shape)) if all(shape) else box
         if inside != box:
             self.problems.note("box_outside", f"{name} {str(numbers)[:80]} in {shape}")
-        self._set_box(row, inside, None if inside is not None else "out_of_range")
+        return inside
 
     def _read_box(self, row: int, text: str | None, line: Mapping[str, Any]) -> None:
-        found = parse_box(
-            text,
-            convention=self.convention,
-            shape=self._shape(row),
-            finish_reason=line.get("finish_reason"),
-            error=line.get("error"),
-        )
+        shape, why = self._shape(row), {key: line.get(key) for key in ("finish_reason", "error")}
+        found = parse_box(text, convention=self.convention, shape=shape, **why)
         if found.box is not None:
-            self.numbers[row] = self.convention.encode(found.box, self._shape(row))
+            self.numbers[row] = self.convention.encode(found.box, shape)
         self._set_box(row, found.box, found.reason)
-
-    def _check_convention(self, shape: tuple[int, int, int]) -> None:
-        if self.convention.normalised and not all(shape):
-            raise BenchError(
-                "Boxes in shares of a volume need the shape of the volume, and the repository has none. Score against "
-                "a repository that was prepared with images, or write boxes in voxels."
-            )
 
     def _set_box(self, row: int, box: Box | None, reason: str | None) -> None:
         if box is not None:
-            self._box_rows[row], self._has_box[row] = box.to_row(), True
-        self._box_reasons[row] = NONE if box is not None else _REASON[reason or "missing"]
+            self._answers.boxes[row], self._answers.has_box[row] = box.to_row(), True
+        self._answers.box_reasons[row] = NONE if box is not None else _REASON[reason or "missing"]
 
     def _shape(self, row: int) -> tuple[int, int, int]:
         i, j, k = self.truth.shapes[self.truth.volume[row]].tolist()

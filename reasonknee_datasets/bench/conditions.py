@@ -1,44 +1,48 @@
-"""Conditions: what a model is shown and asked, as values.
+"""Conditions: the images and questions that a model is shown, as values.
 
 ===================  ==================================================================================================
-condition            what the model sees, and is asked
+condition            images, then questions
 ===================  ==================================================================================================
 ``zero_shot``        the whole knee; the short wording
-``guided``           the whole knee; the wording that says what the finding looks like
-``region_given``     the true box and nothing around it: grading alone
+``guided``           the whole knee; the wording that describes the finding
+``region_given``     a crop to the true box, for grading alone
 ``box_first``        the whole knee; first where the region is, then, in the same conversation, the question
-``own_region``       the whole knee, and where the region is; then that box alone, and the question
-``jittered_region``  the true box, moved and scaled by known amounts: what localising so badly costs
+``own_region``       the whole knee, and where the region is; then a crop to that box alone, and the question
+``jittered_region``  a crop to the true box, moved and scaled by known amounts: the cost of localising so badly
 ``text_only``        no image; the guided wording
 ``shuffled_image``   another patient's knee of the same side, drawn by seed; the guided wording
-``official``         what the authors' scripts do (see below), for Qwen2.5-VL
+``official``         as the authors' scripts (see below), for Qwen2.5-VL
 ``official_o1``      the same for o1
 ===================  ==================================================================================================
 
-The two official conditions reproduce what was done, flaws included, and are reported apart from the others.
-``region_given`` minus ``guided`` is what not knowing the region costs; a series of ``jittered_region`` separates the
-loss of localisation from the loss of grading. ``text_only`` and ``shuffled_image`` are controls: a score of ``guided``
-that is no higher than theirs does not come from the image.
+The two official conditions reproduce the scripts, flaws included, and are reported apart from the others. The
+difference of ``region_given`` and ``guided`` is the cost of not knowing the region; a series of ``jittered_region``
+separates the loss of localisation from the loss of grading. ``text_only`` and ``shuffled_image`` are controls: a score
+of ``guided`` does not come from the image unless it is higher than theirs.
 
-What the authors' scripts do was read in github.com/rajpurkarlab/3DReasonKnee at commit
+The authors' scripts were read in github.com/rajpurkarlab/3DReasonKnee at commit
 bcc32ba9a6ddfc580a3dd008a33409e2dc6df592: ``code/zero_shot/qwen2vl.py`` (7B) and ``qwen2vl-3b.py``, which differ in the
-model alone, and ``code/zero_shot/o1.py``. ``official`` and ``official_o1`` reproduce the system prompts verbatim, the
-*guided* prompts as published (58 and 59 damaged) although the files are called zero-shot, the frames of the recipes
-``official_qwen`` and ``official_o1``, their order (Qwen: video, then question; o1: question, then 32 images), and the
-generation settings that they set and no others. Not reproduced: where ``o1.py`` cannot read an answer, it stores the
-previous question's with its token counts; it labels its PNG images as JPEG. The video of ``qwen2vl.py`` is sent as its
-frames, one image each: inspect_ai sends a video to Google's models only, and none to OpenAI-compatible servers. For
-``o1`` with OpenAI's own endpoint, give inspect_ai ``-M responses_api=false``, since the script's ``response_format``
-belongs to chat completions.
+model alone, and ``code/zero_shot/o1.py``. ``official`` and ``official_o1`` reproduce:
 
-The published scripts do not tell, and a report on ``official`` should say so:
+- the system prompts, verbatim;
+- the *guided* prompts as published (58 and 59 damaged), although the files are called zero-shot;
+- the frames of the recipes ``official_qwen`` and ``official_o1``, and their order (Qwen: video, then question; o1:
+  question, then 32 images);
+- the generation settings that the scripts set, and no others.
+
+Not reproduced: where ``o1.py`` cannot read an answer, it stores the previous question's with its token counts; it
+labels its PNG images as JPEG. The video of ``qwen2vl.py`` is sent as its frames, one image each: inspect_ai sends a
+video to Google's models only, and none to OpenAI-compatible servers. For ``o1`` with OpenAI's own endpoint, pass
+``-M responses_api=false`` to inspect_ai, since the script's ``response_format`` belongs to chat completions.
+
+The published scripts do not state the following, and a report on ``official`` should mention it:
 
 - the revision of the models' weights, and so the sampling settings of their own generation_config, which the scripts
   leave as they are;
 - the version of qwen_vl_utils, which decides how the frames are resized, and whether fps=4.0 reaches the model;
-- which of the two wordings the paper's zero-shot and structured-instruction rows used: all scripts read the guided file
-  and write to results_*_zeroshot.json;
-- which snapshot of o1 answered, and with what reasoning effort: the request names neither;
+- the wording behind the paper's zero-shot and structured-instruction rows: all scripts read the guided file and write
+  to results_*_zeroshot.json;
+- the snapshot of o1 and its reasoning effort: the request names neither;
 - how the answers were scored: no scorer was published;
 - the scripts of the paper's other models, and of its condition with the region given.
 """
@@ -50,7 +54,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -62,16 +66,16 @@ from reasonknee_datasets.transforms import FRAME_RECIPES, ToFrames
 
 @dataclass(frozen=True, slots=True)
 class OfficialScript:
-    """What one of the authors' scripts sends.
+    """Settings of one of the authors' scripts.
 
     Attributes
     ----------
     system : str
-        Its system prompt.
+        System prompt.
     text_first : bool
         Whether the question precedes the frames.
     max_tokens : int or None
-        Tokens of an answer; None where it sets none.
+        Limit of an answer's tokens; None where the script sets none.
     response_format : {"json_object"} or None
     """
 
@@ -100,15 +104,15 @@ SCRIPTS: Mapping[str, OfficialScript] = MappingProxyType(
         ),
     }
 )
-"""The scripts by the name that `Condition.script` gives them."""
+"""The scripts by the values of `Condition.script`."""
+
+MAX_TOKENS = 1024
+"""Limit of an answer's tokens in the conditions that are not the authors'."""
 
 Region = Literal["whole", "true", "jittered", "own"]
 Image = Literal["own", "none", "other"]
 Script = Literal["qwen", "o1"]
 
-_WORDINGS = ("zeroshot", "guided")
-_REGIONS = ("whole", "true", "jittered", "own")
-_IMAGES = ("own", "none", "other")
 # As many frames as the authors gave o1, over the same part of a knee.
 _WHOLE = FRAME_RECIPES["clean_o1"]
 # Regions are small: a bone-marrow lesion's subregion is some 30 slices, and would be 60 pixels wide at one a voxel.
@@ -122,27 +126,25 @@ class Condition:
     Parameters
     ----------
     name : str
-        Which of `CONDITIONS` it is, or is a variant of.
+        Key of `CONDITIONS`, also of a variant.
     wording : {"zeroshot", "guided"}
-        Of the question.
+        Wording of the question.
     region : {"whole", "true", "jittered", "own"}
-        What the question is asked about: the whole volume, or a crop to this box.
+        Images of the question: the whole volume, or a crop to the true box, to a moved one, or to the model's own.
     asks_box : bool
-        Whether the model is first asked where the region is.
-    frames : ToFrames
-        How a whole volume is shown.
-    region_frames : ToFrames
-        How a crop is shown.
+        Ask first where the region is.
+    frames, region_frames : ToFrames
+        Frames of a whole volume, and of a crop.
     margin_mm : float
-        What is left around a box that is cropped to, in mm at each end of each axis.
+        Margin around the box of a crop, in mm at each end of each axis.
     shift : float
-        How far a jittered box is moved along each array axis, in shares of its own length there.
+        Distance by which a jittered box is moved along each array axis, in lengths of the box there.
     scale : float
-        How many times longer a jittered box is, along each axis.
+        Factor on the length of a jittered box along each axis.
     image : {"own", "none", "other"}
         The record's own volume, no image at all, or a volume of another patient.
     script : {"qwen", "o1"}, optional
-        Which of the authors' scripts is reproduced.
+        The authors' script to reproduce.
 
     Raises
     ------
@@ -151,7 +153,7 @@ class Condition:
 
     Examples
     --------
-    >>> str(jittered_region(shift=0.5))
+    >>> str(get_condition("jittered_region(shift=0.5)"))
     'jittered_region(shift=0.5, scale=1.0)'
     >>> get_condition("guided") == GUIDED
     True
@@ -170,9 +172,10 @@ class Condition:
     script: Script | None = None
 
     def __post_init__(self) -> None:
-        _check("wording", self.wording, _WORDINGS)
-        _check("region", self.region, _REGIONS)
-        _check("image", self.image, _IMAGES)
+        for name, kind in (("wording", Wording), ("region", Region), ("image", Image)):
+            if getattr(self, name) not in get_args(kind):
+                known = nearest(str(getattr(self, name)), get_args(kind))
+                raise BenchError(f"Unknown {name} {getattr(self, name)!r} of a condition. {known}.")
         for name, least in (("margin_mm", 0.0), ("shift", 0.0), ("scale", 0.01)):
             value = float(getattr(self, name))
             if not (least <= value < 1e3):
@@ -183,7 +186,7 @@ class Condition:
         if self.image != "own" and (self.region != "whole" or self.asks_box or self.script is not None):
             raise BenchError(
                 f"A condition with image={self.image!r} shows whole volumes and asks for no box, got {self!r}. "
-                "The record's box says nothing about another volume."
+                "The record's box does not apply to another volume."
             )
         if self.script is not None and (self.region != "whole" or self.asks_box or self.wording != "guided"):
             raise BenchError(
@@ -210,14 +213,14 @@ class Condition:
         return f"whole: {whole}; region: {close}" if self.asks_box else close
 
     @property
+    def max_tokens(self) -> int | None:
+        """Limit of an answer's tokens; None where the authors' script sets none."""
+        return MAX_TOKENS if self.script is None else SCRIPTS[self.script].max_tokens
+
+    @property
     def sees_true_box(self) -> bool:
         """Whether the frames depend on the true box."""
         return self.region in ("true", "jittered")
-
-
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise BenchError(f"Unknown {name} {value!r} of a condition. {nearest(str(value), known)}.")
 
 
 ZERO_SHOT = Condition("zero_shot", "zeroshot")
@@ -246,24 +249,15 @@ _CALL = re.compile(r"(?P<name>\w+)\s*(?:\((?P<inside>[^()]*)\))?")
 _SETTABLE = ("wording", "margin_mm", "shift", "scale")
 
 
-def jittered_region(shift: float = 0.25, scale: float = 1.0) -> Condition:
-    """Return the condition that moves the true box by so many of its lengths, and makes it so many times longer.
-
-    Examples
-    --------
-    >>> [str(jittered_region(shift)) for shift in (0.1, 0.5)]
-    ['jittered_region(shift=0.1, scale=1.0)', 'jittered_region(shift=0.5, scale=1.0)']
-    """
-    return replace(JITTERED_REGION, shift=shift, scale=scale)
-
-
 def get_condition(condition: Condition | str) -> Condition:
     """Return a condition by its name, with values in brackets; a `Condition` is returned as it is.
+
+    The values that brackets can set are wording, margin_mm, shift and scale.
 
     Raises
     ------
     BenchError
-        If there is no such condition, or nothing of that name to set.
+        If the condition or a value's name is unknown, or the value is not legal.
 
     Examples
     --------
@@ -285,39 +279,38 @@ shuffled_image, official, official_o1.
     for word in filter(None, (part.strip() for part in (match["inside"] or "").split(","))):
         key, _, value = (part.strip() for part in word.partition("="))
         if key not in _SETTABLE:
-            raise BenchError(f"A condition has no value to set by {word!r}. {nearest(key, _SETTABLE)}.")
-        changes[key] = value if key == "wording" else _number(word, value)
+            raise BenchError(f"A condition has no value {key!r} to set, got {word!r}. {nearest(key, _SETTABLE)}.")
+        try:
+            changes[key] = value if key == "wording" else float(value)
+        except ValueError:
+            raise BenchError(
+                f"{word!r} does not set a number. Write for example jittered_region(shift=0.25)."
+            ) from None
     return replace(CONDITIONS[name], **changes)  # type: ignore[arg-type]  # __post_init__ checks them
-
-
-def _number(word: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise BenchError(f"{word!r} does not set a number. Write for example jittered_region(shift=0.25).") from None
 
 
 def jitter(box: Box, shape: tuple[int, int, int], condition: Condition, *, seed: int, key: str) -> Box:
     """Move and scale a box by a condition's amounts, inside a volume.
 
-    Along each axis it is moved up or down as a draw from seed and key says, and the other way where the volume ends
-    there; what then still lies outside is cut off. The box that results is recorded with the answer.
+    The direction along each axis is drawn from seed and key; the box moves the other way where the volume ends. A part
+    that is still outside is then cut off. The resulting box is recorded with the answer.
 
     Parameters
     ----------
     box : Box
-        The true one, in the stored volume.
+        The true box, in the stored volume.
     shape : three ints
-        Of the stored volume.
+        Voxels of the stored volume along its array axes.
     condition : Condition
         With ``shift`` and ``scale``.
     seed : int
     key : str
-        What the draw depends on, beside the seed: questions about one region of a volume share a key and a box.
+        Key of the draw, in addition to the seed: questions about one region of a volume share a key and a box.
 
     Examples
     --------
-    >>> moved = jitter(Box((40, 40, 40), (60, 60, 60)), (160, 384, 384), jittered_region(0.5), seed=0, key="a")
+    >>> half = get_condition("jittered_region(shift=0.5)")
+    >>> moved = jitter(Box((40, 40, 40), (60, 60, 60)), (160, 384, 384), half, seed=0, key="a")
     >>> [abs(new - old) for new, old in zip(moved.start, (40, 40, 40))], moved.shape
     ([10, 10, 10], (20, 20, 20))
     """

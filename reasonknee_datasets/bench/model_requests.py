@@ -1,9 +1,8 @@
 """Requests to a model: messages of text and frames, built from a condition and a record; boxes read from replies.
 
-Requests are values that depend on no client library. They are built from a `Record` (id, side, question and box), which
-holds neither reasoning nor grades nor answer. Frames are arrays of 8-bit pixels made by ``ToFrames``; they are sent as
-PNG, which is lossless. The last functions convert a request to inspect_ai's messages and send it; they import
-inspect_ai when they are called, since planning a run does without it.
+A `Request` depends on no client library. It is built from a `Record` (id, side, question and box), which holds neither
+reasoning nor grades nor answer. Frames are arrays of 8-bit pixels made by ``ToFrames``, and are sent as PNG, which is
+lossless. `reasonknee_datasets.bench.record_solver` sends requests.
 """
 
 from __future__ import annotations
@@ -12,33 +11,28 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.bench.answers import parse_box
-from reasonknee_datasets.bench.conditions import SCRIPTS, Condition, jitter
+from reasonknee_datasets.bench.answers import ParsedBox, parse_box
+from reasonknee_datasets.bench.conditions import SCRIPTS, Condition
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BoxError, missing_extra
 from reasonknee_datasets.moaks import QUESTIONS
 from reasonknee_datasets.prompts import FRAME_CONVENTION, Prompts, box_prompt
 from reasonknee_datasets.transforms import CropToBox, ToFrames
 
-if TYPE_CHECKING:
-    from inspect_ai.event import ModelEvent
-    from inspect_ai.model import ChatMessage, ChatMessageBase, Content, ModelOutput
-
-_Message = TypeVar("_Message", bound="ChatMessageBase")
 Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a request about one record may depend on.
+    """Columns of one record that a request may depend on.
 
     Attributes
     ----------
@@ -66,7 +60,7 @@ class Record:
 
     @property
     def region(self) -> str:
-        """A name for this box of this volume, which several questions share."""
+        """Key of this box of this volume; several questions share it."""
         return f"{self.volume_path} {' '.join(map(str, self.box))}"
 
 
@@ -131,12 +125,9 @@ class Request:
     Attributes
     ----------
     messages : tuple of Message
-    step : {"answer", "box"}
-        Whether the reply is the answer, or the position of the region.
     """
 
     messages: tuple[Message, ...]
-    step: Literal["answer", "box"] = "answer"
 
     @property
     def frames(self) -> tuple[Frames, ...]:
@@ -202,12 +193,6 @@ def system_prompt(condition: Condition) -> str:
 about them. {_ENDING}"
 
 
-def true_region(record: Record, condition: Condition, shape: tuple[int, int, int], seed: int) -> Box:
-    """Return the box that a condition with the true region shows, in the stored volume."""
-    box = Box.from_row(record.box)
-    return box if condition.region == "true" else jitter(box, shape, condition, seed=seed, key=record.region)
-
-
 def render_frames(recipe: ToFrames, volume: Any) -> Frames:
     """Render the frames of a volume, or of a crop of one."""
     return Frames(recipe.apply({"volume": volume})["frames"])
@@ -245,7 +230,7 @@ def ask_for_box(record: Record, condition: Condition, frames: Frames) -> Request
     shape = (len(frames), *frames.pixels.shape[1:])
     words = f"{_whose(record)} {box_prompt(QUESTIONS[record.question], shape)}"
     system = Message("system", (system_prompt(replace(condition, region="whole")),))
-    return Request((system, Message("user", (frames, words))), "box")
+    return Request((system, Message("user", (frames, words))))
 
 
 def ask_after_box(request: Request, reply: str, record: Record, prompts: Prompts) -> Request:
@@ -269,16 +254,7 @@ def _whose(record: Record) -> str:
     return f"This is the patient's {record.side} knee."
 
 
-@dataclass(frozen=True, slots=True)
-class PredictedBox:
-    """A box in the stored volume with the parser's rules that read it, or the reason why there is none."""
-
-    box: Box | None
-    reason: str | None
-    rules: tuple[str, ...] = ()
-
-
-def read_box(text: str | None, recipe: ToFrames, volume: Any, finish_reason: str | None = None) -> PredictedBox:
+def read_box(text: str | None, recipe: ToFrames, volume: Any, finish_reason: str | None = None) -> ParsedBox:
     """Read the box of a reply.
 
     Parameters
@@ -286,99 +262,22 @@ def read_box(text: str | None, recipe: ToFrames, volume: Any, finish_reason: str
     text : str or None
         The reply.
     recipe : ToFrames
-        What made the frames that the model saw.
+        Recipe of the frames that the model saw.
     volume : nibabel image
-        What they were made of.
+        The volume that they show.
     finish_reason : str, optional
-        As the model gave it.
+        As the model returned it.
 
     Returns
     -------
-    PredictedBox
-        Cut at the volume's faces, where frames are thicker than what is left of it.
+    ParsedBox
+        In the stored volume, cut at its faces: the last frame may be thicker than the rest of the volume.
     """
     view = recipe.view(volume)
     parsed = parse_box(text, convention=FRAME_CONVENTION, shape=view.shape, finish_reason=finish_reason)
     if parsed.box is None:
-        return PredictedBox(None, parsed.reason)
+        return parsed
     try:
-        return PredictedBox(view.box_to_source(parsed.box).clip(volume.shape), None, parsed.rules)
+        return replace(parsed, box=view.box_to_source(parsed.box).clip(volume.shape))
     except BoxError:
-        return PredictedBox(None, "out_of_range")
-
-
-def to_chat(request: Request) -> list[ChatMessage]:
-    """Convert a request to inspect_ai's chat messages, each frame a PNG in a data URL."""
-    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
-
-    chat: list[ChatMessage] = []
-    for message in request.messages:
-        text = message.parts[0]
-        if message.role == "system":
-            chat.append(ChatMessageSystem(content=str(text)))
-        elif message.role == "assistant":
-            chat.append(ChatMessageAssistant(content=str(text)))
-        elif len(message.parts) == 1 and isinstance(text, str):
-            chat.append(ChatMessageUser(content=text))
-        else:
-            chat.append(ChatMessageUser(content=[block for part in message.parts for block in _blocks(part)]))
-    return chat
-
-
-def _blocks(part: str | Frames) -> list[Content]:
-    from inspect_ai.model import ContentImage, ContentText
-
-    if isinstance(part, str):
-        return [ContentText(text=part)]
-    return [ContentImage(image=url) for url in part.data_urls]
-
-
-def without_images(messages: Iterable[_Message]) -> list[_Message]:
-    """Copy messages with each run of images replaced by one line of text."""
-    return [_without_images(message) for message in messages]
-
-
-def _without_images(message: _Message) -> _Message:
-    from inspect_ai.model import ContentImage, ContentText
-
-    if isinstance(message.content, str):
-        return message
-    kept: list[Content] = []
-    count = 0
-    for block in [*message.content, None]:
-        if isinstance(block, ContentImage):
-            count += 1
-            continue
-        if count:
-            kept.append(ContentText(text=f"[{count} frames, not logged]"))
-            count = 0
-        if block is not None:
-            kept.append(block)
-    return message.model_copy(update={"content": kept})
-
-
-class _EventsWithoutImages:
-    """Add model calls to the sample's transcript with their images replaced."""
-
-    def on_pending(self, event: ModelEvent) -> None:
-        from inspect_ai.log import transcript
-
-        event.input = without_images(event.input)
-        transcript()._event(event)
-
-    def on_complete(self, event: ModelEvent) -> None:
-        from inspect_ai.log import transcript
-
-        transcript()._event_updated(event)
-
-
-async def generate_unlogged(request: Request) -> ModelOutput:
-    """Send a request to the evaluated model; the log gets everything but the images."""
-    from inspect_ai.model import get_model
-
-    # Not among inspect_ai's public names, and the only way to keep images out of a log without an option that every
-    # user would have to give (--no-log-images). tests/bench/test_tasks.py notices if it goes.
-    from inspect_ai.model._model import use_model_event_sink
-
-    with use_model_event_sink(_EventsWithoutImages()):
-        return await get_model().generate(to_chat(request))
+        return ParsedBox(None, "out_of_range")

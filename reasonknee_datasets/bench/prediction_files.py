@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +26,7 @@ Source = Place | Sequence[Place] | Iterable[Line]
 METADATA = "reasonknee"
 """Key of a task's metadata under which `reasonknee_bench` states its run."""
 
-# Settings of inspect_ai that change when or how often a request is sent, and not what is sent; headers may hold keys.
+# Settings of inspect_ai that change when or how often a request is sent, not its content; headers may hold keys.
 _OPERATIONAL = frozenset(
     {
         *("max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections"),
@@ -36,7 +37,7 @@ _OPERATIONAL = frozenset(
 _CUT = {"max_tokens": "length", "model_length": "length"}
 # The entry of a sample in a log. Read as JSON it takes 0.7 ms; through inspect_ai's own classes, 17 ms.
 _ENTRY = re.compile(r"samples/.+_epoch_[0-9]+\.json")
-# The entry that says that inspect_ai cut a long sample into pieces, which only its own reader puts together.
+# The entry of a long sample that inspect_ai cut into pieces, which only its own reader puts together.
 _PIECE = re.compile(r"samples/.+_epoch_[0-9]+/sample\.json")
 _BOM = b"\xef\xbb\xbf"
 
@@ -58,7 +59,7 @@ def iterate_predictions(source: Source, problems: ProblemLog) -> Iterator[tuple[
     source : path, sequence of paths, or iterable of mappings
         Files of JSON objects, one a line; logs of inspect_ai; or the objects themselves.
     problems : ProblemLog
-        Gets what is not a JSON object.
+        Receives everything that is not a JSON object.
 
     Raises
     ------
@@ -77,18 +78,27 @@ def iterate_predictions(source: Source, problems: ProblemLog) -> Iterator[tuple[
     logs = [file for file in files if is_inspect_log(file)]
     for file in files:
         if not file.is_file():
-            raise BenchError(
-                f"{file} is not a readable file. Predictions are an .eval log of reasonknee_bench, or JSON lines with "
-                "an id and a text (or slots) each."
-            )
+            raise _missing_file(file)
         if file not in logs:
             yield from _lines_of(file, problems, named=len(files) > 1)
     if logs:
         yield from _iterate_logs(logs, problems)
 
 
+def _missing_file(file: Path) -> BenchError:
+    if file.is_dir():
+        return BenchError(f"{file} is a folder. Name the files in it: predictions are .eval logs, or JSON lines.")
+    known = [each.name for each in file.parent.glob("*") if each.is_file()]
+    near = get_close_matches(file.name, known, n=1)
+    remedy = f"Did you mean {str(file.with_name(near[0]))!r}? " if near else ""
+    return BenchError(
+        f"There is no file {file}. {remedy}Predictions are an .eval log of reasonknee_bench, or JSON lines with an id "
+        "and a text (or slots) each."
+    )
+
+
 def name_source(source: Source) -> str:
-    """Name where predictions come from, for messages."""
+    """Return the place of predictions for messages: ``in FILE``, or ``from Python``."""
     files, _ = split_source(source)
     return "from Python" if not files else f"in {', '.join(map(str, files))}"
 
@@ -105,9 +115,8 @@ def _lines_of(path: Path, problems: ProblemLog, *, named: bool) -> Iterator[tupl
             except (ValueError, RecursionError) as error:
                 # A file that ends within a line was cut off there: a whole object ends with its brace.
                 torn = not data.endswith(b"\n")
-                problems.note(
-                    "half_line" if torn else "not_json", f"{place} ({str(error)[:60] or 'nested too deeply'})"
-                )
+                why = str(error)[:60] or "nested too deeply"
+                problems.note("half_line" if torn else "not_json", f"{place} ({why})")
                 continue
             if isinstance(item, dict):
                 yield place, item
@@ -129,48 +138,34 @@ def read_output(output: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def read_identity(path: Path) -> RunMetadata:
-    """Return what a log states of its run, with the model and the settings it was asked with.
+    """Return the run metadata that a log states, with its model and generation settings.
 
     Raises
     ------
     BenchError
-        If the file is no log of `reasonknee_bench`.
+        If the file is not a log of `reasonknee_bench`.
     MissingExtraError
         If inspect_ai is not installed.
     """
-    header = _header(str(path.absolute()), path.stat().st_mtime_ns)
-    stated = _stated(header)
+    header, stated = _read_stated(path)
     settings = header.plan.config.model_dump(exclude_none=True, exclude=_OPERATIONAL, mode="json")
-    return replace(
-        RunMetadata.from_json(stated), model=header.eval.model, generation={**stated.get("generation", {}), **settings}
-    )
+    return replace(stated, model=header.eval.model, generation={**stated.generation, **settings})
 
 
 def _iterate_logs(paths: Sequence[Path], problems: ProblemLog) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Read the answers of the logs of one run, each with its place.
+    """Read the logs of one run: for each its metadata, then its answers as lines of a JSON lines file.
 
-    Samples that failed come last, and only where no other log has their answer: so the log of a killed run can be
-    named together with those of its retries.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-    problems : ProblemLog
-        Gets records that were asked more than once, answers of another run, and replies of more than one model.
-
-    Yields
-    ------
-    (str, mapping)
-        First the run's identity, once for each log, then one line for each answer, as in a JSON lines file.
+    Samples that failed come last, and only where no other log has their answer: so the log of a killed run can be named
+    together with those of its retries. Noted are records that were asked again, answers of another run, and replies of
+    more than one model.
     """
     answered: dict[str, str | None] = {}
     failed: dict[str, tuple[str, Mapping[str, Any]]] = {}
     again: set[str] = set()
     models: dict[str, str] = {}
     for path in paths:
-        identity = read_identity(path)
-        yield str(path), {"run": identity.to_json()}
-        run = identity_digest(RunMetadata.from_json(_stated(_header(str(path.absolute()), path.stat().st_mtime_ns))))
+        yield str(path), {"run": read_identity(path).to_json()}
+        run = identity_digest(_read_stated(path)[1])
         for sample in _samples(path):
             name = str(sample["id"])
             place = f"{path.name}, sample {name}"
@@ -199,7 +194,7 @@ def _iterate_logs(paths: Sequence[Path], problems: ProblemLog) -> Iterator[tuple
 
 def _line(sample: Mapping[str, Any]) -> dict[str, Any]:
     line: dict[str, Any] = {"id": str(sample["id"]), **read_output(sample["output"]), "usage": _usage(sample)}
-    thoughts = _thoughts(sample["output"])
+    thoughts = _read_thoughts(sample["output"])
     if thoughts:
         line["reasoning"] = thoughts
     if sample["error"] is not None:
@@ -209,12 +204,12 @@ def _line(sample: Mapping[str, Any]) -> dict[str, Any]:
     return line
 
 
-def _thoughts(output: Mapping[str, Any]) -> str:
+def _read_thoughts(output: Mapping[str, Any]) -> str:
     """Return the reasoning that inspect_ai keeps apart from the answer, from think tags or a field of the provider."""
     content = output["choices"][0]["message"]["content"] if output["choices"] else ""
     blocks = [block for block in content if block["type"] == "reasoning"] if isinstance(content, list) else []
-    said = (block.get("summary") if block.get("redacted") else block["reasoning"] for block in blocks)
-    return "\n".join(text for text in said if text)
+    texts = (block.get("summary") if block.get("redacted") else block["reasoning"] for block in blocks)
+    return "\n".join(text for text in texts if text)
 
 
 def _usage(sample: Mapping[str, Any]) -> dict[str, int]:
@@ -232,14 +227,16 @@ def _usage(sample: Mapping[str, Any]) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def _stated(header: Any) -> Mapping[str, Any]:
+def _read_stated(path: Path) -> tuple[Any, RunMetadata]:
+    """Return a log's header, and the run metadata that the task stated before it asked."""
+    header = _header(str(path.absolute()), path.stat().st_mtime_ns)
     stated = (header.eval.metadata or {}).get(METADATA)
     if not isinstance(stated, Mapping):
         raise BenchError(
-            f"{header.location} is a log of the task {header.eval.task!r}, which is not reasonknee_bench: it does not "
-            "state which records were asked, and how. Name a log of reasonknee_datasets/reasonknee_bench."
+            f"{header.location} is a log of the task {header.eval.task!r}, not of reasonknee_bench: it does not state "
+            "which records were asked, and how. Name a log of reasonknee_datasets/reasonknee_bench."
         )
-    return stated
+    return header, RunMetadata.from_json(stated)
 
 
 @cache
@@ -249,13 +246,13 @@ def _header(path: str, changed: int) -> Any:
         return _library().read_eval_log(path, header_only=True)
     except MissingExtraError:
         raise
-    except Exception as error:  # whatever a damaged archive makes of it
+    except Exception as error:  # a damaged archive raises errors of many kinds
         raise BenchError(f"{path} cannot be read as a log of inspect_ai: {error}. Name a whole .eval file.") from error
 
 
 def _samples(path: Path) -> Iterator[Mapping[str, Any]]:
     library = _library()
-    with suppress(ImportError):  # inspect_ai's dependency, which teaches zipfile zstandard; Python 3.14 knows it itself
+    with suppress(ImportError):  # a dependency of inspect_ai: it adds zstandard to zipfile, as Python 3.14 has it
         import_module("zipfile_zstd")
     with ZipFile(path) as archive:
         if any(map(_PIECE.fullmatch, archive.namelist())):

@@ -1,4 +1,4 @@
-"""`read_predictions`: a file or an iterable in, `Answers` out."""
+"""`read_predictions`: read predictions from files or Python objects into `Answers`, and list their problems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reasonknee_datasets.bench.answers import CODEC_VERSION
 from reasonknee_datasets.bench.arrays import Answers, Truth
 from reasonknee_datasets.bench.collect import Collector
 from reasonknee_datasets.bench.prediction_files import Line, Source, iterate_predictions, name_source
-from reasonknee_datasets.bench.problem_log import Problem, ProblemLog, UnscoredIds
+from reasonknee_datasets.bench.problem_log import Problem, ProblemLog
 from reasonknee_datasets.bench.run_metadata import RunMetadata, differences
 from reasonknee_datasets.bench.truth import identify
 from reasonknee_datasets.boxes import BoxConvention
@@ -34,7 +34,7 @@ class Predictions:
     answers : Answers
         One row a record, as in the truth.
     problems : tuple of Problem
-        What was wrong with them, and notes.
+        Problems with them, and notes.
     identity : RunMetadata
         As the file states it, with these records, and the versions of parser and package.
     rules : mapping of str to int
@@ -42,7 +42,7 @@ class Predictions:
     usage : mapping of str to int
         Tokens and the like, summed over the lines that state them.
     convention : BoxConvention or None
-        In which boxes were read; None where there are none.
+        Convention of the boxes; None where there are none.
     numbers : (N, 6) float array or None
         The six numbers as answered, NaN where there are none: ``score`` looks for a convention that fits them better.
     """
@@ -63,7 +63,6 @@ def read_predictions(
     data: Repository | None = None,
     split: str = "test",
     convention: BoxConvention | str | None = None,
-    boxes: bool | None = None,
     official: bool | None = None,
     strict: bool = True,
     each_text: Callable[[int, str], None] | None = None,
@@ -73,25 +72,24 @@ def read_predictions(
     Parameters
     ----------
     source : path, sequence of paths, or iterable of mappings
-        JSON objects, one a line: ``id``, and ``text`` (what the model said) or ``slots`` (attribute to grade); perhaps
+        JSON objects, one a line: ``id``, and ``text`` (of the model) or ``slots`` (attribute to grade); perhaps
         ``box`` (six numbers, null, or the model's own words), ``box_reason``, ``finish_reason``, ``error``, ``usage``,
-        and ``reasoning`` (what the provider returned apart from the text, as reasoning models do).
+        and ``reasoning`` (of a reasoning model, where the provider returns it apart from the text).
         A line ``{"run": {...}}`` states the `RunMetadata`. Logs of inspect_ai (``.eval``) state it in their metadata.
         From Python, the same objects.
     truth : Truth
         The records that are scored.
     data : Repository, optional
-        Where the truth is from; with it, predictions for another split or revision are told from unknown ids.
+        Repository of the truth; with it, ids of another split or revision are distinguished from unknown ids.
     split : str
-        Of the truth.
+        Split of the truth.
     convention : BoxConvention or str, optional
-        Of the boxes; by default what the file states, else i0 j0 k0 i1 j1 k1, half-open.
-    boxes : bool, optional
-        Whether the text of a line without a ``box`` is searched for one; by default where a convention is stated.
+        Convention of the boxes; by default as the file states, else i0 j0 k0 i1 j1 k1, half-open. Where one is stated,
+        the text of a line without a ``box`` is searched for one.
     official : bool, optional
         Read texts as the authors' scripts do; by default where the file states an official condition.
     strict : bool
-        Stop at any problem that is more than a note; else go on as `PROBLEMS` says of each.
+        Stop at any problem that is more than a note; otherwise continue as described in `PROBLEMS`.
     each_text : callable, optional
         Called with the row in the truth and the text of each prediction that has one, its ``reasoning``
         before it in think tags.
@@ -109,80 +107,59 @@ def read_predictions(
         truth = read_truth("3dreasonknee", "test")
         predictions = read_predictions(({"id": name, "text": ask(name)} for name in truth.ids), truth)
     """
-    log, runs, usage = ProblemLog(), _Runs(), Counter[str]()
-    collector: Collector | None = None
-    unscored = UnscoredIds(data, split, log)
-    seen = 0
+    log, usage = ProblemLog(), Counter[str]()
+    run, collector = _StatedRun(log), None
+
+    def begin() -> Collector:
+        stated = convention if convention is not None else run.metadata.box_convention
+        return Collector(
+            truth,
+            log,
+            data=data,
+            split=split,
+            convention=BoxConvention.parse(stated) if isinstance(stated, str) else stated or ARRAY_ORDER,
+            boxes=stated is not None,
+            official=(run.metadata.condition or "").startswith("official") if official is None else official,
+            each_text=each_text,
+        )
+
     for place, line in iterate_predictions(source, log):
         if "run" in line and "id" not in line:
-            runs.add(RunMetadata.from_json(line["run"]), place, log)
+            run.add(RunMetadata.from_json(line["run"]), place)
             continue
-        seen += 1
-        if collector is None:
-            collector = _make_collector(truth, log, runs.first, convention, boxes, official, each_text)
-        runs.add_condition(line, place, log)
-        name = _check_line(line, place, log)
-        if name is None:
+        collector = collector or begin()  # after the first lines, which may state the convention
+        run.add_condition(line.get("condition"), place)
+        wrong = _find_fault(line)
+        if wrong is not None:
+            log.note("malformed", f"{place} ({wrong})")
             continue
         usage.update(_counts_in(line.get("usage")))
-        if name in collector.row:
-            collector.add(name, line, place)
-        else:
-            unscored.note(name, place)
-    if not seen:
-        log.note("empty", name_source(source))
-    identity = check_records(runs.first, truth, data, split, log)
+        collector.add(line["id"], line, place)
     if collector is None:
-        collector = _make_collector(truth, log, runs.first, convention, boxes, official, each_text)
-    if collector.asked_boxes:
-        identity = replace(identity, box_convention=str(collector.convention))
+        log.note("empty", name_source(source))
+        collector = begin()
+    identity = check_records(run.metadata, truth, data, split, log)
     answers = collector.finish()
     problems = log.close(name_source(source), strict=strict)
-    boxed = (collector.convention, collector.numbers) if collector.asked_boxes else (None, None)
-    return Predictions(answers, problems, identity, dict(collector.rules), dict(usage), *boxed)
+    read = Predictions(answers, problems, identity, dict(collector.rules), dict(usage))
+    if not collector.asked_boxes:
+        return read
+    identity = replace(identity, box_convention=str(collector.convention))
+    return replace(read, identity=identity, convention=collector.convention, numbers=collector.numbers)
 
 
-def _make_collector(
-    truth: Truth,
-    log: ProblemLog,
-    run: RunMetadata,
-    convention: BoxConvention | str | None,
-    boxes: bool | None,
-    official: bool | None,
-    each_text: Callable[[int, str], None] | None,
-) -> Collector:
-    stated = convention if convention is not None else run.box_convention
-    chosen = ARRAY_ORDER if stated is None else stated
-    if boxes is None:
-        boxes = stated is not None
-    if official is None:
-        official = (run.condition or "").startswith("official")
-    return Collector(
-        truth,
-        log,
-        convention=BoxConvention.parse(chosen) if isinstance(chosen, str) else chosen,
-        boxes=boxes,
-        official=official,
-        each_text=each_text,
-    )
-
-
-def _check_line(line: Line, place: str, log: ProblemLog) -> str | None:
-    """Return a prediction's id; None where it is no prediction, which is noted."""
+def _find_fault(line: Line) -> str | None:
+    """Return the reason why a line is not a prediction; None where it is one."""
     name, text, slots = line.get("id"), line.get("text"), line.get("slots")
-    wrong = None
     if not isinstance(name, str):
-        wrong = "no id" if name is None else f"id {str(name)[:40]!r} is no text"
-    elif ("text" in line or line.get("error") is not None) == ("slots" in line):
-        wrong = "both text and slots" if "slots" in line else "neither text nor slots"
-    elif text is not None and not isinstance(text, str):
-        wrong = f"text is {type(text).__name__}"
-    elif "slots" in line and not isinstance(slots, Mapping):
-        wrong = f"slots is {type(slots).__name__}"
-    if wrong is not None:
-        log.note("malformed", f"{place} ({wrong})")
-        return None
-    return name
+        return "no id" if name is None else f"id {str(name)[:40]!r} is not a text"
+    if ("text" in line or line.get("error") is not None) == ("slots" in line):
+        return "both text and slots" if "slots" in line else "neither text nor slots"
+    if text is not None and not isinstance(text, str):
+        return f"text is {type(text).__name__}"
+    if "slots" in line and not isinstance(slots, Mapping):
+        return f"slots is {type(slots).__name__}"
+    return None
 
 
 def _counts_in(usage: Any) -> dict[str, int]:
@@ -191,31 +168,26 @@ def _counts_in(usage: Any) -> dict[str, int]:
     return {str(name): value for name, value in usage.items() if isinstance(value, int) and not isinstance(value, bool)}
 
 
-class _Runs:
-    """Metadata of the run as the file states it, and whether there is one run only."""
+class _StatedRun:
+    """Metadata of the run as the lines state it; a second run or condition is a problem."""
 
-    def __init__(self) -> None:
-        self.first = RunMetadata()
-        self._stated = False
-        self._condition: str | None = None
+    def __init__(self, log: ProblemLog) -> None:
+        self.metadata = RunMetadata()
+        self._log, self._stated = log, False
 
-    def add(self, run: RunMetadata, place: str, log: ProblemLog) -> None:
+    def add(self, run: RunMetadata, place: str) -> None:
         if not self._stated:
-            self.first, self._stated = run, True
-            return
-        for each in differences(self.first, run):
-            log.note("mixed_conditions", f"{each} ({place})")
+            self.metadata, self._stated = run, True
+        for each in differences(self.metadata, run):
+            self._log.note("mixed_conditions", f"{each} ({place})")
 
-    def add_condition(self, line: Line, place: str, log: ProblemLog) -> None:
-        found = line.get("condition")
-        if not isinstance(found, str):
+    def add_condition(self, condition: object, place: str) -> None:
+        if not isinstance(condition, str):
             return
-        if self._condition is None:
-            self._condition = self.first.condition or found
-        if self.first.condition is None:
-            self.first = replace(self.first, condition=found)
-        if found != self._condition:
-            log.note("mixed_conditions", f"condition {found!r} beside {self._condition!r} ({place})")
+        if self.metadata.condition is None:
+            self.metadata = replace(self.metadata, condition=condition)
+        if condition != self.metadata.condition:
+            self._log.note("mixed_conditions", f"condition {condition!r} and {self.metadata.condition!r} ({place})")
 
 
 def check_records(run: RunMetadata, truth: Truth, data: Repository | None, split: str, log: ProblemLog) -> RunMetadata:

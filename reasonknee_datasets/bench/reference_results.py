@@ -27,7 +27,7 @@ from typing import Any
 from reasonknee_datasets.bench.arrays import Truth
 from reasonknee_datasets.bench.collect import Collector
 from reasonknee_datasets.bench.predictions import ARRAY_ORDER, Predictions, check_records
-from reasonknee_datasets.bench.problem_log import ProblemLog, UnscoredIds
+from reasonknee_datasets.bench.problem_log import ProblemLog
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.errors import BenchError, nearest
 from reasonknee_datasets.schema import quintuple_id, volume_id
@@ -97,8 +97,9 @@ def read_official_results(
     log, usage = ProblemLog(), Counter[str]()
     entries = _load(Path(path), log)
     name = _choose_model(entries, model, path)
-    collector = Collector(truth, log, convention=ARRAY_ORDER, official=official, each_text=each_text)
-    unscored = UnscoredIds(data, split, log)
+    collector = Collector(
+        truth, log, data=data, split=split, convention=ARRAY_ORDER, official=official, each_text=each_text
+    )
     if not entries:
         log.note("empty", str(path))
     previous: tuple[Any, Any] | None = None
@@ -108,13 +109,13 @@ def read_official_results(
         result, tokens = kept.get(f"{name}_result"), _tokens(kept, name)
         stale = bool(tokens) and not _is_error(result) and previous == (result, tokens)
         previous = result, tokens
-        found = _find(key, collector, unscored)
+        found = _find(key, collector)
         if found is None:
             log.note("malformed", place)
         elif f"{name}_result" not in kept and kept:
             log.note("malformed", f"{place} (no {name}_result)")
         elif found not in collector.row:
-            unscored.note(found, place)
+            collector.add(found, {}, place)  # noted as not scored
         else:
             if stale:
                 log.note("stale", found)
@@ -222,7 +223,7 @@ def _line(result: Any, *, stale: bool) -> dict[str, Any]:
     return {"text": json.dumps(result)}
 
 
-def _find(key: str, collector: Collector, unscored: UnscoredIds) -> str | None:
+def _find(key: str, collector: Collector) -> str | None:
     """Return the id that a key means; None where it is not a key.
 
     A volume's id holds its series only where one visit has two of one knee, and a key may have lost leading zeros.
@@ -235,8 +236,8 @@ def _find(key: str, collector: Collector, unscored: UnscoredIds) -> str | None:
     for patient in dict.fromkeys((match["patient"], match["patient"].zfill(7))):
         for series in (None, match["series"]):
             volume = volume_id(patient, match["visit"], side, series)
-            scan = unscored.scans.get(volume)
-            if scan is not None and scan.series != match["series"]:
+            scan = collector.scans.get(volume)
+            if scan is not None and scan[1] != match["series"]:
                 continue  # another scan of the same knee
             name = quintuple_id(volume, question)
             if scan is not None or name in collector.row:

@@ -19,53 +19,19 @@ from reasonknee_datasets.boxes import Box, BoxConvention
 from reasonknee_datasets.errors import BenchError
 from reasonknee_datasets.moaks import Question, Slot, get_question
 
-
-def read_column(columns: Mapping[str, Any], name: str, rows: int) -> Sequence[Any]:
-    """Return a column, or raise `BenchError` if it is absent or has another length."""
-    column = columns.get(name)
-    if column is None or len(column) != rows:
-        got = "is missing" if column is None else f"has {len(column)} values"
-        raise BenchError(
-            f"The reward needs the column {name!r} with one value for each of {rows} completions, but it {got}. Keep "
-            "the columns of the dataset (TRL: remove_unused_columns=False); they reach the reward by name."
-        )
-    return column  # type: ignore[no-any-return]  # whatever the dataset holds
-
-
-def completion_text(completion: Any) -> str | None:
-    """Return the text of a completion: plain, or the last message of a conversation."""
-    if completion is None or isinstance(completion, str):
-        return completion
-    content = completion[-1].get("content") if len(completion) else None
-    if isinstance(content, (list, tuple)):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-    return content if isinstance(content, str) else None
-
-
-def true_grades(truth: Any) -> dict[str, int | None]:
-    """Read the ``grades`` column: a list of structs, a struct of lists, or a mapping of attribute to grade."""
-    if isinstance(truth, Mapping) and isinstance(truth.get("attribute"), (list, tuple)):
-        pairs = zip(truth["attribute"], truth["grade"], strict=True)
-    elif isinstance(truth, Mapping):
-        pairs = zip(truth.keys(), truth.values(), strict=True)
-    else:
-        pairs = zip([one["attribute"] for one in truth], [one["grade"] for one in truth], strict=True)
-    return {str(attribute): None if grade is None else int(grade) for attribute, grade in pairs}
-
-
-# The prompts ask for reasoning and then JSON: where the JSON stands is not a fault of form.
+# The prompts ask for reasoning and then JSON: the place of the JSON in the text is not a fault of form.
 _WELL_PLACED = frozenset(
     ("strict", "fenced", "in_text", "thought_removed", "answer_tag", "final_channel", "final_part", "special_tokens")
 )
 _REPAIRED = 0.5
 RewardFunction = Callable[..., list[float]]
 AnswerForm = Literal["json", "any"]
-"""What counts as an answer: ``json``, only one whole JSON object; ``any``, whatever the parser of the bench reads."""
+"""Accepted form of an answer: ``json``, only one whole JSON object; ``any``, all that the parser of the bench reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weights of the parts; an example without a part divides its weight among the others.
+    """Weights of the parts; where an example has no such part, the other parts share its weight.
 
     Raises
     ------
@@ -99,7 +65,7 @@ class Reward:
         ordinal slots, 1 for the same grade in others, 0 where there is no grade. With scores: see `EquitableScores`;
         1 on average for the truth, 0 on average for a constant answer, at least -1. None where no truth is known.
     localisation : float or None
-        Intersection over union with the true box, rescaled so that the whole volume gets 0 and the true box 1; 0 where
+        Intersection over union with the true box, rescaled so that the whole volume earns 0 and the true box 1; 0 where
         that is negative or there is no box. None where none is asked for.
     """
 
@@ -115,12 +81,9 @@ class Reward:
         >>> Reward(1.0, 0.5, None).total(Weights(format=1, grading=3, localisation=6))
         0.625
         """
-        chosen = Weights() if weights is None else weights
-        pairs = (
-            (self.format, chosen.format),
-            (self.grading, chosen.grading),
-            (self.localisation, chosen.localisation),
-        )
+        chosen = weights or Weights()
+        parts = (self.format, self.grading, self.localisation)
+        pairs = zip(parts, (chosen.format, chosen.grading, chosen.localisation), strict=True)
         there = [(part, weight) for part, weight in pairs if part is not None]
         whole = sum(weight for _, weight in there)
         return sum(part * weight for part, weight in there) / whole if whole else 0.0
@@ -142,27 +105,27 @@ def reward_parts(
     The text is read by `parse_answer` and `parse_box`, and must commit to one answer: a text with two JSON objects,
     with words behind its object, or longer than 20,000 characters is rewarded like an empty one. Words behind an
     answer can take it back in more ways than a parser reads, and a policy would find them. For the same reason only
-    what stands in one whole JSON object counts, and the object must hold the asked grades (and a box) alone: prose,
-    fragments of JSON, other keys, and values such as ``"2; 3"`` earn nothing.
+    one whole JSON object counts, and it must hold the asked grades (and a box) alone. Prose, fragments of JSON, other
+    keys, and values such as ``"2; 3"`` earn nothing.
 
     Parameters
     ----------
     question : int or Question
         The question that was asked, or its number.
     text : str or None
-        What the model wrote.
+        The completion.
     grades : mapping of attribute to int or None
         The true grades; None where the truth is missing.
     box : Box, optional
-        The true box; rewarded where a convention states how the model was asked to write one.
+        The true box; it is rewarded only with a convention.
     convention : BoxConvention, optional
-        How the model was asked to write its box; None where it was not asked for one.
+        Convention in which the model was asked to write its box; None where it was not asked for one.
     shape : three ints, optional
         Voxels of the volume along each axis; needed with a box and a convention.
     scores : EquitableScores, optional
         Weights by rarity; without, all grades weigh the same.
     answer : {"json", "any"}
-        With ``json`` prose, fragments, half objects and repeated keys earn nothing; ``any`` accepts what the bench
+        With ``json`` prose, fragments, half objects and repeated keys earn nothing; ``any`` accepts all that the bench
         reads, prose included.
 
     Raises
@@ -183,11 +146,10 @@ def reward_parts(
     >>> reward_parts(19, write(19, truth) + " Or size 3.", truth)
     Reward(format=0.0, grading=0.0, localisation=None)
     """
-    if answer not in ("json", "any"):
-        raise BenchError(f"answer must be 'json' or 'any', not {answer!r}.")
+    _check_form(answer)
     asked = get_question(question) if isinstance(question, int) else question
-    said = text if commits(asked, text, whole=answer == "json") else None
-    slots = parse_answer(asked, said).slots
+    committed = text if commits(asked, text, whole=answer == "json") else None
+    slots = parse_answer(asked, committed).slots
     if answer == "json" and not all(map(is_from_object, slots)):
         slots = tuple(SlotAnswer(slot.slot, None, "not_json") for slot in slots)
     found, localisation = None, None
@@ -197,11 +159,16 @@ def reward_parts(
                 "A box is rewarded only with the shape of its volume, since the whole volume must earn nothing. "
                 "Pass shape, or in a dataset the column shape: list(row['volume'].shape)."
             )
-        found = parse_box(said, convention=convention, shape=shape)
+        found = parse_box(committed, convention=convention, shape=shape)
         if answer == "json" and not is_whole_object(found.rules):
             found = ParsedBox(None, "not_json")
         localisation = _localisation(found.box, box, Box((0, 0, 0), (shape[0], shape[1], shape[2])))
     return Reward(_format(slots, found), _grading(slots, grades, scores), localisation)
+
+
+def _check_form(answer: str) -> None:
+    if answer not in ("json", "any"):
+        raise BenchError(f"answer must be 'json' or 'any', not {answer!r}.")
 
 
 def _localisation(given: Box | None, true: Box, volume: Box) -> float:
@@ -265,17 +232,17 @@ def make_reward(
     weights : Weights, optional
         Weights of format, grading and localisation.
     convention : BoxConvention or str, optional
-        How the prompts ask for the box; None where they do not.
+        Convention in which the prompts ask for the box; None where they do not.
     cap : float
         Highest weight of a rare grade, as in `equitable_scores`.
     answer : {"json", "any"}
-        What counts as an answer, as in `reward_parts`. Train with ``json``: a policy learns to write
-        whatever a lenient parser still reads.
+        Accepted form, as in `reward_parts`. Train with ``json``: a policy learns every form that a lenient parser
+        reads.
 
     Returns
     -------
     callable
-        ``(prompts, completions, **columns) -> list of float``. Of the columns it reads ``question_id``, ``grades`` (as
+        ``(prompts, completions, **columns) -> list of float``. It reads the columns ``question_id``, ``grades`` (as
         in a quintuple's row, or a mapping of attribute to grade) and, with a convention, ``box`` (i0 j0 k0 i1 j1 k1)
         and ``shape`` (three ints). It has a ``__name__``, which TRL logs.
 
@@ -292,15 +259,31 @@ def make_reward(
     >>> function(["..."] * 2, ['{"patella superior osteophyte": {"grade": 1}}', "Grade 1"], **rows)
     [0.6666666666666667, 0.0]
     """
-    if answer not in ("json", "any"):
-        raise BenchError(f"answer must be 'json' or 'any', not {answer!r}.")
+    _check_form(answer)
     asked = BoxConvention.parse(convention) if isinstance(convention, str) else convention
     known = priors if priors is None or isinstance(priors, TrainPriors) else read_priors(open_data(os.fspath(priors)))
     scores = None if known is None else equitable_scores(known, cap=cap)
 
     def reasonknee_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
-        parts = _all_parts(completions, columns, asked, scores, answer)
-        return [part.total(weights) for part in parts]
+        rows = len(completions)
+        questions, truths = _read_column(columns, "question_id", rows), _read_column(columns, "grades", rows)
+        boxes: Sequence[Any] = [None] * rows
+        shapes = boxes
+        if asked is not None:
+            boxes, shapes = _read_column(columns, "box", rows), _read_column(columns, "shape", rows)
+        return [
+            reward_parts(
+                get_question(int(number)),
+                _completion_text(completion),
+                _true_grades(truth),
+                box=None if box is None else Box.from_row([int(edge) for edge in box]),
+                convention=asked,
+                shape=None if shape is None else [int(length) for length in shape],
+                scores=scores,
+                answer=answer,
+            ).total(weights)
+            for completion, number, truth, box, shape in zip(completions, questions, truths, boxes, shapes, strict=True)
+        ]
 
     return reasonknee_reward
 
@@ -315,7 +298,7 @@ def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -
     prompts : sequence
         Not read.
     completions : sequence of str, or of lists of messages
-        What the model wrote; of a conversation the last message counts.
+        The model's texts; of a conversation the last message counts.
     **columns : sequences
         The dataset's columns: ``question_id`` and ``grades``, one for each completion; others are ignored.
 
@@ -335,32 +318,34 @@ def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -
     >>> reward(["...", "..."], ['{"Patellar_Tendon": {"Signal Abnormality": 1}}', "I'm sorry."], **rows)
     [1.0, 0.0]
     """
-    return [part.total() for part in _all_parts(completions, columns, None, None, "json")]
+    return make_reward(None)(prompts, completions, **columns)
 
 
-def _all_parts(
-    completions: Sequence[Any],
-    columns: Mapping[str, Any],
-    convention: BoxConvention | None,
-    scores: EquitableScores | None,
-    answer: AnswerForm,
-) -> list[Reward]:
-    questions = read_column(columns, "question_id", len(completions))
-    truths = read_column(columns, "grades", len(completions))
-    boxes: Sequence[Any] = [None] * len(completions)
-    shapes: Sequence[Any] = boxes
-    if convention is not None:
-        boxes, shapes = (read_column(columns, name, len(completions)) for name in ("box", "shape"))
-    return [
-        reward_parts(
-            get_question(int(number)),
-            completion_text(completion),
-            true_grades(truth),
-            box=None if row is None else Box.from_row([int(edge) for edge in row]),
-            convention=convention,
-            shape=None if shape is None else [int(length) for length in shape],
-            scores=scores,
-            answer=answer,
+def _read_column(columns: Mapping[str, Any], name: str, rows: int) -> Sequence[Any]:
+    column = columns.get(name)
+    if column is None or len(column) != rows:
+        got = "is missing" if column is None else f"has {len(column)} values"
+        raise BenchError(
+            f"The reward needs the column {name!r} with one value for each of {rows} completions, but it {got}. Keep "
+            "the columns of the dataset (TRL: remove_unused_columns=False); they reach the reward by name."
         )
-        for completion, number, truth, row, shape in zip(completions, questions, truths, boxes, shapes, strict=True)
-    ]
+    return column  # type: ignore[no-any-return]  # any sequence of the dataset
+
+
+def _completion_text(completion: Any) -> str | None:
+    """Return the text of a completion: plain, or the last message of a conversation."""
+    if completion is None or isinstance(completion, str):
+        return completion
+    content = completion[-1].get("content") if len(completion) else None
+    if isinstance(content, (list, tuple)):
+        return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else None
+
+
+def _true_grades(truth: Any) -> dict[str, int | None]:
+    """Read the ``grades`` column: a list of structs, a struct of lists, or a mapping of attribute to grade."""
+    if not isinstance(truth, Mapping):
+        truth = {one["attribute"]: one["grade"] for one in truth}
+    elif isinstance(truth.get("attribute"), (list, tuple)):
+        truth = dict(zip(truth["attribute"], truth["grade"], strict=True))
+    return {str(attribute): None if grade is None else int(grade) for attribute, grade in truth.items()}

@@ -18,8 +18,8 @@ MODEL = ("model", "model_revision")
 class RunMetadata:
     """Everything that a result depends on.
 
-    A field that was not stated is None, and None equals None only: a result that does not say how it was made cannot be
-    compared with one that does, unless the caller allows that.
+    A field that was not stated is None, and None equals None only. A result without a field cannot be compared with a
+    result that has it, unless the caller allows that.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class RunMetadata:
     split : str or None
         ``train``, ``validation`` or ``test``.
     records, patients : int or None
-        How many were asked.
+        Number of records and patients that were asked.
     records_sha256 : str or None
         Digest of their ids, in order: two samples of one size are two samples.
     voxels_sha256 : str or None
@@ -36,7 +36,7 @@ class RunMetadata:
     condition : str or None
         The condition, as its repr or name.
     attributes : str or None
-        Which attributes alone were scored, as ``size, depth``; None for all.
+        Attributes that alone were scored, as ``size, depth``; None for all.
     prompts : mapping of str to str
         SHA-256 of each question's prompt, by the question's number.
     system_prompt : str or None
@@ -44,18 +44,18 @@ class RunMetadata:
     frames : str or None
         The frame recipe, as its repr.
     model, model_revision : str or None
-        Which model: the only fields that a comparison expects to differ.
+        The only fields that a comparison expects to differ.
     generation : mapping
         Generation settings: temperature, tokens, and the like.
     codec_version : int or None
         `reasonknee_datasets.bench.answers.CODEC_VERSION`.
     box_convention : str or None
-        In which the model was asked to write boxes; None where there are no boxes. A run without boxes can be
-        compared with one that has some, on everything but boxes.
+        Convention in which the model was asked to write boxes; None without boxes. A run without boxes can be compared
+        with a run that has them, on everything but boxes.
     package_version : str or None
-        Of reasonknee_datasets.
+        Version of reasonknee_datasets.
     seed : int or None
-        Of whatever was drawn: sample, jitter, sampling.
+        Seed of the sample, of jittered boxes and of shuffled images.
     synthetic : bool or None
         True where the phantom made the data.
 
@@ -96,24 +96,24 @@ class RunMetadata:
             object.__setattr__(self, each.name, _checked(each.name, getattr(self, each.name)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return every field as what ``json.dumps`` writes."""
+        """Return every field in JSON's own types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, item: object) -> RunMetadata:
-        """Read what `to_json` returned; a field that is left out was not stated.
+        """Read the fields that `to_json` returned; a field that is left out was not stated.
 
         Raises
         ------
         BenchError
-            If it is no object, or holds an unknown field.
+            If it is not an object, or has an unknown field.
 
         Examples
         --------
         >>> RunMetadata.from_json({"modell": "x"})
         Traceback (most recent call last):
-        reasonknee_datasets.errors.BenchError: A run's metadata has no field 'modell'. Did you mean 'model'? There \
-are: dataset_revision, split, records, ...
+        reasonknee_datasets.errors.BenchError: A run's metadata has no field 'modell'. Did you mean 'model'? \
+Available: dataset_revision, split, records, ...
         """
         if not isinstance(item, Mapping):
             raise BenchError(
@@ -140,37 +140,39 @@ def identity_digest(identity: RunMetadata) -> str:
 
 FIELDS: tuple[str, ...] = tuple(each.name for each in fields(RunMetadata))
 
-_COUNTS = frozenset({"records", "patients", "codec_version", "seed"})
 _MAPPINGS = frozenset({"prompts", "generation"})
+_TYPES: Mapping[str, tuple[type, str]] = {
+    **dict.fromkeys(("records", "patients", "codec_version", "seed"), (int, "a whole number")),
+    "synthetic": (bool, "true or false"),
+}
 
 
 def _checked(name: str, value: Any) -> Any:
     """Check a field's type; return mappings in JSON's own types."""
     if name in _MAPPINGS:
-        rule, good = "a mapping of what JSON can hold", isinstance(value, Mapping)
-        if good:
-            try:
-                # A copy in JSON's own types: a tuple equals the list that it comes back as.
-                plain = json.loads(json.dumps(dict(value), allow_nan=False))
-            except (TypeError, ValueError):
-                good = False
-            else:
-                good = name != "prompts" or all(isinstance(each, str) for each in plain.values())
-                if good:
-                    return dict(sorted(plain.items(), key=lambda item: (len(item[0]), item[0])))
-    elif value is None:
-        return None
-    elif name in _COUNTS:
-        rule, good = "a whole number", isinstance(value, int) and not isinstance(value, bool)
-    elif name == "synthetic":
-        rule, good = "true or false", isinstance(value, bool)
-    else:
-        rule, good = "text", isinstance(value, str)
-    if not good:
-        raise BenchError(
-            f"{name} in a run's metadata must be {rule}, got {repr(value)[:200]}. Leave out what is not known."
-        )
-    return value
+        return _checked_mapping(name, value)
+    kind, rule = _TYPES.get(name, (str, "text"))
+    if value is None or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool)):
+        return value
+    raise _wrong_type(name, value, rule)
+
+
+def _checked_mapping(name: str, value: Any) -> dict[str, Any]:
+    try:
+        # A copy in JSON's own types: a tuple equals the list that it is read back as.
+        plain = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError):
+        plain = None
+    if not isinstance(value, Mapping) or plain is None:
+        raise _wrong_type(name, value, "a mapping of values that JSON can hold")
+    if name == "prompts" and not all(isinstance(each, str) for each in plain.values()):
+        raise _wrong_type(name, value, "a mapping of texts")
+    return dict(sorted(plain.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def _wrong_type(name: str, value: object, rule: str) -> BenchError:
+    got = repr(value)[:200]
+    return BenchError(f"{name} in a run's metadata must be {rule}, got {got}. Leave out a field that is not known.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +235,6 @@ def _equal(first: object, second: object) -> bool:
     return first == second and isinstance(first, bool) == isinstance(second, bool)  # True == 1 in Python only
 
 
-# Fields about boxes. A run without boxes has none of them, and then nothing of the other run differs from it.
-_OF_BOXES = frozenset({"box_convention"})
-
-
-def _is_of_one_only(difference: FieldDifference) -> bool:
-    return difference.field in _OF_BOXES and None in (difference.first, difference.second)
-
-
 def check_comparable(a: RunMetadata, b: RunMetadata, allow: Collection[str] = ()) -> tuple[FieldDifference, ...]:
     """Refuse two results that differ in anything but the model.
 
@@ -265,7 +259,7 @@ def check_comparable(a: RunMetadata, b: RunMetadata, allow: Collection[str] = ()
     >>> check_comparable(RunMetadata(split="test", model="a"), RunMetadata(split="train", model="b"))
     Traceback (most recent call last):
     reasonknee_datasets.errors.BenchError: The two results differ in more than the model: split: 'test' and 'train'. \
-Score both in the same way, or name what may differ: allow=('split',) (--allow split).
+Score both in the same way, or name the fields that may differ: allow=('split',) (--allow split).
     """
     if isinstance(allow, str):
         raise BenchError(f"allow must be a list of fields, got {allow!r}. Write allow=({allow!r},).")
@@ -274,7 +268,9 @@ Score both in the same way, or name what may differ: allow=('split',) (--allow s
             raise BenchError(
                 f"Results have no field {name!r} that could be allowed to differ. {nearest(name, FIELDS)}."
             )
-    found = tuple(each for each in differences(a, b) if not _is_of_one_only(each))
+    found = differences(a, b)
+    if None in (a.box_convention, b.box_convention):  # a run without boxes: everything else is compared
+        found = tuple(each for each in found if each.field != "box_convention")
     may = {*MODEL, *allow}
     other = [each for each in found if each.field not in may and each.field.partition(".")[0] not in may]
     if other:
@@ -282,7 +278,7 @@ Score both in the same way, or name what may differ: allow=('split',) (--allow s
         shown = "; ".join(map(str, other[:10])) + (f"; and {len(other) - 10} more" if len(other) > 10 else "")
         option = " ".join(f"--allow {name}" for name in names)
         raise BenchError(
-            f"The two results differ in more than the model: {shown}. Score both in the same way, or name what may "
-            f"differ: allow={names!r} ({option})."
+            f"The two results differ in more than the model: {shown}. Score both in the same way, or name the "
+            f"fields that may differ: allow={names!r} ({option})."
         )
     return found

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,11 @@ from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
 
 if TYPE_CHECKING:
     from reasonknee_datasets.bench.evaluation import Evaluation, ReadOptions
-    from reasonknee_datasets.bench.problem_log import Problem
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
     add_data(command)
-    command.add_argument("--split", help="whole (default: what the predictions state, else test)")
+    command.add_argument("--split", help="a whole split (default: as the predictions state, else test)")
     _add_questions(command, "score these questions alone")
     command.add_argument(
         "--attributes", metavar="NAME,NAME", help=f"score these attributes alone: {', '.join(ATTRIBUTES)}"
@@ -31,29 +31,24 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "(all names: docs/reference/names.md)",
     )
     command.add_argument(
-        "--no-strict", action="store_true", help="continue despite problems with the predictions, and count them"
+        "--no-strict", action="store_true", help="continue in spite of problems with the predictions, and count them"
     )
-    command.add_argument(
-        "--resamples", type=int, default=2000, help="of patients, for intervals (default: %(default)s)"
-    )
-    command.add_argument("--seed", type=int, default=0, help="of the resamples (default: %(default)s)")
+    command.add_argument("--resamples", type=int, default=2000, metavar="N", help="resamples (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="resampling seed (default: %(default)s)")
 
 
 def _add_questions(command: argparse.ArgumentParser, purpose: str) -> None:
-    numbered: dict[str, list[int]] = {}
-    for number, question in QUESTIONS.items():
-        if question.in_records:
-            numbered.setdefault(question.category, []).append(number)
-    ranges = "; ".join(
-        f"{name} {found[0]}" + (f"-{found[-1]}" if len(found) > 1 else "") for name, found in numbered.items()
-    )
-    command.add_argument(
-        "--questions", type=numbers, metavar="N,N-N", help=f"{purpose}, such as 1-15,34. Categories: {ranges}"
-    )
+    asked = [question for question in QUESTIONS.values() if question.in_records]
+    ranges = []
+    for category, found in groupby(asked, lambda question: question.category):
+        first, *more = (question.id for question in found)
+        ranges.append(f"{category} {first}-{more[-1]}" if more else f"{category} {first}")
+    told = f"{purpose}, such as 1-15,34. Categories: {'; '.join(ranges)}"
+    command.add_argument("--questions", type=numbers, metavar="N,N-N", help=told)
 
 
-def _add_out(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"a new folder for {what}")
+def _add_out(command: argparse.ArgumentParser, content: str) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"a new folder for {content}")
     command.add_argument("--overwrite", action="store_true", help="replace an earlier one in that folder")
 
 
@@ -79,8 +74,8 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         help="logs of inspect eval (.eval), JSON lines, or a result file of the authors' scripts",
     )
     _add_out(command, "the report")
-    command.add_argument("--model", help="its name, where the predictions do not state it")
-    command.add_argument("--condition", help="such as region_given, where the predictions do not state it")
+    command.add_argument("--model", help="name of the model, where the predictions do not state it")
+    command.add_argument("--condition", help="condition, such as region_given, where the predictions do not state it")
     command.add_argument(
         "--controls",
         type=Path,
@@ -89,13 +84,9 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         metavar="LOG",
         help="runs of the same model in text_only or shuffled_image, reported among the baselines",
     )
-    command.add_argument("--pictures", type=int, default=6, help="of worst cases; 0 for none (default: %(default)s)")
-    command.add_argument("--volumes", metavar="DIR", help="the folder with volumes/, for the pictures, if not --data")
-    command.add_argument(
-        "--agreement",
-        action="store_true",
-        help="compare the reasoning with the reference by ROUGE-L (13 to 20 ms a text)",
-    )
+    command.add_argument("--pictures", type=int, default=6, metavar="N", help="worst cases (default: %(default)s)")
+    command.add_argument("--volumes", metavar="DIR", help="folder with volumes/ for the pictures (default: --data)")
+    command.add_argument("--agreement", action="store_true", help="compare the reasoning with the reference by ROUGE-L")
     _add_reading(command)
 
 
@@ -114,14 +105,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         resamples=arguments.resamples,
         seed=arguments.seed,
     )
-    written = write_report(
-        done,
-        arguments.out,
-        pictures=arguments.pictures,
-        volumes_dir=arguments.volumes,
-        overwrite=arguments.overwrite,
-    )
-    _tell(done.problems)
+    chosen = {"pictures": arguments.pictures, "volumes_dir": arguments.volumes, "overwrite": arguments.overwrite}
+    written = write_report(done, arguments.out, **chosen)
+    for problem in done.problems:
+        print(f"note: {problem}", file=sys.stderr)
     for line in done.results.warnings:
         print(f"warning: {line}", file=sys.stderr)
     print(done.summary())
@@ -129,17 +116,17 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def _tell(problems: tuple[Problem, ...]) -> None:
-    for problem in problems:
-        print(f"note: {problem}", file=sys.stderr)
-
-
 def _add_bench(command: argparse.ArgumentParser) -> None:
+    _explain_run(command)
     jobs = command.add_subparsers(metavar="JOB", required=True)
     for name, (add, work, summary) in _JOBS.items():
         job = jobs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         add(job)
         job.set_defaults(job=work)
+
+
+def _explain_run(command: argparse.ArgumentParser) -> None:
+    command.epilog, command.formatter_class = _RUN, argparse.RawDescriptionHelpFormatter
 
 
 def _bench(arguments: argparse.Namespace) -> int | None:
@@ -149,14 +136,14 @@ def _bench(arguments: argparse.Namespace) -> int | None:
 
 def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("first", metavar="A", type=Path, help="a report's folder, or predictions")
-    command.add_argument("second", metavar="B", type=Path, help="what is subtracted from it")
+    command.add_argument("second", metavar="B", type=Path, help="the report or predictions that are subtracted from A")
     _add_out(command, "the comparison")
     command.add_argument(
         "--allow",
         metavar="FIELD",
         action="append",
         default=[],
-        help="compare although they differ in this field; repeatable",
+        help="compare although the runs differ in this field, such as condition; repeatable",
     )
     _add_reading(command)
 
@@ -174,7 +161,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _add_errors(command: argparse.ArgumentParser) -> None:
     command.add_argument("given", metavar="GIVEN", type=Path, help="the run in region_given: a report, or predictions")
-    command.add_argument("others", metavar="OTHER", type=Path, nargs="+", help="own_region, or jittered_region, or ...")
+    told = "runs of the same model in own_region, jittered_region, ..."
+    command.add_argument("others", metavar="OTHER", type=Path, nargs="+", help=told)
     _add_out(command, "the error decomposition")
     _add_reading(command)
 
@@ -202,41 +190,50 @@ def _read(arguments: argparse.Namespace, path: Path) -> Evaluation:
 
 def _add_plan(command: argparse.ArgumentParser) -> None:
     add_data(command)
-    command.add_argument("--condition", default="zero_shot", help="condition of the prompts (default: %(default)s)")
-    command.add_argument("--split", default="test", help="whole (default: %(default)s)")
-    command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of N whole patients")
-    _add_questions(command, "use only these questions")
-    command.add_argument("--prompts", metavar="DIR", help="the official question files; or rows, or project")
-    command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
+    _explain_run(command)
     command.add_argument(
-        "--seed", type=int, default=0, help="of the sample and of what is drawn (default: %(default)s)"
+        "--condition",
+        default="zero_shot",
+        metavar="NAME",
+        help="zero_shot, guided, region_given, box_first, own_region, jittered_region, text_only, shuffled_image, "
+        "official or official_o1 (default: %(default)s)",
     )
-    command.add_argument("--frames", type=positive, metavar="N", help="of a knee, and of a crop (default: 32, and 16)")
-    command.add_argument("--size", type=positive, metavar="PX", help="a frame's longer side")
+    command.add_argument("--split", default="test", help="a whole split (default: %(default)s)")
+    command.add_argument("--patients", type=positive, metavar="N", help="a seeded sample of N whole patients")
+    _add_questions(command, "ask these questions alone")
+    command.add_argument(
+        "--prompts",
+        metavar="DIR",
+        help="folder of the official question files; or rows for the texts in the data, or project for this project's "
+        "own texts (default for synthetic data: project)",
+    )
+    command.add_argument("--damaged", choices=("repair", "leave_out", "keep"), help="treatment of prompts 58 and 59")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
+    command.add_argument("--frames", type=positive, metavar="N", help="frames of a knee, a crop (default: 32, 16)")
+    command.add_argument("--size", type=positive, metavar="PX", help="a frame's longer side in pixels")
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    from reasonknee_datasets.bench.run_spec import make_plan, make_study
+    from reasonknee_datasets.bench.run_plan import make_plan
+    from reasonknee_datasets.bench.run_spec import make_study
 
     names = ("condition", "split", "patients", "questions", "prompts", "damaged", "seed", "frames", "size")
     print(make_plan(make_study(arguments.data, **{name: getattr(arguments, name) for name in names})))
 
 
+_RUN = """\
+inspect_ai asks the model, with the same names as task arguments; then score its log:
+
+  inspect eval reasonknee_datasets/reasonknee_bench --model PROVIDER/MODEL -T data=DIR -T condition=region_given
+  reasonknee evaluate --data DIR --predictions logs/LOG.eval --out report"""
+
 _JOBS: dict[str, Command] = {
     "plan": (_add_plan, _plan, "count the requests, images and tokens of a run, without a request"),
     "compare": (_add_compare, _compare, "subtract one model's results from another's, patient by patient"),
-    "errors": (
-        _add_errors,
-        _errors,
-        "split the errors of a model: lost by grading, or lost because of the region",
-    ),
+    "errors": (_add_errors, _errors, "split the errors of a model: lost by grading, or because of the region"),
 }
 
 COMMANDS: dict[str, Command] = {
     "evaluate": (_add_evaluate, _evaluate, "score predictions, with intervals and baselines"),
-    "bench": (
-        _add_bench,
-        _bench,
-        "plan a run, compare two runs, or split the errors of a model",
-    ),
+    "bench": (_add_bench, _bench, "plan a run, compare two runs, or split the errors of a model"),
 }

@@ -1,8 +1,8 @@
 """The 69 prompts in the project's own words, at the official lengths and with the official answer schemas.
 
 Three wordings of each, as officially: *full* asks for the bounding box too, *guided* and *zeroshot* do not, and
-*zeroshot* leaves out what the finding looks like. The last two were made from the first by cutting the box out of the
-schema, which went wrong in questions 58 and 59 officially; it goes wrong in the same way here.
+*zeroshot* does not describe the finding. The last two were made from the first by cutting the box out of the schema,
+which damaged questions 58 and 59 officially; they are damaged in the same way here.
 
 The generated records use the guided wording. Subregions are named medial and lateral, never left or right: the wording
 of a question is the same for both knees, and stays true when a transform mirrors one into the other.

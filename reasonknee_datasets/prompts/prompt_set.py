@@ -1,15 +1,14 @@
 """`Prompts`: the text of each question, with its hash; damaged ones are repaired by a rule.
 
-Prompts come from the official question files where the user has them (`Prompts.from_files`), else from the rows of the
-prepared repository (`Prompts.from_rows`), or are the project's own words for the same 69 questions and answer schemas
-(`Prompts.own`), which the phantom writes too.
+Prompts come from the official question files (`Prompts.from_files`) or from the rows of the prepared repository
+(`Prompts.from_rows`). `Prompts.own` has the project's own words for the same 69 questions and answer schemas, which the
+phantom writes too.
 
-**The damaged prompts.** Officially, 58 and 59 lost a part of themselves when the box was cut out of their schema: they
-read ``Provide your reasoning and end_slice, x_min, x_max, y_min, y_max], "medial_meniscal_root_tear": ...``. Their
-undamaged neighbours 54 to 57 say at this place what the answer is to be and open the JSON object, so the rule is:
-`FRAGMENT` is replaced by `REPAIR`, which are the words of prompts 56 and 57 with the finding's name. Nothing else of a
-prompt is ever changed. ``damaged="leave_out"`` drops such questions instead, and ``"keep"`` asks them unchanged, as
-the authors' scripts do.
+**The damaged prompts.** Officially, 58 and 59 lost a part when the box was cut out of their schema: they read ``Provide
+your reasoning and end_slice, x_min, x_max, y_min, y_max], "medial_meniscal_root_tear": ...``. Their undamaged
+neighbours 54 to 57 describe the answer at this place and open the JSON object. The rule is therefore: `FRAGMENT` is
+replaced by `REPAIR`, the words of prompts 56 and 57 with the finding's name. Nothing else of a prompt is changed.
+``damaged="leave_out"`` drops such questions instead, and ``"keep"`` asks them unchanged, as the authors' scripts do.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BenchError, nearest
@@ -101,21 +100,21 @@ class Prompts:
         Raises
         ------
         BenchError
-            If ``damaged`` is none of these words, or a text has a chat template's control token.
+            If ``damaged`` is another word, or a text has a chat template's control token.
         """
-        if damaged not in ("repair", "leave_out", "keep"):
-            raise BenchError(
-                f"Unknown treatment {damaged!r} of damaged prompts. "
-                f"{nearest(str(damaged), ('repair', 'leave_out', 'keep'))}."
-            )
+        if damaged not in get_args(Damaged):
+            known = nearest(str(damaged), get_args(Damaged))
+            raise BenchError(f"Unknown treatment {damaged!r} of damaged prompts. {known}.")
         for number, text in texts.items():
             _check_text(number, text, source)
-        found = () if damaged == "keep" else tuple(sorted(number for number, text in texts.items() if FRAGMENT in text))
+        found = tuple(sorted(number for number, text in texts.items() if FRAGMENT in text))
+        if damaged == "keep":
+            return cls(MappingProxyType(dict(texts)), source)
         if damaged == "leave_out":
             kept = {number: text for number, text in texts.items() if number not in found}
             return cls(MappingProxyType(kept), source, left_out=found)
-        mended = {number: repair(text) if number in found else text for number, text in texts.items()}
-        return cls(MappingProxyType(mended), source, repaired=found)
+        repaired = {number: repair(text) for number, text in texts.items()}
+        return cls(MappingProxyType(repaired), source, repaired=found)
 
     @classmethod
     def from_files(cls, path: str | os.PathLike[str], wording: Wording, damaged: Damaged = "repair") -> Prompts:
@@ -149,7 +148,7 @@ class Prompts:
 
     @classmethod
     def own(cls, wording: Wording, damaged: Damaged = "repair") -> Prompts:
-        """Return the project's own words, which are damaged where the official ones are."""
+        """Return the project's own prompts, which are damaged where the official ones are."""
         return cls.of({number: project_prompt(number, wording) for number in QUESTIONS}, "project", damaged)
 
     @classmethod
@@ -194,7 +193,7 @@ class Prompts:
 
 
 def _check_text(number: int, text: str, source: str) -> None:
-    """Refuse a prompt that would change the conversation it is sent in."""
+    """Raise if a prompt has a token that would change the conversation in which it is sent."""
     match = _CONTROL.search(text)
     if match is not None:
         raise BenchError(
@@ -204,10 +203,10 @@ def _check_text(number: int, text: str, source: str) -> None:
 
 
 def box_prompt(question: Question, shape: tuple[int, int, int]) -> str:
-    """Ask where a question's region is, in the numbers of the frames that the model sees.
+    """Write the request for a question's region, in the numbers of the frames that the model sees.
 
     The words are the project's own: the official localisation prompts (``questions.json``) ask for box and grades at
-    once, and do not say what their numbers count.
+    once, and do not define their numbers.
 
     Parameters
     ----------

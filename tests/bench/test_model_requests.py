@@ -37,7 +37,7 @@ def volume() -> Any:
     return nib.Nifti1Image(voxels, affine)
 
 
-def test_frames_stand_before_the_question_and_are_one_object() -> None:
+def test_ask_puts_frames_before_the_question() -> None:
     frames = Frames(np.zeros((3, 4, 5), np.uint8))
     one = ask(_RECORD, GUIDED, Prompts.own("guided"), frames)
     two = ask(replace(_RECORD, question=20), GUIDED, Prompts.own("guided"), frames)
@@ -47,7 +47,7 @@ def test_frames_stand_before_the_question_and_are_one_object() -> None:
         frames.pixels[0] = 1
 
 
-def test_the_side_is_told_since_frames_do_not_show_it() -> None:
+def test_ask_names_the_side() -> None:
     frames = Frames(np.zeros((3, 4, 5), np.uint8))
     right, left = (
         ask(replace(_RECORD, side=side), GUIDED, Prompts.own("guided"), frames) for side in ("right", "left")
@@ -57,7 +57,7 @@ def test_the_side_is_told_since_frames_do_not_show_it() -> None:
     assert "from the patient's left to the patient's right" in system_prompt(GUIDED)
 
 
-def test_a_crop_shows_the_box_and_nothing_else(volume: Any) -> None:
+def test_crop_shows_the_box_alone(volume: Any) -> None:
     region = Box((4, 10, 6), (20, 30, 26))
     recipe = ToFrames("axis0")
     shown = render_frames(recipe, crop(volume, region, replace(REGION_GIVEN, region_frames=recipe)))
@@ -66,11 +66,10 @@ def test_a_crop_shows_the_box_and_nothing_else(volume: Any) -> None:
     assert wide.shape == (16 + 2 * 3, 20 + 2 * 2, 20 + 2 * 2)
 
 
-def test_a_box_is_asked_for_first_and_then_the_question() -> None:
+def test_ask_for_box_then_ask_after_box() -> None:
     frames = Frames(np.zeros((3, 4, 5), np.uint8))
     condition, prompts = CONDITIONS["box_first"], Prompts.own("guided")
     first = ask_for_box(_RECORD, condition, frames)
-    assert first.step == "box"
     assert "from 0 to 2 in the order given" in first.text
     assert prompts.text(19) not in first.text
     second = ask_after_box(first, _BOX, _RECORD, prompts)
@@ -83,7 +82,7 @@ def test_a_box_is_asked_for_first_and_then_the_question() -> None:
 
 
 @pytest.mark.parametrize("plane", ["sagittal", "coronal", "axial", "axis0"])
-def test_a_models_box_is_found_again_in_the_volume(plane: str, volume: Any) -> None:
+def test_read_box_finds_the_marked_voxels(plane: str, volume: Any) -> None:
     """Mark a box in the volume, read its numbers off the frames as a person would, and hand them in."""
     recipe = ToFrames(plane, window=(0, 1))
     marked = np.zeros(volume.shape, np.int16)
@@ -111,12 +110,12 @@ def test_thick_frames_give_thick_boxes(volume: Any) -> None:
         (None, "empty"),
     ],
 )
-def test_a_box_that_is_none_has_a_reason(text: str | None, reason: str, volume: Any) -> None:
+def test_read_box_states_reasons(text: str | None, reason: str, volume: Any) -> None:
     found = read_box(text, ToFrames("axis0"), volume)
     assert (found.box, found.reason) == (None, reason)
 
 
-def test_a_box_that_reaches_beyond_the_frames_is_cut_by_a_named_rule(volume: Any) -> None:
+def test_read_box_cuts_at_the_frames(volume: Any) -> None:
     found = read_box('{"bounding_box": [1, 2, 0, 7, 5, 900]}', ToFrames("axis0"), volume)
     assert found.box == Box((1, 5, 0), (3, 40, 8))
     assert found.rules == ("box_clipped",)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reasonknee_datasets.bench.answers import CODEC_VERSION, REASONS, write
 from reasonknee_datasets.bench.arrays import NONE, Truth, sample_patients, take
-from reasonknee_datasets.bench.predictions import Predictions, read_predictions
+from reasonknee_datasets.bench.predictions import ARRAY_ORDER, Predictions, read_predictions
 from reasonknee_datasets.bench.problem_log import NOTES, PROBLEMS
 from reasonknee_datasets.bench.run_metadata import RunMetadata
 from reasonknee_datasets.bench.scoring import score
@@ -128,7 +128,7 @@ class TestWhatIsRead:
         lines = [line | {"usage": {"prompt_tokens": 10, "cached": True}} for line in oracle(truth)]
         assert read_predictions(lines, truth).usage == {"prompt_tokens": 10 * len(truth)}
 
-    def test_official_texts_are_read_as_the_scripts_do(self, truth: Truth) -> None:
+    def test_official_texts_are_read_by_json(self, truth: Truth) -> None:
         lines = oracle(truth)
         lines[0]["text"] = f"```json\n{lines[0]['text']}\n```"
         lines[1]["text"] = f"The answer is {lines[1]['text']}"
@@ -157,7 +157,7 @@ class TestIdentity:
         assert found.records_sha256 == run.records_sha256
         assert found.codec_version == CODEC_VERSION != 99  # the one that read them, not the run's
 
-    def test_records_are_named_where_the_file_does_not(self, truth: Truth, data: Repository) -> None:
+    def test_identity_names_the_scored_records(self, truth: Truth, data: Repository) -> None:
         found = read_predictions(oracle(truth), truth, data=data).identity
         assert (found.split, found.records, found.model) == ("test", len(truth), None)
         assert found.dataset_revision == data.manifest.digest
@@ -196,7 +196,7 @@ class TestIdentity:
         lines = [line | {"condition": "guided"} for line in oracle(truth)]
         assert read_predictions(lines, truth).identity.condition == "guided"
         lines[3]["condition"] = lines[5]["condition"] = "zero_shot"
-        with pytest.raises(BenchError, match=r"mixed_conditions \(2, .*condition 'zero_shot' beside 'guided'"):
+        with pytest.raises(BenchError, match=r"mixed_conditions \(2, .*condition 'zero_shot' and 'guided'"):
             read_predictions(lines, truth)
         run = {"run": {"condition": "box_first"}}
         assert named(read_predictions([run, *lines], truth, strict=False))["mixed_conditions"] == len(lines)
@@ -224,7 +224,7 @@ class TestBoxes:
             assert (predictions.answers.box_reasons == NONE).all()
             assert predictions.identity.box_convention == str(self.CONVENTION)
 
-    def test_rows_of_the_box_column_need_no_convention(self, truth: Truth) -> None:
+    def test_box_rows_need_no_convention(self, truth: Truth) -> None:
         lines = [line | {"box": truth.boxes[row].tolist()} for row, line in enumerate(oracle(truth))]
         predictions = read_predictions(lines, truth)
         np.testing.assert_array_equal(predictions.answers.boxes, truth.boxes)
@@ -234,7 +234,7 @@ class TestBoxes:
         lines = oracle(truth)
         numbers = truth.boxes[0].tolist()
         lines[0]["text"] = json.dumps({"bounding_box": numbers, **json.loads(lines[0]["text"])})
-        answers = read_predictions(lines, truth, boxes=True).answers
+        answers = read_predictions(lines, truth, convention=ARRAY_ORDER).answers
         assert answers.boxes[0].tolist() == numbers
         np.testing.assert_array_equal(answers.grades, truth.grades)
         assert answers.has_box.tolist() == [True] + [False] * (len(truth) - 1)
@@ -250,7 +250,7 @@ class TestBoxes:
         assert not predictions.answers.has_box[1]
         assert predictions.problems == ()
 
-    def test_a_line_says_why_there_is_no_box(self, truth: Truth) -> None:
+    def test_box_reason_of_a_line(self, truth: Truth) -> None:
         lines = [line | {"box": None, "box_reason": "refusal"} for line in oracle(truth)]
         lines[1]["box_reason"] = "whatever"
         lines[2] = {"id": truth.ids[2], "text": None, "error": "timeout"}
@@ -315,7 +315,7 @@ class TestBoxes:
         assert results.conventions is not None
         assert "1.00" in str(results.conventions.verdict)
 
-    def test_shares_of_a_volume_whose_shape_is_unknown(self, truth: Truth) -> None:
+    def test_normalised_boxes_need_a_shape(self, truth: Truth) -> None:
         flat = take(truth, np.arange(len(truth)))
         flat.shapes[:] = 0
         lines = [line | {"box": [0, 0.5, 0, 0.5, 0, 0.5]} for line in oracle(truth)]
@@ -330,14 +330,19 @@ class TestBadInput:
         for lines in ([], [{"run": {"model": "m"}}]):
             path = save(tmp_path / "p.jsonl", lines)
             for strict in (True, False):
-                with pytest.raises(BenchError, match=r"empty \(1, there is no prediction at all\): in .*p\.jsonl"):
+                with pytest.raises(BenchError, match=r"empty \(1, there are no predictions\): in .*p\.jsonl"):
                     read_predictions(path, truth, strict=strict)
         with pytest.raises(BenchError, match=r"empty .*: from Python"):
             read_predictions([], truth)
 
     def test_no_file(self, truth: Truth, tmp_path: Path) -> None:
-        with pytest.raises(BenchError, match=r"p\.jsonl is not a readable file\. Predictions are an \.eval log"):
+        with pytest.raises(BenchError, match=r"There is no file .*p\.jsonl\. Predictions are an \.eval log"):
             read_predictions(tmp_path / "p.jsonl", truth)
+        save(tmp_path / "pred.jsonl", oracle(truth))
+        with pytest.raises(BenchError, match=r"There is no file .*prde\.jsonl\. Did you mean '.*pred\.jsonl'\?"):
+            read_predictions(tmp_path / "prde.jsonl", truth)
+        with pytest.raises(BenchError, match="is a folder"):
+            read_predictions(tmp_path, truth)
 
     def test_a_half_written_last_line(self, truth: Truth, tmp_path: Path) -> None:
         whole = save(tmp_path / "p.jsonl", oracle(truth)).read_bytes()
@@ -364,7 +369,7 @@ class TestBadInput:
         ("line", "why"),
         [
             ({"text": "x"}, "no id"),
-            ({"id": 19, "text": "x"}, "id '19' is no text"),
+            ({"id": 19, "text": "x"}, "id '19' is not a text"),
             ({"id": "a"}, "neither text nor slots"),
             ({"id": "a", "text": "x", "slots": {}}, "both text and slots"),
             ({"id": "a", "text": {"size": 1}}, "text is dict"),
@@ -445,7 +450,7 @@ class TestBadInput:
         assert predictions.problems == ()
         assert (predictions.answers.grades == NONE).all()
 
-    def test_long_examples_and_many_of_them_are_cut(self, truth: Truth) -> None:
+    def test_examples_of_problems_are_cut(self, truth: Truth) -> None:
         lines = [{"id": "x" * 10_000, "text": ""} for _ in range(1000)]
         with pytest.raises(BenchError, match=r"unknown_id \(1000, .* and 995 more") as caught:
             read_predictions(lines, truth)
@@ -453,7 +458,7 @@ class TestBadInput:
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(cut=st.integers(0, 10_000))
-    def test_a_file_that_is_cut_anywhere_gives_its_whole_lines(self, truth: Truth, tmp_path: Path, cut: int) -> None:
+    def test_a_cut_file_keeps_whole_lines(self, truth: Truth, tmp_path: Path, cut: int) -> None:
         some = take(truth, np.arange(12))
         whole = save(tmp_path / "p.jsonl", [{"run": {"model": "m"}}, *oracle(some)]).read_bytes()
         part = whole[: cut % (len(whole) + 1)]

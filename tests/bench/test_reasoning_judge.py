@@ -23,7 +23,7 @@ from inspect_ai.model import (  # isort: skip
     get_model,
 )
 
-from reasonknee_datasets.bench.tasks import JUDGE_PROMPT  # isort: skip
+from reasonknee_datasets.bench.task_scorers import JUDGE_PROMPT  # isort: skip
 from reasonknee_datasets.bench.tasks import make_task  # isort: skip
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def test_evaluate_log_with_reasoning(answer: object, grounding: float | None, st
         make_task(study), model=scripted(answer), log_dir=str(tmp_path), log_format="eval", display="none"
     )
     assert log.status == "success"
-    done = evaluate(log.location, study.records.repository, options=ReadOptions(questions=(42,)), resamples=0)
+    done = evaluate(log.location, study.repository, options=ReadOptions(questions=(42,)), resamples=0)
     scores = done.results.reasoning
     if grounding is None:
         assert scores is None
@@ -92,7 +92,7 @@ def test_judge_reads_reasoning_and_is_recorded(study: RunSpec, tmp_path: Path) -
         max_samples=1,
     )
     assert log.status == "success", log.error
-    assert len(asked) == len(study.records.items)
+    assert len(asked) == len(study.records)
     assert all(_THOUGHTS in text and _ANSWER in text for text in asked)
     assert log.results is not None
     by_name = {score.name: score for score in log.results.scores}
@@ -104,7 +104,7 @@ def test_judge_reads_reasoning_and_is_recorded(study: RunSpec, tmp_path: Path) -
     assert stated["prompt"] == JUDGE_PROMPT
     assert stated["prompt_sha256"] == hashlib.sha256(JUDGE_PROMPT.encode()).hexdigest()
     # The judge changes no grade, and no number of the report.
-    done = evaluate(log.location, study.records.repository, options=ReadOptions(questions=(42,)), resamples=0)
+    done = evaluate(log.location, study.repository, options=ReadOptions(questions=(42,)), resamples=0)
     assert done.problems == ()
     assert done.results.reasoning is not None
 

@@ -218,8 +218,8 @@ def test_a_key_that_stands_twice(truth: Truth, knees: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"empty \(1, there is no prediction at all\)"),
-        ("{}", r"empty \(1, there is no prediction at all\)"),
+        ("", r"empty \(1, there are no predictions\)"),
+        ("{}", r"empty \(1, there are no predictions\)"),
         (
             "[1]",
             r"r\.json does not hold a JSON object, but begins with \[1\]\. Files of JSON lines",

@@ -31,7 +31,7 @@ def column(**grades: int | None) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=lambda asked: f"q{asked.id:02d}")
-def test_the_true_answer_gets_everything_and_none_gets_nothing(asked: Question) -> None:
+def test_reward_parts_of_truth_and_nothing(asked: Question) -> None:
     truth = {slot.attribute: slot.low for slot in asked.slots}
     said = write(asked, truth, BOX, CONVENTION, SHAPE)
     best = reward_parts(asked, said, truth, box=BOX, convention=CONVENTION, shape=SHAPE)
@@ -64,7 +64,7 @@ def test_grading_by_scale(
     )
 
 
-def test_localisation_is_the_iou_of_counted_voxels_above_that_of_the_whole_volume() -> None:
+def test_reward_parts_localisation_matches_counted_voxels() -> None:
     other = Box((4, 4, 6), (12, 22, 28))
     one, two = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     one[BOX.slices], two[other.slices] = True, True
@@ -91,7 +91,7 @@ def test_localisation_is_the_iou_of_counted_voxels_above_that_of_the_whole_volum
         ('{"MOAKS_scores": {"Hoffa-Synovitis": {"grade": 7}}}', 0.0),
     ],
 )
-def test_form_counts_what_had_to_be_repaired_and_not_where_the_answer_stands(said: str, form: float) -> None:
+def test_reward_parts_format_counts_repairs(said: str, form: float) -> None:
     assert reward_parts(42, said, {"grade": 2}).format == form
 
 
@@ -228,7 +228,7 @@ def scores(prepared: Path) -> EquitableScores:
     "trick", [listed, around_the_truth, all_options, taken_back, other_keys, very_long, fragments, repeated_keys, empty]
 )
 @pytest.mark.parametrize("weighted", [False, True])
-def test_reward_parts_of_a_trick_are_no_more_than_of_an_honest_wrong_answer(
+def test_reward_parts_of_tricks(
     trick: Callable[[Question, dict[str, int]], list[str]], weighted: bool, scores: EquitableScores
 ) -> None:
     chosen = scores if weighted else None
@@ -242,7 +242,7 @@ def test_reward_parts_of_a_trick_are_no_more_than_of_an_honest_wrong_answer(
                 assert reward_parts(asked, text, truth, scores=chosen).total() <= honest, (asked.id, truth, text[:200])
 
 
-def test_reward_parts_of_boxes_that_hedge_are_no_more_than_of_an_honest_wrong_box() -> None:
+def test_reward_parts_of_boxes_that_hedge() -> None:
     asked, truth = QUESTIONS[62], {"signal": 1}
 
     def total(text: str) -> float:
@@ -267,7 +267,7 @@ def test_reward_parts_of_boxes_that_hedge_are_no_more_than_of_an_honest_wrong_bo
         assert total(text) <= honest, text[:200]
 
 
-def test_reward_parts_accepts_reasoning_before_the_answer_and_marks_behind_it() -> None:
+def test_reward_parts_accepts_reasoning_and_special_tokens() -> None:
     right = write(42, {"grade": 2})
     for text in (
         f"The pad is bright.\n{right}",
@@ -299,7 +299,7 @@ def test_reward_parts_reads_prose_only_if_asked() -> None:
 
 
 @pytest.mark.parametrize("slot", [slot for slot in SLOTS if slot.question_id <= 62], ids=lambda slot: slot.name)
-def test_equitable_scores_of_constant_answers_are_0_and_of_the_truth_1(slot: Slot) -> None:
+def test_equitable_scores_of_truth_and_constants(slot: Slot) -> None:
     counts = np.zeros((len(SLOTS), 9), dtype=np.int64)
     for each in SLOTS:
         counts[each.id, : each.high + 1] = 7 * 2 ** np.arange(each.high, -1, -1)
@@ -313,7 +313,7 @@ def test_equitable_scores_of_constant_answers_are_0_and_of_the_truth_1(slot: Slo
     assert capped.max() <= 4 - 1
 
 
-def test_equitable_scores_agree_with_gerrity_by_his_formula() -> None:
+def test_equitable_scores_match_gerrity() -> None:
     shares = np.array([0.5, 0.3, 0.15, 0.05])
     counts = np.zeros((len(SLOTS), 9), dtype=np.int64)
     slot = QUESTIONS[42].slots[0]
@@ -329,13 +329,13 @@ def test_equitable_scores_agree_with_gerrity_by_his_formula() -> None:
     assert scores.score(slot, 1, None) == -1.0
 
 
-def test_equitable_scores_refuse_a_cap_that_is_no_weight(prepared: Path) -> None:
+def test_equitable_scores_rejects_a_wrong_cap(prepared: Path) -> None:
     for cap in (1.0, 0, float("inf"), float("nan")):
         with pytest.raises(BenchError, match="cap must be a number above 1"):
             make_reward(prepared, cap=cap)
 
 
-def test_make_reward_with_priors_pays_no_constant_answer(prepared: Path) -> None:
+def test_make_reward_rejects_constant_answers(prepared: Path) -> None:
     rows = load_dataset(split="train", data_dir=prepared, columns=["question_id", "grades", "answer"])
     numbers = rows["question_id"]
     columns = {"question_id": numbers, "grades": rows["grades"]}
@@ -351,7 +351,7 @@ def test_make_reward_with_priors_pays_no_constant_answer(prepared: Path) -> None
     assert weighted["normal"] < 0.3 * weighted["truth"]
 
 
-def test_weights_of_absent_parts_go_to_the_others() -> None:
+def test_total_shares_weights_of_absent_parts() -> None:
     weights = Weights(format=1, grading=2, localisation=7)
     assert Reward(1.0, 0.5, 0.0).total(weights) == pytest.approx(2 / 10)
     assert Reward(1.0, 0.5, None).total(weights) == pytest.approx(2 / 3)
@@ -363,7 +363,7 @@ def test_weights_of_absent_parts_go_to_the_others() -> None:
             Weights(*wrong)
 
 
-def test_it_is_called_as_trl_calls_reward_functions() -> None:
+def test_reward_has_the_signature_of_trl() -> None:
     prompts = [[{"role": "user", "content": "?"}]] * 3
     said = [write(19, {"size": 2, "depth": 1}), write(19, {"size": 1, "depth": 1}), "no"]
     completions = [[{"role": "assistant", "content": text}] for text in said]
@@ -384,7 +384,7 @@ def test_it_is_called_as_trl_calls_reward_functions() -> None:
     assert list(inspect.signature(reward).parameters) == ["prompts", "completions", "columns"]
 
 
-def test_the_grades_column_in_each_form_that_datasets_gives_it() -> None:
+def test_reward_reads_every_form_of_grades() -> None:
     said = [write(19, {"size": 2, "depth": 1})]
     for grades in (
         column(size=2, depth=1),
@@ -395,7 +395,7 @@ def test_the_grades_column_in_each_form_that_datasets_gives_it() -> None:
         assert reward([""], said, question_id=[19], grades=[grades]) == pytest.approx([1.0])
 
 
-def test_boxes_as_the_convention_has_them() -> None:
+def test_make_reward_reads_boxes_by_convention() -> None:
     for name in ("slice0-x1-y2-pairs-inclusive-voxel", "slice2-x0-y1-corners-exclusive-normalised"):
         function = make_reward(None, weights=Weights(0, 0, 1), convention=name)
         said = write(62, {"signal": 1}, BOX, BoxConvention.parse(name), SHAPE)
@@ -404,7 +404,7 @@ def test_boxes_as_the_convention_has_them() -> None:
         assert function([""], [json.dumps({"bounding_box": None})], **rows) == [0.0]
 
 
-def test_a_column_that_is_absent_or_short_is_named() -> None:
+def test_reward_names_absent_or_short_columns() -> None:
     with pytest.raises(BenchError, match="column 'grades' with one value for each of 1 completions, but it is missing"):
         reward([""], ["2"], question_id=[30])
     with pytest.raises(BenchError, match=r"column 'question_id' .* 2 completions, but it has 1 values. Keep"):
@@ -414,7 +414,7 @@ def test_a_column_that_is_absent_or_short_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_trl_trains_with_it(tmp_path: object) -> None:
+def test_reward_trains_with_trl(tmp_path: object) -> None:
     pytest.importorskip("torch")
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")

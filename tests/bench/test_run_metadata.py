@@ -90,10 +90,10 @@ def test_mappings_are_those_that_json_gives_back() -> None:
         ({"generation": "greedy"}, r"generation in a run's metadata must be a mapping"),
         (
             {"generation": {"temperature": float("nan")}},
-            r"generation in a run's metadata must be a mapping of what JSON",
+            r"generation in a run's metadata must be a mapping of values that JSON can hold",
         ),
-        ({"prompts": {"1": 5}}, r"prompts in a run's metadata must be a mapping of what JSON can hold, got \{'1': 5\}"),
-        ({"prompts": {"1": object()}}, r"prompts in a run's metadata must be a mapping of what JSON"),
+        ({"prompts": {"1": 5}}, r"prompts in a run's metadata must be a mapping of texts, got \{'1': 5\}"),
+        ({"prompts": {"1": object()}}, r"prompts in a run's metadata must be a mapping of values that JSON can hold"),
     ],
 )
 def test_what_is_refused(item: Any, message: str) -> None:
@@ -138,7 +138,7 @@ def test_true_is_not_one() -> None:
     assert [each.field for each in differences(second, first)] == ["generation.sample"]
 
 
-def test_one_key_of_a_mapping_can_be_allowed() -> None:
+def test_check_comparable_allows_one_key() -> None:
     other = replace(FULL, generation={**FULL.generation, "temperature": 1.0})
     assert check_comparable(FULL, other, allow=("generation.temperature",))
     with pytest.raises(BenchError, match=r"more than the model: generation\.temperature: 0\.0 and 1\.0\."):
@@ -160,7 +160,7 @@ def test_many_differences_stay_readable() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 30, 100, 5000])
-def test_a_long_difference_shows_the_part_that_differs(at: int) -> None:
+def test_field_difference_shows_the_changed_part(at: int) -> None:
     text = "a" * at
     first, second = replace(FULL, frames=f"{text}left{'b' * 200}"), replace(FULL, frames=f"{text}right{'b' * 200}")
     with pytest.raises(BenchError, match=r"frames: .*left.* and .*right") as caught:

@@ -17,9 +17,9 @@ from reasonknee_datasets.prompts import Prompts
 from tests.helpers.paths import NO_OFFICIAL, OFFICIAL
 
 
-def test_a_sample_is_of_whole_patients_and_seeded(prepared: Path) -> None:
+def test_make_study_samples_whole_patients(prepared: Path) -> None:
     def names(**options: Any) -> list[str]:
-        return [record.id for record in make_study(prepared, "guided", split="train", **options).records.items]
+        return [record.id for record in make_study(prepared, "guided", split="train", **options).records]
 
     two = names(patients=2, seed=3)
     patients = {name.split("/")[0] for name in two}
@@ -32,17 +32,17 @@ def test_a_sample_is_of_whole_patients_and_seeded(prepared: Path) -> None:
         names(patients=99)
 
 
-def test_damaged_prompts_may_be_left_out(prepared: Path) -> None:
+def test_make_study_leaves_damaged_prompts_out(prepared: Path) -> None:
     study = make_study(prepared, "guided", patients=1, damaged="leave_out")
-    assert {record.question for record in study.records.items} == set(range(1, 63)) - {58, 59}
-    assert study.identity.records == len(study.records.items)
+    assert {record.question for record in study.records} == set(range(1, 63)) - {58, 59}
+    assert study.identity.records == len(study.records)
     assert make_study(prepared, "guided", patients=1).prompts.repaired == (58, 59)
     assert make_study(prepared, "official", patients=1).prompts.repaired == ()
     with pytest.raises(BenchError, match="No question is left to ask"):
         make_study(prepared, "guided", questions=[58], damaged="leave_out")
 
 
-def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
+def test_make_study_needs_prompts_for_real_data(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "real"
     folder.mkdir()
     for each in prepared.iterdir():
@@ -51,7 +51,7 @@ def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
     manifest = json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))
     del manifest["checksum"]
     (folder / "manifest.json").write_text(json.dumps(manifest | {"synthetic": False}), encoding="utf-8")
-    with pytest.raises(BenchError, match="No prompts are named, and real data need them"):
+    with pytest.raises(BenchError, match="Real data need prompts, and none is named"):
         make_study(folder, "guided")
     assert make_study(folder, "guided", prompts="project").prompts.source == "project"
     files = tmp_path / "questions_nobbox_guided.json"
@@ -61,7 +61,7 @@ def test_real_data_need_named_prompts(prepared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "file"), [("zero_shot", "zeroshot"), ("guided", "guided"), ("official", "guided")])
-def test_the_users_question_files_are_hashed(name: str, file: str, prepared: Path) -> None:
+def test_make_study_hashes_question_files(name: str, file: str, prepared: Path) -> None:
     folder = OFFICIAL
     if not folder.is_dir():
         pytest.skip(NO_OFFICIAL)
@@ -75,7 +75,7 @@ def test_the_users_question_files_are_hashed(name: str, file: str, prepared: Pat
 
 
 @pytest.mark.parametrize("questions", [[0], [63], [19, 99]])
-def test_questions_without_records_are_refused(questions: list[int], prepared: Path) -> None:
+def test_make_study_rejects_questions_without_records(questions: list[int], prepared: Path) -> None:
     with pytest.raises(BenchError, match=r"No record asks question \d+\. Records ask questions 1 to 62"):
         make_study(prepared, "guided", questions=questions)
 
@@ -95,9 +95,9 @@ def test_parse_questions_refuses_what_is_no_range(value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["guided", "region_given"])
-def test_frames_are_as_many_and_as_large_as_asked(name: str, prepared: Path) -> None:
+def test_render_uses_frames_and_size(name: str, prepared: Path) -> None:
     study = make_study(prepared, name, patients=1, questions=[60], frames=3, size=24)
-    record = study.records.items[0]
+    record = study.records[0]
     shape = study.render(record, study.region(record)).pixels.shape
     assert (shape[0], max(shape[1:])) == (3, 24)
     assert "count=3" in (study.identity.frames or "")
@@ -105,12 +105,12 @@ def test_frames_are_as_many_and_as_large_as_asked(name: str, prepared: Path) -> 
 
 
 @pytest.mark.parametrize("option", [{"frames": 3}, {"size": 24}])
-def test_an_official_condition_keeps_its_frames(option: dict[str, int], prepared: Path) -> None:
+def test_make_study_keeps_official_frames(option: dict[str, int], prepared: Path) -> None:
     with pytest.raises(BenchError, match="shows the frames that the authors' script shows"):
         make_study(prepared, "official", **option)
 
 
-def test_the_digest_of_a_run_holds_all_that_it_depends_on(prepared: Path) -> None:
+def test_digest_changes_with_every_choice(prepared: Path) -> None:
     """Two runs that could answer differently never share recorded answers."""
     base: dict[str, Any] = {"condition": "guided", "patients": 1, "questions": [19, 60]}
     changes: list[dict[str, Any]] = [
@@ -125,8 +125,8 @@ def test_the_digest_of_a_run_holds_all_that_it_depends_on(prepared: Path) -> Non
     assert len(set(digests)) == len(digests) - 1
 
 
-def test_make_study_checks_the_slices_of_official_o1(prepared: Path) -> None:
+def test_make_study_checks_slices_of_official_o1(prepared: Path) -> None:
     message = r"official_o1 cannot show volumes/.*: it takes slices 32 to 128 .*, and the volume has fewer"
     with pytest.raises(BenchError, match=message):
         make_study(prepared, "official_o1", patients=1)
-    assert len(make_study(prepared, "official", patients=1).records.items)
+    assert len(make_study(prepared, "official", patients=1).records)

@@ -23,7 +23,8 @@ from reasonknee_datasets.bench.conditions import CONDITIONS, GUIDED, SCRIPTS, Co
 from reasonknee_datasets.bench.evaluation import evaluate
 from reasonknee_datasets.bench.model_requests import Record
 from reasonknee_datasets.bench.predictions import read_predictions
-from reasonknee_datasets.bench.run_spec import RunSpec, make_plan, make_study
+from reasonknee_datasets.bench.run_plan import make_plan
+from reasonknee_datasets.bench.run_spec import RunSpec, make_study
 from reasonknee_datasets.bench.truth import open_data, read_truth
 from reasonknee_datasets.boxes import Box
 from reasonknee_datasets.errors import BenchError
@@ -98,7 +99,7 @@ def _oracle(truth: Truth, study: RunSpec) -> Answer:
             grades = truth.grades[place, : len(question.slots)].tolist()
             known = [None if grade < 0 else grade for grade in grades]
             return write(question, dict(zip(question.attributes, known, strict=True)))
-        volume = study.records.volume(truth.volumes[truth.volume[place]])
+        volume = study.volume(study.records[place])
         seen = _EVERY_SLICE.view(volume).box_from_source(Box.from_row(truth.boxes[place].tolist()))
         numbers = FRAME_CONVENTION.encode(seen, (len(request.pixels), *request.pixels[0].shape))
         return f"It is here:\n```json\n{json.dumps({'bounding_box': list(numbers)})}\n```"
@@ -128,14 +129,14 @@ def test_oracle_is_right_in_every_condition(name: str, prepared: Path, tmp_path:
     assert found.usage == {"prompt_tokens": 10 * turns * len(truth), "completion_tokens": 2 * turns * len(truth)}
 
 
-def test_score_shows_grade_rule_or_reason_of_each_slot(prepared: Path, tmp_path: Path) -> None:
+def test_grades_shows_rule_or_reason(prepared: Path, tmp_path: Path) -> None:
     answers = {
         1: '```json\n{"MOAKS_scores": {"patella medial": {"size": 0, "number": 9, "percent": "grade 1"}}}\n```',
         45: "I am sorry, I cannot help with medical images.",
     }
     study = _study(prepared, GUIDED, questions=[1, 45])
     log = run_study(study, lambda request: answers[int(request.id[-2:])], tmp_path)
-    truth = study.records.truth
+    truth = study.truth
     assert log.samples is not None
     for sample in log.samples:
         row = truth.ids.index(str(sample.id))
@@ -155,10 +156,10 @@ def test_score_shows_grade_rule_or_reason_of_each_slot(prepared: Path, tmp_path:
         assert score.as_float() == 0.0 or None in true.values()
 
 
-def test_record_exact_has_an_error_clustered_by_patient(prepared: Path, tmp_path: Path) -> None:
+def test_record_exact_stderr_is_by_patient(prepared: Path, tmp_path: Path) -> None:
     """Against the formula written out, on a split of several patients; records without all true grades are left out."""
     study = _study(prepared, GUIDED, split="train", patients=None, questions=[1, 19, 45])
-    truth = study.records.truth
+    truth = study.truth
     oracle = _oracle(truth, study)
 
     def answer(request: Asked) -> str:
@@ -189,11 +190,11 @@ def test_record_exact_has_an_error_clustered_by_patient(prepared: Path, tmp_path
     assert done.results.total().value == pytest.approx(mean)
 
 
-def test_without_a_box_no_other_region_is_shown(prepared: Path, tmp_path: Path) -> None:
+def test_own_region_stops_without_a_box(prepared: Path, tmp_path: Path) -> None:
     study = _study(prepared, "own_region")
     asked = _asked(study, tmp_path / "own", lambda request: "I cannot see it.")
-    assert [request.step for request in asked] == ["box"] * len(study.records.items)
-    truth = study.records.truth
+    assert [request.step for request in asked] == ["box"] * len(study.records)
+    truth = study.truth
     found = read_predictions(_log(tmp_path / "own"), truth, data=open_data(prepared), split="test")
     assert found.answers.given.all()
     assert not found.answers.has_box.any()
@@ -201,7 +202,7 @@ def test_without_a_box_no_other_region_is_shown(prepared: Path, tmp_path: Path) 
     assert {REASONS[code] for code in found.answers.box_reasons.tolist()} <= {"not_json", "missing", "refusal"}
     # With the whole knee in view, the question is asked all the same.
     asked = _asked(_study(prepared, "box_first"), tmp_path / "first", lambda request: "I cannot see it.")
-    assert [request.step for request in asked] == ["box", "answer"] * len(study.records.items)
+    assert [request.step for request in asked] == ["box", "answer"] * len(study.records)
 
 
 # Requests
@@ -253,7 +254,7 @@ def _wire(requests: list[Asked]) -> list[tuple[str, str, list[str]]]:
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_requests_hold_no_answer_and_no_box_that_is_not_given(
+def test_requests_do_not_depend_on_truth(
     name: str, prepared: Path, perturbed: Path, moved: Path, tmp_path: Path
 ) -> None:
     """To the byte, on repositories that differ in every answer, and in every box."""
@@ -267,7 +268,7 @@ def test_requests_hold_no_answer_and_no_box_that_is_not_given(
     assert (_wire(one) == _wire(three)) == (name not in ("region_given", "jittered_region"))
 
 
-def test_a_request_is_made_without_grades_and_reasoning() -> None:
+def test_record_has_no_grades_or_reasoning() -> None:
     assert set(Record.__dataclass_fields__) == {"id", "volume_path", "side", "question", "box"}
 
 
@@ -275,8 +276,8 @@ def test_a_request_is_made_without_grades_and_reasoning() -> None:
 def test_images_are_the_pixels_of_toframes(name: str, prepared: Path, tmp_path: Path) -> None:
     study = _study(prepared, name, questions=[60])
     for request in _asked(study, tmp_path):
-        record = next(each for each in study.records.items if each.id == request.id)
-        expected = study.condition.frames({"id": "a", "volume": study.records.volume(record.volume_path)})["frames"]
+        record = next(each for each in study.records if each.id == request.id)
+        expected = study.condition.frames({"id": "a", "volume": study.volume(record)})["frames"]
         np.testing.assert_array_equal(np.stack(request.pixels), expected)
 
 
@@ -292,25 +293,25 @@ def test_shuffled_image_is_of_another_patient(prepared: Path, tmp_path: Path) ->
     options: dict[str, Any] = {"split": "train", "patients": None, "questions": [1, 60]}
     study, other = (_study(prepared, "shuffled_image", seed=seed, **options) for seed in (0, 1))
     own = _study(prepared, "guided", **options)
-    shown = {record.id: study.volume_path(record) for record in study.records.items}
-    sides = {record.volume_path: record.side for record in own.records.items}
-    for record in study.records.items:
+    shown = {record.id: study.volume_path(record) for record in study.records}
+    sides = {record.volume_path: record.side for record in own.records}
+    for record in study.records:
         path = shown[record.id]
         assert path.split("/")[1] != record.patient
         assert sides[path] == record.side
         assert study.render(record, None).digest == own.render(replace(record, volume_path=path), None).digest
     # One knee is shown with all questions about a knee; the seed decides which.
-    assert len({(record.volume_path, shown[record.id]) for record in study.records.items}) == len(sides)
-    assert shown != {record.id: other.volume_path(record) for record in other.records.items}
+    assert len({(record.volume_path, shown[record.id]) for record in study.records}) == len(sides)
+    assert shown != {record.id: other.volume_path(record) for record in other.records}
     # A sample of patients is shown what the whole split would be.
     few = _study(prepared, "shuffled_image", split="train", patients=1, questions=[60])
-    assert all(few.volume_path(record) == shown[record.id] for record in few.records.items)
+    assert all(few.volume_path(record) == shown[record.id] for record in few.records)
     guided, shuffled = (_asked(each, tmp_path / str(i)) for i, each in enumerate((own, study)))
     assert [request.text for request in guided] == [request.text for request in shuffled]
     assert all(one.urls != two.urls for one, two in zip(guided, shuffled, strict=True))
 
 
-def test_a_split_of_one_patient_has_no_image_to_shuffle(prepared: Path) -> None:
+def test_make_study_needs_images_to_shuffle(prepared: Path) -> None:
     with pytest.raises(BenchError, match=r"split 'test' has no (left|right) knee of a patient other than"):
         make_study(prepared, "shuffled_image")
 
@@ -318,7 +319,7 @@ def test_a_split_of_one_patient_has_no_image_to_shuffle(prepared: Path) -> None:
 def test_official_requests_are_as_in_the_scripts(prepared: Path, tmp_path: Path) -> None:
     prompts = Prompts.own("guided", "keep")
     study = _study(prepared, "official", questions=[60])
-    slices = study.condition.frames.view(study.volume(study.records.items[0])).shape[0]
+    slices = study.condition.frames.view(study.volume(study.records[0])).shape[0]
     qwen = _asked(study, tmp_path / "qwen")[0]
     o1 = _asked(_study(prepared, "official_o1", questions=[60]), tmp_path / "o1")[0]
     assert qwen.messages[0].text == SCRIPTS["qwen"].system
@@ -373,7 +374,7 @@ def test_control_tokens_in_a_question_are_refused(token: str, prepared: Path, tm
         _study(prepared, "guided", prompts=files, questions=[60])
 
 
-def test_no_question_of_ours_or_the_authors_has_a_control_token() -> None:
+def test_prompts_have_no_control_token() -> None:
     for wording in ("zeroshot", "guided"):
         Prompts.own(wording)
         folder = OFFICIAL
@@ -385,7 +386,7 @@ def test_no_question_of_ours_or_the_authors_has_a_control_token() -> None:
 
 
 @pytest.mark.parametrize("name", ["guided", "own_region"])
-def test_frames_are_not_logged_but_can_be_rendered_again(name: str, prepared: Path, tmp_path: Path) -> None:
+def test_logged_frames_can_be_rendered_again(name: str, prepared: Path, tmp_path: Path) -> None:
     study = _study(prepared, name)
     asked = _asked(study, tmp_path)
     text = _text(_log(tmp_path))
@@ -394,7 +395,7 @@ def test_frames_are_not_logged_but_can_be_rendered_again(name: str, prepared: Pa
     assert not any(url[-60:] in text for request in asked for url in request.urls)
     assert "[2 frames, not logged]" in text
     shown = {request.id: request.urls for request in asked if request.step == "answer"}
-    records = {record.id: record for record in study.records.items}
+    records = {record.id: record for record in study.records}
     samples = read_eval_log(str(_log(tmp_path))).samples
     assert samples is not None
     for sample in samples:
@@ -412,13 +413,13 @@ def test_few_renderings_are_kept(prepared: Path, tmp_path: Path) -> None:
     study = _study(prepared, "region_given", split="train", patients=None)
     _asked(study, tmp_path)
     kept = study._renderings._values
-    assert 1 <= len(kept) <= 4 < len({record.box for record in study.records.items})
+    assert 1 <= len(kept) <= 4 < len({record.box for record in study.records})
 
 
-def test_renderings_of_two_regions_or_volumes_are_never_mixed(prepared: Path) -> None:
+def test_render_keeps_regions_and_volumes_apart(prepared: Path) -> None:
     study = _study(prepared, "region_given", split="train", patients=None)
-    first = study.records.items[0]
-    second = next(record for record in study.records.items if record.volume_path != first.volume_path)
+    first = study.records[0]
+    second = next(record for record in study.records if record.volume_path != first.volume_path)
     region, other = Box((4, 4, 4), (20, 20, 20)), Box((4, 4, 5), (20, 20, 21))
     wanted = ((first, region), (first, other), (second, region), (first, None))
     digests = [study.render(*each).digest for each in wanted]
@@ -433,7 +434,7 @@ def test_plan_counts_what_a_run_asks(name: str, prepared: Path, tmp_path: Path) 
     asked = _asked(study, tmp_path)
     assert plan.requests == len(asked)
     assert plan.images == sum(len(request.urls) for request in asked)
-    assert plan.records == len(study.records.items) == len({request.id for request in asked})
+    assert plan.records == len(study.records) == len({request.id for request in asked})
     # The model's own words stand in the second turn of box_first, and a plan knows of none.
     spoken = len(_BOX) * plan.records if name == "box_first" else 0
     assert plan.text_tokens == -(-(sum(len(request.text) for request in asked) - spoken) // 4)
@@ -484,7 +485,7 @@ def test_two_models_are_compared_and_nothing_else(prepared: Path, tmp_path: Path
 
 def test_identity_states_the_run(prepared: Path, tmp_path: Path) -> None:
     identity = _evaluated(prepared, tmp_path, "a").predictions.identity
-    truth = _study(prepared, "guided").records.truth
+    truth = _study(prepared, "guided").truth
     assert (identity.model, identity.split, identity.seed, identity.synthetic) == ("scripted/a", "test", 0, True)
     assert (identity.records, identity.patients) == (len(truth), 1)
     assert identity.frames == repr(_TINY)
@@ -513,16 +514,29 @@ def test_several_models_behind_one_name_are_noted(prepared: Path, tmp_path: Path
     assert [(each.kind, each.count) for each in problems] == [("several_models", 2)]
 
 
-def test_a_log_that_is_none_of_ours_is_named(prepared: Path, tmp_path: Path) -> None:
+def test_evaluate_rejects_logs_of_other_tasks(prepared: Path, tmp_path: Path) -> None:
     from inspect_ai import Task
     from inspect_ai.dataset import Sample
 
     sums = Task([Sample("2+2?")], name="sums")
     inspect_eval(sums, model=scripted(lambda request: "4"), log_dir=str(tmp_path), display="none")
-    with pytest.raises(BenchError, match="is a log of the task 'sums', which is not reasonknee_bench"):
+    with pytest.raises(BenchError, match="is a log of the task 'sums', not of reasonknee_bench"):
         evaluate(_log(tmp_path), prepared, resamples=0)
     (tmp_path / "torn.eval").write_bytes(_log(tmp_path).read_bytes()[:500])
     with pytest.raises(BenchError, match=r"torn\.eval cannot be read as a log of inspect_ai"):
         evaluate(tmp_path / "torn.eval", prepared, resamples=0)
-    with pytest.raises(BenchError, match=r"gone\.eval is not a readable file"):
+    with pytest.raises(BenchError, match=r"There is no file .*gone\.eval"):
         evaluate(tmp_path / "gone.eval", prepared, resamples=0)
+
+
+def test_reasonknee_bench_rejects_an_unknown_argument(prepared: Path, tmp_path: Path) -> None:
+    wrong = {"data": str(prepared), "conditon": "guided"}
+    with pytest.raises(BenchError, match=r"Unknown task argument 'conditon'\. Did you mean 'condition'\?"):
+        inspect_eval(
+            "reasonknee_datasets/reasonknee_bench",
+            model="mockllm/model",
+            task_args=wrong,
+            log_dir=str(tmp_path),
+            display="none",
+        )
+    assert not list(tmp_path.iterdir())

@@ -73,7 +73,7 @@ def _run(server: ModelServer, data: Path, folder: Path, questions: str = "19,60"
 
 
 def _records(data: Path, questions: list[int]) -> int:
-    return len(make_study(data, "guided", patients=1, questions=questions).records.items)
+    return len(make_study(data, "guided", patients=1, questions=questions).records)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_fault_costs_no_answer(fault: Action, prepared: Path, tmp_path: Path) 
     assert sorted(sample.output.completion for sample in log.samples) == ["first"] + [Say().text] * (records - 1)
 
 
-def test_a_failed_record_is_scored_as_an_error_of_the_provider(prepared: Path, tmp_path: Path) -> None:
+def test_reasonknee_bench_counts_failures_as_provider_errors(prepared: Path, tmp_path: Path) -> None:
     with ModelServer(_script(Status(400, message="too many images"))) as server:
         log = _run(server, prepared, tmp_path)
     assert log.status == "error"
@@ -124,7 +124,7 @@ def test_a_failed_record_is_scored_as_an_error_of_the_provider(prepared: Path, t
     assert done.predictions.answers.given.all()
 
 
-def test_a_filtered_and_a_cut_answer_keep_their_reasons(prepared: Path, tmp_path: Path) -> None:
+def test_evaluate_keeps_finish_reasons(prepared: Path, tmp_path: Path) -> None:
     with ModelServer(_script(Say("", "content_filter"), Say("Let me think", "length"))) as server:
         log = _run(server, prepared, tmp_path, questions="60")
     reasons = evaluate(Path(log.location), prepared, resamples=0).results.group().coverage.reasons
@@ -148,7 +148,7 @@ def test_a_dead_endpoint_ends_the_run(prepared: Path, tmp_path: Path) -> None:
     assert log.status == "success"
 
 
-def test_no_more_are_asked_at_once_than_allowed(prepared: Path, tmp_path: Path) -> None:
+def test_reasonknee_bench_respects_max_connections(prepared: Path, tmp_path: Path) -> None:
     with ModelServer(_script()) as server:
         _run(server, prepared, tmp_path, questions="1-12", max_connections=3, max_samples=10)
         assert server.most_at_once <= 3
@@ -157,7 +157,7 @@ def test_no_more_are_asked_at_once_than_allowed(prepared: Path, tmp_path: Path) 
 _IN_FLIGHT = 3
 
 
-def test_a_killed_run_loses_at_most_what_was_in_flight(prepared: Path, tmp_path: Path) -> None:
+def test_eval_retry_resumes_a_killed_run(prepared: Path, tmp_path: Path) -> None:
     """As its user does it: `inspect eval`, SIGKILL, `inspect log recover`, `inspect eval-retry`, `evaluate`.
 
     Nothing had been flushed to the log when the kill came: what is kept comes from inspect_ai's buffer of the run.
@@ -309,7 +309,7 @@ def test_a_model_on_transformers_serve(condition: str, url: str, folder: Path, p
     assert log.status == "success", log.error
     assert log.samples is not None
     study = make_study(prepared, condition, patients=1, questions=[60], frames=2, size=32)
-    records = {record.id: record for record in study.records.items}
+    records = {record.id: record for record in study.records}
     assert {sample.id for sample in log.samples} == records.keys()
     done = evaluate(Path(log.location), prepared, resamples=0)
     assert done.predictions.usage["completion_tokens"] <= 6 * len(records) * (2 if condition == "box_first" else 1)

@@ -87,11 +87,11 @@ def ask(data: Path, size: int, url: str, logs: Path) -> dict[str, float]:
 
 def _repeat(study: RunSpec, size: int) -> RunSpec:
     """Ask about the same records again and again, under other names."""
-    there = len(study.records.items)
+    there = len(study.records)
     rows = np.arange(size) % there
-    names = tuple(f"{study.records.items[row].id}~{turn}" for turn, row in enumerate(rows.tolist()))
-    truth = replace(take(study.records.truth, rows), ids=names)
-    return replace(study, records=replace(study.records, truth=truth))
+    names = tuple(f"{study.records[row].id}~{turn}" for turn, row in enumerate(rows.tolist()))
+    truth = replace(take(study.truth, rows), ids=names)
+    return replace(study, truth=truth)
 
 
 class _Handler(BaseHTTPRequestHandler):

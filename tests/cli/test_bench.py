@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reasonknee_datasets.bench.answers import write
+from reasonknee_datasets.bench.conditions import CONDITIONS
 from reasonknee_datasets.bench.truth import read_truth
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.moaks import ATTRIBUTES, QUESTIONS
@@ -34,7 +35,7 @@ def run(*words: str | Path) -> int:
 
 
 @pytest.mark.slow
-def test_evaluate_writes_a_report_and_says_the_headline(
+def test_evaluate_writes_report_and_prints_headline(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "report"
@@ -116,7 +117,7 @@ def test_plan_stops_where_a_run_would(prepared: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_an_earlier_report_is_overwritten_only_on_request(
+def test_evaluate_overwrites_only_on_request(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ("--data", annotated, "--resamples", "0", "--out", tmp_path / "out")
@@ -131,7 +132,7 @@ def test_an_earlier_report_is_overwritten_only_on_request(
 
 
 @pytest.mark.slow
-def test_control_characters_of_predictions_do_not_reach_the_terminal(
+def test_evaluate_escapes_control_characters(
     annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hostile = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
@@ -167,7 +168,7 @@ def test_several_files_are_scored_as_one(
 
 
 @pytest.mark.slow
-def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Path) -> None:
+def test_evaluate_log_names_the_missing_extra(annotated: Path, tmp_path: Path) -> None:
     (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
     code = "import sys; sys.modules['inspect_ai'] = None; from reasonknee_datasets.cli import main; sys.exit(main())"
     words = ["evaluate", "--data", annotated, "--predictions", tmp_path / "log.eval", "--out", tmp_path / "report"]
@@ -187,3 +188,11 @@ def test_help_lists_the_questions_of_every_category(command: str, capsys: pytest
     if command != "bench plan":
         assert f"attributes alone: {', '.join(ATTRIBUTES)}" in text
         assert "such as slice0-x1-y2" in text
+
+
+def test_bench_plan_help_lists_every_condition(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("bench", "plan", "--help")
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"\b{name}\b", shown) for name in CONDITIONS)
+    assert "  inspect eval reasonknee_datasets/reasonknee_bench --model PROVIDER/MODEL" in shown

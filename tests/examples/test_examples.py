@@ -48,7 +48,7 @@ def test_unknown_arguments_need_nothing_heavy(example: Path, broken: dict[str, s
     assert done.stderr.startswith(f"usage: {example.name}")
 
 
-def test_train_vlm_names_a_torchvision_that_does_not_fit(broken: dict[str, str], tmp_path: Path) -> None:
+def test_train_vlm_names_a_wrong_torchvision(broken: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `torch`")
     for name in HEAVY:
         if name != "torchvision":

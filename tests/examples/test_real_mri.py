@@ -60,9 +60,7 @@ def save_mask(knee: Path, turn: Reorientation) -> Path:
 
 
 @needs_real
-def test_the_real_knee_is_opened_cropped_and_drawn(
-    real_mri: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main_draws_the_real_knee(real_mri: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "knee.png"
     arguments = [str(REAL), "--box", "100", "110", "8", "180", "160", "14", "--side", "right", "--out", str(out)]
     assert real_mri.main(arguments) == 0
@@ -73,7 +71,7 @@ def test_the_real_knee_is_opened_cropped_and_drawn(
 
 
 @needs_real
-def test_the_real_crop_and_slices_are_nibabel_s(real_mri: ModuleType) -> None:
+def test_look_agrees_with_nibabel(real_mri: ModuleType) -> None:
     result = real_mri.look(REAL, box=[100, 110, 8, 180, 160, 14])
     plain = nib.load(REAL)
     voxels = np.asarray(plain.dataobj)
@@ -134,26 +132,24 @@ def test_show_places_real_fibula_and_patella(turn: Reorientation) -> None:
 
 
 @pytest.mark.parametrize("turn", list(Reorientation.all())[::7], ids=str)
-def test_mask_in_other_axis_order_gives_same_voxels(real_mri: ModuleType, knee: Path, turn: Reorientation) -> None:
+def test_look_turns_masks_of_other_axes(real_mri: ModuleType, knee: Path, turn: Reorientation) -> None:
     result = real_mri.look(knee, mask=save_mask(knee, turn), label=44)
     assert result.box.to_row() == [2, 3, 10, 5, 9, 20]
     assert result.crop.shape == (3, 6, 10)
 
 
-def test_without_a_box_the_slices_go_through_the_middle(
+def test_main_without_box_shows_the_middle(
     real_mri: ModuleType, knee: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert real_mri.main([str(knee), "--out", str(knee.with_name("out.png"))]) == 0
     assert "none given: the slices go through the middle" in capsys.readouterr().out
 
 
-def test_a_typing_error_is_answered_with_the_nearest_name(
-    real_mri: ModuleType, knee: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_look_names_the_nearest_file(real_mri: ModuleType, knee: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert real_mri.main([str(knee.with_name("kne.nii.gz"))]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: There is no file ")
-    assert f"The nearest name is {knee}" in said
+    assert f"Did you mean {knee}?" in said
     with pytest.raises(VolumeNotFoundError, match=r"nowhere holds no \.nii file"):
         real_mri.look(knee.parent / "nowhere" / "knee.nii.gz")
 
@@ -166,29 +162,25 @@ def errors_of(real_mri: ModuleType, knee: Path) -> list[tuple[dict[str, Any], ty
         ({"box": [5, 0, 0, 5, 20, 24]}, BoxError, "is not below its stop"),
         ({"mask": save_mask(knee, Reorientation()), "label": 45}, BoxError, "mask for label 45 marks no voxel"),
         ({"mask": other}, GeometryError, r"The two grids .*other.nii.gz.* differ by more than"),
-        ({"mask": knee.with_name("label.nii.gz")}, VolumeNotFoundError, "nearest name is .*labels.nii.gz"),
+        ({"mask": knee.with_name("label.nii.gz")}, VolumeNotFoundError, r"Did you mean .*labels\.nii\.gz\?"),
     ]
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_what_cannot_be_boxed_is_said_plainly(real_mri: ModuleType, knee: Path, number: int) -> None:
+def test_look_explains_wrong_boxes(real_mri: ModuleType, knee: Path, number: int) -> None:
     arguments, kind, match = errors_of(real_mri, knee)[number]
     with pytest.raises(kind, match=match):
         real_mri.look(knee, **arguments)
 
 
-def test_what_is_no_nifti_is_said_plainly(
-    real_mri: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main_rejects_other_formats(real_mri: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "labels.nrrd"
     path.write_bytes(b"NRRD0004\n" + bytes(1000))
     assert real_mri.main([str(path)]) == 1
     assert "is not a NIfTI-1 or NIfTI-2 file" in capsys.readouterr().err
 
 
-def test_a_label_without_a_mask_is_wrong_usage(
-    real_mri: ModuleType, knee: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main_rejects_label_without_mask(real_mri: ModuleType, knee: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         real_mri.main([str(knee), "--label", "44"])
     assert "--label: needs --mask" in capsys.readouterr().err

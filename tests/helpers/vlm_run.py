@@ -6,12 +6,15 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets import load_dataset
+from reasonknee_datasets.phantom import write_release
+from reasonknee_datasets.prepare import prepare
 from tests.helpers.paths import ROOT
 from tests.helpers.torchvision_on_cpu import admit
 
@@ -22,7 +25,7 @@ RUNS = {
     "images": ["--as", "images", "--frames", "6", "--rows", "4", "--turns", "2", "--steps", str(STEPS)],
     "again": ["--as", "video", "--frames", "12", "--rows", "2", "--steps", "1"],
 }
-PHANTOM = Path("video", "phantom", "3dreasonknee")
+PHANTOM = Path("phantom", "3dreasonknee")
 SIZE = 56
 # What Qwen2.5-VL's processors subtract and divide by.
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -30,9 +33,13 @@ REFUSED = (["--size", "100"], ["--as", "video", "--frames", "7"])
 
 
 def run(folder: Path) -> None:
-    """Train as video on the example's own phantom, as images, and for a step more from what the first run saved."""
+    """Train as video on a phantom found by REASONKNEE_DATA, as images, and for a step more from the first run."""
     admit()
     import torch
+
+    write_release(folder / "release", patients=2, size="tiny", seed=0, workers=1)
+    prepare(folder / "release", folder / PHANTOM, workers=1, progress=False)
+    os.environ["REASONKNEE_DATA"] = str(folder / PHANTOM)
 
     spec = importlib.util.spec_from_file_location("train_vlm", EXAMPLE)
     assert spec is not None

@@ -53,7 +53,7 @@ def test_guided_prompts_have_official_lengths() -> None:
     assert max(lengths) <= 1078
 
 
-def test_zeroshot_prompts_are_shorter_and_full_ones_longer() -> None:
+def test_project_prompt_lengths_by_wording() -> None:
     for number in QUESTIONS:
         assert (
             len(project_prompt(number, "zeroshot")) < len(project_prompt(number)) < len(project_prompt(number, "full"))
@@ -163,7 +163,7 @@ def test_answer_layouts_and_spellings_occur() -> None:
     assert {text[:2] for text in texts} == {'{"', "{'"}
 
 
-def test_the_text_ends_in_the_diagnosis_it_reasons_for() -> None:
+def test_answer_text_ends_in_its_diagnosis() -> None:
     for question in RECORDED:
         for grades in combinations(question):
             said = answer_text(question.id, grades).rpartition("Final diagnosis: ")[2]
@@ -179,7 +179,7 @@ def test_the_last_step_names_every_grade() -> None:
             assert said == ["not graded" if grade is None else str(grade) for grade in grades.values()]
 
 
-def test_no_text_names_a_side_of_the_body() -> None:
+def test_project_prompt_names_no_body_side() -> None:
     # Else a transform that mirrors a knee would have to refuse it.
     texts = [project_prompt(number, wording) for number in QUESTIONS for wording in ("full", "guided", "zeroshot")]
     texts += [answer_text(question.id, grades) for question in RECORDED for grades in combinations(question)]

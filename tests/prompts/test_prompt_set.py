@@ -67,7 +67,7 @@ def test_damage_is_left_out_on_request(wording: str) -> None:
 
 
 @pytest.mark.parametrize("wording", _WORDINGS)
-def test_the_projects_prompts_are_damaged_and_mended_alike(wording: str) -> None:
+def test_own_prompts_are_repaired_alike(wording: str) -> None:
     kept, mended = Prompts.own(wording, "keep"), Prompts.own(wording)  # type: ignore[arg-type]
     assert {number for number, text in kept.texts.items() if text != mended.texts[number]} == {58, 59}
     for number in (58, 59):
@@ -106,7 +106,7 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
         Prompts.of({}, "project", "mend")  # type: ignore[arg-type]
 
 
-def test_one_file_and_the_release_are_found_too(tmp_path: Path) -> None:
+def test_from_files_finds_file_or_release(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "question_files"
     folder.mkdir(parents=True)
     (folder / "questions_nobbox_guided.json").write_text('{"1": "Guided?"}', encoding="utf-8")
