@@ -104,7 +104,7 @@ def download(
     hub = open_hub(token)
     doing = f"reading {repo_id} at {revision}"
     about = {"repo_id": repo_id, "repo_type": "dataset"}
-    commit = str(call_hub(hub.repo_info, revision=revision, doing=doing, **about).sha)
+    commit = str(call_hub(hub.repo_info, revision=revision, doing=doing, first=True, **about).sha)
     ignored = [] if masks else ["data/masks/*", "masks/*"]
     wanted = list(_list_files(call_hub(_list_tree, hub, commit, doing=doing, **about), ignored))
     if not wanted:

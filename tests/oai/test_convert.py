@@ -579,11 +579,12 @@ def test_an_archive_that_is_cut_short_is_refused(
     (path,) = (path for path in (tmp_path / "oai").rglob("*") if path.is_file())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
-    report = run(tmp_path, release)
-    row = only(report)
-    if row.status == "missing":  # an unreadable zip cannot even be searched
-        assert any("Download it again" in reason for reason in report.unknown.values())
-    elif row.status == "converted":  # tar ends in padding: all slices were there
+    if layout is as_series_zip:  # an unreadable zip cannot even be searched
+        with pytest.raises(ConvertError, match=rf"(?s)oai has no DICOM series.*{path.name} cannot .*Download it again"):
+            run(tmp_path, release)
+        return
+    row = only(run(tmp_path, release))
+    if row.status == "converted":  # tar ends in padding: all slices were there
         check_converted(tmp_path, row)
         assert layout is as_plain_tar
     else:
@@ -716,12 +717,49 @@ def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Pat
     assert report.unknown == {}
 
 
-def test_convert_names_a_folder_without_series(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["9000000/report.pdf", "image03/readme"]])
+@pytest.mark.parametrize("with_release", [False, True])
+def test_convert_folder_without_series(files: list[str], with_release: bool, release: Path, tmp_path: Path) -> None:
     (tmp_path / "oai").mkdir()
-    (tmp_path / "oai/notes.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(ConvertError, match=r"oai has no DICOM series\. Name the folder of the OAI download"):
-        convert(tmp_path / "out", oai=tmp_path / "oai")
+    for name in files:
+        (tmp_path / "oai" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "oai" / name).write_text("x", encoding="utf-8")
+    match = r"oai has no DICOM series\. An OAI download has .*0\.C\.2/9000798/20040924/10249506\.tar\.gz.*--oai\."
+    with pytest.raises(ConvertError, match=match):
+        run(tmp_path, release if with_release else None)
     assert not (tmp_path / "out").exists()
+
+
+def test_convert_folder_without_volumes(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "nifti").mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((2, 3, 4), np.int16), np.eye(4)), tmp_path / "nifti/brain.nii.gz")
+    with pytest.raises(ConvertError, match=r"(?s)nifti has no NIfTI volume .*brain\.nii\.gz names no row"):
+        run(tmp_path, release, oai=None, nifti=tmp_path / "nifti")
+
+
+def test_convert_series_of_other_patients(release: Path, tmp_path: Path) -> None:
+    other = facts_of(5)
+    save(slices(other), tmp_path / f"oai/{other.patient}/{other.date}/{other.series}")
+    with pytest.raises(ConvertError, match=rf"None of the 1 series in .*{other.series}, is in the split files"):
+        run(tmp_path, release)
+
+
+def test_convert_series_of_other_sequences(tmp_path: Path) -> None:
+    odd = slices(facts_of(0))
+    for each in odd:
+        each.SeriesDescription = "COR_IW_TSE_RIGHT"
+    save(odd, tmp_path / "oai" / KEY)
+    with pytest.raises(ConvertError, match=r"None of the 1 series in .*oai is a sagittal 3D DESS series"):
+        run(tmp_path, None)
+
+
+def test_convert_empty_folder_after_conversion(release: Path, series: Path, tmp_path: Path) -> None:
+    """Archives may be deleted after their conversion: the images are there."""
+    as_results(series, tmp_path / "oai")
+    run(tmp_path, release)
+    shutil.rmtree(tmp_path / "oai")
+    (tmp_path / "oai").mkdir()
+    assert run(tmp_path, release).counts == {"present": 1}
 
 
 def test_convert_of_a_missing_download_leaves_no_new_folder(tmp_path: Path) -> None:

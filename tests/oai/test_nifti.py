@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, convert
 from reasonknee_datasets.oai.image_files import explained_variance, match_content
 from reasonknee_datasets.orientation import Reorientation
@@ -166,11 +167,13 @@ def test_a_volume_that_fits_no_row_is_reported(study: Study, phantom_release: Pa
     noise = np.random.default_rng(0).integers(0, 900, image.shape, dtype=np.int16)
     nib.save(nib.Nifti1Image(noise, moved), tmp_path / "nifti/a.nii.gz")
     (tmp_path / "nifti/b.nii.gz").write_bytes(b"no NIfTI")
+    no_row = r"a\.nii\.gz names no row, and no mask has its grid\. Its content fits none of"
+    with pytest.raises(ConvertError, match=rf"(?s){no_row}.*b\.nii\.gz .*NIfTI"):
+        run(tmp_path / "nifti", phantom_release, tmp_path / "out")
+    save(study, tmp_path / f"nifti/{study.series}.nii.gz")
     report = run(tmp_path / "nifti", phantom_release, tmp_path / "out")
-    reasons = {Path(path).name: reason for path, reason in report.unknown.items()}
-    assert "names no row, and no mask has its grid. Its content fits none of" in reasons["a.nii.gz"]
-    assert "NIfTI" in reasons["b.nii.gz"]
-    assert report.counts == {"missing": len(report.rows)}
+    assert [Path(path).name for path in report.unknown] == ["a.nii.gz", "b.nii.gz"]
+    assert report.counts == {"converted": 1, "missing": len(report.rows) - 1}
 
 
 def test_a_name_that_fits_two_rows_is_no_match(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
@@ -179,9 +182,8 @@ def test_a_name_that_fits_two_rows_is_no_match(truth: dict[str, Study], phantom_
         days.setdefault((study.patient, study.study), []).append(study)
     both = next(studies for studies in days.values() if len(studies) > 1)
     save(both[0], tmp_path / f"nifti/{both[0].patient}/{both[0].study}/dess.nii.gz")
-    report = run(tmp_path / "nifti", phantom_release, tmp_path / "out")
-    assert [reason for reason in report.unknown.values() if f"fits {len(both)} rows" in reason]
-    assert report.counts == {"missing": len(report.rows)}
+    with pytest.raises(ConvertError, match=rf"dess\.nii\.gz fits {len(both)} rows"):
+        run(tmp_path / "nifti", phantom_release, tmp_path / "out")
 
 
 def test_volumes_that_dcm2niix_made(study: Study, phantom_release: Path, tmp_path: Path) -> None:
