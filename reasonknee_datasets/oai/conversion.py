@@ -11,6 +11,7 @@ from pathlib import Path
 from reasonknee_datasets.atomic_files import remove_stale_parts
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.conversion_report import (
     FOLDER,
     ConversionReport,
@@ -18,13 +19,12 @@ from reasonknee_datasets.oai.conversion_report import (
     make_report_folder,
     write_reports,
 )
-from reasonknee_datasets.oai.finding import DownloadIndex, index_download
+from reasonknee_datasets.oai.download_index import DownloadIndex, index_download
 from reasonknee_datasets.oai.image_files import ImageFile
 from reasonknee_datasets.oai.image_grids import TargetGrid, read_mask_grid
 from reasonknee_datasets.oai.image_index import ImageIndex, index_images
-from reasonknee_datasets.oai.proof import Claim
-from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.task import ConvertTask, convert_row
+from reasonknee_datasets.oai.row_conversion import ConvertTask, convert_row
+from reasonknee_datasets.oai.series_identity import Claim
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.release.paths import find_root
 from reasonknee_datasets.release.report import Problems

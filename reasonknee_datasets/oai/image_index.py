@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.errors import ConvertError, GeometryError, VolumeError, missing_extra
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.image_files import CLEARLY, ImageFile, load_image, match_content, read_labels
 from reasonknee_datasets.oai.image_grids import TargetGrid
-from reasonknee_datasets.oai.proof import Claim, read_side
-from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.series_identity import Claim, read_side
 from reasonknee_datasets.orientation import between
 from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.volumes import open_volume

@@ -27,7 +27,7 @@ from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.errors import ConvertError, ReleaseError
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, archives, convert
-from reasonknee_datasets.oai.finding import index_download, read_index
+from reasonknee_datasets.oai.download_index import index_download, read_index
 from reasonknee_datasets.orientation import Reorientation
 from tests.helpers.dicom_files import SHAPE, facts_of, oblique_affine, save, slices, tar, voxels, write_release
 

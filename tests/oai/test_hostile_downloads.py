@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reasonknee_datasets.errors import ConvertError
-from reasonknee_datasets.oai.finding import index_download
+from reasonknee_datasets.oai.download_index import index_download
 from reasonknee_datasets.oai.image_index import index_images
 
 openpyxl = pytest.importorskip("openpyxl")
