@@ -79,14 +79,14 @@ def test_volumes_are_matched_by_their_names(name: str, study: Study, phantom_rel
     assert report.counts == {"converted": 1, "missing": len(report.rows) - 1}
 
 
-def test_volumes_are_matched_by_the_json_beside_them(study: Study, phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_by_sidecar(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     path = save(study, tmp_path / "nifti/scan.nii.gz")
     facts = {"PatientID": study.patient, "AccessionNumber": f"0166{study.series}"}
     path.with_name("scan.json").write_text(json.dumps(facts))
     check(study, row_of(run(tmp_path / "nifti", phantom_release, tmp_path / "out"), study), tmp_path / "out")
 
 
-def test_volumes_are_matched_by_the_grid_of_their_mask(study: Study, phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_by_mask_grid(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     save(study, tmp_path / "nifti/scan.nii.gz", TURN)
     row = row_of(run(tmp_path / "nifti", phantom_release, tmp_path / "out"), study)
     check(study, row, tmp_path / "out")
@@ -111,7 +111,7 @@ def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_r
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["oaizib_{n:03d}", "{n}"])
-def test_volumes_are_matched_by_the_tables_of_oaizib_cm(
+def test_index_images_by_oaizib_tables(
     case: str, truth: dict[str, Study], phantom_release: Path, tmp_path: Path
 ) -> None:
     openpyxl = pytest.importorskip("openpyxl")
@@ -137,9 +137,7 @@ def test_volumes_are_matched_by_the_tables_of_oaizib_cm(
         assert "matched by table" in row.notes
 
 
-def test_a_volume_whose_affine_its_content_contradicts_is_refused(
-    study: Study, phantom_release: Path, tmp_path: Path
-) -> None:
+def test_read_image_content_contradicts_affine(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     """Voxels were flipped and the affine was not, as careless converters do."""
     image = nib.load(study.image)
     path = tmp_path / f"nifti/{study.series}.nii.gz"
@@ -160,7 +158,7 @@ def test_a_resampled_volume_is_refused(study: Study, phantom_release: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_volume_that_fits_no_row_is_reported(study: Study, phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_no_row(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     image = nib.load(study.image)
     (tmp_path / "nifti").mkdir()
     moved = image.affine + np.array([[0, 0, 0, 40.0], [0] * 4, [0] * 4, [0] * 4])
@@ -176,7 +174,7 @@ def test_a_volume_that_fits_no_row_is_reported(study: Study, phantom_release: Pa
     assert report.counts == {"converted": 1, "missing": len(report.rows) - 1}
 
 
-def test_a_name_that_fits_two_rows_is_no_match(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_name_of_two_rows(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
     days: dict[tuple[str, str], list[Study]] = {}
     for study in truth.values():
         days.setdefault((study.patient, study.study), []).append(study)

@@ -121,7 +121,7 @@ def absent(folder: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [opaque, absent])
 @pytest.mark.parametrize("given", [None, CONVENTION])
-def test_boxes_establish_a_map_that_is_not_told(
+def test_infer_labels_without_map(
     sound: Built, tmp_path: Path, spoil: Callable[[Path], object], given: str | None
 ) -> None:
     release = open_release(spoiled(sound, tmp_path, spoil), ReleaseOptions(box_convention=given))
@@ -158,7 +158,7 @@ def test_question_without_labels_is_unverified(tmp_path: Path) -> None:
     assert "boxes of these questions were not verified, because they have no region: 43" in str(report)
 
 
-def test_an_empty_label_leaves_its_box_unverified_and_kept(tmp_path: Path) -> None:
+def test_check_empty_label_keeps_box(tmp_path: Path) -> None:
     from dataclasses import replace
 
     built = build_release(tmp_path / "r", knees=(replace(KNEES[0], empty=(42,)), *KNEES[1:]))
@@ -174,7 +174,7 @@ FINDINGS = {"cartilage lesion": 42, "bone marrow lesion": 43, "meniscal tear": 4
 
 
 @pytest.mark.parametrize("background", [{"background": 0}, {}])
-def test_read_names_with_a_background_and_labels_of_findings(background: dict[str, int], tmp_path: Path) -> None:
+def test_read_names_background_and_findings(background: dict[str, int], tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     path.write_text(json.dumps({**background, **FINDINGS, "medial meniscus": 44, "tibial cartilage": 49}))
     assert read_names(path) == {
