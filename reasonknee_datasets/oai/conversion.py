@@ -102,7 +102,8 @@ def convert(
             tasks = _tasks_of_index(target, index, dry_run)
         else:
             tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
-        if release is None or not dry_run:  # a dry run lists what to order, also before anything is downloaded
+        # A dry run lists what to order, also before anything is downloaded.
+        if not dry_run or (index is not None and not index.listed and any(index.root.iterdir())):
             _check_input(tasks, index, images)
     except BaseException:
         for path in new_folders:

@@ -157,6 +157,8 @@ def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[MoaksReadin
         message = f"{path} needs the columns ID, SIDE and READPRJ (or VERSION) and has {found}"
         raise ConvertError(f"{message}. It is not a MOAKS table: leave it out.")
     known = _group_columns(path, columns, notes)
+    if not rows:
+        raise ConvertError(f"{path} has column names but no rows. Download the table again.")
     _check_cartilage(path, known, rows)
     notes.ignored |= dict.fromkeys(
         columns[at] for at in range(len(columns)) if at not in {*_used(known), *keys.values()}

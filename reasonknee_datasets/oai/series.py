@@ -46,7 +46,8 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
         if not found:
             strangers.append(name)
     if not slices:
-        raise Refusal("no-image", f"{place} has no DICOM image among {len(strangers)} files.")
+        message = f"{place} has no DICOM image (files read: {len(strangers)})"
+        raise Refusal("no-image", f"{message}. Name the folder or archive that has the series' slices itself.")
     chosen, notes = _choose_series(slices, claim, str(place))
     if strangers:
         notes.append(f"left out {len(strangers)} files that are not DICOM images, such as {strangers[0]}")

@@ -344,7 +344,7 @@ class RecordFiles:
             problems.add("invalid-json", str(error))
         except OSError as error:
             remedy = os_remedy(error, "download it with the rest of the release")
-            message = f"{remedy} ({error.strerror})"
+            message = f"{error.strerror}: {remedy}"
             problems.add("missing-file", message, where=f"generate_data/{name}")
 
     def _find(self, record: Any, split: Split) -> LocatedRecord | Fault | None:

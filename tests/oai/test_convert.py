@@ -724,6 +724,14 @@ def test_convert_folder_without_series(files: list[str], with_release: bool, rel
     assert not (tmp_path / "out").exists()
 
 
+def test_convert_dry_run_of_other_folder(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "oai").mkdir()
+    assert run(tmp_path, release, dry_run=True).counts == {"missing": 1}
+    (tmp_path / "oai/notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(ConvertError, match=r"oai has no DICOM series"):
+        run(tmp_path, release, dry_run=True)
+
+
 def test_convert_folder_without_volumes(release: Path, tmp_path: Path) -> None:
     (tmp_path / "nifti").mkdir()
     nib.save(nib.Nifti1Image(np.zeros((2, 3, 4), np.int16), np.eye(4)), tmp_path / "nifti/brain.nii.gz")

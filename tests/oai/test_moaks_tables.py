@@ -348,3 +348,11 @@ def test_planted_difference_is_found(phantom_release: Path, tmp_path: Path) -> N
     assert {(each.patient, each.subregion, each.attribute) for each in different} == {
         (row[0], "medial_meniscus_body", "morphology")
     }
+
+
+@pytest.mark.parametrize("header", ["ID|SIDE|READPRJ|V00MCMFMC", "ID,SIDE,VERSION,V00MOSPS"])
+def test_read_moaks_tables_without_rows(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "moaks.csv"
+    path.write_text(f"{header}\n", encoding="utf-8")
+    with pytest.raises(ConvertError, match=r"moaks\.csv has column names but no rows\. Download the table again"):
+        read_moaks_tables(path)
