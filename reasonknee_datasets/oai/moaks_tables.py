@@ -116,7 +116,8 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
         raise ConvertError(f"Unknown rule {acl!r} for MACLTR. {nearest(acl, ACL_RULES)}.")
     given = [paths] if isinstance(paths, (str, Path)) else paths
     notes, readings, seen, duplicates = _Notes(), list[MoaksReading](), set[object](), 0
-    for path in find_tables(map(Path, given)):
+    files = find_tables(map(Path, given))
+    for path in files:
         for reading in _read_table(path, acl, notes):
             key = (reading.knee, reading.project, *reading.grades.items())
             if key in seen:
@@ -124,6 +125,9 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
                 continue
             seen.add(key)
             readings.append(reading)
+    if not readings:
+        named = ", ".join(map(str, files))
+        raise ConvertError(f"The MOAKS tables have column names but no rows: {named}. Download them again.")
     return MoaksTables(tuple(readings), duplicates, dict(notes.unmapped), notes.labels, tuple(notes.ignored))
 
 
@@ -157,8 +161,6 @@ def _read_table(path: Path, acl: AclRule, notes: _Notes) -> Iterable[MoaksReadin
         message = f"{path} needs the columns ID, SIDE and READPRJ (or VERSION) and has {found}"
         raise ConvertError(f"{message}. It is not a MOAKS table: leave it out.")
     known = _group_columns(path, columns, notes)
-    if not rows:
-        raise ConvertError(f"{path} has column names but no rows. Download the table again.")
     _check_cartilage(path, known, rows)
     notes.ignored |= dict.fromkeys(
         columns[at] for at in range(len(columns)) if at not in {*_used(known), *keys.values()}

@@ -354,5 +354,5 @@ def test_planted_difference_is_found(phantom_release: Path, tmp_path: Path) -> N
 def test_read_moaks_tables_without_rows(header: str, tmp_path: Path) -> None:
     path = tmp_path / "moaks.csv"
     path.write_text(f"{header}\n", encoding="utf-8")
-    with pytest.raises(ConvertError, match=r"moaks\.csv has column names but no rows\. Download the table again"):
+    with pytest.raises(ConvertError, match=r"have column names but no rows: .*moaks\.csv\. Download them again"):
         read_moaks_tables(path)
