@@ -228,11 +228,6 @@ def _spoiled(made: list[given.SourceVolume], **changes: object) -> RepositoryCon
         ({"question_id": "one"}, r"do not have the columns and types"),
         ({"question_id": 2**40}, r"do not have the columns and types"),
         ({"id": "9999999/00M/left/q01"}, r"Row 9999999/00M/left/q01 belongs to no volume of the release"),
-        (
-            {"volume_path": "volumes/x.nii.gz"},
-            r"its volume of train volumes/0000004/00M_left\.nii\.gz",
-        ),
-        ({"id": "0000004/00M/left/q19"}, r"Row 0000004/00M/left/q19 is of question 1, and"),
     ],
 )
 def test_wrong_rows_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -246,25 +241,6 @@ def test_a_missing_column_is_refused(tmp_path: Path) -> None:
     del found[0][1]["record"]  # type: ignore[misc]
     with pytest.raises(PrepareError, match=r"columns \['record'\] that are missing or unknown"):
         given.write(tmp_path, given.content(made, rows=found), volumes="none")
-
-
-def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
-    made = given.volumes(None)
-    twice = [*given.rows(made), next(given.rows(made))]
-    with pytest.raises(PrepareError, match=r"Two rows have the id 0000001/00M/right/q01"):
-        given.write(tmp_path, given.content(made, rows=twice), volumes="none")
-
-
-def test_patients_in_two_splits_are_refused(tmp_path: Path) -> None:
-    made = given.volumes(None, {"train": [1, 2], "test": [2, 3]})
-    with pytest.raises(PrepareError, match=r"1 patients are in several splits, such as 0000002 in test and train"):
-        given.write(tmp_path, given.content(made), volumes="none")
-
-
-def test_balanced_ids_must_be_rows(tmp_path: Path) -> None:
-    balanced = {"test": Counter({"0000001/00M/right/q19": 1})}  # a row of train
-    with pytest.raises(PrepareError, match=r"1 rows of the balanced test file, such as 0000001"):
-        given.write(tmp_path, given.content(given.volumes(None), balanced=balanced), volumes="none")
 
 
 def test_no_rows_at_all_is_refused(tmp_path: Path) -> None:
