@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reasonknee_datasets.check.data_check import config_rows
+from reasonknee_datasets.check.repository_check import config_rows
 from reasonknee_datasets.manifest import Manifest, VolumeRecord
 from reasonknee_datasets.printable import printable
 from reasonknee_datasets.sources import (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from reasonknee_datasets.oai.conversion import convert
+from reasonknee_datasets.oai.conversion_errors import REFUSALS, Refusal
 from reasonknee_datasets.oai.conversion_report import STATUSES, ConversionReport, RowOutcome
-from reasonknee_datasets.oai.proof import Claim
-from reasonknee_datasets.oai.refusals import REFUSALS, Refusal
 from reasonknee_datasets.oai.series import convert_series, read_series
+from reasonknee_datasets.oai.series_identity import Claim
 
 __all__ = [
     "REFUSALS",

@@ -18,7 +18,7 @@ from pathlib import Path
 from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import IO
 
-from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.private_files import open_regular
 
 MAX_FILES = 4_000  # most files of one series; OAI's largest has some hundreds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from reasonknee_datasets.atomic_files import remove_stale_parts
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.conversion_report import (
     FOLDER,
     ConversionReport,
@@ -18,18 +19,18 @@ from reasonknee_datasets.oai.conversion_report import (
     make_report_folder,
     write_reports,
 )
-from reasonknee_datasets.oai.finding import DownloadIndex, index_download
+from reasonknee_datasets.oai.download_index import DownloadIndex, index_download
 from reasonknee_datasets.oai.image_files import ImageFile
 from reasonknee_datasets.oai.image_grids import TargetGrid, read_mask_grid
 from reasonknee_datasets.oai.image_index import ImageIndex, index_images
-from reasonknee_datasets.oai.proof import Claim
-from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.task import ConvertTask, convert_row
+from reasonknee_datasets.oai.row_conversion import ConvertTask, convert_row
+from reasonknee_datasets.oai.series_identity import Claim
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.release.paths import find_root
 from reasonknee_datasets.release.report import Problems
 from reasonknee_datasets.release.split_files import Study, read_splits
 
+_SHOWN = 3  # unreadable places in an error
 _SERIAL = 4  # rows, below which starting processes takes longer than the work
 
 
@@ -79,7 +80,7 @@ def convert(
     Raises
     ------
     ConvertError
-        If a folder is missing, or the report cannot be written.
+        If a folder is missing or has nothing to convert, or the report cannot be written.
     ReleaseError
         If no release is there.
     WorkerError
@@ -99,16 +100,53 @@ def convert(
         if release is None:
             assert index is not None
             tasks = _tasks_of_index(target, index, dry_run)
-            if not tasks:  # with a release, its rows are what is missing
-                raise ConvertError(f"{oai} has no DICOM series. Name the folder of the OAI download with --oai.")
         else:
             tasks = [_task_of_study(target, study, index, images, dry_run) for study in studies]
+        # A dry run lists what to order, also before anything is downloaded.
+        if not dry_run or (index is not None and not index.listed and any(index.root.iterdir())):
+            _check_input(tasks, index, images)
     except BaseException:
         for path in new_folders:
             with suppress(OSError):  # something else was written there in the meantime
                 path.rmdir()
         raise
-    return _run(tasks, workers, progress, target / FOLDER, _unknown(index, images), executor)
+    report = _run(tasks, workers, progress, target / FOLDER, _unknown(index, images), executor)
+    if not report.rows:
+        raise ConvertError(
+            f"None of the {len(tasks):,} series in {oai} is a sagittal 3D DESS series (SeriesDescription "
+            "SAG_3D_DESS_LEFT or SAG_3D_DESS_RIGHT). Name another download with --oai."
+        )
+    return report
+
+
+def _check_input(tasks: Sequence[ConvertTask], index: DownloadIndex | None, images: ImageIndex | None) -> None:
+    """Check that there is anything to convert, or an image that an earlier run wrote.
+
+    Raises ConvertError with a description of what the folder should hold, and of what could not be read in it.
+    """
+    if any(task.places or (task.out / task.key).exists() for task in tasks):
+        return
+    faults: list[str] = []
+    if index is not None and index.places:
+        first = "/".join(min(index.places))
+        faults.append(
+            f"None of the {len(index.places):,} series in {index.root}, such as {first}, is in the split files of the "
+            "release. Run with --dry-run: convert_report/to_order.txt then lists the series that are needed."
+        )
+    elif index is not None:
+        faults.append(
+            f"{index.root} has no DICOM series. An OAI download has them as folders or archives that are named "
+            "patient/date/series, such as 0.C.2/9000798/20040924/10249506.tar.gz. Name the folder above them with "
+            "--oai."
+        )
+    if images is not None:
+        faults.append(
+            f"{images.root} has no NIfTI volume (.nii or .nii.gz) that fits a row of the release. A volume fits by "
+            "patient, date and series in its name, or by the grid of its mask. Name the folder of the volumes with "
+            "--nifti."
+        )
+    faults += list(_unknown(index, images).values())[:_SHOWN]
+    raise ConvertError("\n  ".join(faults))
 
 
 def _run(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from reasonknee_datasets.atomic_files import check_writable, write_files
 from reasonknee_datasets.errors import ConvertError
-from reasonknee_datasets.oai.refusals import REFUSALS
+from reasonknee_datasets.oai.conversion_errors import REFUSALS
 
 Status = Literal["converted", "present", "found", "missing", "refused", "pending"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import missing_extra
-from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.conversion_errors import Refusal
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.dicom_files import Header
-from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.stack import Volume, smallest_type
+from reasonknee_datasets.oai.slice_stack import Volume, smallest_type
 from reasonknee_datasets.orientation import Reorientation, between
 from reasonknee_datasets.volumes import open_volume
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import GeometryError, VolumeError
-from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.orientation import TOLERANCE_MM, between, corner_distance, describe_geometry, to_canonical
 from reasonknee_datasets.volumes import open_volume
 from reasonknee_datasets.volumes.packing import pack_bytes

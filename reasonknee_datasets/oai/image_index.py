@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from reasonknee_datasets.errors import ConvertError, GeometryError, VolumeError, missing_extra
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.image_files import CLEARLY, ImageFile, load_image, match_content, read_labels
 from reasonknee_datasets.oai.image_grids import TargetGrid
-from reasonknee_datasets.oai.proof import Claim, read_side
-from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.series_identity import Claim, read_side
 from reasonknee_datasets.orientation import between
 from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.volumes import open_volume
@@ -45,6 +45,7 @@ _LABELS = re.compile(r"(^|[/_.-])(labels?|labelstr|labelsts|masks?|segs?|segment
 class ImageIndex:
     """NIfTI volumes by the row that they belong to."""
 
+    root: Path  # the folder that was searched
     places: dict[Claim, list[ImageFile]] = field(default_factory=dict)  # candidates of each row
     unknown: dict[str, str] = field(default_factory=dict)  # volumes that fit no row or several, with the reason
 
@@ -62,7 +63,7 @@ def index_images(root: str | os.PathLike[str], grids: Mapping[Claim, TargetGrid 
     folder = Path(root)
     if not folder.is_dir():
         raise ConvertError(f"There is no folder {folder}. Name the folder of converted volumes with --nifti.")
-    index, leftover = ImageIndex(), list[Path]()
+    index, leftover = ImageIndex(folder), list[Path]()
     rows, tables = _Rows(grids), _read_tables(folder)
     for path in _volumes(folder):
         relative = path.relative_to(folder).as_posix()

@@ -116,7 +116,8 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
         raise ConvertError(f"Unknown rule {acl!r} for MACLTR. {nearest(acl, ACL_RULES)}.")
     given = [paths] if isinstance(paths, (str, Path)) else paths
     notes, readings, seen, duplicates = _Notes(), list[MoaksReading](), set[object](), 0
-    for path in find_tables(map(Path, given)):
+    files = find_tables(map(Path, given))
+    for path in files:
         for reading in _read_table(path, acl, notes):
             key = (reading.knee, reading.project, *reading.grades.items())
             if key in seen:
@@ -124,6 +125,9 @@ def read_moaks_tables(paths: str | Path | Iterable[str | Path], *, acl: AclRule 
                 continue
             seen.add(key)
             readings.append(reading)
+    if not readings:
+        named = ", ".join(map(str, files))
+        raise ConvertError(f"The MOAKS tables have column names but no rows: {named}. Download them again.")
     return MoaksTables(tuple(readings), duplicates, dict(notes.unmapped), notes.labels, tuple(notes.ignored))
 
 

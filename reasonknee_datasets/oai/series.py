@@ -10,11 +10,11 @@ from pathlib import Path
 
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import EVERYWHERE, SeriesPlace, is_tar, is_zip
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.dicom_files import Header, Slice, read_dicom, read_dicom_header, read_slices
 from reasonknee_datasets.oai.image_grids import Placed, place_on_grid, write_volume
-from reasonknee_datasets.oai.proof import Claim, is_dess, read_series_number
-from reasonknee_datasets.oai.refusals import Refusal
-from reasonknee_datasets.oai.stack import Volume, stack_slices
+from reasonknee_datasets.oai.series_identity import Claim, is_dess, read_series_number
+from reasonknee_datasets.oai.slice_stack import Volume, stack_slices
 
 _HEAD_BYTES = 1 << 20  # of a file, which hold its header
 _PEEKED = 5  # files; an image or two of another kind may come first
@@ -46,7 +46,8 @@ def read_series(place: SeriesPlace, claim: Claim | None = None) -> Volume:
         if not found:
             strangers.append(name)
     if not slices:
-        raise Refusal("no-image", f"{place} has no DICOM image among {len(strangers)} files.")
+        message = f"{place} has no DICOM image (files read: {len(strangers)})"
+        raise Refusal("no-image", f"{message}. Name the folder or archive that has the series' slices itself.")
     chosen, notes = _choose_series(slices, claim, str(place))
     if strangers:
         notes.append(f"left out {len(strangers)} files that are not DICOM images, such as {strangers[0]}")

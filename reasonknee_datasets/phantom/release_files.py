@@ -1,8 +1,7 @@
 """Write the small official files: splits, questions, label map, grades' meanings, and the notice that all is synthetic.
 
-How ``labels.json`` and ``question_subregion_mapping.json`` are structured is not known: they are written in each of the
-structures that they may officially have. A reader must understand every variant but ``opaque``, for which it has to
-compare the boxes with the masks.
+``labels.json`` has ids by name, as it is reported, and ``question_subregion_mapping.json`` names by question. With the
+variant ``opaque`` they have neither, so that a reader has to compare the boxes with the masks.
 
 MOAKS tables are written as the official release has them: raw codes with the grades of the records. A cartilage finding
 has two columns of one repeated name, size and then depth, so that a reader by column name keeps only the last of them.
@@ -15,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -135,69 +134,10 @@ def _codes(
     return [str(value) for value in values]
 
 
-def _one_or_list(names: tuple[str, ...]) -> str | list[str]:
-    return names[0] if len(names) == 1 else list(names)
-
-
-def _by_question(write: Callable[[tuple[str, ...]], object]) -> dict[str, object]:
-    return {str(question): write(names) for question, names in REGION_NAMES.items()}
-
-
-def _by_first_word() -> dict[str, dict[str, int]]:
-    """Nest label names by their first word, mostly a bone."""
-    words: dict[str, dict[str, int]] = {}
-    for name, number in LABELS.items():
-        word, rest = name.split("_", 1)
-        words.setdefault(word, {})[rest] = number
-    return words
-
-
-def _by_category() -> dict[str, dict[str, list[str]]]:
-    categories: dict[str, dict[str, list[str]]] = {}
-    for question, names in REGION_NAMES.items():
-        categories.setdefault(QUESTIONS[question].category, {})[str(question)] = list(names)
-    return categories
-
-
-_NUMBERED = {number: name for name, number in LABELS.items()}
-_WITH_BACKGROUND = {"background": 0, **LABELS}  # as in the official file
-
 LABEL_MAP_VARIANTS: Mapping[str, tuple[object, object]] = {
-    "name_to_id": (_WITH_BACKGROUND, _by_question(_one_or_list)),
-    "id_to_name": (
-        {str(number): name for number, name in _NUMBERED.items()},
-        _by_question(lambda names: [LABELS[name] for name in names]),
-    ),
-    # A label's place in the list is its id; ids without a label are filled.
-    "name_list": (
-        [(_NUMBERED | {0: "background"}).get(number, f"unused_{number}") for number in range(max(_NUMBERED) + 1)],
-        _by_question(list),
-    ),
-    "pairs": (
-        [[name, number] for name, number in LABELS.items()],
-        [[question, list(names)] for question, names in REGION_NAMES.items()],
-    ),
-    "small_objects": (
-        [{name: number} for name, number in LABELS.items()],
-        [{question: names} for question, names in _by_question(_one_or_list).items()],
-    ),
-    "objects": (
-        [{"id": number, "name": name} for number, name in _NUMBERED.items()],
-        [{"question": question, "labels": list(names)} for question, names in REGION_NAMES.items()],
-    ),
-    "keyed_objects": (
-        {str(number): {"name": name, "color": [number * 3 % 256, 80, 160]} for number, name in _NUMBERED.items()},
-        _by_question(lambda names: {"labels": list(names)}),
-    ),
-    "nested": ({"labels": _WITH_BACKGROUND}, {"mapping": _by_question(_one_or_list)}),
-    "grouped": (_by_first_word(), _by_category()),
-    "label_to_questions": (
-        dict(LABELS),
-        {
-            name: [question for question, others in REGION_NAMES.items() if name in others]
-            for names in REGION_NAMES.values()
-            for name in names
-        },
+    "name_to_id": (
+        {"background": 0, **LABELS},
+        {str(number): names[0] if len(names) == 1 else list(names) for number, names in REGION_NAMES.items()},
     ),
     # Names that carry no meaning.
     "opaque": ({"legend": "see the annotation protocol"}, {"regions": "see the annotation protocol"}),

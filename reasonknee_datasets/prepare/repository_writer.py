@@ -19,7 +19,6 @@ from reasonknee_datasets.manifest import MANIFEST, FileRecord, Manifest, Shard, 
 from reasonknee_datasets.parallel import cores, each_done
 from reasonknee_datasets.prepare.prior_counts import PRIORS, CanonicalGrid, Priors
 from reasonknee_datasets.prepare.shard_writer import (
-    FAULT,
     ShardTask,
     Spool,
     cut,
@@ -102,7 +101,6 @@ class Writer:
     def write(self) -> Manifest:
         """Write everything; the manifest comes last, so that a folder with one is whole."""
         by_id = {volume.id: volume for volume in self.content.volumes}
-        _refuse_shared_patients(self.content.volumes)
         spool = self._spool(by_id)
         shards = {
             split: cut([volume for volume in ordered if spool.rows[volume]], split)
@@ -141,7 +139,6 @@ class Writer:
             for number, shard in enumerate(cut(ordered, split))
             for volume in shard
         }
-        missing = {split: set(counter) for split, counter in self.content.balanced.items()}
         rows = tqdm(
             self.content.rows,
             total=self.content.expected_rows,
@@ -154,22 +151,8 @@ class Writer:
                 spool.add(row)
                 if self.checker is not None:
                     self.checker.add_row(row, split)
-                volume = by_id[volume_of(row["id"])]
-                if volume.split != split or volume.path != row["volume_path"]:
-                    raise PrepareError(
-                        f"Row {row['id']} is of {split} {row['volume_path']}, and its volume of {volume.split} "
-                        f"{volume.path}. {FAULT}."
-                    )
                 if split == "train":
-                    self.priors.add(row, volume.grid)
-                if split in missing:
-                    missing[split].discard(row["id"])
-        for split, ids in missing.items():
-            if ids:
-                raise PrepareError(
-                    f"{len(ids)} rows of the balanced {split} file, such as {min(ids)}, are not in {split}. Prepare "
-                    "with the files of one release."
-                )
+                    self.priors.add(row, by_id[volume_of(row["id"])].grid)
         return spool
 
     def _place(self, used: Sequence[SourceVolume]) -> dict[str, VolumeRecord]:
@@ -298,19 +281,6 @@ def _order(volumes: Iterable[SourceVolume]) -> dict[str, list[str]]:
     for volume in volumes:
         ids[volume.split].append(volume.id)
     return {split: hash_order(each) for split, each in ids.items()}
-
-
-def _refuse_shared_patients(volumes: Iterable[SourceVolume]) -> None:
-    splits: dict[str, set[str]] = defaultdict(set)
-    for volume in volumes:
-        splits[volume.patient].add(volume.split)
-    shared = sorted(patient for patient, where in splits.items() if len(where) > 1)
-    if shared:
-        raise PrepareError(
-            f"{len(shared)} patients are in several splits, such as {shared[0]} in "
-            f"{' and '.join(sorted(splits[shared[0]]))}. Correct the split files: scores on patients seen in training "
-            "would mean nothing."
-        )
 
 
 def _index_row(

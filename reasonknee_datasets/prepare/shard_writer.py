@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from reasonknee_datasets.errors import PrepareError
 from reasonknee_datasets.manifest import FOLDERS, FOOTER_END, Shard, chunk_ranges
 from reasonknee_datasets.prepare.staging import hash_file
-from reasonknee_datasets.schema import GRADE_COLUMNS, Quintuple, arrow_schema, quintuple_id
+from reasonknee_datasets.schema import GRADE_COLUMNS, Quintuple, arrow_schema
 
 TRAIN_SHARDS = 64
 OTHER_SHARDS = 16
@@ -164,12 +164,6 @@ def write_shard(task: ShardTask) -> tuple[Shard, int]:
         if volume_of(row_id) in rank
     ]
     keyed.sort()
-    for place, question, number in keyed:
-        if ids[number] != quintuple_id(task.volumes[place], question):
-            raise PrepareError(f"Row {ids[number]} is of question {question}, and its id names another. {FAULT}.")
-    for before, after in itertools.pairwise(keyed):
-        if before[:2] == after[:2]:
-            raise PrepareError(f"Two rows have the id {ids[after[2]]}. Remove one of the records from the release.")
     table = table.take([number for _, _, number in keyed])
     return write_parquet(task.root, task.path, table.cast(task.schema), [volume for volume, _, _ in keyed])
 

@@ -103,8 +103,8 @@ def download(
         raise PublishError(f"The release cannot be downloaded to {folder}: {error.strerror}. {remedy}.") from error
     hub = open_hub(token)
     doing = f"reading {repo_id} at {revision}"
-    about = {"repo_id": repo_id, "repo_type": "dataset"}
-    commit = str(call_hub(hub.repo_info, revision=revision, doing=doing, **about).sha)
+    about: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset"}
+    commit = str(call_hub(hub.repo_info, revision=revision, doing=doing, first=True, **about).sha)
     ignored = [] if masks else ["data/masks/*", "masks/*"]
     wanted = list(_list_files(call_hub(_list_tree, hub, commit, doing=doing, **about), ignored))
     if not wanted:

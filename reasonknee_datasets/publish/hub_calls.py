@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAITS: Sequence[float] = (1, 4, 15, 60)  # seconds before a call is repeated
+# Of httpx, requests, urllib3 and Python: no connection was made, so that no server has failed.
+_UNREACHABLE = {"ConnectError", "ConnectTimeout", "ProxyError", "gaierror", "ConnectionRefusedError"}
+_TEMPORARY = {"TransportError", "ConnectionError", "TimeoutError"}
 
 
 def open_hub(token: bool | str | None) -> HfApi:
@@ -25,8 +28,10 @@ def open_hub(token: bool | str | None) -> HfApi:
     return HfApi(token=token, library_name="reasonknee_datasets")
 
 
-def call_hub(function: Callable[..., T], *arguments: Any, doing: str, **options: Any) -> T:
+def call_hub(function: Callable[..., T], *arguments: Any, doing: str, first: bool = False, **options: Any) -> T:
     """Call the Hub; repeat the call on server errors and lost connections.
+
+    Offline mode (``HF_HUB_OFFLINE``) is never repeated, and neither is a Hub that no call has reached yet.
 
     Parameters
     ----------
@@ -34,6 +39,8 @@ def call_hub(function: Callable[..., T], *arguments: Any, doing: str, **options:
         A method of HfApi. It may run twice, so it must do no harm the second time.
     doing : str
         Description of the call, for messages: "uploading volumes to owner/name".
+    first : bool
+        Whether this is the first call of a command: no connection at all is an error at once then.
 
     Raises
     ------
@@ -50,7 +57,7 @@ def call_hub(function: Callable[..., T], *arguments: Any, doing: str, **options:
         except ReasonKneeError:
             raise
         except failures() as error:
-            if wait is None or not _passes(error):
+            if wait is None or not _passes(error) or (first and _kinds(error) & _UNREACHABLE):
                 raise _explain(error, doing) from None
             time.sleep(wait)
     raise AssertionError("the last round returns or raises")
@@ -58,11 +65,17 @@ def call_hub(function: Callable[..., T], *arguments: Any, doing: str, **options:
 
 def _passes(error: BaseException) -> bool:
     """Check whether an error is one that may be gone the next time."""
+    if "OfflineModeIsEnabled" in _kinds(error):
+        return False
     status = _status(error)
     if status is not None:
         return status >= 500 or status in {408, 409, 412, 429}
-    names = {kind.__name__ for each in _chain(error) for kind in type(each).__mro__}
-    return bool(names & {"TransportError", "ConnectionError", "TimeoutError", "OfflineModeIsEnabled"})
+    return bool(_kinds(error) & _TEMPORARY)
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """Return the names of the classes of an error and of its causes."""
+    return {kind.__name__ for each in _chain(error) for kind in type(each).__mro__}
 
 
 def _status(error: BaseException) -> int | None:
@@ -83,9 +96,22 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return redact_text(constants.ENDPOINT)
+
+
 def _explain(error: Exception, doing: str) -> PublishError:
-    status = _status(error)
+    status, kinds = _status(error), _kinds(error)
     text = redact_text(" ".join(str(error).split())).rstrip(".")[:500]
+    if "OfflineModeIsEnabled" in kinds:
+        return PublishError(f"Failed while {doing}: HF_HUB_OFFLINE is set, so that the Hub is not called. Unset it.")
+    if kinds & _UNREACHABLE:
+        return PublishError(
+            f"The Hub at {_endpoint()} cannot be reached ({text}), so {doing} failed. Check the network connection, "
+            "and HF_ENDPOINT and HTTPS_PROXY if they are set; then run the same command again."
+        )
     remedy = {
         401: "Log in with `hf auth login`, or set HF_TOKEN to a token that may write there.",
         403: "The token may not do that: use one with the right permissions, or ask for access on the page.",

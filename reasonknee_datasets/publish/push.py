@@ -228,7 +228,7 @@ class _Upload:
 
     def _create(self) -> None:
         """Create the repository and gate it before anything is sent; never expose voxels in a public, open one."""
-        if not self._call("repo_exists"):
+        if not self._call("repo_exists", first=True):
             self._call("create_repo", private=self.plan.private, exist_ok=True)
         self._call("update_repo_settings", gated=self.plan.gate)
         info = self._call("repo_info")

@@ -101,7 +101,13 @@ _ALL = (
         "Check knee_side in the split file and the affine of the image: one of them is mirrored",
     ),
     # Images
-    DataCheck("unreadable-image", "error", "an image cannot be decoded", _CONVERT_AGAIN),
+    DataCheck(
+        "unreadable-image",
+        "error",
+        "an image is missing or cannot be decoded",
+        "Name the folder that contains volumes/ with --volumes-dir; convert damaged images again with "
+        "`reasonknee convert`",
+    ),
     DataCheck("constant-image", "error", "an image is constant, or nearly so", _CONVERT_AGAIN),
     DataCheck(
         "spacing",

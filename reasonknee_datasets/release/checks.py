@@ -6,11 +6,10 @@ All boxes are decoded at once and brought to their images' arrays.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -350,12 +349,3 @@ class Check:
             violations=dict(survey.violations),
             boxes=boxes,
         )
-
-
-def track_with(progress: bool) -> Any:
-    """Return a progress bar, or one that only passes on."""
-
-    def track(items: Iterable[Any], name: str) -> Iterable[Any]:
-        return tqdm(items, name, unit="record", disable=None) if progress else items
-
-    return track

@@ -34,7 +34,10 @@ class ReleaseRoot:
         Raises ReleaseError if the path leads out of the release: absolute, through ``..``, or over a symbolic link.
         """
         inside = official.removeprefix(OFFICIAL_PREFIX)
-        _check_relative(inside, official)
+        if not stays_inside(inside):  # by its text alone, without access to the disk
+            raise ReleaseError(
+                f"The path {official!r} leaves the release. Official paths are {OFFICIAL_PREFIX}<folder>/<file>."
+            )
         if inside.startswith("images/"):
             image = self.images / inside.removeprefix("images/")
             return image if self.own_images else _contain(image, self.data, official)
@@ -102,14 +105,6 @@ def _first_line(note: Path) -> str:
             return file.readline(200).decode("utf-8", "replace").strip()
     except OSError:
         return ""
-
-
-def _check_relative(inside: str, official: str) -> None:
-    """Refuse paths that are lexically outside, without access to the disk."""
-    if not stays_inside(inside):
-        raise ReleaseError(
-            f"The path {official!r} leaves the release. Official paths are {OFFICIAL_PREFIX}<folder>/<file>."
-        )
 
 
 def _check_links(data: Path) -> None:

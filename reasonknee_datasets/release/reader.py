@@ -12,7 +12,7 @@ import numpy as np
 from reasonknee_datasets import moaks
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import ReleaseError
-from reasonknee_datasets.release.checks import BoxTable, Check, Outcome, ReleaseOptions, track_with
+from reasonknee_datasets.release.checks import BoxTable, Check, Outcome, ReleaseOptions
 from reasonknee_datasets.release.convention import BoxCheck
 from reasonknee_datasets.release.official_record import RecordContent
 from reasonknee_datasets.release.paths import Marker, ReleaseRoot, find_revision, find_root, read_marker
@@ -55,7 +55,7 @@ class Release:
             options = _as_declared(options, read_marker(root.data))
         prompts = read_prompts(questions, problems, notes)
         labels = read_label_map(questions, notes)
-        self._files = RecordFiles(root.data / "generate_data", self.studies, prompts, track_with(options.progress))
+        self._files = RecordFiles(root.data / "generate_data", self.studies, prompts, options.progress)
         self._check = Check(self.studies, self._files, labels, options, problems, notes)
         self._outcome: Outcome | None = None
 

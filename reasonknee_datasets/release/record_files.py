@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import ijson
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from reasonknee_datasets import moaks
 from reasonknee_datasets.errors import ReleaseError, os_remedy
@@ -248,9 +249,6 @@ def _some(items: Sequence[object], most: int = 8) -> str:
 BALANCED: Mapping[Split, str] = {"train": "train_balanced.json", "test": "test_balanced.json"}
 """The splits that have a balanced file, and its name."""
 
-Track = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Progress bar: takes an iterable and its description, and returns an iterable."""
-
 
 class LocatedRecord(NamedTuple):
     """A record that belongs to a volume (its place in the split files) and answers a question."""
@@ -262,43 +260,38 @@ class LocatedRecord(NamedTuple):
 class RecordFiles:
     """The record files of a release.
 
-    `folder`: ``generate_data``. `prompts`: official prompts, with the questions of each. `track`: a progress bar.
+    `folder`: ``generate_data``. `prompts`: official prompts, with the questions of each. `progress`: whether bars
+    are shown, where there is a terminal.
     """
 
     def __init__(
-        self, folder: Path, studies: Sequence[Study], prompts: Mapping[str, frozenset[int]], track: Track
+        self, folder: Path, studies: Sequence[Study], prompts: Mapping[str, frozenset[int]], progress: bool
     ) -> None:
         self._folder = folder
         self._studies = studies
-        self._track = track
+        self._progress = progress
         self._volumes = {study.key: place for place, study in enumerate(studies)}
         self._reader = RecordReader(prompts)
 
     def survey(self, problems: Problems) -> Survey:
         """Read every file to its end, and collect what is wrong."""
         survey = Survey.empty(self._studies)
-        for split in OFFICIAL_SPLITS:
-            name = file_name(split)
-            for number, record in self._read(name, problems):
-                found = self._find(record, split)
-                survey.seen += found is not None
-                if found is None:
-                    survey.nameless += 1
-                elif isinstance(found, LocatedRecord):
-                    survey.take(found.volume, found.content, number, record, problems)
-                else:
-                    problems.add(*found, where=f"generate_data/{name} record {number}")
-        for split, name in BALANCED.items():
-            survey.repeats[split] = np.zeros(survey.index.shape, np.int32)
+        files = [(split, file_name(split), False) for split in OFFICIAL_SPLITS]
+        for split, name, balanced in (*files, *((split, name, True) for split, name in BALANCED.items())):
+            if balanced:
+                survey.repeats[split] = np.zeros(survey.index.shape, np.int32)
             for number, record in self._read(name, problems):
                 found = self._find(record, split)
                 where = f"generate_data/{name} record {number}"
+                survey.seen += found is not None and not balanced
                 if found is None:
                     survey.nameless += 1
-                elif isinstance(found, LocatedRecord):
+                elif isinstance(found, Fault):
+                    problems.add(*found, where=where)
+                elif balanced:
                     survey.count_repeat(split, where, found.volume, found.content, record, problems)
                 else:
-                    problems.add(*found, where=where)
+                    survey.take(found.volume, found.content, number, record, problems)
         return survey
 
     def rows(self, wanted: NDArray[np.int32]) -> Iterator[tuple[Split, int, RecordContent, Any]]:
@@ -339,12 +332,13 @@ class RecordFiles:
     def _read(self, name: str, problems: Problems) -> Iterator[tuple[int, Any]]:
         """Return the records of one file with their numbers, up to where it breaks."""
         try:
-            yield from enumerate(self._track(stream_records(self._folder / name), name))
+            records = stream_records(self._folder / name)
+            yield from enumerate(tqdm(records, name, unit="record", disable=None if self._progress else True))
         except InvalidJSONError as error:
             problems.add("invalid-json", str(error))
         except OSError as error:
             remedy = os_remedy(error, "download it with the rest of the release")
-            message = f"{remedy} ({error.strerror})"
+            message = f"{error.strerror}: {remedy}"
             problems.add("missing-file", message, where=f"generate_data/{name}")
 
     def _find(self, record: Any, split: Split) -> LocatedRecord | Fault | None:

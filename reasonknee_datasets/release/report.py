@@ -234,10 +234,11 @@ class ReleaseReport:
         refused = self.refused
         can = [group.kind.name for group in refused if group.kind.allowed]
         never = ", ".join(group.kind.name for group in refused if not group.kind.allowed)
-        remedy = f"Correct {never} first: no dataset can be made before" if never else "Correct the release"
-        if can:
-            allow = " ".join(f"--allow {name}" for name in can)
-            remedy += f"{'; correct the rest' if never else ''}, or leave out what is wrong: {allow}"
+        if never:
+            remedy = f"Correct {never} and run again"
+            remedy += "; the other problems may follow from it" if can else ""
+        else:
+            remedy = f"Correct the release, or leave out what is wrong: {' '.join(f'--allow {name}' for name in can)}"
         found = f"{_plural(sum(group.count for group in refused), 'problem')} of {_plural(len(refused), 'kind')}"
         head = f"The release has {found}. {remedy}."
         raise ReleaseError("\n".join([head, *(line for group in refused for line in _group_lines(group))]))

@@ -111,7 +111,7 @@ def _read_rows(path: Path, problems: Problems) -> list[tuple[str, dict[str, str]
     except OSError as error:
         problems.add(
             "missing-file",
-            f"{os_remedy(error, 'download it with the rest of the release')} ({error.strerror})",
+            f"{error.strerror}: {os_remedy(error, 'download it with the rest of the release')}",
             where=name,
         )
         return []

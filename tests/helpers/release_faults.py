@@ -144,8 +144,8 @@ LOST = ("unknown-volume",)
 LESS = ("incomplete-volume",)
 
 SPLIT_FAULTS = (
-    Fault("missing-file", remove("generate_data/val.json"), r"generate_data/val.json: download it", 186),
-    Fault("missing-file", remove("split_files/test_split.csv"), r"split_files/test_split.csv: download", 186, LOST),
+    Fault("missing-file", remove("generate_data/val.json"), r"val.json: No such file or directory: download it", 186),
+    Fault("missing-file", remove("split_files/test_split.csv"), r"test_split.csv: No such .*: download", 186, LOST),
     Fault("split-columns", write(VAL, "patient_id,time\n1,2\n"), rf"{VAL}: columns must be .* not patient_id,time",
           186, LOST),
     Fault("split-columns", write(VAL, ""), rf"{VAL}: columns must be .*, not none", 186, LOST),

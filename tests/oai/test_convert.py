@@ -27,7 +27,7 @@ from reasonknee_datasets.atomic_files import part_path
 from reasonknee_datasets.cli import main
 from reasonknee_datasets.errors import ConvertError, ReleaseError
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, archives, convert
-from reasonknee_datasets.oai.finding import index_download, read_index
+from reasonknee_datasets.oai.download_index import index_download, read_index
 from reasonknee_datasets.orientation import Reorientation
 from tests.helpers.dicom_files import SHAPE, facts_of, oblique_affine, save, slices, tar, voxels, write_release
 
@@ -146,7 +146,7 @@ def test_convert_finds_a_series_in_every_layout(
 
 
 @pytest.mark.parametrize("turn", [Reorientation((2, 1, 0), (True, False, True)), Reorientation((1, 2, 0))])
-def test_convert_puts_the_volume_on_its_masks_grid(turn: Reorientation, series: Path, tmp_path: Path) -> None:
+def test_convert_to_mask_grid(turn: Reorientation, series: Path, tmp_path: Path) -> None:
     release = write_release(tmp_path / "release", [facts_of(0)], {0: turn})
     as_results(series, tmp_path / "oai")
     row = only(run(tmp_path, release))
@@ -167,7 +167,7 @@ def test_convert_again_recognises_its_files(release: Path, series: Path, tmp_pat
     assert first.read_bytes() == before[1]
 
 
-def test_convert_leaves_the_temporary_files_of_another_run(release: Path, series: Path, tmp_path: Path) -> None:
+def test_convert_temporary_files_of_other_run(release: Path, series: Path, tmp_path: Path) -> None:
     """Only those that a killed run left a while ago are removed."""
     as_results(series, tmp_path / "oai")
     path = tmp_path / "out" / only(run(tmp_path, release)).output
@@ -179,7 +179,7 @@ def test_convert_leaves_the_temporary_files_of_another_run(release: Path, series
     assert {each.name for each in path.parent.iterdir()} == {path.name, young.name}
 
 
-def test_convert_goes_on_where_an_earlier_run_stopped(tmp_path: Path) -> None:
+def test_convert_resumes(tmp_path: Path) -> None:
     rows = [facts_of(number) for number in range(4)]
     release = write_release(tmp_path / "release", rows)
     for facts in rows[:2]:
@@ -223,7 +223,7 @@ def test_convert_replaces_no_file_of_somebody_else(
     assert there.read_bytes() == before
 
 
-def test_convert_uses_another_copy_where_one_is_damaged(release: Path, series: Path, tmp_path: Path) -> None:
+def test_convert_second_copy_of_damaged(release: Path, series: Path, tmp_path: Path) -> None:
     as_nda(series, tmp_path / "oai")
     as_results(series, tmp_path / "oai")
     cut = tmp_path / f"oai/OAIBaselineImages/results/0.C.2/{KEY}/003"
@@ -247,9 +247,7 @@ def test_convert_uses_another_copy_where_one_is_damaged(release: Path, series: P
         ("StudyDescription", "OAI^MR^24 MONTH^RIGHT ", "wrong-visit"),
     ],
 )
-def test_a_header_that_contradicts_its_folder_is_refused(
-    tag: str, value: str, kind: str, release: Path, tmp_path: Path
-) -> None:
+def test_convert_header_contradicts_folder(tag: str, value: str, kind: str, release: Path, tmp_path: Path) -> None:
     made = slices(facts_of(0))
     for each in made:
         setattr(each, tag, value)
@@ -292,7 +290,7 @@ def test_convert_finds_every_series_of_one_place(
         assert np.array_equal(np.asarray(nib.load(tmp_path / "out" / row.output).dataobj), voxels())
 
 
-def test_convert_takes_the_series_from_the_folders_above(release: Path, tmp_path: Path) -> None:
+def test_convert_series_from_folders_above(release: Path, tmp_path: Path) -> None:
     made = slices(facts_of(0))
     for each in made:
         each.AccessionNumber = ""
@@ -310,7 +308,7 @@ def test_dry_run_refuses_nothing_that_converts(release: Path, tmp_path: Path) ->
     assert only(run(tmp_path, release)).status == "converted"
 
 
-def test_a_damaged_file_is_named_with_its_place(release: Path, tmp_path: Path) -> None:
+def test_convert_damaged_file_names_place(release: Path, tmp_path: Path) -> None:
     folder = save(slices(facts_of(0)), tmp_path / "oai" / KEY)
     (folder / "004").write_bytes((folder / "004").read_bytes()[:-50])
     row = only(run(tmp_path, release))
@@ -326,7 +324,7 @@ def test_one_slice_of_another_patient_is_refused(release: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("change", ["without last", "shifted"])
-def test_a_volume_off_its_masks_grid_is_refused(change: str, release: Path, tmp_path: Path) -> None:
+def test_convert_refuses_other_grid(change: str, release: Path, tmp_path: Path) -> None:
     made = slices(facts_of(0))
     if change == "without last":
         made.pop()
@@ -402,7 +400,7 @@ def test_read_index_of_oai_contents(tmp_path: Path) -> None:
         ("SAG_3D_DESS_RIGHT", "OAI MR 24 MONTH RIGHT", "wrong-visit"),
     ],
 )
-def test_an_index_that_contradicts_the_row_is_refused(
+def test_convert_index_contradicts_row(
     description: str, study: str, kind: str, release: Path, series: Path, tmp_path: Path
 ) -> None:
     as_nda(series, tmp_path / "oai")
@@ -429,7 +427,7 @@ def test_dry_run_lists_what_to_order(tmp_path: Path, series: Path) -> None:
     assert not (tmp_path / "out/images").exists()
 
 
-def test_convert_refuses_an_unwritable_folder_before_it_searches(
+def test_convert_unwritable_folder_before_search(
     release: Path, series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_nda(series, tmp_path / "oai")
@@ -470,7 +468,7 @@ def test_report_holds_every_row_in_three_forms(tmp_path: Path) -> None:
     assert "<script" not in page
 
 
-def test_convert_without_a_release_takes_every_dess_series(tmp_path: Path) -> None:
+def test_convert_every_dess_without_release(tmp_path: Path) -> None:
     save(slices(facts_of(0, side="left", visit="24M")), tmp_path / "oai/9000000/20050926/10593810")
     other = slices(facts_of(1))
     for each in other:
@@ -482,7 +480,7 @@ def test_convert_without_a_release_takes_every_dess_series(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("folder", "visit"), [("0.E.1", "00M"), ("3.C.2", "24M"), ("10.C.1", "96M"), ("odd", None)])
-def test_visit_from_the_folder_where_the_header_has_none(folder: str, visit: str | None, tmp_path: Path) -> None:
+def test_convert_visit_from_folder(folder: str, visit: str | None, tmp_path: Path) -> None:
     made = slices(facts_of(0))
     for each in made:
         each.StudyDescription = ""
@@ -517,9 +515,7 @@ def hostile_tar(path: Path, files: Path, name: str, kind: bytes = tarfile.REGTYP
         ("200", tarfile.FIFOTYPE),
     ],
 )
-def test_an_unsafe_tar_is_refused_and_leaves_nothing(
-    name: str, kind: bytes, release: Path, series: Path, tmp_path: Path
-) -> None:
+def test_convert_unsafe_tar(name: str, kind: bytes, release: Path, series: Path, tmp_path: Path) -> None:
     hostile_tar(tmp_path / f"oai/{KEY}.tar.gz", series, name, kind)
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
     row = only(run(tmp_path, release))
@@ -529,7 +525,7 @@ def test_an_unsafe_tar_is_refused_and_leaves_nothing(
     assert not Path("/tmp/outside-of-reasonknee").exists()
 
 
-def test_a_zip_with_climbing_names_writes_nothing_outside(release: Path, series: Path, tmp_path: Path) -> None:
+def test_convert_zip_with_climbing_names(release: Path, series: Path, tmp_path: Path) -> None:
     (tmp_path / "oai").mkdir()
     with zipfile.ZipFile(tmp_path / "oai/00m.zip", "w") as archive:
         for path in series.iterdir():
@@ -538,9 +534,7 @@ def test_a_zip_with_climbing_names_writes_nothing_outside(release: Path, series:
     assert not list(tmp_path.parent.glob("9000000"))
 
 
-def test_an_archive_that_inflates_without_end_is_refused(
-    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_convert_endless_archive(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_SERIES_BYTES", 4_000_000)
     monkeypatch.setattr(archives, "MAX_FILES", 10)
     path = tmp_path / f"oai/{KEY}.tar.gz"
@@ -554,7 +548,7 @@ def test_an_archive_that_inflates_without_end_is_refused(
     assert (row.status, row.kind) == ("refused", "too-large")
 
 
-def test_a_member_that_claims_too_much_is_refused_unread(release: Path, tmp_path: Path) -> None:
+def test_convert_too_large_member(release: Path, tmp_path: Path) -> None:
     path = tmp_path / f"oai/{KEY}.tar.gz"
     path.parent.mkdir(parents=True)
     member = tarfile.TarInfo("./001")
@@ -572,18 +566,19 @@ def test_too_many_files_are_refused(release: Path, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])
 @pytest.mark.parametrize("layout", [as_nda, as_plain_tar, as_series_zip])
-def test_an_archive_that_is_cut_short_is_refused(
+def test_convert_cut_archive(
     layout: Callable[[Path, Path], None], keep: float, release: Path, series: Path, tmp_path: Path
 ) -> None:
     layout(series, tmp_path / "oai")
     (path,) = (path for path in (tmp_path / "oai").rglob("*") if path.is_file())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
-    report = run(tmp_path, release)
-    row = only(report)
-    if row.status == "missing":  # an unreadable zip cannot even be searched
-        assert any("Download it again" in reason for reason in report.unknown.values())
-    elif row.status == "converted":  # tar ends in padding: all slices were there
+    if layout is as_series_zip:  # an unreadable zip cannot even be searched
+        with pytest.raises(ConvertError, match=rf"(?s)oai has no DICOM series.*{path.name} cannot .*Download it again"):
+            run(tmp_path, release)
+        return
+    row = only(run(tmp_path, release))
+    if row.status == "converted":  # tar ends in padding: all slices were there
         check_converted(tmp_path, row)
         assert layout is as_plain_tar
     else:
@@ -673,7 +668,7 @@ def test_convert_resumes_stopped_run(signal_number: signal.Signals, tmp_path: Pa
         assert np.array_equal(np.asarray(image.dataobj), voxels())
 
 
-def test_an_interrupted_run_reports_what_it_did_not_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convert_interrupted_reports_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from reasonknee_datasets.oai import conversion
 
     rows = [facts_of(number) for number in range(3)]
@@ -697,7 +692,7 @@ def test_an_interrupted_run_reports_what_it_did_not_reach(tmp_path: Path, monkey
     }
 
 
-def test_two_scans_of_a_day_without_accession_are_noted(release: Path, tmp_path: Path) -> None:
+def test_convert_notes_missing_accession(release: Path, tmp_path: Path) -> None:
     made = slices(facts_of(0))
     for each in made:
         each.AccessionNumber = ""
@@ -707,7 +702,7 @@ def test_two_scans_of_a_day_without_accession_are_noted(release: Path, tmp_path:
     assert "only names identify the series" in row.notes
 
 
-def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Path, tmp_path: Path) -> None:
+def test_convert_skips_large_other_file(release: Path, series: Path, tmp_path: Path) -> None:
     as_results(series, tmp_path / "oai")
     with (tmp_path / "oai/film.mp4").open("wb") as file:
         file.truncate(archives.MAX_FILE_BYTES * 8)  # sparse: takes no disk, and would take 4 GB of memory
@@ -716,15 +711,60 @@ def test_a_large_stranger_in_the_download_is_not_read(release: Path, series: Pat
     assert report.unknown == {}
 
 
-def test_convert_names_a_folder_without_series(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["9000000/report.pdf", "image03/readme"]])
+@pytest.mark.parametrize("with_release", [False, True])
+def test_convert_folder_without_series(files: list[str], with_release: bool, release: Path, tmp_path: Path) -> None:
     (tmp_path / "oai").mkdir()
-    (tmp_path / "oai/notes.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(ConvertError, match=r"oai has no DICOM series\. Name the folder of the OAI download"):
-        convert(tmp_path / "out", oai=tmp_path / "oai")
+    for name in files:
+        (tmp_path / "oai" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "oai" / name).write_text("x", encoding="utf-8")
+    match = r"oai has no DICOM series\. An OAI download has .*0\.C\.2/9000798/20040924/10249506\.tar\.gz.*--oai\."
+    with pytest.raises(ConvertError, match=match):
+        run(tmp_path, release if with_release else None)
     assert not (tmp_path / "out").exists()
 
 
-def test_convert_of_a_missing_download_leaves_no_new_folder(tmp_path: Path) -> None:
+def test_convert_dry_run_of_other_folder(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "oai").mkdir()
+    assert run(tmp_path, release, dry_run=True).counts == {"missing": 1}
+    (tmp_path / "oai/notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(ConvertError, match=r"oai has no DICOM series"):
+        run(tmp_path, release, dry_run=True)
+
+
+def test_convert_folder_without_volumes(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "nifti").mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((2, 3, 4), np.int16), np.eye(4)), tmp_path / "nifti/brain.nii.gz")
+    with pytest.raises(ConvertError, match=r"(?s)nifti has no NIfTI volume .*brain\.nii\.gz names no row"):
+        run(tmp_path, release, oai=None, nifti=tmp_path / "nifti")
+
+
+def test_convert_series_of_other_patients(release: Path, tmp_path: Path) -> None:
+    other = facts_of(5)
+    save(slices(other), tmp_path / f"oai/{other.patient}/{other.date}/{other.series}")
+    with pytest.raises(ConvertError, match=rf"None of the 1 series in .*{other.series}, is in the split files"):
+        run(tmp_path, release)
+
+
+def test_convert_series_of_other_sequences(tmp_path: Path) -> None:
+    odd = slices(facts_of(0))
+    for each in odd:
+        each.SeriesDescription = "COR_IW_TSE_RIGHT"
+    save(odd, tmp_path / "oai" / KEY)
+    with pytest.raises(ConvertError, match=r"None of the 1 series in .*oai is a sagittal 3D DESS series"):
+        run(tmp_path, None)
+
+
+def test_convert_empty_folder_after_conversion(release: Path, series: Path, tmp_path: Path) -> None:
+    """Archives may be deleted after their conversion: the images are there."""
+    as_results(series, tmp_path / "oai")
+    run(tmp_path, release)
+    shutil.rmtree(tmp_path / "oai")
+    (tmp_path / "oai").mkdir()
+    assert run(tmp_path, release).counts == {"present": 1}
+
+
+def test_convert_missing_download_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for out in ("out", "there"):
         with pytest.raises(ConvertError, match="absent"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reasonknee_datasets.errors import ConvertError
-from reasonknee_datasets.oai.finding import index_download
+from reasonknee_datasets.oai.download_index import index_download
 from reasonknee_datasets.oai.image_index import index_images
 
 openpyxl = pytest.importorskip("openpyxl")
@@ -18,19 +18,19 @@ pytestmark = [pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pip
 
 
 @pytest.mark.parametrize("name", ["00m.zip", "10000001.tar.gz", "10000001.tar"])
-def test_index_download_refuses_a_named_pipe_as_archive(name: str, tmp_path: Path) -> None:
+def test_index_download_named_pipe_archive(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     assert "named pipe" in next(iter(index_download(tmp_path).unknown.values()))
 
 
 @pytest.mark.parametrize("name", ["image03.txt", "contents.csv"])
-def test_index_download_refuses_a_named_pipe_as_index(name: str, tmp_path: Path) -> None:
+def test_index_download_named_pipe_index(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(ConvertError, match=rf"{re.escape(name)} cannot be read: Not a regular file but a named pipe"):
         index_download(tmp_path)
 
 
-def test_index_download_leaves_a_named_pipe_among_slices_out(tmp_path: Path) -> None:
+def test_index_download_named_pipe_slice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "001.dcm")
     assert not index_download(tmp_path).unknown
 
@@ -59,7 +59,7 @@ def table(path: Path, *, pad: int = 0, replace: tuple[tuple[bytes, bytes], ...] 
     return path
 
 
-def test_index_images_refuses_a_table_that_is_a_bomb(tmp_path: Path) -> None:
+def test_index_images_table_bomb(tmp_path: Path) -> None:
     table(tmp_path / "subInfo_train.xlsx", pad=40 << 20)
     with pytest.raises(ConvertError, match=r"subInfo_train.xlsx is not a readable .xlsx table: it has 41,9.* bytes"):
         index_images(tmp_path, {})
@@ -72,19 +72,19 @@ def test_index_images_refuses_a_damaged_table(content: bytes, tmp_path: Path) ->
         index_images(tmp_path, {})
 
 
-def test_index_images_refuses_a_table_with_damaged_xml(tmp_path: Path) -> None:
+def test_index_images_damaged_table(tmp_path: Path) -> None:
     table(tmp_path / "subInfo_train.xlsx", replace=((b"</row>", b""),))
     with pytest.raises(ConvertError, match=r"subInfo_train.xlsx is not a readable .xlsx table"):
         index_images(tmp_path, {})
 
 
-def test_index_images_refuses_a_named_pipe_as_table(tmp_path: Path) -> None:
+def test_index_images_named_pipe_table(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "subInfo_train.xlsx")
     with pytest.raises(ConvertError, match=r"subInfo_train.xlsx cannot be read: Not a regular file but a named pipe"):
         index_images(tmp_path, {})
 
 
-def test_index_images_does_not_believe_a_table_s_dimensions(tmp_path: Path) -> None:
+def test_index_images_false_table_dimensions(tmp_path: Path) -> None:
     lie = ((b'<dimension ref="[^"]*"', b'<dimension ref="A1:XFD1048576"'), (b'<row r="2"', b'<row r="1048576"'))
     table(tmp_path / "subInfo_train.xlsx", replace=lie)
     assert not index_images(tmp_path, {}).places

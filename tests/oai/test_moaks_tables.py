@@ -107,7 +107,7 @@ def test_combined_cartilage_code(tmp_path: Path, cell: str, size: int, depth: in
     assert found.unmapped == ({("MCMTLA", "2.5"): 1} if depth is None else {})
 
 
-def test_release_table_has_two_columns_of_one_name(tmp_path: Path) -> None:
+def test_read_moaks_tables_repeated_column(tmp_path: Path) -> None:
     header = "ID,SIDE,VERSION,V00MCMPM,V00MCMPM,V00MOSPS"
     path = table(tmp_path / "r.csv", header, "9000099,1,65,3,1,2", "9000099,2,61,2,5,.M")
     found = read_moaks_tables(path)
@@ -162,7 +162,7 @@ def test_unknown_ligament_rule_names_the_nearest() -> None:
     assert list(ACL_RULES) == ["label", "any", "highest"]
 
 
-def test_exact_duplicates_are_dropped_and_other_readings_kept(tmp_path: Path) -> None:
+def test_read_moaks_tables_duplicates(tmp_path: Path) -> None:
     rows = [f"9000099|1: Right|{project}|{code}" for project, code in (("22", 1), ("22", 1), ("30", 1), ("22", 2))]
     path = table(tmp_path / "t.txt", "ID|SIDE|READPRJ|V00MSYIC", *rows)
     found = read_moaks_tables([path, path])
@@ -193,7 +193,7 @@ def test_rule_all_keeps_every_reading(tmp_path: Path) -> None:
     assert list(READING_RULES) == ["first", "latest", "agree", "all"]
 
 
-def test_first_takes_size_and_depth_from_one_reading(tmp_path: Path) -> None:
+def test_resolve_readings_first_keeps_pairs(tmp_path: Path) -> None:
     found = readings(tmp_path, "22|2.5|.", "30|1.3|.")
     (knee,) = resolve_readings(found, "first")
     assert (knee.grades[FMC_SIZE], knee.grades[FMC_DEPTH]) == (2, None)
@@ -240,7 +240,7 @@ def test_folder_is_searched_for_moaks_tables(tmp_path: Path) -> None:
         read_moaks_tables(tmp_path / "absent.txt")
 
 
-def test_read_cells_of_a_table_that_sas_wrote(tmp_path: Path) -> None:
+def test_read_cells_sas(tmp_path: Path) -> None:
     pytest.importorskip("pyreadstat")
     lines = (DATA / "iris.sas7bdat.gz.base64").read_text(encoding="utf-8").splitlines()
     path = tmp_path / "iris.sas7bdat"
@@ -256,7 +256,7 @@ def test_read_cells_of_a_table_that_sas_wrote(tmp_path: Path) -> None:
         read_cells(path)
 
 
-def test_sas_table_has_the_grades_of_the_ascii_table(tmp_path: Path) -> None:
+def test_read_moaks_tables_sas_equals_ascii(tmp_path: Path) -> None:
     # No writer of .sas7bdat exists outside SAS: the transport form goes through the same reader.
     pyreadstat, pandas = pytest.importorskip("pyreadstat"), pytest.importorskip("pandas")
     nan = float("nan")
@@ -287,7 +287,7 @@ def test_sas_table_without_pyreadstat_names_the_extra(tmp_path: Path, monkeypatc
         read_moaks_tables(tmp_path / "kmri_sq_moaks_bicl00.sas7bdat")
 
 
-def test_compare_grades_counts_by_finding_visit_and_project(tmp_path: Path) -> None:
+def test_compare_grades_by_stratum(tmp_path: Path) -> None:
     found = readings(tmp_path, "22|2.1|0", "65|1.1|.")
     other = Knee("9000099", "12M", "right")
     released = [
@@ -348,3 +348,11 @@ def test_planted_difference_is_found(phantom_release: Path, tmp_path: Path) -> N
     assert {(each.patient, each.subregion, each.attribute) for each in different} == {
         (row[0], "medial_meniscus_body", "morphology")
     }
+
+
+@pytest.mark.parametrize("header", ["ID|SIDE|READPRJ|V00MCMFMC", "ID,SIDE,VERSION,V00MOSPS"])
+def test_read_moaks_tables_without_rows(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "moaks.csv"
+    path.write_text(f"{header}\n", encoding="utf-8")
+    with pytest.raises(ConvertError, match=r"have column names but no rows: .*moaks\.csv\. Download them again"):
+        read_moaks_tables(path)

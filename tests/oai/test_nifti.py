@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai import ConversionReport, RowOutcome, convert
 from reasonknee_datasets.oai.image_files import explained_variance, match_content
 from reasonknee_datasets.orientation import Reorientation
@@ -78,14 +79,14 @@ def test_volumes_are_matched_by_their_names(name: str, study: Study, phantom_rel
     assert report.counts == {"converted": 1, "missing": len(report.rows) - 1}
 
 
-def test_volumes_are_matched_by_the_json_beside_them(study: Study, phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_by_sidecar(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     path = save(study, tmp_path / "nifti/scan.nii.gz")
     facts = {"PatientID": study.patient, "AccessionNumber": f"0166{study.series}"}
     path.with_name("scan.json").write_text(json.dumps(facts))
     check(study, row_of(run(tmp_path / "nifti", phantom_release, tmp_path / "out"), study), tmp_path / "out")
 
 
-def test_volumes_are_matched_by_the_grid_of_their_mask(study: Study, phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_by_mask_grid(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     save(study, tmp_path / "nifti/scan.nii.gz", TURN)
     row = row_of(run(tmp_path / "nifti", phantom_release, tmp_path / "out"), study)
     check(study, row, tmp_path / "out")
@@ -110,7 +111,7 @@ def test_volumes_are_matched_by_their_content(truth: dict[str, Study], phantom_r
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["oaizib_{n:03d}", "{n}"])
-def test_volumes_are_matched_by_the_tables_of_oaizib_cm(
+def test_index_images_by_oaizib_tables(
     case: str, truth: dict[str, Study], phantom_release: Path, tmp_path: Path
 ) -> None:
     openpyxl = pytest.importorskip("openpyxl")
@@ -136,9 +137,7 @@ def test_volumes_are_matched_by_the_tables_of_oaizib_cm(
         assert "matched by table" in row.notes
 
 
-def test_a_volume_whose_affine_its_content_contradicts_is_refused(
-    study: Study, phantom_release: Path, tmp_path: Path
-) -> None:
+def test_read_image_content_contradicts_affine(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     """Voxels were flipped and the affine was not, as careless converters do."""
     image = nib.load(study.image)
     path = tmp_path / f"nifti/{study.series}.nii.gz"
@@ -159,29 +158,30 @@ def test_a_resampled_volume_is_refused(study: Study, phantom_release: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_volume_that_fits_no_row_is_reported(study: Study, phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_no_row(study: Study, phantom_release: Path, tmp_path: Path) -> None:
     image = nib.load(study.image)
     (tmp_path / "nifti").mkdir()
     moved = image.affine + np.array([[0, 0, 0, 40.0], [0] * 4, [0] * 4, [0] * 4])
     noise = np.random.default_rng(0).integers(0, 900, image.shape, dtype=np.int16)
     nib.save(nib.Nifti1Image(noise, moved), tmp_path / "nifti/a.nii.gz")
     (tmp_path / "nifti/b.nii.gz").write_bytes(b"no NIfTI")
+    no_row = r"a\.nii\.gz names no row, and no mask has its grid\. Its content fits none of"
+    with pytest.raises(ConvertError, match=rf"(?s){no_row}.*b\.nii\.gz .*NIfTI"):
+        run(tmp_path / "nifti", phantom_release, tmp_path / "out")
+    save(study, tmp_path / f"nifti/{study.series}.nii.gz")
     report = run(tmp_path / "nifti", phantom_release, tmp_path / "out")
-    reasons = {Path(path).name: reason for path, reason in report.unknown.items()}
-    assert "names no row, and no mask has its grid. Its content fits none of" in reasons["a.nii.gz"]
-    assert "NIfTI" in reasons["b.nii.gz"]
-    assert report.counts == {"missing": len(report.rows)}
+    assert [Path(path).name for path in report.unknown] == ["a.nii.gz", "b.nii.gz"]
+    assert report.counts == {"converted": 1, "missing": len(report.rows) - 1}
 
 
-def test_a_name_that_fits_two_rows_is_no_match(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
+def test_index_images_name_of_two_rows(truth: dict[str, Study], phantom_release: Path, tmp_path: Path) -> None:
     days: dict[tuple[str, str], list[Study]] = {}
     for study in truth.values():
         days.setdefault((study.patient, study.study), []).append(study)
     both = next(studies for studies in days.values() if len(studies) > 1)
     save(both[0], tmp_path / f"nifti/{both[0].patient}/{both[0].study}/dess.nii.gz")
-    report = run(tmp_path / "nifti", phantom_release, tmp_path / "out")
-    assert [reason for reason in report.unknown.values() if f"fits {len(both)} rows" in reason]
-    assert report.counts == {"missing": len(report.rows)}
+    with pytest.raises(ConvertError, match=rf"dess\.nii\.gz fits {len(both)} rows"):
+        run(tmp_path / "nifti", phantom_release, tmp_path / "out")
 
 
 def test_volumes_that_dcm2niix_made(study: Study, phantom_release: Path, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_read_slices_refuses_truncated_file(length: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_changed_bytes_are_read_or_refused_but_never_crash(seed: int) -> None:
+def test_read_series_changed_bytes(seed: int) -> None:
     content = bytearray(write_bytes(slices()[0]))
     chance = random.Random(seed)
     for _ in range(8):
@@ -283,7 +283,7 @@ def test_changed_bytes_are_read_or_refused_but_never_crash(seed: int) -> None:
         ("series", "there.nii.gz", "exists already"),
     ],
 )
-def test_convert_series_refuses_names_that_do_not_fit(source: str, out: str, match: str, tmp_path: Path) -> None:
+def test_convert_series_refuses_other_names(source: str, out: str, match: str, tmp_path: Path) -> None:
     save(slices(), tmp_path / "series")
     (tmp_path / "there.nii.gz").write_bytes(b"mine")
     with pytest.raises(ConvertError, match=match):
@@ -306,9 +306,7 @@ def test_convert_series_from_a_zip_with_folders(tmp_path: Path) -> None:
     [(JPEG2000, b"\xff\x4f\xff\x51", 8), (JPEG_LS, b"\xff\xf7", 5)],
     ids=["jpeg2000", "jpeg-ls"],
 )
-def test_compressed_pixels_that_claim_another_size_are_refused(
-    syntax: str, marker: bytes, offset: int, tmp_path: Path
-) -> None:
+def test_read_series_compressed_other_size(syntax: str, marker: bytes, offset: int, tmp_path: Path) -> None:
     """Decoders allocate what compressed data claims: here 61,166 x 61,166 pixels and more in two kilobytes."""
     if syntax == JPEG_LS:
         pytest.importorskip("jpeg_ls", reason="needs pyjpegls to encode")

@@ -329,10 +329,10 @@ def test_every_convention_can_be_written(
 
 def test_box_convention_is_a_known_name(tmp_path: Path) -> None:
     name = "y2-x1-slice0-corners-exclusive-voxel"
-    write_release(tmp_path / "a", patients=1, annotations_only=True, box_convention=name, label_map_variant="pairs")
+    write_release(tmp_path / "a", patients=1, annotations_only=True, box_convention=name, label_map_variant="opaque")
     marker = json.loads((tmp_path / "a" / "data" / "phantom.json").read_text(encoding="utf-8"))
     assert marker["box_convention"] == name
-    assert marker["label_map_variant"] == "pairs"
+    assert marker["label_map_variant"] == "opaque"
     with pytest.raises(BoxError, match="Unknown box convention"):
         write_release(tmp_path / "b", patients=1, annotations_only=True, box_convention="zyx")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -426,7 +426,7 @@ def test_write_release_removes_killed_runs_folders(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"workers": 0}, "workers is 0, but must be at least 1"),
-        ({"label_map_variant": "maybe"}, "Unknown label_map_variant 'maybe'. Available: name_to_id, "),
+        ({"label_map_variant": "maybe"}, "Unknown label_map_variant 'maybe'. Available: name_to_id, opaque"),
         ({"patients": 8_000_000, "size": "oai"}, r"8,000,000 patients need about [0-9,]+\.0 GB of disk space"),
         ({"patients": 0}, "patients is 0, but must be from 1"),
         ({"size": "huge"}, "Unknown size 'huge'. Available: tiny, oai"),

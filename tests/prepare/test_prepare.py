@@ -161,7 +161,7 @@ def _pairs(box: list[float]) -> list[tuple[float, float]]:
     return list(zip(box[:3], box[3:], strict=True))
 
 
-def test_medial_and_lateral_priors_swap_with_the_side(prepared: Path) -> None:
+def test_prepare_priors_swap_with_side(prepared: Path) -> None:
     # Questions 3 and 4 of 1 to 62 ask for the femur's medial and lateral parts; on a right knee medial is to the left.
     boxes = json.loads((prepared / "priors.json").read_text())["boxes"]
     medial, lateral = "q03", "q06"
@@ -213,7 +213,7 @@ def test_other_options_are_refused_unless_asked(official: Path, ready: Path, tmp
     assert contents(out) == contents(ready)
 
 
-def test_a_copy_keeps_the_files_as_they_are(official: Path, ready: Path, tmp_path: Path) -> None:
+def test_prepare_copy_keeps_files(official: Path, ready: Path, tmp_path: Path) -> None:
     made = run(official, tmp_path / "out", volumes="copy")
     for volume in open_release(official).studies:
         record = made.manifest.volume(volume_path(volume.volume_id))
@@ -269,7 +269,7 @@ def test_a_damaged_repository_is_written_again(official: Path, ready: Path, tmp_
     assert contents(out) == contents(ready)
 
 
-def test_a_damaged_manifest_is_replaced_only_where_asked(official: Path, ready: Path, tmp_path: Path) -> None:
+def test_prepare_damaged_manifest(official: Path, ready: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / MANIFEST).write_text("{")
@@ -344,7 +344,7 @@ def test_annotations_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["phantom", "official", "images", "plain"])
-def test_a_release_without_any_image_names_both_remedies(release: Path, tmp_path: Path, what: str) -> None:
+def test_prepare_without_images(release: Path, tmp_path: Path, what: str) -> None:
     """At once, and not after every record has been read."""
     images, hint = release / "data/images", ""
     options: dict[str, object] = {}
@@ -376,7 +376,7 @@ def test_a_missing_image_is_refused_or_counted(release: Path, tmp_path: Path) ->
     assert "missing-image (1)" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_damaged_voxels_are_named_and_nothing_is_left(release: Path, tmp_path: Path) -> None:
+def test_prepare_damaged_voxels(release: Path, tmp_path: Path) -> None:
     images = sorted((release / "data" / "images").rglob("*.nii.gz"))[:2]
     whole = gzip.decompress(images[0].read_bytes())
     replace(images[0], gzip.compress(whole[: len(whole) // 2]))  # a header that promises more than the file holds

@@ -64,13 +64,13 @@ def test_whole_answers_are_counted_together(written: tuple[list[given.SourceVolu
         assert entry["attributes"] == list(QUESTIONS[question].attributes)
 
 
-def test_they_name_the_repository_that_they_are_of(tmp_path: Path) -> None:
+def test_priors_name_repository(tmp_path: Path) -> None:
     given.write(tmp_path, given.content(given.volumes(None)), volumes="none")
     data = (tmp_path / "priors.json").read_bytes()
     assert Manifest.load(tmp_path).files["priors.json"] == FileRecord(len(data), hashlib.sha256(data).hexdigest())
 
 
-def test_every_slot_of_the_records_has_an_entry(written: tuple[list[given.SourceVolume], dict]) -> None:
+def test_priors_every_slot(written: tuple[list[given.SourceVolume], dict]) -> None:
     _, priors = written
     assert list(priors["slots"]) == [slot.name for n in range(1, 63) for slot in QUESTIONS[n].slots]
     assert sum(priors["slots"]["q02.size"]["counts"].values()) == 0
@@ -94,7 +94,7 @@ def test_all_48_orientations_give_one_box(turn: Reorientation) -> None:
     np.testing.assert_allclose(grid.spacing, [0.7, 0.375, 0.5])
 
 
-def test_mm_is_measured_from_the_centre_of_the_volume() -> None:
+def test_priors_mm_from_centre() -> None:
     shape, box = (40, 60, 80), Box((4, 5, 6), (14, 25, 36))
     made = given.volumes(None, {"train": [1]})[:1]
     ((_, row),) = given.rows(made, [19])
@@ -119,7 +119,7 @@ def test_medians_are_medians() -> None:
     assert entry["count"] == 3
 
 
-def test_without_images_there_are_counts_but_no_boxes(tmp_path: Path) -> None:
+def test_priors_without_images(tmp_path: Path) -> None:
     given.write(tmp_path, given.content(given.volumes(None)), volumes="none")
     priors = json.loads((tmp_path / "priors.json").read_text())
     assert priors["boxes"] == {}

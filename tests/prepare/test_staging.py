@@ -71,7 +71,7 @@ def test_an_error_leaves_the_old_folder_alone(tmp_path: Path) -> None:
 VOLUME = "volumes/1/00M_left.nii.gz"
 
 
-def test_staged_keeps_the_volumes_of_an_interrupted_run(tmp_path: Path) -> None:
+def test_staged_keeps_interrupted_volumes(tmp_path: Path) -> None:
     (tmp_path / ".out.partial/volumes/1").mkdir(parents=True)
     (tmp_path / ".out.partial").chmod(0o700)
     with pytest.raises(KeyboardInterrupt):
@@ -93,7 +93,7 @@ def test_staged_folder_mode(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_staged_refuses_a_folder_that_is_not_private(tmp_path: Path) -> None:
+def test_staged_refuses_open_folder(tmp_path: Path) -> None:
     thesis = tmp_path / "thesis"
     (thesis / "volumes").mkdir(parents=True)
     (thesis / "volumes" / "mine.nii.gz").write_text("mine")
@@ -127,7 +127,7 @@ def test_staged_refuses_a_folder_that_is_not_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [".work", ".work/lock", "volumes", "volumes/1", VOLUME, "data", "README.md"])
 @pytest.mark.parametrize("kind", ["link to a folder", "link to a file", "hard link", "pipe"])
-def test_staged_removes_what_is_planted_and_follows_no_link(tmp_path: Path, name: str, kind: str) -> None:
+def test_staged_removes_planted_files(tmp_path: Path, name: str, kind: str) -> None:
     thesis = tmp_path / "thesis"
     (thesis / "1").mkdir(parents=True)
     (thesis / "chapter.tex").write_text("mine")
@@ -160,7 +160,7 @@ def test_staged_keeps_folder_that_resembles_old_repository(tmp_path: Path) -> No
     assert files(tmp_path) == {".out.old/thesis.tex", f"out/{MANIFEST}", "out/README.md"}
 
 
-def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
+def test_staged_refuses_second_run(tmp_path: Path) -> None:
     with staged(tmp_path / "out") as folder:
         with pytest.raises(PrepareError, match=r"Another run is writing .*/out\. Wait for it"):
             stage(tmp_path / "out")
@@ -169,7 +169,7 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_lock_of_a_killed_run_holds_nobody(tmp_path: Path) -> None:
+def test_staged_lock_of_killed_run(tmp_path: Path) -> None:
     code = (
         "import os, sys, pathlib\n"
         "from reasonknee_datasets.prepare.staging import staged\n"
@@ -267,7 +267,7 @@ def test_a_full_disk_leaves_the_old_repository(small_disk: Path, tmp_path: Path)
     assert (small_disk / "out" / MANIFEST).read_text() == "old"
 
 
-def test_a_read_only_disk_is_one_clear_error(read_only_disk: Path) -> None:
+def test_staged_read_only_disk(read_only_disk: Path) -> None:
     with pytest.raises(PrepareError, match=r"cannot be written: Read-only file system. That file system is read-only"):
         stage(read_only_disk / "out")
     assert not names(read_only_disk)
@@ -284,7 +284,7 @@ def test_no_permission_is_one_clear_error(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX's")
 @pytest.mark.parametrize("limit", [3_000, 30_000])
-def test_a_file_size_limit_is_one_clear_error(tmp_path: Path, limit: int) -> None:
+def test_staged_file_size_limit(tmp_path: Path, limit: int) -> None:
     # Needs no root: a quota of the kernel's that bites in the middle of a Parquet file, or of a bucket.
     code = (
         "import pathlib, resource, sys\n"

@@ -99,7 +99,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("mode", ["pack", "copy"])
-def test_place_volumes_does_not_believe_a_planted_volume(tasks: list[VolumeTask], mode: VolumesMode) -> None:
+def test_place_volumes_planted_volume(tasks: list[VolumeTask], mode: VolumesMode) -> None:
     tasks = [replace(task, mode=mode) for task in tasks]
     records = place(tasks)
     foreign = tasks[0].root / "foreign.nii.gz"
@@ -112,7 +112,7 @@ def test_place_volumes_does_not_believe_a_planted_volume(tasks: list[VolumeTask]
         assert fingerprint(task.target).sha256 == records[task.path].sha256
 
 
-def test_copy_does_not_write_through_a_planted_temporary_file(tasks: list[VolumeTask], tmp_path: Path) -> None:
+def test_place_volumes_planted_temporary_file(tasks: list[VolumeTask], tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     for task, make in zip(tasks[:2], (os.symlink, os.link), strict=True):
         task.target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def test_copy_does_not_write_through_a_planted_temporary_file(tasks: list[Volume
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_packed_volumes_are_the_same_to_every_reader(tasks: list[VolumeTask], workers: int) -> None:
+def test_place_volumes_packed_for_every_reader(tasks: list[VolumeTask], workers: int) -> None:
     checked = place([replace(task, mode="none") for task in tasks])
     records = place([replace(task, mode="pack") for task in tasks], workers)
     for task in tasks:
@@ -149,7 +149,7 @@ def test_an_image_without_compression_is_packed_too(tasks: list[VolumeTask]) -> 
     np.testing.assert_array_equal(nib.load(task.target).dataobj, voxels)
 
 
-def test_a_region_of_a_packed_volume_costs_its_slabs(tmp_path: Path) -> None:
+def test_place_volumes_region_reads_slabs(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     voxels = np.random.default_rng(0).integers(0, 400, (160, 128, 24)).astype(np.int16)
     nib.save(nib.Nifti1Image(voxels, given.AFFINE), tmp_path / "knee.nii.gz")
@@ -164,7 +164,7 @@ def test_a_region_of_a_packed_volume_costs_its_slabs(tmp_path: Path) -> None:
     assert 0.9 * record.bytes / 12 < bytes_read() - before < 1.1 * record.bytes / 12
 
 
-def test_an_image_that_changes_under_way_is_not_packed(tasks: list[VolumeTask]) -> None:
+def test_place_volumes_changed_image(tasks: list[VolumeTask]) -> None:
     task = replace(tasks[0], mode="pack")
     found = volume_files.check_volume(task)
     assert isinstance(found, volume_files.CheckedImage)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from reasonknee_datasets.cli.main import main
 from reasonknee_datasets.errors import PublishError
@@ -124,6 +126,40 @@ def test_file_that_stays_wrong_is_named(server: HubServer, tmp_path: Path, monke
 def test_unknown_revision(server: HubServer, tmp_path: Path) -> None:
     with pytest.raises(PublishError, match=r"failed while reading rajpurkarlab/3DReasonKnee at v9.*Check the name"):
         fetch(server, tmp_path, revision="v9")
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
+def test_download_unreachable_hub(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_calls.time, "sleep", lambda seconds: pytest.fail("waited"))
+    with pytest.raises(PublishError, match=rf"The Hub at {address} cannot be reached \(.*Check the network connection"):
+        download(tmp_path, token=TOKEN, progress=False)
+
+
+def test_download_offline_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub_calls.time, "sleep", lambda seconds: pytest.fail("waited"))
+    with pytest.raises(PublishError, match=r"HF_HUB_OFFLINE is set, so that the Hub is not called\. Unset it\."):
+        download(tmp_path, token=TOKEN, progress=False)
+
+
+def test_call_hub_reached_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Hub that goes away for a moment is called again; on the first call it is an error."""
+    monkeypatch.setattr(hub_calls, "WAITS", (0, 0))
+    calls = []
+
+    def answer_third_call() -> str:
+        calls.append(None)
+        if len(calls) < 3:
+            with socket.create_connection(("127.0.0.1", 9)):
+                pass
+        return "answer"
+
+    assert hub_calls.call_hub(answer_third_call, doing="reading") == "answer"
+    calls.clear()
+    with pytest.raises(PublishError, match="cannot be reached"):
+        hub_calls.call_hub(answer_third_call, doing="reading", first=True)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def test_a_given_convention_is_checked_and_kept(tmp_path: Path) -> None:
         ("slice0-x1-y2-pairs-inclusive-normalised", r"\(0 of 62 boxes, 0 exactly\) where "),
     ],
 )
-def test_a_given_convention_that_the_masks_contradict_is_refused(tmp_path: Path, given: str, says: str) -> None:
+def test_judge_given_convention_contradicted(tmp_path: Path, given: str, says: str) -> None:
     built = build_release(tmp_path / "r", knees=KNEES[:1])
     with pytest.raises(ReleaseError, match=says):
         open_given(built.root, given, "box-question", "bad-box", "box-outside").check()
@@ -54,7 +54,7 @@ def move(share: float) -> Any:
     return change
 
 
-def test_ninety_five_in_a_hundred_boxes_must_agree(tmp_path: Path) -> None:
+def test_judge_needs_95_percent(tmp_path: Path) -> None:
     few = build_release(tmp_path / "few", change=move(0.04))
     report = open_release(few.root, ReleaseOptions(allow=frozenset({"box-question"}))).check()
     assert report.boxes is not None
@@ -78,7 +78,7 @@ def test_boxes_off_by_one_voxel_agree(tmp_path: Path) -> None:
     assert (report.boxes.near, report.boxes.exact) == (248, 0)
 
 
-def test_conventions_that_cannot_be_told_apart_are_not_chosen(tmp_path: Path) -> None:
+def test_judge_indistinguishable_conventions(tmp_path: Path) -> None:
     def cube(record: dict[str, Any], question: int) -> None:
         record["final_diagnosis"]["bounding_box"] = [4, 9, 4, 9, 4, 9]
 

@@ -78,14 +78,14 @@ def test_records_are_rebuilt_with_their_numbers(anatomical: Path) -> None:
     assert seen == {"RAS", "ASR"}
 
 
-def test_manifest_and_card_name_the_convention_of_each_layout(anatomical: Path, tmp_path: Path) -> None:
+def test_prepare_names_convention_of_layouts(anatomical: Path, tmp_path: Path) -> None:
     prepare(anatomical, tmp_path / "3dreasonknee", volumes="link", workers=1, progress=False)
     manifest = Manifest.load(tmp_path / "3dreasonknee")
     assert manifest.box_convention["by_layout"] == {"ASR": ASR, "RAS": RAS}
     assert f"`{ASR}` in ASR arrays; `{RAS}` in RAS arrays" in (tmp_path / "3dreasonknee/README.md").read_text()
 
 
-def test_layouts_are_told_apart_without_a_label_map(anatomical: Path, tmp_path: Path) -> None:
+def test_open_release_layouts_without_label_map(anatomical: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(anatomical, tmp_path / "release"))
     shutil.rmtree(folder / "data/question_files")
     (folder / "data/question_files").mkdir()
@@ -137,12 +137,12 @@ def test_judge_separates_layouts_however_rare_one_is(rare: int) -> None:
     )
 
 
-def test_judge_keeps_one_convention_where_it_explains_every_layout() -> None:
+def test_judge_one_convention_for_layouts() -> None:
     chosen, fault = judge(None, evidence({"RAS": 50, "ASR": 30}, {"RAS": RAS, "ASR": RAS}))
     assert (chosen, fault) == (Chosen(BoxConvention.parse(RAS)), None)
 
 
-def test_judge_refuses_layouts_that_differ_in_more_than_axes() -> None:
+def test_judge_layouts_of_other_families() -> None:
     other = "slice2-x0-y1-pairs-exclusive-voxel"
     chosen, fault = judge(None, evidence({"RAS": 50, "ASR": 50}, {"RAS": RAS, "ASR": other}))
     assert fault is not None

@@ -36,7 +36,7 @@ def test_annotations_only_are_prepared_without_options(
     assert list(manifest.report["allowed"]) == ["missing-mask"]
 
 
-def test_boxes_do_not_depend_on_the_declared_convention(tmp_path: Path) -> None:
+def test_read_marker_convention_leaves_boxes(tmp_path: Path) -> None:
     rows = []
     for name in (None, OTHER):
         root = tmp_path / str(name)
@@ -46,7 +46,7 @@ def test_boxes_do_not_depend_on_the_declared_convention(tmp_path: Path) -> None:
     assert rows[0] == rows[1] != []
 
 
-def test_a_convention_that_is_given_is_used_instead(tmp_path: Path) -> None:
+def test_read_marker_given_convention(tmp_path: Path) -> None:
     write_release(tmp_path / "release", patients=1, annotations_only=True)
     release = open_release(tmp_path / "release", ReleaseOptions(require_images=False, box_convention=OTHER))
     with pytest.raises(ReleaseError, match=f"bounding_box .* is not a box as {OTHER} for shape"):
@@ -54,7 +54,7 @@ def test_a_convention_that_is_given_is_used_instead(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_masks_are_still_required_of_a_release_with_voxels(tmp_path: Path) -> None:
+def test_read_marker_masks_still_required(tmp_path: Path) -> None:
     write_release(tmp_path / "release", patients=1, workers=1)
     next((tmp_path / "release/data/masks").iterdir()).unlink()
     with pytest.raises(ReleaseError, match="missing-mask"):

@@ -68,7 +68,7 @@ def test_a_mask_is_read_with_its_grid(tmp_path: Path) -> None:
     assert scan.extents == find_extents(mask)
 
 
-def test_whole_numbers_stored_as_floats_are_labels_too(tmp_path: Path) -> None:
+def test_scan_mask_labels_as_floats(tmp_path: Path) -> None:
     mask = knee((16, 30, 28))
     nib.save(nib.Nifti1Image(mask.astype(np.float32), np.eye(4)), tmp_path / "m.nii.gz")
     assert scan_mask(tmp_path / "m.nii.gz").extents == find_extents(mask)

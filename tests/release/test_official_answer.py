@@ -53,7 +53,7 @@ def test_no_character_is_lost_in_splitting(text: str) -> None:
         ("Final diagnosis: 2", 2),
     ],
 )
-def test_the_diagnosis_is_read_as_json_or_python(ending: str, diagnosis: object) -> None:
+def test_read_answer_json_or_python(ending: str, diagnosis: object) -> None:
     text = f"Look at it.\nThe final diagnosis: 7 is not meant.\n\n{ending}"
     answer = read_answer(text)
     assert answer.diagnosis == diagnosis
@@ -72,7 +72,7 @@ def test_the_diagnosis_is_read_as_json_or_python(ending: str, diagnosis: object)
         "Look. Final diagnosis: {'a': nan}",
     ],
 )
-def test_an_answer_without_a_readable_diagnosis_is_refused(text: str) -> None:
+def test_read_answer_unreadable(text: str) -> None:
     with pytest.raises(ReleaseError, match=r"The answer does not end in 'Final diagnosis: <dict>'"):
         read_answer(text)
 

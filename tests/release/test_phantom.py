@@ -44,7 +44,7 @@ def test_the_synthetic_release_is_sound(release: Release) -> None:
     assert set(release.agreement.by_question) == set(REGION_NAMES)
 
 
-def test_every_synthetic_record_comes_back_character_for_character(root: Path, release: Release) -> None:
+def test_rebuild_record_of_phantom_exact(root: Path, release: Release) -> None:
     shapes = {volume.volume_path: volume.shape for volume in release.volumes}
     rows = release.quintuples()
     count = length = 0
@@ -115,7 +115,7 @@ def test_annotations_at_scale_take_little_memory(tmp_path: Path) -> None:
     assert megabytes < 60  # of 0.1 GB; most of it is the cache of texts, which does not grow
 
 
-def test_annotations_alone_need_a_named_or_declared_convention(tmp_path: Path) -> None:
+def test_open_release_phantom_annotations_only(tmp_path: Path) -> None:
     write_release(tmp_path / "r", patients=3, annotations_only=True, workers=1)
     options = ReleaseOptions(require_images=False)
     assert not open_release(tmp_path / "r", options).inspect().refused

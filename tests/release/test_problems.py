@@ -77,7 +77,7 @@ def test_some_problems_can_never_be_allowed(fault: Fault, copy: Built) -> None:
     with pytest.raises(ReleaseError, match=f"{fault.kind} cannot be allowed"):
         inspect(copy, fault.kind)
     fault.spoil(copy)
-    with pytest.raises(ReleaseError, match=f"Correct {fault.kind} first: no dataset can be made"):
+    with pytest.raises(ReleaseError, match=rf"Correct {fault.kind} and run again\."):
         inspect(copy, *(name for name, kind in KINDS.items() if kind.allowed))[0].check()
 
 
@@ -154,7 +154,7 @@ def test_records_before_damage_are_still_checked(copy: Built) -> None:
     assert {"invalid-json", "incomplete-volume", "bad-grade", "unknown-balanced"} == set(report.counts)
 
 
-def test_masks_without_an_orientation_do_not_tell_the_side(copy: Built) -> None:
+def test_find_side_without_orientation(copy: Built) -> None:
     import nibabel as nib
     import numpy as np
 
@@ -167,14 +167,14 @@ def test_masks_without_an_orientation_do_not_tell_the_side(copy: Built) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_one_clear_problem(copy: Built) -> None:
+def test_check_file_without_permission(copy: Built) -> None:
     for path in (copy.data / "generate_data/val.json", copy.image(0), copy.mask(1)):
         path.chmod(0)
     _, report = inspect(copy)
     assert set(report.counts) == {"missing-file", "bad-image", "bad-mask"}
 
 
-def test_folder_in_place_of_file_is_a_problem(copy: Built) -> None:
+def test_check_folder_instead_of_file(copy: Built) -> None:
     (copy.data / "generate_data/val.json").unlink()
     (copy.data / "generate_data/val.json").mkdir()
     copy.image(0).unlink()
@@ -209,7 +209,7 @@ def test_missing_image_hints_at_other_endings(copy: Built) -> None:
         (".nii.gz.zip", r"unpack or convert it to \.nii\.gz"),
     ],
 )
-def test_other_names_hints_at_files_of_the_same_name(tmp_path: Path, ending: str, remedy: str) -> None:
+def test_other_names_same_stem(tmp_path: Path, ending: str, remedy: str) -> None:
     missing, name = tmp_path / "20050104_10097704_1.nii.gz", f"20050104_10097704_1{ending}"
     (tmp_path / name).touch()
     (tmp_path / "20050104_10097704_2.mgz").touch()

@@ -85,7 +85,7 @@ def test_official_split_rows_are_read(release: Release) -> None:
         assert (parsed.patient, parsed.visit, parsed.side) == (study.patient, study.visit, study.side)
 
 
-def test_a_release_of_official_rows_and_prompts_is_sound(release: Release) -> None:
+def test_check_official_rows_and_prompts(release: Release) -> None:
     report = release.check()
     assert report.rows == {"train": 62, "validation": 62, "test": 62}
     assert report.counts == {}

@@ -66,7 +66,7 @@ def assert_rebuilt(release: Release, built: Built) -> list[Quintuple]:
     return rows
 
 
-def test_every_record_becomes_a_row_in_file_order(release: Release, sound: Built) -> None:
+def test_quintuples_in_file_order(release: Release, sound: Built) -> None:
     pairs = list(release.quintuples())
     assert [split for split, _ in pairs] == ["train"] * 124 + ["validation"] * 62 + ["test"] * 62
     assert [row["question_id"] for _, row in pairs] == [*range(1, 63)] * 4
@@ -106,7 +106,7 @@ def test_rows_fit_the_schema(release: Release) -> None:
     assert pa.Table.from_pylist(rows, arrow_schema()).to_pylist() == rows
 
 
-def test_a_missing_grade_is_null_and_never_zero(release: Release, sound: Built) -> None:
+def test_quintuples_missing_grade_is_null(release: Release, sound: Built) -> None:
     missing = [
         (row["id"], grade["attribute"])
         for row in rows_of(release).values()
@@ -211,7 +211,7 @@ def test_numbers_come_back_as_they_were_written(tmp_path: Path, numbers: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
-def test_each_convention_is_established_and_its_boxes_come_back(copy: Built, convention: BoxConvention) -> None:
+def test_check_establishes_each_convention(copy: Built, convention: BoxConvention) -> None:
     def rewrite(records: list[dict[str, Any]]) -> None:
         for record in records:
             box = copy.boxes[record["image"].partition("data/images/")[2], QUESTION_OF[record["prompt"]]]
@@ -273,7 +273,7 @@ def test_normalised_boxes_survive_turned_images(tmp_path: Path) -> None:
     assert_rebuilt(release, built)
 
 
-def test_a_turned_box_needs_its_shape_to_be_rebuilt(tmp_path: Path) -> None:
+def test_rebuild_record_turned_box_needs_shape(tmp_path: Path) -> None:
     built = build_release(tmp_path / "r", knees=KNEES[:1])
     save_turned(built.image(), Reorientation((2, 1, 0), (True, False, False)))
     release = open_release(built.root)
@@ -290,7 +290,7 @@ def test_a_damaged_record_column_is_named(release: Release) -> None:
     assert "0000001/00M/right/q01" in error.value.__notes__[0]
 
 
-def test_rows_of_two_series_have_series_in_ids(tmp_path: Path) -> None:
+def test_quintuples_two_series_ids(tmp_path: Path) -> None:
     twice = (Knee(), Knee(series="10000009"), Knee(side=2, series="10000002"))
     release = open_release(build_release(tmp_path / "r", knees=twice).root)
     assert [volume.volume_id for volume in release.volumes] == [
@@ -313,7 +313,7 @@ def test_volume_without_records_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["cut", "gone", "other"])
-def test_records_that_change_while_they_are_read_are_missed(copy: Built, change: str) -> None:
+def test_quintuples_changed_records(copy: Built, change: str) -> None:
     release = open_release(copy.root)
     release.check()
     path = copy.root / "data" / "generate_data" / "val.json"
@@ -357,7 +357,7 @@ def test_links_in_image_folder_are_followed(copy: Built, tmp_path: Path) -> None
     open_release(copy.root, ReleaseOptions(images=tmp_path / "mine")).check()
 
 
-def test_a_root_that_is_no_release_is_refused(tmp_path: Path) -> None:
+def test_find_root_refuses_other_folders(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"is not an official release: no split_files in it"):
         open_release(tmp_path)
     (tmp_path / "file").touch()
@@ -384,7 +384,7 @@ def test_options_are_checked_before_anything_is_read(sound: Built) -> None:
         open_release(sound.root, ReleaseOptions(allow=frozenset({"unsafe-path"})))
 
 
-def test_annotations_alone_need_no_voxels_but_a_convention(tmp_path: Path) -> None:
+def test_check_annotations_need_convention(tmp_path: Path) -> None:
     built = build_release(tmp_path / "r", images=False, masks=False)
     bare = ReleaseOptions(require_images=False, allow=frozenset({"missing-mask"}))
     with pytest.raises(ReleaseError, match="name the convention with --box-convention"):
@@ -421,7 +421,7 @@ def test_revision_of_hub_snapshot(sound: Built, tmp_path: Path) -> None:
     assert release.revision == REVISION
 
 
-def test_the_revision_is_found_beside_a_plain_download(copy: Built) -> None:
+def test_find_revision_plain_download(copy: Built) -> None:
     assert open_release(copy.root).revision is None
     notes = copy.root / ".cache" / "huggingface" / "download" / "data" / "split_files"
     notes.mkdir(parents=True)
@@ -434,9 +434,7 @@ def test_the_files_that_were_read_are_listed(release: Release) -> None:
     assert all(path.is_file() for path in release.files.values())
 
 
-def test_progress_bars_change_nothing_and_stay_on_terminals(
-    sound: Built, release: Release, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_progress_bars(sound: Built, release: Release, capsys: pytest.CaptureFixture[str]) -> None:
     assert open_release(sound.root, ReleaseOptions(progress=True)).check() == release.check()
     assert capsys.readouterr().err == ""
 
@@ -448,7 +446,7 @@ def test_workers_find_the_same(sound: Built, release: Release) -> None:
     assert many.volumes == release.volumes
 
 
-def test_records_without_an_image_are_left_out_and_noted(tmp_path: Path) -> None:
+def test_check_records_without_image(tmp_path: Path) -> None:
     built = build_release(tmp_path / "r")
     before = sum(open_release(built.root).check().rows.values())
     built.edit("train.json", lambda records: records.insert(1, {**records[0], "image": ""}))
@@ -458,7 +456,7 @@ def test_records_without_an_image_are_left_out_and_noted(tmp_path: Path) -> None
     assert any(note.startswith("2 records name no image") for note in report.notes)
 
 
-def test_other_folders_of_the_hub_are_passed_over(tmp_path: Path) -> None:
+def test_open_release_ignores_other_folders(tmp_path: Path) -> None:
     built = build_release(tmp_path / "r")
     before = open_release(built.root).check().rows
     for folder in ("code/data/split_files", "data/OAI/segmentation", "data/OAI/00mDESS/0.C.2"):

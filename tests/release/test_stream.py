@@ -97,7 +97,7 @@ def test_what_is_no_list_is_refused(tmp_path: Path, content: bytes, got: str) ->
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
-def test_brackets_without_end_take_no_memory_without_end(tmp_path: Path, opening: bytes) -> None:
+def test_stream_records_endless_brackets(tmp_path: Path, opening: bytes) -> None:
     (tmp_path / "a.json").write_bytes(b"[1, " + opening * 100_000)
     with pytest.raises(InvalidJSONError, match=r"more than 1000 nested brackets at byte 0 of"):
         list(stream_records(tmp_path / "a.json"))

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.dicom_files import Header
-from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.schema import VISITS, Side
 
 _ACCESSION = re.compile(r"0?166 ?([0-9]{8})")

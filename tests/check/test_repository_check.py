@@ -96,9 +96,7 @@ def test_check_box_at_the_spacing_of_oai(prepared: Path, box: list[int], found: 
 
 
 @pytest.mark.slow
-def test_check_command_writes_reports_and_exits_with_1(
-    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_command_writes_reports(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row(30, lambda each: each.update(box=[0, 0, 0, 64, 117, 60]))(copy)
     arguments = ["check", str(copy), "--workers", "1"]
     assert main([*arguments, "--report", str(tmp_path / "report")]) == 1
@@ -115,7 +113,7 @@ def test_check_command_writes_reports_and_exits_with_1(
 
 
 @pytest.mark.slow
-def test_write_check_report_escapes_what_came_from_rows(copy: Path, tmp_path: Path) -> None:
+def test_write_check_report_escapes_html(copy: Path, tmp_path: Path) -> None:
     row(30, lambda each: each.update(finding="<script>alert(1)</script>"))(copy)
     write_check_report(check(copy), tmp_path / "report", copy, pictures=False)
     page = (tmp_path / "report/check.html").read_text(encoding="utf-8")
@@ -142,7 +140,7 @@ def test_check_command_checks_the_report_folder_first(
 
 
 @pytest.mark.slow
-def test_prepare_stops_at_errors_and_records_what_is_allowed(phantom_release: Path, tmp_path: Path) -> None:
+def test_prepare_stops_at_check_errors(phantom_release: Path, tmp_path: Path) -> None:
     shutil.copytree(phantom_release, tmp_path / "release")
     first = sorted((tmp_path / "release/data/images").rglob("*.nii.gz"))[0]
     import nibabel as nib
@@ -166,7 +164,7 @@ def test_check_data_reports_alike_in_processes(copy: Path) -> None:
     assert check_data(copy, workers=2, progress=False) == check(copy)
 
 
-def test_command_refuses_an_unwritable_report_before_it_checks(
+def test_check_command_unwritable_report(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("reasonknee_datasets.check.check_data", lambda *_, **__: pytest.fail("checked"))

@@ -19,9 +19,9 @@ from urllib.parse import unquote
 
 from reasonknee_datasets.errors import ConvertError
 from reasonknee_datasets.oai.archives import SeriesPlace, is_tar, is_zip
-from reasonknee_datasets.oai.proof import is_dess, read_series_number, read_side, read_visit
-from reasonknee_datasets.oai.refusals import Refusal
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.series import peek_headers
+from reasonknee_datasets.oai.series_identity import is_dess, read_series_number, read_side, read_visit
 from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.schema import Side
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.oai.archives import SeriesPlace
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.conversion_report import RowOutcome
-from reasonknee_datasets.oai.finding import IndexRow, visit_of
+from reasonknee_datasets.oai.download_index import IndexRow, visit_of
 from reasonknee_datasets.oai.image_files import ImageFile, read_image
 from reasonknee_datasets.oai.image_grids import (
     PROOF_MM,
@@ -21,10 +22,9 @@ from reasonknee_datasets.oai.image_grids import (
     read_mask_grid,
     write_volume,
 )
-from reasonknee_datasets.oai.proof import Claim, Proof, is_dess, prove, read_side
-from reasonknee_datasets.oai.refusals import Refusal
 from reasonknee_datasets.oai.series import peek_header, read_series
-from reasonknee_datasets.oai.stack import Volume
+from reasonknee_datasets.oai.series_identity import Claim, Proof, is_dess, prove, read_side
+from reasonknee_datasets.oai.slice_stack import Volume
 from reasonknee_datasets.orientation import corner_distance
 from reasonknee_datasets.release.split_files import is_synthetic
 from reasonknee_datasets.schema import VISITS

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonknee_datasets.oai.conversion_errors import Refusal
 from reasonknee_datasets.oai.dicom_files import Header, Slice
-from reasonknee_datasets.oai.refusals import Refusal
 
 # DICOM writes positions with 6 digits or so. The real series in shared/real has steps that are off by 0.0009 mm; a
 # tenth of a millimetre would be a sixth of a DESS slice.
