@@ -38,6 +38,10 @@ class FileIdentity:
     tag: str
 
 
+class DamagedFileError(VolumeError):
+    """Bytes that are missing, or contradict the header: the file is damaged, or was replaced after it was opened."""
+
+
 class ByteSource(Protocol):
     """Bytes of one file."""
 
@@ -53,8 +57,11 @@ class ByteSource(Protocol):
     def is_local(self) -> bool:
         """Whether the path can be mapped into memory, and small reads are cheap."""
 
-    def identify(self) -> FileIdentity:
-        """Find the file's present identity, without opening it where that is possible."""
+    def identify(self, *, anew: bool = False) -> FileIdentity:
+        """Find the file's identity, without opening it where that is possible.
+
+        That of a remote file is found once a process, unless `anew` is True.
+        """
 
     def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
         """Read the first bytes (fewer where the file is shorter) together with the identity that they belong to."""
@@ -114,7 +121,7 @@ def check_same(label: str, expected: FileIdentity, found: FileIdentity) -> None:
         change = "it has been replaced or rewritten"
         if found.size != expected.size:
             change = f"it has {found.size} bytes, and had {expected.size}"
-        raise VolumeError(
+        raise DamagedFileError(
             f"The volume file {label} changed after it was opened: {change}. Open it again with open_volume."
         )
 
@@ -123,7 +130,7 @@ def check_lengths(label: str, ranges: Sequence[Range], chunks: Sequence[bytes]) 
     """Refuse a short read."""
     for (start, stop), chunk in zip(ranges, chunks, strict=True):
         if len(chunk) != stop - start:
-            raise VolumeError(
+            raise DamagedFileError(
                 f"Only {len(chunk)} of {stop - start} bytes at byte {start} of {label} could be read. The file is "
                 "truncated or changed: copy it again."
             )
@@ -162,7 +169,7 @@ class LocalSource:
         """Yes."""
         return True
 
-    def identify(self) -> FileIdentity:
+    def identify(self, *, anew: bool = False) -> FileIdentity:
         """Find the file's present identity by ``stat``."""
         try:
             return self._identity(os.stat(self.path))  # noqa: PTH116 (called before every read; a Path costs 20 us)
@@ -238,7 +245,7 @@ class HeldSource:
         """No: the path may be a URL, or name a newer file by now."""
         return False
 
-    def identify(self) -> FileIdentity:
+    def identify(self, *, anew: bool = False) -> FileIdentity:
         """Return the identity that the bytes belong to."""
         return self.identity
 

@@ -105,6 +105,11 @@ class Once(SingleFlight[K, V]):
         with self.lock:
             self._values.clear()
 
+    def discard(self, key: K) -> None:
+        """Remove a value, if it is there."""
+        with self.lock:
+            self._values.pop(key, None)
+
     def __contains__(self, key: object) -> bool:
         return key in self._values
 

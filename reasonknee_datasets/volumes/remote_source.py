@@ -15,6 +15,7 @@ from fsspec.asyn import sync
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import (
+    DamagedFileError,
     Fetch,
     FileIdentity,
     Range,
@@ -25,7 +26,7 @@ from reasonknee_datasets.volumes.byte_source import (
 )
 from reasonknee_datasets.volumes.cache import Once
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
-from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem, timeout_seconds
+from reasonknee_datasets.volumes.filesystems import ServerLimitError, limit_body, open_filesystem, timeout_seconds
 from reasonknee_datasets.volumes.limits import file_limit
 from reasonknee_datasets.volumes.slab_reader import GZIP_MAGIC
 
@@ -121,6 +122,8 @@ _BANDWIDTH = 12_500_000
 _USUAL_LATENCY = 0.03
 _GAPS = (16 * 1024, 1024 * 1024)
 _SMALL_ANSWER = 64 * 1024
+# What file systems call the state of a file, the most definite first.
+_TAGS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "md5")
 
 # A remote file's size and etag are read once a process: asking again before every read would double the requests.
 _identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
@@ -147,15 +150,17 @@ class RemoteSource:
         """No."""
         return False
 
-    def identify(self) -> FileIdentity:
+    def identify(self, *, anew: bool = False) -> FileIdentity:
         """Find size and etag, once a process."""
         options = self._options()
         key = (self.path, fsspec.utils.tokenize(options))
+        if anew:
+            _identities.discard(key)
         return _identities.get(key, lambda: self._identify(key[1], options))
 
     def _identify(self, token: str, options: dict[str, Any]) -> FileIdentity:
         info = self._persist(lambda filesystem, path: filesystem.info(path), options)
-        tag = next((str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified", "md5") if info.get(name)), "")
+        tag = next((str(info[name]) for name in _TAGS if info.get(name)), "")
         if info.get("size") is None:  # fsspec leaves it out where the server sends a Content-Encoding
             info["size"], encoding = self._persist(read_size_and_encoding, options)
             if encoding not in ("identity", "gzip", "x-gzip"):
@@ -286,7 +291,10 @@ class RemoteSource:
             return
         # A cause whose text repeats a secret, of this URL or of one that a server named, is not shown.
         hidden = self.label != self.path or shows_secret(error)
-        raise unreadable(self.path, error) from (None if hidden else error)
+        found = unreadable(self.path, error)
+        if isinstance(error, ServerLimitError) or getattr(error, "status", None) == 416:  # longer or shorter than it was
+            found = DamagedFileError(*found.args)
+        raise found from (None if hidden else error)
 
     def _options(self) -> dict[str, Any]:
         return self.storage_options if self.storage_options is not None else find_credentials(self.path)

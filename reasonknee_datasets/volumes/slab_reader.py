@@ -28,8 +28,7 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes.byte_source import ByteSource, Fetch, FileIdentity, Range
+from reasonknee_datasets.volumes.byte_source import ByteSource, DamagedFileError, Fetch, FileIdentity, Range
 from reasonknee_datasets.volumes.limits import for_each, thread_count
 
 if TYPE_CHECKING:  # reading a header inflates too
@@ -375,14 +374,14 @@ def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.ui
             more = file.read(1)  # also makes the module check CRC and length of the last member
     except (EOFError, OSError, zlib.error) as error:
         if filled < decoded_size or not str(error).startswith("Not a gzipped file"):
-            raise VolumeError(f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}.") from error
+            raise DamagedFileError(f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}.") from error
         _warn_of_rest(label)
     if filled < decoded_size:
-        raise VolumeError(
+        raise DamagedFileError(
             f"{label} inflates to {filled} bytes, but its NIfTI header states {decoded_size}. {_DAMAGED}."
         )
     if more:
-        raise VolumeError(
+        raise DamagedFileError(
             f"{label} inflates to more than the {decoded_size} bytes that its NIfTI header states. {_DAMAGED}."
         )
     return inflated

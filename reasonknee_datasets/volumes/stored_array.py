@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from types import EllipsisType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from nibabel import fileslice as _nibabel
@@ -21,7 +21,7 @@ from nibabel.volumeutils import array_from_file
 from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
-from reasonknee_datasets.volumes.byte_source import ByteSource, read_whole
+from reasonknee_datasets.volumes.byte_source import ByteSource, DamagedFileError, read_whole
 from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
 from reasonknee_datasets.volumes.disk import DiskCache, find_disk_cache
 from reasonknee_datasets.volumes.grid_view import View
@@ -30,6 +30,7 @@ from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
 from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs, inflate_file
 
 CachePolicy = DecodeCache | EllipsisType | None
+T = TypeVar("T")
 DiskPolicy = DiskCache | str | os.PathLike[str] | EllipsisType | None
 
 # nibabel leaves these untyped.
@@ -89,24 +90,25 @@ class StoredVoxels:
             self._slabs = Slabs(self.source, self.header, index)
         return self._slabs
 
-    def whole(self) -> NDArray[Any]:
-        """Return the whole array: the caller's own, writable, Fortran-ordered."""
-        self._refresh()
-        if self._mappable:
-            # Not the mapping itself: saving over the file would change or destroy the caller's array.
-            return np.array(self._map(), order="F")
-        everything = tuple(slice(0, size, 1) for size in self.header.shape)
-        if (found := self._from_disk(everything)) is not None:
-            return found
-        cache, slabs = self.settings.find_cache(), self._find_slabs()
-        if slabs is not None:
-            return self._by_slabs(slabs, everything, cache)
-        return self._decode() if cache is None else self._cached(cache).copy(order="F")
+    @property
+    def everything(self) -> Selection:
+        """The region that is the whole array."""
+        return tuple(slice(0, size, 1) for size in self.header.shape)
 
     def region(self, selection: Selection) -> NDArray[Any]:
-        """Return a region that is not empty: the caller's own, writable."""
-        self._refresh()
+        """Return a region that is not empty: the caller's own, writable, Fortran-ordered."""
+        return self._as_it_is_now(lambda: self._region(selection))
+
+    def lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
+        """Return the whole array, read-only, in which these regions are there; None without a cache entry.
+
+        It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
+        """
+        return self._as_it_is_now(lambda: self._lend(selections))
+
+    def _region(self, selection: Selection) -> NDArray[Any]:
         if self._mappable:
+            # Not the mapping itself: saving over the file would change or destroy the caller's array.
             return np.asarray(self._map())[selection].copy(order="F")
         if (found := self._from_disk(selection)) is not None:
             return found
@@ -114,14 +116,10 @@ class StoredVoxels:
         if slabs is not None:
             return self._by_slabs(slabs, selection, cache)
         array = self._decode() if cache is None else self._cached(cache)
-        return array[selection].copy(order="F")
+        part = array[selection]
+        return part if cache is None and part.size == array.size else part.copy(order="F")
 
-    def lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
-        """Return the whole array, read-only, in which these regions are there; None without a cache entry.
-
-        It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
-        """
-        self._refresh()
+    def _lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
         if self._mappable:
             return np.asarray(self._map())
         cache = self.settings.find_cache()
@@ -143,6 +141,21 @@ class StoredVoxels:
     def _mappable(self) -> bool:
         return self.header.compression == "none" and self.source.is_local
 
+    def _as_it_is_now(self, read: Callable[[], T]) -> T:
+        """Read from the file's present state: a remote file counts as replaced when its bytes contradict its header."""
+        self._refresh()
+        try:
+            return read()
+        except DamagedFileError:
+            if not self._is_replaced():
+                raise
+        self._refresh()
+        return read()
+
+    def _is_replaced(self) -> bool:
+        """Check whether the file changed since its header was read; a server is asked again."""
+        return self.source.identify(anew=True) != self.header.identity
+
     def _refresh(self) -> None:
         """Check for a file that changed since its header was read; one with the same header replaces it."""
         if self.source.identify() == self.header.identity:
@@ -150,8 +163,8 @@ class StoredVoxels:
         header = read_header(self.source)
         if not header.same_layout(self.header):
             raise VolumeError(
-                f"The volume file {self.source.label} was replaced by one with another header while it was in use. "
-                "Open it again with open_volume."
+                f"The volume file {self.source.label} changed after it was opened: it was replaced by one with another "
+                "header. Open it again with open_volume."
             )
         header.check_expected(self.settings.expected, self.source.label)
         self._use(header)
@@ -179,6 +192,8 @@ class StoredVoxels:
                 return slabs.copy_region(selection)
             return _hold(slabs, [selection], cache)[selection].copy(order="F")
         except DamagedSlabError as damage:
+            if self._is_replaced():
+                raise DamagedFileError(f"{self.source.label} changed after it was opened: {damage}.") from damage
             # Either the index is wrong or the voxels are damaged: gzip's own checksum decides.
             whole = self._inflate()[selection]
             self._use(forget_index(slabs.header, str(damage), self.source.label))
@@ -190,7 +205,7 @@ class StoredVoxels:
     def _decode(self) -> NDArray[Any]:
         """Decode the whole array by whichever way is fastest, past all caches."""
         if (slabs := self._find_slabs()) is not None:
-            return self._by_slabs(slabs, tuple(slice(0, size, 1) for size in self.header.shape), None)
+            return self._by_slabs(slabs, self.everything, None)
         return self._inflate()
 
     def _inflate(self) -> NDArray[Any]:
@@ -201,6 +216,9 @@ class StoredVoxels:
             data = inflate_file(self.source, header.identity, header.decoded_size)
         else:
             data = bytearray(read_whole(self.source, header.identity))
+        block = header.header.binaryblock
+        if not self.source.is_local and bytes(data[: len(block)]) != block and self._is_replaced():
+            raise DamagedFileError(f"{self.source.label} changed after it was opened: its header is another one.")
         return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
 
 
@@ -273,10 +291,13 @@ class VolumeProxy(ArrayProxy):
             return self._nothing(slicer)
         stored = self._voxels.header.shape
         if self._shape != stored and self._shape != spatial_shape(stored):
-            return cast("NDArray[Any]", self._voxels.whole().reshape(self._shape, order="F")[canonical])
+            return cast("NDArray[Any]", self._whole()[canonical])
         if all(part == slice(None) for part in canonical):
-            return self._voxels.whole().reshape(self._shape, order="F")
+            return self._whole()
         return self._region(canonical)
+
+    def _whole(self) -> NDArray[Any]:
+        return self._voxels.region(self._voxels.everything).reshape(self._shape, order="F")
 
     def _nothing(self, slicer: Any) -> NDArray[Any]:
         """Answer for an array without voxels as nibabel does, which is not quite as numpy does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,9 +122,69 @@ def test_a_file_of_unstated_size_that_changes_is_refused(folder: Path, server: S
     save(path, knee((12, 14, 11)))
     with (
         pytest.warns(RuntimeWarning, match="the whole file was downloaded"),
-        pytest.raises(VolumeError, match=r"changed after it was opened: it has \d+ bytes, and had"),
+        pytest.raises(VolumeError, match=r"changed after it was opened: it was replaced by one with another header"),
     ):
         np.asarray(volume)
+    same(np.asarray(open_volume(f"{server.url}/changes.nii.gz", cache=None)), knee((12, 14, 11)))
+
+
+def put(path: Path, voxels: np.ndarray) -> None:
+    """Write a volume as a seekable file, an ordinary one, or an uncompressed one, by its name."""
+    if path.name.startswith("packed"):
+        pack(save(path.with_name("unpacked.nii"), voxels), path)
+    else:
+        save(path, voxels)
+
+
+@pytest.fixture(params=["packed.nii.gz", "ordinary.nii.gz", "plain.nii"])
+def replaced(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A served volume, which a function replaces by other voxels."""
+    monkeypatch.setattr(remote_source, "_FIRST_WAIT", 0.01)
+    put(tmp_path / request.param, knee((40, 40, 40)))
+    os.utime(tmp_path / request.param, (0, 0))  # a Last-Modified counts whole seconds
+    with serve(tmp_path) as server:
+        yield server, f"{server.url}/{request.param}", lambda voxels: put(tmp_path / request.param, voxels)
+
+
+@pytest.mark.parametrize("sends_etag", [True, False])
+@pytest.mark.parametrize("shape", [(44, 40, 40), (20, 20, 20), (40, 20, 80)])  # longer, shorter, and as long
+def test_replaced_remote_file_must_be_opened_again(replaced: Any, shape: Any, sends_etag: bool) -> None:
+    server, url, replace = replaced
+    server.sends_etag = sends_etag
+    volume = open_volume(url, cache=None)
+    assert volume.shape == (40, 40, 40)
+    new = knee(shape, seed=1)
+    replace(new)
+    message = r"changed after it was opened: it was replaced by one with another header\. Open it again with open_volume"
+    for read in (lambda: volume.read_region(Box((30, 2, 3), (39, 10, 9))), lambda: np.asarray(volume)):
+        with pytest.raises(VolumeError, match=message):
+            read()
+    again = open_volume(url, cache=None)
+    assert again.shape == shape
+    same(np.asarray(again), new)
+
+
+def test_replaced_remote_file_with_the_same_header(replaced: Any) -> None:
+    _, url, replace = replaced
+    cache = DecodeCache()
+    volume = open_volume(url, cache=cache)
+    same(volume.read_region(Box((0, 0, 0), (4, 5, 6))), knee((40, 40, 40))[:4, :5, :6])
+    new = knee((40, 40, 40), seed=1)
+    replace(new)
+    cache.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nor is the slab index said to be wrong
+        same(volume.read_region(Box((30, 2, 3), (39, 10, 9))), new[30:39, 2:10, 3:9])
+    same(np.asarray(open_volume(url, cache=cache)), new)
+
+
+def test_damaged_remote_file_is_not_called_replaced(folder: Path, server: Server) -> None:
+    volume = open_volume(f"{server.url}/ordinary.nii.gz", cache=None)
+    assert volume.shape
+    server.spoil = True
+    with pytest.raises(VolumeError, match=r"ordinary\.nii\.gz does not inflate") as caught:
+        np.asarray(volume)
+    assert "changed" not in str(caught.value)
 
 
 @pytest.mark.slow
