@@ -292,7 +292,8 @@ class RemoteSource:
         # A cause whose text repeats a secret, of this URL or of one that a server named, is not shown.
         hidden = self.label != self.path or shows_secret(error)
         found = unreadable(self.path, error)
-        if isinstance(error, ServerLimitError) or getattr(error, "status", None) == 416:  # longer or shorter than it was
+        # The server has a longer file than it stated, or one that ends before this range.
+        if isinstance(error, ServerLimitError) or getattr(error, "status", None) == 416:
             found = DamagedFileError(*found.args)
         raise found from (None if hidden else error)
 

@@ -374,7 +374,9 @@ def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.ui
             more = file.read(1)  # also makes the module check CRC and length of the last member
     except (EOFError, OSError, zlib.error) as error:
         if filled < decoded_size or not str(error).startswith("Not a gzipped file"):
-            raise DamagedFileError(f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}.") from error
+            raise DamagedFileError(
+                f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}."
+            ) from error
         _warn_of_rest(label)
     if filled < decoded_size:
         raise DamagedFileError(

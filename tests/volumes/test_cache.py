@@ -52,7 +52,7 @@ def test_arrays_in_the_cache_cannot_be_written() -> None:
         DecodeCache().get("a", block)[0] = 1
 
 
-def test_two_threads_that_want_one_volume_decode_it_once() -> None:
+def test_decode_cache_decodes_once_for_threads() -> None:
     cache, barrier, decodes = DecodeCache(), threading.Barrier(8), []
 
     def decode() -> np.ndarray:
@@ -131,7 +131,7 @@ def test_a_volumes_questions_share_one_decode(tmp_path: Path) -> None:
     assert cache_info() == info
 
 
-def test_decode_cache_does_not_keep_volume_over_bound(tmp_path: Path) -> None:
+def test_decode_cache_with_volume_over_bound(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee())
     cache = DecodeCache(max_bytes=10)
     np.testing.assert_array_equal(open_volume(path, cache=cache).dataobj[2:5], array[2:5])
