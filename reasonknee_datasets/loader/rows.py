@@ -195,7 +195,7 @@ def _volume_bytes(place: str, voxels: int) -> int:
         volume = open_volume(place)
         proxy: Any = volume.dataobj
         itemsize: int = np.dtype(proxy.dtype).itemsize
-        return max(voxels, math.prod(volume.shape)) * itemsize
+        return max(voxels, math.prod(volume.shape)) * itemsize + int(proxy.offset)  # an ordinary file is kept whole
     except ReasonKneeError:  # reading it raises the error; here it only decides on room
         return voxels * _USUAL_ITEMSIZE
 

@@ -296,7 +296,9 @@ def inflate_head(data: bytes, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) -> NDArray[np.uint8]:
+def inflate_file(
+    source: ByteSource, identity: FileIdentity, decoded_size: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Inflate a whole gzip file to exactly the length that its NIfTI header states.
 
     Parameters
@@ -307,6 +309,8 @@ def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) 
         The state of the file when its header was read.
     decoded_size : int
         Length of the NIfTI file inside, from its header.
+    out : (decoded_size,) uint8 array, optional
+        Where to; new memory by default.
 
     Returns
     -------
@@ -318,13 +322,13 @@ def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) 
     VolumeError
         If the data are damaged or cut, or inflate to less or more.
     """
+    inflated = np.empty(decoded_size, np.uint8) if out is None else out
     with source.open(identity) as fetch:
-        found = _stream(_pieces(source, fetch, identity.size), decoded_size, source.label)
-        if found is not None:
-            return found
+        if _stream(_pieces(source, fetch, identity.size), inflated, source.label):
+            return inflated
         data = fetch([(0, identity.size)])[0]
-
-    return _inflate_slowly(data, decoded_size, source.label)
+    _inflate_slowly(data, inflated, source.label)
+    return inflated
 
 
 def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
@@ -337,10 +341,10 @@ def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
         yield fetch([(start, min(start + _READ_BYTES, size))])[0]
 
 
-def _stream(pieces: Iterator[Any], decoded_size: int, label: str) -> NDArray[np.uint8] | None:
-    """Inflate one member of exactly the stated length; None for anything else, which `_inflate_slowly` reports."""
+def _stream(pieces: Iterator[Any], inflated: NDArray[np.uint8], label: str) -> bool:
+    """Inflate one member of exactly this length; return False for anything else, which `_inflate_slowly` reports."""
     module = zlib if _isal is None else _isal
-    inflated, filled = np.empty(decoded_size, np.uint8), 0
+    decoded_size, filled = len(inflated), 0
     view, inflater = inflated.data, module.decompressobj(wbits=31)
     for piece in pieces:
         rest = piece
@@ -348,24 +352,24 @@ def _stream(pieces: Iterator[Any], decoded_size: int, label: str) -> NDArray[np.
             try:
                 part = inflater.decompress(rest, min(_READ_BYTES, decoded_size - filled + 1))
             except module.error:
-                return None
+                return False
             if filled + len(part) > decoded_size:
-                return None
+                return False
             view[filled : filled + len(part)] = part
             filled += len(part)
             if inflater.eof:
                 follows = b"".join([inflater.unused_data, *pieces]).lstrip(b"\0")
                 if filled != decoded_size or follows.startswith(GZIP_MAGIC):
-                    return None
+                    return False
                 if follows:
                     _warn_of_rest(label)
-                return inflated
+                return True
             rest = inflater.unconsumed_tail
-    return None
+    return False
 
 
-def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.uint8]:
-    inflated, filled = np.empty(decoded_size, np.uint8), 0
+def _inflate_slowly(data: bytes, inflated: NDArray[np.uint8], label: str) -> None:
+    decoded_size, filled = len(inflated), 0
     view, more = inflated.data, b""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -386,7 +390,6 @@ def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.ui
         raise DamagedFileError(
             f"{label} inflates to more than the {decoded_size} bytes that its NIfTI header states. {_DAMAGED}."
         )
-    return inflated
 
 
 def _warn_of_rest(label: str) -> None:

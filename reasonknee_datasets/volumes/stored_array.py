@@ -10,9 +10,10 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from types import EllipsisType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import numpy as np
 from nibabel import fileslice as _nibabel
@@ -112,30 +113,25 @@ class StoredVoxels:
             return np.asarray(self._map())[selection].copy(order="F")
         if (found := self._from_disk(selection)) is not None:
             return found
-        cache, slabs = self.settings.find_cache(), self._find_slabs()
-        if slabs is not None:
-            return self._by_slabs(slabs, selection, cache)
-        array = self._decode() if cache is None else self._cached(cache)
-        part = array[selection]
-        return part if cache is None and part.size == array.size else part.copy(order="F")
+        return self._decode(selection, self.settings.find_cache())
 
     def _lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
         if self._mappable:
             return np.asarray(self._map())
         cache = self.settings.find_cache()
-        if cache is None or self.settings.find_disk() is not None:
-            return None
-        slabs = self._find_slabs()
-        if slabs is None:
-            return self._cached(cache)
-        if not cache.can_hold(slabs.size):
+        if not self._keeps(cache) or self.settings.find_disk() is not None:
             return None
         try:
-            array = _hold(slabs, selections, cache)
+            array = self._held(selections, cache)
         except DamagedSlabError:  # a separate read raises the error that says what is wrong
             return None
         array.flags.writeable = False
         return array
+
+    def _keeps(self, cache: DecodeCache | None) -> TypeGuard[DecodeCache]:
+        """Check whether to read through a cache: an ordinary file must be decoded whole in any case."""
+        slabs = self._find_slabs()
+        return cache is not None and (slabs is None or cache.can_hold(slabs.size))
 
     @property
     def _mappable(self) -> bool:
@@ -184,49 +180,57 @@ class StoredVoxels:
         if disk is None:
             return None
         header = self.header
-        return disk.read(header.identity, selection, header.shape, header.dtype, self._decode)
+        decode = partial(self._decode, self.everything, None)
+        return disk.read(header.identity, selection, header.shape, header.dtype, decode)
 
-    def _by_slabs(self, slabs: Slabs, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
+    def _decode(self, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
+        """Decode a region: out of the cache's memory, or only the slabs that it touches, or out of the whole file."""
+        slabs = self._find_slabs()
         try:
-            if cache is None or not cache.can_hold(slabs.size):
+            if self._keeps(cache):
+                return self._held([selection], cache)[selection].copy(order="F")
+            if slabs is not None:
                 return slabs.copy_region(selection)
-            return _hold(slabs, [selection], cache)[selection].copy(order="F")
         except DamagedSlabError as damage:
             if self._is_replaced():
                 raise DamagedFileError(f"{self.source.label} changed after it was opened: {damage}.") from damage
             # Either the index is wrong or the voxels are damaged: gzip's own checksum decides.
-            whole = self._inflate()[selection]
-            self._use(forget_index(slabs.header, str(damage), self.source.label))
-            return whole.copy(order="F")
+            part = self._inflate()[selection].copy(order="F")
+            self._use(forget_index(self.header, str(damage), self.source.label))
+            return part
+        array = self._inflate()
+        part = array[selection]
+        return part if part.size == array.size else part.copy(order="F")
 
-    def _cached(self, cache: DecodeCache) -> NDArray[Any]:
-        return cache.get(self.header.identity, self._decode)
+    def _held(self, selections: Sequence[Selection], cache: DecodeCache) -> NDArray[Any]:
+        """Return the whole array in the cache's memory, in which these regions are there."""
+        header, slabs = self.header, self._find_slabs()
+        if slabs is None:
+            size, only = header.decoded_size, np.zeros(1, np.int64)
+            held = cache.get_slabs(header.identity, only, size, size, lambda _, memory: self._inflate(memory))
+            return self._laid(held)
+        wanted = slabs.touched(selections)
+        held = cache.get_slabs(header.identity, wanted, slabs.size, slabs.index.slab_bytes, slabs.fill)
+        return np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
 
-    def _decode(self) -> NDArray[Any]:
-        """Decode the whole array by whichever way is fastest, past all caches."""
-        if (slabs := self._find_slabs()) is not None:
-            return self._by_slabs(slabs, self.everything, None)
-        return self._inflate()
-
-    def _inflate(self) -> NDArray[Any]:
-        """Decode the whole array the ordinary way."""
+    def _inflate(self, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Decode the whole file the ordinary way, into new memory by default."""
         header = self.header
-        data: Any
         if header.compression == "gzip":
-            data = inflate_file(self.source, header.identity, header.decoded_size)
+            out = inflate_file(self.source, header.identity, header.decoded_size, out)
         else:
-            data = bytearray(read_whole(self.source, header.identity))
+            data = np.frombuffer(read_whole(self.source, header.identity), np.uint8, header.decoded_size)
+            out = np.empty(len(data), np.uint8) if out is None else out
+            out[:] = data
         block = header.header.binaryblock
-        if not self.source.is_local and bytes(data[: len(block)]) != block and self._is_replaced():
+        if not self.source.is_local and bytes(out[: len(block)]) != block and self._is_replaced():
             raise DamagedFileError(f"{self.source.label} changed after it was opened: its header is another one.")
-        return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
+        return self._laid(out)
 
-
-def _hold(slabs: Slabs, selections: Sequence[Selection], cache: DecodeCache) -> NDArray[Any]:
-    """Return the whole array in the cache's memory, in which these regions are there."""
-    header, wanted = slabs.header, slabs.touched(selections)
-    held = cache.get_slabs(header.identity, wanted, slabs.size, slabs.index.slab_bytes, slabs.fill)
-    return np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
+    def _laid(self, decoded: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the voxels of a whole decoded file."""
+        header = self.header
+        return np.ndarray(header.shape, header.dtype, buffer=decoded.data, offset=header.offset, order="F")
 
 
 class VolumeProxy(ArrayProxy):
