@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, os_remedy
@@ -29,8 +29,7 @@ Fetch = Callable[[Sequence[Range]], list[bytes]]
 """Reads ranges of one open file, each to its full length; may be called from several threads."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(NamedTuple):
     """Identity of one state of one file: its name, its size and a tag (mtime and inode, or etag)."""
 
     name: str

@@ -210,7 +210,7 @@ class DecodeCache:
             if store is None:
                 store = self._entries[name] = SlabStore(size, slab_bytes)
             self._entries.move_to_end(name)
-            if store.have[wanted].all():
+            if store.nbytes == size or store.have[wanted].all():
                 self._hits += 1
                 return store.voxels
             self._misses += 1

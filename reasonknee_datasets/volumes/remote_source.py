@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import fsspec.utils
@@ -170,7 +170,7 @@ class RemoteSource:
                 )
             if info["size"] is None or self._starts_encoded(options):
                 identity = FileIdentity(f"{self.path}@{token}", 0, WHOLE + tag)
-                return replace(identity, size=len(self._download(identity, options)))
+                return identity._replace(size=len(self._download(identity, options)))
         size, limit = int(info["size"]), file_limit()
         if size > limit:
             raise VolumeError(
@@ -210,7 +210,7 @@ class RemoteSource:
         options, answers = self._options(), dict.fromkeys(requests, b"")
         if identity.tag.startswith(WHOLE):
             whole = self._download(identity, options)
-            check_same(self.label, identity, replace(identity, size=len(whole)))
+            check_same(self.label, identity, identity._replace(size=len(whole)))
             return _cut(whole, requests)
         missing, began = list(requests), time.monotonic()
         for attempt in range(_ATTEMPTS):
@@ -272,7 +272,7 @@ class RemoteSource:
                     f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
                     "download the file."
                 ) from error
-        return self._keep_whole(whole, replace(identity, size=len(whole)))
+        return self._keep_whole(whole, identity._replace(size=len(whole)))
 
     def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:
         """Call a method of the file system again while that may help."""

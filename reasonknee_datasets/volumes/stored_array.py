@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 from types import EllipsisType
-from typing import Any, TypeGuard, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from nibabel import fileslice as _nibabel
@@ -31,12 +31,12 @@ from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
 from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs, inflate_file
 
 CachePolicy = DecodeCache | EllipsisType | None
-T = TypeVar("T")
 DiskPolicy = DiskCache | str | os.PathLike[str] | EllipsisType | None
 
 # nibabel leaves these untyped.
 _canonical: Any = _nibabel.canonical_slicers
 _fileslice: Any = _nibabel.fileslice
+_ONLY = np.zeros(1, np.int64)  # the slab of an ordinary file
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +98,24 @@ class StoredVoxels:
 
     def region(self, selection: Selection) -> NDArray[Any]:
         """Return a region that is not empty: the caller's own, writable, Fortran-ordered."""
-        return self._as_it_is_now(lambda: self._region(selection))
+        self._refresh()
+        try:
+            return self._region(selection)
+        except DamagedFileError as error:
+            self._follow(error)
+        return self._region(selection)
 
     def lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
         """Return the whole array, read-only, in which these regions are there; None without a cache entry.
 
         It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
         """
-        return self._as_it_is_now(lambda: self._lend(selections))
+        self._refresh()
+        try:
+            return self._lend(selections)
+        except DamagedFileError as error:
+            self._follow(error)
+        return self._lend(selections)
 
     def _region(self, selection: Selection) -> NDArray[Any]:
         if self._mappable:
@@ -118,35 +128,25 @@ class StoredVoxels:
     def _lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
         if self._mappable:
             return np.asarray(self._map())
-        cache = self.settings.find_cache()
-        if not self._keeps(cache) or self.settings.find_disk() is not None:
+        cache, slabs = self.settings.find_cache(), self._find_slabs()
+        if cache is None or self.settings.find_disk() is not None or not (slabs is None or cache.can_hold(slabs.size)):
             return None
         try:
-            array = self._held(selections, cache)
+            array = self._held(selections, cache, slabs)
         except DamagedSlabError:  # a separate read raises the error that says what is wrong
             return None
         array.flags.writeable = False
         return array
 
-    def _keeps(self, cache: DecodeCache | None) -> TypeGuard[DecodeCache]:
-        """Check whether to read through a cache: an ordinary file must be decoded whole in any case."""
-        slabs = self._find_slabs()
-        return cache is not None and (slabs is None or cache.can_hold(slabs.size))
-
     @property
     def _mappable(self) -> bool:
         return self.header.compression == "none" and self.source.is_local
 
-    def _as_it_is_now(self, read: Callable[[], T]) -> T:
-        """Read from the file's present state: a remote file counts as replaced when its bytes contradict its header."""
+    def _follow(self, error: DamagedFileError) -> None:
+        """Use the header of a file that was replaced, which is why its bytes contradict the one that was read."""
+        if not self._is_replaced():
+            raise error
         self._refresh()
-        try:
-            return read()
-        except DamagedFileError:
-            if not self._is_replaced():
-                raise
-        self._refresh()
-        return read()
 
     def _is_replaced(self) -> bool:
         """Check whether the file changed since its header was read; a server is asked again."""
@@ -187,8 +187,9 @@ class StoredVoxels:
         """Decode a region: out of the cache's memory, or only the slabs that it touches, or out of the whole file."""
         slabs = self._find_slabs()
         try:
-            if self._keeps(cache):
-                return self._held([selection], cache)[selection].copy(order="F")
+            # An ordinary file must be decoded whole in any case.
+            if cache is not None and (slabs is None or cache.can_hold(slabs.size)):
+                return self._held([selection], cache, slabs)[selection].copy(order="F")
             if slabs is not None:
                 return slabs.copy_region(selection)
         except DamagedSlabError as damage:
@@ -202,12 +203,12 @@ class StoredVoxels:
         part = array[selection]
         return part if part.size == array.size else part.copy(order="F")
 
-    def _held(self, selections: Sequence[Selection], cache: DecodeCache) -> NDArray[Any]:
+    def _held(self, selections: Sequence[Selection], cache: DecodeCache, slabs: Slabs | None) -> NDArray[Any]:
         """Return the whole array in the cache's memory, in which these regions are there."""
-        header, slabs = self.header, self._find_slabs()
+        header = self.header
         if slabs is None:
-            size, only = header.decoded_size, np.zeros(1, np.int64)
-            held = cache.get_slabs(header.identity, only, size, size, lambda _, memory: self._inflate(memory))
+            size = header.decoded_size
+            held = cache.get_slabs(header.identity, _ONLY, size, size, lambda _, memory: self._inflate(memory))
             return self._laid(held)
         wanted = slabs.touched(selections)
         held = cache.get_slabs(header.identity, wanted, slabs.size, slabs.index.slab_bytes, slabs.fill)
