@@ -1,4 +1,4 @@
-"""Sources of bytes: files on this machine, files whose bytes are at hand, and the choice of one for a path or URL.
+"""Read the bytes of volume files: of those on this machine, and the choice of a source for a path or URL.
 
 A source is a small value without a handle. Everything above it requests byte ranges together with the identity
 that the file had when its header was read, so that a file replaced in between is noticed instead of mixed.
@@ -56,10 +56,10 @@ class ByteSource(Protocol):
     def is_local(self) -> bool:
         """Whether the path can be mapped into memory, and small reads are cheap."""
 
-    def identify(self, *, anew: bool = False) -> FileIdentity:
+    def identify(self, *, again: bool = False) -> FileIdentity:
         """Find the file's identity, without opening it where that is possible.
 
-        That of a remote file is found once a process, unless `anew` is True.
+        That of a remote file is found once a process, unless `again` is True.
         """
 
     def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
@@ -168,7 +168,7 @@ class LocalSource:
         """Yes."""
         return True
 
-    def identify(self, *, anew: bool = False) -> FileIdentity:
+    def identify(self, *, again: bool = False) -> FileIdentity:
         """Find the file's present identity by ``stat``."""
         try:
             return self._identity(os.stat(self.path))  # noqa: PTH116 (called before every read; a Path costs 20 us)
@@ -244,7 +244,7 @@ class HeldSource:
         """No: the path may be a URL, or name a newer file by now."""
         return False
 
-    def identify(self, *, anew: bool = False) -> FileIdentity:
+    def identify(self, *, again: bool = False) -> FileIdentity:
         """Return the identity that the bytes belong to."""
         return self.identity
 

@@ -150,11 +150,11 @@ class RemoteSource:
         """No."""
         return False
 
-    def identify(self, *, anew: bool = False) -> FileIdentity:
+    def identify(self, *, again: bool = False) -> FileIdentity:
         """Find size and etag, once a process."""
         options = self._options()
         key = (self.path, fsspec.utils.tokenize(options))
-        if anew:
+        if again:
             _identities.discard(key)
         return _identities.get(key, lambda: self._identify(key[1], options))
 

@@ -25,7 +25,7 @@ from reasonknee_datasets.errors import VolumeError, os_remedy
 from reasonknee_datasets.volumes.byte_source import ByteSource, DamagedFileError, read_whole
 from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
 from reasonknee_datasets.volumes.disk import DiskCache, find_disk_cache
-from reasonknee_datasets.volumes.grid_view import View
+from reasonknee_datasets.volumes.grid_view import View, split_slicers
 from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header, spatial_shape
 from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
 from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs, inflate_file
@@ -83,7 +83,7 @@ class StoredVoxels:
         self._use(header)
 
     def _use(self, header: VolumeHeader) -> None:
-        self.header = header
+        self.header, self._decoded_size = header, header.decoded_size
         self._slabs: Slabs | None = None
 
     def _find_slabs(self) -> Slabs | None:
@@ -150,7 +150,7 @@ class StoredVoxels:
 
     def _is_replaced(self) -> bool:
         """Check whether the file changed since its header was read; a server is asked again."""
-        return self.source.identify(anew=True) != self.header.identity
+        return self.source.identify(again=True) != self.header.identity
 
     def _refresh(self) -> None:
         """Check for a file that changed since its header was read; one with the same header replaces it."""
@@ -207,7 +207,7 @@ class StoredVoxels:
         """Return the whole array in the cache's memory, in which these regions are there."""
         header = self.header
         if slabs is None:
-            size = header.decoded_size
+            size = self._decoded_size
             held = cache.get_slabs(header.identity, _ONLY, size, size, lambda _, memory: self._inflate(memory))
             return self._laid(held)
         wanted = slabs.touched(selections)
@@ -312,42 +312,9 @@ class VolumeProxy(ArrayProxy):
 
     def _region(self, canonical: tuple[Any, ...]) -> NDArray[Any]:
         """Read only the range of each slice, then apply its step."""
-        touched, residual = _split(canonical, self._shape)
+        touched, residual = split_slicers(canonical, self._shape)
         if any(part.start == part.stop for part in touched):
             return np.empty(np.broadcast_to(np.int8(0), self._shape)[canonical].shape, self._dtype, order="F")
         further = (slice(0, 1, 1),) * (len(self._voxels.header.shape) - len(touched))  # see `spatial_shape`
         block = self._voxels.region(touched + further)
         return cast("NDArray[Any]", block.reshape(block.shape[: len(touched)], order="F")[residual])
-
-
-def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
-    """Split slicers into upward slices with explicit ends, and an index that gives the requested result.
-
-    Examples
-    --------
-    >>> _split((3, slice(None, None, -2), None), (5, 6))
-    ((slice(3, 4, 1), slice(1, 6, 2)), (0, slice(None, None, -1), None))
-    """
-    touched: list[slice] = []
-    residual: list[int | slice | None] = []
-    sizes = iter(shape)
-    for part in canonical:
-        if part is None:
-            residual.append(None)
-            continue
-        size = next(sizes)
-        if not isinstance(part, slice):
-            if not 0 <= part < size:
-                raise IndexError(f"Index {part} is outside the axis, which has voxels 0 to {size - 1}.")
-            touched.append(slice(part, part + 1, 1))
-            residual.append(0)
-            continue
-        steps = range(size)[part]
-        if steps.step > 0:
-            touched.append(slice(steps.start, max(steps.start, steps[-1] + 1 if steps else 0), steps.step))
-            residual.append(slice(None))
-        else:
-            first = steps[-1] if steps else 0
-            touched.append(slice(first, steps[0] + 1 if steps else 0, -steps.step))
-            residual.append(slice(None, None, -1))
-    return tuple(touched), tuple(residual)
