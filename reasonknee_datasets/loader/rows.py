@@ -266,13 +266,7 @@ def highest_grades(grades: pa.ChunkedArray, attribute: str | None = None) -> NDA
 
 
 class StreamedRows:
-    """The rows of an ``IterableDataset``.
-
-    Parameters
-    ----------
-    dataset : datasets.IterableDataset
-        Not split by node: a loader does that.
-    """
+    """The rows of an ``IterableDataset``, which must not be split by node: a loader does that."""
 
     def __init__(self, dataset: datasets.IterableDataset) -> None:
         if getattr(dataset, "_distributed", None) is not None:

@@ -31,14 +31,8 @@ _log = logging.getLogger(__name__)
 class SharedVolumes(DecodeCache):
     """A decode cache in a folder that several processes use at once.
 
-    Arrays that it returns are valid until `release`: a slot may then be assigned to another volume.
-
-    Parameters
-    ----------
-    folder : str
-        Folder of a session; it must exist.
-    max_bytes : int
-        Bound on what all slots take together.
+    Arrays that it returns are valid until `release`: a slot may then be assigned to another volume. `folder` is that of
+    a session, and all slots together take `max_bytes` at most.
     """
 
     def __init__(self, folder: str, max_bytes: int) -> None:
@@ -66,15 +60,7 @@ class SharedVolumes(DecodeCache):
         self._by_volume.clear()
 
     def expect(self, usual: Use, uses: Mapping[str, Use]) -> None:
-        """Announce the volumes that the epoch's order will read next.
-
-        Parameters
-        ----------
-        usual : Use
-            Default use of a volume that is not named.
-        uses : mapping
-            By the name of a volume's file.
-        """
+        """Announce the uses of the volumes that come next, by the names of their files; of others, the usual one."""
         self._usual, self._uses = usual, uses
 
     def get_slabs(

@@ -34,13 +34,7 @@ def lent_volume(volume: LazyVolume) -> LentVolume:
 
 
 class LentVolume:
-    """The stored array under several volumes of one file.
-
-    Parameters
-    ----------
-    volume : LazyVolume
-        Any of them; its header is read.
-    """
+    """The stored array under several volumes of one file; the header of the one that is passed is read."""
 
     def __init__(self, volume: LazyVolume) -> None:
         self._key = volume.reading_key
@@ -57,13 +51,9 @@ class LentVolume:
     def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
         """Return each volume's voxels as a read-only view of the decoded file.
 
-        A view is valid until the decode cache reuses its memory for another volume, so copy it at once.
-
-        Returns
-        -------
-        list of array or None
-            None where the voxels are not a view of the stored array: scaled, interpolated or padded ones, and files
-            without a decode cache. Read such a volume by itself.
+        A view is valid until the decode cache reuses its memory for another volume, so copy it at once. None stands for
+        voxels that are not a view of the stored array (scaled, interpolated or padded ones, and files without a decode
+        cache): read such a volume by itself.
         """
         found = [self._find(volume.view) for volume in volumes]
         wanted = [selection for _, selection in filter(None, found)]

@@ -76,13 +76,7 @@ def is_encoded(start: bytes) -> bool:
 
 
 def decode(body: bytes) -> bytes:
-    """Undo the encoding of a whole ``.nii.gz``.
-
-    Raises
-    ------
-    zlib.error
-        If the body is damaged, or inflates to far more than data that are compressed already can.
-    """
+    """Undo the encoding of a whole ``.nii.gz``; one that inflates to far more than compressed data can is an error."""
     inflater = zlib.decompressobj(wbits=31)
     data = inflater.decompress(body, 4 * len(body) + 1_000_000)
     if not inflater.eof:
@@ -302,14 +296,7 @@ class RemoteSource:
 
 
 def coalesce(ranges: Sequence[Range], gap: int) -> list[Range]:
-    """Join ranges that are close together, and cut long ones, into the requests to send.
-
-    Parameters
-    ----------
-    ranges : sequence of (start, stop)
-        Bytes of one file, in any order.
-    gap : int
-        Longest distance in bytes between two ranges that are joined.
+    """Join ranges at most `gap` bytes apart, and cut long ones, into the requests to send.
 
     Examples
     --------

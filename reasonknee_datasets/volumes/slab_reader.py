@@ -1,7 +1,8 @@
 """Inflate ``.nii.gz`` files: whole ones, and the slabs that a region touches of a seekable one.
 
-`Slabs` turns a region (a box of voxels) into slabs, and these into byte ranges of the file. Each slab is verified before a voxel of it is used. Consecutive slabs are read and inflated as one piece: a box that has
-rows of 75 planes makes 75 pieces, a whole volume makes pieces of 0.5 MB.
+`Slabs` turns a region (a box of voxels) into slabs, and these into byte ranges of the file. Each slab is verified before
+a voxel of it is used. Consecutive slabs are read and inflated as one piece: a box that has rows of 75 planes makes 75
+pieces, a whole volume makes pieces of 0.5 MB.
 
 Measured on whole files, a DESS-like volume of 47 MB: ISA-L streamed into one array took 93 ms, zlib 201. Both release
 the GIL and check CRC and length. Whatever they refuse is read again by Python's gzip module, which reads files of
@@ -65,17 +66,7 @@ class DamagedSlabError(Exception):
 
 
 class Slabs:
-    """The slabs of one seekable file.
-
-    Parameters
-    ----------
-    source : ByteSource
-        Where the bytes are.
-    header : VolumeHeader
-        With an index.
-    index : SlabIndex
-        That index.
-    """
+    """The slabs of one seekable file, whose header has this index."""
 
     def __init__(self, source: ByteSource, header: VolumeHeader, index: SlabIndex) -> None:
         self.source, self.header, self.index = source, header, index
@@ -88,10 +79,7 @@ class Slabs:
     def fill(self, wanted: NDArray[np.int64], voxels: NDArray[np.uint8]) -> None:
         """Inflate slabs into their places in an array of all voxels' bytes.
 
-        Raises
-        ------
-        DamagedSlabError
-            If a slab does not inflate to the length and checksum that the index states.
+        A slab that differs from its length or checksum in the index raises a `DamagedSlabError`, also in `copy_region`.
         """
         group = wanted // max(1, _PIECE_BYTES // self.index.slab_bytes)
         cuts = _cuts((np.diff(wanted) != 1) | (np.diff(group) != 0))
@@ -104,13 +92,7 @@ class Slabs:
         self._inflate(pieces, place)
 
     def copy_region(self, selection: Selection) -> NDArray[Any]:
-        """Inflate the slabs of a region that is not empty, piece by piece, and copy the needed part of each piece.
-
-        Raises
-        ------
-        DamagedSlabError
-            If a slab does not inflate to the length and checksum that the index states.
-        """
+        """Inflate the slabs of a region that is not empty, piece by piece, and copy the needed part of each piece."""
         planes, first, last = self._spans(selection)
         group = first // max(1, _PIECE_BYTES // self.index.slab_bytes)
         cuts = _cuts((first[1:] > last[:-1] + 1) | (np.diff(group) != 0))
@@ -276,13 +258,7 @@ def inflate_segment(packed: bytes, length: int) -> bytes:
 
 
 def inflate_head(data: bytes, count: int) -> bytes:
-    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` has no more.
-
-    Raises
-    ------
-    zlib.error
-        If it is not gzip data.
-    """
+    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` has no more."""
     inflater = zlib.decompressobj(wbits=31)
     head = inflater.decompress(data, count)
     if len(head) == count or not inflater.unused_data:
@@ -299,28 +275,10 @@ def inflate_head(data: bytes, count: int) -> bytes:
 def inflate_file(
     source: ByteSource, identity: FileIdentity, decoded_size: int, out: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    """Inflate a whole gzip file to exactly the length that its NIfTI header states.
+    """Inflate a whole gzip file to exactly `decoded_size` bytes, the length that its NIfTI header states.
 
-    Parameters
-    ----------
-    source : ByteSource
-        The file.
-    identity : FileIdentity
-        The state of the file when its header was read.
-    decoded_size : int
-        Length of the NIfTI file inside, from its header.
-    out : (decoded_size,) uint8 array, optional
-        Where to; new memory by default.
-
-    Returns
-    -------
-    (decoded_size,) uint8 array
-        Never more than that is inflated.
-
-    Raises
-    ------
-    VolumeError
-        If the data are damaged or cut, or inflate to less or more.
+    They are written to `out`, or to new memory. Data that are damaged or cut, or inflate to less or more, raise a
+    `DamagedFileError`.
     """
     inflated = np.empty(decoded_size, np.uint8) if out is None else out
     with source.open(identity) as fetch:

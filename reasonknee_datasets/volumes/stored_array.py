@@ -65,18 +65,7 @@ class Settings:
 
 
 class StoredVoxels:
-    """The stored array of one file, unscaled, before any reorientation.
-
-    Parameters
-    ----------
-    source : ByteSource
-        Where the bytes are.
-    header : VolumeHeader
-        Header of the file when the image was first touched.
-    settings : Settings
-        Caches are looked up in them at every read: a volume may outlive the loader whose cache it was first read
-        through.
-    """
+    """The stored array of one file, unscaled, before any reorientation; `header` is that of its first touch."""
 
     def __init__(self, source: ByteSource, header: VolumeHeader, settings: Settings) -> None:
         self.source, self.settings = source, settings
@@ -235,15 +224,7 @@ class StoredVoxels:
 
 
 class VolumeProxy(ArrayProxy):
-    """An array that is read from its file when it is sliced.
-
-    Parameters
-    ----------
-    voxels : StoredVoxels
-        The stored array.
-    shape : tuple of int, optional
-        Another shape for the same voxels, as `reshape` gives.
-    """
+    """An array that is read from its file when it is sliced; `shape` is another one for the same voxels."""
 
     def __init__(self, voxels: StoredVoxels, shape: tuple[int, ...] | None = None) -> None:
         # ArrayProxy.__init__ would look for a file to keep open; these are the fields that its other methods use.
@@ -275,13 +256,7 @@ class VolumeProxy(ArrayProxy):
         return cast("NDArray[Any]", read(dtype))
 
     def lend(self, selections: Sequence[tuple[slice, ...]]) -> NDArray[Any] | None:
-        """Return the whole array, read-only, in which these regions are there; None where it cannot be lent.
-
-        Parameters
-        ----------
-        selections : sequence of three slices
-            With start and stop, inside the array.
-        """
+        """Return the whole array, read-only, in which these regions are there; None where it cannot be lent."""
         stored = self._voxels.header.shape
         if (self._slope, self._inter) != (1, 0) or self._shape != spatial_shape(stored):
             return None
