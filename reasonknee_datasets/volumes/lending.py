@@ -51,9 +51,9 @@ class LentVolume:
     def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
         """Return each volume's voxels as a read-only view of the decoded file.
 
-        A view is valid until the decode cache reuses its memory for another volume, so copy it at once. None stands for
-        voxels that are not a view of the stored array (scaled, interpolated or padded ones, and files without a decode
-        cache): read such a volume by itself.
+        A view is valid until the decode cache reuses its memory for another volume, so copy it at once. Voxels
+        that are not a view of the stored array (scaled, interpolated or padded ones, and files without a decode cache)
+        are None: read such a volume by itself.
         """
         found = [self._find(volume.view) for volume in volumes]
         wanted = [selection for _, selection in filter(None, found)]

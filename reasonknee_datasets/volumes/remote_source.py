@@ -116,7 +116,7 @@ _BANDWIDTH = 12_500_000
 _USUAL_LATENCY = 0.03
 _GAPS = (16 * 1024, 1024 * 1024)
 _SMALL_ANSWER = 64 * 1024
-# What file systems call the state of a file, the most definite first.
+# Names that file systems give to the state of a file, the most definite first.
 _TAGS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "md5")
 
 # A remote file's size and etag are read once a process: asking again before every read would double the requests.

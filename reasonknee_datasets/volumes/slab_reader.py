@@ -1,6 +1,6 @@
 """Inflate ``.nii.gz`` files: whole ones, and the slabs that a region touches of a seekable one.
 
-`Slabs` turns a region (a box of voxels) into slabs, and these into byte ranges of the file. Each slab is verified before
+`Slabs` turns a region (a box of voxels) into slabs, and these into byte ranges of a file. Each slab is verified before
 a voxel of it is used. Consecutive slabs are read and inflated as one piece: a box that has rows of 75 planes makes 75
 pieces, a whole volume makes pieces of 0.5 MB.
 

@@ -329,13 +329,9 @@ def test_a_file_replaced_in_use_is_noticed(tmp_path: Path) -> None:
     save(path, other := knee(seed=1))
     same(np.asarray(volume.dataobj), other)  # the same header: new voxels, not the cached ones
     save(path, knee((3, 4, 5)))
-    with pytest.raises(
-        VolumeError, match=r"changed after it was opened: it was replaced .*\. Open it again"
-    ):
+    with pytest.raises(VolumeError, match=r"changed after it was opened: it was replaced .*\. Open it again"):
         volume.dataobj[1]
-    with pytest.raises(
-        VolumeError, match=r"changed after it was opened: it was replaced .*\. Open it again"
-    ):
+    with pytest.raises(VolumeError, match=r"changed after it was opened: it was replaced .*\. Open it again"):
         np.asarray(volume.slicer[:1, :1, :1])  # not voxels of another volume, nor padding where it is smaller
 
 
