@@ -201,7 +201,7 @@ class StoredVoxels:
             return self._laid(held)
         wanted = slabs.touched(selections)
         held = cache.get_slabs(header.identity, wanted, slabs.size, slabs.index.slab_bytes, slabs.fill)
-        return np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
+        return np.ndarray(header.shape, header.dtype, held, order="F")
 
     def _inflate(self, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Decode the whole file the ordinary way, into new memory by default."""
@@ -220,7 +220,7 @@ class StoredVoxels:
     def _laid(self, decoded: NDArray[np.uint8]) -> NDArray[Any]:
         """Return the voxels of a whole decoded file."""
         header = self.header
-        return np.ndarray(header.shape, header.dtype, buffer=decoded.data, offset=header.offset, order="F")
+        return np.ndarray(header.shape, header.dtype, decoded, header.offset, order="F")
 
 
 class VolumeProxy(ArrayProxy):
