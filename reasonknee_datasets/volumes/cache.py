@@ -158,9 +158,11 @@ class DecodeCache:
     Examples
     --------
     >>> cache = DecodeCache(max_bytes=1000)
-    >>> knee = open_volume("knee.nii.gz", cache=cache)  # each slab is decoded once, as long as it is kept
+    >>> slabs = cache.get_slabs("knee", np.array([0, 2]), 300, 100, lambda missing, voxels: voxels.fill(7))
+    >>> slabs[[0, 250]].tolist()
+    [7, 7]
     >>> cache.info()
-    CacheInfo(hits=0, misses=0, decodes=0, inflated=0, entries=0, bytes=0, max_bytes=1000)
+    CacheInfo(hits=0, misses=1, decodes=1, inflated=200, entries=1, bytes=200, max_bytes=1000)
     """
 
     def __init__(self, max_bytes: int | None = None) -> None:
