@@ -56,9 +56,7 @@ def test_modules_from_load_dataset_to_voxels(repositories: list[str]) -> None:
     assert {"load.py", "builder.py", "manifest.py"} <= loading
     assert {"sources/shard_reader.py", "feature.py"} <= reading
     assert {"volumes/header.py", "volumes/slab_reader.py", "volumes/byte_source.py"} <= cold
-    assert warm <= {
-        f"volumes/{name}.py" for name in ("byte_source", "cache", "grid_view", "image", "slab_reader", "stored_array")
-    }
+    assert warm <= {f"volumes/{name}.py" for name in ("byte_source", "cache", "grid_view", "image", "stored_array")}
     loading -= {"figures/notebook.py"}  # only in a process that has imported IPython
     assert len(loading) <= 14, sorted(loading)
     assert len(reading) <= 9, sorted(reading)

@@ -77,13 +77,7 @@ def _truncate(descriptor: int, start: int, size: int) -> None:
 
 
 class BufferPool:
-    """The buffers of one worker.
-
-    Parameters
-    ----------
-    folder : str
-        Where their files are; the session removes it.
-    """
+    """The buffers of one worker, files in a folder that the session removes."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Stacking crops of one or many shapes into one tensor; each crop is copied once."""
+"""Stack the crops of a batch, of one or many shapes, into one tensor; each crop is copied once."""
 
 from __future__ import annotations
 

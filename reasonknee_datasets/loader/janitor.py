@@ -28,15 +28,7 @@ _SECONDS = 5.0
 
 
 def remove_if_free(folder: Path, descriptor: int) -> bool:
-    """Remove a session if its exclusive lock can be taken; return False where another process has a lock.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the session.
-    descriptor : int
-        An open descriptor of its ``alive`` file.
-    """
+    """Remove a session if its ``alive`` file can be locked alone; return False where another process has a lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -195,7 +195,7 @@ def _volume_bytes(place: str, voxels: int) -> int:
         volume = open_volume(place)
         proxy: Any = volume.dataobj
         itemsize: int = np.dtype(proxy.dtype).itemsize
-        return max(voxels, math.prod(volume.shape)) * itemsize
+        return max(voxels, math.prod(volume.shape)) * itemsize + int(proxy.offset)  # an ordinary file is kept whole
     except ReasonKneeError:  # reading it raises the error; here it only decides on room
         return voxels * _USUAL_ITEMSIZE
 
@@ -266,13 +266,7 @@ def highest_grades(grades: pa.ChunkedArray, attribute: str | None = None) -> NDA
 
 
 class StreamedRows:
-    """The rows of an ``IterableDataset``.
-
-    Parameters
-    ----------
-    dataset : datasets.IterableDataset
-        Not split by node: a loader does that.
-    """
+    """The rows of an ``IterableDataset``, which must not be split by node: a loader does that."""
 
     def __init__(self, dataset: datasets.IterableDataset) -> None:
         if getattr(dataset, "_distributed", None) is not None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import logging
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,14 @@ from reasonknee_datasets.loader.slots import MOST_SLABS, NOTHING_KNOWN, UNASSIGN
 from reasonknee_datasets.volumes import DecodeCache
 from reasonknee_datasets.volumes.cache import FillSlabs
 
-_STRIPES = 256
-
 _log = logging.getLogger(__name__)
 
 
 class SharedVolumes(DecodeCache):
     """A decode cache in a folder that several processes use at once.
 
-    Arrays that it returns are valid until `release`: a slot may then be assigned to another volume.
-
-    Parameters
-    ----------
-    folder : str
-        Folder of a session; it must exist.
-    max_bytes : int
-        Bound on what all slots take together.
+    Arrays that it returns are valid until `release`: a slot may then be assigned to another volume. `folder` is that of
+    a session, and all slots together take `max_bytes` at most.
     """
 
     def __init__(self, folder: str, max_bytes: int) -> None:
@@ -69,23 +60,15 @@ class SharedVolumes(DecodeCache):
         self._by_volume.clear()
 
     def expect(self, usual: Use, uses: Mapping[str, Use]) -> None:
-        """Announce the volumes that the epoch's order will read next.
-
-        Parameters
-        ----------
-        usual : Use
-            Default use of a volume that is not named.
-        uses : mapping
-            By the name of a volume's file.
-        """
+        """Announce the uses of the volumes that come next, by the names of their files; of others, the usual one."""
         self._usual, self._uses = usual, uses
 
     def get_slabs(
         self, key: Hashable, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs
     ) -> NDArray[np.uint8]:
-        """Return a seekable volume's bytes in which some slabs are there, inflated by whichever process came first."""
+        """Return a volume's bytes in which some slabs are there, decoded by whichever process came first."""
         slabs = -(-size // slab_bytes)
-        slot = self._hold(_digest(("slabs", key)), size, self._use(key)) if slabs <= MOST_SLABS else None
+        slot = self._hold(_digest((key, size, slab_bytes)), size, self._use(key)) if slabs <= MOST_SLABS else None
         if slot is None:
             own = np.empty(size, np.uint8)
             fill(wanted, own)
@@ -95,27 +78,6 @@ class SharedVolumes(DecodeCache):
             with slot.filling, alone(slot.fill):
                 self._fill(slot, wanted, size, slab_bytes, fill)
         return slot.bytes(size)
-
-    def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Return a volume's array, read-only, decoded by whichever process came first."""
-        volume, use = _digest(key), self._use(key)
-        if (found := self._whole(volume, use)) is not None:
-            return found
-        stripe = Path(self.folder) / f"decode-{int.from_bytes(volume[:4], 'little') % _STRIPES:03d}"
-        with alone(stripe):
-            if (found := self._whole(volume, use)) is not None:
-                return found
-            array = decode()
-            self._count(1, array.nbytes)
-            slot = self._hold(volume, array.nbytes, use) if array.dtype.fields is None else None
-            if slot is not None:
-                layout = json.dumps({"dtype": array.dtype.str, "shape": array.shape}).encode()
-                slot.bytes(array.nbytes, writing=True)[:] = array.reshape(-1, order="F").view(np.uint8)
-                with slot.filling, alone(slot.fill):
-                    slot.set_flags(b"\1", layout)
-                return _array(slot, layout)
-        array.flags.writeable = False
-        return array
 
     def release(self) -> None:
         """Release the slots that were read since the last call."""
@@ -155,17 +117,8 @@ class SharedVolumes(DecodeCache):
             self._count(is_first, _length(missing, size, slab_bytes))
         slot.known = there != 0
 
-    def _whole(self, volume: bytes, use: Use) -> NDArray[Any] | None:
-        """Find a volume that was decoded whole."""
-        slot = self._hold(volume, 0, use)
-        if slot is None:
-            return None
-        with slot.filling, alone(slot.fill):
-            there, layout = any(slot.flags(1)), slot.layout()
-        return _array(slot, layout) if there else None
-
     def _hold(self, volume: bytes, size: int, use: Use) -> SharedSlot | None:
-        """Find a volume's slot, or assign one where a size is given, and keep it from being replaced.
+        """Find a volume's slot, or assign one, and keep it from being replaced.
 
         None where no slot can be had: the volume is larger than the bound, or every slot is being read.
         """
@@ -197,7 +150,7 @@ class SharedVolumes(DecodeCache):
                 for slot in slots:
                     if slot.head()[0] == volume and self._still(slot, volume, use):
                         return slot
-                return self._assign(slots, volume, size, use) if size else None
+                return self._assign(slots, volume, size, use)
 
     def _still(self, slot: SharedSlot, volume: bytes, use: Use) -> bool:
         """Pin a slot if it contains a volume."""
@@ -289,12 +242,3 @@ def _length(slabs: NDArray[np.int64], size: int, slab_bytes: int) -> int:
 
 def _digest(key: Hashable) -> bytes:
     return hashlib.sha256(repr(key).encode()).digest()
-
-
-def _array(slot: SharedSlot, layout: bytes) -> NDArray[Any]:
-    known = json.loads(layout)
-    dtype, shape = np.dtype(known["dtype"]), tuple(known["shape"])
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    array: NDArray[Any] = np.ndarray(shape, dtype, buffer=slot.bytes(size).data, order="F")
-    array.flags.writeable = False
-    return array

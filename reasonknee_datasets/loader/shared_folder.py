@@ -58,15 +58,7 @@ class SharedInfo:
 
 
 class Session:
-    """A session folder, locked as long as this process uses it.
-
-    Parameters
-    ----------
-    base : Path
-        The folder of this user's sessions.
-    name : str
-        Name of the session; ranks of one job on one machine give the same name.
-    """
+    """A session folder, locked as long as this process uses it; ranks of one job on one machine give one name."""
 
     def __init__(self, base: Path, name: str) -> None:
         self.folder = base / name

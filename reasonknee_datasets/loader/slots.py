@@ -41,9 +41,7 @@ UNASSIGNED = bytes(_DIGEST)
 NOTHING_KNOWN: NDArray[np.bool_] = np.zeros(0, np.bool_)
 _HEAD = struct.Struct(f"<{_DIGEST}s8s")  # volume, a token of this assignment
 _STAMP = struct.Struct("<QQQ")  # when it was last used; the epoch, and the place in it, until which it is wanted
-_LAYOUT = _HEAD.size + _STAMP.size
-_LAYOUT_BYTES = 960
-_FLAGS = 1024
+_FLAGS = _HEAD.size + _STAMP.size
 MOST_SLABS = 8192
 _RECORD = _FLAGS + MOST_SLABS
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14: touch all pages at once
@@ -206,15 +204,9 @@ class SharedSlot:
         """Read which slabs are there; for a consistent answer the caller locks the fill file."""
         return bytearray(self._records.read(self.number, slabs, _FLAGS))
 
-    def set_flags(self, flags: bytes | bytearray, layout: bytes = b"") -> None:
-        """Write which slabs are there, and the shape and type of the array where they are not known otherwise."""
-        if layout:
-            self._records.write(self.number, layout.ljust(_LAYOUT_BYTES, b"\0"), _LAYOUT)
+    def set_flags(self, flags: bytes | bytearray) -> None:
+        """Write which slabs are there."""
         self._records.write(self.number, flags, _FLAGS)
-
-    def layout(self) -> bytes:
-        """Read shape and type of the array."""
-        return self._records.read(self.number, _LAYOUT_BYTES, _LAYOUT).rstrip(b"\0")
 
     def note(self, use: Use) -> None:
         """Note that it is used now, and until when."""

@@ -35,19 +35,7 @@ class Ticket(NamedTuple):
 
 
 class Work:
-    """Dataset for torch's ``DataLoader``: from a batch of tickets to a batch.
-
-    Parameters
-    ----------
-    dataset : datasets.Dataset, sequence of examples, or None
-        Where the rows are; None where tickets bring them.
-    transform : callable or None
-        From example to example.
-    collate : callable
-        From a list of examples to a batch.
-    shared : SharedVolumes or None
-        Where volumes are decoded.
-    """
+    """Dataset for torch's ``DataLoader``: from a batch of tickets to a batch; without a dataset tickets bring rows."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Sources of bytes: files on this machine, files whose bytes are at hand, and the choice of one for a path or URL.
+"""Read the bytes of volume files: of those on this machine, and the choice of a source for a path or URL.
 
 A source is a small value without a handle. Everything above it requests byte ranges together with the identity
 that the file had when its header was read, so that a file replaced in between is noticed instead of mixed.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from reasonknee_datasets.errors import VolumeError, VolumeNotFoundError, os_remedy
@@ -29,13 +29,16 @@ Fetch = Callable[[Sequence[Range]], list[bytes]]
 """Reads ranges of one open file, each to its full length; may be called from several threads."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(NamedTuple):
     """Identity of one state of one file: its name, its size and a tag (mtime and inode, or etag)."""
 
     name: str
     size: int
     tag: str
+
+
+class DamagedFileError(VolumeError):
+    """Bytes that are missing, or contradict the header: the file is damaged, or was replaced after it was opened."""
 
 
 class ByteSource(Protocol):
@@ -53,8 +56,11 @@ class ByteSource(Protocol):
     def is_local(self) -> bool:
         """Whether the path can be mapped into memory, and small reads are cheap."""
 
-    def identify(self) -> FileIdentity:
-        """Find the file's present identity, without opening it where that is possible."""
+    def identify(self, *, again: bool = False) -> FileIdentity:
+        """Find the file's identity, without opening it where that is possible.
+
+        That of a remote file is found once a process, unless `again` is True.
+        """
 
     def read_head(self, count: int) -> tuple[FileIdentity, bytes]:
         """Read the first bytes (fewer where the file is shorter) together with the identity that they belong to."""
@@ -114,7 +120,7 @@ def check_same(label: str, expected: FileIdentity, found: FileIdentity) -> None:
         change = "it has been replaced or rewritten"
         if found.size != expected.size:
             change = f"it has {found.size} bytes, and had {expected.size}"
-        raise VolumeError(
+        raise DamagedFileError(
             f"The volume file {label} changed after it was opened: {change}. Open it again with open_volume."
         )
 
@@ -123,7 +129,7 @@ def check_lengths(label: str, ranges: Sequence[Range], chunks: Sequence[bytes]) 
     """Refuse a short read."""
     for (start, stop), chunk in zip(ranges, chunks, strict=True):
         if len(chunk) != stop - start:
-            raise VolumeError(
+            raise DamagedFileError(
                 f"Only {len(chunk)} of {stop - start} bytes at byte {start} of {label} could be read. The file is "
                 "truncated or changed: copy it again."
             )
@@ -162,7 +168,7 @@ class LocalSource:
         """Yes."""
         return True
 
-    def identify(self) -> FileIdentity:
+    def identify(self, *, again: bool = False) -> FileIdentity:
         """Find the file's present identity by ``stat``."""
         try:
             return self._identity(os.stat(self.path))  # noqa: PTH116 (called before every read; a Path costs 20 us)
@@ -238,7 +244,7 @@ class HeldSource:
         """No: the path may be a URL, or name a newer file by now."""
         return False
 
-    def identify(self) -> FileIdentity:
+    def identify(self, *, again: bool = False) -> FileIdentity:
         """Return the identity that the bytes belong to."""
         return self.identity
 

@@ -1,7 +1,7 @@
-"""The decode cache that all volumes of a process share, bounded in bytes, and the memo of small values.
+"""The decode cache of a process: decoded volumes within a bound in bytes, evicted least recently used first.
 
-A volume's 62 questions read one array. The first reader decodes it; others wait for it or find it in the cache; the
-least recently used volumes are removed when the bound is reached. `SingleFlight` does the waiting for both.
+A volume's 62 questions read one array. The first reader decodes a slab of it, others wait for it or have a cache hit.
+`DecodeCache._insert` evicts. `Once` is the memo for small values: headers, file states, open files.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ from reasonknee_datasets.volumes.limits import read_whole_number
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-FillSlabs = Callable[[NDArray[np.int64], NDArray[np.uint8]], None]
+FillSlabs = Callable[[NDArray[np.int64], NDArray[np.uint8]], object]
 
 _DEFAULT_BYTES = 512_000_000
 
 
-class SingleFlight(Generic[K, V]):
-    """Values that one thread makes while the others that want them wait; safe for forks.
+class Once(Generic[K, V]):
+    """Memo of the most recent `limit` values: one thread makes a value while others that want it wait; safe for forks.
 
-    Attributes
-    ----------
-    lock : threading.Lock
-        Protects what values are kept in.
+    Examples
+    --------
+    >>> squares = Once(limit=2)
+    >>> squares.get(3, lambda: 9), squares.get(3, lambda: 1 / 0)
+    (9, 9)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[K, V] = OrderedDict()
         self.renew_after_fork()
         _all.add(self)
 
@@ -50,12 +53,7 @@ class SingleFlight(Generic[K, V]):
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Return the value of a key, which is never None, made by this thread or by the one that came first.
 
-        Parameters
-        ----------
-        key : hashable
-            Threads that want the same key wait for each other.
-        make : callable
-            Makes the value. Its error reaches this caller, and the next one tries again.
+        An error of `make` reaches this caller, and the next one tries again.
         """
         with self.lock:
             if (found := self._find(key)) is not None:
@@ -76,29 +74,15 @@ class SingleFlight(Generic[K, V]):
                 self._keep(key, value)
             return value
 
-    def _find(self, key: K) -> V | None:
-        """Return the value that is kept, or None; called under the lock, and again after waiting."""
-        raise NotImplementedError
+    def put(self, key: K, value: V) -> None:
+        """Set a value that is known already, or replace one."""
+        with self.lock:
+            self._keep(key, value)
 
-    def _keep(self, key: K, value: V) -> None:
-        """Keep a value; called under the lock."""
-        raise NotImplementedError
-
-
-class Once(SingleFlight[K, V]):
-    """Memo of the most recent `limit` values; two threads that want one value make it once.
-
-    Examples
-    --------
-    >>> squares = Once(limit=2)
-    >>> squares.get(3, lambda: 9), squares.get(3, lambda: 1 / 0)
-    (9, 9)
-    """
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-        self._values: OrderedDict[K, V] = OrderedDict()
+    def discard(self, key: K) -> None:
+        """Remove a value, if it is there."""
+        with self.lock:
+            self._values.pop(key, None)
 
     def clear(self) -> None:
         """Remove every value."""
@@ -107,11 +91,6 @@ class Once(SingleFlight[K, V]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._values
-
-    def put(self, key: K, value: V) -> None:
-        """Set a value that is known already, or replace one."""
-        with self.lock:
-            self._keep(key, value)
 
     def _find(self, key: K) -> V | None:
         found = self._values.get(key)
@@ -154,7 +133,7 @@ class CacheInfo:
 
 
 class SlabStore:
-    """The voxels of one seekable volume, as far as they were read.
+    """An entry of the decode cache: the bytes of one volume, as far as they were decoded.
 
     The array takes address space for the whole volume and memory for what is written to it. One large array is twice as
     fast to fill as many small ones, because numpy asks the kernel for large pages.
@@ -167,7 +146,7 @@ class SlabStore:
         self.lock = threading.Lock()
 
 
-class DecodeCache(SingleFlight[Hashable, NDArray[Any]]):
+class DecodeCache:
     """Decoded volumes in storage order, least recently used out first; safe for threads and forks.
 
     Parameters
@@ -178,18 +157,19 @@ class DecodeCache(SingleFlight[Hashable, NDArray[Any]]):
 
     Examples
     --------
-    >>> import numpy as np
     >>> cache = DecodeCache(max_bytes=1000)
-    >>> cache.get("knee", lambda: np.zeros(100, np.int16)).flags.writeable
-    False
+    >>> slabs = cache.get_slabs("knee", np.array([0, 2]), 300, 100, lambda missing, voxels: voxels.fill(7))
+    >>> slabs[[0, 250]].tolist()
+    [7, 7]
     >>> cache.info()
     CacheInfo(hits=0, misses=1, decodes=1, inflated=200, entries=1, bytes=200, max_bytes=1000)
     """
 
     def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = read_whole_number("REASONKNEE_CACHE_BYTES", _DEFAULT_BYTES) if max_bytes is None else max_bytes
-        self._entries: OrderedDict[Hashable, NDArray[Any] | SlabStore] = OrderedDict()
-        super().__init__()
+        self._entries: OrderedDict[Hashable, SlabStore] = OrderedDict()
+        self.renew_after_fork()
+        _all.add(self)
 
     def __reduce__(self) -> tuple[type[DecodeCache], tuple[int]]:
         """Pickle the bound and no voxels."""
@@ -197,32 +177,17 @@ class DecodeCache(SingleFlight[Hashable, NDArray[Any]]):
 
     def renew_after_fork(self) -> None:
         """Renew locks (their holders are gone) and counters; voxels decoded before the fork stay, shared."""
-        super().renew_after_fork()
+        self.lock = threading.Lock()
         self._hits = self._misses = self._decodes = self._inflated = 0
         for entry in self._entries.values():
-            if isinstance(entry, SlabStore):
-                entry.lock = threading.Lock()
-
-    def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Return a volume's array, read-only; decode it where it is missing, once for all threads that wait for it.
-
-        Parameters
-        ----------
-        key : hashable
-            Identity of the file's state.
-        decode : callable
-            Makes the array; its error reaches this caller, and the next one tries again.
-        """
-        with self.lock:
-            found = self._find(key)
-            self._hits += found is not None
-            self._misses += found is None
-        return super().get(key, lambda: _read_only(decode())) if found is None else found
+            entry.lock = threading.Lock()
 
     def get_slabs(
         self, key: Hashable, wanted: NDArray[np.int64], size: int, slab_bytes: int, fill: FillSlabs
     ) -> NDArray[np.uint8]:
-        """Return a seekable volume's bytes in which some slabs are there; inflate those of them that were missing.
+        """Return a volume's bytes in which some slabs are there; decode those of them that were missing.
+
+        A file that is not seekable has one slab, of all its bytes.
 
         Parameters
         ----------
@@ -231,23 +196,23 @@ class DecodeCache(SingleFlight[Hashable, NDArray[Any]]):
         wanted : (n,) int array
             Numbers of the slabs, ascending.
         size, slab_bytes : int
-            Length of all voxels, and of a slab.
+            Length of all slabs, and of each but the last.
         fill : callable
-            Inflates the slabs that it is given into their places in the array that it is given; once for all threads
-            that wait for them.
+            Decodes the slabs that it is given into their places in the array that it is given; once for all threads
+            that wait for them. Its error reaches this caller, and the next one tries again.
 
         Returns
         -------
         (size,) uint8 array
             Not to be written to, and not to be read beyond the wanted slabs.
         """
-        name = ("slabs", key)
+        name = (key, size, slab_bytes)
         with self.lock:
             store = self._entries.get(name)
-            if not isinstance(store, SlabStore):
+            if store is None:
                 store = self._entries[name] = SlabStore(size, slab_bytes)
             self._entries.move_to_end(name)
-            if store.have[wanted].all():
+            if store.nbytes == size or store.have[wanted].all():
                 self._hits += 1
                 return store.voxels
             self._misses += 1
@@ -281,35 +246,18 @@ class DecodeCache(SingleFlight[Hashable, NDArray[Any]]):
             self._entries.clear()
             self._hits = self._misses = self._decodes = self._inflated = 0
 
-    def _find(self, key: Hashable) -> NDArray[Any] | None:
-        found = self._entries.get(key)
-        if isinstance(found, SlabStore) or found is None:
-            return None
-        self._entries.move_to_end(key)
-        return found
-
-    def _keep(self, key: Hashable, value: NDArray[Any]) -> None:
-        self._decodes += 1
-        self._inflated += value.nbytes
-        self._insert(key, value)
-
-    def _insert(self, key: Hashable, entry: NDArray[Any] | SlabStore) -> None:
-        """Keep an entry as the most recently used one, and remove others until the size is within the bound."""
-        self._entries[key] = entry
-        self._entries.move_to_end(key)
+    def _insert(self, name: Hashable, entry: SlabStore) -> None:
+        """Keep an entry as the most recently used one, and evict others until the size is within the bound."""
+        self._entries[name] = entry
+        self._entries.move_to_end(name)
         if entry.nbytes > self.max_bytes:
-            del self._entries[key]
+            del self._entries[name]
         held = sum(kept.nbytes for kept in self._entries.values())
         while held > self.max_bytes:
             held -= self._entries.popitem(last=False)[1].nbytes
 
 
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array
-
-
-_all: weakref.WeakSet[SingleFlight[Any, Any]] = weakref.WeakSet()
+_all: weakref.WeakSet[Once[Any, Any] | DecodeCache] = weakref.WeakSet()
 _shared_lock = threading.Lock()
 _shared: list[DecodeCache] = []
 _used: ContextVar[DecodeCache | None] = ContextVar("reasonknee_cache", default=None)

@@ -114,18 +114,8 @@ class DiskCache:
     ) -> NDArray[Any] | None:
         """Read a region of a volume out of its entry, which is made where it is missing or damaged.
 
-        None where that cannot be done: the voxel type is an uncommon one, or the folder is full.
-
-        Parameters
-        ----------
-        identity : FileIdentity
-            The state of the volume's file.
-        selection : tuple of slice
-            The region, in storage order.
-        shape, dtype
-            Of the stored array.
-        decode : callable
-            Decodes the whole stored array.
+        None where that cannot be done: the voxel type is an uncommon one, or the folder is full. `selection`, `shape`
+        and `dtype` are those of the stored array, all of which `decode` decodes.
         """
         kind = _plain(dtype)
         if kind is None or time.monotonic() < _trouble.get(self.folder, 0.0):

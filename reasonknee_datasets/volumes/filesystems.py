@@ -62,12 +62,7 @@ async def open_http_session(*, loop: Any = None, **client_kwargs: Any) -> HTTPSe
 class HTTPSession:
     """An aiohttp session that follows redirects itself, and limits the size and the time of answers.
 
-    Parameters
-    ----------
-    session : aiohttp.ClientSession
-        Holds the headers, cookies and authentication that the user gave.
-    timed : bool
-        Whether the user set a timeout, which is then kept.
+    `session` holds the headers, cookies and authentication that the user gave; where `timed`, their timeout too.
     """
 
     def __init__(self, session: Any, timed: bool) -> None:
@@ -233,13 +228,7 @@ def limit_body(filesystem: Any, limit: int) -> dict[str, int]:
 
 
 def read_file(url: str, options: Mapping[str, Any], limit: int) -> bytes:
-    """Read a small file whole, local or remote.
-
-    Raises
-    ------
-    ServerLimitError, OSError
-        If it is longer than `limit`.
-    """
+    """Read a small file whole, local or remote; one longer than `limit` is a `ServerLimitError` or OSError."""
     if not is_url(url):
         return read_regular(url, limit)
     filesystem, path = open_filesystem(url, options)

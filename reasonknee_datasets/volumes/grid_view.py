@@ -358,6 +358,39 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
 
 
+def split_slicers(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
+    """Split slicers into upward slices with explicit ends, and an index that gives the requested result.
+
+    Examples
+    --------
+    >>> split_slicers((3, slice(None, None, -2), None), (5, 6))
+    ((slice(3, 4, 1), slice(1, 6, 2)), (0, slice(None, None, -1), None))
+    """
+    touched: list[slice] = []
+    residual: list[int | slice | None] = []
+    sizes = iter(shape)
+    for part in canonical:
+        if part is None:
+            residual.append(None)
+            continue
+        size = next(sizes)
+        if not isinstance(part, slice):
+            if not 0 <= part < size:
+                raise IndexError(f"Index {part} is outside the axis, which has voxels 0 to {size - 1}.")
+            touched.append(slice(part, part + 1, 1))
+            residual.append(0)
+            continue
+        steps = range(size)[part]
+        if steps.step > 0:
+            touched.append(slice(steps.start, max(steps.start, steps[-1] + 1 if steps else 0), steps.step))
+            residual.append(slice(None))
+        else:
+            first = steps[-1] if steps else 0
+            touched.append(slice(first, steps[0] + 1 if steps else 0, -steps.step))
+            residual.append(slice(None, None, -1))
+    return tuple(touched), tuple(residual)
+
+
 class ViewProxy:
     """An array on a view's grid that is read from its source when it is sliced; has the interface of nibabel's proxies.
 
@@ -393,28 +426,13 @@ class ViewProxy:
 
     def __getitem__(self, slicer: Any) -> Any:
         canonical = _canonical(slicer, self.shape)
-        low: list[int] = []
-        high: list[int] = []
-        residual: list[slice | int | None] = []
-        sizes = iter(self.shape)
-        for part in canonical:
-            if part is None:
-                residual.append(None)
-                continue
-            size = next(sizes)
-            if not isinstance(part, slice) and not 0 <= part < size:  # nibabel lets what is below pass
-                raise IndexError(f"Index {part} is outside the axis, which has voxels 0 to {size - 1}.")
-            touched = range(size)[part] if isinstance(part, slice) else range(part, part + 1)
-            if not touched:
-                return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
-            first, last = min(touched[0], touched[-1]), max(touched[0], touched[-1])
-            low.append(first)
-            high.append(last + 1)
-            inner = slice(touched[0] - first, None if touched.step < 0 else last - first + 1, touched.step)
-            residual.append(inner if isinstance(part, slice) else 0)
+        touched, residual = split_slicers(canonical, self.shape)
+        low, high = [part.start for part in touched], [part.stop for part in touched]
+        if any(start == stop for start, stop in zip(low, high, strict=True)):
+            return np.empty(np.broadcast_to(np.int8(0), self.shape)[canonical].shape, self.dtype)
         whole = (low, high) == ([0, 0, 0], list(self.shape))
         view = self.view if whole else self.view.crop(Box.from_row([*low, *high]))
-        return read_view(view, self.source)[tuple(residual)]
+        return read_view(view, self.source)[tuple(slice(None, None, part.step) for part in touched)][residual]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole grid."""

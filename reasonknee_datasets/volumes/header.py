@@ -104,12 +104,7 @@ class SlabIndex:
         """Return the SHA-256 of the file up to the end of its header segment.
 
         These bytes hold the NIfTI header and a checksum of every slab, so that the hash covers every voxel and costs no
-        read beyond the header.
-
-        Parameters
-        ----------
-        head : bytes
-            First bytes of the file, at least to the end of the header segment.
+        read beyond the header; `head` must contain them.
         """
         return hashlib.sha256(head[: self.start + int(self.sizes[0])]).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Crops of one file as views of its decoded array: the file is opened and inflated once for all of them.
+"""Crops of one file as views of its decoded array, for a batch: the file is opened and inflated once for all of them.
 
 A batch has several crops of a volume. Read one by one, each costs a look at the file, a search in the cache and two
 array proxies: 0.15 ms, where copying a crop of 64x96x96 voxels takes 0.2 ms.
@@ -6,7 +6,6 @@ array proxies: 0.15 ms, where copying a crop of 64x96x96 voxels takes 0.2 ms.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -14,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonknee_datasets.errors import ReasonKneeError
-from reasonknee_datasets.system import call_in_forked_child
+from reasonknee_datasets.volumes.cache import Once
 from reasonknee_datasets.volumes.grid_view import View
 from reasonknee_datasets.volumes.image import LazyVolume
 from reasonknee_datasets.volumes.slab_reader import Selection
 
-_MOST_KEPT = 128
-_kept: dict[Hashable, LentVolume] = {}
-_lock = threading.Lock()
+_kept: Once[Hashable, LentVolume] = Once(limit=128)
 
 
 def file_key(volume: Any) -> Hashable:
@@ -31,29 +28,16 @@ def file_key(volume: Any) -> Hashable:
 
 def lent_volume(volume: LazyVolume) -> LentVolume:
     """Return the stored array under a volume; the one of a file that was read before is kept."""
-    key = volume.reading_key
     if volume.has_own_cache:  # which ends with the volume
         return LentVolume(volume)
-    with _lock:
-        found = _kept.pop(key, None)
-    found = LentVolume(volume) if found is None else found
-    with _lock:
-        _kept[key] = found
-        while len(_kept) > _MOST_KEPT:
-            _kept.pop(next(iter(_kept)))
-    return found
+    return _kept.get(volume.reading_key, lambda: LentVolume(volume))
 
 
 class LentVolume:
-    """The stored array under several volumes of one file.
-
-    Parameters
-    ----------
-    volume : LazyVolume
-        Any of them; its header is read.
-    """
+    """The stored array under several volumes of one file; the header of the one that is passed is read."""
 
     def __init__(self, volume: LazyVolume) -> None:
+        self._key = volume.reading_key
         self._proxy, self._turn = volume.whole.stored_array()
         shape = self._proxy.shape
         self._whole = View.whole(shape) if len(shape) == 3 else None
@@ -67,20 +51,16 @@ class LentVolume:
     def lend(self, volumes: Sequence[LazyVolume]) -> list[NDArray[Any] | None]:
         """Return each volume's voxels as a read-only view of the decoded file.
 
-        A view is valid until the decode cache reuses its memory for another volume, so copy it at once.
-
-        Returns
-        -------
-        list of array or None
-            None where the voxels are not a view of the stored array: scaled, interpolated or padded ones, and files
-            without a decode cache. Read such a volume by itself.
+        A view is valid until the decode cache reuses its memory for another volume, so copy it at once. Voxels
+        that are not a view of the stored array (scaled, interpolated or padded ones, and files without a decode cache)
+        are None: read such a volume by itself.
         """
         found = [self._find(volume.view) for volume in volumes]
         wanted = [selection for _, selection in filter(None, found)]
         try:
             array = self._proxy.lend(wanted) if wanted else None
         except ReasonKneeError:  # the file has changed; the next batch reads its header again
-            _forget(self)
+            _kept.discard(self._key)
             raise
         if array is None:
             return [None] * len(volumes)
@@ -93,17 +73,3 @@ class LentVolume:
         view = view or self._whole if self._turn is None else self._turn if view is None else self._turn.then(view)
         selection = view.selection(self._proxy.shape)
         return None if selection is None else (view, selection)
-
-
-def _forget(volume: LentVolume) -> None:
-    with _lock:
-        for key in [key for key, kept in _kept.items() if kept is volume]:
-            del _kept[key]
-
-
-def _renew_after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-call_in_forked_child(_renew_after_fork)

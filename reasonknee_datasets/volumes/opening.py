@@ -27,8 +27,9 @@ def open_volume(
 ) -> LazyVolume:
     """Return a volume as a nibabel image, without opening it.
 
-    Header and affine are read on first use, once for each file and process; voxels when they are sliced. A local file
-    that changes is noticed; a remote one is taken not to change while a process reads it.
+    Header and affine are read on first use, once for each file and process; voxels when they are sliced. A file that
+    is replaced by one with the same header is read as it is now; one with another header is an error that says so, and
+    must be opened again. A change of a remote file is found when its bytes contradict the header that was read.
 
     Parameters
     ----------

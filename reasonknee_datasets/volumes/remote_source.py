@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import fsspec.utils
@@ -15,6 +15,7 @@ from fsspec.asyn import sync
 
 from reasonknee_datasets.errors import VolumeError
 from reasonknee_datasets.volumes.byte_source import (
+    DamagedFileError,
     Fetch,
     FileIdentity,
     Range,
@@ -25,7 +26,7 @@ from reasonknee_datasets.volumes.byte_source import (
 )
 from reasonknee_datasets.volumes.cache import Once
 from reasonknee_datasets.volumes.credentials import find_credentials, redact, shows_secret
-from reasonknee_datasets.volumes.filesystems import limit_body, open_filesystem, timeout_seconds
+from reasonknee_datasets.volumes.filesystems import ServerLimitError, limit_body, open_filesystem, timeout_seconds
 from reasonknee_datasets.volumes.limits import file_limit
 from reasonknee_datasets.volumes.slab_reader import GZIP_MAGIC
 
@@ -75,13 +76,7 @@ def is_encoded(start: bytes) -> bool:
 
 
 def decode(body: bytes) -> bytes:
-    """Undo the encoding of a whole ``.nii.gz``.
-
-    Raises
-    ------
-    zlib.error
-        If the body is damaged, or inflates to far more than data that are compressed already can.
-    """
+    """Undo the encoding of a whole ``.nii.gz``; one that inflates to far more than compressed data can is an error."""
     inflater = zlib.decompressobj(wbits=31)
     data = inflater.decompress(body, 4 * len(body) + 1_000_000)
     if not inflater.eof:
@@ -121,6 +116,8 @@ _BANDWIDTH = 12_500_000
 _USUAL_LATENCY = 0.03
 _GAPS = (16 * 1024, 1024 * 1024)
 _SMALL_ANSWER = 64 * 1024
+# Names that file systems give to the state of a file, the most definite first.
+_TAGS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "md5")
 
 # A remote file's size and etag are read once a process: asking again before every read would double the requests.
 _identities: Once[tuple[str, str], FileIdentity] = Once(limit=20_000)
@@ -147,15 +144,17 @@ class RemoteSource:
         """No."""
         return False
 
-    def identify(self) -> FileIdentity:
+    def identify(self, *, again: bool = False) -> FileIdentity:
         """Find size and etag, once a process."""
         options = self._options()
         key = (self.path, fsspec.utils.tokenize(options))
+        if again:
+            _identities.discard(key)
         return _identities.get(key, lambda: self._identify(key[1], options))
 
     def _identify(self, token: str, options: dict[str, Any]) -> FileIdentity:
         info = self._persist(lambda filesystem, path: filesystem.info(path), options)
-        tag = next((str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified", "md5") if info.get(name)), "")
+        tag = next((str(info[name]) for name in _TAGS if info.get(name)), "")
         if info.get("size") is None:  # fsspec leaves it out where the server sends a Content-Encoding
             info["size"], encoding = self._persist(read_size_and_encoding, options)
             if encoding not in ("identity", "gzip", "x-gzip"):
@@ -165,7 +164,7 @@ class RemoteSource:
                 )
             if info["size"] is None or self._starts_encoded(options):
                 identity = FileIdentity(f"{self.path}@{token}", 0, WHOLE + tag)
-                return replace(identity, size=len(self._download(identity, options)))
+                return identity._replace(size=len(self._download(identity, options)))
         size, limit = int(info["size"]), file_limit()
         if size > limit:
             raise VolumeError(
@@ -205,7 +204,7 @@ class RemoteSource:
         options, answers = self._options(), dict.fromkeys(requests, b"")
         if identity.tag.startswith(WHOLE):
             whole = self._download(identity, options)
-            check_same(self.label, identity, replace(identity, size=len(whole)))
+            check_same(self.label, identity, identity._replace(size=len(whole)))
             return _cut(whole, requests)
         missing, began = list(requests), time.monotonic()
         for attempt in range(_ATTEMPTS):
@@ -267,7 +266,7 @@ class RemoteSource:
                     f"{self.label} cannot be decoded: {error}. Let the server send it without Content-Encoding, or "
                     "download the file."
                 ) from error
-        return self._keep_whole(whole, replace(identity, size=len(whole)))
+        return self._keep_whole(whole, identity._replace(size=len(whole)))
 
     def _persist(self, ask: Callable[[Any, str], T], options: dict[str, Any]) -> T:
         """Call a method of the file system again while that may help."""
@@ -286,21 +285,18 @@ class RemoteSource:
             return
         # A cause whose text repeats a secret, of this URL or of one that a server named, is not shown.
         hidden = self.label != self.path or shows_secret(error)
-        raise unreadable(self.path, error) from (None if hidden else error)
+        found = unreadable(self.path, error)
+        # The server has a longer file than it stated, or one that ends before this range.
+        if isinstance(error, ServerLimitError) or getattr(error, "status", None) == 416:
+            found = DamagedFileError(*found.args)
+        raise found from (None if hidden else error)
 
     def _options(self) -> dict[str, Any]:
         return self.storage_options if self.storage_options is not None else find_credentials(self.path)
 
 
 def coalesce(ranges: Sequence[Range], gap: int) -> list[Range]:
-    """Join ranges that are close together, and cut long ones, into the requests to send.
-
-    Parameters
-    ----------
-    ranges : sequence of (start, stop)
-        Bytes of one file, in any order.
-    gap : int
-        Longest distance in bytes between two ranges that are joined.
+    """Join ranges at most `gap` bytes apart, and cut long ones, into the requests to send.
 
     Examples
     --------

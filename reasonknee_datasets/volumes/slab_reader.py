@@ -1,7 +1,8 @@
 """Inflate ``.nii.gz`` files: whole ones, and the slabs that a region touches of a seekable one.
 
-Each slab is verified before a voxel of it is used. Consecutive slabs are read and inflated as one piece: a box that has
-rows of 75 planes makes 75 pieces, a whole volume makes pieces of 0.5 MB.
+`Slabs` turns a region (a box of voxels) into slabs, and these into byte ranges of a file. Each slab is verified before
+a voxel of it is used. Consecutive slabs are read and inflated as one piece: a box that has rows of 75 planes makes 75
+pieces, a whole volume makes pieces of 0.5 MB.
 
 Measured on whole files, a DESS-like volume of 47 MB: ISA-L streamed into one array took 93 ms, zlib 201. Both release
 the GIL and check CRC and length. Whatever they refuse is read again by Python's gzip module, which reads files of
@@ -28,8 +29,7 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonknee_datasets.errors import VolumeError
-from reasonknee_datasets.volumes.byte_source import ByteSource, Fetch, FileIdentity, Range
+from reasonknee_datasets.volumes.byte_source import ByteSource, DamagedFileError, Fetch, FileIdentity, Range
 from reasonknee_datasets.volumes.limits import for_each, thread_count
 
 if TYPE_CHECKING:  # reading a header inflates too
@@ -66,17 +66,7 @@ class DamagedSlabError(Exception):
 
 
 class Slabs:
-    """The slabs of one seekable file.
-
-    Parameters
-    ----------
-    source : ByteSource
-        Where the bytes are.
-    header : VolumeHeader
-        With an index.
-    index : SlabIndex
-        That index.
-    """
+    """The slabs of one seekable file, whose header has this index."""
 
     def __init__(self, source: ByteSource, header: VolumeHeader, index: SlabIndex) -> None:
         self.source, self.header, self.index = source, header, index
@@ -89,10 +79,7 @@ class Slabs:
     def fill(self, wanted: NDArray[np.int64], voxels: NDArray[np.uint8]) -> None:
         """Inflate slabs into their places in an array of all voxels' bytes.
 
-        Raises
-        ------
-        DamagedSlabError
-            If a slab does not inflate to the length and checksum that the index states.
+        A slab that differs from its length or checksum in the index raises a `DamagedSlabError`, also in `copy_region`.
         """
         group = wanted // max(1, _PIECE_BYTES // self.index.slab_bytes)
         cuts = _cuts((np.diff(wanted) != 1) | (np.diff(group) != 0))
@@ -105,13 +92,7 @@ class Slabs:
         self._inflate(pieces, place)
 
     def copy_region(self, selection: Selection) -> NDArray[Any]:
-        """Inflate the slabs of a region that is not empty, piece by piece, and copy the needed part of each piece.
-
-        Raises
-        ------
-        DamagedSlabError
-            If a slab does not inflate to the length and checksum that the index states.
-        """
+        """Inflate the slabs of a region that is not empty, piece by piece, and copy the needed part of each piece."""
         planes, first, last = self._spans(selection)
         group = first // max(1, _PIECE_BYTES // self.index.slab_bytes)
         cuts = _cuts((first[1:] > last[:-1] + 1) | (np.diff(group) != 0))
@@ -277,13 +258,7 @@ def inflate_segment(packed: bytes, length: int) -> bytes:
 
 
 def inflate_head(data: bytes, count: int) -> bytes:
-    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` has no more.
-
-    Raises
-    ------
-    zlib.error
-        If it is not gzip data.
-    """
+    """Inflate the first `count` bytes out of the beginning of a gzip file; fewer where `data` has no more."""
     inflater = zlib.decompressobj(wbits=31)
     head = inflater.decompress(data, count)
     if len(head) == count or not inflater.unused_data:
@@ -297,35 +272,21 @@ def inflate_head(data: bytes, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def inflate_file(source: ByteSource, identity: FileIdentity, decoded_size: int) -> NDArray[np.uint8]:
-    """Inflate a whole gzip file to exactly the length that its NIfTI header states.
+def inflate_file(
+    source: ByteSource, identity: FileIdentity, decoded_size: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Inflate a whole gzip file to exactly `decoded_size` bytes, the length that its NIfTI header states.
 
-    Parameters
-    ----------
-    source : ByteSource
-        The file.
-    identity : FileIdentity
-        The state of the file when its header was read.
-    decoded_size : int
-        Length of the NIfTI file inside, from its header.
-
-    Returns
-    -------
-    (decoded_size,) uint8 array
-        Never more than that is inflated.
-
-    Raises
-    ------
-    VolumeError
-        If the data are damaged or cut, or inflate to less or more.
+    They are written to `out`, or to new memory. Data that are damaged or cut, or inflate to less or more, raise a
+    `DamagedFileError`.
     """
+    inflated = np.empty(decoded_size, np.uint8) if out is None else out
     with source.open(identity) as fetch:
-        found = _stream(_pieces(source, fetch, identity.size), decoded_size, source.label)
-        if found is not None:
-            return found
+        if _stream(_pieces(source, fetch, identity.size), inflated, source.label):
+            return inflated
         data = fetch([(0, identity.size)])[0]
-
-    return _inflate_slowly(data, decoded_size, source.label)
+    _inflate_slowly(data, inflated, source.label)
+    return inflated
 
 
 def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
@@ -338,10 +299,10 @@ def _pieces(source: ByteSource, fetch: Fetch, size: int) -> Iterator[Any]:
         yield fetch([(start, min(start + _READ_BYTES, size))])[0]
 
 
-def _stream(pieces: Iterator[Any], decoded_size: int, label: str) -> NDArray[np.uint8] | None:
-    """Inflate one member of exactly the stated length; None for anything else, which `_inflate_slowly` reports."""
+def _stream(pieces: Iterator[Any], inflated: NDArray[np.uint8], label: str) -> bool:
+    """Inflate one member of exactly this length; return False for anything else, which `_inflate_slowly` reports."""
     module = zlib if _isal is None else _isal
-    inflated, filled = np.empty(decoded_size, np.uint8), 0
+    decoded_size, filled = len(inflated), 0
     view, inflater = inflated.data, module.decompressobj(wbits=31)
     for piece in pieces:
         rest = piece
@@ -349,24 +310,24 @@ def _stream(pieces: Iterator[Any], decoded_size: int, label: str) -> NDArray[np.
             try:
                 part = inflater.decompress(rest, min(_READ_BYTES, decoded_size - filled + 1))
             except module.error:
-                return None
+                return False
             if filled + len(part) > decoded_size:
-                return None
+                return False
             view[filled : filled + len(part)] = part
             filled += len(part)
             if inflater.eof:
                 follows = b"".join([inflater.unused_data, *pieces]).lstrip(b"\0")
                 if filled != decoded_size or follows.startswith(GZIP_MAGIC):
-                    return None
+                    return False
                 if follows:
                     _warn_of_rest(label)
-                return inflated
+                return True
             rest = inflater.unconsumed_tail
-    return None
+    return False
 
 
-def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.uint8]:
-    inflated, filled = np.empty(decoded_size, np.uint8), 0
+def _inflate_slowly(data: bytes, inflated: NDArray[np.uint8], label: str) -> None:
+    decoded_size, filled = len(inflated), 0
     view, more = inflated.data, b""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -375,17 +336,18 @@ def _inflate_slowly(data: bytes, decoded_size: int, label: str) -> NDArray[np.ui
             more = file.read(1)  # also makes the module check CRC and length of the last member
     except (EOFError, OSError, zlib.error) as error:
         if filled < decoded_size or not str(error).startswith("Not a gzipped file"):
-            raise VolumeError(f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}.") from error
+            raise DamagedFileError(
+                f"{label} does not inflate: after {filled} sound bytes, {error}. {_DAMAGED}."
+            ) from error
         _warn_of_rest(label)
     if filled < decoded_size:
-        raise VolumeError(
+        raise DamagedFileError(
             f"{label} inflates to {filled} bytes, but its NIfTI header states {decoded_size}. {_DAMAGED}."
         )
     if more:
-        raise VolumeError(
+        raise DamagedFileError(
             f"{label} inflates to more than the {decoded_size} bytes that its NIfTI header states. {_DAMAGED}."
         )
-    return inflated
 
 
 def _warn_of_rest(label: str) -> None:

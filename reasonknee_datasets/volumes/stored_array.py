@@ -10,6 +10,7 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from types import EllipsisType
 from typing import Any, cast
@@ -21,10 +22,10 @@ from nibabel.volumeutils import array_from_file
 from numpy.typing import DTypeLike, NDArray
 
 from reasonknee_datasets.errors import VolumeError, os_remedy
-from reasonknee_datasets.volumes.byte_source import ByteSource, read_whole
+from reasonknee_datasets.volumes.byte_source import ByteSource, DamagedFileError, read_whole
 from reasonknee_datasets.volumes.cache import DecodeCache, shared_cache
 from reasonknee_datasets.volumes.disk import DiskCache, find_disk_cache
-from reasonknee_datasets.volumes.grid_view import View
+from reasonknee_datasets.volumes.grid_view import View, split_slicers
 from reasonknee_datasets.volumes.header import VolumeHeader, forget_index, read_header, spatial_shape
 from reasonknee_datasets.volumes.reference import ExpectedFile, Geometry
 from reasonknee_datasets.volumes.slab_reader import DamagedSlabError, Selection, Slabs, inflate_file
@@ -35,6 +36,7 @@ DiskPolicy = DiskCache | str | os.PathLike[str] | EllipsisType | None
 # nibabel leaves these untyped.
 _canonical: Any = _nibabel.canonical_slicers
 _fileslice: Any = _nibabel.fileslice
+_ONLY = np.zeros(1, np.int64)  # the slab of an ordinary file
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +65,14 @@ class Settings:
 
 
 class StoredVoxels:
-    """The stored array of one file, unscaled, before any reorientation.
-
-    Parameters
-    ----------
-    source : ByteSource
-        Where the bytes are.
-    header : VolumeHeader
-        Header of the file when the image was first touched.
-    settings : Settings
-        Caches are looked up in them at every read: a volume may outlive the loader whose cache it was first read
-        through.
-    """
+    """The stored array of one file, unscaled, before any reorientation; `header` is that of its first touch."""
 
     def __init__(self, source: ByteSource, header: VolumeHeader, settings: Settings) -> None:
         self.source, self.settings = source, settings
         self._use(header)
 
     def _use(self, header: VolumeHeader) -> None:
-        self.header = header
+        self.header, self._decoded_size = header, header.decoded_size
         self._slabs: Slabs | None = None
 
     def _find_slabs(self) -> Slabs | None:
@@ -89,32 +80,19 @@ class StoredVoxels:
             self._slabs = Slabs(self.source, self.header, index)
         return self._slabs
 
-    def whole(self) -> NDArray[Any]:
-        """Return the whole array: the caller's own, writable, Fortran-ordered."""
-        self._refresh()
-        if self._mappable:
-            # Not the mapping itself: saving over the file would change or destroy the caller's array.
-            return np.array(self._map(), order="F")
-        everything = tuple(slice(0, size, 1) for size in self.header.shape)
-        if (found := self._from_disk(everything)) is not None:
-            return found
-        cache, slabs = self.settings.find_cache(), self._find_slabs()
-        if slabs is not None:
-            return self._by_slabs(slabs, everything, cache)
-        return self._decode() if cache is None else self._cached(cache).copy(order="F")
+    @property
+    def everything(self) -> Selection:
+        """The region that is the whole array."""
+        return tuple(slice(0, size, 1) for size in self.header.shape)
 
     def region(self, selection: Selection) -> NDArray[Any]:
-        """Return a region that is not empty: the caller's own, writable."""
+        """Return a region that is not empty: the caller's own, writable, Fortran-ordered."""
         self._refresh()
-        if self._mappable:
-            return np.asarray(self._map())[selection].copy(order="F")
-        if (found := self._from_disk(selection)) is not None:
-            return found
-        cache, slabs = self.settings.find_cache(), self._find_slabs()
-        if slabs is not None:
-            return self._by_slabs(slabs, selection, cache)
-        array = self._decode() if cache is None else self._cached(cache)
-        return array[selection].copy(order="F")
+        try:
+            return self._region(selection)
+        except DamagedFileError as error:
+            self._follow(error)
+        return self._region(selection)
 
     def lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
         """Return the whole array, read-only, in which these regions are there; None without a cache entry.
@@ -122,18 +100,28 @@ class StoredVoxels:
         It is the cache's own memory, or the file's: what it shows may be another volume as soon as the cache lets go.
         """
         self._refresh()
+        try:
+            return self._lend(selections)
+        except DamagedFileError as error:
+            self._follow(error)
+        return self._lend(selections)
+
+    def _region(self, selection: Selection) -> NDArray[Any]:
+        if self._mappable:
+            # Not the mapping itself: saving over the file would change or destroy the caller's array.
+            return np.asarray(self._map())[selection].copy(order="F")
+        if (found := self._from_disk(selection)) is not None:
+            return found
+        return self._decode(selection, self.settings.find_cache())
+
+    def _lend(self, selections: Sequence[Selection]) -> NDArray[Any] | None:
         if self._mappable:
             return np.asarray(self._map())
-        cache = self.settings.find_cache()
-        if cache is None or self.settings.find_disk() is not None:
-            return None
-        slabs = self._find_slabs()
-        if slabs is None:
-            return self._cached(cache)
-        if not cache.can_hold(slabs.size):
+        cache, slabs = self.settings.find_cache(), self._find_slabs()
+        if cache is None or self.settings.find_disk() is not None or not (slabs is None or cache.can_hold(slabs.size)):
             return None
         try:
-            array = _hold(slabs, selections, cache)
+            array = self._held(selections, cache, slabs)
         except DamagedSlabError:  # a separate read raises the error that says what is wrong
             return None
         array.flags.writeable = False
@@ -143,6 +131,16 @@ class StoredVoxels:
     def _mappable(self) -> bool:
         return self.header.compression == "none" and self.source.is_local
 
+    def _follow(self, error: DamagedFileError) -> None:
+        """Use the header of a file that was replaced, which is why its bytes contradict the one that was read."""
+        if not self._is_replaced():
+            raise error
+        self._refresh()
+
+    def _is_replaced(self) -> bool:
+        """Check whether the file changed since its header was read; a server is asked again."""
+        return self.source.identify(again=True) != self.header.identity
+
     def _refresh(self) -> None:
         """Check for a file that changed since its header was read; one with the same header replaces it."""
         if self.source.identify() == self.header.identity:
@@ -150,8 +148,8 @@ class StoredVoxels:
         header = read_header(self.source)
         if not header.same_layout(self.header):
             raise VolumeError(
-                f"The volume file {self.source.label} was replaced by one with another header while it was in use. "
-                "Open it again with open_volume."
+                f"The volume file {self.source.label} changed after it was opened: it was replaced by one with another "
+                "header. Open it again with open_volume."
             )
         header.check_expected(self.settings.expected, self.source.label)
         self._use(header)
@@ -171,56 +169,62 @@ class StoredVoxels:
         if disk is None:
             return None
         header = self.header
-        return disk.read(header.identity, selection, header.shape, header.dtype, self._decode)
+        decode = partial(self._decode, self.everything, None)
+        return disk.read(header.identity, selection, header.shape, header.dtype, decode)
 
-    def _by_slabs(self, slabs: Slabs, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
+    def _decode(self, selection: Selection, cache: DecodeCache | None) -> NDArray[Any]:
+        """Decode a region: out of the cache's memory, or only the slabs that it touches, or out of the whole file."""
+        slabs = self._find_slabs()
         try:
-            if cache is None or not cache.can_hold(slabs.size):
+            # An ordinary file must be decoded whole in any case.
+            if cache is not None and (slabs is None or cache.can_hold(slabs.size)):
+                return self._held([selection], cache, slabs)[selection].copy(order="F")
+            if slabs is not None:
                 return slabs.copy_region(selection)
-            return _hold(slabs, [selection], cache)[selection].copy(order="F")
         except DamagedSlabError as damage:
+            if self._is_replaced():
+                raise DamagedFileError(f"{self.source.label} changed after it was opened: {damage}.") from damage
             # Either the index is wrong or the voxels are damaged: gzip's own checksum decides.
-            whole = self._inflate()[selection]
-            self._use(forget_index(slabs.header, str(damage), self.source.label))
-            return whole.copy(order="F")
+            part = self._inflate()[selection].copy(order="F")
+            self._use(forget_index(self.header, str(damage), self.source.label))
+            return part
+        array = self._inflate()
+        part = array[selection]
+        return part if part.size == array.size else part.copy(order="F")
 
-    def _cached(self, cache: DecodeCache) -> NDArray[Any]:
-        return cache.get(self.header.identity, self._decode)
-
-    def _decode(self) -> NDArray[Any]:
-        """Decode the whole array by whichever way is fastest, past all caches."""
-        if (slabs := self._find_slabs()) is not None:
-            return self._by_slabs(slabs, tuple(slice(0, size, 1) for size in self.header.shape), None)
-        return self._inflate()
-
-    def _inflate(self) -> NDArray[Any]:
-        """Decode the whole array the ordinary way."""
+    def _held(self, selections: Sequence[Selection], cache: DecodeCache, slabs: Slabs | None) -> NDArray[Any]:
+        """Return the whole array in the cache's memory, in which these regions are there."""
         header = self.header
-        data: Any
+        if slabs is None:
+            size = self._decoded_size
+            held = cache.get_slabs(header.identity, _ONLY, size, size, lambda _, memory: self._inflate(memory))
+            return self._laid(held)
+        wanted = slabs.touched(selections)
+        held = cache.get_slabs(header.identity, wanted, slabs.size, slabs.index.slab_bytes, slabs.fill)
+        return np.ndarray(header.shape, header.dtype, held, order="F")
+
+    def _inflate(self, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Decode the whole file the ordinary way, into new memory by default."""
+        header = self.header
         if header.compression == "gzip":
-            data = inflate_file(self.source, header.identity, header.decoded_size)
+            out = inflate_file(self.source, header.identity, header.decoded_size, out)
         else:
-            data = bytearray(read_whole(self.source, header.identity))
-        return np.ndarray(header.shape, header.dtype, buffer=data, offset=header.offset, order="F")
+            data = np.frombuffer(read_whole(self.source, header.identity), np.uint8, header.decoded_size)
+            out = np.empty(len(data), np.uint8) if out is None else out
+            out[:] = data
+        block = header.header.binaryblock
+        if not self.source.is_local and bytes(out[: len(block)]) != block and self._is_replaced():
+            raise DamagedFileError(f"{self.source.label} changed after it was opened: its header is another one.")
+        return self._laid(out)
 
-
-def _hold(slabs: Slabs, selections: Sequence[Selection], cache: DecodeCache) -> NDArray[Any]:
-    """Return the whole array in the cache's memory, in which these regions are there."""
-    header, wanted = slabs.header, slabs.touched(selections)
-    held = cache.get_slabs(header.identity, wanted, slabs.size, slabs.index.slab_bytes, slabs.fill)
-    return np.ndarray(header.shape, header.dtype, buffer=held.data, order="F")
+    def _laid(self, decoded: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the voxels of a whole decoded file."""
+        header = self.header
+        return np.ndarray(header.shape, header.dtype, decoded, header.offset, order="F")
 
 
 class VolumeProxy(ArrayProxy):
-    """An array that is read from its file when it is sliced.
-
-    Parameters
-    ----------
-    voxels : StoredVoxels
-        The stored array.
-    shape : tuple of int, optional
-        Another shape for the same voxels, as `reshape` gives.
-    """
+    """An array that is read from its file when it is sliced; `shape` is another one for the same voxels."""
 
     def __init__(self, voxels: StoredVoxels, shape: tuple[int, ...] | None = None) -> None:
         # ArrayProxy.__init__ would look for a file to keep open; these are the fields that its other methods use.
@@ -252,13 +256,7 @@ class VolumeProxy(ArrayProxy):
         return cast("NDArray[Any]", read(dtype))
 
     def lend(self, selections: Sequence[tuple[slice, ...]]) -> NDArray[Any] | None:
-        """Return the whole array, read-only, in which these regions are there; None where it cannot be lent.
-
-        Parameters
-        ----------
-        selections : sequence of three slices
-            With start and stop, inside the array.
-        """
+        """Return the whole array, read-only, in which these regions are there; None where it cannot be lent."""
         stored = self._voxels.header.shape
         if (self._slope, self._inter) != (1, 0) or self._shape != spatial_shape(stored):
             return None
@@ -273,10 +271,13 @@ class VolumeProxy(ArrayProxy):
             return self._nothing(slicer)
         stored = self._voxels.header.shape
         if self._shape != stored and self._shape != spatial_shape(stored):
-            return cast("NDArray[Any]", self._voxels.whole().reshape(self._shape, order="F")[canonical])
+            return cast("NDArray[Any]", self._whole()[canonical])
         if all(part == slice(None) for part in canonical):
-            return self._voxels.whole().reshape(self._shape, order="F")
+            return self._whole()
         return self._region(canonical)
+
+    def _whole(self) -> NDArray[Any]:
+        return self._voxels.region(self._voxels.everything).reshape(self._shape, order="F")
 
     def _nothing(self, slicer: Any) -> NDArray[Any]:
         """Answer for an array without voxels as nibabel does, which is not quite as numpy does."""
@@ -286,42 +287,9 @@ class VolumeProxy(ArrayProxy):
 
     def _region(self, canonical: tuple[Any, ...]) -> NDArray[Any]:
         """Read only the range of each slice, then apply its step."""
-        touched, residual = _split(canonical, self._shape)
+        touched, residual = split_slicers(canonical, self._shape)
         if any(part.start == part.stop for part in touched):
             return np.empty(np.broadcast_to(np.int8(0), self._shape)[canonical].shape, self._dtype, order="F")
         further = (slice(0, 1, 1),) * (len(self._voxels.header.shape) - len(touched))  # see `spatial_shape`
         block = self._voxels.region(touched + further)
         return cast("NDArray[Any]", block.reshape(block.shape[: len(touched)], order="F")[residual])
-
-
-def _split(canonical: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
-    """Split slicers into upward slices with explicit ends, and an index that gives the requested result.
-
-    Examples
-    --------
-    >>> _split((3, slice(None, None, -2), None), (5, 6))
-    ((slice(3, 4, 1), slice(1, 6, 2)), (0, slice(None, None, -1), None))
-    """
-    touched: list[slice] = []
-    residual: list[int | slice | None] = []
-    sizes = iter(shape)
-    for part in canonical:
-        if part is None:
-            residual.append(None)
-            continue
-        size = next(sizes)
-        if not isinstance(part, slice):
-            if not 0 <= part < size:
-                raise IndexError(f"Index {part} is outside the axis, which has voxels 0 to {size - 1}.")
-            touched.append(slice(part, part + 1, 1))
-            residual.append(0)
-            continue
-        steps = range(size)[part]
-        if steps.step > 0:
-            touched.append(slice(steps.start, max(steps.start, steps[-1] + 1 if steps else 0), steps.step))
-            residual.append(slice(None))
-        else:
-            first = steps[-1] if steps else 0
-            touched.append(slice(first, steps[0] + 1 if steps else 0, -steps.step))
-            residual.append(slice(None, None, -1))
-    return tuple(touched), tuple(residual)

@@ -70,7 +70,7 @@ def test_crops_of_one_shape() -> None:
     contiguous=st.booleans(),
     dtype=st.sampled_from([None, "uint8", "int16", "float16", "bfloat16", "float32"]),
 )
-def test_shapes_that_differ_are_padded_at_their_ends(
+def test_stack_pads_at_the_ends(
     shapes: list[tuple[int, int, int]], fortran: bool, contiguous: bool, dtype: str | None
 ) -> None:
     rng = np.random.default_rng(len(shapes))
@@ -93,7 +93,7 @@ def test_shapes_that_differ_are_padded_at_their_ends(
 
 
 @pytest.mark.parametrize("transform", [ToCanonical(), RandomFlip(p=1.0)])
-def test_the_mask_marks_what_stands_in_the_volume(transform: Any) -> None:
+def test_voxel_mask_marks_stored_voxels(transform: Any) -> None:
     """Padding of a crop beyond the volume is not a real voxel, for any order of the axes."""
     row = example(box=[0, 0, 0, 3, 3, 3])
     made = Compose([CropToBox(size=(10, 12, 30), pad_value=0), transform])(row)
@@ -160,7 +160,7 @@ def test_examples_are_left_as_they_are() -> None:
         ([0, 40_000], "int16", "do not fit into int16"),
     ],
 )
-def test_values_that_a_type_would_change_in_silence(values: list[float], dtype: str, message: str) -> None:
+def test_dtype_refuses_values_it_would_change(values: list[float], dtype: str, message: str) -> None:
     array = np.array(values).reshape(1, 1, 2)
     with pytest.raises(LoaderError, match=message):
         QuintupleCollator(dtype=dtype)([{"id": "a", "voxels": array}])
@@ -169,7 +169,7 @@ def test_values_that_a_type_would_change_in_silence(values: list[float], dtype: 
 @pytest.mark.parametrize(
     ("stored", "expected"), [(">i2", torch.int16), ("<u2", torch.int32), ("<f8", torch.float64), ("|u1", torch.uint8)]
 )
-def test_types_that_torch_lacks_become_the_next_larger(stored: str, expected: torch.dtype) -> None:
+def test_dtype_of_unsupported_types(stored: str, expected: torch.dtype) -> None:
     array = np.arange(24).reshape(2, 3, 4).astype(stored)
     volume = QuintupleCollator()([{"id": "a", "voxels": array}])["volume"]
     assert volume.dtype == expected
@@ -207,7 +207,7 @@ def test_pictures_stand_for_the_volume() -> None:
 # Boxes.
 
 
-def test_boxes_in_the_crop_and_in_the_volume() -> None:
+def test_boxes_in_crop_and_volume() -> None:
     rows = [CropToBox(margin_voxels=2)(example(number, box=[2 + number, 3, 4, 6, 8, 10])) for number in range(3)]
     batch = QuintupleCollator()(rows)
     assert batch["boxes_volume"].tolist() == [[2, 3, 4, 6, 8, 10], [3, 3, 4, 6, 8, 10], [4, 3, 4, 6, 8, 10]]
@@ -218,7 +218,7 @@ def test_boxes_in_the_crop_and_in_the_volume() -> None:
         assert (batch["volume"][at, 0].numpy()[inside] == stored[whole]).all()
 
 
-def test_without_a_crop_both_boxes_are_the_same() -> None:
+def test_boxes_without_a_crop_are_equal() -> None:
     batch = QuintupleCollator()([example()])
     assert batch["boxes"].tolist() == batch["boxes_volume"].tolist() == [[2, 3, 4, 6, 8, 10]]
 
@@ -227,7 +227,7 @@ def test_without_a_crop_both_boxes_are_the_same() -> None:
 
 
 @given(st.sampled_from([question for question in QUESTIONS.values() if question.in_records]), st.data())
-def test_grades_stand_in_the_order_of_the_slots(question: Any, data: st.DataObject) -> None:
+def test_grades_follow_slot_order(question: Any, data: st.DataObject) -> None:
     grades = {slot.attribute: data.draw(st.none() | st.sampled_from(list(slot.legal))) for slot in question.slots}
     rows = [{"attribute": name, "grade": grade, "scale": "ordinal"} for name, grade in grades.items()]
     given_in = data.draw(st.permutations(rows))
@@ -278,13 +278,13 @@ def test_tokens_are_padded_to_the_longest() -> None:
     assert batch["labels"].tolist() == [[-100, 5, -100, -100], [-100, 5, 5, 5]]
 
 
-def test_tokens_are_padded_on_the_left_for_generation() -> None:
+def test_pad_tokens_left_for_generation() -> None:
     batch = QuintupleCollator(pad_token_id=0, padding_side="left")(tokens(2, 4))
     assert batch["input_ids"].tolist() == [[0, 0, 1, 2], [1, 2, 3, 4]]
     assert batch["attention_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
 
 
-def test_prompts_without_labels_are_padded_on_the_left() -> None:
+def test_pad_tokens_left_without_labels() -> None:
     prompts = [{key: row[key] for key in ("id", "input_ids")} for row in tokens(2, 4)]
     assert QuintupleCollator(pad_token_id=0)(prompts)["input_ids"].tolist() == [[0, 0, 1, 2], [1, 2, 3, 4]]
     right = QuintupleCollator(pad_token_id=0, padding_side="right")(prompts)
@@ -426,7 +426,7 @@ def test_padding_stays_nothing_after_a_window() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_it_goes_to_a_gpu_from_pinned_memory() -> None:
+def test_batch_to_gpu_from_pinned_memory() -> None:
     batch = QuintupleCollator()([CropToBox(size=(4, 6, 30))(example())])
     pinned = batch.pin_memory()
     assert pinned["volume"].is_pinned()
@@ -469,13 +469,13 @@ def test_bytes_in_the_other_order(dtype: str) -> None:
     assert batch["volume"].to(torch.int64)[0, 0].tolist() == voxels.tolist()
 
 
-def test_words_in_arrays_are_kept_as_they_are() -> None:
+def test_arrays_of_words_are_kept() -> None:
     words = np.array(["Look.", "No tear."])
     batch = QuintupleCollator()([example(reasoning=words), example(1, reasoning=words.astype(object))])
     assert [row.tolist() for row in batch["reasoning"]] == [words.tolist()] * 2
 
 
-def test_a_batch_larger_than_memory_is_one_clear_error() -> None:
+def test_batch_larger_than_memory() -> None:
     """Shapes that differ are padded to the largest of each axis: rows that fit may make a batch that does not."""
     shapes = np.eye(3, dtype=int) * 2_999_999 + 1
     rows = [example(number, voxels=np.zeros(shape, np.int16)) for number, shape in enumerate(shapes)]

@@ -86,7 +86,7 @@ def test_batch_copied_in_worker_keeps_original(pool: BufferPool) -> None:
         assert one["volume"].unique().tolist() == [5]
 
 
-def test_where_all_are_in_use_there_is_none(pool: BufferPool) -> None:
+def test_buffer_pool_with_all_in_use(pool: BufferPool) -> None:
     held = [filled(pool, value) for value in range(12)]
     assert pool.empty(SHAPE, torch.int16) is None
     assert [int(tensor[0, 0, 0]) for tensor in held] == list(range(12))
@@ -100,7 +100,7 @@ def test_a_larger_batch_makes_its_buffer_grow(pool: BufferPool, tmp_path: Path) 
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_full_folder_is_no_reason_to_stop(pool: BufferPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buffer_pool_in_full_folder(pool: BufferPool, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -36,6 +36,7 @@ class Server:
     encodes: bool = False  # and whether it encodes what is asked for, whatever the client accepts
     states_length: bool = True  # else it sends chunks, as programs do that make their answers on the way
     allows_head: bool = True
+    sends_etag: bool = True  # else only when the file was changed, as Python's own server does
 
     def count(self, method: str) -> int:
         return sum(request[0] == method for request in self.requests)
@@ -97,7 +98,10 @@ class Handler(SimpleHTTPRequestHandler):
             part = file.read(stop - start)
         if state.spoil and len(part) > 1000:
             part = part[:500] + bytes([part[500] ^ 255]) + part[501:]
-        self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}-{size:x}"')
+        if state.sends_etag:
+            self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}-{size:x}"')
+        else:
+            self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))
         if state.encoding:
             self.send_header("Content-Encoding", state.encoding)
         if state.states_length:

@@ -35,7 +35,7 @@ def most_open(volumes: np.ndarray) -> int:
 
 
 @given(volumes=volume_lists, seed=seeds, epoch=st.integers(0, 10**6), group=st.integers(1, 40))
-def test_each_row_comes_once_and_few_volumes_are_open(volumes: np.ndarray, seed: int, epoch: int, group: int) -> None:
+def test_epoch_plan_is_permutation_of_rows(volumes: np.ndarray, seed: int, epoch: int, group: int) -> None:
     rows = EpochPlan(volumes, seed, group).rows(epoch)
     assert sorted(rows.tolist()) == list(range(len(volumes)))
     if group < volumes.max() + 1:
@@ -48,7 +48,7 @@ def test_the_same_questions_give_the_same_answer(volumes: np.ndarray, seed: int,
     assert plan.rows(3).tolist() == EpochPlan(volumes.copy(), seed, group).rows(3).tolist()
 
 
-def test_an_order_of_years_ago_can_be_continued() -> None:
+def test_epoch_plan_never_changes() -> None:
     # Written down on 22 November 2026 with NumPy 2.4: these numbers must never change.
     plan = EpochPlan(np.repeat(np.arange(6), 3), seed=20261122, volumes_in_flight=3)
     assert plan.rows(0).tolist() == [11, 10, 8, 9, 6, 3, 4, 5, 7, 15, 12, 16, 17, 0, 14, 2, 13, 1]
@@ -112,9 +112,7 @@ def test_every_volume_may_come_at_any_time() -> None:
     seed=seeds,
     group=st.integers(1, 14),
 )
-def test_balanced_draws_are_rows_and_keep_few_volumes_open(
-    sizes: list[int], labels: st.DataObject, seed: int, group: int
-) -> None:
+def test_epoch_plan_of_balanced_draws(sizes: list[int], labels: st.DataObject, seed: int, group: int) -> None:
     volumes = np.repeat(np.arange(len(sizes)), sizes)
     classes = enumerate_labels(
         np.array(labels.draw(st.lists(st.integers(0, 3), min_size=len(volumes), max_size=len(volumes))))

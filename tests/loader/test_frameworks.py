@@ -156,7 +156,7 @@ def train(folder: Path, loader: ResumableLoader, *, resume: Any = None, **option
 
 
 @pytest.mark.parametrize(("workers", "stream"), [(0, False), (2, False), (2, True)])
-def test_trainer_resumes_in_the_middle_of_an_epoch(tmp_path: Path, workers: int, stream: bool) -> None:
+def test_trainer_resumes_within_an_epoch(tmp_path: Path, workers: int, stream: bool) -> None:
     expected = epochs(stream=stream)
     assert train(tmp_path, new_loader(stream=stream, num_workers=workers)) == expected
     checkpoint = str(tmp_path / f"checkpoint-{BATCHES + 3}")
@@ -180,7 +180,7 @@ def test_trainer_may_leave_skipping_to_the_loader(tmp_path: Path) -> None:
     assert train(tmp_path, loader, resume=checkpoint, ignore_data_skip=True) == epochs()[BATCHES + 3 :]
 
 
-def test_trainer_and_a_loaded_state_do_not_skip_twice(tmp_path: Path) -> None:
+def test_trainer_with_loaded_state_skips_once(tmp_path: Path) -> None:
     first = new_loader()
     first.load_state_dict({**first.state_dict(), "epoch": 1, "position": 12})
     train(tmp_path, new_loader())

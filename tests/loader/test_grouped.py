@@ -127,7 +127,7 @@ def test_sampler_balances_by_one_attribute(column: bool) -> None:
     assert len(drawn) == 300
 
 
-def test_sampler_balances_by_an_attribute_that_no_row_has() -> None:
+def test_sampler_balances_by_absent_attribute() -> None:
     rows = [{"id": "a", "volume_path": "1", "grades": [{"attribute": "size", "grade": 1}]}]
     with pytest.raises(LoaderError, match=r"No row .* grade to balance by 'grade_depth'. Its attributes are size\."):
         VolumeGroupedSampler(rows, balance="grade_depth")

@@ -36,7 +36,7 @@ def epoch(number: int) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("workers", "persistent"), WORKERS)
-def test_iter_inside_a_loop_leaves_the_loop_alone(workers: int, persistent: bool) -> None:
+def test_iter_inside_a_loop(workers: int, persistent: bool) -> None:
     first, second = epoch(0), epoch(1)
     with new_loader(workers, persistent) as loader:
         seen, states = [], []
@@ -71,7 +71,7 @@ def test_an_iterator_kept_beside_a_loop(workers: int, persistent: bool) -> None:
 
 
 @pytest.mark.parametrize(("workers", "persistent"), WORKERS)
-def test_an_iterator_that_is_never_used_begins_no_epoch(workers: int, persistent: bool) -> None:
+def test_unused_iterator_begins_no_epoch(workers: int, persistent: bool) -> None:
     with new_loader(workers, persistent) as loader:
         unused = iter(loader)
         assert loader.state_dict()["epoch"] == 0
@@ -91,7 +91,7 @@ def test_persistent_workers_are_reused_after_break() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "persistent"), WORKERS)
-def test_iter_in_two_threads_gives_each_a_whole_epoch(workers: int, persistent: bool) -> None:
+def test_iter_in_two_threads(workers: int, persistent: bool) -> None:
     both = threading.Barrier(2)
 
     def read(loader: ResumableLoader) -> list[str]:

@@ -93,7 +93,7 @@ def wait_until(condition: Any) -> None:
         (signal.SIGKILL, 1, "forkserver"),
     ],
 )
-def test_a_signal_leaves_no_folder_and_no_worker(
+def test_janitor_removes_folder_after_signal(
     tmp_path: Path, volume: Path, number: signal.Signals, workers: int, method: str
 ) -> None:
     process, shared, pids = start(tmp_path, volume, workers, method)
@@ -107,7 +107,7 @@ def test_a_signal_leaves_no_folder_and_no_worker(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_folder_that_another_process_uses_is_left(tmp_path: Path) -> None:
+def test_janitor_leaves_folder_in_use(tmp_path: Path) -> None:
     code = (
         "import os, signal; from reasonknee_datasets.loader.shared_folder import open_session;"
         f"session = open_session(10, folder={str(tmp_path)!r}, job=('one',)); os.kill(os.getpid(), signal.SIGKILL)"
@@ -119,7 +119,7 @@ def test_a_folder_that_another_process_uses_is_left(tmp_path: Path) -> None:
     assert not ours.folder.exists()
 
 
-def test_leaving_removes_the_folder_while_a_worker_still_writes(tmp_path: Path) -> None:
+def test_leave_removes_folder_during_writes(tmp_path: Path) -> None:
     """A loader is forgotten before its workers have ended: what they write must not keep the folder."""
     session, stop, written = Session(tmp_path / "base", "one"), threading.Event(), threading.Event()
 

@@ -41,7 +41,7 @@ def live(repository: Path, folder: Path, batch_size: int, workers: int, steps: i
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_it_is_the_same_epoch(repository: Path, tmp_path: Path) -> None:
+def test_load_state_dict_after_kill(repository: Path, tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     straight.mkdir()
     broken.mkdir()
@@ -60,7 +60,7 @@ def test_killed_and_resumed_it_is_the_same_epoch(repository: Path, tmp_path: Pat
 
 
 @pytest.mark.timeout(120)
-def test_a_killed_run_leaves_nothing_in_the_shared_folder(repository: Path, tmp_path: Path) -> None:
+def test_killed_run_leaves_no_shared_folder(repository: Path, tmp_path: Path) -> None:
     live(repository, tmp_path, 4, 2, 3)
     # The janitor, a process of its own, removes it once it sees the death; pytest's time limit ends the wait.
     while list(tmp_path.glob("reasonknee-*")):

@@ -116,7 +116,7 @@ def journeys(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int, int, int]
 
 
 @given(journey=journeys(), seed=st.integers(0, 3))
-def test_any_interruptions_and_topologies_make_up_whole_epochs(
+def test_load_state_dict_after_any_interruptions(
     journey: tuple[list[int], list[tuple[int, int, int, int]]], seed: int
 ) -> None:
     sizes, segments = journey
@@ -194,7 +194,7 @@ def test_resume_with_larger_step_drops_short_tail() -> None:
     assert len(next(iter(wide))["id"]) == 8
 
 
-def test_iterating_begins_the_next_epoch_as_with_torch() -> None:
+def test_iter_begins_next_epoch() -> None:
     rows = examples([4] * 4)
     loader = make_dataloader(rows, batch_size=4, shuffle=True, volumes_in_flight=3)
     for expected in (0, 1, 2):
@@ -233,7 +233,7 @@ def test_batch_names_are_completed() -> None:
     assert batch._ipython_key_completions_() == list(batch)
 
 
-def test_each_rank_takes_its_part_of_each_step() -> None:
+def test_ranks_share_each_step() -> None:
     rows = examples([5, 5, 5])
     loaders = [
         make_dataloader(rows, batch_size=2, shuffle=True, volumes_in_flight=3, rank=rank, world_size=3)
@@ -334,14 +334,14 @@ def test_after_an_interruption_come_the_same_pixels(train: Any, room: Path) -> N
 
 
 @pytest.mark.slow
-def test_workers_that_outlive_an_epoch_are_told_the_next(train: Any, room: Path) -> None:
+def test_persistent_workers_get_the_epoch(train: Any, room: Path) -> None:
     with load(train, room, num_workers=2) as loader:
         for expected in range(3):
             assert {epoch for batch in loader for epoch in batch["epoch"]} == {expected}
 
 
 @pytest.mark.slow
-def test_a_function_of_the_dataset_is_told_the_epoch(train: Any, room: Path) -> None:
+def test_with_transform_gets_the_epoch(train: Any, room: Path) -> None:
     with load(train, room) as plain:
         expected = crops(plain) | crops(plain)
     with load(train.with_transform(CROP), room, transform=None) as loader:
@@ -350,7 +350,7 @@ def test_a_function_of_the_dataset_is_told_the_epoch(train: Any, room: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("others", [False, True])
-def test_a_function_of_some_columns_is_told_the_epoch(train: Any, room: Path, others: bool) -> None:
+def test_with_transform_of_columns_gets_epoch(train: Any, room: Path, others: bool) -> None:
     with load(train, room) as plain:
         expected = crops(plain) | crops(plain)
     some = train.with_transform(CROP, columns=["id", "volume", "box"], output_all_columns=others)
@@ -360,7 +360,7 @@ def test_a_function_of_some_columns_is_told_the_epoch(train: Any, room: Path, ot
 
 
 @pytest.mark.slow
-def test_the_random_numbers_of_the_model_are_left_alone(train: Any, room: Path) -> None:
+def test_loader_leaves_random_generators_alone(train: Any, room: Path) -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -445,7 +445,8 @@ def test_each_volume_is_decoded_once_an_epoch(train: Any, room: Path, workers: i
             assert info is not None
             # Of one epoch's last volumes some may be there when the next looks at them.
             assert VOLUMES + (epoch - 1) * 2 <= info.decodes <= VOLUMES * epoch
-            assert info.inflated == info.decodes * 6 * 8 * 10 * 2
+            voxels = 6 * 8 * 10 * 2  # bytes; of an ordinary file its header of 352 is kept too
+            assert info.decodes * voxels <= info.inflated <= info.decodes * (voxels + 352)
             assert info.bytes <= info.max_bytes < VOLUMES * 6 * 8 * 10 * 2
 
 
@@ -468,19 +469,19 @@ def test_slow_worker_finds_volumes_of_others(train: Any, room: Path, workers: in
 
 
 @pytest.mark.slow
-def test_a_folder_that_is_too_small_is_said_once(train: Any, room: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_small_shared_folder_logs_once(train: Any, room: Path, caplog: pytest.LogCaptureFixture) -> None:
     options: dict[str, Any] = {"volumes_in_flight": 6, "transform": CropToBox(margin_voxels=20)}
     with load(train, room, **options) as loader:
         list(loader)
     assert not caplog.records
-    with load(train, room, shared_memory_bytes=3 * 6 * 8 * 10 * 2, **options) as loader:
+    with load(train, room, shared_memory_bytes=3 * (6 * 8 * 10 * 2 + 352), **options) as loader:  # with headers
         list(loader)
         list(loader)
         info = loader.shared_info()
     assert info is not None
     assert info.decodes > 3 * VOLUMES
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "The shared folder fits 3 volumes (2.88e-06 GB), but more are in use at a time" in caplog.text
+    assert "The shared folder fits 3 volumes (3.94e-06 GB), but more are in use at a time" in caplog.text
 
 
 @pytest.mark.slow
@@ -560,7 +561,7 @@ def test_iteration_of_closed_loader_is_an_error(train: Any, room: Path, workers:
 
 
 @pytest.mark.slow
-def test_a_loader_may_be_closed_with_its_last_batch(train: Any, room: Path) -> None:
+def test_close_with_the_last_batch(train: Any, room: Path) -> None:
     loader = load(train, room)
     handed = 0
     for handed, _ in enumerate(loader, 1):
@@ -572,7 +573,7 @@ def test_a_loader_may_be_closed_with_its_last_batch(train: Any, room: Path) -> N
 # Balancing.
 
 
-def test_balancing_by_grade_evens_it_out_and_resumes() -> None:
+def test_balance_by_grade_resumes() -> None:
     graded = examples([4] * 100)  # grades 1, 2, 3 and 3
     sound = [{"attribute": "size", "grade": 0}, {"attribute": "depth", "grade": 0}]
     rows = graded + [{**row, "id": row["id"].replace("/00M/", "/12M/"), "grades": sound} for row in graded] * 3
@@ -703,7 +704,7 @@ def test_make_dataloader_refuses_what_is_no_dataset(dataset: Any, message: str) 
         make_dataloader(dataset, batch_size=1)
 
 
-def test_make_dataloader_accepts_a_class_that_makes_examples() -> None:
+def test_make_dataloader_accepts_class_as_dataset() -> None:
     loader = make_dataloader(examples([3]), batch_size=2, transform=dict)
     assert [len(batch["id"]) for batch in loader] == [2, 1]
 
@@ -734,7 +735,7 @@ def test_rows_that_nothing_tells_apart() -> None:
         make_dataloader(rows, batch_size=1)
 
 
-def test_a_transform_that_gives_no_mapping_cannot_be_padded() -> None:
+def test_fill_refuses_examples_without_mapping() -> None:
     rows = examples([3])
     options: dict[str, Any] = {"batch_size": 2, "transform": lambda row: row["id"], "collate_fn": list}
     loader = make_dataloader(rows, **options, rank=1, world_size=2)
@@ -768,7 +769,7 @@ def look_up(row: dict[str, Any]) -> dict[str, Any]:
     "workers",
     [0, pytest.param(1, marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="torch passes no notes on"))],
 )
-def test_an_error_of_a_users_function_names_the_example(train: Any, room: Path, workers: int) -> None:
+def test_transform_error_names_the_example(train: Any, room: Path, workers: int) -> None:
     with (
         load(train, room, transform=look_up, num_workers=workers) as loader,
         pytest.raises(KeyError, match="no such thing") as caught,
@@ -801,7 +802,7 @@ def test_a_file_that_is_missing(train: Any, repository: Path, room: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_state_is_the_same_on_every_machine(train: Any, repository: Path, tmp_path: Path, room: Path) -> None:
+def test_state_dict_is_same_on_machines(train: Any, repository: Path, tmp_path: Path, room: Path) -> None:
     """The rows of a repository are identified by their content, not by their place."""
     moved = tmp_path / "elsewhere"
     moved.symlink_to(repository)

@@ -56,7 +56,7 @@ def test_training_with_64_open_files(tmp_path: Path, workers: int) -> None:
     assert run.stdout.split() == ["120", "40"]
 
 
-def test_slots_take_no_more_descriptors_than_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_keep_few_descriptors_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reasonknee_datasets.loader.shared._most_open", lambda: 4)
     volumes = SharedVolumes(str(tmp_path), 40 * SIZE)
     before = len(list(Path("/proc/self/fd").iterdir()))

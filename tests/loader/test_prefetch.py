@@ -32,7 +32,7 @@ def counting(log: list[int], count: int = 10) -> Iterator[int]:
         yield number
 
 
-def test_it_is_ahead_by_its_depth_and_no_more() -> None:
+def test_run_ahead_is_bounded_by_depth() -> None:
     asked: list[int] = []
     results = run_ahead(counting(asked), lambda number: -number, depth=3)
     assert next(results) == 0
@@ -55,7 +55,7 @@ def test_it_works_while_its_caller_does() -> None:
         assert number == 4 or begun[number + 1].wait(10)  # while this result is still in use
 
 
-def test_an_error_comes_after_what_came_before_it() -> None:
+def test_run_ahead_raises_in_order() -> None:
     results = run_ahead(iter([2, 1, 0, 5]), lambda number: 2 // number, depth=2)
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(ZeroDivisionError, match="division"):

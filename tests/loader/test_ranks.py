@@ -85,7 +85,7 @@ def both(folder: Path, cut: Cut, *, late: bool = False, seed_of: int = 0) -> lis
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("cut", [by_node, sharded, sharded_stream, filtered_on_one])
-def test_compare_ranks_refuses_split_rows_on_every_rank(tmp_path: Path, cut: Cut, late: bool) -> None:
+def test_compare_ranks_refuses_split_rows(tmp_path: Path, cut: Cut, late: bool) -> None:
     for message in both(tmp_path, cut, late=late):
         assert message.startswith("The ranks load different rows")
         assert "split_dataset_by_node or Dataset.shard would be cut twice" in message

@@ -69,7 +69,7 @@ def test_a_shuffle_differs_from_epoch_to_epoch(repository: Path) -> None:
     segments=st.lists(st.tuples(st.integers(1, 2), st.integers(1, 5), st.integers(0, 4)), min_size=1, max_size=4),
     make=st.sampled_from([stream, shuffled]),
 )
-def test_any_interruptions_and_topologies_make_up_whole_epochs(
+def test_streaming_resumes_after_any_interruptions(
     repository: Path, segments: list[tuple[int, int, int]], make: Any
 ) -> None:
     state, seen = None, []

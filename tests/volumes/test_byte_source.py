@@ -18,7 +18,7 @@ from tests.helpers.volumes_server import serve
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_http_gives_the_same_voxels_and_asks_once(tmp_path: Path, suffix: str) -> None:
+def test_find_source_over_http(tmp_path: Path, suffix: str) -> None:
     array = knee((40, 40, 40))
     save(tmp_path / f"knee{suffix}", array)
     cache = DecodeCache()

@@ -61,7 +61,7 @@ def test_colour_goes_past_it(tmp_path: Path) -> None:
     assert not entries(tmp_path / "cache")
 
 
-def test_a_volume_is_decoded_once_for_all_epochs(tmp_path: Path) -> None:
+def test_disk_cache_decodes_once(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee((40, 50, 60)))
     with count_opens(path) as opens:
         for _ in range(3):
@@ -85,7 +85,7 @@ def test_results_are_the_callers_own(tmp_path: Path) -> None:
     same(np.asarray(volume), array)
 
 
-def test_a_file_that_changed_is_not_served_from_before(tmp_path: Path) -> None:
+def test_disk_cache_after_file_changed(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", knee())
     same(open_volume(path, cache_dir=tmp_path / "cache").dataobj[1], knee()[1])
     time.sleep(0.02)  # the clock of mtime is coarse
@@ -194,7 +194,7 @@ def test_disk_cache_works_in_read_only_folder(tmp_path: Path) -> None:
         same(open_volume(path, cache=DecodeCache(), cache_dir=folder).dataobj[1], array[1])
 
 
-def test_a_full_disk_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_cache_on_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "knee.nii.gz", array := knee())
     cache = DiskCache(str(tmp_path / "cache"))
 

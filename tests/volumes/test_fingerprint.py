@@ -67,7 +67,7 @@ def test_other_voxel_types(tmp_path: Path) -> None:
     assert len(hashes) == 8
 
 
-def test_it_reads_the_file_twice_and_no_more(tmp_path: Path) -> None:
+def test_fingerprint_reads_file_twice(tmp_path: Path) -> None:
     path = save(tmp_path / "knee.nii.gz", knee(), AFFINE)
     with count_opens(path) as opens:
         fingerprint(path)

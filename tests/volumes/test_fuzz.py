@@ -35,7 +35,7 @@ def test_500_mutated_files() -> None:
     assert ": error error error" in run.stdout
 
 
-def test_the_check_notices_a_reader_that_trusts_its_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fuzz_check_finds_trusting_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def unverified(self: Any, piece: tuple[int, int], packed: bytes) -> Any:
         first, stop = (min(slab * self.index.slab_bytes, self.index.voxel_bytes) for slab in piece)
         try:

@@ -39,7 +39,7 @@ def test_cropping_is_nibabels() -> None:
     )
 
 
-def test_a_view_of_a_view_is_one_view() -> None:
+def test_then_is_one_view() -> None:
     first = WHOLE.crop(Box((1, 2, 3), (5, 8, 9))).turn(Reorientation((2, 0, 1), (True, False, True)))
     second = View.whole(first.shape).mirror(1).shift((1, 0, -2)).rescale((3, 8, 12))
     assert WHOLE.then(first).then(second) == first.mirror(1).shift((1, 0, -2)).rescale((3, 8, 12))
@@ -158,7 +158,7 @@ class TestVolumes:
         assert len(data) < 2_000
         np.testing.assert_array_equal(np.asarray(again), self.expected(path))
 
-    def test_a_row_keeps_its_view_in_its_reference(self, path: str, view: View) -> None:
+    def test_reference_of_a_row_keeps_view(self, path: str, view: View) -> None:
         reference = write_reference(path, Geometry((6, 8, 10), nib.load(path).affine))
         volume = LazyVolume.from_reference(reference).through(view)
         written = VolumeFeature().encode_example(volume)
@@ -190,7 +190,7 @@ class TestVolumes:
         assert open_volume(path).grid[0] == (6, 8, 10)
         assert open_volume(path).through(view).grid[0] == view.shape
 
-    def test_another_geometry_is_put_right_under_the_view(self, path: str) -> None:
+    def test_view_over_turned_geometry(self, path: str) -> None:
         turn = Reorientation((2, 1, 0), (False, True, False))
         affine = turn.apply_affine(nib.load(path).affine, (6, 8, 10))
         volume = open_volume(path, geometry=Geometry((10, 8, 6), affine))

@@ -72,7 +72,7 @@ def test_truncated(tmp_path: Path, suffix: str) -> None:
             open_volume(path).dataobj[1]
 
 
-def test_every_flipped_bit_of_the_compressed_voxels_is_noticed(tmp_path: Path) -> None:
+def test_read_finds_every_flipped_bit(tmp_path: Path) -> None:
     array = knee((6, 7, 8))
     whole = save(tmp_path / "knee.nii.gz", array).read_bytes()
     for position in range(60, len(whole), 7):
@@ -84,7 +84,7 @@ def test_every_flipped_bit_of_the_compressed_voxels_is_noticed(tmp_path: Path) -
             open_volume(path).dataobj[1]
 
 
-def test_a_gzip_that_inflates_past_its_promise_stops(tmp_path: Path) -> None:
+def test_gzip_longer_than_its_header_states(tmp_path: Path) -> None:
     path = tmp_path / "bomb.nii.gz"
     packer = zlib.compressobj(9, wbits=31)
     zeros = b"\0" * 1_000_000
@@ -101,14 +101,14 @@ def test_a_gzip_that_inflates_past_its_promise_stops(tmp_path: Path) -> None:
     assert peak < 3_000_000
 
 
-def test_a_gzip_that_keeps_less_than_it_promises(tmp_path: Path) -> None:
+def test_gzip_shorter_than_its_header_states(tmp_path: Path) -> None:
     path = tmp_path / "short.nii.gz"
     path.write_bytes(gzip.compress(nifti_bytes(knee())[:-100]))
     with pytest.raises(VolumeError, match=r"inflates to 3612 bytes, but its NIfTI header states 3712"):
         np.asarray(open_volume(path))
 
 
-def test_a_raw_file_that_holds_less_than_it_promises(tmp_path: Path) -> None:
+def test_nii_shorter_than_its_header_states(tmp_path: Path) -> None:
     path = tmp_path / "short.nii"
     path.write_bytes(nifti_bytes(knee())[:-100])
     with pytest.raises(VolumeError, match=r"more than the file has \(3612 bytes\)"):

@@ -95,7 +95,7 @@ class TestOrigins:
             assert any("/moved" in text for text in here.headers)
             assert len(told(here.headers)) == len(here.headers)
 
-    def test_another_port_and_another_name_are_other_origins(self, folder: Path) -> None:
+    def test_credentials_stay_with_their_origin(self, folder: Path) -> None:
         with serve(files(folder)) as there:
             for target in (there.url, there.url.replace("127.0.0.1", "localhost")):
                 with serve(redirect(target)) as here:
@@ -105,7 +105,7 @@ class TestOrigins:
                     )
             assert told(there.headers) == []
 
-    def test_they_are_not_sent_again_after_a_return(self, folder: Path) -> None:
+    def test_credentials_after_redirect_back(self, folder: Path) -> None:
         """First origin, second, first: the second may not make the first do something with them."""
         with serve(lambda handler: back[0](handler), "127.0.0.2") as there:
 
@@ -228,7 +228,7 @@ class TestLimits:
             assert len(here.headers) <= 2
 
     @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-    def test_a_length_that_the_header_does_not_account_for(
+    def test_file_longer_than_its_header_states(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
     ) -> None:
         monkeypatch.delenv("REASONKNEE_MAX_FILE_BYTES")

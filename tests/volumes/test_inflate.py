@@ -53,7 +53,7 @@ def test_sound_files(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("rest", [b"<html>moved</html>", b"\n", b"\x1f", b"\0" * 600_000 + b"x", b"x" * 300_000])
 @pytest.mark.parametrize("members", [1, 3])
-def test_bytes_after_the_gzip_data_are_warned_of(tmp_path: Path, how: str, rest: bytes, members: int) -> None:
+def test_inflate_file_warns_of_trailing_bytes(tmp_path: Path, how: str, rest: bytes, members: int) -> None:
     """As ``gzip -d``, which writes the data and warns; zeros behind them are padding."""
     step = -(-len(PLAIN) // members)
     data = b"".join(gzip.compress(PLAIN[start : start + step]) for start in range(0, len(PLAIN), step))

@@ -44,7 +44,7 @@ def test_coarser_grids_are_pillows_bilinear_filter(size: tuple[int, int]) -> Non
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-5)
 
 
-def test_what_lies_beside_a_crop_is_looked_at() -> None:
+def test_interpolate_reads_beside_a_crop() -> None:
     # A crop of the coarse volume is the coarse grid's crop, wherever its faces meet.
     coarse = read_view(WHOLE.crop(Box((0, 0, 0), (8, 10, 14))).rescale((4, 5, 7)), VALUES)
     crop = read_view(WHOLE.crop(Box((2, 4, 6), (6, 8, 12))).rescale((2, 2, 3)), VALUES)

@@ -73,7 +73,7 @@ def test_lend_decodes_once(path: Path) -> None:
     assert np.shares_memory(first, second)
 
 
-def test_lend_turns_to_the_geometry_of_the_manifest(path: Path, array: Any) -> None:
+def test_lend_turns_to_manifest_geometry(path: Path, array: Any) -> None:
     image = nib.as_closest_canonical(nib.Nifti1Image(array, AFFINE))
     volume = open_volume(path, geometry=Geometry(image.shape, image.affine)).through(View.whole(SHAPE).crop(BOX))
     with use_cache(DecodeCache(10**6)):
@@ -82,7 +82,7 @@ def test_lend_turns_to_the_geometry_of_the_manifest(path: Path, array: Any) -> N
     np.testing.assert_array_equal(lent, np.asarray(image.dataobj)[BOX.slices])
 
 
-def test_lend_leaves_out_what_has_to_be_made_up(path: Path) -> None:
+def test_lend_leaves_out_computed_voxels(path: Path) -> None:
     """Padded and interpolated crops are not a view of the stored array; the other crops of the file still are."""
     volume, whole = open_volume(path), View.whole(SHAPE)
     odd = [whole.crop(Box((-1, 0, 0), (3, 3, 3))), whole.crop(Box((8, 0, 0), (13, 3, 3))), whole.rescale((6, 5, 3))]
@@ -115,7 +115,7 @@ def test_file_key(tmp_path: Path) -> None:
     assert file_key(np.zeros(SHAPE)) is None
 
 
-def test_lent_volume_notices_a_file_of_another_layout(tmp_path: Path, array: Any) -> None:
+def test_lent_volume_of_replaced_file(tmp_path: Path, array: Any) -> None:
     path = tmp_path / "knee.nii.gz"
     nib.save(nib.Nifti1Image(array, AFFINE), path)
     with use_cache(DecodeCache(10**6)):

@@ -170,7 +170,7 @@ def test_damaged_input_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == ["plain.nii.gz"]
 
 
-def test_an_output_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_pack_leaves_nothing_after_failed_write(tmp_path: Path) -> None:
     path = save(tmp_path / "plain.nii.gz", knee())
     with pytest.raises(VolumeError, match=r"packed volume .*absent.*cannot be written \(FileNotFoundError"):
         pack(path, tmp_path / "absent" / "knee.nii.gz")

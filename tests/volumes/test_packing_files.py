@@ -16,7 +16,7 @@ from tests.helpers.volumes_files import knee, save
 from tests.helpers.volumes_server import serve
 
 
-def test_files_and_urls_are_packed_one_by_one(tmp_path: Path) -> None:
+def test_pack_files_and_urls(tmp_path: Path) -> None:
     plain = save(tmp_path / "plain.nii", knee(seed=1))
     with serve(tmp_path) as server:
         save(tmp_path / "far.nii.gz", knee(seed=2))
@@ -29,7 +29,7 @@ def test_files_and_urls_are_packed_one_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["knee.gz", "knee.nii.bz2", "knee.mgz", "knee", "."])
-def test_other_kinds_of_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_pack_files_refuses_other_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(VolumeError, match=r"does not end in \.nii or \.nii\.gz"):
         next(pack_files([save(tmp_path / "knee.nii", knee()), tmp_path / name], tmp_path / "out"))
     assert not (tmp_path / "out").exists()

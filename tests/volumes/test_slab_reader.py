@@ -129,7 +129,7 @@ VERSION_1 = (
 )
 
 
-def test_a_file_of_version_1_is_read_by_slabs(tmp_path: Path) -> None:
+def test_slabs_of_version_1(tmp_path: Path) -> None:
     array = (np.arange(6 * 7 * 8).reshape(6, 7, 8) % 23).astype("<i2")
     path = tmp_path / "knee.nii.gz"
     path.write_bytes(base64.b64decode(VERSION_1))
@@ -140,7 +140,7 @@ def test_a_file_of_version_1_is_read_by_slabs(tmp_path: Path) -> None:
     same(open_volume(path, cache=None).dataobj[1:4, ::2, 2:7], array[1:4, ::2, 2:7])
 
 
-def test_both_versions_of_the_index_give_the_same_voxels(tmp_path: Path) -> None:
+def test_slabs_of_both_versions_are_equal(tmp_path: Path) -> None:
     array = knee((12, 13, 24))
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)
     data = path.read_bytes()
@@ -151,7 +151,7 @@ def test_both_versions_of_the_index_give_the_same_voxels(tmp_path: Path) -> None
         same(open_volume(path, cache=None).dataobj[part], array[part])
 
 
-def test_version_1_with_parts_of_planes_is_not_believed(tmp_path: Path) -> None:
+def test_index_version_1_with_parts_of_planes(tmp_path: Path) -> None:
     array = knee((12, 12, 8))
     path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)
     path.write_bytes(as_version_1(path.read_bytes()))
@@ -159,7 +159,7 @@ def test_version_1_with_parts_of_planes_is_not_believed(tmp_path: Path) -> None:
         same(open_volume(path, cache=None).dataobj[1:3, 1:3, 1:3], array[1:3, 1:3, 1:3])
 
 
-def test_a_box_inflates_only_its_parts_of_planes(tmp_path: Path) -> None:
+def test_region_inflates_only_its_slabs(tmp_path: Path) -> None:
     array = knee((10, 12, 40))
     part = 10 * 3 * 2  # a quarter of a plane
     path = packed(tmp_path / "knee.nii.gz", array, planes=0.25)
@@ -201,7 +201,7 @@ def test_consecutive_slabs_are_inflated_in_one_call(tmp_path: Path, monkeypatch:
     assert lengths == [4 * 240]
 
 
-def test_a_read_takes_only_its_part_of_the_file(tmp_path: Path) -> None:
+def test_region_reads_only_its_bytes(tmp_path: Path) -> None:
     """Everything but the header, the index and the touched slabs is overwritten, which changes no result."""
     array = knee((20, 20, 60))
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)
@@ -217,7 +217,7 @@ def test_a_read_takes_only_its_part_of_the_file(tmp_path: Path) -> None:
         open_volume(path, cache=None).dataobj[3:9, :, 20:29]
 
 
-def test_threads_that_want_one_volume_inflate_each_slab_once(tmp_path: Path) -> None:
+def test_slabs_are_inflated_once_for_threads(tmp_path: Path) -> None:
     array = knee((32, 32, 64))
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)
     cache, barrier, wrong = DecodeCache(), threading.Barrier(8), []
@@ -237,7 +237,7 @@ def test_threads_that_want_one_volume_inflate_each_slab_once(tmp_path: Path) -> 
     assert cache.info().inflated <= array.nbytes
 
 
-def test_a_cache_that_is_too_small_holds_the_bound(tmp_path: Path) -> None:
+def test_slabs_in_too_small_cache(tmp_path: Path) -> None:
     arrays = [knee((16, 16, 32), seed=seed) for seed in range(3)]
     paths = [packed(tmp_path / f"{seed}.nii.gz", array) for seed, array in enumerate(arrays)]
     cache = DecodeCache(max_bytes=arrays[0].nbytes + 3000)
@@ -249,7 +249,7 @@ def test_a_cache_that_is_too_small_holds_the_bound(tmp_path: Path) -> None:
         assert cache.info().bytes <= cache.max_bytes
 
 
-def test_one_open_for_the_header_and_one_a_region(tmp_path: Path) -> None:
+def test_file_is_opened_once_a_region(tmp_path: Path) -> None:
     path = packed(tmp_path / "knee.nii.gz", knee((16, 16, 32)))
     with count_opens(path) as opens:
         volumes = [open_volume(path, cache=None) for _ in range(3)]
@@ -393,7 +393,7 @@ def end_inside_a_final_block(segment: bytes, plain: bytes) -> bytes:
 )
 @pytest.mark.parametrize("library", ["isal", "zlib"])
 @pytest.mark.parametrize("planes", [4, 0.25])
-def test_a_segment_that_a_plain_reader_sees_otherwise(
+def test_inflate_segment_refuses_ambiguous_segment(
     tmp_path: Path, number: int, forge: Any, library: str, planes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "zlib":
@@ -442,7 +442,7 @@ def assert_as_nibabel(path: Path, part: Any = np.s_[...]) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_two_gzip_members_read_as_by_nibabel_and_simpleitk(tmp_path: Path, number: int) -> None:
+def test_gzip_members_as_nibabel_and_simpleitk(tmp_path: Path, number: int) -> None:
     sitk = pytest.importorskip("SimpleITK")
     array, other = knee((12, 13, 24)), knee((12, 13, 24), seed=1)
     path = packed(tmp_path / "knee.nii.gz", array, planes=4)
@@ -482,7 +482,7 @@ def test_index_hash_covers_header_and_voxels(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_peak_memory_is_the_region_and_two_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_region_memory_is_two_pieces_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     array = np.zeros((160, 384, 200), "<i2")
     array[40:120, 100:300] = np.random.default_rng(0).integers(0, 300, (80, 200, 200))

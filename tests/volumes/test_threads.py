@@ -37,7 +37,7 @@ def test_several_threads_are_at_work() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_comes_out_when_nobody_works_any_more(threads: int) -> None:
+def test_for_each_raises_after_all_threads(threads: int) -> None:
     set_threads(threads)
     running: list[int] = []
 
@@ -110,7 +110,7 @@ def _count(queue: Any) -> None:
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_among_many_reads_on_one_thread(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_count_in_worker_process(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REASONKNEE_THREADS", raising=False)
     context = multiprocessing.get_context(method)
     queue = context.Queue()

@@ -46,7 +46,7 @@ class Watched:
         (WHOLE.crop(Box((1, 2, 4), (3, 4, 8))).rescale((2, 2, 8)), np.s_[1:3, 2:4, 3:9]),
     ],
 )
-def test_only_what_is_under_the_view_is_read(view: View, wanted: Any) -> None:
+def test_view_proxy_reads_only_its_region(view: View, wanted: Any) -> None:
     source = Watched()
     read_view(view, source)
     assert source.slices == [wanted]
