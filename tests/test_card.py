@@ -44,6 +44,15 @@ def test_the_packaged_card_is_the_one_at_the_top() -> None:
     assert TOP.read_text(encoding="utf-8") == card.template()
 
 
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_card_begins_with_how_to_read_voxels(manifest: Manifest, synthetic: bool) -> None:
+    text = DatasetCard(card.render(replace(manifest, synthetic=synthetic, digest=""))).text
+    screen = " ".join(text.split("\n## ")[0].replace("\n> ", " ").split())
+    assert len(screen.split("load this repository with `reasonknee_datasets`")[0]) < 700  # characters above it
+    assert 'reasonknee_datasets.load_dataset("OWNER/NAME")' in screen
+    assert "`datasets.load_dataset` and the Hub's viewer read the same rows, but without the column `volume`" in screen
+
+
 def test_card_matches_schema() -> None:
     # To bring it up to date: write card.complete(card.template()) to both copies of dataset_card.md.
     assert card.complete(card.template()) == card.template()

@@ -189,6 +189,11 @@ class TestNotFinding:
         with pytest.raises(FileNotFoundError, match=r"exists and has no nothing_like_it"):
             load(data_dir=repository.parent / "nothing_like_it" / "at" / "all")
 
+    def test_load_dataset_hub_name_as_data_dir(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"A dataset on the Hub is named as hf://datasets/owner/name\.$"):
+            load_dataset(data_dir="owner/name")
+
     def test_the_folder_above(self, load: Load, repository: Path) -> None:
         with pytest.raises(RepositoryNotFoundError, match=r"has no manifest\.json\. Did you mean '.*/3dreasonknee'\?"):
             load(data_dir=repository.parent)

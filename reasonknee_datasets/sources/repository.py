@@ -6,6 +6,7 @@ A place is an absolute local folder or an fsspec URL, as a string that holds no 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ DATA = "REASONKNEE_DATA"
 VOLUMES = "REASONKNEE_VOLUMES"
 REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")
+# The address that a browser shows for a dataset of the Hub.
+_HUB_PAGE = re.compile(
+    r"https://(?:huggingface\.co|hf\.co)/datasets/(?P<name>[^/?#@]+/[^/?#@]+)(?:/tree/(?P<revision>[^/?#]+))?/?"
+)
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
 
 
@@ -229,10 +234,12 @@ def _check_folder(folder: Path, setting: str) -> None:
         raise RepositoryNotFoundError(f"{subject} is a file and not a folder. {remedy}")
     _refuse_interrupted(folder)
     there = next(parent for parent in folder.parents if parent.is_dir())
-    missing = folder.relative_to(there).parts[0]
+    missing, *below = folder.relative_to(there).parts
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
     near = get_close_matches(missing, names, n=1)
     remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists and has no {missing}."
+    if len(below) == 1 and not near:
+        remedy += f" A dataset on the Hub is named as hf://datasets/{missing}/{below[0]}."
     raise RepositoryNotFoundError(f"{subject} does not exist. {remedy}")
 
 
@@ -259,6 +266,8 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     --------
     >>> to_place("https://host/3dreasonknee/", "data_dir")
     'https://host/3dreasonknee'
+    >>> to_place("https://huggingface.co/datasets/owner/name/tree/v1", "data_dir")
+    'hf://datasets/owner/name@v1'
     >>> to_place("https://me:secret@host/3dreasonknee", "data_dir")
     Traceback (most recent call last):
         ...
@@ -267,6 +276,8 @@ def to_place(given: str | os.PathLike[str], setting: str) -> str:
     text = os.fspath(given)
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
+    if (page := _HUB_PAGE.fullmatch(text)) is not None:
+        text = f"hf://datasets/{page['name']}" + (f"@{page['revision']}" if page["revision"] else "")
     if not is_url(text):
         return str(Path(os.path.abspath(Path(text).expanduser())))  # noqa: PTH100 (absolute() keeps "..")
     for hop in text.split("::"):
