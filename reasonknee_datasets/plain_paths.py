@@ -24,7 +24,7 @@ def is_url(text: str) -> bool:
     return "://" in text and _URL.match(text) is not None
 
 
-def stays_inside(path: str) -> bool:
+def stays_inside(path: object) -> bool:
     """Check that a path is plain and stays in the folder or URL that it is joined to, on any system.
 
     Plain: relative, printable, without empty, ``.`` and ``..`` segments and without a character that means something in
@@ -37,7 +37,7 @@ def stays_inside(path: str) -> bool:
     >>> stays_inside("volumes/%2e%2e/x"), stays_inside("x::https://host/y"), stays_inside("x?y")
     (False, False, False)
     """
-    if not path.isprintable() or _SPECIAL.intersection(path):
+    if not isinstance(path, str) or not path.isprintable() or _SPECIAL.intersection(path):
         return False
     return not {"", ".", ".."}.intersection(path.split("/"))
 

@@ -37,7 +37,7 @@ FLOORS = (
     },
     {"volumes"},
     {"schema"},
-    {"manifest", "feature", "registration", "release", "oai"},
+    {"manifest", "manifest_shape", "read_errors", "feature", "registration", "release", "oai"},
     {"figures", "card", "croissant", "quality", "prompts"},
     {"prepare"},
     {"phantom"},

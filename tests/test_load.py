@@ -241,7 +241,9 @@ class TestNotFinding:
 
     def test_a_damaged_manifest(self, load: Load, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text('{"format": 1', encoding="utf-8")
-        with pytest.raises(RepositoryError, match=r"The manifest in .*manifest\.json is not readable JSON"):
+        with pytest.raises(
+            RepositoryError, match=r"The manifest in .*manifest\.json is damaged: it is not readable JSON"
+        ):
             load(data_dir=tmp_path)
 
     @pytest.mark.parametrize(

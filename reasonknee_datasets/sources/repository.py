@@ -17,13 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from fsspec import available_protocols
 
-from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, os_remedy
-from reasonknee_datasets.manifest import MANIFEST, Manifest, manifest_limit, refuse_official
+from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
+from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.plain_paths import is_url, join
-from reasonknee_datasets.private_files import read_regular
 from reasonknee_datasets.volumes import find_credentials, set_credentials
-from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
-from reasonknee_datasets.volumes.filesystems import read_file, store_errors
+from reasonknee_datasets.volumes.credentials import redact, split_hops
 
 NAME = "3dreasonknee"
 DATA = "REASONKNEE_DATA"
@@ -74,20 +72,8 @@ def open_repository(root: str, *, where: str = "") -> Repository:
     RepositoryError
         If it is an official release, which has to be prepared first, or the manifest cannot be read.
     """
-    url = join(root, MANIFEST)
-    try:
-        with reading(url, "manifest"):
-            data = read_bytes(url)
-    except RepositoryNotFoundError as error:
-        with reading(root, "repository"):
-            refuse_official(root, find_credentials(root))
-        remedy = f"Name the folder or URL of one, or write one: {PREPARE.format(release='RELEASE')}"
-        if is_url(root):  # many stores answer "not found" where reading is not permitted
-            remedy += "; pass storage_options= or token= if it needs credentials"
-        raise RepositoryNotFoundError(
-            f"{place_subject(root, where)} is not a prepared repository: it has no {MANIFEST}. {remedy}."
-        ) from error
-    return Repository(root, Manifest.from_bytes(data, where=url))
+    manifest = Manifest.load(root, storage_options=find_credentials(root), setting=where)
+    return Repository(root, manifest)
 
 
 def place_subject(place: str, setting: str) -> str:
@@ -99,13 +85,6 @@ def place_subject(place: str, setting: str) -> str:
     ('REASONKNEE_DATA names /data/knees, which', '/data/knees')
     """
     return f"{setting} names {place}, which" if setting else place
-
-
-def read_bytes(url: str) -> bytes:
-    """Read a small file whole, with the credentials of its place; it may be as long as a manifest."""
-    if not is_url(url):
-        return read_regular(url, manifest_limit())
-    return read_file(url, find_credentials(url), manifest_limit())
 
 
 def find_place(data_dir: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -340,37 +319,3 @@ def trying_credentials(
         if place is not None and (storage_options or token):
             set_credentials(_store_of(place), None)
         raise
-
-
-@contextmanager
-def reading(url: str, what: str) -> Iterator[None]:
-    """Convert any error of a store into one error that names the place and a remedy."""
-    try:
-        yield
-    except ReasonKneeError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        message = (
-            f"The {what} {redact(url)} does not exist. Copy the repository whole, or prepare it again: reasonknee "
-            "prepare --release RELEASE --out FOLDER."
-        )
-        raise RepositoryNotFoundError(message) from (None if shows_secret(error) else error)
-    except TypeError as error:
-        if not find_credentials(url):
-            raise
-        raise RepositoryError(
-            f"The store of {redact(url)} does not accept these storage_options: {error}. Pass what fsspec takes for "
-            f"{url.partition('://')[0]}://."
-        ) from error
-    except store_errors() as error:
-        got = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))}".rstrip(".: ")
-        remedy = "Check the address; pass storage_options= or token= if it needs credentials"
-        if not is_url(url):
-            remedy = os_remedy(error, "Check the disk or the connection")
-        if isinstance(error, ImportError):
-            store = _store_of(url).partition("://")[0]
-            remedy = f"Install the file system that fsspec needs for {store}://"
-            if store in {"s3", "s3a"}:
-                remedy = 'Run: pip install "reasonknee_datasets[s3]"'
-        message = f"The {what} {redact(url)} cannot be read: {got}. {remedy}."
-        raise RepositoryError(message) from (None if shows_secret(error) else error)

@@ -11,12 +11,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
-from reasonknee_datasets.manifest import MANIFEST, Manifest
+from reasonknee_datasets.manifest import MANIFEST, MOST_BYTES, Manifest
 from reasonknee_datasets.plain_paths import join
 from reasonknee_datasets.schema import parse_id, volume_id, volume_path
-from reasonknee_datasets.sources.repository import read_bytes
 from reasonknee_datasets.volumes import find_credentials
-from reasonknee_datasets.volumes.filesystems import store_errors
+from reasonknee_datasets.volumes.filesystems import read_file, store_errors
 
 _HUB = re.compile(r"hf://datasets/(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?P<below>/.*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -122,7 +121,8 @@ def check_mixture(manifest: Manifest, root: str, volumes: str) -> None:
         return
     absent: tuple[type[Exception], ...] = (RepositoryError, *store_errors())
     try:
-        other = Manifest.from_bytes(read_bytes(join(volumes, MANIFEST)), where=volumes)
+        data = read_file(join(volumes, MANIFEST), find_credentials(volumes), MOST_BYTES)
+        other = Manifest.from_bytes(data, where=volumes)
     except absent:  # volumes alone need no manifest
         return
     changed = [
