@@ -141,7 +141,7 @@ FIRST = f"{TRAIN}/shards"
         (
             "synthetic",
             "yes",
-            r"field 'synthetic' must be true or false, not 'yes'\. Copy the repository again, or prepare it again: reas",
+            r"field 'synthetic' must be true or false, not 'yes'\. Copy the repository again, or prepare it",
         ),
         ("volumes", [], r"field 'volumes' must be an object, not a list of 0"),
         ("name", "knee\x1b[2J", r"field '[^']*name' must be text without control characters, not 'knee\\x1b\[2J'"),

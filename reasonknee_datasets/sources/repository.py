@@ -5,12 +5,15 @@ A place is an absolute local folder or an fsspec URL, as a string that holds no 
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +23,7 @@ from fsspec import available_protocols
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest
 from reasonknee_datasets.plain_paths import is_url, join
+from reasonknee_datasets.schema import parse_id, volume_id, volume_path
 from reasonknee_datasets.volumes import find_credentials, set_credentials
 from reasonknee_datasets.volumes.credentials import redact, split_hops
 
@@ -28,11 +32,18 @@ DATA = "REASONKNEE_DATA"
 VOLUMES = "REASONKNEE_VOLUMES"
 REQUIRE_REAL = "REASONKNEE_REQUIRE_REAL"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")
+_SHOWN = 5
+WITHDRAWN = files("reasonknee_datasets").joinpath("withdrawn.json")
+"""The list of withdrawn revisions and rows that this version of the package ships."""
 # The address that a browser shows for a dataset of the Hub.
 _HUB_PAGE = re.compile(
     r"https://(?:huggingface\.co|hf\.co)/datasets/(?P<name>[^/?#@]+/[^/?#@]+)(?:/tree/(?P<revision>[^/?#]+))?/?"
 )
 PREPARE = "reasonknee prepare --release {release} --out 3dreasonknee"
+
+
+class WithdrawnDataWarning(UserWarning):
+    """Rows or a whole revision that are loaded were withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +83,8 @@ def open_repository(root: str, *, where: str = "") -> Repository:
     RepositoryError
         If it is an official release, which has to be prepared first, or the manifest cannot be read.
     """
-    manifest = Manifest.load(root, storage_options=find_credentials(root), setting=where)
-    return Repository(root, manifest)
+    options = find_credentials(root) if is_url(root) else None
+    return Repository(root, Manifest.load(root, storage_options=options, setting=where))
 
 
 def place_subject(place: str, setting: str) -> str:
@@ -155,6 +166,8 @@ def find_repository(
     -----
     SyntheticDataWarning
         If the synthetic data are used instead.
+    WithdrawnDataWarning
+        If the revision, or a row in it, was withdrawn.
     """
     real = _is_on(environment.get(REQUIRE_REAL, ""))
     if root is None:
@@ -172,7 +185,36 @@ def find_repository(
             f"{root} has synthetic data, which {REQUIRE_REAL} forbids. Name the prepared official release, or unset "
             f"{REQUIRE_REAL}."
         )
+    _warn_withdrawn(repository.manifest)
     return repository
+
+
+def _warn_withdrawn(manifest: Manifest) -> None:
+    """Warn if a repository is of a withdrawn revision, or has withdrawn rows; with the reasons."""
+    listed = json.loads(WITHDRAWN.read_text(encoding="utf-8"))
+    known = (manifest.source.get("revision"), manifest.digest)
+    found = [
+        f"Revision {each['revision']} of this dataset was withdrawn: {each['reason']}. Load a later one."
+        for each in listed["revisions"]
+        if each["revision"] in known
+    ]
+    rows = [
+        f"{each['id']} ({each['reason']})"
+        for each in listed["rows"]
+        if each.get("revision") in (None, *known) and _volume_of(each["id"]) in manifest.volumes
+    ]
+    if rows:
+        more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+        shown = "; ".join(rows[:_SHOWN]) + more
+        found.append(f"{len(rows):,} withdrawn rows are in this repository: {shown}. Leave them out.")
+    for message in found:
+        warnings.warn(message, WithdrawnDataWarning, stacklevel=5)  # the line that called load_dataset
+
+
+def _volume_of(row: str) -> str:
+    """Return the volume path of a row's or a volume's id."""
+    found = parse_id(row)
+    return volume_path(volume_id(found.patient, found.visit, found.side, found.series))
 
 
 def find_volumes(
