@@ -26,7 +26,7 @@ from reasonknee_datasets import __version__
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type
 from reasonknee_datasets.feature import VolumeFeature
 from reasonknee_datasets.manifest import Shard, VolumeRecord
-from reasonknee_datasets.plain_paths import is_url, join
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.schema import CONFIGS, mask_path, parse_id
 from reasonknee_datasets.sources import (
     EARLIER,

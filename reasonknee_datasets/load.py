@@ -21,7 +21,7 @@ from reasonknee_datasets import __version__
 from reasonknee_datasets.builder import ReasonKnee
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, check_type, nearest
 from reasonknee_datasets.manifest import MANIFEST
-from reasonknee_datasets.plain_paths import is_url
+from reasonknee_datasets.safe_paths import is_url
 from reasonknee_datasets.schema import OFFICIAL
 from reasonknee_datasets.sources import NAME, find_place
 from reasonknee_datasets.volumes.filesystems import store_errors

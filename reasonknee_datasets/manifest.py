@@ -17,8 +17,8 @@ from typing import Any
 from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.json_fields import WHOLE, check_shape, parse_json
 from reasonknee_datasets.manifest_shape import FILE, MADE_OF, MANIFEST_SHAPE, SHARD, VOLUME
-from reasonknee_datasets.plain_paths import is_url, join
 from reasonknee_datasets.read_errors import PREPARE_COMMAND, read_error, refuse_official
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.schema import CONFIGS, SPLITS
 from reasonknee_datasets.volumes.credentials import redact
 from reasonknee_datasets.volumes.filesystems import read_file
@@ -198,7 +198,7 @@ class Manifest:
             raise RepositoryNotFoundError(
                 f"{subject} is not a prepared repository: it has no {MANIFEST}. {remedy}."
             ) from found.__cause__
-        return cls.from_bytes(data, where=redact(url))
+        return cls.from_bytes(data, where=url)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str = MANIFEST) -> Manifest:
@@ -212,9 +212,9 @@ class Manifest:
         try:
             tree = _parse(data)
         except ReasonKneeError as error:
-            raise RepositoryError(f"The manifest in {where} {error}") from None
+            raise RepositoryError(f"The manifest in {redact(where)} {error}") from None
         except ValueError as error:
-            raise RepositoryError(f"The manifest in {where} is damaged: {error}. {_COPY_AGAIN}") from error
+            raise RepositoryError(f"The manifest in {redact(where)} is damaged: {error}. {_COPY_AGAIN}") from error
         configs = {config: found["splits"] for config in CONFIGS if (found := tree["configs"].get(config))}
         return cls(
             **{key: tree[key] for key in ("synthetic", *MADE_OF, "labels", "name")},

@@ -18,7 +18,7 @@ from reasonknee_datasets.json_fields import (
     Shape,
     whole,
 )
-from reasonknee_datasets.plain_paths import stays_inside
+from reasonknee_datasets.safe_paths import stays_inside
 from reasonknee_datasets.schema import CONFIGS, SPLITS
 
 _PATH = FieldKind(

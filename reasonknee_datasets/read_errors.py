@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonknee_datasets.errors import ReasonKneeError, RepositoryError, RepositoryNotFoundError, os_remedy
-from reasonknee_datasets.plain_paths import is_url, join
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.credentials import redact, redact_text, shows_secret, split_hops
 from reasonknee_datasets.volumes.filesystems import open_filesystem, store_errors

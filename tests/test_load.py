@@ -23,7 +23,7 @@ from reasonknee_datasets import load_dataset
 from reasonknee_datasets.errors import CacheError, ReasonKneeError, RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.load import find_example, register
 from reasonknee_datasets.manifest import FORMAT
-from reasonknee_datasets.plain_paths import join
+from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.sources import SyntheticDataWarning, parse_split, select, synthetic
 from reasonknee_datasets.sources.repository import to_place
 from tests.helpers.disks import locked, open_folder, small_disk

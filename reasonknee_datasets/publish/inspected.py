@@ -17,8 +17,8 @@ from reasonknee_datasets import card
 from reasonknee_datasets.check.file_hashes import open_place
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, MOST_BYTES, Manifest, Shard
-from reasonknee_datasets.plain_paths import is_url, join
 from reasonknee_datasets.read_errors import reading
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.sources import find_place, find_volumes, keep_credentials, open_repository
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.filesystems import open_filesystem, read_file

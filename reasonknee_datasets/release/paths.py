@@ -11,8 +11,7 @@ from pathlib import Path
 from reasonknee_datasets.boxes import BoxConvention
 from reasonknee_datasets.errors import BoxError, ReleaseError
 from reasonknee_datasets.json_fields import FLAG, TEXT, check_shape, parse_json
-from reasonknee_datasets.plain_paths import stays_inside
-from reasonknee_datasets.private_files import open_regular
+from reasonknee_datasets.safe_paths import open_regular, stays_inside
 
 OFFICIAL_PREFIX = "../data/"
 _REVISION = re.compile(r"[0-9a-f]{40}")

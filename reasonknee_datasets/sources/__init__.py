@@ -1,6 +1,6 @@
 """Finding a prepared repository and reading its tables, locally or through any fsspec URL."""
 
-from reasonknee_datasets.plain_paths import join
+from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.sources.repository import (
     NAME,
     Repository,

@@ -22,7 +22,7 @@ from fsspec import available_protocols
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, Manifest
-from reasonknee_datasets.plain_paths import is_url, join
+from reasonknee_datasets.safe_paths import is_url, join
 from reasonknee_datasets.schema import parse_id, volume_id, volume_path
 from reasonknee_datasets.volumes import find_credentials, set_credentials
 from reasonknee_datasets.volumes.credentials import redact, split_hops

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from reasonknee_datasets.errors import RepositoryError, RepositoryNotFoundError
 from reasonknee_datasets.manifest import MANIFEST, MOST_BYTES, Manifest
-from reasonknee_datasets.plain_paths import join
+from reasonknee_datasets.safe_paths import join
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.filesystems import read_file, store_errors
 

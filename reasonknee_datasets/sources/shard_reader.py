@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 
 from reasonknee_datasets.errors import ReasonKneeError, RepositoryError
 from reasonknee_datasets.manifest import FOOTER_END, Shard, chunk_ranges
-from reasonknee_datasets.plain_paths import is_url
-from reasonknee_datasets.private_files import open_regular
 from reasonknee_datasets.read_errors import read_error
+from reasonknee_datasets.safe_paths import is_url, open_regular
 from reasonknee_datasets.sources.selection import Selection
 from reasonknee_datasets.volumes import find_credentials
 from reasonknee_datasets.volumes.credentials import redact
