@@ -151,7 +151,7 @@ def test_a_manifest_with_hostile_paths(
     with serve(tmp_path) as served:
         for data_dir in (str(root), f"zip://::{zipped}", f"{served.url}/bad"):
             for read in (summarise, lambda where: load_dataset(data_dir=where, cache_dir=str(tmp_path / "cache"))):
-                with pytest.raises(RepositoryError, match=r"be relative to the repository and stay inside it"):
+                with pytest.raises(RepositoryError, match=r"is relative to the repository and stays inside it"):
                     read(data_dir)
         assert served.paths("private") == []
     assert not elsewhere.requests

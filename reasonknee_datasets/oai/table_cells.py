@@ -41,7 +41,7 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             return _read_sas(path)
         return _read_text(path)
     except OSError as error:
-        raise ConvertError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise ConvertError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
 
 
 def _read_text(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

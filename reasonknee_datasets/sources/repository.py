@@ -257,8 +257,10 @@ def _check_folder(folder: Path, setting: str) -> None:
     there = next(parent for parent in folder.parents if parent.is_dir())
     missing, *below = folder.relative_to(there).parts
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
-    near = get_close_matches(missing, names, n=1)
-    remedy = f"Did you mean {str(there / near[0])!r}?" if near else f"{there} exists and has no {missing}."
+    near = [name for name in get_close_matches(missing, names) if there.joinpath(name, *below).exists()]
+    remedy = f"{there} exists and has no {missing}. Check the path."
+    if near:
+        remedy = f"Did you mean {str(there.joinpath(near[0], *below))!r}?"
     if len(below) == 1 and not near:
         remedy += f" A dataset on the Hub is named as hf://datasets/{missing}/{below[0]}."
     raise RepositoryNotFoundError(f"{subject} does not exist. {remedy}")

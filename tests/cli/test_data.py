@@ -53,13 +53,28 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         assert command in done.stdout
 
 
-def test_a_typo_gets_the_nearest_command(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "no command is given. Run: reasonknee --help"),
+        ("prepar", "Did you mean 'prepare'?"),
+        ("check repo --alow xyz", "unrecognized arguments: --alow xyz. Did you mean --allow?"),
+        ("check repo --volume-dir=there", "Did you mean --volumes-dir?"),
+        ("info repo another", "unrecognized arguments: another. Run: reasonknee info --help"),
+        ("check repo --workers two", "argument --workers: must be a whole number of 1 or more, not two"),
+        ("demo --patients 0", "argument --patients: must be a whole number of 1 or more, not 0"),
+        ("browse repo --port 99999", "argument --port: must be a whole number from 0 to 65535, not 99999"),
+        ("previews https://host/knees", "argument DIR: must be a path on this machine, not https://host/knees."),
+        ("prepare --release r --out s3://bucket/knees", "argument --out: must be a path on this machine, not s3://"),
+        ("prepare --release r --out o --volumes packed", "Did you mean 'pack'?"),
+    ],
+)
+def test_main_wrong_usage(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["prepar"])
-    assert "Did you mean 'prepare'?" in capsys.readouterr().err
+        main(words.split())
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_info_says_what_is_there(prepared: Path) -> None:
     done = reasonknee("info", prepared)
     assert done.returncode == 0, done.stderr
