@@ -38,7 +38,7 @@ def real(manifest: Manifest) -> DatasetCard:
     return DatasetCard(card.render(replace(manifest, synthetic=False, digest="")))
 
 
-def test_the_packaged_card_is_the_one_at_the_top() -> None:
+def test_template_is_the_card_at_top() -> None:
     if not TOP.exists():
         pytest.skip("an installed package has only its own copy")
     assert TOP.read_text(encoding="utf-8") == card.template()

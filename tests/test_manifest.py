@@ -106,14 +106,14 @@ def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inside", ["", "data"])
 @pytest.mark.parametrize("name", ["release", "my 'raw' kn\u00e9e"])
-def test_load_of_an_official_release_says_how_to_prepare_it(tmp_path: Path, name: str, inside: str) -> None:
+def test_load_official_release(tmp_path: Path, name: str, inside: str) -> None:
     root = write_official(tmp_path / name) / inside
     command = f"Run: reasonknee prepare --release {shlex.quote(str(root))} --out 3dreasonknee, and load that."
     with pytest.raises(RepositoryError, match=rf"is the official release, .*{re.escape(command)}"):
         Manifest.load(root)
 
 
-def test_load_of_an_official_release_behind_a_url() -> None:
+def test_load_official_release_at_url() -> None:
     import fsspec
 
     fsspec.filesystem("memory").pipe("/official-test/data/split_files/all_studies.csv", b"patient_id,time\n")
@@ -179,7 +179,7 @@ FIRST = f"{TRAIN}/shards"
         ("files", {"priors.json": {"bytes": 1}}, r"field 'files/priors.json' has no field 'sha256'"),
     ],
 )
-def test_from_bytes_names_a_field_that_does_not_fit(manifest: Manifest, path: str, value: object, message: str) -> None:
+def test_from_bytes_names_wrong_field(manifest: Manifest, path: str, value: object, message: str) -> None:
     tree = json.loads(manifest.to_bytes())
     del tree["checksum"]
     _set(tree, path, value)

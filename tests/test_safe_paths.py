@@ -172,7 +172,7 @@ def test_a_column_with_hostile_paths(repository: Path, elsewhere: Served, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["a::b", "s3:", "a%20b", "a?b"])
-def test_a_local_folder_with_the_characters_of_urls(repository: Path, tmp_path: Path, name: str) -> None:
+def test_join_local_folder_with_url_characters(repository: Path, tmp_path: Path, name: str) -> None:
     root = tmp_path / name / "3dreasonknee"
     root.parent.mkdir()
     root.symlink_to(repository)

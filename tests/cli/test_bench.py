@@ -34,7 +34,7 @@ def run(*words: str | Path) -> int:
 
 
 @pytest.mark.slow
-def test_evaluate_writes_a_report_and_says_the_headline(
+def test_evaluate_writes_report_and_headline(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "report"
@@ -116,7 +116,7 @@ def test_plan_stops_where_a_run_would(prepared: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_an_earlier_report_is_overwritten_only_on_request(
+def test_evaluate_overwrites_on_request_only(
     annotated: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ("--data", annotated, "--resamples", "0", "--out", tmp_path / "out")
@@ -131,7 +131,7 @@ def test_an_earlier_report_is_overwritten_only_on_request(
 
 
 @pytest.mark.slow
-def test_control_characters_of_predictions_do_not_reach_the_terminal(
+def test_evaluate_escapes_control_characters(
     annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hostile = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
@@ -167,7 +167,7 @@ def test_several_files_are_scored_as_one(
 
 
 @pytest.mark.slow
-def test_a_log_without_inspect_ai_names_the_extra(annotated: Path, tmp_path: Path) -> None:
+def test_evaluate_log_without_inspect_ai(annotated: Path, tmp_path: Path) -> None:
     (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
     code = "import sys; sys.modules['inspect_ai'] = None; from reasonknee_datasets.cli import main; sys.exit(main())"
     words = ["evaluate", "--data", annotated, "--predictions", tmp_path / "log.eval", "--out", tmp_path / "report"]

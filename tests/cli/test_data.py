@@ -44,7 +44,7 @@ def test_version() -> None:
     assert reasonknee("--version").stdout.strip() == f"reasonknee_datasets {__version__}"
 
 
-def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from reasonknee_datasets.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit(bool({'datasets', 'pyarrow', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
@@ -85,7 +85,7 @@ def test_info_says_what_is_there(prepared: Path) -> None:
 
 
 @pytest.mark.slow
-def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
+def test_info_into_closed_pipe(prepared: Path) -> None:
     command = f"{sys.executable} -m reasonknee_datasets info {prepared} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def test_info_into_a_closed_pipe_is_no_failure(prepared: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_info_onto_a_full_disk_is_one_line(prepared: Path) -> None:
+def test_info_onto_full_disk(prepared: Path) -> None:
     command = f"{sys.executable} -u -m reasonknee_datasets info {prepared} > /dev/full"
     done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1
@@ -121,7 +121,7 @@ def test_show_draws_the_row(prepared: Path, tmp_path: Path) -> None:
         (("pack", "{release}/data/split_files/train_split.csv", "--out", "{tmp}/out"), "end in .nii or .nii.gz"),
     ],
 )
-def test_a_named_problem_is_one_sentence_and_no_traceback(
+def test_main_prints_errors_without_traceback(
     words: tuple[str, ...],
     message: str,
     prepared: Path,
@@ -317,7 +317,7 @@ def test_prepare_previews_without_pillow_is_refused_first(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -> None:
+def test_sigterm_removes_temporary_folder(tmp_path: Path) -> None:
     # The command is ended where its temporary folder exists for certain: at the first table written in it.
     code = (
         "import os, signal, sys\n"
@@ -338,7 +338,7 @@ def test_sigterm_ends_a_command_and_leaves_no_temporary_folder(tmp_path: Path) -
     "words",
     [("info",), ("check",), ("check", "--files"), ("doctor",), ("previews",), ("push", "--repo", "owner/knees")],
 )
-def test_missing_repository_hints_at_prepare_and_nearest_folder(
+def test_missing_repository_remedies(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_official(tmp_path / "release")

@@ -36,9 +36,7 @@ def test_2500_damaged_repositories() -> None:
 
 
 @pytest.mark.parametrize("unchecked", ["pages", "checksum"])
-def test_the_fuzz_notices_a_reader_that_trusts_its_bytes(
-    unchecked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fuzz_notices_unchecked_reader(unchecked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def trusting(*arguments: Any, **options: Any) -> Any:
         return parquet_file(*arguments, **options | {"page_checksum_verification": False})
 

@@ -87,7 +87,7 @@ def withdraw(monkeypatch: pytest.MonkeyPatch, folder: Path, **listed: Any) -> No
     monkeypatch.setattr(repository_module, "WITHDRAWN", path)
 
 
-def test_the_shipped_list_is_readable_and_warns_of_nothing(repository: Path, tmp_path: Path) -> None:
+def test_withdrawn_list_warns_of_nothing(repository: Path, tmp_path: Path) -> None:
     listed = json.loads(repository_module.WITHDRAWN.read_text(encoding="utf-8"))
     assert (listed["format"], listed["revisions"], listed["rows"]) == (1, [], [])
     with warnings.catch_warnings():
